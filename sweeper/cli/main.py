@@ -1,0 +1,75 @@
+"""Entry point: finds the command, runs it, and turns errors into words and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from sweeper.errors import SweeperError
+from sweeper.version import __version__
+
+COMMANDS = {
+    "run": "Search, confirm, recommend: the whole flow.",
+    "profile": "Imbalance fingerprint of a data set, without training.",
+    "report": "Write a study's report again.",
+    "losses": "List the loss families that can be searched.",
+    "spaces": "List the shipped search spaces, or print one.",
+    "synth": "Write a synthetic scene set as ordinary files.",
+    "ui": "Open MLflow's user interface on this store.",
+}
+"""Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that `sweeper --help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the flow."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; None when there is no such command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"sweeper.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list from the texts above, without importing the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"auto_envvar_prefix": "SWEEPER", "help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sweeper")
+def cli() -> None:
+    """Which loss should I train my segmentation model with, on my data, and how sure are you?
+
+    `sweeper run --data FOLDER` (with images/ and masks/) searches over losses, confirms the best on a locked test
+    split, and writes reports/STUDY/report.md. Every option can be set by a variable: SWEEPER_RUN_TRIALS=20.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with the contract's status."""
+    try:
+        status = cli.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except SweeperError as error:
+        click.echo(f"sweeper: {error}", err=True)
+        sys.exit(error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        click.echo("sweeper: stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

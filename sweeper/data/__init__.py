@@ -1,0 +1,1 @@
+"""Pictures and masks in; a `Dataset`, its decoded pixels and its splits out."""

@@ -1,0 +1,76 @@
+"""What can go wrong, as one tree.
+
+SweeperError
+├── UsageError          wrong option, bad configuration: nothing was trained (exit status 2)
+│   ├── DataError       the data set has problems, all of them in `problems`
+│   ├── SpaceError      the search space has mistakes, each with its key path
+│   ├── LossError       a loss was asked for with parameters it cannot take
+│   └── StudyError      the study exists, does not exist, or was made under other conditions
+├── NothingCompletedError   no trial completed (exit status 3)
+└── InterruptedSweepError   Ctrl-C or SIGTERM; the study can be resumed (exit status 130 or 143)
+
+The library raises these; `sweeper.cli.main` alone turns them into words and an exit status.
+Every message states the rule, the value found and the next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SweeperError(Exception):
+    """Anything sweeper reports on purpose. `exit_status` is what the command line ends with."""
+
+    exit_status = 1
+
+
+class UsageError(SweeperError):
+    """A wrong option or configuration; nothing was trained."""
+
+    exit_status = 2
+
+
+class ProblemListError(UsageError):
+    """A usage error made of several findings, reported together so that they can be mended in one go."""
+
+    heading = "{count} problem(s):"
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        heading = self.heading.format(count=len(self.problems), where=where)
+        super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class DataError(ProblemListError):
+    """The data set cannot be used as it is. `problems` names every fault that was found."""
+
+    heading = "{count} problem(s) in the data set {where}; nothing was trained:"
+
+
+class SpaceError(ProblemListError):
+    """The search space cannot be used as it is. Every problem begins with its key path."""
+
+    heading = "{count} problem(s) in the search space {where}; nothing was trained:"
+
+
+class LossError(UsageError, ValueError):
+    """A loss was asked for with a family, task or coordinate it cannot take."""
+
+
+class StudyError(UsageError):
+    """The study cannot be opened as asked: it exists, does not exist, or was made under other conditions."""
+
+
+class NothingCompletedError(SweeperError):
+    """No trial completed, so nothing can be recommended."""
+
+    exit_status = 3
+
+
+class InterruptedSweepError(SweeperError):
+    """The sweep was asked to stop by a signal; what is finished is kept and `--resume` continues."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status

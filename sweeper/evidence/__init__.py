@@ -1,0 +1,1 @@
+"""From confirmed runs to what they prove: pure functions, no torch."""

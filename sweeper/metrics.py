@@ -1,0 +1,165 @@
+"""Segmentation metrics from per-picture confusion counts. Pure NumPy: training and evidence share it.
+
+mIoU is computed from counts summed over the pictures, then averaged over the classes that occur in the full
+split; classes that do not occur are left out, not counted as 0 or 1. (torchmetrics averages per picture and
+segmentation-models-pytorch counts an absent class as 1; neither can be compared across splits.)
+
+Counts have shape (..., C, 3): true positives, false positives, false negatives of each class, in pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.recipe import Metric
+from sweeper.records import ImageCounts, Scores, Task
+
+BINS = 512
+"""Logit bins of a binary histogram."""
+LOGIT_RANGE = 12.0
+"""The bins cover [−12, 12]."""
+TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
+"""Strengths of the logit adjustment z_c − τ log π_c (Menon et al. 2021). Symmetric: weighting classes by 1/f
+is undone by τ = −1, and τ = 1 makes an unweighted network favour rare classes as fully."""
+POOL = 2000
+"""Beyond this many pictures, counts are pooled into this many groups before they are stored."""
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_EDGES = np.arange(1, BINS)
+THRESHOLDS: tuple[float, ...] = tuple(
+    float(1 / (1 + np.exp(-(-LOGIT_RANGE + 2 * LOGIT_RANGE * k / BINS)))) for k in _EDGES
+)
+"""Probability of each inner bin edge; the one at index 255 is 0.5."""
+
+
+def default_point(task: Task) -> float:
+    """Operating point everyone uses without thinking: threshold 0.5, or τ = 0."""
+    return 0.5 if task == "binary" else 0.0
+
+
+def sweep_points(counts: ImageCounts) -> Counts:
+    """Class counts of each picture at every operating point, shape (n, T, C, 3)."""
+    if counts.kind == "points":
+        return counts.data.astype(np.int64)
+    histogram = counts.data.astype(np.int64)  # (n, 2, BINS)
+    above = histogram[..., ::-1].cumsum(axis=-1)[..., ::-1]  # pixels in this bin or a higher one
+    predicted = above[..., 1:]  # at the inner edges: (n, 2, BINS − 1)
+    total = above[..., :1]
+    fp, tp = predicted[:, 0], predicted[:, 1]
+    fn, tn = total[:, 1] - tp, total[:, 0] - fp
+    background = np.stack([tn, fn, fp], axis=-1)  # background's own tp, fp, fn
+    foreground = np.stack([tp, fp, fn], axis=-1)
+    return np.stack([background, foreground], axis=-2)
+
+
+def at_point(counts: ImageCounts, point: float) -> Counts:
+    """Class counts of each picture at one operating point, shape (n, C, 3).
+
+    Raises:
+        ValueError: if `point` is not one of `counts.points`.
+    """
+    gaps = np.abs(np.asarray(counts.points) - point)
+    index = int(gaps.argmin())
+    if gaps[index] > 1e-6:
+        raise ValueError(f"operating point must be one of the stored {len(gaps)}, got {point}")
+    if counts.kind == "points":
+        return counts.data[:, index].astype(np.int64)
+    histogram = counts.data.astype(np.int64)
+    tp = histogram[:, 1, index + 1 :].sum(axis=-1)
+    fp = histogram[:, 0, index + 1 :].sum(axis=-1)
+    total = histogram.sum(axis=-1)  # (n, 2)
+    fn, tn = total[:, 1] - tp, total[:, 0] - fp
+    return np.stack([np.stack([tn, fn, fp], axis=-1), np.stack([tp, fp, fn], axis=-1)], axis=-2)
+
+
+def present(class_counts: Counts) -> npt.NDArray[np.bool_]:
+    """Which classes have pixels in these pictures; class_counts (n, C, 3) → (C,)."""
+    summed = class_counts.sum(axis=0)
+    result: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
+    return result
+
+
+def _ratio(numerator: Counts, denominator: Counts) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
+        return ratio
+
+
+def iou(summed: Counts) -> Floats:
+    """IoU of each class, NaN where it neither occurs nor is predicted; (..., C, 3) → (..., C)."""
+    return _ratio(summed[..., 0], summed.sum(axis=-1))
+
+
+def dice(summed: Counts) -> Floats:
+    """Dice (F1) of each class, NaN where undefined; (..., C, 3) → (..., C)."""
+    return _ratio(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
+
+
+def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: Metric = "miou") -> Floats:
+    """The metric, from summed counts (..., C, 3), over the classes marked in `classes` (C,) → (...).
+
+    A marked class without pixels in this replicate (a bootstrap sample without it) that is predicted nowhere
+    counts as 1: it was answered correctly, and the class set stays the same in every replicate.
+    `fg_iou` is the last class's IoU and only for binary tasks. Without any marked class the result is 0.
+    """
+    if metric == "fg_iou":
+        return np.nan_to_num(iou(summed)[..., -1], nan=0.0 if not classes[-1] else 1.0)
+    per_class = dice(summed) if metric == "dice" else iou(summed)
+    if not classes.any():
+        return np.zeros(per_class.shape[:-1])
+    return np.nan_to_num(per_class[..., classes], nan=1.0).mean(axis=-1)
+
+
+def best_point(counts: ImageCounts, metric: Metric = "miou") -> tuple[float, float]:
+    """Operating point with the highest metric over these pictures, and that metric.
+
+    Ties go to the point nearest the default (0.5 or τ = 0), so that flat optima are not read as a shift.
+    """
+    swept = sweep_points(counts)
+    values = objective(swept.sum(axis=0), present(swept[:, 0]), metric)  # (T,)
+    points = np.asarray(counts.points)
+    distance = np.abs(points - (0.5 if counts.kind == "histogram" else 0.0))
+    best = np.flatnonzero(values >= values.max() - 1e-12)
+    index = int(best[distance[best].argmin()])
+    return float(points[index]), float(values[index])
+
+
+def scores(class_counts: Counts) -> Scores:
+    """All metrics of pictures with counts (n, C, 3)."""
+    classes = present(class_counts)
+    summed = class_counts.sum(axis=0)
+    per_class = iou(summed)
+
+    def known(values: Floats) -> tuple[float | None, ...]:
+        return tuple(
+            float(v) if ok and np.isfinite(v) else (0.0 if ok else None) for v, ok in zip(values, classes, strict=True)
+        )
+
+    return Scores(
+        miou=float(objective(summed, classes)),
+        fg_iou=float(np.nan_to_num(per_class[1])) if len(per_class) == 2 else None,
+        dice=float(objective(summed, classes, "dice")),
+        iou=known(per_class),
+        precision=known(_ratio(summed[:, 0], summed[:, 0] + summed[:, 1])),
+        recall=known(_ratio(summed[:, 0], summed[:, 0] + summed[:, 2])),
+    )
+
+
+def constant_miou(class_counts: Counts) -> float:
+    """mIoU of answering the commonest class everywhere, on pictures with counts (n, C, 3)."""
+    summed = class_counts.sum(axis=0)
+    pixels = summed[:, 0] + summed[:, 2]
+    return float(pixels.max() / pixels.sum() / max(1, int((pixels > 0).sum()))) if pixels.sum() else 0.0
+
+
+def pooled(counts: ImageCounts, groups: int = POOL) -> ImageCounts:
+    """Counts of at most `groups` groups of pictures (picture i goes to group i mod `groups`)."""
+    n = len(counts.pictures)
+    if n <= groups:
+        return counts
+    data = np.zeros((groups, *counts.data.shape[1:]), dtype=np.int64)
+    np.add.at(data, np.arange(n) % groups, counts.data)
+    return counts.model_copy(update={"pictures": tuple(range(groups)), "data": data})

@@ -1,0 +1,42 @@
+"""Every file name sweeper uses, in one place."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+
+STORAGE = "sqlite:///sweeper.db"
+"""Optuna's storage, unless `--storage` says otherwise."""
+TRACKING = "sqlite:///mlflow.db"
+"""MLflow's store: its own default, so that a bare `mlflow ui` in the same folder shows everything."""
+CACHE = Path(".sweeper") / "cache"
+"""Decoded data sets, one folder per content digest."""
+REPORTS = Path("reports")
+
+
+def slug(text: str) -> str:
+    """Name made of letters, digits, `.`, `_` and `-` alone, fit for files, metrics and study names.
+
+    Never empty: text without any such character becomes `x`.
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")[:80] or "x"
+
+
+def search_spaces_dir() -> Path:
+    """Folder of the shipped search spaces, in a wheel (inside the package) or an editable install (beside it)."""
+    package = Path(__file__).resolve().parent
+    inside = package / "_search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+class ReportPaths:
+    """Where the files of one study's report lie: `OUT/STUDY/…`."""
+
+    def __init__(self, out: Path, study: str) -> None:
+        self.folder = out / slug(study)
+        self.markdown = self.folder / "report.md"
+        self.recommendation = self.folder / "recommendation.json"
+        self.trials = self.folder / "trials.csv"
+        self.figures = self.folder / "figures"

@@ -1,0 +1,420 @@
+"""What flows through sweeper, from pictures to report. Read top to bottom, it tells the whole story.
+
+    images + masks → Dataset → ImbalanceProfile → SearchSpace → TrialSpec → TrialResult → Evidence → Recommendation
+
+Every record (see `sweeper.base`) is frozen, refuses unknown fields, checks itself and round-trips through JSON
+(`record.model_dump_json()` and `Kind.model_validate_json(text)`), so that a stage can be rerun, inspected,
+or tested from a literal. What is fixed about a training besides its loss is `sweeper.recipe.Recipe`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from sweeper.base import Array, Record
+from sweeper.recipe import Recipe
+
+Task = Literal["binary", "multiclass"]
+SplitName = Literal["train", "val", "test"]
+
+IGNORE = 255
+"""Label of pixels without a class, in stored masks and targets."""
+
+
+# --- 1 Data -------------------------------------------------------------------------------------------------
+
+
+class Picture(Record):
+    """One labelled picture of a data set; its pixels lie in the store at the same index."""
+
+    stem: str
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    pixels: tuple[int, ...]
+    """Labelled pixels of each class, in class order."""
+    ignored: int = Field(0, ge=0)
+    """Pixels without a label."""
+    split: SplitName | None = None
+    """Where `split.csv` puts it; None = to be assigned."""
+    group: str | None = None
+    """Pictures of one group never lie on two sides of a split; None = a group of its own."""
+
+
+class Dataset(Record):
+    """What was read: names, sizes, label counts and given splits of all pictures, and where the pixels lie."""
+
+    name: str
+    source: str
+    """What the user asked for: a path or `synthetic:NAME?…`."""
+    digest: str
+    """`sha256:…` of everything that can change a result: pixels, labels, class names, splits, groups."""
+    task: Task
+    classes: tuple[str, ...] = Field(min_length=2)
+    channels: Literal[1, 3]
+    """1 when every picture is grey, else 3."""
+    synthetic: bool
+    store: str
+    """Folder of the decoded pixels (`sweeper.data.store`)."""
+    pictures: tuple[Picture, ...] = Field(min_length=1)
+    warnings: tuple[str, ...] = ()
+    """What is allowed but should be known, in sentences."""
+
+    def class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
+        """Labelled pixels of each class, shape (C,), over the pictures `indices` (None = all)."""
+        chosen = self.pictures if indices is None else [self.pictures[i] for i in indices]
+        counts: npt.NDArray[np.int64] = np.array([p.pixels for p in chosen], dtype=np.int64)
+        summed: npt.NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
+        return summed
+
+
+class Split(Record):
+    """Indices into `Dataset.pictures`, ascending and disjoint."""
+
+    train: tuple[int, ...] = Field(min_length=1)
+    val: tuple[int, ...] = Field(min_length=1)
+    test: tuple[int, ...] = Field(min_length=1)
+
+
+# --- 2 Imbalance --------------------------------------------------------------------------------------------
+
+
+class ClassProfile(Record):
+    """How one class occurs."""
+
+    name: str
+    pixel_share: float
+    """Share of the labelled pixels, 0–1."""
+    picture_share: float
+    """Prevalence: share of the pictures in which it occurs, 0–1."""
+    components: int
+    """Connected components (8-neighbourhood) over all pictures."""
+    component_pixels: tuple[float, float, float] | None
+    """10th, 50th and 90th percentile of the components' sizes in pixels; None without components."""
+    thinness: float | None
+    """Share of its pixels within 2 pixels of its boundary, 0–1; None where it does not occur."""
+
+
+class ImbalanceProfile(Record):
+    """The imbalance fingerprint of a data set's labels."""
+
+    pictures: int
+    labelled_pixels: int
+    ignored_share: float
+    """Share of all pixels without a label, 0–1."""
+    empty_pictures: int
+    """Pictures with nothing but class 0 (and unlabelled pixels)."""
+    classes: tuple[ClassProfile, ...]
+    imbalance: float
+    """Binary: background / foreground pixels. Multi-class: commonest / rarest class that occurs."""
+    pos_weight: float | None
+    """Binary: the weight that balances the pixel proportions (= imbalance); None for multi-class."""
+    alpha: float | None
+    """Binary: the same balance as focal's α = w / (1 + w); None for multi-class."""
+    class_weights: tuple[float, ...]
+    """w_c ∝ 1/f_c scaled so that Σ f_c w_c = 1; a class without pixels gets the largest weight present."""
+
+
+# --- 3 Search space -----------------------------------------------------------------------------------------
+
+CoordinateKind = Literal["uniform", "log", "power_of_imbalance", "fixed"]
+
+
+class Coordinate(Record):
+    """One searched (or fixed) number of a loss, or the learning rate.
+
+    `power_of_imbalance` is searched as an exponent p in [low, high]; the loss receives imbalance ** p.
+    """
+
+    kind: CoordinateKind
+    low: float
+    high: float
+
+
+class FamilySpace(Record):
+    """One loss family with the coordinates that are searched in it."""
+
+    family: str
+    coordinates: dict[str, Coordinate]
+
+
+class SearchSpace(Record):
+    """What is searched: the families, their coordinates, and the learning rate tuned equally for each."""
+
+    name: str
+    task: Task
+    lr: Coordinate
+    families: tuple[FamilySpace, ...] = Field(min_length=1)
+
+
+# --- 4 Trials -----------------------------------------------------------------------------------------------
+
+
+class Conditions(Record):
+    """What all trainings of a study share; sent to a worker once."""
+
+    dataset: Dataset
+    recipe: Recipe
+    seed: int
+    """Seed of the study: fixes the test split, and the search's train/validation division."""
+
+
+class TrialSpec(Record):
+    """One training, completely: with the Conditions it determines the result."""
+
+    purpose: Literal["search", "confirm"]
+    number: int = Field(ge=0)
+    """Optuna's trial number, or the running number of a confirmation training."""
+    family: str
+    params: dict[str, float]
+    """The loss's coordinates as `build_loss` takes them; pos_weight is the weight itself."""
+    lr: float = Field(gt=0)
+    seed: int
+    """Keys the initial weights, batches, crops, augmentation and the train/validation division."""
+    steps: int = Field(ge=1)
+
+
+class ImageCounts(Record):
+    """Confusion counts per picture at every operating point, without the pictures.
+
+    binary (`kind="histogram"`): data (n, 2, 512) — per picture, true class and logit bin; the 512 bins are uniform
+    over the logit range [−12, 12], outliers in the end bins, so that edge 256 is logit 0.
+    multiclass (`kind="points"`): data (n, T, C, 3) — per picture, τ of `points` and class: true positives, false
+    positives, false negatives.
+    """
+
+    kind: Literal["histogram", "points"]
+    pictures: tuple[int, ...]
+    """Indices into `Dataset.pictures`, or into the groups they were pooled into."""
+    points: tuple[float, ...]
+    """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ."""
+    data: Array
+
+
+class Scores(Record):
+    """Metrics of one set of pictures at one operating point; shares in 0–1, None where undefined."""
+
+    miou: float
+    """Mean IoU over the classes present in the full split."""
+    fg_iou: float | None
+    """Foreground IoU (binary tasks)."""
+    dice: float
+    """Mean Dice over the same classes."""
+    iou: tuple[float | None, ...]
+    precision: tuple[float | None, ...]
+    recall: tuple[float | None, ...]
+
+
+class Collapse(StrEnum):
+    """How a training failed to learn; a result, not an error."""
+
+    NONE = "none"
+    ALL_BACKGROUND = "all_background"
+    CLASS_NEVER_PREDICTED = "class_never_predicted"
+    DIVERGED = "diverged"
+
+    @property
+    def text(self) -> str:
+        """The same for people."""
+        return {
+            "none": "learned",
+            "all_background": "no better than a constant answer",
+            "class_never_predicted": "never predicted a class that occurs",
+            "diverged": "diverged (NaN or infinity)",
+        }[self.value]
+
+
+class Evaluation(Record):
+    """One look at a training in progress, on validation pictures."""
+
+    step: int
+    value: float
+    """The objective, finite, in [0, 1]."""
+    point: float
+    """Chosen operating point: threshold as a probability (binary) or τ (multi-class)."""
+    chosen: Scores
+    default: Scores
+    """At 0.5 (binary) or τ = 0 (multi-class)."""
+    train_loss: float | None
+    """Mean training loss since the last evaluation; None where it was not finite."""
+    lr: float
+    pictures: int
+    seconds: float
+    """Since the training began."""
+
+
+class Predictions(Record):
+    """Label maps of some test pictures at the run's operating point, for looking at."""
+
+    pictures: tuple[int, ...]
+    masks: tuple[Array, ...]
+    """(H, W) uint8 class indices, one per picture."""
+
+
+class TrialResult(Record):
+    """What a training gave. `state` failed carries a reason and no evaluation need exist."""
+
+    spec: TrialSpec
+    state: Literal["complete", "pruned", "failed"]
+    value: float | None
+    """The last evaluation's objective; 0 when diverged; None when failed."""
+    evaluations: tuple[Evaluation, ...]
+    collapse: Collapse
+    collapse_at_default: Collapse
+    """The same judged at 0.5 (τ = 0)."""
+    never_predicted: tuple[str, ...] = ()
+    """Classes present in validation and predicted nowhere, at the chosen operating point."""
+    reason: str | None = None
+    val: ImageCounts | None = None
+    """Counts of the last evaluation on all validation pictures."""
+    test: ImageCounts | None = None
+    """Counts on the locked test split; confirmation trainings only."""
+    predictions: Predictions | None = None
+    seconds: float
+    seconds_per_step: float | None
+    device: str
+    """For people: `cpu, 1 thread` or the GPU's name."""
+    run_id: str | None = None
+    """The MLflow run that shows it."""
+
+
+# --- 5 Evidence ---------------------------------------------------------------------------------------------
+
+
+class Interval(Record):
+    """An estimate with its 95 % interval and where its uncertainty comes from."""
+
+    estimate: float
+    low: float
+    high: float
+    se_seed: float
+    """Standard error from retraining with other seeds."""
+    se_image: float
+    """Standard error from having these test pictures and not others."""
+
+
+class FinalistEvidence(Record):
+    """One confirmed configuration on the test split: means over its seeds, each at that run's operating point."""
+
+    family: str
+    params: dict[str, float]
+    lr: float
+    search_trial: int
+    search_value: float
+    """Objective of the search trial it comes from, on validation."""
+    seeds: tuple[int, ...]
+    run_ids: tuple[str, ...]
+    points: tuple[float, ...]
+    """Operating point of each run, chosen on its own validation split."""
+    miou: Interval
+    miou_at_default: float
+    val_miou: float
+    fg_iou: Interval | None
+    dice: float
+    iou: tuple[float | None, ...]
+    precision: tuple[float | None, ...]
+    recall: tuple[float | None, ...]
+    collapses: int
+    """How many of its trainings collapsed."""
+    still_rising: float
+    """mIoU gained on validation over the last quarter of the steps, mean over seeds."""
+    seconds_per_step: float | None
+
+
+class Comparison(Record):
+    """Paired difference in test mIoU, `first` minus `second` (indices into `Evidence.finalists`)."""
+
+    first: int
+    second: int
+    difference: Interval
+
+
+class Evidence(Record):
+    """What the confirmation showed."""
+
+    classes: tuple[str, ...]
+    finalists: tuple[FinalistEvidence, ...]
+    """Best estimate first."""
+    comparisons: tuple[Comparison, ...]
+    """All ordered pairs (first ≠ second)."""
+    baseline: int | None
+    """Index of cross-entropy among the finalists."""
+    rope: float
+    """Region of practical equivalence in mIoU."""
+    test_pictures: int
+    constant_miou: float
+    """mIoU on the test split of predicting only the commonest class (binary: only background)."""
+
+
+class Verdict(StrEnum):
+    """How sure the answer is."""
+
+    CLEAR_WINNER = "clear_winner"
+    EQUIVALENT = "equivalent"
+    UNDECIDED = "undecided"
+    NONE = "none"
+
+
+class Recommended(Record):
+    """The loss to train with, ready to paste."""
+
+    family: str
+    params: dict[str, float]
+    lr: float
+    threshold: float | None
+    tau: float | None
+    snippet: str
+
+
+class Recommendation(Record):
+    """The answer: which loss, how sure, why."""
+
+    verdict: Verdict
+    recommended: Recommended | None
+    """None only for verdict `none`."""
+    evidence: Evidence | None
+    provisional: bool
+    """True when the baseline was still improving, so that a clear verdict holds at this budget only."""
+    reasons: tuple[str, ...]
+    """Why this verdict, in sentences with their numbers."""
+    next_steps: tuple[str, ...]
+    """What would settle it, where it is not settled."""
+    winners_curse: float | None
+    """Search value minus confirmed test value of the recommended configuration, in mIoU."""
+
+
+# --- 6 A whole study, as the report reads it ----------------------------------------------------------------
+
+
+class SweepRecord(Record):
+    """Everything the report needs, read from the study's storage alone."""
+
+    study: str
+    created: str
+    """UTC, ISO 8601."""
+    conditions: Conditions
+    profile: ImbalanceProfile
+    """Of the whole data set's labels."""
+    space: SearchSpace
+    imbalance: float
+    """Of the training split: what pos_weight is a power of (binary); commonest/rarest (multi-class)."""
+    trials_asked: int
+    confirm_seeds: int
+    rope: float
+    trials: tuple[TrialResult, ...]
+    """The search's counted trials, by number."""
+    abandoned: int
+    """Attempts cut off by a dead worker or an interrupted sweep; not counted as trials."""
+    confirmations: tuple[TrialResult, ...]
+    experiment_id: str | None
+    parent_run_id: str | None
+    seconds: float
+    """Wall-clock time of the sweep over all its sessions."""
+    command: str
+    """The command that repeats it."""
+    versions: dict[str, str]
+

@@ -1,0 +1,1 @@
+"""The search and the confirmation: Optuna lives here and in `sweeper.space`."""

@@ -1,0 +1,1 @@
+"""One training: model, batches, averaging, evaluation. Torch lives here and in `sweeper.losses`."""
