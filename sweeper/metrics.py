@@ -110,7 +110,8 @@ def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: Metric = "
     per_class = dice(summed) if metric == "dice" else iou(summed)
     if not classes.any():
         return np.zeros(per_class.shape[:-1])
-    return np.nan_to_num(per_class[..., classes], nan=1.0).mean(axis=-1)
+    values: Floats = np.nan_to_num(per_class[..., classes], nan=1.0).mean(axis=-1)
+    return values
 
 
 def best_point(counts: ImageCounts, metric: Metric = "miou") -> tuple[float, float]:

@@ -176,6 +176,8 @@ class TrialSpec(Record):
     seed: int
     """Keys the initial weights, batches, crops, augmentation and the train/validation division."""
     steps: int = Field(ge=1)
+    keep_predictions: int = Field(0, ge=0)
+    """Confirmation only: how many test pictures' label maps are kept for looking at."""
 
 
 class ImageCounts(Record):

@@ -1,1 +1,35 @@
-"""Losses."""
+"""Losses: which families there are, and how to build one.
+
+    from sweeper.losses import FAMILIES, build_loss
+    criterion = build_loss("tversky", task="binary", fn_weight=0.7)
+    loss = criterion(logits, target)
+
+families.py     the registry: what each family is, searches, is good for (no torch)
+coordinates.py  the coordinates, their limits, and their translation into the kernel's terms (no torch)
+kernel.py       the mathematics, as pure functions of tensors
+module.py       `build_loss` and the module that holds a loss's parameters
+snippet.py      Python text that builds a loss (no torch)
+
+Importing this package does not import torch; `build_loss` brings it in when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sweeper.losses.families import FAMILIES, Family, LossCoordinate
+from sweeper.losses.snippet import snippet
+
+if TYPE_CHECKING:
+    from sweeper.losses.module import build_loss
+
+__all__ = ["FAMILIES", "Family", "LossCoordinate", "build_loss", "snippet"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `build_loss`, and torch with it, at first use (PEP 562)."""
+    if name == "build_loss":
+        from sweeper.losses.module import build_loss
+
+        return build_loss
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

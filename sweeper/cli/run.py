@@ -1,0 +1,110 @@
+"""`sweeper run`: search, confirm, recommend."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from sweeper import paths
+from sweeper.cli.progress import LiveDisplay, PlainDisplay
+from sweeper.cli.signals import StopRequest
+from sweeper.settings import CONFIRM_SEEDS, DATA, ROPE, TRIALS, Settings
+
+ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer")
+
+
+class Workers(click.ParamType[Any]):
+    """`auto` or a whole number ≥ 1."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Turn `auto` into None."""
+        if value is None or value == "auto":
+            return None
+        if not str(value).isdigit() or int(value) < 1:
+            self.fail(f"must be auto or a whole number ≥ 1, got {value!r}", param, ctx)
+        return int(value)
+
+
+@click.command()
+@click.option("--data", help=f"Folder with images/ and masks/, or synthetic:NAME?key=value.  [default: {DATA}]")
+@click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
+@click.option("--study", help="Name of the study.  [default: the data's name and the time]")
+@click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
+@click.option("--space", help="Search space: a shipped name (see `sweeper spaces`) or a YAML file.")
+@click.option("--metric", type=click.Choice(["miou", "fg_iou", "dice"]), help="What is maximised.  [default: miou]")
+@click.option(
+    "--threshold",
+    type=click.Choice(["tuned", "0.5"]),
+    help="Operating point of the objective: chosen on validation, or 0.5 (τ = 0).  [default: tuned]",
+)
+@click.option("--steps", type=click.IntRange(4), help="Optimiser steps of a trial.  [default: 100; GPU 1000]")
+@click.option("--epochs", type=click.IntRange(1), help="The same in passes over the training pictures.")
+@click.option("--size", type=click.IntRange(16), help="Side of the training crop in pixels.  [default: 96; GPU 256]")
+@click.option("--batch-size", type=click.IntRange(2), help="Crops in a batch.  [default: 8; GPU 16]")
+@click.option("--arch", type=click.Choice(ARCHITECTURES), help="Architecture.  [default: unet]")
+@click.option("--encoder", help="Encoder of segmentation-models-pytorch.  [default: resnet18; GPU resnet34]")
+@click.option("--encoder-weights", metavar="auto|imagenet|none|FILE", help="Where the encoder starts.  [default: auto]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
+@click.option("--executor", type=click.Choice(["processes", "inline"]), default="processes", show_default=True)
+@click.option("--seed", type=click.IntRange(0), help="Decides splits, weights, batches and the search.  [default: 0]")
+@click.option(
+    "--confirm-seeds", type=click.IntRange(0), help=f"Fresh seeds of each finalist.  [default: {CONFIRM_SEEDS}]"
+)
+@click.option("--confirm-steps", type=click.IntRange(4), help="Steps of a confirmation.  [default: 2 × --steps]")
+@click.option(
+    "--rope", type=click.FloatRange(0, 1), help=f"Differences in mIoU below this do not matter.  [default: {ROPE}]"
+)
+@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
+@click.option(
+    "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the recommendation as JSON, and nothing else.")
+@click.option("-v", "--verbose", is_flag=True, help="Every evaluation as a line.")
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and the result alone.")
+def command(as_json: bool, verbose: bool, quiet: bool, **options: Any) -> None:
+    """Search over losses, confirm the best on a locked test split, and recommend one.
+
+    \b
+    sweeper run                             on a synthetic data set
+    sweeper run --data FOLDER --trials 50   on images/ and masks/ below FOLDER
+    sweeper run --study NAME --resume       go on with a study
+    """
+    from sweeper.study.executors import available_cores
+    from sweeper.sweep import run_sweep
+
+    settings = Settings(**options, command=_command_line())
+    display = _display(verbose, quiet)
+    try:
+        with StopRequest(display.warn) as stop:
+            outcome = run_sweep(settings, display, stop, clock=lambda: datetime.now(UTC), cores=available_cores())
+    finally:
+        display.close()
+    if as_json:
+        click.echo(json.dumps(json.loads(outcome.paths.recommendation.read_text("utf-8")), indent=2))
+        return
+    from sweeper.cli.answer import answer_text
+
+    click.echo(answer_text(outcome))
+
+
+def _display(verbose: bool, quiet: bool) -> PlainDisplay | LiveDisplay:
+    console = Console(stderr=True)
+    if console.is_terminal and not verbose and not quiet:
+        return LiveDisplay(console)
+    return PlainDisplay(1 if verbose else -1 if quiet else 0)
+
+
+def _command_line() -> str:
+    return shlex.join(["sweeper", *sys.argv[1:]])

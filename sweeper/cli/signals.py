@@ -1,0 +1,31 @@
+"""Ctrl-C and SIGTERM: the first asks the sweep to stop cleanly, a second Ctrl-C aborts."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+
+class StopRequest:
+    """Remembers the first signal as an exit status; installed for as long as the `with` block runs."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.status: int | None = None
+        self._say = say
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if self.status is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.status = 128 + number
+        self._say("stopping: what is finished is kept (Ctrl-C again to abort at once)")

@@ -1,0 +1,28 @@
+"""`sweeper spaces`: the shipped search spaces."""
+
+from __future__ import annotations
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sweeper.space import load_space, shipped_spaces, space_path
+
+
+@click.command()
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """List the shipped search spaces, or print the YAML of NAME (a shipped name or a file)."""
+    if name is not None:
+        load_space(name)  # a file with mistakes is refused with all of them
+        click.echo(space_path(name).read_text(encoding="utf-8-sig"), nl=False)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("name", no_wrap=True, style="bold")
+    table.add_column("task", no_wrap=True)
+    table.add_column("families")
+    for shipped in shipped_spaces():
+        space = load_space(shipped)
+        table.add_row(shipped, space.task, ", ".join(family.family for family in space.families))
+    Console(highlight=False).print(table)

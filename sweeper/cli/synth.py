@@ -1,0 +1,34 @@
+"""`sweeper synth NAME OUT`: a synthetic scene set as ordinary files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sweeper.data.synthetic import SCENES, parameters, write_scenes
+
+
+def _epilog() -> str:
+    """The scenes with their parameters, as `--help` shows them."""
+    lines = ["Scenes:"]
+    for name, scene in SCENES.items():
+        lines.append(f"  {name}: {scene.text}")
+        keys = [
+            f"{key}={value.default:g} ({value.low:.10g} to {value.high:.10g})"
+            for key, value in parameters(name).items()
+        ]
+        lines.append(f"    {', '.join(keys)}")
+    return "\b\n" + "\n".join(lines)
+
+
+@click.command("synth", epilog=_epilog())
+@click.argument("name")
+@click.argument("out", type=click.Path(path_type=Path))
+def command(name: str, out: Path) -> None:
+    """Draw the scene set NAME, such as 'cracks' or 'cracks?foreground=0.005&images=300', into the folder OUT.
+
+    OUT gets images/, masks/ and classes.txt, and must be new or empty. `sweeper run --data OUT` reads it back.
+    """
+    scenes = write_scenes(name, out)
+    click.echo(f"{out}: {scenes.images} pictures of {scenes.name}")

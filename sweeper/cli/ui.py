@@ -1,0 +1,30 @@
+"""`sweeper ui`: MLflow's own user interface on this store, for this machine only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from sweeper import paths
+from sweeper.errors import UsageError
+
+
+@click.command()
+@click.option(
+    "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def command(tracking_uri: str, port: int) -> None:
+    """Serve MLflow's user interface on the loopback address until Ctrl-C."""
+    if tracking_uri.startswith(("http://", "https://")):
+        raise UsageError(f"{tracking_uri} is a server with a user interface of its own; open it in a browser")
+    if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
+        raise UsageError(f"there is no MLflow store at {tracking_uri}; `sweeper run` makes one in its working folder")
+    click.echo(f"MLflow's user interface: http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
+    arguments = ["--backend-store-uri", tracking_uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # Names that a browser on this machine uses, so that no foreign page can reach the server by rebinding a name.
+    arguments += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments])

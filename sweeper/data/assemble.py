@@ -1,0 +1,121 @@
+"""The last step of every reader: a finished store and what is known about its pictures → `Dataset`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.data.labels import some
+from sweeper.data.store import PixelStore, StoreWriter, content_digest, picture_hashes
+from sweeper.data.tables import Side
+from sweeper.records import IGNORE, Dataset, Picture
+
+
+def assemble(
+    writer: StoreWriter,
+    store: PixelStore,
+    *,
+    name: str,
+    source: str,
+    classes: tuple[str, ...],
+    stems: Sequence[str],
+    counts: npt.NDArray[np.int64],
+    sides: Sequence[Side],
+    synthetic: bool,
+    warnings: Sequence[str] = (),
+) -> Dataset:
+    """Digest and publish the store that `writer` finished, and describe it.
+
+    Args:
+        writer: holds the unpublished folder.
+        store: the same, opened; picture i is `stems[i]`.
+        name: name of the data set, for people.
+        source: what the user asked for.
+        classes: class names.
+        stems: names of the pictures, ascending.
+        counts: pixels of each label in each mask, (n, 256).
+        sides: given split and group of each picture.
+        synthetic: whether we drew the pictures.
+        warnings: what the reader found; more is added here.
+    """
+    hashes = picture_hashes(store)
+    digest = content_digest(classes, hashes, sides)
+    folder = writer.publish(digest.removeprefix("sha256:"))
+    pictures = tuple(
+        Picture(
+            stem=stem,
+            height=height,
+            width=width,
+            pixels=tuple(int(n) for n in row[: len(classes)]),
+            ignored=int(row[IGNORE]),
+            split=side.split,
+            group=side.group,
+        )
+        for stem, (height, width), row, side in zip(stems, store.sizes, counts, sides, strict=True)
+    )
+    return Dataset(
+        name=name,
+        source=source,
+        digest=digest,
+        task="binary" if len(classes) == 2 else "multiclass",
+        classes=classes,
+        channels=1 if store.channels == 1 else 3,
+        synthetic=synthetic,
+        store=str(folder),
+        pictures=pictures,
+        warnings=(*warnings, *_warnings(pictures, classes, hashes)),
+    )
+
+
+def _warnings(
+    pictures: Sequence[Picture], classes: Sequence[str], hashes: Sequence[tuple[str, str]]
+) -> tuple[str, ...]:
+    """What is allowed but should be known."""
+    found = []
+    absent = [name for i, name in enumerate(classes) if not any(p.pixels[i] for p in pictures)]
+    if absent:
+        found.append(f"{len(absent)} of {len(classes)} declared classes never occur: {some(absent)}.")
+    bare = [p.stem for p in pictures if not any(p.pixels)]
+    if bare:
+        found.append(f"{len(bare)} picture(s) have no labelled pixel at all and teach nothing: {some(bare)}.")
+    given: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for picture in pictures:
+        if picture.group and picture.split:
+            given[picture.group][picture.split].append(picture.stem)
+    for group, sides in given.items():
+        if len(sides) > 1:
+            where = "; ".join(f"{side}: {some(stems, 3)}" for side, stems in sides.items())
+            found.append(
+                f"Group {group} lies on {len(sides)} sides of the given split ({where}). The split is kept; "
+                "scores may be too high if these pictures resemble each other."
+            )
+    found += _duplicates(pictures, [h[0] for h in hashes], "the same pixels")
+    # A mask without any structure (all background) repeats by nature; a drawn one does not.
+    drawn = [
+        h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(pictures, hashes, strict=True)
+    ]
+    found += _duplicates(pictures, drawn, "byte-identical masks", hashes)
+    return tuple(found)
+
+
+def _duplicates(
+    pictures: Sequence[Picture],
+    keys: Sequence[str | None],
+    what: str,
+    hashes: Sequence[tuple[str, str]] | None = None,
+) -> list[str]:
+    """One sentence per set of pictures with equal keys; with `hashes`, only where their pixels differ."""
+    same: dict[str, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        if key is not None:
+            same[key].append(index)
+    sets = [group for group in same.values() if len(group) > 1]
+    if hashes is not None:
+        sets = [group for group in sets if len({hashes[i][0] for i in group}) > 1]
+        reason = "one of the labels is probably wrong"
+    else:
+        reason = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
+    return [f"Pictures {some([pictures[i].stem for i in group])} have {what}: {reason}." for group in sets]

@@ -1,0 +1,94 @@
+"""Cells under a microscope: touching, of varying brightness, on uneven ground with debris."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sweeper.data.scenes.canvas import Canvas, Drawn, Field, blend, edge, expose, grid, smooth, stroke, wander
+
+CLASSES = ("background", "cell")
+_SMALLEST = 2.5
+"""Radius in pixels below which no cell is drawn."""
+
+
+def draw_blobs(rng: np.random.Generator, canvas: Canvas) -> Drawn:
+    """One picture: cells (1) on background (0) with specks, fibres and cells that are out of focus."""
+    size = canvas.size
+    ground = 0.22 + 0.05 * smooth(rng, size, size / 4) + 0.02 * smooth(rng, size, 5) + 0.012 * smooth(rng, size, 1.2)
+    ground = _out_of_focus(rng, ground)
+    mask = np.zeros((size, size), dtype=bool)
+    tissue = 0.5 + 0.25 * smooth(rng, size, 2.2)
+    missing = canvas.foreground * rng.uniform(0.6, 1.4) * size * size
+    centres: list[tuple[float, float, float]] = []
+    for _ in range(2000):
+        largest = np.sqrt(max(0.0, missing) / np.pi)
+        if largest < _SMALLEST:
+            break
+        radius = min(float(rng.uniform(4.0, 10.0)), largest)
+        y, x = _place(rng, size, centres, radius)
+        window, cell = _cell(rng, size, y, x, radius)
+        new = (cell >= 0.5) & ~mask[window]
+        if new.sum() < 0.4 * np.pi * radius**2:  # mostly outside, or on top of others
+            continue
+        # The membrane is darker than the inside, so that touching cells can be told apart by a thin line.
+        rim = np.clip(1 - np.abs(cell - 0.5) * 2.2, 0, 1)
+        light = rng.uniform(0.04, 0.3)
+        ground[window] += cell * light * (0.75 + 0.5 * tissue[window]) - 0.06 * rim
+        mask[window] |= new
+        missing -= int(new.sum())
+        centres.append((y, x, radius))
+    ground = _debris(rng, ground)
+    image = np.repeat(ground[:, :, None], 3, axis=2) * (np.array([0.95, 1.05, 0.97]) + rng.normal(0, 0.02, 3))
+    return Drawn(expose(rng, image, canvas.noise), mask.astype(np.uint8))
+
+
+def _place(
+    rng: np.random.Generator, size: int, centres: list[tuple[float, float, float]], radius: float
+) -> tuple[float, float]:
+    """Most cells touch an earlier one."""
+    if centres and rng.random() < 0.6:
+        y, x, other = centres[int(rng.integers(len(centres)))]
+        angle, gap = rng.uniform(0, 2 * np.pi), (radius + other) * rng.uniform(0.85, 1.05)
+        return y + gap * np.sin(angle), x + gap * np.cos(angle)
+    y, x = rng.uniform(0, size, 2)
+    return float(y), float(x)
+
+
+def _cell(rng: np.random.Generator, size: int, y: float, x: float, radius: float) -> tuple[tuple[slice, slice], Field]:
+    """The part of the picture around a rounded, uneven disc of about the given radius, and its coverage 0–1 there."""
+    reach = 1.6 * radius + 2
+    top, left = max(0, int(y - reach)), max(0, int(x - reach))
+    window = slice(top, min(size, max(top, int(y + reach)))), slice(left, min(size, max(left, int(x + reach))))
+    dy = np.arange(window[0].start, window[0].stop)[:, None] - y
+    dx = np.arange(window[1].start, window[1].stop)[None, :] - x
+    angle = np.arctan2(dy, dx)
+    stretch, turn = rng.uniform(0.0, 0.22), rng.uniform(0, np.pi)
+    outline = 1 + stretch * np.cos(2 * (angle - turn))
+    for wave in (3, 4, 5):
+        outline += rng.normal(0, 0.035) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))
+    return window, edge(radius * outline - np.hypot(dy, dx), 1.0)
+
+
+def _out_of_focus(rng: np.random.Generator, ground: Field) -> Field:
+    """Large faint discs far from the focal plane; they are not labelled."""
+    size = len(ground)
+    y, x = grid(size)
+    for _ in range(rng.integers(1, 5)):
+        centre, radius = rng.uniform(0, size, 2), rng.uniform(7, 14)
+        distance = radius - np.hypot(y - centre[0], x - centre[1])
+        ground = ground + rng.uniform(0.04, 0.14) * edge(distance, rng.uniform(4, 8))
+    return ground
+
+
+def _debris(rng: np.random.Generator, ground: Field) -> Field:
+    """Small bright specks, dark grains, and fibres."""
+    size = len(ground)
+    image = ground[:, :, None].copy()
+    y, x = grid(size)
+    for _ in range(int(rng.integers(4, 14) * (size / 128) ** 2) + 1):
+        centre, radius = rng.uniform(0, size, 2), rng.uniform(0.8, 2.4)
+        blend(image, 0.8 * edge(radius - np.hypot(y - centre[0], x - centre[1]), 0.7), [rng.choice([0.1, 0.55, 0.75])])
+    for _ in range(rng.integers(0, 3)):
+        points = wander(rng, rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi), int(rng.integers(40, 160)), 0.08)
+        blend(image, 0.6 * stroke(size, points, rng.uniform(1.0, 2.2)), [rng.uniform(0.4, 0.7)])
+    return image[:, :, 0]

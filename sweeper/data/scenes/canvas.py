@@ -1,0 +1,122 @@
+"""What the scenes share: random textures, soft shapes, and the camera that ends every picture.
+
+Intensities are float64 around 0–1 until the camera turns them into uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sweeper.data.store import Pixels
+
+Field = npt.NDArray[np.float64]
+"""(H, W) float64."""
+Points = npt.NDArray[np.float64]
+"""(n, 2) float64: y, x in pixels."""
+Pair = Sequence[float] | npt.NDArray[np.float64]
+"""Two numbers: y and x, or two radii."""
+
+
+class Canvas(NamedTuple):
+    """What a scene is asked for."""
+
+    size: int
+    """Side of the square picture in pixels."""
+    foreground: float
+    """Wanted share of foreground pixels, 0–1 (mean over pictures); scenes with fixed shares ignore it."""
+    noise: float
+    """Standard deviation of the camera's noise, as a share of full scale."""
+
+
+class Drawn(NamedTuple):
+    """A picture and its labels."""
+
+    image: Pixels
+    """(H, W, 3) uint8."""
+    mask: Pixels
+    """(H, W) uint8 class indices."""
+
+
+def smooth(rng: np.random.Generator, size: int, sigma: float) -> Field:
+    """Random field of mean 0 and standard deviation 1 whose structures are about `sigma` pixels wide."""
+    # Coarse structures are drawn small and magnified: a wide filter on the full grid would take most of the time.
+    step = max(1, int(sigma // 2))
+    side = size // step + 3
+    field = ndimage.gaussian_filter(rng.standard_normal((side, side)), sigma / step, mode="wrap")
+    if step > 1:
+        field = ndimage.zoom(field, step, order=1)
+    field = field[:size, :size]
+    result: Field = (field - field.mean()) / (field.std() + 1e-9)
+    return result
+
+
+def grid(size: int) -> tuple[Field, Field]:
+    """Coordinates y and x of each pixel, two (H, W) fields."""
+    y, x = np.mgrid[0:size, 0:size].astype(np.float64)
+    return y, x
+
+
+def edge(distance: Field, softness: float) -> Field:
+    """0 → 1 across a signed distance in pixels (negative outside), `softness` pixels wide on either side."""
+    return np.clip(0.5 + distance / (2 * softness), 0.0, 1.0)
+
+
+def ellipse(size: int, centre: Pair, radii: Pair, angle: float, softness: float = 0.7) -> Field:
+    """Coverage 0–1 of a filled ellipse: centre (y, x), radii along and across its axis, angle in radians."""
+    y, x = grid(size)
+    dy, dx = y - centre[0], x - centre[1]
+    along = (dx * np.cos(angle) + dy * np.sin(angle)) / radii[0]
+    across = (dy * np.cos(angle) - dx * np.sin(angle)) / radii[1]
+    return edge((1 - np.hypot(along, across)) * min(radii[0], radii[1]), softness)
+
+
+def stroke(size: int, points: Points, widths: npt.ArrayLike) -> Field:
+    """Coverage 0–1 of a line through `points` (n, 2), `widths` (n,) or one number, in pixels."""
+    cover = np.zeros((size, size))
+    for (y, x), width in zip(points, np.broadcast_to(widths, len(points)), strict=True):
+        stamp(cover, float(y), float(x), float(width))
+    return cover
+
+
+def stamp(cover: Field, y: float, x: float, width: float) -> int:
+    """Put one round dot of a line on `cover`, in place; how many pixels it newly covers by half or more."""
+    reach = int(np.ceil(width / 2 + 1))
+    top, left = max(0, int(y) - reach), max(0, int(x) - reach)
+    part = cover[top : int(y) + reach + 2, left : int(x) + reach + 2]
+    if int(y) + reach + 2 <= 0 or int(x) + reach + 2 <= 0 or part.size == 0:
+        return 0
+    rows = np.arange(top, top + part.shape[0])[:, None] - y
+    columns = np.arange(left, left + part.shape[1])[None, :] - x
+    dot = np.clip(width / 2 + 0.5 - np.hypot(rows, columns), 0.0, 1.0)
+    new = int(((dot >= 0.5) & (part < 0.5)).sum())
+    np.maximum(part, dot, out=part)
+    return new
+
+
+def wander(rng: np.random.Generator, start: Pair, heading: float, length: int, bend: float) -> Points:
+    """A random curve of `length` half-pixel steps from `start` (y, x); `bend` is the turn's deviation in radians."""
+    turns = ndimage.gaussian_filter1d(rng.standard_normal(length + 16), 2.0)[:length] * bend
+    headings = heading + np.cumsum(turns)
+    steps = 0.5 * np.stack([np.sin(headings), np.cos(headings)], axis=1)
+    points: Points = np.asarray(start, dtype=np.float64) + np.cumsum(steps, axis=0)
+    return points
+
+
+def blend(image: npt.NDArray[np.float64], cover: Field, colour: npt.ArrayLike) -> None:
+    """Paint `colour` (3,) or (H, W, 3) over `image` (H, W, 3), in place, as opaque as `cover` (H, W)."""
+    image += cover[:, :, None] * (np.asarray(colour, dtype=np.float64) - image)
+
+
+def expose(rng: np.random.Generator, image: npt.NDArray[np.float64], noise: float) -> Pixels:
+    """The camera: slight blur, uneven light, noise, 8 bits; (H, W, 3) float64 → uint8."""
+    size = image.shape[0]
+    blurred = ndimage.gaussian_filter(image, (rng.uniform(0.35, 0.7),) * 2 + (0,))
+    light = 1 + 0.07 * smooth(rng, size, size / 3)
+    grain = rng.standard_normal((size, size, 1)) * 0.8 + rng.standard_normal(image.shape) * 0.6
+    lit = blurred * light[:, :, None] * rng.uniform(0.85, 1.12) + noise * grain
+    return np.clip(np.rint(lit * 255), 0, 255).astype(np.uint8)

@@ -1,0 +1,187 @@
+"""Decoded pictures and masks on disk, memory-mapped: decoded once, shared by all workers, never all in memory.
+
+A store is a folder with three files:
+
+    images.bin   uint8, one picture after the other, each (H, W, channels) in C order
+    masks.bin    uint8, one mask after the other, each (H, W) in C order; 255 = ignore
+    index.json   {"format": 1, "channels": 1 or 3, "sizes": [[H, W], …]}, written last
+
+A folder becomes a store by one rename, so that a reader sees all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.errors import SweeperError
+
+Pixels = npt.NDArray[np.uint8]
+
+FORMAT = 1
+_CHUNK = 1 << 24
+
+
+class PixelStore:
+    """Read-only views of the decoded pixels of one data set; cheap to open, safe to share between processes."""
+
+    def __init__(self, folder: Path, channels: int, sizes: Sequence[tuple[int, int]]) -> None:
+        self.folder = folder
+        self.channels = channels
+        self.sizes = tuple(sizes)
+        """(height, width) of each picture, in pixels."""
+        areas = np.array([height * width for height, width in self.sizes], dtype=np.int64)
+        self._starts = np.concatenate([[0], areas.cumsum()])
+        self._images: Pixels = np.memmap(folder / "images.bin", dtype=np.uint8, mode="r").view(np.ndarray)
+        self._masks: Pixels = np.memmap(folder / "masks.bin", dtype=np.uint8, mode="r").view(np.ndarray)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def image(self, index: int) -> Pixels:
+        """Picture `index` as a read-only view, (H, W, channels) uint8."""
+        start, stop = int(self._starts[index]), int(self._starts[index + 1])
+        flat = self._images[start * self.channels : stop * self.channels]
+        return flat.reshape(*self.sizes[index], self.channels)
+
+    def mask(self, index: int) -> Pixels:
+        """Mask `index` as a read-only view, (H, W) uint8: class indices, 255 = ignore."""
+        start, stop = int(self._starts[index]), int(self._starts[index + 1])
+        return self._masks[start:stop].reshape(self.sizes[index])
+
+
+class StoreWriter:
+    """Writes a store picture by picture into a temporary folder beside its destination.
+
+    A context manager: what was not published by `publish` is deleted at the end.
+    """
+
+    def __init__(self, cache: Path, channels: int) -> None:
+        cache.mkdir(parents=True, exist_ok=True)
+        self.cache = cache
+        self.folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=cache))
+        self.channels = channels
+        self._sizes: list[tuple[int, int]] = []
+        self._images: BinaryIO = (self.folder / "images.bin").open("wb")
+        self._masks: BinaryIO = (self.folder / "masks.bin").open("wb")
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._images.close()
+        self._masks.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def append(self, image: Pixels, mask: Pixels) -> None:
+        """Add one picture, (H, W, channels) uint8, with its mask, (H, W) uint8."""
+        if image.shape != (*mask.shape, self.channels) or image.dtype != np.uint8 or mask.dtype != np.uint8:
+            raise ValueError(
+                f"picture and mask must be uint8 of shapes (H, W, {self.channels}) and (H, W), "
+                f"got {image.dtype} {image.shape} and {mask.dtype} {mask.shape}"
+            )
+        self._images.write(np.ascontiguousarray(image).data)
+        self._masks.write(np.ascontiguousarray(mask).data)
+        self._sizes.append((mask.shape[0], mask.shape[1]))
+
+    def finish(self) -> PixelStore:
+        """Write the index and open what was written; nothing can be appended any more."""
+        self._images.close()
+        self._masks.close()
+        index = {"format": FORMAT, "channels": self.channels, "sizes": self._sizes}
+        (self.folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        return PixelStore(self.folder, self.channels, self._sizes)
+
+    def relabel(self, old: int, new: int) -> None:
+        """Replace one label by another in all masks written so far. Call after `finish`."""
+        labels: Pixels = np.memmap(self.folder / "masks.bin", dtype=np.uint8, mode="r+")
+        for start in range(0, len(labels), _CHUNK):
+            part = labels[start : start + _CHUNK]
+            part[part == old] = new
+
+    def publish(self, name: str) -> Path:
+        """Rename the finished folder to `cache / name` and return that; another process's equal store is kept.
+
+        A damaged store of that name is moved out of the way first: its readers keep their open maps.
+        """
+        target = self.cache / name
+        for _ in range(10):
+            if is_complete(target):
+                return target
+            if target.exists():
+                try:
+                    target.rename(self.folder / "damaged")  # deleted with our folder, or with the new store's
+                except OSError:
+                    continue  # somebody else was faster: look again
+                shutil.rmtree(self.folder / "damaged", ignore_errors=True)
+            try:
+                self.folder.rename(target)
+            except OSError:
+                continue
+            return target
+        raise SweeperError(f"the decoded pictures cannot be put at {target}; delete that folder and try again")
+
+
+def open_store(folder: str | Path) -> PixelStore:
+    """Open the store in `folder`.
+
+    Raises:
+        SweeperError: if the folder is not a complete store.
+    """
+    folder = Path(folder)
+    layout = _layout(folder)
+    if layout is None:
+        raise SweeperError(f"{folder} must hold a complete store of decoded pictures; load the data set again")
+    return PixelStore(folder, *layout)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `folder` holds a store whose files have the sizes that its index promises."""
+    return _layout(folder) is not None
+
+
+def _layout(folder: Path) -> tuple[int, list[tuple[int, int]]] | None:
+    """Channels and sizes from the index; None where it is missing, unreadable, or at odds with the files."""
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        if index["format"] != FORMAT:
+            return None
+        channels = int(index["channels"])
+        sizes = [(int(height), int(width)) for height, width in index["sizes"]]
+        found = [os.stat(folder / name).st_size for name in ("images.bin", "masks.bin")]  # noqa: PTH116
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    area = sum(height * width for height, width in sizes)
+    return (channels, sizes) if area and found == [area * channels, area] else None
+
+
+def picture_hashes(store: PixelStore) -> list[tuple[str, str]]:
+    """SHA-256 of each picture's pixels and of its mask, with their sizes, as hexadecimal text."""
+
+    def of(array: Pixels) -> str:
+        digest = hashlib.sha256(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    return [(of(store.image(i)), of(store.mask(i))) for i in range(len(store))]
+
+
+def content_digest(
+    classes: Sequence[str], hashes: Iterable[tuple[str, str]], sides: Iterable[tuple[str | None, str | None]]
+) -> str:
+    """`sha256:…` of all that can change a result: class names, and of each picture pixels, mask, split and group."""
+    rows = [[*pixels, *side] for pixels, side in zip(hashes, sides, strict=True)]
+    text = json.dumps([list(classes), rows], ensure_ascii=True)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

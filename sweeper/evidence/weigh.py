@@ -1,0 +1,264 @@
+"""From confirmation trainings to evidence: scores on the test split, with paired intervals.
+
+A finalist is a family with one configuration, trained on several seeds. Every number is read from the counts of the
+test pictures at the operating point that the run chose on its own validation pictures.
+
+What counts: completed runs. One that raised (state failed) is a missing seed, and two finalists are compared on the
+seeds they share. One that diverged is a result of its loss, not a missing seed: it counts with the score of its
+counts, or with 0 on every picture where it left none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sweeper import metrics
+from sweeper.evidence.intervals import REPLICATES, Counts, Floats, mean_interval, negated, resample_sums
+from sweeper.recipe import Metric
+from sweeper.records import (
+    Collapse,
+    Comparison,
+    Evidence,
+    FinalistEvidence,
+    ImageCounts,
+    Interval,
+    Scores,
+    TrialResult,
+)
+
+BASELINE = "cross_entropy"
+FAILURES = frozenset({Collapse.ALL_BACKGROUND, Collapse.DIVERGED})
+"""Collapses after which a run is of no use. Never predicting a rare class is a fault that its mIoU already shows."""
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """All runs side by side on the same pictures; run r is one training."""
+
+    classes: np.ndarray  # (C,) bool: which occur in the test split
+    counts: Counts  # (R, n, C, 3) at each run's operating point
+    at_default: Counts  # (R, n, C, 3) at 0.5 or τ = 0
+    sums: Counts  # (B, R, C, 3) the same as `counts` on resampled pictures
+    lost: np.ndarray  # (R,) bool: diverged and left no counts; scores 0
+
+    @property
+    def pictures(self) -> int:
+        return int(self.counts.shape[1])
+
+    def scored(self, summed: Counts, metric: Metric) -> Floats:
+        """(..., R, C, 3) → (..., R)."""
+        return np.where(self.lost, 0.0, metrics.objective(summed, self.classes, metric))
+
+    def interval(self, plus: Sequence[int], minus: Sequence[int] = (), metric: Metric = "miou") -> Interval:
+        """Mean over seeds of runs `plus`, or of the paired differences of `plus` and `minus`."""
+        on_data, resampled = self.scored(self.counts.sum(axis=1), metric), self.scored(self.sums, metric)
+        values, replicates = on_data[list(plus)], resampled[:, list(plus)]
+        if not minus:
+            return mean_interval(values, replicates, self.pictures, (0.0, 1.0))
+        values, replicates = values - on_data[list(minus)], replicates - resampled[:, list(minus)]
+        return mean_interval(values, replicates, self.pictures, (-1.0, 1.0))
+
+
+def weigh(
+    confirmations: Sequence[TrialResult],
+    search: Mapping[str, TrialResult],
+    *,
+    classes: Sequence[str],
+    baseline: str = BASELINE,
+    rope: float = 0.01,
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> Evidence:
+    """Weigh the confirmation trainings of all finalists.
+
+    Args:
+        confirmations: results with purpose `confirm`, in any order; of one family all have the same configuration.
+            Where a seed was trained twice, the highest number counts.
+        search: family → the search trial its configuration comes from.
+        classes: the data set's class names, in order.
+        baseline: family that the others are measured against, where it is among them.
+        rope: region of practical equivalence, in mIoU, ≥ 0.
+        seed: of the resampling of pictures; the same seed gives the same numbers.
+        replicates: number of resamples.
+
+    Returns:
+        Evidence with the finalists by falling mIoU; without finalists where no confirmation completed.
+
+    Raises:
+        ValueError: if a result is not a finished confirmation, the runs saw different test pictures, a family has
+            two configurations, or its search trial is missing.
+    """
+    finalists = _group(confirmations, search)
+    runs = [run for seeds in finalists.values() for run in seeds.values()]
+    bench = _bench(runs, len(classes), np.random.default_rng(seed), replicates)
+    place = {id(run): r for r, run in enumerate(runs)}
+    # `at[family][seed]` is the row of that training on the bench.
+    at = {family: {s: place[id(run)] for s, run in seeds.items()} for family, seeds in finalists.items()}
+    binary = len(classes) == 2
+    rows = [
+        _finalist(list(finalists[family].values()), search[family], list(at[family].values()), bench, binary)
+        for family in finalists
+    ]
+    rows.sort(key=lambda f: (-f.miou.estimate, f.family != baseline, f.family))
+    order = [f.family for f in rows]
+    return Evidence(
+        classes=tuple(classes),
+        finalists=tuple(rows),
+        comparisons=tuple(_compare([at[family] for family in order], bench)),
+        baseline=order.index(baseline) if baseline in order else None,
+        rope=rope,
+        test_pictures=bench.pictures,
+        constant_miou=next(
+            (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
+        ),
+    )
+
+
+def _group(
+    confirmations: Sequence[TrialResult], search: Mapping[str, TrialResult]
+) -> dict[str, dict[int, TrialResult]]:
+    """Completed runs by family and seed, both in ascending order."""
+    grouped: dict[str, dict[int, TrialResult]] = {}
+    for run in sorted(confirmations, key=lambda r: r.spec.number):
+        if run.spec.purpose != "confirm" or run.state == "pruned":
+            raise ValueError(
+                f"evidence is made of finished confirmation trainings, got a {run.state} {run.spec.purpose} training "
+                f"(number {run.spec.number}, {run.spec.family}); leave it out"
+            )
+        if run.state == "complete":
+            grouped.setdefault(run.spec.family, {})[run.spec.seed] = run
+    for family, seeds in grouped.items():
+        configurations = {(tuple(sorted(r.spec.params.items())), r.spec.lr) for r in seeds.values()}
+        if len(configurations) > 1:
+            raise ValueError(
+                f"a finalist is one configuration, got {len(configurations)} of {family}; weigh them separately"
+            )
+        if family not in search:
+            raise ValueError(f"every finalist needs its search trial, got none for {family}; add it to `search`")
+    return {family: dict(sorted(grouped[family].items())) for family in sorted(grouped)}
+
+
+def _bench(runs: Sequence[TrialResult], classes: int, rng: np.random.Generator, replicates: int) -> _Bench:
+    tests = [run.test for run in runs]
+    for run in runs:
+        if run.test is None and run.collapse is not Collapse.DIVERGED:
+            raise ValueError(
+                f"a completed confirmation must carry counts of the test pictures, got none from number "
+                f"{run.spec.number} ({run.spec.family}, seed {run.spec.seed}); train it again"
+            )
+    seen = {tuple(sorted(test.pictures)) for test in tests if test is not None}
+    if len(seen) > 1:
+        raise ValueError(
+            f"all confirmations must be scored on the same test pictures, got {len(seen)} different sets; "
+            "weigh only runs of one study"
+        )
+    n = len(next(iter(seen))) if seen else 0
+    counts = np.zeros((len(runs), n, classes, 3), dtype=np.int64)
+    at_default = np.zeros_like(counts)
+    for r, (run, test) in enumerate(zip(runs, tests, strict=True)):
+        if test is not None:
+            counts[r] = _aligned(test, _point(run))
+            at_default[r] = _aligned(test, _default(test))
+    lost = np.array([test is None for test in tests], dtype=np.bool_)
+    present = metrics.present(counts.reshape(-1, classes, 3))
+    sums = (
+        resample_sums(counts, rng, replicates)
+        if n >= 2  # with fewer there is nothing to resample, and `mean_interval` says so
+        else np.zeros((1, len(runs), classes, 3), dtype=np.int64)
+    )
+    return _Bench(classes=present, counts=counts, at_default=at_default, sums=sums, lost=lost)
+
+
+def _aligned(test: ImageCounts, point: float) -> Counts:
+    """Class counts at an operating point, pictures in ascending order."""
+    return metrics.at_point(test, point)[np.argsort(test.pictures, kind="stable")]
+
+
+def _default(test: ImageCounts) -> float:
+    return metrics.default_point("binary" if test.kind == "histogram" else "multiclass")
+
+
+def _point(run: TrialResult) -> float:
+    """Operating point chosen on the run's validation pictures; the default one where it was never evaluated."""
+    if run.evaluations:
+        return run.evaluations[-1].point
+    return _default(run.test) if run.test is not None else metrics.default_point("binary")
+
+
+def _finalist(
+    runs: Sequence[TrialResult], origin: TrialResult, rows: Sequence[int], bench: _Bench, binary: bool
+) -> FinalistEvidence:
+    spec = runs[0].spec
+    scores = [_scores(bench, row) for row in rows]
+    at_default = bench.scored(bench.at_default.sum(axis=1), "miou")[list(rows)]
+    speeds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
+    gains = [last_quarter_gain(run) for run in runs if run.evaluations]
+    return FinalistEvidence(
+        family=spec.family,
+        params=spec.params,
+        lr=spec.lr,
+        search_trial=origin.spec.number,
+        search_value=origin.value if origin.value is not None else 0.0,
+        seeds=tuple(run.spec.seed for run in runs),
+        run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
+        points=tuple(_point(run) for run in runs),
+        miou=bench.interval(rows),
+        miou_at_default=float(at_default.mean()),
+        val_miou=float(np.mean([_val_miou(run) for run in runs])),
+        fg_iou=bench.interval(rows, metric="fg_iou") if binary else None,
+        dice=float(np.mean([s.dice for s in scores])),
+        iou=_class_means(s.iou for s in scores),
+        precision=_class_means(s.precision for s in scores),
+        recall=_class_means(s.recall for s in scores),
+        collapses=sum(run.collapse in FAILURES for run in runs),
+        still_rising=float(np.mean(gains)) if gains else 0.0,
+        seconds_per_step=float(np.median(speeds)) if speeds else None,
+    )
+
+
+def _scores(bench: _Bench, row: int) -> Scores:
+    """Scores of one run on the test split; a lost one has 0 for every class that occurs."""
+    if not bench.lost[row]:
+        return metrics.scores(bench.counts[row])
+    nothing = tuple(0.0 if occurs else None for occurs in bench.classes)
+    return Scores(miou=0.0, fg_iou=None, dice=0.0, iou=nothing, precision=nothing, recall=nothing)
+
+
+def _class_means(rows: Iterable[tuple[float | None, ...]]) -> tuple[float | None, ...]:
+    """Mean over runs for each class; None where the class does not occur (in any run, as all see the same pictures)."""
+    columns = ([v for v in column if v is not None] for column in zip(*rows, strict=True))
+    return tuple(float(np.mean(column)) if column else None for column in columns)
+
+
+def _val_miou(run: TrialResult) -> float:
+    lost = run.collapse is Collapse.DIVERGED or not run.evaluations
+    return 0.0 if lost else run.evaluations[-1].chosen.miou
+
+
+def last_quarter_gain(run: TrialResult) -> float:
+    """Validation mIoU gained over the last quarter of the steps that were trained.
+
+    Linear between evaluations; before the first one the curve is taken as flat, so that a training with a single
+    evaluation gains 0: nothing was seen to rise.
+    """
+    steps = [e.step for e in run.evaluations]
+    miou = [e.chosen.miou for e in run.evaluations]
+    return float(miou[-1] - np.interp(0.75 * steps[-1], steps, miou))
+
+
+def _compare(finalists: Sequence[Mapping[int, int]], bench: _Bench) -> list[Comparison]:
+    """All ordered pairs; `finalists[i]` is seed → row of finalist i."""
+    found: dict[tuple[int, int], Interval] = {}
+    for i, first in enumerate(finalists):
+        for j, second in enumerate(finalists[:i]):
+            common = [s for s in first if s in second]
+            if common:
+                difference = bench.interval([second[s] for s in common], [first[s] for s in common])
+            else:  # estimated from all runs there are; nothing is paired, so nothing is known of its error
+                gap = bench.interval(list(second.values())).estimate - bench.interval(list(first.values())).estimate
+                difference = Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
+            found[j, i], found[i, j] = difference, negated(difference)
+    return [Comparison(first=i, second=j, difference=found[i, j]) for i, j in sorted(found)]

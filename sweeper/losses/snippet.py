@@ -1,0 +1,66 @@
+"""Python text that builds a loss, to paste into training code. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sweeper.losses.coordinates import checked, weighting_coordinate
+from sweeper.losses.families import FAMILIES
+from sweeper.records import IGNORE, Task
+
+SHOWN_CLASSES = 20
+
+
+def snippet(
+    family: str,
+    params: Mapping[str, float],
+    task: Task,
+    classes: Sequence[str],
+    class_frequencies: Sequence[float] | None = None,
+) -> str:
+    """Code that runs when pasted and leaves the loss in `criterion`.
+
+    Numbers are rounded to 4 significant digits, and the text says so.
+
+    Args:
+        family: a name in `FAMILIES`.
+        params: coordinates as `build_loss` takes them.
+        task: binary or multiclass.
+        classes: class names in index order, for the comment; shown escaped, whatever they contain.
+        class_frequencies: as for `build_loss`; written down only where the loss uses them.
+
+    Raises:
+        LossError: if `build_loss` would refuse.
+    """
+    values = checked(family, task, params, class_frequencies)
+    arguments = [f'"{family}"', f'task="{task}"']
+    arguments += [f"{name}={_number(value)}" for name, value in values.items() if value is not None]
+    if task == "multiclass" and class_frequencies is not None and weighting_coordinate(values) is not None:
+        total = sum(class_frequencies)
+        arguments.append(f"class_frequencies=({', '.join(_number(f / total) for f in class_frequencies)})")
+    one_line = f"criterion = build_loss({', '.join(arguments)})"
+    call = (
+        one_line
+        if len(one_line) <= 100
+        else "\n".join(["criterion = build_loss(", *(f"    {argument}," for argument in arguments), ")"])
+    )
+    shape = "(N, 1, H, W)" if task == "binary" else f"(N, {len(classes)}, H, W)"
+    # Names come from files: `!a` escapes line breaks, and a backquote could end a block of code in markdown.
+    names = [f"{i} = {name!a}".replace("`", "'") for i, name in enumerate(classes[:SHOWN_CLASSES])]
+    more = ", …" if len(classes) > SHOWN_CLASSES else ""
+    return "\n".join(
+        [
+            "from sweeper.losses import build_loss",
+            "",
+            f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
+            call,
+            f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
+            f"# {', '.join(names)}{more}, {IGNORE} = ignored",
+            "# loss = criterion(logits, target)",
+            "",
+        ]
+    )
+
+
+def _number(value: float) -> str:
+    return repr(float(f"{value:.4g}"))

@@ -1,0 +1,202 @@
+"""From evidence to the answer, as a record and as the JSON of the contract (`recommendation.json`)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from sweeper.evidence.verdict import decide, difference
+from sweeper.recipe import Metric
+from sweeper.records import (
+    Collapse,
+    Evidence,
+    FinalistEvidence,
+    Interval,
+    Recommendation,
+    Recommended,
+    SweepRecord,
+    Task,
+)
+
+SCHEMA = "sweeper.recommendation/1"
+
+Snippet = Callable[[str, dict[str, float]], str]
+"""(family, params) → Python text that builds the loss, ready to paste."""
+
+
+def recommend(
+    evidence: Evidence | None, *, task: Task, order: Sequence[str], snippet: Snippet, metric: Metric = "miou"
+) -> Recommendation:
+    """The answer that this evidence allows.
+
+    Args:
+        evidence: what the confirmation showed; None where nothing was confirmed.
+        task: decides whether the operating point is a threshold (binary) or τ (multi-class).
+        order: family names, simplest first (`list(sweeper.losses.FAMILIES)`).
+        snippet: writes the text to paste.
+        metric: what the search maximised; the winner's curse is in mIoU and None for another metric.
+    """
+    decision = decide(evidence, order)
+    chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]
+    return Recommendation(
+        verdict=decision.verdict,
+        recommended=None if chosen is None else _recommended(chosen, task, snippet),
+        evidence=evidence,
+        provisional=decision.provisional,
+        reasons=decision.reasons,
+        next_steps=decision.next_steps,
+        winners_curse=None if chosen is None or metric != "miou" else chosen.search_value - chosen.miou.estimate,
+    )
+
+
+def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Recommended:
+    point = float(median(chosen.points))  # over the seeds: one run's validation split does not decide it
+    return Recommended(
+        family=chosen.family,
+        params=chosen.params,
+        lr=chosen.lr,
+        threshold=point if task == "binary" else None,
+        tau=point if task == "multiclass" else None,
+        snippet=snippet(chosen.family, dict(chosen.params)),
+    )
+
+
+def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> dict[str, Any]:
+    """The document of DESIGN 7, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
+
+    Intervals are at 95 %; shares and scores lie in 0–1; what is unknown or undefined is null. Every key of the
+    contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons` and the details per class and
+    per run come on top of it.
+    """
+    data, evidence = sweep.conditions.dataset, recommendation.evidence
+    states = Counter(trial.state for trial in sweep.trials)
+    document = {
+        "schema": SCHEMA,
+        "study": sweep.study,
+        "verdict": recommendation.verdict.value,
+        "provisional": recommendation.provisional,
+        "reasons": list(recommendation.reasons),
+        "next_steps": list(recommendation.next_steps),
+        "dataset": {
+            "name": data.name,
+            "source": data.source,
+            "digest": data.digest,
+            "task": data.task,
+            "classes": list(data.classes),
+            "pictures": len(data.pictures),
+            "profile": sweep.profile.model_dump(mode="json"),
+        },
+        "recipe": sweep.conditions.recipe.model_dump(mode="json"),
+        "recommended": None
+        if recommendation.recommended is None
+        else recommendation.recommended.model_dump(mode="json"),
+        "finalists": [] if evidence is None else [_finalist(evidence, i) for i in range(len(evidence.finalists))],
+        "comparisons": [] if evidence is None else _comparisons(evidence),
+        "rope": sweep.rope,
+        "test_pictures": None if evidence is None else evidence.test_pictures,
+        "constant_miou": None if evidence is None else evidence.constant_miou,
+        "search": {
+            "trials": len(sweep.trials),
+            "completed": states["complete"],
+            "pruned": states["pruned"],
+            "failed": states["failed"],
+            "abandoned": sweep.abandoned,
+            "per_family": dict(Counter(trial.spec.family for trial in sweep.trials)),
+        },
+        "winners_curse": recommendation.winners_curse,
+        "collapses": {family: sum(kinds.values()) for family, kinds in _collapses(sweep).items()},
+        "collapse_kinds": {family: dict(kinds) for family, kinds in _collapses(sweep).items()},
+        "versions": sweep.versions,
+        "seconds": sweep.seconds,
+    }
+    finite: dict[str, Any] = _finite(document)
+    return finite
+
+
+def _finalist(evidence: Evidence, index: int) -> dict[str, Any]:
+    finalist = evidence.finalists[index]
+    baseline = evidence.baseline
+    versus = None if baseline is None or baseline == index else difference(evidence, index, baseline)
+    binary = finalist.fg_iou is not None
+    return {
+        "family": finalist.family,
+        "params": finalist.params,
+        "lr": finalist.lr,
+        "seeds": len(finalist.seeds),
+        "seed_values": list(finalist.seeds),
+        "points": list(finalist.points),
+        "mlflow_run_ids": list(finalist.run_ids),
+        "test": {
+            "miou": finalist.miou.estimate,
+            **_ends(finalist.miou),
+            "fg_iou": None if finalist.fg_iou is None else finalist.fg_iou.estimate,
+            "precision": _overall(finalist.precision, binary),
+            "recall": _overall(finalist.recall, binary),
+            "dice": finalist.dice,
+            "miou_at_default": finalist.miou_at_default,
+            "per_class": [
+                {"name": name, "iou": iou, "precision": precision, "recall": recall}
+                for name, iou, precision, recall in zip(
+                    evidence.classes, finalist.iou, finalist.precision, finalist.recall, strict=True
+                )
+            ],
+        },
+        "vs_baseline": None if versus is None else {"difference": versus.estimate, **_ends(versus)},
+        "validation_miou": finalist.val_miou,
+        "search_trial": finalist.search_trial,
+        "search_value": finalist.search_value,
+        "collapses": finalist.collapses,
+        "still_rising": finalist.still_rising,
+        "seconds_per_step": finalist.seconds_per_step,
+    }
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    return {"ci_low": interval.low, "ci_high": interval.high}
+
+
+def _overall(per_class: Sequence[float | None], binary: bool) -> float | None:
+    """Binary: of the foreground. Multi-class: mean over the classes that occur."""
+    if binary:
+        return per_class[-1]
+    known = [value for value in per_class if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _comparisons(evidence: Evidence) -> list[dict[str, Any]]:
+    """Each pair once, the better first, by family name."""
+    return [
+        {
+            "first": evidence.finalists[c.first].family,
+            "second": evidence.finalists[c.second].family,
+            "difference": c.difference.estimate,
+            **_ends(c.difference),
+            "se_seed": c.difference.se_seed,
+            "se_image": c.difference.se_image,
+        }
+        for c in evidence.comparisons
+        if c.first < c.second
+    ]
+
+
+def _collapses(sweep: SweepRecord) -> dict[str, Counter[str]]:
+    """How often each family collapsed in which way, over search and confirmation trainings."""
+    found: dict[str, Counter[str]] = {}
+    for trial in (*sweep.trials, *sweep.confirmations):
+        if trial.collapse is not Collapse.NONE:
+            found.setdefault(trial.spec.family, Counter())[trial.collapse.value] += 1
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """The same JSON value with every NaN and infinity as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,135 @@
+"""The head of the report: which loss, with which numbers, how sure, at which recipe and budget."""
+
+from __future__ import annotations
+
+from sweeper.recipe import Recipe
+from sweeper.records import FinalistEvidence, Recommended, Verdict
+from sweeper.report.facts import Facts, difference, finalist_name
+from sweeper.report.words import (
+    code,
+    count,
+    escape_md,
+    interval,
+    listed,
+    network,
+    number,
+    params_text,
+    signed,
+    signed_interval,
+    significant,
+)
+
+VERDICTS = {
+    Verdict.CLEAR_WINNER: "clear winner",
+    Verdict.EQUIVALENT: "equivalent",
+    Verdict.UNDECIDED: "undecided",
+    Verdict.NONE: "no recommendation",
+}
+"""Each verdict in words; the words are those the text uses."""
+
+
+def answer(facts: Facts) -> list[str]:
+    """The paragraphs of the answer, in markdown: what to do, the numbers behind it, what it holds for."""
+    recommended = facts.recommendation.recommended
+    if recommended is None or facts.recommendation.verdict is Verdict.NONE:
+        return _nothing(facts)
+    return [_what(facts, recommended), _numbers(facts), _holds_for(facts)]
+
+
+def _nothing(facts: Facts) -> list[str]:
+    search = facts.search
+    states = search["state"].value_counts()
+    failed, pruned = int(states.get("failed", 0)), int(states.get("pruned", 0))
+    first = f"**No recommendation: no loss was confirmed.** The search ran {count(len(search), 'trial')}"
+    first += f" of {facts.sweep.trials_asked} asked for: {int(states.get('complete', 0))} complete, {pruned} pruned, "
+    first += f"{failed} failed."
+    return [first, _holds_for(facts).replace("It holds for", "It was tried with", 1)]
+
+
+def _what(facts: Facts, recommended: Recommended) -> str:
+    verdict, name = facts.recommendation.verdict, code(recommended.family)
+    numbers = [params_text(recommended.params), f"learning rate {significant(recommended.lr)}"]
+    if recommended.threshold is not None:
+        numbers.append(f"threshold {number(recommended.threshold, 2)}")
+    if recommended.tau is not None:
+        numbers.append(f"logit adjustment τ {number(recommended.tau, 2)}")
+    settings = f"{name} ({', '.join(n for n in numbers if n)})"
+    provisional = ""
+    if facts.recommendation.provisional:
+        gained = f" ({number(facts.baseline.still_rising)} mIoU over its last quarter)" if facts.baseline else ""
+        provisional = f" It is **provisional at this budget**: cross-entropy was still improving{gained}."
+    if verdict is Verdict.CLEAR_WINNER:
+        return f"**Train with {settings}.** Verdict: **clear winner** over every other finalist.{provisional}"
+    if verdict is Verdict.EQUIVALENT:
+        same = [code(finalist_name(facts, f)) for f in facts.finalists if _within_rope(facts, f)]
+        of = f": {listed(same)} differ by less than that" if len(same) > 1 else ""
+        return (
+            f"**Train with {settings}.** Verdict: **equivalent** within ±{number(facts.sweep.rope)} mIoU{of}; "
+            f"{name} is the simplest of them.{provisional}"
+        )
+    if len(facts.finalists) < 2:
+        return f"Verdict: **undecided**, nothing was compared. **Meanwhile train with {settings}**.{provisional}"
+    names = [code(finalist_name(facts, f)) for f in facts.finalists if _in_question(facts, f)]
+    return (
+        f"Verdict: **undecided**, this study cannot tell {listed(names)} apart. **Meanwhile train with {settings}**: "
+        f"of those it is the simplest that trained soundly.{provisional}"
+    )
+
+
+def _within_rope(facts: Facts, finalist: FinalistEvidence) -> bool:
+    gap = difference(facts, facts.chosen, finalist)
+    return finalist is facts.chosen or (
+        gap is not None and -facts.sweep.rope <= gap.low and gap.high <= facts.sweep.rope
+    )
+
+
+def _in_question(facts: Facts, finalist: FinalistEvidence) -> bool:
+    """Whether the best finalist that learned is not shown to be ahead of this one."""
+    best = next((f for f in facts.finalists if f.collapses < len(f.seeds)), facts.finalists[0])
+    gap = difference(facts, best, finalist)
+    return (
+        finalist is best
+        or finalist is facts.chosen
+        or (gap is not None and (gap.low <= 0 or gap.estimate < facts.sweep.rope))
+    )
+
+
+def _numbers(facts: Facts) -> str:
+    chosen, evidence = facts.chosen, facts.recommendation.evidence
+    if chosen is None or evidence is None:
+        return "It was **not confirmed** on test pictures: it is the best of the search alone, on validation pictures."
+    text = f"Test mIoU **{number(chosen.miou.estimate)}** [{number(chosen.miou.low)}, {number(chosen.miou.high)}]"
+    gain = difference(facts, chosen, facts.baseline)
+    if chosen is facts.baseline:
+        text += "; it is cross-entropy itself, the baseline"
+        other = difference(facts, chosen, facts.rival)
+        if other is not None and facts.rival is not None:
+            text += f", {signed_interval(other)} against {code(finalist_name(facts, facts.rival))}"
+    elif gain is not None:
+        text += f", **{signed(gain.estimate)}** [{signed(gain.low)}, {signed(gain.high)}] over cross-entropy"
+        text += " at its best learning rate"
+    else:
+        text += "; cross-entropy was not confirmed, so the gain over it is not known"
+    if chosen.fg_iou is not None:
+        text += f"; foreground IoU {interval(chosen.fg_iou)}"
+    return (
+        f"{text}. These are 95 % intervals from {count(evidence.test_pictures, 'test picture')} that the search "
+        f"never saw and {count(len(chosen.seeds), 'paired seed')}; a constant answer "
+        f"scores {number(evidence.constant_miou)}."
+    )
+
+
+def _holds_for(facts: Facts) -> str:
+    recipe = facts.sweep.conditions.recipe
+    return (
+        f"It holds for this recipe and budget: {recipe_text(recipe)}; {recipe.steps:,} search steps and "
+        f"{recipe.confirm_steps:,} confirmation steps of {recipe.batch_size} crops."
+    )
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The network and its input, in a few words: `U-Net/ResNet-18 without pretrained weights on 96² crops`."""
+    weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
+        recipe.encoder_weights, "with weights from a file"
+    )
+    return f"{escape_md(network(recipe.arch, recipe.encoder))} {weights} on {recipe.size}² crops"

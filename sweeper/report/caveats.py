@@ -1,0 +1,132 @@
+"""What limits the answer, each computed from the study; a caveat that does not apply is not printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from sweeper.report.answer import recipe_text
+from sweeper.report.facts import Facts, at_edge, finalist_name
+from sweeper.report.words import code, count, escape_md, listed, number, prose, signed, significant
+
+FEW_PICTURES = 40
+"""Below this many test pictures an interval over pictures is itself shaky."""
+SHORT = 2000
+"""Confirmation steps below which the speed of learning plays a part in the comparison."""
+FEW_TRIALS = 3
+"""A family with fewer completed trials was hardly tuned."""
+
+
+def caveats(facts: Facts) -> list[str]:
+    """Sentences in markdown, the weightiest first."""
+    return [*_scope(facts), *_confirmation(facts), *_search(facts), *_data(facts)]
+
+
+def split_sizes(facts: Facts) -> tuple[int, int, int] | None:
+    """Pictures in (train, validation, test); None when no confirmation training tells."""
+    evidence = facts.recommendation.evidence
+    looks = [t.evaluations[-1].pictures for t in facts.sweep.confirmations if t.evaluations and t.state == "complete"]
+    if evidence is None or not looks:
+        return None
+    total, val, test = len(facts.sweep.conditions.dataset.pictures), max(looks), evidence.test_pictures
+    return (total - val - test, val, test) if total > val + test else None
+
+
+def _scope(facts: Facts) -> Iterator[str]:
+    recipe = facts.sweep.conditions.recipe
+    text = f"It holds for {recipe_text(recipe)} at {recipe.confirm_steps:,} steps"
+    sizes = split_sizes(facts)
+    if sizes is not None:
+        passes = recipe.confirm_steps * recipe.batch_size / sizes[0]
+        text += f" (each training picture is drawn about {significant(passes, 2)} times)"
+    yield text + ". Another network, crop size or schedule can change the order."
+    if recipe.confirm_steps < SHORT:
+        yield (
+            f"{recipe.confirm_steps:,} steps is a short training. Short budgets favour losses that learn fast, "
+            "overlap losses above all; repeat with a larger `--confirm-steps` before a long training depends on it."
+        )
+    if facts.sweep.conditions.dataset.synthetic:
+        yield "The pictures are synthetic: this shows how the tool works, not which loss suits your data."
+    if recipe.encoder_weights == "none":
+        yield "The encoder started from random weights. With ImageNet weights differences are often smaller."
+    if recipe.metric != "miou":
+        yield f"The search maximised {facts.objective}, while finalists are compared by mIoU."
+
+
+def _confirmation(facts: Facts) -> Iterator[str]:
+    evidence, curse = facts.recommendation.evidence, facts.recommendation.winners_curse
+    if evidence is None:
+        yield "Nothing was confirmed on the test split: no number here is free of the search's luck."
+        return
+    if evidence.test_pictures < FEW_PICTURES:
+        yield (
+            f"{count(evidence.test_pictures, 'test picture')} (fewer than {FEW_PICTURES}): intervals from so few "
+            "pictures are themselves uncertain, and a single odd picture can shift them."
+        )
+    groups = Counter(p.group for p in facts.sweep.conditions.dataset.pictures if p.group is not None)
+    together = [n for n in groups.values() if n > 1]
+    if together:
+        yield (
+            f"{count(sum(together), 'picture')} come in {count(len(together), 'group')} of related ones. The intervals "
+            "treat pictures as independent, so they are narrower than they should be."
+        )
+    if facts.binary:
+        yield (
+            f"The margin that counts as a difference is {number(evidence.rope)} mIoU, which is about "
+            f"{number(2 * evidence.rope)} foreground IoU: the background's IoU hardly moves. Predicting only "
+            f"background scores {number(evidence.constant_miou)} mIoU, so read mIoU from there, not from 0."
+        )
+    else:
+        yield (
+            f"The margin that counts as a difference is {number(evidence.rope)} mIoU, the mean over classes: "
+            "a rare class can change by far more than that. Predicting only the commonest class scores "
+            f"{number(evidence.constant_miou)}."
+        )
+    rising = [f for f in facts.finalists if f.still_rising > evidence.rope]
+    if rising:
+        names = [f"{code(finalist_name(facts, f))} ({signed(f.still_rising)})" for f in rising]
+        yield f"Still rising over the last quarter of the steps by more than the margin: {listed(names)} mIoU."
+    if curse is not None:
+        higher = "higher" if curse > 0 else "lower"
+        moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
+        yield (
+            f"Winner's curse: the recommended configuration read {number(abs(curse))} mIoU {higher} in the search "
+            f"(validation pictures, {facts.sweep.conditions.recipe.steps:,} steps) than on the test split; {moral}."
+        )
+    fallen = [f for f in facts.finalists if f.collapses]
+    if fallen:
+        names = [f"{code(finalist_name(facts, f))} in {f.collapses} of {len(f.seeds)}" for f in fallen]
+        yield f"Confirmation trainings that collapsed: {listed(names)}."
+
+
+def _search(facts: Facts) -> Iterator[str]:
+    for finalist in {id(f): f for f in (facts.chosen, facts.baseline) if f is not None}.values():
+        edge = at_edge(facts, finalist.lr)
+        if edge is not None:
+            yield (
+                f"The best learning rate of {code(finalist_name(facts, finalist))}, {significant(finalist.lr)}, "
+                f"lies at the {edge} edge of the searched range: a wider range could improve it."
+            )
+    frame = facts.search
+    complete = frame[frame["state"] == "complete"]["family"].value_counts()
+    sparse = [f for f in facts.families if (frame["family"] == f).any() and complete.get(f, 0) < FEW_TRIALS]
+    if sparse:
+        names = [f"{code(f)} ({int(complete.get(f, 0))})" for f in sparse]
+        yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed trials: {listed(names)}."
+    if len(frame) < facts.sweep.trials_asked:
+        yield f"The search stopped after {len(frame)} of {facts.sweep.trials_asked} trials."
+    if facts.sweep.abandoned:
+        yield (
+            f"{count(facts.sweep.abandoned, 'attempt')} cut off by a dead worker or an interruption "
+            f"{'was' if facts.sweep.abandoned == 1 else 'were'} repeated and not counted."
+        )
+
+
+def _data(facts: Facts) -> Iterator[str]:
+    for warning in facts.sweep.conditions.dataset.warnings:
+        yield f"The data: {prose(warning)}"
+    if facts.sweep.profile.ignored_share > 0.2:
+        yield f"{number(100 * facts.sweep.profile.ignored_share, 0)} % of all pixels have no label and count nowhere."
+    absent = [c.name for c in facts.sweep.profile.classes if c.pixel_share == 0]
+    if absent:
+        yield f"Classes without a pixel, left out of every mean: {', '.join(escape_md(name) for name in absent)}."

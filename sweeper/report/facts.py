@@ -1,0 +1,228 @@
+"""What the text and the figures are made from, looked up once and by the same rules for both."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sweeper.metrics import at_point, default_point, iou
+from sweeper.records import Coordinate, FinalistEvidence, Interval, Recommendation, SweepRecord, TrialResult
+from sweeper.report.tables import trials_frame
+
+ENOUGH = 8
+"""Fewer completed trials than this say nothing about a trend: at n = 7 only |ρ| > 0.78 would be significant."""
+_METRICS = {"miou": "mIoU", "fg_iou": "foreground IoU", "dice": "mean Dice"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A study and its recommendation with the roles of the finalists resolved."""
+
+    sweep: SweepRecord
+    recommendation: Recommendation
+    frame: pd.DataFrame
+    """`trials_frame` of the study."""
+    finalists: tuple[FinalistEvidence, ...]
+    chosen: FinalistEvidence | None
+    """The recommended loss among the finalists."""
+    baseline: FinalistEvidence | None
+    """Cross-entropy at its best learning rate."""
+    rival: FinalistEvidence | None
+    """What the recommended loss is shown beside: the baseline, or the best other finalist when that is chosen."""
+
+    @property
+    def binary(self) -> bool:
+        """Whether the task has a threshold (else τ)."""
+        return self.sweep.conditions.dataset.task == "binary"
+
+    @property
+    def objective(self) -> str:
+        """What the search maximised, for people."""
+        return _METRICS[self.sweep.conditions.recipe.metric]
+
+    @property
+    def default_name(self) -> str:
+        """`at 0.5` or `at τ = 0`."""
+        return "at 0.5" if self.binary else "at τ = 0"
+
+    @property
+    def point_name(self) -> str:
+        """`threshold` or `τ`."""
+        return "threshold" if self.binary else "τ"
+
+    @property
+    def default_point(self) -> float:
+        """0.5 or 0."""
+        return default_point(self.sweep.conditions.dataset.task)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in index order."""
+        return self.sweep.conditions.dataset.classes
+
+    @property
+    def search(self) -> pd.DataFrame:
+        """The search's trials alone."""
+        return self.frame[self.frame["purpose"] == "search"]
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """All families: those of the space in its order (the registry's), then any other that was tried."""
+        spaced = [family.family for family in self.sweep.space.families]
+        return tuple(dict.fromkeys([*spaced, *(trial.spec.family for trial in self.sweep.trials)]))
+
+
+def collect(sweep: SweepRecord, recommendation: Recommendation) -> Facts:
+    """Resolve who is recommended, who is the baseline and who is shown beside the recommended loss."""
+    evidence = recommendation.evidence
+    finalists = evidence.finalists if evidence else ()
+    baseline = finalists[evidence.baseline] if evidence and evidence.baseline is not None else None
+    answer = recommendation.recommended
+    chosen = None
+    if answer is not None:
+        of_family = [f for f in finalists if f.family == answer.family]
+        exact = [f for f in of_family if f.params == answer.params and math.isclose(f.lr, answer.lr)]
+        chosen = next(iter([*exact, *of_family]), None)
+    others = [f for f in finalists if f is not chosen]
+    rival = baseline if baseline is not chosen else next(iter(others), None)
+    if rival is None and chosen is not None:
+        rival = next(iter(others), None)
+    return Facts(sweep, recommendation, trials_frame(sweep), finalists, chosen, baseline, rival)
+
+
+def difference(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> Interval | None:
+    """Paired difference in test mIoU, first minus second; None when it was not measured."""
+    evidence = facts.recommendation.evidence
+    if evidence is None or first is None or second is None:
+        return None
+    places = {id(finalist): i for i, finalist in enumerate(evidence.finalists)}
+    pair = (places[id(first)], places[id(second)])
+    return next((c.difference for c in evidence.comparisons if (c.first, c.second) == pair), None)
+
+
+def finalist_name(facts: Facts, finalist: FinalistEvidence) -> str:
+    """The family, with its search trial's number where two finalists are of one family."""
+    twins = sum(f.family == finalist.family for f in facts.finalists)
+    return finalist.family if twins == 1 else f"{finalist.family} {finalist.search_trial}"
+
+
+def confirmations(facts: Facts, finalist: FinalistEvidence) -> tuple[TrialResult, ...]:
+    """The finalist's completed confirmation trainings, by seed."""
+    found = [
+        trial
+        for trial in facts.sweep.confirmations
+        if trial.state == "complete"
+        and trial.spec.family == finalist.family
+        and trial.spec.params == finalist.params
+        and math.isclose(trial.spec.lr, finalist.lr)
+    ]
+    return tuple(sorted(found, key=lambda trial: trial.spec.seed))
+
+
+def seed_mious(facts: Facts, finalist: FinalistEvidence) -> list[float]:
+    """Test mIoU of each of its trainings, at the operating point of that training."""
+    values = [float(v) for v in _confirm_rows(facts, finalist)["test_miou"]]
+    return [v for v in values if math.isfinite(v)]
+
+
+def _confirm_rows(facts: Facts, finalist: FinalistEvidence) -> pd.DataFrame:
+    numbers = {trial.spec.number for trial in confirmations(facts, finalist)}
+    frame = facts.frame
+    return frame[(frame["purpose"] == "confirm") & frame["number"].isin(numbers)]
+
+
+def picture_wins(facts: Facts) -> tuple[int, int, int] | None:
+    """Test pictures on which (recommended, rival, neither) has the higher mIoU, in the first seed both have.
+
+    None when there is no such pair, or when the pictures were pooled before they were stored.
+    """
+    pair = common_seed(facts)
+    if pair is None:
+        return None
+    first, second = pair
+    if first.test is None or second.test is None or first.test.pictures != second.test.pictures:
+        return None
+    if len(facts.sweep.conditions.dataset.pictures) <= max(first.test.pictures, default=0):
+        return None
+    means = []
+    for trial in (first, second):
+        assert trial.test is not None
+        per_class = iou(at_point(trial.test, trial.evaluations[-1].point))  # (n, C)
+        defined = np.isfinite(per_class)
+        means.append(np.where(defined, per_class, 0).sum(axis=1) / np.maximum(1, defined.sum(axis=1)))
+    gap = means[0] - means[1]
+    return int((gap > 1e-9).sum()), int((gap < -1e-9).sum()), int((abs(gap) <= 1e-9).sum())
+
+
+def common_seed(facts: Facts) -> tuple[TrialResult, TrialResult] | None:
+    """The recommended loss's and its rival's training with the lowest seed that both have and that was evaluated."""
+    if facts.chosen is None or facts.rival is None:
+        return None
+    first = {t.spec.seed: t for t in confirmations(facts, facts.chosen) if t.evaluations}
+    second = {t.spec.seed: t for t in confirmations(facts, facts.rival) if t.evaluations}
+    shared = sorted(first.keys() & second.keys())
+    return (first[shared[0]], second[shared[0]]) if shared else None
+
+
+def best_trial(facts: Facts, family: str) -> TrialResult | None:
+    """The family's completed search trial with the highest value, the earliest of equals."""
+    done = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete" and t.value is not None]
+    return max(done, key=lambda t: (t.value or 0.0, -t.spec.number), default=None)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How the objective went with one coordinate over a family's completed trials."""
+
+    n: int
+    rho: float | None
+    """Spearman's rank correlation; None below `ENOUGH` trials or when either side never varied."""
+    p: float | None
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is unlikely (p < 0.05) to be chance."""
+        return self.p is not None and self.p < 0.05
+
+
+def trend(facts: Facts, family: str, coordinate: str) -> Trend:
+    """Rank correlation of a coordinate (`lr` included) with the objective, over completed trials only.
+
+    Pruned trials are left out: their value is from fewer steps.
+    """
+    frame = facts.search
+    done = frame[(frame["family"] == family) & (frame["state"] == "complete")]
+    column = "lr" if coordinate == "lr" else f"params.{coordinate}"
+    pairs = done[[column, "value"]].dropna()
+    n = len(pairs)
+    if n < ENOUGH or pairs[column].nunique() < 2 or pairs["value"].nunique() < 2:
+        return Trend(n, None, None)
+    result = stats.spearmanr(pairs[column].to_numpy(), pairs["value"].to_numpy())
+    return Trend(n, float(result.statistic), float(result.pvalue))
+
+
+def searched_range(facts: Facts, coordinate: Coordinate) -> tuple[float, float]:
+    """The lowest and highest value the loss can receive; a power of the imbalance is worked out."""
+    if coordinate.kind != "power_of_imbalance":
+        return coordinate.low, coordinate.high
+    imbalance = max(facts.sweep.imbalance, 1e-12)
+    low, high = sorted((imbalance**coordinate.low, imbalance**coordinate.high))
+    return low, high
+
+
+def is_log(coordinate: Coordinate) -> bool:
+    """Whether the coordinate is spread over orders of magnitude."""
+    return coordinate.kind in ("log", "power_of_imbalance")
+
+
+def at_edge(facts: Facts, lr: float) -> str | None:
+    """`low` or `high` when a learning rate lies in the outer 5 % (on the log scale) of the searched range."""
+    low, high = facts.sweep.space.lr.low, facts.sweep.space.lr.high
+    if not 0 < low < high:
+        return None
+    place = math.log(lr / low) / math.log(high / low)
+    return "low" if place < 0.05 else "high" if place > 0.95 else None

@@ -1,0 +1,48 @@
+"""The report's figures. Each is a function from `Facts` to what was drawn, or to the reason why it was not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sweeper.report.facts import Facts
+from sweeper.report.figures.finalists import curves, finalists, per_class_iou, threshold
+from sweeper.report.figures.pictures import Pixels, imbalance, predictions
+from sweeper.report.figures.search import landscape, search
+from sweeper.report.figures.style import Drawn, save
+
+FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
+    "finalists": finalists,
+    "per_class_iou": per_class_iou,
+    "threshold": threshold,
+    "curves": curves,
+    "imbalance": imbalance,
+    "search": search,
+    "landscape": landscape,
+}
+"""Name of the file (without `.png`) → what draws it. `predictions` is drawn apart: it needs pixels."""
+
+
+def draw_all(facts: Facts, folder: Path, pixels: Pixels | None) -> dict[str, Drawn | str]:
+    """Draw every figure into `folder` as NAME.png; figures of an earlier report that are not drawn now are removed.
+
+    Returns:
+        For every name what was drawn, or why it was not, in words.
+
+    Raises:
+        OSError: if the folder or a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Drawn | str] = {}
+    for name in (*FIGURES, "predictions"):
+        result = predictions(facts, pixels) if name == "predictions" else FIGURES[name](facts)
+        path = folder / f"{name}.png"
+        if isinstance(result, Drawn):
+            save(result.figure, path)
+        else:
+            path.unlink(missing_ok=True)
+        results[name] = result
+    return results
+
+
+__all__ = ["FIGURES", "Drawn", "Pixels", "draw_all"]

@@ -1,0 +1,218 @@
+"""Figures of the confirmation: finalists with intervals, classes, learning curves, operating points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from sweeper.metrics import Floats, objective, present, sweep_points
+from sweeper.records import TrialResult
+from sweeper.report.facts import Facts, confirmations, finalist_name, seed_mious
+from sweeper.report.figures.style import (
+    BLACK,
+    CHOSEN,
+    LIGHT,
+    MARKERS,
+    RIVAL,
+    Drawn,
+    class_name,
+    clean,
+    finalist_colours,
+    legend,
+    new_figure,
+    plain,
+)
+from sweeper.report.words import code, count, escape_md, interval, listed, number, signed
+
+MOST_CLASSES = 40
+"""More classes than this do not fit a figure; those that differ most are drawn."""
+
+
+def finalists(facts: Facts) -> Drawn | str:
+    """Test mIoU of each finalist with its 95 % interval, each seed, and the constant answer."""
+    evidence = facts.recommendation.evidence
+    if evidence is None or not facts.finalists:
+        return "no configuration was confirmed on the test split"
+    found = facts.finalists
+    figure = new_figure(0.95 + 0.42 * len(found))
+    axes = clean(figure.add_subplot())
+    dots = False
+    for row, (finalist, colour) in enumerate(zip(found, finalist_colours(facts, found), strict=True)):
+        miou = finalist.miou
+        axes.plot([miou.low, miou.high], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
+        axes.plot(miou.estimate, row, "o", color=colour, ms=7, zorder=3)
+        seeds = seed_mious(facts, finalist)
+        dots = dots or bool(seeds)
+        axes.plot(seeds, [row + 0.24] * len(seeds), "|", color=colour, ms=6, mew=1.3)
+    lows, highs = [f.miou.low for f in found], [f.miou.high for f in found]
+    span = max(max(highs) - min(lows), 0.02)
+    near = min(lows) - evidence.constant_miou < 1.5 * span
+    if near:
+        axes.axvline(evidence.constant_miou, color=BLACK, lw=1, ls=(0, (4, 3)))
+        axes.annotate(
+            "constant answer", (evidence.constant_miou, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
+            textcoords="offset points", fontsize=7.5, va="bottom",
+        )  # fmt: skip
+    names = [plain(finalist_name(facts, f)) for f in found]
+    axes.set_yticks(range(len(found)), labels=names)
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.set_xlabel("test mIoU (dot: mean, line: 95 % interval" + (", ticks: single seeds)" if dots else ")"))
+    best = found[0]
+    text = f"{code(finalist_name(facts, best))} has the highest test mIoU, {interval(best.miou)}"
+    if len(found) > 1:
+        low, high = min(f.miou.estimate for f in found), best.miou.estimate
+        text += f"; the {count(len(found), 'finalist')} lie between {number(low)} and {number(high)}"
+    text += f". Answering the commonest class everywhere scores {number(evidence.constant_miou)}"
+    text += ", the dashed line." if near else ", far to the left of this axis."
+    text += (
+        " Overlap is no proof of equality: all saw the same pictures, and the table's paired differences are sharper."
+    )
+    return Drawn(figure, text, "Interval plot of the finalists' test mIoU")
+
+
+def per_class_iou(facts: Facts) -> Drawn | str:
+    """IoU of every class, recommended beside rival, commonest class first."""
+    chosen, rival = facts.chosen, facts.rival
+    if chosen is None:
+        return "no recommended loss was confirmed on the test split"
+    share = {c.name: c.pixel_share for c in facts.sweep.profile.classes}
+    shown = [i for i, value in enumerate(chosen.iou) if value is not None or (rival and rival.iou[i] is not None)]
+    if not shown:
+        return "no class occurs in the test split"
+
+    def gap(index: int) -> float:
+        return (chosen.iou[index] or 0.0) - ((rival.iou[index] or 0.0) if rival else 0.0)
+
+    left_out = len(shown) - MOST_CLASSES
+    shown = sorted(shown, key=lambda i: -abs(gap(i)))[:MOST_CLASSES]
+    shown.sort(key=lambda i: -share.get(facts.classes[i], 0.0))
+    figure = new_figure(1.0 + 0.26 * len(shown))
+    axes = clean(figure.add_subplot())
+    for row, i in enumerate(shown):
+        pair = [f.iou[i] or 0.0 for f in (chosen, rival) if f is not None]
+        axes.plot([min(pair), max(pair)], [row, row], color=LIGHT, lw=3, zorder=1)
+    for finalist, colour, marker in ((rival, RIVAL, "s"), (chosen, CHOSEN, "o")):
+        if finalist is not None:
+            values = [finalist.iou[i] or 0.0 for i in shown]
+            label = plain(finalist_name(facts, finalist))
+            axes.plot(values, range(len(shown)), marker, color=colour, ms=6, label=label, zorder=2)
+    axes.set_yticks(range(len(shown)), labels=[class_name(facts, i) for i in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("test IoU (classes from the commonest to the rarest)")
+    legend(axes)
+    text = "Test IoU of each class, means over the seeds."
+    if rival is not None:
+        better, worse = max(shown, key=gap), min(shown, key=gap)
+        text = (
+            f"Test IoU of each class: {code(finalist_name(facts, chosen))} is ahead of "
+            f"{code(finalist_name(facts, rival))} on {sum(gap(i) > 0 for i in shown)} of {len(shown)}"
+            f"; the differences run from {signed(gap(worse))} on {escape_md(facts.classes[worse])} to "
+            f"{signed(gap(better))} on {escape_md(facts.classes[better])}."
+        )
+    if left_out > 0:
+        text += f" The {left_out} classes that differ least are left out."
+    return Drawn(figure, text, "IoU per class of the recommended loss and the one it is compared with")
+
+
+def curves(facts: Facts) -> Drawn | str:
+    """Validation mIoU of the confirmation trainings by step: mean over the seeds, range as a band."""
+    lines = [(f, *_curve(confirmations(facts, f))) for f in facts.finalists]
+    lines = [line for line in lines if len(line[1])]
+    if not lines:
+        return "no confirmation training was evaluated"
+    figure = new_figure(3.1)
+    axes = clean(figure.add_subplot(), "both")
+    colours = finalist_colours(facts, [f for f, *_ in lines])
+    for i, ((finalist, steps, values), colour) in enumerate(zip(lines, colours, strict=True)):
+        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0)
+        label = plain(finalist_name(facts, finalist))
+        axes.plot(steps, values.mean(axis=0), color=colour, marker=MARKERS[i % len(MARKERS)], ms=4.5, label=label,
+                  zorder=4 if finalist is facts.chosen else 3 if finalist is facts.rival else 2)  # fmt: skip
+    axes.set_xlabel("training step")
+    axes.set_ylabel("validation mIoU")
+    legend(axes, 4)
+    rising = [f"{code(finalist_name(facts, f))} {signed(f.still_rising)}" for f, *_ in lines]
+    seeds = max(len(values) for *_, values in lines)
+    text = (
+        f"Validation mIoU of the confirmation trainings: mean over {count(seeds, 'seed')} at most, the band from the "
+        f"lowest to the highest. Gained over the last quarter of the steps: {listed(rising)}."
+    )
+    return Drawn(figure, text, "Learning curves of the confirmation trainings")
+
+
+def _curve(trials: Sequence[TrialResult]) -> tuple[Floats, Floats]:
+    """Steps (S,) and mIoU (seeds, S), at the steps where every evaluated training was evaluated."""
+    known = [{e.step: e.chosen.miou for e in trial.evaluations} for trial in trials if trial.evaluations]
+    shared = sorted(set.intersection(*(set(k) for k in known))) if known else []
+    return np.array(shared), np.array([[k[step] for step in shared] for k in known])
+
+
+def threshold(facts: Facts) -> Drawn | str:
+    """Test mIoU at every operating point, with the chosen points and the default marked."""
+    pair = [(f, c) for f, c in ((facts.rival, RIVAL), (facts.chosen, CHOSEN)) if f is not None]
+    drawn = [(f, colour, *_by_point(confirmations(facts, f))) for f, colour in pair]
+    drawn = [entry for entry in drawn if len(entry[2])]
+    if not drawn:
+        return "no confirmation training kept its counts on the test split"
+    figure = new_figure(3.1)
+    axes = clean(figure.add_subplot(), "both")
+    axes.axvline(_place(facts, facts.default_point), color=BLACK, lw=1, ls=(0, (4, 3)))
+    sentences = []
+    for finalist, colour, points, values, chosen in drawn:
+        x = np.array([_place(facts, p) for p in points])
+        mean = values.mean(axis=0)
+        axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0)
+        name = finalist_name(facts, finalist)
+        axes.plot(x, mean, color=colour, label=plain(name), marker=None if facts.binary else "o", ms=4)
+        rows = range(len(chosen))
+        at = [int(np.abs(points - p).argmin()) for p in chosen]
+        axes.plot([x[i] for i in at], [values[r, i] for r, i in zip(rows, at, strict=True)], "D", color=colour,
+                  mec="white", mew=0.8, ms=6.5, zorder=3)  # fmt: skip
+        default = int(np.abs(points - facts.default_point).argmin())
+        chosen_mean = float(np.mean([values[r, i] for r, i in zip(rows, at, strict=True)]))
+        sentences.append(
+            f"{code(name)} scores {number(float(mean[default]))} {facts.default_name} and {number(chosen_mean)} at the "
+            f"{facts.point_name} chosen on validation ({_span(chosen, facts.binary)})"
+        )
+    _ticks(axes, facts)
+    evidence = facts.recommendation.evidence
+    if facts.binary and evidence is not None:  # below the constant answer nothing is worth seeing
+        top = max(float(values.max()) for *_, values, _ in drawn)
+        axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
+    axes.set_ylabel("test mIoU")
+    axes.set_xlabel(f"{facts.point_name} (dashed: {facts.default_point:g}; diamonds: chosen on validation, per seed)")
+    legend(axes)
+    text = f"{'; '.join(sentences)}. The flatter the curve, the less the {facts.point_name} matters."
+    return Drawn(figure, text, f"Test mIoU against the {facts.point_name}")
+
+
+def _by_point(trials: Sequence[TrialResult]) -> tuple[Floats, Floats, list[float]]:
+    """Points (T,), mIoU (seeds, T) and each seed's chosen point."""
+    kept = [(t.test, t.evaluations[-1].point) for t in trials if t.test is not None and t.evaluations]
+    if not kept:
+        return np.array([]), np.array([]), []
+    values = []
+    for counts, _ in kept:
+        swept = sweep_points(counts)
+        values.append(objective(swept.sum(axis=0), present(swept[:, 0])))
+    return np.asarray(kept[0][0].points), np.array(values), [point for _, point in kept]
+
+
+def _place(facts: Facts, point: float) -> float:
+    """Where a point lies on the axis: thresholds on the logit scale, on which the stored ones are uniform."""
+    return float(np.log(point / (1 - point))) if facts.binary else point
+
+
+def _ticks(axes: Axes, facts: Facts) -> None:
+    if facts.binary:
+        marks = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+        axes.set_xticks([_place(facts, m) for m in marks], labels=[f"{m:g}" for m in marks])
+        axes.set_xlim(_place(facts, 0.0003), _place(facts, 0.9997))
+
+
+def _span(points: Sequence[float], binary: bool) -> str:
+    low, high = (number(p, 2) for p in (min(points), max(points)))
+    return low if low == high else f"{low} to {high}" if binary else f"τ from {low} to {high}"

@@ -1,0 +1,191 @@
+"""Figures of the search: all trials, and how each family's coordinates went with the objective."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from sweeper.records import Coordinate
+from sweeper.report.facts import ENOUGH, Facts, best_trial, is_log, searched_range, trend
+from sweeper.report.figures.style import (
+    BLACK,
+    CHOSEN,
+    FONT,
+    GREY,
+    PURPLE,
+    RIVAL,
+    Drawn,
+    clean,
+    legend,
+    new_figure,
+    plain,
+)
+from sweeper.report.words import code, count, listed, number, signed
+
+MOST_PANELS = 30
+SYMBOLS = {"gamma": "γ (gamma)", "alpha": "α (alpha)", "mix": "λ (mix)", "lr": "learning rate"}
+_GOLDEN = 0.6180339887498949
+
+
+def search(facts: Facts) -> Drawn | str:
+    """Every search trial's last validation objective, one strip per family, in registry order."""
+    frame = facts.search.dropna(subset=["value"])
+    if frame.empty:
+        return "no trial of the search has a value"
+    families = facts.families
+    figure = new_figure(1.05 + 0.4 * len(families))
+    axes = clean(figure.add_subplot())
+    # Golden-ratio steps spread neighbours evenly without drawing random numbers.
+    rows = frame["family"].map({name: i for i, name in enumerate(families)}).to_numpy(dtype=float)
+    order = frame.groupby("family").cumcount().to_numpy(dtype=float)
+    height = rows + 0.5 * ((order * _GOLDEN) % 1 - 0.5)
+    value = frame["value"].to_numpy(dtype=float)
+    pruned = (frame["state"] == "pruned").to_numpy()
+    collapsed = (frame["collapse"] != "none").to_numpy()
+    done = ~pruned & ~collapsed
+    axes.plot(value[pruned], height[pruned], "o", color=GREY, mfc="none", ms=4, mew=0.9, label="stopped early")
+    for family in families:
+        colour = _colour(facts, family)
+        mine = done & (frame["family"] == family).to_numpy()
+        axes.plot(value[mine], height[mine], "o", color=colour, ms=4.5, mew=0)
+    axes.plot([], [], "o", color=BLACK, ms=4.5, mew=0, label="complete")
+    floor = float(value[~collapsed].min()) if (~collapsed).any() else 0.0
+    below = collapsed & (value < floor - 0.05)  # at their own values, often 0, they would squeeze everything else
+    at = np.where(below, floor - 0.02, value)
+    axes.plot(at[collapsed], height[collapsed], "x", color=PURPLE, ms=5, mew=1.4, label="collapsed")
+    best = [(i, best_trial(facts, family)) for i, family in enumerate(families)]
+    ticks = [(t.value, i) for i, t in best if t is not None and t.value is not None]
+    axes.vlines([v for v, _ in ticks], [i - 0.36 for _, i in ticks], [i + 0.36 for _, i in ticks], color=BLACK, lw=1.4)
+    axes.plot([], [], "|", color=BLACK, ms=10, mew=1.4, label="best of the family")
+    axes.set_yticks(range(len(families)), labels=[plain(name) for name in families])
+    axes.set_ylim(len(families) - 0.5, -0.5)
+    axes.set_xlabel(f"validation {facts.objective} at the last evaluation")
+    legend(axes, 4)
+    text = f"{count(int(done.sum()), 'trial')} completed and learned, {pruned.sum()} stopped early, "
+    text += f"{collapsed.sum()} collapsed."
+    if ticks:
+        value_of, row = max(ticks)
+        text += f" The best single trial is one of {code(families[row])} with {number(value_of)}"
+        last, last_row = min(ticks)
+        text += f"; the best of {code(families[last_row])} reached {number(last)}." if len(ticks) > 1 else "."
+    if below.any():
+        text += f" {below.sum()} of the collapsed lie beyond the left edge, from {number(float(value[below].min()))}."
+    text += " One trial is one seed: read the spread within a family, not single points."
+    return Drawn(figure, text, f"Validation {facts.objective} of all search trials by family")
+
+
+def _colour(facts: Facts, family: str) -> str:
+    if facts.chosen is not None and family == facts.chosen.family:
+        return CHOSEN
+    if facts.rival is not None and family == facts.rival.family:
+        return RIVAL
+    return "#4D4D4D"
+
+
+def landscape(facts: Facts) -> Drawn | str:
+    """A panel per searched coordinate against the objective, coloured by learning rate."""
+    frame = facts.search.dropna(subset=["value"])
+    panels = [
+        (family, name, coordinate)
+        for family, name, coordinate in searched(facts)
+        if not frame[(frame["family"] == family)].empty
+    ]
+    if not panels:
+        return "no trial of the search has a value"
+    left_out = len(panels) - MOST_PANELS
+    panels = panels[:MOST_PANELS]
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = new_figure(0.75 + 1.75 * lines)
+    grid = np.atleast_1d(np.asarray(figure.subplots(lines, columns, sharey=True, squeeze=False))).ravel()
+    low, high = facts.sweep.space.lr.low, facts.sweep.space.lr.high
+    colours = ScalarMappable(LogNorm(low, high if high > low else low * 1.01), "cividis")
+    for i, (axes, (family, name, coordinate)) in enumerate(zip(grid, panels, strict=False)):
+        mine, bounds = frame[frame["family"] == family], searched_range(facts, coordinate)
+        _panel(axes, mine, name, coordinate, bounds=bounds, colours=colours)
+        axes.set_title(plain(family), fontsize=FONT, loc="left", pad=3)
+        axes.set_xlabel(plain(SYMBOLS.get(name, name)))
+        if i % columns == 0:
+            axes.set_ylabel(plain(facts.objective))
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    values = frame.loc[frame["collapse"] == "none", "value"]
+    collapsed = len(frame) - len(values)
+    if len(values):  # collapsed trials, often at 0, would flatten everything else
+        floor, ceiling = float(values.min()), float(values.max())
+        margin = max(0.08 * (ceiling - floor), 0.005)
+        grid[0].set_ylim(floor - margin, ceiling + margin)
+    bar = figure.colorbar(colours, ax=list(grid), location="bottom", aspect=45, pad=0.02, shrink=0.6)
+    bar.set_label("learning rate", fontsize=FONT)
+    bar.ax.tick_params(labelsize=FONT)
+    return Drawn(
+        figure, _landscape_text(facts, panels, left_out, collapsed), "Objective against every searched coordinate"
+    )
+
+
+def searched(facts: Facts) -> list[tuple[str, str, Coordinate]]:
+    """(family, coordinate, its range) for every free coordinate; the learning rate for families without any."""
+    result = []
+    for family in facts.sweep.space.families:
+        free = [(n, c) for n, c in family.coordinates.items() if c.kind != "fixed"]
+        for name, coordinate in free or [("lr", facts.sweep.space.lr)]:
+            result.append((family.family, name, coordinate))
+    return result
+
+
+def _panel(
+    axes: Axes,
+    frame: pd.DataFrame,
+    name: str,
+    coordinate: Coordinate,
+    *,
+    bounds: tuple[float, float],
+    colours: ScalarMappable,
+) -> None:
+    clean(axes, "both")
+    column = "lr" if name == "lr" else f"params.{name}"
+    seen = frame[column].dropna()
+    known = [float(v) for v in (*bounds, seen.min(), seen.max()) if np.isfinite(v)]
+    low, high = min(known, default=1.0), max(known, default=1.0)
+    if is_log(coordinate) and low > 0:
+        axes.set_xscale("log")
+        step = max(1.1, (high / low) ** 0.05)
+        axes.set_xlim(low / step, high * step)
+        axes.xaxis.set_major_locator(LogLocator(10, (1.0, 3.0) if high / low < 2000 else (1.0,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.minorticks_off()
+    else:
+        axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
+    early = frame[frame["state"] == "pruned"]
+    axes.plot(early[column], early["value"], "o", color=GREY, mfc="none", ms=3.5, mew=0.7)
+    done = frame[frame["state"] == "complete"]
+    axes.scatter(
+        done[column], done["value"], c=colours.to_rgba(done["lr"].to_numpy(dtype=float)), s=22, lw=0.4, ec="white"
+    )  # fmt: skip
+    if not done.empty:
+        best = int(done["value"].to_numpy(dtype=float).argmax())
+        axes.plot(done[column].iloc[best], done["value"].iloc[best], "o", color=BLACK, mfc="none", ms=9, mew=1.2)
+
+
+def _landscape_text(facts: Facts, panels: list[tuple[str, str, Coordinate]], left_out: int, collapsed: int) -> str:
+    clear = [
+        f"{code(name)} of {code(family)} (ρ = {signed(result.rho, 2)}, n = {result.n})"
+        for family, name, _ in panels
+        if (result := trend(facts, family, name)).clear
+    ]
+    if clear:
+        found = f"A clear monotone trend shows in {listed(clear)}."
+    elif any(trend(facts, family, name).n >= ENOUGH for family, name, _ in panels):
+        found = "No coordinate shows a clear monotone trend."
+    else:
+        found = f"With fewer than {ENOUGH} completed trials, no family can show a trend."
+    text = (
+        "Each point is a search trial, filled when complete (colour: learning rate), hollow when stopped early; "
+        f"the best of the family is ringed. {found}"
+    )
+    text += f" {count(collapsed, 'collapsed trial')} may lie below the axis." if collapsed else ""
+    return text + (f" {left_out} more panels are left out." if left_out > 0 else "")

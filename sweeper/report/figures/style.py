@@ -1,0 +1,108 @@
+"""One look for every figure: 900 pixels wide, colours that the colour-blind can tell apart, text that is data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from sweeper.records import FinalistEvidence
+from sweeper.report.facts import Facts
+from sweeper.report.words import one_line
+
+WIDTH = 6.0
+"""Inches; with DPI, 900 pixels."""
+DPI = 150
+FONT = 8.5
+"""Points; 18 pixels at DPI."""
+
+# Okabe and Ito's palette (Color Universal Design, 2008).
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+SKY, ORANGE, YELLOW, BLACK = "#56B4E9", "#E69F00", "#F0E442", "#000000"
+GREY, LIGHT = "#8C8C8C", "#D9D9D9"
+CHOSEN, RIVAL = BLUE, VERMILLION
+"""The recommended loss and the one beside it have these colours in every figure."""
+OTHERS = (GREEN, PURPLE, ORANGE, SKY, GREY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure and what to see in it."""
+
+    figure: Figure
+    caption: str
+    """Markdown; names are escaped already."""
+    alt: str
+    """Plain words for those who cannot see it."""
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of so many inches, apart from pyplot's global state."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG. The same figure gives the same bytes: no date, no version of matplotlib inside."""
+    figure.savefig(path, dpi=DPI, format="png", facecolor="white", metadata={"Software": None})
+
+
+def clean(axes: Axes, grid: str = "x") -> Axes:
+    """Quiet axes: two spines, a pale grid behind the data along `grid` (x, y, both or empty), the common font size."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GREY)
+    axes.tick_params(labelsize=FONT, color=GREY)
+    axes.xaxis.label.set_fontsize(FONT)
+    axes.yaxis.label.set_fontsize(FONT)
+    if grid:
+        axes.grid(visible=True, axis="both" if grid == "both" else "x" if grid == "x" else "y", color="#E6E6E6", lw=0.7)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def legend(axes: Axes, columns: int = 3) -> None:
+    """A frameless legend above the axes, where it covers nothing."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, frameon=False, fontsize=FONT, borderaxespad=0.2,
+        handletextpad=0.5, columnspacing=1.4,
+    )  # fmt: skip
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return frozenset(FT2Font(str(font)).get_charmap())
+
+
+def plain(text: str, longest: int = 26) -> str:
+    """Text that matplotlib draws as it is: no mathematics from `$`, no missing glyphs, shortened in the middle."""
+    drawn = "".join(c if ord(c) in _glyphs() else "?" for c in one_line(text))
+    if len(drawn) > longest:
+        half = (longest - 1) // 2
+        drawn = f"{drawn[: longest - 1 - half]}…{drawn[-half:]}"
+    return re.sub(r"\$", r"\\$", drawn)
+
+
+def class_name(facts: Facts, index: int) -> str:
+    """A class's name for a figure; its number when the font has none of its letters."""
+    name = plain(facts.classes[index])
+    return name if re.search(r"\w", name.replace("?", "")) else f"class {index}"
+
+
+def finalist_colours(facts: Facts, finalists: Sequence[FinalistEvidence]) -> list[str]:
+    """The recommended loss and its rival in their colours, the others in turn."""
+    others = iter(OTHERS * (1 + len(finalists) // len(OTHERS)))
+    return [CHOSEN if f is facts.chosen else RIVAL if f is facts.rival else next(others) for f in finalists]

@@ -1,0 +1,153 @@
+"""The report's text: the template filled with what the other modules compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sweeper.report import sections
+from sweeper.report.answer import answer
+from sweeper.report.caveats import caveats, split_sizes
+from sweeper.report.facts import ENOUGH, Facts
+from sweeper.report.figures.style import Drawn
+from sweeper.report.words import (
+    MISSING,
+    code,
+    count,
+    duration,
+    escape_md,
+    fence,
+    number,
+    one_line,
+    prose,
+    run_link,
+    table,
+)
+
+
+def render(facts: Facts, figures: Mapping[str, Drawn | str], ui_url: str) -> str:
+    """The whole report in GitHub's markdown.
+
+    `figures` holds, for every figure the template names, what was drawn or why it was not. Names from files, labels
+    and errors are escaped before they reach the template, which therefore escapes nothing.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # the output is markdown; `words` escapes
+    )
+    environment.globals["figure"] = lambda name: _figure(name, figures[name])
+    return environment.get_template("report.md.j2").render(_context(facts, ui_url))
+
+
+def summary(facts: Facts) -> str:
+    """The answer alone, with the snippet: fit for a run's note."""
+    recommended = facts.recommendation.recommended
+    snippet = [fence(recommended.snippet, "python")] if recommended else []
+    return "\n\n".join([*answer(facts), *snippet]) + "\n"
+
+
+def _figure(name: str, drawn: Drawn | str) -> str:
+    if isinstance(drawn, str):
+        return f"*The figure “{name.replace('_', ' ')}” is left out: {escape_md(drawn)}.*"
+    return f"![{escape_md(drawn.alt)}](figures/{name}.png)\n\n**Figure.** {drawn.caption}"
+
+
+def _context(facts: Facts, ui_url: str) -> dict[str, object]:
+    sweep, recommendation = facts.sweep, facts.recommendation
+    recommended = recommendation.recommended
+    return {
+        "name": escape_md(sweep.conditions.dataset.name),
+        "study": escape_md(sweep.study),
+        "created": escape_md(sweep.created),
+        "answer": answer(facts),
+        "snippet": fence(recommended.snippet, "python") if recommended else "",
+        "parent_link": _parent(facts, ui_url),
+        "ui_url": code(ui_url),
+        "reasons": [prose(text) for text in recommendation.reasons],
+        "next_steps": [prose(text) for text in recommendation.next_steps],
+        "finalists": sections.finalists_table(facts, ui_url) if facts.finalists else "",
+        "classes": sections.classes_table(facts) if facts.chosen else "",
+        "classes_text": sections.classes_text(facts),
+        "point_name": facts.point_name,
+        "default_name": facts.default_name,
+        "objective": facts.objective,
+        "profile_head": _profile_head(facts),
+        "profile": sections.profile_table(facts),
+        "profile_text": sections.profile_text(facts),
+        "search_head": _search_head(facts),
+        "any_trial": bool(sweep.trials),
+        "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
+        "untried": sections.untried(facts),
+        "coordinates": sections.coordinates_table(facts),
+        "enough": ENOUGH,
+        "collapses": sections.collapses(facts),
+        "collapses_text": sections.collapses_text(facts),
+        "failures": sections.failures(facts),
+        "caveats": caveats(facts),
+        "command": fence(one_line(sweep.command), "bash"),
+        "reproduce": _reproduce(facts),
+        "recipe": _recipe(facts),
+    }
+
+
+def _parent(facts: Facts, ui_url: str) -> str:
+    link = run_link("runs", ui_url, facts.sweep.experiment_id, facts.sweep.parent_run_id)
+    return "" if link == MISSING else link[len("[runs](") : -1]
+
+
+def _profile_head(facts: Facts) -> str:
+    p, data = facts.sweep.profile, facts.sweep.conditions.dataset
+    kind = "synthetic " if data.synthetic else ""
+    text = f"{p.pictures:,} {kind}pictures, {p.labelled_pixels:,} labelled pixels, {count(len(data.classes), 'class')}"
+    return f"{text}; {number(100 * p.ignored_share, 1)} % of all pixels have no label."
+
+
+def _search_head(facts: Facts) -> str:
+    states = facts.search["state"].value_counts()
+    parts = [f"{int(states.get(s, 0))} {s}" for s in ("complete", "pruned", "failed")]
+    sweep = facts.sweep
+    point = (
+        facts.default_name if sweep.conditions.recipe.threshold == "0.5" else f"at the {facts.point_name} chosen there"
+    )
+    return (
+        f"{count(len(facts.search), 'trial')} of {sweep.trials_asked} asked for ({', '.join(parts)}), "
+        f"{sweep.conditions.recipe.steps:,} steps each, seed {sweep.conditions.seed}. Values are from the validation "
+        f"split, {point}."
+    )
+
+
+def _reproduce(facts: Facts) -> str:
+    sweep, data = facts.sweep, facts.sweep.conditions.dataset
+    sizes = split_sizes(facts)
+    split = (
+        f"{sizes[0]} train, {sizes[1]} validation, {sizes[2]} test pictures"
+        if sizes
+        else "not known: nothing was confirmed"
+    )
+    devices = sorted({t.device for t in (*sweep.trials, *sweep.confirmations)})
+    rows = [
+        ["study", escape_md(sweep.study)],
+        ["data", escape_md(data.source)],
+        ["content of the data", f"{code(data.digest)}" if data.digest else MISSING],
+        ["split", split],
+        ["seed of the study", str(sweep.conditions.seed)],
+        ["search space", escape_md(sweep.space.name)],
+        ["margin of equivalence", f"{number(sweep.rope)} mIoU"],
+        ["time", duration(sweep.seconds)],
+        ["device", "; ".join(escape_md(d) for d in devices) or MISSING],
+        ["versions", ", ".join(f"{escape_md(k)} {escape_md(v)}" for k, v in sweep.versions.items()) or MISSING],
+    ]
+    return table(["what", "value"], rows, left=2)
+
+
+def _recipe(facts: Facts) -> str:
+    fields = facts.sweep.conditions.recipe.model_dump()
+    texts = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in fields.items()}
+    rows = [[code(name), escape_md(text)] for name, text in texts.items()]
+    return table(["recipe", "value"], rows, left=2)

@@ -1,0 +1,261 @@
+"""The tables and computed sentences of the report, one function each, all from `Facts`; markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from sweeper.records import Collapse, FinalistEvidence
+from sweeper.report.facts import ENOUGH, Facts, best_trial, difference, finalist_name, searched_range, trend
+from sweeper.report.words import (
+    MISSING,
+    code,
+    count,
+    escape_md,
+    interval,
+    listed,
+    number,
+    params_text,
+    percent,
+    prose,
+    run_link,
+    signed,
+    signed_interval,
+    significant,
+    table,
+)
+
+MOST_LINKS = 8
+"""Run links in one cell of the finalists' table."""
+
+
+def finalists_table(facts: Facts, ui_url: str) -> str:
+    """Finalists by test mIoU, with the paired difference to the baseline and links to the runs."""
+    header = ["loss", "parameters", "learning rate", "test mIoU [95 %]", facts.default_name]
+    header += ["foreground IoU"] if facts.binary else []
+    header += ["Dice", "− cross-entropy [95 %]", "seeds", "runs"]
+    rows = []
+    for finalist in facts.finalists:
+        name = code(finalist_name(facts, finalist))
+        cells = [f"**{name}**" if finalist is facts.chosen else name, params_text(finalist.params) or MISSING]
+        cells += [significant(finalist.lr), interval(finalist.miou), number(finalist.miou_at_default)]
+        cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
+        gain = (
+            "baseline" if finalist is facts.baseline else signed_interval(difference(facts, finalist, facts.baseline))
+        )
+        experiment, runs = facts.sweep.experiment_id, finalist.run_ids
+        links = [run_link(str(i + 1), ui_url, experiment, run) for i, run in enumerate(runs[:MOST_LINKS])]
+        cells += [number(finalist.dice), gain, str(len(finalist.seeds)), " ".join(links) or MISSING]
+        rows.append(cells)
+    return table(header, rows, left=2)
+
+
+def classes_table(facts: Facts) -> str:
+    """IoU, precision and recall of every class on the test split: recommended, and the loss beside it."""
+    pair = [f for f in (facts.chosen, facts.rival) if f is not None]
+    header = [
+        "class",
+        *(f"{what} {code(finalist_name(facts, f))}" for what in ("IoU", "precision", "recall") for f in pair),
+    ]
+
+    def values(finalist: FinalistEvidence) -> list[tuple[float | None, ...]]:
+        return [finalist.iou, finalist.precision, finalist.recall]
+
+    rows = []
+    for i, name in enumerate(facts.classes):
+        cells = [number(values(f)[what][i]) for what in range(3) for f in pair]
+        rows.append([escape_md(name), *cells])
+    return table(header, rows)
+
+
+def classes_text(facts: Facts) -> str:
+    """What the recommended loss trades: precision against recall on the class where it gains most."""
+    chosen, rival = facts.chosen, facts.rival
+    if chosen is None or rival is None:
+        return ""
+    gains = {
+        i: a - b for i, (a, b) in enumerate(zip(chosen.iou, rival.iou, strict=True)) if a is not None and b is not None
+    }
+    if not gains:
+        return ""
+    most = max(gains, key=lambda i: abs(gains[i]))
+    parts = []
+    for what, first, second in (
+        ("recall", chosen.recall[most], rival.recall[most]),
+        ("precision", chosen.precision[most], rival.precision[most]),
+    ):
+        if first is not None and second is not None:
+            parts.append(f"{what} {number(second)} → {number(first)}")
+    moved = f" ({', '.join(parts)})" if parts else ""
+    return (
+        f"The largest change from {code(finalist_name(facts, rival))} to {code(finalist_name(facts, chosen))} is "
+        f"{signed(gains[most])} IoU on {escape_md(facts.classes[most])}{moved}."
+    )
+
+
+def profile_table(facts: Facts) -> str:
+    """The imbalance fingerprint, one row per class."""
+    weights = facts.sweep.profile.class_weights
+    rows = []
+    for i, c in enumerate(facts.sweep.profile.classes):
+        sizes = " / ".join(f"{v:,.0f}" for v in c.component_pixels) if c.component_pixels else MISSING
+        weight = significant(weights[i] if i < len(weights) else None)
+        cells = [escape_md(c.name), percent(c.pixel_share), percent(c.picture_share), f"{c.components:,}", sizes]
+        rows.append([*cells, percent(c.thinness), weight])
+    header = [
+        "class",
+        "of labelled pixels",
+        "of pictures",
+        "components",
+        "their pixels (10 / 50 / 90 %)",
+        "thin",
+        "1/f weight",
+    ]
+    return table(header, rows)
+
+
+def profile_text(facts: Facts) -> list[str]:
+    """What follows from the imbalance, in sentences that hold only where their numbers say so."""
+    p = facts.sweep.profile
+    lines = []
+    if facts.binary:
+        name, background = (escape_md(p.classes[i].name) for i in (1, 0))
+        severity = "severe" if p.imbalance >= 50 else "marked" if p.imbalance >= 5 else "mild"
+        lines.append(
+            f"{severity.capitalize()} imbalance: {significant(p.imbalance)} pixels of {background} for one of {name}. "
+            f"Balancing them fully would take `pos_weight` {significant(p.pos_weight)}, or focal's `alpha` "
+            f"{number(p.alpha)}; of the training split the imbalance is {significant(facts.sweep.imbalance)}."
+        )
+        thin = p.classes[1].thinness
+        if thin is not None and thin > 0.5:
+            lines.append(
+                f"{percent(thin)} of {name} lies within 2 pixels of its edge: the structures are thin, an error of one "
+                "pixel costs much IoU, and no loss can mend imprecise labels there."
+            )
+    else:
+        occurring = [c for c in p.classes if c.pixel_share > 0]
+        if occurring:
+            rare = min(occurring, key=lambda c: c.pixel_share)
+            common = max(occurring, key=lambda c: c.pixel_share)
+            lines.append(
+                f"{escape_md(common.name)} has {significant(p.imbalance)} times as many pixels as "
+                f"{escape_md(rare.name)}. mIoU counts both alike, so that a loss which gives up rare "
+                "classes pays for each of them."
+            )
+            scarce = [c for c in occurring if c.picture_share < 0.1]
+            if scarce:
+                lines.append(
+                    f"In fewer than a tenth of the pictures: {listed([escape_md(c.name) for c in scarce])}. "
+                    "Their scores rest on few pictures; more of these would help more than any loss."
+                )
+    if p.empty_pictures:
+        lines.append(
+            f"{count(p.empty_pictures, 'picture')} of {p.pictures:,} hold nothing but {escape_md(p.classes[0].name)}; "
+            "on them an overlap loss has only false positives to learn from."
+        )
+    return lines
+
+
+def leaderboard(facts: Facts, ui_url: str) -> str:
+    """The best search trial of every family that was tried, best first, with the family's trials by outcome."""
+    entries = []
+    for family in facts.families:
+        mine = facts.search[facts.search["family"] == family]
+        if mine.empty:
+            continue
+        best, states = best_trial(facts, family), mine["state"].value_counts()
+        look = best.evaluations[-1] if best is not None and best.evaluations else None
+        cells = [code(family), MISSING, MISSING, MISSING, MISSING]
+        if best is not None:
+            settings = ", ".join(p for p in (params_text(best.spec.params), f"`lr` {significant(best.spec.lr)}") if p)
+            cells = [code(family), settings, number(best.value), number(look.default.miou if look else None)]
+            cells += [number(look.point, 2) if look else MISSING]
+        counts = [
+            len(mine),
+            *(states.get(s, 0) for s in ("complete", "pruned", "failed")),
+            (mine["collapse"] != "none").sum(),
+        ]
+        link = (
+            run_link(f"trial {best.spec.number}", ui_url, facts.sweep.experiment_id, best.run_id) if best else MISSING
+        )
+        if best is not None and link == MISSING:
+            link = f"trial {best.spec.number}"
+        entries.append((-(best.value or 0.0) if best else 1.0, [*cells, *(str(int(n)) for n in counts), link]))
+    header = ["loss", "best trial", f"validation {facts.objective}", f"mIoU {facts.default_name}", facts.point_name]
+    header += ["trials", "complete", "pruned", "failed", "collapsed", "run"]
+    return table(header, [cells for _, cells in sorted(entries, key=lambda e: e[0])], left=2)
+
+
+def untried(facts: Facts) -> str:
+    """Names the families of the space without a single trial."""
+    tried = set(facts.search["family"])
+    names = [code(f) for f in facts.families if f not in tried]
+    return f"Not tried: {listed(names)}." if names else ""
+
+
+def coordinates_table(facts: Facts) -> str:
+    """Per family and coordinate: the range, what was tried, the best, and the rank correlation with the objective."""
+    rows = []
+    for family in facts.sweep.space.families:
+        mine = facts.search[facts.search["family"] == family.family]
+        best = best_trial(facts, family.family)
+        if mine.empty:
+            continue
+        free = {name: c for name, c in family.coordinates.items() if c.kind != "fixed"}
+        for name, coordinate in {**free, "lr": facts.sweep.space.lr}.items():
+            tried: pd.Series[float] = mine["lr" if name == "lr" else f"params.{name}"].dropna()
+            low, high = searched_range(facts, coordinate)
+            at_best = (best.spec.lr if name == "lr" else best.spec.params.get(name)) if best else None
+            seen = f"{significant(tried.min())} to {significant(tried.max())}" if len(tried) else MISSING
+            cells = [code(family.family), code(name), f"{significant(low)} to {significant(high)}", seen]
+            rows.append([*cells, significant(at_best), *_trend_cells(facts, family.family, name)])
+    header = ["loss", "coordinate", "range", "tried", "best", "Spearman's ρ", "n", "reading"]
+    return table(header, rows, left=2) if rows else ""
+
+
+def _trend_cells(facts: Facts, family: str, name: str) -> list[str]:
+    result = trend(facts, family, name)
+    if result.rho is None:
+        return [MISSING, str(result.n), "too few to say" if result.n < ENOUGH else "never varied"]
+    reading = ("higher is better" if result.rho > 0 else "lower is better") if result.clear else "no clear trend"
+    return [signed(result.rho, 2), str(result.n), reading]
+
+
+def collapses(facts: Facts) -> str:
+    """How often each family failed to learn in the search, and how; empty when none did."""
+    frame = facts.search
+    rows = []
+    for family in facts.families:
+        mine = frame[frame["family"] == family]
+        kinds = Counter(k for k in mine["collapse"] if k != "none")
+        at_default = int((mine["collapse_at_default"] != "none").sum())
+        if not kinds and not at_default:
+            continue
+        how = "; ".join(f"{n} × {Collapse(k).text}" for k, n in kinds.most_common()) or MISSING
+        names = Counter(n for t in facts.sweep.trials if t.spec.family == family for n in t.never_predicted)
+        never = ", ".join(escape_md(n) for n, _ in names.most_common(3)) or MISSING
+        rows.append([code(family), how, never, f"{sum(kinds.values())} of {len(mine)}", f"{at_default} of {len(mine)}"])
+    header = ["loss", "how", "classes never predicted", "collapsed", facts.default_name]
+    return table(header, rows, left=3) if rows else ""
+
+
+def collapses_text(facts: Facts) -> str:
+    """Names the families that only looked collapsed because they were judged at the default operating point."""
+    frame = facts.search
+    only = frame[(frame["collapse_at_default"] != "none") & (frame["collapse"] == "none")]["family"].value_counts()
+    if only.empty:
+        return ""
+    names = [f"{code(str(family))} ({count(int(n), 'trial')})" for family, n in only.items()]
+    return (
+        f"Only {facts.default_name} looked collapsed: {listed(names)}. At the chosen {facts.point_name} they had "
+        "learned, so the operating point was at fault and not the loss."
+    )
+
+
+def failures(facts: Facts) -> str:
+    """Reasons of failed trials with how often they occurred, commonest first; empty when none failed."""
+    failed = [t for t in (*facts.sweep.trials, *facts.sweep.confirmations) if t.state == "failed"]
+    reasons = Counter((t.spec.family, (t.reason or "no reason was recorded")[:300]) for t in failed)
+    rows = [[code(f), prose(reason), str(n)] for (f, reason), n in reasons.most_common(20)]
+    return table(["loss", "reason", "times"], rows, left=2) if rows else ""

@@ -1,0 +1,111 @@
+"""All trainings of a study as one pandas table: what `trials.csv` holds and the report's tables are made from."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sweeper.metrics import at_point, scores
+from sweeper.records import SweepRecord, TrialResult
+
+_BEFORE = (
+    *("purpose", "number", "family", "state", "value", "miou", "miou_at_default", "fg_iou", "dice", "point"),
+    *("test_miou", "test_fg_iou", "seed", "lr"),
+)
+_AFTER = (
+    *("collapse", "collapse_at_default", "never_predicted", "steps_done", "steps", "seconds", "seconds_per_step"),
+    *("device", "run_id", "reason"),
+)
+_INTEGERS = ("number", "seed", "steps_done", "steps")
+_TEXTS = (
+    *("purpose", "family", "state", "collapse", "collapse_at_default", "never_predicted", "device", "run_id"),
+    "reason",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
+    """One row per training: the search's trials by number, then the confirmation trainings.
+
+    Columns, always in this order; numbers are empty (NaN) and texts None where they do not exist:
+
+    - `purpose` search or confirm; `number`; `family`; `state` complete, pruned or failed
+    - `value`: the last evaluation's objective, on validation (0 when diverged)
+    - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): of the last
+      evaluation, on validation, shares in 0–1
+    - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation trainings only
+    - `seed`; `lr`; `params.NAME`: every coordinate of the losses, in the order of the search space
+    - `collapse`, `collapse_at_default`: none, all_background, class_never_predicted or diverged;
+      `never_predicted`: class names joined by `; `
+    - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `run_id` (MLflow); `reason` of a failure
+    """
+    named = [name for family in sweep.space.families for name in family.coordinates]
+    used = sorted({name for trial in (*sweep.trials, *sweep.confirmations) for name in trial.spec.params})
+    names = list(dict.fromkeys([*named, *used]))
+    rows = [_row(trial, names) for trial in (*sweep.trials, *sweep.confirmations)]
+    columns = [*_BEFORE, *(f"params.{name}" for name in names), *_AFTER]
+    frame = pd.DataFrame(rows, columns=columns)
+    for column in columns:
+        if column in _TEXTS:
+            frame[column] = frame[column].astype(object).where(frame[column].notna(), None)
+        else:
+            frame[column] = frame[column].astype("int64" if column in _INTEGERS else "float64")
+    return frame
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write the table as UTF-8 CSV that a spreadsheet reads as data.
+
+    A text that a spreadsheet would run as a formula (it begins with = + - @, tab or carriage return) gets a leading
+    apostrophe (OWASP, CSV injection); control characters become spaces. Numbers are written so that they read back
+    exactly.
+    """
+    safe = frame.copy()
+    for column in _TEXTS:
+        safe[column] = safe[column].map(_csv_text)
+    safe.to_csv(path, index=False, encoding="utf-8", lineterminator="\n")
+
+
+def _csv_text(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    risky = value.startswith(_FORMULA)
+    plain = "".join(" " if unicodedata.category(c) == "Cc" and c != "\n" else c for c in value)
+    return "'" + plain if risky else plain
+
+
+def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
+    spec = trial.spec
+    last = trial.evaluations[-1] if trial.evaluations else None
+    chosen = last.chosen if last else None
+    tested = scores(at_point(trial.test, last.point)) if trial.test is not None and last else None
+    return {
+        "purpose": spec.purpose,
+        "number": spec.number,
+        "family": spec.family,
+        "state": trial.state,
+        "value": trial.value,
+        "miou": chosen.miou if chosen else None,
+        "miou_at_default": last.default.miou if last else None,
+        "fg_iou": chosen.fg_iou if chosen else None,
+        "dice": chosen.dice if chosen else None,
+        "point": last.point if last else None,
+        "test_miou": tested.miou if tested else None,
+        "test_fg_iou": tested.fg_iou if tested else None,
+        "seed": spec.seed,
+        "lr": spec.lr,
+        **{f"params.{name}": spec.params.get(name) for name in names},
+        "collapse": trial.collapse.value,
+        "collapse_at_default": trial.collapse_at_default.value,
+        "never_predicted": "; ".join(trial.never_predicted) or None,
+        "steps_done": last.step if last else 0,
+        "steps": spec.steps,
+        "seconds": trial.seconds,
+        "seconds_per_step": trial.seconds_per_step,
+        "device": trial.device,
+        "run_id": trial.run_id,
+        "reason": trial.reason,
+    }

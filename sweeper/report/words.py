@@ -1,0 +1,181 @@
+"""Numbers and names as text: one way to write each, and nothing from files or labels that could act as markup."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from sweeper.records import Interval
+
+MISSING = "–"
+"""Stands for a number that does not exist."""
+
+_ARCHITECTURES = {"unet": "U-Net", "unetplusplus": "U-Net++", "fpn": "FPN", "deeplabv3plus": "DeepLabV3+"}
+# What can act as markup: always; at the start of a block alone; in addresses that GitHub links on its own.
+_MARKUP = re.compile(
+    r"""[\\`*\[\]|~$]
+    | (?<![^\W_])_ | _(?![^\W_])
+    | ^[#+\-=] | (?<=^\d)[.)] | (?<=^\d\d)[.)] | (?<=^\d{3})[.)] | (?<=^\d{4})[.)]
+    | (?<=^\d{5})[.)] | (?<=^\d{6})[.)] | (?<=^\d{7})[.)] | (?<=^\d{8})[.)] | (?<=^\d{9})[.)]
+    | :(?=/) | (?<=mailto):(?=\S) | (?<=xmpp):(?=\S) | (?<=www)\.""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_SAFE_CODE = re.compile(r"[A-Za-z0-9_.,:=+\-/ ×→]+")
+_SAFE_SPAN = re.compile(r"(`[A-Za-z0-9_.,=+\-/ ]+`)")
+
+
+# --- Numbers ------------------------------------------------------------------------------------------------
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Fixed decimals; a dash when there is no finite number. `-0.0001` reads `0.000`."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{value:.{digits}f}"
+    return (text if float(text) else text.lstrip("-")).replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """Like `number`, with a plus sign for gains."""
+    text = number(value, digits)
+    return text if text == MISSING or text.startswith("−") or float(text) == 0 else f"+{text}"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Significant digits instead of fixed decimals, for coordinates and learning rates; whole from 1,000."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace("-", "−")
+    text = f"{value:.{digits}g}"
+    return f"−{text[1:]}" if value < 0 else text  # the minus of an exponent stays: 1e-05 can be pasted
+
+
+def interval(value: Interval | None) -> str:
+    """`0.710 [0.690, 0.730]`."""
+    return MISSING if value is None else f"{number(value.estimate)} [{number(value.low)}, {number(value.high)}]"
+
+
+def signed_interval(value: Interval | None) -> str:
+    """`+0.060 [+0.030, +0.090]`."""
+    return MISSING if value is None else f"{signed(value.estimate)} [{signed(value.low)}, {signed(value.high)}]"
+
+
+def percent(share: float | None) -> str:
+    """A share in 0–1 as per cent with three significant digits; 1 − 10⁻⁶ does not become 100 %."""
+    if share is None or not math.isfinite(share):
+        return MISSING
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    if share > 0.999:
+        return "> 99.9 %"
+    return f"{100 * share:.3g} %" if share >= 1e-6 else "< 0.0001 %"
+
+
+def duration(seconds: float | None) -> str:
+    """`41 s`, `4 min 1 s`, `2 h 5 min`; below 10 s with one decimal."""
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(n: int, noun: str) -> str:
+    """`1 trial`, `3 trials`, `2 families`."""
+    if n == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{n:,} {plural}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def network(arch: str, encoder: str) -> str:
+    """`U-Net/ResNet-18` for `unet` and `resnet18`; unknown names as they are."""
+    readable = re.sub(r"^resnet(\d+)$", r"ResNet-\1", encoder)
+    return f"{_ARCHITECTURES.get(arch, arch)}/{readable}"
+
+
+# --- Names --------------------------------------------------------------------------------------------------
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, control characters and marks that reorder or hide what follows."""
+    kept = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return re.sub(r" +", " ", kept).strip()
+
+
+def escape_md(text: str) -> str:
+    r"""Text that markdown (GitHub's flavour) shows as it is, in paragraphs, headings and table cells.
+
+    Control characters and direction marks become spaces, HTML becomes entities, and signs that could act as markup
+    where they stand are escaped with a backslash. A word joiner after `@` keeps GitHub from making mentions and mail
+    links, which it does after the escapes are gone.
+    """
+    line = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
+
+
+def code(text: str) -> str:
+    """A code span for a plain identifier, escaped text for anything else."""
+    line = one_line(text)
+    return f"`{line}`" if _SAFE_CODE.fullmatch(line) else escape_md(line)
+
+
+def prose(text: str) -> str:
+    """Escaped text in which code spans of plain characters survive."""
+    return "".join(
+        part if _SAFE_SPAN.fullmatch(part) else escape_md_keeping_ends(part) for part in _SAFE_SPAN.split(text)
+    )
+
+
+def escape_md_keeping_ends(text: str) -> str:
+    """`escape_md` for a piece of a sentence: a space at either end stays."""
+    if not text.strip():
+        return " " if text else ""
+    return f"{' ' if text[0].isspace() else ''}{escape_md(text)}{' ' if text[-1].isspace() else ''}"
+
+
+def fence(text: str, language: str) -> str:
+    """A fenced block with the text verbatim; the fence is longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}{language}\n{text.rstrip(chr(10))}\n{ticks}"
+
+
+def params_text(params: dict[str, float]) -> str:
+    """`gamma` 2.2, `mix` 0.41; empty for a loss without coordinates."""
+    return ", ".join(f"{code(name)} {significant(value)}" for name, value in params.items())
+
+
+def run_link(label: str, ui_url: str, experiment: str | None, run: str | None) -> str:
+    """Link to a run in MLflow's user interface; `label` is markdown already. A dash when there is no run."""
+    if experiment is None or run is None:
+        return MISSING
+    base = quote(ui_url.rstrip("/"), safe=":/?#@!$&'*+,;=%~")
+    return f"[{label}]({base}/#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')})"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A markdown table; the first `left` columns are aligned left, the others right. Cells are markdown already.
+
+    Raises:
+        ValueError: if a row has another number of cells than the header.
+    """
+    wrong = [row for row in rows if len(row) != len(header)]
+    if wrong:
+        raise ValueError(f"every row must have {len(header)} cells like the header, got {len(wrong[0])}: {wrong[0]}")
+    rule = [":--" if i < left else "--:" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])

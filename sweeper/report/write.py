@@ -1,0 +1,53 @@
+"""Writes a study's report: text, figures, and the same as JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sweeper.paths import ReportPaths
+from sweeper.recommend import recommendation_json
+from sweeper.records import Recommendation, SweepRecord
+from sweeper.report.facts import collect
+from sweeper.report.figures import Pixels, draw_all
+from sweeper.report.markdown import render, summary
+from sweeper.report.tables import write_csv
+
+UI_URL = "http://127.0.0.1:5000"
+"""Where `sweeper ui` and `mlflow ui` listen by default."""
+
+
+def write_report(
+    sweep: SweepRecord,
+    recommendation: Recommendation,
+    out: Path,
+    *,
+    ui_url: str = UI_URL,
+    pixels: Pixels | None = None,
+) -> ReportPaths:
+    """Write `OUT/STUDY/{report.md, recommendation.json, trials.csv, figures/*.png}`, over an earlier report.
+
+    Args:
+        sweep: The study. Any state of it will do: without a trial the report says so.
+        recommendation: The answer to report.
+        out: Folder of all reports; created when missing.
+        ui_url: Where the links to runs point.
+        pixels: Index of a picture → image (H, W, 1 or 3) uint8 and mask (H, W) uint8 (255 = ignore). Without it the
+            predictions are not drawn and the report says why.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    paths = ReportPaths(out, sweep.study)
+    facts = collect(sweep, recommendation)
+    figures = draw_all(facts, paths.figures, pixels)
+    document = recommendation_json(sweep, recommendation)
+    paths.recommendation.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    write_csv(facts.frame, paths.trials)
+    paths.markdown.write_text(render(facts, figures, ui_url), "utf-8")
+    return paths
+
+
+def report_summary(sweep: SweepRecord, recommendation: Recommendation) -> str:
+    """The head of the report in markdown: the answer and its snippet, fit for the note of an MLflow run."""
+    return summary(collect(sweep, recommendation))

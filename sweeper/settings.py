@@ -1,0 +1,165 @@
+"""What the user asked for, and the recipe that follows from it on this machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from sweeper import paths
+from sweeper.base import Record
+from sweeper.errors import UsageError
+from sweeper.recipe import Metric, OperatingPoint, Recipe
+from sweeper.records import Dataset
+
+if TYPE_CHECKING:
+    from sweeper.training.hardware import Hardware
+
+DATA = "synthetic:cracks"
+TRIALS = 50
+CONFIRM_SEEDS = 3
+ROPE = 0.01
+
+
+class Settings(Record):
+    """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with."""
+
+    data: str | None = None
+    trials: int | None = Field(None, ge=1)
+    study: str | None = None
+    space: str | None = None
+    metric: Metric | None = None
+    threshold: OperatingPoint | None = None
+    steps: int | None = Field(None, ge=4)
+    epochs: int | None = Field(None, ge=1)
+    size: int | None = Field(None, ge=16)
+    batch_size: int | None = Field(None, ge=2)
+    arch: str | None = None
+    encoder: str | None = None
+    encoder_weights: str | None = None
+    device: str = "auto"
+    workers: int | None = Field(None, ge=1)
+    executor: Literal["processes", "inline"] = "processes"
+    seed: int | None = Field(None, ge=0)
+    confirm_seeds: int | None = Field(None, ge=0)
+    confirm_steps: int | None = Field(None, ge=4)
+    rope: float | None = Field(None, ge=0, le=1)
+    storage: str = paths.STORAGE
+    tracking_uri: str = paths.TRACKING
+    out: Path = paths.REPORTS
+    cache: Path = paths.CACHE
+    resume: bool = False
+    command: str = "sweeper run"
+    """How to repeat it, for the report."""
+
+
+def make_recipe(
+    settings: Settings,
+    dataset: Dataset,
+    hardware: Hardware,
+    *,
+    training_pictures: int,
+    has_weights: Callable[[str], bool],
+    say: Callable[[str], None],
+) -> Recipe:
+    """The recipe of a new study: what was asked for, else the defaults of this device.
+
+    `training_pictures` turns epochs into steps; `has_weights` tells whether an encoder's ImageNet weights lie in the
+    local cache. What was decided for the user is said, in one line each.
+
+    Raises:
+        UsageError: if the options exclude each other or the data.
+    """
+    gpu = hardware.device != "cpu"
+    depth = 5 if gpu else 3
+    encoder = settings.encoder or ("resnet34" if gpu else "resnet18")
+    batch_size = settings.batch_size or (16 if gpu else 8)
+    largest = max(max(p.height, p.width) for p in dataset.pictures)
+    # A crop larger than every picture would train on padding.
+    size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
+    if size % 2**depth:
+        raise UsageError(f"--size must be a multiple of {2**depth} (the network's stride), got {size}")
+    steps = _steps(settings, training_pictures, batch_size) or (1000 if gpu else 100)
+    metric = settings.metric or "miou"
+    if metric == "fg_iou" and dataset.task != "binary":
+        raise UsageError(
+            f"--metric fg_iou needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
+            "use --metric miou or dice"
+        )
+    weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
+    recipe = Recipe(
+        arch=settings.arch or "unet",
+        encoder=encoder,
+        encoder_depth=depth,
+        encoder_weights=weights,
+        size=size,
+        batch_size=batch_size,
+        steps=steps,
+        confirm_steps=settings.confirm_steps or 2 * steps,
+        precision=hardware.precision,
+        metric=metric,
+        threshold=settings.threshold or "tuned",
+    )
+    say(f"{hardware.name}: {describe(recipe)}")
+    return recipe
+
+
+def describe(recipe: Recipe) -> str:
+    """The recipe in one line."""
+    return (
+        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth}, weights: {recipe.encoder_weights}), "
+        f"{recipe.size}² crops, batch {recipe.batch_size}, {recipe.steps} steps a trial, "
+        f"{recipe.confirm_steps} to confirm, {recipe.precision}"
+    )
+
+
+def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_pictures: int) -> Recipe:
+    """The recipe that a resume asks for: the stored one, changed by what was given again."""
+    given = {
+        "arch": settings.arch,
+        "encoder": settings.encoder,
+        "size": settings.size,
+        "batch_size": settings.batch_size,
+        "steps": _steps(settings, training_pictures, settings.batch_size or stored.batch_size),
+        "confirm_steps": settings.confirm_steps,
+        "metric": settings.metric,
+        "threshold": settings.threshold,
+        "encoder_weights": None if settings.encoder_weights == "auto" else settings.encoder_weights,
+        "precision": hardware.precision,
+    }
+    return stored.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+
+def _steps(settings: Settings, training_pictures: int, batch_size: int) -> int | None:
+    if settings.steps is not None and settings.epochs is not None:
+        raise UsageError(
+            f"--steps and --epochs exclude each other, got {settings.steps} and {settings.epochs}; give one of them"
+        )
+    if settings.epochs is not None:
+        return max(4, settings.epochs * math.ceil(training_pictures / batch_size))
+    return settings.steps
+
+
+def _weights(
+    asked: str, encoder: str, dataset: Dataset, has_weights: Callable[[str], bool], say: Callable[[str], None]
+) -> str:
+    if asked in {"none", "imagenet"}:
+        return asked
+    if asked != "auto":
+        path = Path(asked)
+        if not path.is_file():
+            raise UsageError(f"--encoder-weights must be auto, imagenet, none or a file; there is no file {asked!r}")
+        return str(path)
+    if dataset.synthetic:
+        return "none"  # drawn scenes are not ImageNet's kind of pictures
+    if has_weights(encoder):
+        say(f"encoder weights: ImageNet, from the local cache ({encoder})")
+        return "imagenet"
+    say(
+        f"encoder weights: none (random), as {encoder}'s ImageNet weights are not in the local cache; "
+        "--encoder-weights imagenet downloads them"
+    )
+    return "none"

@@ -1,0 +1,57 @@
+"""Keep an executor busy: the one loop behind the search and the confirmation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.study.executors import Died, Executor, Finished, Reported
+
+POLL_SECONDS = 0.5
+
+
+class Work(Protocol):
+    """Where specs come from and where results go."""
+
+    def next(self) -> TrialSpec | None:
+        """The next training to start; None when there is none now (it is asked again after each event)."""
+
+    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> bool:
+        """Take an evaluation; whether the training goes on (ignored when it is the last)."""
+
+    def finished(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Take a result."""
+
+    def died(self, spec: TrialSpec, reason: str) -> None:
+        """A worker died under this training."""
+
+    def interrupted(self, spec: TrialSpec) -> None:
+        """The sweep is being stopped with this training unfinished."""
+
+
+def drive(executor: Executor, work: Work, stopping: Callable[[], bool]) -> bool:
+    """Run until `work` has nothing left; False when `stopping` said to stop before."""
+    running: list[TrialSpec] = []
+    while True:
+        if stopping():
+            for spec in running:
+                work.interrupted(spec)
+            return False
+        while executor.free() and (begun := work.next()) is not None:
+            running.append(begun)
+            executor.submit(begun)
+        if not running:
+            return True
+        for event in executor.poll(POLL_SECONDS):
+            match event:
+                case Reported(spec, evaluation, last):
+                    go_on = work.reported(spec, evaluation, last)
+                    if not last:
+                        executor.answer(spec, go_on)
+                case Finished(spec, result):
+                    running.remove(spec)
+                    work.finished(spec, result)
+                case Died(spec, reason):
+                    running.remove(spec)
+                    work.died(spec, reason)

@@ -1,0 +1,56 @@
+"""TPE whose draws for trial n depend on (seed, n) and the trials told before, and on nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+
+class KeyedTPESampler(BaseSampler):
+    """Optuna's TPE (multivariate, grouped, constant liar), seeded afresh for each trial from (seed, trial number).
+
+    A sampler that is seeded once repeats its first suggestions when a study is resumed in a new process, and its
+    suggestions depend on how often it was asked before. Keyed by the trial's number, neither happens.
+    `group=True` is needed for a space whose parameters depend on the loss.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._samplers: dict[int, TPESampler] = {}
+
+    def _sampler(self, trial: FrozenTrial) -> TPESampler:
+        if trial.number not in self._samplers:
+            key = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self._samplers[trial.number] = TPESampler(seed=key, multivariate=True, group=True, constant_liar=True)
+        return self._samplers[trial.number]
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """See `optuna.samplers.BaseSampler`."""
+        return self._sampler(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See `optuna.samplers.BaseSampler`."""
+        return self._sampler(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """See `optuna.samplers.BaseSampler`."""
+        return self._sampler(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Forget the trial's sampler."""
+        self._samplers.pop(trial.number, None)

@@ -1,0 +1,237 @@
+"""The study in Optuna's storage: the one source of truth, which resume and report read and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper.base import Record
+from sweeper.errors import StudyError
+from sweeper.records import Conditions, ImbalanceProfile, SearchSpace, SweepRecord, TrialResult
+from sweeper.study.pruner import FamilyPruner
+from sweeper.study.sampler import KeyedTPESampler
+
+RESULT = "result"
+"""Trial attribute: the TrialResult as JSON."""
+ABANDONED = "abandoned"
+"""Trial attribute: why an attempt was cut off; such a trial does not count."""
+CONFIRM = "confirm/"
+"""Study attributes with this prefix hold one confirmation's TrialResult each."""
+PLAN = "plan"
+FINISHED = "finished"
+TIMEOUT_SECONDS = 60
+
+
+class Plan(Record):
+    """What a study was made for, written once when it is created."""
+
+    created: str
+    conditions: Conditions
+    profile: ImbalanceProfile
+    space: SearchSpace
+    imbalance: float
+    versions: dict[str, str]
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Open (and create, and migrate) Optuna's storage; SQLite in write-ahead mode with a patient lock.
+
+    Raises:
+        StudyError: if the address is not SQLite's, or the file cannot be opened.
+    """
+    if not url.startswith("sqlite:///"):
+        raise StudyError(f"--storage must be sqlite:///FILE, got {url!r}; other databases are not supported yet")
+    path = Path(url.removeprefix("sqlite:///"))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # what happens is told by our own display
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}})
+    except (sqlite3.Error, OSError) as error:
+        raise StudyError(f"--storage {url} must be a SQLite file that can be written: {error}") from error
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    """Names of all studies, newest last."""
+    return [study.study_name for study in storage.get_all_studies()]
+
+
+def _study(storage: RDBStorage, name: str, seed: int) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction="maximize",
+        sampler=KeyedTPESampler(seed),
+        pruner=FamilyPruner(),
+        load_if_exists=True,
+    )
+
+
+def create_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
+    """Make a new study with its plan.
+
+    Raises:
+        StudyError: if the name is taken.
+    """
+    if name in study_names(storage):
+        raise StudyError(
+            f"study {name!r} exists already; add --resume to continue it, or choose another name with --study"
+        )
+    study = _study(storage, name, plan.conditions.seed)
+    study.set_user_attr(PLAN, plan.model_dump(mode="json"))
+    return study
+
+
+def read_plan(storage: RDBStorage, name: str) -> Plan:
+    """The plan of an existing study.
+
+    Raises:
+        StudyError: if there is no such study, or it is not one of sweeper's.
+    """
+    names = study_names(storage)
+    if name not in names:
+        known = ", ".join(names[-5:]) or "none"
+        raise StudyError(f"there is no study {name!r} in this storage; the newest are: {known}")
+    attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    if PLAN not in attributes:
+        raise StudyError(
+            f"study {name!r} was not made by sweeper, or was cut off while being made; choose another name"
+        )
+    return Plan.model_validate(attributes[PLAN])
+
+
+def load_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
+    """Open an existing study for going on with it."""
+    return _study(storage, name, plan.conditions.seed)
+
+
+def differences(old: Plan, new: Plan) -> list[str]:
+    """What differs between two plans so that their trials could not be compared, each as `what: old → new`."""
+    found = []
+    if old.conditions.dataset.digest != new.conditions.dataset.digest:
+        ours, theirs = old.conditions.dataset, new.conditions.dataset
+        found.append(
+            f"data set: {ours.name} ({len(ours.pictures)} pictures, {ours.digest[:19]}…) → "
+            f"{theirs.name} ({len(theirs.pictures)} pictures, {theirs.digest[:19]}…)"
+        )
+    if old.conditions.seed != new.conditions.seed:
+        found.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
+    found += _changed("recipe", old.conditions.recipe.model_dump(), new.conditions.recipe.model_dump())
+    before, after = (
+        {
+            "lr": plan.space.lr.model_dump(),
+            **{f.family: {k: c.model_dump() for k, c in f.coordinates.items()} for f in plan.space.families},
+        }
+        for plan in (old, new)
+    )
+    return found + _changed("space", before, after)
+
+
+def _changed(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    keys = [*old, *(key for key in new if key not in old)]
+    return [
+        f"{what}.{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]
+
+
+def counted(trial: FrozenTrial) -> bool:
+    """Whether a trial counts towards the total: finished, and not an attempt that was cut off."""
+    return trial.state.is_finished() and ABANDONED not in trial.user_attrs
+
+
+def result_of(trial: FrozenTrial) -> TrialResult:
+    """The result stored with a counted trial."""
+    return TrialResult.model_validate(trial.user_attrs[RESULT])
+
+
+def search_results(study: optuna.Study) -> list[TrialResult]:
+    """Results of all counted trials, by number."""
+    return [result_of(t) for t in study.get_trials(deepcopy=False) if counted(t) and RESULT in t.user_attrs]
+
+
+def confirmation_results(study: optuna.Study) -> list[TrialResult]:
+    """Results of all confirmation trainings, by number."""
+    found = {key: value for key, value in study.user_attrs.items() if key.startswith(CONFIRM)}
+    return [TrialResult.model_validate(found[key]) for key in sorted(found)]
+
+
+def store_confirmation(study: optuna.Study, result: TrialResult) -> None:
+    """Keep one confirmation with the study."""
+    study.set_user_attr(f"{CONFIRM}{result.spec.number:05d}", result.model_dump(mode="json"))
+
+
+def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
+    """Everything the report needs, from the storage alone.
+
+    Raises:
+        StudyError: as `read_plan`.
+    """
+    plan = read_plan(storage, name)
+    study = load_study(storage, name, plan)
+    attributes = study.user_attrs
+    trials = study.get_trials(deepcopy=False)
+    return SweepRecord(
+        study=name,
+        created=plan.created,
+        conditions=plan.conditions,
+        profile=plan.profile,
+        space=plan.space,
+        imbalance=plan.imbalance,
+        trials_asked=int(attributes.get("trials", 0)),
+        confirm_seeds=int(attributes.get("confirm_seeds", 0)),
+        rope=float(attributes.get("rope", 0.01)),
+        trials=tuple(search_results(study)),
+        abandoned=sum(ABANDONED in t.user_attrs for t in trials),
+        confirmations=tuple(confirmation_results(study)),
+        experiment_id=attributes.get("experiment_id"),
+        parent_run_id=attributes.get("parent_run_id"),
+        seconds=float(attributes.get("seconds", 0.0)),
+        command=str(attributes.get("command", "")),
+        versions=plan.versions,
+    )
+
+
+def tell(study: optuna.Study, result: TrialResult) -> None:
+    """End a trial in Optuna by its stored result."""
+    if result.state == "complete":
+        study.tell(result.spec.number, result.value)
+    else:
+        study.tell(result.spec.number, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
+
+
+def reconcile(study: optuna.Study) -> int:
+    """Mark what an earlier crash left RUNNING as abandoned, and queue it once more; how many there were.
+
+    A trial whose result was stored and not yet told when the crash came is told now: it is not trained twice.
+    """
+    left = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+    for trial in left:
+        if RESULT in trial.user_attrs:
+            tell(study, result_of(trial))
+        else:
+            abandon(study, trial.number, "the sweep was cut off")
+    return len(left)
+
+
+def abandon(study: optuna.Study, number: int, reason: str, *, deaths: int = 0) -> None:
+    """End an attempt without counting it, and queue the same parameters again.
+
+    `deaths` is how many workers died under this configuration so far.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    trial_id = trial._trial_id
+    study._storage.set_trial_user_attr(trial_id, ABANDONED, reason)
+    study.tell(number, state=TrialState.FAIL)
+    fixed = dict(trial.system_attrs.get("fixed_params", {}))
+    before = deaths or int(trial.user_attrs.get("deaths", 0))
+    study.enqueue_trial({**fixed, **trial.params}, user_attrs={"deaths": before, "retry_of": number})

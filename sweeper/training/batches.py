@@ -1,0 +1,73 @@
+"""Training batches keyed by (seed, step): all trials of one seed see the same crops and augmentation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sweeper.data.store import PixelStore
+from sweeper.records import IGNORE
+
+_ORDER, _CROPS = 1, 2
+
+
+def _generator(seed: int, purpose: int, number: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, purpose, number])))
+
+
+def picture_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Positions 0 … count−1 of the pictures in the batch of `step` (from 0): each epoch is a fresh permutation."""
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = positions // count
+    orders = {int(e): _generator(seed, _ORDER, int(e)).permutation(count) for e in np.unique(epochs)}
+    return np.array([orders[int(e)][p % count] for e, p in zip(epochs, positions, strict=True)], dtype=np.int64)
+
+
+def training_batch(
+    store: PixelStore, pictures: tuple[int, ...], *, size: int, batch_size: int, step: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Crops of one step at native resolution, and the augmentation drawn for them.
+
+    Args:
+        store: the decoded pixels.
+        pictures: indices of the training pictures.
+        size: side of the square crop; smaller pictures are padded with black and ignored labels.
+        batch_size: crops in the batch.
+        step: number of the step, from 0.
+        seed: with `step` it determines everything.
+
+    Returns:
+        images (N, H, W, channels) uint8; masks (N, H, W) uint8 (`IGNORE` where unlabelled or padded); draws (N, 3)
+        float32: flip (0 or 1), contrast factor, brightness shift.
+    """
+    rng = _generator(seed, _CROPS, step)
+    chosen = picture_indices(len(pictures), batch_size, step, seed)
+    corners = rng.random((batch_size, 2))
+    flips = rng.random(batch_size) < 0.5
+    light = rng.uniform(-0.2, 0.2, (batch_size, 2))
+    images = np.zeros((batch_size, size, size, store.channels), dtype=np.uint8)
+    masks = np.full((batch_size, size, size), IGNORE, dtype=np.uint8)
+    for n, position in enumerate(chosen):
+        image, mask = store.image(pictures[position]), store.mask(pictures[position])
+        height, width = mask.shape
+        top = int(corners[n, 0] * (max(0, height - size) + 1))
+        left = int(corners[n, 1] * (max(0, width - size) + 1))
+        h, w = min(size, height), min(size, width)
+        images[n, :h, :w] = image[top : top + h, left : left + w]
+        masks[n, :h, :w] = mask[top : top + h, left : left + w]
+    draws = np.stack([flips, 1 + light[:, 0], light[:, 1]], axis=1).astype(np.float32)
+    return torch.from_numpy(images), torch.from_numpy(masks), torch.from_numpy(draws)
+
+
+def to_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalise (N, H, W, channels) uint8 into (N, channels, H, W) float32, channels last in memory."""
+    return (images.permute(0, 3, 1, 2).float().div_(255) - mean) / std
+
+
+def augment(inputs: Tensor, masks: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Flip left-right and change contrast and brightness (in units of the normalised input) of a whole batch."""
+    flip = draws[:, 0].bool()
+    inputs = torch.where(flip.view(-1, 1, 1, 1), inputs.flip(-1), inputs)
+    masks = torch.where(flip.view(-1, 1, 1), masks.flip(-1), masks)
+    return inputs * draws[:, 1].view(-1, 1, 1, 1) + draws[:, 2].view(-1, 1, 1, 1), masks

@@ -1,0 +1,33 @@
+"""Did the training learn anything? Judged from confusion counts; a collapse is a result, not an error."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sweeper.metrics import Counts, constant_miou, objective, present
+from sweeper.records import Collapse
+
+MARGIN = 0.002
+"""mIoU by which an answer must beat every constant answer to count as having learned."""
+
+
+def judge(class_counts: Counts) -> Collapse:
+    """Judge pictures with class counts (n, C, 3) at one operating point.
+
+    `all_background` when no better (by `MARGIN` in mIoU) than the best constant answer; else
+    `class_never_predicted` when a class that occurs is predicted nowhere.
+    """
+    classes = present(class_counts)
+    summed = class_counts.sum(axis=0)
+    if float(objective(summed, classes)) <= constant_miou(class_counts) + MARGIN:
+        return Collapse.ALL_BACKGROUND
+    if bool(((summed[:, 0] + summed[:, 1] == 0) & classes).any()):
+        return Collapse.CLASS_NEVER_PREDICTED
+    return Collapse.NONE
+
+
+def never_predicted(class_counts: Counts, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the classes that occur and are predicted nowhere; class_counts (n, C, 3)."""
+    summed = class_counts.sum(axis=0)
+    missing = present(class_counts) & (summed[:, 0] + summed[:, 1] == 0)
+    return tuple(names[i] for i in np.flatnonzero(missing))

@@ -1,0 +1,236 @@
+"""One training behind a small interface: make it, advance it evaluation by evaluation, take its result.
+
+    training = Training(spec, conditions, store, device)
+    while not training.finished:
+        evaluation = training.advance()      # trains to the next rung and looks
+    result = training.result("complete")     # or "pruned", at any rung
+
+With the Conditions, a TrialSpec determines the result on a given processor and number of threads. Global random state
+is only used inside a fork of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import numpy as np
+import torch
+
+from sweeper import metrics
+from sweeper.data.split import divide, stratified_subset
+from sweeper.data.store import PixelStore
+from sweeper.losses import build_loss
+from sweeper.records import (
+    IGNORE,
+    Collapse,
+    Conditions,
+    Evaluation,
+    ImageCounts,
+    Predictions,
+    TrialResult,
+    TrialSpec,
+)
+from sweeper.training.batches import augment, to_inputs, training_batch
+from sweeper.training.collapse import judge, never_predicted
+from sweeper.training.evaluation import Evaluator
+from sweeper.training.model import WeightAverage, build_model, normaliser
+
+RUNG_COST = 0.03
+"""Share of a trial's work that one rung may cost, counting a training pixel as three evaluated ones."""
+RUNG_PICTURES = 8
+"""A rung looks at no fewer pictures than this, however small the budget."""
+
+
+def schedule(step: int, steps: int, warmup: float, decay: float) -> float:
+    """Factor of the learning rate at `step` (from 0) of `steps`: linear rise, plateau, linear fall to 0."""
+    rise = min(1.0, (step + 1) / max(1.0, warmup * steps))
+    fall = min(1.0, (steps - step) / max(1.0, decay * steps))
+    return min(rise, fall)
+
+
+class Training:
+    """A training in progress on the device `place`. `clock` is for the durations in the result, which nothing else depends on."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        conditions: Conditions,
+        store: PixelStore,
+        place: str,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._spec, self._recipe, self._dataset = spec, conditions.recipe, conditions.dataset
+        device = torch.device(place)
+        self._store, self._device, self._clock = store, device, clock
+        self._started = clock()
+        self._split = divide(self._dataset, test_seed=conditions.seed, seed=spec.seed)
+        self._task = self._dataset.task
+        recipe = self._recipe
+        pixels = self._dataset.class_pixels(self._split.train)
+        shares = np.maximum(pixels, 1) / np.maximum(pixels, 1).sum()
+        # channels_last is what convolutions like on CPUs and tensor cores alike.
+        self._model = build_model(
+            recipe, channels=store.channels, class_pixels=pixels, task=self._task, seed=spec.seed
+        ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._average = WeightAverage(self._model, recipe.average * spec.steps)
+        self._criterion = build_loss(
+            spec.family,
+            task=self._task,
+            ignore_index=IGNORE,
+            class_frequencies=[float(p) for p in pixels],
+            **spec.params,
+        ).to(device)
+        fused = device.type in {"cpu", "cuda"}
+        self._optimizer = torch.optim.AdamW(
+            self._model.parameters(), lr=spec.lr, weight_decay=recipe.weight_decay, fused=fused
+        )
+        mean, std = normaliser(store)
+        self._normal = (mean.to(device), std.to(device))
+        self._evaluator = Evaluator(
+            store,
+            task=self._task,
+            classes=len(self._dataset.classes),
+            stride=recipe.stride,
+            device=device,
+            normal=self._normal,
+            autocast=self._autocast,
+            log_prior=np.log(shares),
+        )
+        self._rungs = recipe.rungs(spec.steps)
+        self._rung_pictures = stratified_subset(self._dataset, self._split.val, self._affordable())
+        self._step = 0
+        self._evaluations: list[Evaluation] = []
+        self._last: ImageCounts | None = None
+        self._diverged = False
+        self._training_seconds = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last rung was evaluated, or the training diverged."""
+        return self._diverged or self._step >= self._spec.steps
+
+    def advance(self) -> Evaluation:
+        """Train to the next rung and evaluate there: on a fixed subset, at the last rung on all of validation."""
+        target = next(rung for rung in self._rungs if rung > self._step)
+        loss, rate = self._train_to(target)
+        pictures = self._split.val if target == self._rungs[-1] else self._rung_pictures
+        counts, finite = self._evaluator.count(self._average.model, pictures)
+        self._diverged = not (finite and math.isfinite(loss))
+        self._last = counts
+        tuned, _ = metrics.best_point(counts, self._recipe.metric)
+        default = metrics.default_point(self._task)
+        point = tuned if self._recipe.threshold == "tuned" else default
+        at_chosen = metrics.at_point(counts, point)
+        summed = at_chosen.sum(axis=0)
+        value = float(metrics.objective(summed, metrics.present(at_chosen), self._recipe.metric))
+        evaluation = Evaluation(
+            step=self._step,
+            value=0.0 if self._diverged else value,
+            point=point,
+            chosen=metrics.scores(at_chosen),
+            default=metrics.scores(metrics.at_point(counts, default)),
+            train_loss=loss if math.isfinite(loss) else None,
+            lr=rate,
+            pictures=len(pictures),
+            seconds=self._clock() - self._started,
+        )
+        self._evaluations.append(evaluation)
+        return evaluation
+
+    def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
+        """What the training gave so far; a finished confirmation is scored on the test split here, once."""
+        last = self._evaluations[-1]
+        collapse = at_default = Collapse.DIVERGED
+        absent: tuple[str, ...] = ()
+        assert self._last is not None
+        if not self._diverged:
+            chosen = metrics.at_point(self._last, last.point)
+            collapse = judge(chosen)
+            at_default = judge(metrics.at_point(self._last, metrics.default_point(self._task)))
+            absent = never_predicted(chosen, self._dataset.classes)
+        test, predictions = None, None
+        if self._spec.purpose == "confirm" and state == "complete":
+            test, predictions = self._score_test(last.point)
+        return TrialResult(
+            spec=self._spec,
+            state=state,
+            value=last.value,
+            evaluations=tuple(self._evaluations),
+            collapse=collapse,
+            collapse_at_default=at_default,
+            never_predicted=absent,
+            val=metrics.pooled(self._last) if self.finished else None,
+            test=test,
+            predictions=predictions,
+            seconds=self._clock() - self._started,
+            seconds_per_step=self._training_seconds / self._step,
+            device=self._device_name(),
+        )
+
+    def _train_to(self, target: int) -> tuple[float, float]:
+        """Optimise up to `target` steps; the mean loss since the last rung (NaN and inf kept) and the last rate."""
+        began = self._clock()
+        recipe, spec = self._recipe, self._spec
+        total = torch.zeros((), device=self._device)
+        first, rate = self._step, spec.lr
+        # Dropout of some architectures draws from the global state: fork it, and key it like everything else.
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            while self._step < target:
+                torch.manual_seed(spec.seed * 1_000_003 + self._step)
+                rate = spec.lr * schedule(self._step, spec.steps, recipe.warmup, recipe.decay)
+                for group in self._optimizer.param_groups:
+                    group["lr"] = rate
+                images, masks, draws = training_batch(
+                    self._store,
+                    self._split.train,
+                    size=recipe.size,
+                    batch_size=recipe.batch_size,
+                    step=self._step,
+                    seed=spec.seed,
+                )
+                inputs = to_inputs(images.to(self._device), *self._normal)
+                inputs, labels = augment(inputs, masks.to(self._device).long(), draws.to(self._device))
+                with self._autocast():
+                    logits = self._model(inputs)
+                loss = self._criterion(logits, labels)
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self._optimizer.step()
+                self._average.update(self._model)
+                total += loss.detach()
+                self._step += 1
+        mean = float(total) / max(1, self._step - first)
+        self._training_seconds += self._clock() - began
+        return mean, rate
+
+    def _score_test(self, point: float) -> tuple[ImageCounts, Predictions | None]:
+        counts, _ = self._evaluator.count(self._average.model, self._split.test)
+        shown = self._split.test[: self._spec.keep_predictions]
+        predictions = None
+        if shown:
+            maps = self._evaluator.label_maps(self._average.model, shown, point)
+            predictions = Predictions(pictures=shown, masks=tuple(maps))
+        return metrics.pooled(counts), predictions
+
+    def _affordable(self) -> int:
+        """Validation pictures that a rung may look at without costing more than `RUNG_COST` of the trial."""
+        sizes = [self._dataset.pictures[i].height * self._dataset.pictures[i].width for i in self._split.val]
+        work = 3 * self._spec.steps * self._recipe.batch_size * self._recipe.size**2
+        return max(RUNG_PICTURES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+    def _device_name(self) -> str:
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_name(self._device)
+        threads = torch.get_num_threads()
+        return f"{self._device.type}, {threads} thread{'s' if threads > 1 else ''}"

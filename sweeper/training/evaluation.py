@@ -1,0 +1,167 @@
+"""Whole pictures in, confusion counts per picture at every operating point out; one transfer from the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sweeper.data.store import PixelStore
+from sweeper.metrics import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
+from sweeper.records import IGNORE, ImageCounts, Task
+from sweeper.training.batches import to_inputs
+
+TILE = 1024
+"""Larger pictures are predicted in tiles of this many pixels a side…"""
+HALO = 64
+"""…each of which sees this many pixels of its surroundings. Both are multiples of every stride."""
+
+
+class Evaluator:
+    """Predicts whole pictures of one store with one network, and counts."""
+
+    def __init__(
+        self,
+        store: PixelStore,
+        *,
+        task: Task,
+        classes: int,
+        stride: int,
+        device: torch.device,
+        normal: tuple[Tensor, Tensor],
+        autocast: Callable[[], AbstractContextManager[object]],
+        log_prior: np.ndarray[tuple[int], np.dtype[np.float64]],
+    ) -> None:
+        """`log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c."""
+        self._store, self._task, self._classes, self._stride = store, task, classes, stride
+        self._device, self._autocast = device, autocast
+        self._mean, self._std = normal
+        self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=device)
+        self._pixels_at_once = 2**18 if device.type == "cpu" else 2**23
+
+    def count(self, model: nn.Module, pictures: tuple[int, ...]) -> tuple[ImageCounts, bool]:
+        """Confusion counts of these pictures, and whether every logit was finite."""
+        counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
+        counts = counter(len(pictures), self._classes, self._device, self._log_prior)
+        finite = torch.ones((), dtype=torch.bool, device=self._device)
+        for positions, logits, masks in self._predict(model, pictures):
+            finite &= torch.isfinite(logits).all()
+            counts.add(positions, torch.nan_to_num(logits), masks)
+        data = counts.total.cpu().numpy()
+        points = THRESHOLDS if self._task == "binary" else TAUS
+        return ImageCounts(kind=counts.kind, pictures=pictures, points=points, data=counts.arrange(data)), bool(finite)
+
+    def label_maps(
+        self, model: nn.Module, pictures: tuple[int, ...], point: float
+    ) -> list[np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
+        """Predicted class of each pixel at one operating point, (H, W) uint8 per picture."""
+        maps: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
+        for positions, logits, _ in self._predict(model, pictures):
+            if self._task == "binary":
+                answer = logits[:, 0] >= float(np.log(point / (1 - point)))
+            else:
+                answer = (logits - point * self._log_prior.view(1, -1, 1, 1)).argmax(1)
+            for n, position in enumerate(positions.tolist()):
+                height, width = self._store.mask(pictures[position]).shape
+                maps[position] = answer[n, :height, :width].to(torch.uint8).cpu().numpy()
+        return [maps[n] for n in range(len(pictures))]
+
+    @torch.no_grad()
+    def _predict(self, model: nn.Module, pictures: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Batches of (positions (N,), float32 logits (N, K, H, W), masks (N, H, W) int64) of one padded size each."""
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for position, index in enumerate(pictures):
+            height, width = self._store.mask(index).shape
+            by_size.setdefault((self._up(height), self._up(width)), []).append(position)
+        for (height, width), positions in by_size.items():
+            at_once = max(1, self._pixels_at_once // (height * width))
+            for start in range(0, len(positions), at_once):
+                batch = positions[start : start + at_once]
+                images = np.zeros((len(batch), height, width, self._store.channels), dtype=np.uint8)
+                masks = np.full((len(batch), height, width), IGNORE, dtype=np.uint8)
+                for n, position in enumerate(batch):
+                    mask = self._store.mask(pictures[position])
+                    images[n, : mask.shape[0], : mask.shape[1]] = self._store.image(pictures[position])
+                    masks[n, : mask.shape[0], : mask.shape[1]] = mask
+                inputs = to_inputs(torch.from_numpy(images).to(self._device), self._mean, self._std)
+                logits = self._tiled(model, inputs)
+                yield torch.tensor(batch, device=self._device), logits, torch.from_numpy(masks).to(self._device).long()
+
+    def _up(self, length: int) -> int:
+        return -(-length // self._stride) * self._stride
+
+    def _tiled(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        height, width = inputs.shape[-2:]
+        if max(height, width) <= TILE:
+            with self._autocast():
+                whole: Tensor = model(inputs)
+            return whole.float()
+        rows: list[Tensor] = []
+        core = TILE - 2 * HALO
+        for top in range(0, height, core):
+            row: list[Tensor] = []
+            for left in range(0, width, core):
+                y0, x0 = max(0, top - HALO), max(0, left - HALO)
+                y1, x1 = min(height, top + core + HALO), min(width, left + core + HALO)
+                with self._autocast():
+                    tile: Tensor = model(inputs[..., y0:y1, x0:x1])
+                row.append(tile[..., top - y0 : top - y0 + core, left - x0 : left - x0 + core].float())
+            rows.append(torch.cat(row, dim=-1))
+        return torch.cat(rows, dim=-2)
+
+
+class _BinaryCounter:
+    """Histogram of logits per picture and true class."""
+
+    kind: Literal["histogram", "points"] = "histogram"
+
+    def __init__(self, pictures: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
+        self._pictures = pictures
+        self.total = torch.zeros(pictures * 2 * BINS + 1, dtype=torch.int64, device=device)  # the last is for ignored
+
+    def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
+        bins = ((logits[:, 0] + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))).floor_().clamp_(0, BINS - 1).long()
+        cell = (positions.view(-1, 1, 1) * 2 + masks) * BINS + bins
+        cell = torch.where(masks == IGNORE, self.total.numel() - 1, cell).flatten()
+        self.total.scatter_add_(0, cell, torch.ones_like(cell))
+
+    def arrange(
+        self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
+        return data[:-1].reshape(self._pictures, 2, BINS).astype(np.uint32)
+
+
+class _MulticlassCounter:
+    """Pixels predicted, hit and labelled per picture, τ and class; no C × C matrix, so that C may be large."""
+
+    kind: Literal["histogram", "points"] = "points"
+
+    def __init__(self, pictures: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
+        self._shape = (3, pictures, len(TAUS), classes)
+        self._log_prior = log_prior.view(1, -1, 1, 1)
+        self.total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
+
+    def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
+        _, pictures, taus, classes = self._shape
+        ignored = masks == IGNORE
+        trash = self.total.numel() - 1
+        ones = torch.ones_like(masks).flatten()
+        for number, tau in enumerate(TAUS):
+            answer = (logits - tau * self._log_prior).argmax(1)
+            row = (positions.view(-1, 1, 1) * taus + number) * classes
+            block = pictures * taus * classes
+            predicted = torch.where(ignored, trash, row + answer)
+            hit = torch.where(ignored | (answer != masks), trash, block + row + answer)
+            labelled = torch.where(ignored, trash, 2 * block + row + masks)
+            for cell in (predicted, hit, labelled):
+                self.total.scatter_add_(0, cell.flatten(), ones)
+
+    def arrange(
+        self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
+        predicted, hit, labelled = data[:-1].reshape(self._shape)
+        return np.stack([hit, predicted - hit, labelled - hit], axis=-1).astype(np.uint32)

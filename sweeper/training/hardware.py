@@ -1,0 +1,72 @@
+"""What this machine can do, and the process settings that training on it likes."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+from sweeper.base import Record
+from sweeper.errors import UsageError
+from sweeper.recipe import Precision
+
+
+class Hardware(Record):
+    """What a worker found: where it trains and in which precision."""
+
+    device: str
+    """`cpu`, `cuda` or `mps`."""
+    devices: int
+    """How many of them; 1 for a CPU."""
+    name: str
+    """For people."""
+    precision: Precision
+    """Autocast type that this device computes natively."""
+
+
+def probe(device: str) -> Hardware:
+    """Resolve `auto|cpu|cuda|mps` on this machine.
+
+    The precision follows from what the processor can do natively, not from a timing: a timed choice could differ
+    between two runs of one command, and with it every number.
+
+    Raises:
+        UsageError: if the device is asked for and not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("--device cuda needs an NVIDIA GPU that torch can use; none was found. Use --device cpu.")
+        native = torch.cuda.get_device_capability() >= (8, 0)
+        return Hardware(
+            device="cuda",
+            devices=torch.cuda.device_count(),
+            name=torch.cuda.get_device_name(),
+            precision="bfloat16" if native else "float32",
+        )
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise UsageError("--device mps needs an Apple GPU; none was found. Use --device cpu.")
+        return Hardware(device="mps", devices=1, name="Apple GPU", precision="float32")
+    flags = torch.backends.cpu.get_cpu_capability()
+    bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return Hardware(device="cpu", devices=1, name=f"CPU ({flags})", precision="bfloat16" if bf16 else "float32")
+
+
+def settle_process(threads: int) -> None:
+    """Prepare this process for training on a CPU with `threads` threads.
+
+    Denormals are flushed to zero (they slow convolutions a hundredfold), and glibc is told to keep freed memory:
+    a training step frees and takes the same large blocks again, and each return to the kernel costs a storm of page
+    faults.
+    """
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            m_trim_threshold, m_mmap_max = -1, -4
+            libc.mallopt(m_mmap_max, 0)
+            libc.mallopt(m_trim_threshold, 2**31 - 1)

@@ -1,0 +1,142 @@
+"""The network: a segmentation-models-pytorch architecture whose output starts at the log prior of the classes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sweeper.data.store import PixelStore
+from sweeper.errors import UsageError
+from sweeper.recipe import Recipe
+from sweeper.records import Task
+
+ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer")
+"""Architectures of segmentation-models-pytorch that answer at the picture's own resolution at every depth."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_DECODER_WIDTHS = (256, 128, 64, 32, 16)
+
+
+def build_model(
+    recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
+) -> nn.Module:
+    """Build the network with weights that depend on `seed` alone.
+
+    Args:
+        recipe: architecture, encoder, depth, encoder weights.
+        channels: channels of a picture, 1 or 3.
+        class_pixels: (C,) labelled training pixels per class. The output bias starts at their log prior — for a
+            binary task log(π/(1−π)), else log π_c — so that no loss spends its first steps on learning it
+            (Lin et al. 2017, section 4.1).
+        task: a binary task has one output channel, a multi-class task C.
+        seed: of the initial weights. The global random state is left as it was.
+
+    Returns:
+        A module from (N, channels, H, W) float to logits (N, 1 or C, H, W); H and W multiples of the recipe's stride.
+
+    Raises:
+        UsageError: if the library does not know the architecture or encoder, or the encoder weights cannot be read.
+    """
+    import segmentation_models_pytorch as smp
+
+    settings: dict[str, Any] = {"encoder_depth": recipe.encoder_depth}
+    if recipe.arch in {"unet", "unetplusplus", "manet"}:
+        settings["decoder_channels"] = _DECODER_WIDTHS[-recipe.encoder_depth :]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            model: nn.Module = smp.create_model(
+                recipe.arch,
+                encoder_name=recipe.encoder,
+                encoder_weights="imagenet" if recipe.encoder_weights == "imagenet" else None,
+                in_channels=channels,
+                classes=1 if task == "binary" else len(class_pixels),
+                **settings,
+            )
+        except (KeyError, ValueError, RuntimeError, OSError) as error:
+            raise UsageError(
+                f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`, depth "
+                f"{recipe.encoder_depth}, weights `{recipe.encoder_weights}`: {error}"
+            ) from error
+    if recipe.encoder_weights not in {"none", "imagenet"}:
+        _load_encoder(model, recipe.encoder_weights)
+    _set_prior(model, class_pixels, task)
+    return model
+
+
+def _load_encoder(model: nn.Module, path: str) -> None:
+    """Load an encoder's state dict; never unpickles code (`weights_only=True`)."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        encoder = model.encoder
+        assert isinstance(encoder, nn.Module)
+        encoder.load_state_dict(state)
+    except Exception as error:
+        raise UsageError(f"--encoder-weights {path} must be a state dict of this encoder: {error}") from error
+
+
+def _set_prior(model: nn.Module, class_pixels: npt.NDArray[np.int64], task: Task) -> None:
+    shares = np.maximum(class_pixels, 1) / np.maximum(class_pixels, 1).sum()
+    prior = [np.log(shares[1] / shares[0])] if task == "binary" else np.log(shares)
+    convolutions = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)]  # type: ignore[union-attr]
+    bias = convolutions[-1].bias
+    assert bias is not None
+    with torch.no_grad():
+        bias.copy_(torch.as_tensor(np.asarray(prior), dtype=bias.dtype))
+
+
+def imagenet_cached(encoder: str) -> bool:
+    """Whether the library's ImageNet weights of this encoder lie in the local cache; looks, never downloads."""
+    import segmentation_models_pytorch as smp
+    from huggingface_hub import try_to_load_from_cache
+
+    known = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}).get("imagenet", {})
+    if "repo_id" not in known:
+        return False
+    names = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(known["repo_id"], name), str) for name in names)
+
+
+class WeightAverage:
+    """Exponential moving average of weights and BatchNorm statistics, so that rungs are comparable.
+
+    The decay warms up as min(1 − 1/horizon, (1 + t)/(10 + t)), so that early evaluations are not tied to the
+    initial weights. Parameters that the network never uses (the deep stages of an encoder cut short) are skipped.
+    """
+
+    def __init__(self, model: nn.Module, horizon: float) -> None:
+        self.model = copy.deepcopy(model).eval()
+        self._limit = 1 - 1 / max(1.0, horizon)
+        self._updates = 0
+        self._live: list[Tensor] = []
+        self._averaged: list[Tensor] = []
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take the weights after an optimiser step into the average; call it while gradients exist."""
+        if not self._live:
+            for live, mean in zip(model.parameters(), self.model.parameters(), strict=True):
+                if live.grad is not None:
+                    self._live.append(live.detach())
+                    self._averaged.append(mean.detach())
+            for buffer, mean_buffer in zip(model.buffers(), self.model.buffers(), strict=True):
+                if buffer.is_floating_point():
+                    self._live.append(buffer)
+                    self._averaged.append(mean_buffer)
+        decay = min(self._limit, (1 + self._updates) / (10 + self._updates))
+        torch._foreach_lerp_(self._averaged, self._live, 1 - decay)
+        self._updates += 1
+
+
+def normaliser(store: PixelStore) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, (1, channels, 1, 1), that bring pictures of values in [0, 1] to ImageNet's scale."""
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    if store.channels == 1:
+        mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+    return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)

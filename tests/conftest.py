@@ -1,0 +1,34 @@
+"""Fixtures that everyone may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sweeper.data import load_dataset
+from sweeper.records import Dataset
+
+TINY = "synthetic:cracks?images=15&size=64&foreground=0.05"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Fifteen small synthetic pictures of cracks, decoded."""
+    return load_dataset(TINY, tmp_path_factory.mktemp("tiny-cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_street(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Fifteen small synthetic road scenes with five classes."""
+    return load_dataset("synthetic:street?images=15&size=64", tmp_path_factory.mktemp("street-cache"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Folder of the real pictures."""
+    folder = os.environ.get("SWEEPER_REAL_DATA")
+    if not folder:
+        pytest.skip(reason="SWEEPER_REAL_DATA does not say where the real pictures are")
+    return Path(folder).resolve()

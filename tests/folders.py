@@ -1,0 +1,39 @@
+"""Helpers: small data sets as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def image(seed: int = 0, height: int = 12, width: int = 16, mode: str = "RGB") -> Image.Image:
+    """A picture of random pixels."""
+    shape = (height, width, 3) if mode == "RGB" else (height, width)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def mask(*labels: int, height: int = 12, width: int = 16, shift: int = 0) -> Image.Image:
+    """An index mask: the first label everywhere, one row for each of the others, from row `shift` on."""
+    array = np.full((height, width), labels[0], dtype=np.uint8)
+    for row, label in enumerate(labels[1:]):
+        array[row + shift] = label
+    return Image.fromarray(array)
+
+
+def folder(root: Path, masks: dict[str, Any] | None = None, *, classes: str = "", split: str = "") -> Path:
+    """A data set with one PNG picture for each mask; by default four sound pictures a–d, binary."""
+    masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcd")} if masks is None else masks
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for seed, (stem, content) in enumerate(masks.items()):
+        image(seed).save(root / "images" / f"{stem}.png")
+        if content is not None:
+            content.save(root / "masks" / f"{stem}.png")
+    if classes:
+        (root / "classes.txt").write_text(classes, encoding="utf-8")
+    if split:
+        (root / "split.csv").write_text(split, encoding="utf-8")
+    return root

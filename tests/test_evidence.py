@@ -1,0 +1,363 @@
+"""Intervals and the weighing of confirmations, on counts whose truth is known."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from sweeper import metrics
+from sweeper.evidence.intervals import critical_value, half_width, mean_interval, negated, resample_sums
+from sweeper.evidence.weigh import last_quarter_gain, weigh
+from sweeper.records import Collapse, Evidence, Interval, TrialResult
+from tests.builders import (
+    BINARY,
+    CONFIRM_SEEDS,
+    ORDER,
+    STREET,
+    confirmation,
+    counts_from_iou,
+    curve,
+    diverged,
+    evaluation,
+    failed_trial,
+    histogram_counts,
+    point_counts,
+    simulated_confirmations,
+    spec,
+    trial,
+)
+
+SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
+
+
+def weighed(runs: list[TrialResult], **changes: object) -> Evidence:
+    settings: dict[str, object] = {"classes": BINARY, "replicates": 400} | changes
+    return weigh(runs, SEARCH, **settings)  # type: ignore[arg-type]
+
+
+def gap(evidence: Evidence, first: str, second: str) -> Interval:
+    names = [f.family for f in evidence.finalists]
+    pair = (names.index(first), names.index(second))
+    return next(c.difference for c in evidence.comparisons if (c.first, c.second) == pair)
+
+
+def simulated(seed: int = 0, **changes: object) -> list[TrialResult]:
+    levels = {"dice": 0.62, "cross_entropy": 0.55, "dice_ce": 0.6}
+    return simulated_confirmations(levels, np.random.default_rng(seed), **changes)  # type: ignore[arg-type]
+
+
+# --- Intervals ----------------------------------------------------------------------------------------------
+
+
+def test_the_critical_value_is_students_when_one_source_is_alone() -> None:
+    assert critical_value(1e-4, 3, 0.0, 24) == pytest.approx(student.ppf(0.975, 2))
+    assert critical_value(0.0, 3, 1e-4, 24) == pytest.approx(student.ppf(0.975, 23))
+    mixed = (student.ppf(0.975, 2) * 1 + student.ppf(0.975, 23) * 3) / 4
+    assert critical_value(1e-4, 3, 3e-4, 24) == pytest.approx(mixed)
+    assert half_width(1e-4, 3, 3e-4, 24) == pytest.approx(mixed * 0.02)
+
+
+def test_a_variance_of_one_value_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at least 2 values, got 1 seed\(s\) and 24"):
+        critical_value(0.1, 1, 0.1, 24)
+
+
+def test_resampled_sums_are_sums_of_n_pictures_the_same_for_all_runs() -> None:
+    rng = np.random.default_rng(3)
+    one = rng.integers(0, 50, (6, 2, 3))
+    counts = np.stack([one, 2 * one])
+    counts[..., 0, 0] = [[1] * 6, [2] * 6]  # one per picture: the number of pictures drawn
+    sums = resample_sums(counts, np.random.default_rng(0), 300)
+    assert sums.shape == (300, 2, 2, 3)
+    assert (sums[:, 0, 0, 0] == 6).all()
+    np.testing.assert_array_equal(sums[:, 1], 2 * sums[:, 0])  # paired: never another resample for another run
+    exact = counts.astype(float).var(axis=1) * 6  # variance of a sum of 6 independent draws
+    np.testing.assert_allclose(sums.var(axis=0), exact, rtol=0.35, atol=1e-9)
+
+
+def test_the_image_part_is_the_textbook_standard_error_of_a_mean() -> None:
+    # A score that is a plain mean over pictures has s / √n; the n / (n − 1) correction is what makes it unbiased.
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=12)
+    weights = rng.multinomial(12, np.full(12, 1 / 12), 40_000)
+    found = mean_interval(np.repeat(x.mean(), 3), np.repeat((weights @ x / 12)[:, None], 3, axis=1), 12, (-9, 9))
+    assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12), rel=0.02)
+    assert found.se_seed == 0
+    assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 11) * found.se_image)
+
+
+def test_the_seed_part_is_the_standard_error_over_seeds() -> None:
+    values = np.array([0.5, 0.52, 0.57])
+    found = mean_interval(values, np.tile(values, (50, 1)), 24, (0, 1))
+    assert found.estimate == pytest.approx(0.53)
+    assert found.se_seed == pytest.approx(values.std(ddof=1) / np.sqrt(3))
+    assert found.se_image == pytest.approx(0, abs=1e-12)
+    assert found.low == pytest.approx(0.53 - student.ppf(0.975, 2) * found.se_seed)
+
+
+def test_intervals_stay_within_what_is_possible() -> None:
+    values = np.array([0.1, 0.9, 0.95])
+    found = mean_interval(values, np.tile(values, (50, 1)), 24, (0, 1))
+    assert (found.low, found.high) == (0, 1)
+
+
+@pytest.mark.parametrize(("seeds", "pictures"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
+def test_what_cannot_be_estimated_makes_the_interval_the_whole_range(seeds: int, pictures: int) -> None:
+    values = np.full(seeds, 0.2)
+    found = mean_interval(values, np.tile(values, (5, 1)), pictures, (-1, 1))
+    assert (found.low, found.high) == (-1, 1)
+    assert max(found.se_seed, found.se_image) == 1
+    assert Interval.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_negated_interval_is_the_mirror_image_without_minus_zero() -> None:
+    mirror = negated(Interval(estimate=0.0, low=-0.1, high=0.3, se_seed=0.1, se_image=0.2))
+    assert (mirror.low, mirror.high, mirror.se_seed) == (-0.3, 0.1, 0.1)
+    assert str(mirror.estimate) == "0.0"
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    # Pictures are drawn from a population of known mIoU; seeds add their own level to each training.
+    rng, covered, repeats = np.random.default_rng(11), 0, 250
+    for k in range(repeats):
+        runs = simulated_confirmations(
+            {"dice": 0.6, "cross_entropy": 0.6}, rng, pictures=40, seed_sd=0.01, picture_sd=0.1, interaction_sd=0.05
+        )
+        found = gap(weighed(runs, seed=k, replicates=200), "dice", "cross_entropy")
+        covered += found.low <= 0 <= found.high
+    assert 0.92 <= covered / repeats <= 1.0
+    # ... and not because they are uselessly wide: a gap of a few standard errors is seen.
+    runs = simulated_confirmations({"dice": 0.75, "cross_entropy": 0.5}, rng, pictures=40)
+    assert gap(weighed(runs), "dice", "cross_entropy").low > 0
+
+
+def test_pairing_removes_what_pictures_and_seeds_have_in_common() -> None:
+    difficulty = np.random.default_rng(0).normal(0, 0.15, 24)
+    runs = [
+        confirmation(family, seed, counts_from_iou(level + difficulty + luck, 4000, 100_000), 3 * f + s)
+        for f, (family, level) in enumerate({"dice": 0.6, "cross_entropy": 0.57}.items())
+        for s, (seed, luck) in enumerate(zip(CONFIRM_SEEDS, (-0.03, 0.0, 0.03), strict=True))
+    ]
+    evidence = weighed(runs)
+    paired = gap(evidence, "dice", "cross_entropy")
+    first, second = evidence.finalists[0].miou, evidence.finalists[1].miou
+    unpaired = np.hypot(np.hypot(first.se_seed, second.se_seed), np.hypot(first.se_image, second.se_image))
+    assert np.hypot(paired.se_seed, paired.se_image) < unpaired / 5
+    assert paired.low > 0
+    assert second.high > first.low  # the two level intervals overlap: only pairing shows the difference
+
+
+# --- Weighing -----------------------------------------------------------------------------------------------
+
+
+def test_scores_are_means_over_seeds_at_each_runs_own_point() -> None:
+    counts = [counts_from_iou([0.5, 0.6]), counts_from_iou([0.55, 0.62]), counts_from_iou([0.4, 0.5])]
+    low = metrics.THRESHOLDS[0]  # everything from bin 1 on is called foreground: false alarms
+    points = (0.5, 0.5, low)
+    runs = [
+        confirmation("dice", seed, test, i, point=point, val=0.6 + 0.1 * i)
+        for i, (seed, test, point) in enumerate(zip(CONFIRM_SEEDS, counts, points, strict=True))
+    ]
+    found = weighed(runs).finalists[0]
+    each = [metrics.scores(metrics.at_point(c, p)) for c, p in zip(counts, points, strict=True)]
+    default = [metrics.scores(metrics.at_point(c, 0.5)) for c in counts]
+    assert found.points == points
+    assert found.seeds == CONFIRM_SEEDS
+    assert found.run_ids == tuple(f"run-confirm-dice-{s}" for s in CONFIRM_SEEDS)
+    assert found.miou.estimate == pytest.approx(np.mean([s.miou for s in each]))
+    assert found.fg_iou is not None
+    assert found.fg_iou.estimate == pytest.approx(np.mean([s.fg_iou for s in each]))  # type: ignore[misc]
+    assert found.miou_at_default == pytest.approx(np.mean([s.miou for s in default]))
+    assert found.dice == pytest.approx(np.mean([s.dice for s in each]))
+    assert found.precision[1] == pytest.approx(np.mean([s.precision[1] for s in each]))  # type: ignore[misc]
+    assert found.recall[1] == pytest.approx(np.mean([s.recall[1] for s in each]))  # type: ignore[misc]
+    assert found.val_miou == pytest.approx(0.7)
+    assert found.search_value == 0.7
+    assert found.search_trial == ORDER.index("dice")
+    assert found.seconds_per_step == 0.1
+
+
+def test_the_difference_is_the_mean_of_paired_differences() -> None:
+    evidence = weighed(simulated())
+    names = [f.family for f in evidence.finalists]
+    assert sorted(names) == ["cross_entropy", "dice", "dice_ce"]
+    levels = [f.miou.estimate for f in evidence.finalists]
+    assert levels == sorted(levels, reverse=True)
+    assert evidence.baseline == names.index("cross_entropy")
+    assert [(c.first, c.second) for c in evidence.comparisons] == [(i, j) for i in range(3) for j in range(3) if i != j]
+    for c in evidence.comparisons:
+        assert c.difference.estimate == pytest.approx(levels[c.first] - levels[c.second])
+        assert c.difference == negated(gap(evidence, names[c.second], names[c.first]))
+
+
+def test_order_of_runs_and_of_pictures_changes_no_digit() -> None:
+    runs = simulated()
+    expected = weighed(runs)
+    shuffled = [runs[i] for i in np.random.default_rng(5).permutation(len(runs))]
+    assert weighed(shuffled) == expected
+    turned = []
+    for run in runs:
+        assert run.test is not None
+        back = {"pictures": run.test.pictures[::-1], "data": run.test.data[::-1]}
+        turned.append(run.model_copy(update={"test": run.test.model_copy(update=back)}))
+    assert weighed(turned) == expected
+
+
+def test_the_seed_alone_decides_the_resampling() -> None:
+    runs = simulated()
+    np.random.seed(1)  # noqa: NPY002 - the global state is what must not matter
+    expected = weighed(runs, seed=4)
+    np.random.seed(2)  # noqa: NPY002
+    before = np.random.get_state()[1].tolist()  # type: ignore[index] # noqa: NPY002
+    assert weighed(runs, seed=4) == expected
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index] # noqa: NPY002
+    other = weighed(runs, seed=5)
+    assert other != expected
+    assert other.finalists[0].miou.estimate == expected.finalists[0].miou.estimate
+
+
+def test_multiclass_counts_give_class_means_and_no_foreground() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 50, (4, 3, 3))
+    counts[:, 2] = [0, 3, 0]  # `sign` does not occur in the test split, but is predicted
+    runs = [confirmation("dice", s, point_counts(counts), i, point=0.25) for i, s in enumerate(CONFIRM_SEEDS)]
+    evidence = weighed(runs, classes=STREET)
+    found = evidence.finalists[0]
+    assert found.fg_iou is None
+    assert found.iou[2] is found.precision[2] is found.recall[2] is None
+    assert found.miou.estimate == pytest.approx(metrics.scores(counts).miou)
+    assert found.points == (0.25,) * 3
+    assert evidence.constant_miou == pytest.approx(metrics.constant_miou(counts))
+    assert evidence.baseline is None
+
+
+def test_swapped_test_labels_change_the_evidence() -> None:
+    good = histogram_counts(tp=[90, 80], fp=[5, 5], fn=[10, 20], tn=[895, 895])
+    swapped = good.model_copy(update={"data": good.data[:, ::-1]})
+    before = weighed([confirmation("dice", s, good, i) for i, s in enumerate(CONFIRM_SEEDS)])
+    after = weighed([confirmation("dice", s, swapped, i) for i, s in enumerate(CONFIRM_SEEDS)])
+    assert before.finalists[0].miou.estimate > 0.85
+    assert after.finalists[0].miou.estimate < 0.05
+    assert after.finalists[0].val_miou == before.finalists[0].val_miou
+
+
+def test_one_seed_gives_estimates_and_no_conclusion() -> None:
+    evidence = weighed([run for run in simulated() if run.spec.seed == CONFIRM_SEEDS[0]])
+    assert {(c.difference.low, c.difference.high) for c in evidence.comparisons} == {(-1.0, 1.0)}
+    assert {(f.miou.low, f.miou.high) for f in evidence.finalists} == {(0.0, 1.0)}
+    assert Evidence.model_validate_json(evidence.model_dump_json()) == evidence
+
+
+def test_a_missing_seed_leaves_the_comparison_on_the_common_ones() -> None:
+    runs = simulated()
+    lost = next(i for i, r in enumerate(runs) if r.spec.family == "dice")
+    gone = [*runs[:lost], failed_trial("dice", 90, spec=runs[lost].spec), *runs[lost + 1 :]]
+    without = [run for i, run in enumerate(runs) if i != lost]
+    evidence = weighed(gone)
+    assert evidence == weighed(without)
+    names = {f.family: f for f in evidence.finalists}
+    assert len(names["dice"].seeds) == 2
+    common = [r for r in runs if r.spec.seed != runs[lost].spec.seed and r.spec.family in {"dice", "cross_entropy"}]
+    assert gap(evidence, "dice", "cross_entropy") == gap(weighed(common), "dice", "cross_entropy")
+
+
+def test_without_a_common_seed_nothing_is_concluded() -> None:
+    one, two = counts_from_iou([0.6] * 5), counts_from_iou([0.4] * 5)
+    runs = [confirmation("dice", s, one, s) for s in (1, 2)] + [confirmation("focal", s, two, s) for s in (3, 4)]
+    found = gap(weighed(runs), "dice", "focal")
+    assert found.estimate > 0
+    assert (found.low, found.high) == (-1.0, 1.0)
+
+
+def test_the_last_of_two_trainings_of_one_seed_counts() -> None:
+    first = confirmation("dice", 101, counts_from_iou([0.2] * 5), 0)
+    again = confirmation("dice", 101, counts_from_iou([0.8] * 5), 9)
+    assert weighed([again, first]) == weighed([again])
+
+
+def test_a_diverged_training_without_counts_scores_zero_and_is_counted() -> None:
+    runs = [r for r in simulated() if r.spec.family != "dice"]
+    runs += [diverged("dice", seed, 50 + i) for i, seed in enumerate(CONFIRM_SEEDS)]
+    evidence = weighed(runs)
+    last = evidence.finalists[-1]
+    assert last.family == "dice"
+    assert (last.miou.estimate, last.miou_at_default, last.dice, last.val_miou, last.collapses) == (0, 0, 0, 0, 3)
+    assert last.iou == last.precision == last.recall == (0.0, 0.0)
+    assert last.fg_iou is not None
+    assert last.fg_iou.estimate == 0
+    assert gap(evidence, "dice_ce", "dice").low > 0
+
+
+def test_a_diverged_training_with_counts_scores_them() -> None:
+    counts = counts_from_iou([0.3, 0.2, 0.4])
+    runs = [confirmation("dice", s, counts, i, collapse=Collapse.DIVERGED) for i, s in enumerate(CONFIRM_SEEDS)]
+    found = weighed(runs).finalists[0]
+    assert found.miou.estimate == pytest.approx(metrics.scores(metrics.at_point(counts, 0.5)).miou)
+    assert (found.collapses, found.val_miou) == (3, 0.0)
+
+
+def test_all_diverged_is_evidence_too() -> None:
+    evidence = weighed([diverged(f, s, 3 * i + s) for i, f in enumerate(("dice", "focal")) for s in CONFIRM_SEEDS])
+    assert evidence.test_pictures == 0
+    assert [f.miou.estimate for f in evidence.finalists] == [0, 0]
+    assert (gap(evidence, "dice", "focal").low, gap(evidence, "dice", "focal").high) == (-1, 1)
+
+
+def test_collapses_count_useless_trainings_only() -> None:
+    kinds = (Collapse.ALL_BACKGROUND, Collapse.CLASS_NEVER_PREDICTED, Collapse.NONE)
+    runs = [
+        confirmation("dice", s, None, i, collapse=k) for i, (s, k) in enumerate(zip(CONFIRM_SEEDS, kinds, strict=True))
+    ]
+    assert weighed(runs).finalists[0].collapses == 1
+
+
+def test_no_completed_confirmation_gives_evidence_without_finalists() -> None:
+    failed = failed_trial("dice", 0, spec=spec("dice", 0, 101, purpose="confirm"))
+    for runs in ([], [failed]):
+        evidence = weighed(runs)
+        assert (evidence.finalists, evidence.comparisons, evidence.baseline) == ((), (), None)
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ([trial("dice")], "finished confirmation trainings, got a complete search"),
+        ([confirmation("dice", state="pruned")], "finished confirmation trainings, got a pruned confirm"),
+        ([confirmation("dice").model_copy(update={"test": None})], "must carry counts"),
+        (
+            [confirmation("dice", 1), confirmation("dice", 2, spec=spec("dice", 1, 2, purpose="confirm", lr=0.1))],
+            "one configuration, got 2 of dice",
+        ),
+        ([confirmation("dice"), confirmation("focal", test=counts_from_iou([0.5] * 4))], "the same test pictures"),
+        ([confirmation("unheard_of")], "needs its search trial, got none for unheard_of"),
+    ],
+)
+def test_what_is_not_comparable_is_refused(runs: list[TrialResult], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        weighed(runs)
+
+
+def test_the_gain_of_the_last_quarter_is_read_from_the_curve() -> None:
+    assert last_quarter_gain(confirmation(rise=0.03)) == pytest.approx(0.03)
+    ten = tuple(evaluation(step, step / 100) for step in (20, 40, 60, 80, 100))  # 0.01 in each step
+    assert last_quarter_gain(trial(evaluations=ten)) == pytest.approx(0.25)
+    assert last_quarter_gain(trial(evaluations=curve(0.6)[-1:])) == 0
+    runs = [confirmation("dice", s, None, i, rise=r) for i, (s, r) in enumerate(zip((1, 2), (0.02, 0.04), strict=True))]
+    assert weighed(runs).finalists[0].still_rising == pytest.approx(0.03)
+
+
+def test_weighing_a_large_test_split_is_quick() -> None:
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 2000, (2000, 20, 3))
+    families = ("dice", "focal", "tversky", "cross_entropy")
+    runs = [
+        confirmation(f, s, point_counts(data + i), 3 * i + s, predictions=None)
+        for i, f in enumerate(families)
+        for s in CONFIRM_SEEDS
+    ]
+    start = time.process_time()
+    weigh(runs, SEARCH, classes=[f"class {c}" for c in range(20)])
+    assert time.process_time() - start < 15

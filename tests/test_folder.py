@@ -1,0 +1,426 @@
+"""The folder reader: what it accepts, what it refuses, what it warns of."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sweeper.data import load_dataset, open_store
+from sweeper.data.tables import read_classes, read_sides
+from sweeper.errors import DataError
+from sweeper.records import Dataset
+from tests.folders import folder, image, mask
+
+
+def load(root: Path) -> Dataset:
+    return load_dataset(str(root), root.parent / "cache")
+
+
+def problems(root: Path) -> tuple[str, ...]:
+    with pytest.raises(DataError) as caught:
+        load(root)
+    assert list(caught.value.problems) == sorted(set(caught.value.problems))
+    return caught.value.problems
+
+
+def only(found: tuple[str, ...], *words: str) -> None:
+    """Exactly one problem, holding all these words."""
+    assert len(found) == 1, found
+    for word in words:
+        assert word in found[0]
+
+
+def labels(dataset: Dataset, index: int = 0) -> list[int]:
+    return [int(v) for v in np.unique(open_store(dataset.store).mask(index))]
+
+
+def test_reads_pictures_masks_and_names(tmp_path):
+    dataset = load(folder(tmp_path / "Road 7", classes="background\ncrack\n"))
+    assert dataset.name == "Road 7"
+    assert dataset.task == "binary"
+    assert dataset.classes == ("background", "crack")
+    assert dataset.channels == 3
+    assert [p.stem for p in dataset.pictures] == list("abcd")
+    assert dataset.pictures[0].pixels == (12 * 16 - 16, 16)
+    store = open_store(dataset.store)
+    assert len(store) == 4
+    assert np.array_equal(store.image(2), np.array(image(2)))
+    assert np.array_equal(store.mask(2), np.array(mask(0, 1, shift=2)))
+
+
+@pytest.mark.parametrize("suffix", ["png", "JPG", "jpeg", "bmp", "tif", "TIFF", "webp"])
+def test_every_picture_format_in_any_case_is_read(tmp_path, suffix):
+    root = folder(tmp_path / "data")
+    (root / "images" / "a.png").unlink()
+    image(0).save(root / "images" / f"a.{suffix}")
+    assert load(root).pictures[0].stem == "a"
+
+
+def test_labels_survive_every_mask_kind(tmp_path):
+    array = np.array(mask(0, 1, 2))
+    palette = Image.fromarray(array)
+    palette.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200] + [0] * 759)
+    kinds = {
+        "grey": Image.fromarray(array),
+        "palette": palette,
+        "deep": Image.fromarray(array.astype(np.uint16)),
+        "rgb": Image.fromarray(np.repeat(array[:, :, None], 3, axis=2)),
+        "rgba": Image.fromarray(np.dstack([array, array, array, np.full_like(array, 255)])),
+    }
+    assert kinds["palette"].mode == "P" and kinds["deep"].mode == "I;16"
+    root = folder(tmp_path / "data", kinds)
+    Image.fromarray(array).save(root / "masks" / "bmp.bmp")
+    Image.fromarray(array).save(root / "masks" / "tif.TIF")
+    for stem in ("bmp", "tif"):
+        image(9).save(root / "images" / f"{stem}.png")
+    dataset = load(root)
+    store = open_store(dataset.store)
+    assert len(dataset.pictures) == 7
+    for index in range(7):
+        assert np.array_equal(store.mask(index), array), dataset.pictures[index].stem
+
+
+def test_one_bit_masks_are_zero_and_one(tmp_path):
+    masks = {stem: mask(0, 255).convert("1") for stem in "abc"}
+    assert labels(load(folder(tmp_path / "data", masks))) == [0, 1]
+
+
+def test_255_is_foreground_where_it_is_the_only_other_value(tmp_path):
+    dataset = load(folder(tmp_path / "data", {"a": mask(0, 255), "b": mask(0), "c": mask(255)}))
+    assert dataset.classes == ("background", "foreground")
+    assert labels(dataset) == [0, 1]
+    assert [p.pixels for p in dataset.pictures] == [(176, 16), (192, 0), (0, 192)]
+    assert all(p.ignored == 0 for p in dataset.pictures)
+
+
+def test_255_is_ignore_where_another_label_occurs(tmp_path):
+    dataset = load(folder(tmp_path / "data", {"a": mask(0, 1, 255), "b": mask(0, 1), "c": mask(0, 255)}))
+    assert labels(dataset) == [0, 1, 255]
+    assert [p.ignored for p in dataset.pictures] == [16, 0, 16]
+
+
+def test_masks_of_both_255_kinds_are_refused(tmp_path):
+    root = folder(tmp_path / "data", {"a": mask(0, 1), "b": mask(0, 255), "c": mask(0, 1)})
+    only(problems(root), "255", "b.png", "a.png, masks/c.png")
+
+
+def test_names_are_made_where_classes_txt_is_missing(tmp_path):
+    dataset = load(folder(tmp_path / "data", {s: mask(0, 1, 2) for s in "abc"}))
+    assert dataset.classes == ("class_0", "class_1", "class_2")
+    assert dataset.task == "multiclass"
+
+
+@pytest.mark.parametrize("found", [(0, 38, 75), (0, 1, 200), tuple(range(0, 10)) + (70,)])
+def test_sparse_labels_ask_for_classes_txt(tmp_path, found):
+    root = folder(tmp_path / "data", {"a": mask(*found), "b": mask(0, 1), "c": mask(0, 1)})
+    only(problems(root), "classes.txt", str(found[-1]), "masks/a.png")
+
+
+def test_a_label_without_class_is_named_with_its_file_and_the_limit(tmp_path):
+    root = folder(tmp_path / "data", {"a": mask(0, 1), "b": mask(0, 5), "c": mask(0, 1)}, classes="x\ny\n")
+    only(problems(root), "masks/b.png", "below 2", "found 5")
+
+
+def test_labels_above_255_are_refused(tmp_path):
+    deep = Image.fromarray(np.array(mask(0, 1)).astype(np.uint16) * 300)
+    root = folder(tmp_path / "data", {"a": mask(0, 1), "b": mask(0, 1), "c": mask(0, 1), "d": deep})
+    only(problems(root), "masks/d.png", "300")
+
+
+def test_a_set_with_one_class_is_refused(tmp_path):
+    only(problems(folder(tmp_path / "data", {s: mask(0) for s in "abc"})), "two classes", "label 0 alone")
+
+
+def test_a_coloured_mask_is_refused_with_its_colour(tmp_path):
+    root = folder(tmp_path / "data")
+    colours = np.zeros((12, 16, 3), dtype=np.uint8)
+    colours[3, 4] = (255, 0, 7)
+    Image.fromarray(colours).save(root / "masks" / "b.png")
+    only(problems(root), "masks/b.png", "(255, 0, 7)", "x=4, y=3")
+
+
+def test_grey_sets_have_one_channel_and_mixed_ones_three(tmp_path):
+    root = folder(tmp_path / "grey")
+    for seed, stem in enumerate("abcd"):
+        image(seed, mode="L").save(root / "images" / f"{stem}.png")
+    grey = load(root)
+    assert grey.channels == 1
+    assert open_store(grey.store).image(0).shape == (12, 16, 1)
+    image(0).save(root / "images" / "d.png")
+    mixed = load(root)
+    assert mixed.channels == 3
+    first = open_store(mixed.store).image(0)
+    assert np.array_equal(first, np.repeat(np.array(image(0, mode="L"))[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "1", "LA", "I;16"])
+def test_other_picture_modes_become_rgb(tmp_path, mode):
+    root = folder(tmp_path / "data")
+    (root / "images" / "a.png").unlink()
+    if mode == "I;16":
+        picture = Image.fromarray(np.array(image(0, mode="L")).astype(np.uint16) << 8)
+    else:
+        picture = image(0).convert(mode)
+    picture.save(root / "images" / "a.tif")
+    dataset = load(root)
+    stored = open_store(dataset.store).image(0)
+    assert stored.shape == (12, 16, 3)
+    if mode == "I;16":
+        assert np.array_equal(stored[:, :, 0], np.array(image(0, mode="L")))
+        assert any("16 bits" in warning for warning in dataset.warnings)
+    else:
+        assert np.array_equal(stored, np.array(picture.convert("L" if mode == "LA" else "RGB").convert("RGB")))
+
+
+def test_exif_orientation_is_applied_to_pictures_alone(tmp_path):
+    root = folder(tmp_path / "data")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    (root / "images" / "a.png").unlink()
+    image(0, height=16, width=12).save(root / "images" / "a.tif", exif=exif)
+    dataset = load(root)
+    assert (dataset.pictures[0].height, dataset.pictures[0].width) == (12, 16)
+    upright = np.rot90(np.array(image(0, height=16, width=12)), -1)
+    assert np.array_equal(open_store(dataset.store).image(0), upright)
+    image(0).save(root / "images" / "a.tif", exif=exif)
+    only(problems(root), "masks/a.png", "12×16", "16×12")
+
+
+def test_pictures_may_differ_in_size(tmp_path):
+    root = folder(tmp_path / "data")
+    image(0, 30, 7).save(root / "images" / "b.png")
+    mask(0, 1, 1, height=30, width=7).save(root / "masks" / "b.png")
+    store = open_store(load(root).store)
+    assert store.sizes == ((12, 16), (30, 7), (12, 16), (12, 16))
+    assert np.array_equal(store.image(1), np.array(image(0, 30, 7)))
+    assert np.array_equal(store.image(2), np.array(image(2)))
+    assert np.array_equal(store.mask(1), np.array(mask(0, 1, 1, height=30, width=7)))
+
+
+def test_all_faults_of_a_set_are_named_at_once(tmp_path):
+    root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcdefghi"}, classes="x\ny\n")
+    (root / "masks" / "a.png").unlink()
+    mask(0, 1, height=11).save(root / "masks" / "b.png")
+    big = image(3, 200, 200)
+    big.save(root / "images" / "c.png")
+    (root / "images" / "c.png").write_bytes((root / "images" / "c.png").read_bytes()[:4000])
+    mask(0, 9).save(root / "masks" / "d.png")
+    (root / "images" / "e.png").write_bytes(b"")
+    (root / "images" / "f.png").write_bytes(b"not a picture")
+    shutil.copy(root / "images" / "g.png", root / "images" / "g.bmp")
+    (root / "images" / "h.png").unlink()
+    found = "\n".join(problems(root))
+    assert "images/a.png: has no mask" in found
+    assert "masks/b.png: must have its picture's size 16×12 (upright), found 16×11" in found
+    assert "images/c.png: cannot be decoded" in found
+    assert "masks/d.png: labels must be below 2" in found
+    assert "images/e.png" in found and "0 bytes" in found
+    assert "images/f.png: must be one of" in found
+    assert "images/g: a stem may name one file, found g.bmp, g.png" in found
+    assert "masks/h.png: has no picture" in found
+    assert "at least 3 usable pictures" in found  # only i is sound
+    assert len(found.splitlines()) == 9
+
+
+def test_too_few_pictures_are_refused(tmp_path):
+    only(problems(folder(tmp_path / "data", {s: mask(0, 1) for s in "ab"})), "at least 3", "found 2")
+
+
+def test_animated_pictures_are_refused(tmp_path):
+    root = folder(tmp_path / "data")
+    image(0).save(root / "images" / "a.png", save_all=True, append_images=[image(1)])
+    only(problems(root), "images/a.png", "2 frames")
+
+
+@pytest.mark.parametrize("side", [12_000, 20_000], ids=["above our limit", "above Pillow's"])
+def test_enormous_pictures_are_refused_before_decoding(tmp_path, side):
+    root = folder(tmp_path / "data")
+    Image.new("1", (side, side)).save(root / "images" / "a.png")
+    only(problems(root), "images/a.png", "100 megapixels", str(side) if side == 12_000 else "400000000")
+
+
+def test_other_formats_behind_a_known_suffix_are_not_tried(tmp_path):
+    root = folder(tmp_path / "data")
+    image(0).save(root / "images" / "a.png", format="GIF")
+    only(problems(root), "images/a.png", "must be one of PNG")
+
+
+def test_lossy_masks_are_refused_once(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "masks" / "a.png").unlink()
+    mask(0, 1).save(root / "masks" / "a.jpg")
+    only(problems(root), "masks/a.jpg", "lossless")
+
+
+def test_hidden_files_are_ignored_and_others_counted(tmp_path):
+    root = folder(tmp_path / "data")
+    for name in (".DS_Store", "Thumbs.db", "._a.png"):
+        (root / "images" / name).write_bytes(b"x")
+    assert load(root).warnings == ()
+    (root / "images" / "notes.txt").write_text("x")
+    assert any("images/notes.txt" in warning for warning in load(root).warnings)
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "table"])
+def test_links_out_of_the_data_folder_are_refused(tmp_path, what):
+    root = folder(tmp_path / "data")
+    away = tmp_path / "away"
+    away.mkdir()
+    if what == "file":
+        shutil.move(root / "images" / "a.png", away / "a.png")
+        (root / "images" / "a.png").symlink_to(away / "a.png")
+    elif what == "folder":
+        shutil.move(root / "images", away / "images")
+        (root / "images").symlink_to(away / "images")
+    else:
+        (away / "classes.txt").write_text("x\ny\n")
+        (root / "classes.txt").symlink_to(away / "classes.txt")
+    found = problems(root)
+    assert any("must lie inside the data folder" in problem and str(away) in problem for problem in found)
+
+
+def test_links_inside_the_data_folder_are_followed(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "images" / "e.png").symlink_to(root / "images" / "a.png")
+    mask(0, 0, 1).save(root / "masks" / "e.png")
+    assert len(load(root).pictures) == 5
+
+
+@pytest.mark.parametrize("made", ["nothing", "file", "empty"])
+def test_a_missing_layout_is_explained(tmp_path, made):
+    root = tmp_path / "data"
+    if made == "file":
+        root.write_text("x")
+    elif made == "empty":
+        root.mkdir()
+    found = problems(root)
+    assert all("images/" in problem and "masks/" in problem and "classes.txt" in problem for problem in found)
+
+
+def test_unprintable_names_are_escaped_in_messages(tmp_path):
+    root = folder(tmp_path / "data")
+    image(0).save(root / "images" / "e\x1b[31m.png")
+    only(problems(root), "\\x1b[31m")
+
+
+def test_splits_and_groups_are_read(tmp_path):
+    split = "note,group,stem,split\nx,g,a,train\n,,b,val\n,g,c, Train\n,h,d,\n"
+    dataset = load(folder(tmp_path / "data", split=split))
+    assert [(p.split, p.group) for p in dataset.pictures] == [
+        ("train", "g"),
+        ("val", None),
+        ("train", "g"),
+        (None, "h"),
+    ]
+    assert dataset.warnings == ()
+
+
+def test_faults_of_split_csv_are_named_together(tmp_path):
+    root = folder(tmp_path / "data", split="stem,split\na,train\na,val\nb,validation\nzz,\nc,\n")
+    found = "\n".join(problems(root))
+    assert "line 3: a stem has one row, found 'a' again after line 2" in found
+    assert "line 4: split must be train, val, test or empty, found 'validation'" in found
+    assert "line 5: no picture has the stem 'zz'" in found
+    assert "found none for 'd'" in found
+    assert len(found.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("split", "word"), [("a;b\n", "columns stem and split"), ('stem,split\n"a', "comma-separated"), ("\n", "columns")]
+)
+def test_a_split_csv_that_is_no_table_is_one_problem(tmp_path, split, word):
+    only(problems(folder(tmp_path / "data", split=split)), "split.csv", word)
+
+
+def test_faults_of_classes_txt_are_named_together(tmp_path):
+    found = "\n".join(problems(folder(tmp_path / "data", classes="x\n\nx\na\x1bb\n")))
+    assert "line 2 must hold a class name" in found
+    assert "line 3: names must differ, found 'x' twice" in found
+    assert "line 4: names must be printable" in found
+    assert len(found.splitlines()) == 3
+
+
+@pytest.mark.parametrize("count", [1, 256])
+def test_the_number_of_classes_is_bounded(tmp_path, count):
+    names = "\n".join(f"c{i}" for i in range(count))
+    only(problems(folder(tmp_path / "data", classes=names)), "2 to 255", f"found {count}")
+
+
+def test_tables_that_are_not_utf8_are_problems(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "classes.txt").write_bytes("x\nZebrastreifen-Ü".encode("latin-1"))
+    (root / "split.csv").write_bytes(b"\xff\xfe")
+    found = problems(root)
+    assert len(found) == 2 and all("UTF-8" in problem for problem in found)
+
+
+def test_warnings_say_what_is_allowed_but_odd(tmp_path):
+    drawn = mask(0, 1, 0, 1)
+    masks = {"a": drawn, "b": drawn, "c": mask(0, 1), "d": mask(255), "e": mask(0), "f": mask(0)}
+    masks["c"].putpixel((0, 9), 255)
+    split = "stem,split,group\na,train,g\nb,test,g\nc,,\nd,,\ne,,\nf,,\n"
+    root = folder(tmp_path / "data", masks, classes="x\ny\nz\n", split=split)
+    found = load(root).warnings
+    assert any("never occur: z" in warning for warning in found)
+    assert any("Pictures a, b have byte-identical masks" in warning for warning in found)
+    assert any("no labelled pixel" in warning and warning.endswith(": d.") for warning in found)
+    assert any("Group g lies on 2 sides" in warning for warning in found)
+    assert len(found) == 4  # e and f are equal by nature: nothing is drawn on them
+
+
+def test_pictures_with_equal_pixels_are_named(tmp_path):
+    root = folder(tmp_path / "data")
+    shutil.copy(root / "images" / "a.png", root / "images" / "c.png")
+    found = load(root).warnings
+    assert any("Pictures a, c have the same pixels" in warning for warning in found)
+
+
+def test_neither_random_state_nor_folder_is_touched(tmp_path):
+    root = folder(tmp_path / "data")
+    before = sorted(p.name for p in root.rglob("*"))
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    state = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    load(root)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == state  # noqa: NPY002
+    assert sorted(p.name for p in root.rglob("*")) == before
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=80) | st.text(alphabet="stem,plit\n\"' aé;\r", max_size=60).map(str.encode))
+def test_the_tables_never_raise(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("tables") / "x"
+    path.write_bytes(content)
+    found: list[str] = []
+    names = read_classes(path, found)
+    assert (names is None) == bool(found)
+    found.clear()
+    sides = read_sides(path, ["a", "b"], found)
+    assert found or set(sides) == {"a", "b"}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "pictures", "classes", "ignored", "words"),
+    [
+        ("cracks_cfd", 118, 2, False, ["042, 065"]),
+        ("camvid", 160, 11, True, ["Group 0001TP"]),
+        ("fruits_both", 18, 4, False, []),
+    ],
+)
+def test_real_sets_are_read(tmp_path, real_data, name, pictures, classes, ignored, words):
+    dataset = load_dataset(str(real_data / name), tmp_path)
+    assert (dataset.name, len(dataset.pictures), len(dataset.classes)) == (name, pictures, classes)
+    assert any(p.ignored for p in dataset.pictures) == ignored
+    for word in words:
+        assert any(word in warning for warning in dataset.warnings)
+    first = dataset.pictures[0]
+    truth = np.array(Image.open(real_data / name / "masks" / f"{first.stem}.png"))
+    assert np.array_equal(open_store(dataset.store).mask(0), truth)

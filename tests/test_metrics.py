@@ -1,0 +1,229 @@
+"""Metrics against definitions: confusion matrices counted pixel by pixel, and values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper import metrics
+from sweeper.records import ImageCounts
+from tests.builders import counts_from_iou, histogram_counts, point_counts
+
+EDGES = np.linspace(-metrics.LOGIT_RANGE, metrics.LOGIT_RANGE, metrics.BINS + 1)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Class counts (C, 3) of one picture, counted from the pixels."""
+    return np.array(
+        [
+            [
+                np.sum((predicted == c) & (target == c)),
+                np.sum((predicted == c) & (target != c)),
+                np.sum((predicted != c) & (target == c)),
+            ]
+            for c in range(classes)
+        ]
+    )
+
+
+def brute_miou(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
+    """mIoU over all pixels of (target, predicted) pictures, from intersections and unions of sets."""
+    target = np.concatenate([t.ravel() for t, _ in pairs])
+    predicted = np.concatenate([p.ravel() for _, p in pairs])
+    ious = []
+    for c in range(classes):
+        truth, answer = set(np.flatnonzero(target == c)), set(np.flatnonzero(predicted == c))
+        if truth:
+            ious.append(len(truth & answer) / len(truth | answer))
+    return sum(ious) / len(ious)
+
+
+def binary_counts(logits: np.ndarray, target: np.ndarray) -> ImageCounts:
+    """Histogram of logits (n, pixels) by true class (n, pixels)."""
+    data = np.zeros((len(logits), 2, metrics.BINS), dtype=np.int64)
+    for i, (z, t) in enumerate(zip(logits, target, strict=True)):
+        for c in (0, 1):
+            data[i, c] = np.histogram(np.clip(z[t == c], EDGES[0], EDGES[-1]), EDGES)[0]
+    return ImageCounts(kind="histogram", pictures=tuple(range(len(logits))), points=metrics.THRESHOLDS, data=data)
+
+
+def random_pictures(seed: int, pictures: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    occurring = rng.integers(0, classes, size=(rng.integers(1, classes + 1),))  # some classes may be absent
+    return rng.choice(occurring, (pictures, 30)), rng.integers(0, classes, (pictures, 30))
+
+
+# --- Operating points ---------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, pictures=st.integers(1, 4), index=st.integers(0, metrics.BINS - 2))
+def test_counts_at_a_threshold_are_those_of_thresholded_logits(seed: int, pictures: int, index: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits, target = rng.normal(0, 5, (pictures, 60)), rng.integers(0, 2, (pictures, 60))
+    counts = binary_counts(logits, target)
+    threshold = counts.points[index]
+    # Compared in the logit: sigmoid and its inverse would cost the last digits.
+    expected = [confusion(t, (z >= EDGES[index + 1]).astype(int), 2) for z, t in zip(logits, target, strict=True)]
+    np.testing.assert_array_equal(metrics.at_point(counts, threshold), expected)
+    np.testing.assert_array_equal(metrics.sweep_points(counts)[:, index], expected)
+
+
+def test_thresholds_are_the_sigmoids_of_the_inner_edges_with_a_half_in_the_middle() -> None:
+    np.testing.assert_allclose(metrics.THRESHOLDS, 1 / (1 + np.exp(-EDGES[1:-1])), rtol=1e-12)
+    assert metrics.THRESHOLDS[255] == 0.5
+    assert 0.0 in metrics.TAUS
+    assert (metrics.default_point("binary"), metrics.default_point("multiclass")) == (0.5, 0.0)
+
+
+def test_an_operating_point_that_is_not_stored_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one of the stored 9, got 0\.3"):
+        metrics.at_point(point_counts(np.ones((2, 3, 3))), 0.3)
+
+
+def test_every_operating_point_accounts_for_every_pixel() -> None:
+    counts = histogram_counts(tp=[5, 0], fp=[2, 1], fn=[3, 4], tn=[90, 95])
+    swept = metrics.sweep_points(counts)
+    assert swept.shape == (2, 511, 2, 3)
+    np.testing.assert_array_equal(swept[..., 0] + swept[..., 2], np.broadcast_to([[[92, 8]], [[96, 4]]], (2, 511, 2)))
+    np.testing.assert_array_equal(metrics.at_point(counts, 0.5), [[[90, 3, 2], [5, 2, 3]], [[95, 4, 1], [0, 1, 4]]])
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds)
+def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 2, (3, 80))
+    counts = binary_counts(rng.normal(3 * target - 4, 2), target)  # shifted, so that 0.5 is a poor choice
+    point, value = metrics.best_point(counts)
+    each = [metrics.scores(metrics.at_point(counts, p)).miou for p in counts.points]
+    assert value == pytest.approx(max(each), abs=1e-12)
+    assert each[counts.points.index(point)] == pytest.approx(value, abs=1e-12)
+
+
+def test_the_best_point_of_multiclass_counts_is_found_per_metric() -> None:
+    good, bad = [[50, 0, 0], [40, 0, 0], [10, 0, 0]], [[50, 10, 0], [40, 0, 0], [0, 0, 10]]
+    counts = point_counts([bad, bad])
+    counts.data[:, 7] = good
+    assert metrics.best_point(counts) == (metrics.TAUS[7], 1.0)
+    assert metrics.best_point(counts, "dice") == (metrics.TAUS[7], 1.0)
+
+
+def test_ties_go_to_the_point_nearest_the_default() -> None:
+    separable = histogram_counts(tp=[10], fp=[0], fn=[0], tn=[90])
+    assert metrics.best_point(separable) == (0.5, 1.0)
+    assert metrics.best_point(point_counts([[[5, 0, 0], [3, 1, 1], [2, 1, 1]]]))[0] == 0.0
+    shifted = separable.model_copy(update={"data": np.roll(separable.data, -100, axis=-1)})
+    # Now perfect only at edges 114 to 198 (foreground in bin 198): the nearest to 0.5 is the highest of them.
+    assert metrics.best_point(shifted) == (metrics.THRESHOLDS[197], 1.0)
+
+
+# --- Scores -------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=80)
+@given(seed=seeds, pictures=st.integers(1, 4), classes=st.integers(2, 5))
+def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, pictures: int, classes: int) -> None:
+    target, predicted = random_pictures(seed, pictures, classes)
+    pairs = list(zip(target, predicted, strict=True))
+    scores = metrics.scores(np.array([confusion(t, p, classes) for t, p in pairs]))
+    assert scores.miou == pytest.approx(brute_miou(pairs, classes), abs=1e-12)
+    for c in range(classes):
+        occurs = bool((target == c).any())
+        assert (scores.iou[c] is None) == (not occurs)
+        if occurs:
+            iou, hit = scores.iou[c], np.sum((target == c) & (predicted == c))
+            assert iou is not None
+            assert scores.recall[c] == pytest.approx(hit / np.sum(target == c))
+            assert scores.precision[c] == pytest.approx(hit / max(1, np.sum(predicted == c)))
+    present = [iou for iou in scores.iou if iou is not None]
+    assert scores.dice == pytest.approx(np.mean([2 * iou / (1 + iou) for iou in present]))
+
+
+def test_miou_sums_the_pictures_before_it_divides() -> None:
+    counts = np.array([[[90, 0, 0], [10, 0, 0]], [[0, 0, 100], [0, 100, 0]]])  # one perfect, one all wrong
+    scores = metrics.scores(counts)
+    assert scores.miou == pytest.approx((90 / 190 + 10 / 110) / 2)
+    assert scores.fg_iou == pytest.approx(10 / 110)
+
+
+def test_an_absent_class_is_left_out_even_where_it_is_predicted() -> None:
+    counts = np.array([[[80, 0, 10], [10, 0, 0], [0, 10, 0]]])  # class 2 never occurs, predicted on 10 pixels
+    scores = metrics.scores(counts)
+    assert scores.miou == pytest.approx((80 / 90 + 1) / 2)
+    assert scores.iou[2] is None
+    assert scores.fg_iou is None  # three classes
+
+
+def test_a_present_class_that_is_never_predicted_scores_zero() -> None:
+    scores = metrics.scores(np.array([[[90, 10, 0], [0, 0, 10]]]))
+    assert (scores.fg_iou, scores.precision[1], scores.recall[1]) == (0.0, 0.0, 0.0)
+    assert scores.miou == pytest.approx(0.45)
+
+
+def test_a_marked_class_missing_from_a_replicate_counts_as_right_only_when_not_predicted() -> None:
+    marked = np.array([True, True])
+    assert metrics.objective(np.array([[100, 0, 0], [0, 0, 0]]), marked) == 1.0
+    assert metrics.objective(np.array([[99, 0, 1], [0, 1, 0]]), marked) == pytest.approx(0.99 / 2)
+
+
+def test_without_a_present_class_the_objective_is_zero_for_every_replicate() -> None:
+    np.testing.assert_array_equal(metrics.objective(np.zeros((4, 2, 3), int), np.array([False, False])), np.zeros(4))
+
+
+def test_the_objective_works_on_many_replicates_at_once() -> None:
+    rng = np.random.default_rng(0)
+    sums, marked = rng.integers(1, 100, (5, 7, 3, 3)), np.array([True, False, True])
+    for metric in ("miou", "dice", "fg_iou"):
+        together = metrics.objective(sums, marked, metric)
+        assert together.shape == (5, 7)
+        assert together[3, 2] == pytest.approx(float(metrics.objective(sums[3, 2], marked, metric)))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, classes=st.integers(2, 5))
+def test_the_constant_answer_scores_what_predicting_the_commonest_class_scores(seed: int, classes: int) -> None:
+    target, _ = random_pictures(seed, 3, classes)
+    commonest = int(np.bincount(target.ravel()).argmax())
+    predicted = np.full_like(target, commonest)
+    counts = np.array([confusion(t, p, classes) for t, p in zip(target, predicted, strict=True)])
+    assert metrics.constant_miou(counts) == pytest.approx(metrics.scores(counts).miou)
+    # It does not depend on what was predicted.
+    other = np.array([confusion(t, t, classes) for t in target])
+    assert metrics.constant_miou(other) == metrics.constant_miou(counts)
+
+
+def test_the_constant_answer_on_no_labelled_pixels_is_zero() -> None:
+    assert metrics.constant_miou(np.zeros((2, 3, 3), int)) == 0.0
+
+
+# --- Pooling ------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(pictures=st.integers(1, 40), groups=st.integers(1, 20), seed=seeds)
+def test_pooling_keeps_totals_and_so_every_score(pictures: int, groups: int, seed: int) -> None:
+    counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, pictures))
+    small = metrics.pooled(counts, groups)
+    assert len(small.pictures) == len(small.data) == min(pictures, groups)
+    np.testing.assert_array_equal(small.data.sum(axis=0), counts.data.sum(axis=0))
+    assert metrics.scores(metrics.at_point(small, 0.5)) == metrics.scores(metrics.at_point(counts, 0.5))
+    assert metrics.best_point(small) == metrics.best_point(counts)
+
+
+def test_pooling_of_few_pictures_changes_nothing() -> None:
+    counts = counts_from_iou([0.5, 0.6])
+    assert metrics.pooled(counts) is counts
+
+
+def test_counts_survive_json() -> None:
+    counts = counts_from_iou([0.5, 0.6])
+    again = ImageCounts.model_validate_json(counts.model_dump_json())
+    np.testing.assert_array_equal(again.data, counts.data)
+    assert again.points == counts.points
+    assert all(math.isfinite(p) for p in again.points)

@@ -1,0 +1,350 @@
+"""The written report: what it says follows from the records, nothing in it is markup from data."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from sweeper.recommend import recommend
+from sweeper.records import Evidence, ImbalanceProfile, Recommendation, SweepRecord, Verdict
+from sweeper.report import report_summary, write_report
+from sweeper.report.caveats import caveats
+from sweeper.report.facts import collect
+from sweeper.report.markdown import render
+from tests import builders
+from tests.test_report_simulated import cracks, snippet, street
+
+NO_FIGURES = dict.fromkeys(
+    (
+        *("finalists", "per_class_iou", "threshold", "curves", "imbalance", "search", "landscape", "predictions"),
+    ),
+    "not drawn in this test",
+)  # fmt: skip
+GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+def recommended(evidence: Evidence | None, **changes: Any) -> Recommendation:
+    answer = recommend(evidence, task="binary", order=builders.ORDER, snippet=snippet)
+    return answer.model_copy(update=changes)
+
+
+def text_of(sweep: SweepRecord, answer: Recommendation) -> str:
+    return render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000")
+
+
+def head(text: str) -> str:
+    return "\n".join(text.splitlines()[:8])
+
+
+CLEAR = {"dice_focal": 0.71, "dice_ce": 0.67, "cross_entropy": 0.65}
+
+
+# --- The answer ---------------------------------------------------------------------------------------------
+
+
+def test_a_clear_winner_is_named_with_its_numbers_in_the_first_lines() -> None:
+    first = head(text_of(builders.sweep(), recommended(builders.evidence(CLEAR))))
+    for expected in (
+        "Train with `dice_focal`", "`mix` 0.41", "`gamma` 2.2", "learning rate 0.003", "threshold 0.47", "clear winner",
+        "**0.710** [0.690, 0.730]", "**+0.060** [+0.040, +0.080] over cross-entropy", "U-Net/ResNet-18",
+        "100 search steps and 200 confirmation steps", "24 test pictures", "3 paired seeds",
+    ):  # fmt: skip
+        assert expected in first
+    assert "provisional" not in first
+
+
+def test_the_text_follows_the_record() -> None:
+    evidence = builders.evidence({"tversky": 0.81, "cross_entropy": 0.7}, half=0.03)
+    first = head(text_of(builders.sweep(), recommended(evidence)))
+    assert "Train with `tversky` (`fn_weight` 0.7" in first
+    assert "**0.810** [0.790, 0.830]" in first
+    assert "**+0.110** [+0.080, +0.140]" in first
+    assert "dice_focal" not in first
+
+
+def test_a_rising_baseline_makes_the_head_say_provisional_with_the_number() -> None:
+    rising = {"cross_entropy": {"still_rising": 0.034}}
+    first = head(text_of(builders.sweep(), recommended(builders.evidence(CLEAR, finalists=rising))))
+    assert "provisional at this budget" in first
+    assert "0.034" in first
+
+
+def test_undecided_says_so_and_names_those_in_question() -> None:
+    answer = recommended(builders.evidence(CLEAR, half=0.05))
+    assert answer.verdict is Verdict.UNDECIDED
+    first = head(text_of(builders.sweep(), answer))
+    assert "**undecided**, this study cannot tell `dice_focal` and `dice_ce` apart" in first
+    assert "Meanwhile train with `dice_ce`" in first
+    assert "simplest" in first
+
+
+def test_equivalent_names_the_margin_and_the_equals() -> None:
+    answer = recommended(builders.evidence({"dice": 0.701, "tversky": 0.7, "cross_entropy": 0.6}, half=0.005))
+    assert answer.verdict is Verdict.EQUIVALENT
+    first = head(text_of(builders.sweep(), answer))
+    assert "Train with `dice`" in first
+    assert "**equivalent** within ±0.010 mIoU: `dice` and `tversky`" in first
+    assert "`dice` is the simplest" in first
+
+
+def test_the_baseline_itself_can_be_the_answer() -> None:
+    answer = recommended(builders.evidence({"cross_entropy": 0.7, "dice_focal": 0.65}))
+    first = head(text_of(builders.sweep(), answer))
+    assert "Train with `cross_entropy`" in first
+    assert "it is cross-entropy itself, the baseline, +0.050 [+0.030, +0.070] against `dice_focal`" in first
+
+
+def test_none_recommends_nothing() -> None:
+    sweep = builders.sweep([builders.failed_trial(reason="CUDA on fire")], [])
+    text = text_of(sweep, recommended(None))
+    assert "**No recommendation: no loss was confirmed.**" in head(text)
+    assert "1 failed" in head(text)
+    assert "CUDA on fire" in text
+    assert "```python" not in text
+
+
+def test_the_snippet_stands_verbatim_even_with_backticks_in_it() -> None:
+    answer = recommended(builders.evidence(CLEAR))
+    assert answer.recommended is not None
+    hard = 'loss = build_loss("dice")  # ```\n\n\n\nprint(loss)'
+    answer = answer.model_copy(update={"recommended": answer.recommended.model_copy(update={"snippet": hard})})
+    fences = [t for t in GFM.parse(text_of(builders.sweep(), answer)) if t.type == "fence" and t.info == "python"]
+    assert [f.content for f in fences] == [hard + "\n"]
+
+
+def test_the_summary_is_the_head_of_the_report() -> None:
+    sweep, answer = builders.sweep(), recommended(builders.evidence(CLEAR))
+    summary = report_summary(sweep, answer)
+    assert summary.rstrip() in text_of(sweep, answer)
+    assert answer.recommended is not None and answer.recommended.snippet.rstrip() in summary
+    assert len(summary) < 8000
+
+
+# --- The sections -------------------------------------------------------------------------------------------
+
+
+def test_sections_come_in_the_promised_order() -> None:
+    text = text_of(builders.sweep(), recommended(builders.evidence(CLEAR)))
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+        "Why",
+        "Finalists on the test split",
+        "Class by class",
+        "The imbalance of the data",
+        "The search",
+        "Predictions side by side",
+        "Collapses and failures",
+        "Caveats",
+        "How to reproduce",
+    ]
+
+
+def test_finalists_link_their_runs() -> None:
+    text = text_of(builders.sweep(), recommended(builders.evidence(CLEAR)))
+    assert "(http://127.0.0.1:5000/#/experiments/1/runs/run-confirm-dice_focal-101)" in text
+    without = text_of(builders.sweep(experiment_id=None), recommended(builders.evidence(CLEAR)))
+    assert "/#/experiments" not in without
+
+
+def test_families_without_a_trial_are_named() -> None:
+    sweep = builders.sweep([builders.trial("dice", 0.6)], [])
+    assert "Not tried: `cross_entropy`, `weighted_ce`, `focal`, `tversky`, `dice_ce` and `dice_focal`." in text_of(
+        sweep, recommended(None)
+    )
+
+
+def test_a_trend_needs_enough_trials_and_is_read_from_completed_ones_alone() -> None:
+    def trials(n: int) -> list[Any]:
+        made = []
+        for i in range(n):
+            spec = builders.spec("tversky", i, params={"fn_weight": 0.3 + 0.05 * i})
+            made.append(builders.trial("tversky", 0.5 + 0.01 * i, i, spec=spec))
+            pruned = builders.spec("tversky", 100 + i, params={"fn_weight": 0.3 + 0.05 * i})
+            made.append(builders.trial("tversky", 0.5 - 0.01 * i, 100 + i, spec=pruned, state="pruned"))
+        return made
+
+    few = text_of(builders.sweep(trials(5), []), recommended(None))
+    many = text_of(builders.sweep(trials(10), []), recommended(None))
+    assert re.search(r"`tversky` \| `fn_weight` .*\| – \| 5 \| too few to say", few)
+    assert re.search(r"`tversky` \| `fn_weight` .*\| \+1.00 \| 10 \| higher is better", many)
+    assert re.search(r"`tversky` \| `lr` .*\| – \| 10 \| never varied", many)
+
+
+def test_collapses_are_counted_and_the_operating_point_is_blamed_where_it_is_at_fault() -> None:
+    collapsed = builders.trial("dice", 0.0, 0, collapse="all_background", collapse_at_default="all_background")
+    shifted = builders.trial("weighted_ce", 0.7, 1, collapse_at_default="all_background")
+    text = text_of(builders.sweep([collapsed, shifted], []), recommended(None))
+    assert re.search(r"`dice` \| 1 × no better than a constant answer \| – \| 1 of 1 \| 1 of 1", text)
+    assert "Only at 0.5 looked collapsed: `weighted_ce` (1 trial)" in text
+    assert "No search trial collapsed" in text_of(builders.sweep([builders.trial()], []), recommended(None))
+
+
+def test_caveats_are_computed() -> None:
+    def of(sweep: SweepRecord, **finalists: dict[str, Any]) -> str:
+        return "\n".join(caveats(collect(sweep, recommended(builders.evidence(CLEAR, finalists=finalists)))))
+
+    plain = of(builders.sweep())
+    assert "24 test pictures (fewer than 40)" in plain
+    assert "0.010 mIoU, which is about 0.020 foreground IoU" in plain
+    assert "Predicting only background scores 0.490" in plain
+    assert "synthetic" in plain
+    assert "0.010 mIoU higher in the search" in plain
+    assert "edge" not in plain
+    assert "related" not in plain
+    assert "high edge" in of(builders.sweep(), dice_focal={"lr": 0.0099})
+    assert "`dice_focal` in 1 of 3" in of(builders.sweep(), dice_focal={"collapses": 1})
+    data = builders.dataset(synthetic=False, warnings=("masks of a.png are small",))
+    grouped = [p.model_copy(update={"group": "g"}) for p in data.pictures[:4]]
+    data = data.model_copy(update={"pictures": (*grouped, *data.pictures[4:])})
+    real = of(builders.sweep(data=data, abandoned=2))
+    assert "synthetic" not in real
+    assert "4 pictures come in 1 group" in real
+    assert "masks of a.png are small" in real
+    assert "2 attempts cut off" in real
+
+
+# --- Whatever the study -------------------------------------------------------------------------------------
+
+
+def odd_studies() -> dict[str, tuple[SweepRecord, Recommendation]]:
+    one = builders.evidence({"dice": 0.7})
+    bare = builders.profile().model_copy(update={"classes": builders.profile().classes})
+    empty_classes = tuple(
+        c.model_copy(
+            update={"component_pixels": None, "thinness": None, "components": 0, "pixel_share": i * 1.0 * 0 + (i == 0)}
+        )
+        for i, c in enumerate(bare.classes)
+    )
+    curious: ImbalanceProfile = bare.model_copy(
+        update={
+            "classes": empty_classes,
+            "imbalance": float("inf"),
+            "pos_weight": None,
+            "alpha": None,
+            "empty_pictures": 10,
+        }
+    )
+    diverged = builders.evidence(
+        {"dice": 0.7, "cross_entropy": 0.5}, finalists={"dice": {"iou": (None, None), "fg_iou": None}}
+    )
+    return {
+        "no trials": (builders.sweep([], []), recommended(None)),
+        "only failed": (builders.sweep([builders.failed_trial()], []), recommended(None)),
+        "one trial": (builders.sweep([builders.trial()], []), recommended(None)),
+        "one family": (builders.sweep([builders.trial("dice")], [builders.confirmation("dice")]), recommended(one)),
+        "no baseline": (builders.sweep(), recommended(builders.evidence({"dice": 0.7, "tversky": 0.6}))),
+        "diverged": (builders.sweep([builders.trial()], [builders.diverged("dice")]), recommended(diverged)),
+        "odd profile": (builders.sweep(profile=curious, imbalance=float("inf")), recommended(builders.evidence(CLEAR))),
+        "nothing asked": (builders.sweep([], [], trials_asked=0, versions={}, parent_run_id=None), recommended(None)),
+    }
+
+
+@pytest.mark.parametrize("name", odd_studies())
+def test_any_state_of_a_study_can_be_reported(tmp_path: Path, name: str) -> None:
+    sweep, answer = odd_studies()[name]
+    paths = write_report(sweep, answer, tmp_path)
+    text = paths.markdown.read_text("utf-8")
+    assert not re.search(r"\b(nan|None|inf)\b|\d\.\d{9}", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    assert_figures_agree(text, paths.figures)
+    json.loads(paths.recommendation.read_text("utf-8"))
+
+
+def assert_figures_agree(text: str, folder: Path) -> None:
+    named = set(re.findall(r"\]\(figures/(\w+\.png)\)", text))
+    assert named == {p.name for p in folder.iterdir()}
+    left_out = len(re.findall(r"is left out: \w", text))
+    assert len(named) + left_out == 8
+
+
+@pytest.mark.parametrize("make", [cracks, street])
+def test_a_whole_report_has_every_figure_and_no_stray_value(tmp_path: Path, make: Any) -> None:
+    study = make(trials=30)
+    paths = write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
+    text = paths.markdown.read_text("utf-8")
+    assert_figures_agree(text, paths.figures)
+    assert len(list(paths.figures.iterdir())) == 8
+    assert not re.search(r"\b(nan|None|inf)\b", text)
+    rendered = GFM.render(text)
+    for row in re.findall(r"<table>.*?</table>", rendered, re.DOTALL):
+        widths = {len(re.findall(r"<t[hd]", line)) for line in re.findall(r"<tr>.*?</tr>", row, re.DOTALL)}
+        assert len(widths) == 1
+    for link in re.findall(r'href="([^"]+)"', rendered):
+        assert link.startswith("http://127.0.0.1:5000/") or (paths.folder / link).exists()
+
+
+def test_writing_again_replaces_everything_and_removes_stale_figures(tmp_path: Path) -> None:
+    study = cracks(trials=14)
+    write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
+    paths = write_report(study.sweep, study.recommendation, tmp_path)
+    assert not (paths.figures / "predictions.png").exists()
+    assert "“predictions” is left out: the decoded pictures were not at hand" in paths.markdown.read_text("utf-8")
+
+
+def test_a_thousand_trials_are_reported_within_ten_seconds(tmp_path: Path) -> None:
+    trials = [builders.trial(builders.ORDER[i % 7], 0.5 + i % 97 / 300, i) for i in range(1000)]
+    sweep, answer = builders.sweep(trials), recommended(builders.evidence(CLEAR))
+    start = time.process_time()
+    write_report(sweep, answer, tmp_path)
+    assert time.process_time() - start < 10
+
+
+# --- Names are data -----------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "a|b", "<img src=x onerror=alert(1)>", "`tick` ``two``", "line\n\n# break", "\u202egnp.exe", "[x](http://evil.example)",
+    "$x^2$", "![i](j.png)", "</td></table><script>", "| --- |", "&lt;b&gt;", "www.evil.example", "{{ 7*7 }}", "\\",
+]  # fmt: skip
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+
+
+def tags_of(text: str) -> list[str]:
+    parser = Tags()
+    parser.feed(GFM.render(text))
+    return parser.tags
+
+
+def named(names: tuple[str, str], text: str) -> tuple[SweepRecord, Recommendation]:
+    data = builders.dataset(names, name=text, source=text, warnings=(text,))
+    pictures = tuple(p.model_copy(update={"stem": text}) for p in data.pictures)
+    data = data.model_copy(update={"pictures": pictures})
+    failed = builders.failed_trial("dice", 1, reason=text)
+    lost = builders.trial("dice", 0.1, 2, collapse="class_never_predicted", never_predicted=(names[1],))
+    sweep = builders.sweep(
+        [builders.trial(), failed, lost], data=data, command=text, versions={text: text}, study="study " + text
+    )
+    answer = recommended(builders.evidence(CLEAR, classes=names), reasons=(text,), next_steps=(text,))
+    return sweep, answer
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_change_nothing_but_the_text(name: str) -> None:
+    harmless, hostile = text_of(*named(("background", "crack"), "word")), text_of(*named((name, name + "2"), name))
+    # A plain code span may stay one in a sentence: it is inert.
+    kinds = [[t for t in tags_of(text) if t != "code" or "`" not in name] for text in (hostile, harmless)]
+    assert kinds[0] == kinds[1]
+    assert "\u202e" not in hostile
+    assert "49" not in hostile.splitlines()[0]
+
+
+def test_hostile_names_are_inert_in_files_and_captions_too(tmp_path: Path) -> None:
+    name = "=a|b <img src=x> $x$ [l](http://e) \u202e../../up \n# h"
+    reports = [named(("background", "crack"), "word"), named((name, name + "2"), name)]
+    paths = [write_report(*report, tmp_path / str(i)) for i, report in enumerate(reports)]
+    texts = [p.markdown.read_text("utf-8") for p in paths]
+    assert tags_of(texts[0]) == tags_of(texts[1])
+    assert paths[1].folder.parent == tmp_path / "1"
+    assert paths[1].trials.read_text("utf-8").count("'=a|b") == 2

@@ -1,0 +1,154 @@
+"""The figures: real pictures on disk, captions whose numbers come from the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from sweeper.recommend import recommend
+from sweeper.report.facts import Facts, collect, picture_wins
+from sweeper.report.figures import FIGURES, Drawn, draw_all
+from sweeper.report.figures.pictures import DETAIL, _detail, imbalance, predictions
+from sweeper.report.figures.style import class_name, new_figure, plain, save
+from tests import builders
+from tests.test_report_simulated import Study, cracks, pixels, snippet, street
+
+
+@pytest.fixture(scope="module", params=[cracks, street])
+def study(request: pytest.FixtureRequest) -> Study:
+    made: Study = request.param(trials=30)
+    return made
+
+
+def facts_of(study: Study) -> Facts:
+    return collect(study.sweep, study.recommendation)
+
+
+def literal(levels: dict[str, float], **changes: object) -> Facts:
+    answer = recommend(builders.evidence(levels), task="binary", order=builders.ORDER, snippet=snippet)
+    return collect(builders.sweep(**changes), answer)  # type: ignore[arg-type]
+
+
+def test_every_figure_is_a_readable_picture_900_pixels_wide(study: Study, tmp_path: Path) -> None:
+    drawn = draw_all(facts_of(study), tmp_path, study.pixels)
+    assert {name for name, result in drawn.items() if isinstance(result, Drawn)} == {*FIGURES, "predictions"}
+    for name in drawn:
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.format == "PNG"
+            assert image.width == 900
+            assert 150 < image.height < 2000
+            assert len(image.convert("RGB").getcolors(1 << 20) or range(99)) > 10
+
+
+@pytest.mark.parametrize("name", ["finalists", "search"])
+def test_the_same_study_gives_the_same_bytes(study: Study, tmp_path: Path, name: str) -> None:
+    for folder in ("a", "b"):
+        result = FIGURES[name](facts_of(study))
+        assert isinstance(result, Drawn)
+        save(result.figure, tmp_path / folder)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_drawing_leaves_matplotlibs_global_state_alone(study: Study) -> None:
+    before = dict(matplotlib.rcParams)
+    for draw in FIGURES.values():
+        draw(facts_of(study))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_captions_carry_the_numbers_of_the_record() -> None:
+    facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65})
+    result = FIGURES["finalists"](facts)
+    assert isinstance(result, Drawn)
+    assert "`dice_focal` has the highest test mIoU, 0.710 [0.690, 0.730]" in result.caption
+    assert "scores 0.490" in result.caption
+    classes = FIGURES["per_class_iou"](facts)
+    assert isinstance(classes, Drawn)
+    assert "ahead of `cross_entropy` on 1 of 2" in classes.caption
+    assert "+0.120 on crack" in classes.caption
+
+
+def test_the_imbalance_caption_names_the_rarest_class_and_the_absent_ones() -> None:
+    data = builders.dataset(builders.STREET)
+    profile = builders.profile(data)
+    gone = profile.classes[1].model_copy(update={"pixel_share": 0.0})
+    profile = profile.model_copy(update={"classes": (profile.classes[0], gone, profile.classes[2])})
+    result = imbalance(collect(builders.sweep([], [], data, profile=profile), cracks(trials=14).recommendation))
+    assert isinstance(result, Drawn)
+    assert result.caption.startswith("sign has")
+    assert "Without a single pixel: animal." in result.caption
+
+
+def test_predictions_show_the_pictures_that_differ_most() -> None:
+    study = cracks(trials=14)
+    facts = facts_of(study)
+    asked: list[int] = []
+
+    def watched(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        asked.append(index)
+        return pixels(index)
+
+    assert isinstance(predictions(facts, watched), Drawn)
+    first, second = (
+        next(t for t in study.sweep.confirmations if t.spec.family == f and t.spec.seed == 101)
+        for f in ("dice_focal", "cross_entropy")
+    )
+    assert first.predictions is not None and second.predictions is not None
+    gaps = [
+        float((np.asarray(a) != np.asarray(b)).mean())
+        for a, b in zip(first.predictions.masks, second.predictions.masks, strict=True)
+    ]
+    assert sorted(asked) == sorted(np.argsort(gaps)[-4:].tolist())
+
+
+def test_predictions_are_left_out_with_a_reason() -> None:
+    facts = facts_of(cracks(trials=14))
+
+    def gone(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        raise FileNotFoundError(index)
+
+    def changed(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        return np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5), np.uint8)
+
+    assert "not at hand" in str(predictions(facts, None))
+    assert "could not be read (FileNotFoundError)" in str(predictions(facts, gone))
+    assert "the data set was changed" in str(predictions(facts, changed))
+
+
+def test_a_large_picture_is_shown_where_the_answers_differ_most() -> None:
+    differs = np.zeros((400, 500), dtype=bool)
+    differs[10:12, 10:12] = True
+    differs[300:320, 400:430] = True
+    rows, columns = _detail(differs)
+    assert differs[rows, columns].shape == DETAIL
+    assert differs[rows, columns].sum() == 600
+    assert differs[:50, :40][_detail(differs[:50, :40])].shape == (50, 40)
+
+
+def test_grey_pictures_can_be_shown() -> None:
+    assert isinstance(predictions(facts_of(cracks(trials=14)), lambda i: (pixels(i)[0][..., :1], pixels(i)[1])), Drawn)
+
+
+def test_wins_are_counted_picture_by_picture() -> None:
+    runs = [
+        builders.confirmation("dice_focal", 101, builders.counts_from_iou([0.9, 0.9, 0.2, 0.5]), 0),
+        builders.confirmation("cross_entropy", 101, builders.counts_from_iou([0.5, 0.5, 0.6, 0.5]), 1),
+    ]
+    facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs)
+    assert picture_wins(facts) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\u202eabc", "\n", "x\\$y$"])
+def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
+    data = builders.dataset(("background", name))
+    facts = collect(builders.sweep([], [], data), cracks(trials=14).recommendation)
+    figure = new_figure(1)
+    figure.text(0.1, 0.5, class_name(facts, 1))
+    save(figure, tmp_path / "x.png")
+    assert len(plain(name)) <= 28
+    assert class_name(facts, 1).strip()

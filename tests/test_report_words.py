@@ -1,0 +1,115 @@
+"""Numbers and names as text."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from sweeper.records import Interval
+from sweeper.report import words
+
+GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+nasty = st.text(st.one_of(st.sampled_from("`*_[]()<>|\\#~$&!-+=.:@ \n\t1ax"), st.characters()), max_size=30)
+
+
+def shown(rendered: str) -> str:
+    return html.unescape(rendered).replace("\u2060", "")
+
+
+@settings(deadline=None, max_examples=300)
+@given(nasty)
+def test_markdown_shows_an_escaped_name_as_it_is(text: str) -> None:
+    line = words.one_line(text)
+    rendered = GFM.render(words.escape_md(text)).strip()
+    assert shown(rendered) == (f"<p>{line}</p>" if line else "")
+
+
+@settings(deadline=None, max_examples=200)
+@given(nasty, nasty)
+def test_an_escaped_name_stays_in_its_table_cell(first: str, second: str) -> None:
+    rendered = GFM.render(words.table(["a", "b"], [[words.escape_md(first), words.escape_md(second)]]))
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", rendered, re.DOTALL)
+    assert [shown(c) for c in cells] == [words.one_line(first), words.one_line(second)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(nasty)
+def test_prose_and_code_make_nothing_but_text_and_code_spans(text: str) -> None:
+    for rendered in (GFM.renderInline(words.prose(text)), GFM.renderInline(words.code(text))):
+        assert set(re.findall(r"</?\w+", rendered)) <= {"<code", "</code"}
+
+
+@pytest.mark.parametrize("text", ["www.evil.example", "https://evil.example", "mailto:a@b.example", "a@b.example"])
+def test_addresses_do_not_become_links_on_github(text: str) -> None:
+    escaped = words.escape_md(text)
+    assert not re.search(r"www\.|https?://|mailto:|@\w", escaped)
+
+
+def test_direction_marks_and_line_breaks_are_gone() -> None:
+    assert words.one_line("a\u202eb\u2066c\nd\x00e\u200ff") == "a b c d e f"
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(st.sampled_from("`a\n~ "), max_size=30))
+def test_a_fence_holds_any_text_verbatim(text: str) -> None:
+    tokens = GFM.parse(words.fence(text, "python"))
+    assert [t.type for t in tokens] == ["fence"]
+    assert tokens[0].content.rstrip("\n") == text.rstrip("\n")
+
+
+def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
+    for write in (words.number, words.signed, words.significant, words.percent, words.duration):
+        assert write(None) == write(float("nan")) == write(float("inf")) == "–"
+        assert len(write(1 / 3)) <= 8
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (words.number(-0.0001), "0.000"),
+        (words.number(-0.0126), "−0.013"),
+        (words.signed(0.0126), "+0.013"),
+        (words.signed(-0.00001), "0.000"),
+        (words.significant(0.00031234), "0.000312"),
+        (words.significant(0.0000312), "3.12e-05"),
+        (words.significant(12345.6), "12,346"),
+        (words.significant(-0.25), "−0.25"),
+        (words.percent(0.0161234), "1.61 %"),
+        (words.percent(0.99999), "> 99.9 %"),
+        (words.percent(1.0), "100 %"),
+        (words.percent(0.0), "0 %"),
+        (words.duration(241), "4 min 1 s"),
+        (words.duration(59.7), "1 min 0 s"),
+        (words.duration(7500), "2 h 5 min"),
+        (words.count(1, "family"), "1 family"),
+        (words.count(2, "class"), "2 classes"),
+        (words.listed(["a", "b", "c"]), "a, b and c"),
+        (words.listed(["a"]), "a"),
+        (words.network("unet", "resnet34"), "U-Net/ResNet-34"),
+    ],
+)
+def test_numbers_read_as_people_write_them(written: str, expected: str) -> None:
+    assert written == expected
+
+
+def test_intervals_carry_both_ends() -> None:
+    gap = Interval(estimate=0.06, low=-0.01, high=0.13, se_seed=0, se_image=0)
+    assert words.interval(gap) == "0.060 [−0.010, 0.130]"
+    assert words.signed_interval(gap) == "+0.060 [−0.010, +0.130]"
+
+
+def test_a_link_cannot_be_broken_out_of() -> None:
+    link = words.run_link("1", "http://host:5000/) [x](y", "e/1", "run)1")
+    assert GFM.renderInline(link).count("<a ") == 1
+    assert "/#/experiments/e%2F1/runs/run%291" in link
+    assert words.run_link("1", "http://host", None, "r") == "–"
+
+
+def test_a_table_refuses_a_row_of_another_width() -> None:
+    with pytest.raises(ValueError, match="2 cells"):
+        words.table(["a", "b"], [["1"]])

@@ -1,0 +1,380 @@
+"""Search spaces: what a file may say, what is wrong with it, and what Optuna is asked."""
+
+from __future__ import annotations
+
+import math
+
+import optuna
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.errors import SpaceError
+from sweeper.losses import FAMILIES, build_loss
+from sweeper.paths import search_spaces_dir
+from sweeper.records import Coordinate, SearchSpace
+from sweeper.space import (
+    default_space_name,
+    describe,
+    initial_queue,
+    load_space,
+    parameter_name,
+    shipped_spaces,
+    suggest,
+)
+from sweeper.space_file import MAX_BYTES, parse_space, parse_yaml
+
+TASKS = ["binary", "multiclass"]
+HEAD = "version: 1\ntask: binary\nnuisance: {lr: {log: [3.0e-4, 1.0e-2]}}\nlosses:\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str | bytes) -> str:
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return str(path)
+
+    return write
+
+
+def problems_of(path: str, task="binary") -> tuple[str, ...]:
+    with pytest.raises(SpaceError) as caught:
+        load_space(path, task)
+    return caught.value.problems
+
+
+# --- Shipped ------------------------------------------------------------------------------------------------
+
+
+def test_shipped_spaces_are_found_by_name():
+    assert set(shipped_spaces()) >= {"binary", "multiclass"}
+    assert all(path.parent == search_spaces_dir() for path in shipped_spaces().values())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_shipped_space_searches_exactly_what_the_registry_declares(task):
+    space = load_space(default_space_name(task), task)
+    declared = {name: family.searched(task) for name, family in FAMILIES.items()}
+    assert [family.family for family in space.families] == list(FAMILIES)
+    for family in space.families:
+        assert family.coordinates == {name: free.search for name, free in declared[family.family].items()}
+    assert space.lr == Coordinate(kind="log", low=3e-4, high=1e-2)
+
+
+def test_a_space_survives_json():
+    space = load_space("binary")
+    assert SearchSpace.model_validate_json(space.model_dump_json()) == space
+
+
+def test_the_readme_of_the_folder_shows_a_valid_space(write):
+    text = (search_spaces_dir() / "README.md").read_text(encoding="utf-8")
+    block = text.split("```yaml\n")[1].split("```")[0]
+    space = load_space(write(block), "binary")
+    assert space.families[0].coordinates["alpha"] == Coordinate(kind="fixed", low=0.5, high=0.5)
+
+
+# --- Reading ------------------------------------------------------------------------------------------------
+
+
+def test_families_and_coordinates_come_in_the_registrys_order(write):
+    one = load_space(write(HEAD + "  dice: {}\n  focal: {alpha: 0.5, gamma: {uniform: [0, 5]}}\n"), "binary")
+    two = load_space(write(HEAD + "  focal: {gamma: {uniform: [0, 5]}, alpha: 0.5}\n  dice:\n"), "binary")
+    assert one == two
+    assert [family.family for family in one.families] == ["focal", "dice"]
+    assert list(one.families[0].coordinates) == ["gamma", "alpha"]
+
+
+def test_exponents_without_a_dot_are_numbers(write):
+    """YAML 1.1, which PyYAML reads, takes 3e-4 for text."""
+    space = load_space(write(HEAD.replace("3.0e-4", "3e-4") + "  dice: {}\n"), "binary")
+    assert space.lr.low == 3e-4
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ("focal: {gamma: {uniform: [5, 0]}}", "losses.focal.gamma.uniform: low must be below high, got [5, 0]"),
+        ("focal: {gamma: {uniform: [2, 2]}}", "losses.focal.gamma.uniform: low must be below high (for one value"),
+        ("focal: {gamma: {uniform: [-1, 5]}}", "losses.focal.gamma.uniform: must be at least 0"),
+        ("focal: {gamma: {uniform: [0, 500]}}", "losses.focal.gamma.uniform: must be at least 0 and at most 50"),
+        ("focal: {gamma: {log: [0, 5]}}", "losses.focal.gamma.log: low must be above 0"),
+        ("focal: {gamma: {uniform: [0, 1, 2]}}", "losses.focal.gamma.uniform: must be [low, high]"),
+        ("focal: {gamma: {uniform: [0, .inf]}}", "losses.focal.gamma.uniform: must be [low, high], two finite"),
+        ("focal: {gamma: {uniform: 3}}", "losses.focal.gamma.uniform: must be [low, high]"),
+        ("focal: {gamma: {unifrom: [0, 5]}}", "losses.focal.gamma: must have exactly one of uniform, log, got unifrom, "
+         "did you mean `uniform`?"),
+        ("focal: {gamma: {uniform: [0, 5], log: [1, 5]}}", "losses.focal.gamma: must have exactly one of"),
+        ("focal: {gamma: {}}", "losses.focal.gamma: must have exactly one of uniform, log, got nothing"),
+        ("focal: {gamma: two}", "losses.focal.gamma: must be {uniform: [low, high]}"),
+        ("focal: {gamma: yes}", "losses.focal.gamma: must be {uniform: [low, high]}"),
+        ("focal: {gamma: .nan}", "losses.focal.gamma: must be {uniform: [low, high]}"),
+        ("focal: {gamma: -2}", "losses.focal.gamma: must be at least 0 and at most 50, got -2"),
+        ("focal: {gamma: {power_of_imbalance: [0, 1]}}", "losses.focal.gamma: must have exactly one of uniform, log"),
+        ("focal: {gama: 2}", "losses.focal.gama: not a coordinate of focal for binary tasks, did you mean `gamma`?"),
+        ("dice: {mix: 0.5}", "losses.dice.mix: not a coordinate of dice for binary tasks; it takes none"),
+        ("dice: 3", "losses.dice: must be a mapping of coordinates"),
+        ("dise: {}", "losses.dise: unknown key, did you mean `dice`?"),
+        ("weighted_ce: {}", "losses.weighted_ce.pos_weight: missing"),
+        ("dice_ce: {class_weight_power: 1}", "losses.dice_ce.class_weight_power: not a coordinate of"),
+        ("weighted_ce: {pos_weight: {power_of_imbalance: [0, 9]}}", "losses.weighted_ce.pos_weight.power_of_imbalance"),
+        ("tversky: {fn_weight: {uniform: [0.5, 1.5]}}", "losses.tversky.fn_weight: must be at most 1"),
+        ("tversky: {fn_weight: 0, fp_weight: 0}", "losses.tversky: fn_weight and fp_weight must not both reach 0"),
+        ("dice: {}\n  dice: {}", "losses.dice: appears twice (line 6)"),
+        ("focal: {gamma: 1, gamma: 2}", "losses.focal.gamma: appears twice (line 5)"),
+        ("dice: {}\n  [dice]: {}", "losses: keys must be plain words"),
+    ],
+)  # fmt: skip
+def test_a_mistake_among_the_losses_is_named_by_its_key_path(write, losses, expected):
+    (problem,) = problems_of(write(f"{HEAD}  {losses}\n"))
+    assert problem.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("version: 1\n", "", "version: missing"),
+        ("version: 1", "version: 2", "version: must be 1, got 2"),
+        ("version: 1", "version: yes", "version: must be 1, got True"),
+        ("task: binary\n", "", "task: missing"),
+        ("task: binary", "task: binry", "task: must be binary or multiclass, got 'binry', did you mean `binary`?"),
+        ("task: binary", "task: [binary]", "task: must be binary or multiclass, got ['binary']"),
+        ("task: binary", "task: multiclass", "task: must be binary as the data are, got multiclass"),
+        ("nuisance", "nuisence", "nuisence: unknown key, did you mean `nuisance`?"),
+        ("lr: {log: [3.0e-4, 1.0e-2]}", "", "nuisance.lr: missing"),
+        ("lr: {", "momentum: 0.9, lr: {", "nuisance.momentum: unknown key"),
+        ("{lr: {log: [3.0e-4, 1.0e-2]}}", "fast", "nuisance: must be a mapping"),
+        ("log: [3.0e-4,", "log: [0,", "nuisance.lr.log: must be above 0"),
+        ("log: [3.0e-4,", "uniform: [-1,", "nuisance.lr.uniform: must be above 0"),
+        ("{log: [3.0e-4, 1.0e-2]}", "0", "nuisance.lr: must be above 0 and at most 10, got 0"),
+        ("log:", "power_of_imbalance:", "nuisance.lr: must have exactly one of uniform, log"),
+        ("  dice: {}", "", "losses: must be a mapping with at least one family, got None"),
+        ("  dice: {}", "  - dice", "losses: must be a mapping with at least one family"),
+    ],
+)
+def test_a_mistake_elsewhere_is_named_by_its_key_path(write, old, new, expected):
+    text = HEAD + "  dice: {}\n"
+    assert old in text
+    assert problems_of(write(text.replace(old, new, 1)))[0].startswith(expected)
+
+
+def test_all_mistakes_are_reported_at_once(write):
+    text = HEAD.replace("version: 1", "version: 7").replace("3.0e-4", "-1") + (
+        "  dise: {}\n  focal: {gamma: {uniform: [5, 0]}, alfa: 1}\n  focal: {}\n  dice_ce: {mix: 3}\n"
+    )
+    found = problems_of(write(text))
+    paths = {problem.split(":")[0] for problem in found}
+    assert paths == {
+        "version", "nuisance.lr.log", "losses.dise", "losses.focal", "losses.focal.gamma.uniform",
+        "losses.focal.alfa", "losses.dice_ce.mix",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "(top): must be a mapping"),
+        (b"- 1", "(top): must be a mapping"),
+        (b"a: &x 1\nb: *x", "(file): must not use anchors"),
+        (b"a: b: c", "line 1, column 5: must be valid YAML"),
+        (b"a: !!python/object/apply:os.system [ls]", "a: unknown key"),
+        (b"a: !!python/name:os.system x", "line 1, column 4: must be valid YAML"),
+        (b"a: 1\n---\nb: 2", "line 2, column 1: must be valid YAML"),
+        (b"a: 2001-99-99", "(file): must be valid YAML"),
+        (b"a: " + b"1" * 5000, "(file): must be valid YAML"),
+        (b"[" * 900000, "(file): must not be nested"),
+        (b"\n".join(b" " * i + b"a:" for i in range(99)), "(file): must not be nested"),
+        (b"\xff\xfe\xff", "(file): must be UTF-8"),
+        (b"a: \x07", "(file): must be valid YAML"),
+        (b"#" * (MAX_BYTES + 1), "(file): must be at most 1 MiB"),
+    ],
+)
+def test_a_file_that_is_no_space_at_all_is_refused(write, content, expected):
+    assert problems_of(write(content))[0].startswith(expected)
+
+
+def test_an_unknown_name_lists_what_is_shipped(tmp_path):
+    (problem,) = problems_of("binnary")
+    assert "did you mean `binary`?" in problem
+    assert "multiclass" in problem
+    for name in (str(tmp_path), str(tmp_path / "none.yaml"), "", "a\0b"):
+        assert "must be a shipped space" in problems_of(name)[0]
+
+
+def test_keys_from_a_file_cannot_garble_the_message(write):
+    (problem,) = problems_of(write(HEAD + '  dice: {}\n"\\e[31m\\n": 1\n'))
+    assert problem.isprintable()
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+ranges = st.one_of(
+    plain,
+    st.dictionaries(
+        st.sampled_from(["uniform", "log", "power_of_imbalance"]), st.lists(st.floats(-1, 6), max_size=3), max_size=2
+    ),
+)
+names = st.sampled_from(["mix", "gamma", "alpha", "pos_weight", "class_weight_power", "fn_weight", "fp_weight", "x"])
+spaces = st.fixed_dictionaries(
+    {
+        "version": st.just(1) | plain,
+        "task": st.sampled_from(TASKS) | plain,
+        "nuisance": st.fixed_dictionaries({"lr": ranges}) | plain,
+        "losses": st.dictionaries(
+            st.sampled_from([*FAMILIES, "y"]), st.dictionaries(names, ranges, max_size=2) | plain
+        ),
+    }
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(content=spaces | plain, task=st.sampled_from(TASKS))
+def test_any_data_gives_a_space_that_builds_or_a_list_of_problems(content, task):
+    found: list[str] = []
+    content = parse_yaml(yaml.safe_dump(content, allow_unicode=True), found)
+    space = parse_space("x", content, task, found)
+    assert (space is None) == bool(found)
+    assert all(problem.isprintable() for problem in found)
+    if space is None:
+        return
+    for end in ("low", "high"):
+        for family in space.families:
+            params = {
+                name: 20.0 ** getattr(c, end) if c.kind == "power_of_imbalance" else getattr(c, end)
+                for name, c in family.coordinates.items()
+            }
+            build_loss(family.family, task=task, class_frequencies=(0.5, 0.4, 0.1), **params)
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=st.text(max_size=60) | st.text("[]{}:-?&*!|>'\"%@, \n\tab1.", max_size=60))
+def test_any_text_is_parsed_or_refused(text):
+    found: list[str] = []
+    assert parse_yaml(text, found) is None or not found or isinstance(parse_yaml(text, found), (dict, list))
+
+
+# --- Optuna -------------------------------------------------------------------------------------------------
+
+
+def study(seed: int = 0) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_choice_can_be_built_and_lies_in_the_space(task):
+    space = load_space(task, task)
+    trials, chosen = study(), set()
+    for _ in range(60):
+        trial = trials.ask()
+        choice = suggest(trial, space, imbalance=61.0)
+        chosen.add(choice.family)
+        build_loss(choice.family, task=task, class_frequencies=(9, 1), **choice.params)
+        assert space.lr.low <= choice.lr <= space.lr.high
+        others = [name for name in trial.params if name != "loss" and not name.startswith(f"{choice.family}.")]
+        assert others == []
+    assert chosen == set(FAMILIES)
+
+
+def test_pos_weight_is_a_power_of_the_imbalance():
+    trial = optuna.trial.FixedTrial(
+        {"loss": "weighted_ce", "weighted_ce.pos_weight_power": 0.5, "weighted_ce.lr": 1e-3}
+    )
+    choice = suggest(trial, load_space("binary"), imbalance=100.0)
+    assert choice.params == {"pos_weight": pytest.approx(10.0)}
+    assert choice.lr == 1e-3
+
+
+def test_no_imbalance_gives_a_weight_that_cannot_be_built(write):
+    space = load_space(write(HEAD + "  weighted_ce: {pos_weight: {power_of_imbalance: [0, 2]}}\n"), "binary")
+    fixed = {"loss": "weighted_ce", "weighted_ce.pos_weight_power": 2.0, "weighted_ce.lr": 1e-3}
+    for imbalance in (1e-4, 1.0, 1e8):
+        choice = suggest(optuna.trial.FixedTrial(fixed), space, imbalance)
+        build_loss("weighted_ce", task="binary", **choice.params)
+
+
+@pytest.mark.parametrize("imbalance", [0.0, -1.0, math.inf, math.nan])
+def test_an_imbalance_that_is_none_is_refused(imbalance):
+    with pytest.raises(ValueError, match="imbalance must be finite"):
+        suggest(study().ask(), load_space("binary"), imbalance)
+
+
+def test_fixed_values_are_not_asked_for(write):
+    space = load_space(write(HEAD.replace("{log: [3.0e-4, 1.0e-2]}", "1.0e-3") + "  focal: {gamma: 3}\n"), "binary")
+    trial = study().ask()
+    choice = suggest(trial, space, 10.0)
+    assert (choice.params, choice.lr) == ({"gamma": 3.0}, 1e-3)
+    assert set(trial.params) == {"loss"}
+    assert initial_queue(space, 5)[0] == {"loss": "focal"}
+
+
+def test_literature_defaults_come_first_in_the_registrys_order():
+    queue = initial_queue(load_space("binary"), 50)
+    lr = pytest.approx(math.sqrt(3e-4 * 1e-2))
+    assert queue[:7] == [
+        {"loss": "cross_entropy", "cross_entropy.lr": lr},
+        {"loss": "weighted_ce", "weighted_ce.pos_weight_power": 1.0, "weighted_ce.lr": lr},
+        {"loss": "focal", "focal.gamma": 2.0, "focal.alpha": 0.25, "focal.lr": lr},
+        {"loss": "dice", "dice.lr": lr},
+        {"loss": "tversky", "tversky.fn_weight": 0.7, "tversky.lr": lr},
+        {"loss": "dice_ce", "dice_ce.mix": 0.5, "dice_ce.pos_weight_power": 0.0, "dice_ce.lr": lr},
+        {"loss": "dice_focal", "dice_focal.mix": 0.5, "dice_focal.gamma": 2.0, "dice_focal.lr": lr},
+    ]
+    assert queue[7:] == [{"loss": family} for _ in range(2) for family in FAMILIES]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_first_trials_take_what_was_enqueued(task):
+    """Names and ranges of the queue are those that are asked for: Optuna would silently draw anything else."""
+    space, trials = load_space(task, task), study()
+    queue = initial_queue(space, 21)
+    for entry in queue:
+        trials.enqueue_trial(entry)
+    for entry in queue:
+        trial = trials.ask()
+        suggest(trial, space, 30.0)
+        assert entry.items() <= trial.params.items()
+        assert len(entry) in (1, len(trial.params))
+
+
+@settings(deadline=None, max_examples=60)
+@given(trials=st.integers(-2, 80))
+def test_every_family_gets_its_floor_and_no_more_is_enqueued_than_asked(trials):
+    queue = initial_queue(load_space("binary"), trials)
+    assert len(queue) <= max(0, trials)
+    counts = [sum(entry["loss"] == family for entry in queue) for family in FAMILIES]
+    if trials >= len(FAMILIES):
+        assert counts == [min(3, trials // len(FAMILIES))] * len(FAMILIES)
+    else:
+        assert counts == [1] * max(0, trials) + [0] * (len(FAMILIES) - max(0, trials))
+
+
+def test_defaults_are_clipped_into_the_space_and_left_out_where_the_data_decide(write):
+    text = HEAD + (
+        "  weighted_ce: {pos_weight: {log: [2, 50]}}\n  focal: {gamma: {uniform: [3, 5]}}\n"
+        "  tversky: {fn_weight: {uniform: [0.1, 0.4]}, overlap_exponent: {uniform: [0.5, 2]}}\n"
+        "  dice_ce: {pos_weight: {log: [2, 50]}}\n"
+    )
+    weighted, focal, tversky, mixed = initial_queue(load_space(write(text), "binary"), 4)
+    assert "weighted_ce.pos_weight" not in weighted
+    assert focal["focal.gamma"] == 3.0
+    assert tversky["tversky.fn_weight"] == 0.4
+    assert tversky["tversky.overlap_exponent"] == 0.75
+    assert mixed["dice_ce.pos_weight"] == 2.0
+
+
+def test_parameter_names_show_what_is_searched():
+    power = Coordinate(kind="power_of_imbalance", low=0, high=1)
+    assert parameter_name("dice_ce", "pos_weight", power) == "dice_ce.pos_weight_power"
+    assert parameter_name("focal", "gamma", Coordinate(kind="uniform", low=0, high=5)) == "focal.gamma"
+
+
+def test_a_description_has_a_row_for_everything_searched():
+    rows = describe(load_space("binary"))
+    assert ("cross_entropy", "", "") in rows
+    assert ("weighted_ce", "pos_weight", "imbalance^(0 to 1.1)") in rows
+    assert rows[-1] == ("every family", "lr", "0.0003 to 0.01, logarithmic")

@@ -1,0 +1,239 @@
+"""Splits: given ones kept, groups whole, rare classes on every side, reproducible."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.data import divide, load_dataset, stratified_subset
+from sweeper.errors import DataError
+from sweeper.records import Dataset, Picture
+
+
+def dataset(
+    pixels: Sequence[Sequence[int]],
+    splits: Sequence[Any] | None = None,
+    groups: Sequence[Any] | None = None,
+) -> Dataset:
+    """A data set of label counts alone."""
+    n, count = len(pixels), len(pixels[0])
+    pictures = [
+        Picture(stem=f"{i:04d}", height=1, width=max(1, sum(row)), pixels=tuple(row), split=split, group=group)
+        for i, (row, split, group) in enumerate(zip(pixels, splits or [None] * n, groups or [None] * n, strict=True))
+    ]
+    return Dataset(
+        name="x",
+        source="x",
+        digest="sha256:0",
+        task="binary" if count == 2 else "multiclass",
+        classes=tuple(f"c{i}" for i in range(count)),
+        channels=3,
+        synthetic=False,
+        store="none",
+        pictures=tuple(pictures),
+    )
+
+
+PLAIN = dataset([(90, 10)] * 100)
+
+
+def side_of(split: Any, index: int) -> str:
+    return next(name for name in ("train", "val", "test") if index in getattr(split, name))
+
+
+def test_ungiven_pictures_are_divided_60_20_20():
+    split = divide(PLAIN, test_seed=0, seed=0)
+    assert (len(split.train), len(split.val), len(split.test)) == (60, 20, 20)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_every_split_is_a_partition_that_keeps_what_is_given(data):
+    n = data.draw(st.integers(3, 40))
+    groups = data.draw(st.lists(st.sampled_from([None, None, "p", "q", "r"]), min_size=n, max_size=n))
+    splits = data.draw(st.lists(st.sampled_from([None, None, "train", "val", "test"]), min_size=n, max_size=n))
+    rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
+    found = dataset(rows, splits, groups)
+    try:
+        split = divide(found, test_seed=data.draw(st.integers(0, 99)), seed=data.draw(st.integers(-5, 99)))
+    except DataError:
+        roomy = sum(1 for s, g in zip(splits, groups, strict=True) if s is None and g is None)
+        assert roomy < 3  # with three free pictures there is always a way
+        return
+    assert sorted(split.train + split.val + split.test) == list(range(n))
+    assert all(list(side) == sorted(side) for side in (split.train, split.val, split.test))
+    for index, wanted in enumerate(splits):
+        if wanted in ("val", "test"):
+            assert side_of(split, index) == wanted
+        if wanted == "train" and "val" in splits and "test" in splits:
+            assert side_of(split, index) == "train"
+    for name in {g for g in groups if g}:
+        members = [i for i in range(n) if groups[i] == name]
+        given_sides = {splits[i] for i in members if splits[i]}
+        if len(given_sides) <= 1:
+            assert len({side_of(split, i) for i in members}) == 1
+
+
+def test_the_test_side_depends_on_its_seed_alone():
+    first, second = divide(PLAIN, test_seed=3, seed=1), divide(PLAIN, test_seed=3, seed=2)
+    assert first.test == second.test
+    assert first.val != second.val
+    assert divide(PLAIN, test_seed=4, seed=1).test != first.test
+
+
+def test_global_random_state_is_neither_read_nor_written():
+    results = []
+    for value in (1, 2):
+        random.seed(value)
+        np.random.seed(value)  # noqa: NPY002
+        before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        results.append(divide(PLAIN, test_seed=0, seed=0))
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_rare_class_reaches_every_side(seed):
+    rows = [(80, 20, 5 if i % 10 == 0 else 0) for i in range(100)]
+    split = divide(dataset(rows), test_seed=seed, seed=seed)
+    rare = [sum(1 for i in side if rows[i][2]) for side in (split.train, split.val, split.test)]
+    assert rare == [6, 2, 2]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
+    rng = np.random.default_rng(seed)
+    amounts = rng.lognormal(3, 1.2, 100).astype(int).clip(1, 900)
+    found = dataset([(1000 - a, int(a)) for a in amounts])
+    split = divide(found, test_seed=seed, seed=seed)
+    quartiles = np.argsort(np.argsort(amounts)) // 25
+    for side, wanted in ((split.train, 15), (split.val, 5), (split.test, 5)):
+        assert np.abs(np.bincount(quartiles[list(side)], minlength=4) - wanted).max() <= 1
+
+
+def test_pictures_without_foreground_reach_every_side():
+    rows = [(100, 0)] * 10 + [(90, 10)] * 40
+    split = divide(dataset(rows), test_seed=1, seed=1)
+    assert [sum(1 for i in side if i < 10) for side in (split.train, split.val, split.test)] == [6, 2, 2]
+
+
+def test_a_given_split_is_kept_whole():
+    given_sides = ["train"] * 6 + ["val"] * 3 + ["test"] * 2
+    split = divide(dataset([(9, 1)] * 11, given_sides), test_seed=0, seed=0)
+    assert (split.train, split.val, split.test) == (tuple(range(6)), (6, 7, 8), (9, 10))
+    assert split == divide(dataset([(9, 1)] * 11, given_sides), test_seed=7, seed=7)
+
+
+def test_missing_validation_is_a_quarter_of_training():
+    found = dataset([(9, 1)] * 50, ["train"] * 40 + ["test"] * 10)
+    first, second = (divide(found, test_seed=0, seed=seed) for seed in (0, 1))
+    assert len(first.val) == 10 and max(first.val) < 40
+    assert first.test == second.test == tuple(range(40, 50))
+    assert first.val != second.val
+
+
+def test_a_missing_test_split_is_taken_from_training():
+    found = dataset([(9, 1)] * 50, ["train"] * 40 + ["val"] * 10)
+    split = divide(found, test_seed=0, seed=0)
+    assert len(split.test) == 10 and max(split.test) < 40
+    assert split.val == tuple(range(40, 50))
+    assert divide(found, test_seed=0, seed=9) == split
+
+
+def test_a_missing_test_split_is_taken_from_the_unassigned_first():
+    found = dataset([(9, 1)] * 50, ["train"] * 30 + ["val"] * 10 + [None] * 10)
+    split = divide(found, test_seed=0, seed=0)
+    assert split.test == tuple(range(40, 50))
+
+
+def test_unassigned_pictures_join_the_side_of_their_group():
+    found = dataset([(9, 1)] * 40, ["val"] + [None] * 39, ["g"] * 4 + [None] * 36)
+    assert set(range(4)) <= set(divide(found, test_seed=0, seed=0).val)
+
+
+def test_groups_stay_whole_and_sides_near_their_share():
+    groups = [f"g{i // 5}" for i in range(100)]
+    split = divide(dataset([(9, 1)] * 100, None, groups), test_seed=2, seed=2)
+    assert (len(split.train), len(split.val), len(split.test)) == (60, 20, 20)
+    sides = [{groups[i] for i in side} for side in (split.train, split.val, split.test)]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_three_groups_of_any_size_fill_three_sides(seed):
+    found = dataset([(9, 1)] * 30, None, ["a"] * 28 + ["b", "c"])
+    split = divide(found, test_seed=seed, seed=seed)
+    assert sorted(map(len, (split.train, split.val, split.test))) == [1, 1, 28]
+    assert len(split.train) == 28
+
+
+@pytest.mark.parametrize("splits", [None, ["train"] * 10, ["test"] * 10, ["val"] * 5 + ["test"] * 5])
+def test_too_few_groups_are_a_problem(splits):
+    groups = ["a"] * 5 + ["b"] * 5
+    with pytest.raises(DataError, match=r"found 2 group\(s\)"):
+        divide(dataset([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
+
+
+def test_large_sets_are_divided_quickly():
+    rng = np.random.default_rng(0)
+    rows = [tuple(int(v) for v in row) for row in rng.integers(0, 2, (5000, 12)) * 10]
+    split = divide(dataset(rows), test_seed=0, seed=0)
+    assert len(split.test) == 1000 and len(split.val) == 1000
+
+
+def test_a_subset_keeps_every_class_that_occurs():
+    rows = [(90, 10, 0, 0, 0)] * 40
+    rows[7], rows[23], rows[31] = (90, 0, 5, 0, 0), (90, 0, 0, 5, 0), (90, 0, 0, 2, 0)
+    found = dataset(rows)
+    subset = stratified_subset(found, range(40), 6)
+    assert len(subset) == 6 and list(subset) == sorted(set(subset))
+    assert {7, 23} <= set(subset)
+    assert subset == stratified_subset(found, list(reversed(range(40))), 6)
+    assert set(stratified_subset(found, range(20), 2)) > {7}
+
+
+def test_a_subset_covers_the_range_of_foreground():
+    found = dataset([(1000 - i, i) for i in range(1, 101)])
+    subset = stratified_subset(found, range(100), 10)
+    assert len(subset) == 10
+    assert subset[0] < 10 and subset[-1] > 85
+    assert 40 < np.mean(subset) < 65
+
+
+@pytest.mark.parametrize("count", [3, 4, 100])
+def test_a_small_choice_is_returned_whole(count):
+    assert stratified_subset(PLAIN, (4, 2, 9), count) == (2, 4, 9)
+
+
+def test_an_empty_subset_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        stratified_subset(PLAIN, (1, 2), 0)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), min_size=1, max_size=25), st.integers(1, 25))
+def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(rows, count):
+    subset = stratified_subset(dataset(rows), range(len(rows)), count)
+    assert len(subset) == min(count, len(rows))
+    if count >= 4:
+        table = np.array(rows)
+        assert ((table > 0).any(axis=0) == (table[list(subset)] > 0).any(axis=0)).all()
+
+
+@pytest.mark.real_data
+def test_real_given_and_ungiven_splits(tmp_path, real_data):
+    camvid = load_dataset(str(real_data / "camvid"), tmp_path)
+    split = divide(camvid, test_seed=1, seed=2)
+    assert (len(split.train), len(split.val), len(split.test)) == (90, 25, 45)
+    cracks = load_dataset(str(real_data / "cracks_cfd"), tmp_path)
+    split = divide(cracks, test_seed=1, seed=2)
+    stems = [picture.stem for picture in cracks.pictures]
+    assert side_of(split, stems.index("001")) == side_of(split, stems.index("095"))
+    shares = [cracks.class_pixels(side) for side in (split.train, split.val, split.test)]
+    assert all(0.01 < counts[1] / counts.sum() < 0.023 for counts in shares)

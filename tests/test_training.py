@@ -1,0 +1,356 @@
+"""One training: what keys it, what it counts, what it starts from."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sweeper import metrics
+from sweeper.data import divide, open_store
+from sweeper.errors import UsageError
+from sweeper.losses import FAMILIES
+from sweeper.recipe import Recipe
+from sweeper.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
+from sweeper.training.batches import augment, picture_indices, training_batch
+from sweeper.training.collapse import judge, never_predicted
+from sweeper.training.engine import Training, schedule
+from sweeper.training.evaluation import Evaluator
+from sweeper.training.model import ARCHITECTURES, WeightAverage, build_model, normaliser
+
+CPU = torch.device("cpu")
+SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
+
+
+def spec(**changes: Any) -> TrialSpec:
+    given: dict[str, Any] = {
+        "purpose": "search",
+        "number": 0,
+        "family": "dice",
+        "params": {},
+        "lr": 1e-3,
+        "seed": 0,
+        "steps": 4,
+    }
+    return TrialSpec(**{**given, **changes})
+
+
+def train(dataset: Dataset, recipe: Recipe = SMALL, **changes: Any) -> TrialResult:
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
+    training = Training(spec(**changes), conditions, open_store(dataset.store), "cpu", clock=lambda: 0.0)
+    while not training.finished:
+        training.advance()
+    return training.result("complete")
+
+
+# --- keys ---
+
+
+def test_the_same_spec_gives_the_same_result_to_the_last_digit(tiny: Dataset) -> None:
+    first = train(tiny)
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002 - the global state must not matter
+    assert train(tiny).model_dump_json() == first.model_dump_json()
+
+
+def test_another_seed_gives_another_result(tiny: Dataset) -> None:
+    assert train(tiny, seed=1).evaluations[-1].train_loss != train(tiny).evaluations[-1].train_loss
+
+
+def test_training_leaves_the_global_random_state_alone(tiny: Dataset) -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    train(tiny)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_batches_depend_on_seed_and_step_alone(tiny: Dataset) -> None:
+    store = open_store(tiny.store)
+    keys: dict[str, Any] = {"size": 32, "batch_size": 4}
+    one = training_batch(store, (0, 1, 2, 3, 4), step=3, seed=7, **keys)
+    again = training_batch(store, (0, 1, 2, 3, 4), step=3, seed=7, **keys)
+    other = training_batch(store, (0, 1, 2, 3, 4), step=4, seed=7, **keys)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not torch.equal(one[0], other[0])
+
+
+def test_every_picture_is_seen_once_an_epoch() -> None:
+    seen = np.concatenate([picture_indices(7, 3, step, seed=1) for step in range(7)])
+    assert sorted(seen[:7]) == sorted(seen[7:14]) == sorted(seen[14:]) == list(range(7))
+    assert list(seen[:7]) != list(seen[7:14])
+
+
+def test_small_pictures_are_padded_with_ignored_labels(tiny: Dataset) -> None:
+    images, masks, _ = training_batch(open_store(tiny.store), (0,), size=96, batch_size=1, step=0, seed=0)
+    assert images.shape == (1, 96, 96, 3)
+    assert (masks[:, 64:] == IGNORE).all() and (masks[:, :, 64:] == IGNORE).all()
+    assert (masks[:, :64, :64] != IGNORE).all()
+
+
+def test_flips_move_pictures_and_masks_together() -> None:
+    inputs = torch.arange(16.0).view(1, 1, 4, 4).repeat(2, 1, 1, 1)
+    masks = torch.arange(16).view(1, 4, 4).repeat(2, 1, 1)
+    flipped, moved = augment(inputs, masks, torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]))
+    assert torch.equal(flipped[:, 0].long(), moved)
+    assert torch.equal(moved[0], masks[0].flip(-1)) and torch.equal(moved[1], masks[1])
+
+
+# --- schedule, starts, averages ---
+
+
+def test_schedule_rises_stays_and_falls() -> None:
+    factors = [schedule(step, 100, 0.05, 0.3) for step in range(100)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factors[4:70] == [1.0] * 66
+    assert factors[-1] == pytest.approx(1 / 30)
+    assert all(0 < f <= 1 for f in factors)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(steps=100), Recipe(steps=7), Recipe(steps=4), Recipe(evaluations=1)])
+def test_rungs_end_at_the_last_step_and_start_at_a_quarter(recipe: Recipe) -> None:
+    rungs = recipe.rungs(recipe.steps)
+    assert rungs[-1] == recipe.steps
+    assert list(rungs) == sorted(set(rungs))
+    assert rungs[0] >= recipe.steps / recipe.evaluations - 1
+
+
+def test_binary_output_starts_at_the_log_prior() -> None:
+    model = build_model(SMALL, channels=3, class_pixels=np.array([990, 10]), task="binary", seed=0)
+    bias = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)][-1].bias
+    assert bias is not None
+    assert torch.sigmoid(bias).item() == pytest.approx(0.01, rel=1e-4)
+
+
+def test_multiclass_output_starts_at_the_log_prior() -> None:
+    model = build_model(SMALL, channels=1, class_pixels=np.array([90, 9, 1, 0]), task="multiclass", seed=0)
+    bias = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)][-1].bias
+    assert bias is not None
+    prior = bias.softmax(0).tolist()
+    assert prior[:3] == pytest.approx([0.9, 0.09, 0.01], rel=0.02)
+    assert 0 < prior[3] < 0.011  # a class without pixels starts as rare as one pixel
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("depth", [3, 5])
+def test_every_offered_architecture_answers_at_the_pictures_resolution(arch: str, depth: int) -> None:
+    recipe = SMALL.model_copy(update={"arch": arch, "encoder_depth": depth})
+    model = build_model(recipe, channels=3, class_pixels=np.array([9, 1]), task="binary", seed=0).eval()
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, 64, 96)).shape == (1, 1, 64, 96)
+
+
+def test_an_unknown_encoder_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="resnet7"):
+        build_model(
+            SMALL.model_copy(update={"encoder": "resnet7"}),
+            channels=3,
+            class_pixels=np.array([1, 1]),
+            task="binary",
+            seed=0,
+        )
+
+
+def test_the_average_follows_weights_and_batchnorm_statistics() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
+    average = WeightAverage(model, horizon=10)
+    unused = nn.Linear(1, 1)
+    assert unused.weight.grad is None
+    for _ in range(400):
+        model.zero_grad()
+        model(torch.randn(4, 2, generator=torch.Generator().manual_seed(0)) + 3).sum().backward()
+        average.update(model)
+    norm, mean = model[1], average.model[1]  # type: ignore[index]
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert torch.allclose(mean.running_mean, norm.running_mean, atol=1e-3)
+    assert norm.running_mean is not None and norm.running_mean.abs().max() > 0.1
+    assert torch.allclose(average.model[0].weight, model[0].weight)  # type: ignore[index]
+    assert not average.model.training
+
+
+# --- evaluation ---
+
+
+class Echo(nn.Module):
+    """A network that answers with what it sees: the first channels of the normalised picture."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 3 * inputs[:, : self.channels]
+
+
+def evaluator(dataset: Dataset) -> Evaluator:
+    store = open_store(dataset.store)
+    pixels = dataset.class_pixels()
+    return Evaluator(
+        store,
+        task=dataset.task,
+        classes=len(dataset.classes),
+        stride=8,
+        device=CPU,
+        normal=normaliser(store),
+        autocast=nullcontext,
+        log_prior=np.log(np.maximum(pixels, 1) / pixels.sum()),
+    )
+
+
+def test_binary_counts_equal_a_direct_confusion_matrix(tiny: Dataset) -> None:
+    bench, pictures = evaluator(tiny), (2, 0, 5)
+    counts, finite = bench.count(Echo(1), pictures)
+    assert finite
+    for point in (0.5, counts.points[100], counts.points[400]):
+        maps = bench.label_maps(Echo(1), pictures, point)
+        got = metrics.at_point(counts, point)
+        for n, index in enumerate(pictures):
+            truth = open_store(tiny.store).mask(index)
+            for label in (0, 1):
+                hit = int(((maps[n] == label) & (truth == label)).sum())
+                assert got[n, label].tolist() == [
+                    hit,
+                    int((maps[n] == label).sum()) - hit,
+                    int((truth == label).sum()) - hit,
+                ]
+
+
+class FiveClasses(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.cat([3 * inputs, inputs.flip(1)[:, :2]], dim=1)
+
+
+def test_multiclass_counts_equal_a_direct_confusion_matrix(tiny_street: Dataset) -> None:
+    bench, pictures = evaluator(tiny_street), (1, 3)
+    counts, _ = bench.count(FiveClasses(), pictures)
+    assert counts.points == metrics.TAUS
+    for tau in (-1.0, 0.0, 0.5):
+        maps = bench.label_maps(FiveClasses(), pictures, tau)
+        got = metrics.at_point(counts, tau)
+        for n, index in enumerate(pictures):
+            truth = open_store(tiny_street.store).mask(index)
+            for label in range(5):
+                hit = int(((maps[n] == label) & (truth == label)).sum())
+                assert got[n, label, 0] == hit
+                assert got[n, label, 1] == int(((maps[n] == label) & (truth != IGNORE)).sum()) - hit
+                assert got[n, label, 2] == int((truth == label).sum()) - hit
+
+
+def test_large_pictures_are_predicted_in_tiles_with_the_same_answer(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = evaluator(tiny).count(Echo(1), (0, 1))
+    monkeypatch.setattr("sweeper.training.evaluation.TILE", 32)
+    monkeypatch.setattr("sweeper.training.evaluation.HALO", 8)
+    tiled, _ = evaluator(tiny).count(Echo(1), (0, 1))
+    assert np.array_equal(whole.data, tiled.data)
+
+
+def test_logits_that_are_not_finite_are_noticed(tiny: Dataset) -> None:
+    class Broken(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs[:, :1] * math.nan
+
+    counts, finite = evaluator(tiny).count(Broken(), (0,))
+    assert not finite
+    assert counts.data.sum() == 64 * 64
+
+
+# --- results ---
+
+
+def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.training.engine.RUNG_PICTURES", 1)
+    result = train(tiny)
+    split = divide(tiny, test_seed=0, seed=0)
+    assert [e.pictures for e in result.evaluations] == [1, 1, 1, len(split.val)]
+    assert result.val is not None and result.val.pictures == split.val
+    assert result.value == result.evaluations[-1].value
+    assert result.test is None
+
+
+def test_a_confirmation_is_scored_on_the_locked_test_split(tiny: Dataset) -> None:
+    split = divide(tiny, test_seed=0, seed=0)
+    result = train(tiny, purpose="confirm", seed=1000, keep_predictions=2)
+    assert result.test is not None and result.test.pictures == split.test
+    assert result.predictions is not None and result.predictions.pictures == split.test[:2]
+    point = result.evaluations[-1].point
+    shown = metrics.at_point(result.test, point)[0, 1]
+    assert int(result.predictions.masks[0].sum()) == shown[0] + shown[1]
+
+
+def test_threshold_of_one_half_is_kept_when_asked(tiny: Dataset) -> None:
+    result = train(tiny, SMALL.model_copy(update={"threshold": "0.5"}))
+    assert [e.point for e in result.evaluations] == [0.5] * 4
+    assert all(e.chosen == e.default for e in result.evaluations)
+
+
+def test_a_diverging_training_ends_with_value_zero(tiny: Dataset) -> None:
+    result = train(tiny, lr=1e30)
+    assert result.collapse == result.collapse_at_default == Collapse.DIVERGED
+    assert result.value == 0.0
+    assert result.state == "complete"
+    assert len(result.evaluations) < 4
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_every_family_trains(tiny: Dataset, tiny_street: Dataset, family: str, task: str) -> None:
+    params = {"pos_weight": 5.0} if (family, task) == ("weighted_ce", "binary") else {}
+    result = train(tiny if task == "binary" else tiny_street, family=family, params=params)
+    assert result.collapse != Collapse.DIVERGED
+    assert all(e.train_loss is not None for e in result.evaluations)
+
+
+def test_bfloat16_trains_close_to_float32(tiny: Dataset) -> None:
+    plain = train(tiny)
+    quick = train(tiny, SMALL.model_copy(update={"precision": "bfloat16"}))
+    assert plain.evaluations[0].train_loss == pytest.approx(quick.evaluations[0].train_loss, abs=0.02)
+
+
+def counts_of(*rows: tuple[int, int, int]) -> np.ndarray[Any, Any]:
+    return np.array([rows], dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (counts_of((990, 10, 0), (0, 0, 10)), Collapse.ALL_BACKGROUND),
+        (counts_of((0, 0, 990), (10, 990, 0)), Collapse.ALL_BACKGROUND),
+        (counts_of((985, 4, 5), (6, 5, 4)), Collapse.NONE),
+        (counts_of((900, 10, 0), (80, 0, 0), (0, 0, 10)), Collapse.CLASS_NEVER_PREDICTED),
+        (counts_of((900, 0, 0), (90, 0, 0), (0, 0, 0)), Collapse.NONE),
+    ],
+)
+def test_collapses_are_named(counts: np.ndarray[Any, Any], expected: Collapse) -> None:
+    assert judge(counts) == expected
+
+
+def test_classes_that_are_never_predicted_are_named() -> None:
+    counts = counts_of((900, 10, 0), (80, 0, 0), (0, 0, 10), (0, 0, 0))
+    assert never_predicted(counts, ("ground", "road", "sign", "absent")) == ("sign",)
+
+
+def test_training_learns_cracks(tiny: Dataset) -> None:
+    """Not a smoke test: after 60 steps the answer beats every constant one by far."""
+    recipe = Recipe(size=64, batch_size=4, steps=60)
+    result = train(tiny, recipe, family="dice_ce", lr=3e-3, steps=60)
+    assert result.collapse == Collapse.NONE
+    assert result.value is not None and result.value > 0.6
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
+    params = {"pos_weight": 5.0} if family == "weighted_ce" else {}
+    conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"precision": "bfloat16"}), seed=0)
+    training = Training(spec(family=family, params=params), conditions, open_store(tiny.store), "cuda")
+    while not training.finished:
+        training.advance()
+    assert training.result("complete").collapse != Collapse.DIVERGED
+
+

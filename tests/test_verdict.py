@@ -1,0 +1,341 @@
+"""The verdict's rule on literal evidence, its sentences, and its error rate on simulated sweeps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.evidence.intervals import half_width
+from sweeper.evidence.settle import needed_half_width, pictures_needed, seeds_needed
+from sweeper.evidence.verdict import Decision, decide, difference
+from sweeper.evidence.weigh import weigh
+from sweeper.records import Evidence, Interval, Verdict
+from tests.builders import (
+    BINARY,
+    CONFIRM_SEEDS,
+    ORDER,
+    confirmation,
+    counts_from_iou,
+    diverged,
+    evidence,
+    simulated_confirmations,
+    trial,
+)
+
+CLEAR, SAME, OPEN, NONE = Verdict.CLEAR_WINNER, Verdict.EQUIVALENT, Verdict.UNDECIDED, Verdict.NONE
+SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
+
+
+def answer(found: Evidence) -> tuple[Verdict, str | None]:
+    decision = decide(found, ORDER)
+    name = None if decision.recommended is None else found.finalists[decision.recommended].family
+    return decision.verdict, name
+
+
+def said(decision: Decision) -> str:
+    return "\n".join(decision.reasons)
+
+
+# --- The four verdicts --------------------------------------------------------------------------------------
+
+TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] = [
+    ("beats every rival", {"dice": 0.75, "focal": 0.7, "cross_entropy": 0.7}, {}, CLEAR, "dice"),
+    ("beats its only rival", {"dice": 0.75, "cross_entropy": 0.7}, {}, CLEAR, "dice"),
+    ("the baseline can win", {"cross_entropy": 0.75, "dice": 0.7}, {}, CLEAR, "cross_entropy"),
+    ("interval above 0, estimate below the ROPE", {"dice": 0.708, "focal": 0.7}, {"half": 0.007}, OPEN, "focal"),
+    ("the estimate is exactly the ROPE", {"dice": 0.76, "focal": 0.75}, {"half": 0.005, "rope": 0.01}, CLEAR, "dice"),
+    ("interval touches 0", {"dice": 0.75, "focal": 0.5}, {"half": 0.25}, OPEN, "focal"),
+    (
+        "one rival is left: wide intervals",
+        {"dice_focal": 0.75, "dice": 0.74, "cross_entropy": 0.6},
+        {"half": 0.03},
+        OPEN,
+        "dice",
+    ),
+    (
+        "all within the ROPE",
+        {"dice_focal": 0.703, "dice": 0.702, "cross_entropy": 0.7},
+        {"half": 0.005},
+        SAME,
+        "cross_entropy",
+    ),
+    (
+        "the best two are equivalent, the rest beaten",
+        {"dice_focal": 0.753, "dice": 0.75, "cross_entropy": 0.6},
+        {"half": 0.005},
+        SAME,
+        "dice",
+    ),
+    (
+        "both near the best, but not near each other",
+        {"focal": 0.706, "dice_ce": 0.703, "dice": 0.698},
+        {"half": 0.0039, "halves": {("focal", "dice"): 0.009}},
+        OPEN,
+        "focal",
+    ),
+    (
+        "identical scores without any variance",
+        {"dice": 0.7, "cross_entropy": 0.7},
+        {"half": 0.0},
+        SAME,
+        "cross_entropy",
+    ),
+    ("identical scores with variance", {"dice": 0.7, "cross_entropy": 0.7}, {"half": 0.03}, OPEN, "cross_entropy"),
+]
+
+
+@pytest.mark.parametrize(
+    ("levels", "settings", "verdict", "recommended"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
+)
+def test_the_rule(
+    levels: dict[str, float], settings: dict[str, Any], verdict: Verdict, recommended: str | None
+) -> None:
+    found = evidence(levels, **settings)
+    assert answer(found) == (verdict, recommended)
+    decision = decide(found, ORDER)
+    assert decision.reasons
+    assert bool(decision.next_steps) == (verdict is OPEN)
+    assert not decision.provisional
+
+
+@pytest.mark.parametrize("found", [None, evidence({})])
+def test_nothing_completed_recommends_nothing(found: Evidence | None) -> None:
+    decision = decide(found, ORDER)
+    assert (decision.verdict, decision.recommended) == (NONE, None)
+    assert "No confirmation training completed" in said(decision)
+    assert decision.next_steps
+
+
+def test_one_finalist_is_undecided_because_nothing_was_compared() -> None:
+    decision = decide(evidence({"dice": 0.7}), ORDER)
+    assert (decision.verdict, decision.recommended) == (OPEN, 0)
+    assert "nothing was compared" in said(decision)
+    assert decision.next_steps
+
+
+# --- Collapse -----------------------------------------------------------------------------------------------
+
+
+def test_a_finalist_of_which_every_training_collapsed_is_not_recommended() -> None:
+    gone = {"cross_entropy": {"collapses": 3}}
+    beaten = evidence({"dice": 0.75, "cross_entropy": 0.49}, finalists=gone)
+    assert answer(beaten) == (CLEAR, "dice")
+    open_ = evidence({"dice": 0.75, "cross_entropy": 0.6}, half=0.3, finalists=gone)
+    assert answer(open_) == (OPEN, "dice")
+    assert "3 of 3 confirmation trainings of cross_entropy collapsed" in said(decide(open_, ORDER))
+    highest = evidence({"focal": 0.8, "dice": 0.75, "cross_entropy": 0.6}, finalists={"focal": {"collapses": 3}})
+    assert answer(highest) == (OPEN, "dice")  # not beaten, so that dice is not proven best, and not eligible
+    same = evidence({"dice": 0.7, "cross_entropy": 0.7}, half=0.0, finalists=gone)
+    assert answer(same) == (OPEN, "dice")
+
+
+def test_when_everything_collapsed_nothing_is_recommended() -> None:
+    gone = {f: {"collapses": 3} for f in ("dice", "cross_entropy")}
+    decision = decide(evidence({"dice": 0.75, "cross_entropy": 0.5}, finalists=gone), ORDER)
+    assert (decision.verdict, decision.recommended) == (NONE, None)
+    assert "dice and cross_entropy collapsed" in said(decision)
+    assert "0.490" in said(decision)
+
+
+def test_a_single_finalist_that_collapsed_is_not_recommended() -> None:
+    assert answer(evidence({"dice": 0.75}, finalists={"dice": {"collapses": 3}})) == (NONE, None)
+
+
+def test_undecided_passes_over_a_loss_that_sometimes_collapses_while_another_is_left() -> None:
+    levels = {"dice_focal": 0.75, "dice": 0.74, "cross_entropy": 0.73}
+    assert answer(evidence(levels, half=0.1)) == (OPEN, "cross_entropy")
+    shaky = evidence(levels, half=0.1, finalists={"cross_entropy": {"collapses": 1}})
+    assert answer(shaky) == (OPEN, "dice")
+    assert "passing over cross_entropy" in said(decide(shaky, ORDER))
+    all_shaky = evidence(levels, half=0.1, finalists={f: {"collapses": 1} for f in levels})
+    assert answer(all_shaky) == (OPEN, "cross_entropy")
+
+
+def test_undecided_passes_over_a_loss_no_better_than_a_constant_answer() -> None:
+    found = evidence({"dice": 0.6, "cross_entropy": 0.45}, half=0.3, constant_miou=0.49)
+    assert answer(found) == (OPEN, "dice")
+    poor = decide(evidence({"dice": 0.48, "cross_entropy": 0.45}, half=0.3, constant_miou=0.49), ORDER)
+    assert "no better than a constant answer (0.490)" in said(poor)
+
+
+# --- Ties, order, provisional -------------------------------------------------------------------------------
+
+
+def test_ties_and_the_order_of_finalists_do_not_change_the_answer() -> None:
+    tied = {"tversky": 0.7, "focal": 0.7, "dice": 0.7}
+    assert answer(evidence(tied, half=0.005)) == (SAME, "focal")
+    assert answer(evidence(dict(reversed(tied.items())), half=0.005)) == (SAME, "focal")
+    # The declared order decides, not the alphabet; an unknown family comes last.
+    swapped = decide(evidence(tied, half=0.005), ["tversky", "dice", "focal"])
+    assert evidence(tied).finalists[swapped.recommended or 0].family == "tversky"
+    assert answer(evidence({"my_loss": 0.7, "tversky": 0.7}, half=0.005)) == (SAME, "tversky")
+
+
+@pytest.mark.parametrize(
+    ("levels", "half", "rising", "verdict", "provisional"),
+    [
+        ({"dice": 0.75, "cross_entropy": 0.7}, 0.02, 0.03, CLEAR, True),
+        ({"dice": 0.75, "cross_entropy": 0.7}, 0.02, 0.01, CLEAR, False),  # not more than the ROPE
+        ({"dice": 0.702, "cross_entropy": 0.7}, 0.005, 0.03, SAME, True),
+        ({"dice": 0.75, "cross_entropy": 0.7}, 0.2, 0.03, OPEN, False),  # nothing clear to be provisional about
+    ],
+)
+def test_a_rising_baseline_makes_a_settled_verdict_provisional(
+    levels: dict[str, float], half: float, rising: float, verdict: Verdict, provisional: bool
+) -> None:
+    found = evidence(levels, half=half, finalists={"cross_entropy": {"still_rising": rising}})
+    decision = decide(found, ORDER)
+    assert (decision.verdict, decision.provisional) == (verdict, provisional)
+    assert ("still gained 0.030" in said(decision)) == (rising > 0.01)
+    assert any("--confirm-steps" in step for step in decision.next_steps) == (rising > 0.01)
+
+
+def test_a_rising_rival_that_is_not_the_baseline_changes_nothing() -> None:
+    found = evidence({"dice": 0.75, "focal": 0.7}, finalists={"focal": {"still_rising": 0.2}})
+    assert not decide(found, ORDER).provisional
+
+
+# --- Too little data ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [0.001, 0.02])
+def test_one_common_seed_never_settles_anything_whatever_the_interval_says(half: float) -> None:
+    for levels in ({"dice": 0.9, "cross_entropy": 0.5}, {"dice": 0.7, "cross_entropy": 0.7}):
+        found = evidence(levels, half=half, finalists={f: {"seeds": (101,)} for f in levels})
+        decision = decide(found, ORDER)
+        assert decision.verdict is OPEN
+        assert "cannot be estimated" in said(decision)
+        assert any("--confirm-seeds 3" in step for step in decision.next_steps)
+
+
+def test_one_test_picture_never_settles_anything() -> None:
+    decision = decide(evidence({"dice": 0.9, "cross_entropy": 0.5}, test_pictures=1), ORDER)
+    assert decision.verdict is OPEN
+    assert any("label more test pictures" in step for step in decision.next_steps)
+
+
+# --- Sentences and what would settle it ---------------------------------------------------------------------
+
+
+def test_reasons_name_losses_and_numbers() -> None:
+    clear = said(decide(evidence({"dice": 0.75, "cross_entropy": 0.7}), ORDER))
+    assert "dice is better than cross_entropy by +0.050 mIoU (95 % interval +0.030 to +0.070)" in clear
+    same = said(decide(evidence({"dice": 0.702, "cross_entropy": 0.7}, half=0.005), ORDER))
+    assert "dice and cross_entropy are practically equivalent" in same
+    assert "farthest end is at 0.007" in same
+    open_ = said(decide(evidence({"dice": 0.72, "cross_entropy": 0.7}, half=0.05), ORDER))
+    assert "dice against cross_entropy: +0.020 mIoU (95 % interval -0.030 to +0.070): the interval contains 0" in open_
+    assert "cross_entropy is recommended meanwhile: the simplest of dice and cross_entropy" in open_
+
+
+def test_a_difference_that_is_missing_is_an_error_that_says_so() -> None:
+    with pytest.raises(ValueError, match=r"all ordered pairs of finalists, got none for \(0, 1\)"):
+        difference(evidence({"dice": 0.7, "focal": 0.6}, comparisons=()), 0, 1)
+
+
+def gap(estimate: float, se_seed: float, se_image: float) -> Interval:
+    return Interval(estimate=estimate, low=-1, high=1, se_seed=se_seed, se_image=se_image)
+
+
+def test_the_needed_half_width_is_the_nearer_way_to_an_answer() -> None:
+    assert needed_half_width(gap(0.03, 0, 0), 0.01) == 0.03
+    assert needed_half_width(gap(-0.03, 0, 0), 0.01) == 0.03
+    assert needed_half_width(gap(0.004, 0, 0), 0.01) == pytest.approx(0.006)
+
+
+def test_the_proposed_number_of_seeds_is_the_smallest_that_suffices() -> None:
+    noisy = gap(0.03, 0.02, 0.004)
+    needed = seeds_needed(noisy, 3, 24, 0.03)
+    assert needed is not None
+    assert needed > 3
+
+    def half(seeds: int) -> float:
+        return half_width(noisy.se_seed**2 * 3 / seeds, seeds, noisy.se_image**2, 24)
+
+    assert half(needed) < 0.03 <= half(needed - 1)
+
+
+def test_the_proposed_number_of_pictures_is_the_smallest_that_suffices() -> None:
+    noisy = gap(0.03, 0.001, 0.03)
+    assert seeds_needed(noisy, 3, 24, 0.03) is None  # image variance alone forbids it
+    needed = pictures_needed(noisy, 3, 24, 0.03, 3)
+    assert needed is not None
+
+    def half(pictures: int) -> float:
+        return half_width(noisy.se_seed**2, 3, noisy.se_image**2 * 24 / pictures, pictures)
+
+    assert half(needed) < 0.03 <= half(needed - 1)
+
+
+@pytest.mark.parametrize(
+    ("se_seed", "se_image", "estimate", "sentence"),
+    [
+        (0.02, 0.002, 0.03, "seeds in place of 3 would show a difference of this size"),
+        (0.0005, 0.03, 0.03, "the choice of test pictures alone forbids a verdict (standard error 0.030)"),
+        (0.004, 0.002, 0.002, "would show equivalence within ± 0.01"),
+        (0.01, 0.03, 0.03, "neither more seeds nor more test pictures alone"),
+        (0.02, 0.02, 0.00999, "no affordable number of seeds or test pictures"),
+    ],
+)
+def test_next_steps_say_what_would_settle_it(se_seed: float, se_image: float, estimate: float, sentence: str) -> None:
+    found = evidence({"dice": 0.7 + estimate, "cross_entropy": 0.7}, half=0.1)
+    wide = found.comparisons[0].difference.model_copy(update={"se_seed": se_seed, "se_image": se_image})
+    changed = found.comparisons[0].model_copy(update={"difference": wide})
+    steps = decide(found.model_copy(update={"comparisons": (changed, *found.comparisons[1:])}), ORDER).next_steps
+    assert len(steps) == 1
+    assert sentence in steps[0]
+    assert steps[0].startswith("dice against cross_entropy: ")
+
+
+# --- From counts to verdict ---------------------------------------------------------------------------------
+
+
+def verdict_of(runs: list[Any], seed: int = 0) -> tuple[Verdict, str | None]:
+    return answer(weigh(runs, SEARCH, classes=BINARY, seed=seed, replicates=300))
+
+
+def test_aliases_of_one_loss_are_never_a_clear_winner() -> None:
+    counts = [counts_from_iou(np.random.default_rng(s).uniform(0.3, 0.8, 24)) for s in CONFIRM_SEEDS]
+    aliases = [
+        confirmation(f, seed, counts[s], 3 * i + s)
+        for i, f in enumerate(("tversky", "dice", "cross_entropy"))
+        for s, seed in enumerate(CONFIRM_SEEDS)
+    ]
+    assert verdict_of(aliases) == (SAME, "cross_entropy")
+
+
+def test_a_loss_that_is_much_better_wins_and_one_that_unlearns_is_never_recommended() -> None:
+    rng = np.random.default_rng(2)
+    levels = {"cross_entropy": 0.45, "dice": 0.47, "tversky": 0.75}
+    assert verdict_of(simulated_confirmations(levels, rng, seed_sd=0.004)) == (CLEAR, "tversky")
+    flipped = simulated_confirmations({"cross_entropy": 0.0, "dice": 0.5, "tversky": 0.52}, rng, picture_sd=0.02)
+    assert verdict_of(flipped)[1] in {"dice", "tversky"}
+
+
+def test_a_loss_that_diverges_every_time_is_never_recommended() -> None:
+    runs = simulated_confirmations({"dice": 0.5, "tversky": 0.5}, np.random.default_rng(0))
+    runs += [diverged("cross_entropy", seed, 50 + i) for i, seed in enumerate(CONFIRM_SEEDS)]
+    assert verdict_of(runs)[1] == "dice"
+    assert verdict_of(runs[6:]) == (NONE, None)
+
+
+def test_equal_losses_seldom_give_a_clear_winner() -> None:
+    # Four losses of the same true quality, seed noise 0.01 mIoU, 24 test pictures, 3 seeds.
+    rng, found = np.random.default_rng(17), Counter[Verdict]()
+    levels = dict.fromkeys(("cross_entropy", "dice", "tversky", "dice_focal"), 0.6)
+    for k in range(200):
+        found[verdict_of(simulated_confirmations(levels, rng), seed=k)[0]] += 1
+    assert found[CLEAR] <= 0.08 * 200
+    assert sum(found.values()) == 200
+
+
+def test_two_equal_losses_seldom_give_a_clear_winner_even_when_one_is_six_times_as_noisy() -> None:
+    rng, clear = np.random.default_rng(23), 0
+    for k in range(200):
+        noise = {"dice": 0.03, "cross_entropy": 0.005}
+        runs = simulated_confirmations(dict.fromkeys(noise, 0.6), rng, seed_sd=noise)
+        clear += verdict_of(runs, seed=k)[0] is CLEAR
+    assert clear <= 0.08 * 200
