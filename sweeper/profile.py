@@ -146,9 +146,10 @@ def consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
         f"{common.pixel_share / len(occurring):.3f} mIoU"
         + (": pixel accuracy says little here." if common.pixel_share >= 0.6 else ".")
     ]
-    if profile.imbalance >= 3:
+    ratio = common.pixel_share / rare.pixel_share
+    if ratio >= 3:
         sentences.append(
-            f"One pixel of {rare.name} stands against {profile.imbalance:.1f} of {common.name}: in an unweighted "
+            f"One pixel of {rare.name} stands against {ratio:.1f} of {common.name}: in an unweighted "
             f"cross-entropy {common.name} decides most of the loss, so weights, focal exponents and overlap losses "
             "are worth searching."
         )

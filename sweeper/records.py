@@ -245,8 +245,16 @@ class Evaluation(Record):
     """Mean training loss since the last evaluation; None where it was not finite."""
     lr: float
     pictures: int
+    curve_miou: float | None = None
+    """mIoU (at the operating point chosen there) on the rungs' fixed subset of pictures, also at the last evaluation,
+    which looks at all: what a learning curve may compare. None = the same as `chosen.miou`."""
     seconds: float
     """Since the training began."""
+
+    @property
+    def comparable_miou(self) -> float:
+        """mIoU on the same pictures at every evaluation of a training."""
+        return self.chosen.miou if self.curve_miou is None else self.curve_miou
 
 
 class Predictions(Record):

@@ -110,6 +110,7 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
         status = "FAILED"
         try:
             _train(study, plan, asked, executor=executor, watcher=watcher, display=display, stop=stop)
+            _add_seconds(study, (clock() - now).total_seconds())
             outcome = report_study(storage, name, out=settings.out)
             tracker.end_sweep(
                 "FINISHED",
@@ -122,8 +123,8 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
             status = "KILLED"
             raise
         finally:
-            _add_seconds(study, (clock() - now).total_seconds())
             if status:
+                _add_seconds(study, (clock() - now).total_seconds())
                 tracker.end_sweep(status)
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):
         reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})

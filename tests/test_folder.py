@@ -117,7 +117,7 @@ def test_names_are_made_where_classes_txt_is_missing(tmp_path):
     assert dataset.task == "multiclass"
 
 
-@pytest.mark.parametrize("found", [(0, 38, 75), (0, 1, 200), tuple(range(0, 10)) + (70,)])
+@pytest.mark.parametrize("found", [(0, 38, 75), (0, 1, 200), (*range(10), 70)])
 def test_sparse_labels_ask_for_classes_txt(tmp_path, found):
     root = folder(tmp_path / "data", {"a": mask(*found), "b": mask(0, 1), "c": mask(0, 1)})
     only(problems(root), "classes.txt", str(found[-1]), "masks/a.png")
@@ -408,16 +408,18 @@ def test_the_tables_never_raise(tmp_path_factory, content):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
-    ("name", "pictures", "classes", "ignored", "words"),
+    ("name", "sizes", "ignored", "words"),
     [
-        ("cracks_cfd", 118, 2, False, ["042, 065"]),
-        ("camvid", 160, 11, True, ["Group 0001TP"]),
-        ("fruits_both", 18, 4, False, []),
+        ("cracks_cfd", (118, 2), False, ["042, 065"]),
+        ("camvid", (160, 11), True, ["Group 0001TP"]),
+        ("fruits_both", (18, 4), False, []),
     ],
 )
-def test_real_sets_are_read(tmp_path, real_data, name, pictures, classes, ignored, words):
+def test_real_sets_are_read(  # noqa: PLR0917
+    tmp_path, real_data, name, sizes, ignored, words
+):
     dataset = load_dataset(str(real_data / name), tmp_path)
-    assert (dataset.name, len(dataset.pictures), len(dataset.classes)) == (name, pictures, classes)
+    assert (dataset.name, len(dataset.pictures), len(dataset.classes)) == (name, *sizes)
     assert any(p.ignored for p in dataset.pictures) == ignored
     for word in words:
         assert any(word in warning for warning in dataset.warnings)

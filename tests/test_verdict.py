@@ -46,7 +46,7 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
     ("beats its only rival", {"dice": 0.75, "cross_entropy": 0.7}, {}, CLEAR, "dice"),
     ("the baseline can win", {"cross_entropy": 0.75, "dice": 0.7}, {}, CLEAR, "cross_entropy"),
     ("interval above 0, estimate below the ROPE", {"dice": 0.708, "focal": 0.7}, {"half": 0.007}, OPEN, "focal"),
-    ("the estimate is exactly the ROPE", {"dice": 0.76, "focal": 0.75}, {"half": 0.005, "rope": 0.01}, CLEAR, "dice"),
+    ("the estimate is exactly the ROPE", {"dice": 0.75, "focal": 0.5}, {"half": 0.125, "rope": 0.25}, CLEAR, "dice"),
     ("interval touches 0", {"dice": 0.75, "focal": 0.5}, {"half": 0.25}, OPEN, "focal"),
     (
         "one rival is left: wide intervals",
@@ -130,6 +130,9 @@ def test_a_finalist_of_which_every_training_collapsed_is_not_recommended() -> No
     assert answer(highest) == (OPEN, "dice")  # not beaten, so that dice is not proven best, and not eligible
     same = evidence({"dice": 0.7, "cross_entropy": 0.7}, half=0.0, finalists=gone)
     assert answer(same) == (OPEN, "dice")
+    # Two learned and are equivalent, but neither is shown to be better than the one that always collapsed.
+    third = evidence({"dice": 0.7, "focal": 0.7, "cross_entropy": 0.7}, half=0.0, finalists=gone)
+    assert answer(third) == (OPEN, "focal")
 
 
 def test_when_everything_collapsed_nothing_is_recommended() -> None:

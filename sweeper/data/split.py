@@ -179,7 +179,7 @@ def _take(
             owed = max(0, leave - len(sides[1]))
             if count <= owed:
                 side = 1
-            elif least and not sides[0] and count == owed + 1:
+            elif least and not sides[0] and count == 1:
                 side = 0
             else:
                 side = _side(label, demand, room, float(sizes[index]))

@@ -137,6 +137,7 @@ class Training:
             train_loss=loss if math.isfinite(loss) else None,
             lr=rate,
             pictures=len(pictures),
+            curve_miou=None if self._diverged else self._curve_miou(counts),
             seconds=self._clock() - self._started,
         )
         self._evaluations.append(evaluation)
@@ -208,6 +209,17 @@ class Training:
         mean = float(total) / max(1, self._step - first)
         self._training_seconds += self._clock() - began
         return mean, rate
+
+    def _curve_miou(self, counts: ImageCounts) -> float:
+        """mIoU on the rungs' pictures, so that the last evaluation compares with those before it."""
+        rows = [counts.pictures.index(i) for i in self._rung_pictures]
+        subset = counts.model_copy(update={"pictures": self._rung_pictures, "data": counts.data[rows]})
+        if self._recipe.threshold == "tuned":
+            point = metrics.best_point(subset)[0]
+        else:
+            point = metrics.default_point(self._task)
+        at_point = metrics.at_point(subset, point)
+        return float(metrics.objective(at_point.sum(axis=0), metrics.present(at_point)))
 
     def _score_test(self, point: float) -> tuple[ImageCounts, Predictions | None]:
         counts, _ = self._evaluator.count(self._average.model, self._split.test)

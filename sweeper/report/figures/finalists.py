@@ -145,7 +145,7 @@ def curves(facts: Facts) -> Drawn | str:
 
 def _curve(trials: Sequence[TrialResult]) -> tuple[Floats, Floats]:
     """Steps (S,) and mIoU (seeds, S), at the steps where every evaluated training was evaluated."""
-    known = [{e.step: e.chosen.miou for e in trial.evaluations} for trial in trials if trial.evaluations]
+    known = [{e.step: e.comparable_miou for e in trial.evaluations} for trial in trials if trial.evaluations]
     shared = sorted(set.intersection(*(set(k) for k in known))) if known else []
     return np.array(shared), np.array([[k[step] for step in shared] for k in known])
 

@@ -1,0 +1,81 @@
+"""Run small sweeps in this process, for tests of the whole flow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.settings import Settings
+from sweeper.sweep import Outcome, run_sweep
+from tests.conftest import TINY
+
+
+class Recorder:
+    """A display that keeps what it is told, and can ask for a stop after some trainings."""
+
+    def __init__(self, stop_after: int | None = None, status: int = 130) -> None:
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+        self.phases: list[tuple[str, int, int]] = []
+        self.results: list[TrialResult] = []
+        self.dropped: list[TrialSpec] = []
+        self.evaluations: list[tuple[TrialSpec, Evaluation]] = []
+        self._stop_after, self._status = stop_after, status
+
+    @property
+    def status(self) -> int | None:
+        """Exit status once enough has happened."""
+        enough = self._stop_after is not None and len(self.results) >= self._stop_after
+        return self._status if enough else None
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        self.phases.append((name, done, total))
+
+    def training_started(self, spec: TrialSpec) -> None:
+        pass
+
+    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+        self.evaluations.append((spec, evaluation))
+
+    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+        self.results.append(result)
+        return result
+
+    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+        self.dropped.append(spec)
+
+
+def settings_in(folder: Path, **changes: Any) -> Settings:
+    """Settings of a sweep that leaves everything below `folder` and takes some seconds."""
+    given: dict[str, Any] = {
+        "data": TINY,
+        "trials": 7,
+        "steps": 4,
+        "confirm_steps": 4,
+        "size": 32,
+        "batch_size": 2,
+        "confirm_seeds": 2,
+        "executor": "inline",
+        "device": "cpu",
+        "storage": f"sqlite:///{folder}/sweeper.db",
+        "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+        "out": folder / "reports",
+        "cache": folder / "cache",
+        "study": "study",
+    }
+    return Settings(**{**given, **changes})
+
+
+def sweep_in(folder: Path, display: Recorder | None = None, **changes: Any) -> Outcome:
+    """Run such a sweep."""
+    display = display or Recorder()
+    clock = lambda: datetime(2026, 11, 20, 7, 0, tzinfo=UTC)  # noqa: E731
+    return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1)

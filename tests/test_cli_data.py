@@ -1,0 +1,143 @@
+"""`sweeper profile` and `sweeper synth` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from sweeper.cli.main import main
+from sweeper.records import ImbalanceProfile
+from tests.folders import folder, image, mask
+
+
+@pytest.fixture
+def sweeper(tmp_path, monkeypatch, capfd):
+    """Runs the command line in an empty folder; gives (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sweeper", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capfd.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return run
+
+
+def test_profile_prints_the_fingerprint(sweeper, tmp_path):
+    lines = mask(0, *[1] * 3, height=40, width=50)
+    root = folder(tmp_path / "data", dict.fromkeys("abc", lines), classes="ground\n[red]crack[/]\n")
+    for seed, stem in enumerate("abc"):
+        image(seed, 40, 50).save(root / "images" / f"{stem}.png")
+    status, out, err = sweeper("profile", root)
+    assert status == 0
+    assert "[red]crack[/]" in out  # names are data, not markup
+    assert "\x1b" not in out
+    assert "7.500" in out and "imbalance 12.3:1" in out and "pos_weight = 12.3" in out and "alpha = 0.9250" in out
+    assert "Predicting only ground would score 92.5 % pixel accuracy and 0.463 mIoU" in out
+    assert "warning: Pictures a, b, c have byte-identical masks" in err
+    assert "warning" not in out
+    assert (tmp_path / ".sweeper" / "cache" / "sources").is_dir()
+
+
+def test_profile_json_is_one_document_and_nothing_else(sweeper, tmp_path):
+    status, out, _ = sweeper("profile", "synthetic:street?images=5&size=64", "--json", "--cache", tmp_path / "c")
+    assert status == 0
+    document = json.loads(out)
+    assert document["schema"] == "sweeper.profile/1"
+    assert document["dataset"]["classes"] == ["ground", "road", "animal", "person", "sign"]
+    assert document["dataset"]["digest"].startswith("sha256:")
+    profile = ImbalanceProfile.model_validate(document["profile"])
+    assert profile.pictures == 5
+    assert document["consequences"] and isinstance(document["warnings"], list)
+    assert (tmp_path / "c").is_dir() and not (tmp_path / ".sweeper").exists()
+
+
+def test_the_cache_can_be_set_by_a_variable(sweeper, tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPER_PROFILE_CACHE", str(tmp_path / "elsewhere"))
+    assert sweeper("profile", "synthetic:cracks?images=3&size=64")[0] == 0
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_faulty_folder_ends_with_status_2_and_all_its_problems(sweeper, tmp_path, options):
+    root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcdefg"}, classes="x\ny\n")
+    (root / "masks" / "a.png").unlink()
+    mask(0, 1, width=9).save(root / "masks" / "b.png")
+    image(5, 100, 100).save(root / "images" / "c.jpg", quality=95)
+    (root / "images" / "c.png").unlink()
+    whole = (root / "images" / "c.jpg").read_bytes()
+    (root / "images" / "c.jpg").write_bytes(whole[: len(whole) // 2])
+    mask(0, 7).save(root / "masks" / "d.png")
+    status, out, err = sweeper("profile", root, *options)
+    assert status == 2
+    assert out == ""
+    assert "4 problem(s)" in err and "nothing was trained" in err
+    for words in (
+        "images/a.png: has no mask",
+        "masks/b.png: must have",
+        "images/c.jpg: cannot be",
+        "masks/d.png: labels",
+    ):
+        assert words in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("data", ["no such folder", "synthetic:nope", "synthetic:cracks?size=1"])
+def test_wrong_data_ends_with_status_2(sweeper, data):
+    status, out, err = sweeper("profile", data)
+    assert (status, out) == (2, "")
+    assert err.startswith("sweeper: 1 problem(s)") or "problem(s)" in err
+
+
+def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
+    status, out, _ = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
+    assert status == 0
+    assert "4 pictures" in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.txt", "images", "masks"]
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 4
+    document = json.loads(sweeper("profile", tmp_path / "out", "--json")[1])
+    assert document["dataset"]["classes"] == ["background", "cell"]
+    assert not document["dataset"]["synthetic"]
+    status, _, err = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
+    assert status == 2 and "new or empty" in err
+
+
+@pytest.mark.parametrize("name", ["profile", "synth"])
+def test_help_names_every_argument(sweeper, name):
+    status, out, _ = sweeper(name, "--help")
+    assert status == 0
+    for word in {"profile": ["DATA", "--json", "--cache"], "synth": ["NAME", "OUT", "cracks", "street", "foreground"]}[
+        name
+    ]:
+        assert word in out
+
+
+def test_a_terminal_gets_a_table_with_lines(tmp_path):
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "sweeper.cli.main", "profile", "synthetic:cracks?images=3&size=64"]
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100"}
+    done = subprocess.run(
+        command, stdout=follower, stderr=subprocess.PIPE, cwd=tmp_path, env=environment, timeout=120, check=False
+    )
+    os.close(follower)
+    shown = os.read(leader, 1 << 16).decode()
+    os.close(leader)
+    assert done.returncode == 0, done.stderr
+    assert "──" in shown and "crack" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert max(len(line) for line in plain.splitlines()) <= 100
+
+
+def test_module_can_be_found_by_the_lazy_group():
+    from sweeper.cli.main import cli
+
+    for name in ("profile", "synth"):
+        assert cli.get_command(None, name).name == name  # type: ignore[arg-type]

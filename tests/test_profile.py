@@ -1,0 +1,190 @@
+"""The imbalance profile, against counts made by hand and by other means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from sweeper.data import load_dataset
+from sweeper.errors import UsageError
+from sweeper.profile import class_weights_of, consequences, imbalance_of, profile_dataset, profile_masks
+from sweeper.records import IGNORE
+
+TWO = ("background", "crack")
+
+
+def blank(height: int = 20, width: int = 30) -> np.ndarray:
+    return np.zeros((height, width), dtype=np.uint8)
+
+
+def test_shares_prevalence_and_components_by_hand():
+    first, second = blank(), blank(10, 10)
+    first[2, 3] = first[3, 4] = 1  # touch at a corner: one component
+    first[10:12, 20:25] = 1
+    second[:, 5] = IGNORE
+    profile = profile_masks([first, second], TWO)
+    crack = profile.classes[1]
+    assert profile.pictures == 2
+    assert profile.labelled_pixels == 690
+    assert profile.ignored_share == 10 / 700
+    assert profile.empty_pictures == 1
+    assert crack.pixel_share == 12 / 690
+    assert crack.picture_share == 0.5
+    assert crack.components == 2
+    assert crack.component_pixels == pytest.approx((2.8, 6.0, 9.2))
+    assert profile.classes[0].components == 3  # the ignored column cuts the second picture in two
+    assert profile.imbalance == profile.pos_weight == pytest.approx(678 / 12)
+    assert profile.alpha == pytest.approx(678 / 690)
+    assert profile.class_weights == pytest.approx((690 / 678 / 2, 690 / 12 / 2))
+
+
+@pytest.mark.parametrize(("width", "thin"), [(1, 1.0), (3, 1.0), (4, 1.0), (5, 0.8), (8, 0.5)])
+def test_thinness_of_a_band(width, thin):
+    mask = blank(20, 40)
+    mask[:, 10 : 10 + width] = 1
+    assert profile_masks([mask], TWO).classes[1].thinness == pytest.approx(thin)
+
+
+def test_the_edge_of_the_picture_is_no_boundary():
+    mask = blank(20, 40)
+    mask[:, :10] = 1
+    assert profile_masks([mask], TWO).classes[1].thinness == pytest.approx(0.2)
+
+
+def test_ignored_pixels_are_no_boundary():
+    mask = blank(20, 40)
+    mask[:, :10] = 1
+    mask[:, 10:13] = IGNORE  # the other class begins three pixels further on
+    assert profile_masks([mask], TWO).classes[1].thinness == 0
+    mask[:, 10:12] = 0
+    assert profile_masks([mask], TWO).classes[1].thinness == pytest.approx(0.2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    hnp.arrays(
+        np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.sampled_from([0, 1, 2, 255])
+    )
+)
+def test_thinness_is_a_distance_transform_of_at_most_two(mask):
+    if len(set(np.unique(mask)) - {IGNORE}) < 2:
+        with pytest.raises(UsageError):
+            profile_masks([mask], ("a", "b", "c"))
+        return
+    profile = profile_masks([mask], ("a", "b", "c"))
+    for label in range(3):
+        inside = mask == label
+        if not inside.any():
+            assert profile.classes[label].thinness is None
+            continue
+        distance = ndimage.distance_transform_edt(inside | (mask == IGNORE))
+        assert profile.classes[label].thinness == pytest.approx((distance[inside] <= 2).mean())
+        assert profile.classes[label].components == ndimage.label(inside, np.ones((3, 3)))[1]
+
+
+def test_a_class_that_never_occurs_is_listed_without_sizes():
+    mask = blank()
+    mask[0, 0] = 2
+    profile = profile_masks([mask], ("a", "b", "c"))
+    absent = profile.classes[1]
+    assert (absent.pixel_share, absent.picture_share, absent.components) == (0, 0, 0)
+    assert absent.component_pixels is None and absent.thinness is None
+    assert profile.class_weights[1] == max(profile.class_weights)
+    assert profile.pos_weight is None and profile.alpha is None
+    assert profile.imbalance == 599
+
+
+def test_order_of_masks_does_not_matter_and_generators_do():
+    rng = np.random.default_rng(0)
+    masks = [rng.integers(0, 2, (9, 9), dtype=np.uint8) for _ in range(4)]
+    assert profile_masks(iter(masks), TWO) == profile_masks(masks[::-1], TWO)
+
+
+def test_the_record_round_trips_through_json():
+    mask = blank()
+    mask[3, 3:9] = 1
+    profile = profile_masks([mask], TWO)
+    assert type(profile).model_validate_json(profile.model_dump_json()) == profile
+
+
+def test_labels_out_of_range_and_empty_input_are_refused():
+    mask = blank()
+    mask[0, 0] = 7
+    with pytest.raises(ValueError, match=r"below 2 or 255.*found 7"):
+        profile_masks([mask], TWO)
+    with pytest.raises(ValueError, match="at least one mask"):
+        profile_masks([], TWO)
+
+
+def test_imbalance_has_a_direction_for_two_classes_and_none_for_more():
+    assert imbalance_of([90, 10]) == 9
+    assert imbalance_of([10, 90]) == pytest.approx(1 / 9)
+    assert imbalance_of([10, 90, 0, 30]) == 9
+
+
+@pytest.mark.parametrize("pixels", [[5, 0], [0, 5], [0, 7, 0], [0, 0]])
+def test_one_class_alone_has_no_imbalance(pixels):
+    with pytest.raises(UsageError, match="at least two classes"):
+        imbalance_of(pixels)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=8), st.floats(0, 1.5))
+def test_class_weights_leave_the_mean_weight_at_one(pixels, power):
+    if not any(pixels):
+        with pytest.raises(UsageError, match="found none"):
+            class_weights_of(pixels, power)
+        return
+    weights = np.array(class_weights_of(pixels, power))
+    share = np.array(pixels) / sum(pixels)
+    assert (share * weights).sum() == pytest.approx(1)
+    present = share > 0
+    assert (weights[~present] == weights.max()).all()
+    scaled = weights[present] * share[present] ** power
+    assert scaled == pytest.approx(scaled[0])
+
+
+def test_consequences_hold_the_numbers():
+    mask = blank(100, 100)
+    mask[50, :] = 1
+    text = " ".join(consequences(profile_masks([mask], TWO)))
+    assert "Predicting only background would score 99.0 % pixel accuracy and 0.495 mIoU" in text
+    assert "One pixel of crack stands against 99.0 of background" in text
+    assert "100 % of the pixels of crack lie within 2 pixels" in text
+
+
+def test_consequences_of_balance_say_so():
+    mask = blank(40, 40)
+    mask[:20] = 1
+    text = " ".join(consequences(profile_masks([mask], TWO)))
+    assert "nearly balanced" in text and "stands against" not in text
+    mostly_foreground = blank(40, 40) + np.uint8(1)
+    mostly_foreground[0] = 0
+    text = " ".join(consequences(profile_masks([mostly_foreground], TWO)))
+    assert "only crack would score 97.5 %" in text
+    assert "One pixel of background stands against 39.0 of crack" in text
+
+
+def test_a_data_set_is_profiled_from_its_store(tmp_path):
+    dataset = load_dataset("synthetic:street?images=6&size=64", tmp_path)
+    profile = profile_dataset(dataset)
+    assert [c.name for c in profile.classes] == list(dataset.classes)
+    counts = dataset.class_pixels()
+    assert [c.pixel_share for c in profile.classes] == pytest.approx((counts / counts.sum()).tolist())
+
+
+@pytest.mark.real_data
+def test_real_sets_show_their_known_imbalance(tmp_path, real_data):
+    cracks = profile_dataset(load_dataset(str(real_data / "cracks_cfd"), tmp_path))
+    assert round(100 * cracks.classes[1].pixel_share, 3) == 1.615
+    assert round(cracks.imbalance, 1) == 60.9
+    camvid = profile_dataset(load_dataset(str(real_data / "camvid"), tmp_path))
+    assert round(100 * camvid.ignored_share, 2) == 3.39
+    assert round(camvid.imbalance, 1) == 48.8
+    assert [round(100 * c.pixel_share, 3) for c in camvid.classes][:3] == [16.318, 24.698, 1.015]
+    fruits = profile_dataset(load_dataset(str(real_data / "fruits_both"), tmp_path))
+    assert [round(100 * c.pixel_share, 3) for c in fruits.classes] == [78.839, 13.014, 4.924, 3.223]

@@ -1,0 +1,249 @@
+"""The whole flow on small pictures: what it leaves in the stores and in the report's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+import sweeper
+from sweeper.data import divide
+from sweeper.errors import DataError, InterruptedSweepError, NothingCompletedError, StudyError, UsageError
+from sweeper.losses import FAMILIES
+from sweeper.records import Verdict
+from sweeper.study import storage as studies
+from sweeper.sweep import Outcome, conclude, report_study
+from tests.sweeping import Recorder, sweep_in
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def outcome(folder: Path) -> Outcome:
+    return sweep_in(folder, trials=8)
+
+
+def test_the_study_has_its_trials_and_nothing_running(outcome: Outcome, folder: Path) -> None:
+    study = optuna.load_study(study_name="study", storage=f"sqlite:///{folder}/sweeper.db")
+    assert len(study.trials) == 8
+    assert {t.state.name for t in study.trials} <= {"COMPLETE", "PRUNED"}
+    assert [t.params["loss"] for t in study.trials[:7]] == list(FAMILIES)
+    assert 0 < study.best_value <= 1
+
+
+def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: Outcome, folder: Path) -> None:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("study")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    kinds = [r.data.tags["sweeper.kind"] for r in runs]
+    assert (kinds.count("sweep"), kinds.count("trial")) == (1, 8)
+    assert kinds.count("confirm") == len(outcome.sweep.confirmations) == 2 * len(outcome.recommendation.evidence.finalists)  # type: ignore[union-attr]
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    children = [r for r in runs if r.data.tags["sweeper.kind"] != "sweep"]
+    assert all("val/miou" in r.data.metrics for r in children)
+    assert all(r.data.tags["mlflow.parentRunId"] == outcome.sweep.parent_run_id for r in children)
+    stored = {t.run_id for t in (*outcome.sweep.trials, *outcome.sweep.confirmations)}
+    assert stored == {r.info.run_id for r in children}
+    assert outcome.sweep.parent_run_id is not None
+    listed = {a.path for a in client.list_artifacts(outcome.sweep.parent_run_id, "report")}
+    assert {"report/report.md", "report/recommendation.json", "report/trials.csv", "report/figures"} <= listed
+
+
+def test_the_numbers_of_the_report_are_those_of_mlflow(outcome: Outcome, folder: Path) -> None:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    evidence = outcome.recommendation.evidence
+    assert evidence is not None
+    for finalist in evidence.finalists:
+        logged = [client.get_run(run_id).data.metrics["test/miou"] for run_id in finalist.run_ids]
+        assert finalist.miou.estimate == pytest.approx(np.mean(logged), abs=1e-9)
+
+
+def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
+    text = outcome.paths.markdown.read_text("utf-8")
+    document = json.loads(outcome.paths.recommendation.read_text("utf-8"))
+    recommended = outcome.recommendation.recommended
+    assert recommended is not None
+    assert f"`{recommended.family}`" in text[:2000]
+    assert document["recommended"]["family"] == recommended.family
+    assert document["verdict"] == outcome.recommendation.verdict.value
+    assert document["search"]["trials"] == 8
+    table = pd.read_csv(outcome.paths.trials)
+    assert len(table) == 8 + len(outcome.sweep.confirmations)
+    assert (outcome.paths.figures / "predictions.png").stat().st_size > 5000
+
+
+def test_the_snippet_runs_when_pasted(outcome: Outcome) -> None:
+    import torch
+
+    assert outcome.recommendation.recommended is not None
+    names: dict[str, object] = {}
+    exec(outcome.recommendation.recommended.snippet, names)
+    criterion = names["criterion"]
+    assert isinstance(criterion, torch.nn.Module)
+    logits = torch.zeros(2, 1, 8, 8, requires_grad=True)
+    criterion(logits, torch.randint(0, 2, (2, 8, 8))).backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+
+
+def test_trials_are_a_data_frame_in_python(outcome: Outcome, folder: Path) -> None:
+    frame = sweeper.load_trials("study", f"sqlite:///{folder}/sweeper.db")
+    search = frame[frame["purpose"] == "search"]
+    assert list(search["family"][:7]) == list(FAMILIES)
+    assert search["value"].between(0, 1).all()
+
+
+def test_the_report_can_be_written_again_from_the_storage_alone(outcome: Outcome, folder: Path, tmp_path: Path) -> None:
+    again = report_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "study", out=tmp_path)
+    assert again.recommendation == outcome.recommendation
+    assert again.paths.markdown.read_text("utf-8") == outcome.paths.markdown.read_text("utf-8")
+
+
+def test_the_test_split_is_seen_by_no_search_trial(outcome: Outcome) -> None:
+    dataset = outcome.sweep.conditions.dataset
+    locked = set(divide(dataset, test_seed=0, seed=0).test)
+    for trial in outcome.sweep.trials:
+        assert trial.test is None and trial.predictions is None
+        assert trial.val is None or not locked & set(trial.val.pictures)
+    for result in outcome.sweep.confirmations:
+        assert result.test is not None and set(result.test.pictures) == locked
+        assert result.val is not None and not locked & set(result.val.pictures)
+
+
+def test_confirmations_redivide_what_was_not_given(outcome: Outcome) -> None:
+    validation = {r.spec.seed: r.val.pictures for r in outcome.sweep.confirmations if r.val is not None}
+    assert len(validation) == 2
+    assert len(set(validation.values())) == 2
+
+
+def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(outcome: Outcome, tmp_path: Path) -> None:
+    again = sweep_in(tmp_path, trials=8)
+    assert [(t.spec, t.value) for t in again.sweep.trials] == [(t.spec, t.value) for t in outcome.sweep.trials]
+    for one, two in zip(again.sweep.confirmations, outcome.sweep.confirmations, strict=True):
+        assert one.test is not None and two.test is not None
+        assert np.array_equal(one.test.data, two.test.data)
+
+
+def test_a_name_that_exists_is_refused_before_anything_happens(outcome: Outcome, folder: Path) -> None:
+    with pytest.raises(StudyError, match="--resume"):
+        sweep_in(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 5}, "recipe.steps: 4 → 5"),
+        ({"seed": 3}, "seed: 0 → 3"),
+        ({"data": "synthetic:cracks?images=16&size=64&foreground=0.05"}, "data set"),
+    ],
+)
+def test_resume_refuses_what_could_not_be_compared(
+    outcome: Outcome, folder: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(StudyError, match="cannot be resumed") as caught:
+        sweep_in(folder, resume=True, **changes)
+    assert words in str(caught.value)
+
+
+def test_resume_of_nothing_names_what_there_is(outcome: Outcome, folder: Path) -> None:
+    with pytest.raises(StudyError, match="study"):
+        sweep_in(folder, resume=True, study="nothing")
+    with pytest.raises(StudyError, match="--study NAME"):
+        sweep_in(folder, resume=True, study=None)
+
+
+def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedSweepError, match=r"sweeper run --study study --resume") as caught:
+        sweep_in(tmp_path, Recorder(stop_after=3))
+    assert caught.value.exit_status == 130
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("study")
+    assert experiment is not None
+    assert "RUNNING" not in {r.info.status for r in client.search_runs([experiment.experiment_id])}
+
+    display = Recorder()
+    # Nothing but the name is given again: everything else is as it was.
+    resumed = sweep_in(
+        tmp_path, display, resume=True, **dict.fromkeys(["data", "trials", "steps", "confirm_steps", "size"])
+    )
+    assert display.phases[0] == ("search", 3, 7)
+    assert len(resumed.sweep.trials) == 7
+    assert [t.spec.family for t in resumed.sweep.trials[:3]] == list(FAMILIES)[:3]
+    assert sorted(t.spec.family for t in resumed.sweep.trials) == sorted(FAMILIES)
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    kinds = [r.data.tags["sweeper.kind"] for r in runs]
+    assert kinds.count("sweep") == 1
+    assert "RUNNING" not in {r.info.status for r in runs}
+
+    larger = sweep_in(tmp_path, resume=True, trials=9)
+    assert len(larger.sweep.trials) == 9
+
+
+def test_bad_data_leave_no_study(tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "masks").mkdir()
+    with pytest.raises(DataError):
+        sweep_in(tmp_path, data=str(tmp_path / "data"))
+    assert studies.study_names(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoder": "resnet7"}, "resnet7"),
+        ({"steps": 10, "epochs": 2}, "exclude each other"),
+        ({"size": 33}, "multiple of 8"),
+        ({"encoder_weights": "no-such-file.pt"}, "no-such-file.pt"),
+        ({"data": "synthetic:street?images=12&size=64", "metric": "fg_iou"}, "fg_iou"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_trained(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        sweep_in(tmp_path, **changes)
+    assert studies.study_names(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")) == []
+
+
+def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ValueError("this loss is broken")
+
+    monkeypatch.setattr("sweeper.training.engine.build_loss", breaks)
+    with pytest.raises(NothingCompletedError, match="this loss is broken") as caught:
+        sweep_in(tmp_path, trials=2)
+    assert caught.value.exit_status == 3
+    sweep = studies.load_sweep(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
+    assert conclude(sweep).verdict == Verdict.NONE
+    assert "no verdict" in (tmp_path / "reports/study/report.md").read_text("utf-8").lower() or (
+        "none" in (tmp_path / "reports/study/recommendation.json").read_text("utf-8")
+    )
+
+
+def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
+    display = Recorder(stop_after=1)
+    with pytest.raises(InterruptedSweepError):
+        sweep_in(tmp_path, display, steps=None, confirm_steps=None, epochs=2)
+    assert display.results[0].spec.steps == 2 * -(-9 // 2)  # 60 % of 15 pictures, two at a time
+
+
+def test_multiclass_runs_from_pictures_to_report(tmp_path: Path) -> None:
+    outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=7)
+    recommended = outcome.recommendation.recommended
+    assert recommended is not None
+    assert recommended.threshold is None and recommended.tau is not None
+    assert {t.state for t in outcome.sweep.trials} <= {"complete", "pruned"}
+    document = json.loads(outcome.paths.recommendation.read_text("utf-8"))
+    assert document["dataset"]["task"] == "multiclass"
+    assert len(document["dataset"]["classes"]) == 5
+    assert "τ" in outcome.paths.markdown.read_text("utf-8")
+
+

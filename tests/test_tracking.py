@@ -1,0 +1,144 @@
+"""MLflow, as it is: a real SQLite store, read back with MLflow's own client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from sweeper.errors import UsageError
+from sweeper.records import Collapse
+from sweeper.tracking import NOTE, NOTE_LIMIT, Tracker, class_slugs
+from tests import builders
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One store for all tests: making and migrating it takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+def started(uri: str, study: str, **conditions: object) -> Tracker:
+    tracker = Tracker(uri, warn=pytest.fail)
+    tracker.start_sweep(
+        study, builders.conditions(**conditions), parent_run_id=None, settings={"trials": "3"}  # type: ignore[arg-type]
+    )
+    return tracker
+
+
+def test_runs_form_a_tree_with_the_contracts_names(uri: str) -> None:
+    tracker = started(uri, "tree")
+    trial = builders.trial("dice_focal", 0.7, 4)
+    tracker.training_started(trial.spec)
+    for evaluation in trial.evaluations:
+        tracker.training_evaluated(trial.spec, evaluation)
+    ended = tracker.training_ended(trial.spec, trial)
+    tracker.end_sweep("FINISHED", note="short")
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tree")
+    assert experiment is not None and ended.run_id is not None
+    child = client.get_run(ended.run_id)
+    assert child.info.status == "FINISHED"
+    assert child.data.tags["mlflow.parentRunId"] == tracker.parent_run_id
+    assert child.data.tags["sweeper.kind"] == "trial"
+    assert child.data.tags["sweeper.family"] == "dice_focal"
+    assert child.data.tags["sweeper.trial"] == "4"
+    assert child.data.tags["sweeper.state"] == "complete"
+    assert child.data.params["loss.family"] == "dice_focal"
+    assert float(child.data.params["loss.mix"]) == pytest.approx(trial.spec.params["mix"], rel=1e-5)
+    assert child.data.params["recipe.arch"] == "unet"
+    history = client.get_metric_history(ended.run_id, "val/miou")
+    assert [(m.step, m.value) for m in history] == [(e.step, e.chosen.miou) for e in trial.evaluations]
+    assert {"val/miou_at_0.5", "val/fg_iou", "val/dice", "val/iou/background", "val/iou/crack", "train/loss"} <= (
+        child.data.metrics.keys()
+    )
+    parent = client.get_run(tracker.parent_run_id)
+    assert parent.data.tags["sweeper.kind"] == "sweep"
+    assert parent.data.tags[NOTE] == "short"
+    assert parent.inputs.dataset_inputs[0].dataset.name == builders.dataset().name
+
+
+def test_confirmations_carry_test_metrics(uri: str) -> None:
+    tracker = started(uri, "confirmations")
+    result = builders.confirmation("dice_focal", 101)
+    tracker.training_started(result.spec)
+    ended = tracker.training_ended(result.spec, result)
+    assert ended.run_id is not None
+    run = MlflowClient(uri).get_run(ended.run_id)
+    assert run.data.tags["sweeper.kind"] == "confirm"
+    assert 0 < run.data.metrics["test/miou"] < 1
+    assert "test/iou/crack" in run.data.metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"state": "pruned"}, "FINISHED"),
+        ({"state": "failed", "value": None, "reason": "ValueError: no"}, "FAILED"),
+        ({"value": 0.0, "collapse": Collapse.DIVERGED}, "FINISHED"),
+    ],
+)
+def test_states_become_statuses_and_tags(uri: str, changes: dict[str, object], status: str) -> None:
+    tracker = started(uri, f"states-{status}-{len(changes)}-{changes.get('state')}")
+    result = builders.trial("dice", 0.5, 1).model_copy(update=changes)
+    tracker.training_started(result.spec)
+    ended = tracker.training_ended(result.spec, result)
+    run = MlflowClient(uri).get_run(ended.run_id or "")
+    assert run.info.status == status
+    assert run.data.tags.get("sweeper.collapse") == ("diverged" if "collapse" in changes else None)
+    assert run.data.tags.get("sweeper.reason") == changes.get("reason")
+
+
+def test_what_a_crash_left_running_is_closed_at_the_next_start(uri: str) -> None:
+    tracker = started(uri, "crash")
+    spec = builders.spec("dice", 0)
+    tracker.training_started(spec)
+    again = Tracker(uri, warn=pytest.fail)
+    again.start_sweep("crash", builders.conditions(), parent_run_id=tracker.parent_run_id, settings={})
+    assert again.parent_run_id == tracker.parent_run_id
+    client = MlflowClient(uri)
+    statuses = {r.data.tags["sweeper.kind"]: r.info.status for r in client.search_runs([tracker.experiment_id])}
+    assert statuses == {"sweep": "RUNNING", "trial": "KILLED"}
+    again.end_sweep("FINISHED")
+    assert client.get_run(tracker.parent_run_id).info.status == "FINISHED"
+
+
+def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
+    names = ("a|b", "a&b", "a(b", "été", "日本")
+    assert class_slugs(names) == ("a_b", "a_b-2", "a_b-3", "ete", "x")
+    classes = ("back ground", "a|b (c) & d")
+    tracker = started(uri, "slugs", data=builders.dataset(classes))
+    trial = builders.trial("dice", 0.5, 0)
+    tracker.training_started(trial.spec)
+    tracker.training_evaluated(trial.spec, trial.evaluations[-1])
+    ended = tracker.training_ended(trial.spec, trial)
+    run = MlflowClient(uri).get_run(ended.run_id or "")
+    assert run.data.metrics["val/iou/a_b_c_d"] >= 0
+    assert run.data.tags["sweeper.class.a_b_c_d"] == "a|b (c) & d"
+
+
+def test_notes_are_cut_where_mlflow_would_cut_them(uri: str) -> None:
+    tracker = started(uri, "notes")
+    tracker.end_sweep("FINISHED", note="x" * 9000)
+    note = MlflowClient(uri).get_run(tracker.parent_run_id).data.tags[NOTE]
+    assert len(note) == NOTE_LIMIT and note.endswith("…")
+
+
+def test_a_store_that_fails_warns_once_and_the_sweep_goes_on(uri: str) -> None:
+    warnings: list[str] = []
+    tracker = Tracker(uri, warn=warnings.append)
+    tracker.start_sweep("broken", builders.conditions(), parent_run_id=None, settings={})
+    MlflowClient(uri).delete_run(tracker.parent_run_id)
+    trial = builders.trial("dice", 0.5, 0)
+    tracker.training_evaluated(trial.spec, trial.evaluations[0])  # never started: there is no run to write to
+    tracker.training_evaluated(trial.spec, trial.evaluations[1])
+    assert tracker.training_ended(trial.spec, trial) == trial
+    assert len(warnings) == 1 and "sweep goes on" in warnings[0]
+
+
+def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("this is no database, and long enough not to look like an empty one" * 20)
+    with pytest.raises(UsageError, match="--tracking-uri"):
+        Tracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
