@@ -427,4 +427,3 @@ class SweepRecord(Record):
     command: str
     """The command that repeats it."""
     versions: dict[str, str]
-

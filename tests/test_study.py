@@ -192,9 +192,7 @@ def result_for(spec: TrialSpec, value: float | None = None) -> TrialResult:
 
 
 def search(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> Search:
-    return Search(
-        study, SPACE, builders.conditions(), imbalance=60.0, trials=trials, watcher=recorder or Recorder()
-    )
+    return Search(study, SPACE, builders.conditions(), imbalance=60.0, trials=trials, watcher=recorder or Recorder())
 
 
 def run(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) -> Recorder:

@@ -46,7 +46,9 @@ def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: Outcome, fol
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     kinds = [r.data.tags["sweeper.kind"] for r in runs]
     assert (kinds.count("sweep"), kinds.count("trial")) == (1, 8)
-    assert kinds.count("confirm") == len(outcome.sweep.confirmations) == 2 * len(outcome.recommendation.evidence.finalists)  # type: ignore[union-attr]
+    assert (
+        kinds.count("confirm") == len(outcome.sweep.confirmations) == 2 * len(outcome.recommendation.evidence.finalists)
+    )  # type: ignore[union-attr]
     assert {r.info.status for r in runs} == {"FINISHED"}
     children = [r for r in runs if r.data.tags["sweeper.kind"] != "sweep"]
     assert all("val/miou" in r.data.metrics for r in children)
@@ -245,5 +247,3 @@ def test_multiclass_runs_from_pictures_to_report(tmp_path: Path) -> None:
     assert document["dataset"]["task"] == "multiclass"
     assert len(document["dataset"]["classes"]) == 5
     assert "τ" in outcome.paths.markdown.read_text("utf-8")
-
-

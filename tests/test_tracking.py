@@ -22,7 +22,10 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 def started(uri: str, study: str, **conditions: object) -> Tracker:
     tracker = Tracker(uri, warn=pytest.fail)
     tracker.start_sweep(
-        study, builders.conditions(**conditions), parent_run_id=None, settings={"trials": "3"}  # type: ignore[arg-type]
+        study,
+        builders.conditions(**conditions),
+        parent_run_id=None,
+        settings={"trials": "3"},  # type: ignore[arg-type]
     )
     return tracker
 

@@ -352,5 +352,3 @@ def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
     while not training.finished:
         training.advance()
     assert training.result("complete").collapse != Collapse.DIVERGED
-
-

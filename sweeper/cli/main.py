@@ -35,6 +35,7 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"sweeper.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
+        command.context_settings["auto_envvar_prefix"] = "SWEEPER"  # SWEEPER_STORAGE serves every command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -43,13 +44,13 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"auto_envvar_prefix": "SWEEPER", "help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sweeper")
 def cli() -> None:
     """Which loss should I train my segmentation model with, on my data, and how sure are you?
 
     `sweeper run --data FOLDER` (with images/ and masks/) searches over losses, confirms the best on a locked test
-    split, and writes reports/STUDY/report.md. Every option can be set by a variable: SWEEPER_RUN_TRIALS=20.
+    split, and writes reports/STUDY/report.md. Every option can be set by a variable: SWEEPER_TRIALS=20.
     """
 
 

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from sweeper import metrics
 from sweeper.data.split import divide, stratified_subset
 from sweeper.data.store import PixelStore
 from sweeper.losses import build_loss
+from sweeper.recipe import Precision
 from sweeper.records import (
     IGNORE,
     Collapse,
@@ -52,8 +54,12 @@ def schedule(step: int, steps: int, warmup: float, decay: float) -> float:
     return min(rise, fall)
 
 
+def _autocast(device_type: str, precision: Precision) -> AbstractContextManager[object]:
+    return nullcontext() if precision == "float32" else torch.autocast(device_type, dtype=torch.bfloat16)
+
+
 class Training:
-    """A training in progress on the device `place`. `clock` is for the durations in the result, which nothing else depends on."""
+    """A training in progress on the device `place`. `clock` is for the durations in the result, and nothing else."""
 
     def __init__(
         self,
@@ -91,6 +97,7 @@ class Training:
         )
         mean, std = normaliser(store)
         self._normal = (mean.to(device), std.to(device))
+        self._autocast = partial(_autocast, device.type, recipe.precision)
         self._evaluator = Evaluator(
             store,
             task=self._task,
@@ -235,11 +242,6 @@ class Training:
         sizes = [self._dataset.pictures[i].height * self._dataset.pictures[i].width for i in self._split.val]
         work = 3 * self._spec.steps * self._recipe.batch_size * self._recipe.size**2
         return max(RUNG_PICTURES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self._recipe.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
     def _device_name(self) -> str:
         if self._device.type == "cuda":

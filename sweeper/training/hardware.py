@@ -67,6 +67,7 @@ def settle_process(threads: int) -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            m_trim_threshold, m_mmap_max = -1, -4
-            libc.mallopt(m_mmap_max, 0)
-            libc.mallopt(m_trim_threshold, 2**31 - 1)
+            m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
+            libc.mallopt(m_mmap_threshold, 32 << 20)
+            libc.mallopt(m_trim_threshold, 64 << 20)
+            libc.mallopt(m_top_pad, 16 << 20)

@@ -66,8 +66,29 @@ def build_model(
             ) from error
     if recipe.encoder_weights not in {"none", "imagenet"}:
         _load_encoder(model, recipe.encoder_weights)
+    _drop_unused(model, channels, recipe.stride)
     _set_prior(model, class_pixels, task)
     return model
+
+
+def _drop_unused(model: nn.Module, channels: int, stride: int) -> None:
+    """Remove the encoder's stages that a network of this depth never calls: they would only be copied and stored."""
+    encoder = model.encoder
+    assert isinstance(encoder, nn.Module)
+    called: set[str] = set()
+    hooks = [
+        child.register_forward_hook(lambda *_, name=name: called.add(name)) for name, child in encoder.named_children()
+    ]
+    training = model.training
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, channels, 2 * stride, 2 * stride))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    for name, child in list(encoder.named_children()):
+        # Containers that are indexed and not called (ModuleList) run their members: these stay.
+        if name not in called and not isinstance(child, nn.ModuleList | nn.ModuleDict):
+            setattr(encoder, name, nn.Identity())
 
 
 def _load_encoder(model: nn.Module, path: str) -> None:

@@ -11,6 +11,7 @@ that raises gives ("refused", text).
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -103,6 +104,7 @@ def check_model(conditions: Conditions) -> None:
 def _train(pipe: Connection, spec: TrialSpec, conditions: Conditions, store: PixelStore, device: str) -> None:
     began = time.perf_counter()
     seen: list[Evaluation] = []
+    training: Training | None = None
     try:
         training = Training(spec, conditions, store, device)
         stopped = False
@@ -117,4 +119,6 @@ def _train(pipe: Connection, spec: TrialSpec, conditions: Conditions, store: Pix
         raise
     except Exception as error:
         result = failed(spec, tuple(seen), explain(error), time.perf_counter() - began, device)
+    training = None  # free the networks before the next ones are made
+    gc.collect()
     pipe.send(("result", result))

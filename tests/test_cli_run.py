@@ -1,0 +1,161 @@
+"""The command line as people and scripts meet it: real processes, exit statuses, streams, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sweeper.cli.main import COMMANDS, cli
+
+DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
+QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu"]
+
+
+def sweeper(folder: Path, *arguments: str, timeout: float = 240, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sweeper", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "COLUMNS": "100", **variables},
+        check=False,
+    )
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    log = (folder / "err.txt").open("w")
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweeper", *arguments],
+        cwd=folder,
+        stdout=log,
+        stderr=log,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(folder: Path, words: str, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if words in (folder / "err.txt").read_text():
+            return
+        assert process.poll() is None, (folder / "err.txt").read_text()
+        time.sleep(0.05)
+    pytest.fail(f"{words!r} never came: {(folder / 'err.txt').read_text()}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> subprocess.CompletedProcess[str]:
+    return sweeper(folder, "run", *QUICK, "--trials", "3", "--study", "s", "--json", "--workers", "2")
+
+
+def test_json_is_one_document_and_nothing_else(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode == 0, run.stderr
+    document = json.loads(run.stdout)
+    assert document["schema"] == "sweeper.recommendation/1"
+    assert document["search"]["trials"] == 3
+
+
+def test_progress_goes_to_standard_error_in_plain_lines(run: subprocess.CompletedProcess[str]) -> None:
+    assert "[3/3]" in run.stderr
+    assert "\x1b" not in run.stderr
+    assert "Traceback" not in run.stderr
+    assert "Warning" not in run.stderr
+
+
+def test_the_files_lie_where_the_contract_says(run: subprocess.CompletedProcess[str], folder: Path) -> None:
+    for name in ("sweeper.db", "mlflow.db", ".sweeper/cache", "reports/s/report.md", "reports/s/recommendation.json"):
+        assert (folder / name).exists()
+
+
+def test_untried_families_are_named(run: subprocess.CompletedProcess[str], folder: Path) -> None:
+    text = (folder / "reports/s/report.md").read_text("utf-8")
+    assert "tversky" in text and "not tried" in text.lower()
+
+
+def test_the_same_name_is_refused_with_both_remedies(run: subprocess.CompletedProcess[str], folder: Path) -> None:
+    again = sweeper(folder, "run", *QUICK, "--study", "s")
+    assert again.returncode == 2
+    assert "--resume" in again.stderr and "--study" in again.stderr
+    assert again.stdout == ""
+
+
+def test_resume_needs_the_name_alone(run: subprocess.CompletedProcess[str], folder: Path) -> None:
+    more = sweeper(folder, "run", "--study", "s", "--resume", "--trials", "4", "-q")
+    assert more.returncode == 0, more.stderr
+    assert "Verdict" in more.stdout and "reports/s/report.md" in more.stdout
+    assert more.stderr == ""
+
+
+def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: Path) -> None:
+    before = (folder / "reports/s/recommendation.json").read_text()
+    (folder / "reports/s/report.md").unlink()
+    again = sweeper(folder, "report", "s", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == json.loads((folder / "reports/s/recommendation.json").read_text())
+    assert json.loads(before)["study"] == json.loads(again.stdout)["study"]
+    assert (folder / "reports/s/report.md").exists()
+    assert sweeper(folder, "report", "nothing").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--data", "no-such-folder"], "no-such-folder"),
+        (["run", "--data", "synthetic:clouds"], "clouds"),
+        (["run", "--space", "no-such-space"], "no-such-space"),
+        (["run", "--trials", "0"], "--trials"),
+        (["run", "--workers", "many"], "many"),
+        (["run", "--no-such-option"], "no-such-option"),
+        (["run", "--storage", "postgresql://host/db"], "sqlite"),
+        (["run", "--steps", "8", "--epochs", "2"], "exclude"),
+        (["run", "--timeout", "5"], "--timeout"),
+        (["fly"], "fly"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = sweeper(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_options_can_be_set_by_variables(tmp_path: Path) -> None:
+    done = sweeper(tmp_path, "run", SWEEPER_DATA="synthetic:clouds")
+    assert done.returncode == 2 and "clouds" in done.stderr
+
+
+def test_every_command_has_help() -> None:
+    for name, text in COMMANDS.items():
+        shown = CliRunner().invoke(cli, [name, "--help"])
+        assert shown.exit_code == 0 and len(shown.output) > 100, name
+        assert text
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_cleanly_and_the_study_can_be_resumed(tmp_path: Path, number: int, status: int) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1")
+    wait_for(tmp_path, "[2/60]", process)
+    process.send_signal(number)
+    assert process.wait(10) == status
+    text = (tmp_path / "err.txt").read_text()
+    assert "sweeper run --study s --resume" in text and "Traceback" not in text
+    import optuna
+
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db")
+    assert "RUNNING" not in {t.state.name for t in study.trials}

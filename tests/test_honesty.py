@@ -1,0 +1,101 @@
+"""The chain cannot be faked: what a sweep says follows from what the losses do and from the labels, and only so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor, nn
+
+from sweeper.data import write_scenes
+from sweeper.losses import FAMILIES, build_loss
+from sweeper.records import Verdict
+from tests.sweeping import sweep_in
+
+
+class Flipped(nn.Module):
+    """A loss with its sign turned round: the optimiser runs away from the answer."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        flipped: Tensor = -self.loss(logits, target)
+        return flipped
+
+
+def test_aliases_of_cross_entropy_yield_no_clear_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def alias(**given: object) -> nn.Module:
+        return build_loss("cross_entropy", task="binary")
+
+    for name in list(FAMILIES):
+        if name != "cross_entropy":
+            monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": alias}))
+    outcome = sweep_in(tmp_path, trials=7, steps=12, confirm_steps=12, confirm_seeds=3)
+    evidence = outcome.recommendation.evidence
+    assert evidence is not None and len(evidence.finalists) == 4
+    # The first trial of each family has the same learning rate: the very same training under seven names.
+    assert len({t.value for t in outcome.sweep.trials if t.state == "complete"}) == 1
+    assert outcome.recommendation.verdict == Verdict.EQUIVALENT
+    assert outcome.recommendation.recommended is not None
+    assert outcome.recommendation.recommended.family == "cross_entropy"
+
+
+def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flipped(**given: object) -> nn.Module:
+        return Flipped(build_loss("cross_entropy", task="binary"))
+
+    for name in ("focal", "dice", "dice_ce"):
+        monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": flipped}))
+    outcome = sweep_in(tmp_path, trials=7, steps=40, confirm_steps=40, size=64)
+    values = {t.spec.family: t.evaluations[-1].value for t in outcome.sweep.trials}
+    assert max(values[name] for name in ("focal", "dice", "dice_ce")) < values["cross_entropy"]
+    assert outcome.recommendation.recommended is not None
+    assert outcome.recommendation.recommended.family not in {"focal", "dice", "dice_ce"}
+
+
+def test_only_flipped_losses_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flipped(**given: object) -> nn.Module:
+        return Flipped(build_loss("cross_entropy", task="binary"))
+
+    for name in FAMILIES:
+        monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": flipped}))
+    outcome = sweep_in(tmp_path, trials=2, steps=40, confirm_steps=40, size=64)
+    assert outcome.recommendation.verdict == Verdict.NONE
+    assert outcome.recommendation.recommended is None
+
+
+def test_swapped_labels_in_the_test_masks_change_the_test_numbers_and_nothing_before_them(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_scenes("cracks?images=15&size=64&foreground=0.05", data)
+    stems = sorted(p.stem for p in (data / "images").iterdir())
+    sides = ["train"] * 9 + ["val"] * 3 + ["test"] * 3
+    rows = [f"{stem},{side}" for stem, side in zip(stems, sides, strict=True)]
+    (data / "split.csv").write_text("\n".join(["stem,split", *rows]) + "\n")
+
+    honest = sweep_in(tmp_path / "honest", data=str(data), trials=7, steps=8, confirm_steps=8)
+    for stem in stems[12:]:
+        path = data / "masks" / f"{stem}.png"
+        mask = np.asarray(Image.open(path))
+        Image.fromarray((mask == 0).astype(np.uint8) * (255 if mask.max() > 1 else 1)).save(path)
+    swapped = sweep_in(tmp_path / "swapped", data=str(data), trials=7, steps=8, confirm_steps=8)
+
+    assert honest.sweep.conditions.dataset.digest != swapped.sweep.conditions.dataset.digest
+    for one, two in zip(honest.sweep.trials, swapped.sweep.trials, strict=True):
+        assert one.spec == two.spec
+        assert [e.value for e in one.evaluations] == [e.value for e in two.evaluations]
+    for one, two in zip(honest.sweep.confirmations, swapped.sweep.confirmations, strict=True):
+        assert one.spec == two.spec
+        assert one.evaluations[-1].point == two.evaluations[-1].point
+        assert one.val is not None and two.val is not None
+        assert np.array_equal(one.val.data, two.val.data)
+        assert one.test is not None and two.test is not None
+        assert not np.array_equal(one.test.data, two.test.data)
+        assert np.array_equal(one.test.data.sum(axis=1), two.test.data.sum(axis=1))  # the same predictions
+    before, after = honest.recommendation.evidence, swapped.recommendation.evidence
+    assert before is not None and after is not None
+    assert {f.family: f.miou.estimate for f in before.finalists} != {f.family: f.miou.estimate for f in after.finalists}
+    assert {f.family: f.val_miou for f in before.finalists} == {f.family: f.val_miou for f in after.finalists}
