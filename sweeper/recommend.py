@@ -23,8 +23,8 @@ from sweeper.records import (
 
 SCHEMA = "sweeper.recommendation/1"
 
-Snippet = Callable[[str, dict[str, float]], str]
-"""(family, params) → Python text that builds the loss, ready to paste."""
+Snippet = Callable[[str, dict[str, float], float], str]
+"""(family, params, operating point) → Python text that builds the loss, ready to paste."""
 
 
 def recommend(
@@ -60,7 +60,7 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Reco
         lr=chosen.lr,
         threshold=point if task == "binary" else None,
         tau=point if task == "multiclass" else None,
-        snippet=snippet(chosen.family, dict(chosen.params)),
+        snippet=snippet(chosen.family, dict(chosen.params), point),
     )
 
 

@@ -283,8 +283,8 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     split = divide(dataset, test_seed=sweep.conditions.seed, seed=sweep.conditions.seed)
     frequencies = [float(n) for n in dataset.class_pixels(split.train)]
 
-    def paste(family: str, params: dict[str, float]) -> str:
-        return snippet(family, params, dataset.task, dataset.classes, frequencies)
+    def paste(family: str, params: dict[str, float], point: float) -> str:
+        return snippet(family, params, dataset.task, dataset.classes, frequencies, point)
 
     metric = sweep.conditions.recipe.metric
     return recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)

@@ -6,11 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from sweeper.data import load_dataset
 from sweeper.records import Dataset
 
 TINY = "synthetic:cracks?images=15&size=64&foreground=0.05"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny networks lose time to threads that wait for each other, above all on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

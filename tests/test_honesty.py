@@ -34,14 +34,14 @@ def test_aliases_of_cross_entropy_yield_no_clear_winner(tmp_path: Path, monkeypa
     for name in list(FAMILIES):
         if name != "cross_entropy":
             monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": alias}))
-    outcome = sweep_in(tmp_path, trials=7, steps=12, confirm_steps=12, confirm_seeds=3)
-    evidence = outcome.recommendation.evidence
-    assert evidence is not None and len(evidence.finalists) == 4
     # The first trial of each family has the same learning rate: the very same training under seven names.
-    assert len({t.value for t in outcome.sweep.trials if t.state == "complete"}) == 1
-    assert outcome.recommendation.verdict == Verdict.EQUIVALENT
-    assert outcome.recommendation.recommended is not None
-    assert outcome.recommendation.recommended.family == "cross_entropy"
+    # Later trials draw their own, so that the finalists are not all the same training.
+    outcome = sweep_in(tmp_path, trials=11, steps=12, confirm_steps=12, confirm_seeds=3)
+    assert len({t.evaluations[0].train_loss for t in outcome.sweep.trials[:7]}) == 1
+    assert len({t.evaluations[0].train_loss for t in outcome.sweep.trials}) > 1
+    evidence = outcome.recommendation.evidence
+    assert evidence is not None and len(evidence.finalists) >= 3
+    assert outcome.recommendation.verdict != Verdict.CLEAR_WINNER
 
 
 def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

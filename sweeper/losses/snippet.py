@@ -17,6 +17,7 @@ def snippet(
     task: Task,
     classes: Sequence[str],
     class_frequencies: Sequence[float] | None = None,
+    point: float | None = None,
 ) -> str:
     """Code that runs when pasted and leaves the loss in `criterion`.
 
@@ -28,6 +29,8 @@ def snippet(
         task: binary or multiclass.
         classes: class names in index order, for the comment; shown escaped, whatever they contain.
         class_frequencies: as for `build_loss`; written down only where the loss uses them.
+        point: operating point chosen on validation, a threshold in (0, 1) or τ; how to answer at it is said in a
+            comment. None = not said.
 
     Raises:
         LossError: if `build_loss` would refuse.
@@ -57,9 +60,26 @@ def snippet(
             f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
             f"# {', '.join(names)}{more}, {IGNORE} = ignored",
             "# loss = criterion(logits, target)",
+            *_answer(task, point, class_frequencies),
             "",
         ]
     )
+
+
+def _answer(task: Task, point: float | None, class_frequencies: Sequence[float] | None) -> list[str]:
+    """How to turn logits into an answer at the operating point, as comments."""
+    if point is None:
+        return []
+    if task == "binary":
+        return [f"# answer: foreground where torch.sigmoid(logits) >= {point:.3g}, as chosen on validation pictures"]
+    if point == 0 or class_frequencies is None:
+        return ["# answer: logits.argmax(1)"]
+    total = sum(class_frequencies)
+    shares = ", ".join(_number(max(1.0, f) / total) for f in class_frequencies)
+    return [
+        f"# answer: (logits - {point:g} * log_prior.view(1, -1, 1, 1)).argmax(1), as chosen on validation pictures,",
+        f"# log_prior = torch.tensor([{shares}]).log()",
+    ]
 
 
 def _number(value: float) -> str:
