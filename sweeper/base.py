@@ -16,6 +16,22 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
+    def __eq__(self, other: object) -> bool:
+        """Equal kind and equal fields; arrays element by element (NumPy's own `==` is no truth value)."""
+        if not isinstance(other, Record) or type(self) is not type(other):
+            return NotImplemented
+        return all(_same(getattr(self, name), getattr(other, name)) for name in type(self).model_fields)
+
+    __hash__ = None  # type: ignore[assignment]  # fields may be arrays and dictionaries
+
+
+def _same(one: Any, two: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
+        return np.array_equal(one, two)
+    if isinstance(one, tuple) and isinstance(two, tuple):
+        return len(one) == len(two) and all(map(_same, one, two))
+    return bool(one == two)
+
 
 def _unpack(value: Any) -> npt.NDArray[Any]:
     if isinstance(value, np.ndarray):

@@ -149,6 +149,15 @@ def scores(class_counts: Counts) -> Scores:
     )
 
 
+def nothing_right(class_counts: Counts) -> Scores:
+    """Scores of a training that gives no answer (NaN logits): 0 for every class that occurs."""
+    classes = present(class_counts)
+    zeros = tuple(0.0 if ok else None for ok in classes)
+    return Scores(
+        miou=0.0, fg_iou=0.0 if len(classes) == 2 else None, dice=0.0, iou=zeros, precision=zeros, recall=zeros
+    )
+
+
 def constant_miou(class_counts: Counts) -> float:
     """mIoU of answering the commonest class everywhere, on pictures with counts (n, C, 3)."""
     summed = class_counts.sum(axis=0)
@@ -163,4 +172,4 @@ def pooled(counts: ImageCounts, groups: int = POOL) -> ImageCounts:
         return counts
     data = np.zeros((groups, *counts.data.shape[1:]), dtype=np.int64)
     np.add.at(data, np.arange(n) % groups, counts.data)
-    return counts.model_copy(update={"pictures": tuple(range(groups)), "data": data})
+    return counts.model_copy(update={"pictures": tuple(range(groups)), "pooled_from": n, "data": data})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from pathlib import Path
@@ -24,6 +25,19 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")[:80] or "x"
 
 
+def folder_name(name: str) -> str:
+    """`slug(name)`, with six digits of the name's hash where that is not the name itself.
+
+    So distinct names have distinct folders, names that differ in their case alone among them: some disks do not tell
+    those apart.
+    """
+    plain = slug(name)
+    # Our own study names hold the T of a time stamp in capitals; nothing else is worth an exception.
+    if plain == name and (name == name.lower() or re.fullmatch(r"[a-z0-9._-]+-\d{8}T\d{6}(-\d+)?", name)):
+        return plain
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
 def search_spaces_dir() -> Path:
     """Folder of the shipped search spaces, in a wheel (inside the package) or an editable install (beside it)."""
     package = Path(__file__).resolve().parent
@@ -35,7 +49,7 @@ class ReportPaths:
     """Where the files of one study's report lie: `OUT/STUDY/…`."""
 
     def __init__(self, out: Path, study: str) -> None:
-        self.folder = out / slug(study)
+        self.folder = out / folder_name(study)
         self.markdown = self.folder / "report.md"
         self.recommendation = self.folder / "recommendation.json"
         self.trials = self.folder / "trials.csv"

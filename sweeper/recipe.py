@@ -5,12 +5,15 @@ A recommendation holds for its recipe and says so; two trials of a study never d
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
 
 from sweeper.base import Record
 
+ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer")
+"""Architectures of segmentation-models-pytorch that answer at the picture's own resolution at every depth."""
 Precision = Literal["float32", "bfloat16"]
 Metric = Literal["miou", "fg_iou", "dice"]
 OperatingPoint = Literal["tuned", "0.5"]
@@ -56,4 +59,4 @@ class Recipe(Record):
 
     def rungs(self, steps: int) -> tuple[int, ...]:
         """Steps after which a training of `steps` steps is evaluated, ascending; the last is `steps`."""
-        return tuple(sorted({max(1, round(steps * i / self.evaluations)) for i in range(1, self.evaluations + 1)}))
+        return tuple(sorted({math.ceil(steps * i / self.evaluations) for i in range(1, self.evaluations + 1)}))

@@ -191,7 +191,9 @@ class ImageCounts(Record):
 
     kind: Literal["histogram", "points"]
     pictures: tuple[int, ...]
-    """Indices into `Dataset.pictures`, or into the groups they were pooled into."""
+    """Indices into `Dataset.pictures`; of pooled counts, numbers of the groups."""
+    pooled_from: int | None = None
+    """How many pictures there were before they were pooled into groups; None = not pooled."""
     points: tuple[float, ...]
     """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ."""
     data: Array
@@ -216,6 +218,7 @@ class Collapse(StrEnum):
 
     NONE = "none"
     ALL_BACKGROUND = "all_background"
+    NO_BETTER_THAN_CONSTANT = "no_better_than_constant"
     CLASS_NEVER_PREDICTED = "class_never_predicted"
     DIVERGED = "diverged"
 
@@ -224,7 +227,8 @@ class Collapse(StrEnum):
         """The same for people."""
         return {
             "none": "learned",
-            "all_background": "no better than a constant answer",
+            "all_background": "predicted nothing but the commonest class",
+            "no_better_than_constant": "no better than a constant answer",
             "class_never_predicted": "never predicted a class that occurs",
             "diverged": "diverged (NaN or infinity)",
         }[self.value]
@@ -422,6 +426,10 @@ class SweepRecord(Record):
     confirmations: tuple[TrialResult, ...]
     experiment_id: str | None
     parent_run_id: str | None
+    looks: int = 1
+    """How many times it was concluded, each with other confirmations."""
+    workers: int | None = None
+    """Processes that trained at a time; None = not known."""
     seconds: float
     """Wall-clock time of the sweep over all its sessions."""
     command: str

@@ -44,7 +44,7 @@ class Settings(Record):
     workers: int | None = Field(None, ge=1)
     executor: Literal["processes", "inline"] = "processes"
     seed: int | None = Field(None, ge=0)
-    confirm_seeds: int | None = Field(None, ge=0)
+    confirm_seeds: int | None = Field(None, ge=1)
     confirm_steps: int | None = Field(None, ge=4)
     rope: float | None = Field(None, ge=0, le=1)
     storage: str = paths.STORAGE
@@ -52,8 +52,6 @@ class Settings(Record):
     out: Path = paths.REPORTS
     cache: Path = paths.CACHE
     resume: bool = False
-    command: str = "sweeper run"
-    """How to repeat it, for the report."""
 
 
 def make_recipe(

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import platform
+import itertools
+import shlex
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from sweeper.data import divide, load_dataset, open_store
+from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
-from sweeper.evidence.weigh import weigh
-from sweeper.losses import FAMILIES, snippet
-from sweeper.paths import ReportPaths, slug
-from sweeper.profile import imbalance_of, profile_dataset
-from sweeper.recommend import recommend
-from sweeper.records import Conditions, Dataset, Evaluation, Recommendation, Split, SweepRecord, TrialResult, TrialSpec
-from sweeper.report import report_summary, write_report
-from sweeper.settings import CONFIRM_SEEDS, DATA, ROPE, TRIALS, Settings, make_recipe, resumed_recipe
-from sweeper.space import default_space_name, load_space
+from sweeper.prepare import Prepared, check_request, prepare
+from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.report import report_summary
+from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings
 from sweeper.study import storage as studies
-from sweeper.study.confirm import Confirmation, confirmed, finalists
+from sweeper.study.confirm import Confirmation, finalists
 from sweeper.study.drive import Work, drive
-from sweeper.study.executors import Executor, InlineExecutor, ProcessExecutor
+from sweeper.study.executors import Executor, InlineExecutor
+from sweeper.study.processes import ProcessExecutor
 from sweeper.study.search import Search, Watcher, enqueue_defaults
 from sweeper.tracking import Tracker
 
@@ -32,8 +27,9 @@ if TYPE_CHECKING:
     import optuna
     from optuna.storages import RDBStorage
 
-
 Clock = Callable[[], datetime]
+ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "workers", "executor"}
+"""Settings that say where and how, not what: they are no part of the command that repeats a study."""
 
 
 class Display(Watcher, Protocol):
@@ -49,20 +45,15 @@ class Display(Watcher, Protocol):
         """A phase of `total` trainings begins, `done` of which are there already."""
 
 
-class Outcome(NamedTuple):
-    """What a sweep leaves behind."""
-
-    sweep: SweepRecord
-    recommendation: Recommendation
-    paths: ReportPaths
-
-
 class Stop(Protocol):
     """Whether a signal asked to stop, and the exit status that goes with it."""
 
     @property
     def status(self) -> int | None:
         """130 after Ctrl-C, 143 after SIGTERM, None while nothing was asked."""
+
+    def defer(self) -> None:
+        """From now on a signal is to be noted in `status`; until then it may end the program at once."""
 
 
 def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock, cores: int) -> Outcome:
@@ -81,51 +72,85 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
         InterruptedSweepError: if `stop` said so; the study can be resumed.
     """
     now = clock()
-    storage = studies.open_storage(settings.storage)
-    _check_name(storage, settings)
-    executor: Executor = (
-        InlineExecutor(settings.device)
-        if settings.executor == "inline"
-        else ProcessExecutor(settings.device, settings.workers, cores, display.warn)
-    )
-    with closing(executor):
-        name, plan, fresh = _prepare(settings, storage, executor, display, now)
-        study = (studies.create_study if fresh else studies.load_study)(storage, name, plan)
-        asked = _remember(study, settings)
-        if fresh:
-            enqueue_defaults(study, plan.space, asked.trials)
-        elif left := studies.reconcile(study):
-            display.say(f"{left} trial(s) that were cut off are queued again")
+    storage = studies.open_storage(settings.storage, create=not settings.resume)
+    check_request(storage, settings)
+    with closing(_executor(settings, cores, display)) as executor:
         tracker = Tracker(settings.tracking_uri, warn=display.warn)
-        tracker.start_sweep(
-            name,
-            plan.conditions,
-            parent_run_id=study.user_attrs.get("parent_run_id"),
-            settings={"trials": str(asked.trials), "space": plan.space.name},
-        )
-        study.set_user_attr("experiment_id", tracker.experiment_id)
-        study.set_user_attr("parent_run_id", tracker.parent_run_id)
-        display.say(f"study {name}: {settings.storage}; MLflow: {settings.tracking_uri}")
-        watcher = _Both(tracker, display)
-        status = "FAILED"
-        try:
-            _train(study, plan, asked, executor=executor, watcher=watcher, display=display, stop=stop)
-            _add_seconds(study, (clock() - now).total_seconds())
-            outcome = report_study(storage, name, out=settings.out)
-            tracker.end_sweep(
-                "FINISHED",
-                note=report_summary(outcome.sweep, outcome.recommendation),
-                folder=outcome.paths.folder,
-                tags={"sweeper.verdict": outcome.recommendation.verdict.value},
+        prepared = prepare(settings, storage, executor, display, now)
+        stop.defer()
+        name, study = _study(storage, prepared, settings)
+        with studies.sole_use(settings.storage, name):
+            asked = _remember(study, settings, executor.workers)
+            if left := studies.reconcile(study):
+                display.say(f"{left} trial(s) that were cut off are queued again")
+            enqueue_defaults(study, prepared.plan.space, asked.trials)
+            tracker.start_sweep(
+                name,
+                prepared.plan.conditions,
+                parent_run_id=study.user_attrs.get("parent_run_id"),
+                settings={"trials": str(asked.trials), "space": prepared.plan.space.name},
             )
-            status = ""
-        except (InterruptedSweepError, KeyboardInterrupt):
-            status = "KILLED"
-            raise
-        finally:
-            if status:
+            study.set_user_attr("experiment_id", tracker.experiment_id)
+            study.set_user_attr("parent_run_id", tracker.parent_run_id)
+            display.say(f"study {name}: {settings.storage}; MLflow: {settings.tracking_uri}")
+            watcher = _Both(tracker, display)
+            try:
+                _train(study, prepared.plan, asked, executor=executor, watcher=watcher, display=display, stop=stop)
+            except (InterruptedSweepError, KeyboardInterrupt):
+                studies.reconcile(study)
+                tracker.end_sweep("KILLED")
+                raise
+            except BaseException:
+                tracker.end_sweep("FAILED")
+                raise
+            finally:
                 _add_seconds(study, (clock() - now).total_seconds())
-                tracker.end_sweep(status)
+            executor.close()  # the report needs no workers, and they need memory
+            return _conclude(storage, name, study, settings, tracker)
+
+
+def _executor(settings: Settings, cores: int, display: Display) -> Executor:
+    if settings.executor == "inline":
+        return InlineExecutor(settings.device)
+    return ProcessExecutor(settings.device, settings.workers, cores, display.warn)
+
+
+def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
+    """Open the study of a resume, or make a new one; a name of our own choice gives way to one that exists."""
+    if prepared.old is not None:
+        study = studies.load_study(storage, prepared.name, prepared.plan)
+        if prepared.plan != prepared.old:
+            studies.replace_plan(study, prepared.plan)
+        return prepared.name, study
+    for number in itertools.count(1):
+        name = prepared.name if number == 1 else f"{prepared.name}-{number}"
+        try:
+            return name, studies.create_study(storage, name, prepared.plan)
+        except StudyError:
+            if settings.study is not None:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _conclude(storage: RDBStorage, name: str, study: optuna.Study, settings: Settings, tracker: Tracker) -> Outcome:
+    """Evidence, recommendation, report; copies to MLflow."""
+    studies.note_look(study)
+    try:
+        outcome = report_study(storage, name, out=settings.out)
+    except BaseException:
+        tracker.end_sweep("FAILED")
+        raise
+    recommendation = outcome.recommendation
+    tags = {"sweeper.verdict": recommendation.verdict.value}
+    values: dict[str, float] = {}
+    if recommendation.recommended is not None and recommendation.evidence is not None:
+        tags["sweeper.recommended"] = recommendation.recommended.family
+        for finalist in recommendation.evidence.finalists:
+            if finalist.family == recommendation.recommended.family:
+                miou = finalist.miou
+                values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
+    note = report_summary(outcome.sweep, recommendation)
+    tracker.end_sweep("FINISHED", note=note, folder=outcome.paths.folder, tags=tags, values=values)
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):
         reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})
         raise NothingCompletedError(
@@ -135,108 +160,24 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
     return outcome
 
 
-def _check_name(storage: RDBStorage, settings: Settings) -> None:
-    """Refuse a name that is taken, or a resume of nothing, before the data are read."""
-    names = studies.study_names(storage)
-    if settings.resume:
-        if settings.study is None:
-            known = ", ".join(names[-5:]) or "none"
-            raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
-        studies.read_plan(storage, settings.study)
-    elif settings.study in names:
-        raise StudyError(
-            f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
-        )
-
-
-def _prepare(
-    settings: Settings, storage: RDBStorage, executor: Executor, display: Display, now: datetime
-) -> tuple[str, studies.Plan, bool]:
-    """Everything that can be refused: data, space, recipe, network. The study's name, its plan, whether it is new."""
-    old = studies.read_plan(storage, settings.study) if settings.resume and settings.study else None
-    source = settings.data or (old.conditions.dataset.source if old else DATA)
-    dataset = load_dataset(source, settings.cache, display.say)
-    for warning in dataset.warnings:
-        display.warn(warning)
-    seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
-    split = divide(dataset, test_seed=seed, seed=seed)
-    _check_split(dataset, split, display)
-    space = (
-        old.space
-        if old and settings.space is None
-        else load_space(settings.space or default_space_name(dataset.task), dataset.task)
-    )
-    hardware = executor.hardware()
-    if old is None:
-        recipe = make_recipe(
-            settings,
-            dataset,
-            hardware,
-            training_pictures=len(split.train),
-            has_weights=executor.has_weights,
-            say=display.say,
-        )
-    else:
-        recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
-    plan = studies.Plan(
-        created=now.isoformat(timespec="seconds"),
-        conditions=Conditions(dataset=dataset, recipe=recipe, seed=seed),
-        profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
-        space=space,
-        imbalance=imbalance_of(dataset.class_pixels(split.train)),
-        versions=versions(),
-    )
-    if old is not None and settings.study is not None:
-        if changed := studies.differences(old, plan):
-            raise StudyError(
-                f"study {settings.study!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
-                + "\n".join(f"  - {line}" for line in changed)
-                + f"\nLeave these options out, or start another study: --study {settings.study}-2"
-            )
-        executor.configure(plan.conditions)
-        return settings.study, plan, False
-    executor.configure(plan.conditions)
-    return settings.study or _new_name(storage, dataset, now), plan, True
-
-
-def _new_name(storage: RDBStorage, dataset: Dataset, now: datetime) -> str:
-    base = f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
-    names, name, number = set(studies.study_names(storage)), base, 2
-    while name in names:
-        name, number = f"{base}-{number}", number + 1
-    return name
-
-
-def _check_split(dataset: Dataset, split: Split, display: Display) -> None:
-    """Say what a split lacks; a class that training never sees is allowed, and will show as never predicted."""
-    for side, indices in (("training", split.train), ("validation", split.val), ("test", split.test)):
-        absent = [c for c, n in zip(dataset.classes, dataset.class_pixels(indices), strict=True) if n == 0]
-        occurring = [c for c in absent if dataset.class_pixels()[dataset.classes.index(c)] > 0]
-        if occurring:
-            display.warn(f"the {side} split ({len(indices)} pictures) has no pixel of: {', '.join(occurring)}")
-
-
 class _Asked(NamedTuple):
     trials: int
     confirm_seeds: int
 
 
-def _remember(study: optuna.Study, settings: Settings) -> _Asked:
-    """Totals of this study: what is asked for now, else what it was asked for before, else the default."""
-    held = study.user_attrs
-
-    def settle(key: str, given: float | None, default: float) -> float:
-        value = given if given is not None else held.get(key, default)
-        study.set_user_attr(key, value)
-        return float(value)
-
-    settle("rope", settings.rope, ROPE)
-    if not settings.resume:
-        study.set_user_attr("command", settings.command)
-    return _Asked(
-        trials=int(settle("trials", settings.trials, TRIALS)),
-        confirm_seeds=int(settle("confirm_seeds", settings.confirm_seeds, CONFIRM_SEEDS)),
-    )
+def _remember(study: optuna.Study, settings: Settings, workers: int) -> _Asked:
+    """Keep with the study what is asked of it: what is given now, else what was before, else the default."""
+    given = settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
+    options = {**study.user_attrs.get("options", {}), **given}
+    study.set_user_attr("options", options)
+    words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    study.set_user_attr("command", shlex.join(["sweeper", "run", *words]))
+    study.set_user_attr("workers", workers)
+    asked = _Asked(int(options.get("trials", TRIALS)), int(options.get("confirm_seeds", CONFIRM_SEEDS)))
+    study.set_user_attr("trials", asked.trials)
+    study.set_user_attr("confirm_seeds", asked.confirm_seeds)
+    study.set_user_attr("rope", float(options.get("rope", ROPE)))
+    return asked
 
 
 def _train(
@@ -267,48 +208,6 @@ def _train(
     total = len(chosen) * asked.confirm_seeds
     display.phase("confirm", total - len(confirmation), total)
     go(confirmation)
-
-
-def conclude(sweep: SweepRecord) -> Recommendation:
-    """What a study's record allows to say; pure, but for the losses' registry."""
-    dataset = sweep.conditions.dataset
-    chosen = finalists(sweep.trials)
-    usable = confirmed(sweep.confirmations, chosen, sweep.conditions.recipe.confirm_steps)
-    usable = [result for result in usable if result.state == "complete"]
-    evidence = None
-    if usable:
-        search = {trial.spec.family: trial for trial in chosen}
-        seed = sweep.conditions.seed
-        evidence = weigh(usable, search, classes=dataset.classes, rope=sweep.rope, seed=seed)
-    split = divide(dataset, test_seed=sweep.conditions.seed, seed=sweep.conditions.seed)
-    frequencies = [float(n) for n in dataset.class_pixels(split.train)]
-
-    def paste(family: str, params: dict[str, float], point: float) -> str:
-        return snippet(family, params, dataset.task, dataset.classes, frequencies, point)
-
-    metric = sweep.conditions.recipe.metric
-    return recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)
-
-
-def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | None = None) -> Outcome:
-    """Write (again) the report of a study, from its storage and the decoded pictures alone.
-
-    Raises:
-        StudyError: if there is no such study.
-    """
-    sweep = studies.load_sweep(storage, name)
-    recommendation = conclude(sweep)
-    folder = Path(sweep.conditions.dataset.store)
-    store = open_store(folder) if folder.is_dir() else None
-    pixels = (lambda i: (store.image(i), store.mask(i))) if store is not None else None
-    settings = {} if ui_url is None else {"ui_url": ui_url}
-    return Outcome(sweep, recommendation, write_report(sweep, recommendation, out, pixels=pixels, **settings))
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    names = ("sweeper", "torch", "segmentation-models-pytorch", "optuna", "mlflow", "numpy")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
 def _add_seconds(study: optuna.Study, seconds: float) -> None:

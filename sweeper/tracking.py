@@ -18,6 +18,9 @@ from pathlib import Path
 
 # Set before MLflow is imported: a tool for private pictures does not report its use to anyone.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A server that does not answer is noticed in seconds; MLflow's own defaults hold a call for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow.entities import Dataset as TrackedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
@@ -26,12 +29,15 @@ from mlflow.tracking import MlflowClient
 
 from sweeper import metrics
 from sweeper.errors import UsageError
-from sweeper.paths import slug
+from sweeper.locks import lock_beside, sqlite_path
+from sweeper.paths import folder_name, slug
 from sweeper.records import Collapse, Conditions, Evaluation, Scores, TrialResult, TrialSpec
 
 NOTE = "mlflow.note.content"
 NOTE_LIMIT = 8000
 """MLflow cuts notes there."""
+EXPERIMENT_NOTE_LIMIT = 5000
+"""And an experiment's tag there."""
 PARAM_LIMIT = 6000
 """MLflow cuts parameter values there, silently."""
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
@@ -49,7 +55,10 @@ def class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Tracker:
-    """Writes one sweep to MLflow. If the store fails amid a sweep it warns once and the sweep goes on."""
+    """Writes one sweep to MLflow.
+
+    If the store fails amid a sweep, that is said once, nothing more is sent, and the sweep goes on.
+    """
 
     def __init__(self, uri: str, *, warn: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
         """Connect, creating and migrating a SQLite store.
@@ -65,17 +74,25 @@ class Tracker:
         self._classes: tuple[str, ...] = ()
         self.experiment_id = ""
         self.parent_run_id = ""
+        path = sqlite_path(uri)
         try:
-            if uri.startswith("sqlite:///"):
-                path = Path(uri.removeprefix("sqlite:///"))
+            if path is None:
+                self._client = MlflowClient(tracking_uri=uri)
+                self._client.search_experiments(max_results=1)
+            else:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with sqlite3.connect(path, timeout=60) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")
-                connection.close()
-            self._client = MlflowClient(tracking_uri=uri)
-            self._client.search_experiments(max_results=1)
+                with lock_beside(path, "create"):  # two that create and migrate at once would break each other
+                    with sqlite3.connect(path, timeout=60) as connection:
+                        connection.execute("PRAGMA journal_mode=WAL")
+                    connection.close()
+                    self._client = MlflowClient(tracking_uri=uri)
+                    self._client.search_experiments(max_results=1)
         except Exception as error:
-            raise UsageError(f"--tracking-uri {uri} must be an MLflow store that answers: {error}") from error
+            text = (str(error).splitlines() or [type(error).__name__])[0][:300]
+            raise UsageError(
+                f"--tracking-uri {uri} must be an MLflow store that answers, got: {text}. Start the server, or leave "
+                "the option out for a file in the working folder"
+            ) from error
 
     def start_sweep(
         self, study: str, conditions: Conditions, *, parent_run_id: str | None, settings: dict[str, str]
@@ -90,32 +107,25 @@ class Tracker:
                 if experiment
                 else self._client.create_experiment(study, artifact_location=self._artifacts(study))
             )
-            for run in self._running():
-                if run.info.run_id != parent_run_id:
+            self._client.set_experiment_tag(self.experiment_id, "mlflow.experimentKind", "custom_model_development")
+            if parent_run_id and self._is_here(parent_run_id):
+                for run in self._running(parent_run_id):
                     self._client.set_terminated(run.info.run_id, "KILLED")
-            if parent_run_id:
                 self.parent_run_id = parent_run_id
                 self._client.update_run(parent_run_id, status="RUNNING")
                 return
             tags = {"sweeper.kind": "sweep", **self._class_tags()}
-            self.parent_run_id = self._create(f"sweep {study}", tags)
+            self.parent_run_id = self._create("sweep", tags)
             self._log(self.parent_run_id, params={**self._recipe(), "seed": str(conditions.seed), **settings})
-            dataset = conditions.dataset
-            tracked = TrackedDataset(
-                name=dataset.name,
-                digest=dataset.digest.removeprefix("sha256:")[:36],
-                source_type="synthetic" if dataset.synthetic else "local",
-                source=dataset.source,
-            )
-            inputs = [DatasetInput(tracked, [InputTag("mlflow.data.context", "sweep")])]
-            self._client.log_inputs(self.parent_run_id, inputs)
+            self._log_dataset(self.parent_run_id, "sweep")
 
     def training_started(self, spec: TrialSpec) -> None:
         """Open the training's run."""
+        if self._broken:
+            return
         with self._guard():
-            name = f"{spec.purpose} {spec.number} {spec.family}"
-            if spec.purpose == "confirm":
-                name += f" seed {spec.seed}"
+            # The family first: MLflow's table cuts names at their end.
+            name = f"{spec.family} #{spec.number}" if spec.purpose == "search" else f"{spec.family} seed {spec.seed}"
             tags = {
                 "sweeper.kind": "trial" if spec.purpose == "search" else "confirm",
                 "sweeper.family": spec.family,
@@ -129,9 +139,12 @@ class Tracker:
             params = {"loss.family": spec.family, "lr": _number(spec.lr), "seed": str(spec.seed)}
             params |= {f"loss.{name}": _number(value) for name, value in spec.params.items()}
             self._log(run_id, params={**params, **self._recipe(), "steps": str(spec.steps)})
+            self._log_dataset(run_id, "training")
 
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """Log one evaluation, as one batch."""
+        if self._broken:
+            return
         with self._guard():
             values = self._scores("val", evaluation.chosen, evaluation.default)
             values |= {f"val/{self._point_name}": evaluation.point, "val/value": evaluation.value, "lr": evaluation.lr}
@@ -142,7 +155,7 @@ class Tracker:
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         """Close the run; the result with the run's id in it."""
         run_id = self._runs.pop((spec.purpose, spec.number), None)
-        if run_id is None:
+        if run_id is None or self._broken:
             return result
         with self._guard():
             tags = {"sweeper.state": result.state, "sweeper.device": result.device}
@@ -168,22 +181,38 @@ class Tracker:
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         """Close the run of a training that was cut off."""
         run_id = self._runs.pop((spec.purpose, spec.number), None)
-        if run_id is not None:
+        if run_id is not None and not self._broken:
             with self._guard():
                 self._log(run_id, tags={"sweeper.state": "abandoned", "sweeper.reason": reason})
                 self._client.set_terminated(run_id, "KILLED")
 
     def end_sweep(
-        self, status: str, *, note: str = "", folder: Path | None = None, tags: dict[str, str] | None = None
+        self,
+        status: str,
+        *,
+        note: str = "",
+        folder: Path | None = None,
+        tags: dict[str, str] | None = None,
+        values: dict[str, float] | None = None,
     ) -> None:
-        """Close the parent run with MLflow status `status`; the report's folder goes with it as artifacts."""
+        """Close the parent run with MLflow status `status`, and as killed whatever still runs below it.
+
+        The report's folder goes with it as artifacts, `note` becomes its description and the experiment's, `values`
+        its metrics.
+        """
+        if self._broken:
+            return
         with self._guard():
+            for run_id in self._runs.values():
+                self._client.set_terminated(run_id, "KILLED")
+            self._runs.clear()
             if folder is not None:
                 self._client.log_artifacts(self.parent_run_id, str(folder), "report")
             all_tags = dict(tags or {})
             if note:
                 all_tags[NOTE] = note if len(note) <= NOTE_LIMIT else note[: NOTE_LIMIT - 1] + "…"
-            self._log(self.parent_run_id, tags=all_tags)
+                self._client.set_experiment_tag(self.experiment_id, NOTE, all_tags[NOTE][:EXPERIMENT_NOTE_LIMIT])
+            self._log(self.parent_run_id, metrics=values, tags=all_tags)
             self._client.set_terminated(self.parent_run_id, status)
 
     @property
@@ -219,8 +248,29 @@ class Tracker:
         run_id: str = run.info.run_id
         return run_id
 
-    def _running(self) -> list[Run]:
-        return list(self._client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'", max_results=50_000))
+    def _is_here(self, run_id: str) -> bool:
+        """Whether this store knows the run (a resume may name another store)."""
+        try:
+            found: str = self._client.get_run(run_id).info.experiment_id
+        except MlflowException:
+            return False
+        return found == self.experiment_id
+
+    def _running(self, parent_run_id: str) -> list[Run]:
+        """This sweep's own trainings that are still open: others may share the experiment's name."""
+        mine = f"attributes.status = 'RUNNING' and tags.mlflow.parentRunId = '{parent_run_id}'"
+        return list(self._client.search_runs([self.experiment_id], mine, max_results=50_000))
+
+    def _log_dataset(self, run_id: str, context: str) -> None:
+        dataset = self._conditions.dataset
+        tracked = TrackedDataset(
+            name=dataset.name,
+            digest=dataset.digest.removeprefix("sha256:")[:36],
+            source_type="synthetic" if dataset.synthetic else "local",
+            source=dataset.source,
+        )
+        inputs = [DatasetInput(tracked, [InputTag("mlflow.data.context", context)])]
+        self._client.log_inputs(run_id, inputs)
 
     def _log(
         self,
@@ -244,21 +294,24 @@ class Tracker:
 
     def _artifacts(self, study: str) -> str | None:
         """Beside a SQLite store (its own default when that is in the working folder); a server decides for itself."""
-        if not self._uri.startswith("sqlite:///"):
-            return None
-        folder = Path(self._uri.removeprefix("sqlite:///")).resolve().parent / "mlruns" / slug(study)
-        return folder.as_uri()
+        path = sqlite_path(self._uri)
+        return None if path is None else (path.resolve().parent / "mlruns" / folder_name(study)).as_uri()
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
-        """A store that fails costs its copies, not the sweep: the study's storage has everything."""
+        """A store that fails costs its copies, not the sweep: the study's storage has everything.
+
+        After the first failure nothing more is sent: each call to a server that is away would hold up the trainings.
+        """
         try:
             yield
-        except (MlflowException, OSError, KeyError) as error:
-            if not self._broken:
-                self._broken = True
-                text = " ".join(str(error).split())[:300]
-                self._warn(f"MLflow at {self._uri} failed: {text}. The sweep goes on; the report does not need MLflow.")
+        except Exception as error:
+            self._broken = True
+            text = " ".join(str(error).split())[:300]
+            self._warn(
+                f"MLflow at {self._uri} failed: {text}. Nothing more is written there, and runs may show as RUNNING; "
+                "the sweep goes on, its storage and the report have everything"
+            )
 
 
 def _number(value: float) -> str:

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sweeper.conclude import Outcome
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.settings import Settings
-from sweeper.sweep import Outcome, run_sweep
+from sweeper.sweep import run_sweep
 from tests.conftest import TINY
 
 
@@ -29,6 +30,9 @@ class Recorder:
         """Exit status once enough has happened."""
         enough = self._stop_after is not None and len(self.results) >= self._stop_after
         return self._status if enough else None
+
+    def defer(self) -> None:
+        pass
 
     def say(self, text: str) -> None:
         self.lines.append(text)

@@ -8,39 +8,34 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from sweeper.cli.main import COMMANDS, cli
+from sweeper.cli.main import COMMANDS, cli, main
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
 QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu"]
 
 
-def sweeper(folder: Path, *arguments: str, timeout: float = 240, **variables: str) -> subprocess.CompletedProcess[str]:
+def sweeper(folder: Path, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sweeper", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "COLUMNS": "100", **variables},
+        env={**os.environ, "COLUMNS": "100"},
         check=False,
     )
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    log = (folder / "err.txt").open("w")
-    return subprocess.Popen(
-        [sys.executable, "-m", "sweeper", *arguments],
-        cwd=folder,
-        stdout=log,
-        stderr=log,
-        text=True,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-m", "sweeper", *arguments]
+    with (folder / "err.txt").open("w") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, text=True, start_new_session=True)
 
 
 def wait_for(folder: Path, words: str, process: subprocess.Popen[str], seconds: float = 120) -> None:
@@ -51,6 +46,26 @@ def wait_for(folder: Path, words: str, process: subprocess.Popen[str], seconds: 
         assert process.poll() is None, (folder / "err.txt").read_text()
         time.sleep(0.05)
     pytest.fail(f"{words!r} never came: {(folder / 'err.txt').read_text()}")
+
+
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Run a command in this process and an empty folder: status, standard output, standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        inline = ["--executor", "inline"] if arguments[0] == "run" else []
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["sweeper", *arguments, *inline])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, shown.out, shown.err
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +124,6 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
     assert json.loads(again.stdout) == json.loads((folder / "reports/s/recommendation.json").read_text())
     assert json.loads(before)["study"] == json.loads(again.stdout)["study"]
     assert (folder / "reports/s/report.md").exists()
-    assert sweeper(folder, "report", "nothing").returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -125,19 +139,31 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
         (["run", "--steps", "8", "--epochs", "2"], "exclude"),
         (["run", "--timeout", "5"], "--timeout"),
         (["fly"], "fly"),
+        (["report", "nothing"], "there is no file"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_what(tmp_path: Path, arguments: list[str], words: str) -> None:
-    done = sweeper(tmp_path, *arguments)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+def test_wrong_usage_ends_with_2_and_says_what(tmp_path: Path, here: Here, arguments: list[str], words: str) -> None:
+    status, out, err = here(*arguments)
+    assert status == 2
+    assert words in err
+    assert out == ""
+    assert "Traceback" not in err
 
 
-def test_options_can_be_set_by_variables(tmp_path: Path) -> None:
-    done = sweeper(tmp_path, "run", SWEEPER_DATA="synthetic:clouds")
-    assert done.returncode == 2 and "clouds" in done.stderr
+def test_options_can_be_set_by_variables(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEPER_DATA", "synthetic:clouds")
+    status, _, err = here("run")
+    assert status == 2 and "clouds" in err
+
+
+def test_what_nobody_foresaw_is_one_line_and_status_1(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr("sweeper.study.storage.open_storage", breaks)
+    status, _, err = here("report", "s")
+    assert status == 1
+    assert "the sky fell" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
 
 
 def test_every_command_has_help() -> None:

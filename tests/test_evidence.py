@@ -361,3 +361,23 @@ def test_weighing_a_large_test_split_is_quick() -> None:
     start = time.process_time()
     weigh(runs, SEARCH, classes=[f"class {c}" for c in range(20)])
     assert time.process_time() - start < 15
+
+
+def test_pooled_counts_are_groups_and_the_true_number_of_pictures_is_reported() -> None:
+    runs = simulated()
+    assert weighed(runs).test_pictures == 24
+    pooled = [
+        r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 5000})})
+        for r in runs
+        if r.test is not None
+    ]
+    assert weighed(pooled).test_pictures == 5000
+    assert gap(weighed(pooled), "dice", "dice_ce") == gap(weighed(runs), "dice", "dice_ce")
+
+
+@pytest.mark.parametrize("kind", [Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT, Collapse.DIVERGED])
+def test_every_collapse_after_which_a_run_is_of_no_use_counts(kind: Collapse) -> None:
+    runs = [confirmation("dice", s, number=i, collapse=kind) for i, s in enumerate(CONFIRM_SEEDS)]
+    assert weighed(runs).finalists[0].collapses == 3
+    rare = [confirmation("dice", s, number=i, collapse="class_never_predicted") for i, s in enumerate(CONFIRM_SEEDS)]
+    assert weighed(rare).finalists[0].collapses == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,30 +28,67 @@ class Flipped(nn.Module):
         return flipped
 
 
-def test_aliases_of_cross_entropy_yield_no_clear_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def alias(**given: object) -> nn.Module:
-        return build_loss("cross_entropy", task="binary")
+# Three families, each tried at several learning rates, the first of which (the default) is far too low.
+SPACE = """
+version: 1
+task: binary
+nuisance: {lr: {log: [1.0e-7, 1.0e-1]}}
+losses: {cross_entropy: {}, dice: {}, tversky: {fn_weight: 0.5}}
+"""
 
-    for name in list(FAMILIES):
-        if name != "cross_entropy":
-            monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": alias}))
-    # The first trial of each family has the same learning rate: the very same training under seven names.
-    # Later trials draw their own, so that the finalists are not all the same training.
-    outcome = sweep_in(tmp_path, trials=11, steps=12, confirm_steps=12, confirm_seeds=3)
-    assert len({t.evaluations[0].train_loss for t in outcome.sweep.trials[:7]}) == 1
-    assert len({t.evaluations[0].train_loss for t in outcome.sweep.trials}) > 1
+
+def replace(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], build: Callable[..., nn.Module]) -> None:
+    for name in names:
+        monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": build}))
+
+
+def cross_entropy(**_: object) -> nn.Module:
+    return build_loss("cross_entropy", task="binary")
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> str:
+    path = tmp_path / "three.yaml"
+    path.write_text(SPACE)
+    return str(path)
+
+
+LONG_ENOUGH = {"steps": 30, "confirm_steps": 40, "size": 64, "batch_size": 4, "confirm_seeds": 3}
+
+
+def test_aliases_of_cross_entropy_yield_no_clear_winner(
+    tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(monkeypatch, ("dice", "tversky"), cross_entropy)
+    outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
     evidence = outcome.recommendation.evidence
-    assert evidence is not None and len(evidence.finalists) >= 3
-    assert outcome.recommendation.verdict != Verdict.CLEAR_WINNER
+    assert evidence is not None and len(evidence.finalists) == 3
+    assert len({f.lr for f in evidence.finalists}) > 1  # not all the very same training
+    assert evidence.finalists[0].miou.estimate > evidence.constant_miou + 0.02  # and something was learned
+    assert outcome.recommendation.verdict in {Verdict.UNDECIDED, Verdict.EQUIVALENT}
+
+
+class Idle(nn.Module):
+    """A loss that teaches nothing."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return 0 * logits.sum()
+
+
+def test_a_loss_among_losses_that_teach_nothing_is_a_clear_winner(
+    tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other side of the test above, under the same settings: it can come out otherwise."""
+    replace(monkeypatch, ("cross_entropy", "tversky"), lambda **_: Idle())
+    outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
+    assert outcome.recommendation.verdict == Verdict.CLEAR_WINNER
+    assert outcome.recommendation.recommended is not None
+    assert outcome.recommendation.recommended.family == "dice"
 
 
 def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def flipped(**given: object) -> nn.Module:
-        return Flipped(build_loss("cross_entropy", task="binary"))
-
-    for name in ("focal", "dice", "dice_ce"):
-        monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": flipped}))
-    outcome = sweep_in(tmp_path, trials=7, steps=40, confirm_steps=40, size=64)
+    replace(monkeypatch, ("focal", "dice", "dice_ce"), lambda **_: Flipped(cross_entropy()))
+    outcome = sweep_in(tmp_path, trials=7, steps=40, confirm_steps=40, size=64, confirm_seeds=2)
     values = {t.spec.family: t.evaluations[-1].value for t in outcome.sweep.trials}
     assert max(values[name] for name in ("focal", "dice", "dice_ce")) < values["cross_entropy"]
     assert outcome.recommendation.recommended is not None
@@ -58,11 +96,8 @@ def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeyp
 
 
 def test_only_flipped_losses_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def flipped(**given: object) -> nn.Module:
-        return Flipped(build_loss("cross_entropy", task="binary"))
-
-    for name in FAMILIES:
-        monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": flipped}))
+    whole = cross_entropy()
+    replace(monkeypatch, tuple(FAMILIES), lambda **_: Flipped(whole))
     outcome = sweep_in(tmp_path, trials=2, steps=40, confirm_steps=40, size=64)
     assert outcome.recommendation.verdict == Verdict.NONE
     assert outcome.recommendation.recommended is None

@@ -214,9 +214,9 @@ def test_the_snippet_runs_and_gives_the_same_loss(family, task):
 
 
 def test_the_snippet_says_how_to_answer_at_the_operating_point():
-    assert "torch.sigmoid(logits) >= 0.23," in snippet("dice", {}, "binary", ["a", "b"], None, 0.23)
-    assert "logits.argmax(1)" in snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), 0.0)
-    text = snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), 0.25)
+    assert "torch.sigmoid(logits) >= 0.23," in snippet("dice", {}, "binary", ["a", "b"], point=0.23)
+    assert "logits.argmax(1)" in snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0.0)
+    text = snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0.25)
     assert "(logits - 0.25 * log_prior" in text and "torch.tensor([0.9, 0.09, 0.01]).log()" in text
     run_snippet(text)
     assert "answer" not in snippet("dice", {}, "binary", ["a", "b"])

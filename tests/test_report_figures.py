@@ -36,8 +36,11 @@ def literal(levels: dict[str, float], **changes: object) -> Facts:
 
 def test_every_figure_is_a_readable_picture_900_pixels_wide(study: Study, tmp_path: Path) -> None:
     drawn = draw_all(facts_of(study), tmp_path, study.pixels)
-    assert {name for name, result in drawn.items() if isinstance(result, Drawn)} == {*FIGURES, "predictions"}
-    for name in drawn:
+    expected = {*FIGURES, "predictions"}
+    if facts_of(study).binary:
+        expected.remove("per_class_iou")
+    assert {name for name, result in drawn.items() if isinstance(result, Drawn)} == expected
+    for name in expected:
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.format == "PNG"
             assert image.width == 900
@@ -67,10 +70,37 @@ def test_captions_carry_the_numbers_of_the_record() -> None:
     assert isinstance(result, Drawn)
     assert "`dice_focal` has the highest test mIoU, 0.710 [0.690, 0.730]" in result.caption
     assert "scores 0.490" in result.caption
-    classes = FIGURES["per_class_iou"](facts)
-    assert isinstance(classes, Drawn)
-    assert "ahead of `cross_entropy` on 1 of 2" in classes.caption
-    assert "+0.120 on crack" in classes.caption
+    assert isinstance(FIGURES["per_class_iou"](facts), str)  # of two classes the table says all
+
+
+def test_a_class_whose_difference_rounds_to_0_is_not_counted_as_won() -> None:
+    three = {"precision": (0.9,) * 3, "recall": (0.9,) * 3, "fg_iou": None}
+    changed = {
+        "dice_focal": {"iou": (0.9004, 0.6, 0.3), **three},
+        "cross_entropy": {"iou": (0.9, 0.5, 0.4), **three},
+    }
+    found = builders.evidence({"dice_focal": 0.71, "cross_entropy": 0.65}, finalists=changed, classes=builders.STREET)
+    answer = recommend(found, task="multiclass", order=builders.ORDER, snippet=snippet)
+    drawn = FIGURES["per_class_iou"](collect(builders.sweep(data=builders.dataset(builders.STREET)), answer))
+    assert isinstance(drawn, Drawn)
+    assert "ahead of `cross_entropy` on 1 of 3" in drawn.caption
+    assert "from −0.100 on sign to +0.100 on animal" in drawn.caption
+
+
+def test_the_search_figure_counts_every_trial_once_and_marks_collapsed_ones_at_the_edge() -> None:
+    trials = [builders.trial("dice", 0.7 + i / 100, i) for i in range(3)]
+    trials += [builders.trial("focal", 0.68, 3, state="pruned")]
+    trials += [builders.trial("dice_ce", 0.466, 4, state="pruned", collapse="no_better_than_constant")]
+    result = FIGURES["search"](literal({"dice": 0.71}, trials=trials, confirmations=[]))
+    assert isinstance(result, Drawn)
+    assert "3 trials completed, 2 were stopped early; 1 of these collapsed." in result.caption
+    assert "1 collapsed trial is drawn at the left edge (its value: 0.466)." in result.caption
+    (axes,) = result.figure.axes
+    drawn = {line.get_label(): np.asarray(line.get_xdata(), dtype=float) for line in axes.lines}
+    assert drawn["complete"].tolist() == [0.7, 0.71, 0.72]
+    assert drawn["stopped early"].tolist() == [0.68]
+    assert drawn["collapsed"].tolist() == [axes.get_xlim()[0]]
+    assert axes.get_xlim()[0] > 0.6
 
 
 def test_the_imbalance_caption_names_the_rarest_class_and_the_absent_ones() -> None:
@@ -141,6 +171,12 @@ def test_wins_are_counted_picture_by_picture() -> None:
     ]
     facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs)
     assert picture_wins(facts) == (2, 1, 1)
+    pooled = [
+        r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 4000})})
+        for r in runs
+        if r.test is not None
+    ]
+    assert picture_wins(literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=pooled)) is None
 
 
 @pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\u202eabc", "\n", "x\\$y$"])

@@ -44,6 +44,22 @@ def test_prose_and_code_make_nothing_but_text_and_code_spans(text: str) -> None:
         assert set(re.findall(r"</?\w+", rendered)) <= {"<code", "</code"}
 
 
+def test_dots_are_escaped_only_where_they_would_begin_a_list() -> None:
+    assert words.escape_md("0.01") == "0.01"
+    assert words.escape_md("3.11.7 and 1. x") == "3.11.7 and 1. x"
+    assert words.escape_md("1. x") == "1\\. x"
+    assert words.escape_md("2)") == "2\\)"
+
+
+def test_names_of_losses_become_code_spans_as_whole_words_only() -> None:
+    names = {"dice", "dice_ce", "focal"}
+    text = "dice_ce against dice, focal: -0.1; not dice_focal, redice, `dice --steps` or top-focal."
+    expected = "`dice_ce` against `dice`, `focal`: -0.1; not dice_focal, redice, `dice --steps` or top-focal."
+    assert words.naming(text, names) == expected
+    assert words.prose("`dice` +0.1 (`focal`) +0.2") == "`dice` +0.1 (`focal`) +0.2"
+    assert words.naming("a <b> c", {"<b>"}) == "a <b> c"
+
+
 @pytest.mark.parametrize("text", ["www.evil.example", "https://evil.example", "mailto:a@b.example", "a@b.example"])
 def test_addresses_do_not_become_links_on_github(text: str) -> None:
     escaped = words.escape_md(text)
@@ -81,6 +97,8 @@ def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
         (words.significant(-0.25), "−0.25"),
         (words.percent(0.0161234), "1.61 %"),
         (words.percent(0.99999), "> 99.9 %"),
+        (words.percent(0.99), "99.0 %"),
+        (words.percent(0.00994), "0.994 %"),
         (words.percent(1.0), "100 %"),
         (words.percent(0.0), "0 %"),
         (words.duration(241), "4 min 1 s"),
@@ -106,7 +124,7 @@ def test_intervals_carry_both_ends() -> None:
 def test_a_link_cannot_be_broken_out_of() -> None:
     link = words.run_link("1", "http://host:5000/) [x](y", "e/1", "run)1")
     assert GFM.renderInline(link).count("<a ") == 1
-    assert "/#/experiments/e%2F1/runs/run%291" in link
+    assert "/#/experiments/e%2F1/runs/run%291?workflowType=machine_learning)" in link
     assert words.run_link("1", "http://host", None, "r") == "–"
 
 

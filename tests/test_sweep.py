@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
 import sweeper
-from sweeper.data import divide
+from sweeper.conclude import Outcome, conclude, report_study
+from sweeper.data import divide, write_scenes
 from sweeper.errors import DataError, InterruptedSweepError, NothingCompletedError, StudyError, UsageError
 from sweeper.losses import FAMILIES
+from sweeper.paths import folder_name
 from sweeper.records import Verdict
 from sweeper.study import storage as studies
-from sweeper.sweep import Outcome, conclude, report_study
 from tests.sweeping import Recorder, sweep_in
+
+LEARN = {"steps": 24, "confirm_steps": 24, "size": 64, "batch_size": 4}
+"""Enough to beat a constant answer."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcome(folder: Path) -> Outcome:
-    return sweep_in(folder, trials=8)
+    return sweep_in(folder, trials=8, **LEARN)
 
 
 def test_the_study_has_its_trials_and_nothing_running(outcome: Outcome, folder: Path) -> None:
@@ -84,8 +91,6 @@ def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
 
 
 def test_the_snippet_runs_when_pasted(outcome: Outcome) -> None:
-    import torch
-
     assert outcome.recommendation.recommended is not None
     names: dict[str, object] = {}
     exec(outcome.recommendation.recommended.snippet, names)
@@ -127,7 +132,7 @@ def test_confirmations_redivide_what_was_not_given(outcome: Outcome) -> None:
 
 
 def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(outcome: Outcome, tmp_path: Path) -> None:
-    again = sweep_in(tmp_path, trials=8)
+    again = sweep_in(tmp_path, trials=8, **LEARN)
     assert [(t.spec, t.value) for t in again.sweep.trials] == [(t.spec, t.value) for t in outcome.sweep.trials]
     for one, two in zip(again.sweep.confirmations, outcome.sweep.confirmations, strict=True):
         assert one.test is not None and two.test is not None
@@ -142,7 +147,7 @@ def test_a_name_that_exists_is_refused_before_anything_happens(outcome: Outcome,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"steps": 5}, "recipe.steps: 4 → 5"),
+        ({"steps": 5}, "recipe.steps: 24 → 5"),
         ({"seed": 3}, "seed: 0 → 3"),
         ({"data": "synthetic:cracks?images=16&size=64&foreground=0.05"}, "data set"),
     ],
@@ -225,9 +230,10 @@ def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch:
     assert caught.value.exit_status == 3
     sweep = studies.load_sweep(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert conclude(sweep).verdict == Verdict.NONE
-    assert "no verdict" in (tmp_path / "reports/study/report.md").read_text("utf-8").lower() or (
-        "none" in (tmp_path / "reports/study/recommendation.json").read_text("utf-8")
-    )
+    document = json.loads((tmp_path / "reports/study/recommendation.json").read_text("utf-8"))
+    assert document["verdict"] == "none" and document["recommended"] is None
+    assert document["search"]["failed"] == 2
+    assert "this loss is broken" in (tmp_path / "reports/study/report.md").read_text("utf-8")
 
 
 def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
@@ -238,7 +244,7 @@ def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
 
 
 def test_multiclass_runs_from_pictures_to_report(tmp_path: Path) -> None:
-    outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=7)
+    outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=7, **LEARN)
     recommended = outcome.recommendation.recommended
     assert recommended is not None
     assert recommended.threshold is None and recommended.tau is not None
@@ -247,3 +253,88 @@ def test_multiclass_runs_from_pictures_to_report(tmp_path: Path) -> None:
     assert document["dataset"]["task"] == "multiclass"
     assert len(document["dataset"]["classes"]) == 5
     assert "τ" in outcome.paths.markdown.read_text("utf-8")
+
+
+def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path) -> None:
+    sweep_in(tmp_path, trials=3, confirm_seeds=1)
+    outcome = sweep_in(tmp_path, resume=True, trials=14)
+    tried = Counter(t.spec.family for t in outcome.sweep.trials)
+    assert len(outcome.sweep.trials) == 14
+    assert min(tried[family] for family in FAMILIES) >= 2
+    last = next(t for t in outcome.sweep.trials if t.spec.family == "dice_focal")
+    assert last.spec.params == {"mix": 0.5, "gamma": 2.0}
+    assert "--trials 14" in outcome.sweep.command
+    assert outcome.sweep.looks == 2
+
+
+def test_more_steps_to_confirm_are_other_confirmations_of_the_same_search(tmp_path: Path) -> None:
+    first = sweep_in(tmp_path, trials=3, confirm_seeds=1)
+    longer = sweep_in(tmp_path, resume=True, trials=3, confirm_seeds=1, confirm_steps=6)
+    assert longer.sweep.trials == first.sweep.trials
+    assert longer.sweep.conditions.recipe.confirm_steps == 6
+    assert len(longer.sweep.confirmations) == 2 * len(first.sweep.confirmations)
+    assert {r.spec.steps for r in longer.sweep.confirmations} == {4, 6}
+
+
+def test_a_study_that_is_being_run_cannot_be_run_by_another(tmp_path: Path) -> None:
+    sweep_in(tmp_path, trials=1, confirm_seeds=1)
+    with (
+        studies.sole_use(f"sqlite:///{tmp_path}/sweeper.db", "study"),
+        pytest.raises(StudyError, match="being run by another process"),
+    ):
+        sweep_in(tmp_path, resume=True, trials=2)
+
+
+def test_a_diverged_training_scores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return (logits * float("nan")).mean()
+
+    monkeypatch.setattr("sweeper.training.engine.build_loss", lambda *_, **__: Broken())
+    outcome = sweep_in(tmp_path, trials=1, confirm_seeds=1)
+    (trial,) = outcome.sweep.trials
+    assert (trial.state, trial.value, trial.collapse) == ("complete", 0.0, "diverged")
+    assert trial.evaluations[-1].chosen.miou == 0.0
+    assert trial.val is None
+    assert outcome.recommendation.verdict == Verdict.NONE
+
+
+@pytest.mark.parametrize("side", ["val", "test"])
+def test_a_split_on_which_nothing_can_be_told_is_refused(tmp_path: Path, side: str) -> None:
+    data = tmp_path / "data"
+    write_scenes("cracks?images=12&size=64&foreground=0.05", data)
+    stems = sorted(p.stem for p in (data / "images").iterdir())
+    sides = ["train"] * 6 + ["val"] * 3 + ["test"] * 3
+    (data / "split.csv").write_text("\n".join(["stem,split", *map(",".join, zip(stems, sides, strict=True))]) + "\n")
+    for stem, own in zip(stems, sides, strict=True):
+        if own == side:
+            Image.fromarray(np.zeros((64, 64), np.uint8)).save(data / "masks" / f"{stem}.png")
+    with pytest.raises(DataError, match="at least two classes"):
+        sweep_in(tmp_path, data=str(data))
+
+
+def test_a_report_folder_that_cannot_be_written_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--out"):
+        sweep_in(tmp_path, out=tmp_path / "file" / "reports")
+    assert studies.study_names(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")) == []
+
+
+def test_a_damaged_picture_store_leaves_the_report_without_pictures_only(tmp_path: Path) -> None:
+    outcome = sweep_in(tmp_path, trials=2, confirm_seeds=1)
+    (Path(outcome.sweep.conditions.dataset.store) / "masks.bin").unlink()
+    again = report_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study", out=tmp_path / "again")
+    assert again.recommendation == outcome.recommendation
+    assert not (again.paths.figures / "predictions.png").exists()
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\nb", "\x1b[31m"])
+def test_unfit_study_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StudyError, match="--study"):
+        sweep_in(tmp_path, study=name)
+
+
+def test_distinct_names_have_distinct_report_folders() -> None:
+    names = ["a/b", "a b", "a_b", "A_b", "数据", "研究", "x", "x" * 90, "x" * 91]
+    assert len({folder_name(name).lower() for name in names}) == len(names)
+    assert folder_name("cracks-20261120t070000") == "cracks-20261120t070000"

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -129,16 +135,80 @@ def test_notes_are_cut_where_mlflow_would_cut_them(uri: str) -> None:
     assert len(note) == NOTE_LIMIT and note.endswith("…")
 
 
-def test_a_store_that_fails_warns_once_and_the_sweep_goes_on(uri: str) -> None:
+def test_a_store_that_goes_away_is_said_once_and_costs_no_time_afterwards(tmp_path: Path) -> None:
+    """A real MLflow server on the loopback address, killed amid a sweep."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    server = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     warnings: list[str] = []
-    tracker = Tracker(uri, warn=warnings.append)
-    tracker.start_sweep("broken", builders.conditions(), parent_run_id=None, settings={})
-    MlflowClient(uri).delete_run(tracker.parent_run_id)
-    trial = builders.trial("dice", 0.5, 0)
-    tracker.training_evaluated(trial.spec, trial.evaluations[0])  # never started: there is no run to write to
-    tracker.training_evaluated(trial.spec, trial.evaluations[1])
-    assert tracker.training_ended(trial.spec, trial) == trial
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                tracker = Tracker(f"http://127.0.0.1:{port}", warn=warnings.append)
+                break
+            except UsageError:
+                assert server.poll() is None and time.monotonic() < deadline
+                time.sleep(0.5)
+        tracker.start_sweep("away", builders.conditions(), parent_run_id=None, settings={})
+        trial = builders.trial("dice", 0.5, 0)
+        tracker.training_started(trial.spec)
+        assert warnings == []
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(10)
+    tracker.training_evaluated(trial.spec, trial.evaluations[0])
     assert len(warnings) == 1 and "sweep goes on" in warnings[0]
+    began = time.monotonic()
+    for evaluation in trial.evaluations * 10:
+        tracker.training_evaluated(trial.spec, evaluation)
+    assert tracker.training_ended(trial.spec, trial) == trial
+    tracker.end_sweep("FINISHED")
+    assert len(warnings) == 1
+    assert time.monotonic() - began < 5  # not a speed: without the guard each call waits for its retries
+
+
+def test_others_runs_in_an_experiment_of_the_same_name_are_left_alone(uri: str) -> None:
+    first = started(uri, "shared")
+    first.training_started(builders.spec("dice", 0))
+    second = started(uri, "shared")
+    assert second.parent_run_id != first.parent_run_id
+    statuses = [r.info.status for r in MlflowClient(uri).search_runs([first.experiment_id])]
+    assert statuses == ["RUNNING"] * 3
+
+
+def test_a_resume_on_another_store_makes_a_parent_there(uri: str) -> None:
+    tracker = Tracker(uri, warn=pytest.fail)
+    tracker.start_sweep("moved", builders.conditions(), parent_run_id="0" * 32, settings={})
+    assert MlflowClient(uri).get_run(tracker.parent_run_id).data.tags["sweeper.kind"] == "sweep"
+
+
+def test_ending_the_sweep_closes_what_still_runs(uri: str) -> None:
+    tracker = started(uri, "ending")
+    tracker.training_started(builders.spec("dice", 0))
+    tracker.end_sweep("KILLED", values={"test/miou": 0.5})
+    client = MlflowClient(uri)
+    assert {r.info.status for r in client.search_runs([tracker.experiment_id])} == {"KILLED"}
+    assert client.get_run(tracker.parent_run_id).data.metrics["test/miou"] == 0.5
+
+
+@pytest.mark.slow
+def test_cold_starts_at_once_all_succeed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sweeper.tracking import Tracker; from sweeper.study.storage import open_storage; "
+        "open_storage('sqlite:///sweeper.db'); Tracker('sqlite:///mlflow.db', warn=print)"
+    )
+    starts = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    ended = [(start.communicate(timeout=200)[1], start.returncode) for start in starts]
+    assert [status for _, status in ended] == [0] * 6, ended
 
 
 def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> None:

@@ -160,8 +160,26 @@ def test_undecided_passes_over_a_loss_that_sometimes_collapses_while_another_is_
 def test_undecided_passes_over_a_loss_no_better_than_a_constant_answer() -> None:
     found = evidence({"dice": 0.6, "cross_entropy": 0.45}, half=0.3, constant_miou=0.49)
     assert answer(found) == (OPEN, "dice")
-    poor = decide(evidence({"dice": 0.48, "cross_entropy": 0.45}, half=0.3, constant_miou=0.49), ORDER)
-    assert "no better than a constant answer (0.490)" in said(poor)
+    # ... also where every one that is left has collapsed now and then.
+    shaky = {f: {"collapses": 1} for f in ("dice", "cross_entropy")}
+    found = evidence({"dice": 0.6, "cross_entropy": 0.45}, half=0.3, constant_miou=0.49, finalists=shaky)
+    assert answer(found) == (OPEN, "dice")
+
+
+@pytest.mark.parametrize("miou", [0.4, 0.49, 0.492])
+def test_when_no_finalist_beats_a_constant_answer_nothing_is_recommended(miou: float) -> None:
+    for levels in ({"dice": miou, "cross_entropy": 0.3}, {"dice": miou}):
+        decision = decide(evidence(levels, constant_miou=0.49), ORDER)
+        assert (decision.verdict, decision.recommended, decision.provisional) == (NONE, None, False)
+        assert decision.reasons[0].startswith(
+            "No finalist beats a constant answer (0.490) at this budget: nothing was learned."
+        )
+        assert any("`--steps`" in step for step in decision.next_steps)
+    above = evidence({"dice": 0.493, "cross_entropy": 0.3}, constant_miou=0.49)
+    assert answer(above) == (CLEAR, "dice")
+    # One that reads high, but of which every training collapsed on validation, does not count as having learned.
+    gone = evidence({"focal": 0.8, "dice": 0.48}, constant_miou=0.49, finalists={"focal": {"collapses": 3}})
+    assert answer(gone) == (NONE, None)
 
 
 # --- Ties, order, provisional -------------------------------------------------------------------------------
@@ -230,7 +248,7 @@ def test_reasons_name_losses_and_numbers() -> None:
     assert "dice and cross_entropy are practically equivalent" in same
     assert "farthest end is at 0.007" in same
     open_ = said(decide(evidence({"dice": 0.72, "cross_entropy": 0.7}, half=0.05), ORDER))
-    assert "dice against cross_entropy: +0.020 mIoU (95 % interval -0.030 to +0.070): the interval contains 0" in open_
+    assert "dice against cross_entropy: +0.020 mIoU (95 % interval −0.030 to +0.070): the interval contains 0" in open_
     assert "cross_entropy is recommended meanwhile: the simplest of dice and cross_entropy" in open_
 
 
@@ -276,11 +294,13 @@ def test_the_proposed_number_of_pictures_is_the_smallest_that_suffices() -> None
 @pytest.mark.parametrize(
     ("se_seed", "se_image", "estimate", "sentence"),
     [
-        (0.02, 0.002, 0.03, "seeds in place of 3 would show a difference of this size"),
+        (0.02, 0.002, 0.03, "seeds in place of 3 (`--resume --confirm-seeds 8`) would show a difference of this size"),
         (0.0005, 0.03, 0.03, "the choice of test pictures alone forbids a verdict (standard error 0.030)"),
         (0.004, 0.002, 0.002, "would show equivalence within ± 0.01"),
         (0.01, 0.03, 0.03, "neither more seeds nor more test pictures alone"),
-        (0.02, 0.02, 0.00999, "no affordable number of seeds or test pictures"),
+        (0.002, 0.002, 0.00999, "the difference lies too near ± 0.01 to be told from it (cross_entropy +0.010)"),
+        (0.5, 0.5, 0.00999, "too small beside its noise (cross_entropy +0.010 with a standard error of 0.707)"),
+        (1.0, 1.0, 0.02, "too small beside its noise (cross_entropy +0.020 with a standard error of 1.414)"),
     ],
 )
 def test_next_steps_say_what_would_settle_it(se_seed: float, se_image: float, estimate: float, sentence: str) -> None:
@@ -291,6 +311,38 @@ def test_next_steps_say_what_would_settle_it(se_seed: float, se_image: float, es
     assert len(steps) == 1
     assert sentence in steps[0]
     assert steps[0].startswith("dice against cross_entropy: ")
+
+
+def test_rivals_for_which_the_same_would_do_share_a_sentence_that_asks_for_the_most() -> None:
+    found = evidence({"dice": 0.7305, "focal": 0.7, "cross_entropy": 0.7}, half=0.1)
+    errors = {("dice", "focal"): 0.02, ("dice", "cross_entropy"): 0.025}
+
+    def noisy(c: Any) -> Any:
+        pair = (found.finalists[c.first].family, found.finalists[c.second].family)
+        changed = c.difference.model_copy(update={"se_seed": errors.get(pair, 0.02), "se_image": 0.002})
+        return c.model_copy(update={"difference": changed})
+
+    changed = found.model_copy(update={"comparisons": tuple(noisy(c) for c in found.comparisons)})
+    wanted = [seeds_needed(gap(0.0305, se, 0.002), 3, 24, 0.0305) for se in errors.values()]
+    assert wanted[0] is not None and wanted[1] is not None and wanted[1] > wanted[0]
+    steps = decide(changed, ORDER).next_steps
+    assert len(steps) == 1
+    names = {"dice against focal and cross_entropy", "dice against cross_entropy and focal"}
+    assert steps[0].split(":")[0] in names
+    assert f"some {wanted[1]} seeds in place of 3" in steps[0]
+
+
+def test_next_steps_leave_out_pairs_that_cannot_change_the_answer() -> None:
+    # focal and tversky are both open against the best; what stands between the two of them does not matter.
+    found = evidence({"cross_entropy": 0.705, "focal": 0.702, "tversky": 0.7}, half=0.02)
+    assert answer(found) == (OPEN, "cross_entropy")
+    assert not any("focal against tversky" in step for step in decide(found, ORDER).next_steps)
+    # Where another than the best is recommended, its pairs matter only as far as equivalence is within reach.
+    found = evidence({"tversky": 0.705, "focal": 0.702, "cross_entropy": 0.7}, half=0.02)
+    assert answer(found) == (OPEN, "cross_entropy")
+    assert any("cross_entropy against focal" in step for step in decide(found, ORDER).next_steps)
+    found = evidence({"tversky": 0.735, "focal": 0.732, "cross_entropy": 0.7}, half=0.05)
+    assert not any("cross_entropy against focal" in step for step in decide(found, ORDER).next_steps)
 
 
 # --- From counts to verdict ---------------------------------------------------------------------------------

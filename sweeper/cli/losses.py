@@ -19,7 +19,7 @@ WIDE = 100
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the registry as one JSON document.")
+@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print the registry as one JSON document.")
 def command(as_json: bool) -> None:
     """List the loss families that can be searched, simplest first."""
     if as_json:

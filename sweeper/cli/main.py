@@ -70,6 +70,16 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except Exception as error:
+        if {"-v", "--verbose"} & set(sys.argv):
+            raise
+        text = " ".join(str(error).split())[:500]
+        click.echo(
+            f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper (or a full disk); what "
+            "was finished is kept, and `sweeper run --study NAME --resume` goes on. -v shows where it happened.",
+            err=True,
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

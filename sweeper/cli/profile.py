@@ -20,7 +20,9 @@ from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
 
 @click.command("profile")
 @click.argument("data")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@click.option(
+    "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document and nothing else."
+)
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),

@@ -19,11 +19,19 @@ BAR_WIDTH = 30
 
 @dataclass
 class _Family:
-    best: float | None = None
+    values: list[float] = field(default_factory=list)
     trials: int = 0
     stopped: int = 0
     collapsed: int = 0
     failed: int = 0
+
+    @property
+    def best(self) -> float | None:
+        return max(self.values, default=None)
+
+    @property
+    def mean(self) -> float | None:
+        return sum(self.values) / len(self.values) if self.values else None
 
 
 @dataclass
@@ -51,7 +59,7 @@ class _State:
         family.failed += result.state == "failed"
         family.collapsed += result.collapse != Collapse.NONE
         if result.state == "complete" and result.value is not None:
-            family.best = max(result.value, family.best or 0.0)
+            family.values.append(result.value)
 
     def left(self, now: float) -> str:
         """Time left, from the pace so far."""
@@ -65,6 +73,11 @@ def _clock_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def spec_text(spec: TrialSpec) -> str:
+    """Which training: the trial's number as in the report, or the seed of a confirmation."""
+    return f"{spec.family} #{spec.number}" if spec.purpose == "search" else f"{spec.family} seed {spec.seed}"
 
 
 def outcome_text(result: TrialResult) -> str:
@@ -105,22 +118,21 @@ class PlainDisplay:
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """A line when verbose."""
         if self._level > 0:
-            self.say(f"  {spec.family} #{spec.number} step {evaluation.step}: {evaluation.value:.3f}")
+            self.say(f"  {spec_text(spec)} step {evaluation.step}: {evaluation.value:.3f}")
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         """A line."""
         self._state.add(result)
-        seed = f" seed {spec.seed}" if spec.purpose == "confirm" else ""
         left = self._state.left(self._clock())
         self.say(
-            f"[{self._state.done}/{self._state.total}] {spec.family}{seed}: {outcome_text(result)}"
+            f"[{self._state.done}/{self._state.total}] {spec_text(spec)}: {outcome_text(result)}"
             + (f" ({left})" if left else "")
         )
         return result
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         """A warning."""
-        self.warn(f"{spec.family} #{spec.number} was cut off: {reason}")
+        self.warn(f"{spec_text(spec)} was cut off: {reason}")
 
     def close(self) -> None:
         """Nothing to undo."""
@@ -154,12 +166,12 @@ class LiveDisplay(PlainDisplay):
 
     def training_started(self, spec: TrialSpec) -> None:
         """Show it as running."""
-        self._state.running[spec.purpose, spec.number] = f"{spec.family} #{spec.number}"
+        self._state.running[spec.purpose, spec.number] = spec_text(spec)
 
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """Show how far it is."""
         self._state.running[spec.purpose, spec.number] = (
-            f"{spec.family} #{spec.number} {evaluation.step}/{spec.steps}: {evaluation.value:.3f}"
+            f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {evaluation.value:.3f}"
         )
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
@@ -167,7 +179,7 @@ class LiveDisplay(PlainDisplay):
         self._state.running.pop((spec.purpose, spec.number), None)
         self._state.add(result)
         if result.state == "failed":
-            self.warn(f"{spec.family} #{spec.number} {outcome_text(result)}")
+            self.warn(f"{spec_text(spec)} {outcome_text(result)}")
         return result
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
@@ -192,16 +204,26 @@ class LiveDisplay(PlainDisplay):
             bar.append(f", {left}", style="dim")
         if not state.families:
             return Group(bar, Text("  ".join(state.running.values()), style="dim"))
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        table.add_column("loss")
-        for name in ("best mIoU", "trials", "stopped", "collapsed", "failed"):
-            table.add_column(name, justify="right")
-        ranked = sorted(state.families.items(), key=lambda item: -(item[1].best or -1))
-        for number, (name, family) in enumerate(ranked):
-            best = "…" if family.best is None else f"{family.best:.3f}"
-            counts = (family.trials, family.stopped, family.collapsed, family.failed)
-            table.add_row(name, best, *(str(n) if n else "" for n in counts), style="bold" if number == 0 else "")
-        return Group(bar, table, Text("  ".join(state.running.values()), style="dim"))
+        return Group(bar, _table(state), Text("  ".join(state.running.values()), style="dim"))
+
+
+def _table(state: _State) -> Table:
+    """Families by what they reached on validation: a search's best trial, a confirmation's mean over seeds."""
+    searching = state.name == "search"
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("loss")
+    columns = ("best on validation", "trials", "stopped") if searching else ("mean on validation", "seeds")
+    for name in (*columns, "collapsed", "failed"):
+        table.add_column(name, justify="right")
+    reached = {name: (f.best if searching else f.mean) for name, f in state.families.items()}
+    for place, name in enumerate(sorted(state.families, key=lambda n: -(reached[n] or -1))):
+        family, value = state.families[name], reached[name]
+        counts = [family.trials, family.stopped, family.collapsed, family.failed]
+        if not searching:
+            del counts[1]
+        shown = "…" if value is None else f"{value:.3f}"
+        table.add_row(name, shown, *(str(n) if n else "" for n in counts), style="bold" if place == 0 else "")
+    return table
 
 
 Display = PlainDisplay | LiveDisplay

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,8 @@ from rich.console import Console
 from sweeper import paths
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
+from sweeper.recipe import ARCHITECTURES
 from sweeper.settings import CONFIRM_SEEDS, DATA, ROPE, TRIALS, Settings
-
-ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer")
 
 
 class Workers(click.ParamType[Any]):
@@ -58,7 +55,7 @@ class Workers(click.ParamType[Any]):
 @click.option("--executor", type=click.Choice(["processes", "inline"]), default="processes", show_default=True)
 @click.option("--seed", type=click.IntRange(0), help="Decides splits, weights, batches and the search.  [default: 0]")
 @click.option(
-    "--confirm-seeds", type=click.IntRange(0), help=f"Fresh seeds of each finalist.  [default: {CONFIRM_SEEDS}]"
+    "--confirm-seeds", type=click.IntRange(1), help=f"Fresh seeds of each finalist.  [default: {CONFIRM_SEEDS}]"
 )
 @click.option("--confirm-steps", type=click.IntRange(4), help="Steps of a confirmation.  [default: 2 × --steps]")
 @click.option(
@@ -70,7 +67,7 @@ class Workers(click.ParamType[Any]):
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the recommendation as JSON, and nothing else.")
+@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Every evaluation as a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and the result alone.")
 def command(as_json: bool, verbose: bool, quiet: bool, **options: Any) -> None:
@@ -84,7 +81,7 @@ def command(as_json: bool, verbose: bool, quiet: bool, **options: Any) -> None:
     from sweeper.study.executors import available_cores
     from sweeper.sweep import run_sweep
 
-    settings = Settings(**options, command=_command_line())
+    settings = Settings(**options)
     display = _display(verbose, quiet)
     try:
         with StopRequest(display.warn) as stop:
@@ -104,7 +101,3 @@ def _display(verbose: bool, quiet: bool) -> PlainDisplay | LiveDisplay:
     if console.is_terminal and not verbose and not quiet:
         return LiveDisplay(console)
     return PlainDisplay(1 if verbose else -1 if quiet else 0)
-
-
-def _command_line() -> str:
-    return shlex.join(["sweeper", *sys.argv[1:]])

@@ -6,14 +6,24 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
+from sweeper.errors import InterruptedSweepError
+
 
 class StopRequest:
-    """Remembers the first signal as an exit status; installed for as long as the `with` block runs."""
+    """Remembers the first signal as an exit status; installed for as long as the `with` block runs.
+
+    Before `defer` was called nothing was trained and nothing can be lost: a signal ends the program at once.
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.status: int | None = None
+        self._deferred = False
         self._say = say
         self._before: dict[signal.Signals, object] = {}
+
+    def defer(self) -> None:
+        """From now on, the first signal asks for a clean stop."""
+        self._deferred = True
 
     def __enter__(self) -> StopRequest:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -25,6 +35,8 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _receive(self, number: int, _: FrameType | None) -> None:
+        if not self._deferred:
+            raise InterruptedSweepError("stopped before anything was trained", 128 + number)
         if self.status is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.status = 128 + number

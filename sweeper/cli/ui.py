@@ -23,7 +23,9 @@ def command(tracking_uri: str, port: int) -> None:
         raise UsageError(f"{tracking_uri} is a server with a user interface of its own; open it in a browser")
     if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
         raise UsageError(f"there is no MLflow store at {tracking_uri}; `sweeper run` makes one in its working folder")
-    click.echo(f"MLflow's user interface: http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
+    # Without the parameter MLflow 3 opens its pages for language models.
+    address = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    click.echo(f"starting MLflow's user interface, about 15 s (Ctrl-C ends it): {address}", err=True)
     arguments = ["--backend-store-uri", tracking_uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # Names that a browser on this machine uses, so that no foreign page can reach the server by rebinding a name.
     arguments += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]

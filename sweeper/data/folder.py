@@ -193,7 +193,13 @@ def _list(root: Path, folder: str, suffixes: tuple[str, ...], problems: list[str
 
 def _inside(path: Path, root: Path, problems: list[str]) -> bool:
     """Whether the file lies in the data folder once links are followed; else a problem."""
-    target = path.resolve()
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError) as error:
+        problems.append(
+            f"{shown(path.relative_to(root))}: must be a file, found a link that leads nowhere ({error}); remove it"
+        )
+        return False
     if target.is_relative_to(root.resolve()):
         return True
     problems.append(

@@ -30,13 +30,14 @@ def foreground_is_255(counts: npt.NDArray[np.int64], files: Sequence[str], probl
 
     Where the whole set's values are within {0, 255}, 255 is foreground. Where another non-zero label occurs, it
     is ignore. Masks with 0 and 255 alone beside masks with other labels are 0/255 masks in an index set, and
-    refused, unless some mask holds 255 together with another label: then 255 is seen to be ignore.
+    refused, unless at least as many masks hold 255 together with another label: then 255 is seen to be ignore. (One
+    stray pixel must not turn the foreground of a whole set into ignore.)
     """
     has_255 = counts[:, IGNORE] > 0
     has_other = counts[:, 1:IGNORE].any(axis=1)
     if not has_other.any():
         return bool(has_255.any())
-    if (has_255 & ~has_other).any() and not (has_255 & has_other).any():
+    if (has_255 & ~has_other).sum() > (has_255 & has_other).sum():
         bare = [files[int(i)] for i in np.flatnonzero(has_255 & ~has_other)]
         indexed = [files[int(i)] for i in np.flatnonzero(has_other)]
         problems.append(

@@ -10,7 +10,7 @@ is at least the region of practical equivalence (ROPE).
   ± ROPE. The simplest by the declared order is recommended.
 - undecided: anything else. The simplest of those left is recommended meanwhile, passing over losses of which a
   training collapsed, or which are no better than a constant answer, while another is left.
-- none: nothing completed, or nothing is eligible.
+- none: nothing completed, nothing is eligible, or no eligible finalist is better than a constant answer.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from sweeper.evidence.settle import what_would_settle
+from sweeper.evidence.settle import listed, minus, what_would_settle
 from sweeper.records import Evidence, Interval, Verdict
+
+LEARNED = 0.002
+"""Test mIoU by which a finalist must beat a constant answer to have learned anything: the margin by which collapses are
+judged too (`sweeper.training.collapse`)."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ def decide(evidence: Evidence | None, order: Sequence[str]) -> Decision:
             ("Read the reasons of the failed trainings, mend their cause, and resume the study.",),
         )
     eligible = [i for i, f in enumerate(evidence.finalists) if f.collapses < len(f.seeds)]
-    if not eligible:
-        return _nothing_learned(evidence)
+    if not any(has_learned(evidence, i) for i in eligible):
+        return _nothing_learned(evidence, eligible)
     best = min(eligible, key=lambda i: (-evidence.finalists[i].miou.estimate, *_simplicity(evidence, i, order)))
     if len(evidence.finalists) == 1:
         return _nothing_compared(evidence)
@@ -71,14 +75,18 @@ def decide(evidence: Evidence | None, order: Sequence[str]) -> Decision:
         verdict, recommended = Verdict.UNDECIDED, _simplest(evidence, left, order)
         reasons = [_doubt(evidence, best, i) for i in unbeaten]
         reasons += [_beating(evidence, best, i) for i in _others(evidence, best) if i not in unbeaten]
-        reasons.append(_meanwhile(evidence, left, recommended))
+        reasons.append(_meanwhile(evidence, best, left, recommended))
     rising = _baseline_gain(evidence)
     provisional = not _is_open(verdict) and rising > evidence.rope
-    next_steps = what_would_settle(evidence, _open_pairs(evidence, best, unbeaten)) if _is_open(verdict) else []
+    pairs = _open_pairs(evidence, best, recommended, unbeaten) if _is_open(verdict) else []
+    next_steps = what_would_settle(evidence, pairs)
     if rising > evidence.rope:
         reasons.append(_still_rising(evidence, rising, provisional))
-        next_steps.append("Confirm with more steps (`--confirm-steps`), until the baseline's curve is flat.")
-    reasons += _caveats(evidence, recommended)
+        next_steps.append(
+            "Confirm with more steps, until the baseline's curve is flat: `--resume` with a larger `--confirm-steps` "
+            "goes on with the same study."
+        )
+    reasons += _collapsed(evidence)
     return Decision(verdict, recommended, provisional, tuple(reasons), tuple(next_steps))
 
 
@@ -117,13 +125,23 @@ def _is_open(verdict: Verdict) -> bool:
     return verdict is Verdict.UNDECIDED
 
 
-def _open_pairs(evidence: Evidence, best: int, unbeaten: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs among best and those it does not beat that are neither told apart nor equivalent."""
-    return [
-        (i, j)
-        for i, j in combinations([best, *unbeaten], 2)
-        if not (_beats(evidence, i, j) or _beats(evidence, j, i) or _same(evidence, i, j))
-    ]
+def _open_pairs(evidence: Evidence, best: int, recommended: int, unbeaten: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs that are neither told apart nor equivalent, and that can change the answer.
+
+    Those are the pairs with the best; and, where the recommended one is another, its pairs with rivals that could turn
+    out to be the best's equals as it could itself, as equivalence is asked of all pairs.
+    """
+
+    def is_open(i: int, j: int) -> bool:
+        return not (_beats(evidence, i, j) or _beats(evidence, j, i) or _same(evidence, i, j))
+
+    def may_equal(i: int) -> bool:
+        return abs(difference(evidence, best, i).estimate) < evidence.rope
+
+    pairs = [(best, i) for i in unbeaten]
+    if recommended != best and may_equal(recommended):
+        pairs += [(recommended, i) for i in unbeaten if i != recommended and may_equal(i)]
+    return [pair for pair in pairs if is_open(*pair)]
 
 
 def _simplicity(evidence: Evidence, i: int, order: Sequence[str]) -> tuple[int, str]:
@@ -131,13 +149,20 @@ def _simplicity(evidence: Evidence, i: int, order: Sequence[str]) -> tuple[int, 
     return (order.index(family) if family in order else len(order), family)
 
 
+def has_learned(evidence: Evidence, i: int) -> bool:
+    """Whether a finalist's test mIoU beats a constant answer by more than `LEARNED`."""
+    return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED
+
+
 def _troubled(evidence: Evidence, i: int) -> bool:
-    finalist = evidence.finalists[i]
-    return finalist.collapses > 0 or finalist.miou.estimate <= evidence.constant_miou
+    return evidence.finalists[i].collapses > 0 or not has_learned(evidence, i)
 
 
 def _simplest(evidence: Evidence, among: Sequence[int], order: Sequence[str]) -> int:
-    return min(among, key=lambda i: (_troubled(evidence, i), *_simplicity(evidence, i, order)))
+    def rank(i: int) -> tuple[bool, bool, tuple[int, str]]:
+        return not has_learned(evidence, i), _troubled(evidence, i), _simplicity(evidence, i, order)
+
+    return min(among, key=rank)
 
 
 def _others(evidence: Evidence, best: int) -> list[int]:
@@ -156,24 +181,34 @@ def _name(evidence: Evidence, i: int) -> str:
 
 
 def _names(evidence: Evidence, indices: Iterable[int]) -> str:
-    names = [_name(evidence, i) for i in indices]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return listed([_name(evidence, i) for i in indices])
 
 
 def _in_words(gap: Interval) -> str:
-    return f"{gap.estimate:+.3f} mIoU (95 % interval {gap.low:+.3f} to {gap.high:+.3f})"
+    return minus(f"{gap.estimate:+.3f} mIoU (95 % interval {gap.low:+.3f} to {gap.high:+.3f})")
 
 
-def _nothing_learned(evidence: Evidence) -> Decision:
-    everyone = _names(evidence, range(len(evidence.finalists)))
+def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
+    if eligible:
+        best = max((evidence.finalists[i] for i in eligible), key=lambda f: f.miou.estimate)
+        reasons = [
+            f"No finalist beats a constant answer ({evidence.constant_miou:.3f}) at this budget: nothing was learned. "
+            f"The highest test mIoU is {best.family}'s, {best.miou.estimate:.3f}; more than {LEARNED:g} above the "
+            "constant answer is asked for.",
+            *_collapsed(evidence),
+        ]
+    else:
+        everyone = _names(evidence, range(len(evidence.finalists)))
+        constant = f", which reads {evidence.constant_miou:.3f} mIoU" if evidence.test_pictures else ""
+        reasons = [
+            f"Every confirmation training of {everyone} collapsed (diverged, or no better than a constant answer"
+            f"{constant}), so that nothing can be recommended."
+        ]
     return Decision(
         Verdict.NONE,
         None,
         False,
-        (
-            f"Every confirmation training of {everyone} collapsed (diverged, or no better than a constant answer, "
-            f"which reads {evidence.constant_miou:.3f} mIoU), so that nothing can be recommended.",
-        ),
+        tuple(reasons),
         ("Train longer (`--steps`, `--confirm-steps`), and check that pictures and masks belong together.",),
     )
 
@@ -187,7 +222,7 @@ def _nothing_compared(evidence: Evidence) -> Decision:
         (
             f"Only {finalist.family} was confirmed ({finalist.miou.estimate:.3f} test mIoU), so that nothing was "
             "compared and no claim about the choice of loss can be made.",
-            *_caveats(evidence, 0),
+            *_collapsed(evidence),
         ),
         ("Search at least two families, or resume the study so that the baseline is confirmed too.",),
     )
@@ -228,22 +263,25 @@ def _doubt(evidence: Evidence, best: int, rival: int) -> str:
     if _same(evidence, best, rival):
         return f"{pair}: equivalent within ± {rope:g}, but not all that are left are equivalent to each other."
     return (
-        f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}, so that it shows neither a difference nor "
-        f"equivalence (standard error {gap.se_seed:.3f} from seeds, {gap.se_image:.3f} from pictures)."
+        f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}: neither a difference nor equivalence is shown "
+        f"(standard error {gap.se_seed:.3f} from seeds, {gap.se_image:.3f} from pictures)."
     )
 
 
-def _meanwhile(evidence: Evidence, left: Sequence[int], recommended: int) -> str:
+def _meanwhile(evidence: Evidence, best: int, left: Sequence[int], recommended: int) -> str:
+    name = _name(evidence, recommended)
     if len(left) == 1:
-        return (
-            f"{_name(evidence, recommended)} is recommended meanwhile: it is the only finalist left whose trainings "
-            "did not all collapse."
-        )
+        return f"{name} is recommended meanwhile: it is the only finalist left whose trainings did not all collapse."
     skipped = [i for i in left if _troubled(evidence, i)]
-    why = f"the simplest of {_names(evidence, left)}, which are not told apart"
+    why = (
+        f"the simplest of {_names(evidence, left)}, of which none is shown to be better than the others by "
+        f"{evidence.rope:g} mIoU or more"
+    )
+    if recommended != best:
+        why += f" ({_name(evidence, best)} reads highest)"
     if skipped and not _troubled(evidence, recommended):
         why += f" (passing over {_names(evidence, skipped)}: a training collapsed, or no better than a constant answer)"
-    return f"{_name(evidence, recommended)} is recommended meanwhile: {why}."
+    return f"{name} is recommended meanwhile: {why}."
 
 
 def _still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
@@ -257,17 +295,10 @@ def _still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
     )
 
 
-def _caveats(evidence: Evidence, recommended: int) -> list[str]:
-    chosen, found = evidence.finalists[recommended], []
-    if chosen.miou.estimate <= evidence.constant_miou:
-        found.append(
-            f"{chosen.family} reads {chosen.miou.estimate:.3f} test mIoU, no better than a constant answer "
-            f"({evidence.constant_miou:.3f}): nothing useful was learned at this budget."
-        )
-    found += [
+def _collapsed(evidence: Evidence) -> list[str]:
+    return [
         f"{f.collapses} of {len(f.seeds)} confirmation trainings of {f.family} collapsed (diverged, or no better than "
         "a constant answer)."
         for f in evidence.finalists
         if f.collapses
     ]
-    return found

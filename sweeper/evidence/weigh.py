@@ -30,7 +30,7 @@ from sweeper.records import (
 )
 
 BASELINE = "cross_entropy"
-FAILURES = frozenset({Collapse.ALL_BACKGROUND, Collapse.DIVERGED})
+FAILURES = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT, Collapse.DIVERGED})
 """Collapses after which a run is of no use. Never predicting a rare class is a fault that its mIoU already shows."""
 
 
@@ -110,7 +110,7 @@ def weigh(
         comparisons=tuple(_compare([at[family] for family in order], bench)),
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
-        test_pictures=bench.pictures,
+        test_pictures=next((r.test.pooled_from or bench.pictures for r in runs if r.test is not None), 0),
         constant_miou=next(
             (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
         ),
@@ -224,7 +224,9 @@ def _scores(bench: _Bench, row: int) -> Scores:
     if not bench.lost[row]:
         return metrics.scores(bench.counts[row])
     nothing = tuple(0.0 if occurs else None for occurs in bench.classes)
-    return Scores(miou=0.0, fg_iou=None, dice=0.0, iou=nothing, precision=nothing, recall=nothing)
+    return Scores(
+        miou=0.0, fg_iou=0.0 if len(nothing) == 2 else None, dice=0.0, iou=nothing, precision=nothing, recall=nothing
+    )
 
 
 def _class_means(rows: Iterable[tuple[float | None, ...]]) -> tuple[float | None, ...]:

@@ -17,6 +17,7 @@ def snippet(
     task: Task,
     classes: Sequence[str],
     class_frequencies: Sequence[float] | None = None,
+    *,
     point: float | None = None,
 ) -> str:
     """Code that runs when pasted and leaves the loss in `criterion`.

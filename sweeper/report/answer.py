@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sweeper.recipe import Recipe
 from sweeper.records import FinalistEvidence, Recommended, Verdict
 from sweeper.report.facts import Facts, difference, finalist_name
@@ -27,6 +29,9 @@ VERDICTS = {
 }
 """Each verdict in words; the words are those the text uses."""
 
+FEW_TRIALS = 3
+"""A family with fewer completed trials was hardly tuned."""
+
 
 def answer(facts: Facts) -> list[str]:
     """The paragraphs of the answer, in markdown: what to do, the numbers behind it, what it holds for."""
@@ -37,7 +42,15 @@ def answer(facts: Facts) -> list[str]:
 
 
 def _nothing(facts: Facts) -> list[str]:
-    search = facts.search
+    search, evidence = facts.search, facts.recommendation.evidence
+    if evidence is not None and evidence.finalists:
+        best = max(evidence.finalists, key=lambda f: f.miou.estimate)
+        first = (
+            f"**No recommendation: no finalist learned more than a constant answer.** The best test mIoU is "
+            f"{number(best.miou.estimate)} ({code(finalist_name(facts, best))})"
+        )
+        first += f"; a constant answer scores {number(evidence.constant_miou)}." if evidence.test_pictures else "."
+        return [first, _holds_for(facts).replace("It holds for", "That is so for", 1)]
     states = search["state"].value_counts()
     failed, pruned = int(states.get("failed", 0)), int(states.get("pruned", 0))
     first = f"**No recommendation: no loss was confirmed.** The search ran {count(len(search), 'trial')}"
@@ -69,10 +82,13 @@ def _what(facts: Facts, recommended: Recommended) -> str:
         )
     if len(facts.finalists) < 2:
         return f"Verdict: **undecided**, nothing was compared. **Meanwhile train with {settings}**.{provisional}"
-    names = [code(finalist_name(facts, f)) for f in facts.finalists if _in_question(facts, f)]
+    asked = [f for f in facts.finalists if _in_question(facts, f)]
+    names = [code(finalist_name(facts, f)) for f in asked]
+    sound = " that trained soundly" if facts.chosen is not None and facts.chosen.collapses == 0 else ""
+    why = f": of those it is the simplest{sound}" if len(asked) > 1 else ""
     return (
-        f"Verdict: **undecided**, this study cannot tell {listed(names)} apart. **Meanwhile train with {settings}**: "
-        f"of those it is the simplest that trained soundly.{provisional}"
+        f"Verdict: **undecided**, no loss is shown to be better than its rivals by {facts.sweep.rope:g} mIoU or more "
+        f"({', '.join(names)}). **Meanwhile train with {settings}**{why}.{provisional}"
     )
 
 
@@ -115,8 +131,32 @@ def _numbers(facts: Facts) -> str:
     return (
         f"{text}. These are 95 % intervals from {count(evidence.test_pictures, 'test picture')} that the search "
         f"never saw and {count(len(chosen.seeds), 'paired seed')}; a constant answer "
-        f"scores {number(evidence.constant_miou)}."
+        f"scores {number(evidence.constant_miou)}.{_hardly_tuned(facts)}"
     )
+
+
+def _hardly_tuned(facts: Facts) -> str:
+    """How little the recommended loss and the baseline were tuned, where a family completed few search trials."""
+    pair = ((facts.baseline, "The baseline "), (facts.chosen, ""))
+    roles = {id(f): (f, role) for f, role in pair if f is not None}
+    sentences = []
+    for finalist, role in reversed(roles.values()):
+        states = facts.search[facts.search["family"] == finalist.family]["state"].value_counts()
+        complete, pruned, failed = (int(states.get(s, 0)) for s in ("complete", "pruned", "failed"))
+        total = complete + pruned + failed
+        if not 0 < complete < FEW_TRIALS:
+            continue
+        others = f"the other {pruned}" if pruned + complete == total else count(pruned, "other")
+        stopped = f"{others} {'was' if pruned == 1 else 'were'} stopped early, below the median at the same step"
+        rest = [stopped] if pruned else []
+        rest += [f"{failed} failed"] if failed else []
+        searched = facts.sweep.space.lr
+        middle = math.isclose(finalist.lr, math.sqrt(searched.low * searched.high), rel_tol=1e-3)
+        lr = "its learning rate is the default, the middle of the range; " if middle else ""
+        done = f"{complete} of its {count(total, 'search trial')} completed"
+        name = code(finalist_name(facts, finalist))
+        sentences.append(f" {role}{name} was hardly tuned: {lr}{', '.join([done, *rest])}.")
+    return "".join(sentences)
 
 
 def _holds_for(facts: Facts) -> str:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from sweeper.report.answer import recipe_text
-from sweeper.report.facts import Facts, at_edge, finalist_name
+from sweeper.report.answer import FEW_TRIALS, recipe_text
+from sweeper.report.facts import Facts, at_edge, finalist_name, search_split
 from sweeper.report.words import code, count, escape_md, listed, number, prose, signed, significant
 
 FEW_PICTURES = 40
 """Below this many test pictures an interval over pictures is itself shaky."""
 SHORT = 2000
 """Confirmation steps below which the speed of learning plays a part in the comparison."""
-FEW_TRIALS = 3
-"""A family with fewer completed trials was hardly tuned."""
 
 
 def caveats(facts: Facts) -> list[str]:
@@ -23,13 +21,9 @@ def caveats(facts: Facts) -> list[str]:
 
 
 def split_sizes(facts: Facts) -> tuple[int, int, int] | None:
-    """Pictures in (train, validation, test); None when no confirmation training tells."""
-    evidence = facts.recommendation.evidence
-    looks = [t.evaluations[-1].pictures for t in facts.sweep.confirmations if t.evaluations and t.state == "complete"]
-    if evidence is None or not looks:
-        return None
-    total, val, test = len(facts.sweep.conditions.dataset.pictures), max(looks), evidence.test_pictures
-    return (total - val - test, val, test) if total > val + test else None
+    """Pictures in (train, validation, test) of the search; None when it cannot be told."""
+    split = search_split(facts)
+    return None if split is None else (len(split.train), len(split.val), len(split.test))
 
 
 def _scope(facts: Facts) -> Iterator[str]:
@@ -58,17 +52,23 @@ def _confirmation(facts: Facts) -> Iterator[str]:
     if evidence is None:
         yield "Nothing was confirmed on the test split: no number here is free of the search's luck."
         return
-    if evidence.test_pictures < FEW_PICTURES:
+    if 0 < evidence.test_pictures < FEW_PICTURES:
         yield (
             f"{count(evidence.test_pictures, 'test picture')} (fewer than {FEW_PICTURES}): intervals from so few "
             "pictures are themselves uncertain, and a single odd picture can shift them."
         )
-    groups = Counter(p.group for p in facts.sweep.conditions.dataset.pictures if p.group is not None)
+    if facts.sweep.looks > 1:
+        yield (
+            f"The test split was looked at {facts.sweep.looks} times (confirmations were added after a report); these "
+            "intervals are not corrected for that."
+        )
+    split, pictures = search_split(facts), facts.sweep.conditions.dataset.pictures
+    groups = Counter(pictures[i].group for i in (split.test if split else ()) if pictures[i].group is not None)
     together = [n for n in groups.values() if n > 1]
     if together:
         yield (
-            f"{count(sum(together), 'picture')} come in {count(len(together), 'group')} of related ones. The intervals "
-            "treat pictures as independent, so they are narrower than they should be."
+            f"{count(sum(together), 'test picture')} come in {count(len(together), 'group')} of related ones. The "
+            "intervals treat pictures as independent, so they are narrower than they should be."
         )
     if facts.binary:
         yield (
@@ -86,12 +86,18 @@ def _confirmation(facts: Facts) -> Iterator[str]:
     if rising:
         names = [f"{code(finalist_name(facts, f))} ({signed(f.still_rising)})" for f in rising]
         yield f"Still rising over the last quarter of the steps by more than the margin: {listed(names)} mIoU."
-    if curse is not None:
+    recipe = facts.sweep.conditions.recipe
+    if curse is not None and recipe.confirm_steps != recipe.steps:
+        yield (
+            "The winner's curse (the best of many noisy trials looks better than it is) cannot be judged here: the "
+            f"confirmation trained {recipe.confirm_steps:,} steps, the search {recipe.steps:,}."
+        )
+    elif curse is not None:
         higher = "higher" if curse > 0 else "lower"
         moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
         yield (
             f"Winner's curse: the recommended configuration read {number(abs(curse))} mIoU {higher} in the search "
-            f"(validation pictures, {facts.sweep.conditions.recipe.steps:,} steps) than on the test split; {moral}."
+            f"(validation pictures) than on the test split; {moral}."
         )
     fallen = [f for f in facts.finalists if f.collapses]
     if fallen:

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sweeper.metrics import at_point, default_point, iou
-from sweeper.records import Coordinate, FinalistEvidence, Interval, Recommendation, SweepRecord, TrialResult
+from sweeper.data.split import divide, stratified_subset
+from sweeper.errors import DataError
+from sweeper.metrics import at_point, constant_miou, default_point, iou
+from sweeper.records import Coordinate, FinalistEvidence, Interval, Recommendation, Split, SweepRecord, TrialResult
 from sweeper.report.tables import trials_frame
 
 ENOUGH = 8
@@ -146,7 +148,7 @@ def picture_wins(facts: Facts) -> tuple[int, int, int] | None:
     first, second = pair
     if first.test is None or second.test is None or first.test.pictures != second.test.pictures:
         return None
-    if len(facts.sweep.conditions.dataset.pictures) <= max(first.test.pictures, default=0):
+    if first.test.pooled_from is not None:
         return None
     means = []
     for trial in (first, second):
@@ -156,6 +158,35 @@ def picture_wins(facts: Facts) -> tuple[int, int, int] | None:
         means.append(np.where(defined, per_class, 0).sum(axis=1) / np.maximum(1, defined.sum(axis=1)))
     gap = means[0] - means[1]
     return int((gap > 1e-9).sum()), int((gap < -1e-9).sum()), int((abs(gap) <= 1e-9).sum())
+
+
+def search_split(facts: Facts) -> Split | None:
+    """The split that the search trained on, whose test pictures are those of the confirmation too.
+
+    None when the pictures of the record can no longer be divided.
+    """
+    conditions = facts.sweep.conditions
+    try:
+        return divide(conditions.dataset, test_seed=conditions.seed, seed=conditions.seed)
+    except DataError:
+        return None
+
+
+def gain_over_constant(facts: Facts, trial: TrialResult) -> float | None:
+    """mIoU by which a search trial's last evaluation beats answering the commonest class, on the same pictures.
+
+    None without an evaluation, or when the pictures it was evaluated on cannot be told.
+    """
+    split, dataset = search_split(facts), facts.sweep.conditions.dataset
+    if split is None or not trial.evaluations:
+        return None
+    look = trial.evaluations[-1]
+    seen = stratified_subset(dataset, split.val, look.pictures)  # how the rungs' pictures are chosen
+    if len(seen) != look.pictures:
+        return None
+    labelled = np.zeros((1, len(dataset.classes), 3), dtype=np.int64)
+    labelled[0, :, 2] = dataset.class_pixels(seen)
+    return look.chosen.miou - constant_miou(labelled)
 
 
 def common_seed(facts: Facts) -> tuple[TrialResult, TrialResult] | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sweeper.records import SweepRecord
 from sweeper.report import sections
 from sweeper.report.answer import answer
 from sweeper.report.caveats import caveats, split_sizes
-from sweeper.report.facts import ENOUGH, Facts
+from sweeper.report.facts import Facts
 from sweeper.report.figures.style import Drawn
 from sweeper.report.words import (
     MISSING,
@@ -19,8 +21,10 @@ from sweeper.report.words import (
     duration,
     escape_md,
     fence,
+    naming,
     number,
     one_line,
+    percent,
     prose,
     run_link,
     table,
@@ -61,6 +65,7 @@ def _figure(name: str, drawn: Drawn | str) -> str:
 def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     sweep, recommendation = facts.sweep, facts.recommendation
     recommended = recommendation.recommended
+    losses = {*facts.families, *(f.family for f in facts.finalists)}
     return {
         "name": escape_md(sweep.conditions.dataset.name),
         "study": escape_md(sweep.study),
@@ -69,8 +74,8 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "snippet": fence(recommended.snippet, "python") if recommended else "",
         "parent_link": _parent(facts, ui_url),
         "ui_url": code(ui_url),
-        "reasons": [prose(text) for text in recommendation.reasons],
-        "next_steps": [prose(text) for text in recommendation.next_steps],
+        "reasons": [prose(naming(text, losses)) for text in recommendation.reasons],
+        "next_steps": [prose(naming(text, losses)) for text in recommendation.next_steps],
         "finalists": sections.finalists_table(facts, ui_url) if facts.finalists else "",
         "classes": sections.classes_table(facts) if facts.chosen else "",
         "classes_text": sections.classes_text(facts),
@@ -85,7 +90,8 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
         "untried": sections.untried(facts),
         "coordinates": sections.coordinates_table(facts),
-        "enough": ENOUGH,
+        "coordinates_text": sections.coordinates_text(facts),
+        "binary": facts.binary,
         "collapses": sections.collapses(facts),
         "collapses_text": sections.collapses_text(facts),
         "failures": sections.failures(facts),
@@ -105,7 +111,7 @@ def _profile_head(facts: Facts) -> str:
     p, data = facts.sweep.profile, facts.sweep.conditions.dataset
     kind = "synthetic " if data.synthetic else ""
     text = f"{p.pictures:,} {kind}pictures, {p.labelled_pixels:,} labelled pixels, {count(len(data.classes), 'class')}"
-    return f"{text}; {number(100 * p.ignored_share, 1)} % of all pixels have no label."
+    return f"{text}; {percent(p.ignored_share)} of all pixels have no label." if p.ignored_share else f"{text}."
 
 
 def _search_head(facts: Facts) -> str:
@@ -128,9 +134,8 @@ def _reproduce(facts: Facts) -> str:
     split = (
         f"{sizes[0]} train, {sizes[1]} validation, {sizes[2]} test pictures"
         if sizes
-        else "not known: nothing was confirmed"
+        else "not known: the pictures of the record cannot be divided"
     )
-    devices = sorted({t.device for t in (*sweep.trials, *sweep.confirmations)})
     rows = [
         ["study", escape_md(sweep.study)],
         ["data", escape_md(data.source)],
@@ -140,10 +145,22 @@ def _reproduce(facts: Facts) -> str:
         ["search space", escape_md(sweep.space.name)],
         ["margin of equivalence", f"{number(sweep.rope)} mIoU"],
         ["time", duration(sweep.seconds)],
-        ["device", "; ".join(escape_md(d) for d in devices) or MISSING],
+        ["device", _device(sweep)],
         ["versions", ", ".join(f"{escape_md(k)} {escape_md(v)}" for k, v in sweep.versions.items()) or MISSING],
     ]
     return table(["what", "value"], rows, left=2)
+
+
+def _device(sweep: SweepRecord) -> str:
+    """What trained: `2 workers of 1 thread each (cpu); exact repetition needs --workers 1`."""
+    devices = sorted({t.device for t in (*sweep.trials, *sweep.confirmations) if t.device})
+    text = "; ".join(escape_md(d) for d in devices) or MISSING
+    if sweep.workers is None:
+        return text
+    one = re.fullmatch(r"cpu, (\d+ threads?)", devices[0]) if len(devices) == 1 else None
+    text = f"cpu, {count(sweep.workers, 'worker')} of {one[1]}" if one else f"{text}; {count(sweep.workers, 'worker')}"
+    # With several, which trial ends first decides what the sampler and the pruner know when they are asked.
+    return f"{text} each; exact repetition needs `--workers 1`" if sweep.workers > 1 else text
 
 
 def _recipe(facts: Facts) -> str:

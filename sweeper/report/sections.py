@@ -6,8 +6,17 @@ from collections import Counter
 
 import pandas as pd
 
-from sweeper.records import Collapse, FinalistEvidence
-from sweeper.report.facts import ENOUGH, Facts, best_trial, difference, finalist_name, searched_range, trend
+from sweeper.records import Collapse, Coordinate, FinalistEvidence
+from sweeper.report.facts import (
+    ENOUGH,
+    Facts,
+    best_trial,
+    difference,
+    finalist_name,
+    gain_over_constant,
+    searched_range,
+    trend,
+)
 from sweeper.report.words import (
     MISSING,
     code,
@@ -26,6 +35,8 @@ from sweeper.report.words import (
     table,
 )
 
+CONSTANT = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT})
+"""Collapses that mean: no better than a constant answer."""
 MOST_LINKS = 8
 """Run links in one cell of the finalists' table."""
 
@@ -34,7 +45,7 @@ def finalists_table(facts: Facts, ui_url: str) -> str:
     """Finalists by test mIoU, with the paired difference to the baseline and links to the runs."""
     header = ["loss", "parameters", "learning rate", "test mIoU [95 %]", facts.default_name]
     header += ["foreground IoU"] if facts.binary else []
-    header += ["Dice", "− cross-entropy [95 %]", "seeds", "runs"]
+    header += ["mean Dice", "vs cross-entropy [95 %]", "seeds", "runs"]
     rows = []
     for finalist in facts.finalists:
         name = code(finalist_name(facts, finalist))
@@ -195,31 +206,65 @@ def untried(facts: Facts) -> str:
 
 
 def coordinates_table(facts: Facts) -> str:
-    """Per family and coordinate: the range, what was tried, the best, and the rank correlation with the objective."""
+    """Per family and coordinate with enough trials: range, tried, best, rank correlation with the objective.
+
+    Empty when no coordinate has enough trials: `coordinates_text` then says all there is to say.
+    """
     rows = []
-    for family in facts.sweep.space.families:
-        mine = facts.search[facts.search["family"] == family.family]
-        best = best_trial(facts, family.family)
-        if mine.empty:
+    for family, name, coordinate in _coordinates(facts):
+        if trend(facts, family, name).n < ENOUGH:
             continue
-        free = {name: c for name, c in family.coordinates.items() if c.kind != "fixed"}
-        for name, coordinate in {**free, "lr": facts.sweep.space.lr}.items():
-            tried: pd.Series[float] = mine["lr" if name == "lr" else f"params.{name}"].dropna()
-            low, high = searched_range(facts, coordinate)
-            at_best = (best.spec.lr if name == "lr" else best.spec.params.get(name)) if best else None
-            seen = f"{significant(tried.min())} to {significant(tried.max())}" if len(tried) else MISSING
-            cells = [code(family.family), code(name), f"{significant(low)} to {significant(high)}", seen]
-            rows.append([*cells, significant(at_best), *_trend_cells(facts, family.family, name)])
-    header = ["loss", "coordinate", "range", "tried", "best", "Spearman's ρ", "n", "reading"]
-    return table(header, rows, left=2) if rows else ""
+        best = best_trial(facts, family)
+        low, high = searched_range(facts, coordinate)
+        at_best = (best.spec.lr if name == "lr" else best.spec.params.get(name)) if best else None
+        cells = [code(family), code(name), *_trend_cells(facts, family, name)]
+        cells += [f"{significant(low)} to {significant(high)}", _tried(facts, family, name), significant(at_best)]
+        rows.append(cells)
+    header = ["loss", "coordinate", "reading", "Spearman's ρ", "n", "range", "tried", "best"]
+    return table(header, rows, left=3) if rows else ""
+
+
+def coordinates_text(facts: Facts) -> str:
+    """The families with too few completed trials for a trend, with what was tried of them."""
+    ranges: dict[str, list[str]] = {}
+    for family, name, _ in _coordinates(facts):
+        if trend(facts, family, name).n < ENOUGH:
+            ranges.setdefault(family, []).append(f"{code(name)} {_tried(facts, family, name)}")
+    if not ranges:
+        return ""
+    all_of_them = all(trend(facts, family, name).n < ENOUGH for family, name, _ in _coordinates(facts))
+    who = "every family" if all_of_them else "these families"
+    tried = "; ".join(f"{code(family)}: {', '.join(coordinates)}" for family, coordinates in ranges.items())
+    return f"Fewer than {ENOUGH} completed trials, too few to show a trend, for {who}. Tried: {tried}."
+
+
+def _coordinates(facts: Facts) -> list[tuple[str, str, Coordinate]]:
+    """(family, coordinate, its range) of every free coordinate of the families that were tried, `lr` included."""
+    tried = set(facts.search["family"])
+    return [
+        (family.family, name, coordinate)
+        for family in facts.sweep.space.families
+        if family.family in tried
+        for name, coordinate in {**family.coordinates, "lr": facts.sweep.space.lr}.items()
+        if coordinate.kind != "fixed"
+    ]
+
+
+def _tried(facts: Facts, family: str, name: str) -> str:
+    column = "lr" if name == "lr" else f"params.{name}"
+    values: pd.Series[float] = facts.search[facts.search["family"] == family][column].dropna()
+    if values.empty:
+        return MISSING
+    low, high = significant(values.min()), significant(values.max())
+    return low if low == high else f"{low} to {high}"
 
 
 def _trend_cells(facts: Facts, family: str, name: str) -> list[str]:
     result = trend(facts, family, name)
     if result.rho is None:
-        return [MISSING, str(result.n), "too few to say" if result.n < ENOUGH else "never varied"]
+        return ["never varied", MISSING, str(result.n)]
     reading = ("higher is better" if result.rho > 0 else "lower is better") if result.clear else "no clear trend"
-    return [signed(result.rho, 2), str(result.n), reading]
+    return [reading, signed(result.rho, 2), str(result.n)]
 
 
 def collapses(facts: Facts) -> str:
@@ -242,14 +287,26 @@ def collapses(facts: Facts) -> str:
 
 def collapses_text(facts: Facts) -> str:
     """Names the families that only looked collapsed because they were judged at the default operating point."""
-    frame = facts.search
-    only = frame[(frame["collapse_at_default"] != "none") & (frame["collapse"] == "none")]["family"].value_counts()
-    if only.empty:
+    none = Collapse.NONE
+    only = [t for t in facts.sweep.trials if t.collapse is none and t.collapse_at_default is not none]
+    if not only:
         return ""
-    names = [f"{code(str(family))} ({count(int(n), 'trial')})" for family, n in only.items()]
+    families = Counter(t.spec.family for t in only)
+    names = [f"{code(family)} ({count(n, 'trial')})" for family, n in families.most_common()]
+    constant = all(t.collapse_at_default in CONSTANT for t in only)
+    gains = [g for t in only if (g := gain_over_constant(facts, t)) is not None]
+    by = ""
+    if constant and gains:
+        low, high = number(min(gains), 2), number(max(gains), 2)
+        by = f" (by {low} mIoU)" if low == high else f" (by {low} to {high} mIoU)"
+    did = f"beat a constant answer{by}" if constant else "did not"
+    stopped = sum(t.state == "pruned" for t in only)
+    they, them = ("it", "it") if len(only) == 1 else ("they", "them")
+    which = "all of them" if 1 < stopped == len(only) else "it" if len(only) == 1 else f"{stopped} of them"
+    early = f"; {which} {'was' if stopped == 1 else 'were'} stopped early" if stopped else ""
     return (
-        f"Only {facts.default_name} looked collapsed: {listed(names)}. At the chosen {facts.point_name} they had "
-        "learned, so the operating point was at fault and not the loss."
+        f"Collapsed {facts.default_name} only: {listed(names)}. At the chosen {facts.point_name} {they} {did}, so "
+        f"{facts.default_name.removeprefix('at ')} was a poor operating point for {them}{early}."
     )
 
 

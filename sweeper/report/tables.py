@@ -38,8 +38,8 @@ def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
       evaluation, on validation, shares in 0–1
     - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation trainings only
     - `seed`; `lr`; `params.NAME`: every coordinate of the losses, in the order of the search space
-    - `collapse`, `collapse_at_default`: none, all_background, class_never_predicted or diverged;
-      `never_predicted`: class names joined by `; `
+    - `collapse`, `collapse_at_default`: none, all_background, no_better_than_constant,
+      class_never_predicted or diverged;      `never_predicted`: class names joined by `; `
     - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `run_id` (MLflow); `reason` of a failure
     """
     named = [name for family in sweep.space.families for name in family.coordinates]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
 from sweeper.records import Interval
@@ -18,8 +18,8 @@ _ARCHITECTURES = {"unet": "U-Net", "unetplusplus": "U-Net++", "fpn": "FPN", "dee
 _MARKUP = re.compile(
     r"""[\\`*\[\]|~$]
     | (?<![^\W_])_ | _(?![^\W_])
-    | ^[#+\-=] | (?<=^\d)[.)] | (?<=^\d\d)[.)] | (?<=^\d{3})[.)] | (?<=^\d{4})[.)]
-    | (?<=^\d{5})[.)] | (?<=^\d{6})[.)] | (?<=^\d{7})[.)] | (?<=^\d{8})[.)] | (?<=^\d{9})[.)]
+    | ^[#+\-=] | (?:(?<=^\d) | (?<=^\d\d) | (?<=^\d{3}) | (?<=^\d{4}) | (?<=^\d{5}) | (?<=^\d{6}) | (?<=^\d{7})
+    | (?<=^\d{8}) | (?<=^\d{9}))[.)](?=\s|$)
     | :(?=/) | (?<=mailto):(?=\S) | (?<=xmpp):(?=\S) | (?<=www)\.""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -65,14 +65,14 @@ def signed_interval(value: Interval | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in 0–1 as per cent with three significant digits; 1 − 10⁻⁶ does not become 100 %."""
+    """A share in 0–1 as per cent with three significant digits: 99.0 %, 0.994 %; 1 − 10⁻⁶ does not become 100 %."""
     if share is None or not math.isfinite(share):
         return MISSING
     if share in (0, 1):
         return f"{share:.0%}".replace("%", " %")
     if share > 0.999:
         return "> 99.9 %"
-    return f"{100 * share:.3g} %" if share >= 1e-6 else "< 0.0001 %"
+    return f"{100 * share:#.3g} %" if share >= 1e-6 else "< 0.0001 %"
 
 
 def duration(seconds: float | None) -> str:
@@ -136,16 +136,26 @@ def code(text: str) -> str:
 
 def prose(text: str) -> str:
     """Escaped text in which code spans of plain characters survive."""
-    return "".join(
-        part if _SAFE_SPAN.fullmatch(part) else escape_md_keeping_ends(part) for part in _SAFE_SPAN.split(text)
-    )
+    pieces = _SAFE_SPAN.split(text)
+    return "".join(p if _SAFE_SPAN.fullmatch(p) else _piece(p, begins=i == 0) for i, p in enumerate(pieces))
 
 
-def escape_md_keeping_ends(text: str) -> str:
-    """`escape_md` for a piece of a sentence: a space at either end stays."""
+def naming(text: str, names: Collection[str]) -> str:
+    """Plain text with these identifiers in code spans, where they stand as whole words outside other spans."""
+    known = [re.escape(name) for name in sorted(names, key=len, reverse=True) if re.fullmatch(r"[A-Za-z0-9_]+", name)]
+    if not known:
+        return text
+    word = re.compile(rf"(?<![\w`.\-])(?:{'|'.join(known)})(?![\w`\-])")
+    return "".join(part if part.startswith("`") else word.sub(r"`\g<0>`", part) for part in _SAFE_SPAN.split(text))
+
+
+def _piece(text: str, *, begins: bool) -> str:
+    """`escape_md` for a piece of a sentence: a space at either end stays, and only where a line begins is escaped what
+    acts as markup there alone."""
     if not text.strip():
         return " " if text else ""
-    return f"{' ' if text[0].isspace() else ''}{escape_md(text)}{' ' if text[-1].isspace() else ''}"
+    before = f"{' ' if text[0].isspace() else ''}{escape_md(text)}" if begins else escape_md(f"){text}")[1:]
+    return f"{before}{' ' if text[-1].isspace() else ''}"
 
 
 def fence(text: str, language: str) -> str:
@@ -161,11 +171,15 @@ def params_text(params: dict[str, float]) -> str:
 
 
 def run_link(label: str, ui_url: str, experiment: str | None, run: str | None) -> str:
-    """Link to a run in MLflow's user interface; `label` is markdown already. A dash when there is no run."""
+    """Link to a run in MLflow's user interface; `label` is markdown already. A dash when there is no run.
+
+    Without its `workflowType` MLflow 3 may open the page made for traces of language models.
+    """
     if experiment is None or run is None:
         return MISSING
     base = quote(ui_url.rstrip("/"), safe=":/?#@!$&'*+,;=%~")
-    return f"[{label}]({base}/#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')})"
+    place = f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}?workflowType=machine_learning"
+    return f"[{label}]({base}/{place})"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

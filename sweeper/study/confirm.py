@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import optuna
 
 from sweeper.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
-from sweeper.study.search import ATTEMPTS, Watcher
+from sweeper.study.search import ATTEMPTS, Watcher, dead
 from sweeper.study.storage import confirmation_results, store_confirmation
 
 BASELINE = "cross_entropy"
@@ -54,7 +54,7 @@ class Confirmation:
     ) -> None:
         self._study, self._watcher = study, watcher
         done = confirmation_results(study)
-        have = {_key(result.spec) for result in done}
+        have = {_key(result.spec) for result in done if result.state == "complete"}
         number = 1 + max((result.spec.number for result in done), default=-1)
         self._queue: list[TrialSpec] = []
         for round_number in range(seeds):
@@ -94,11 +94,14 @@ class Confirmation:
         store_confirmation(self._study, self._watcher.training_ended(spec, result))
 
     def died(self, spec: TrialSpec, reason: str) -> None:
-        """Try once more; then the finalist lacks this seed."""
+        """Try once more; then it failed, and the finalist lacks this seed."""
         self._watcher.training_dropped(spec, reason)
         self._deaths[spec.number] = self._deaths.get(spec.number, 0) + 1
         if self._deaths[spec.number] < ATTEMPTS:
             self._queue.append(spec)
+        else:
+            attempts = f"{reason}, on each of {self._deaths[spec.number]} attempts"
+            self.finished(spec, dead(spec, attempts))
 
     def interrupted(self, spec: TrialSpec) -> None:
         """Nothing to keep: a resume trains it again."""

@@ -35,6 +35,10 @@ def drive(executor: Executor, work: Work, stopping: Callable[[], bool]) -> bool:
     running: list[TrialSpec] = []
     while True:
         if stopping():
+            for event in executor.poll(0):  # what is finished and still on its way is kept
+                if isinstance(event, Finished):
+                    running.remove(event.spec)
+                    work.finished(event.spec, event.result)
             for spec in running:
                 work.interrupted(spec)
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Protocol
 
 import optuna
@@ -9,7 +10,7 @@ import optuna
 from sweeper.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import initial_queue, suggest
 from sweeper.study.pruner import FAMILY
-from sweeper.study.storage import RESULT, abandon, counted, tell
+from sweeper.study.storage import ABANDONED, RESULT, abandon, counted, tell
 
 ATTEMPTS = 2
 """A configuration under which this many workers died is a failed trial."""
@@ -32,9 +33,19 @@ class Watcher(Protocol):
 
 
 def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> None:
-    """Queue the literature defaults of each family, then each family's floor of trials."""
+    """Queue the literature defaults of each family, then each family's floor of trials, as far as they are missing.
+
+    Called at every start: a resume with a larger total owes its families what the smaller one could not give.
+    """
+    held = [t for t in study.get_trials(deepcopy=False) if ABANDONED not in t.user_attrs]
+    have = Counter(t.params.get("loss") or t.system_attrs.get("fixed_params", {}).get("loss") for t in held)
+    room = trials - len(held)
     for params in initial_queue(space, trials):
-        study.enqueue_trial(params)
+        if have[params["loss"]]:
+            have[params["loss"]] -= 1
+        elif room > 0:
+            study.enqueue_trial(params)
+            room -= 1
 
 
 class Search:
@@ -99,7 +110,7 @@ class Search:
         trial = self._running[spec.number]
         deaths = int(trial.user_attrs.get("deaths", 0)) + 1
         if deaths >= ATTEMPTS:
-            self.finished(spec, _dead(spec, f"{reason}, on each of {deaths} attempts"))
+            self.finished(spec, dead(spec, f"{reason}, on each of {deaths} attempts"))
             return
         del self._running[spec.number]
         abandon(self._study, spec.number, reason, deaths=deaths)
@@ -120,7 +131,8 @@ def _checked(result: TrialResult) -> TrialResult:
     return result.model_copy(update={"state": "failed", "value": None, "reason": reason})
 
 
-def _dead(spec: TrialSpec, reason: str) -> TrialResult:
+def dead(spec: TrialSpec, reason: str) -> TrialResult:
+    """Result of a training whose workers died under it."""
     return TrialResult(
         spec=spec,
         state="failed",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
+from filelock import Timeout
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.base import Record
 from sweeper.errors import StudyError
+from sweeper.locks import lock_beside, sqlite_path
 from sweeper.records import Conditions, ImbalanceProfile, SearchSpace, SweepRecord, TrialResult
 from sweeper.study.pruner import FamilyPruner
 from sweeper.study.sampler import KeyedTPESampler
@@ -24,8 +27,10 @@ ABANDONED = "abandoned"
 CONFIRM = "confirm/"
 """Study attributes with this prefix hold one confirmation's TrialResult each."""
 PLAN = "plan"
-FINISHED = "finished"
+LOOKS = "looks"
+"""Study attribute: how many confirmations each conclusion was drawn from, where they were not the same ones."""
 TIMEOUT_SECONDS = 60
+NAME_LIMIT = 200
 
 
 class Plan(Record):
@@ -39,24 +44,66 @@ class Plan(Record):
     versions: dict[str, str]
 
 
-def open_storage(url: str) -> RDBStorage:
-    """Open (and create, and migrate) Optuna's storage; SQLite in write-ahead mode with a patient lock.
+def open_storage(url: str, *, create: bool = True) -> RDBStorage:
+    """Open Optuna's storage; SQLite in write-ahead mode with a patient lock.
+
+    With `create` a missing one is made, once, whoever else starts at the same time.
 
     Raises:
-        StudyError: if the address is not SQLite's, or the file cannot be opened.
+        StudyError: if the address is not a SQLite file's, the file cannot be opened, or is missing and not to be made.
     """
-    if not url.startswith("sqlite:///"):
+    path = sqlite_path(url)
+    if path is None or ":memory:" in url or not path.name or set("?#") & set(url):
         raise StudyError(f"--storage must be sqlite:///FILE, got {url!r}; other databases are not supported yet")
-    path = Path(url.removeprefix("sqlite:///"))
+    if not create and not path.exists():
+        raise StudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # what happens is told by our own display
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}})
-    except (sqlite3.Error, OSError) as error:
-        raise StudyError(f"--storage {url} must be a SQLite file that can be written: {error}") from error
+        with lock_beside(path, "create"):  # a cold start of several at once would break the one that comes second
+            with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.close()
+            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}})
+    except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StudyError(f"--storage {url} must be an Optuna SQLite file that can be written: {text}") from error
+
+
+@contextmanager
+def sole_use(url: str, name: str) -> Iterator[None]:
+    """Keep others from running this study for as long as the block lasts, or the process lives.
+
+    Raises:
+        StudyError: if another process is running it.
+    """
+    path = sqlite_path(url)
+    assert path is not None
+    lock = lock_beside(path, f"study.{name}")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StudyError(
+            f"study {name!r} is being run by another process; wait for it, or start another study with --study"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_name(name: str) -> None:
+    """Refuse names that a database, a folder or a terminal would not take.
+
+    Raises:
+        StudyError: if the name is empty, longer than 200 characters, or holds control characters.
+    """
+    if not name.strip() or len(name) > NAME_LIMIT or not name.isprintable():
+        shown = name if len(name) <= 40 else name[:40] + "…"
+        raise StudyError(
+            f"--study must be 1 to {NAME_LIMIT} printable characters, got {len(name)}: {shown!r}; choose a shorter, "
+            "plainer name"
+        )
 
 
 def study_names(storage: RDBStorage) -> list[str]:
@@ -64,14 +111,14 @@ def study_names(storage: RDBStorage) -> list[str]:
     return [study.study_name for study in storage.get_all_studies()]
 
 
-def _study(storage: RDBStorage, name: str, seed: int) -> optuna.Study:
+def _study(storage: RDBStorage, name: str, seed: int, *, load: bool) -> optuna.Study:
     return optuna.create_study(
         storage=storage,
         study_name=name,
         direction="maximize",
         sampler=KeyedTPESampler(seed),
         pruner=FamilyPruner(),
-        load_if_exists=True,
+        load_if_exists=load,
     )
 
 
@@ -81,13 +128,19 @@ def create_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
     Raises:
         StudyError: if the name is taken.
     """
-    if name in study_names(storage):
+    try:
+        study = _study(storage, name, plan.conditions.seed, load=False)
+    except optuna.exceptions.DuplicatedStudyError:
         raise StudyError(
             f"study {name!r} exists already; add --resume to continue it, or choose another name with --study"
-        )
-    study = _study(storage, name, plan.conditions.seed)
+        ) from None
     study.set_user_attr(PLAN, plan.model_dump(mode="json"))
     return study
+
+
+def replace_plan(study: optuna.Study, plan: Plan) -> None:
+    """Store the plan of a resume: the same but for what `differences` allows (confirmation steps, where pixels lie)."""
+    study.set_user_attr(PLAN, plan.model_dump(mode="json"))
 
 
 def read_plan(storage: RDBStorage, name: str) -> Plan:
@@ -110,7 +163,7 @@ def read_plan(storage: RDBStorage, name: str) -> Plan:
 
 def load_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
     """Open an existing study for going on with it."""
-    return _study(storage, name, plan.conditions.seed)
+    return _study(storage, name, plan.conditions.seed, load=True)
 
 
 def differences(old: Plan, new: Plan) -> list[str]:
@@ -124,7 +177,9 @@ def differences(old: Plan, new: Plan) -> list[str]:
         )
     if old.conditions.seed != new.conditions.seed:
         found.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
-    found += _changed("recipe", old.conditions.recipe.model_dump(), new.conditions.recipe.model_dump())
+    # More steps to confirm only ask for other confirmations: the search stands.
+    recipes = [plan.conditions.recipe.model_dump(exclude={"confirm_steps"}) for plan in (old, new)]
+    found += _changed("recipe", *recipes)
     before, after = (
         {
             "lr": plan.space.lr.model_dump(),
@@ -197,6 +252,8 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         parent_run_id=attributes.get("parent_run_id"),
         seconds=float(attributes.get("seconds", 0.0)),
         command=str(attributes.get("command", "")),
+        looks=max(1, len(attributes.get(LOOKS, []))),
+        workers=attributes.get("workers"),
         versions=plan.versions,
     )
 
@@ -207,6 +264,14 @@ def tell(study: optuna.Study, result: TrialResult) -> None:
         study.tell(result.spec.number, result.value)
     else:
         study.tell(result.spec.number, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
+
+
+def note_look(study: optuna.Study) -> None:
+    """Remember that the test split's scores were concluded from, unless they are those of the last time."""
+    looks = list(study.user_attrs.get(LOOKS, []))
+    confirmations = len(confirmation_results(study))
+    if not looks or looks[-1] != confirmations:
+        study.set_user_attr(LOOKS, [*looks, confirmations])
 
 
 def reconcile(study: optuna.Study) -> int:

@@ -14,14 +14,18 @@ MARGIN = 0.002
 def judge(class_counts: Counts) -> Collapse:
     """Judge pictures with class counts (n, C, 3) at one operating point.
 
-    `all_background` when no better (by `MARGIN` in mIoU) than the best constant answer; else
-    `class_never_predicted` when a class that occurs is predicted nowhere.
+    `all_background` when only the commonest class is predicted; else `no_better_than_constant` when no better (by
+    `MARGIN` in mIoU) than the best constant answer; else `class_never_predicted` when a class that occurs is predicted
+    nowhere.
     """
     classes = present(class_counts)
     summed = class_counts.sum(axis=0)
-    if float(objective(summed, classes)) <= constant_miou(class_counts) + MARGIN:
+    predicted = summed[:, 0] + summed[:, 1]
+    if np.flatnonzero(predicted).tolist() == [int((summed[:, 0] + summed[:, 2]).argmax())]:
         return Collapse.ALL_BACKGROUND
-    if bool(((summed[:, 0] + summed[:, 1] == 0) & classes).any()):
+    if float(objective(summed, classes)) <= constant_miou(class_counts) + MARGIN:
+        return Collapse.NO_BETTER_THAN_CONSTANT
+    if bool(((predicted == 0) & classes).any()):
         return Collapse.CLASS_NEVER_PREDICTED
     return Collapse.NONE
 

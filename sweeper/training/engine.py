@@ -135,16 +135,18 @@ class Training:
         at_chosen = metrics.at_point(counts, point)
         summed = at_chosen.sum(axis=0)
         value = float(metrics.objective(summed, metrics.present(at_chosen), self._recipe.metric))
+        # What NaN logits were counted as is no answer, and must not read like a constant one.
+        score = metrics.nothing_right if self._diverged else metrics.scores
         evaluation = Evaluation(
             step=self._step,
             value=0.0 if self._diverged else value,
             point=point,
-            chosen=metrics.scores(at_chosen),
-            default=metrics.scores(metrics.at_point(counts, default)),
+            chosen=score(at_chosen),
+            default=score(metrics.at_point(counts, default)),
             train_loss=loss if math.isfinite(loss) else None,
             lr=rate,
             pictures=len(pictures),
-            curve_miou=None if self._diverged else self._curve_miou(counts),
+            curve_miou=self._curve_miou(counts) if self.finished and not self._diverged else None,
             seconds=self._clock() - self._started,
         )
         self._evaluations.append(evaluation)
@@ -162,7 +164,7 @@ class Training:
             at_default = judge(metrics.at_point(self._last, metrics.default_point(self._task)))
             absent = never_predicted(chosen, self._dataset.classes)
         test, predictions = None, None
-        if self._spec.purpose == "confirm" and state == "complete":
+        if self._spec.purpose == "confirm" and state == "complete" and not self._diverged:
             test, predictions = self._score_test(last.point)
         return TrialResult(
             spec=self._spec,
@@ -172,7 +174,7 @@ class Training:
             collapse=collapse,
             collapse_at_default=at_default,
             never_predicted=absent,
-            val=metrics.pooled(self._last) if self.finished else None,
+            val=metrics.pooled(self._last) if self.finished and not self._diverged else None,
             test=test,
             predictions=predictions,
             seconds=self._clock() - self._started,

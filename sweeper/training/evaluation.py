@@ -150,18 +150,20 @@ class _MulticlassCounter:
         ignored = masks == IGNORE
         trash = self.total.numel() - 1
         ones = torch.ones_like(masks).flatten()
+        block = pictures * taus * classes
+        labelled = torch.where(ignored, trash, 2 * block + positions.view(-1, 1, 1) * taus * classes + masks)
+        self.total.scatter_add_(0, labelled.flatten(), ones)  # does not depend on τ: counted once, at its first value
         for number, tau in enumerate(TAUS):
             answer = (logits - tau * self._log_prior).argmax(1)
             row = (positions.view(-1, 1, 1) * taus + number) * classes
-            block = pictures * taus * classes
             predicted = torch.where(ignored, trash, row + answer)
             hit = torch.where(ignored | (answer != masks), trash, block + row + answer)
-            labelled = torch.where(ignored, trash, 2 * block + row + masks)
-            for cell in (predicted, hit, labelled):
+            for cell in (predicted, hit):
                 self.total.scatter_add_(0, cell.flatten(), ones)
 
     def arrange(
         self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
         predicted, hit, labelled = data[:-1].reshape(self._shape)
+        labelled = labelled[:, :1]
         return np.stack([hit, predicted - hit, labelled - hit], axis=-1).astype(np.uint32)

@@ -15,9 +15,6 @@ from sweeper.errors import UsageError
 from sweeper.recipe import Recipe
 from sweeper.records import Task
 
-ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer")
-"""Architectures of segmentation-models-pytorch that answer at the picture's own resolution at every depth."""
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _DECODER_WIDTHS = (256, 128, 64, 32, 16)

@@ -69,7 +69,9 @@ def explain(error: BaseException) -> str:
 
 def serve(pipe: Connection, device: str, parent: int) -> None:
     """Entry point of the process. `device` is what the user asked for; ends when the pipe closes or says stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
+    # Ctrl-C, and often SIGTERM, reach the whole process group; the parent decides, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _die_with(parent)
     try:
         pipe.send(("hardware", probe(device)))

@@ -81,6 +81,8 @@ def per_class_iou(facts: Facts) -> Drawn | str:
     shown = [i for i, value in enumerate(chosen.iou) if value is not None or (rival and rival.iou[i] is not None)]
     if not shown:
         return "no class occurs in the test split"
+    if facts.binary:
+        return "of two classes the table says all"
 
     def gap(index: int) -> float:
         return (chosen.iou[index] or 0.0) - ((rival.iou[index] or 0.0) if rival else 0.0)
@@ -108,7 +110,7 @@ def per_class_iou(facts: Facts) -> Drawn | str:
         better, worse = max(shown, key=gap), min(shown, key=gap)
         text = (
             f"Test IoU of each class: {code(finalist_name(facts, chosen))} is ahead of "
-            f"{code(finalist_name(facts, rival))} on {sum(gap(i) > 0 for i in shown)} of {len(shown)}"
+            f"{code(finalist_name(facts, rival))} on {sum(float(f'{gap(i):.3f}') > 0 for i in shown)} of {len(shown)}"
             f"; the differences run from {signed(gap(worse))} on {escape_md(facts.classes[worse])} to "
             f"{signed(gap(better))} on {escape_md(facts.classes[better])}."
         )
@@ -135,9 +137,10 @@ def curves(facts: Facts) -> Drawn | str:
     axes.set_ylabel("validation mIoU")
     legend(axes, 4)
     rising = [f"{code(finalist_name(facts, f))} {signed(f.still_rising)}" for f, *_ in lines]
-    seeds = max(len(values) for *_, values in lines)
+    seeds = sorted({len(values) for *_, values in lines})
+    of = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {count(seeds[-1], 'seed')}"
     text = (
-        f"Validation mIoU of the confirmation trainings: mean over {count(seeds, 'seed')} at most, the band from the "
+        f"Validation mIoU of the confirmation trainings: mean over {of}, the band from the "
         f"lowest to the highest. Gained over the last quarter of the steps: {listed(rising)}."
     )
     return Drawn(figure, text, "Learning curves of the confirmation trainings")

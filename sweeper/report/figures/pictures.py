@@ -199,7 +199,8 @@ def _legend_entries(facts: Facts, colours: Bytes, used: Sequence[int]) -> list[P
 def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str]) -> str:
     ahead = sum(row.miou[0] > row.miou[1] for row in rows)
     text = (
-        f"The {count(len(rows), 'kept test picture')} on which {code(names[0])} and {code(names[1])} differ "
+        f"The {count(len(rows), 'test picture')} (of those whose predictions were kept) on which {code(names[0])} and "
+        f"{code(names[1])} differ "
         f"in most pixels (seed {first.spec.seed}, each at its own {facts.point_name}): {code(names[0])} is ahead "
         f"on {ahead}. Chosen because they differ, so not typical"
     )
@@ -236,7 +237,7 @@ def imbalance(facts: Facts) -> Drawn | str:
     axes.set_xscale("log")
     axes.set_xlim(floor, 1.35)
     ticks = [10.0**e for e in range(int(np.log10(floor)), 1)]
-    axes.set_xticks(ticks, labels=[percent(t).replace(" ", "\u2009") for t in ticks])
+    axes.set_xticks(ticks, labels=[f"{100 * t:g}\u2009%" for t in ticks])
     axes.minorticks_off()
     axes.set_yticks(range(len(shown)), labels=[class_name(facts, i) for i in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator
 
+from sweeper.metrics import Floats
 from sweeper.records import Coordinate
 from sweeper.report.facts import ENOUGH, Facts, best_trial, is_log, searched_range, trend
 from sweeper.report.figures.style import (
     BLACK,
-    CHOSEN,
     FONT,
     GREY,
-    PURPLE,
-    RIVAL,
+    VERMILLION,
     Drawn,
     clean,
     legend,
@@ -46,44 +46,52 @@ def search(facts: Facts) -> Drawn | str:
     value = frame["value"].to_numpy(dtype=float)
     pruned = (frame["state"] == "pruned").to_numpy()
     collapsed = (frame["collapse"] != "none").to_numpy()
-    done = ~pruned & ~collapsed
-    axes.plot(value[pruned], height[pruned], "o", color=GREY, mfc="none", ms=4, mew=0.9, label="stopped early")
-    for family in families:
-        colour = _colour(facts, family)
-        mine = done & (frame["family"] == family).to_numpy()
-        axes.plot(value[mine], height[mine], "o", color=colour, ms=4.5, mew=0)
-    axes.plot([], [], "o", color=BLACK, ms=4.5, mew=0, label="complete")
-    floor = float(value[~collapsed].min()) if (~collapsed).any() else 0.0
-    below = collapsed & (value < floor - 0.05)  # at their own values, often 0, they would squeeze everything else
-    at = np.where(below, floor - 0.02, value)
-    axes.plot(at[collapsed], height[collapsed], "x", color=PURPLE, ms=5, mew=1.4, label="collapsed")
+    early, done = pruned & ~collapsed, ~pruned & ~collapsed
+    left, right = _limits(value, collapsed)
+    beyond = collapsed & (value < left)
+    if early.any():
+        axes.plot(value[early], height[early], "o", color=GREY, mfc="none", ms=4, mew=0.9, label="stopped early")
+    axes.plot(value[done], height[done], "o", color=BLACK, ms=4.5, mew=0, label="complete")
+    if collapsed.any():
+        at = np.maximum(value, left)[collapsed]
+        axes.plot(at, height[collapsed], "x", color=VERMILLION, ms=5, mew=1.4, label="collapsed", clip_on=False)
     best = [(i, best_trial(facts, family)) for i, family in enumerate(families)]
     ticks = [(t.value, i) for i, t in best if t is not None and t.value is not None]
-    axes.vlines([v for v, _ in ticks], [i - 0.36 for _, i in ticks], [i + 0.36 for _, i in ticks], color=BLACK, lw=1.4)
+    marked = [(v, i) for v, i in ticks if v >= left]
+    axes.vlines(
+        [v for v, _ in marked], [i - 0.36 for _, i in marked], [i + 0.36 for _, i in marked], color=BLACK, lw=1.4
+    )
     axes.plot([], [], "|", color=BLACK, ms=10, mew=1.4, label="best of the family")
+    axes.set_xlim(left, right)
     axes.set_yticks(range(len(families)), labels=[plain(name) for name in families])
     axes.set_ylim(len(families) - 0.5, -0.5)
     axes.set_xlabel(f"validation {facts.objective} at the last evaluation")
     legend(axes, 4)
-    text = f"{count(int(done.sum()), 'trial')} completed and learned, {pruned.sum()} stopped early, "
-    text += f"{collapsed.sum()} collapsed."
+    text = f"{count(int((~pruned).sum()), 'trial')} completed, {pruned.sum()} {_were(int(pruned.sum()))} stopped early"
+    text += f"; {collapsed.sum()} of these collapsed." if collapsed.any() else "."
     if ticks:
         value_of, row = max(ticks)
         text += f" The best single trial is one of {code(families[row])} with {number(value_of)}"
         last, last_row = min(ticks)
         text += f"; the best of {code(families[last_row])} reached {number(last)}." if len(ticks) > 1 else "."
-    if below.any():
-        text += f" {below.sum()} of the collapsed lie beyond the left edge, from {number(float(value[below].min()))}."
+    if beyond.any():
+        n, low, high = int(beyond.sum()), number(float(value[beyond].min())), number(float(value[beyond].max()))
+        values = f"its value: {low}" if n == 1 else f"their values: {low}" + (f" to {high}" if low != high else "")
+        text += f" {count(n, 'collapsed trial')} {'is' if n == 1 else 'are'} drawn at the left edge ({values})."
     text += " One trial is one seed: read the spread within a family, not single points."
     return Drawn(figure, text, f"Validation {facts.objective} of all search trials by family")
 
 
-def _colour(facts: Facts, family: str) -> str:
-    if facts.chosen is not None and family == facts.chosen.family:
-        return CHOSEN
-    if facts.rival is not None and family == facts.rival.family:
-        return RIVAL
-    return "#4D4D4D"
+def _limits(value: Floats, collapsed: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Ends of the axis, around the trials that learned: collapsed ones, often at 0, would squeeze these together."""
+    shown = value[~collapsed] if (~collapsed).any() else value
+    low, high = float(shown.min()), float(shown.max())
+    margin = max(0.08 * (high - low), 0.005)
+    return low - margin, max(high, float(value.max())) + margin
+
+
+def _were(n: int) -> str:
+    return "was" if n == 1 else "were"
 
 
 def landscape(facts: Facts) -> Drawn | str:
@@ -113,18 +121,14 @@ def landscape(facts: Facts) -> Drawn | str:
             axes.set_ylabel(plain(facts.objective))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    values = frame.loc[frame["collapse"] == "none", "value"]
-    collapsed = len(frame) - len(values)
-    if len(values):  # collapsed trials, often at 0, would flatten everything else
-        floor, ceiling = float(values.min()), float(values.max())
-        margin = max(0.08 * (ceiling - floor), 0.005)
-        grid[0].set_ylim(floor - margin, ceiling + margin)
+    value = frame["value"].to_numpy(dtype=float)
+    floor, ceiling = _limits(value, (frame["collapse"] != "none").to_numpy())
+    grid[0].set_ylim(floor, ceiling + 0.08 * (ceiling - floor))  # room for the ring of the best
+    below = np.sort(value[value < floor])
     bar = figure.colorbar(colours, ax=list(grid), location="bottom", aspect=45, pad=0.02, shrink=0.6)
     bar.set_label("learning rate", fontsize=FONT)
     bar.ax.tick_params(labelsize=FONT)
-    return Drawn(
-        figure, _landscape_text(facts, panels, left_out, collapsed), "Objective against every searched coordinate"
-    )
+    return Drawn(figure, _landscape_text(facts, panels, left_out, below), "Objective against every searched coordinate")
 
 
 def searched(facts: Facts) -> list[tuple[str, str, Coordinate]]:
@@ -168,24 +172,37 @@ def _panel(
     )  # fmt: skip
     if not done.empty:
         best = int(done["value"].to_numpy(dtype=float).argmax())
-        axes.plot(done[column].iloc[best], done["value"].iloc[best], "o", color=BLACK, mfc="none", ms=9, mew=1.2)
+        axes.plot(
+            done[column].iloc[best],
+            done["value"].iloc[best],
+            "o",
+            color=BLACK,
+            mfc="none",
+            ms=9,
+            mew=1.2,
+        )
 
 
-def _landscape_text(facts: Facts, panels: list[tuple[str, str, Coordinate]], left_out: int, collapsed: int) -> str:
+def _landscape_text(facts: Facts, panels: list[tuple[str, str, Coordinate]], left_out: int, below: Floats) -> str:
     clear = [
         f"{code(name)} of {code(family)} (ρ = {signed(result.rho, 2)}, n = {result.n})"
         for family, name, _ in panels
         if (result := trend(facts, family, name)).clear
     ]
     if clear:
-        found = f"A clear monotone trend shows in {listed(clear)}."
+        found = f" A clear monotone trend shows in {listed(clear)}."
     elif any(trend(facts, family, name).n >= ENOUGH for family, name, _ in panels):
-        found = "No coordinate shows a clear monotone trend."
-    else:
-        found = f"With fewer than {ENOUGH} completed trials, no family can show a trend."
+        found = " No coordinate shows a clear monotone trend."
+    else:  # the text above the figure says so
+        found = ""
     text = (
         "Each point is a search trial, filled when complete (colour: learning rate), hollow when stopped early; "
-        f"the best of the family is ringed. {found}"
+        f"the best of the family is ringed.{found}"
     )
-    text += f" {count(collapsed, 'collapsed trial')} may lie below the axis." if collapsed else ""
+    if len(below):
+        low, high = number(float(below[0])), number(float(below[-1]))
+        text += (
+            f" {count(len(below), 'collapsed trial')} {'lies' if len(below) == 1 else 'lie'} below the axis, at {low}"
+        )
+        text += "." if low == high else f" to {high}."
     return text + (f" {left_out} more panels are left out." if left_out > 0 else "")

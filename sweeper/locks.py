@@ -1,0 +1,21 @@
+"""Locks between processes; the operating system releases them when their holder dies, however it dies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock
+
+from sweeper.paths import folder_name
+
+
+def lock_beside(database: Path, purpose: str) -> FileLock:
+    """A lock for one use of a database file, in `.sweeper/locks` beside it; not yet held."""
+    folder = database.resolve().parent / ".sweeper" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{folder_name(f'{database.name}.{purpose}')}.lock")
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of a `sqlite:///FILE` address; None for any other address."""
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None

@@ -1,0 +1,158 @@
+"""Everything that can be refused, before anything is trained: names, folders, data, space, recipe, network."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sweeper.data import divide, load_dataset
+from sweeper.errors import DataError, StudyError, UsageError
+from sweeper.paths import slug
+from sweeper.profile import imbalance_of, profile_dataset
+from sweeper.records import Conditions, Dataset
+from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe
+from sweeper.space import default_space_name, load_space
+from sweeper.study import storage as studies
+from sweeper.study.confirm import confirm_seed
+from sweeper.study.executors import Executor
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+ENOUGH_CLASSES = 2
+"""A split with fewer classes scores constant answers best."""
+
+
+class Speaker(Protocol):
+    """Whoever tells people."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+
+    def warn(self, text: str) -> None:
+        """One line that they should not miss."""
+
+
+class Prepared(NamedTuple):
+    """What a sweep starts from; `old` is the plan that the study was made with, None for a new one."""
+
+    name: str
+    plan: studies.Plan
+    old: studies.Plan | None
+
+
+def check_request(storage: RDBStorage, settings: Settings) -> None:
+    """Refuse a name that is taken or unfit, a resume of nothing, a folder that cannot be written.
+
+    Raises:
+        StudyError, UsageError: with the remedy.
+    """
+    names = studies.study_names(storage)
+    if settings.study is not None:
+        studies.check_name(settings.study)
+    if settings.resume:
+        if settings.study is None:
+            known = ", ".join(names[-5:]) or "none"
+            raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
+        studies.read_plan(storage, settings.study)
+    elif settings.study in names:
+        raise StudyError(
+            f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
+        )
+    check_writable(settings.out)
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a report folder that cannot be written, before a night is spent on what would go there.
+
+    Raises:
+        UsageError: if it is so.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
+
+
+def prepare(settings: Settings, storage: RDBStorage, executor: Executor, speaker: Speaker, now: datetime) -> Prepared:
+    """Read the data, the space and the machine into a plan; for a resume, compare it with the study's own.
+
+    Raises:
+        UsageError: (DataError, SpaceError, StudyError among them) naming what is wrong.
+    """
+    old = studies.read_plan(storage, settings.study) if settings.resume and settings.study else None
+    source = settings.data or (old.conditions.dataset.source if old else DATA)
+    dataset = load_dataset(source, settings.cache, speaker.say)
+    for warning in dataset.warnings:
+        speaker.warn(warning)
+    seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
+    split = divide(dataset, test_seed=seed, seed=seed)
+    _check_splits(dataset, seed, settings.confirm_seeds or CONFIRM_SEEDS, speaker)
+    if old and settings.space is None:
+        space = old.space
+    else:
+        space = load_space(settings.space or default_space_name(dataset.task), dataset.task)
+    hardware = executor.hardware()
+    if old is None:
+        recipe = make_recipe(
+            settings,
+            dataset,
+            hardware,
+            training_pictures=len(split.train),
+            has_weights=executor.has_weights,
+            say=speaker.say,
+        )
+    else:
+        recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
+    plan = studies.Plan(
+        created=old.created if old else now.isoformat(timespec="seconds"),
+        conditions=Conditions(dataset=dataset, recipe=recipe, seed=seed),
+        profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
+        space=space,
+        imbalance=imbalance_of(dataset.class_pixels(split.train)),
+        versions=versions(),
+    )
+    if old is not None and (changed := studies.differences(old, plan)):
+        raise StudyError(
+            f"study {settings.study!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
+            + "\n".join(f"  - {line}" for line in changed)
+            + f"\nLeave these options out, or start another study: --study {settings.study}-2"
+        )
+    executor.configure(plan.conditions)
+    return Prepared(settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}", plan, old)
+
+
+def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Speaker) -> None:
+    """Refuse splits on which nothing can be told; say what else a split lacks.
+
+    A class that training never sees is allowed, and will show as never predicted.
+    """
+    problems: list[str] = []
+    occurring = dataset.class_pixels() > 0
+    for number, own in enumerate([seed, *(confirm_seed(seed, n) for n in range(confirm_seeds))]):
+        split = divide(dataset, test_seed=seed, seed=own)
+        for side, indices in (("training", split.train), ("validation", split.val), ("test", split.test)):
+            here = dataset.class_pixels(indices) > 0
+            if here.sum() < ENOUGH_CLASSES:
+                found = ", ".join(name for name, is_here in zip(dataset.classes, here, strict=True) if is_here)
+                problems.append(
+                    f"the {side} split ({len(indices)} pictures, seed {own}) must hold at least two classes, found "
+                    f"{found or 'no labelled pixel'}; label more pictures, or divide them yourself in split.csv"
+                )
+            elif number == 0 and (absent := occurring & ~here).any():
+                names = [name for name, is_absent in zip(dataset.classes, absent, strict=True) if is_absent]
+                speaker.warn(f"the {side} split ({len(indices)} pictures) has no pixel of: {', '.join(names)}")
+    if problems:
+        raise DataError(dataset.name, sorted(set(problems)))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("sweeper", "torch", "segmentation-models-pytorch", "optuna", "mlflow", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}

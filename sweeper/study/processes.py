@@ -1,0 +1,198 @@
+"""Supervised worker processes: torch is imported in them alone, so that the parent stays small."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
+
+from sweeper.base import Record
+from sweeper.errors import SweeperError, UsageError
+from sweeper.records import Conditions, TrialSpec
+from sweeper.study.executors import Died, Event, Finished, Reported
+
+if TYPE_CHECKING:
+    from sweeper.training.hardware import Hardware
+
+START_SECONDS = 120.0
+"""A worker that has not said hello by then is given up."""
+MAX_WORKERS = 8
+
+
+class _Worker:
+    """The parent's end of one worker process."""
+
+    def __init__(self, device: str) -> None:
+        context = multiprocessing.get_context("spawn")  # fork would copy locks and CUDA state
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(
+            target=_serve, args=(theirs, device, os.getpid()), daemon=True, name="sweeper-worker"
+        )
+        self.process.start()
+        theirs.close()
+        self.spec: TrialSpec | None = None
+        self.number = 0
+        """Its place among the workers; with several GPUs it says which one."""
+
+    def expect(self, kind: str) -> tuple[object, ...]:
+        """The next message, which must be of this kind; for start-up only."""
+        if not self.pipe.poll(START_SECONDS):
+            raise SweeperError(f"a worker did not start within {START_SECONDS:.0f} s; try --executor inline")
+        try:
+            message: tuple[object, ...] = self.pipe.recv()
+        except EOFError:
+            raise SweeperError(f"a worker died while starting ({self.reason()}); try --executor inline") from None
+        if message[0] == "refused":
+            raise UsageError(str(message[1]))
+        if message[0] != kind:
+            raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
+        return message
+
+    def reason(self) -> str:
+        """How the process ended, for people."""
+        self.process.join(5)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            hint = ", out of memory?" if code == -9 else ""
+            return f"worker killed by signal {-code}{hint}"
+        return f"worker ended with status {code}"
+
+    def end(self) -> None:
+        """Kill the process and wait for it."""
+        self.pipe.close()
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join(5)
+
+
+def _serve(pipe: Connection, device: str, parent: int) -> None:
+    from sweeper.training.worker import serve  # torch is imported here, in the child
+
+    serve(pipe, device, parent)
+
+
+class ProcessExecutor:
+    """Supervised worker processes that share the decoded store through the page cache.
+
+    A worker that dies costs its training (`Died`) and is replaced; the parent's death ends the workers.
+    """
+
+    def __init__(self, device: str, workers: int | None, cores: int, log: Callable[[str], None]) -> None:
+        """`workers` None = as many as pay: one per GPU; on a CPU one thread each, one per core, at most 8."""
+        self._asked, self._count, self._cores, self._log = device, workers, cores, log
+        self._workers: list[_Worker] = [_Worker(device)]
+
+    def hardware(self) -> Hardware:
+        """Wait for the first worker's report."""
+        hardware = self._workers[0].expect("hardware")[1]
+        assert isinstance(hardware, Record)
+        self._hardware: Hardware = hardware  # type: ignore[assignment]
+        if self._count is None:
+            self._count = self._hardware.devices if self._hardware.device != "cpu" else min(self._cores, MAX_WORKERS)
+        return self._hardware
+
+    def has_weights(self, encoder: str) -> bool:
+        """Ask the first worker: the library that knows is heavy."""
+        self._workers[0].pipe.send(("weights", encoder))
+        return bool(self._workers[0].expect("weights")[1])
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes there are to be."""
+        return self._count or 1
+
+    @property
+    def threads(self) -> int:
+        """Threads of each worker."""
+        return max(1, self._cores // self.workers)
+
+    def configure(self, conditions: Conditions) -> None:
+        """Start the other workers and hand the conditions to all."""
+        self._conditions = conditions
+        self._workers += [_Worker(self._asked) for _ in range(self.workers - 1)]
+        for number, worker in enumerate(self._workers):
+            if number > 0:
+                worker.expect("hardware")
+            worker.number = number
+            self._send_conditions(worker, number)
+        for worker in self._workers:
+            worker.expect("ready")
+
+    def _send_conditions(self, worker: _Worker, number: int) -> None:
+        kind = self._hardware.device
+        place = f"cuda:{number % self._hardware.devices}" if kind == "cuda" else kind
+        worker.pipe.send(("configure", self._conditions, place, self.threads))
+
+    def free(self) -> int:
+        """Idle workers.
+
+        Raises:
+            SweeperError: if no worker is left.
+        """
+        if not self._workers:
+            raise SweeperError("every worker died and none could be started again; see the warnings above")
+        return sum(worker.spec is None for worker in self._workers)
+
+    def submit(self, spec: TrialSpec) -> None:
+        """Hand the training to the first idle worker."""
+        worker = next(worker for worker in self._workers if worker.spec is None)
+        worker.spec = spec
+        with suppress(OSError):  # it died while idle: the next poll finds its pipe at the end and replaces it
+            worker.pipe.send(("train", spec))
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        """Messages of the workers, and the deaths among them."""
+        events: list[Event] = []
+        busy = {worker.pipe: worker for worker in self._workers if worker.spec is not None}
+        for pipe in wait(list(busy), timeout_seconds):
+            assert isinstance(pipe, Connection)
+            worker = busy[pipe]
+            spec = worker.spec
+            assert spec is not None
+            try:
+                kind, payload, *rest = pipe.recv()
+            except (EOFError, OSError):
+                events.append(Died(spec, self._replace(worker)))
+                continue
+            if kind == "evaluation":
+                events.append(Reported(spec, payload, last=rest[0]))
+            else:
+                worker.spec = None
+                events.append(Finished(spec, payload))
+        return events
+
+    def answer(self, spec: TrialSpec, go_on: bool) -> None:
+        """Tell the worker of this training."""
+        for worker in self._workers:
+            if worker.spec == spec:
+                with suppress(OSError):  # it died meanwhile: the next poll reports it
+                    worker.pipe.send(go_on)
+
+    def _replace(self, worker: _Worker) -> str:
+        """Start another in its place; without success the others go on alone. Why it died."""
+        reason = worker.reason()
+        worker.end()
+        self._workers.remove(worker)
+        self._log(f"{reason}; starting another")
+        fresh = _Worker(self._asked)
+        try:
+            fresh.expect("hardware")
+            self._send_conditions(fresh, worker.number)
+            fresh.expect("ready")
+        except SweeperError as error:
+            fresh.end()
+            self._log(f"{error}; going on with {len(self._workers)} worker(s)")
+        else:
+            fresh.number = worker.number
+            self._workers.append(fresh)
+        return reason
+
+    def close(self) -> None:
+        """Kill all workers."""
+        for worker in self._workers:
+            worker.end()
+        self._workers = []
