@@ -60,7 +60,7 @@ def test_profile_json_is_one_document_and_nothing_else(sweeper, tmp_path):
 
 
 def test_the_cache_can_be_set_by_a_variable(sweeper, tmp_path, monkeypatch):
-    monkeypatch.setenv("SWEEPER_PROFILE_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("SWEEPER_CACHE", str(tmp_path / "elsewhere"))
     assert sweeper("profile", "synthetic:cracks?images=3&size=64")[0] == 0
     assert (tmp_path / "elsewhere").is_dir()
 
