@@ -45,6 +45,14 @@ class Family(Record):
     caveat: str
     """When not, or what to watch, in one sentence."""
     source: str
+    formula: str
+    """The loss on one line, in the symbols of the kernel (`sweeper.losses.kernel`)."""
+    packable: bool = True
+    """Can be trained side by side with others on one GPU: static shapes, no input beyond logits and target."""
+    relative: bool = False
+    """Not a point of the kernel, but a loss of its own with the same conventions."""
+    needs_distance: bool = False
+    """Wants `loss(logits, target, distance=…)`: signed distances to the class boundaries."""
     build: Callable[..., Any] | None = Field(default=None, exclude=True)
     """How to make the module: `build(*, task, ignore_index, class_frequencies, **coordinates)`, called with every free
     coordinate that has a value, checked. None: the kernel. Not part of the JSON."""
@@ -87,6 +95,7 @@ _DECLARED = (
         helps="Classes of similar size, clean labels, or when calibrated probabilities matter: the baseline.",
         caveat="Rare classes hardly count: each pixel weighs the same.",
         source="Long et al. 2015, Fully Convolutional Networks, arXiv:1411.4038",
+        formula="CE = −mean log p_t",
     ),
     Family(
         name="weighted_ce",
@@ -101,6 +110,7 @@ _DECLARED = (
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
         source="Xie & Tu 2015, HED, arXiv:1504.06375; Cui et al. 2019, Class-Balanced Loss, arXiv:1901.05555",
+        formula="CE(w) = −mean w_t log p_t",
     ),
     Family(
         name="focal",
@@ -113,6 +123,7 @@ _DECLARED = (
         helps="A great many easy pixels that drown the few hard ones, such as distractors and thin borders.",
         caveat="Follows wrong labels, which look like hard pixels; under-confident probabilities.",
         source="Lin et al. 2017, Focal Loss for Dense Object Detection, arXiv:1708.02002",
+        formula="CE(γ, α) = −mean α_t (1 − p_t)^γ log p_t",
     ),
     Family(
         name="dice",
@@ -122,6 +133,7 @@ _DECLARED = (
         helps="Small foregrounds scored by overlap: optimises a soft form of the score itself.",
         caveat="Over-confident probabilities; noisy gradients when a batch holds few pixels of a class.",
         source="Milletari et al. 2016, V-Net, arXiv:1606.04797; this form: Drozdzal et al. 2016, arXiv:1608.04117",
+        formula="mean_c (1 − TI_c(½, ½)), TI_c(a, b) = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1)",
     ),
     Family(
         name="tversky",
@@ -131,6 +143,7 @@ _DECLARED = (
         helps="Missed pixels cost more than false alarms, or the reverse: fn_weight trades recall for precision.",
         caveat="As Dice; far from 0.5 it no longer follows the overlap score.",
         source="Salehi et al. 2017, arXiv:1706.05721; exponent: Abraham & Khan 2019, arXiv:1810.07842",
+        formula="mean_c (1 − TI_c(a, b))^κ, a = 1 − b unless given",
     ),
     Family(
         name="dice_ce",
@@ -149,6 +162,7 @@ _DECLARED = (
         helps="The safe choice under imbalance: overlap for rare classes, cross-entropy for smooth gradients.",
         caveat="Two parts on different scales: the best mix depends on the data.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798",
+        formula="λ · CE(w) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
     ),
     Family(
         name="dice_focal",
@@ -158,6 +172,7 @@ _DECLARED = (
         helps="Strong imbalance with hard examples: overlap for rare classes, focal for their borders.",
         caveat="Follows wrong labels as focal does; one coordinate more to tune than Dice.",
         source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
+        formula="λ · CE(γ) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
     ),
 )
 
