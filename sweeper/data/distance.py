@@ -50,7 +50,7 @@ class DistanceStore:
 
     def __init__(self, store: PixelStore, labels: tuple[int, ...]) -> None:
         """`labels`: class indices the maps are of, without a gap, in the order of their channels."""
-        self._store, self._labels = store, labels
+        self._store, self.labels = store, labels
         self.folder = store.folder / f"distances-{FORMAT}-{labels[0]}-{labels[-1]}"
         self._open: dict[int, npt.NDArray[np.float16]] = {}
 
@@ -74,7 +74,7 @@ class DistanceStore:
     def _compute(self, index: int) -> npt.NDArray[np.float16]:
         mask = self._store.mask(index)
         labelled = mask != IGNORE
-        return np.stack([signed_distances(mask == label, labelled) for label in self._labels]).astype(np.float16)
+        return np.stack([signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)
 
     def _read(self, path: Path, index: int) -> npt.NDArray[np.float16] | None:
         """The file as a memory map; None where it is missing, damaged or of another shape."""
@@ -83,7 +83,7 @@ class DistanceStore:
             found = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         except (OSError, ValueError, EOFError):
             return None
-        wanted = (len(self._labels), *self._store.sizes[index])
+        wanted = (len(self.labels), *self._store.sizes[index])
         return found if found.shape == wanted and found.dtype == np.float16 else None
 
     def _write(self, path: Path, maps: npt.NDArray[np.float16]) -> None:
