@@ -257,7 +257,8 @@ _DECLARED = (
         name="soft_cldice",
         title="Dice + soft centre-line Dice",
         fixed={},
-        coordinates=_everywhere(skeleton_weight=LossCoordinate(search=_uniform(0.0, 1.0), start=0.5, default=0.5)),
+        # The paper's range: the centre line alone is satisfied by foreground everywhere, which has no skeleton.
+        coordinates=_everywhere(skeleton_weight=LossCoordinate(search=_uniform(0.0, 0.5), start=0.5, default=0.5)),
         helps="Thin, connected structures, such as vessels, roads and cracks, where a gap is worse than a wrong width.",
         caveat="Skeletons mean little for blobs; several times the work of Dice.",
         source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, as in the authors' code)",

@@ -62,7 +62,7 @@ class UnifiedFocal(SegmentationLoss):
             eased = surprise
             if self.suppression > 0:
                 eased = surprise * torch.where(common.view(-1, 1, 1), focal_factor(surprise, self.suppression), 1.0)
-            balance = torch.where(common, 1 - self.delta, self.delta).to(eased.dtype)
+            balance = torch.where(common, eased.new_full((), 1 - self.delta), self.delta)
             # Pixels, not weights, divide, as in the kernel; `mask` may hold weights.
             labels = target if self.task == "multilabel" else target.unsqueeze(1)
             pixels = (labels.long() != self.ignore_index).sum().clamp(min=1)
