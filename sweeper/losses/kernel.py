@@ -12,11 +12,11 @@ What holds for every function here:
 
 - Computed in at least float32: float16 and bfloat16 logits are converted, float64 stays; nothing in here is an
   operation that autocast would lower.
-- Logits under ignore are replaced before anything else, so whatever stands there (±1e4, infinity, NaN) changes neither
-  value nor gradient, and the gradient there is exactly 0. Nothing labelled: value 0, gradient 0.
+- What stands in logits under ignore (±1e4, infinity, NaN) changes neither value nor gradient, and the gradient there is
+  exactly 0. Nothing labelled: value 0, gradient 0.
 - Finite values and gradients for finite logits, up to ±1e4 and beyond.
-- No waiting for the device: no `.item()`, no boolean indexing, no shape that depends on data. Hence label values are
-  not checked here (`sweeper.data` does). A part with weight 0 is not computed.
+- No waiting for a device: no `.item()` there, no boolean indexing, no shape that depends on data. Hence label values
+  are not checked here (`sweeper.data` does). A part with weight 0 is not computed.
 - Sums are deterministic on every device.
 """
 
@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.coordinates import KernelSettings
-from sweeper.losses.pixels import at_least_float32, averaged, focal_factor, near_boundary
+from sweeper.losses.pixels import averaged, cleaned, focal_factor, looked_at_freely, near_boundary
 
 SMOOTHING = 1.0
 """Added to numerator and denominator of the Tversky index, in pixels, unless told otherwise."""
@@ -62,7 +62,7 @@ def sigmoid_loss(
     """
     labels = target.long()
     labelled = labels != ignore_index
-    z = torch.where(labelled, at_least_float32(logits), 0.0)
+    z = cleaned(logits, labelled)
     foreground = (labels == 1).to(z.dtype)
     background = labelled.to(z.dtype) - foreground
     # Everything follows from the logit of being right: p_t = σ(u), 1 − p_t = σ(−u).
@@ -138,8 +138,13 @@ def softmax_loss(
     """
     labels = target.long()
     labelled = labels != ignore_index
+    z = cleaned(logits, labelled.unsqueeze(1))
+    if looked_at_freely(z) and weight is None and _is_plain(settings):
+        # Torch's own kernel is the fastest on the processor; on a GPU its sum is not the same twice.
+        total = F.cross_entropy(z, labels, class_weights, ignore_index=ignore_index, reduction="sum")
+        return total / torch.count_nonzero(labelled).clamp(min=1)
     # Softmax over channels_last memory copies anyway, and everything after it is slower there.
-    z = torch.where(labelled.unsqueeze(1), at_least_float32(logits).contiguous(), 0.0)
+    z = z.contiguous()
     index = torch.where(labelled, labels, 0)
     parts = []
     if settings.mix > 0:
@@ -166,6 +171,12 @@ def softmax_loss(
         own = torch.zeros_like(p).scatter_(1, index.unsqueeze(1), mask)  # weights of the own class, 0 under ignore
         parts.append((1 - settings.mix) * _classes_overlap(p, own, mask, settings))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def _is_plain(settings: KernelSettings) -> bool:
+    """Whether it is cross-entropy with nothing but class weights."""
+    rest = settings.gamma > 0 or settings.label_smoothing > 0 or settings.boundary_weight > 0
+    return settings.mix == 1 and settings.hard_fraction == 1 and not rest
 
 
 def _classes_overlap(p: Tensor, own: Tensor, mask: Tensor, settings: KernelSettings) -> Tensor:

@@ -15,6 +15,27 @@ def at_least_float32(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
+def looked_at_freely(values: Tensor) -> bool:
+    """Whether values may be read without waiting for a device or breaking a graph: on the processor, not compiled."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
+    """Logits in at least float32, such that what stands under ignore gives 0 when it is multiplied by 0.
+
+    Replacing it by 0 takes as long as half a cross-entropy. On the processor it is only done where something is not
+    finite, which one sum tells; elsewhere always.
+
+    Args:
+        logits: (N, C, H, W), floating.
+        labelled: (N, 1 or C, H, W) bool.
+    """
+    z = at_least_float32(logits)
+    if looked_at_freely(z) and bool(z.detach().sum().isfinite()):
+        return z
+    return torch.where(labelled, z, 0.0)
+
+
 def focal_factor(loss: Tensor, gamma: float) -> Tensor:
     """(1 − p)^γ from −log p ≥ 0, any shape.
 
@@ -63,7 +84,7 @@ def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float, weight: Tenso
     factor = labelled.to(loss.dtype)
     loss = loss * (factor if weight is None else factor * weight)
     if hard_fraction >= 1:
-        return loss.sum() / labelled.sum().clamp(min=1)
+        return loss.sum() / torch.count_nonzero(labelled).clamp(min=1)
     room = max(1, int(hard_fraction * loss.numel() + _ROUNDING))
     wanted = (labelled.sum().double() * hard_fraction + _ROUNDING).floor().clamp(min=1)
     hardest = torch.topk(torch.where(labelled, loss, -1.0).flatten(), room).values

@@ -15,14 +15,14 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.pixels import at_least_float32
+from sweeper.losses.pixels import cleaned
 
 
 class Classes(NamedTuple):
     """A batch as K classes, each against all else: binary has its foreground alone (K = 1), multi-class all of them."""
 
     z: Tensor
-    """Logits (N, C, H, W), at least float32, 0 under ignore."""
+    """Logits (N, C, H, W), at least float32, finite under ignore."""
     p: Tensor
     """(N, K, H, W), probabilities."""
     own: Tensor
@@ -37,7 +37,7 @@ def as_classes(
     """Probabilities and pixels of each class; shapes as for `SegmentationLoss.forward`."""
     labels = target.long() if task == "multilabel" else target.long().unsqueeze(1)
     labelled = labels != ignore_index
-    z = torch.where(labelled, at_least_float32(logits).contiguous(), 0.0)
+    z = cleaned(logits, labelled).contiguous()
     mask = labelled.to(z.dtype)
     if weight is not None:
         mask = mask * (weight if weight.ndim == 4 else weight.unsqueeze(1))

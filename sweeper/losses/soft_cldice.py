@@ -65,7 +65,8 @@ def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
         return -torch.maximum(F.max_pool2d(x, (3, 1), 1, (1, 0)), F.max_pool2d(x, (1, 3), 1, (0, 1)))
 
     def dilate(x: Tensor) -> Tensor:
-        return F.max_pool2d(torch.where(known, x, 0.0), 3, 1, 1)
+        x = torch.where(known, x, 0.0)
+        return F.max_pool2d(F.max_pool2d(x, (3, 1), 1, (1, 0)), (1, 3), 1, (0, 1))
 
     eroded = erode(values)
     line = F.relu(values - dilate(eroded))
