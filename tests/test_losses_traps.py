@@ -207,6 +207,24 @@ class TestMonai:
         assert (slope[:, 0][target == 1] < 0).all()
         assert (slope[:, 0][target == 0] > 0).all()
 
+    def test_the_pixel_part_of_unified_focal_is_half_of_the_papers(self, monai):
+        """The paper's sum over classes, divided by the pixels, is a mean over pixels × classes there. The mix λ = 0.5
+        means 1 : 2 with it. The authors' own code sums over the classes."""
+        logits, target = noise(1)[:1], labels(2)[:1]
+        theirs = monai.AsymmetricUnifiedFocalLoss(weight=1.0, gamma=0.5, delta=0.6)
+        p, y = logits.sigmoid()[:, 0], target
+        paper = torch.where(y == 1, -0.6 * p.log(), -0.4 * p**0.5 * (1 - p).log()).mean()
+        torch.testing.assert_close(theirs(logits.sigmoid(), target.unsqueeze(1)), paper / 2)
+        ours = build_loss("unified_focal", task="binary", mix=1.0, suppression=0.5, delta=0.6)
+        torch.testing.assert_close(ours(logits, target), paper)
+
+    def test_soft_cldice_of_one_picture_agrees(self, monai):
+        logits, target = noise(1, size=24)[:1], labels(2, size=24)[:1]
+        target[:, 10:12] = 1
+        theirs = monai.SoftclDiceLoss(sigmoid=True)(logits, target.unsqueeze(1).float())
+        ours = build_loss("soft_cldice", task="binary", skeleton_weight=1.0)(logits, target)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)  # theirs adds 1e-4 to a denominator near 1
+
     @pytest.mark.parametrize(("name", "family"), [("DiceLoss", "dice"), ("TverskyLoss", "tversky")])
     def test_nan_under_ignore_becomes_nan_everywhere(self, monai, name, family):
         logits, target = noise(1), labels(2)

@@ -151,9 +151,9 @@ def certification_table(checks: list[Check]) -> Table:
     for (family, task), group in groups.items():
         failed = [check for check in group if not check.passed]
         count = Text(f"{len(group) - len(failed)}/{len(group)}", style="red" if failed else "green")
-        faults = [f"{check.name} ({check.precision}): {check.detail}" for check in failed[:SHOWN_FAULTS]]
+        faults = [f"- {check.name} ({check.precision}): {check.detail}" for check in failed[:SHOWN_FAULTS]]
         if len(failed) > SHOWN_FAULTS:
-            faults.append(f"and {len(failed) - SHOWN_FAULTS} more; --json has them all")
+            faults.append(f"- and {len(failed) - SHOWN_FAULTS} more; --json has them all")
         table.add_row(family, TASK_WORDS[task], count, Text("\n".join(faults) or "none"))
     return table
 

@@ -134,6 +134,11 @@ TRAPS = (
         "Takes logits.",
     ),
     (
+        "MONAI `AsymmetricUnifiedFocalLoss`",
+        "The pixel part is a mean over pixels and classes: half of the paper's, so that λ means another mix.",
+        "The paper's.",
+    ),
+    (
         "MONAI `BoundaryLoss`",
         "Without foreground in a picture, value and gradient are 0.",
         "An absent class is as far away as can be.",

@@ -15,7 +15,8 @@ meaning.py      the slope is that of the value, and leads to the mask
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -64,14 +65,26 @@ def certify(
             )
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"the device must be present, got {device!r} and no GPU is visible to torch; use `cpu`")
-    return [
-        judged(rule, subject)
-        for family in chosen
-        for task in FAMILIES[family].tasks
-        if task in wanted
-        for rule in RULES
-        for subject in _subjects(rule, Subject(family, task, device, "float64"))
-    ]
+    with _one_thread():
+        return [
+            judged(rule, subject)
+            for family in chosen
+            for task in FAMILIES[family].tasks
+            if task in wanted
+            for rule in RULES
+            for subject in _subjects(rule, Subject(family, task, device, "float64"))
+        ]
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors lose time to threads that wait for each other, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _subjects(rule: Rule, subject: Subject) -> list[Subject]:
