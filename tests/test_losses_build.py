@@ -21,7 +21,11 @@ FREQUENCIES = (0.9, 0.07, 0.03)
 
 
 def test_families_are_declared_simplest_first():
-    assert list(FAMILIES) == ["cross_entropy", "weighted_ce", "focal", "dice", "tversky", "dice_ce", "dice_focal"]
+    assert list(FAMILIES) == [
+        *("cross_entropy", "weighted_ce", "focal", "topk_ce", "boundary_ce"),
+        *("dice", "jaccard", "generalized_dice", "log_cosh_dice", "tversky", "focal_tversky", "lovasz"),
+        *("dice_ce", "dice_focal", "dice_topk", "combo", "unified_focal", "soft_cldice", "boundary"),
+    ]
     assert all(name == family.name for name, family in FAMILIES.items())
 
 
@@ -90,7 +94,7 @@ def test_an_entry_can_be_replaced_by_another_builder(monkeypatch):
     ("family", "task", "given", "words"),
     [
         ("focall", "binary", {}, ["family must be one of", "'focall'", "did you mean `focal`"]),
-        ("focal", "multilabel", {}, ["task of focal must be one of binary, multiclass", "'multilabel'"]),
+        ("focal", "multilable", {}, ["task of focal must be one of binary, multiclass", "did you mean `multilabel`"]),
         ("focal", "binary", {"gama": 2}, ["`gama` is not a coordinate", "did you mean `gamma`", "takes `gamma`"]),
         ("dice", "binary", {"mix": 0.5}, ["`mix` is not a coordinate of dice", "takes no coordinates"]),
         ("dice_ce", "multiclass", {"pos_weight": 2}, ["`pos_weight` is not", "`class_weight_power`"]),
@@ -208,7 +212,8 @@ def test_the_snippet_runs_and_gives_the_same_loss(family, task):
     assert "4 significant digits" in text
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 1 if task == "binary" else 3, 8, 8, generator=generator)
-    target = torch.randint(0, len(classes), (2, 8, 8), generator=generator)
+    labels, shape = (2, (2, 3, 8, 8)) if task == "multilabel" else (len(classes), (2, 8, 8))
+    target = torch.randint(0, labels, shape, generator=generator)
     exact = build_loss(family, task=task, class_frequencies=(911, 60, 29), **params)(logits, target)
     assert run_snippet(text)(logits, target).item() == pytest.approx(exact.item(), rel=1e-3)
 

@@ -10,47 +10,14 @@ import pytest
 import torch
 
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.records import Task
-
-IGNORE = 255
-FREQUENCIES = (0.6, 0.3, 0.1)
-CASES: list[tuple[str, Task]] = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
-VALUES = {
-    "mix": 0.5,
-    "gamma": 0.5,  # below 1 is the harder case for slopes
-    "alpha": 0.75,
-    "pos_weight": 20.0,
-    "class_weight_power": 1.0,
-    "fn_weight": 0.7,
-    "fp_weight": 0.3,
-    "overlap_exponent": 0.5,
-}
-
-
-def make(family: str, task: Task, **given: float) -> torch.nn.Module:
-    point = {name: VALUES[name] for name in FAMILIES[family].coordinates[task]}
-    return build_loss(family, task=task, class_frequencies=FREQUENCIES, **{**point, **given})
-
-
-def noise(task: Task, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    rng = torch.Generator().manual_seed(3)
-    channels = 1 if task == "binary" else 3
-    logits = torch.randn(2, channels, size, size, generator=rng)
-    return logits, torch.randint(0, 2 if task == "binary" else 3, (2, size, size), generator=rng)
-
-
-def value_and_gradient(loss, logits, target):
-    logits = logits.detach().clone().requires_grad_()
-    value = loss(logits, target)
-    value.backward()
-    return value.detach(), logits.grad
+from tests.loss_cases import CASES, FREQUENCIES, IGNORE, make, noise, point, right_logits, value_and_gradient
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
 @pytest.mark.parametrize("junk", [1e4, -1e4, float("inf"), float("nan")])
 def test_what_stands_under_ignore_changes_neither_value_nor_gradient(family, task, junk):
     logits, target = noise(task)
-    target[:, 2:5] = IGNORE
+    target[..., 2:5, :] = IGNORE
     value, gradient = value_and_gradient(make(family, task), logits, target)
     spoiled = logits.clone()
     spoiled[:, 0, 2:5] = junk
@@ -64,8 +31,8 @@ def test_what_stands_under_ignore_changes_neither_value_nor_gradient(family, tas
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_ignored_rows_are_as_good_as_cut_off(family, task):
     logits, target = noise(task)
-    target[:, 5:] = IGNORE
-    whole, cut = make(family, task)(logits, target), make(family, task)(logits[:, :, :5], target[:, :5])
+    target[..., 5:, :] = IGNORE
+    whole, cut = make(family, task)(logits, target), make(family, task)(logits[:, :, :5], target[..., :5, :])
     torch.testing.assert_close(whole, cut)
 
 
@@ -80,11 +47,10 @@ def test_a_nan_on_a_labelled_pixel_shows(family, task):
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_any_ignore_index_and_integer_type_will_do(family, task):
     logits, target = noise(task)
-    target[:, :3] = IGNORE
+    target[..., :3, :] = IGNORE
     expected = make(family, task)(logits, target)
     assert torch.equal(make(family, task)(logits, target.to(torch.uint8)), expected)
-    point = {name: VALUES[name] for name in FAMILIES[family].coordinates[task]}
-    negative = build_loss(family, task=task, ignore_index=-100, class_frequencies=FREQUENCIES, **point)
+    negative = build_loss(family, task=task, ignore_index=-100, class_frequencies=FREQUENCIES, **point(family, task))
     renamed = torch.where(target == IGNORE, -100, target)
     assert torch.equal(negative(logits, renamed.int()), expected)
     # 156 is −100 in eight bits: it must not be taken for it.
@@ -118,21 +84,19 @@ def test_extreme_inputs_give_finite_values_and_gradients(family, task, dtype):
 def test_a_perfect_answer_costs_nothing_and_moves_nothing(family, task):
     """(1 − TI)^κ with κ < 1 has no finite slope at TI = 1 when written naively."""
     _, target = noise(task)
-    right = torch.nn.functional.one_hot(target, 2 if task == "binary" else 3).movedim(-1, 1).float()
-    logits = 1e4 * (2 * right - 1)
-    value, gradient = value_and_gradient(make(family, task), logits[:, 1:] if task == "binary" else logits, target)
+    value, gradient = value_and_gradient(make(family, task), right_logits(task, target, 1e4), target)
     assert value.item() == pytest.approx(0, abs=1e-6)
     assert (gradient == 0).all()
 
 
 def test_slope_of_the_overlap_exponent_is_bounded_and_the_curve_joined():
     from sweeper.losses.coordinates import KernelSettings
-    from sweeper.losses.kernel import LINEAR_BELOW, _overlap
+    from sweeper.losses.kernel import LINEAR_BELOW, class_cost
 
     settings = KernelSettings(0, 0, None, 0.5, 0.5, 0.5)
 
     def curve(lost):
-        return _overlap(torch.zeros(()).double(), torch.zeros(()).double(), torch.zeros(()), lost, settings)
+        return class_cost(torch.zeros(()).double(), torch.zeros(()).double(), torch.zeros(()), lost, settings)
 
     previous = -1.0
     for lost in (0.0, LINEAR_BELOW / 2, LINEAR_BELOW * (1 - 1e-9), LINEAR_BELOW * (1 + 1e-9), 1e-3, 1.0):
@@ -272,22 +236,57 @@ def test_the_global_random_state_is_left_alone(family, task):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
 def test_nothing_waits_for_the_device(task):
     """Tensors on `meta` have no values: anything that would have to read one fails there."""
     logits, target = noise(task)
     for family in (name for name, for_task in CASES if for_task == task):
-        assert make(family, task)(logits.to("meta").requires_grad_(), target.to("meta")).shape == ()
+        away = logits.to("meta").requires_grad_()
+        distance = {"distance": torch.ones_like(away)} if FAMILIES[family].needs_distance else {}
+        assert make(family, task)(away, target.to("meta"), **distance).shape == ()
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # the compiler's own warnings are not ours
-@pytest.mark.parametrize(("family", "task"), [c for c in CASES if c[0] in ("weighted_ce", "tversky", "dice_focal")])
+@pytest.mark.parametrize(("family", "task"), CASES)
 def test_torch_compile_gives_the_same_in_one_graph(family, task):
     logits, target = noise(task)
-    target[:, :2] = IGNORE
+    target[..., :2, :] = IGNORE
+    distance = {"distance": torch.linspace(-3, 9, logits.numel()).view_as(logits)}
+    more = distance if FAMILIES[family].needs_distance else {}
+    torch.compiler.reset()
     compiled = torch.compile(make(family, task), fullgraph=True)
-    value, gradient = value_and_gradient(make(family, task), logits, target)
-    other_value, other_gradient = value_and_gradient(compiled, logits, target)
+    value, gradient = value_and_gradient(make(family, task), logits, target, **more)
+    other_value, other_gradient = value_and_gradient(compiled, logits, target, **more)
     torch.testing.assert_close(other_value, value)
     torch.testing.assert_close(other_gradient, gradient)
+
+
+def _mean_gradient(rank: int, folder: str, family: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, padding=1), make(family, "binary"))
+
+    class WithLoss(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.loss = model[0], model[1]
+
+        def forward(self, images, target):
+            return self.loss(self.network(images), target)
+
+    parallel = torch.nn.parallel.DistributedDataParallel(WithLoss())
+    images, target = noise("binary", seed=rank)
+    parallel(images, target).backward()
+    gradient = model[0].weight.grad
+    gathered = [torch.zeros_like(gradient) for _ in range(2)]
+    torch.distributed.all_gather(gathered, gradient)
+    assert torch.equal(*gathered) and (gradient != 0).any()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("family", ["dice_focal", "weighted_ce", "lovasz"])
+def test_a_loss_inside_a_distributed_model_trains(family, tmp_path):
+    torch.multiprocessing.spawn(_mean_gradient, (str(tmp_path), family), nprocs=2)

@@ -55,12 +55,15 @@ def test_shipped_spaces_are_found_by_name():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_shipped_space_searches_exactly_what_the_registry_declares(task):
-    space = load_space(default_space_name(task), task)
-    declared = {name: family.searched(task) for name, family in FAMILIES.items()}
-    assert [family.family for family in space.families] == list(FAMILIES)
-    for family in space.families:
-        assert family.coordinates == {name: free.search for name, free in declared[family.family].items()}
-    assert space.lr == Coordinate(kind="log", low=3e-4, high=1e-2)
+    everything = {"binary": "full", "multiclass": "full_multiclass"}[task]
+    focused = ["cross_entropy", "weighted_ce", "focal", "dice", "tversky", "dice_ce", "dice_focal"]
+    for name, families in ((default_space_name(task), focused), (everything, list(FAMILIES))):
+        space = load_space(name, task)
+        assert [family.family for family in space.families] == families
+        for family in space.families:
+            declared = FAMILIES[family.family].searched(task)
+            assert family.coordinates == {name: free.search for name, free in declared.items()}
+        assert space.lr == Coordinate(kind="log", low=3e-4, high=1e-2)
 
 
 def test_a_space_survives_json():
@@ -265,11 +268,14 @@ def study(seed: int = 0) -> optuna.Study:
     return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_choice_can_be_built_and_lies_in_the_space(task):
-    space = load_space(task, task)
+SHIPPED = [("binary", "binary"), ("multiclass", "multiclass"), ("full", "binary"), ("full_multiclass", "multiclass")]
+
+
+@pytest.mark.parametrize(("name", "task"), SHIPPED)
+def test_every_choice_can_be_built_and_lies_in_the_space(name, task):
+    space = load_space(name, task)
     trials, chosen = study(), set()
-    for _ in range(60):
+    for _ in range(150):
         trial = trials.ask()
         choice = suggest(trial, space, imbalance=61.0)
         chosen.add(choice.family)
@@ -277,7 +283,7 @@ def test_every_choice_can_be_built_and_lies_in_the_space(task):
         assert space.lr.low <= choice.lr <= space.lr.high
         others = [name for name in trial.params if name != "loss" and not name.startswith(f"{choice.family}.")]
         assert others == []
-    assert chosen == set(FAMILIES)
+    assert chosen == {family.family for family in space.families}
 
 
 def test_pos_weight_is_a_power_of_the_imbalance():
@@ -324,14 +330,15 @@ def test_literature_defaults_come_first_in_the_registrys_order():
         {"loss": "dice_ce", "dice_ce.mix": 0.5, "dice_ce.pos_weight_power": 0.0, "dice_ce.lr": lr},
         {"loss": "dice_focal", "dice_focal.mix": 0.5, "dice_focal.gamma": 2.0, "dice_focal.lr": lr},
     ]
-    assert queue[7:] == [{"loss": family} for _ in range(2) for family in FAMILIES]
+    focused = [family.family for family in load_space("binary").families]
+    assert queue[7:] == [{"loss": family} for _ in range(2) for family in focused]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_the_first_trials_take_what_was_enqueued(task):
+@pytest.mark.parametrize(("name", "task"), SHIPPED)
+def test_the_first_trials_take_what_was_enqueued(name, task):
     """Names and ranges of the queue are those that are asked for: Optuna would silently draw anything else."""
-    space, trials = load_space(task, task), study()
-    queue = initial_queue(space, 21)
+    space, trials = load_space(name, task), study()
+    queue = initial_queue(space, 3 * len(space.families))
     for entry in queue:
         trials.enqueue_trial(entry)
     for entry in queue:
@@ -344,13 +351,15 @@ def test_the_first_trials_take_what_was_enqueued(task):
 @settings(deadline=None, max_examples=60)
 @given(trials=st.integers(-2, 80))
 def test_every_family_gets_its_floor_and_no_more_is_enqueued_than_asked(trials):
-    queue = initial_queue(load_space("binary"), trials)
+    space = load_space("binary")
+    families = [family.family for family in space.families]
+    queue = initial_queue(space, trials)
     assert len(queue) <= max(0, trials)
-    counts = [sum(entry["loss"] == family for entry in queue) for family in FAMILIES]
-    if trials >= len(FAMILIES):
-        assert counts == [min(3, trials // len(FAMILIES))] * len(FAMILIES)
+    counts = [sum(entry["loss"] == family for entry in queue) for family in families]
+    if trials >= len(families):
+        assert counts == [min(3, trials // len(families))] * len(families)
     else:
-        assert counts == [1] * max(0, trials) + [0] * (len(FAMILIES) - max(0, trials))
+        assert counts == [1] * max(0, trials) + [0] * (len(families) - max(0, trials))
 
 
 def test_defaults_are_clipped_into_the_space_and_left_out_where_the_data_decide(write):

@@ -1,8 +1,12 @@
-"""`sweeper losses`: the loss families, what each searches, and when it helps."""
+"""`sweeper losses`: the loss families, what each searches, when it helps; and the proof that they are what they say."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import click
 from rich import box
@@ -10,24 +14,51 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.errors import UsageError
 from sweeper.losses.coordinates import MEANINGS
 from sweeper.losses.families import FAMILIES, Family, LossCoordinate
 from sweeper.records import Coordinate
 
+if TYPE_CHECKING:
+    from sweeper.losses.certification import Check
+
 WIDE = 100
 """Characters from which on a table has room for the sources."""
+SHOWN_FAULTS = 8
+"""Failed checks listed for each family and task."""
+TASK_WORDS = {"binary": "binary", "multiclass": "multi-class", "multilabel": "multi-label"}
+LEGEND = (
+    "kernel: a point of λ · CE(γ, α | w) + (1 − λ) · mean (1 − TI(a, b))^κ; relative: a loss of its own with the same "
+    "conventions; alone: cannot be trained side by side with others on one GPU."
+)
 
 
 @click.command()
-@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print the registry as one JSON document.")
-def command(as_json: bool) -> None:
+@click.option(
+    "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="One JSON document: registry, or all checks."
+)
+@click.option(
+    "--certify",
+    "certifying",
+    envvar="SWEEPER_CERTIFY",
+    is_flag=True,
+    help="Prove the losses on this machine; exit status 1 if not.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to certify.  [default: cpu]")
+def command(as_json: bool, certifying: bool, device: str | None) -> int:
     """List the loss families that can be searched, simplest first."""
+    if certifying:
+        return _certify(device or "cpu", as_json)
+    if device is not None:
+        raise UsageError(f"--device must go with --certify, got --device {device} alone; add --certify or leave it out")
     if as_json:
         click.echo(json.dumps([family.model_dump(mode="json") for family in FAMILIES.values()], indent=2))
-        return
+        return 0
     console = Console(highlight=False)
     console.print(families_table(console.width))
+    console.print(LEGEND, style="dim")
     console.print(coordinates_table())
+    return 0
 
 
 def families_table(width: int) -> Table:
@@ -37,7 +68,7 @@ def families_table(width: int) -> Table:
     """
     wide = width >= WIDE
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("family", no_wrap=True, style="bold")
+    table.add_column("family", no_wrap=True)
     table.add_column("searches [default]", min_width=23)
     table.add_column("when it helps, and what to watch", overflow="fold")
     if wide:
@@ -46,7 +77,8 @@ def families_table(width: int) -> Table:
         words = Text(family.helps).append(" ").append(family.caveat, style="italic")
         if not wide:
             words.append("\n" + family.source, style="dim")
-        cells = [Text(family.name), Text("\n".join(_searches(family)) or "nothing"), words]
+        name = Text(family.name, style="bold").append(f"\n{_kind(family)}", style="not bold dim")
+        cells = [name, Text("\n".join(_searches(family)) or "nothing"), words]
         table.add_row(*cells, *([Text(family.source)] if wide else []), end_section=True)
     return table
 
@@ -61,13 +93,17 @@ def coordinates_table() -> Table:
     return table
 
 
+def _kind(family: Family) -> str:
+    return ("relative" if family.relative else "kernel") + ("" if family.packable else ", alone")
+
+
 def _searches(family: Family) -> list[str]:
-    """One line per searched coordinate; the task is named where the tasks differ."""
+    """One line per searched coordinate; the tasks are named where they differ."""
     lines: dict[str, list[str]] = {}
     for task in family.tasks:
         for name, free in family.searched(task).items():
-            lines.setdefault(_line(name, free), []).append("binary" if task == "binary" else "multi-class")
-    return [line if len(tasks) == len(family.tasks) else f"{line}\n  {tasks[0]}" for line, tasks in lines.items()]
+            lines.setdefault(_line(name, free), []).append(TASK_WORDS[task])
+    return [line if len(tasks) == len(family.tasks) else "\n  ".join([line, *tasks]) for line, tasks in lines.items()]
 
 
 def _line(name: str, free: LossCoordinate) -> str:
@@ -79,3 +115,59 @@ def _line(name: str, free: LossCoordinate) -> str:
 def _range(search: Coordinate) -> str:
     ends = f"{search.low:g}–{search.high:g}"
     return f"imbalance^({ends})" if search.kind == "power_of_imbalance" else ends
+
+
+# --- Certification --------------------------------------------------------------------------------------------------
+
+
+def _certify(device: str, as_json: bool) -> int:
+    """Run all checks, print them, and say whether all passed: 0 or 1."""
+    began = time.monotonic()
+    checks = list(_checks(device))
+    passed = all(check.passed for check in checks)
+    if as_json:
+        listed = [check.model_dump(mode="json") for check in checks]
+        click.echo(json.dumps({"device": device, "torch": version("torch"), "passed": passed, "checks": listed}))
+    else:
+        console = Console(highlight=False)
+        console.print(certification_table(checks))
+        console.print(_summary(checks, device, time.monotonic() - began), style="bold green" if passed else "bold red")
+    return 0 if passed else 1
+
+
+def _checks(device: str) -> Iterator[Check]:
+    """All checks, family by family; a terminal shows where it is."""
+    from sweeper.losses.certification import certify
+
+    with Console(stderr=True).status("certifying") as status:
+        for family in FAMILIES:
+            status.update(f"certifying {family}")
+            yield from certify(device, [family])
+
+
+def certification_table(checks: list[Check]) -> Table:
+    """A row for each family and task: how many checks passed, and the names of those that did not, with what was
+    measured."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("family", no_wrap=True, style="bold")
+    table.add_column("task", no_wrap=True)
+    table.add_column("passed", no_wrap=True, justify="right")
+    table.add_column("failed", overflow="fold")
+    groups: dict[tuple[str, str], list[Check]] = {}
+    for check in checks:
+        groups.setdefault((check.family, check.task), []).append(check)
+    for (family, task), group in groups.items():
+        failed = [check for check in group if not check.passed]
+        count = Text(f"{len(group) - len(failed)}/{len(group)}", style="red" if failed else "green")
+        faults = [f"- {check.name} ({check.precision}): {check.detail}" for check in failed[:SHOWN_FAULTS]]
+        if len(failed) > SHOWN_FAULTS:
+            faults.append(f"- and {len(failed) - SHOWN_FAULTS} more; --json has them all")
+        table.add_row(family, TASK_WORDS[task], count, Text("\n".join(faults) or "none"))
+    return table
+
+
+def _summary(checks: list[Check], device: str, seconds: float) -> str:
+    failed = sum(not check.passed for check in checks)
+    precisions = ", ".join(dict.fromkeys(check.precision for check in checks))
+    outcome = f"{failed} of {len(checks)} checks FAILED" if failed else f"all {len(checks)} checks passed"
+    return f"{outcome} on {device} in {seconds:.0f} s ({precisions}; torch {version('torch')})"

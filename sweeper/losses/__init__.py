@@ -4,10 +4,13 @@
     criterion = build_loss("tversky", task="binary", fn_weight=0.7)
     loss = criterion(logits, target)
 
-families.py     the registry: what each family is, searches, is good for (no torch)
-coordinates.py  the coordinates, their limits, and their translation into the kernel's terms (no torch)
-kernel.py       the mathematics, as pure functions of tensors
-module.py       `build_loss` and the module that holds a loss's parameters
+families.py     the registry: what each family is, searches, is good for (no torch); family.py: its records
+limits.py       what each coordinate may be and means (no torch)
+coordinates.py  their checks, and their translation into the kernel's terms (no torch); weights.py: class weights
+kernel.py       the mathematics, as pure functions of tensors; pixels.py: its parts that act pixel by pixel
+module.py       `build_loss` and the module of a point of the kernel; segmentation.py: what all modules share
+relatives.py    what the losses beside the kernel share: generalized_dice.py, log_cosh_dice.py, unified_focal.py,
+                lovasz.py, soft_cldice.py, boundary.py
 snippet.py      Python text that builds a loss (no torch)
 
 Importing this package does not import torch; `build_loss` brings it in when it is first asked for.

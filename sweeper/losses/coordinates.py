@@ -1,4 +1,4 @@
-"""The kernel's coordinates: limits, checks, and their translation into the kernel's own terms. No torch."""
+"""The kernel's coordinates: checks, and their translation into the kernel's own terms. No torch."""
 
 from __future__ import annotations
 
@@ -9,50 +9,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.errors import LossError
-from sweeper.losses.families import FAMILIES, TASKS, Family
-from sweeper.records import Task
+from sweeper.losses.families import FAMILIES, LOSS_TASKS, Family, LossTask
+from sweeper.losses.limits import (
+    FLAGS,
+    LIMITS,
+    MEANINGS,
+    POWER_LIMITS,
+    SMALLEST_SHARE,
+    Limits,
+)
+from sweeper.losses.weights import alpha_weights, effective_number_weights, frequency_weights
 
+__all__ = [
+    "LIMITS",
+    "MEANINGS",
+    "POWER_LIMITS",
+    "KernelSettings",
+    "Limits",
+    "Value",
+    "checked",
+    "frequency_weights",
+    "kernel_settings",
+    "needs_frequencies",
+    "suggestion",
+]
 
-class Limits(NamedTuple):
-    """What a coordinate may be; `open_low` excludes the lower end."""
+Value = float | bool | tuple[float, ...] | None
+"""A checked coordinate: a number, a flag, a number per class, or not used."""
 
-    low: float
-    high: float
-    open_low: bool = False
-
-    def problem(self, value: float) -> str | None:
-        """The rule, when `value` breaks it, else None."""
-        if math.isfinite(value) and self.low <= value <= self.high and not (self.open_low and value == self.low):
-            return None
-        return f"must be {'above' if self.open_low else 'at least'} {self.low:g} and at most {self.high:g}"
-
-
-LIMITS: dict[str, Limits] = {
-    "mix": Limits(0, 1),
-    "gamma": Limits(0, 50),
-    "alpha": Limits(0, 1),
-    "pos_weight": Limits(0, 1e9, open_low=True),
-    "class_weight_power": Limits(0, 2),
-    "fp_weight": Limits(0, 100),
-    "fn_weight": Limits(0, 100),
-    "overlap_exponent": Limits(0, 10, open_low=True),
-}
-"""What `build_loss` accepts; searches keep well inside. Beyond the high ends float32 has nothing left to tell."""
-POWER_LIMITS = Limits(0, 2)
-"""Exponents of the imbalance."""
-SMALLEST_SHARE = 1e-12
-"""Of the pixels; less is not a count of pixels, and its weight would leave float32's range."""
-
-MEANINGS: dict[str, str] = {
-    "mix": "weight of the cross-entropy part; the overlap part has 1 − mix",
-    "gamma": "focal exponent; 0 = cross-entropy",
-    "alpha": "focal balance: foreground × α, background × (1 − α); multi-class: commonest class × (1 − α), others × α",
-    "pos_weight": "weight of foreground pixels in the cross-entropy part",
-    "class_weight_power": "p in the class weights w ∝ f^−p, with f the class's share of the pixels",
-    "fp_weight": "weight of false positives in the overlap part",
-    "fn_weight": "weight of false negatives in the overlap part",
-    "overlap_exponent": "exponent of 1 − Tversky index",
-}
+WEIGHTINGS = ("alpha", "pos_weight", "class_weight_power", "class_weights", "effective_number")
+"""Different ways of giving the same thing, the weight of each class's pixels: one at a time."""
 
 
 class KernelSettings(NamedTuple):
@@ -61,10 +47,20 @@ class KernelSettings(NamedTuple):
     mix: float
     gamma: float
     class_weights: tuple[float, ...] | None
-    """w_c of each class (binary: background, foreground); None = 1 for all."""
+    """w_c of each class (binary: background, foreground; multi-label: of present classes); None = 1 for all."""
     fp_weight: float
     fn_weight: float
     overlap_exponent: float
+    absent_weights: tuple[float, ...] | None = None
+    """Multi-label: weights of the pixels where a class is not; as long as `class_weights`."""
+    label_smoothing: float = 0.0
+    hard_fraction: float = 1.0
+    boundary_weight: float = 0.0
+    smoothing: float = 1.0
+    per_image: bool = False
+    include_background: bool | None = None
+    """None = the task's custom: no for binary, yes for multi-class."""
+    squared: bool = False
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -73,51 +69,73 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f", did you mean `{close[0]}`?" if close else ""
 
 
-def frequency_weights(frequencies: Sequence[float], power: float) -> tuple[float, ...]:
-    """Class weights w_c ∝ f_c^−power with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
-
-    Args:
-        frequencies: pixels of each class, as counts or shares; finite, ≥ 0, not all 0.
-        power: 0 = all weights 1, 1 = inverse frequency.
-    """
-    total = math.fsum(frequencies)
-    shares = [f / total for f in frequencies]
-    raw = [f**-power if f > 0 else None for f in shares]
-    mean = math.fsum(f * w for f, w in zip(shares, raw, strict=True) if w is not None)
-    largest = max(w for w in raw if w is not None)
-    return tuple((largest if w is None else w) / mean for w in raw)
-
-
-def alpha_weights(frequencies: Sequence[float], alpha: float) -> tuple[float, ...]:
-    """Multi-class α: 1 − α for the most frequent class (the first, of several), α for every other."""
-    commonest = max(range(len(frequencies)), key=lambda c: frequencies[c])
-    return tuple(1 - alpha if c == commonest else alpha for c in range(len(frequencies)))
-
-
-def weighting_coordinate(values: Mapping[str, float | None]) -> str | None:
-    """The coordinate that makes multi-class weights depend on the class frequencies, if one does."""
-    if values.get("alpha") is not None:
+def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
+    """The coordinate that makes the weights depend on the class frequencies, if one does."""
+    if values.get("effective_number"):
+        return "effective_number"
+    if task != "multiclass":
+        return None
+    alpha = values.get("alpha")
+    if alpha is not None and not isinstance(alpha, Sequence):
         return "alpha"
     return "class_weight_power" if values.get("class_weight_power") else None
 
 
-def _name_problems(family: Family, task: Task, given: Iterable[str]) -> list[str]:
-    free = family.coordinates[task]
+# --- Checks -------------------------------------------------------------------------------------------------
+
+
+def _name_problems(family: Family, task: LossTask, given: Iterable[str]) -> list[str]:
+    free, options = family.coordinates[task], family.options(task)
     takes = f"{family.name} takes {', '.join(f'`{name}`' for name in free) or 'no coordinates'} for {task} tasks"
+    more = f", and the options {', '.join(f'`{name}`' for name in options)}" if options else ""
     return [
-        f"`{name}` is not a coordinate of {family.name} for {task} tasks{suggestion(name, free)}; {takes}"
+        f"`{name}` is not a coordinate of {family.name} for {task} tasks"
+        f"{suggestion(name, [*free, *options])}; {takes}{more}"
         for name in given
-        if name not in free
+        if name not in free and name not in options
     ]
 
 
-def _value_problem(name: str, value: object) -> str | None:
+def _takes_vector(name: str, task: LossTask) -> bool:
+    return name in ("alpha", "class_weights") or (name == "pos_weight" and task == "multilabel")
+
+
+def _is_vector(value: object) -> bool:
+    """A list, tuple, array or tensor of one dimension, by what it can do."""
+    return hasattr(value, "__len__") and hasattr(value, "__iter__") and not isinstance(value, (str, bytes, Mapping))
+
+
+def _value_problem(name: str, value: object, task: LossTask, classes: int | None) -> str | None:
     if value is None and name in ("alpha", "fp_weight"):
         return None  # their own way of saying "not used" and "1 − fn_weight"
+    if name in FLAGS:
+        return None if isinstance(value, bool) else f"`{name}` must be True or False, got {value!r}; give one of them"
+    if _is_vector(value) and _takes_vector(name, task):
+        return _vector_problem(name, list(value), classes)  # type: ignore[call-overload]
+    if name == "class_weights":
+        return f"`class_weights` must be a sequence with one number per class, got {value!r}; give a tuple"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return f"`{name}` must be a number, got {value!r}; give an int or a float"
     rule = LIMITS[name].problem(float(value)) if name in LIMITS else None
     return f"`{name}` {rule}, got {value!r}; give a value in that range" if rule else None
+
+
+def _vector_problem(name: str, items: list[object], classes: int | None) -> str | None:
+    """What is wrong with one number per class."""
+    if classes is not None and len(items) != classes:
+        return f"`{name}` must have one number per class ({classes}), got {len(items)}: {items!r}; give {classes}"
+    for item in items:
+        try:
+            rule = None if isinstance(item, (bool, str)) else LIMITS[name].problem(float(item))  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return f"`{name}` must hold numbers, got {item!r}; give ints or floats"
+        if isinstance(item, (bool, str)):
+            return f"`{name}` must hold numbers, got {item!r}; give ints or floats"
+        if rule:
+            return f"`{name}` {rule} in every place, got {items!r}; give values in that range"
+    if not items or not any(float(item) for item in items):  # type: ignore[arg-type]
+        return f"`{name}` must have a positive number for at least one class, got {items!r}; give one number per class"
+    return None
 
 
 def _frequency_problem(frequencies: Sequence[float] | None, needed_by: str | None) -> str | None:
@@ -130,33 +148,51 @@ def _frequency_problem(frequencies: Sequence[float] | None, needed_by: str | Non
         )
     usable = len(frequencies) >= 2 and all(math.isfinite(f) and f >= 0 for f in frequencies)
     total = sum(frequencies) if usable else 0
-    if 0 < total < math.inf and all(f == 0 or f / total >= SMALLEST_SHARE for f in frequencies):
-        return None
-    return (
-        "`class_frequencies` must be two or more finite numbers ≥ 0, not all 0, and none a share of the sum "
-        f"between 0 and {SMALLEST_SHARE:g}, got {list(frequencies)}; "
-        "give the training pixels of each class in class order"
-    )
-
-
-def _tversky_problem(values: Mapping[str, float | None]) -> str | None:
-    """What is wrong with fp_weight and fn_weight together."""
-    fp, fn = values.get("fp_weight"), values.get("fn_weight")
-    if fn is not None and fp is None and fn > 1:
-        return f"`fn_weight` must be at most 1 when `fp_weight` is left to 1 − fn_weight, got {fn!r}; give `fp_weight`"
-    if fn == 0 and fp == 0:
-        return "`fp_weight` and `fn_weight` must not both be 0; give one of them a positive value"
+    if not (0 < total < math.inf and all(f == 0 or f / total >= SMALLEST_SHARE for f in frequencies)):
+        return (
+            "`class_frequencies` must be two or more finite numbers ≥ 0, not all 0, and none a share of the sum "
+            f"between 0 and {SMALLEST_SHARE:g}, got {list(frequencies)}; "
+            "give the training pixels of each class in class order"
+        )
+    if needed_by == "effective_number" and any(0 < f < 1 for f in frequencies):
+        return (
+            "`class_frequencies` must be counts of pixels for `effective_number`, which depends on how many there are, "
+            f"got the shares {list(frequencies)}; give the training pixels of each class"
+        )
     return None
 
 
+def _together_problem(values: Mapping[str, Value], given: Iterable[str]) -> str | None:
+    """What is wrong with several values together."""
+    fp, fn = values.get("fp_weight"), values.get("fn_weight")
+    if isinstance(fn, float) and fp is None and fn > 1:
+        return f"`fn_weight` must be at most 1 when `fp_weight` is left to 1 − fn_weight, got {fn!r}; give `fp_weight`"
+    if fn == 0 and fp == 0:
+        return "`fp_weight` and `fn_weight` must not both be 0; give one of them a positive value"
+    options = [name for name in ("class_weights", "effective_number") if name in given]
+    active = [name for name in WEIGHTINGS if name in options or _says_something(name, values.get(name))]
+    if options and len(active) > 1:
+        names = " and ".join(f"`{name}`" for name in active)
+        return f"{names} all set the weights of classes, and only one of them may; leave the others at rest"
+    return None
+
+
+def _says_something(name: str, value: Value) -> bool:
+    at_rest = {"pos_weight": 1.0, "class_weight_power": 0.0}
+    return value is not None and value != at_rest.get(name)
+
+
 def checked(
-    family: str, task: Task, given: Mapping[str, float | None], class_frequencies: Sequence[float] | None = None
-) -> dict[str, float | None]:
+    family: str, task: LossTask, given: Mapping[str, object], class_frequencies: Sequence[float] | None = None
+) -> dict[str, Value]:
     """All free coordinates of a family: the given ones, checked, and the literature defaults of the others.
+
+    Options (see `sweeper.losses.limits`) appear only where they are given.
 
     Raises:
         LossError: naming every fault at once: unknown family, task or coordinate; a value that is not a finite number
-            in `LIMITS`; a coordinate without default that is missing; frequencies missing or unusable.
+            in `LIMITS`; a vector of the wrong length; two ways of weighting classes; a coordinate without default that
+            is missing; frequencies missing or unusable.
     """
     if family not in FAMILIES:
         raise LossError(
@@ -166,55 +202,116 @@ def checked(
     entry = FAMILIES[family]
     if task not in entry.tasks:
         raise LossError(
-            f"task of {family} must be one of {', '.join(entry.tasks)}, got {task!r}{suggestion(task, TASKS)}; "
+            f"task of {family} must be one of {', '.join(entry.tasks)}, got {task!r}{suggestion(task, LOSS_TASKS)}; "
             "give the task of the data"
         )
     free = entry.coordinates[task]
-    values = {name: given.get(name, free[name].default) for name in free}
+    wanted = [*free, *(name for name in entry.options(task) if name in given)]
+    values = {name: given[name] if name in given else free[name].default for name in wanted}
     missing = [n for n in free if n not in given and free[n].default is None and n not in ("alpha", "fp_weight")]
-    # The frequencies only matter where weights differ from class to class.
-    needed_by = weighting_coordinate(values) if task == "multiclass" else None
-    found = [_value_problem(name, value) for name, value in given.items() if name in free]
+    classes = 2 if task == "binary" else None if class_frequencies is None else len(class_frequencies)
+    found = [_value_problem(name, given[name], task, classes) for name in wanted if name in given]
     problems = [
         *_name_problems(entry, task, given),
         *(f"`{n}` of {family} has no default, only the data can decide it; give {n}=…" for n in missing),
         *(problem for problem in found if problem),
     ]
-    if not problems and (together := _tversky_problem(values)):
+    clean = {} if problems else {name: _clean(value) for name, value in values.items()}
+    if not problems and (together := _together_problem(clean, given)):
         problems.append(together)
-    if task == "multiclass" and (problem := _frequency_problem(class_frequencies, needed_by)):
-        problems.append(problem)
+    # The frequencies only matter where weights differ from class to class.
+    needed_by = needs_frequencies(values, task)
+    if task == "multiclass" or needed_by is not None:
+        problem = _frequency_problem(class_frequencies, needed_by)
+        if problem is None and task == "binary" and class_frequencies is not None and len(class_frequencies) != 2:
+            problem = f"`class_frequencies` must be (background, foreground), got {list(class_frequencies)}; give two"
+        problems += [problem] if problem else []
     if problems:
         raise LossError(f"cannot build the loss {family} for a {task} task: " + "\n  - ".join(["", *problems]))
-    return {name: None if value is None else float(value) for name, value in values.items()}
+    return clean
+
+
+def _clean(value: object) -> Value:
+    if value is None or isinstance(value, bool):
+        return value
+    if _is_vector(value):
+        return tuple(float(item) for item in value)  # type: ignore[attr-defined]
+    return float(value)  # type: ignore[arg-type]
+
+
+# --- Translation --------------------------------------------------------------------------------------------
 
 
 def kernel_settings(
-    family: Family, task: Task, values: Mapping[str, float | None], class_frequencies: Sequence[float] | None
+    family: Family, task: LossTask, values: Mapping[str, Value], class_frequencies: Sequence[float] | None
 ) -> KernelSettings:
     """The point of the kernel for checked coordinates `values`."""
-    point: dict[str, float | None] = {**family.fixed, **values}
+    point: dict[str, Value] = {**family.fixed, **values}
 
-    def number(name: str, otherwise: float) -> float:
-        value = point.get(name)
-        return otherwise if value is None else float(value)
-
-    alpha = point.get("alpha")
-    weights: tuple[float, ...] | None = None
-    if task == "binary":
-        weights = (1.0, number("pos_weight", 1.0)) if alpha is None else (1.0 - alpha, alpha)
-    elif class_frequencies is not None and weighting_coordinate(point) is not None:
-        weights = (
-            frequency_weights(class_frequencies, number("class_weight_power", 0.0))
-            if alpha is None
-            else alpha_weights(class_frequencies, alpha)
-        )
-    fn_weight = number("fn_weight", 0.5)
+    weights, absent = _class_weights(task, point, class_frequencies)
+    if all(w == 1.0 for w in (*(weights or ()), *(absent or ()))):
+        weights = absent = None
+    fn_weight = _number(point, "fn_weight", 0.5)
+    background = point.get("include_background")
     return KernelSettings(
-        mix=number("mix", 1.0),
-        gamma=number("gamma", 0.0),
-        class_weights=None if weights == (1.0, 1.0) else weights,
-        fp_weight=number("fp_weight", 1.0 - fn_weight),
+        mix=_number(point, "mix", 1.0),
+        gamma=_number(point, "gamma", 0.0),
+        class_weights=weights,
+        fp_weight=_number(point, "fp_weight", 1.0 - fn_weight),
         fn_weight=fn_weight,
-        overlap_exponent=number("overlap_exponent", 1.0),
+        overlap_exponent=_number(point, "overlap_exponent", 1.0),
+        absent_weights=absent,
+        label_smoothing=_number(point, "label_smoothing", 0.0),
+        hard_fraction=_number(point, "hard_fraction", 1.0),
+        boundary_weight=_number(point, "boundary_weight", 0.0),
+        smoothing=_number(point, "smoothing", 1.0),
+        per_image=bool(point.get("per_image")),
+        include_background=None if background is None else bool(background),
+        squared=bool(point.get("squared")),
     )
+
+
+def _class_weights(
+    task: LossTask, point: Mapping[str, Value], frequencies: Sequence[float] | None
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Weights of the classes, and in multi-label tasks those of the pixels without the class."""
+    given, beta = point.get("class_weights"), point.get("effective_number")
+    if isinstance(given, tuple):
+        return given, given if task == "multilabel" else None
+    if isinstance(beta, float) and beta > 0 and frequencies is not None:
+        return effective_number_weights(frequencies, beta), None
+    if task == "multilabel":
+        return _multilabel_weights(point)
+    return _exclusive_weights(task, point, frequencies), None
+
+
+def _multilabel_weights(point: Mapping[str, Value]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Weights where each class is, and where it is not; one number for all classes or one for each."""
+    alpha, pos = point.get("alpha"), point.get("pos_weight")
+    if alpha is not None:
+        each = alpha if isinstance(alpha, tuple) else (float(alpha),)
+        return each, tuple(1.0 - a for a in each)
+    each = pos if isinstance(pos, tuple) else (1.0 if pos is None else float(pos),)
+    return each, (1.0,) * len(each)
+
+
+def _exclusive_weights(
+    task: LossTask, point: Mapping[str, Value], frequencies: Sequence[float] | None
+) -> tuple[float, ...] | None:
+    """Weights of classes of which each pixel has one."""
+    alpha = point.get("alpha")
+    if isinstance(alpha, tuple):
+        return alpha
+    if task == "binary":
+        return (1.0, _number(point, "pos_weight", 1.0)) if alpha is None else (1.0 - alpha, float(alpha))
+    if frequencies is None:
+        return None
+    if alpha is not None:
+        return alpha_weights(frequencies, alpha)
+    power = _number(point, "class_weight_power", 0.0)
+    return frequency_weights(frequencies, power) if power else None
+
+
+def _number(point: Mapping[str, Value], name: str, otherwise: float) -> float:
+    value = point.get(name)
+    return otherwise if value is None or isinstance(value, tuple) else float(value)

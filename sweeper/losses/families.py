@@ -1,62 +1,17 @@
 """The registry of loss families, without torch: the parent process, the command line and the search read it.
 
-All families here are points of one kernel (`sweeper.losses.kernel`). A family fixes some of the kernel's
-coordinates and leaves others free; each free one has a search range and a default from the literature. Search space,
-`sweeper losses`, documentation and tests come from this declaration: adding a family means adding an entry.
+Most families are points of one kernel (`sweeper.losses.kernel`): a family fixes some of the kernel's coordinates and
+leaves others free; each free one has a search range and a default from the literature. The others, relatives, name the
+module that has them (see `sweeper.losses.relatives`) and keep the kernel's conventions. Search
+space, `sweeper losses`, documentation and tests come from this declaration: adding a family means adding an entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, get_args
+from sweeper.losses.family import LOSS_TASKS, TASKS, Family, LossCoordinate, LossTask
+from sweeper.records import Coordinate
 
-from pydantic import Field
-
-from sweeper.base import Record
-from sweeper.records import Coordinate, Task
-
-TASKS: tuple[Task, ...] = get_args(Task)
-
-
-class LossCoordinate(Record):
-    """One free number of a family."""
-
-    search: Coordinate | None = None
-    """Range searched by the shipped spaces; None: `build_loss` takes it, the shipped spaces leave it alone."""
-    start: float | None = None
-    """Literature default on the scale of `search` (an exponent for `power_of_imbalance`): the first trial's value."""
-    default: float | None = None
-    """What `build_loss` uses when it is not given. None: `alpha` is then off, `fp_weight` is 1 − fn_weight, and
-    `pos_weight` has to be given, because only the data can decide it."""
-
-
-class Family(Record):
-    """A kind of loss."""
-
-    name: str
-    title: str
-    """For people."""
-    fixed: dict[str, float]
-    """Coordinates of the kernel that define the family."""
-    coordinates: dict[Task, dict[str, LossCoordinate]]
-    """Free coordinates for each task it can be used for."""
-    helps: str
-    """When to expect something of it, in one sentence."""
-    caveat: str
-    """When not, or what to watch, in one sentence."""
-    source: str
-    build: Callable[..., Any] | None = Field(default=None, exclude=True)
-    """How to make the module: `build(*, task, ignore_index, class_frequencies, **coordinates)`, called with every free
-    coordinate that has a value, checked. None: the kernel. Not part of the JSON."""
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Tasks it can be used for."""
-        return tuple(self.coordinates)
-
-    def searched(self, task: Task) -> dict[str, LossCoordinate]:
-        """Free coordinates that the shipped spaces search."""
-        return {name: free for name, free in self.coordinates[task].items() if free.search is not None}
+__all__ = ["FAMILIES", "LOSS_TASKS", "TASKS", "Family", "LossCoordinate", "LossTask"]
 
 
 def _uniform(low: float, high: float) -> Coordinate:
@@ -71,6 +26,7 @@ _ALPHA = LossCoordinate(search=_uniform(0.05, 0.95), start=0.25, default=0.25)
 # Lin's 0.25 is for one foreground against background; the softmax form is commonly used without α, which up to a
 # factor of the whole loss is α = 0.5.
 _ALPHA_MULTICLASS = LossCoordinate(search=_uniform(0.05, 0.95), start=0.5, default=None)
+_BALANCE = LossCoordinate(search=_uniform(0.05, 0.95), start=0.5, default=0.5)
 _DICE_WEIGHTS = {"fp_weight": 0.5, "fn_weight": 0.5}
 _TVERSKY = {
     "fn_weight": LossCoordinate(search=_uniform(0.3, 0.9), start=0.7, default=0.7),
@@ -78,29 +34,43 @@ _TVERSKY = {
     "overlap_exponent": LossCoordinate(start=0.75, default=1.0),
 }
 
+
+def _everywhere(**free: LossCoordinate) -> dict[LossTask, dict[str, LossCoordinate]]:
+    return {task: dict(free) for task in LOSS_TASKS}
+
+
+_DICE = "mean_c (1 − TI_c(½, ½))"
+_POWER = LossCoordinate(search=_IMBALANCE_POWER, start=1.0)
+_PLAIN_POWER = LossCoordinate(search=_IMBALANCE_POWER, start=0.0, default=1.0)
+# nnU-Net's top-k takes the hardest tenth.
+_HARD = LossCoordinate(search=Coordinate(kind="log", low=0.02, high=1.0), start=0.1, default=0.1)
+
 _DECLARED = (
     Family(
         name="cross_entropy",
         title="Cross-entropy",
         fixed={"mix": 1.0},
-        coordinates={"binary": {}, "multiclass": {}},
+        coordinates=_everywhere(),
         helps="Classes of similar size, clean labels, or when calibrated probabilities matter: the baseline.",
         caveat="Rare classes hardly count: each pixel weighs the same.",
         source="Long et al. 2015, Fully Convolutional Networks, arXiv:1411.4038",
+        formula="CE = −mean log p_t",
     ),
     Family(
         name="weighted_ce",
         title="Weighted cross-entropy",
         fixed={"mix": 1.0},
         coordinates={
-            "binary": {"pos_weight": LossCoordinate(search=_IMBALANCE_POWER, start=1.0)},
+            "binary": {"pos_weight": _POWER},
             # Not 1: full inverse frequency does poorly on long tails, its square root is the usual softening
             # (Cui et al. 2019, sections 1 and 2).
             "multiclass": {"class_weight_power": LossCoordinate(search=_uniform(0.0, 1.1), start=0.5, default=0.5)},
+            "multilabel": {"pos_weight": _POWER},
         },
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
         source="Xie & Tu 2015, HED, arXiv:1504.06375; Cui et al. 2019, Class-Balanced Loss, arXiv:1901.05555",
+        formula="CE(w) = −mean w_t log p_t",
     ),
     Family(
         name="focal",
@@ -109,55 +79,208 @@ _DECLARED = (
         coordinates={
             "binary": {"gamma": _GAMMA, "alpha": _ALPHA},
             "multiclass": {"gamma": _GAMMA, "alpha": _ALPHA_MULTICLASS},
+            "multilabel": {"gamma": _GAMMA, "alpha": _ALPHA},
         },
         helps="A great many easy pixels that drown the few hard ones, such as distractors and thin borders.",
         caveat="Follows wrong labels, which look like hard pixels; under-confident probabilities.",
         source="Lin et al. 2017, Focal Loss for Dense Object Detection, arXiv:1708.02002",
+        formula="CE(γ, α) = −mean α_t (1 − p_t)^γ log p_t",
+    ),
+    Family(
+        name="topk_ce",
+        title="Top-k cross-entropy",
+        fixed={"mix": 1.0},
+        coordinates=_everywhere(hard_fraction=_HARD),
+        helps="A great many easy pixels: only the hardest share of the labelled pixels counts.",
+        caveat="Wrong labels are the hardest pixels of all, and are never out of it.",
+        source="Wu et al. 2016, arXiv:1605.06885; Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
+        formula="CE over the hardest share h = −mean log p_t over the k largest, k = ⌊h · labelled pixels⌋",
+    ),
+    Family(
+        name="boundary_ce",
+        title="Boundary-weighted cross-entropy",
+        fixed={"mix": 1.0},
+        coordinates=_everywhere(boundary_weight=LossCoordinate(search=_uniform(0.0, 20.0), start=5.0, default=5.0)),
+        helps="Outlines matter, or touching objects must stay apart: pixels near a class boundary weigh more.",
+        caveat="Labels are least certain at boundaries, and that is where it listens most.",
+        source="Ronneberger et al. 2015, U-Net, arXiv:1505.04597 (equation 2, here a flat band of 2 pixels)",
+        formula="−mean (1 + v · near_i) log p_t,i, near_i = 1 within 2 pixels of a class boundary",
     ),
     Family(
         name="dice",
         title="Dice",
         fixed={"mix": 0.0, **_DICE_WEIGHTS},
-        coordinates={"binary": {}, "multiclass": {}},
+        coordinates=_everywhere(),
         helps="Small foregrounds scored by overlap: optimises a soft form of the score itself.",
         caveat="Over-confident probabilities; noisy gradients when a batch holds few pixels of a class.",
         source="Milletari et al. 2016, V-Net, arXiv:1606.04797; this form: Drozdzal et al. 2016, arXiv:1608.04117",
+        formula="mean_c (1 − TI_c(½, ½)), TI_c(a, b) = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1)",
+    ),
+    Family(
+        name="jaccard",
+        title="Jaccard",
+        fixed={"mix": 0.0, "fp_weight": 1.0, "fn_weight": 1.0},
+        coordinates=_everywhere(),
+        helps="As Dice, where the score is IoU itself; bad overlaps are punished harder.",
+        caveat="Flatter than Dice far from the answer: slower at the start.",
+        source="Rahman & Wang 2016, Optimizing Intersection-Over-Union, doi:10.1007/978-3-319-50835-1_22",
+        formula="mean_c (1 − TI_c(1, 1))",
+    ),
+    Family(
+        name="generalized_dice",
+        title="Generalised Dice",
+        fixed={},
+        coordinates=_everywhere(volume_exponent=LossCoordinate(search=_uniform(0.0, 2.0), start=2.0, default=2.0)),
+        helps="Several classes of very different sizes that should count alike, in one overlap over all of them.",
+        caveat="Weights come from the batch: a class with few pixels in it dominates, and gradients are noisy.",
+        source="Sudre et al. 2017, Generalised Dice overlap, arXiv:1707.03237",
+        formula="Σ_c w_c (FP_c + FN_c) / Σ_c w_c (2 TP_c + FP_c + FN_c), w_c = (pixels of c)^−e, over present classes",
+        relative=True,
+        module="generalized_dice",
+    ),
+    Family(
+        name="log_cosh_dice",
+        title="Log-cosh Dice",
+        fixed={},
+        coordinates=_everywhere(),
+        helps="As Dice, with a smooth, flat end: gradients fade as the overlap nears 1, which steadies late training.",
+        caveat="Fades early on small errors: fine details can stay unfinished.",
+        source="Jadon 2020, A survey of loss functions for semantic segmentation, arXiv:2006.14822",
+        formula=f"log cosh ({_DICE})",
+        relative=True,
+        module="log_cosh_dice",
     ),
     Family(
         name="tversky",
         title="Tversky",
         fixed={"mix": 0.0},
-        coordinates={"binary": _TVERSKY, "multiclass": _TVERSKY},
+        coordinates=_everywhere(**_TVERSKY),
         helps="Missed pixels cost more than false alarms, or the reverse: fn_weight trades recall for precision.",
         caveat="As Dice; far from 0.5 it no longer follows the overlap score.",
         source="Salehi et al. 2017, arXiv:1706.05721; exponent: Abraham & Khan 2019, arXiv:1810.07842",
+        formula="mean_c (1 − TI_c(a, b))^κ, a = 1 − b unless given",
+    ),
+    Family(
+        name="focal_tversky",
+        title="Focal Tversky",
+        fixed={"mix": 0.0},
+        coordinates=_everywhere(
+            fn_weight=_TVERSKY["fn_weight"],
+            fp_weight=_TVERSKY["fp_weight"],
+            overlap_exponent=LossCoordinate(search=_uniform(0.4, 2.0), start=0.75, default=0.75),
+        ),
+        helps="Small structures that Tversky leaves half found: the exponent moves effort between classes.",
+        caveat="Two numbers on top of Dice; below 1 the exponent makes the last stretch steep.",
+        source="Abraham & Khan 2019, arXiv:1810.07842 (κ = 1/γ of the paper, whose 4/3 is 0.75)",
+        formula="mean_c (1 − TI_c(a, b))^κ, a = 1 − b unless given",
+    ),
+    Family(
+        name="lovasz",
+        title="Lovász",
+        fixed={},
+        coordinates=_everywhere(),
+        helps="The score is IoU and training has settled: the convex extension of the Jaccard index on the batch.",
+        caveat="Sorts all pixels; weak far from the answer, so better as a second stage or at a small learning rate.",
+        source="Berman et al. 2018, The Lovász-Softmax loss, arXiv:1705.08790",
+        formula="mean_c ΔJ_c(sorted errors); errors: |y − p| of the softmax, or the hinge 1 − (2y − 1) z",
+        relative=True,
+        module="lovasz",
     ),
     Family(
         name="dice_ce",
         title="Dice + cross-entropy",
         fixed=_DICE_WEIGHTS,
         coordinates={
-            "binary": {
-                "mix": _MIX,
-                "pos_weight": LossCoordinate(search=_IMBALANCE_POWER, start=0.0, default=1.0),
-            },
+            "binary": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
             "multiclass": {
                 "mix": _MIX,
                 "class_weight_power": LossCoordinate(search=_uniform(0.0, 1.1), start=0.0, default=0.0),
             },
+            "multilabel": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
         },
         helps="The safe choice under imbalance: overlap for rare classes, cross-entropy for smooth gradients.",
         caveat="Two parts on different scales: the best mix depends on the data.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798",
+        formula="λ · CE(w) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
     ),
     Family(
         name="dice_focal",
         title="Dice + focal",
         fixed=_DICE_WEIGHTS,
-        coordinates={task: {"mix": _MIX, "gamma": _GAMMA} for task in TASKS},
+        coordinates=_everywhere(mix=_MIX, gamma=_GAMMA),
         helps="Strong imbalance with hard examples: overlap for rare classes, focal for their borders.",
         caveat="Follows wrong labels as focal does; one coordinate more to tune than Dice.",
         source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
+        formula="λ · CE(γ) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
+    ),
+    Family(
+        name="dice_topk",
+        title="Dice + top-k cross-entropy",
+        fixed=_DICE_WEIGHTS,
+        coordinates=_everywhere(mix=_MIX, hard_fraction=_HARD),
+        helps="Small targets with hard parts, such as tumours: overlap for the whole, cross-entropy for the worst.",
+        caveat="Wrong labels stay in the worst pixels for good.",
+        source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Ma et al. 2021, doi:10.1016/j.media.2021.102035",
+        formula=f"λ · CE over the hardest share h + (1 − λ) · {_DICE}",
+    ),
+    Family(
+        name="combo",
+        title="Combo",
+        fixed=_DICE_WEIGHTS,
+        coordinates={
+            "binary": {"mix": _MIX, "alpha": _BALANCE},
+            "multiclass": {"mix": _MIX, "alpha": _ALPHA_MULTICLASS},
+            "multilabel": {"mix": _MIX, "alpha": _BALANCE},
+        },
+        helps="As Dice + cross-entropy, with a dial from false alarms to missed pixels in the cross-entropy part.",
+        caveat="α = 0.5 halves the cross-entropy part, so that the mix means something else than in dice_ce.",
+        source="Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798 (equation 3; up to a constant)",
+        formula=f"λ · CE(α) + (1 − λ) · {_DICE}",
+    ),
+    Family(
+        name="unified_focal",
+        title="Unified focal",
+        fixed={},
+        coordinates=_everywhere(
+            mix=_MIX,
+            delta=LossCoordinate(search=_uniform(0.3, 0.95), start=0.6, default=0.6),
+            suppression=LossCoordinate(search=_uniform(0.0, 0.95), start=0.5, default=0.5),
+        ),
+        helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
+        caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
+        source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
+        formula="λ · CE(α = δ; γ = s if common) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^κ, κ = 1 if common, else 1 − s",
+        relative=True,
+        module="unified_focal",
+    ),
+    Family(
+        name="soft_cldice",
+        title="Dice + soft centre-line Dice",
+        fixed={},
+        # The paper's range: the centre line alone is satisfied by foreground everywhere, which has no skeleton.
+        coordinates=_everywhere(skeleton_weight=LossCoordinate(search=_uniform(0.0, 0.5), start=0.5, default=0.5)),
+        helps="Thin, connected structures, such as vessels, roads and cracks, where a gap is worse than a wrong width.",
+        caveat="Skeletons mean little for blobs; several times the work of Dice.",
+        source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, as in the authors' code)",
+        formula=f"(1 − s) · {_DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
+        relative=True,
+        module="soft_cldice",
+    ),
+    Family(
+        name="boundary",
+        title="Dice + boundary distance",
+        fixed={},
+        coordinates=_everywhere(
+            distance_mix=LossCoordinate(search=Coordinate(kind="log", low=1e-3, high=0.5), start=0.01, default=0.01)
+        ),
+        helps="Distance to the true outline matters, as in Hausdorff scores: an error costs its distance to it.",
+        caveat="Needs distance maps: sweeper keeps them with the data; elsewhere each call computes them, slowly.",
+        source="Kervadec et al. 2019, Boundary loss for highly unbalanced segmentation, arXiv:1812.07032",
+        formula=f"(1 − m) · {_DICE} + m · mean |φ_c| · |p_c − y_c|, φ = distance to the boundary in pixels",
+        relative=True,
+        packable=False,
+        needs_distance=True,
+        module="boundary",
     ),
 )
 

@@ -1,20 +1,22 @@
 """The loss itself: `L = λ · CE(γ | w) + (1 − λ) · mean_c (1 − TI_c(a, b))^κ`, as pure functions of tensors.
 
 Cross-entropy part: −w_t (1 − p_t)^γ log p_t summed over the labelled pixels and divided by their number (never by the
-sum of the weights). p_t is the probability of the pixel's own class, from the sigmoid (binary) or the softmax.
+sum of the weights). p_t is the probability of the pixel's own class, from the sigmoid (binary, multi-label) or the
+softmax. Label smoothing, hard pixels, boundaries and weights per pixel: `sweeper.losses.pixels`.
 Overlap part: Tversky index over the whole batch with smoothing 1,
 TI_c = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1), of the foreground (binary) or averaged over all classes; a class
 absent from the batch's labelled pixels contributes the mean of its probability over them in place of 1 − TI_c.
+Options: another smoothing, per picture, with or without background, squared errors.
 
 What holds for every function here:
 
 - Computed in at least float32: float16 and bfloat16 logits are converted, float64 stays; nothing in here is an
   operation that autocast would lower.
-- Logits under ignore are replaced before anything else, so whatever stands there (±1e4, infinity, NaN) changes neither
-  value nor gradient, and the gradient there is exactly 0. Nothing labelled: value 0, gradient 0.
+- What stands in logits under ignore (±1e4, infinity, NaN) changes neither value nor gradient, and the gradient there is
+  exactly 0. Nothing labelled: value 0, gradient 0.
 - Finite values and gradients for finite logits, up to ±1e4 and beyond.
-- No waiting for the device: no `.item()`, no boolean indexing, no shape that depends on data. Hence label values are
-  not checked here (`sweeper.data` does). A part with weight 0 is not computed.
+- No waiting for a device: no `.item()` there, no boolean indexing, no shape that depends on data. Hence label values
+  are not checked here (`sweeper.data` does). A part with weight 0 is not computed.
 - Sums are deterministic on every device.
 """
 
@@ -25,52 +27,101 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.coordinates import KernelSettings
+from sweeper.losses.pixels import averaged, cleaned, focal_factor, looked_at_freely, near_boundary
 
 SMOOTHING = 1.0
-"""Added to numerator and denominator of the Tversky index, in pixels."""
+"""Added to numerator and denominator of the Tversky index, in pixels, unless told otherwise."""
 LINEAR_BELOW = 1e-6
 """Below this, (1 − TI)^κ goes on as a straight line to 0, so that the slope stays bounded at TI = 1 for κ < 1."""
 
+NEARLY_NOTHING = 1e-12
+"""Divisors in pixels are no smaller; far enough from float32's limits for slopes to be multiplied."""
 
-def binary_loss(logits: Tensor, target: Tensor, settings: KernelSettings, ignore_index: int) -> Tensor:
-    """Loss of a binary segmentation.
+
+def sigmoid_loss(
+    logits: Tensor,
+    target: Tensor,
+    settings: KernelSettings,
+    ignore_index: int,
+    class_weights: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
+    *,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Loss of a binary or multi-label segmentation: each class on its own against all else.
 
     Args:
-        logits: (N, 1, H, W), floating, unbounded.
-        target: (N, H, W), integer, 1 = foreground, `ignore_index` = no label, else background.
-        settings: the point of the kernel; `class_weights` are those of background and foreground.
+        logits: (N, C, H, W), floating, unbounded; C = 1 for binary.
+        target: (N, C, H, W), integer, 1 = the class is there, `ignore_index` = no label, else not there.
+        settings: the point of the kernel.
         ignore_index: label of pixels that do not count.
+        class_weights: weights where the class is not and where it is: numbers, or (C, 1, 1) on the logits' device.
+        weight: (N, 1, H, W) or (N, C, H, W), ≥ 0, of each pixel; None = 1.
 
     Returns:
-        Scalar, float32 (float64 for float64 logits), ≥ 0.
+        Scalar, float32 (float64 for float64 logits), ≥ 0. Cross-entropy is averaged over labelled pixels and classes.
     """
     labels = target.long()
     labelled = labels != ignore_index
-    z = torch.where(labelled, _at_least_float32(logits.squeeze(1)), 0.0)
+    z = cleaned(logits, labelled)
     foreground = (labels == 1).to(z.dtype)
     background = labelled.to(z.dtype) - foreground
-    pixels = labelled.sum().clamp(min=1)
     # Everything follows from the logit of being right: p_t = σ(u), 1 − p_t = σ(−u).
     u = z * (foreground - background)
     parts = []
     if settings.mix > 0:
+        low, high = class_weights
         log_right = F.logsigmoid(u)
         loss = -log_right
         if settings.gamma > 0:
             loss = loss * torch.exp(settings.gamma * (log_right - u))  # log σ(−u) = log σ(u) − u
-        low, high = settings.class_weights or (1.0, 1.0)
-        weight = background * low + foreground * high
-        parts.append(settings.mix * ((loss * weight).sum() / pixels))
+        loss = loss * (background * low + foreground * high)
+        if settings.label_smoothing > 0:
+            other = u - log_right  # −log of the probability of the other class, whose weight it gets
+            if settings.gamma > 0:
+                other = other * torch.exp(settings.gamma * log_right)
+            share = settings.label_smoothing / 2
+            loss = (1 - share) * loss + share * other * (background * high + foreground * low)
+        if settings.boundary_weight > 0:
+            loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
+        parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction, weight))
     if settings.mix < 1:
         wrong = torch.sigmoid(-u)
-        false_positives, false_negatives = (wrong * background).sum(), (wrong * foreground).sum()
-        overlap = _overlap(false_positives, false_negatives, foreground.sum(), false_positives / pixels, settings)
+        if weight is not None:
+            foreground, background = foreground * weight, background * weight
+        overlap = _class_overlap(wrong, foreground, background, settings)
+        if settings.include_background:
+            overlap = (overlap + _class_overlap(wrong, background, foreground, settings)) / 2
         parts.append((1 - settings.mix) * overlap)
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def multiclass_loss(
-    logits: Tensor, target: Tensor, settings: KernelSettings, ignore_index: int, class_weights: Tensor | None = None
+def _class_overlap(wrong: Tensor, actual: Tensor, others: Tensor, settings: KernelSettings) -> Tensor:
+    """Overlap part from each pixel's probability of being wrong and its weight where the class is, and where not."""
+    false_positives = wrong * others
+    mean = _mass(false_positives, settings) / _mass(others, settings).clamp(min=NEARLY_NOTHING)
+    false_negatives, true_positives = wrong * actual, None
+    if settings.squared:
+        true_positives = _mass(actual - false_negatives, settings)
+        false_positives, false_negatives = false_positives * wrong, false_negatives * wrong
+    each = class_cost(
+        _mass(false_positives, settings),
+        _mass(false_negatives, settings),
+        _mass(actual, settings),
+        mean,
+        settings,
+        true_positives=true_positives,
+    )
+    return _mean(each, actual + others, settings)
+
+
+def softmax_loss(
+    logits: Tensor,
+    target: Tensor,
+    settings: KernelSettings,
+    ignore_index: int,
+    class_weights: Tensor | None = None,
+    *,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Loss of a multi-class segmentation.
 
@@ -80,57 +131,105 @@ def multiclass_loss(
         settings: the point of the kernel.
         ignore_index: label of pixels that do not count.
         class_weights: (C,), `settings.class_weights` on the device and in the precision of the computation; None = 1.
+        weight: (N, H, W), ≥ 0, of each pixel; None = 1.
 
     Returns:
         Scalar, float32 (float64 for float64 logits), ≥ 0.
     """
     labels = target.long()
     labelled = labels != ignore_index
+    z = cleaned(logits, labelled.unsqueeze(1))
+    if looked_at_freely(z) and weight is None and _is_plain(settings):
+        # Torch's own kernel is the fastest on the processor; on a GPU its sum is not the same twice.
+        total = F.cross_entropy(z, labels, class_weights, ignore_index=ignore_index, reduction="sum")
+        return total / torch.count_nonzero(labelled).clamp(min=1)
     # Softmax over channels_last memory copies anyway, and everything after it is slower there.
-    z = torch.where(labelled.unsqueeze(1), _at_least_float32(logits).contiguous(), 0.0)
+    z = z.contiguous()
     index = torch.where(labelled, labels, 0)
-    pixels = labelled.sum().clamp(min=1)
     parts = []
     if settings.mix > 0:
         log_p = F.log_softmax(z, dim=1)
-        loss = -_own(log_p, index)
+        loss = -own_class(log_p, index)
         if settings.gamma > 0:
-            # log(1 − p_t) = log(−expm1(log p_t)); kept off p_t = 1, where it has no finite slope and the loss is 0.
-            rest = torch.log(-torch.expm1(-loss.clamp(min=torch.finfo(loss.dtype).tiny)))
-            loss = loss * torch.exp(settings.gamma * rest)
-        weight = labelled.to(z.dtype)
+            loss = loss * focal_factor(loss, settings.gamma)
         if class_weights is not None:
-            weight = weight * class_weights[index]
-        parts.append(settings.mix * ((loss * weight).sum() / pixels))
+            loss = loss * class_weights[index]
+        if settings.label_smoothing > 0:
+            spread = -log_p
+            if settings.gamma > 0:
+                spread = spread * focal_factor(spread, settings.gamma)
+            if class_weights is not None:
+                spread = spread * class_weights.view(1, -1, 1, 1)
+            loss = (1 - settings.label_smoothing) * loss + settings.label_smoothing * spread.mean(dim=1)
+        if settings.boundary_weight > 0:
+            loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
+        parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction, weight))
     if settings.mix < 1:
         p = log_p.exp() if settings.mix > 0 else F.softmax(z, dim=1)
-        mask = labelled.to(p.dtype).unsqueeze(1)
-        own = torch.zeros_like(p).scatter_(1, index.unsqueeze(1), mask)  # one-hot labels, 0 under ignore
-        actual, true_positives = own.sum(dim=(0, 2, 3)), (p * own).sum(dim=(0, 2, 3))
-        predicted = (p * mask).sum(dim=(0, 2, 3))  # TP + FP
-        overlap = _overlap(
-            predicted - true_positives, actual - true_positives, actual, predicted / pixels, settings
-        ).mean()
-        parts.append((1 - settings.mix) * overlap)
+        mask = labelled.to(p.dtype)
+        mask = (mask if weight is None else mask * weight).unsqueeze(1)
+        own = torch.zeros_like(p).scatter_(1, index.unsqueeze(1), mask)  # weights of the own class, 0 under ignore
+        parts.append((1 - settings.mix) * _classes_overlap(p, own, mask, settings))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+def _is_plain(settings: KernelSettings) -> bool:
+    """Whether it is cross-entropy with nothing but class weights."""
+    rest = settings.gamma > 0 or settings.label_smoothing > 0 or settings.boundary_weight > 0
+    return settings.mix == 1 and settings.hard_fraction == 1 and not rest
 
 
-def _own(values: Tensor, index: Tensor) -> Tensor:
+def _classes_overlap(p: Tensor, own: Tensor, mask: Tensor, settings: KernelSettings) -> Tensor:
+    """Overlap part from probabilities (N, C, H, W), pixel weights at the own class and in all (N, 1, H, W)."""
+    if settings.include_background is False:
+        p, own = p[:, 1:], own[:, 1:]
+    hit, predicted = p * own, p * mask
+    actual, true_positives = _mass(own, settings), _mass(hit, settings)
+    total = _mass(predicted, settings)  # TP + FP
+    mean = total / _mass(mask, settings).clamp(min=NEARLY_NOTHING)
+    if settings.squared:
+        false_positives = _mass((predicted - hit) * p, settings)
+        false_negatives = _mass((own - hit) * (1 - p), settings)
+        each = class_cost(false_positives, false_negatives, actual, mean, settings, true_positives=true_positives)
+    else:
+        each = class_cost(total - true_positives, actual - true_positives, actual, mean, settings)
+    return _mean(each, mask, settings)
+
+
+def own_class(values: Tensor, index: Tensor) -> Tensor:
     """The value of each pixel's own class; values (N, C, H, W), index (N, H, W) → (N, H, W)."""
     return values.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
-def _overlap(
-    false_positives: Tensor, false_negatives: Tensor, actual: Tensor, mean_probability: Tensor, settings: KernelSettings
+def _mass(values: Tensor, settings: KernelSettings) -> Tensor:
+    """Sum over pixels of values (N, C, H, W): of the batch, (C,), or of each picture, (N, C)."""
+    return values.sum(dim=(2, 3) if settings.per_image else (0, 2, 3))
+
+
+def _mean(each: Tensor, weights: Tensor, settings: KernelSettings) -> Tensor:
+    """Mean over classes, and over the pictures that have labelled pixels of a class where each picture counts alone."""
+    if not settings.per_image:
+        return each.mean()
+    has = (weights.sum(dim=(2, 3)) > 0).to(each.dtype).expand_as(each)
+    return (each * has).sum() / has.sum().clamp(min=1)
+
+
+def class_cost(
+    false_positives: Tensor,
+    false_negatives: Tensor,
+    actual: Tensor,
+    mean_probability: Tensor,
+    settings: KernelSettings,
+    *,
+    true_positives: Tensor | None = None,
 ) -> Tensor:
-    """(1 − TI)^κ of each class from soft counts in pixels; all () or (C,), `actual` = pixels of the class."""
-    true_positives = actual - false_negatives
+    """(1 − TI)^κ of each class from soft counts in pixels; all of one shape, `actual` = pixels of the class."""
+    if true_positives is None:
+        true_positives = actual - false_negatives
     errors = settings.fp_weight * false_positives + settings.fn_weight * false_negatives
-    lost = errors / (true_positives + errors + SMOOTHING)  # 1 − TI without the cancellation
+    lost = errors / (true_positives + errors + settings.smoothing).clamp(
+        min=NEARLY_NOTHING
+    )  # 1 − TI without the cancellation
     lost = torch.where(actual > 0, lost, mean_probability)
     if settings.overlap_exponent == 1:
         return lost

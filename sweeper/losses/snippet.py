@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sweeper.losses.coordinates import checked, weighting_coordinate
+from sweeper.losses.coordinates import Value, checked, needs_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.records import IGNORE, Task
 
@@ -39,7 +39,7 @@ def snippet(
     values = checked(family, task, params, class_frequencies)
     arguments = [f'"{family}"', f'task="{task}"']
     arguments += [f"{name}={_number(value)}" for name, value in values.items() if value is not None]
-    if task == "multiclass" and class_frequencies is not None and weighting_coordinate(values) is not None:
+    if task == "multiclass" and class_frequencies is not None and needs_frequencies(values, task) is not None:
         total = sum(class_frequencies)
         arguments.append(f"class_frequencies=({', '.join(_number(f / total) for f in class_frequencies)})")
     one_line = f"criterion = build_loss({', '.join(arguments)})"
@@ -83,5 +83,7 @@ def _answer(task: Task, point: float | None, class_frequencies: Sequence[float] 
     ]
 
 
-def _number(value: float) -> str:
-    return repr(float(f"{value:.4g}"))
+def _number(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_number, value))}{',' if len(value) == 1 else ''})"
+    return repr(value) if value is None or isinstance(value, bool) else repr(float(f"{value:.4g}"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.data.distance import DistanceStore
 from sweeper.data.store import PixelStore
 from sweeper.records import IGNORE
 
@@ -22,6 +25,37 @@ def picture_indices(count: int, batch_size: int, step: int, seed: int) -> np.nda
     epochs = positions // count
     orders = {int(e): _generator(seed, _ORDER, int(e)).permutation(count) for e in np.unique(epochs)}
     return np.array([orders[int(e)][p % count] for e, p in zip(epochs, positions, strict=True)], dtype=np.int64)
+
+
+class Crop(NamedTuple):
+    """Where one crop of a batch lies, in pixels of its picture."""
+
+    picture: int
+    """Index in the store."""
+    top: int
+    left: int
+    height: int
+    """At most the batch's size; the rest is padding, below and to the right."""
+    width: int
+
+
+def crops(
+    store: PixelStore, pictures: tuple[int, ...], *, size: int, batch_size: int, step: int, seed: int
+) -> tuple[list[Crop], Tensor]:
+    """Where the crops of one step lie, and the augmentation drawn for them; arguments as for `training_batch`."""
+    rng = _generator(seed, _CROPS, step)
+    chosen = picture_indices(len(pictures), batch_size, step, seed)
+    corners = rng.random((batch_size, 2))
+    flips = rng.random(batch_size) < 0.5
+    light = rng.uniform(-0.2, 0.2, (batch_size, 2))
+    found = []
+    for n, position in enumerate(chosen):
+        height, width = store.sizes[pictures[position]]
+        top = int(corners[n, 0] * (max(0, height - size) + 1))
+        left = int(corners[n, 1] * (max(0, width - size) + 1))
+        found.append(Crop(pictures[position], top, left, min(size, height), min(size, width)))
+    draws = np.stack([flips, 1 + light[:, 0], light[:, 1]], axis=1).astype(np.float32)
+    return found, torch.from_numpy(draws)
 
 
 def training_batch(
@@ -41,23 +75,21 @@ def training_batch(
         images (N, H, W, channels) uint8; masks (N, H, W) uint8 (`IGNORE` where unlabelled or padded); draws (N, 3)
         float32: flip (0 or 1), contrast factor, brightness shift.
     """
-    rng = _generator(seed, _CROPS, step)
-    chosen = picture_indices(len(pictures), batch_size, step, seed)
-    corners = rng.random((batch_size, 2))
-    flips = rng.random(batch_size) < 0.5
-    light = rng.uniform(-0.2, 0.2, (batch_size, 2))
+    places, draws = crops(store, pictures, size=size, batch_size=batch_size, step=step, seed=seed)
     images = np.zeros((batch_size, size, size, store.channels), dtype=np.uint8)
     masks = np.full((batch_size, size, size), IGNORE, dtype=np.uint8)
-    for n, position in enumerate(chosen):
-        image, mask = store.image(pictures[position]), store.mask(pictures[position])
-        height, width = mask.shape
-        top = int(corners[n, 0] * (max(0, height - size) + 1))
-        left = int(corners[n, 1] * (max(0, width - size) + 1))
-        h, w = min(size, height), min(size, width)
-        images[n, :h, :w] = image[top : top + h, left : left + w]
-        masks[n, :h, :w] = mask[top : top + h, left : left + w]
-    draws = np.stack([flips, 1 + light[:, 0], light[:, 1]], axis=1).astype(np.float32)
-    return torch.from_numpy(images), torch.from_numpy(masks), torch.from_numpy(draws)
+    for n, (picture, top, left, h, w) in enumerate(places):
+        images[n, :h, :w] = store.image(picture)[top : top + h, left : left + w]
+        masks[n, :h, :w] = store.mask(picture)[top : top + h, left : left + w]
+    return torch.from_numpy(images), torch.from_numpy(masks), draws
+
+
+def distance_batch(distances: DistanceStore, places: list[Crop], size: int) -> Tensor:
+    """Distance maps of the whole pictures, cut like their crops: (N, C, size, size) float16, 0 in the padding."""
+    maps = np.zeros((len(places), len(distances.labels), size, size), dtype=np.float16)
+    for n, (picture, top, left, h, w) in enumerate(places):
+        maps[n, :, :h, :w] = distances.maps(picture)[:, top : top + h, left : left + w]
+    return torch.from_numpy(maps)
 
 
 def to_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -65,9 +97,13 @@ def to_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (images.permute(0, 3, 1, 2).float().div_(255) - mean) / std
 
 
+def flipped(values: Tensor, draws: Tensor) -> Tensor:
+    """Left and right exchanged where drawn; values (N, …, W) and draws (N, 3) on one device."""
+    flip = draws[:, 0].bool().view(-1, *(1,) * (values.ndim - 1))
+    return torch.where(flip, values.flip(-1), values)
+
+
 def augment(inputs: Tensor, masks: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """Flip left-right and change contrast and brightness (in units of the normalised input) of a whole batch."""
-    flip = draws[:, 0].bool()
-    inputs = torch.where(flip.view(-1, 1, 1, 1), inputs.flip(-1), inputs)
-    masks = torch.where(flip.view(-1, 1, 1), masks.flip(-1), masks)
+    inputs, masks = flipped(inputs, draws), flipped(masks, draws)
     return inputs * draws[:, 1].view(-1, 1, 1, 1) + draws[:, 2].view(-1, 1, 1, 1), masks

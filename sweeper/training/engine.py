@@ -20,11 +20,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sweeper import metrics
+from sweeper.data.distance import DistanceStore
 from sweeper.data.split import divide, stratified_subset
 from sweeper.data.store import PixelStore
-from sweeper.losses import build_loss
+from sweeper.losses import FAMILIES, build_loss
 from sweeper.recipe import Precision
 from sweeper.records import (
     IGNORE,
@@ -36,7 +38,7 @@ from sweeper.records import (
     TrialResult,
     TrialSpec,
 )
-from sweeper.training.batches import augment, to_inputs, training_batch
+from sweeper.training.batches import augment, crops, distance_batch, flipped, to_inputs, training_batch
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator
 from sweeper.training.model import WeightAverage, build_model, normaliser
@@ -91,6 +93,10 @@ class Training:
             class_frequencies=[float(p) for p in pixels],
             **spec.params,
         ).to(device)
+        self._distances: DistanceStore | None = None
+        if FAMILIES[spec.family].needs_distance:
+            labels = (1,) if self._task == "binary" else tuple(range(len(self._dataset.classes)))
+            self._distances = DistanceStore(store, labels)
         fused = device.type in {"cpu", "cuda"}
         self._optimizer = torch.optim.AdamW(
             self._model.parameters(), lr=spec.lr, weight_decay=recipe.weight_decay, fused=fused
@@ -196,19 +202,10 @@ class Training:
                 rate = spec.lr * schedule(self._step, spec.steps, recipe.warmup, recipe.decay)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
-                images, masks, draws = training_batch(
-                    self._store,
-                    self._split.train,
-                    size=recipe.size,
-                    batch_size=recipe.batch_size,
-                    step=self._step,
-                    seed=spec.seed,
-                )
-                inputs = to_inputs(images.to(self._device), *self._normal)
-                inputs, labels = augment(inputs, masks.to(self._device).long(), draws.to(self._device))
+                inputs, labels, more = self._batch()
                 with self._autocast():
                     logits = self._model(inputs)
-                loss = self._criterion(logits, labels)
+                loss = self._criterion(logits, labels, **more)
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self._optimizer.step()
@@ -218,6 +215,20 @@ class Training:
         mean = float(total) / max(1, self._step - first)
         self._training_seconds += self._clock() - began
         return mean, rate
+
+    def _batch(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Inputs and labels of this step, and what else the loss wants, augmented alike on the device."""
+        recipe = self._recipe
+        keys = {"size": recipe.size, "batch_size": recipe.batch_size, "step": self._step, "seed": self._spec.seed}
+        images, masks, draws = training_batch(self._store, self._split.train, **keys)
+        draws = draws.to(self._device)
+        inputs = to_inputs(images.to(self._device), *self._normal)
+        inputs, labels = augment(inputs, masks.to(self._device).long(), draws)
+        if self._distances is None:
+            return inputs, labels, {}
+        places, _ = crops(self._store, self._split.train, **keys)
+        maps = distance_batch(self._distances, places, recipe.size).to(self._device)
+        return inputs, labels, {"distance": flipped(maps, draws)}
 
     def _curve_miou(self, counts: ImageCounts) -> float:
         """mIoU on the rungs' pictures, so that the last evaluation compares with those before it."""

@@ -1,0 +1,97 @@
+"""What is done pixel by pixel: precision, focal factor, boundaries, and the mean over labelled or over hard pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 — torch's own convention
+
+BOUNDARY_RADIUS = 2
+"""Pixels: a pixel is near a boundary when a labelled pixel of another class lies in the square of this radius."""
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32; float32 and float64 as they are."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def looked_at_freely(values: Tensor) -> bool:
+    """Whether values may be read without waiting for a device or breaking a graph: on the processor, not compiled."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
+    """Logits in at least float32, such that what stands under ignore gives 0 when it is multiplied by 0.
+
+    Replacing it by 0 takes as long as half a cross-entropy. On the processor it is only done where something is not
+    finite, which one sum tells; elsewhere always.
+
+    Args:
+        logits: (N, C, H, W), floating.
+        labelled: (N, 1 or C, H, W) bool.
+    """
+    z = at_least_float32(logits)
+    if looked_at_freely(z) and bool(z.detach().sum().isfinite()):
+        return z
+    return torch.where(labelled, z, 0.0)
+
+
+def focal_factor(loss: Tensor, gamma: float) -> Tensor:
+    """(1 − p)^γ from −log p ≥ 0, any shape.
+
+    log(1 − p) = log(−expm1(log p)); kept off p = 1, where it has no finite slope and the loss is 0.
+    """
+    return torch.exp(gamma * torch.log(-torch.expm1(-loss.clamp(min=torch.finfo(loss.dtype).tiny))))
+
+
+def near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
+    """Whether a labelled pixel of another class lies within `BOUNDARY_RADIUS`, in rows and in columns.
+
+    The largest and the smallest label around differ there, and max-pooling finds both on any device.
+
+    Args:
+        labels: (N, H, W) or (N, C, H, W), integer; whatever stands where `labelled` is False has no influence.
+        labelled: bool, the same shape.
+
+    Returns:
+        bool, the same shape; False where not labelled.
+    """
+    size = 2 * BOUNDARY_RADIUS + 1
+    flat = labels.reshape(-1, 1, *labels.shape[-2:]).float()
+    known = labelled.reshape(flat.shape)
+    out = torch.finfo(flat.dtype).min
+    largest = F.max_pool2d(torch.where(known, flat, out), size, 1, BOUNDARY_RADIUS)
+    smallest = -F.max_pool2d(torch.where(known, -flat, out), size, 1, BOUNDARY_RADIUS)
+    return ((largest != smallest) & known).reshape(labels.shape)
+
+
+def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float, weight: Tensor | None = None) -> Tensor:
+    """Sum of the labelled pixels' losses, divided by how many they are; or that of the hardest share of them.
+
+    With `hard_fraction` h < 1 the k = ⌊h · labelled⌋ largest losses (at least one) are averaged: ignored pixels neither
+    count in k nor can be chosen. Room is made for ⌊h · all pixels⌋ of them, so that no shape depends on data; those
+    beyond k have weight 0. With equal losses it is left open which are chosen.
+
+    Args:
+        loss: ≥ 0, any shape.
+        labelled: bool, the same shape.
+        hard_fraction: in (0, 1]; 1 = all pixels.
+        weight: factor of each loss, broadcast; it changes which are the hardest, and never the divisor.
+
+    Returns:
+        Scalar, in the type of `loss`; 0 where nothing is labelled.
+    """
+    factor = labelled.to(loss.dtype)
+    loss = loss * (factor if weight is None else factor * weight)
+    if hard_fraction >= 1:
+        return loss.sum() / torch.count_nonzero(labelled).clamp(min=1)
+    room = max(1, int(hard_fraction * loss.numel() + _ROUNDING))
+    wanted = (labelled.sum().double() * hard_fraction + _ROUNDING).floor().clamp(min=1)
+    hardest = torch.topk(torch.where(labelled, loss, -1.0).flatten(), room).values
+    chosen = torch.arange(room, device=loss.device) < wanted
+    # Fully ignored batches leave only the −1 of ignored pixels; NaN has to stay.
+    return torch.where(chosen & (hardest != -1.0), hardest, 0.0).sum() / wanted.to(loss.dtype)
+
+
+_ROUNDING = 1e-6
+"""0.1 of 30 pixels are 3, whatever the rounding of 0.1 says."""

@@ -1,0 +1,84 @@
+"""Dice and the Dice of soft centre lines (Shit et al. 2021, arXiv:2003.07311).
+
+(1 − s) · Dice + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)): P is the share of the prediction's skeleton that lies in the
+label, R the share of the label's skeleton that lies in the prediction, both with smoothing 1 over the whole batch. The
+skeleton comes from repeated soft erosion (minimum over a cross) and dilation (maximum over a square), as theirs does.
+A class absent from the batch costs its mean probability in place of the second part, as it does in Dice.
+
+Ignored pixels take part in neither minimum nor maximum: they are as good as beyond the picture's edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 — torch's own convention
+
+from sweeper.losses.families import LossTask
+from sweeper.losses.module import build_loss
+from sweeper.losses.relatives import as_classes, mass, mean_probability
+from sweeper.losses.segmentation import SegmentationLoss
+
+ROUNDS = 3
+"""Erosions: structures up to about twice as many pixels wide become lines (the authors' default)."""
+
+
+class SoftClDice(SegmentationLoss):
+    """`skeleton_weight` s; 0.5 is the authors' default."""
+
+    def __init__(self, task: LossTask, ignore_index: int, skeleton_weight: float) -> None:
+        super().__init__("soft_cldice", task, {"skeleton_weight": skeleton_weight}, ignore_index)
+        self.share = skeleton_weight
+        self.dice = build_loss("dice", task=task, ignore_index=ignore_index)
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+        """The loss of a checked batch."""
+        parts: list[Tensor] = []
+        if self.share < 1:
+            parts.append((1 - self.share) * self.dice(logits, target, weight))
+        if self.share > 0:
+            parts.append(self.share * self._centre_lines(logits, target, weight))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def _centre_lines(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        plain = as_classes(logits, target, self.task, self.ignore_index)
+        weighted = plain if weight is None else as_classes(logits, target, self.task, self.ignore_index, weight)
+        labelled = plain.mask > 0
+        with torch.no_grad():
+            actual_line = soft_skeleton(plain.own, labelled)
+        line = soft_skeleton(plain.p, labelled) * weighted.mask
+        actual_line = actual_line * weighted.mask
+        precision = (mass(line * plain.own) + 1) / (mass(line) + 1)
+        recall = (mass(actual_line * plain.p) + 1) / (mass(actual_line) + 1)
+        lost = 1 - 2 * precision * recall / (precision + recall)
+        return torch.where(mass(weighted.own) > 0, lost, mean_probability(weighted)).mean()
+
+
+def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
+    """Soft centre lines of values (N, C, H, W) in [0, 1]; `labelled` is broadcast over C. 0 under ignore."""
+    known = labelled.expand_as(values)
+
+    def erode(x: Tensor) -> Tensor:
+        x = -torch.where(known, x, 1.0)
+        return -torch.maximum(F.max_pool2d(x, (3, 1), 1, (1, 0)), F.max_pool2d(x, (1, 3), 1, (0, 1)))
+
+    def dilate(x: Tensor) -> Tensor:
+        x = torch.where(known, x, 0.0)
+        return F.max_pool2d(F.max_pool2d(x, (3, 1), 1, (1, 0)), (1, 3), 1, (0, 1))
+
+    eroded = erode(values)
+    line = F.relu(values - dilate(eroded))
+    for _ in range(ROUNDS):
+        values, eroded = eroded, erode(eroded)
+        detail = F.relu(values - dilate(eroded))
+        line = line + F.relu(detail - line * detail)
+    return torch.where(known, line, 0.0)
+
+
+def build(
+    *, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None, skeleton_weight: float
+) -> SoftClDice:
+    """The module, from checked coordinates."""
+    return SoftClDice(task, ignore_index, skeleton_weight)

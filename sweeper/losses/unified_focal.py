@@ -1,0 +1,98 @@
+"""Unified focal loss (Yeung et al. 2022, arXiv:2102.04525, the asymmetric form of equations 16 to 18).
+
+λ · CE part + (1 − λ) · overlap part, with one weight δ and one exponent s (the paper's γ) for both parts:
+
+- a rare class's pixel costs −δ log p_t, a common one's −(1 − δ) (1 − p_t)^s log p_t; mean over labelled pixels;
+- each class costs 1 − TI_c(1 − δ, δ), a rare one that to the power 1 − s; mean over the classes.
+
+Common: background (binary), the absence of each class (multi-label), the most frequent class (multi-class; class 0 when
+no class frequencies are given). All others are rare. As the paper has it, the overlap part counts the background, too.
+A class absent from the batch costs its mean probability in place of 1 − TI_c. Over the whole batch, smoothing 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 — torch's own convention
+
+from sweeper.losses.coordinates import KernelSettings
+from sweeper.losses.families import LossTask
+from sweeper.losses.kernel import class_cost
+from sweeper.losses.pixels import focal_factor
+from sweeper.losses.relatives import as_classes, mass, mean_probability, with_background
+from sweeper.losses.segmentation import SegmentationLoss
+from sweeper.losses.weights import commonest
+
+
+class UnifiedFocal(SegmentationLoss):
+    """`mix` λ, `delta` δ and `suppression` s; `common` is the index of the most frequent class (multi-class)."""
+
+    def __init__(
+        self,
+        task: LossTask,
+        ignore_index: int,
+        *,
+        mix: float,
+        delta: float,
+        suppression: float,
+        common: int,
+        classes: int | None,
+    ) -> None:
+        coordinates = {"mix": mix, "delta": delta, "suppression": suppression}
+        super().__init__("unified_focal", task, dict(coordinates), ignore_index, classes)
+        self.mix, self.delta, self.suppression, self.common = mix, delta, suppression, common
+        self._part = KernelSettings(0.0, 0.0, None, 1 - delta, delta, 1.0)
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+        """The loss of a checked batch."""
+        classes = as_classes(logits, target, self.task, self.ignore_index, weight)
+        if self.task == "multiclass":
+            surprise = -F.log_softmax(classes.z, dim=1)
+        else:
+            surprise = -F.logsigmoid(torch.cat([-classes.z, classes.z], dim=1))
+            classes = with_background(classes)
+        k = classes.p.shape[1]
+        positions = torch.arange(k, device=logits.device)
+        common = positions == self.common if self.task == "multiclass" else positions < k // 2
+        parts = []
+        if self.mix > 0:
+            eased = surprise
+            if self.suppression > 0:
+                eased = surprise * torch.where(common.view(-1, 1, 1), focal_factor(surprise, self.suppression), 1.0)
+            balance = torch.where(common, eased.new_full((), 1 - self.delta), self.delta)
+            # Pixels, not weights, divide, as in the kernel; `mask` may hold weights.
+            labels = target if self.task == "multilabel" else target.unsqueeze(1)
+            pixels = (labels.long() != self.ignore_index).sum().clamp(min=1)
+            parts.append(self.mix * ((mass(eased * classes.own) * balance).sum() / pixels))
+        if self.mix < 1:
+            counts = (
+                mass(classes.p * (classes.mask - classes.own)),
+                mass((1 - classes.p) * classes.own),
+                mass(classes.own),
+                mean_probability(classes),
+            )
+            each = class_cost(*counts, self._part)
+            steep = class_cost(*counts, self._part._replace(overlap_exponent=1 - self.suppression))
+            parts.append((1 - self.mix) * torch.where(common, each, steep).mean())
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def build(
+    *,
+    task: LossTask,
+    ignore_index: int,
+    class_frequencies: Sequence[float] | None,
+    mix: float,
+    delta: float,
+    suppression: float,
+) -> UnifiedFocal:
+    """The module, from checked coordinates."""
+    multiclass = task == "multiclass" and class_frequencies is not None
+    common = commonest(class_frequencies) if multiclass and class_frequencies is not None else 0
+    classes = len(class_frequencies) if multiclass and class_frequencies is not None else None
+    return UnifiedFocal(
+        task, ignore_index, mix=mix, delta=delta, suppression=suppression, common=common, classes=classes
+    )

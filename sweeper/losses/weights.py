@@ -1,0 +1,50 @@
+"""Class weights from α, the classes' shares of the pixels, or the effective number of samples. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def frequency_weights(frequencies: Sequence[float], power: float) -> tuple[float, ...]:
+    """Class weights w_c ∝ f_c^−power with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
+
+    Args:
+        frequencies: pixels of each class, as counts or shares; finite, ≥ 0, not all 0.
+        power: 0 = all weights 1, 1 = inverse frequency.
+    """
+    total = math.fsum(frequencies)
+    return _normalised(frequencies, [(f / total) ** -power if f > 0 else None for f in frequencies])
+
+
+def effective_number_weights(counts: Sequence[float], beta: float) -> tuple[float, ...]:
+    """Class-balanced weights w_c ∝ (1 − β) / (1 − β^n_c) (Cui et al. 2019, equation 2), with Σ f_c w_c = 1.
+
+    The paper scales them to Σ w_c = C; ours are scaled like every other class weight here.
+
+    Args:
+        counts: pixels of each class, each 0 or at least 1, not all 0.
+        beta: in [0, 1); 0 = all weights 1, → 1 = inverse frequency.
+    """
+    if beta == 0:
+        return (1.0,) * len(counts)
+    return _normalised(counts, [(1 - beta) / -math.expm1(n * math.log(beta)) if n > 0 else None for n in counts])
+
+
+def _normalised(frequencies: Sequence[float], raw: Sequence[float | None]) -> tuple[float, ...]:
+    """Scaled to a mean weight of 1 over the pixels; None becomes the largest weight present."""
+    total = math.fsum(frequencies)
+    mean = math.fsum(f / total * w for f, w in zip(frequencies, raw, strict=True) if w is not None)
+    largest = max(w for w in raw if w is not None)
+    return tuple((largest if w is None else w) / mean for w in raw)
+
+
+def commonest(frequencies: Sequence[float]) -> int:
+    """Index of the most frequent class, the first of several."""
+    return max(range(len(frequencies)), key=lambda c: frequencies[c])
+
+
+def alpha_weights(frequencies: Sequence[float], alpha: float) -> tuple[float, ...]:
+    """Multi-class α: 1 − α for the most frequent class (the first, of several), α for every other."""
+    most = commonest(frequencies)
+    return tuple(1 - alpha if c == most else alpha for c in range(len(frequencies)))

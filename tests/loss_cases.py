@@ -1,0 +1,74 @@
+"""Every family × task of the registry, a generic point of each, and batches to try them on."""
+
+from __future__ import annotations
+
+import torch
+
+from sweeper.losses import FAMILIES, build_loss
+from sweeper.losses.family import LossTask
+
+IGNORE = 255
+CASES: list[tuple[str, LossTask]] = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
+CLASSES = 3
+FREQUENCIES = (0.6, 0.3, 0.1)
+VALUES = {
+    "mix": 0.5,
+    "gamma": 0.5,  # below 1 is the harder case for slopes
+    "alpha": 0.75,
+    "pos_weight": 20.0,
+    "class_weight_power": 1.0,
+    "fn_weight": 0.7,
+    "fp_weight": 0.3,
+    "overlap_exponent": 0.5,
+    "hard_fraction": 0.3,
+    "boundary_weight": 4.0,
+    "volume_exponent": 1.5,
+    "skeleton_weight": 0.4,
+    "delta": 0.7,
+    "suppression": 0.6,
+    "distance_mix": 0.05,
+}
+
+
+def point(family: str, task: LossTask) -> dict[str, float]:
+    """A generic point of the family: no coordinate at a neutral value."""
+    return {name: VALUES[name] for name in FAMILIES[family].coordinates[task]}
+
+
+def make(family: str, task: LossTask, **given: object) -> torch.nn.Module:
+    """The family at its generic point, but for what is given."""
+    return build_loss(family, task=task, class_frequencies=FREQUENCIES, **{**point(family, task), **given})
+
+
+def channels(task: LossTask) -> int:
+    return 1 if task == "binary" else CLASSES
+
+
+def target_shape(task: LossTask, size: int, pictures: int = 2) -> tuple[int, ...]:
+    return (pictures, CLASSES, size, size) if task == "multilabel" else (pictures, size, size)
+
+
+def noise(task: LossTask, size: int = 8, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    """float32 logits and labels without ignored pixels."""
+    rng = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, channels(task), size, size, generator=rng)
+    labels = CLASSES if task == "multiclass" else 2
+    return logits, torch.randint(0, labels, target_shape(task, size), generator=rng)
+
+
+def right_logits(task: LossTask, target: torch.Tensor, strength: float) -> torch.Tensor:
+    """Logits that say what the target says; ignored pixels count as class 0."""
+    known = torch.where(target == IGNORE, 0, target)
+    if task == "multilabel":
+        right = known.float()
+    else:
+        right = torch.nn.functional.one_hot(known, 2 if task == "binary" else CLASSES).movedim(-1, 1).float()
+    signs = 2 * right - 1
+    return strength * (signs[:, 1:] if task == "binary" else signs)
+
+
+def value_and_gradient(loss, logits, target, **more):
+    logits = logits.detach().clone().requires_grad_()
+    value = loss(logits, target, **more)
+    value.backward()
+    return value.detach(), logits.grad

@@ -1,0 +1,269 @@
+"""Every family for every task equals its formula, written again in float64 NumPy without a line of the package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import distance_transform_edt
+
+from sweeper.losses import FAMILIES, build_loss
+from tests.loss_cases import CASES, FREQUENCIES, IGNORE, VALUES, channels, point
+
+HARD = {**VALUES, "alpha": 0.65, "gamma": 1.3, "pos_weight": 3.0, "overlap_exponent": 0.8, "mix": 0.45}
+
+
+def batch(task: str, seed: int, absent: bool):
+    """float64 logits and labels, a fifth ignored; `absent`: class 2 (binary: the foreground) does not occur."""
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.standard_normal((2, channels(task), 7, 9))
+    shape = z.shape if task == "multilabel" else (2, 7, 9)
+    y = rng.integers(0, 3 if task == "multiclass" else 2, shape)
+    if absent:
+        if task == "multilabel":
+            y[:, 2] = 0
+        else:
+            y[y == (1 if task == "binary" else 2)] = 0
+    y[rng.random(shape) < 0.2] = IGNORE
+    return z, y
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def probabilities(task, z):
+    """(N, C, H, W) of every class; binary: background and foreground."""
+    if task == "multiclass":
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+    return np.concatenate([1 - sigmoid(z), sigmoid(z)], axis=1) if task == "binary" else sigmoid(z)
+
+
+def problems(task, z, y):
+    """The batch as one-against-all problems (p, is-the-class, labelled), each (N, H, W): the overlap's view."""
+    p = probabilities(task, z)
+    if task == "binary":
+        return [(p[:, 1], y == 1, y != IGNORE)]
+    if task == "multiclass":
+        return [(p[:, c], y == c, y != IGNORE) for c in range(p.shape[1])]
+    return [(p[:, c], y[:, c] == 1, y[:, c] != IGNORE) for c in range(p.shape[1])]
+
+
+def ce_terms(task, z, y, v):
+    """One (weighted, focal) cross-entropy per labelled pixel, in picture order, and the labels at which it stands."""
+    gamma, alpha = v.get("gamma", 0.0), v.get("alpha")
+    p = probabilities(task, z)
+    terms, places = [], []
+    for index in np.ndindex(y.shape):
+        label = y[index]
+        if label == IGNORE:
+            continue
+        if task == "multilabel":  # noqa: SIM108 - three answers in one line would hide them
+            own = p[index] if label == 1 else 1 - p[index]
+        else:
+            own = p[(index[0], label, *index[1:])]
+        if task == "multiclass":
+            weight = 1.0 if alpha is None else (1 - alpha if label == int(np.argmax(FREQUENCIES)) else alpha)
+            if "class_weight_power" in v:
+                f = np.array(FREQUENCIES)
+                weight = f[label] ** -v["class_weight_power"] / (f * f ** -v["class_weight_power"]).sum()
+        else:
+            weight = (alpha if label else 1 - alpha) if alpha is not None else (v.get("pos_weight", 1) if label else 1)
+        terms.append(-weight * (1 - own) ** gamma * np.log(own))
+        places.append(index)
+    return np.array(terms), places
+
+
+def cross_entropy(task, z, y, v):
+    terms, _ = ce_terms(task, z, y, v)
+    return terms.mean()
+
+
+def hard(task, z, y, v):
+    terms, _ = ce_terms(task, z, y, v)
+    return np.sort(terms)[::-1][: max(1, int(v["hard_fraction"] * len(terms)))].mean()
+
+
+def boundary_ce(task, z, y, v):
+    terms, places = ce_terms(task, z, y, v)
+    total = 0.0
+    for term, index in zip(terms, places, strict=True):
+        *lead, i, j = index
+        around = y[(*lead, slice(max(0, i - 2), i + 3), slice(max(0, j - 2), j + 3))]
+        near = len(set(around[around != IGNORE].tolist())) > 1
+        total += term * (1 + v["boundary_weight"] * near)
+    return total / len(terms)
+
+
+def tversky(task, z, y, v):
+    each = []
+    for p, own, known in problems(task, z, y):
+        tp, fp, fn = p[own].sum(), p[known & ~own].sum(), (1 - p[own]).sum()
+        fn_weight = v.get("fn_weight", 0.5)
+        lost = 1 - (tp + 1) / (tp + v.get("fp_weight", 1 - fn_weight) * fp + fn_weight * fn + 1)
+        each.append((lost if own.any() else p[known].mean()) ** v.get("overlap_exponent", 1))
+    return np.mean(each)
+
+
+def mixed(ce):
+    return lambda task, z, y, v: v["mix"] * ce(task, z, y, v) + (1 - v["mix"]) * tversky(task, z, y, {})
+
+
+def generalized_dice(task, z, y, v):
+    if task == "multiclass":
+        groups = [problems(task, z, y)]
+    else:
+        groups = [[(1 - p, known & ~own, known), (p, own, known)] for p, own, known in problems(task, z, y)]
+    values = []
+    for group in groups:
+        top = bottom = absent = 0.0
+        for p, own, known in group:
+            if not own.any():
+                absent += p[known].mean()
+                continue
+            w = own.sum() ** -v["volume_exponent"]
+            top += w * (p * own).sum()
+            bottom += w * (p[known].sum() + own.sum())
+        present = sum(own.any() for _, own, _ in group)
+        values.append((present * (1 - 2 * top / bottom) + absent) / len(group))
+    return np.mean(values)
+
+
+def unified_focal(task, z, y, v):
+    delta, s = v["delta"], v["suppression"]
+    common = int(np.argmax(FREQUENCIES)) if task == "multiclass" else 0
+    flat = []
+    for c, (p, own, known) in enumerate(problems(task, z, y)):
+        if task == "multiclass":
+            flat.append((p, own, known, c == common))
+        else:
+            flat += [(1 - p, known & ~own, known, True), (p, own, known, False)]
+    pixels = (y != IGNORE).sum()
+    ce, overlap = 0.0, []
+    for p, own, known, is_common in flat:
+        surprise = -np.log(p[own])
+        ce += ((1 - delta) * (1 - p[own]) ** s * surprise if is_common else delta * surprise).sum()
+        tp, fp, fn = p[own].sum(), p[known & ~own].sum(), (1 - p[own]).sum()
+        lost = 1 - (tp + 1) / (tp + (1 - delta) * fp + delta * fn + 1) if own.any() else p[known].mean()
+        overlap.append(lost if is_common else lost ** (1 - s))
+    return v["mix"] * ce / pixels + (1 - v["mix"]) * np.mean(overlap)
+
+
+def lovasz(task, z, y, v):
+    each = []
+    for c, (p, own, known) in enumerate(problems(task, z, y)):
+        if task == "multiclass":
+            errors = np.where(own, 1 - p, p)[known]
+        else:
+            errors = np.maximum(0, 1 - z[:, c] * np.where(own, 1, -1))[known]
+        truth = own[known]
+        if not truth.any():
+            each.append(errors.mean())
+            continue
+        # Lovász extension, level by level: Σ (e_i − e_{i+1}) · (1 − Jaccard of the i worst pixels being wrong).
+        order = np.argsort(-errors, kind="stable")
+        errors, truth = np.append(errors[order], 0.0), truth[order]
+        value = 0.0
+        for i in range(1, len(truth) + 1):
+            wrong = truth[:i]
+            jaccard = (truth.sum() - wrong.sum()) / (truth.sum() + (~wrong).sum())
+            value += (errors[i - 1] - errors[i]) * (1 - jaccard)
+        each.append(value)
+    return np.mean(each)
+
+
+def around(values, known, pick, square):
+    """Smallest or largest of the labelled values in a cross or a square around each pixel of one picture."""
+    out = values.copy()
+    for i, j in np.ndindex(values.shape):
+        cells = [
+            values[a, b]
+            for a in range(max(0, i - 1), min(values.shape[0], i + 2))
+            for b in range(max(0, j - 1), min(values.shape[1], j + 2))
+            if known[a, b] and (square or a == i or b == j)
+        ]
+        out[i, j] = pick(cells) if cells else (1.0 if pick is min else 0.0)
+    return out
+
+
+def skeleton(p, known):
+    eroded = around(p, known, min, False)
+    line = np.maximum(0, p - around(eroded, known, max, True))
+    for _ in range(3):
+        p, eroded = eroded, around(eroded, known, min, False)
+        detail = np.maximum(0, p - around(eroded, known, max, True))
+        line = line + np.maximum(0, detail - line * detail)
+    return np.where(known, line, 0)
+
+
+def soft_cldice(task, z, y, v):
+    each = []
+    for p, own, known in problems(task, z, y):
+        if not own.any():
+            each.append(p[known].mean())
+            continue
+        mine = np.stack([skeleton(a, k) for a, k in zip(p, known, strict=True)])
+        true = np.stack([skeleton(a.astype(float), k) for a, k in zip(own, known, strict=True)])
+        precision = (mine[own].sum() + 1) / (mine[known].sum() + 1)
+        recall = ((true * p).sum() + 1) / (true.sum() + 1)
+        each.append(1 - 2 * precision * recall / (precision + recall))
+    return (1 - v["skeleton_weight"]) * tversky(task, z, y, {}) + v["skeleton_weight"] * np.mean(each)
+
+
+def boundary(task, z, y, v):
+    total, number = 0.0, 0
+    for p, own, known in problems(task, z, y):
+        for picture in range(len(p)):
+            here, other, k = own[picture], known[picture] & ~own[picture], known[picture]
+            far = np.full(here.shape, 100.0)
+            if here.any():
+                far[other] = (distance_transform_edt(~here) - 0.5)[other]
+            if other.any():
+                far[here] = (distance_transform_edt(~other) - 0.5)[here]
+            total += (np.minimum(far, 100) * np.abs(p[picture] - here))[k].sum()
+            number += k.sum()
+    return (1 - v["distance_mix"]) * tversky(task, z, y, {}) + v["distance_mix"] * total / number
+
+
+FORMULAS = {
+    "cross_entropy": cross_entropy,
+    "weighted_ce": cross_entropy,
+    "focal": cross_entropy,
+    "topk_ce": hard,
+    "boundary_ce": boundary_ce,
+    "dice": tversky,
+    "jaccard": lambda task, z, y, v: tversky(task, z, y, {"fp_weight": 1, "fn_weight": 1}),
+    "generalized_dice": generalized_dice,
+    "log_cosh_dice": lambda task, z, y, v: np.log(np.cosh(tversky(task, z, y, {}))),
+    "tversky": tversky,
+    "focal_tversky": tversky,
+    "lovasz": lovasz,
+    "dice_ce": mixed(cross_entropy),
+    "dice_focal": mixed(cross_entropy),
+    "dice_topk": mixed(hard),
+    "combo": mixed(cross_entropy),
+    "unified_focal": unified_focal,
+    "soft_cldice": soft_cldice,
+    "boundary": boundary,
+}
+
+
+def test_every_family_has_its_formula_here():
+    assert set(FORMULAS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("absent", [False, True], ids=["all-classes", "one-absent"])
+@pytest.mark.parametrize("coordinates", ["generic", "other", "defaults"])
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_every_family_equals_its_formula(family, task, coordinates, absent):
+    free = FAMILIES[family].coordinates[task]
+    given = {"generic": point(family, task), "other": {name: HARD[name] for name in free}, "defaults": {}}[coordinates]
+    if "pos_weight" in free and free["pos_weight"].default is None:
+        given["pos_weight"] = given.get("pos_weight", 5.0)
+    defaults = {name: c.default for name, c in free.items() if c.default is not None}
+    for seed in range(2):
+        z, y = batch(task, seed, absent)
+        loss = build_loss(family, task=task, class_frequencies=FREQUENCIES, **given)
+        value = loss(torch.from_numpy(z), torch.from_numpy(y))
+        assert value.item() == pytest.approx(FORMULAS[family](task, z, y, {**defaults, **given}), rel=1e-6, abs=1e-12)
