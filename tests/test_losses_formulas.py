@@ -41,7 +41,7 @@ def probabilities(task, z):
 
 
 def problems(task, z, y):
-    """The batch as one-against-all problems (p, is-the-class, labelled), each (N, H, W): the overlap's view."""
+    """The batch as one-against-all problems (p, is-the-class, labelled), each (N, H, W)."""
     p = probabilities(task, z)
     if task == "binary":
         return [(p[:, 1], y == 1, y != IGNORE)]
@@ -59,10 +59,8 @@ def ce_terms(task, z, y, v):
         label = y[index]
         if label == IGNORE:
             continue
-        if task == "multilabel":  # noqa: SIM108 - three answers in one line would hide them
-            own = p[index] if label == 1 else 1 - p[index]
-        else:
-            own = p[(index[0], label, *index[1:])]
+        all_own = (p[index] if label == 1 else 1 - p[index]) if task == "multilabel" else None
+        own = p[(index[0], label, *index[1:])] if all_own is None else all_own
         if task == "multiclass":
             weight = 1.0 if alpha is None else (1 - alpha if label == int(np.argmax(FREQUENCIES)) else alpha)
             if "class_weight_power" in v:

@@ -14,7 +14,7 @@ COMMANDS = {
     "run": "Search, confirm, recommend: the whole flow.",
     "profile": "Imbalance fingerprint of a data set, without training.",
     "report": "Write a study's report again.",
-    "losses": "List the loss families that can be searched.",
+    "losses": "List the loss families that can be searched, or prove them.",
     "spaces": "List the shipped search spaces, or print one.",
     "synth": "Write a synthetic scene set as ordinary files.",
     "ui": "Open MLflow's user interface on this store.",
