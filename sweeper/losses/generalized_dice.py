@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sweeper.losses.families import LossTask
-from sweeper.losses.relatives import as_classes, mass, mean_probability, with_background
+from sweeper.losses.kernel import NEARLY_NOTHING
+from sweeper.losses.relatives import as_classes, mass
 from sweeper.losses.segmentation import SegmentationLoss
 
 
@@ -28,23 +29,26 @@ class GeneralizedDice(SegmentationLoss):
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
         classes = as_classes(logits, target, self.task, self.ignore_index, weight)
-        if self.task != "multiclass":
-            classes = with_background(classes)
+        others = classes.mask - classes.own
+        false_positives, false_negatives = mass(classes.p * others), mass((1 - classes.p) * classes.own)
         actual, labelled = mass(classes.own), mass(classes.mask)
-        hit, wrong = mass(classes.p * classes.own), mass(classes.p * (classes.mask - classes.own))
-        present = actual > 0
+        errors = false_positives + false_negatives
+        # An absent class has no false negatives: its mean probability is its errors over the labelled pixels.
+        if self.task == "multiclass":
+            sides = [(actual - false_negatives, actual)]
+        else:  # each class is a problem of its own, of two classes that share their errors
+            rest = mass(others)
+            sides = [(actual - false_negatives, actual), (rest - false_positives, rest)]
+        hit, size = (torch.stack(x) for x in zip(*sides, strict=True))
+        present = size > 0
         # Shares instead of pixels: the same ratio, and far from float32's limits.
-        share = torch.where(present, actual / labelled.clamp(min=1e-12), 1.0)
+        share = torch.where(present, size / labelled.clamp(min=NEARLY_NOTHING), 1.0)
         w = torch.where(present, share.pow(-self.exponent), 0.0)
-        errors = wrong + mass((1 - classes.p) * classes.own)
-        if self.task == "multilabel":  # every class is a problem of its own, of two classes
-            w, errors, hit, present_2d = (x.view(2, -1) for x in (w, errors, hit, present))
-        else:
-            w, errors, hit, present_2d = (x.view(-1, 1) for x in (w, errors, hit, present))
-        lost = (w * errors).sum(0) / (w * (errors + 2 * hit)).sum(0).clamp(min=1e-12)
-        absent_cost = torch.where(present, 0.0, mean_probability(classes)).view(present_2d.shape).sum(0)
-        number = present_2d.to(lost.dtype).sum(0)
-        return ((number * lost + absent_cost) / present_2d.shape[0]).mean()
+        absent = torch.where(present, 0.0, errors / labelled.clamp(min=NEARLY_NOTHING))
+        classes_dim = 1 if self.task == "multiclass" else 0
+        lost = (w * errors).sum(classes_dim) / (w * (errors + 2 * hit)).sum(classes_dim).clamp(min=NEARLY_NOTHING)
+        number = present.to(lost.dtype).sum(classes_dim)
+        return ((number * lost + absent.sum(classes_dim)) / size.shape[classes_dim]).mean()
 
 
 def build(

@@ -60,8 +60,13 @@ def near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
     flat = labels.reshape(-1, 1, *labels.shape[-2:]).float()
     known = labelled.reshape(flat.shape)
     out = torch.finfo(flat.dtype).min
-    largest = F.max_pool2d(torch.where(known, flat, out), size, 1, BOUNDARY_RADIUS)
-    smallest = -F.max_pool2d(torch.where(known, -flat, out), size, 1, BOUNDARY_RADIUS)
+
+    def largest_around(values: Tensor) -> Tensor:  # rows first, then columns: 2 × 5 comparisons, not 25
+        values = F.max_pool2d(values, (size, 1), 1, (BOUNDARY_RADIUS, 0))
+        return F.max_pool2d(values, (1, size), 1, (0, BOUNDARY_RADIUS))
+
+    largest = largest_around(torch.where(known, flat, out))
+    smallest = -largest_around(torch.where(known, -flat, out))
     return ((largest != smallest) & known).reshape(labels.shape)
 
 
@@ -69,8 +74,8 @@ def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float, weight: Tenso
     """Sum of the labelled pixels' losses, divided by how many they are; or that of the hardest share of them.
 
     With `hard_fraction` h < 1 the k = ⌊h · labelled⌋ largest losses (at least one) are averaged: ignored pixels neither
-    count in k nor can be chosen. Room is made for ⌊h · all pixels⌋ of them, so that no shape depends on data; those
-    beyond k have weight 0. With equal losses it is left open which are chosen.
+    count in k nor can be chosen. On a device, room is made for ⌊h · all pixels⌋ of them, so that no shape depends on
+    data; those beyond k have weight 0. With equal losses it is left open which are chosen.
 
     Args:
         loss: ≥ 0, any shape.
@@ -85,6 +90,9 @@ def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float, weight: Tenso
     loss = loss * (factor if weight is None else factor * weight)
     if hard_fraction >= 1:
         return loss.sum() / torch.count_nonzero(labelled).clamp(min=1)
+    if looked_at_freely(loss):
+        number = max(1, int(int(torch.count_nonzero(labelled)) * hard_fraction + _ROUNDING))
+        return torch.topk(loss.flatten(), number, sorted=False).values.sum() / number  # those under ignore are 0
     room = max(1, int(hard_fraction * loss.numel() + _ROUNDING))
     wanted = (labelled.sum().double() * hard_fraction + _ROUNDING).floor().clamp(min=1)
     hardest = torch.topk(torch.where(labelled, loss, -1.0).flatten(), room).values
