@@ -18,12 +18,14 @@ import sweeper
 from sweeper.conclude import Outcome, conclude, report_study
 from sweeper.data import divide, write_scenes
 from sweeper.errors import DataError, InterruptedSweepError, NothingCompletedError, StudyError, UsageError
-from sweeper.losses import FAMILIES
 from sweeper.paths import folder_name
 from sweeper.records import Verdict
+from sweeper.space import load_space
 from sweeper.study import storage as studies
 from tests.sweeping import Recorder, sweep_in
 
+SEARCHED = [family.family for family in load_space("binary", "binary").families]
+"""The families of the default space, in its order."""
 LEARN = {"steps": 24, "confirm_steps": 24, "size": 64, "batch_size": 4}
 """Enough to beat a constant answer."""
 
@@ -42,7 +44,7 @@ def test_the_study_has_its_trials_and_nothing_running(outcome: Outcome, folder: 
     study = optuna.load_study(study_name="study", storage=f"sqlite:///{folder}/sweeper.db")
     assert len(study.trials) == 8
     assert {t.state.name for t in study.trials} <= {"COMPLETE", "PRUNED"}
-    assert [t.params["loss"] for t in study.trials[:7]] == list(FAMILIES)
+    assert [t.params["loss"] for t in study.trials[:7]] == SEARCHED
     assert 0 < study.best_value <= 1
 
 
@@ -104,7 +106,7 @@ def test_the_snippet_runs_when_pasted(outcome: Outcome) -> None:
 def test_trials_are_a_data_frame_in_python(outcome: Outcome, folder: Path) -> None:
     frame = sweeper.load_trials("study", f"sqlite:///{folder}/sweeper.db")
     search = frame[frame["purpose"] == "search"]
-    assert list(search["family"][:7]) == list(FAMILIES)
+    assert list(search["family"][:7]) == SEARCHED
     assert search["value"].between(0, 1).all()
 
 
@@ -183,8 +185,8 @@ def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
     )
     assert display.phases[0] == ("search", 3, 7)
     assert len(resumed.sweep.trials) == 7
-    assert [t.spec.family for t in resumed.sweep.trials[:3]] == list(FAMILIES)[:3]
-    assert sorted(t.spec.family for t in resumed.sweep.trials) == sorted(FAMILIES)
+    assert [t.spec.family for t in resumed.sweep.trials[:3]] == SEARCHED[:3]
+    assert sorted(t.spec.family for t in resumed.sweep.trials) == sorted(SEARCHED)
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     kinds = [r.data.tags["sweeper.kind"] for r in runs]
     assert kinds.count("sweep") == 1
@@ -260,7 +262,7 @@ def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path)
     outcome = sweep_in(tmp_path, resume=True, trials=14)
     tried = Counter(t.spec.family for t in outcome.sweep.trials)
     assert len(outcome.sweep.trials) == 14
-    assert min(tried[family] for family in FAMILIES) >= 2
+    assert min(tried[family] for family in SEARCHED) >= 2
     last = next(t for t in outcome.sweep.trials if t.spec.family == "dice_focal")
     assert last.spec.params == {"mix": 0.5, "gamma": 2.0}
     assert "--trials 14" in outcome.sweep.command

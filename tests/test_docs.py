@@ -1,0 +1,66 @@
+"""What the documents say is there: links resolve, commands are listed, the example's head is the one README shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from sweeper.cli.main import COMMANDS
+from sweeper.paths import search_spaces_dir
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("reports/**/*.md"), *ROOT.glob("search_spaces/*.md")]
+)
+EXAMPLE = ROOT / "reports" / "example"
+
+
+def example_head() -> str:
+    """The example report's answer: everything between its title and the line that names the study."""
+    text = (EXAMPLE / "report.md").read_text("utf-8")
+    return text.split("\n", 1)[1].split("\nStudy ", 1)[0].strip()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_to_files_resolve(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8")):
+        if not re.match(r"[a-z]+:|#", target):
+            assert (path.parent / target.split("#")[0]).exists(), f"{path.name} links to {target}"
+
+
+def test_readme_lists_every_command() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    for name in COMMANDS:
+        assert f"| `sweeper {name}" in text
+
+
+def test_readme_shows_the_head_of_the_example() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    shown = text.split("<!-- example:begin -->")[1].split("<!-- example:end -->")[0]
+    quoted = "\n".join(line.removeprefix(">").removeprefix(" ") for line in shown.strip().splitlines())
+    assert quoted == example_head()
+
+
+def test_the_example_is_a_whole_report_of_the_default() -> None:
+    document = json.loads((EXAMPLE / "recommendation.json").read_text("utf-8"))
+    assert document["schema"] == "sweeper.recommendation/1"
+    assert document["dataset"]["name"] == "cracks" and document["search"]["trials"] == 50
+    text = (EXAMPLE / "report.md").read_text("utf-8")
+    figures = {path.name for path in (EXAMPLE / "figures").iterdir()}
+    assert {Path(f).name for f in re.findall(r"\]\((figures/[^)]+\.png)\)", text)} == figures
+    assert "sweeper run --trials 50" in text
+
+
+def test_every_shipped_space_is_documented() -> None:
+    text = (ROOT / "search_spaces" / "README.md").read_text("utf-8")
+    for path in search_spaces_dir().glob("*.yaml"):
+        assert path.stem in text
+
+
+def test_no_address_of_a_registry_and_no_pinned_path_in_constraints() -> None:
+    text = (ROOT / "constraints.txt").read_text("utf-8")
+    assert not re.search(r"https?://|file:|index-url", text)
+    assert "torch==2.12.1" in text and "torchvision==0.27.1" in text
