@@ -229,8 +229,10 @@ class _Both:
         self._display.training_evaluated(spec, evaluation)
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        result = self._tracker.training_ended(spec, result)
-        return self._display.training_ended(spec, result)
+        return self._display.training_ended(spec, self._tracker.training_ended(spec, result))
+
+    def training_kept(self, result: TrialResult) -> None:
+        self._display.training_kept(result)
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         self._tracker.training_dropped(spec, reason)

@@ -50,8 +50,10 @@ class Recorder:
         self.evaluations.append((spec, evaluation))
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        self.results.append(result)
         return result
+
+    def training_kept(self, result: TrialResult) -> None:
+        self.results.append(result)
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         self.dropped.append(spec)

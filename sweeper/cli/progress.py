@@ -121,14 +121,18 @@ class PlainDisplay:
             self.say(f"  {spec_text(spec)} step {evaluation.step}: {evaluation.value:.3f}")
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+        """Nothing yet: it is told once it is stored."""
+        return result
+
+    def training_kept(self, result: TrialResult) -> None:
         """A line."""
+        spec = result.spec
         self._state.add(result)
         left = self._state.left(self._clock())
         self.say(
             f"[{self._state.done}/{self._state.total}] {spec_text(spec)}: {outcome_text(result)}"
             + (f" ({left})" if left else "")
         )
-        return result
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         """A warning."""
@@ -174,13 +178,13 @@ class LiveDisplay(PlainDisplay):
             f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {evaluation.value:.3f}"
         )
 
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+    def training_kept(self, result: TrialResult) -> None:
         """Count it; failures leave a line."""
+        spec = result.spec
         self._state.running.pop((spec.purpose, spec.number), None)
         self._state.add(result)
         if result.state == "failed":
             self.warn(f"{spec_text(spec)} {outcome_text(result)}")
-        return result
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         """Forget it, with a warning."""

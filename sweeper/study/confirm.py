@@ -91,7 +91,9 @@ class Confirmation:
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it with the study."""
-        store_confirmation(self._study, self._watcher.training_ended(spec, result))
+        result = self._watcher.training_ended(spec, result)
+        store_confirmation(self._study, result)
+        self._watcher.training_kept(result)
 
     def died(self, spec: TrialSpec, reason: str) -> None:
         """Try once more; then it failed, and the finalist lacks this seed."""

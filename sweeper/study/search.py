@@ -28,6 +28,9 @@ class Watcher(Protocol):
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         """It has a result; what is returned is stored (the tracker adds its run)."""
 
+    def training_kept(self, result: TrialResult) -> None:
+        """Its result is stored: from now on nothing can lose it, and people may be told."""
+
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         """It was cut off and does not count."""
 
@@ -104,6 +107,7 @@ class Search:
             trial.set_user_attr("collapse", result.collapse.value)
         tell(self._study, result)
         self._done += 1
+        self._watcher.training_kept(result)
 
     def died(self, spec: TrialSpec, reason: str) -> None:
         """Try the configuration once more, then count it as failed."""
