@@ -153,11 +153,11 @@ class LiveDisplay(PlainDisplay):
 
     def say(self, text: str) -> None:
         """Above the live part."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
         """Above the live part, in yellow."""
-        self._console.print(Text(f"warning: {text}", style="yellow"), highlight=False, soft_wrap=True)
+        self._console.print(Text(f"warning: {text}", style="yellow"), highlight=False)
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Leave a line of the phase before, begin the next."""

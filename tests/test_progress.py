@@ -1,0 +1,75 @@
+"""What the live display shows, without a terminal: rendered to text at a fixed width."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from sweeper.cli.progress import LiveDisplay
+from sweeper.records import TrialResult
+from tests import builders
+
+
+def shown(display: LiveDisplay, width: int = 90) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(display._render())
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def live(clock: list[float]) -> LiveDisplay:
+    return LiveDisplay(Console(file=io.StringIO(), width=90), clock=lambda: clock[0])
+
+
+def keep(display: LiveDisplay, *results: TrialResult) -> None:
+    for result in results:
+        display.training_started(result.spec)
+        display.training_kept(display.training_ended(result.spec, result))
+
+
+def test_a_search_shows_each_familys_best_counts_and_the_time_left() -> None:
+    clock = [0.0]
+    display = live(clock)
+    try:
+        display.phase("search", 0, 4)
+        clock[0] = 60.0
+        keep(display, builders.trial("dice", 0.61, 0), builders.trial("dice", 0.65, 1))
+        keep(display, builders.trial("focal", 0.3, 2, state="pruned"))
+        text = shown(display)
+    finally:
+        display.close()
+    assert "3/4" in text and "1:00 gone, 0:20 left" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["dice", "0.650", "2"] in rows
+    assert any(row[:1] == ["focal"] and "1" in row for row in rows)
+    assert "0.300" not in text  # a stopped trial's value is no best
+
+
+def test_a_confirmation_shows_means_over_seeds() -> None:
+    display = live([0.0])
+    try:
+        display.phase("confirm", 0, 2)
+        results = [
+            builders.confirmation("dice", seed).model_copy(update={"value": v}) for seed, v in ((1, 0.6), (2, 0.7))
+        ]
+        keep(display, *results)
+        text = shown(display)
+    finally:
+        display.close()
+    assert "mean on validation" in text and "stopped" not in text
+    assert ["dice", "0.650", "2"] in [line.split() for line in text.splitlines()]
+
+
+def test_a_running_training_shows_where_it_is() -> None:
+    display = live([0.0])
+    try:
+        display.phase("search", 0, 2)
+        result = builders.trial("dice", 0.6, 7)
+        display.training_started(result.spec)
+        display.training_evaluated(result.spec, result.evaluations[0])
+        text = shown(display)
+    finally:
+        display.close()
+    assert f"dice #7, step {result.evaluations[0].step}/{result.spec.steps}" in text
