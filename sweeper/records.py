@@ -166,9 +166,11 @@ class Conditions(Record):
 class TrialSpec(Record):
     """One training, completely: with the Conditions it determines the result."""
 
-    purpose: Literal["search", "confirm"]
+    purpose: Literal["search", "recheck", "confirm", "probe"]
+    """`recheck`: a leader on a second search seed, or at a learning rate its family lacked; `probe`: how the ranking of
+    the default losses depends on the budget (`--steps auto`)."""
     number: int = Field(ge=0)
-    """Optuna's trial number, or the running number of a confirmation training."""
+    """Optuna's trial number, or the running number of a training of another purpose."""
     family: str
     params: dict[str, float]
     """The loss's coordinates as `build_loss` takes them; pos_weight is the weight itself."""
@@ -261,6 +263,28 @@ class Evaluation(Record):
         return self.chosen.miou if self.curve_miou is None else self.curve_miou
 
 
+class TestDetail(Record):
+    """What confusion counts do not hold, of a confirmation's test pictures at its chosen operating point.
+
+    Sums over groups of pictures where there are very many, as in `ImageCounts`.
+    """
+
+    __test__ = False  # not one of pytest's
+    pictures: tuple[int, ...]
+    pooled_from: int | None = None
+    boundary_pixels: int = Field(ge=1)
+    """Width of the band along class boundaries, in pixels."""
+    boundary: Array
+    """(n, C, 3) pixels of each class within the band of its own contour, inside the class: in both label and answer, in
+    the answer alone, in the label alone. Boundary IoU = first / sum (Cheng et al. 2021)."""
+    centreline: Array
+    """(n, C, 4): |S_P ∩ L|, |S_P|, |S_L ∩ P|, |S_L| of answer P, label L and their skeletons S: clDice is the harmonic
+    mean of the two ratios (Shit et al. 2021)."""
+    confidence: Array
+    """(n, B, 3) float64, per bin of the winning class's probability, uniform on [0, 1]: labelled pixels, those answered
+    right (at 0.5 or τ = 0), and the sum of their confidence (Guo et al. 2017)."""
+
+
 class Predictions(Record):
     """Label maps of some test pictures at the run's operating point, for looking at."""
 
@@ -287,6 +311,8 @@ class TrialResult(Record):
     """Counts of the last evaluation on all validation pictures."""
     test: ImageCounts | None = None
     """Counts on the locked test split; confirmation trainings only."""
+    detail: TestDetail | None = None
+    """Boundaries, centre lines and confidence on the test split; confirmation trainings only."""
     predictions: Predictions | None = None
     seconds: float
     seconds_per_step: float | None
@@ -311,6 +337,14 @@ class Interval(Record):
     """Standard error from having these test pictures and not others."""
 
 
+class Look(Record):
+    """A planned look at the confirmation: after so many seeds, so much of the 5 % error is spent."""
+
+    seeds: int = Field(ge=1)
+    error: float = Field(gt=0, lt=1)
+    """Two-sided; the looks' errors sum to 0.05, so that all their intervals hold together at 95 % (Bonferroni)."""
+
+
 class FinalistEvidence(Record):
     """One confirmed configuration on the test split: means over its seeds, each at that run's operating point."""
 
@@ -320,6 +354,8 @@ class FinalistEvidence(Record):
     search_trial: int
     search_value: float
     """Objective of the search trial it comes from, on validation."""
+    recheck_value: float | None = None
+    """The same on the second search seed; None where it was not trained."""
     seeds: tuple[int, ...]
     run_ids: tuple[str, ...]
     points: tuple[float, ...]
@@ -337,6 +373,8 @@ class FinalistEvidence(Record):
     still_rising: float
     """mIoU gained on validation over the last quarter of the steps, mean over seeds."""
     seconds_per_step: float | None
+    probability_best: float | None = None
+    """That its true mean test mIoU is the highest of the finalists, 0–1, from both sources of variance."""
 
 
 class Comparison(Record):
@@ -345,6 +383,27 @@ class Comparison(Record):
     first: int
     second: int
     difference: Interval
+
+
+PreferenceName = Literal["misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities"]
+
+
+class Preference(Record):
+    """The same confirmed runs judged by what someone may care about more than mIoU."""
+
+    name: PreferenceName
+    measure: str
+    """For people: what was measured, e.g. `F2 of the foreground, at its own threshold`."""
+    higher_is_better: bool
+    scores: tuple[Interval, ...]
+    """Per finalist, in the order of `Evidence.finalists`."""
+    best: int
+    """Index of the finalist with the best estimate."""
+    unbeaten: tuple[int, ...]
+    """Finalists, `best` among them, whose paired 95 % interval against `best` contains 0; not corrected for the number
+    of preferences."""
+    versus: tuple[Interval, ...]
+    """Paired difference of `best` minus each finalist (0 for itself), in the measure's own direction."""
 
 
 class Evidence(Record):
@@ -362,6 +421,11 @@ class Evidence(Record):
     test_pictures: int
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""
+    looks: tuple[Look, ...] = ()
+    """The looks that were planned; () = a single one."""
+    look: int = 0
+    """Which of them this is, from 0; the comparisons' intervals are at 1 − its error."""
+    preferences: tuple[Preference, ...] = ()
 
 
 class Verdict(StrEnum):
@@ -373,6 +437,16 @@ class Verdict(StrEnum):
     NONE = "none"
 
 
+class LookTaken(Record):
+    """What a look at the confirmation found."""
+
+    seeds: int
+    error: float
+    verdict: Verdict
+    reason: str
+    """Why the confirmation went on, or ended, after it; a sentence."""
+
+
 class Recommended(Record):
     """The loss to train with, ready to paste."""
 
@@ -382,6 +456,41 @@ class Recommended(Record):
     threshold: float | None
     tau: float | None
     snippet: str
+
+
+class VariancePart(Record):
+    """One source of the spread between trainings."""
+
+    source: Literal["family", "parameters", "learning_rate", "seed", "rest"]
+    sd: float
+    """Standard deviation that it alone causes, in the objective."""
+    share: float
+    """Share of the variance, 0–1."""
+
+
+class BudgetPoint(Record):
+    """How the ranking of the families at one budget agrees with the last."""
+
+    steps: int
+    families: int
+    tau: float | None
+    """Kendall's τ-b with the ranking at the largest budget; None with fewer than 3 families."""
+    same_leader: bool
+
+
+class SearchAnalysis(Record):
+    """What the search itself says of its result: where the spread comes from, and whether the budget sufficed."""
+
+    parts: tuple[VariancePart, ...]
+    """Empty where too few trainings completed."""
+    budget: tuple[BudgetPoint, ...]
+    """By ascending steps, over the rungs of completed trials (and the confirmation's longer trainings)."""
+    settled_at: int | None
+    """Smallest budget from which on the ranking agrees with the last; None where it never did, or cannot be said."""
+    confirmation_tau: float | None
+    """Kendall's τ-b between the search's and the confirmation's ranking of the finalists."""
+    sentences: tuple[str, ...]
+    """The same for people, each with its numbers."""
 
 
 class Recommendation(Record):
@@ -399,6 +508,7 @@ class Recommendation(Record):
     """What would settle it, where it is not settled."""
     winners_curse: float | None
     """Search value minus confirmed test value of the recommended configuration, in mIoU."""
+    analysis: SearchAnalysis | None = None
 
 
 # --- 6 A whole study, as the report reads it ----------------------------------------------------------------
@@ -418,12 +528,21 @@ class SweepRecord(Record):
     """Of the training split: what pos_weight is a power of (binary); commonest/rarest (multi-class)."""
     trials_asked: int
     confirm_seeds: int
+    """Seeds of the last planned look."""
     rope: float
     trials: tuple[TrialResult, ...]
     """The search's counted trials, by number."""
     abandoned: int
     """Attempts cut off by a dead worker or an interrupted sweep; not counted as trials."""
     confirmations: tuple[TrialResult, ...]
+    rechecks: tuple[TrialResult, ...] = ()
+    """Leaders on a second search seed, and learning rates that a finalist's family lacked."""
+    probes: tuple[TrialResult, ...] = ()
+    """Trainings of `--steps auto`."""
+    looks_planned: tuple[Look, ...] = ()
+    looks_taken: tuple[LookTaken, ...] = ()
+    timeout: float | None = None
+    """Seconds that the sweep was given; None = no limit."""
     experiment_id: str | None
     parent_run_id: str | None
     looks: int = 1
