@@ -29,7 +29,7 @@ from sweeper.records import Interval
 REPLICATES = 2000
 """Bootstrap replicates: the Monte-Carlo error of a standard error is then about 1.6 %."""
 LEVEL = 0.95
-"""Coverage of every interval, two-sided."""
+"""Coverage of an interval on which no look depends, two-sided."""
 _CHUNK = 4_000_000
 """Most resampled picture indices held at a time, which bounds memory to some 100 MB."""
 
@@ -37,11 +37,11 @@ Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def critical_value(v_seed: float, seeds: int, v_image: float, pictures: int) -> float:
+def critical_value(v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL) -> float:
     """Cochran–Cox critical value of a sum of two variance estimates with `seeds` − 1 and `pictures` − 1 d.o.f.
 
-    Both variances ≥ 0; `seeds` and `pictures` ≥ 2. With both variances 0 it is the larger of the two quantiles
-    (what it multiplies is 0 anyway).
+    For a two-sided interval at `level` in (0, 1). Both variances ≥ 0; `seeds` and `pictures` ≥ 2. With both
+    variances 0 it is the larger of the two quantiles (what it multiplies is 0 anyway).
 
     Raises:
         ValueError: with fewer than two seeds or pictures, where a variance has no degrees of freedom.
@@ -51,15 +51,15 @@ def critical_value(v_seed: float, seeds: int, v_image: float, pictures: int) -> 
             f"a variance needs at least 2 values, got {seeds} seed(s) and {pictures} picture(s); "
             "ask `mean_interval`, which widens to the score's whole range"
         )
-    upper = (1 + LEVEL) / 2
+    upper = (1 + level) / 2
     t_seed, t_image = float(stdtrit(seeds - 1, upper)), float(stdtrit(pictures - 1, upper))
     total = v_seed + v_image
     return max(t_seed, t_image) if total <= 0 else (t_seed * v_seed + t_image * v_image) / total
 
 
-def half_width(v_seed: float, seeds: int, v_image: float, pictures: int) -> float:
+def half_width(v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL) -> float:
     """Half the width of the interval that these variances of the mean give; arguments as in `critical_value`."""
-    return critical_value(v_seed, seeds, v_image, pictures) * float(np.sqrt(v_seed + v_image))
+    return critical_value(v_seed, seeds, v_image, pictures, level) * float(np.sqrt(v_seed + v_image))
 
 
 def resample_sums(counts: Counts, rng: np.random.Generator, replicates: int = REPLICATES) -> Counts:
@@ -86,7 +86,9 @@ def resample_sums(counts: Counts, rng: np.random.Generator, replicates: int = RE
     return np.concatenate(sums).reshape(replicates, runs, *counts.shape[2:])
 
 
-def mean_interval(values: Floats, resampled: Floats, pictures: int, bounds: tuple[float, float]) -> Interval:
+def mean_interval(
+    values: Floats, resampled: Floats, pictures: int, bounds: tuple[float, float], level: float = LEVEL
+) -> Interval:
     """Interval of the mean over seeds of a score, or of a paired difference of scores.
 
     Args:
@@ -95,6 +97,7 @@ def mean_interval(values: Floats, resampled: Floats, pictures: int, bounds: tupl
         pictures: number n of test pictures.
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
+        level: coverage of the interval, two-sided.
 
     With fewer than two seeds, or two pictures, that source of variance cannot be estimated from the data. The
     interval is then the whole range `bounds`, and the standard error of each unknown source is the largest possible
@@ -108,7 +111,7 @@ def mean_interval(values: Floats, resampled: Floats, pictures: int, bounds: tupl
     enough = pictures >= 2 and seeds >= 1
     v_image = float(resampled.mean(axis=1).var(ddof=1)) * pictures / (pictures - 1) if enough else worst
     if seeds >= 2 and pictures >= 2:
-        half = half_width(v_seed, seeds, v_image, pictures)
+        half = half_width(v_seed, seeds, v_image, pictures, level)
         low, high = max(low, estimate - half), min(high, estimate + half)
     return Interval(
         estimate=estimate, low=low, high=high, se_seed=float(np.sqrt(v_seed)), se_image=float(np.sqrt(v_image))

@@ -7,7 +7,10 @@ Bonferroni's inequality all intervals of all looks hold together with 95 %, when
 
 from __future__ import annotations
 
-from sweeper.records import Look
+from dataclasses import dataclass
+
+from sweeper.evidence.verdict import Decision
+from sweeper.records import Evidence, Look, Verdict
 
 SEEDS = (3, 5, 8, 13, 21, 34)
 """Numbers of seeds at which the confirmation is looked at."""
@@ -27,3 +30,26 @@ def planned_looks(least: int, most: int) -> tuple[Look, ...]:
     seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
     parts = SPENT[: len(seeds)]
     return tuple(Look(seeds=s, error=ERROR * part / sum(parts)) for s, part in zip(seeds, parts, strict=True))
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """Whether the confirmation goes on after a look."""
+
+    go_on: bool
+    finalists: tuple[int, ...]
+    """Indices into `Evidence.finalists` of those that get more seeds; () when it ends."""
+    reason: str
+    """One sentence."""
+
+
+def next_step(evidence: Evidence, decision: Decision) -> NextStep:
+    """What follows from a look."""
+    if decision.verdict is Verdict.NONE or len(evidence.finalists) < 2 or decision.best is None:
+        return NextStep(False, (), "The confirmation ended: there is nothing to compare.")
+    if decision.verdict is not Verdict.UNDECIDED:
+        return NextStep(False, (), "The confirmation ended: the verdict is settled.")
+    if not evidence.looks or evidence.look >= len(evidence.looks) - 1:
+        return NextStep(False, (), "The confirmation ended: this was the last planned look.")
+    on = {decision.best, *decision.unbeaten, *([] if evidence.baseline is None else [evidence.baseline])}
+    return NextStep(True, tuple(sorted(on)), "The verdict is open: the confirmation goes on.")

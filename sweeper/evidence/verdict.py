@@ -38,6 +38,10 @@ class Decision:
     """A settled verdict that may hold at this budget only, because the baseline still improved."""
     reasons: tuple[str, ...]
     next_steps: tuple[str, ...]
+    best: int | None = None
+    """The eligible finalist with the highest estimate; None for verdict `none`."""
+    unbeaten: tuple[int, ...] = ()
+    """The others that `best` does not beat."""
 
 
 def decide(evidence: Evidence | None, order: Sequence[str]) -> Decision:
@@ -87,7 +91,7 @@ def decide(evidence: Evidence | None, order: Sequence[str]) -> Decision:
             "goes on with the same study."
         )
     reasons += _collapsed(evidence)
-    return Decision(verdict, recommended, provisional, tuple(reasons), tuple(next_steps))
+    return Decision(verdict, recommended, provisional, tuple(reasons), tuple(next_steps), best, tuple(unbeaten))
 
 
 # --- The rule -----------------------------------------------------------------------------------------------
@@ -225,6 +229,7 @@ def _nothing_compared(evidence: Evidence) -> Decision:
             *_collapsed(evidence),
         ),
         ("Search at least two families, or resume the study so that the baseline is confirmed too.",),
+        best=0,
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeper import metrics
-from sweeper.evidence.intervals import REPLICATES, Counts, Floats, mean_interval, negated, resample_sums
+from sweeper.evidence.intervals import LEVEL, REPLICATES, Counts, Floats, mean_interval, negated, resample_sums
 from sweeper.recipe import Metric
 from sweeper.records import (
     Collapse,
@@ -25,6 +25,7 @@ from sweeper.records import (
     FinalistEvidence,
     ImageCounts,
     Interval,
+    Look,
     Scores,
     TrialResult,
 )
@@ -52,14 +53,16 @@ class _Bench:
         """(..., R, C, 3) → (..., R)."""
         return np.where(self.lost, 0.0, metrics.objective(summed, self.classes, metric))
 
-    def interval(self, plus: Sequence[int], minus: Sequence[int] = (), metric: Metric = "miou") -> Interval:
+    def interval(
+        self, plus: Sequence[int], minus: Sequence[int] = (), metric: Metric = "miou", level: float = LEVEL
+    ) -> Interval:
         """Mean over seeds of runs `plus`, or of the paired differences of `plus` and `minus`."""
         on_data, resampled = self.scored(self.counts.sum(axis=1), metric), self.scored(self.sums, metric)
         values, replicates = on_data[list(plus)], resampled[:, list(plus)]
         if not minus:
-            return mean_interval(values, replicates, self.pictures, (0.0, 1.0))
+            return mean_interval(values, replicates, self.pictures, (0.0, 1.0), level)
         values, replicates = values - on_data[list(minus)], replicates - resampled[:, list(minus)]
-        return mean_interval(values, replicates, self.pictures, (-1.0, 1.0))
+        return mean_interval(values, replicates, self.pictures, (-1.0, 1.0), level)
 
 
 def weigh(
@@ -69,6 +72,7 @@ def weigh(
     classes: Sequence[str],
     baseline: str = BASELINE,
     rope: float = 0.01,
+    looks: Sequence[Look] = (),
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> Evidence:
@@ -81,6 +85,9 @@ def weigh(
         classes: the data set's class names, in order.
         baseline: family that the others are measured against, where it is among them.
         rope: region of practical equivalence, in mIoU, ≥ 0.
+        looks: the planned looks, by ascending seeds. A comparison is at level 1 − error of the look at which its
+            common seeds were complete: the first with at least as many (beyond the last look: of the last). Without
+            looks it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
         seed: of the resampling of pictures; the same seed gives the same numbers.
         replicates: number of resamples.
 
@@ -107,9 +114,11 @@ def weigh(
     return Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
-        comparisons=tuple(_compare([at[family] for family in order], bench)),
+        comparisons=tuple(_compare([at[family] for family in order], bench, looks)),
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
+        looks=tuple(looks),
+        look=look_at(looks, max((len(f.seeds) for f in rows), default=0)),
         test_pictures=next((r.test.pooled_from or bench.pictures for r in runs if r.test is not None), 0),
         constant_miou=next(
             (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
@@ -251,14 +260,20 @@ def last_quarter_gain(run: TrialResult) -> float:
     return float(miou[-1] - np.interp(0.75 * steps[-1], steps, miou))
 
 
-def _compare(finalists: Sequence[Mapping[int, int]], bench: _Bench) -> list[Comparison]:
+def look_at(looks: Sequence[Look], seeds: int) -> int:
+    """Index of the look at which `seeds` seeds were complete: the first with at least as many, else the last."""
+    return next((k for k, look in enumerate(looks) if look.seeds >= seeds), max(0, len(looks) - 1))
+
+
+def _compare(finalists: Sequence[Mapping[int, int]], bench: _Bench, looks: Sequence[Look]) -> list[Comparison]:
     """All ordered pairs; `finalists[i]` is seed → row of finalist i."""
     found: dict[tuple[int, int], Interval] = {}
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
             common = [s for s in first if s in second]
             if common:
-                difference = bench.interval([second[s] for s in common], [first[s] for s in common])
+                level = 1 - looks[look_at(looks, len(common))].error if looks else LEVEL
+                difference = bench.interval([second[s] for s in common], [first[s] for s in common], level=level)
             else:  # estimated from all runs there are; nothing is paired, so nothing is known of its error
                 gap = bench.interval(list(second.values())).estimate - bench.interval(list(first.values())).estimate
                 difference = Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
