@@ -543,6 +543,8 @@ class SweepRecord(Record):
     looks_taken: tuple[LookTaken, ...] = ()
     timeout: float | None = None
     """Seconds that the sweep was given; None = no limit."""
+    cut: tuple[str, ...] = ()
+    """What the time limit cut short, in sentences."""
     experiment_id: str | None
     parent_run_id: str | None
     looks: int = 1
