@@ -35,12 +35,20 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     chosen = finalists(sweep.trials)
     usable = confirmed(sweep.confirmations, chosen, sweep.conditions.recipe.confirm_steps)
     usable = [result for result in usable if result.state == "complete"]
+    split = divide(dataset, test_seed=sweep.conditions.seed, seed=sweep.conditions.seed)
     evidence = None
     if usable:
         search = {trial.spec.family: trial for trial in chosen}
         seed = sweep.conditions.seed
-        evidence = weigh(usable, search, classes=dataset.classes, rope=sweep.rope, seed=seed)
-    split = divide(dataset, test_seed=sweep.conditions.seed, seed=sweep.conditions.seed)
+        evidence = weigh(
+            usable,
+            search,
+            classes=dataset.classes,
+            rope=sweep.rope,
+            looks=sweep.looks_planned,
+            groups=[dataset.pictures[i].group for i in split.test],
+            seed=seed,
+        )
     frequencies = [float(n) for n in dataset.class_pixels(split.train)]
 
     def paste(family: str, params: dict[str, float], point: float) -> str:
