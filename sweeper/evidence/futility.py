@@ -3,9 +3,9 @@
 More seeds shrink the seed part of a difference's variance and nothing else: the test pictures stay those that there
 are. Given the estimate D from S seeds, the standard deviation s of a seed's difference and the picture part of the
 variance, the confirmation is played to its end many times: σ² = s² (S − 1) / χ² (not below the interaction, which is
-known far better), the true difference on these pictures from N(D, σ²/S), the seeds to come from there on. At every look
-still planned the interval is formed as `sweeper.evidence.intervals` would, and asked for a verdict on the pair. The share
-of plays in which one comes is the predictive power (Spiegelhalter, Freedman & Blackburn 1986).
+known far better), the true difference on these pictures from N(D, σ²/S), the seeds to come from there on. At every
+look still planned the interval is formed as `sweeper.evidence.intervals` would and asked for a verdict on the pair. The
+share of plays in which one comes is the predictive power (Spiegelhalter, Freedman & Blackburn 1986).
 
 Ending early for futility can only prevent verdicts, so that it never adds false ones; what it costs in power is in
 docs/verdict.md.

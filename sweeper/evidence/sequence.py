@@ -2,8 +2,8 @@
 
 - A finalist that the best beats by the rule needs no more seeds: the comparison keeps the level of the look at which it
   was won (`sweeper.evidence.looks`). Should another finalist come to lead that does not beat it, it goes on again.
-- The baseline goes on as long as anyone does: every finalist's gain is told against it, on common seeds, and that number
-  is worth its one training per seed even where the baseline has been beaten.
+- The baseline goes on as long as anyone does: every finalist's gain is told against it, on common seeds, and that
+  number is worth its one training per seed even where the baseline has been beaten.
 - The confirmation ends when the verdict is settled, after the last planned look, or when it is *futile*: with all seeds
   still planned the chance that the hardest of the open comparisons is settled is below CHANCE. All must be, so that the
   verdict's own chance is lower still.
