@@ -10,7 +10,7 @@ counts, or with 0 on every picture where it left none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from sweeper import metrics
 from sweeper.evidence.intervals import Counts, Floats, PictureTable, negated, paired_interval, picture_table
 from sweeper.evidence.looks import level_at, look_at
-from sweeper.evidence.probability import probability_best
+from sweeper.evidence.probability import DRAWS, probability_best
 from sweeper.recipe import Metric
 from sweeper.records import (
     Collapse,
@@ -32,7 +32,6 @@ from sweeper.records import (
     ImageCounts,
     Interval,
     Look,
-    Scores,
     TrialResult,
 )
 
@@ -59,6 +58,26 @@ class _Bench:
         return np.where(self.lost, 0.0, metrics.objective(summed, self.classes, metric))
 
     @cached_property
+    def summed(self) -> Counts:
+        """(R, C, 3) over all pictures."""
+        summed: Counts = self.counts.sum(axis=1)
+        return summed
+
+    @cached_property
+    def per_class(self) -> tuple[Floats, Floats, Floats]:
+        """IoU, precision and recall of each class, (R, C) each."""
+        true, false, missed = np.moveaxis(self.summed, -1, 0)
+        return metrics.iou(self.summed), metrics.ratio(true, true + false), metrics.ratio(true, true + missed)
+
+    def class_means(self, values: Floats, rows: Sequence[int]) -> tuple[float | None, ...]:
+        """Means over the runs `rows` of (R, C) values per class; lost runs and undefined ratios count as 0.
+
+        None where the class does not occur in the test split.
+        """
+        known = np.where(self.lost[:, None], 0.0, np.nan_to_num(values, nan=0.0))[list(rows)].mean(axis=0)
+        return tuple(float(v) if occurs else None for v, occurs in zip(known, self.classes, strict=True))
+
+    @cached_property
     def miou(self) -> PictureTable:
         return picture_table(self.counts, self.scored)
 
@@ -77,6 +96,7 @@ def weigh(
     looks: Sequence[Look] = (),
     groups: Sequence[str | None] | None = None,
     seed: int = 0,
+    draws: int = DRAWS,
 ) -> Evidence:
     """Weigh the confirmation trainings of all finalists.
 
@@ -93,6 +113,7 @@ def weigh(
         groups: group of each test picture, in ascending order of the pictures; None (for one or for all) = a group of
             its own. Pictures of one group stand or fall together: their counts are summed, and n counts groups.
         seed: of the draws behind `probability_best`, the only numbers that need any.
+        draws: how many; with 0 it stays None.
 
     Returns:
         Evidence with the finalists by falling mIoU; without finalists where no confirmation completed.
@@ -115,8 +136,9 @@ def weigh(
     ]
     rows.sort(key=lambda f: (-f.miou.estimate, f.family != baseline, f.family))
     order = [f.family for f in rows]
-    odds = probability_best([at[family] for family in order], bench.miou, np.random.default_rng(seed))
-    rows = [row.model_copy(update={"probability_best": p}) for row, p in zip(rows, odds, strict=True)]
+    if draws:
+        odds = probability_best([at[family] for family in order], bench.miou, np.random.default_rng(seed), draws)
+        rows = [row.model_copy(update={"probability_best": p}) for row, p in zip(rows, odds, strict=True)]
     return Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
@@ -230,7 +252,8 @@ def _finalist(
     runs: Sequence[TrialResult], origin: TrialResult, rows: Sequence[int], bench: _Bench, binary: bool
 ) -> FinalistEvidence:
     spec = runs[0].spec
-    scores = [_scores(bench, row) for row in rows]
+    iou, precision, recall = bench.per_class
+    dice = bench.scored(bench.summed, "dice")[list(rows)]
     at_default = bench.scored(bench.at_default.sum(axis=1))[list(rows)]
     speeds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
     gains = [last_quarter_gain(run) for run in runs if run.evaluations]
@@ -247,30 +270,14 @@ def _finalist(
         miou_at_default=float(at_default.mean()),
         val_miou=float(np.mean([_val_miou(run) for run in runs])),
         fg_iou=paired_interval(bench.fg_iou.rows(list(rows)), (0.0, 1.0)) if binary else None,
-        dice=float(np.mean([s.dice for s in scores])),
-        iou=_class_means(s.iou for s in scores),
-        precision=_class_means(s.precision for s in scores),
-        recall=_class_means(s.recall for s in scores),
+        dice=float(dice.mean()),
+        iou=bench.class_means(iou, rows),
+        precision=bench.class_means(precision, rows),
+        recall=bench.class_means(recall, rows),
         collapses=sum(run.collapse in FAILURES for run in runs),
         still_rising=float(np.mean(gains)) if gains else 0.0,
         seconds_per_step=float(np.median(speeds)) if speeds else None,
     )
-
-
-def _scores(bench: _Bench, row: int) -> Scores:
-    """Scores of one run on the test split; a lost one has 0 for every class that occurs."""
-    if not bench.lost[row]:
-        return metrics.scores(bench.counts[row])
-    nothing = tuple(0.0 if occurs else None for occurs in bench.classes)
-    return Scores(
-        miou=0.0, fg_iou=0.0 if len(nothing) == 2 else None, dice=0.0, iou=nothing, precision=nothing, recall=nothing
-    )
-
-
-def _class_means(rows: Iterable[tuple[float | None, ...]]) -> tuple[float | None, ...]:
-    """Mean over runs for each class; None where the class does not occur (in any run, as all see the same pictures)."""
-    columns = ([v for v in column if v is not None] for column in zip(*rows, strict=True))
-    return tuple(float(np.mean(column)) if column else None for column in columns)
 
 
 def _val_miou(run: TrialResult) -> float:
