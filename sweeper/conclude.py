@@ -85,8 +85,17 @@ def _weighed(
     """Evidence of completed confirmations, with what the search and the rechecks said of each finalist."""
     if not results:
         return None
+    dataset, seed = conditions.dataset, conditions.seed
     search = {f.family: f.trial.model_copy(update={"spec": _numbered(f.trial.spec, f.origin)}) for f in finalists}
-    evidence = weigh(results, search, classes=conditions.dataset.classes, rope=rope, looks=looks, seed=conditions.seed)
+    evidence = weigh(
+        results,
+        search,
+        classes=dataset.classes,
+        rope=rope,
+        looks=looks,
+        groups=[dataset.pictures[i].group for i in divide(dataset, test_seed=seed, seed=seed).test],
+        seed=seed,
+    )
     second = {f.family: f.second.value for f in finalists if f.second is not None}
     rows = tuple(f.model_copy(update={"recheck_value": second.get(f.family)}) for f in evidence.finalists)
     return evidence.model_copy(update={"finalists": rows})

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from sweeper.data import divide
 from sweeper.phases import Asked, Stage, train_all
 from sweeper.records import Collapse, Conditions, Look, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import load_space
@@ -31,6 +32,7 @@ LEVELS = {
     "dice_focal": 0.58,
 }
 """What each family reaches here, apart from luck and learning rate."""
+DATA = builders.dataset(pictures=60)
 LOOKS = (Look(seeds=2, error=0.02), Look(seeds=3, error=0.03))
 
 
@@ -48,8 +50,9 @@ def fake_result(spec: TrialSpec) -> TrialResult:
     """What a training gives here: better near lr 0.005, the same for the same loss, seed and learning rate."""
     value = LEVELS[spec.family] + luck(spec) - 2 * abs(spec.lr - 0.005)
     rng = np.random.default_rng([spec.seed, 7])
+    pictures = divide(DATA, test_seed=0, seed=0).test
     test = (
-        builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, 12), 0.05, 0.95))
+        builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(pictures)), 0.05, 0.95))
         if spec.purpose == "confirm"
         else None
     )
@@ -128,7 +131,7 @@ def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -
     """A plan for the small literal data set of the builders."""
     return studies.Plan(
         created="2026-11-20T07:00:00+00:00",
-        conditions=conditions or builders.conditions(),
+        conditions=conditions or builders.conditions(DATA),
         profile=builders.profile(),
         space=space,
         imbalance=60.0,
