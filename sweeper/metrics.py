@@ -82,20 +82,21 @@ def present(class_counts: Counts) -> npt.NDArray[np.bool_]:
     return result
 
 
-def _ratio(numerator: Counts, denominator: Counts) -> Floats:
+def ratio(numerator: Counts, denominator: Counts) -> Floats:
+    """Element by element, NaN where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
-        return ratio
+        quotient: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
+        return quotient
 
 
 def iou(summed: Counts) -> Floats:
     """IoU of each class, NaN where it neither occurs nor is predicted; (..., C, 3) → (..., C)."""
-    return _ratio(summed[..., 0], summed.sum(axis=-1))
+    return ratio(summed[..., 0], summed.sum(axis=-1))
 
 
 def dice(summed: Counts) -> Floats:
     """Dice (F1) of each class, NaN where undefined; (..., C, 3) → (..., C)."""
-    return _ratio(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
+    return ratio(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
 
 
 def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: Metric = "miou") -> Floats:
@@ -144,8 +145,8 @@ def scores(class_counts: Counts) -> Scores:
         fg_iou=float(np.nan_to_num(per_class[1])) if len(per_class) == 2 else None,
         dice=float(objective(summed, classes, "dice")),
         iou=known(per_class),
-        precision=known(_ratio(summed[:, 0], summed[:, 0] + summed[:, 1])),
-        recall=known(_ratio(summed[:, 0], summed[:, 0] + summed[:, 2])),
+        precision=known(ratio(summed[:, 0], summed[:, 0] + summed[:, 1])),
+        recall=known(ratio(summed[:, 0], summed[:, 0] + summed[:, 2])),
     )
 
 
