@@ -23,6 +23,10 @@ _MARKUP = re.compile(
     | :(?=/) | (?<=mailto):(?=\S) | (?<=xmpp):(?=\S) | (?<=www)\.""",
     re.VERBOSE | re.IGNORECASE,
 )
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]+")
+"""Runs of Hebrew, Arabic, Syriac, Thaana and the other scripts written from right to left."""
+_MARK = "\u200e"
+"""Left-to-right mark; seen by nobody."""
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.,:=+\-/ ×→]+")
 _SAFE_SPAN = re.compile(r"(`[A-Za-z0-9_.,=+\-/ ]+`)")
 
@@ -122,10 +126,12 @@ def escape_md(text: str) -> str:
 
     Control characters and direction marks become spaces, HTML becomes entities, and signs that could act as markup
     where they stand are escaped with a backslash. A word joiner after `@` keeps GitHub from making mentions and mail
-    links, which it does after the escapes are gone.
+    links, which it does after the escapes are gone. Left-to-right marks around words that run from right to left keep
+    these from reordering the numbers beside them.
     """
     line = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
+    escaped = _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
+    return _RIGHT_TO_LEFT.sub(rf"{_MARK}\g<0>{_MARK}", escaped)
 
 
 def code(text: str) -> str:
@@ -159,10 +165,14 @@ def _piece(text: str, *, begins: bool) -> str:
 
 
 def fence(text: str, language: str) -> str:
-    """A fenced block with the text verbatim; the fence is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    """A fenced block with the text verbatim; the fence is longer than any run of backticks in it.
+
+    Control characters and direction marks become spaces, as in `one_line`: what is pasted is what was read.
+    """
+    kept = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") else " " for c in text)
+    longest = max((len(run) for run in re.findall(r"`+", kept)), default=0)
     ticks = "`" * max(3, longest + 1)
-    return f"{ticks}{language}\n{text.rstrip(chr(10))}\n{ticks}"
+    return f"{ticks}{language}\n{kept.rstrip(chr(10))}\n{ticks}"
 
 
 def params_text(params: dict[str, float]) -> str:

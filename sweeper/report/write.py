@@ -10,6 +10,7 @@ from sweeper.recommend import recommendation_json
 from sweeper.records import Recommendation, SweepRecord
 from sweeper.report.facts import collect
 from sweeper.report.figures import Pixels, draw_all
+from sweeper.report.html import to_html
 from sweeper.report.markdown import render, summary
 from sweeper.report.tables import write_csv
 
@@ -25,7 +26,7 @@ def write_report(
     ui_url: str = UI_URL,
     pixels: Pixels | None = None,
 ) -> ReportPaths:
-    """Write `OUT/STUDY/{report.md, recommendation.json, trials.csv, figures/*.png}`, over an earlier report.
+    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, figures/*.png}` over an earlier one.
 
     Args:
         sweep: The study. Any state of it will do: without a trial the report says so.
@@ -44,7 +45,9 @@ def write_report(
     document = recommendation_json(sweep, recommendation)
     paths.recommendation.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     write_csv(facts.frame, paths.trials)
-    paths.markdown.write_text(render(facts, figures, ui_url), "utf-8")
+    text = render(facts, figures, ui_url)
+    paths.markdown.write_text(text, "utf-8")
+    paths.html.write_text(to_html(text, paths.figures), "utf-8")
     return paths
 
 
