@@ -79,6 +79,18 @@ def percent(share: float | None) -> str:
     return f"{100 * share:#.3g} %" if share >= 1e-6 else "< 0.0001 %"
 
 
+def level(confidence: float) -> str:
+    """A confidence as per cent without needless zeros: 95 %, 98.5 %; the space does not break."""
+    return f"{100 * confidence:.4g}\u00a0%"
+
+
+def probability(value: float | None) -> str:
+    """A simulated probability: two digits, and never certainty."""
+    if value is None:
+        return MISSING
+    return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else f"{100 * value:.0f} %"
+
+
 def duration(seconds: float | None) -> str:
     """`41 s`, `4 min 1 s`, `2 h 5 min`; below 10 s with one decimal."""
     if seconds is None or not math.isfinite(seconds):

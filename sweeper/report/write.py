@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from sweeper.paths import ReportPaths
@@ -25,6 +26,8 @@ def write_report(
     *,
     ui_url: str = UI_URL,
     pixels: Pixels | None = None,
+    explanation: Sequence[str] = (),
+    literature: Sequence[str] = (),
 ) -> ReportPaths:
     """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, figures/*.png}` over an earlier one.
 
@@ -35,12 +38,14 @@ def write_report(
         ui_url: Where the links to runs point.
         pixels: Index of a picture → image (H, W, 1 or 3) uint8 and mask (H, W) uint8 (255 = ignore). Without it the
             predictions are not drawn and the report says why.
+        explanation: What the data's imbalance has to do with the result, in plain sentences; () leaves it out.
+        literature: How the result compares with published ones, in plain sentences; () leaves it out.
 
     Raises:
         OSError: if a file cannot be written.
     """
     paths = ReportPaths(out, sweep.study)
-    facts = collect(sweep, recommendation)
+    facts = collect(sweep, recommendation, explanation, literature)
     figures = draw_all(facts, paths.figures, pixels)
     document = recommendation_json(sweep, recommendation)
     paths.recommendation.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
