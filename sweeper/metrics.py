@@ -9,6 +9,7 @@ Counts have shape (..., C, 3): true positives, false positives, false negatives 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,15 @@ def best_point(counts: ImageCounts, metric: Metric = "miou") -> tuple[float, flo
 
     Ties go to the point nearest the default (0.5 or τ = 0), so that flat optima are not read as a shift.
     """
+    return best_point_of(counts, lambda summed, classes: objective(summed, classes, metric))
+
+
+def best_point_of(
+    counts: ImageCounts, measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
+) -> tuple[float, float]:
+    """The same for any measure, which makes (T, C, 3) summed counts and (C,) present classes into (T,) values."""
     swept = sweep_points(counts)
-    values = objective(swept.sum(axis=0), present(swept[:, 0]), metric)  # (T,)
+    values = measure(swept.sum(axis=0), present(swept[:, 0]))
     points = np.asarray(counts.points)
     distance = np.abs(points - (0.5 if counts.kind == "histogram" else 0.0))
     best = np.flatnonzero(values >= values.max() - 1e-12)
