@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper.data import divide, open_store
 from sweeper.data.store import is_complete
 from sweeper.errors import SweeperError
+from sweeper.evidence.preferences import preferences
 from sweeper.evidence.weigh import weigh
 from sweeper.losses import FAMILIES, snippet
 from sweeper.paths import ReportPaths
@@ -40,6 +41,9 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         search = {trial.spec.family: trial for trial in chosen}
         seed = sweep.conditions.seed
         evidence = weigh(usable, search, classes=dataset.classes, rope=sweep.rope, seed=seed)
+        tuned = sweep.conditions.recipe.threshold == "tuned"
+        also = preferences(usable, evidence, sweep.profile, tuned=tuned, seed=seed)
+        evidence = evidence.model_copy(update={"preferences": also})
     split = divide(dataset, test_seed=sweep.conditions.seed, seed=sweep.conditions.seed)
     frequencies = [float(n) for n in dataset.class_pixels(split.train)]
 

@@ -46,6 +46,7 @@ class Settings(Record):
     seed: int | None = Field(None, ge=0)
     confirm_seeds: int | None = Field(None, ge=1)
     confirm_steps: int | None = Field(None, ge=4)
+    boundary_pixels: int | None = Field(None, ge=1)
     rope: float | None = Field(None, ge=0, le=1)
     storage: str = paths.STORAGE
     tracking_uri: str = paths.TRACKING
@@ -100,6 +101,7 @@ def make_recipe(
         precision=hardware.precision,
         metric=metric,
         threshold=settings.threshold or "tuned",
+        boundary_pixels=settings.boundary_pixels or 2,
     )
     say(f"{hardware.name}: {describe(recipe)}")
     return recipe
@@ -125,6 +127,7 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
         "confirm_steps": settings.confirm_steps,
         "metric": settings.metric,
         "threshold": settings.threshold,
+        "boundary_pixels": settings.boundary_pixels,
         "encoder_weights": None if settings.encoder_weights == "auto" else settings.encoder_weights,
         "precision": hardware.precision,
     }

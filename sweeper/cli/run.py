@@ -61,6 +61,11 @@ class Workers(click.ParamType[Any]):
 @click.option(
     "--rope", type=click.FloatRange(0, 1), help=f"Differences in mIoU below this do not matter.  [default: {ROPE}]"
 )
+@click.option(
+    "--boundary-pixels",
+    type=click.IntRange(1),
+    help="Width of the band along boundaries that boundary IoU looks at.  [default: 2]",
+)
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
 @click.option(
     "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
