@@ -119,20 +119,24 @@ def test_the_ranking_of_search_and_confirmation_is_compared() -> None:
 
 def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_beaten() -> None:
     judged = (
-        builders.preference("misses", (0.6, 0.5, 0.4)),
+        builders.preference("misses", (0.6, 0.5, 0.4), points=(0.3, 0.2, 0.1)),
         builders.preference("false_alarms", (0.6, 0.62, 0.4), unbeaten=(0, 1)),
-        builders.preference("boundaries", (0.6, 0.7, 0.4)),
+        builders.preference("boundaries", (0.6, 0.7, 0.4), points=(0.3, 0.2, 0.1)),
         builders.preference("probabilities", (0.05, 0.09, 0.02)),
     )
     facts = facts_of(preferences=judged)
-    assert [preferences.choice(facts, p) for p in judged] == [0, 0, 1, 2]
-    table = {row[0]: row for row in rows(preferences.preferences_table(facts))}
-    assert table["finding all there is (a miss is dear)"][1] == "`dice_focal`"
-    assert "`dice_ce` leads by +0.020" in table["no false alarms (each is dear)"][3]
-    assert table["exact boundaries"][1] == "**`dice_ce`**"
-    assert table["exact boundaries"][3].startswith("+0.100 [+0.090, +0.110] against `dice_focal`")
-    assert "lower is better" in table["probabilities that can be trusted"][2]
-    assert table["probabilities that can be trusted"][3].startswith("−0.030")
+    misses, alarms, boundaries, probabilities = rows(preferences.preferences_table(facts))[2:]
+    assert misses[0] == "missing little (a miss is dearer than a false alarm)"
+    assert misses[1] == "`dice_focal` at threshold 0.30"
+    assert misses[3].endswith("against `dice_ce`, the next")
+    assert alarms[1] == "`dice_focal`"
+    assert "`dice_ce` leads by +0.020" in alarms[3] and alarms[3].endswith("which is not shown")
+    assert boundaries[1] == "**`dice_ce`** at threshold 0.20"
+    assert boundaries[3] == "+0.100 [+0.090, +0.110] against `dice_focal`"
+    assert boundaries[4] == "0.700 [0.680, 0.720]"
+    assert probabilities[1] == "**`cross_entropy`**"
+    assert probabilities[2] == "measure of probabilities, lower is better"
+    assert probabilities[3].startswith("−0.030")
     text = text_of(facts)
     assert "## If you care most about something else" in text
     assert "named in bold (`dice_ce` and `cross_entropy`)" in text
