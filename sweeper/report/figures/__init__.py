@@ -42,7 +42,7 @@ def draw_all(facts: Facts, folder: Path, pixels: Pixels | None) -> dict[str, Dra
         result = predictions(facts, pixels) if name == "predictions" else FIGURES[name](facts)
         path = folder / f"{name}.png"
         if isinstance(result, Drawn):
-            save(result.figure, path)
+            save(result.figure, path, 256 if name == "predictions" else None)
         else:
             path.unlink(missing_ok=True)
         results[name] = result
