@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper.data import divide, open_store
 from sweeper.data.store import is_complete
 from sweeper.errors import SweeperError
+from sweeper.evidence.preferences import preferences
 from sweeper.evidence.sequence import next_step
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.weigh import weigh
@@ -43,6 +44,10 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     seeds = sweep.looks_planned[-1].seeds if sweep.looks_planned else None
     usable = confirmed(sweep.confirmations, finalists, conditions, seeds)
     evidence = _weighed(usable, finalists, conditions, rope=sweep.rope, looks=sweep.looks_planned)
+    if evidence is not None:
+        tuned = conditions.recipe.threshold == "tuned"
+        also = preferences(usable, evidence, sweep.profile, tuned=tuned, seed=conditions.seed)
+        evidence = evidence.model_copy(update={"preferences": also})
     split = divide(dataset, test_seed=conditions.seed, seed=conditions.seed)
     frequencies = [float(n) for n in dataset.class_pixels(split.train)]
 

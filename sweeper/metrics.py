@@ -9,11 +9,14 @@ Counts have shape (..., C, 3): true positives, false positives, false negatives 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.recipe import Metric
-from sweeper.records import ImageCounts, Scores, Task
+from sweeper.records import ImageCounts, Scores, Task, TestDetail
 
 BINS = 512
 """Logit bins of a binary histogram."""
@@ -82,7 +85,7 @@ def present(class_counts: Counts) -> npt.NDArray[np.bool_]:
     return result
 
 
-def ratio(numerator: Counts, denominator: Counts) -> Floats:
+def ratio(numerator: Counts | Floats, denominator: Counts | Floats) -> Floats:
     """Element by element, NaN where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
@@ -120,8 +123,15 @@ def best_point(counts: ImageCounts, metric: Metric = "miou") -> tuple[float, flo
 
     Ties go to the point nearest the default (0.5 or τ = 0), so that flat optima are not read as a shift.
     """
+    return best_point_of(counts, lambda summed, classes: objective(summed, classes, metric))
+
+
+def best_point_of(
+    counts: ImageCounts, measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
+) -> tuple[float, float]:
+    """The same for any measure, which makes (T, C, 3) summed counts and (C,) present classes into (T,) values."""
     swept = sweep_points(counts)
-    values = objective(swept.sum(axis=0), present(swept[:, 0]), metric)  # (T,)
+    values = measure(swept.sum(axis=0), present(swept[:, 0]))
     points = np.asarray(counts.points)
     distance = np.abs(points - (0.5 if counts.kind == "histogram" else 0.0))
     best = np.flatnonzero(values >= values.max() - 1e-12)
@@ -166,11 +176,101 @@ def constant_miou(class_counts: Counts) -> float:
     return float(pixels.max() / pixels.sum() / max(1, int((pixels > 0).sum()))) if pixels.sum() else 0.0
 
 
+def f_beta(summed: Counts, beta: float) -> Floats:
+    """F_β of each class, NaN where undefined; (..., C, 3) → (..., C). β = 2 makes misses dear, β = ½ false alarms."""
+    weight = beta * beta
+    tp, fp, fn = (summed[..., i].astype(np.float64) for i in range(3))
+    return ratio((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)
+
+
+def cldice(summed: Counts) -> Floats:
+    """Centre-line Dice of each class from (..., C, 4) counts as in `TestDetail.centreline` → (..., C).
+
+    Harmonic mean of the shares of the answer's centre line inside the label and of the label's inside the answer
+    (Shit et al. 2021, eq. 1–2); 0 where either is 0 or one of the lines is missing, NaN where both are.
+    """
+    precision = np.nan_to_num(ratio(summed[..., 0], summed[..., 1]))
+    recall = np.nan_to_num(ratio(summed[..., 2], summed[..., 3]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(precision + recall > 0, 2 * precision * recall / (precision + recall), 0.0)
+    result: Floats = np.where(summed[..., 1] + summed[..., 3] > 0, mean, np.nan)
+    return result
+
+
+def calibration_error(summed: Floats) -> Floats:
+    """Expected calibration error from (..., B, 3) counts as in `TestDetail.confidence` → (...); NaN without pixels.
+
+    Σ_b n_b/n · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3).
+    """
+    gaps: Floats = np.abs(summed[..., 1] - summed[..., 2])
+    return ratio(np.asarray(gaps.sum(axis=-1)), np.asarray(summed[..., 0].sum(axis=-1)))
+
+
+def mean_over(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
+    """Mean of (..., C) over the classes marked in (C,) → (...); an undefined one counts as 1, as in `objective`.
+
+    0 without any marked class.
+    """
+    if not classes.any():
+        return np.zeros(values.shape[:-1])
+    mean: Floats = np.nan_to_num(values[..., classes], nan=1.0).mean(axis=-1)
+    return mean
+
+
+def with_contour(boundary: Counts) -> npt.NDArray[np.bool_]:
+    """Which classes have a contour in the labels; (n, C, 3) → (C,). Binary: the foreground's alone."""
+    summed = boundary.sum(axis=0)
+    found: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
+    if len(found) == 2:
+        found[0] = False
+    return found
+
+
+def with_centreline(centreline: Counts) -> npt.NDArray[np.bool_]:
+    """Which classes have a centre line in the labels; (n, C, 4) → (C,)."""
+    found: npt.NDArray[np.bool_] = centreline[..., 3].sum(axis=0) > 0
+    return found
+
+
+def detail_scores(detail: TestDetail) -> dict[str, float]:
+    """Boundary IoU and clDice (mean over the classes that have contours, or measured centre lines), and ECE.
+
+    Keys `boundary_iou`, `cldice`, `ece`; one that is undefined is left out. Values in 0–1.
+    """
+    boundary, centreline = detail.boundary.astype(np.int64), detail.centreline.astype(np.int64)
+    contours, lines = with_contour(boundary), with_centreline(centreline)
+    found = {}
+    if contours.any():
+        found["boundary_iou"] = float(mean_over(iou(boundary.sum(axis=0)), contours))
+    if lines.any():
+        found["cldice"] = float(mean_over(cldice(centreline.sum(axis=0)), lines))
+    error = float(calibration_error(detail.confidence.sum(axis=0)))
+    if np.isfinite(error):
+        found["ece"] = error
+    return found
+
+
 def pooled(counts: ImageCounts, groups: int = POOL) -> ImageCounts:
     """Counts of at most `groups` groups of pictures (picture i goes to group i mod `groups`)."""
     n = len(counts.pictures)
     if n <= groups:
         return counts
-    data = np.zeros((groups, *counts.data.shape[1:]), dtype=np.int64)
-    np.add.at(data, np.arange(n) % groups, counts.data)
+    data = _grouped(counts.data, groups)
     return counts.model_copy(update={"pictures": tuple(range(groups)), "pooled_from": n, "data": data})
+
+
+def pooled_detail(detail: TestDetail, groups: int = POOL) -> TestDetail:
+    """The same for what confusion counts do not hold; the groups are those of `pooled`."""
+    n = len(detail.pictures)
+    if n <= groups:
+        return detail
+    arrays = {name: _grouped(getattr(detail, name), groups) for name in ("boundary", "centreline", "confidence")}
+    return detail.model_copy(update={"pictures": tuple(range(groups)), "pooled_from": n, **arrays})
+
+
+def _grouped(data: npt.NDArray[Any], groups: int) -> npt.NDArray[Any]:
+    """Sums over the pictures of each group, as wide as needed."""
+    exact = np.float64 if data.dtype.kind == "f" else np.int64
+    summed = np.zeros((groups, *data.shape[1:]), dtype=exact)
+    np.add.at(summed, np.arange(len(data)) % groups, data)
+    return summed

@@ -11,15 +11,8 @@ from scipy import ndimage
 from sweeper.data.store import open_store
 from sweeper.errors import UsageError
 from sweeper.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile
+from sweeper.shapes import THIN_PIXELS, near_boundary
 
-THIN_PIXELS = 2
-"""A pixel is thin when a pixel of another class lies within this distance (Euclidean, centre to centre)."""
-_OFFSETS = [
-    (dy, dx)
-    for dy in range(-THIN_PIXELS, THIN_PIXELS + 1)
-    for dx in range(-THIN_PIXELS, THIN_PIXELS + 1)
-    if 0 < dy * dy + dx * dx <= THIN_PIXELS**2
-]
 _EIGHT = np.ones((3, 3), dtype=np.int8)
 
 Mask = npt.NDArray[np.uint8]
@@ -64,7 +57,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
         empty += not counts[1:count].any()
         pixels += counts[:count]
         occurs += counts[:count] > 0
-        thin += np.bincount(mask[_near_boundary(mask)], minlength=256)[:count]
+        thin += np.bincount(mask[near_boundary(mask)], minlength=256)[:count]
         for label in np.flatnonzero(counts[:count]):
             sizes[int(label)].append(_component_sizes(mask == label))
     if not pictures:
@@ -163,23 +156,6 @@ def consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
             "pixels of its boundary: labels one pixel off cost much of its IoU, whatever the loss."
         )
     return tuple(sentences)
-
-
-def _near_boundary(mask: Mask) -> npt.NDArray[np.bool_]:
-    """Labelled pixels with a labelled pixel of another class within `THIN_PIXELS`.
-
-    The picture's edge is no boundary, and neither is an ignored pixel: what lies there is unknown.
-    """
-    near = np.zeros(mask.shape, dtype=bool)
-    height, width = mask.shape
-    for dy, dx in _OFFSETS:
-        if abs(dy) >= height or abs(dx) >= width:
-            continue
-        here = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
-        there = slice(max(0, dy), height - max(0, -dy)), slice(max(0, dx), width - max(0, -dx))
-        near[here] |= (mask[here] != mask[there]) & (mask[there] != IGNORE)
-    near &= mask != IGNORE
-    return near
 
 
 def _component_sizes(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -52,6 +52,9 @@ class Recipe(Record):
     threshold: OperatingPoint = "tuned"
     """Whether the objective is read at the operating point chosen on validation, or at 0.5 (τ = 0)."""
 
+    boundary_pixels: int = Field(2, ge=1)
+    """Width of the band along class boundaries that boundary IoU looks at on confirmed runs, in pixels."""
+
     @property
     def stride(self) -> int:
         """Pictures are padded to multiples of this many pixels."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from sweeper.evidence.preferences import preference_rows
 from sweeper.evidence.verdict import decide, difference
 from sweeper.recipe import Metric
 from sweeper.records import (
@@ -68,7 +69,8 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
     """The document of DESIGN 7, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
 
     Intervals are at 95 %; shares and scores lie in 0–1; what is unknown or undefined is null. Every key of the
-    contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `looks`, `timeout`, `cut` and
+    contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `preferences`, `analysis`,
+    `looks`, `timeout`, `cut` and
     the details per class and per run come on top of it.
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
@@ -95,6 +97,8 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         else recommendation.recommended.model_dump(mode="json"),
         "finalists": [] if evidence is None else [_finalist(evidence, i) for i in range(len(evidence.finalists))],
         "comparisons": [] if evidence is None else _comparisons(evidence),
+        "preferences": [] if evidence is None else _preferences(evidence, recommendation),
+        "analysis": None if recommendation.analysis is None else recommendation.analysis.model_dump(mode="json"),
         "rope": sweep.rope,
         "looks": {
             "planned": [look.model_dump(mode="json") for look in sweep.looks_planned],
@@ -186,6 +190,30 @@ def _comparisons(evidence: Evidence) -> list[dict[str, Any]]:
         }
         for c in evidence.comparisons
         if c.first < c.second
+    ]
+
+
+def _preferences(evidence: Evidence, recommendation: Recommendation) -> list[dict[str, Any]]:
+    """What to choose if something else than mIoU matters most, with every finalist's value."""
+    rows = zip(evidence.preferences, preference_rows(recommendation), strict=True)
+    return [
+        {
+            "name": row.name,
+            "measure": row.measure,
+            "higher_is_better": row.higher_is_better,
+            "choose": row.family,
+            "finalist": row.finalist,
+            "point": row.point,
+            "value": row.value.estimate,
+            **_ends(row.value),
+            "instead_of": row.instead_of,
+            "difference": None
+            if row.difference is None
+            else {"difference": row.difference.estimate, **_ends(row.difference)},
+            "unbeaten": list(preference.unbeaten),
+            "values": [{"value": score.estimate, **_ends(score)} for score in preference.scores],
+        }
+        for preference, row in rows
     ]
 
 

@@ -400,11 +400,13 @@ class Preference(Record):
     higher_is_better: bool
     scores: tuple[Interval, ...]
     """Per finalist, in the order of `Evidence.finalists`."""
+    points: tuple[float, ...] = ()
+    """Operating point at which each finalist was measured, median over its seeds; () = the run's own probabilities."""
     best: int
     """Index of the finalist with the best estimate."""
     unbeaten: tuple[int, ...]
-    """Finalists, `best` among them, whose paired 95 % interval against `best` contains 0; not corrected for the number
-    of preferences."""
+    """Finalists that learned, `best` among them, whose paired 95 % interval against `best` contains 0; not corrected
+    for the number of preferences."""
     versus: tuple[Interval, ...]
     """Paired difference of `best` minus each finalist (0 for itself), in the measure's own direction."""
 

@@ -99,6 +99,7 @@ class Settings(Record):
     confirm_seeds: Annotated[str, BeforeValidator(_checked_range)] | None = None
     """`MIN..MAX`, as `seed_range` reads it."""
     confirm_steps: int | None = Field(None, ge=4)
+    boundary_pixels: int | None = Field(None, ge=1)
     rope: float | None = Field(None, ge=0, le=1)
     timeout: Annotated[str, BeforeValidator(_checked_duration)] | None = None
     """How long this session may take, as `duration` reads it."""
@@ -155,6 +156,7 @@ def make_recipe(
         precision=hardware.precision,
         metric=metric,
         threshold=settings.threshold or "tuned",
+        boundary_pixels=settings.boundary_pixels or 2,
     )
     say(f"{hardware.name}: {describe(recipe)}")
     return recipe
@@ -180,6 +182,7 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
         "confirm_steps": settings.confirm_steps,
         "metric": settings.metric,
         "threshold": settings.threshold,
+        "boundary_pixels": settings.boundary_pixels,
         "encoder_weights": None if settings.encoder_weights == "auto" else settings.encoder_weights,
         "precision": hardware.precision,
     }

@@ -198,6 +198,8 @@ class Tracker:
                 default = metrics.default_point(self._conditions.dataset.task)
                 chosen = metrics.scores(metrics.at_point(result.test, point))
                 values |= self._scores("test", chosen, metrics.scores(metrics.at_point(result.test, default)))
+            if result.detail is not None:
+                values |= {f"test/{name}": value for name, value in metrics.detail_scores(result.detail).items()}
             step = result.evaluations[-1].step if result.evaluations else 0
             self._log(run_id, metrics=values, tags=tags, step=step)
             self._client.set_terminated(run_id, STATUS[result.state])

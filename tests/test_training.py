@@ -17,7 +17,8 @@ from sweeper.errors import UsageError
 from sweeper.losses import FAMILIES
 from sweeper.recipe import ARCHITECTURES, Recipe
 from sweeper.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
-from sweeper.training.batches import augment, picture_indices, training_batch
+from sweeper.shapes import boundary_counts
+from sweeper.training.batches import augment, picture_indices, to_inputs, training_batch
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.engine import Training, schedule
 from sweeper.training.evaluation import Evaluator
@@ -283,6 +284,79 @@ def test_a_confirmation_is_scored_on_the_locked_test_split(tiny: Dataset) -> Non
     point = result.evaluations[-1].point
     shown = metrics.at_point(result.test, point)[0, 1]
     assert int(result.predictions.masks[0].sum()) == shown[0] + shown[1]
+
+
+def test_a_confirmation_measures_boundaries_lines_and_confidence_of_the_same_pixels(tiny: Dataset) -> None:
+    result = train(tiny, purpose="confirm", seed=1000, keep_predictions=99)
+    detail, counts = result.detail, result.test
+    assert detail is not None and counts is not None and result.predictions is not None
+    assert detail.pictures == counts.pictures == result.predictions.pictures
+    at_default = metrics.at_point(counts, 0.5)
+    labelled, right = detail.confidence[:, :, 0].sum(axis=1), detail.confidence[:, :, 1].sum(axis=1)
+    np.testing.assert_array_equal(labelled, at_default[:, 0].sum(axis=1))
+    np.testing.assert_array_equal(right, at_default[:, :, 0].sum(axis=1))
+    store = open_store(tiny.store)
+    for n, index in enumerate(detail.pictures):
+        wanted = boundary_counts(store.mask(index), result.predictions.masks[n], 2, 2)
+        np.testing.assert_array_equal(detail.boundary[n], wanted)
+    assert detail.centreline[:, 1, 3].sum() > 0 and detail.centreline[:, 0].sum() == 0
+    assert set(metrics.detail_scores(detail)) == {"boundary_iou", "cldice", "ece"}
+
+
+def test_searches_measure_no_detail(tiny: Dataset) -> None:
+    assert train(tiny).detail is None
+
+
+def test_the_width_of_the_band_is_the_recipes(tiny: Dataset) -> None:
+    thin, wide = (
+        train(tiny, SMALL.model_copy(update={"boundary_pixels": d}), purpose="confirm", seed=1000).detail
+        for d in (1, 4)
+    )
+    assert thin is not None and wide is not None
+    assert (thin.boundary_pixels, wide.boundary_pixels) == (1, 4)
+    assert wide.boundary.sum() > thin.boundary.sum()
+
+
+def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset) -> None:
+    bench, pictures = evaluator(tiny_street), (1, 3)
+    found = bench.examine(FiveClasses(), pictures, 0.5, boundary_pixels=2)
+    store = open_store(tiny_street.store)
+    for n, index in enumerate(pictures):
+        mask = torch.from_numpy(np.array(store.mask(index))).long()
+        mean, std = normaliser(store)
+        picture = torch.from_numpy(np.array(store.image(index)))[None]
+        best, answer = FiveClasses()(to_inputs(picture, mean, std)).float().softmax(1).max(1)
+        labelled = mask != IGNORE
+        assert found.detail.confidence[n, :, 2].sum() == pytest.approx(float(best[0][labelled].sum()), rel=1e-5)
+        assert found.detail.confidence[n, :, 1].sum() == int((answer[0] == mask)[labelled].sum())
+    counts, _ = bench.count(FiveClasses(), pictures)
+    np.testing.assert_array_equal(found.counts.data, counts.data)
+
+
+def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
+    class Masked:
+        """The store with the left half of every mask ignored, at a height that must be padded."""
+
+        channels = open_store(tiny.store).channels
+
+        def mask(self, index: int) -> Any:
+            mask = np.array(open_store(tiny.store).mask(index))[:61]
+            mask[:, :32] = IGNORE
+            return mask
+
+        def image(self, index: int) -> Any:
+            return np.array(open_store(tiny.store).image(index))[:61]
+
+    bench = evaluator(tiny)
+    bench._store = Masked()  # type: ignore[assignment]
+    detail = bench.examine(Echo(1), (0, 2), 0.5, boundary_pixels=2).detail
+    assert detail.confidence[:, :, 0].sum(axis=1).tolist() == [61 * 32] * 2
+    right = evaluator(tiny)
+    halves = [np.array(open_store(tiny.store).mask(i))[:61, 32:] for i in (0, 2)]
+    maps = right.label_maps(Echo(1), (0, 2), 0.5)
+    for n, half in enumerate(halves):
+        wanted = boundary_counts(half, maps[n][:61, 32:], 2, 2)
+        np.testing.assert_array_equal(detail.boundary[n], wanted)
 
 
 def test_threshold_of_one_half_is_kept_when_asked(tiny: Dataset) -> None:

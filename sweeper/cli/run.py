@@ -102,6 +102,11 @@ class Steps(click.ParamType[Any]):
     type=Parsed("DURATION", duration),
     help="End within this time (5400, 90m, 1h30m) with what there is; 60 % of it is the search's.  [default: none]",
 )
+@click.option(
+    "--boundary-pixels",
+    type=click.IntRange(1),
+    help="Width of the band along boundaries that boundary IoU looks at.  [default: 2]",
+)
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
 @click.option(
     "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True

@@ -35,6 +35,7 @@ from sweeper.records import (
     Evaluation,
     ImageCounts,
     Predictions,
+    TestDetail,
     TrialResult,
     TrialSpec,
 )
@@ -169,9 +170,9 @@ class Training:
             collapse = judge(chosen)
             at_default = judge(metrics.at_point(self._last, metrics.default_point(self._task)))
             absent = never_predicted(chosen, self._dataset.classes)
-        test, predictions = None, None
+        test, detail, predictions = None, None, None
         if self._spec.purpose == "confirm" and state == "complete" and not self._diverged:
-            test, predictions = self._score_test(last.point)
+            test, detail, predictions = self._score_test(last.point)
         return TrialResult(
             spec=self._spec,
             state=state,
@@ -182,6 +183,7 @@ class Training:
             never_predicted=absent,
             val=metrics.pooled(self._last) if self.finished and not self._diverged else None,
             test=test,
+            detail=detail,
             predictions=predictions,
             seconds=self._clock() - self._started,
             seconds_per_step=self._training_seconds / self._step,
@@ -241,14 +243,17 @@ class Training:
         at_point = metrics.at_point(subset, point)
         return float(metrics.objective(at_point.sum(axis=0), metrics.present(at_point)))
 
-    def _score_test(self, point: float) -> tuple[ImageCounts, Predictions | None]:
-        counts, _ = self._evaluator.count(self._average.model, self._split.test)
-        shown = self._split.test[: self._spec.keep_predictions]
-        predictions = None
-        if shown:
-            maps = self._evaluator.label_maps(self._average.model, shown, point)
-            predictions = Predictions(pictures=shown, masks=tuple(maps))
-        return metrics.pooled(counts), predictions
+    def _score_test(self, point: float) -> tuple[ImageCounts, TestDetail, Predictions | None]:
+        found = self._evaluator.examine(
+            self._average.model,
+            self._split.test,
+            point,
+            boundary_pixels=self._recipe.boundary_pixels,
+            keep=self._spec.keep_predictions,
+        )
+        shown = self._split.test[: len(found.maps)]
+        predictions = Predictions(pictures=shown, masks=found.maps) if shown else None
+        return metrics.pooled(found.counts), metrics.pooled_detail(found.detail), predictions
 
     def _affordable(self) -> int:
         """Validation pictures that a rung may look at without costing more than `RUNG_COST` of the trial."""

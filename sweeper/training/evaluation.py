@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +12,32 @@ from torch import Tensor, nn
 
 from sweeper.data.store import PixelStore
 from sweeper.metrics import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
-from sweeper.records import IGNORE, ImageCounts, Task
+from sweeper.records import IGNORE, ImageCounts, Task, TestDetail
+from sweeper.shapes import boundary_counts, centreline_counts, thinness
 from sweeper.training.batches import to_inputs
 
 TILE = 1024
 """Larger pictures are predicted in tiles of this many pixels a side…"""
 HALO = 64
 """…each of which sees this many pixels of its surroundings. Both are multiples of every stride."""
+
+BINS_OF_CONFIDENCE = 30
+"""Bins of the winning class's probability, uniform on [0, 1]; binary answers fill the upper 15."""
+THIN_SHARE = 0.3
+"""Centre lines are measured of classes with at least this share of thin pixels in the pictures' labels: thinning a
+broad class costs much and says nothing. Well below what counts as a thin structure (0.5), which is judged by the whole
+data set's profile."""
+_UNIT = 2**20
+"""Confidence is summed in integers of this resolution: exact, and the same in any order on any device."""
+
+
+class Examination(NamedTuple):
+    """What the test pictures gave."""
+
+    counts: ImageCounts
+    detail: TestDetail
+    maps: tuple[np.ndarray[tuple[int, int], np.dtype[np.uint8]], ...]
+    """Label maps of the first pictures."""
 
 
 class Evaluator:
@@ -61,14 +80,62 @@ class Evaluator:
         """Predicted class of each pixel at one operating point, (H, W) uint8 per picture."""
         maps: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
         for positions, logits, _ in self._predict(model, pictures):
-            if self._task == "binary":
-                answer = logits[:, 0] >= float(np.log(point / (1 - point)))
-            else:
-                answer = (logits - point * self._log_prior.view(1, -1, 1, 1)).argmax(1)
-            for n, position in enumerate(positions.tolist()):
-                height, width = self._store.mask(pictures[position]).shape
-                maps[position] = answer[n, :height, :width].to(torch.uint8).cpu().numpy()
+            maps |= self._maps(positions, logits, pictures, point)
         return [maps[n] for n in range(len(pictures))]
+
+    def examine(
+        self, model: nn.Module, pictures: tuple[int, ...], point: float, *, boundary_pixels: int, keep: int = 0
+    ) -> Examination:
+        """Everything that is measured of the test pictures, from one prediction of each.
+
+        `point` is the operating point of the label maps, of which those of the first `keep` pictures are kept.
+        """
+        counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
+        counts = counter(len(pictures), self._classes, self._device, self._log_prior)
+        confidence = _ConfidenceCounter(len(pictures), self._device)
+        boundary = np.zeros((len(pictures), self._classes, 3), dtype=np.uint32)
+        centreline = np.zeros((len(pictures), self._classes, 4), dtype=np.uint32)
+        thin = thinness((self._store.mask(i) for i in pictures), self._classes) >= THIN_SHARE
+        thin[0] = False  # the background, or what is commonest: never a thin structure
+        kept: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
+        for positions, raw, masks in self._predict(model, pictures):
+            logits = torch.nan_to_num(raw)
+            counts.add(positions, logits, masks)
+            confidence.add(positions, logits, masks)
+            for n, answer in self._maps(positions, logits, pictures, point).items():
+                label = np.asarray(self._store.mask(pictures[n]))
+                boundary[n] = boundary_counts(label, answer, self._classes, boundary_pixels)
+                centreline[n] = centreline_counts(label, answer, thin)
+                if n < keep:
+                    kept[n] = answer
+        points = THRESHOLDS if self._task == "binary" else TAUS
+        data = counts.arrange(counts.total.cpu().numpy())
+        return Examination(
+            counts=ImageCounts(kind=counts.kind, pictures=pictures, points=points, data=data),
+            detail=TestDetail(
+                pictures=pictures,
+                boundary_pixels=boundary_pixels,
+                boundary=boundary,
+                centreline=centreline,
+                confidence=confidence.arrange(),
+            ),
+            maps=tuple(kept[n] for n in range(min(keep, len(pictures)))),
+        )
+
+    def _maps(
+        self, positions: Tensor, logits: Tensor, pictures: tuple[int, ...], point: float
+    ) -> dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
+        """Label maps of a batch by position, without the padding."""
+        if self._task == "binary":
+            answer = logits[:, 0] >= float(np.log(point / (1 - point)))
+        else:
+            answer = (logits - point * self._log_prior.view(1, -1, 1, 1)).argmax(1)
+        batch = answer.to(torch.uint8).cpu().numpy()
+        maps = {}
+        for n, position in enumerate(positions.tolist()):
+            height, width = self._store.mask(pictures[position]).shape
+            maps[position] = batch[n, :height, :width]
+        return maps
 
     @torch.no_grad()
     def _predict(self, model: nn.Module, pictures: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -167,3 +234,32 @@ class _MulticlassCounter:
         predicted, hit, labelled = data[:-1].reshape(self._shape)
         labelled = labelled[:, :1]
         return np.stack([hit, predicted - hit, labelled - hit], axis=-1).astype(np.uint32)
+
+
+class _ConfidenceCounter:
+    """Pixels, right ones and summed confidence per picture and bin of the winning class's probability."""
+
+    def __init__(self, pictures: int, device: torch.device) -> None:
+        self._shape = (3, pictures, BINS_OF_CONFIDENCE)
+        self._total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
+
+    def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
+        if logits.shape[1] == 1:
+            answer = (logits[:, 0] >= 0).long()
+            confidence = torch.sigmoid(logits[:, 0].abs())
+        else:
+            confidence, answer = logits.softmax(1).max(1)
+        ignored, trash = masks == IGNORE, self._total.numel() - 1
+        block = self._shape[1] * self._shape[2]
+        bins = (confidence * BINS_OF_CONFIDENCE).long().clamp_(max=BINS_OF_CONFIDENCE - 1)
+        cell = positions.view(-1, 1, 1) * BINS_OF_CONFIDENCE + bins
+        one = torch.ones_like(masks)
+        amounts = (one, (answer == masks).long(), (confidence * _UNIT).round().long())
+        for number, amount in enumerate(amounts):
+            where = torch.where(ignored, trash, number * block + cell)
+            self._total.scatter_add_(0, where.flatten(), amount.flatten())
+
+    def arrange(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        counts = self._total[:-1].cpu().numpy().reshape(self._shape).astype(np.float64)
+        counts[2] /= _UNIT
+        return np.moveaxis(counts, 0, -1)

@@ -1,0 +1,247 @@
+"""The same confirmed runs judged by what someone may care about more than mIoU.
+
+Every measure is read from counts summed over the test pictures, and its intervals are those of the verdict: paired over
+seeds and pictures, with a seed part and an image part (`sweeper.evidence.intervals`), at 95 % each. They are not
+corrected for there being several measures: a row of this table is a hint for those who asked for it beforehand, not a
+second verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+from sweeper.evidence.intervals import REPLICATES, Floats, mean_interval, resample_sums
+from sweeper.evidence.measures import Measure, measures
+from sweeper.evidence.verdict import has_learned
+from sweeper.records import (
+    Evidence,
+    FinalistEvidence,
+    ImbalanceProfile,
+    Interval,
+    Preference,
+    PreferenceName,
+    Recommendation,
+    TrialResult,
+)
+
+CARES: Mapping[PreferenceName, str] = {
+    "misses": "missing little (a miss is dearer than a false alarm)",
+    "false_alarms": "few false alarms (a false alarm is dearer than a miss)",
+    "boundaries": "exact boundaries",
+    "thin_structures": "unbroken thin structures",
+    "rare_classes": "rare classes",
+    "probabilities": "probabilities that can be believed",
+}
+"""What each preference is, for people."""
+_CELLS = 20_000_000
+"""Most resampled numbers held at a time (160 MB)."""
+
+
+class PreferenceRow(NamedTuple):
+    """If you care most about …, choose …: plain data, names unescaped."""
+
+    name: PreferenceName
+    care_about: str
+    measure: str
+    higher_is_better: bool
+    finalist: int
+    """Index into `Evidence.finalists` of what to choose."""
+    family: str
+    point: float | None
+    """Operating point to use with it; None = the one recommended anyway (probabilities have none)."""
+    value: Interval
+    instead_of: str | None
+    """The recommended family where another one is better; None where the recommended loss may stay."""
+    difference: Interval | None
+    """Chosen minus recommended, in the measure's own direction; None where the recommended loss may stay."""
+    unbeaten: tuple[str, ...]
+    """Other families that the best is not shown to be better than."""
+
+
+def preferences(
+    confirmations: Sequence[TrialResult],
+    evidence: Evidence,
+    profile: ImbalanceProfile | None,
+    *,
+    tuned: bool = True,
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> tuple[Preference, ...]:
+    """Judge the confirmed finalists by every preference that the data allows.
+
+    Args:
+        confirmations: the runs that `evidence` was weighed from; others are passed over.
+        evidence: names the finalists, whose configurations and seeds pick the runs.
+        profile: says which classes are thin; None = none known to be.
+        tuned: whether operating points are chosen on each run's own validation pictures, for F2 and F½ anew. False: as
+            with `--threshold 0.5` all are measured at 0.5 (τ = 0).
+        seed: of the resampling of pictures.
+        replicates: number of resamples.
+
+    Returns:
+        Preferences in the order of `PreferenceName`. One that cannot be measured is left out: boundaries, thin
+        structures and probabilities where the runs carry no `TestDetail`, thin structures where no class is thin.
+        () where no finalist has learned anything, or there is nothing to choose from: a calibrated answer of nothing
+        but background is no help to anyone.
+    """
+    if len(evidence.finalists) < 2 or not _learned(evidence):
+        return ()
+    at, runs = _runs(confirmations, evidence)
+    tests = [run.test for run in runs]
+    known = [test for test in tests if test is not None]
+    if not known:
+        return ()
+    found = []
+    for measure in measures(runs, known[0], profile, tuned=tuned):
+        found.append(_judge(measure, evidence, at, [test is None for test in tests], (seed, replicates)))
+    return tuple(found)
+
+
+def choose(preference: Preference, recommended: int | None) -> int:
+    """Which finalist someone with this preference should take: the recommended one where it is unbeaten, else the best.
+
+    `recommended` and the result are indices into `Evidence.finalists`.
+    """
+    return recommended if recommended is not None and recommended in preference.unbeaten else preference.best
+
+
+def preference_rows(recommendation: Recommendation) -> list[PreferenceRow]:
+    """The table "if you care most about … choose …", one row for each preference of the evidence."""
+    evidence = recommendation.evidence
+    if evidence is None:
+        return []
+    recommended = recommended_index(recommendation)
+    return [_row(preference, evidence, recommended) for preference in evidence.preferences]
+
+
+def recommended_index(recommendation: Recommendation) -> int | None:
+    """Index of the recommended configuration among the finalists; None where nothing is recommended."""
+    answer, evidence = recommendation.recommended, recommendation.evidence
+    if answer is None or evidence is None:
+        return None
+    wanted = (answer.family, answer.params, answer.lr)
+    return next((i for i, f in enumerate(evidence.finalists) if (f.family, f.params, f.lr) == wanted), None)
+
+
+def _row(preference: Preference, evidence: Evidence, recommended: int | None) -> PreferenceRow:
+    chosen = choose(preference, recommended)
+    stays = recommended is None or chosen == recommended
+    return PreferenceRow(
+        name=preference.name,
+        care_about=CARES[preference.name],
+        measure=preference.measure,
+        higher_is_better=preference.higher_is_better,
+        finalist=chosen,
+        family=evidence.finalists[chosen].family,
+        point=preference.points[chosen] if preference.points else None,
+        value=preference.scores[chosen],
+        instead_of=None if stays or recommended is None else evidence.finalists[recommended].family,
+        difference=None if stays or recommended is None else preference.versus[recommended],
+        unbeaten=tuple(evidence.finalists[i].family for i in preference.unbeaten if i != chosen),
+    )
+
+
+def _learned(evidence: Evidence) -> list[int]:
+    finalists = enumerate(evidence.finalists)
+    return [i for i, f in finalists if f.collapses < len(f.seeds) and has_learned(evidence, i)]
+
+
+def _runs(confirmations: Sequence[TrialResult], evidence: Evidence) -> tuple[list[dict[int, int]], list[TrialResult]]:
+    """For each finalist seed → row, and the run of each row; of a seed trained twice the highest number counts."""
+
+    def key(family: str, params: Mapping[str, float], lr: float) -> tuple[object, ...]:
+        return family, tuple(sorted(params.items())), lr
+
+    taken: dict[tuple[object, ...], TrialResult] = {}
+    for run in sorted(confirmations, key=lambda r: r.spec.number):
+        if run.state == "complete":
+            taken[key(run.spec.family, run.spec.params, run.spec.lr), run.spec.seed] = run
+    rows: list[TrialResult] = []
+    at: list[dict[int, int]] = []
+    for finalist in evidence.finalists:
+        own = key(finalist.family, finalist.params, finalist.lr)
+        at.append({})
+        for s in finalist.seeds:
+            if (own, s) in taken:
+                at[-1][s] = len(rows)
+                rows.append(taken[own, s])
+    return at, rows
+
+
+# --- The intervals ------------------------------------------------------------------------------------------
+
+
+def _judge(
+    measure: Measure,
+    evidence: Evidence,
+    at: Sequence[Mapping[int, int]],
+    lost: Sequence[bool],
+    resampling: tuple[int, int],
+) -> Preference:
+    """`lost`: runs without an answer; `resampling`: seed and number of resamples."""
+    pictures = int(measure.counts.shape[1])
+    on_data = np.where(lost, measure.worst, measure.score(measure.counts.sum(axis=1)))
+    resampled = np.where(lost, measure.worst, _resampled(measure, *resampling))
+
+    def interval(plus: Sequence[int], minus: Sequence[int] = ()) -> Interval:
+        values, replicas = on_data[list(plus)], resampled[:, list(plus)]
+        if not minus:
+            return mean_interval(values, replicas, pictures, (0.0, 1.0))
+        return mean_interval(values - on_data[list(minus)], replicas - resampled[:, list(minus)], pictures, (-1.0, 1.0))
+
+    scores = [interval(list(rows.values())) for rows in at]
+    sign = -1 if measure.higher else 1
+    learned = [i for i in _learned(evidence) if at[i]]
+    best = min(learned, key=lambda i: (sign * scores[i].estimate, i))
+    versus = [_difference(at, scores, best, i, interval) for i in range(len(at))]
+    unbeaten = tuple(i for i in learned if i == best or versus[i].low <= 0 <= versus[i].high)
+    return Preference(
+        name=measure.name,
+        measure=measure.text,
+        higher_is_better=measure.higher,
+        scores=tuple(scores),
+        points=tuple(_median(measure.points, at[i], evidence.finalists[i]) for i in range(len(at)))
+        if measure.points
+        else (),
+        best=best,
+        unbeaten=unbeaten,
+        versus=tuple(versus),
+    )
+
+
+def _median(points: Sequence[float], rows: Mapping[int, int], finalist: FinalistEvidence) -> float:
+    return float(median([points[r] for r in rows.values()] or finalist.points))
+
+
+def _difference(
+    at: Sequence[Mapping[int, int]],
+    scores: Sequence[Interval],
+    best: int,
+    other: int,
+    interval: Callable[[Sequence[int], Sequence[int]], Interval],
+) -> Interval:
+    if other == best:
+        return Interval(estimate=0.0, low=0.0, high=0.0, se_seed=0.0, se_image=0.0)
+    common = [s for s in at[best] if s in at[other]]
+    if common:
+        return interval([at[best][s] for s in common], [at[other][s] for s in common])
+    gap = scores[best].estimate - scores[other].estimate  # nothing is paired: nothing is known of its error
+    return Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
+
+
+def _resampled(measure: Measure, seed: int, replicates: int) -> Floats:
+    """(B, R) the measure on resampled pictures, a part at a time."""
+    counts = measure.counts
+    if counts.shape[1] < 2:  # nothing to resample, and `mean_interval` says so
+        return measure.score(counts.sum(axis=1))[None]
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _CELLS // max(1, counts[:, 0].size))
+    parts = [
+        measure.score(resample_sums(counts, rng, min(at_once, replicates - start)))
+        for start in range(0, replicates, at_once)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,120 @@
+"""Contours and centre lines, against slow definitions and topology."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from sweeper.records import IGNORE
+from sweeper.shapes import boundary_counts, centreline_counts, near_boundary, skeleton, thinness
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def labels(seed: int, classes: int = 3, ignored: float = 0.1) -> np.ndarray:
+    """Blobs of some classes with an ignored region or two."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 20, 2))
+    smooth = ndimage.gaussian_filter(rng.normal(size=(classes, *shape)), (0, 1.2, 1.2))
+    mask = smooth.argmax(0).astype(np.uint8)
+    mask[ndimage.gaussian_filter(rng.random(shape), 1.0) < ignored * 4] = IGNORE
+    return mask
+
+
+def near_by_definition(mask: np.ndarray, pixels: int) -> np.ndarray:
+    places = [(y, x) for y, x in np.ndindex(mask.shape) if mask[y, x] != IGNORE]
+    near = np.zeros(mask.shape, dtype=bool)
+    for y, x in places:
+        near[y, x] = any(mask[v, u] != mask[y, x] and (v - y) ** 2 + (u - x) ** 2 <= pixels**2 for v, u in places)
+    return near
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, pixels=st.integers(1, 9))
+def test_the_band_is_what_its_definition_says_at_any_width(seed: int, pixels: int) -> None:
+    """Widths up to 5 and beyond are worked out in two ways."""
+    mask = labels(seed)
+    np.testing.assert_array_equal(near_boundary(mask, pixels), near_by_definition(mask, pixels))
+
+
+def test_neither_the_edge_of_the_picture_nor_an_ignored_region_is_a_contour() -> None:
+    mask = np.ones((6, 8), dtype=np.uint8)
+    mask[:, 4] = IGNORE
+    assert not near_boundary(mask).any()
+    mask[0, 0] = 0
+    assert near_boundary(mask, 1).sum() == 3
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=seeds, share=st.floats(0.1, 0.95), opened=st.booleans())
+def test_thinning_keeps_pieces_and_holes(seed: int, share: float, opened: bool) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(tuple(rng.integers(1, 24, 2))) < share
+    if opened:
+        mask = ndimage.binary_closing(mask)
+    line = skeleton(mask)
+    assert not (line & ~mask).any()
+    outside = [np.pad(~m, 1, constant_values=True) for m in (mask, line)]
+    assert ndimage.label(line, np.ones((3, 3)))[1] == ndimage.label(mask, np.ones((3, 3)))[1]
+    assert ndimage.label(outside[1])[1] == ndimage.label(outside[0])[1]
+    np.testing.assert_array_equal(skeleton(line), line)
+
+
+def test_a_bar_thins_to_its_middle_row() -> None:
+    bar = np.zeros((9, 30), dtype=bool)
+    bar[2:7, 2:28] = True
+    line = skeleton(bar)
+    assert set(np.flatnonzero(line.any(axis=1))) == {4}
+    assert 20 <= line.sum() <= 26
+
+
+def test_thinning_a_large_disc_leaves_next_to_nothing() -> None:
+    y, x = np.mgrid[:101, :101]
+    line = skeleton((y - 50) ** 2 + (x - 50) ** 2 <= 45**2)
+    assert 1 <= line.sum() <= 15
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=seeds, pixels=st.integers(1, 3))
+def test_boundary_counts_are_intersections_of_bands(seed: int, pixels: int) -> None:
+    label, answer = labels(seed), labels(seed + 1, ignored=0.0)
+    answer = np.resize(answer, label.shape)
+    counts = boundary_counts(label, answer, 3, pixels)
+    given = np.where(label == IGNORE, IGNORE, answer)
+    for c in range(3):
+        truth = near_by_definition(label, pixels) & (label == c)
+        found = near_by_definition(given, pixels) & (given == c)
+        assert counts[c].tolist() == [(truth & found).sum(), (found & ~truth).sum(), (truth & ~found).sum()]
+
+
+def test_a_perfect_answer_is_perfect_whatever_stands_on_ignored_pixels() -> None:
+    label = labels(3)
+    answer = np.where(label == IGNORE, np.uint8(2), label)
+    assert (label == IGNORE).any()
+    assert boundary_counts(label, answer, 3, 2)[:, 1:].sum() == 0
+    counts = centreline_counts(label, answer, np.array([True, True, True]))
+    np.testing.assert_array_equal(counts[:, 0], counts[:, 1])
+    np.testing.assert_array_equal(counts[:, 0], counts[:, 3])
+
+
+def test_a_broken_line_costs_centre_line_and_a_shifted_one_does_not() -> None:
+    label = np.zeros((20, 40), dtype=np.uint8)
+    label[9:12] = 1
+    broken, shifted = label.copy(), np.roll(label, 1, axis=0)
+    broken[:, 15:25] = 0
+    wanted = np.array([False, True])
+    hit, all_found, covered, all_label = centreline_counts(label, broken, wanted)[1]
+    assert hit == all_found and covered == pytest.approx(0.75 * all_label, abs=2)
+    hit, all_found, covered, all_label = centreline_counts(label, shifted, wanted)[1]
+    assert hit == all_found and covered == all_label
+    assert centreline_counts(label, broken, wanted)[0].sum() == 0  # not asked for
+
+
+def test_thinness_is_a_share_of_each_class() -> None:
+    mask = np.zeros((30, 30), dtype=np.uint8)
+    mask[10:12] = 1
+    shares = thinness([mask], 3)
+    assert shares[1] == 1.0 and 0 < shares[0] < 0.3 and shares[2] == 0.0
