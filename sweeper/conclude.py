@@ -9,6 +9,7 @@ from sweeper.data import divide, open_store
 from sweeper.data.store import is_complete
 from sweeper.errors import SweeperError
 from sweeper.evidence.preferences import preferences
+from sweeper.evidence.search import analyse_search
 from sweeper.evidence.weigh import weigh
 from sweeper.losses import FAMILIES, snippet
 from sweeper.paths import ReportPaths
@@ -51,7 +52,19 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point)
 
     metric = sweep.conditions.recipe.metric
-    return recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)
+    answer = recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)
+    analysis = analyse_search(
+        sweep.trials,
+        space=sweep.space,
+        imbalance=sweep.imbalance,
+        recipe=sweep.conditions.recipe,
+        rechecks=sweep.rechecks,
+        confirmations=usable,
+        probes=sweep.probes,
+        evidence=evidence,
+        rope=sweep.rope,
+    )
+    return answer.model_copy(update={"analysis": analysis})
 
 
 def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | None = None) -> Outcome:
