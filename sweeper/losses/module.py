@@ -12,6 +12,7 @@ from sweeper.errors import LossError
 from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings
 from sweeper.losses.families import FAMILIES, LossTask
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
+from sweeper.losses.onepass import covers, kernel_loss
 from sweeper.losses.segmentation import SegmentationLoss
 from sweeper.records import IGNORE
 
@@ -42,6 +43,12 @@ class KernelLoss(SegmentationLoss):
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
         settings = self.settings
+        if covers(logits, weight, settings):
+            softmax = self.task == "multiclass"
+            if not softmax:
+                target = target.unsqueeze(1) if self.task == "binary" else target
+                weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
+            return kernel_loss(logits, target, settings, self.ignore_index, softmax=softmax, weight=weight)
         if self.task == "multiclass":
             weights = self._weights(logits)
             return softmax_loss(
