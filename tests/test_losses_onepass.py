@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.losses import build_loss, module
+from sweeper.losses import build_loss, module, relatives
 from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.onepass import Entropy, class_sums, covers, sigmoid, softmax
 from sweeper.losses.onepass import sums as sums_module
@@ -126,6 +126,22 @@ def test_half_precision_and_channels_last_are_taken_as_they_come(name, task, blo
         assert torch.equal(slope, gradient.bfloat16())
 
 
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("family", ["generalized_dice", "unified_focal"])
+def test_relatives_are_those_of_plain_operations(family, task, monkeypatch, small_blocks):
+    given_ = {"suppression": 0.3, "delta": 0.7} if family == "unified_focal" else {"volume_exponent": 1.5}
+    loss = build_loss(family, task=task, **given_)
+    for ignored, absent in ((0.0, False), (0.2, True), (1.0, True)):
+        logits, target, weight = batch(task, ignored=ignored, absent=absent)
+        for w in (None, weight):
+            value, gradient = value_and_gradient(loss, logits, target, weight=w)
+            with monkeypatch.context() as patch:
+                patch.setattr(relatives, "walks", lambda *_: False)
+                expected, slope = value_and_gradient(loss, logits, target, weight=w)
+            torch.testing.assert_close(value, expected, rtol=1e-11, atol=1e-13)
+            torch.testing.assert_close(gradient, slope, rtol=1e-9, atol=1e-14)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -223,7 +239,7 @@ def test_sums_count_pixels():
     p = torch.sigmoid(torch.tensor([9.0, -9.0, 0.0], dtype=torch.float64))
     assert found.false_positives.tolist() == pytest.approx([0.5])
     assert found.false_negatives.item() == pytest.approx((2 - p[0] - p[1]).item())
-    assert (found.actual.tolist(), found.labelled.tolist()) == ([2.0], [3.0])
+    assert (found.actual.tolist(), found.rest.tolist(), found.labelled.tolist()) == ([2.0], [1.0], [3.0])
     assert found.entropy.item() == pytest.approx(-(p[0].log() + p[1].log() + (1 - p[2]).log()).item() / 3)
 
 

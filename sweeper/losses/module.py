@@ -22,6 +22,8 @@ class KernelLoss(SegmentationLoss):
 
     Has no parameters and nothing in its state dict; follows the logits to whatever device they are on, so that it need
     not be moved. Works under autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and pickles.
+    On a processor it has a first derivative and no second, but for what `sweeper.losses.onepass` leaves to plain
+    operations.
     """
 
     def __init__(

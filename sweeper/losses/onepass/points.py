@@ -66,12 +66,11 @@ def _entropy(settings: KernelSettings, *, softmax: bool, binary: bool) -> Entrop
 
 
 def _overlap(sums: Sums, settings: KernelSettings, *, softmax: bool) -> Tensor:
-    marked, missed, actual, labelled = sums[1:]
+    _, marked, missed, actual, rest = sums
     if softmax:
         # An absent class has no other probability than false positives.
-        each = class_cost(marked, missed, actual, marked / labelled.clamp(min=NEARLY_NOTHING), settings)
+        each = class_cost(marked, missed, actual, marked / sums.labelled.clamp(min=NEARLY_NOTHING), settings)
         return (each[1:] if settings.include_background is False else each).mean()
-    rest = labelled - actual
     each = class_cost(marked, missed, actual, marked / rest.clamp(min=NEARLY_NOTHING), settings)
     if settings.include_background:
         swapped = class_cost(missed, marked, rest, missed / actual.clamp(min=NEARLY_NOTHING), settings)

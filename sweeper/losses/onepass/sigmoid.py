@@ -42,7 +42,7 @@ class SigmoidSums(Function):
     def forward(ctx: Any, plan: Plan, *tensors: Any) -> tuple[Tensor, ...]:
         """One pass."""
         sums, kept = _measure(Batch(*tensors), plan)
-        ctx.mark_non_differentiable(sums.actual, sums.labelled)
+        ctx.mark_non_differentiable(sums.actual, sums.rest)
         ctx.set_materialize_grads(False)
         if plan.keep:
             ctx.save_for_backward(*tensors)
@@ -114,7 +114,7 @@ def _measure(batch: Batch, plan: Plan) -> tuple[Sums, Kept]:
     factor = None if factor is None else _flat(factor, channels == 1)
     entropy = plan.entropy
     error, slope, losses = _room(plan, z.shape, precision, factored=factor is not None)
-    counts = [[0.0] * 4 for _ in range(channels)]  # false positives, false negatives, actual, labelled
+    counts = [[0.0] * 4 for _ in range(channels)]  # false positives, false negatives, actual, rest
     total, number = 0.0, 0
     for place in _places(z.shape):
         known = _labels(_at(labels, place), plan.ignore_index, precision)
@@ -222,7 +222,7 @@ def _count(counts: list[float], e: Tensor, known: _Labels, weight: Tensor | None
         actual = float((weight * known.there).sum())
     else:
         labelled, actual = float(known.number), float(known.there.sum())
-    for i, value in enumerate((-float(marked.sum()), float(missed.sum()), actual, labelled)):
+    for i, value in enumerate((-float(marked.sum()), float(missed.sum()), actual, labelled - actual)):
         counts[i] += value
 
 

@@ -44,7 +44,7 @@ class SoftmaxSums(Function):
     def forward(ctx: Any, plan: Plan, *tensors: Any) -> tuple[Tensor, ...]:
         """One pass."""
         sums, kept = _measure(Batch(*tensors), plan)
-        ctx.mark_non_differentiable(sums.actual, sums.labelled)
+        ctx.mark_non_differentiable(sums.actual, sums.rest)
         ctx.set_materialize_grads(False)
         if plan.keep:
             ctx.save_for_backward(*tensors)
@@ -148,7 +148,7 @@ def _measure(batch: Batch, plan: Plan) -> tuple[Sums, Kept]:
         if factors is not None:
             factors.mul_(most.chosen(losses))
     marked = (counts[0] + counts[1]).clamp_min(0)  # Σ q = false positives − false negatives
-    columns = (row.to(precision) for row in (marked, counts[1], counts[2], counts[3]))
+    columns = (row.to(precision) for row in (marked, counts[1], counts[2], counts[3] - counts[2]))
     sums = Sums(torch.tensor(mean, dtype=precision), *columns)
     return sums, Kept(errors, factors, divisor)
 

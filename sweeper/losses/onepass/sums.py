@@ -27,8 +27,13 @@ class Sums(NamedTuple):
     """(C,): Σ of 1 − its probability where it is."""
     actual: Tensor
     """(C,): pixels of the class. No gradient."""
-    labelled: Tensor
-    """(C,): labelled pixels. No gradient."""
+    rest: Tensor
+    """(C,): labelled pixels where the class is not. No gradient."""
+
+    @property
+    def labelled(self) -> Tensor:
+        """(C,): labelled pixels. No gradient."""
+        return self.actual + self.rest
 
 
 class Entropy(NamedTuple):
