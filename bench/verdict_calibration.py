@@ -182,21 +182,19 @@ def batches(task: Task) -> Iterator[Task]:
         yield Task(**{**vars(task), "sweeps": sweeps, "stream": (*task.stream, k)})
 
 
-Spread = Callable[[Callable[[Task], Tally], Sequence[Task]], list[Tally]]
+Spread = Callable[[Callable[[Task], Tally], Sequence[Task]], Iterator[Tally]]
 
 
 def spread_over(pool: ProcessPoolExecutor) -> Spread:
-    """Run tasks in batches on the pool; one tally per task, in order."""
+    """Run tasks in batches on the pool; one tally per task, in order, as they are done."""
 
-    def run(work: Callable[[Task], Tally], tasks: Sequence[Task]) -> list[Tally]:
+    def run(work: Callable[[Task], Tally], tasks: Sequence[Task]) -> Iterator[Tally]:
         waiting = [[pool.submit(work, batch) for batch in batches(task)] for task in tasks]
-        tallies = []
         for futures in waiting:
             whole = futures[0].result()
             for future in futures[1:]:
                 whole = whole.add(future.result())
-            tallies.append(whole)
-        return tallies
+            yield whole
 
     return run
 
@@ -250,10 +248,10 @@ def true_sds(mious: Floats) -> Floats:
     return sds
 
 
-def gap_for(power: float, scenario: Scenario, losses: int, stream: tuple[int, ...], sweeps: int = 1000) -> float:
+def gap_for(power: float, scenario: Scenario, losses: int, stream: tuple[int, ...], sweeps: int = 500) -> float:
     """True gap in level at which the oracle names the better loss with this probability.
 
-    By regula falsi on the same random numbers; the highest gap tried where even that does not suffice.
+    By bisection on the same random numbers; the highest gap tried where even that does not suffice.
     """
     low, high = 0.0, 0.0
     found: dict[float, float] = {}
