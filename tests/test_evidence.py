@@ -530,10 +530,18 @@ def test_groups_that_do_not_fit_the_pictures_are_refused() -> None:
 
 def test_few_pictures_or_groups_are_a_caveat() -> None:
     assert any(f"24 test pictures, fewer than {FEW_PICTURES}" in line for line in caveats(weighed(simulated())))
-    assert caveats(weighed(simulated(pictures=40))) == ()
+    assert not any("fewer than" in line for line in caveats(weighed(simulated(pictures=40))))
     grouped = caveats(weighed(simulated(pictures=40), groups=["a", "a", *[None] * 38]))
     assert any("39 groups of test pictures, fewer than 40" in line for line in grouped)
     assert any("40 test pictures come in 39 groups" in line for line in grouped)
+
+
+def test_what_never_happened_is_not_excluded() -> None:
+    assert any(
+        "in 3 seeds excludes, at 95 %, only" in line and "63 %" in line for line in caveats(weighed(simulated()))
+    )
+    fallen = [r.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for r in simulated()]
+    assert not any("never happened" in line for line in caveats(weighed(fallen)))
 
 
 # --- The probability of being best --------------------------------------------------------------------------

@@ -186,6 +186,18 @@ def test_it_ends_with_the_last_look() -> None:
     assert not step(evidence({"dice": 0.73, "cross_entropy": 0.7}, half=0.1)).go_on  # nothing was planned at all
 
 
+def test_a_first_look_at_one_seed_goes_on_and_a_single_picture_ends_it() -> None:
+    looks = planned_looks(1, 5)
+    levels = {"dice": 0.73, "cross_entropy": 0.7}
+    alone = {f: {"seeds": (101,)} for f in levels}
+    following = step(evidence(levels, half=1.0, looks=looks, finalists=alone))
+    assert following.go_on
+    assert "go on to 3 seeds." in following.reason
+    one = step(evidence(levels, half=1.0, looks=LOOKS, test_pictures=1))
+    assert not one.go_on
+    assert "no number of seeds" in one.reason
+
+
 def test_nobody_pays_for_seeds_where_the_pictures_forbid_a_verdict() -> None:
     following = step(three_seeds({"dice": 0.72, "cross_entropy": 0.7}, 0.002, 0.03))
     assert not following.go_on
