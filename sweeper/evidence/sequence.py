@@ -84,7 +84,7 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
 def _hardest(
     evidence: Evidence, best: int, unbeaten: Sequence[int], to_come: Sequence[Look]
 ) -> tuple[float, int | None]:
-    """The smallest chance of settling among the open comparisons with the best, and with whom; 1 where none is known."""
+    """The smallest chance of settling among the open comparisons with the best, and with whom; 1 if none is known."""
     chance, rival = 1.0, None
     for other in unbeaten:
         if measured(evidence, best, other):
