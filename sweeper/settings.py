@@ -33,7 +33,7 @@ def seed_range(text: str | int) -> tuple[int, int]:
     Raises:
         ValueError: unless 1 ≤ MIN ≤ MAX ≤ 100.
     """
-    found = re.fullmatch(r"\s*(\d{1,9})\s*(?:\.\.\s*(\d{1,9})\s*)?", str(text))
+    found = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:\.\.\s*([0-9]{1,9})\s*)?", str(text))
     least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= least <= most <= MOST_SEEDS:
         raise ValueError(
@@ -49,13 +49,15 @@ def duration(text: str | float) -> float:
         ValueError: if it is none, or not above 0.
     """
     words = str(text).strip().lower()
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])\s*", words)
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*([dhms])\s*", words)
     units = "".join(unit for _, unit in parts)
-    whole = re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[dhms]\s*)+", words) and units == "".join(sorted(units, key="dhms".index))
+    whole = re.fullmatch(r"(?:[0-9]+(?:\.[0-9]+)?\s*[dhms]\s*)+", words) and units == "".join(
+        sorted(units, key="dhms".index)
+    )
     if whole and len(set(units)) == len(units):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     else:
-        seconds = float(words) if re.fullmatch(r"\d+(\.\d+)?", words) else 0.0
+        seconds = float(words) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", words) else 0.0
     if not 0 < seconds <= 366 * 86400:
         raise ValueError(f"must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got {text!r}")
     return seconds

@@ -137,7 +137,11 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
         (["run", "--no-such-option"], "no-such-option"),
         (["run", "--storage", "postgresql://host/db"], "sqlite"),
         (["run", "--steps", "8", "--epochs", "2"], "exclude"),
-        (["run", "--timeout", "5"], "--timeout"),
+        (["run", "--timeout", "soon"], "1h30m"),
+        (["run", "--timeout", "0"], "--timeout"),
+        (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
+        (["run", "--confirm-seeds", "0"], "--confirm-seeds"),
+        (["run", "--steps", "3"], "auto"),
         (["fly"], "fly"),
         (["report", "nothing"], "there is no file"),
     ],
@@ -154,6 +158,11 @@ def test_options_can_be_set_by_variables(here: Here, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SWEEPER_DATA", "synthetic:clouds")
     status, _, err = here("run")
     assert status == 2 and "clouds" in err
+    for name, value in (("SWEEPER_CONFIRM_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
+        with monkeypatch.context() as own:
+            own.setenv(name, value)
+            status, _, err = here("run")
+            assert status == 2 and value in err
 
 
 def test_what_nobody_foresaw_is_one_line_and_status_1(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
