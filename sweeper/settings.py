@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DATA = "synthetic:cracks"
 TRIALS = 50
+CPU_STEPS, GPU_STEPS = 100, 1000
+"""Optimiser steps of a trial."""
 CONFIRM_SEEDS = "3..8"
 MOST_SEEDS = 100
 ROPE = 0.01
@@ -137,7 +139,7 @@ def make_recipe(
     size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
     if size % 2**depth:
         raise UsageError(f"--size must be a multiple of {2**depth} (the network's stride), got {size}")
-    steps = _steps(settings, training_pictures, batch_size) or (1000 if gpu else 100)
+    steps = _steps(settings, training_pictures, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
     metric = settings.metric or "miou"
     if metric == "fg_iou" and dataset.task != "binary":
         raise UsageError(
@@ -158,7 +160,7 @@ def make_recipe(
         metric=metric,
         threshold=settings.threshold or "tuned",
     )
-    say(f"{hardware.name}: {describe(recipe)}")
+    say(f"{hardware.name}: {describe(recipe)}" + (" (to begin with: a probe decides)" * (settings.steps == "auto")))
     return recipe
 
 

@@ -194,3 +194,25 @@ def test_signals_end_cleanly_and_the_study_can_be_resumed(tmp_path: Path, number
 
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db")
     assert "RUNNING" not in {t.state.name for t in study.trials}
+
+
+def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(tmp_path: Path, here: Here) -> None:
+    status, out, err = here("run", *QUICK, "--trials", "9", "--dry-run")
+    assert status == 0, err
+    assert "search: 9 trainings of 4 steps" in out and "nothing was trained" in out
+    assert "confirmation: 6 to 8 trainings of 8 steps" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_is_a_document_and_refuses_what_the_run_would(tmp_path: Path, here: Here) -> None:
+    status, out, _ = here(
+        "run", *QUICK[:2], *QUICK[4:], "--steps", "auto", "--confirm-seeds", "2..5", "--dry-run", "--json"
+    )
+    document = json.loads(out)
+    assert (status, document["schema"]) == (0, "sweeper.preview/1")
+    assert [look["seeds"] for look in document["looks"]] == [2, 3, 5]
+    assert document["trainings"]["probe"]["least"] == 14
+    for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
+        status, out, err = here("run", *QUICK, *wrong, "--dry-run")
+        assert status == 2 and words in err and out == ""
+    assert list(tmp_path.iterdir()) == []
