@@ -46,25 +46,29 @@ class Prepared(NamedTuple):
     old: studies.Plan | None
 
 
-def check_request(storage: RDBStorage, settings: Settings) -> None:
+def check_request(storage: RDBStorage | None, settings: Settings, *, write: bool = True) -> None:
     """Refuse a name that is taken or unfit, a resume of nothing, a folder that cannot be written.
+
+    `storage` None = there is none yet; without `write` the folder is left alone.
 
     Raises:
         StudyError, UsageError: with the remedy.
     """
-    names = studies.study_names(storage)
+    names = studies.study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
     if settings.resume:
         if settings.study is None:
             known = ", ".join(names[-5:]) or "none"
             raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
+        assert storage is not None
         studies.read_plan(storage, settings.study)
     elif settings.study in names:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
         )
-    check_writable(settings.out)
+    if write:
+        check_writable(settings.out)
 
 
 def check_writable(out: Path) -> None:
@@ -81,20 +85,24 @@ def check_writable(out: Path) -> None:
         raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
 
 
-def prepare(settings: Settings, storage: RDBStorage, executor: Executor, speaker: Speaker, now: datetime) -> Prepared:
+def prepare(
+    settings: Settings, storage: RDBStorage | None, executor: Executor, speaker: Speaker, now: datetime
+) -> Prepared:
     """Read the data, the space and the machine into a plan; for a resume, compare it with the study's own.
 
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) naming what is wrong.
     """
-    old = studies.read_plan(storage, settings.study) if settings.resume and settings.study else None
+    old, options = None, {}
+    if storage is not None and settings.resume and settings.study:
+        old = studies.read_plan(storage, settings.study)
+        options = studies.read_options(storage, settings.study)
     source = settings.data or (old.conditions.dataset.source if old else DATA)
     dataset = load_dataset(source, settings.cache, speaker.say)
     for warning in dataset.warnings:
         speaker.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
     split = divide(dataset, test_seed=seed, seed=seed)
-    options = studies.read_options(storage, settings.study) if old and settings.study else {}
     _check_probe(settings, options)
     seeds = seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
     _check_splits(dataset, seed, seeds[1], speaker)

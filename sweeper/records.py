@@ -356,7 +356,7 @@ class FinalistEvidence(Record):
     lr: float
     search_trial: int
     search_value: float
-    """Objective of the search trial it comes from, on validation."""
+    """Objective on validation, on the search's seed: of that trial, or of its recheck at another learning rate."""
     recheck_value: float | None = None
     """The same on the second search seed; None where it was not trained."""
     seeds: tuple[int, ...]
