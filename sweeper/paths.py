@@ -51,6 +51,7 @@ class ReportPaths:
     def __init__(self, out: Path, study: str) -> None:
         self.folder = out / folder_name(study)
         self.markdown = self.folder / "report.md"
+        self.html = self.folder / "report.html"
         self.recommendation = self.folder / "recommendation.json"
         self.trials = self.folder / "trials.csv"
         self.figures = self.folder / "figures"

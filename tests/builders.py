@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sweeper import metrics
 from sweeper.recipe import Recipe
 from sweeper.records import (
+    BudgetPoint,
     ClassProfile,
     Collapse,
     Comparison,
@@ -28,13 +29,19 @@ from sweeper.records import (
     ImageCounts,
     ImbalanceProfile,
     Interval,
+    Look,
+    LookTaken,
     Picture,
     Predictions,
+    Preference,
     Scores,
+    SearchAnalysis,
     SearchSpace,
     SweepRecord,
     TrialResult,
     TrialSpec,
+    VariancePart,
+    Verdict,
 )
 
 BINARY = ("background", "crack")
@@ -380,6 +387,49 @@ def evidence(
         "constant_miou": 0.49,
     }
     return Evidence(**values | changes)
+
+
+LOOKS = (Look(seeds=3, error=0.01), Look(seeds=5, error=0.015), Look(seeds=8, error=0.025))
+LOOKS_TAKEN = (
+    LookTaken(seeds=3, error=0.01, verdict=Verdict.UNDECIDED, reason="Not settled: two more seeds."),
+    LookTaken(seeds=5, error=0.015, verdict=Verdict.CLEAR_WINNER, reason="Settled after 5 seeds."),
+)
+
+
+def preference(name: str = "boundaries", estimates: Sequence[float] = (0.5, 0.6, 0.55), **changes: Any) -> Preference:
+    """A preference whose best estimate is unbeaten alone; one estimate per finalist."""
+    higher = name != "probabilities"
+    best = max(range(len(estimates)), key=lambda i: estimates[i] if higher else -estimates[i])
+    values: dict[str, Any] = {
+        "name": name,
+        "measure": f"measure of {name}",
+        "higher_is_better": higher,
+        "scores": tuple(interval(e) for e in estimates),
+        "best": best,
+        "unbeaten": (best,),
+        "versus": tuple(interval(estimates[best] - e, 0.01 * (i != best)) for i, e in enumerate(estimates)),
+    }
+    return Preference(**values | changes)
+
+
+def analysis(**changes: Any) -> SearchAnalysis:
+    """A search whose spread comes mostly from the learning rate and whose ranking settled at 75 steps."""
+    values: dict[str, Any] = {
+        "parts": (
+            VariancePart(source="family", sd=0.012, share=0.25),
+            VariancePart(source="learning_rate", sd=0.019, share=0.6),
+            VariancePart(source="seed", sd=0.009, share=0.15),
+        ),
+        "budget": (
+            BudgetPoint(steps=25, families=6, tau=0.2, same_leader=False),
+            BudgetPoint(steps=75, families=6, tau=0.87, same_leader=True),
+            BudgetPoint(steps=100, families=7, tau=1.0, same_leader=True),
+        ),
+        "settled_at": 75,
+        "confirmation_tau": 0.33,
+        "sentences": ("The learning rate explains 60 % of the spread, the family 25 %.",),
+    }
+    return SearchAnalysis(**values | changes)
 
 
 # --- A whole study ------------------------------------------------------------------------------------------

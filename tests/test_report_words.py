@@ -18,7 +18,7 @@ nasty = st.text(st.one_of(st.sampled_from("`*_[]()<>|\\#~$&!-+=.:@ \n\t1ax"), st
 
 
 def shown(rendered: str) -> str:
-    return html.unescape(rendered).replace("\u2060", "")
+    return html.unescape(rendered).replace("\u2060", "").replace("\u200e", "")
 
 
 @settings(deadline=None, max_examples=300)

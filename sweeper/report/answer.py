@@ -12,10 +12,12 @@ from sweeper.report.words import (
     count,
     escape_md,
     interval,
+    level,
     listed,
     network,
     number,
     params_text,
+    probability,
     signed,
     signed_interval,
     significant,
@@ -128,8 +130,14 @@ def _numbers(facts: Facts) -> str:
         text += "; cross-entropy was not confirmed, so the gain over it is not known"
     if chosen.fg_iou is not None:
         text += f"; foreground IoU {interval(chosen.fg_iou)}"
+    if chosen.probability_best is not None and len(facts.finalists) > 1:
+        text += f"; probability that it is the best of the {len(facts.finalists)} finalists: "
+        text += probability(chosen.probability_best)
+    what = f"These are {level(0.95)} intervals"
+    if facts.level != 0.95:
+        what += f" (of differences: {level(facts.level)}, as the confirmation may be looked at more than once)"
     return (
-        f"{text}. These are 95 % intervals from {count(evidence.test_pictures, 'test picture')} that the search "
+        f"{text}. {what} from {count(evidence.test_pictures, 'test picture')} that the search "
         f"never saw and {count(len(chosen.seeds), 'paired seed')}; a constant answer "
         f"scores {number(evidence.constant_miou)}.{_hardly_tuned(facts)}"
     )

@@ -48,7 +48,7 @@ def _scope(facts: Facts) -> Iterator[str]:
 
 
 def _confirmation(facts: Facts) -> Iterator[str]:
-    evidence, curse = facts.recommendation.evidence, facts.recommendation.winners_curse
+    evidence = facts.recommendation.evidence
     if evidence is None:
         yield "Nothing was confirmed on the test split: no number here is free of the search's luck."
         return
@@ -86,19 +86,6 @@ def _confirmation(facts: Facts) -> Iterator[str]:
     if rising:
         names = [f"{code(finalist_name(facts, f))} ({signed(f.still_rising)})" for f in rising]
         yield f"Still rising over the last quarter of the steps by more than the margin: {listed(names)} mIoU."
-    recipe = facts.sweep.conditions.recipe
-    if curse is not None and recipe.confirm_steps != recipe.steps:
-        yield (
-            "The winner's curse (the best of many noisy trials looks better than it is) cannot be judged here: the "
-            f"confirmation trained {recipe.confirm_steps:,} steps, the search {recipe.steps:,}."
-        )
-    elif curse is not None:
-        higher = "higher" if curse > 0 else "lower"
-        moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
-        yield (
-            f"Winner's curse: the recommended configuration read {number(abs(curse))} mIoU {higher} in the search "
-            f"(validation pictures) than on the test split; {moral}."
-        )
     fallen = [f for f in facts.finalists if f.collapses]
     if fallen:
         names = [f"{code(finalist_name(facts, f))} in {f.collapses} of {len(f.seeds)}" for f in fallen]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,10 @@ class Facts:
     """Cross-entropy at its best learning rate."""
     rival: FinalistEvidence | None
     """What the recommended loss is shown beside: the baseline, or the best other finalist when that is chosen."""
+    explanation: tuple[str, ...] = ()
+    """What the data's imbalance has to do with the result; sentences, plain text."""
+    literature: tuple[str, ...] = ()
+    """How the result compares with published ones; sentences, plain text."""
 
     @property
     def binary(self) -> bool:
@@ -67,6 +72,13 @@ class Facts:
         return self.sweep.conditions.dataset.classes
 
     @property
+    def level(self) -> float:
+        """Confidence of the intervals of paired differences: 0.95, or more where the confirmation may be looked at
+        several times, so that the intervals of all looks hold together at 0.95."""
+        evidence = self.recommendation.evidence
+        return 0.95 if evidence is None or not evidence.looks else 1 - evidence.looks[evidence.look].error
+
+    @property
     def search(self) -> pd.DataFrame:
         """The search's trials alone."""
         return self.frame[self.frame["purpose"] == "search"]
@@ -77,8 +89,18 @@ class Facts:
         spaced = [family.family for family in self.sweep.space.families]
         return tuple(dict.fromkeys([*spaced, *(trial.spec.family for trial in self.sweep.trials)]))
 
+    @property
+    def losses(self) -> frozenset[str]:
+        """Names of all losses that a sentence may speak of."""
+        return frozenset({*self.families, *(f.family for f in self.finalists)})
 
-def collect(sweep: SweepRecord, recommendation: Recommendation) -> Facts:
+
+def collect(
+    sweep: SweepRecord,
+    recommendation: Recommendation,
+    explanation: Sequence[str] = (),
+    literature: Sequence[str] = (),
+) -> Facts:
     """Resolve who is recommended, who is the baseline and who is shown beside the recommended loss."""
     evidence = recommendation.evidence
     finalists = evidence.finalists if evidence else ()
@@ -93,7 +115,8 @@ def collect(sweep: SweepRecord, recommendation: Recommendation) -> Facts:
     rival = baseline if baseline is not chosen else next(iter(others), None)
     if rival is None and chosen is not None:
         rival = next(iter(others), None)
-    return Facts(sweep, recommendation, trials_frame(sweep), finalists, chosen, baseline, rival)
+    roles = (finalists, chosen, baseline, rival)
+    return Facts(sweep, recommendation, trials_frame(sweep), *roles, tuple(explanation), tuple(literature))
 
 
 def difference(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> Interval | None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweeper.records import SweepRecord
-from sweeper.report import sections
+from sweeper.report import analysis, confirmation, cost, preferences, sections
 from sweeper.report.answer import answer
 from sweeper.report.caveats import caveats, split_sizes
 from sweeper.report.facts import Facts
 from sweeper.report.figures.style import Drawn
+from sweeper.report.tables import trainings
 from sweeper.report.words import (
     MISSING,
     code,
@@ -21,6 +22,7 @@ from sweeper.report.words import (
     duration,
     escape_md,
     fence,
+    level,
     naming,
     number,
     one_line,
@@ -65,7 +67,10 @@ def _figure(name: str, drawn: Drawn | str) -> str:
 def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     sweep, recommendation = facts.sweep, facts.recommendation
     recommended = recommendation.recommended
-    losses = {*facts.families, *(f.family for f in facts.finalists)}
+
+    def told(lines: Sequence[str]) -> list[str]:
+        return [prose(naming(line, facts.losses)) for line in lines]
+
     return {
         "name": escape_md(sweep.conditions.dataset.name),
         "study": escape_md(sweep.study),
@@ -74,20 +79,35 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "snippet": fence(recommended.snippet, "python") if recommended else "",
         "parent_link": _parent(facts, ui_url),
         "ui_url": code(ui_url),
-        "reasons": [prose(naming(text, losses)) for text in recommendation.reasons],
-        "next_steps": [prose(naming(text, losses)) for text in recommendation.next_steps],
-        "finalists": sections.finalists_table(facts, ui_url) if facts.finalists else "",
-        "classes": sections.classes_table(facts) if facts.chosen else "",
-        "classes_text": sections.classes_text(facts),
+        "levels": _levels(facts),
+        "equivalent": _equivalent(facts),
+        "reasons": told(recommendation.reasons),
+        "next_steps": told(recommendation.next_steps),
+        "preferences": preferences.preferences_table(facts),
+        "preferences_text": preferences.preferences_text(facts),
+        "finalists": confirmation.finalists_table(facts, ui_url) if facts.finalists else "",
+        "path": confirmation.path_table(facts, ui_url),
+        "path_text": confirmation.path_text(facts),
+        "looks": confirmation.looks_table(facts),
+        "looks_text": confirmation.looks_text(facts),
+        "classes": confirmation.classes_table(facts) if facts.chosen else "",
+        "classes_text": confirmation.classes_text(facts),
         "point_name": facts.point_name,
         "default_name": facts.default_name,
         "objective": facts.objective,
         "profile_head": _profile_head(facts),
         "profile": sections.profile_table(facts),
         "profile_text": sections.profile_text(facts),
+        "explanation": told(facts.explanation),
+        "literature": told(facts.literature),
         "search_head": _search_head(facts),
         "any_trial": bool(sweep.trials),
         "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
+        "adequacy": analysis.adequacy(facts),
+        "parts": analysis.parts_table(facts),
+        "budget": analysis.budget_table(facts),
+        "cost": cost.cost_table(facts),
+        "cost_text": cost.cost_text(facts),
         "untried": sections.untried(facts),
         "coordinates": sections.coordinates_table(facts),
         "coordinates_text": sections.coordinates_text(facts),
@@ -107,6 +127,23 @@ def _parent(facts: Facts, ui_url: str) -> str:
     return "" if link == MISSING else link[len("[runs](") : -1]
 
 
+def _levels(facts: Facts) -> str:
+    """What the intervals are."""
+    every = "every share of pixels is of labelled pixels."
+    if facts.level == 0.95:
+        return f"Every interval is a {level(0.95)} interval, {every}"
+    return (
+        f"Intervals of scores are at {level(0.95)}, those of differences between finalists at {level(facts.level)}, so "
+        f"that those of all planned looks hold together at {level(0.95)}; {every}"
+    )
+
+
+def _equivalent(facts: Facts) -> str:
+    """The same loss from another library, as code, where there is one."""
+    text = getattr(facts.recommendation.recommended, "equivalent", None)
+    return f"The same loss from another library:\n\n{fence(text, 'python')}" if text else ""
+
+
 def _profile_head(facts: Facts) -> str:
     p, data = facts.sweep.profile, facts.sweep.conditions.dataset
     kind = "synthetic " if data.synthetic else ""
@@ -121,10 +158,13 @@ def _search_head(facts: Facts) -> str:
     point = (
         facts.default_name if sweep.conditions.recipe.threshold == "0.5" else f"at the {facts.point_name} chosen there"
     )
+    limit = "" if sweep.timeout is None else f" Time limit of the sweep: {duration(sweep.timeout)}."
+    rest = [("recheck", len(sweep.rechecks)), ("budget probe", len(sweep.probes))]
+    more = ", ".join(count(n, name) for name, n in rest if n)
     return (
         f"{count(len(facts.search), 'trial')} of {sweep.trials_asked} asked for ({', '.join(parts)}), "
         f"{sweep.conditions.recipe.steps:,} steps each, seed {sweep.conditions.seed}. Values are from the validation "
-        f"split, {point}."
+        f"split, {point}.{f' Besides: {more}.' if more else ''}{limit}"
     )
 
 
@@ -153,7 +193,7 @@ def _reproduce(facts: Facts) -> str:
 
 def _device(sweep: SweepRecord) -> str:
     """What trained: `2 workers of 1 thread each (cpu); exact repetition needs --workers 1`."""
-    devices = sorted({t.device for t in (*sweep.trials, *sweep.confirmations) if t.device})
+    devices = sorted({t.device for t in trainings(sweep) if t.device})
     text = "; ".join(escape_md(d) for d in devices) or MISSING
     if sweep.workers is None:
         return text

@@ -6,23 +6,21 @@ from collections import Counter
 
 import pandas as pd
 
-from sweeper.records import Collapse, Coordinate, FinalistEvidence
+from sweeper.records import Collapse, Coordinate
 from sweeper.report.facts import (
     ENOUGH,
     Facts,
     best_trial,
-    difference,
-    finalist_name,
     gain_over_constant,
     searched_range,
     trend,
 )
+from sweeper.report.tables import trainings
 from sweeper.report.words import (
     MISSING,
     code,
     count,
     escape_md,
-    interval,
     listed,
     number,
     params_text,
@@ -30,79 +28,12 @@ from sweeper.report.words import (
     prose,
     run_link,
     signed,
-    signed_interval,
     significant,
     table,
 )
 
 CONSTANT = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT})
 """Collapses that mean: no better than a constant answer."""
-MOST_LINKS = 8
-"""Run links in one cell of the finalists' table."""
-
-
-def finalists_table(facts: Facts, ui_url: str) -> str:
-    """Finalists by test mIoU, with the paired difference to the baseline and links to the runs."""
-    header = ["loss", "parameters", "learning rate", "test mIoU [95 %]", facts.default_name]
-    header += ["foreground IoU"] if facts.binary else []
-    header += ["mean Dice", "vs cross-entropy [95 %]", "seeds", "runs"]
-    rows = []
-    for finalist in facts.finalists:
-        name = code(finalist_name(facts, finalist))
-        cells = [f"**{name}**" if finalist is facts.chosen else name, params_text(finalist.params) or MISSING]
-        cells += [significant(finalist.lr), interval(finalist.miou), number(finalist.miou_at_default)]
-        cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
-        gain = (
-            "baseline" if finalist is facts.baseline else signed_interval(difference(facts, finalist, facts.baseline))
-        )
-        experiment, runs = facts.sweep.experiment_id, finalist.run_ids
-        links = [run_link(str(i + 1), ui_url, experiment, run) for i, run in enumerate(runs[:MOST_LINKS])]
-        cells += [number(finalist.dice), gain, str(len(finalist.seeds)), " ".join(links) or MISSING]
-        rows.append(cells)
-    return table(header, rows, left=2)
-
-
-def classes_table(facts: Facts) -> str:
-    """IoU, precision and recall of every class on the test split: recommended, and the loss beside it."""
-    pair = [f for f in (facts.chosen, facts.rival) if f is not None]
-    header = [
-        "class",
-        *(f"{what} {code(finalist_name(facts, f))}" for what in ("IoU", "precision", "recall") for f in pair),
-    ]
-
-    def values(finalist: FinalistEvidence) -> list[tuple[float | None, ...]]:
-        return [finalist.iou, finalist.precision, finalist.recall]
-
-    rows = []
-    for i, name in enumerate(facts.classes):
-        cells = [number(values(f)[what][i]) for what in range(3) for f in pair]
-        rows.append([escape_md(name), *cells])
-    return table(header, rows)
-
-
-def classes_text(facts: Facts) -> str:
-    """What the recommended loss trades: precision against recall on the class where it gains most."""
-    chosen, rival = facts.chosen, facts.rival
-    if chosen is None or rival is None:
-        return ""
-    gains = {
-        i: a - b for i, (a, b) in enumerate(zip(chosen.iou, rival.iou, strict=True)) if a is not None and b is not None
-    }
-    if not gains:
-        return ""
-    most = max(gains, key=lambda i: abs(gains[i]))
-    parts = []
-    for what, first, second in (
-        ("recall", chosen.recall[most], rival.recall[most]),
-        ("precision", chosen.precision[most], rival.precision[most]),
-    ):
-        if first is not None and second is not None:
-            parts.append(f"{what} {number(second)} → {number(first)}")
-    moved = f" ({', '.join(parts)})" if parts else ""
-    return (
-        f"The largest change from {code(finalist_name(facts, rival))} to {code(finalist_name(facts, chosen))} is "
-        f"{signed(gains[most])} IoU on {escape_md(facts.classes[most])}{moved}."
-    )
 
 
 def profile_table(facts: Facts) -> str:
@@ -312,7 +243,7 @@ def collapses_text(facts: Facts) -> str:
 
 def failures(facts: Facts) -> str:
     """Reasons of failed trials with how often they occurred, commonest first; empty when none failed."""
-    failed = [t for t in (*facts.sweep.trials, *facts.sweep.confirmations) if t.state == "failed"]
+    failed = [t for t in trainings(facts.sweep) if t.state == "failed"]
     reasons = Counter((t.spec.family, (t.reason or "no reason was recorded")[:300]) for t in failed)
     rows = [[code(f), prose(reason), str(n)] for (f, reason), n in reasons.most_common(20)]
     return table(["loss", "reason", "times"], rows, left=2) if rows else ""

@@ -27,12 +27,17 @@ _TEXTS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+def trainings(sweep: SweepRecord) -> tuple[TrialResult, ...]:
+    """Every training of a study: the search's trials by number, then rechecks, budget probes and confirmations."""
+    return (*sweep.trials, *sweep.rechecks, *sweep.probes, *sweep.confirmations)
+
+
 def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
-    """One row per training: the search's trials by number, then the confirmation trainings.
+    """One row per training: the search's trials by number, then rechecks, budget probes and confirmations.
 
     Columns, always in this order; numbers are empty (NaN) and texts None where they do not exist:
 
-    - `purpose` search or confirm; `number`; `family`; `state` complete, pruned or failed
+    - `purpose` search, recheck, probe or confirm; `number`; `family`; `state` complete, pruned or failed
     - `value`: the last evaluation's objective, on validation (0 when diverged)
     - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): of the last
       evaluation, on validation, shares in 0–1
@@ -43,9 +48,10 @@ def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `run_id` (MLflow); `reason` of a failure
     """
     named = [name for family in sweep.space.families for name in family.coordinates]
-    used = sorted({name for trial in (*sweep.trials, *sweep.confirmations) for name in trial.spec.params})
+    trials = trainings(sweep)
+    used = sorted({name for trial in trials for name in trial.spec.params})
     names = list(dict.fromkeys([*named, *used]))
-    rows = [_row(trial, names) for trial in (*sweep.trials, *sweep.confirmations)]
+    rows = [_row(trial, names) for trial in trials]
     columns = [*_BEFORE, *(f"params.{name}" for name in names), *_AFTER]
     frame = pd.DataFrame(rows, columns=columns)
     for column in columns:

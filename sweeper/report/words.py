@@ -23,6 +23,10 @@ _MARKUP = re.compile(
     | :(?=/) | (?<=mailto):(?=\S) | (?<=xmpp):(?=\S) | (?<=www)\.""",
     re.VERBOSE | re.IGNORECASE,
 )
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]+")
+"""Runs of Hebrew, Arabic, Syriac, Thaana and the other scripts written from right to left."""
+_MARK = "\u200e"
+"""Left-to-right mark; seen by nobody."""
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.,:=+\-/ ×→]+")
 _SAFE_SPAN = re.compile(r"(`[A-Za-z0-9_.,=+\-/ ]+`)")
 
@@ -75,6 +79,18 @@ def percent(share: float | None) -> str:
     return f"{100 * share:#.3g} %" if share >= 1e-6 else "< 0.0001 %"
 
 
+def level(confidence: float) -> str:
+    """A confidence as per cent without needless zeros: 95 %, 98.5 %; the space does not break."""
+    return f"{100 * confidence:.4g}\u00a0%"
+
+
+def probability(value: float | None) -> str:
+    """A simulated probability: two digits, and never certainty."""
+    if value is None:
+        return MISSING
+    return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else f"{100 * value:.0f} %"
+
+
 def duration(seconds: float | None) -> str:
     """`41 s`, `4 min 1 s`, `2 h 5 min`; below 10 s with one decimal."""
     if seconds is None or not math.isfinite(seconds):
@@ -122,10 +138,12 @@ def escape_md(text: str) -> str:
 
     Control characters and direction marks become spaces, HTML becomes entities, and signs that could act as markup
     where they stand are escaped with a backslash. A word joiner after `@` keeps GitHub from making mentions and mail
-    links, which it does after the escapes are gone.
+    links, which it does after the escapes are gone. Left-to-right marks around words that run from right to left keep
+    these from reordering the numbers beside them.
     """
     line = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
+    escaped = _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
+    return _RIGHT_TO_LEFT.sub(rf"{_MARK}\g<0>{_MARK}", escaped)
 
 
 def code(text: str) -> str:
@@ -159,10 +177,14 @@ def _piece(text: str, *, begins: bool) -> str:
 
 
 def fence(text: str, language: str) -> str:
-    """A fenced block with the text verbatim; the fence is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    """A fenced block with the text verbatim; the fence is longer than any run of backticks in it.
+
+    Control characters and direction marks become spaces, as in `one_line`: what is pasted is what was read.
+    """
+    kept = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") else " " for c in text)
+    longest = max((len(run) for run in re.findall(r"`+", kept)), default=0)
     ticks = "`" * max(3, longest + 1)
-    return f"{ticks}{language}\n{text.rstrip(chr(10))}\n{ticks}"
+    return f"{ticks}{language}\n{kept.rstrip(chr(10))}\n{ticks}"
 
 
 def params_text(params: dict[str, float]) -> str:

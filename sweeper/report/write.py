@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from sweeper.paths import ReportPaths
@@ -10,6 +11,7 @@ from sweeper.recommend import recommendation_json
 from sweeper.records import Recommendation, SweepRecord
 from sweeper.report.facts import collect
 from sweeper.report.figures import Pixels, draw_all
+from sweeper.report.html import to_html
 from sweeper.report.markdown import render, summary
 from sweeper.report.tables import write_csv
 
@@ -24,8 +26,10 @@ def write_report(
     *,
     ui_url: str = UI_URL,
     pixels: Pixels | None = None,
+    explanation: Sequence[str] = (),
+    literature: Sequence[str] = (),
 ) -> ReportPaths:
-    """Write `OUT/STUDY/{report.md, recommendation.json, trials.csv, figures/*.png}`, over an earlier report.
+    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, figures/*.png}` over an earlier one.
 
     Args:
         sweep: The study. Any state of it will do: without a trial the report says so.
@@ -34,17 +38,21 @@ def write_report(
         ui_url: Where the links to runs point.
         pixels: Index of a picture → image (H, W, 1 or 3) uint8 and mask (H, W) uint8 (255 = ignore). Without it the
             predictions are not drawn and the report says why.
+        explanation: What the data's imbalance has to do with the result, in plain sentences; () leaves it out.
+        literature: How the result compares with published ones, in plain sentences; () leaves it out.
 
     Raises:
         OSError: if a file cannot be written.
     """
     paths = ReportPaths(out, sweep.study)
-    facts = collect(sweep, recommendation)
+    facts = collect(sweep, recommendation, explanation, literature)
     figures = draw_all(facts, paths.figures, pixels)
     document = recommendation_json(sweep, recommendation)
     paths.recommendation.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     write_csv(facts.frame, paths.trials)
-    paths.markdown.write_text(render(facts, figures, ui_url), "utf-8")
+    text = render(facts, figures, ui_url)
+    paths.markdown.write_text(text, "utf-8")
+    paths.html.write_text(to_html(text, paths.figures), "utf-8")
     return paths
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sweeper.report.facts import Facts
-from sweeper.report.figures.finalists import curves, finalists, per_class_iou, threshold
+from sweeper.report.figures.cost import cost
+from sweeper.report.figures.finalists import curves, finalists, per_class_iou
 from sweeper.report.figures.pictures import Pixels, imbalance, predictions
+from sweeper.report.figures.points import precision_recall, threshold
 from sweeper.report.figures.search import landscape, search
 from sweeper.report.figures.style import Drawn, save
 
@@ -15,10 +17,12 @@ FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
     "finalists": finalists,
     "per_class_iou": per_class_iou,
     "threshold": threshold,
+    "precision_recall": precision_recall,
     "curves": curves,
     "imbalance": imbalance,
     "search": search,
     "landscape": landscape,
+    "cost": cost,
 }
 """Name of the file (without `.png`) → what draws it. `predictions` is drawn apart: it needs pixels."""
 
@@ -38,7 +42,7 @@ def draw_all(facts: Facts, folder: Path, pixels: Pixels | None) -> dict[str, Dra
         result = predictions(facts, pixels) if name == "predictions" else FIGURES[name](facts)
         path = folder / f"{name}.png"
         if isinstance(result, Drawn):
-            save(result.figure, path)
+            save(result.figure, path, 256 if name == "predictions" else None)
         else:
             path.unlink(missing_ok=True)
         results[name] = result

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 
-from sweeper.metrics import Floats, objective, present, sweep_points
+from sweeper.metrics import Floats
 from sweeper.records import TrialResult
 from sweeper.report.facts import Facts, confirmations, finalist_name, seed_mious
 from sweeper.report.figures.style import (
@@ -129,7 +128,8 @@ def curves(facts: Facts) -> Drawn | str:
     axes = clean(figure.add_subplot(), "both")
     colours = finalist_colours(facts, [f for f, *_ in lines])
     for i, ((finalist, steps, values), colour) in enumerate(zip(lines, colours, strict=True)):
-        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0)
+        if finalist in (facts.chosen, facts.rival):  # more bands than two cannot be told apart
+            axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0)
         label = plain(finalist_name(facts, finalist))
         axes.plot(steps, values.mean(axis=0), color=colour, marker=MARKERS[i % len(MARKERS)], ms=4.5, label=label,
                   zorder=4 if finalist is facts.chosen else 3 if finalist is facts.rival else 2)  # fmt: skip
@@ -139,9 +139,11 @@ def curves(facts: Facts) -> Drawn | str:
     rising = [f"{code(finalist_name(facts, f))} {signed(f.still_rising)}" for f, *_ in lines]
     seeds = sorted({len(values) for *_, values in lines})
     of = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {count(seeds[-1], 'seed')}"
+    banded = [code(finalist_name(facts, f)) for f, *_ in lines if f in (facts.chosen, facts.rival)]
+    band = f", for {listed(banded)} with a band from the lowest to the highest seed" if banded and seeds[-1] > 1 else ""
     text = (
-        f"Validation mIoU of the confirmation trainings: mean over {of}, the band from the "
-        f"lowest to the highest. Gained over the last quarter of the steps: {listed(rising)}."
+        f"Validation mIoU of the confirmation trainings: mean over {of}{band}. Gained over the last quarter of the "
+        f"steps: {listed(rising)}."
     )
     return Drawn(figure, text, "Learning curves of the confirmation trainings")
 
@@ -151,71 +153,3 @@ def _curve(trials: Sequence[TrialResult]) -> tuple[Floats, Floats]:
     known = [{e.step: e.comparable_miou for e in trial.evaluations} for trial in trials if trial.evaluations]
     shared = sorted(set.intersection(*(set(k) for k in known))) if known else []
     return np.array(shared), np.array([[k[step] for step in shared] for k in known])
-
-
-def threshold(facts: Facts) -> Drawn | str:
-    """Test mIoU at every operating point, with the chosen points and the default marked."""
-    pair = [(f, c) for f, c in ((facts.rival, RIVAL), (facts.chosen, CHOSEN)) if f is not None]
-    drawn = [(f, colour, *_by_point(confirmations(facts, f))) for f, colour in pair]
-    drawn = [entry for entry in drawn if len(entry[2])]
-    if not drawn:
-        return "no confirmation training kept its counts on the test split"
-    figure = new_figure(3.1)
-    axes = clean(figure.add_subplot(), "both")
-    axes.axvline(_place(facts, facts.default_point), color=BLACK, lw=1, ls=(0, (4, 3)))
-    sentences = []
-    for finalist, colour, points, values, chosen in drawn:
-        x = np.array([_place(facts, p) for p in points])
-        mean = values.mean(axis=0)
-        axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0)
-        name = finalist_name(facts, finalist)
-        axes.plot(x, mean, color=colour, label=plain(name), marker=None if facts.binary else "o", ms=4)
-        rows = range(len(chosen))
-        at = [int(np.abs(points - p).argmin()) for p in chosen]
-        axes.plot([x[i] for i in at], [values[r, i] for r, i in zip(rows, at, strict=True)], "D", color=colour,
-                  mec="white", mew=0.8, ms=6.5, zorder=3)  # fmt: skip
-        default = int(np.abs(points - facts.default_point).argmin())
-        chosen_mean = float(np.mean([values[r, i] for r, i in zip(rows, at, strict=True)]))
-        sentences.append(
-            f"{code(name)} scores {number(float(mean[default]))} {facts.default_name} and {number(chosen_mean)} at the "
-            f"{facts.point_name} chosen on validation ({_span(chosen, facts.binary)})"
-        )
-    _ticks(axes, facts)
-    evidence = facts.recommendation.evidence
-    if facts.binary and evidence is not None:  # below the constant answer nothing is worth seeing
-        top = max(float(values.max()) for *_, values, _ in drawn)
-        axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
-    axes.set_ylabel("test mIoU")
-    axes.set_xlabel(f"{facts.point_name} (dashed: {facts.default_point:g}; diamonds: chosen on validation, per seed)")
-    legend(axes)
-    text = f"{'; '.join(sentences)}. The flatter the curve, the less the {facts.point_name} matters."
-    return Drawn(figure, text, f"Test mIoU against the {facts.point_name}")
-
-
-def _by_point(trials: Sequence[TrialResult]) -> tuple[Floats, Floats, list[float]]:
-    """Points (T,), mIoU (seeds, T) and each seed's chosen point."""
-    kept = [(t.test, t.evaluations[-1].point) for t in trials if t.test is not None and t.evaluations]
-    if not kept:
-        return np.array([]), np.array([]), []
-    values = []
-    for counts, _ in kept:
-        swept = sweep_points(counts)
-        values.append(objective(swept.sum(axis=0), present(swept[:, 0])))
-    return np.asarray(kept[0][0].points), np.array(values), [point for _, point in kept]
-
-
-def _place(facts: Facts, point: float) -> float:
-    """Where a point lies on the axis: thresholds on the logit scale, on which the stored ones are uniform."""
-    return float(np.log(point / (1 - point))) if facts.binary else point
-
-
-def _ticks(axes: Axes, facts: Facts) -> None:
-    if facts.binary:
-        marks = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
-        axes.set_xticks([_place(facts, m) for m in marks], labels=[f"{m:g}" for m in marks])
-        axes.set_xlim(_place(facts, 0.0003), _place(facts, 0.9997))
-
-
-def _span(points: Sequence[float], binary: bool) -> str:
-    low, high = (number(p, 2) for p in (min(points), max(points)))
-    return low if low == high else f"{low} to {high}" if binary else f"τ from {low} to {high}"

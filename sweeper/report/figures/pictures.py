@@ -38,7 +38,9 @@ Bytes = npt.NDArray[np.uint8]
 
 ROWS = 4
 DETAIL = (144, 192)
-"""Height and width in pixels of what is shown of a larger binary picture: thin structures vanish in a small print."""
+"""Height and width in pixels of what is shown of a larger picture: no pixel is lost in print, thin structures stay."""
+PALE = 0.65
+"""Share of white where two answers of many classes agree: the eye is to go where they differ."""
 _HIT, _FALSE, _MISSED = SKY, VERMILLION, YELLOW
 """Far apart for every kind of colour vision on the dark ground of `_dark`."""
 
@@ -67,7 +69,7 @@ def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
         return rows
     names = [finalist_name(facts, f) for f in (facts.chosen, facts.rival)]
     shapes = [row.image.shape[0] / row.image.shape[1] for row in rows]
-    height = sum(1.45 * min(shape, 1.8) + 0.22 for shape in shapes)
+    height = sum(1.4 * min(shape, 1.8) + 0.21 for shape in shapes)
     colours = _palette(len(facts.classes))
     used = sorted({int(v) for row in rows for m in (row.truth, row.first, row.second) for v in np.unique(m)})
     entries = _legend_entries(facts, colours, used)
@@ -77,7 +79,8 @@ def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
         shown = [row.image if row.image.shape[2] == 3 else row.image[..., 0], _truth(row, colours, facts.binary)]
         shown += [_answer(row, answer, colours, facts.binary) for answer in (row.first, row.second)]
         for axis, panel in zip(axes, shown, strict=True):
-            axis.imshow(panel, cmap="gray" if panel.ndim == 2 else None, vmin=0, vmax=255)
+            kind = "nearest" if axis is not axes[0] else None  # classes are not blended
+            axis.imshow(panel, cmap="gray" if panel.ndim == 2 else None, vmin=0, vmax=255, interpolation=kind)
             axis.set_xticks([])
             axis.set_yticks([])
             for spine in axis.spines.values():
@@ -108,7 +111,7 @@ def _rows(pair: tuple[TrialResult, TrialResult], pixels: Pixels, classes: int) -
             return f"picture {index} no longer has the size of its predictions: the data set was changed"
         answers = [np.asarray(masks[index]) for masks in kept]
         mious = _mious(truth, answers, classes)
-        part = _detail(answers[0] != answers[1]) if classes == 2 else (slice(None), slice(None))
+        part = _detail((answers[0] != answers[1]) & (truth != IGNORE))
         detail = truth[part].shape != truth.shape
         rows.append(_Row(index, image[part], truth[part], answers[0][part], answers[1][part], mious, detail))
     return rows
@@ -164,6 +167,8 @@ def _truth(row: _Row, colours: Bytes, binary: bool) -> Bytes:
 def _answer(row: _Row, answer: Bytes, colours: Bytes, binary: bool) -> Bytes:
     if not binary:
         shown = _coloured(answer, colours)
+        same = row.first == row.second
+        shown[same] = np.rint(shown[same] * (1 - PALE) + 255 * PALE).astype(np.uint8)
         shown[row.truth == IGNORE] = 255
         return shown
     overlay = _dark(row.image)
@@ -206,6 +211,8 @@ def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequ
     )
     if any(row.detail for row in rows):
         text = f"Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole picture. {text}"
+    if not facts.binary:
+        text = f"Answers are in full colour where the two differ and pale where they agree. {text}"
     wins = picture_wins(facts)
     if wins is None:
         return f"{text}."

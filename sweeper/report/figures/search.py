@@ -27,7 +27,17 @@ from sweeper.report.figures.style import (
 from sweeper.report.words import code, count, listed, number, signed
 
 MOST_PANELS = 30
-SYMBOLS = {"gamma": "γ (gamma)", "alpha": "α (alpha)", "mix": "λ (mix)", "lr": "learning rate"}
+SYMBOLS = {
+    "gamma": "γ (gamma)",
+    "alpha": "α (alpha)",
+    "mix": "λ (mix)",
+    "pos_weight": "w (pos_weight)",
+    "class_weight_power": "p (class_weight_power)",
+    "fn_weight": "b (fn_weight)",
+    "overlap_exponent": "κ (overlap_exponent)",
+    "lr": "learning rate",
+}
+"""Coordinates under the names of the field."""
 _GOLDEN = 0.6180339887498949
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
 
 from sweeper.records import FinalistEvidence
 from sweeper.report.facts import Facts
@@ -53,9 +55,19 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG. The same figure gives the same bytes: no date, no version of matplotlib inside."""
-    figure.savefig(path, dpi=DPI, format="png", facecolor="white", metadata={"Software": None})
+def save(figure: Figure, path: Path, colours: int | None = None) -> None:
+    """Write a PNG. The same figure gives the same bytes: no date, no version of matplotlib inside.
+
+    `colours` (at most 256) rounds photographs to so many, which halves the file.
+    """
+    written = io.BytesIO()
+    figure.savefig(written, dpi=DPI, format="png", facecolor="white", metadata={"Software": None})
+    if colours is None:
+        path.write_bytes(written.getvalue())
+    else:
+        picture = Image.open(written).convert("RGB")
+        few = picture.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(path, "PNG", optimize=True)
 
 
 def clean(axes: Axes, grid: str = "x") -> Axes:

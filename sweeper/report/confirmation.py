@@ -1,0 +1,206 @@
+"""Tables and computed sentences of the confirmation: finalists, looks, from the search to the test split, classes."""
+
+from __future__ import annotations
+
+import math
+
+from sweeper.records import FinalistEvidence, TrialResult
+from sweeper.report.answer import VERDICTS
+from sweeper.report.facts import Facts, difference, finalist_name
+from sweeper.report.words import (
+    MISSING,
+    code,
+    escape_md,
+    interval,
+    level,
+    naming,
+    number,
+    params_text,
+    probability,
+    prose,
+    run_link,
+    signed,
+    signed_interval,
+    significant,
+    table,
+)
+
+MOST_LINKS = 8
+"""Run links in one cell of the finalists' table."""
+
+
+def finalists_table(facts: Facts, ui_url: str) -> str:
+    """Finalists by test mIoU, with the paired difference to the baseline and links to the runs."""
+    likely = any(f.probability_best is not None for f in facts.finalists)
+    header = ["loss", "parameters", "learning rate", f"test mIoU [{level(0.95)}]", facts.default_name]
+    header += ["foreground IoU"] if facts.binary else []
+    header += [f"vs cross-entropy [{level(facts.level)}]"]
+    header += ["probability of being best"] if likely else []
+    header += ["seeds", "runs"]
+    rows = []
+    for finalist in facts.finalists:
+        name = code(finalist_name(facts, finalist))
+        cells = [f"**{name}**" if finalist is facts.chosen else name, params_text(finalist.params) or MISSING]
+        cells += [significant(finalist.lr), interval(finalist.miou), number(finalist.miou_at_default)]
+        cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
+        gain = difference(facts, finalist, facts.baseline)
+        cells += ["baseline" if finalist is facts.baseline else signed_interval(gain)]
+        cells += [probability(finalist.probability_best)] if likely else []
+        experiment, runs = facts.sweep.experiment_id, finalist.run_ids
+        links = [run_link(str(i + 1), ui_url, experiment, run) for i, run in enumerate(runs[:MOST_LINKS])]
+        rows.append([*cells, str(len(finalist.seeds)), " ".join(links) or MISSING])
+    return table(header, rows, left=2)
+
+
+# --- Looks --------------------------------------------------------------------------------------------------
+
+
+def looks_table(facts: Facts) -> str:
+    """One row per planned look: what it found and led to, what error it may spend; empty where there was no plan."""
+    taken = {look.seeds: look for look in facts.sweep.looks_taken}
+    errors = {look.seeds: look.error for look in facts.sweep.looks_taken}
+    errors |= {look.seeds: look.error for look in facts.sweep.looks_planned}
+    rows = []
+    for seeds, error in sorted(errors.items()):
+        look = taken.get(seeds)
+        found = [VERDICTS[look.verdict], prose(naming(look.reason, facts.losses))] if look else [MISSING, "not taken"]
+        rows.append([str(seeds), *found, level(error), level(1 - error)])
+    header = ["after seeds", "verdict", "what followed", "error it may spend", "intervals at"]
+    return table(header, rows, left=3) if rows else ""
+
+
+def looks_text(facts: Facts) -> str:
+    """Why looking several times costs something; empty for a single look."""
+    planned = facts.sweep.looks_planned
+    if len(planned) < 2:
+        return ""
+    return (
+        f"The test split may be looked at {len(planned)} times. Each look spends its part of the 5 % error, so that "
+        "the intervals of all looks hold together at 95 %, whenever the confirmation ends."
+    )
+
+
+# --- From the search to the test split ----------------------------------------------------------------------
+
+
+def path_table(facts: Facts, ui_url: str) -> str:
+    """What became of each finalist's search value: second seed, confirmation, test; with the rank at either end."""
+    found = facts.finalists
+    again = [recheck(facts, f) for f in found]
+    rechecked = any(f.recheck_value is not None for f in found)
+    header = ["loss", f"search {facts.objective}", *(["on a second seed"] if rechecked else [])]
+    header += ["confirmation, validation", "test mIoU", "rank in the search", "rank on test"]
+    searched = {t.spec.number: t.run_id for t in facts.sweep.trials}
+
+    def linked(value: float | None, run: str | None) -> str:
+        link = run_link(number(value), ui_url, facts.sweep.experiment_id, run)
+        return number(value) if value is None or link == MISSING else link
+
+    rows = []
+    for finalist, trial in zip(found, again, strict=True):
+        cells = [code(finalist_name(facts, finalist))]
+        cells += [linked(finalist.search_value, searched.get(finalist.search_trial))]
+        cells += [linked(finalist.recheck_value, trial.run_id if trial else None)] if rechecked else []
+        cells += [number(finalist.val_miou), number(finalist.miou.estimate)]
+        ranks = (
+            1 + sum(f.search_value > finalist.search_value for f in found),
+            1 + sum(f.miou.estimate > finalist.miou.estimate for f in found),
+        )
+        rows.append([*cells, *map(str, ranks)])
+    return table(header, rows) if len(rows) > 1 or rechecked else ""
+
+
+def recheck(facts: Facts, finalist: FinalistEvidence) -> TrialResult | None:
+    """The finalist's configuration trained on the second search seed, where that completed."""
+    return next(
+        (
+            trial
+            for trial in facts.sweep.rechecks
+            if trial.state == "complete"
+            and trial.spec.family == finalist.family
+            and trial.spec.params == finalist.params
+            and math.isclose(trial.spec.lr, finalist.lr)
+        ),
+        None,
+    )
+
+
+def path_text(facts: Facts) -> list[str]:
+    """The winner's curse and how far the search's ranking held, in sentences with their numbers."""
+    recipe, analysis = facts.sweep.conditions.recipe, facts.recommendation.analysis
+    lines = []
+    drops = [f.search_value - f.recheck_value for f in facts.finalists if f.recheck_value is not None]
+    if drops:
+        mean = sum(drops) / len(drops)
+        moral = "so much of their lead was the luck of the seed" if mean > 0 else "their lead was no luck of the seed"
+        whose = "a finalist that was" if len(drops) == 1 else f"the {len(drops)} finalists that were"
+        moved = f"{number(abs(mean))} {'lower' if mean > 0 else 'higher'}{' on average' if len(drops) > 1 else ''}"
+        lines.append(f"On a second seed at the same budget {whose} trained again read {moved}: {moral}.")
+    curse = facts.recommendation.winners_curse
+    longer = f"the confirmation trained {recipe.confirm_steps:,} steps, the search {recipe.steps:,}"
+    if curse is not None and recipe.confirm_steps != recipe.steps:
+        if not drops:
+            lines.append(
+                "The winner's curse (the best of many noisy trials looks better than it is) cannot be judged here: "
+                f"{longer}."
+            )
+    elif curse is not None:
+        higher = "higher" if curse > 0 else "lower"
+        moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
+        lines.append(
+            f"Winner's curse: the recommended configuration read {number(abs(curse))} mIoU {higher} in the search "
+            f"(validation pictures) than on the test split; {moral}."
+        )
+    if analysis is not None and analysis.confirmation_tau is not None:
+        why = f" ({longer})" if recipe.confirm_steps != recipe.steps else ""
+        lines.append(
+            f"Kendall's τ between the search's and the confirmation's ranking of the finalists is "
+            f"{number(analysis.confirmation_tau, 2)}{why}; 1 is the same order, 0 no relation."
+        )
+    return lines
+
+
+# --- Classes ------------------------------------------------------------------------------------------------
+
+
+def classes_table(facts: Facts) -> str:
+    """IoU, precision and recall of every class on the test split: recommended, and the loss beside it."""
+    pair = [f for f in (facts.chosen, facts.rival) if f is not None]
+    header = [
+        "class",
+        *(f"{what} {code(finalist_name(facts, f))}" for what in ("IoU", "precision", "recall") for f in pair),
+    ]
+
+    def values(finalist: FinalistEvidence) -> list[tuple[float | None, ...]]:
+        return [finalist.iou, finalist.precision, finalist.recall]
+
+    rows = []
+    for i, name in enumerate(facts.classes):
+        cells = [number(values(f)[what][i]) for what in range(3) for f in pair]
+        rows.append([escape_md(name), *cells])
+    return table(header, rows)
+
+
+def classes_text(facts: Facts) -> str:
+    """What the recommended loss trades: precision against recall on the class where it gains most."""
+    chosen, rival = facts.chosen, facts.rival
+    if chosen is None or rival is None:
+        return ""
+    gains = {
+        i: a - b for i, (a, b) in enumerate(zip(chosen.iou, rival.iou, strict=True)) if a is not None and b is not None
+    }
+    if not gains:
+        return ""
+    most = max(gains, key=lambda i: abs(gains[i]))
+    parts = []
+    for what, first, second in (
+        ("recall", chosen.recall[most], rival.recall[most]),
+        ("precision", chosen.precision[most], rival.precision[most]),
+    ):
+        if first is not None and second is not None:
+            parts.append(f"{what} {number(second)} → {number(first)}")
+    moved = f" ({', '.join(parts)})" if parts else ""
+    return (
+        f"The largest change from {code(finalist_name(facts, rival))} to {code(finalist_name(facts, chosen))} is "
+        f"{signed(gains[most])} IoU on {escape_md(facts.classes[most])}{moved}."
+    )

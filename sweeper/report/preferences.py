@@ -1,0 +1,73 @@
+"""Which loss to choose by what someone cares about more than mIoU, from the same confirmed runs."""
+
+from __future__ import annotations
+
+from sweeper.evidence.preferences import PreferenceRow, preference_rows, recommended_index
+from sweeper.records import Evidence, Preference
+from sweeper.report.facts import Facts, finalist_name
+from sweeper.report.words import code, escape_md, interval, level, listed, number, signed_interval, table
+
+
+def preferences_table(facts: Facts) -> str:
+    """A row per preference: the choice, its score, and why not another; empty where nothing was judged or compared."""
+    evidence = facts.recommendation.evidence
+    if evidence is None or len(evidence.finalists) < 2:
+        return ""
+    rows = []
+    for row, preference in zip(preference_rows(facts.recommendation), evidence.preferences, strict=True):
+        measure = escape_md(row.measure) + ("" if row.higher_is_better else ", lower is better")
+        rows.append(
+            [
+                escape_md(row.care_about),
+                _choice(facts, row),
+                measure,
+                _against(facts, evidence, preference, row.finalist),
+                interval(row.value),
+            ]
+        )
+    header = ["if you care most about", "choose", "measured by", "against the others", f"its score [{level(0.95)}]"]
+    return table(header, rows, left=4) if rows else ""
+
+
+def _name(facts: Facts, index: int) -> str:
+    return code(finalist_name(facts, facts.finalists[index]))
+
+
+def _choice(facts: Facts, row: PreferenceRow) -> str:
+    """The loss, in bold where it is not the recommended one, with the operating point that goes with it."""
+    name = _name(facts, row.finalist)
+    if row.finalist != recommended_index(facts.recommendation):
+        name = f"**{name}**"
+    return name if row.point is None else f"{name} at {facts.point_name} {number(row.point, 2)}"
+
+
+def _against(facts: Facts, evidence: Evidence, preference: Preference, index: int) -> str:
+    """What the choice was weighed against, with the paired difference."""
+    best = preference.best
+    if index != best:
+        return f"{_name(facts, best)} leads by {signed_interval(preference.versus[index])}, which is not shown"
+    recommended = recommended_index(facts.recommendation)
+    if recommended is not None and recommended != best:
+        return f"{signed_interval(preference.versus[recommended])} against {_name(facts, recommended)}"
+    others = [i for i in range(len(evidence.finalists)) if i != best]
+    nearest = min(others, key=lambda i: abs(preference.versus[i].estimate))
+    return f"{signed_interval(preference.versus[nearest])} against {_name(facts, nearest)}, the next"
+
+
+def preferences_text(facts: Facts) -> str:
+    """Whether any preference changes the answer, and what the intervals are."""
+    rows = preference_rows(facts.recommendation)
+    recommended = recommended_index(facts.recommendation)
+    if not rows:
+        return ""
+    if recommended is None:
+        return "Nothing is recommended, so each row names the best estimate."
+    away = list(dict.fromkeys(_name(facts, row.finalist) for row in rows if row.finalist != recommended))
+    name = _name(facts, recommended)
+    text = f"None of these changes the answer: no finalist is shown to be better than {name} by any of them."
+    if away:
+        text = f"Where a loss is shown to be better than {name} it is named in bold ({listed(away)})."
+    return (
+        f"{text} Each row has its own paired {level(0.95)} interval; they are not corrected for there being "
+        f"{len(rows)} of them."
+    )

@@ -1,0 +1,257 @@
+"""The report's parts about the confirmation, preferences, the search's own analysis and cost: said from the records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sweeper.recommend import recommend
+from sweeper.records import BudgetPoint, Recommendation, Recommended, SweepRecord
+from sweeper.report import analysis, confirmation, preferences
+from sweeper.report.answer import answer
+from sweeper.report.cost import cost_table, cost_text, costs
+from sweeper.report.facts import Facts, collect
+from sweeper.report.markdown import render
+from tests import builders
+from tests.test_report import CLEAR, NO_FIGURES, head, recommended
+from tests.test_report_simulated import snippet
+
+UI = "http://127.0.0.1:5000"
+
+
+def facts_of(sweep: SweepRecord | None = None, answered: Recommendation | None = None, **evidence: Any) -> Facts:
+    answered = answered or recommended(builders.evidence(CLEAR, **evidence))
+    return collect(sweep or builders.sweep(), answered)
+
+
+def text_of(facts: Facts) -> str:
+    return render(facts, NO_FIGURES, UI)
+
+
+def rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()]
+
+
+# --- Looks and their level ----------------------------------------------------------------------------------
+
+
+def test_the_level_of_an_early_look_is_said_wherever_its_intervals_are() -> None:
+    facts = facts_of(looks=builders.LOOKS, look=0)
+    text = text_of(facts)
+    assert "(of differences: 99\u00a0%, as the confirmation may be looked at more than once)" in head(text)
+    assert "those of differences between finalists at 99\u00a0%" in text
+    assert "vs cross-entropy [99\u00a0%]" in text
+    single = text_of(facts_of())
+    assert "Every interval is a 95\u00a0% interval" in single
+    assert "99\u00a0%" not in single
+
+
+def test_looks_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
+    sweep = builders.sweep(looks_planned=builders.LOOKS, looks_taken=builders.LOOKS_TAKEN)
+    text = confirmation.looks_table(facts_of(sweep))
+    assert rows(text)[2:] == [
+        ["3", "undecided", "Not settled: two more seeds.", "1\u00a0%", "99\u00a0%"],
+        ["5", "clear winner", "Settled after 5 seeds.", "1.5\u00a0%", "98.5\u00a0%"],
+        ["8", "–", "not taken", "2.5\u00a0%", "97.5\u00a0%"],
+    ]
+    assert "looked at 3 times" in text_of(facts_of(sweep))
+
+
+def test_a_study_without_planned_looks_says_nothing_of_them() -> None:
+    assert confirmation.looks_table(facts_of()) == ""
+    assert "looked at" not in text_of(facts_of())
+
+
+# --- From the search to the test split ----------------------------------------------------------------------
+
+
+def test_the_probability_of_being_best_is_a_column_and_in_the_head() -> None:
+    likely = {"dice_focal": {"probability_best": 0.973}, "dice_ce": {"probability_best": 0.004}}
+    facts = facts_of(finalists=likely)
+    assert "probability that it is the best of the 3 finalists: 97 %" in " ".join(answer(facts))
+    cells = {row[0]: row for row in rows(confirmation.finalists_table(facts, UI))}
+    place = cells["loss"].index("probability of being best")
+    assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == [
+        "97 %",
+        "< 1 %",
+        "–",
+    ]
+    assert "probability" not in text_of(facts_of())
+
+
+def test_search_values_stand_beside_the_second_seed_and_the_test_with_links_and_ranks() -> None:
+    changed = {
+        "dice_focal": {"search_value": 0.70, "recheck_value": 0.68, "search_trial": 6},
+        "dice_ce": {"search_value": 0.72, "recheck_value": 0.69, "search_trial": 5},
+    }
+    spec = builders.spec("dice_ce", 1, 1, purpose="recheck")
+    sweep = builders.sweep(rechecks=(builders.trial("dice_ce", 0.69, 1, spec=spec, run_id="again"),))
+    facts = facts_of(sweep, finalists=changed)
+    table = rows(confirmation.path_table(facts, UI))
+    assert table[0][2] == "on a second seed"
+    first, second = table[2], table[3]
+    assert first[0] == "`dice_focal`" and first[-2:] == ["2", "1"] and first[2] == "0.680"
+    assert second[1].startswith("[0.720](") and "/runs/run-search-5?" in second[1]
+    assert second[2].startswith("[0.690](") and "/runs/again?" in second[2]
+    assert second[-2:] == ["1", "2"]
+    text = confirmation.path_text(facts)
+    assert "the 2 finalists that were trained again read 0.025 lower on average" in text[0]
+    assert "luck of the seed" in text[0]
+
+
+def test_the_winners_curse_is_judged_only_where_the_budgets_are_alike() -> None:
+    assert (
+        "cannot be judged here: the confirmation trained 200 steps, the search 100"
+        in confirmation.path_text(facts_of())[0]
+    )
+    same = builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200))
+    assert "read 0.010 mIoU higher in the search" in confirmation.path_text(facts_of(same))[0]
+
+
+def test_the_ranking_of_search_and_confirmation_is_compared() -> None:
+    answered = recommended(builders.evidence(CLEAR), analysis=builders.analysis(confirmation_tau=-0.33))
+    assert "ranking of the finalists is −0.33" in confirmation.path_text(facts_of(answered=answered))[-1]
+
+
+# --- Preferences --------------------------------------------------------------------------------------------
+
+
+def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_beaten() -> None:
+    judged = (
+        builders.preference("misses", (0.6, 0.5, 0.4), points=(0.3, 0.2, 0.1)),
+        builders.preference("false_alarms", (0.6, 0.62, 0.4), unbeaten=(0, 1)),
+        builders.preference("boundaries", (0.6, 0.7, 0.4), points=(0.3, 0.2, 0.1)),
+        builders.preference("probabilities", (0.05, 0.09, 0.02)),
+    )
+    facts = facts_of(preferences=judged)
+    misses, alarms, boundaries, probabilities = rows(preferences.preferences_table(facts))[2:]
+    assert misses[0] == "missing little (a miss is dearer than a false alarm)"
+    assert misses[1] == "`dice_focal` at threshold 0.30"
+    assert misses[3].endswith("against `dice_ce`, the next")
+    assert alarms[1] == "`dice_focal`"
+    assert "`dice_ce` leads by +0.020" in alarms[3] and alarms[3].endswith("which is not shown")
+    assert boundaries[1] == "**`dice_ce`** at threshold 0.20"
+    assert boundaries[3] == "+0.100 [+0.090, +0.110] against `dice_focal`"
+    assert boundaries[4] == "0.700 [0.680, 0.720]"
+    assert probabilities[1] == "**`cross_entropy`**"
+    assert probabilities[2] == "measure of probabilities, lower is better"
+    assert probabilities[3].startswith("−0.030")
+    text = text_of(facts)
+    assert "## If you care most about something else" in text
+    assert "named in bold (`dice_ce` and `cross_entropy`)" in text
+    assert text.index("## If you care") < text.index("## Finalists")
+
+
+def test_a_preference_that_changes_nothing_says_so() -> None:
+    facts = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
+    assert "None of these changes the answer" in preferences.preferences_text(facts)
+
+
+def test_without_a_recommendation_the_best_estimate_is_named() -> None:
+    evidence = builders.evidence({"dice": 0.491, "cross_entropy": 0.48})
+    evidence = evidence.model_copy(update={"preferences": (builders.preference("misses", (0.1, 0.2)),)})
+    facts = facts_of(answered=recommended(evidence))
+    assert facts.chosen is None
+    assert "**`cross_entropy`**" in preferences.preferences_table(facts)
+    assert "Nothing is recommended" in preferences.preferences_text(facts)
+
+
+def test_one_finalist_has_no_preferences() -> None:
+    evidence = builders.evidence({"dice": 0.7})
+    evidence = evidence.model_copy(update={"preferences": (builders.preference("misses", (0.1,)),)})
+    assert preferences.preferences_table(facts_of(answered=recommended(evidence))) == ""
+
+
+# --- The search's own analysis ------------------------------------------------------------------------------
+
+
+def test_the_spread_is_divided_and_the_budget_is_said_to_suffice() -> None:
+    facts = facts_of(answered=recommended(builders.evidence(CLEAR), analysis=builders.analysis()))
+    assert [row[0] for row in rows(analysis.parts_table(facts))[2:]] == ["learning rate", "which loss family", "seed"]
+    assert rows(analysis.budget_table(facts))[2] == ["25", "6", "0.20", "no"]
+    text = text_of(facts)
+    assert "- The learning rate explains 60 % of the spread" in text
+    assert "- The ranking of the families settled at 75 of 100 steps." in text
+
+
+@pytest.mark.parametrize(
+    ("settled", "expected"), [(None, "had not settled by 100 steps"), (100, "settled at the largest budget alone")]
+)
+def test_a_ranking_that_did_not_settle_is_said_so(settled: int | None, expected: str) -> None:
+    answered = recommended(builders.evidence(CLEAR), analysis=builders.analysis(settled_at=settled))
+    assert expected in analysis.adequacy(facts_of(answered=answered))[-1]
+
+
+def test_what_the_analysis_says_itself_is_not_said_twice() -> None:
+    told = builders.analysis(sentences=("The ranking settled at 75 steps.",))
+    assert len(analysis.adequacy(facts_of(answered=recommended(builders.evidence(CLEAR), analysis=told)))) == 1
+
+
+def test_a_search_too_small_to_analyse_leaves_the_section_out() -> None:
+    bare = builders.analysis(parts=(), budget=(), settled_at=None, confirmation_tau=None, sentences=())
+    for found in (None, bare):
+        answered = recommended(builders.evidence(CLEAR), analysis=found)
+        assert "How far the search can be trusted" not in text_of(facts_of(answered=answered))
+    one = builders.analysis(budget=(BudgetPoint(steps=100, families=1, tau=None, same_leader=True),))
+    assert analysis.budget_table(facts_of(answered=recommended(builders.evidence(CLEAR), analysis=one))) == ""
+
+
+def test_explanation_and_literature_are_told_as_plain_text_and_left_out_where_there_is_none() -> None:
+    facts = collect(builders.sweep(), recommended(builders.evidence(CLEAR)), ("dice_ce <b>gains</b>",), ("Ma: agrees",))
+    text = text_of(facts)
+    assert "### What it has to do with the result\n\n- `dice_ce` &lt;b&gt;gains&lt;/b&gt;" in text
+    assert "### Compared with published results\n\n- Ma: agrees" in text
+    assert "What it has to do" not in text_of(facts_of()) and "published" not in text_of(facts_of())
+
+
+def test_rechecks_probes_and_a_time_limit_are_said() -> None:
+    again = builders.trial(spec=builders.spec(purpose="recheck"))
+    probe = builders.trial(spec=builders.spec(purpose="probe"))
+    text = text_of(facts_of(builders.sweep(rechecks=(again,), probes=(probe, probe), timeout=90.0)))
+    assert "Besides: 1 recheck, 2 budget probes." in text
+    assert "Time limit of the sweep: 1 min 30 s." in text
+
+
+def test_the_same_loss_of_another_library_is_shown_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = recommend(builders.evidence(CLEAR), task="binary", order=builders.ORDER, snippet=snippet)
+    assert "another library" not in text_of(facts_of(answered=answered))
+    monkeypatch.setattr(Recommended, "equivalent", "smp.losses.DiceLoss()", raising=False)
+    text = text_of(facts_of(answered=answered))
+    assert "```python\nsmp.losses.DiceLoss()\n```" in text
+
+
+# --- Cost ---------------------------------------------------------------------------------------------------
+
+
+def timed(seconds: dict[str, list[float]], **changes: Any) -> SweepRecord:
+    pairs = [(family, s) for family, all_of in seconds.items() for s in all_of]
+    trials = [builders.trial(f, 0.6, i, seconds_per_step=s, **changes) for i, (f, s) in enumerate(pairs)]
+    return builders.sweep(trials, [])
+
+
+def test_cost_is_the_median_beside_cross_entropys() -> None:
+    facts = facts_of(timed({"dice": [0.10, 0.11, 0.9], "cross_entropy": [0.10, 0.10], "focal": [0.2, 0.2]}))
+    assert [(c.family, round(c.median, 3), round(c.relative or 0, 3)) for c in costs(facts)] == [
+        ("cross_entropy", 0.1, 1.0),
+        ("dice", 0.11, 1.1),
+        ("focal", 0.2, 2.0),
+    ]
+    assert rows(cost_table(facts))[3][:2] == ["`dice`", "110"]
+    assert "cost is no reason to choose" in cost_text(facts)  # dice's own trainings differ more
+    steady = facts_of(timed({"dice": [0.10, 0.11], "cross_entropy": [0.10, 0.10], "focal": [0.2, 0.2]}))
+    assert "Clearly dearer than cross-entropy: `focal` 2.00 ×." in cost_text(steady)
+
+
+def test_only_trainings_on_the_device_that_trained_most_are_compared() -> None:
+    sweep = timed({"dice": [0.1, 0.1, 0.1], "cross_entropy": [0.1]})
+    other = builders.trial("focal", 0.6, 9, seconds_per_step=0.001, device="a GPU")
+    facts = facts_of(sweep.model_copy(update={"trials": (*sweep.trials, other)}))
+    assert {c.family for c in costs(facts)} == {"dice", "cross_entropy"}
+
+
+def test_without_a_baseline_or_a_time_cost_is_left_bare() -> None:
+    facts = facts_of(timed({"dice": [0.1]}))
+    assert costs(facts)[0].relative is None and "–" in cost_table(facts) and cost_text(facts) == ""
+    untimed = facts_of(builders.sweep([builders.trial(seconds_per_step=None)], []))
+    assert costs(untimed) == () and cost_table(untimed) == "" and cost_text(untimed) == ""
