@@ -124,7 +124,7 @@ def weigh(
     """
     finalists = _group(confirmations, search)
     runs = [run for seeds in finalists.values() for run in seeds.values()]
-    units = _units(runs, groups)
+    units = picture_units(runs, groups)
     bench = _bench(runs, len(classes), units)
     place = {id(run): r for r, run in enumerate(runs)}
     # `at[family][seed]` is the row of that training on the bench.
@@ -179,8 +179,8 @@ def _group(
     return {family: dict(sorted(grouped[family].items())) for family in sorted(grouped)}
 
 
-def _units(runs: Sequence[TrialResult], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
-    """(n,) the unit that each counted test picture belongs to; None where every picture is its own.
+def picture_units(runs: Sequence[TrialResult], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
+    """(n,) the unit that each counted test picture (by ascending index) belongs to; None where each is its own.
 
     Beyond `metrics.POOL` pictures, counts are stored as sums over cells of pictures (picture i in cell i mod n). Cells
     that share a group are one unit then.
