@@ -47,7 +47,8 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     evidence = _weighed(usable, finalists, conditions, rope=sweep.rope, looks=sweep.looks_planned)
     if evidence is not None:
         tuned = conditions.recipe.threshold == "tuned"
-        also = preferences(usable, evidence, sweep.profile, tuned=tuned, seed=conditions.seed)
+        groups, seed = _test_groups(conditions), conditions.seed
+        also = preferences(usable, evidence, sweep.profile, tuned=tuned, groups=groups, seed=seed)
         evidence = evidence.model_copy(update={"preferences": also})
     split = divide(dataset, test_seed=conditions.seed, seed=conditions.seed)
     frequencies = [float(n) for n in dataset.class_pixels(split.train)]
@@ -111,12 +112,18 @@ def _weighed(
         classes=dataset.classes,
         rope=rope,
         looks=looks,
-        groups=[dataset.pictures[i].group for i in divide(dataset, test_seed=seed, seed=seed).test],
+        groups=_test_groups(conditions),
         seed=seed,
     )
     second = {f.family: f.second.value for f in finalists if f.second is not None}
     rows = tuple(f.model_copy(update={"recheck_value": second.get(f.family)}) for f in evidence.finalists)
     return evidence.model_copy(update={"finalists": rows})
+
+
+def _test_groups(conditions: Conditions) -> list[str | None]:
+    """Group of each test picture, by ascending index."""
+    dataset, seed = conditions.dataset, conditions.seed
+    return [dataset.pictures[i].group for i in divide(dataset, test_seed=seed, seed=seed).test]
 
 
 def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
