@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.losses import build_loss, module, relatives
+from sweeper.losses import build_loss, lovasz, module, relatives
 from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.onepass import Entropy, class_sums, covers, sigmoid, softmax
 from sweeper.losses.onepass import sums as sums_module
@@ -297,3 +297,20 @@ def test_the_hardest_of_equal_losses_share_the_gradient(task):
     _, gradient = value_and_gradient(build_loss("topk_ce", task=task, hard_fraction=0.25), logits, target)
     _, whole = value_and_gradient(build_loss("cross_entropy", task=task), logits, target)
     torch.testing.assert_close(gradient, whole)
+
+
+# --- Lovász -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
+    loss = build_loss("lovasz", task=task)
+    for ignored, absent in ((0.0, False), (0.2, True), (1.0, True)):
+        logits, target, _ = batch(task, ignored=ignored, absent=absent, dtype=dtype, scale=3.0)
+        value, gradient = value_and_gradient(loss, logits, target)
+        with monkeypatch.context() as patch:
+            patch.setattr(lovasz, "looked_at_freely", lambda *_: False)
+            expected, slope = value_and_gradient(loss, logits, target)
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(gradient, slope)
