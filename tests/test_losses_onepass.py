@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.losses import build_loss, lovasz, module, relatives
+from sweeper.losses import boundary, build_loss, lovasz, module, relatives
 from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.onepass import Entropy, class_sums, covers, sigmoid, softmax
 from sweeper.losses.onepass import sums as sums_module
@@ -314,3 +314,22 @@ def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
             expected, slope = value_and_gradient(loss, logits, target)
         torch.testing.assert_close(value, expected)
         torch.testing.assert_close(gradient, slope)
+
+
+# --- Sums over pictures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_boundary_distances_picture_by_picture_are_those_of_the_whole_batch(task, monkeypatch):
+    loss = build_loss("boundary", task=task, distance_mix=0.4)
+    logits, target, weight = batch(task)
+    more = {"distance": torch.linspace(-3, 9, logits.numel()).view_as(logits)}
+    for w in (None, weight):
+        value, gradient = value_and_gradient(loss, logits, target, weight=w, **more)
+        with monkeypatch.context() as patch:
+            patch.setattr(boundary, "walks", lambda *_: False)
+            expected, slope = value_and_gradient(loss, logits, target, weight=w, **more)
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(gradient, slope)
+    with torch.no_grad():
+        assert torch.equal(loss(logits, target, weight, **more), value)
