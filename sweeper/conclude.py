@@ -9,7 +9,7 @@ from sweeper.data import divide, open_store
 from sweeper.data.store import is_complete
 from sweeper.errors import SweeperError
 from sweeper.evidence.weigh import weigh
-from sweeper.losses import FAMILIES, snippet
+from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
 from sweeper.records import Recommendation, SweepRecord
@@ -47,7 +47,13 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point)
 
     metric = sweep.conditions.recipe.metric
-    return recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)
+
+    def elsewhere(family: str, params: dict[str, float]) -> str | None:
+        return equivalent(family, params, dataset.task, frequencies)
+
+    return recommend(
+        evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, equivalent=elsewhere, metric=metric
+    )
 
 
 def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | None = None) -> Outcome:
