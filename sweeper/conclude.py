@@ -15,7 +15,7 @@ from sweeper.evidence.search import analyse_search
 from sweeper.evidence.sequence import next_step
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.weigh import weigh
-from sweeper.losses import FAMILIES, snippet
+from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
 from sweeper.records import Conditions, Evidence, Look, Recommendation, SweepRecord, TrialResult, TrialSpec
@@ -57,7 +57,13 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point)
 
     metric = conditions.recipe.metric
-    found = recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)
+
+    def elsewhere(family: str, params: dict[str, float]) -> str | None:
+        return equivalent(family, params, dataset.task, frequencies)
+
+    found = recommend(
+        evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, equivalent=elsewhere, metric=metric
+    )
     analysis = analyse_search(
         sweep.trials,
         space=sweep.space,

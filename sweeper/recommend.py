@@ -27,10 +27,18 @@ SCHEMA = "sweeper.recommendation/1"
 
 Snippet = Callable[[str, dict[str, float], float], str]
 """(family, params, operating point) → Python text that builds the loss, ready to paste."""
+Equivalent = Callable[[str, dict[str, float]], str | None]
+"""(family, params) → Python text of the same loss with other libraries, or None where none of them agrees."""
 
 
 def recommend(
-    evidence: Evidence | None, *, task: Task, order: Sequence[str], snippet: Snippet, metric: Metric = "miou"
+    evidence: Evidence | None,
+    *,
+    task: Task,
+    order: Sequence[str],
+    snippet: Snippet,
+    equivalent: Equivalent | None = None,
+    metric: Metric = "miou",
 ) -> Recommendation:
     """The answer that this evidence allows.
 
@@ -39,6 +47,7 @@ def recommend(
         task: decides whether the operating point is a threshold (binary) or τ (multi-class).
         order: family names, simplest first (`list(sweeper.losses.FAMILIES)`).
         snippet: writes the text to paste.
+        equivalent: writes the same with other libraries; None = not said.
         metric: what the search maximised; the winner's curse is in mIoU and None for another metric. Of a leader that
             was trained on a second search seed, the mean of both is what the search says.
     """
@@ -46,7 +55,7 @@ def recommend(
     chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]
     return Recommendation(
         verdict=decision.verdict,
-        recommended=None if chosen is None else _recommended(chosen, task, snippet),
+        recommended=None if chosen is None else _recommended(chosen, task, snippet, equivalent),
         evidence=evidence,
         provisional=decision.provisional,
         reasons=decision.reasons,
@@ -62,7 +71,7 @@ def _searched(chosen: FinalistEvidence) -> float:
     return (chosen.search_value + chosen.recheck_value) / 2
 
 
-def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Recommended:
+def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equivalent: Equivalent | None) -> Recommended:
     point = float(median(chosen.points))  # over the seeds: one run's validation split does not decide it
     return Recommended(
         family=chosen.family,
@@ -71,6 +80,7 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Reco
         threshold=point if task == "binary" else None,
         tau=point if task == "multiclass" else None,
         snippet=snippet(chosen.family, dict(chosen.params), point),
+        equivalent=None if equivalent is None else equivalent(chosen.family, dict(chosen.params)),
     )
 
 

@@ -93,6 +93,13 @@ def test_the_clear_winner_is_recommended_with_its_snippet_and_median_threshold()
     assert Recommendation.model_validate_json(result.model_dump_json()) == result
 
 
+def test_the_same_loss_elsewhere_is_written_down_where_there_is_one() -> None:
+    found = weighed(sweep())
+    assert answer(found).recommended.equivalent is None
+    known = answer(found, equivalent=lambda family, params: f"{family} {sorted(params)}").recommended
+    assert known.equivalent == f"{known.family} {sorted(known.params)}"
+
+
 def test_multiclass_recommends_a_tau_and_no_threshold() -> None:
     found = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"points": (0.25, -0.5, 0.5)}})
     chosen = answer(found, "multiclass").recommended
