@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweeper.data import folder as folder_reader
 from sweeper.data import load_dataset, open_store
+from sweeper.data import read as reader
 from sweeper.data.store import StoreWriter
 from sweeper.errors import SweeperError, UsageError
 from tests.folders import folder, image, mask
@@ -62,9 +62,8 @@ def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     def fail(*args):
         raise AssertionError("decoded again")
 
-    for name in ("read_image", "read_mask", "picture_kind", "read_folder"):
-        monkeypatch.setattr(folder_reader, name, fail)
-    monkeypatch.setattr("sweeper.data.load.read_folder", fail)
+    for name in ("load.read_dataset", "read.read_image", "read.picture_kind", "formats.folder.read_mask"):
+        monkeypatch.setattr(f"sweeper.data.{name}", fail)
     lines: list[str] = []
     assert load_dataset(str(root), tmp_path / "cache", lines.append) == first
     assert lines == []
@@ -182,7 +181,7 @@ def test_pictures_are_streamed_not_held(tmp_path, monkeypatch):
     root = folder(tmp_path / "data", {f"{i:02d}": mask(0, 1) for i in range(40)})
     alive: list[int] = []
     written = [0]
-    read_image, append = folder_reader.read_image, StoreWriter.append
+    read_image, append = reader.read_image, StoreWriter.append
 
     def counted(*args):
         picture = read_image(*args)
@@ -194,7 +193,7 @@ def test_pictures_are_streamed_not_held(tmp_path, monkeypatch):
         assert len(alive) - written[0] <= 16
         append(self, *args)
 
-    monkeypatch.setattr(folder_reader, "read_image", counted)
+    monkeypatch.setattr(reader, "read_image", counted)
     monkeypatch.setattr(StoreWriter, "append", appended)
     load_dataset(str(root), tmp_path / "cache")
     assert written[0] == 40
