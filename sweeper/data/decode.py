@@ -64,6 +64,7 @@ def quiet_pillow() -> Iterator[None]:
     with warnings.catch_warnings(), quiet_tifffile():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # pycocotools 2.0.11's own
         yield
 
 

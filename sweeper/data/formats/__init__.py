@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeper.data.formats import folder
+from sweeper.data.formats import cityscapes, coco, folder, labelme, manifest, nnunet, voc, yolo
 from sweeper.data.formats.base import Format, Place
 from sweeper.data.labels import some
 from sweeper.data.tables import shown
@@ -18,6 +18,13 @@ from sweeper.errors import DataError, UsageError
 
 FORMATS: dict[str, Format] = {
     "folder": folder.FORMAT,
+    "nnunet": nnunet.FORMAT,
+    "voc": voc.FORMAT,
+    "cityscapes": cityscapes.FORMAT,
+    "yolo": yolo.FORMAT,
+    "coco": coco.FORMAT,
+    "labelme": labelme.FORMAT,
+    "manifest": manifest.FORMAT,
 }
 """Name → reader. The first that finds something wins, so image and mask folders win over what lies beside them."""
 

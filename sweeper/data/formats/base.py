@@ -38,6 +38,7 @@ SPLITS: dict[str, SplitName] = {
     "testing": "test",
 }
 """Names of folders and files that give a split."""
+ELSEWHERE = "{n} picture(s) are not where the annotations say; the file of that name in the data folder is used"
 _BACKGROUND = ("background", "unlabelled", "unlabeled")
 
 
@@ -211,36 +212,43 @@ def drop_repeated(place: Place, samples: list[Sample]) -> list[Sample]:
     return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)
 
 
-def find_picture(place: Place, written: str, near: Sequence[Path], said_in: str) -> Path | None:
-    """The picture that an annotation file names; None, and a problem, where it is missing or outside the root.
+class Lost(NamedTuple):
+    """A picture that an annotation names and that cannot be used, as a problem."""
 
-    It is looked for as written, relative to each folder of `near`, then by its file's name anywhere below the root, if
-    one file alone has it.
+    problem: str
+
+
+def find_picture(place: Place, written: str, near: Sequence[Path], said_in: str) -> Path | Lost:
+    """The picture that an annotation file names.
+
+    It is looked for as written, relative to each folder of `near`, then by its file's name in these folders, then by
+    that name anywhere below the root, if one file alone has it. `said_in` names the file that speaks of it.
     """
     text = normal(written.replace("\\", "/"))
-    if not text or "\0" in text:
-        place.problems.append(
-            f"{said_in}: a picture must have a file's name, found {shown(written)!r}; write its path, relative to here"
-        )
-        return None
-    for folder in near:
-        candidate = folder / text
-        if is_file(candidate) and place.root.resolve() in candidate.resolve().parents:
-            return Path(os.path.normpath(candidate))
     base = text.rsplit("/", 1)[-1]
+    if not base or "\0" in text:
+        return Lost(f"{said_in}: a picture must have a file's name, found {shown(written)[:200]!r}; write its path")
+    root = place.root.resolve()
+    outside: Path | None = None
+    for name in dict.fromkeys((text, base)):
+        for folder in near:
+            if not is_file(folder / name):
+                continue
+            target = (folder / name).resolve()
+            if target.is_relative_to(root):
+                if name != text:
+                    place.tally.add(ELSEWHERE, shown(base))
+                return Path(os.path.normpath(folder / name))
+            outside = target
     others = place.pictures.get(base, [])
-    if len(others) == 1 and place.inside(others[0], said_in):
-        if "/" in text or ":" in text:
-            place.tally.add(
-                "{n} path(s) of pictures lead elsewhere; the file of that name in the data folder is used", base
-            )
+    if len(others) == 1 and others[0].resolve().is_relative_to(root):
+        if "/" in text:
+            place.tally.add(ELSEWHERE, shown(base))
         return others[0]
-    if any(is_file(folder / text) for folder in near):
-        place.inside(next(folder / text for folder in near if is_file(folder / text)), said_in)
-    else:
-        found = f"{len(others)} files of that name" if others else "no such file"
-        place.problems.append(f"{said_in}: the picture {shown(text)} must be in the data folder, found {found}; add it")
-    return None
+    if outside is not None:
+        return Lost(f"{said_in}: {shown(text)} must lie inside the data folder, found {shown(outside)}; copy it here")
+    found = f"{len(others)} files of that name" if others else "no such file"
+    return Lost(f"{said_in}: the picture {shown(text)[:300]} must be in the data folder, found {found}; add it")
 
 
 def background_index(place: Place, names: Sequence[str], labels: Iterable[str]) -> int:
