@@ -26,7 +26,7 @@ def slow_but(*quick: object) -> Callable[[object], object]:
     return lambda value: value if value in quick else pytest.param(*np.atleast_1d(value), marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", map(slow_but("coco"), FORMATS))
+@pytest.mark.parametrize("name", [*map(slow_but("coco"), FORMATS)])
 def test_a_sweep_runs_from_every_format(tmp_path, name):
     annotated.FORMATS[name](tmp_path / "data")
     outcome = sweep_in(tmp_path, data=str(tmp_path / "data"), **BUDGET)
@@ -36,7 +36,7 @@ def test_a_sweep_runs_from_every_format(tmp_path, name):
     assert outcome.paths.markdown.exists()
 
 
-@pytest.mark.parametrize("kind", map(slow_but("12 uint16"), ["12 uint16", "12 uint8", "1 uint16", "3 uint16"]))
+@pytest.mark.parametrize("kind", [*map(slow_but("12 uint16"), ["12 uint16", "12 uint8", "1 uint16", "3 uint16"])])
 def test_a_sweep_runs_on_deep_and_many_channelled_pictures(tmp_path, monkeypatch, kind):
     channels, dtype = int(kind.split()[0]), np.dtype(kind.split()[1]).type
     annotated.deep(tmp_path / "data", channels, dtype)

@@ -23,19 +23,23 @@ from tests.folders import folder, image, mask
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6), st.sampled_from([1, 3]))
-def test_pixels_round_trip(tmp_path_factory, sizes, channels):
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6),
+    st.sampled_from([1, 3, 12]),
+    st.sampled_from([np.uint8, np.uint16]),
+)
+def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype):
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (*size, channels), dtype=np.uint8) for size in sizes]
+    pictures = [rng.integers(0, np.iinfo(dtype).max + 1, (*size, channels), dtype=dtype) for size in sizes]
     masks = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
     cache = tmp_path_factory.mktemp("cache")
-    with StoreWriter(cache, channels) as writer:
+    with StoreWriter(cache, channels, dtype) as writer:
         for picture, labels in zip(pictures, masks, strict=True):
             writer.append(picture, labels)
         writer.finish()
         written = writer.publish("abc")
     store = open_store(written)
-    assert len(store) == len(sizes)
+    assert len(store) == len(sizes) and store.dtype == dtype
     for index in range(len(sizes)):
         assert np.array_equal(store.image(index), pictures[index])
         assert np.array_equal(store.mask(index), masks[index])

@@ -59,6 +59,11 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path) -> Datas
     names_are_wrong = bool(problems)  # of classes.txt or the map of colours: labels cannot be judged
     reading = format_.read(place)
     samples = reading.samples
+    problems.extend(
+        f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"
+        for sample in samples
+        if not sample.stem.isascii() and sample.stem != sample.stem.encode("utf-8", "replace").decode()
+    )
     sides = _sides(place, reading)
     kinds = _kinds(samples)
     form = _form(samples, kinds, place)
@@ -164,7 +169,10 @@ def _decode(
     form = Form(writer.channels, writer.dtype.type)
     pairs = list(zip(samples, kinds, strict=True))
     work = partial(_one, form, place)
-    for (sample, _), (image, mask, faults) in zip(pairs, in_order(work, pairs, cost=cost), strict=True):
+    results = in_order(work, pairs, cost=cost)
+    for sample in samples:
+        image = mask = None  # the last one may be large, and the next is made while we wait
+        image, mask, faults = next(results)
         place.problems += faults
         sound += not faults
         if mask is None:

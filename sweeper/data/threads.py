@@ -35,8 +35,8 @@ def in_order(
         for item in items:
             size = cost(item) if cost else 0
             while window and (len(window) > 2 * workers or held + size > BUDGET):
-                future, done = window.popleft()
-                yield future.result()
+                done = window[0][1]
+                yield window.popleft()[0].result()  # no name here: the result must die with whoever took it
                 held -= done
             window.append((pool.submit(function, item), size))
             held += size

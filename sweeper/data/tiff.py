@@ -83,6 +83,8 @@ def read_deep_tiff(file: Path | BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray
                 ) from error
             raise
         orientation = tiff.pages[0].tags.get("Orientation")  # type: ignore[union-attr]
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
     pixels = _turned(np.moveaxis(pixels, axes, -1), int(orientation.value) if orientation else 1)
     colours = [i for i in range(pixels.shape[2]) if i not in alphas]
     return pixels[:, :, colours], pixels[:, :, alphas[0]] if alphas else None

@@ -272,6 +272,4 @@ def is_background(name: str) -> bool:
 
 def number_list(value: Any) -> list[float] | None:
     """A list of numbers from JSON; None where it is something else."""
-    if isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
-        return value
-    return None
+    return value if isinstance(value, list) and set(map(type, value)) <= {int, float} else None

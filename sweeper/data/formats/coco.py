@@ -8,6 +8,8 @@ gives the order.
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -43,6 +45,8 @@ from sweeper.data.tables import MAX_CLASSES, Side, normal, shown
 from sweeper.records import IGNORE, SplitName
 
 _MARKS = (b'"images"', b'"annotations"', b'"categories"')
+MAX_OBJECTS = 100_000
+"""Of one picture."""
 _SOME = 50
 """Files that detection opens."""
 
@@ -144,7 +148,7 @@ def _parse(place: Place, path: Path) -> _File:
                 place.problems.append(f"{name}: {key}[{counts[key] - 1}] {error}; export it again")
     except UnreadableFileError as error:
         place.problems.append(f"{name}: {error}")
-    lost = [o.number for key, found in objects.items() if key not in images for o in found]
+    lost = [shown(o.number) for key, found in objects.items() if key not in images for o in found]
     if lost and not place.full():
         place.problems.append(
             f"{name}: annotations must be of one of the images, found {len(lost)} with an unknown image_id (id "
@@ -218,7 +222,7 @@ def _object(entry: dict[str, Any]) -> _Object:
     Raises:
         ValueError: its fault.
     """
-    number, category = shown(entry.get("id"))[:40], entry.get("category_id")
+    number, category = str(entry.get("id"))[:40], entry.get("category_id")
     if not isinstance(category, int):
         raise ValueError(f"must have a number as category_id, found {shown(category)[:60]}")
     size = entry.get("area")
@@ -231,12 +235,13 @@ def _object(entry: dict[str, Any]) -> _Object:
         if any(ring is None or len(ring) % 2 for ring in rings):
             raise ValueError("must have as segmentation lists of x, y, x, y … or an RLE, found something else")
         try:
-            arrays = [np.array(ring, dtype=np.float64) for ring in rings]
+            finite = all(all(map(math.isfinite, ring)) for ring in rings if ring is not None)
+            packed = tuple(array("d", ring).tobytes() for ring in rings if ring is not None)
         except OverflowError as error:
             raise ValueError("coordinates must be finite, found a number without end") from error
-        if not all(np.isfinite(array).all() for array in arrays):
+        if not finite:
             raise ValueError("coordinates must be finite, found NaN or infinity")
-        return _Object(number, category, crowd, tuple(array.tobytes() for array in arrays), None, None, written)
+        return _Object(number, category, crowd, packed, None, None, written)
     box = number_list(entry.get("bbox"))
     if box is None or len(box) != 4 or not np.isfinite(np.array(box, dtype=np.float64)).all():
         raise ValueError("must have a segmentation (or a bbox of four numbers), found neither")
@@ -321,6 +326,10 @@ def _mask(  # noqa: PLR0917
             f"width and height must be its picture's {width}×{height} (upright), found "
             f"{written_width}×{written_height}; is it another picture? Else annotate the picture as it is now"
         )
+    if len(objects) > MAX_OBJECTS:
+        raise UnreadableFileError(
+            f"a picture may have {MAX_OBJECTS:,} objects, found {len(objects):,}; is it a picture?"
+        )
     faults: list[str] = []
     behind: list[Rle] = []
     front: list[tuple[float, int, Rle]] = []
@@ -349,7 +358,7 @@ def _covers(place: Place, each: _Object, size: Size, name: str, faults: list[str
         try:
             return checked_rle(each.rle, size)
         except ValueError as error:
-            faults.append(f"annotation {each.number}: an RLE {error}")
+            faults.append(f"annotation {shown(each.number)}: an RLE {error}")
             return None
     rings = [_points(ring) for ring in each.rings] or [_corners(each.box or (0, 0, 0, 0))]
     usable = [ring for ring in rings if len(ring) >= 3]
@@ -357,7 +366,7 @@ def _covers(place: Place, each: _Object, size: Size, name: str, faults: list[str
         place.tally.add("{n} picture(s) have polygons of fewer than 3 points, which cover nothing", name)
     for ring in usable:
         if fault := point_fault(ring, size):
-            faults.append(f"annotation {each.number} {fault}")
+            faults.append(f"annotation {shown(each.number)} {fault}")
             return None
         if reaches_out(ring, size):
             place.tally.add("{n} picture(s) have objects that reach out and were cut off at the edge", name)

@@ -61,8 +61,10 @@ def read(place: Place) -> Reading:
             )
         return Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
     names = _class_names(place, path, data)
-    classes = place.classes or (None if names is None else ("background", *names))
-    numbers = _numbers(place, path, names or (), classes or ())
+    if names is None:
+        return Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
+    classes = place.classes or ("background", *names)
+    numbers = _numbers(place, path, names, classes)
     found: dict[Path, SplitName] = {}
     for key, split in _KEYS.items():
         for picture in _pictures(place, path, data, key):
@@ -83,7 +85,7 @@ def read(place: Place) -> Reading:
             place.tally.add("{n} picture(s) have no text file of labels and count as background", place.name(picture))
         elif not place.inside(labels):
             continue
-        polygons = [] if labels is None else _polygons(place, labels, len(names or ()))
+        polygons = [] if labels is None else _polygons(place, labels, len(names))
         mask = partial(_mask, place, polygons, numbers, labels or picture)
         name = place.name(labels or picture)
         samples.append(Sample(stem, place.name(picture), (picture,), mask, name, Side(side)))
@@ -209,7 +211,7 @@ def _polygons(place: Place, path: Path, count: int) -> list[tuple[int, npt.NDArr
             place.problems.append(f"{where} must be `class x1 y1 x2 y2 …`, found {shown(line)[:60]!r}; export it again")
             continue
         points = values[1:]
-        if not np.isfinite(values).all() or values[0] != int(values[0]) or not 0 <= values[0] < max(1, count):
+        if not np.isfinite(values).all() or values[0] != int(values[0]) or not 0 <= values[0] < count:
             rule = f"must begin with a class from 0 to {count - 1} and have finite numbers"
             place.problems.append(f"{where} {rule}, found {shown(line)[:60]!r}; mend it or add the class to `names`")
         elif len(points) == 4:
