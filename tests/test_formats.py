@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ def warned(dataset: Dataset, *words: str) -> bool:
 
 def test_a_writer_exists_for_every_reader():
     assert annotated.FORMATS.keys() == FORMATS.keys()
+
+
+def test_the_document_lists_every_format_in_the_order_of_detection():
+    text = (Path(__file__).resolve().parent.parent / "docs" / "formats.md").read_text("utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [*FORMATS]
 
 
 @pytest.mark.parametrize("name", FORMATS)
