@@ -18,10 +18,19 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from sweeper.data import divide, load_dataset, open_store
+from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats import FORMATS
+from sweeper.data.formats import coco as coco_format
+from sweeper.data.formats import labelme as labelme_format
+from sweeper.data.formats import manifest as manifest_format
+from sweeper.data.formats import yolo as yolo_format
+from sweeper.data.formats.base import Place
 from sweeper.data.formats.cityscapes import LABEL_IDS
+from sweeper.data.jsonfile import stream_entries
 from sweeper.data.rle import checked_rle, pixels
+from sweeper.data.shapes import KINDS, Shape, draw, point_fault
 from sweeper.errors import DataError, UsageError
+from sweeper.profile import profile_masks
 from sweeper.records import Dataset
 from tests import annotated
 from tests.annotated import CLASSES, HEIGHT, STEMS, WIDTH, photo, truth
@@ -155,6 +164,26 @@ def test_the_annotation_file_can_be_named(tmp_path, name, file):
         file = "all.json"
     dataset = load_dataset(str(root / file), tmp_path / "cache")
     assert dataset.format == name and len(dataset.pictures) == 8
+
+
+def test_a_named_file_wins_over_folders(tmp_path):
+    root = tmp_path / "data"
+    annotated.folder(root)
+    (root / "all.json").write_text(json.dumps(annotated.coco_data()))
+    assert load_dataset(str(root / "all.json"), tmp_path / "cache").format == "coco"
+    (root / "nothing.json").write_text("{}")
+    with pytest.raises(DataError):
+        load_dataset(str(root / "nothing.json"), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["labelme", "coco"])
+def test_pictures_that_no_annotation_speaks_of_are_counted(tmp_path, name):
+    root = tmp_path / "data"
+    annotated.FORMATS[name](root)
+    photo(77).save(next(root.rglob("p0.png")).with_name("spare.png"))
+    dataset = load(root)
+    assert len(dataset.pictures) == 8
+    assert warned(dataset, "1 picture(s) have no annotation", "spare.png")
 
 
 def test_any_change_of_an_annotation_is_seen(tmp_path):
@@ -434,6 +463,132 @@ def test_compressed_runs_are_those_of_pycocotools(height, width, seed):
     assert np.array_equal(pixels(checked_rle(text, (height, width))), bits)
     with pytest.raises(ValueError, match=r"add up|compressed text"):
         checked_rle({**text, "counts": text["counts"] + "1"}, (height, width))
+
+
+# --- Parsers against anything ------------------------------------------------------------------------------------
+
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=12,
+)
+NUMBERS = st.lists(st.integers(-100, 10**400) | st.floats(), max_size=9)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "id": JSONS,
+            "category_id": st.integers(0, 3) | JSONS,
+            "segmentation": st.lists(NUMBERS, max_size=3) | JSONS,
+            "bbox": NUMBERS | JSONS,
+            "iscrowd": JSONS,
+            "area": st.floats() | JSONS,
+        },
+    )
+)
+def test_any_coco_annotation_is_taken_or_refused(entry):
+    try:
+        found = coco_format._object(entry)
+    except ValueError as error:
+        assert str(error)
+        return
+    assert all(np.isfinite(np.frombuffer(each)).all() for each in found.rings)
+    assert found.rings or found.rle is not None or found.box is not None
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "label": st.text(max_size=5) | JSONS,
+            "shape_type": st.sampled_from([*KINDS, "other"]) | JSONS,
+            "points": st.lists(st.lists(st.integers(-9, 99) | st.floats(), min_size=2, max_size=2), max_size=5) | JSONS,
+            "mask": st.text(max_size=9) | JSONS,
+        },
+    )
+)
+def test_any_labelme_shape_is_drawn_or_refused(tmp_path_factory, entry):
+    try:
+        found = labelme_format._shape(1, entry, Place(Path()), "a.json")
+    except ValueError as error:
+        assert str(error)
+        return
+    if found is None or point_fault(found.shape.points, (20, 30)):
+        return
+    try:
+        mask = draw([found.shape._replace(label=7)], (20, 30), 0)
+    except ValueError as error:
+        assert "picture" in str(error)
+        return
+    assert mask.shape == (20, 30) and set(np.unique(mask)) <= {0, 7}
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.fixed_dictionaries(
+        {"images": st.lists(JSONS, max_size=5)}, optional={"x": JSONS, "é": JSONS, "annotations": st.lists(JSONS)}
+    ),
+    st.integers(0, 400),
+)
+def test_entries_are_those_of_the_json_and_a_part_of_it_is_refused(tmp_path_factory, data, cut):
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    text = json.dumps(data, ensure_ascii=False, indent=cut % 3 or None)
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    wanted = [(key, entry) for key, value in data.items() if key in ("images", "annotations") for entry in value]
+    try:
+        found = [*stream_entries(path, ("images", "annotations"))]
+    except UnreadableFileError:
+        assert "\\ud" in json.dumps(data)  # half a character is no UTF-8
+        return
+    assert json.dumps(found) == json.dumps(wanted)  # as text: NaN is not itself
+    path.write_bytes(text.encode()[: min(cut, len(text.encode()) - 1)])
+    with pytest.raises(UnreadableFileError):
+        [*stream_entries(path, ("images", "annotations"))]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(alphabet="01 .5-nae\n\t", max_size=60))
+def test_any_yolo_line_is_read_or_a_problem(tmp_path_factory, text):
+    root = tmp_path_factory.mktemp("yolo")
+    (root / "a.txt").write_text(text)
+    place = Place(root)
+    for label, points in yolo_format._polygons(place, root / "a.txt", 2):
+        assert label in (0, 1) and len(points) >= 3 and np.abs(points).max() <= 2
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.binary(max_size=60)
+    | st.text(alphabet='image,skplt\n"./a', max_size=80).map(lambda t: b"image,mask\n" + t.encode())
+)
+def test_any_manifest_is_read_or_a_problem(tmp_path_factory, content):
+    root = tmp_path_factory.mktemp("manifest")
+    (root / "manifest.csv").write_bytes(content)
+    place = Place(root, root / "manifest.csv")
+    assert manifest_format.read(place).samples == []
+    assert place.problems or content.strip() in (b"", b"image,mask") or b"image" in content
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+def test_the_profile_of_drawn_shapes_does_not_depend_on_the_order_of_pictures(seed, count):
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(count):
+        shapes = [
+            Shape(int(label), kind, rng.uniform(-3, 33, (points, 2)))
+            for label, (kind, points) in zip(
+                rng.integers(0, 3, 4), [("polygon", 5), ("rectangle", 2), ("circle", 2), ("linestrip", 3)], strict=True
+            )
+        ]
+        drawn.append(draw([Shape(1, "rectangle", np.array([[1, 1], [9, 9]])), *shapes], (28, 30), 0))
+        drawn[-1][0, 0], drawn[-1][0, 1] = 0, 1
+    order = rng.permutation(count)
+    assert profile_masks(drawn, CLASSES) == profile_masks([drawn[i] for i in order], CLASSES)
 
 
 # --- The others ------------------------------------------------------------------------------------------------

@@ -94,7 +94,9 @@ def distance_batch(distances: DistanceStore, places: list[Crop], size: int) -> T
 
 def to_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Normalise (N, H, W, channels) uint8 or uint16 into (N, channels, H, W) float32, channels last in memory."""
-    full_scale = 255 if images.dtype == torch.uint8 else 65535
+    full_scale = 255
+    if images.dtype == torch.uint16:  # few kernels know it: its bits are read as int16, and the sign is taken back
+        images, full_scale = images.view(torch.int16).int() & 0xFFFF, 65535
     return (images.permute(0, 3, 1, 2).float().div_(full_scale) - mean) / std
 
 

@@ -251,6 +251,14 @@ def find_picture(place: Place, written: str, near: Sequence[Path], said_in: str)
     return Lost(f"{said_in}: the picture {shown(text)[:300]} must be in the data folder, found {found}; add it")
 
 
+def note_unused(place: Place, used: Sequence[Path]) -> None:
+    """Warn of pictures that lie among the used ones and that no annotation speaks of."""
+    folders = {path.parent for path in used}
+    every = {path for paths in place.pictures.values() for path in paths if path.parent in folders}
+    if unused := sorted(place.name(path) for path in every - {*used}):
+        place.notes.append(f"{len(unused)} picture(s) have no annotation and were passed over: {some(unused)}.")
+
+
 def background_index(place: Place, names: Sequence[str], labels: Iterable[str]) -> int:
     """Label of what no shape covers: the class called background, else the first if no shape has it, else 255."""
     for index, name in enumerate(names):

@@ -32,6 +32,7 @@ from sweeper.data.formats.base import (
     find_picture,
     head_and_tail,
     is_background,
+    note_unused,
     number_list,
     split_of,
     unique_stems,
@@ -47,6 +48,8 @@ from sweeper.records import IGNORE, SplitName
 _MARKS = (b'"images"', b'"annotations"', b'"categories"')
 MAX_OBJECTS = 100_000
 """Of one picture."""
+_LARGE = 1e18
+"""No coordinate and no area; NaN is not below it either."""
 _SOME = 50
 """Files that detection opens."""
 
@@ -116,6 +119,7 @@ def read(place: Place) -> Reading:
     names, numbers, background = _numbering(place, files)
     entries = list(_located(place, files))
     stems = unique_stems(place, [picture for _, _, picture in entries])
+    note_unused(place, [picture for _, _, picture in entries])
     samples = []
     for (file, key, picture), stem in zip(entries, stems, strict=True):
         labels = {category: numbers.get(name, IGNORE) for category, name in file.categories.items()}
@@ -226,7 +230,7 @@ def _object(entry: dict[str, Any]) -> _Object:
     if not isinstance(category, int):
         raise ValueError(f"must have a number as category_id, found {shown(category)[:60]}")
     size = entry.get("area")
-    written = float(size) if isinstance(size, int | float) and 0 < size < 1e18 else None
+    written = float(size) if isinstance(size, int | float) and 0 < size < _LARGE else None
     crowd, what = bool(entry.get("iscrowd")), entry.get("segmentation")
     if isinstance(what, dict):
         return _Object(number, category, crowd, (), what, None, written)
@@ -243,7 +247,7 @@ def _object(entry: dict[str, Any]) -> _Object:
             raise ValueError("coordinates must be finite, found NaN or infinity")
         return _Object(number, category, crowd, packed, None, None, written)
     box = number_list(entry.get("bbox"))
-    if box is None or len(box) != 4 or not np.isfinite(np.array(box, dtype=np.float64)).all():
+    if box is None or len(box) != 4 or not all(abs(value) < _LARGE for value in box):
         raise ValueError("must have a segmentation (or a bbox of four numbers), found neither")
     return _Object(number, category, crowd, (), None, tuple(float(v) for v in box), written)
 

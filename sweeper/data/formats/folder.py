@@ -36,7 +36,7 @@ class _Listing(NamedTuple):
 def detect(place: Place) -> str | None:
     """Whether images/ and masks/ are there, or both in folders of splits."""
     pairs = _pairs(place.root)
-    if not pairs:
+    if not pairs or place.entry is not None:
         return None
     if pairs[0][2] is None:
         return "images/ and masks/"

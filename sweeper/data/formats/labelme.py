@@ -26,6 +26,7 @@ from sweeper.data.formats.base import (
     head_and_tail,
     is_background,
     is_file,
+    note_unused,
     number_list,
     split_of,
     unique_stems,
@@ -88,6 +89,7 @@ def read(place: Place) -> Reading:
     pictures = [_picture(place, annotation) for annotation in annotations]
     there = [(a, file) for a, file in zip(annotations, pictures, strict=True) if file is not None or a.embedded]
     stems = unique_stems(place, [file or annotation.path for annotation, file in there])
+    note_unused(place, [file for _, file in there if file is not None])
     samples = []
     for (annotation, file), stem in zip(there, stems, strict=True):
         name = place.name(annotation.path)
