@@ -166,6 +166,13 @@ def test_the_annotation_file_can_be_named(tmp_path, name, file):
     assert dataset.format == name and len(dataset.pictures) == 8
 
 
+@pytest.mark.parametrize("source", ["n" * 300, "n" * 300 + ".json", "a\0b", "nothing.yaml"])
+def test_a_source_that_no_folder_can_be_is_a_problem(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError):
+        load_dataset(source, tmp_path / "cache")
+
+
 def test_a_named_file_wins_over_folders(tmp_path):
     root = tmp_path / "data"
     annotated.folder(root)

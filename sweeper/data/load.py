@@ -63,12 +63,12 @@ def _place(source: str) -> Place:
     """The folder that is meant; where the user names a file of annotations, its folder."""
     path = Path(source).expanduser()
     try:
-        entry = path if path.suffix.lower() in ENTRY_SUFFIXES and path.is_file() else None
+        named = path.is_file() and path.suffix.lower() in ENTRY_SUFFIXES
     except (OSError, ValueError) as error:
         raise DataError(
             shown(source), [f"{shown(source)}: must be a folder, and that is no name of one ({error})"]
         ) from error
-    return Place(path.parent if entry else path, entry)
+    return Place(path.parent, path) if named else Place(path)
 
 
 def _read(place: Place, found: Found, cache: Path, say: Log) -> Dataset:

@@ -39,6 +39,9 @@ from sweeper.data.tables import MAX_CLASSES, Side, normal, shown, text_of
 from sweeper.records import IGNORE
 
 IGNORED = "__ignore__"
+_MARKS = (b'"shapes"', b'"imagePath"', b'"imageData"')
+_LARGE = 1 << 20
+"""Bytes of a JSON from which its ends tell whether it is LabelMe's."""
 _SOME = 20
 """Files that detection opens."""
 
@@ -65,8 +68,7 @@ class _Annotation(NamedTuple):
 def detect(place: Place) -> str | None:
     """Whether some of the JSON files look like LabelMe's."""
     files = _candidates(place)
-    marks = (b'"shapes"', b'"imagePath"', b'"imageData"')
-    ours = [path for path in files[:_SOME] if sum(mark in head_and_tail(path) for mark in marks) >= 2]
+    ours = [path for path in files[:_SOME] if sum(mark in head_and_tail(path) for mark in _MARKS) >= 2]
     return f"LabelMe's JSON ({place.name(ours[0])}, …; {len(files)} JSON files)" if ours else None
 
 
@@ -109,6 +111,8 @@ def read(place: Place) -> Reading:
 def _parse(place: Place, path: Path) -> _Annotation | None:
     """What a file says; None where it is none of LabelMe's, or faulty."""
     name = place.name(path)
+    if place.entry is None and path.stat().st_size > _LARGE and not any(mark in head_and_tail(path) for mark in _MARKS):
+        return None  # another JSON, which need not be read to know it
     try:
         data = load_json(path)
     except UnreadableFileError as error:
@@ -154,7 +158,7 @@ def _shape(number: int, entry: Any, place: Place, name: str) -> _Drawn | None:
     if not isinstance(label, str) or not label.strip() or not label.isprintable():
         raise ValueError(f"shape {number} must have a printable label, found {shown(label)[:80]!r}")
     where = f"shape {number} ({shown(label)[:40]})"
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"{where} must be one of {', '.join(KINDS)}, found {shown(kind)[:40]!r}")
     pairs = [number_list(pair) for pair in raw] if isinstance(raw, list) else [None]
     numbers = [pair for pair in pairs if pair is not None and len(pair) == 2]

@@ -23,6 +23,7 @@ from sweeper.data.tables import MAX_CLASSES, Side, normal, shown
 from sweeper.records import IGNORE, SplitName
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+_NUMBER = re.compile(r"[0-9]{1,3}")
 _FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
     ("imagesTr", "labelsTr", None),
     ("imagesTs", "labelsTs", "test"),
@@ -73,7 +74,12 @@ def _labels(place: Place, path: Path) -> tuple[tuple[str, ...] | None, dict[int,
     pairs: dict[int, str] = {}
     for key, value in raw.items() if isinstance(raw, dict) else ():
         number, name = (value, key) if isinstance(value, int) else (key, value)
-        if not isinstance(name, str) or not name.strip() or not name.isprintable() or not str(number).isdigit():
+        if (
+            not isinstance(name, str)
+            or not name.strip()
+            or not name.isprintable()
+            or not _NUMBER.fullmatch(f"{number}")
+        ):
             place.problems.append(
                 f"{place.name(path)}: labels must be a name and a number each, found {shown(key)!r}: "
                 f"{shown(value)[:60]!r} (regions of several labels cannot be read); write one number each"

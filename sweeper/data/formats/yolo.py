@@ -6,6 +6,7 @@ Large objects are drawn first, as Ultralytics does. A picture without a text fil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -96,7 +97,7 @@ def _class_names(place: Place, path: Path, data: dict[str, Any]) -> tuple[str, .
     """The names of data.yaml in order of their numbers; None, and a problem, where they are none."""
     raw = data.get("names")
     if isinstance(raw, dict):
-        numbers = sorted(int(key) for key in raw if str(key).isascii() and str(key).isdigit())
+        numbers = sorted(int(key) for key in raw if re.fullmatch(r"[0-9]{1,3}", str(key)))
         raw = [raw[str(n)] for n in numbers if str(n) in raw] if numbers == [*range(len(raw))] else None
     if not isinstance(raw, list) or not 1 <= len(raw) < MAX_CLASSES:
         place.problems.append(
