@@ -146,7 +146,7 @@ def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | Non
     recommendation = conclude(sweep)
     folder = Path(sweep.conditions.dataset.store)
     store = open_store(folder) if is_complete(folder) else None
-    pixels = (lambda i: (store.image(i), store.mask(i))) if store is not None else None
+    pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
     settings = {} if ui_url is None else {"ui_url": ui_url}
     try:
         paths = write_report(sweep, recommendation, out, pixels=pixels, **settings)

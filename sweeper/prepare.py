@@ -98,7 +98,8 @@ def prepare(
         old = studies.read_plan(storage, settings.study)
         options = studies.read_options(storage, settings.study)
     source = settings.data or (old.conditions.dataset.source if old else DATA)
-    dataset = load_dataset(source, settings.cache, speaker.say)
+    format_ = settings.format or (old.conditions.dataset.format if old and not settings.data else None)
+    dataset = load_dataset(source, settings.cache, speaker.say, format=format_)
     for warning in dataset.warnings:
         speaker.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)

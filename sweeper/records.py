@@ -51,12 +51,14 @@ class Dataset(Record):
     name: str
     source: str
     """What the user asked for: a path or `synthetic:NAME?…`."""
+    format: str | None = None
+    """Name of the format of the annotations; None for synthetic sets and in studies of earlier versions."""
     digest: str
     """`sha256:…` of everything that can change a result: pixels, labels, class names, splits, groups."""
     task: Task
     classes: tuple[str, ...] = Field(min_length=2)
-    channels: Literal[1, 3]
-    """1 when every picture is grey, else 3."""
+    channels: int = Field(ge=1)
+    """1 when every picture is grey, 3 when some are RGB, else the number that every picture has."""
     synthetic: bool
     store: str
     """Folder of the decoded pixels (`sweeper.data.store`)."""

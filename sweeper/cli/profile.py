@@ -20,6 +20,7 @@ from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
 
 @click.command("profile")
 @click.argument("data")
+@click.option("--format", "format_", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @click.option(
     "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document and nothing else."
 )
@@ -30,12 +31,15 @@ from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
     show_default=True,
     help="Folder for decoded pictures.",
 )
-def command(data: str, as_json: bool, cache: Path) -> None:
-    """Show the imbalance of DATA, a folder with images/ and masks/ or synthetic:NAME, without training anything.
+def command(data: str, format_: str | None, as_json: bool, cache: Path) -> None:
+    """Show the imbalance of DATA without training anything.
+
+    DATA is a folder (images/ and masks/, LabelMe, COCO, Pascal VOC, YOLO, Cityscapes, nnU-Net; see docs/formats.md),
+    an annotation file (COCO JSON, data.yaml, a CSV manifest), or synthetic:NAME.
 
     Pixel shares, prevalence, component sizes, thinness and suggested weights; label problems end it with status 2.
     """
-    dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True))
+    dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True), format=format_)
     profile = profile_dataset(dataset)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -46,7 +50,7 @@ def command(data: str, as_json: bool, cache: Path) -> None:
 
 
 def _document(dataset: Dataset, profile: ImbalanceProfile) -> dict[str, object]:
-    fields = {"name", "source", "digest", "task", "classes", "channels", "synthetic"}
+    fields = {"name", "source", "format", "digest", "task", "classes", "channels", "synthetic"}
     return {
         "schema": "sweeper.profile/1",
         "dataset": dataset.model_dump(mode="json", include=fields),

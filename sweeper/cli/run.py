@@ -62,7 +62,8 @@ class Steps(click.ParamType[Any]):
 
 
 @click.command()
-@click.option("--data", help=f"Folder with images/ and masks/, or synthetic:NAME?key=value.  [default: {DATA}]")
+@click.option("--data", help=f"Folder or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
+@click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
 @click.option("--study", help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
@@ -122,7 +123,7 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
 
     \b
     sweeper run                             on a synthetic data set
-    sweeper run --data FOLDER --trials 50   on images/ and masks/ below FOLDER
+    sweeper run --data FOLDER --trials 50   on the pictures and labels in FOLDER
     sweeper run --study NAME --resume       go on with a study
     """
     from sweeper.study.executors import available_cores

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from sweeper.data.assemble import assemble
-from sweeper.data.decode import in_order
 from sweeper.data.scenes import Canvas, Drawn, blobs, cracks, street
 from sweeper.data.store import StoreWriter
 from sweeper.data.tables import Side, shown
+from sweeper.data.threads import in_order
 from sweeper.errors import DataError, UsageError
 from sweeper.records import Dataset
 
