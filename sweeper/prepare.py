@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sweeper.data import divide, load_dataset
+from sweeper.data.exclude import read_exclusions, without
 from sweeper.errors import DataError, StudyError, UsageError
 from sweeper.paths import slug
 from sweeper.profile import imbalance_of, profile_dataset
@@ -89,6 +90,11 @@ def prepare(settings: Settings, storage: RDBStorage, executor: Executor, speaker
     old = studies.read_plan(storage, settings.study) if settings.resume and settings.study else None
     source = settings.data or (old.conditions.dataset.source if old else DATA)
     dataset = load_dataset(source, settings.cache, speaker.say)
+    excluded = old.conditions.dataset.excluded if old else ()
+    if settings.exclude is not None:
+        excluded = read_exclusions(settings.exclude)
+    if excluded:
+        dataset = without(dataset, excluded, settings.cache)
     for warning in dataset.warnings:
         speaker.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)

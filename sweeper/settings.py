@@ -28,6 +28,7 @@ class Settings(Record):
     """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with."""
 
     data: str | None = None
+    exclude: Path | None = None
     trials: int | None = Field(None, ge=1)
     study: str | None = None
     space: str | None = None

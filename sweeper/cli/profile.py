@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,9 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper import paths
+from sweeper.cli.bar import Bar
 from sweeper.data import load_dataset
+from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.tables import shown
+from sweeper.doctor import Finding, counts, examine
 from sweeper.profile import consequences, profile_dataset
 from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
+from sweeper.study.executors import available_cores
 
 
 @click.command("profile")
@@ -30,22 +36,32 @@ from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
     show_default=True,
     help="Folder for decoded pictures.",
 )
-def command(data: str, as_json: bool, cache: Path) -> None:
+@click.option(
+    "--exclude",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text file with the stems of pictures to leave out, one per line.",
+)
+def command(data: str, as_json: bool, cache: Path, exclude: Path | None) -> None:
     """Show the imbalance of DATA, a folder with images/ and masks/ or synthetic:NAME, without training anything.
 
-    Pixel shares, prevalence, component sizes, thinness and suggested weights; label problems end it with status 2.
+    Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in pictures, labels
+    and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
     dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True))
+    if exclude is not None:
+        dataset = without(dataset, read_exclusions(exclude), cache)
+    with Bar("measuring") as bar:
+        findings = examine(dataset, available_cores(), bar.update)
     profile = profile_dataset(dataset)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps(_document(dataset, profile), ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(_document(dataset, profile, findings), ensure_ascii=False, allow_nan=False))
     else:
-        _print(dataset, profile)
+        _print(dataset, profile, findings)
 
 
-def _document(dataset: Dataset, profile: ImbalanceProfile) -> dict[str, object]:
+def _document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> dict[str, object]:
     fields = {"name", "source", "digest", "task", "classes", "channels", "synthetic"}
     return {
         "schema": "sweeper.profile/1",
@@ -53,10 +69,12 @@ def _document(dataset: Dataset, profile: ImbalanceProfile) -> dict[str, object]:
         "profile": profile.model_dump(mode="json"),
         "consequences": list(consequences(profile)),
         "warnings": list(dataset.warnings),
+        "findings": [finding.model_dump(mode="json") for finding in findings],
+        "excluded": list(dataset.excluded),
     }
 
 
-def _print(dataset: Dataset, profile: ImbalanceProfile) -> None:
+def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> None:
     terminal = sys.stdout.isatty()
     # A pipe or a file has no width: rows stay whole there.
     console = Console(width=None if terminal else 200, highlight=False, markup=False, soft_wrap=not terminal)
@@ -81,6 +99,14 @@ def _print(dataset: Dataset, profile: ImbalanceProfile) -> None:
         )
     for sentence in consequences(profile):
         console.print(sentence)
+    console.print()
+    if not findings:
+        console.print("The label doctor found nothing wrong.")
+        return
+    totals = ", ".join(f"{number} {severity}{'s' * (number != 1)}" for severity, number in counts(findings).items())
+    console.print(f"The label doctor found {totals}:")
+    for finding in findings:
+        console.print(f"{finding.severity}: {shown(finding.text)}")
 
 
 def _cells(row: ClassProfile, weight: float) -> list[Text]:
