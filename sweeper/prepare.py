@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sweeper.data import divide, load_dataset
 from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.split_notes import split_notes
 from sweeper.errors import DataError, StudyError, UsageError
 from sweeper.paths import slug
 from sweeper.profile import imbalance_of, profile_dataset
@@ -140,7 +141,7 @@ def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Spea
     A class that training never sees is allowed, and will show as never predicted.
     """
     problems: list[str] = []
-    occurring = dataset.class_pixels() > 0
+    notes: tuple[str, ...] = ()
     for number, own in enumerate([seed, *(confirm_seed(seed, n) for n in range(confirm_seeds))]):
         split = divide(dataset, test_seed=seed, seed=own)
         for side, indices in (("training", split.train), ("validation", split.val), ("test", split.test)):
@@ -151,11 +152,12 @@ def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Spea
                     f"the {side} split ({len(indices)} pictures, seed {own}) must hold at least two classes, found "
                     f"{found or 'no labelled pixel'}; label more pictures, or divide them yourself in split.csv"
                 )
-            elif number == 0 and (absent := occurring & ~here).any():
-                names = [name for name, is_absent in zip(dataset.classes, absent, strict=True) if is_absent]
-                speaker.warn(f"the {side} split ({len(indices)} pictures) has no pixel of: {', '.join(names)}")
+        if number == 0:
+            notes = split_notes(dataset, split)
     if problems:
         raise DataError(dataset.name, sorted(set(problems)))
+    for note in notes:
+        speaker.warn(note)
 
 
 def versions() -> dict[str, str]:
