@@ -14,11 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper import paths
+from sweeper.advice import bounds, difficulty, suggestions
 from sweeper.cli.bar import Bar
 from sweeper.data import load_dataset
 from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.split_notes import split_lines
 from sweeper.data.tables import shown
 from sweeper.doctor import Finding, counts, examine
+from sweeper.errors import UsageError
 from sweeper.profile import consequences, profile_dataset
 from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.study.executors import available_cores
@@ -41,7 +44,12 @@ from sweeper.study.executors import available_cores
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Text file with the stems of pictures to leave out, one per line.",
 )
-def command(data: str, as_json: bool, cache: Path, exclude: Path | None) -> None:
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the profile as a page: profile.md, profile.html, profile.json and figures/.",
+)
+def command(data: str, as_json: bool, cache: Path, exclude: Path | None, out: Path | None) -> None:
     """Show the imbalance of DATA, a folder with images/ and masks/ or synthetic:NAME, without training anything.
 
     Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in pictures, labels
@@ -55,13 +63,36 @@ def command(data: str, as_json: bool, cache: Path, exclude: Path | None) -> None
     profile = profile_dataset(dataset)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)
+    split = split_lines(dataset)
+    document = _document(dataset, profile, findings, split)
     if as_json:
-        click.echo(json.dumps(_document(dataset, profile, findings), ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
-        _print(dataset, profile, findings)
+        _print(dataset, profile, findings, split)
+    if out is not None:
+        _write_page(dataset, profile, findings, document, out)
 
 
-def _document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> dict[str, object]:
+def _write_page(
+    dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], document: dict[str, object], out: Path
+) -> None:
+    from sweeper.report.profile_page import write_profile_page
+    from sweeper.shapes import measure_shapes
+
+    with Bar("drawing") as bar:
+        shapes = measure_shapes(dataset, available_cores(), bar.update)
+    try:
+        page = write_profile_page(
+            dataset, profile, out, shapes=shapes, findings=findings, split=split_lines(dataset), document=document
+        )
+    except OSError as error:
+        raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
+    click.echo(f"page: {page}", err=True)
+
+
+def _document(
+    dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], split: Sequence[str]
+) -> dict[str, object]:
     fields = {"name", "source", "digest", "task", "classes", "channels", "synthetic"}
     return {
         "schema": "sweeper.profile/1",
@@ -71,10 +102,14 @@ def _document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Fi
         "warnings": list(dataset.warnings),
         "findings": [finding.model_dump(mode="json") for finding in findings],
         "excluded": list(dataset.excluded),
+        "split": list(split),
+        "bounds": [bound.model_dump(mode="json") for bound in bounds(profile)],
+        "suggestions": [suggestion.model_dump(mode="json") for suggestion in suggestions(profile)],
+        "difficulty": [row.model_dump(mode="json") for row in difficulty(profile)],
     }
 
 
-def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> None:
+def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], split: Sequence[str]) -> None:
     terminal = sys.stdout.isatty()
     # A pipe or a file has no width: rows stay whole there.
     console = Console(width=None if terminal else 200, highlight=False, markup=False, soft_wrap=not terminal)
@@ -99,6 +134,8 @@ def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Findi
         )
     for sentence in consequences(profile):
         console.print(sentence)
+    for line in split:
+        console.print(f"split: {shown(line)}")
     console.print()
     if not findings:
         console.print("The label doctor found nothing wrong.")

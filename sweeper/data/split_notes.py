@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from sweeper.data.labels import some
+from sweeper.data.split import divide
+from sweeper.errors import DataError
 from sweeper.records import Dataset, Split
 
 SMALL = 20
@@ -46,7 +48,8 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
         if missing[side]
     ]
     whole = len(_units(dataset, range(len(dataset.pictures))))
-    if whole < SMALL:
+    given = any(picture.split == "test" for picture in dataset.pictures)
+    if (sizes["test"] < SMALL // 5) if given else (whole < SMALL):
         kind = "pictures" if whole == len(dataset.pictures) else "groups of pictures"
         notes.append(
             f"{whole} {kind} leave {sizes['test']} pictures to test on: intervals will be wide, and one odd picture "
@@ -74,3 +77,15 @@ def _units(dataset: Dataset, indices: Sequence[int] | range) -> list[str]:
         picture = dataset.pictures[index]
         found[(picture.group is not None, picture.group or picture.stem)] = picture.group or picture.stem
     return list(found.values())
+
+
+def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
+    """How `sweeper run --seed SEED` would divide the set and what that split cannot do, or why it cannot be divided."""
+    try:
+        split = divide(dataset, test_seed=seed, seed=seed)
+    except DataError as error:
+        return error.problems
+    given = sum(picture.split is not None for picture in dataset.pictures)
+    how = "as given" if given == len(dataset.pictures) else f"{given} of them given" if given else "stratified"
+    sizes = f"{len(split.train)} pictures train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
+    return (sizes, *split_notes(dataset, split))

@@ -1,0 +1,122 @@
+"""The report as one HTML file that needs nothing else: no script, no other file, no network.
+
+Made from the markdown, so that both say the same. Raw HTML in the markdown stays text; figures become `data:`
+addresses; the browser is told (Content-Security-Policy) to load nothing, run nothing, and apply this one stylesheet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from sweeper.report.words import one_line
+
+STYLE = Path(__file__).parent / "templates" / "report.css"
+_FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.png)")
+
+
+def to_html(markdown: str, figures: Path) -> str:
+    """A whole HTML document, titled like the markdown's first heading.
+
+    Args:
+        markdown: The report, as `render` gives it.
+        figures: Folder of its figures; an image that is not in it is shown by its description.
+
+    Raises:
+        OSError: if a figure cannot be read.
+    """
+    parser = _parser()
+    environment = {"figures": {path.name: path.read_bytes() for path in sorted(figures.glob("*.png"))}}
+    tokens = _captioned(parser.parse(markdown, environment))
+    body = parser.renderer.render(tokens, parser.options, environment)
+    style = STYLE.read_text("utf-8")
+    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n'
+        f"<title>{escape(_title(tokens))}</title>\n<style>{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+    )
+
+
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser.add_render_rule("image", _image)
+    parser.add_render_rule("table_open", _table_open)
+    parser.add_render_rule("table_close", _table_close)
+    for cell in ("th_open", "td_open"):
+        parser.add_render_rule(cell, _cell)
+    return parser
+
+
+def _title(tokens: Sequence[Token]) -> str:
+    """Plain text of the first heading."""
+    for before, token in pairwise(tokens):
+        if before.type == "heading_open":
+            words = "".join(child.content for child in token.children or ())
+            return one_line(words.replace("\u2060", "").replace("\u200e", "")) or "Report"  # what `escape_md` added
+    return "Report"
+
+
+def _captioned(tokens: list[Token]) -> list[Token]:
+    """The same with each picture and the paragraph under it joined to a figure with its caption."""
+    result: list[Token] = []
+    at = 0
+    while at < len(tokens):
+        six = tokens[at : at + 6]
+        if [t.type for t in six] == ["paragraph_open", "inline", "paragraph_close"] * 2 and _is_figure(six):
+            result += [
+                *(Token("figure_open", "figure", 1, block=True), six[1]),
+                *(Token("figcaption_open", "figcaption", 1, block=True), six[4]),
+                *(
+                    Token("figcaption_close", "figcaption", -1, block=True),
+                    Token("figure_close", "figure", -1, block=True),
+                ),
+            ]
+            at += 6
+        else:
+            result.append(tokens[at])
+            at += 1
+    return result
+
+
+def _is_figure(tokens: Sequence[Token]) -> bool:
+    picture, caption = tokens[1].children or [], tokens[4].content
+    return [child.type for child in picture] == ["image"] and caption.startswith("**Figure.**")
+
+
+def _image(
+    renderer: Any, tokens: Sequence[Token], index: int, options: Any, environment: Mapping[str, Mapping[str, bytes]]
+) -> str:
+    token = tokens[index]
+    alt = escape(renderer.renderInlineAsText(token.children or [], options, environment))
+    named = _FIGURE.fullmatch(str(token.attrGet("src") or ""))
+    data = environment["figures"].get(named[1]) if named else None
+    return alt if data is None else f'<img alt="{alt}" src="data:image/png;base64,{b64encode(data).decode()}">'
+
+
+def _table_open(*_: Any) -> str:
+    """Wide tables scroll by themselves, by keyboard too, and leave the page as wide as the screen."""
+    return '<div class="table" tabindex="0"><table>\n'
+
+
+def _table_close(*_: Any) -> str:
+    return "</table></div>\n"
+
+
+def _cell(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    """A class in place of the style attribute, which the policy forbids."""
+    right = "right" in str(tokens[index].attrGet("style") or "")
+    return f'<{tokens[index].tag} class="number">' if right else f"<{tokens[index].tag}>"
