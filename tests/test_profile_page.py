@@ -22,7 +22,7 @@ from sweeper.data import load_dataset, open_store
 from sweeper.losses import FAMILIES
 from sweeper.profile import profile_masks
 from sweeper.records import IGNORE, ImbalanceProfile
-from sweeper.report.profile_page.overlays import for_people, overlay, palette
+from sweeper.report.profile_page.overlays import for_people, overlay, palette, thinned
 from sweeper.shapes import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
 from tests.folders import folder, image, mask
 
@@ -232,6 +232,14 @@ def test_an_overlay_tints_classes_and_leaves_the_ground():
     assert (laid[0, 0] == laid[0, 0, 0]).all() and len(set(laid[15, 15].tolist())) > 1
     assert laid[10, 12].tolist() == palette(2)[1].tolist()  # the outline is opaque
     assert (laid[25:] == 245).any()
+
+
+def test_thin_things_survive_a_smaller_print():
+    labels = np.zeros((101, 90), np.uint8)
+    labels[37], labels[60:80, 10:12] = 1, IGNORE
+    small = thinned(labels, 4)
+    assert small.shape == (26, 23) and (small[9] == 1).all() and (small == IGNORE).any()
+    assert np.array_equal(thinned(labels, 1), labels)
 
 
 def test_palettes_differ_between_neighbours():
