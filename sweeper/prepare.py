@@ -9,7 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from filelock import FileLock
+
 from sweeper.data import divide, load_dataset
+from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.split_notes import split_notes
 from sweeper.errors import DataError, StudyError, UsageError
@@ -45,6 +48,8 @@ class Prepared(NamedTuple):
     name: str
     plan: studies.Plan
     old: studies.Plan | None
+    held: FileLock | None = None
+    """Keeps the decoded pictures from being cleared while the sweep lives."""
 
 
 def check_request(storage: RDBStorage, settings: Settings) -> None:
@@ -132,7 +137,8 @@ def prepare(settings: Settings, storage: RDBStorage, executor: Executor, speaker
             + f"\nLeave these options out, or start another study: --study {settings.study}-2"
         )
     executor.configure(plan.conditions)
-    return Prepared(settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}", plan, old)
+    name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
+    return Prepared(name, plan, old, hold(Path(dataset.store)))
 
 
 def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Speaker) -> None:

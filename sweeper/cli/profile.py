@@ -17,6 +17,7 @@ from sweeper import paths
 from sweeper.advice import bounds, difficulty, suggestions
 from sweeper.cli.bar import Bar
 from sweeper.data import load_dataset
+from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.split_notes import split_lines
 from sweeper.data.tables import shown
@@ -58,6 +59,7 @@ def command(data: str, as_json: bool, cache: Path, exclude: Path | None, out: Pa
     dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True))
     if exclude is not None:
         dataset = without(dataset, read_exclusions(exclude), cache)
+    held = hold(Path(dataset.store))
     with Bar("measuring") as bar:
         findings = examine(dataset, available_cores(), bar.update)
     profile = profile_dataset(dataset)
@@ -71,6 +73,7 @@ def command(data: str, as_json: bool, cache: Path, exclude: Path | None, out: Pa
         _print(dataset, profile, findings, split)
     if out is not None:
         _write_page(dataset, profile, findings, document, out)
+    held.release()
 
 
 def _write_page(
