@@ -9,7 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from filelock import FileLock
+
 from sweeper.data import divide, load_dataset
+from sweeper.data.cache import hold
+from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.split_notes import split_notes
 from sweeper.errors import DataError, StudyError, UsageError
 from sweeper.paths import slug
 from sweeper.profile import imbalance_of, profile_dataset
@@ -44,6 +49,8 @@ class Prepared(NamedTuple):
     name: str
     plan: studies.Plan
     old: studies.Plan | None
+    held: FileLock | None = None
+    """Keeps the decoded pictures from being cleared while the sweep lives."""
 
 
 def check_request(storage: RDBStorage | None, settings: Settings, *, write: bool = True) -> None:
@@ -100,6 +107,11 @@ def prepare(
     source = settings.data or (old.conditions.dataset.source if old else DATA)
     format_ = settings.format or (old.conditions.dataset.format if old and not settings.data else None)
     dataset = load_dataset(source, settings.cache, speaker.say, format=format_)
+    excluded = old.conditions.dataset.excluded if old else ()
+    if settings.exclude is not None:
+        excluded = read_exclusions(settings.exclude)
+    if excluded:
+        dataset = without(dataset, excluded, settings.cache)
     for warning in dataset.warnings:
         speaker.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
@@ -138,7 +150,8 @@ def prepare(
             + f"\nLeave these options out, or start another study: --study {settings.study}-2"
         )
     executor.configure(plan.conditions)
-    return Prepared(settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}", plan, old)
+    name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
+    return Prepared(name, plan, old, hold(Path(dataset.store)))
 
 
 def _check_probe(settings: Settings, options: dict[str, Any]) -> None:
@@ -160,7 +173,7 @@ def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Spea
     A class that training never sees is allowed, and will show as never predicted.
     """
     problems: list[str] = []
-    occurring = dataset.class_pixels() > 0
+    notes: tuple[str, ...] = ()
     for number, own in enumerate([seed, second_seed(seed), *(confirm_seed(seed, n) for n in range(confirm_seeds))]):
         split = divide(dataset, test_seed=seed, seed=own)
         for side, indices in (("training", split.train), ("validation", split.val), ("test", split.test)):
@@ -171,11 +184,12 @@ def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Spea
                     f"the {side} split ({len(indices)} pictures, seed {own}) must hold at least two classes, found "
                     f"{found or 'no labelled pixel'}; label more pictures, or divide them yourself in split.csv"
                 )
-            elif number == 0 and (absent := occurring & ~here).any():
-                names = [name for name, is_absent in zip(dataset.classes, absent, strict=True) if is_absent]
-                speaker.warn(f"the {side} split ({len(indices)} pictures) has no pixel of: {', '.join(names)}")
+        if number == 0:
+            notes = split_notes(dataset, split)
     if problems:
         raise DataError(dataset.name, sorted(set(problems)))
+    for note in notes:
+        speaker.warn(note)
 
 
 def versions() -> dict[str, str]:

@@ -65,6 +65,8 @@ class Dataset(Record):
     pictures: tuple[Picture, ...] = Field(min_length=1)
     warnings: tuple[str, ...] = ()
     """What is allowed but should be known, in sentences."""
+    excluded: tuple[str, ...] = ()
+    """Stems that the user had left out (`--exclude`), ascending; none of `pictures` is among them."""
 
     def class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
         """Labelled pixels of each class, shape (C,), over the pictures `indices` (None = all)."""

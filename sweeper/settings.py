@@ -84,6 +84,7 @@ class Settings(Record):
 
     data: str | None = None
     format: str | None = None
+    exclude: Path | None = None
     trials: int | None = Field(None, ge=1)
     study: str | None = None
     space: str | None = None

@@ -64,6 +64,11 @@ class Steps(click.ParamType[Any]):
 @click.command()
 @click.option("--data", help=f"Folder or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
 @click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
+@click.option(
+    "--exclude",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text file with the stems of pictures to leave out, one per line.  [default: none; with --resume the study's]",
+)
 @click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
 @click.option("--study", help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
