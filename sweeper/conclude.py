@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,13 +11,17 @@ from sweeper.data import divide, open_store
 from sweeper.data.store import is_complete
 from sweeper.errors import SweeperError
 from sweeper.evidence.preferences import preferences
+from sweeper.evidence.sequence import next_step
+from sweeper.evidence.verdict import decide
 from sweeper.evidence.weigh import weigh
 from sweeper.losses import FAMILIES, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
-from sweeper.records import Recommendation, SweepRecord
+from sweeper.records import Conditions, Evidence, Look, Recommendation, SweepRecord, TrialResult, TrialSpec
 from sweeper.report import write_report
-from sweeper.study.confirm import confirmed, finalists
+from sweeper.study.confirm import confirmed
+from sweeper.study.recheck import Finalist, choose_finalists
+from sweeper.study.rounds import Judge, Judgement
 from sweeper.study.storage import load_sweep
 
 if TYPE_CHECKING:
@@ -32,26 +38,76 @@ class Outcome(NamedTuple):
 
 def conclude(sweep: SweepRecord) -> Recommendation:
     """What a study's record allows to say; pure, but for the losses' registry."""
-    dataset = sweep.conditions.dataset
-    chosen = finalists(sweep.trials)
-    usable = confirmed(sweep.confirmations, chosen, sweep.conditions.recipe.confirm_steps)
-    usable = [result for result in usable if result.state == "complete"]
-    evidence = None
-    if usable:
-        search = {trial.spec.family: trial for trial in chosen}
-        seed = sweep.conditions.seed
-        evidence = weigh(usable, search, classes=dataset.classes, rope=sweep.rope, seed=seed)
-        tuned = sweep.conditions.recipe.threshold == "tuned"
-        also = preferences(usable, evidence, sweep.profile, tuned=tuned, seed=seed)
+    conditions = sweep.conditions
+    dataset = conditions.dataset
+    finalists = choose_finalists(sweep.trials, sweep.rechecks, conditions)
+    seeds = sweep.looks_planned[-1].seeds if sweep.looks_planned else None
+    usable = confirmed(sweep.confirmations, finalists, conditions, seeds)
+    evidence = _weighed(usable, finalists, conditions, rope=sweep.rope, looks=sweep.looks_planned)
+    if evidence is not None:
+        tuned = conditions.recipe.threshold == "tuned"
+        also = preferences(usable, evidence, sweep.profile, tuned=tuned, seed=conditions.seed)
         evidence = evidence.model_copy(update={"preferences": also})
-    split = divide(dataset, test_seed=sweep.conditions.seed, seed=sweep.conditions.seed)
+    split = divide(dataset, test_seed=conditions.seed, seed=conditions.seed)
     frequencies = [float(n) for n in dataset.class_pixels(split.train)]
 
     def paste(family: str, params: dict[str, float], point: float) -> str:
         return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point)
 
-    metric = sweep.conditions.recipe.metric
-    return recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)
+    metric = conditions.recipe.metric
+    found = recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)
+    if not sweep.cut:
+        return found
+    given = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
+    reasons = (*found.reasons, f"The time limit ({given}) cut this sweep short: {'; '.join(sweep.cut)}.")
+    more = f"Give it more time: `sweeper run --study {shlex.quote(sweep.study)} --resume --timeout …` goes on with it."
+    return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
+
+
+def judge(finalists: Sequence[Finalist], conditions: Conditions, *, rope: float, looks: Sequence[Look]) -> Judge:
+    """What the confirmation's rounds ask after each look: the same evidence and verdict as the report's."""
+
+    def judged(results: Sequence[TrialResult]) -> Judgement:
+        evidence = _weighed(results, finalists, conditions, rope=rope, looks=looks)
+        decision = decide(evidence, list(FAMILIES))
+        if evidence is None:
+            return Judgement(decision.verdict, looks[0].error, False, (), decision.reasons[0])
+        step = next_step(evidence, decision)
+        families = tuple(evidence.finalists[i].family for i in step.finalists)
+        return Judgement(decision.verdict, looks[evidence.look].error, step.go_on, families, step.reason)
+
+    return judged
+
+
+def _weighed(
+    results: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    *,
+    rope: float,
+    looks: Sequence[Look],
+) -> Evidence | None:
+    """Evidence of completed confirmations, with what the search and the rechecks said of each finalist."""
+    if not results:
+        return None
+    dataset, seed = conditions.dataset, conditions.seed
+    search = {f.family: f.trial.model_copy(update={"spec": _numbered(f.trial.spec, f.origin)}) for f in finalists}
+    evidence = weigh(
+        results,
+        search,
+        classes=dataset.classes,
+        rope=rope,
+        looks=looks,
+        groups=[dataset.pictures[i].group for i in divide(dataset, test_seed=seed, seed=seed).test],
+        seed=seed,
+    )
+    second = {f.family: f.second.value for f in finalists if f.second is not None}
+    rows = tuple(f.model_copy(update={"recheck_value": second.get(f.family)}) for f in evidence.finalists)
+    return evidence.model_copy(update={"finalists": rows})
+
+
+def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
+    return spec.model_copy(update={"number": number})
 
 
 def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | None = None) -> Outcome:

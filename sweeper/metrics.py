@@ -85,20 +85,21 @@ def present(class_counts: Counts) -> npt.NDArray[np.bool_]:
     return result
 
 
-def _ratio(numerator: Counts | Floats, denominator: Counts | Floats) -> Floats:
+def ratio(numerator: Counts | Floats, denominator: Counts | Floats) -> Floats:
+    """Element by element, NaN where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
-        return ratio
+        quotient: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
+        return quotient
 
 
 def iou(summed: Counts) -> Floats:
     """IoU of each class, NaN where it neither occurs nor is predicted; (..., C, 3) → (..., C)."""
-    return _ratio(summed[..., 0], summed.sum(axis=-1))
+    return ratio(summed[..., 0], summed.sum(axis=-1))
 
 
 def dice(summed: Counts) -> Floats:
     """Dice (F1) of each class, NaN where undefined; (..., C, 3) → (..., C)."""
-    return _ratio(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
+    return ratio(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
 
 
 def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: Metric = "miou") -> Floats:
@@ -154,8 +155,8 @@ def scores(class_counts: Counts) -> Scores:
         fg_iou=float(np.nan_to_num(per_class[1])) if len(per_class) == 2 else None,
         dice=float(objective(summed, classes, "dice")),
         iou=known(per_class),
-        precision=known(_ratio(summed[:, 0], summed[:, 0] + summed[:, 1])),
-        recall=known(_ratio(summed[:, 0], summed[:, 0] + summed[:, 2])),
+        precision=known(ratio(summed[:, 0], summed[:, 0] + summed[:, 1])),
+        recall=known(ratio(summed[:, 0], summed[:, 0] + summed[:, 2])),
     )
 
 
@@ -179,7 +180,7 @@ def f_beta(summed: Counts, beta: float) -> Floats:
     """F_β of each class, NaN where undefined; (..., C, 3) → (..., C). β = 2 makes misses dear, β = ½ false alarms."""
     weight = beta * beta
     tp, fp, fn = (summed[..., i].astype(np.float64) for i in range(3))
-    return _ratio((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)
+    return ratio((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)
 
 
 def cldice(summed: Counts) -> Floats:
@@ -188,8 +189,8 @@ def cldice(summed: Counts) -> Floats:
     Harmonic mean of the shares of the answer's centre line inside the label and of the label's inside the answer
     (Shit et al. 2021, eq. 1–2); 0 where either is 0 or one of the lines is missing, NaN where both are.
     """
-    precision = np.nan_to_num(_ratio(summed[..., 0], summed[..., 1]))
-    recall = np.nan_to_num(_ratio(summed[..., 2], summed[..., 3]))
+    precision = np.nan_to_num(ratio(summed[..., 0], summed[..., 1]))
+    recall = np.nan_to_num(ratio(summed[..., 2], summed[..., 3]))
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(precision + recall > 0, 2 * precision * recall / (precision + recall), 0.0)
     result: Floats = np.where(summed[..., 1] + summed[..., 3] > 0, mean, np.nan)
@@ -202,7 +203,7 @@ def calibration_error(summed: Floats) -> Floats:
     Σ_b n_b/n · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3).
     """
     gaps: Floats = np.abs(summed[..., 1] - summed[..., 2])
-    return _ratio(np.asarray(gaps.sum(axis=-1)), np.asarray(summed[..., 0].sum(axis=-1)))
+    return ratio(np.asarray(gaps.sum(axis=-1)), np.asarray(summed[..., 0].sum(axis=-1)))
 
 
 def mean_over(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:

@@ -7,18 +7,19 @@ import tempfile
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sweeper.data import divide, load_dataset
 from sweeper.errors import DataError, StudyError, UsageError
 from sweeper.paths import slug
 from sweeper.profile import imbalance_of, profile_dataset
 from sweeper.records import Conditions, Dataset
-from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe
+from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
 from sweeper.space import default_space_name, load_space
 from sweeper.study import storage as studies
 from sweeper.study.confirm import confirm_seed
 from sweeper.study.executors import Executor
+from sweeper.study.recheck import second_seed
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -93,7 +94,10 @@ def prepare(settings: Settings, storage: RDBStorage, executor: Executor, speaker
         speaker.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
     split = divide(dataset, test_seed=seed, seed=seed)
-    _check_splits(dataset, seed, settings.confirm_seeds or CONFIRM_SEEDS, speaker)
+    options = studies.read_options(storage, settings.study) if old and settings.study else {}
+    _check_probe(settings, options)
+    seeds = seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
+    _check_splits(dataset, seed, seeds[1], speaker)
     if old and settings.space is None:
         space = old.space
     else:
@@ -128,6 +132,19 @@ def prepare(settings: Settings, storage: RDBStorage, executor: Executor, speaker
     return Prepared(settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}", plan, old)
 
 
+def _check_probe(settings: Settings, options: dict[str, Any]) -> None:
+    """A study whose steps were given has nothing to probe: its trials are there.
+
+    Raises:
+        StudyError: if a resume asks for a probe that the study was not made with.
+    """
+    if settings.resume and settings.steps == "auto" and options.get("steps") != "auto":
+        raise StudyError(
+            f"study {settings.study!r} was not made with --steps auto, so that its trials could not be compared with "
+            f"those after a probe; leave --steps out, or start another study: --study {settings.study}-2"
+        )
+
+
 def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Speaker) -> None:
     """Refuse splits on which nothing can be told; say what else a split lacks.
 
@@ -135,7 +152,7 @@ def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Spea
     """
     problems: list[str] = []
     occurring = dataset.class_pixels() > 0
-    for number, own in enumerate([seed, *(confirm_seed(seed, n) for n in range(confirm_seeds))]):
+    for number, own in enumerate([seed, second_seed(seed), *(confirm_seed(seed, n) for n in range(confirm_seeds))]):
         split = divide(dataset, test_seed=seed, seed=own)
         for side, indices in (("training", split.train), ("validation", split.val), ("test", split.test)):
             here = dataset.class_pixels(indices) > 0

@@ -69,7 +69,8 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
     """The document of DESIGN 7, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
 
     Intervals are at 95 %; shares and scores lie in 0–1; what is unknown or undefined is null. Every key of the
-    contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `preferences`, `analysis` and
+    contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `preferences`, `analysis`,
+    `looks`, `timeout`, `cut` and
     the details per class and per run come on top of it.
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
@@ -99,6 +100,12 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         "preferences": [] if evidence is None else _preferences(evidence, recommendation),
         "analysis": None if recommendation.analysis is None else recommendation.analysis.model_dump(mode="json"),
         "rope": sweep.rope,
+        "looks": {
+            "planned": [look.model_dump(mode="json") for look in sweep.looks_planned],
+            "taken": [look.model_dump(mode="json") for look in sweep.looks_taken],
+        },
+        "timeout": sweep.timeout,
+        "cut": list(sweep.cut),
         "test_pictures": None if evidence is None else evidence.test_pictures,
         "constant_miou": None if evidence is None else evidence.constant_miou,
         "search": {
@@ -151,6 +158,7 @@ def _finalist(evidence: Evidence, index: int) -> dict[str, Any]:
         "validation_miou": finalist.val_miou,
         "search_trial": finalist.search_trial,
         "search_value": finalist.search_value,
+        "recheck_value": finalist.recheck_value,
         "collapses": finalist.collapses,
         "still_rising": finalist.still_rising,
         "seconds_per_step": finalist.seconds_per_step,

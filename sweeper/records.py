@@ -326,7 +326,7 @@ class TrialResult(Record):
 
 
 class Interval(Record):
-    """An estimate with its 95 % interval and where its uncertainty comes from."""
+    """An estimate with its interval (95 % where nothing else is said) and where its uncertainty comes from."""
 
     estimate: float
     low: float
@@ -335,6 +335,9 @@ class Interval(Record):
     """Standard error from retraining with other seeds."""
     se_image: float
     """Standard error from having these test pictures and not others."""
+    se_both: float = 0.0
+    """The part of `se_seed` that comes from what single trainings do to single pictures: it falls with more seeds and
+    with more pictures."""
 
 
 class Look(Record):
@@ -421,12 +424,15 @@ class Evidence(Record):
     rope: float
     """Region of practical equivalence in mIoU."""
     test_pictures: int
+    test_groups: int | None = None
+    """Groups of related test pictures, which count as one picture each; None = every picture is its own."""
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""
     looks: tuple[Look, ...] = ()
     """The looks that were planned; () = a single one."""
     look: int = 0
-    """Which of them this is, from 0; the comparisons' intervals are at 1 − its error."""
+    """Which of them this is, from 0. A comparison's interval is at 1 − error of the look at which its common seeds were
+    complete: of this one, or of an earlier one for a finalist that was dropped then."""
     preferences: tuple[Preference, ...] = ()
 
 
@@ -545,6 +551,8 @@ class SweepRecord(Record):
     looks_taken: tuple[LookTaken, ...] = ()
     timeout: float | None = None
     """Seconds that the sweep was given; None = no limit."""
+    cut: tuple[str, ...] = ()
+    """What the time limit cut short, in sentences."""
     experiment_id: str | None
     parent_run_id: str | None
     looks: int = 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from sweeper import paths
 from sweeper.base import Record
@@ -20,8 +21,58 @@ if TYPE_CHECKING:
 
 DATA = "synthetic:cracks"
 TRIALS = 50
-CONFIRM_SEEDS = 3
+CONFIRM_SEEDS = "3..8"
+MOST_SEEDS = 100
 ROPE = 0.01
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seed_range(text: str | int) -> tuple[int, int]:
+    """`3..8` → (3, 8); a single number is both ends.
+
+    Raises:
+        ValueError: unless 1 ≤ MIN ≤ MAX ≤ 100.
+    """
+    found = re.fullmatch(r"\s*(\d{1,9})\s*(?:\.\.\s*(\d{1,9})\s*)?", str(text))
+    least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= least <= most <= MOST_SEEDS:
+        raise ValueError(
+            f"must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ {MOST_SEEDS}, got {text!r}; for example 3..8"
+        )
+    return least, most
+
+
+def duration(text: str | float) -> float:
+    """Seconds of a duration: `90`, `90s`, `90m`, `2h`, `1h30m`, `1d`.
+
+    Raises:
+        ValueError: if it is none, or not above 0.
+    """
+    words = str(text).strip().lower()
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])\s*", words)
+    units = "".join(unit for _, unit in parts)
+    whole = re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[dhms]\s*)+", words) and units == "".join(sorted(units, key="dhms".index))
+    if whole and len(set(units)) == len(units):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        seconds = float(words) if re.fullmatch(r"\d+(\.\d+)?", words) else 0.0
+    if not 0 < seconds <= 366 * 86400:
+        raise ValueError(f"must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got {text!r}")
+    return seconds
+
+
+def _checked_range(value: object) -> object:
+    if isinstance(value, str | int):
+        least, most = seed_range(value)
+        return str(least) if least == most else f"{least}..{most}"
+    return value
+
+
+def _checked_duration(value: object) -> object:
+    if isinstance(value, str | int | float):
+        duration(value)
+        return str(value).strip()
+    return value
 
 
 class Settings(Record):
@@ -33,7 +84,8 @@ class Settings(Record):
     space: str | None = None
     metric: Metric | None = None
     threshold: OperatingPoint | None = None
-    steps: int | None = Field(None, ge=4)
+    steps: Annotated[int, Field(ge=4)] | Literal["auto"] | None = None
+    """`auto`: a probe decides, from the default of this device on."""
     epochs: int | None = Field(None, ge=1)
     size: int | None = Field(None, ge=16)
     batch_size: int | None = Field(None, ge=2)
@@ -44,10 +96,13 @@ class Settings(Record):
     workers: int | None = Field(None, ge=1)
     executor: Literal["processes", "inline"] = "processes"
     seed: int | None = Field(None, ge=0)
-    confirm_seeds: int | None = Field(None, ge=1)
+    confirm_seeds: Annotated[str, BeforeValidator(_checked_range)] | None = None
+    """`MIN..MAX`, as `seed_range` reads it."""
     confirm_steps: int | None = Field(None, ge=4)
     boundary_pixels: int | None = Field(None, ge=1)
     rope: float | None = Field(None, ge=0, le=1)
+    timeout: Annotated[str, BeforeValidator(_checked_duration)] | None = None
+    """How long this session may take, as `duration` reads it."""
     storage: str = paths.STORAGE
     tracking_uri: str = paths.TRACKING
     out: Path = paths.REPORTS
@@ -141,7 +196,7 @@ def _steps(settings: Settings, training_pictures: int, batch_size: int) -> int |
         )
     if settings.epochs is not None:
         return max(4, settings.epochs * math.ceil(training_pictures / batch_size))
-    return settings.steps
+    return None if settings.steps == "auto" else settings.steps
 
 
 def _weights(

@@ -175,6 +175,24 @@ def _start(free: LossCoordinate, coordinate: Coordinate) -> float | None:
     return free.default
 
 
+def default_choice(family: FamilySpace, space: SearchSpace, imbalance: float) -> Choice:
+    """A family's literature defaults, clipped into the space, with the geometric middle of the learning rate.
+
+    A coordinate without a default in the literature gets the middle of its range. `imbalance` as in `suggest`.
+
+    Raises:
+        ValueError: if imbalance is not finite and above 0.
+    """
+    import optuna
+
+    fixed = _defaults(family, space)
+    for name, coordinate in family.coordinates.items():
+        log = coordinate.kind == "log"
+        middle = math.sqrt(coordinate.low * coordinate.high) if log else (coordinate.low + coordinate.high) / 2
+        fixed.setdefault(parameter_name(family.family, name, coordinate), middle)
+    return suggest(optuna.trial.FixedTrial(fixed), space, imbalance)
+
+
 def describe(space: SearchSpace) -> list[tuple[str, str, str]]:
     """Rows (family, coordinate, range) for people; a family without coordinates has one row, the last is the lr."""
     rows: list[tuple[str, str, str]] = []

@@ -7,20 +7,21 @@ import shlex
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
+from sweeper.evidence.sequence import planned_looks
+from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.prepare import Prepared, check_request, prepare
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.report import report_summary
-from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings
+from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
 from sweeper.study import storage as studies
-from sweeper.study.confirm import Confirmation, finalists
-from sweeper.study.drive import Work, drive
 from sweeper.study.executors import Executor, InlineExecutor
 from sweeper.study.processes import ProcessExecutor
-from sweeper.study.search import Search, Watcher, enqueue_defaults
+from sweeper.study.search import Watcher, enqueue_defaults
+from sweeper.study.timekeeper import Timekeeper
 from sweeper.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -30,30 +31,6 @@ if TYPE_CHECKING:
 Clock = Callable[[], datetime]
 ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "workers", "executor"}
 """Settings that say where and how, not what: they are no part of the command that repeats a study."""
-
-
-class Display(Watcher, Protocol):
-    """What shows the sweep to the person who waits for it."""
-
-    def say(self, text: str) -> None:
-        """One line for people."""
-
-    def warn(self, text: str) -> None:
-        """One line that they should not miss."""
-
-    def phase(self, name: str, done: int, total: int) -> None:
-        """A phase of `total` trainings begins, `done` of which are there already."""
-
-
-class Stop(Protocol):
-    """Whether a signal asked to stop, and the exit status that goes with it."""
-
-    @property
-    def status(self) -> int | None:
-        """130 after Ctrl-C, 143 after SIGTERM, None while nothing was asked."""
-
-    def defer(self) -> None:
-        """From now on a signal is to be noted in `status`; until then it may end the program at once."""
 
 
 def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock, cores: int) -> Outcome:
@@ -72,6 +49,10 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
         InterruptedSweepError: if `stop` said so; the study can be resumed.
     """
     now = clock()
+
+    def gone() -> float:
+        return (clock() - now).total_seconds()
+
     storage = studies.open_storage(settings.storage, create=not settings.resume)
     check_request(storage, settings)
     with closing(_executor(settings, cores, display)) as executor:
@@ -80,22 +61,31 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
         stop.defer()
         name, study = _study(storage, prepared, settings)
         with studies.sole_use(settings.storage, name):
-            asked = _remember(study, settings, executor.workers)
+            asked, seconds = _remember(study, settings, executor.workers)
             if left := studies.reconcile(study):
                 display.say(f"{left} trial(s) that were cut off are queued again")
             enqueue_defaults(study, prepared.plan.space, asked.trials)
+            undecided = asked.probe and not studies.search_results(study)
             tracker.start_sweep(
                 name,
                 prepared.plan.conditions,
                 parent_run_id=study.user_attrs.get("parent_run_id"),
                 settings={"trials": str(asked.trials), "space": prepared.plan.space.name},
+                undecided=("steps", "confirm_steps") if undecided else (),
             )
             study.set_user_attr("experiment_id", tracker.experiment_id)
             study.set_user_attr("parent_run_id", tracker.parent_run_id)
             display.say(f"study {name}: {settings.storage}; MLflow: {settings.tracking_uri}")
-            watcher = _Both(tracker, display)
+            time = Timekeeper(
+                seconds,
+                gone,
+                workers=executor.workers,
+                before=studies.all_results(study) if seconds is not None else (),
+            )
+            watcher = _Watchers(time, tracker, display)
+            stage = Stage(study, prepared.plan, asked, executor, watcher, display, stop, time)
             try:
-                _train(study, prepared.plan, asked, executor=executor, watcher=watcher, display=display, stop=stop)
+                train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
             except (InterruptedSweepError, KeyboardInterrupt):
                 studies.reconcile(study)
                 tracker.end_sweep("KILLED")
@@ -104,7 +94,7 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
                 tracker.end_sweep("FAILED")
                 raise
             finally:
-                _add_seconds(study, (clock() - now).total_seconds())
+                _add_seconds(study, gone())
             executor.close()  # the report needs no workers, and they need memory
             return _conclude(storage, name, study, settings, tracker)
 
@@ -134,7 +124,7 @@ def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple
 
 def _conclude(storage: RDBStorage, name: str, study: optuna.Study, settings: Settings, tracker: Tracker) -> Outcome:
     """Evidence, recommendation, report; copies to MLflow."""
-    studies.note_look(study)
+    studies.note_conclusion(study)
     try:
         outcome = report_study(storage, name, out=settings.out)
     except BaseException:
@@ -160,80 +150,60 @@ def _conclude(storage: RDBStorage, name: str, study: optuna.Study, settings: Set
     return outcome
 
 
-class _Asked(NamedTuple):
-    trials: int
-    confirm_seeds: int
+def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[Asked, float | None]:
+    """Keep with the study what is asked of it: what is given now, else what was before, else the default.
 
-
-def _remember(study: optuna.Study, settings: Settings, workers: int) -> _Asked:
-    """Keep with the study what is asked of it: what is given now, else what was before, else the default."""
+    Returns:
+        What is asked, and the seconds that this session may take.
+    """
     given = settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
-    options = {**study.user_attrs.get("options", {}), **given}
-    study.set_user_attr("options", options)
+    options = {**study.user_attrs.get(studies.OPTIONS, {}), **given}
+    study.set_user_attr(studies.OPTIONS, options)
     words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     study.set_user_attr("command", shlex.join(["sweeper", "run", *words]))
     study.set_user_attr("workers", workers)
-    asked = _Asked(int(options.get("trials", TRIALS)), int(options.get("confirm_seeds", CONFIRM_SEEDS)))
+    asked = Asked(
+        trials=int(options.get("trials", TRIALS)),
+        looks=planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
+        rope=float(options.get("rope", ROPE)),
+        probe=options.get("steps") == "auto",
+        confirm_steps=options.get("confirm_steps"),
+    )
+    timeout = duration(options["timeout"]) if "timeout" in options else None
     study.set_user_attr("trials", asked.trials)
-    study.set_user_attr("confirm_seeds", asked.confirm_seeds)
-    study.set_user_attr("rope", float(options.get("rope", ROPE)))
-    return asked
-
-
-def _train(
-    study: optuna.Study,
-    plan: studies.Plan,
-    asked: _Asked,
-    *,
-    executor: Executor,
-    watcher: Watcher,
-    display: Display,
-    stop: Stop,
-) -> None:
-    """The search up to its total, then the confirmation of its finalists."""
-
-    def go(work: Work) -> None:
-        if not drive(executor, work, lambda: stop.status is not None):
-            assert stop.status is not None
-            raise InterruptedSweepError(
-                f"stopped; everything finished is kept. To go on: sweeper run --study {study.study_name} --resume",
-                stop.status,
-            )
-
-    done = len(studies.search_results(study))
-    display.phase("search", done, asked.trials)
-    go(Search(study, plan.space, plan.conditions, imbalance=plan.imbalance, trials=asked.trials, watcher=watcher))
-    chosen = finalists(studies.search_results(study))
-    confirmation = Confirmation(study, chosen, plan.conditions, seeds=asked.confirm_seeds, watcher=watcher)
-    total = len(chosen) * asked.confirm_seeds
-    display.phase("confirm", total - len(confirmation), total)
-    go(confirmation)
+    study.set_user_attr("confirm_seeds", asked.looks[-1].seeds)
+    study.set_user_attr("rope", asked.rope)
+    study.set_user_attr("timeout", timeout)
+    return asked, timeout
 
 
 def _add_seconds(study: optuna.Study, seconds: float) -> None:
     study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + seconds)
 
 
-class _Both:
-    """Tells the tracker first, so that the display and the storage see the run's id."""
+class _Watchers:
+    """Tells each in turn, and passes on what one makes of a result: the display and the storage see the run's id."""
 
-    def __init__(self, tracker: Tracker, display: Display) -> None:
-        self._tracker, self._display = tracker, display
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
 
     def training_started(self, spec: TrialSpec) -> None:
-        self._tracker.training_started(spec)
-        self._display.training_started(spec)
+        for watcher in self._watchers:
+            watcher.training_started(spec)
 
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        self._tracker.training_evaluated(spec, evaluation)
-        self._display.training_evaluated(spec, evaluation)
+        for watcher in self._watchers:
+            watcher.training_evaluated(spec, evaluation)
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        return self._display.training_ended(spec, self._tracker.training_ended(spec, result))
+        for watcher in self._watchers:
+            result = watcher.training_ended(spec, result)
+        return result
 
     def training_kept(self, result: TrialResult) -> None:
-        self._display.training_kept(result)
+        for watcher in self._watchers:
+            watcher.training_kept(result)
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
-        self._tracker.training_dropped(spec, reason)
-        self._display.training_dropped(spec, reason)
+        for watcher in self._watchers:
+            watcher.training_dropped(spec, reason)

@@ -1,8 +1,8 @@
 """MLflow: a parent run for the sweep, a child for each training. It gets copies; no conclusion is read back from it.
 
-Experiment = study. Tags: `sweeper.kind` (sweep, trial, confirm), `sweeper.family`, `sweeper.trial`, `sweeper.state`,
-`sweeper.collapse`, and `mlflow.parentRunId`, which makes the tree. Runs are addressed by their ids throughout: the
-fluent API keeps the active run in global state.
+Experiment = study. Tags: `sweeper.kind` (sweep, trial, confirm, recheck, probe), `sweeper.family`, `sweeper.trial`,
+`sweeper.state`, `sweeper.collapse`, and `mlflow.parentRunId`, which makes the tree. Runs are addressed by their ids
+throughout: the fluent API keeps the active run in global state.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,9 +95,19 @@ class Tracker:
             ) from error
 
     def start_sweep(
-        self, study: str, conditions: Conditions, *, parent_run_id: str | None, settings: dict[str, str]
+        self,
+        study: str,
+        conditions: Conditions,
+        *,
+        parent_run_id: str | None,
+        settings: dict[str, str],
+        undecided: Collection[str] = (),
     ) -> None:
-        """Begin (or, with `parent_run_id`, go on with) a sweep; runs left RUNNING by a crash become KILLED."""
+        """Begin (or, with `parent_run_id`, go on with) a sweep; runs left RUNNING by a crash become KILLED.
+
+        `undecided` are fields of the recipe that a probe will decide: MLflow's parameters are written once, so that
+        the sweep's run gets them from `decide`.
+        """
         self._classes = class_slugs(conditions.dataset.classes)
         self._conditions = conditions
         with self._guard():
@@ -116,8 +126,18 @@ class Tracker:
                 return
             tags = {"sweeper.kind": "sweep", **self._class_tags()}
             self.parent_run_id = self._create("sweep", tags)
-            self._log(self.parent_run_id, params={**self._recipe(), "seed": str(conditions.seed), **settings})
+            recipe = {key: value for key, value in self._recipe().items() if key.split(".")[1] not in undecided}
+            self._log(self.parent_run_id, params={**recipe, "seed": str(conditions.seed), **settings})
             self._log_dataset(self.parent_run_id, "sweep")
+
+    def decide(self, conditions: Conditions) -> None:
+        """Take the recipe that a probe decided on; what the sweep's run lacks of it is written there."""
+        self._conditions = conditions
+        if self._broken:
+            return
+        with self._guard():
+            have = self._client.get_run(self.parent_run_id).data.params
+            self._log(self.parent_run_id, params={k: v for k, v in self._recipe().items() if k not in have})
 
     def training_started(self, spec: TrialSpec) -> None:
         """Open the training's run."""
@@ -125,9 +145,14 @@ class Tracker:
             return
         with self._guard():
             # The family first: MLflow's table cuts names at their end.
-            name = f"{spec.family} #{spec.number}" if spec.purpose == "search" else f"{spec.family} seed {spec.seed}"
+            name = {
+                "search": f"{spec.family} #{spec.number}",
+                "recheck": f"{spec.family} recheck {spec.number}",
+                "probe": f"{spec.family} probe {spec.steps} steps",
+                "confirm": f"{spec.family} seed {spec.seed}",
+            }[spec.purpose]
             tags = {
-                "sweeper.kind": "trial" if spec.purpose == "search" else "confirm",
+                "sweeper.kind": "trial" if spec.purpose == "search" else spec.purpose,
                 "sweeper.family": spec.family,
                 "sweeper.trial": str(spec.number),
                 "sweeper.state": "running",
@@ -179,6 +204,9 @@ class Tracker:
             self._log(run_id, metrics=values, tags=tags, step=step)
             self._client.set_terminated(run_id, STATUS[result.state])
         return result.model_copy(update={"run_id": run_id})
+
+    def training_kept(self, result: TrialResult) -> None:
+        """Nothing: the run was closed when the training ended."""
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         """Close the run of a training that was cut off."""

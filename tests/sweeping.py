@@ -68,7 +68,7 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
         "confirm_steps": 4,
         "size": 32,
         "batch_size": 2,
-        "confirm_seeds": 2,
+        "confirm_seeds": "2",
         "executor": "inline",
         "device": "cpu",
         "storage": f"sqlite:///{folder}/sweeper.db",

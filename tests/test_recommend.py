@@ -60,7 +60,7 @@ def document(record: SweepRecord, found: Evidence | None, task: Any = "binary") 
 def weighed(record: SweepRecord) -> Evidence:
     found = {t.spec.family: t for t in record.trials}
     classes = record.conditions.dataset.classes
-    return weigh(record.confirmations, found, classes=classes, rope=record.rope, replicates=200)
+    return weigh(record.confirmations, found, classes=classes, rope=record.rope)
 
 
 def check(value: Any, promised: Any, where: str) -> None:

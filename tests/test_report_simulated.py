@@ -155,7 +155,7 @@ def study(
             )
             shown = Predictions(pictures=tuple(range(6)), masks=masks)
             confirmed.append(_result(spec, steps, test=tested, run_id=f"{family}{s}", predictions=shown))
-    evidence = weigh(confirmed, leaders, classes=data.classes, rope=0.01, replicates=200)
+    evidence = weigh(confirmed, leaders, classes=data.classes, rope=0.01)
     recommendation = recommend(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
     sweep = builders.sweep(
         search, confirmed, data, space=space, trials_asked=trials, conditions=builders.conditions(data)

@@ -10,23 +10,26 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeper.errors import StudyError
-from sweeper.records import Collapse, TrialResult, TrialSpec
+from sweeper.records import Collapse, Coordinate, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
 from sweeper.study import storage as studies
-from sweeper.study.confirm import Confirmation, confirm_seed, confirmed, finalists
+from sweeper.study.batch import Batch
+from sweeper.study.confirm import confirm_seed, confirmations, confirmed
 from sweeper.study.drive import drive
-from sweeper.study.executors import Died, Event, Finished, Reported
-from sweeper.study.pruner import FAMILY, FamilyPruner
+from sweeper.study.executors import Died, Event
+from sweeper.study.probe import compare, probes
+from sweeper.study.pruner import FAMILY
+from sweeper.study.recheck import Finalist, Need, choose_finalists, second_seed, what_is_needed
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults
+from sweeper.study.timekeeper import Timekeeper
 from tests import builders
+from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_study
 from tests.sweeping import Recorder
 
-SPACE = load_space("binary", "binary")
 
-
-def new_study(seed: int = 0) -> optuna.Study:
-    return optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed), pruner=FamilyPruner())
+def going_on() -> None:
+    """Nobody asks to stop."""
 
 
 def value_of(family: str, params: dict[str, float], lr: float) -> float:
@@ -145,59 +148,18 @@ def test_fewer_trials_than_families_try_the_first_ones() -> None:
 # --- the search as work ---
 
 
-class FakeExecutor:
-    """Answers every training at once; `script` may replace the events of a trial's number by others."""
-
-    def __init__(self, script: dict[int, Any] | None = None) -> None:
-        self._script, self._events, self._busy = script or {}, [], 0
-
-    def free(self) -> int:
-        return 1 - self._busy
-
-    def submit(self, spec: TrialSpec) -> None:
-        self._busy = 1
-        made = self._script.get(spec.number, result_for)(spec)
-        evaluations = made.evaluations if isinstance(made, TrialResult) else ()
-        self._events: list[Event] = [Reported(spec, e, last=e is evaluations[-1]) for e in evaluations]
-        self._events.append(Finished(spec, made) if isinstance(made, TrialResult) else made)
-
-    def poll(self, timeout_seconds: float) -> list[Event]:
-        event = self._events.pop(0)
-        if not isinstance(event, Reported):
-            self._busy = 0
-        return [event]
-
-    def answer(self, spec: TrialSpec, go_on: bool) -> None:
-        if not go_on:
-            done = self._events[-1]
-            assert isinstance(done, Finished)
-            self._events = [Finished(spec, done.result.model_copy(update={"state": "pruned"}))]
-
-
-def result_for(spec: TrialSpec, value: float | None = None) -> TrialResult:
-    value = value_of(spec.family, spec.params, spec.lr) if value is None else value
-    shown = value if 0 <= value <= 1 else 0.5
-    evaluations = tuple(builders.evaluation(s, shown) for s in (25, 50, 75, 100))
-    return TrialResult(
-        spec=spec,
-        state="complete",
-        value=value,
-        evaluations=evaluations,
-        collapse=Collapse.NONE,
-        collapse_at_default=Collapse.NONE,
-        seconds=1.0,
-        seconds_per_step=0.01,
-        device="cpu",
-    )
-
-
 def search(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> Search:
     return Search(study, SPACE, builders.conditions(), imbalance=60.0, trials=trials, watcher=recorder or Recorder())
 
 
+def scripted(script: dict[int, Any] | None) -> FakeExecutor:
+    """Trainings of these numbers give something else."""
+    return FakeExecutor(lambda spec: (script or {}).get(spec.number, fake_result)(spec))
+
+
 def run(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) -> Recorder:
     recorder = Recorder()
-    assert drive(FakeExecutor(script), search(study, trials, recorder), lambda: False)  # type: ignore[arg-type]
+    assert drive(scripted(script), search(study, trials, recorder), going_on)  # type: ignore[arg-type]
     return recorder
 
 
@@ -245,7 +207,7 @@ def abandoned_numbers(study: optuna.Study) -> list[int]:
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1, 1.5])
 def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: float) -> None:
     study = new_study()
-    run(study, 4, {2: lambda spec: result_for(spec, value=0.5).model_copy(update={"value": value})})
+    run(study, 4, {2: lambda spec: fake_result(spec).model_copy(update={"value": value})})
     assert study.trials[2].state == TrialState.FAIL
     assert 0 <= study.best_value <= 1
     assert "must lie in [0, 1]" in (studies.result_of(study.trials[2]).reason or "")
@@ -254,7 +216,7 @@ def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: floa
 def test_a_failed_training_counts_and_the_search_goes_on() -> None:
     def fails(spec: TrialSpec) -> TrialResult:
         update = {"state": "failed", "value": None, "reason": "ValueError: no"}
-        return result_for(spec).model_copy(update=update)
+        return fake_result(spec).model_copy(update=update)
 
     study = new_study()
     run(study, 4, {0: fails})
@@ -266,9 +228,9 @@ def test_stopping_leaves_nothing_running_and_queues_what_was_cut_off() -> None:
     enqueue_defaults(study, SPACE, 7)
     work, asked = search(study, 7), []
 
-    def stopping() -> bool:
+    def stopping() -> str | None:
         asked.append(1)
-        return len(asked) > 3
+        return "the sweep was stopped" if len(asked) > 3 else None
 
     assert not drive(FakeExecutor(), work, stopping)  # type: ignore[arg-type]
     states = [t.state for t in study.trials]
@@ -284,28 +246,17 @@ def test_stopping_leaves_nothing_running_and_queues_what_was_cut_off() -> None:
 # --- storage ---
 
 
-def plan() -> studies.Plan:
-    return studies.Plan(
-        created="2026-11-20T07:00:00+00:00",
-        conditions=builders.conditions(),
-        profile=builders.profile(),
-        space=SPACE,
-        imbalance=60.0,
-        versions={"sweeper": "0"},
-    )
-
-
 def test_a_plan_round_trips_through_the_storage(tmp_path: Path) -> None:
     storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
-    studies.create_study(storage, "s", plan())
-    assert studies.read_plan(studies.open_storage(f"sqlite:///{tmp_path}/a.db"), "s") == plan()
+    studies.create_study(storage, "s", new_plan())
+    assert studies.read_plan(studies.open_storage(f"sqlite:///{tmp_path}/a.db"), "s") == new_plan()
 
 
 def test_names_that_exist_and_names_that_do_not_are_refused_with_the_remedy(tmp_path: Path) -> None:
     storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
-    studies.create_study(storage, "s", plan())
+    studies.create_study(storage, "s", new_plan())
     with pytest.raises(StudyError, match="--resume"):
-        studies.create_study(storage, "s", plan())
+        studies.create_study(storage, "s", new_plan())
     with pytest.raises(StudyError, match="the newest are: s"):
         studies.read_plan(storage, "other")
 
@@ -317,7 +268,7 @@ def test_other_storages_are_refused(url: str) -> None:
 
 
 def test_differences_name_what_changed() -> None:
-    old = plan()
+    old = new_plan()
     recipe = old.conditions.recipe.model_copy(update={"steps": 999})
     dataset = old.conditions.dataset.model_copy(update={"digest": "sha256:other"})
     new = old.model_copy(
@@ -337,7 +288,7 @@ def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> No
     spec = work.next()
     assert spec is not None
     study._storage.set_trial_user_attr(
-        study.trials[0]._trial_id, studies.RESULT, result_for(spec).model_dump(mode="json")
+        study.trials[0]._trial_id, studies.RESULT, fake_result(spec).model_dump(mode="json")
     )
     other = work.next()
     assert other is not None
@@ -347,14 +298,18 @@ def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> No
     assert study.trials[2].state == TrialState.WAITING
 
 
-# --- confirmation ---
+# --- trainings that are known beforehand ---
 
 
 def complete(number: int, family: str, value: float, **changes: Any) -> TrialResult:
     spec = TrialSpec(
         purpose="search", number=number, family=family, params={}, lr=1e-3 * (number + 1), seed=0, steps=100
     )
-    return result_for(spec, value).model_copy(update=changes)
+    return fake_result(spec).model_copy(update={"value": value, **changes})
+
+
+def chosen(*trials: TrialResult) -> list[Finalist]:
+    return choose_finalists(trials, [], builders.conditions())
 
 
 def test_finalists_are_the_best_of_three_families_and_the_baseline() -> None:
@@ -368,39 +323,206 @@ def test_finalists_are_the_best_of_three_families_and_the_baseline() -> None:
         complete(6, "weighted_ce", 0.99, state="pruned"),
         complete(7, "dice_focal", 0.0, collapse=Collapse.DIVERGED),
     ]
-    assert [t.spec.number for t in finalists(trials)] == [2, 5, 3, 0]
+    assert [f.origin for f in chosen(*trials)] == [2, 5, 3, 0]
 
 
 def test_a_leading_baseline_is_not_confirmed_twice() -> None:
-    trials = [complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8)]
-    assert [t.spec.family for t in finalists(trials)] == ["cross_entropy", "dice"]
-    assert finalists([]) == []
+    found = chosen(complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
+    assert [f.family for f in found] == ["cross_entropy", "dice"]
+    assert chosen() == []
 
 
 def test_confirmation_seeds_are_paired_and_never_the_searches() -> None:
-    study = new_study()
-    chosen = [complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8)]
-    work = Confirmation(study, chosen, builders.conditions(), seeds=3, watcher=Recorder())
-    specs = []
-    while (spec := work.next()) is not None:
-        specs.append(spec)
+    finalists = chosen(complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
+    specs = confirmations(finalists, builders.conditions(), 3)
     assert [(s.family, s.seed) for s in specs] == [
         (family, confirm_seed(0, n)) for n in range(3) for family in ("cross_entropy", "dice")
     ]
-    assert {s.seed for s in specs}.isdisjoint({0})
+    assert {s.seed for s in confirmations(finalists, builders.conditions(), 100)}.isdisjoint({0, second_seed(0)})
     assert {s.steps for s in specs} == {builders.conditions().recipe.confirm_steps}
+    assert [s.keep_predictions > 0 for s in specs] == [True, True, False, False, False, False]
+
+
+def batch(study: optuna.Study, *trials: TrialResult, seeds: int, recorder: Recorder | None = None) -> Batch:
+    specs = confirmations(chosen(*trials), builders.conditions(), seeds)
+    return Batch(study, specs, watcher=recorder or Recorder())
+
+
+def drained(work: Batch) -> list[TrialSpec]:
+    return list(iter(work.next, None))
 
 
 def test_what_was_confirmed_is_not_repeated() -> None:
     study = new_study()
-    chosen = [complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8)]
-    first = Confirmation(study, chosen, builders.conditions(), seeds=2, watcher=Recorder())
-    assert drive(FakeExecutor(), first, lambda: False)  # type: ignore[arg-type]
-    again = Confirmation(study, chosen, builders.conditions(), seeds=3, watcher=Recorder())
-    assert len(again) == 2
+    two = (complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
+    assert drive(FakeExecutor(), batch(study, *two, seeds=2), going_on)  # type: ignore[arg-type]
+    assert len(batch(study, *two, seeds=3)) == 2
     better = complete(9, "dice", 0.95)
-    changed = Confirmation(study, [chosen[0], better], builders.conditions(), seeds=2, watcher=Recorder())
-    assert len(changed) == 2
-    results = studies.confirmation_results(study)
-    assert len(confirmed(results, chosen, builders.conditions().recipe.confirm_steps)) == 4
-    assert len(confirmed(results, [chosen[0], better], builders.conditions().recipe.confirm_steps)) == 2
+    assert len(batch(study, two[0], better, seeds=2)) == 2
+    results, conditions = studies.extra_results(study, "confirm"), builders.conditions()
+    assert len(confirmed(results, chosen(*two), conditions, 2)) == 4
+    assert len(confirmed(results, chosen(*two), conditions, 1)) == 2
+    assert len(confirmed(results, chosen(two[0], better), conditions, 2)) == 2
+
+
+def test_a_batch_fills_the_numbers_that_were_left_open() -> None:
+    study = new_study()
+    two = (complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
+    whole = drained(batch(study, *two, seeds=2))
+    assert [spec.number for spec in whole] == [0, 1, 2, 3]
+    for number in (0, 2):
+        studies.store_extra(study, fake_result(whole[number]))
+    assert drained(batch(study, *two, seeds=3))[:3] == [
+        whole[1],
+        whole[3],
+        whole[0].model_copy(update={"number": 4, "seed": confirm_seed(0, 2), "keep_predictions": 0}),
+    ]
+
+
+def test_a_batch_dead_twice_is_a_failed_training_that_is_kept() -> None:
+    study, recorder = new_study(), Recorder()
+    dies = FakeExecutor(lambda spec: Died(spec, "worker killed by signal 9"))
+    work = batch(study, complete(0, "dice", 0.9), seeds=1, recorder=recorder)
+    assert drive(dies, work, going_on)  # type: ignore[arg-type]
+    (result,) = studies.extra_results(study, "confirm")
+    assert (result.state, len(dies.specs)) == ("failed", 2)
+    assert "each of 2 attempts" in (result.reason or "")
+
+
+# --- learning rates ---
+
+
+def rates_of(need: Need | None) -> dict[str, list[float]]:
+    assert need is not None
+    found: dict[str, list[float]] = {}
+    for spec in need.specs:
+        found.setdefault(spec.family, []).append(spec.lr)
+    return found
+
+
+def at(number: int, family: str, lr: float, value: float = 0.6, **changes: Any) -> TrialResult:
+    result = complete(number, family, value, **changes)
+    return result.model_copy(update={"spec": result.spec.model_copy(update={"lr": lr})})
+
+
+@pytest.mark.parametrize(
+    ("tried", "missing"),
+    [
+        ([0.00173], [0.000538, 0.00557]),
+        ([0.0003, 0.01], [0.00173]),
+        ([0.0017, 0.00175, 0.0018], [0.000538, 0.00557]),  # all but the same
+        ([0.0004, 0.002, 0.008], []),
+    ],
+)
+def test_missing_learning_rates_lie_far_from_those_that_were_tried(tried: list[float], missing: list[float]) -> None:
+    trials = [at(number, "dice", lr) for number, lr in enumerate(tried)]
+    need = what_is_needed(trials, [], SPACE, builders.conditions())
+    assert (rates_of(need)["dice"] if missing else need) == (missing or None)
+
+
+def test_stopped_trials_count_as_tried_and_failed_ones_do_not() -> None:
+    trials = [at(0, "dice", 0.002), at(1, "dice", 0.0004, state="pruned"), at(2, "dice", 0.008, state="failed")]
+    assert len(rates_of(what_is_needed(trials, [], SPACE, builders.conditions()))["dice"]) == 1
+
+
+def test_a_fixed_learning_rate_asks_for_no_other() -> None:
+    fixed = SPACE.model_copy(update={"lr": Coordinate(kind="fixed", low=0.002, high=0.002)})
+    assert what_is_needed([at(0, "dice", 0.002)], [], fixed, builders.conditions()) is None
+
+
+def test_a_narrow_range_of_learning_rates_is_divided_all_the_same() -> None:
+    narrow = SPACE.model_copy(update={"lr": Coordinate(kind="log", low=0.002, high=0.0022)})
+    rates = rates_of(what_is_needed([at(0, "dice", 0.0021)], [], narrow, builders.conditions()))["dice"]
+    assert len(rates) == 2 and all(0.002 <= lr <= 0.0022 for lr in rates)
+
+
+# --- the probe's comparison ---
+
+
+def probed(steps: int, **values: float) -> list[TrialResult]:
+    return [
+        fake_result(TrialSpec(purpose="probe", number=0, family=f, params={}, lr=1e-3, seed=0, steps=steps)).model_copy(
+            update={"value": v, "collapse": Collapse.NONE if v > 0 else Collapse.ALL_BACKGROUND}
+        )
+        for f, v in values.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "agrees", "words"),
+    [
+        (
+            {"dice": 0.6, "focal": 0.5, "tversky": 0.4},
+            {"dice": 0.7, "focal": 0.6, "tversky": 0.5},
+            True,
+            "dice leads both",
+        ),
+        ({"dice": 0.6, "focal": 0.5, "tversky": 0.4}, {"dice": 0.5, "focal": 0.6, "tversky": 0.7}, False, "τ = -1.00"),
+        # Another leads, by less than matters; the order of the others holds.
+        (
+            {"dice": 0.6, "focal": 0.595, "tversky": 0.4, "dice_ce": 0.3},
+            {"dice": 0.7, "focal": 0.705, "tversky": 0.5, "dice_ce": 0.4},
+            True,
+            "focal the second by 0.005",
+        ),
+        # The same leads, but the others are turned around.
+        (
+            {"dice": 0.9, "focal": 0.5, "tversky": 0.4, "dice_ce": 0.3},
+            {"dice": 0.9, "focal": 0.3, "tversky": 0.4, "dice_ce": 0.5},
+            False,
+            "dice leads both",
+        ),
+        ({"dice": 0.6, "focal": 0.5}, {"dice": 0.7, "focal": 0.6}, True, "2 losses"),
+        ({"dice": 0.6, "focal": 0.5}, {"dice": 0.6, "focal": 0.7}, False, "2 losses"),
+        ({"dice": 0.5, "focal": 0.5, "tversky": 0.5}, {"dice": 0.5, "focal": 0.5, "tversky": 0.5}, True, "3 losses"),
+        ({"dice": 0.0, "focal": 0.0, "tversky": 0.0}, {"dice": 0.0, "focal": 0.0, "tversky": 0.0}, False, "learned"),
+        ({"dice": 0.6}, {"dice": 0.6}, False, "fewer than two"),
+    ],
+)
+def test_two_budgets_agree_by_order_and_leader(
+    short: dict[str, float], long: dict[str, float], agrees: bool, words: str
+) -> None:
+    found = compare([*probed(100, **short), *probed(200, **long)], 100, 0.01)
+    assert found.agrees is agrees
+    assert words in found.text and "nan" not in found.text
+
+
+def test_probes_are_the_literature_defaults_at_the_middle_learning_rate() -> None:
+    specs = {spec.family: spec for spec in probes(SPACE, builders.conditions(), 60.0, 50)}
+    study = new_study()
+    enqueue_defaults(study, SPACE, 7)
+    grow(study, 7)
+    for trial in study.trials:
+        choice = suggest(optuna.trial.FixedTrial(trial.params), SPACE, 60.0)
+        assert specs[choice.family].lr == pytest.approx(choice.lr)
+        if choice.family != "weighted_ce":  # the literature has no default weight: the middle of its range is taken
+            assert specs[choice.family].params == pytest.approx(choice.params)
+    full = load_space("full_multiclass", "multiclass")
+    assert len(probes(full, builders.conditions(), 60.0, 50)) == len(full.families)
+
+
+# --- time ---
+
+
+def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
+    now = [0.0]
+    time = Timekeeper(100.0, lambda: now[0], workers=2)
+    assert time.fits(10**9, 0.6)  # nothing is known yet
+    spec = builders.spec("dice", 0)
+    time.training_started(spec)
+    now[0] = 20.0
+    time.training_ended(spec, builders.trial("dice", 0.6, 0))  # 100 steps: 0.2 s each
+    usable = 100 - 10
+    assert time.admits(1.0)(int((usable - 20) / 0.2)) and not time.admits(1.0)(int((usable - 20) / 0.2) + 1)
+    assert time.fits(2 * 350, 1.0) and not time.fits(2 * 351, 1.0)
+    assert not time.admits(0.2)(1)
+    now[0] = usable - 1
+    assert not time.over()
+    now[0] = usable
+    assert time.over()
+    assert Timekeeper(None, lambda: 1e9, workers=1).admits(0.1)(10**9)
+
+
+def test_earlier_sessions_tell_how_long_a_training_takes() -> None:
+    time = Timekeeper(100.0, lambda: 0.0, workers=1, before=[builders.trial("dice", 0.6, 0)])  # 0.1 s a step
+    assert time.admits(1.0)(900) and not time.admits(1.0)(901)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sweeper import paths
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.recipe import ARCHITECTURES
-from sweeper.settings import CONFIRM_SEEDS, DATA, ROPE, TRIALS, Settings
+from sweeper.settings import CONFIRM_SEEDS, DATA, ROPE, TRIALS, Settings, duration, seed_range
 
 
 class Workers(click.ParamType[Any]):
@@ -31,6 +32,35 @@ class Workers(click.ParamType[Any]):
         return int(value)
 
 
+class Parsed(click.ParamType[Any]):
+    """A text that `read` accepts, passed on as it is; its complaint begins with `must be`."""
+
+    def __init__(self, name: str, read: Callable[[str], object]) -> None:
+        self.name, self._read = name, read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what `read` refuses."""
+        try:
+            self._read(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class Steps(click.ParamType[Any]):
+    """`auto` or a whole number ≥ 4."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Keep `auto` as it is."""
+        if value == "auto":
+            return "auto"
+        if not str(value).isdigit() or int(value) < 4:
+            self.fail(f"must be auto or a whole number ≥ 4, got {value!r}", param, ctx)
+        return int(value)
+
+
 @click.command()
 @click.option("--data", help=f"Folder with images/ and masks/, or synthetic:NAME?key=value.  [default: {DATA}]")
 @click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
@@ -43,7 +73,11 @@ class Workers(click.ParamType[Any]):
     type=click.Choice(["tuned", "0.5"]),
     help="Operating point of the objective: chosen on validation, or 0.5 (τ = 0).  [default: tuned]",
 )
-@click.option("--steps", type=click.IntRange(4), help="Optimiser steps of a trial.  [default: 100; GPU 1000]")
+@click.option(
+    "--steps",
+    type=Steps(),
+    help="Optimiser steps of a trial; auto finds where the losses' ranking settles.  [default: 100; GPU 1000]",
+)
 @click.option("--epochs", type=click.IntRange(1), help="The same in passes over the training pictures.")
 @click.option("--size", type=click.IntRange(16), help="Side of the training crop in pixels.  [default: 96; GPU 256]")
 @click.option("--batch-size", type=click.IntRange(2), help="Crops in a batch.  [default: 8; GPU 16]")
@@ -55,11 +89,18 @@ class Workers(click.ParamType[Any]):
 @click.option("--executor", type=click.Choice(["processes", "inline"]), default="processes", show_default=True)
 @click.option("--seed", type=click.IntRange(0), help="Decides splits, weights, batches and the search.  [default: 0]")
 @click.option(
-    "--confirm-seeds", type=click.IntRange(1), help=f"Fresh seeds of each finalist.  [default: {CONFIRM_SEEDS}]"
+    "--confirm-seeds",
+    type=Parsed("MIN..MAX|N", seed_range),
+    help=f"Fresh seeds of each finalist; more than MIN while the verdict is open.  [default: {CONFIRM_SEEDS}]",
 )
 @click.option("--confirm-steps", type=click.IntRange(4), help="Steps of a confirmation.  [default: 2 × --steps]")
 @click.option(
     "--rope", type=click.FloatRange(0, 1), help=f"Differences in mIoU below this do not matter.  [default: {ROPE}]"
+)
+@click.option(
+    "--timeout",
+    type=Parsed("DURATION", duration),
+    help="End within this time (5400, 90m, 1h30m) with what there is; 60 % of it is the search's.  [default: none]",
 )
 @click.option(
     "--boundary-pixels",

@@ -1,24 +1,36 @@
-"""Intervals of dataset-level scores and their paired differences, with a seed part and an image part.
+"""Intervals of dataset-level scores and their paired differences, with a seed part and a picture part.
 
 For finalists f and g trained on the same S seeds and scored on the same n test pictures, the statistic of seed s
 is D_s = score(f, s) − score(g, s), the score being read from counts summed over the pictures, and the estimate is
-their mean. Its uncertainty has two sources:
+their mean. Seeds and pictures are crossed: every training is scored on every picture, and
 
-- V_seed = var(D_s, ddof = 1) / S: another training of the same losses would have given another difference;
-- V_image = variance of the mean difference under resampling of test pictures, the same resample for every seed
-  and finalist, times n / (n − 1) (the bootstrap's plug-in variance is too small by that factor).
+    D_s − δ  ≈  A_s + mean_i P_i + mean_i (AP)_si,        Var(mean_s D_s) = σ_A²/S + σ_P²/n + σ_AP²/(S n)
 
-What a training does to single pictures (the seed × picture interaction) is in both, so that the sum errs on the
-wide side. With v₁ = V_seed, v₂ = V_image, the two have very different degrees of freedom (S − 1 = 2 against n − 1),
-and the critical value is that of Cochran and Cox for a sum of two estimated variances:
+A: another training would have given another difference; P: so would other pictures; AP: what a training does to single
+pictures. What picture i contributes to D_s is its centred jackknife pseudo-value (n − 1)(mean_j D_s(−j) − D_s(−i)).
+From that S × n table the three mean squares of the two-way layout give
 
-    t = (t_{S−1} v₁ + t_{n−1} v₂) / (v₁ + v₂),       interval = estimate ± t √(v₁ + v₂)
+    v₁ = var_s(D_s) / S           expects  σ_A²/S + σ_AP²/(S n)     with S − 1 degrees of freedom
+    v₂ = var_i(column mean) / n   expects  σ_P²/n + σ_AP²/(S n)     with n − 1
+    v₃ = var(residual) / (S n)    expects           σ_AP²/(S n)     with (S − 1)(n − 1)
 
-Sources: Cochran & Cox, *Experimental Designs* (1957), 4.14; Efron & Tibshirani, *An Introduction to the Bootstrap*
-(1993), ch. 6; Bouthillier et al., *Accounting for Variance in Machine Learning Benchmarks* (MLSys 2021).
+v₁ + v₂ would count the interaction twice (in binary tasks it is most of what there is); the variance is
+v₁ + max(0, v₂ − v₃), the interaction staying in the part with the fewest degrees of freedom. As these are so different
+(2 against n − 1), the critical value is that of Cochran and Cox for a sum of two estimated variances:
+
+    t = (t_{S−1} v₁ + t_{n−1} (v₂ − v₃)) / (v₁ + v₂ − v₃),      interval = estimate ± t √(v₁ + v₂ − v₃)
+
+which is exact when one part is alone and errs on the wide side between. docs/verdict.md has its calibration.
+
+Sources: Cochran & Cox, *Experimental Designs* (1957), 4.14; Efron & Stein, *The jackknife estimate of variance* (Annals
+of Statistics 1981); Cornfield & Tukey, *Average values of mean squares in factorials* (Annals of Mathematical
+Statistics 1956); Bouthillier et al., *Accounting for Variance in Machine Learning Benchmarks* (MLSys 2021).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +41,7 @@ from sweeper.records import Interval
 REPLICATES = 2000
 """Bootstrap replicates: the Monte-Carlo error of a standard error is then about 1.6 %."""
 LEVEL = 0.95
-"""Coverage of every interval, two-sided."""
+"""Coverage of an interval on which no look depends, two-sided."""
 _CHUNK = 4_000_000
 """Most resampled picture indices held at a time, which bounds memory to some 100 MB."""
 
@@ -37,11 +49,11 @@ Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def critical_value(v_seed: float, seeds: int, v_image: float, pictures: int) -> float:
+def critical_value(v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL) -> float:
     """Cochran–Cox critical value of a sum of two variance estimates with `seeds` − 1 and `pictures` − 1 d.o.f.
 
-    Both variances ≥ 0; `seeds` and `pictures` ≥ 2. With both variances 0 it is the larger of the two quantiles
-    (what it multiplies is 0 anyway).
+    For a two-sided interval at `level` in (0, 1). Both variances ≥ 0; `seeds` and `pictures` ≥ 2. With both
+    variances 0 it is the larger of the two quantiles (what it multiplies is 0 anyway).
 
     Raises:
         ValueError: with fewer than two seeds or pictures, where a variance has no degrees of freedom.
@@ -51,15 +63,111 @@ def critical_value(v_seed: float, seeds: int, v_image: float, pictures: int) -> 
             f"a variance needs at least 2 values, got {seeds} seed(s) and {pictures} picture(s); "
             "ask `mean_interval`, which widens to the score's whole range"
         )
-    upper = (1 + LEVEL) / 2
+    upper = (1 + level) / 2
     t_seed, t_image = float(stdtrit(seeds - 1, upper)), float(stdtrit(pictures - 1, upper))
     total = v_seed + v_image
     return max(t_seed, t_image) if total <= 0 else (t_seed * v_seed + t_image * v_image) / total
 
 
-def half_width(v_seed: float, seeds: int, v_image: float, pictures: int) -> float:
+def half_width(v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL) -> float:
     """Half the width of the interval that these variances of the mean give; arguments as in `critical_value`."""
-    return critical_value(v_seed, seeds, v_image, pictures) * float(np.sqrt(v_seed + v_image))
+    return critical_value(v_seed, seeds, v_image, pictures, level) * float(np.sqrt(v_seed + v_image))
+
+
+@dataclass(frozen=True)
+class PictureTable:
+    """A score of R runs and what each of n pictures contributes to it."""
+
+    scores: Floats
+    """(R,) from the counts summed over all pictures."""
+    shares: Floats
+    """(R, n) jackknife pseudo-values, centred: each row sums to 0, and its variance / n is the score's."""
+
+    @property
+    def pictures(self) -> int:
+        """Number n of pictures (or groups of pictures)."""
+        return int(self.shares.shape[1])
+
+    def rows(self, plus: list[int], minus: list[int] | None = None) -> PictureTable:
+        """The runs `plus`, or their differences to the runs `minus` of the same length, pair by pair."""
+        if minus is None:
+            return PictureTable(self.scores[plus], self.shares[plus])
+        return PictureTable(self.scores[plus] - self.scores[minus], self.shares[plus] - self.shares[minus])
+
+
+def picture_table(counts: Counts, score: Callable[[Counts], Floats]) -> PictureTable:
+    """Scores of runs, and every picture's contribution by leaving it out.
+
+    Args:
+        counts: (R, n, C, 3) integer counts of R runs on the same n ≥ 0 pictures, in the same order.
+        score: (..., R, C, 3) summed counts → (..., R).
+    """
+    runs, n = counts.shape[:2]
+    summed = counts.sum(axis=1)
+    if n < 2:
+        return PictureTable(score(summed), np.zeros((runs, n)))
+    without = score(summed - np.moveaxis(counts, 1, 0))  # (n, R)
+    return PictureTable(score(summed), (n - 1) * (without.mean(axis=0) - without).T)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Variance of a mean over S seeds and n pictures, in parts; each ≥ 0."""
+
+    v_seed: float
+    """From retraining, the interaction included."""
+    v_image: float
+    """From the choice of pictures, beyond the interaction."""
+    v_both: float
+    """The interaction: that part of `v_seed` which falls with more pictures too."""
+
+
+def variance_parts(table: PictureTable) -> Parts:
+    """The parts of the variance of the mean over the runs of `table`, S ≥ 2 seeds on n ≥ 2 pictures."""
+    seeds, n = table.shares.shape
+    columns = table.shares.mean(axis=0)
+    residuals = table.shares - columns
+    v_seed = float(table.scores.var(ddof=1)) / seeds
+    v_both = float(np.square(residuals).sum()) / ((seeds - 1) * (n - 1) * seeds * n)
+    v_image = float(np.square(columns).sum()) / (n * (n - 1))
+    return Parts(v_seed=v_seed, v_image=max(0.0, v_image - v_both), v_both=min(v_both, v_seed))
+
+
+def paired_interval(table: PictureTable, bounds: tuple[float, float], level: float = LEVEL) -> Interval:
+    """Interval of the mean over seeds of a score, or of a paired difference of scores.
+
+    Args:
+        table: a row for each seed, of a score or of a difference (`PictureTable.rows`).
+        bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
+            clipped to them.
+        level: coverage of the interval, two-sided.
+
+    With fewer than two seeds, or two pictures, that source of variance cannot be estimated from the data. The
+    interval is then the whole range `bounds`, and the standard error of each unknown source is the largest possible
+    one, half the range: nothing can be concluded from it. Without any seed the estimate is the range's middle.
+    """
+    low, high = bounds
+    seeds, pictures = table.shares.shape
+    estimate = float(table.scores.mean()) if seeds else (low + high) / 2
+    if seeds >= 2 and pictures >= 2:
+        parts = variance_parts(table)
+        half = half_width(parts.v_seed, seeds, parts.v_image, pictures, level)
+        low, high = max(low, estimate - half), min(high, estimate + half)
+    else:
+        v_seed = v_image = ((high - low) / 2) ** 2
+        if seeds >= 2:
+            v_seed = float(table.scores.var(ddof=1)) / seeds
+        if seeds >= 1 and pictures >= 2:
+            v_image = float(np.square(table.shares.mean(axis=0)).sum()) / (pictures * (pictures - 1))
+        parts = Parts(v_seed=v_seed, v_image=v_image, v_both=0.0)
+    return Interval(
+        estimate=estimate,
+        low=low,
+        high=high,
+        se_seed=float(np.sqrt(parts.v_seed)),
+        se_image=float(np.sqrt(parts.v_image)),
+        se_both=float(np.sqrt(parts.v_both)),
+    )
 
 
 def resample_sums(counts: Counts, rng: np.random.Generator, replicates: int = REPLICATES) -> Counts:
@@ -86,8 +194,12 @@ def resample_sums(counts: Counts, rng: np.random.Generator, replicates: int = RE
     return np.concatenate(sums).reshape(replicates, runs, *counts.shape[2:])
 
 
-def mean_interval(values: Floats, resampled: Floats, pictures: int, bounds: tuple[float, float]) -> Interval:
-    """Interval of the mean over seeds of a score, or of a paired difference of scores.
+def mean_interval(
+    values: Floats, resampled: Floats, pictures: int, bounds: tuple[float, float], level: float = LEVEL
+) -> Interval:
+    """The same from resampled pictures, for measures that leaving one picture out does not bend smoothly.
+
+    Its picture part contains the interaction a second time, so that it errs on the wide side.
 
     Args:
         values: (S,) the statistic of each seed on the pictures as they are.
@@ -95,10 +207,9 @@ def mean_interval(values: Floats, resampled: Floats, pictures: int, bounds: tupl
         pictures: number n of test pictures.
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
+        level: coverage of the interval, two-sided.
 
-    With fewer than two seeds, or two pictures, that source of variance cannot be estimated from the data. The
-    interval is then the whole range `bounds`, and the standard error of each unknown source is the largest possible
-    one, half the range: nothing can be concluded from it. Without any seed the estimate is the range's middle.
+    With fewer than two seeds or pictures it is the whole range, as `paired_interval` is.
     """
     low, high = bounds
     seeds = len(values)
@@ -108,7 +219,7 @@ def mean_interval(values: Floats, resampled: Floats, pictures: int, bounds: tupl
     enough = pictures >= 2 and seeds >= 1
     v_image = float(resampled.mean(axis=1).var(ddof=1)) * pictures / (pictures - 1) if enough else worst
     if seeds >= 2 and pictures >= 2:
-        half = half_width(v_seed, seeds, v_image, pictures)
+        half = half_width(v_seed, seeds, v_image, pictures, level)
         low, high = max(low, estimate - half), min(high, estimate + half)
     return Interval(
         estimate=estimate, low=low, high=high, se_seed=float(np.sqrt(v_seed)), se_image=float(np.sqrt(v_image))

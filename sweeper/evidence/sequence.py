@@ -1,29 +1,102 @@
-"""Looks at the confirmation: how many seeds before each, how much error each may spend, and whether to go on.
+"""After each look at the confirmation: go on, with whom, or end, and why.
 
-Looking after 3 seeds, and again after 5 and 8, gives chance three occasions. Each look therefore spends a part of the
-5 % error, in the proportion 2 : 3 : 5 (: 8 : 13 …), as later looks know more: 0.01, 0.015 and 0.025 for three looks. By
-Bonferroni's inequality all intervals of all looks hold together with 95 %, whenever the confirmation ends.
+- A finalist that the best beats by the rule needs no more seeds: the comparison keeps the level of the look at which it
+  was won (`sweeper.evidence.looks`). Should another finalist come to lead that does not beat it, it goes on again.
+- The baseline goes on as long as anyone does: every finalist's gain is told against it, on common seeds, and that
+  number is worth its one training per seed even where the baseline has been beaten.
+- The confirmation ends when the verdict is settled, after the last planned look, or when it is *futile*: with all seeds
+  still planned the chance that the hardest of the open comparisons is settled is below CHANCE. All must be, so that the
+  verdict's own chance is lower still.
 """
 
 from __future__ import annotations
 
-from sweeper.records import Look
+from dataclasses import dataclass
 
-SEEDS = (3, 5, 8, 13, 21, 34)
-"""Numbers of seeds at which the confirmation is looked at."""
-SPENT = (2, 3, 5, 8, 13, 21, 34, 55)
-"""Parts in which the error is spent over the looks."""
-ERROR = 0.05
+from sweeper.evidence.futility import chance_of_settling
+from sweeper.evidence.intervals import half_width
+from sweeper.evidence.looks import common_seeds, level_at, planned_looks
+from sweeper.evidence.rule import difference, measured, units
+from sweeper.evidence.settle import listed, minus, needed_half_width, planned_half_width
+from sweeper.evidence.verdict import Decision
+from sweeper.records import Evidence, Verdict
+
+__all__ = ["CHANCE", "NextStep", "next_step", "planned_looks"]
+
+CHANCE = 0.10
+"""More seeds are trained only where they settle the verdict with at least this probability."""
 
 
-def planned_looks(least: int, most: int) -> tuple[Look, ...]:
-    """Looks after `least`, then the numbers of SEEDS in between, then `most` seeds.
+@dataclass(frozen=True)
+class NextStep:
+    """Whether the confirmation goes on after a look."""
 
-    Raises:
-        ValueError: unless 1 ≤ least ≤ most.
+    go_on: bool
+    finalists: tuple[int, ...]
+    """Indices into `Evidence.finalists` of those that get more seeds, up to the next look's number; () when it ends."""
+    reason: str
+    """Why, in one sentence with its numbers."""
+
+
+def next_step(evidence: Evidence, decision: Decision) -> NextStep:
+    """What follows from a look.
+
+    Args:
+        evidence: weighed with the planned looks.
+        decision: `decide` on this very evidence.
     """
-    if not 1 <= least <= most:
-        raise ValueError(f"seeds must satisfy 1 ≤ MIN ≤ MAX, got {least}..{most}")
-    seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
-    parts = SPENT[: len(seeds)]
-    return tuple(Look(seeds=s, error=ERROR * part / sum(parts)) for s, part in zip(seeds, parts, strict=True))
+    at = f"after {_seeds(evidence)} seeds"
+    if decision.best is None:
+        return _end(f"The confirmation ended {at}: nothing was learned that more seeds could compare.")
+    if len(evidence.finalists) < 2:
+        return _end(f"The confirmation ended {at}: there is only one finalist, and nothing to compare it with.")
+    if decision.verdict is not Verdict.UNDECIDED:
+        what = "a clear winner" if decision.verdict is Verdict.CLEAR_WINNER else "equivalence"
+        return _end(f"The confirmation ended {at}: {what} is shown.")
+    to_come = evidence.looks[evidence.look + 1 :]
+    if not to_come:
+        return _end(f"The confirmation ended {at}: these were all that were planned, and the verdict is still open.")
+    best, chance, rival = decision.best, 1.0, None
+    for other in decision.unbeaten:
+        if measured(evidence, best, other):
+            gap, seeds = difference(evidence, best, other), common_seeds(evidence, best, other)
+            found = chance_of_settling(gap, seeds, units(evidence), evidence.rope, to_come)
+            if found < chance:
+                chance, rival = found, other
+    most = to_come[-1].seeds
+    if rival is not None and chance < CHANCE:
+        pair = f"{evidence.finalists[best].family} against {evidence.finalists[rival].family}"
+        return _end(
+            f"The confirmation ended {at}: the chance that up to {most} would settle {pair} is {_share(chance)}, less "
+            f"than {_share(CHANCE)} ({_obstacle(evidence, best, rival)})."
+        )
+    on = sorted({best, *decision.unbeaten, *([] if evidence.baseline is None else [evidence.baseline])})
+    names = [evidence.finalists[i].family for i in on]
+    odds = "" if rival is None else f"; the chance that up to {most} settle it is at most {_share(chance)}"
+    return NextStep(
+        True, tuple(on), f"The verdict is open {at}: {listed(names)} go on to {to_come[0].seeds} seeds{odds}."
+    )
+
+
+def _end(reason: str) -> NextStep:
+    return NextStep(go_on=False, finalists=(), reason=reason)
+
+
+def _seeds(evidence: Evidence) -> int:
+    return max((len(f.seeds) for f in evidence.finalists), default=0)
+
+
+def _share(chance: float) -> str:
+    return f"{100 * chance:.0f} %" if chance >= 0.01 or chance == 0 else "less than 1 %"
+
+
+def _obstacle(evidence: Evidence, best: int, rival: int) -> str:
+    """What stands in the way of this pair: the pictures, whatever the seeds; or what is left at the last look."""
+    gap, last = difference(evidence, best, rival), evidence.looks[-1].seeds
+    pictures, target = units(evidence), needed_half_width(gap, evidence.rope)
+    wanted = minus(f"the difference is {gap.estimate:+.3f}, to be settled by an interval narrower than ± {target:.3f}")
+    alone = half_width(0.0, last, gap.se_image**2, pictures, level_at(evidence.looks, last))
+    if alone >= target:
+        return f"{wanted}; the choice of test pictures alone leaves ± {alone:.3f}, whatever the number of seeds"
+    then = planned_half_width(gap, (common_seeds(evidence, best, rival), pictures), (last, pictures), evidence.looks)
+    return f"{wanted}; {last} seeds leave some ± {then:.3f}"

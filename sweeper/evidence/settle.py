@@ -1,8 +1,9 @@
 """What would settle an open comparison: more seeds, more test pictures, or neither.
 
-The two variances of a measured difference (see `sweeper.evidence.intervals`) are taken at face value and scaled:
-V_seed with 1 / seeds, V_image with 1 / pictures, the critical value with their degrees of freedom. It is a planning
-figure: the estimate itself will move when it is measured again.
+The variances of a measured difference (see `sweeper.evidence.intervals`) are taken at face value and scaled: what
+comes from seeds with 1 / seeds, from pictures with 1 / pictures, from both with 1 / (seeds × pictures), the critical
+value with their degrees of freedom and the level of the look at which that many seeds are complete. It is a planning
+figure: the estimate itself will move when it is measured again. Where test pictures come in groups, groups are counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from math import hypot
 from typing import Literal
 
 from sweeper.evidence.intervals import half_width
-from sweeper.records import Evidence, Interval
+from sweeper.evidence.looks import common_seeds, level_at
+from sweeper.evidence.rule import units
+from sweeper.records import Evidence, Interval, Look
 
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
@@ -59,25 +62,33 @@ def needed_half_width(gap: Interval, rope: float) -> float:
     return size if size >= rope else rope - size
 
 
-def seeds_needed(gap: Interval, seeds: int, pictures: int, target: float) -> int | None:
+def planned_half_width(gap: Interval, now: tuple[int, int], then: tuple[int, int], looks: Sequence[Look] = ()) -> float:
+    """Half-width that a difference measured with `now` (seeds, pictures) would have with `then`, both ≥ 2."""
+    fewer_seeds, fewer_pictures = now[0] / then[0], now[1] / then[1]
+    v_both = gap.se_both**2 * fewer_seeds * fewer_pictures
+    v_seed = (gap.se_seed**2 - gap.se_both**2) * fewer_seeds + v_both
+    return half_width(max(0.0, v_seed), then[0], gap.se_image**2 * fewer_pictures, then[1], level_at(looks, then[0]))
+
+
+def seeds_needed(gap: Interval, seeds: int, pictures: int, target: float, *, looks: Sequence[Look] = ()) -> int | None:
     """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
-    v_seed, v_image = gap.se_seed**2 * seeds, gap.se_image**2
 
     def narrow(count: int) -> bool:
-        return half_width(v_seed / count, count, v_image, pictures) < target
+        return planned_half_width(gap, (seeds, pictures), (count, pictures), looks) < target
 
     return _fewest(narrow, seeds + 1, MOST_SEEDS)
 
 
-def pictures_needed(gap: Interval, seeds: int, pictures: int, target: float, seeds_then: int) -> int | None:
+def pictures_needed(
+    gap: Interval, seeds: int, pictures: int, target: float, seeds_then: int, *, looks: Sequence[Look] = ()
+) -> int | None:
     """Fewest test pictures, more than now, that with `seeds_then` seeds make the half-width less than `target`.
 
     None beyond MOST_PICTURES.
     """
-    v_seed, v_image = gap.se_seed**2 * seeds / seeds_then, gap.se_image**2 * pictures
 
     def narrow(count: int) -> bool:
-        return half_width(v_seed, seeds_then, v_image / count, count) < target
+        return planned_half_width(gap, (seeds, pictures), (seeds_then, count), looks) < target
 
     return _fewest(narrow, pictures + 1, MOST_PICTURES)
 
@@ -93,35 +104,34 @@ def _fewest(enough: Callable[[int], bool], low: int, high: int) -> int | None:
 
 
 def _plan(evidence: Evidence, first: int, rival: int, gap: Interval) -> _Plan:
-    common = set(evidence.finalists[first].seeds) & set(evidence.finalists[rival].seeds)
-    seeds, pictures, rope = len(common), evidence.test_pictures, evidence.rope
+    seeds, pictures, rope = common_seeds(evidence, first, rival), units(evidence), evidence.rope
     if seeds < 2:
         return _Plan(first, rival, "common_seeds", seeds=seeds)
     if pictures < 2:
         return _Plan(first, rival, "label")
-    target = needed_half_width(gap, rope)
+    more_seeds = partial(seeds_needed, gap, seeds, pictures, looks=evidence.looks)
+    more_pictures = partial(pictures_needed, gap, seeds, pictures, looks=evidence.looks)
     plan = partial(_Plan, first, rival, gap=gap, goal=_goal(gap, rope))
-    more_seeds = seeds_needed(gap, seeds, pictures, target)
-    more_pictures = pictures_needed(gap, seeds, pictures, target, seeds)
-    if more_seeds is not None:
-        return plan("seeds", seeds=more_seeds, pictures=more_pictures)
-    if more_pictures is not None:
-        return plan("pictures", pictures=more_pictures)
-    both = _both(gap, seeds, pictures, target)
-    if both is not None:
-        return plan("both", seeds=ENOUGH_SEEDS, pictures=both)
+    target = needed_half_width(gap, rope)
+
+    def both(width: float) -> int | None:
+        return more_pictures(width, ENOUGH_SEEDS) if seeds < ENOUGH_SEEDS else None
+
+    enough_seeds, enough_pictures = more_seeds(target), more_pictures(target, seeds)
+    if enough_seeds is not None:
+        return plan("seeds", seeds=enough_seeds, pictures=enough_pictures)
+    if enough_pictures is not None:
+        return plan("pictures", pictures=enough_pictures)
+    together = both(target)
+    if together is not None:
+        return plan("both", seeds=ENOUGH_SEEDS, pictures=together)
     # Would the same noise allow a verdict on a difference of 0? Then it is the estimate that stands in the way.
-    without = pictures_needed(gap, seeds, pictures, rope, seeds) or _both(gap, seeds, pictures, rope)
-    near = abs(gap.estimate) < rope and (without or seeds_needed(gap, seeds, pictures, rope)) is not None
-    return plan("near" if near else "noisy")
+    without = more_pictures(rope, seeds) or both(rope) or more_seeds(rope)
+    return plan("near" if abs(gap.estimate) < rope and without is not None else "noisy")
 
 
 def _goal(gap: Interval, rope: float) -> str:
     return "a difference of this size" if abs(gap.estimate) >= rope else f"equivalence within ± {rope:g}"
-
-
-def _both(gap: Interval, seeds: int, pictures: int, target: float) -> int | None:
-    return pictures_needed(gap, seeds, pictures, target, ENOUGH_SEEDS) if seeds < ENOUGH_SEEDS else None
 
 
 def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
@@ -130,17 +140,18 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
     names = [evidence.finalists[plan.rival].family for plan in plans]
     against = f"{evidence.finalists[first].family} against {listed(names)}: "
     if kind == "common_seeds":
-        return f"{against}confirm on at least 3 common seeds (`--resume --confirm-seeds 3`), got {plans[0].seeds}."
+        least = max(3, evidence.looks[0].seeds if evidence.looks else 3)
+        return f"{against}confirm on at least 3 common seeds ({_command(evidence, least)}), got {plans[0].seeds}."
     if kind == "label":
-        return f"{against}label more test pictures; {evidence.test_pictures} cannot show a difference."
-    now = min(len(set(evidence.finalists[first].seeds) & set(evidence.finalists[p.rival].seeds)) for p in plans)
+        return f"{against}label more test {_unit(evidence)}; {units(evidence)} cannot show a difference."
+    now = min(common_seeds(evidence, first, p.rival) for p in plans)
     seeds, wanted = max(p.seeds for p in plans), [p.pictures for p in plans]
     pictures = None if None in wanted else max(n for n in wanted if n is not None)
-    shots = f"some {_rounded(pictures):,} test pictures" if pictures is not None else ""
-    in_place = f"{shots} in place of {evidence.test_pictures}"
+    shots = f"some {_rounded(pictures):,} test {_unit(evidence)}" if pictures is not None else ""
+    in_place = f"{shots} in place of {units(evidence)}"
     if kind == "seeds":
         also = f", or {in_place}" if shots else ""
-        how = f"some {seeds} seeds in place of {now} (`--resume --confirm-seeds {seeds}`)"
+        how = f"some {seeds} seeds in place of {now} ({_command(evidence, seeds)})"
         return f"{against}{how} would show {goal}{also}."
     if kind == "pictures":
         error = max(p.gap.se_image for p in plans if p.gap is not None)
@@ -167,6 +178,18 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
         f"{against}not settled by any affordable number of seeds or test pictures at this budget: {why}; choose by "
         "cost or taste, or train longer."
     )
+
+
+def _command(evidence: Evidence, seeds: int) -> str:
+    """The option that adds seeds: up to the last planned look, or up to as many as are needed."""
+    if not evidence.looks:
+        return f"`--resume --confirm-seeds {seeds}`"
+    least, most = evidence.looks[0].seeds, max(seeds, evidence.looks[-1].seeds)
+    return f"`--resume --confirm-seeds {least}..{most}`"
+
+
+def _unit(evidence: Evidence) -> str:
+    return "pictures" if evidence.test_groups is None else "groups of pictures"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -10,13 +10,19 @@ counts, or with 0 on every picture where it left none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sweeper import metrics
-from sweeper.evidence.intervals import REPLICATES, Counts, Floats, mean_interval, negated, resample_sums
+from sweeper.evidence.intervals import Counts, Floats, PictureTable, negated, paired_interval, picture_table
+from sweeper.evidence.looks import level_at, look_at
+from sweeper.evidence.probability import DRAWS, probability_best
 from sweeper.recipe import Metric
 from sweeper.records import (
     Collapse,
@@ -25,7 +31,7 @@ from sweeper.records import (
     FinalistEvidence,
     ImageCounts,
     Interval,
-    Scores,
+    Look,
     TrialResult,
 )
 
@@ -36,30 +42,48 @@ FAILURES = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT,
 
 @dataclass(frozen=True)
 class _Bench:
-    """All runs side by side on the same pictures; run r is one training."""
+    """All runs side by side on the same pictures (or groups, their counts summed); run r is one training."""
 
     classes: np.ndarray  # (C,) bool: which occur in the test split
     counts: Counts  # (R, n, C, 3) at each run's operating point
     at_default: Counts  # (R, n, C, 3) at 0.5 or τ = 0
-    sums: Counts  # (B, R, C, 3) the same as `counts` on resampled pictures
     lost: np.ndarray  # (R,) bool: diverged and left no counts; scores 0
 
     @property
     def pictures(self) -> int:
         return int(self.counts.shape[1])
 
-    def scored(self, summed: Counts, metric: Metric) -> Floats:
+    def scored(self, summed: Counts, metric: Metric = "miou") -> Floats:
         """(..., R, C, 3) → (..., R)."""
         return np.where(self.lost, 0.0, metrics.objective(summed, self.classes, metric))
 
-    def interval(self, plus: Sequence[int], minus: Sequence[int] = (), metric: Metric = "miou") -> Interval:
-        """Mean over seeds of runs `plus`, or of the paired differences of `plus` and `minus`."""
-        on_data, resampled = self.scored(self.counts.sum(axis=1), metric), self.scored(self.sums, metric)
-        values, replicates = on_data[list(plus)], resampled[:, list(plus)]
-        if not minus:
-            return mean_interval(values, replicates, self.pictures, (0.0, 1.0))
-        values, replicates = values - on_data[list(minus)], replicates - resampled[:, list(minus)]
-        return mean_interval(values, replicates, self.pictures, (-1.0, 1.0))
+    @cached_property
+    def summed(self) -> Counts:
+        """(R, C, 3) over all pictures."""
+        summed: Counts = self.counts.sum(axis=1)
+        return summed
+
+    @cached_property
+    def per_class(self) -> tuple[Floats, Floats, Floats]:
+        """IoU, precision and recall of each class, (R, C) each."""
+        true, false, missed = np.moveaxis(self.summed, -1, 0)
+        return metrics.iou(self.summed), metrics.ratio(true, true + false), metrics.ratio(true, true + missed)
+
+    def class_means(self, values: Floats, rows: Sequence[int]) -> tuple[float | None, ...]:
+        """Means over the runs `rows` of (R, C) values per class; lost runs and undefined ratios count as 0.
+
+        None where the class does not occur in the test split.
+        """
+        known = np.where(self.lost[:, None], 0.0, np.nan_to_num(values, nan=0.0))[list(rows)].mean(axis=0)
+        return tuple(float(v) if occurs else None for v, occurs in zip(known, self.classes, strict=True))
+
+    @cached_property
+    def miou(self) -> PictureTable:
+        return picture_table(self.counts, self.scored)
+
+    @cached_property
+    def fg_iou(self) -> PictureTable:
+        return picture_table(self.counts, partial(self.scored, metric="fg_iou"))
 
 
 def weigh(
@@ -69,8 +93,10 @@ def weigh(
     classes: Sequence[str],
     baseline: str = BASELINE,
     rope: float = 0.01,
+    looks: Sequence[Look] = (),
+    groups: Sequence[str | None] | None = None,
     seed: int = 0,
-    replicates: int = REPLICATES,
+    draws: int = DRAWS,
 ) -> Evidence:
     """Weigh the confirmation trainings of all finalists.
 
@@ -81,19 +107,25 @@ def weigh(
         classes: the data set's class names, in order.
         baseline: family that the others are measured against, where it is among them.
         rope: region of practical equivalence, in mIoU, ≥ 0.
-        seed: of the resampling of pictures; the same seed gives the same numbers.
-        replicates: number of resamples.
+        looks: the planned looks, by ascending seeds. A comparison is at level 1 − error of the look at which its
+            common seeds were complete: the first with at least as many (beyond the last look: of the last). Without
+            looks it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
+        groups: group of each test picture, in ascending order of the pictures; None (for one or for all) = a group of
+            its own. Pictures of one group stand or fall together: their counts are summed, and n counts groups.
+        seed: of the draws behind `probability_best`, the only numbers that need any.
+        draws: how many; with 0 it stays None.
 
     Returns:
         Evidence with the finalists by falling mIoU; without finalists where no confirmation completed.
 
     Raises:
         ValueError: if a result is not a finished confirmation, the runs saw different test pictures, a family has
-            two configurations, or its search trial is missing.
+            two configurations, its search trial is missing, or `groups` does not fit the test pictures.
     """
     finalists = _group(confirmations, search)
     runs = [run for seeds in finalists.values() for run in seeds.values()]
-    bench = _bench(runs, len(classes), np.random.default_rng(seed), replicates)
+    units = _units(runs, groups)
+    bench = _bench(runs, len(classes), units)
     place = {id(run): r for r, run in enumerate(runs)}
     # `at[family][seed]` is the row of that training on the bench.
     at = {family: {s: place[id(run)] for s, run in seeds.items()} for family, seeds in finalists.items()}
@@ -104,13 +136,19 @@ def weigh(
     ]
     rows.sort(key=lambda f: (-f.miou.estimate, f.family != baseline, f.family))
     order = [f.family for f in rows]
+    if draws:
+        odds = probability_best([at[family] for family in order], bench.miou, np.random.default_rng(seed), draws)
+        rows = [row.model_copy(update={"probability_best": p}) for row, p in zip(rows, odds, strict=True)]
     return Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
-        comparisons=tuple(_compare([at[family] for family in order], bench)),
+        comparisons=tuple(_compare([at[family] for family in order], bench, looks)),
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
-        test_pictures=next((r.test.pooled_from or bench.pictures for r in runs if r.test is not None), 0),
+        looks=tuple(looks),
+        look=look_at(looks, max((len(f.seeds) for f in rows), default=0)),
+        test_pictures=next((r.test.pooled_from or len(r.test.pictures) for r in runs if r.test is not None), 0),
+        test_groups=None if units is None or not runs else bench.pictures,
         constant_miou=next(
             (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
         ),
@@ -141,7 +179,32 @@ def _group(
     return {family: dict(sorted(grouped[family].items())) for family in sorted(grouped)}
 
 
-def _bench(runs: Sequence[TrialResult], classes: int, rng: np.random.Generator, replicates: int) -> _Bench:
+def _units(runs: Sequence[TrialResult], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
+    """(n,) the unit that each counted test picture belongs to; None where every picture is its own.
+
+    Beyond `metrics.POOL` pictures, counts are stored as sums over cells of pictures (picture i in cell i mod n). Cells
+    that share a group are one unit then.
+    """
+    test = next((run.test for run in runs if run.test is not None), None)
+    if groups is None or test is None:
+        return None
+    cells, pictures = len(test.pictures), test.pooled_from or len(test.pictures)
+    if len(groups) != pictures:
+        raise ValueError(f"`groups` must name the group of each of the {pictures} test pictures, got {len(groups)}")
+    numbers: dict[str, int] = {}
+    named = [(i % cells, numbers.setdefault(g, len(numbers))) for i, g in enumerate(groups) if g is not None]
+    if not named:
+        return None
+    cell, number = np.array(named).T
+    # Cells and groups as the nodes of one graph, an edge where a picture lies in both; units are what hangs together.
+    size = cells + len(numbers)
+    graph = coo_array((np.ones(len(cell)), (cell, cells + number)), shape=(size, size))
+    labels = connected_components(graph, directed=False)[1][:cells]
+    unit: npt.NDArray[np.intp] = np.unique(labels, return_inverse=True)[1]
+    return unit if unit.max() + 1 < cells else None
+
+
+def _bench(runs: Sequence[TrialResult], classes: int, units: npt.NDArray[np.intp] | None) -> _Bench:
     tests = [run.test for run in runs]
     for run in runs:
         if run.test is None and run.collapse is not Collapse.DIVERGED:
@@ -155,21 +218,18 @@ def _bench(runs: Sequence[TrialResult], classes: int, rng: np.random.Generator, 
             f"all confirmations must be scored on the same test pictures, got {len(seen)} different sets; "
             "weigh only runs of one study"
         )
-    n = len(next(iter(seen))) if seen else 0
+    cells = len(next(iter(seen))) if seen else 0
+    units = np.arange(cells) if units is None else units
+    n = int(units.max()) + 1 if cells else 0
     counts = np.zeros((len(runs), n, classes, 3), dtype=np.int64)
     at_default = np.zeros_like(counts)
     for r, (run, test) in enumerate(zip(runs, tests, strict=True)):
         if test is not None:
-            counts[r] = _aligned(test, _point(run))
-            at_default[r] = _aligned(test, _default(test))
+            np.add.at(counts[r], units, _aligned(test, _point(run)))
+            np.add.at(at_default[r], units, _aligned(test, _default(test)))
     lost = np.array([test is None for test in tests], dtype=np.bool_)
     present = metrics.present(counts.reshape(-1, classes, 3))
-    sums = (
-        resample_sums(counts, rng, replicates)
-        if n >= 2  # with fewer there is nothing to resample, and `mean_interval` says so
-        else np.zeros((1, len(runs), classes, 3), dtype=np.int64)
-    )
-    return _Bench(classes=present, counts=counts, at_default=at_default, sums=sums, lost=lost)
+    return _Bench(classes=present, counts=counts, at_default=at_default, lost=lost)
 
 
 def _aligned(test: ImageCounts, point: float) -> Counts:
@@ -192,8 +252,9 @@ def _finalist(
     runs: Sequence[TrialResult], origin: TrialResult, rows: Sequence[int], bench: _Bench, binary: bool
 ) -> FinalistEvidence:
     spec = runs[0].spec
-    scores = [_scores(bench, row) for row in rows]
-    at_default = bench.scored(bench.at_default.sum(axis=1), "miou")[list(rows)]
+    iou, precision, recall = bench.per_class
+    dice = bench.scored(bench.summed, "dice")[list(rows)]
+    at_default = bench.scored(bench.at_default.sum(axis=1))[list(rows)]
     speeds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
     gains = [last_quarter_gain(run) for run in runs if run.evaluations]
     return FinalistEvidence(
@@ -205,34 +266,18 @@ def _finalist(
         seeds=tuple(run.spec.seed for run in runs),
         run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
         points=tuple(_point(run) for run in runs),
-        miou=bench.interval(rows),
+        miou=paired_interval(bench.miou.rows(list(rows)), (0.0, 1.0)),
         miou_at_default=float(at_default.mean()),
         val_miou=float(np.mean([_val_miou(run) for run in runs])),
-        fg_iou=bench.interval(rows, metric="fg_iou") if binary else None,
-        dice=float(np.mean([s.dice for s in scores])),
-        iou=_class_means(s.iou for s in scores),
-        precision=_class_means(s.precision for s in scores),
-        recall=_class_means(s.recall for s in scores),
+        fg_iou=paired_interval(bench.fg_iou.rows(list(rows)), (0.0, 1.0)) if binary else None,
+        dice=float(dice.mean()),
+        iou=bench.class_means(iou, rows),
+        precision=bench.class_means(precision, rows),
+        recall=bench.class_means(recall, rows),
         collapses=sum(run.collapse in FAILURES for run in runs),
         still_rising=float(np.mean(gains)) if gains else 0.0,
         seconds_per_step=float(np.median(speeds)) if speeds else None,
     )
-
-
-def _scores(bench: _Bench, row: int) -> Scores:
-    """Scores of one run on the test split; a lost one has 0 for every class that occurs."""
-    if not bench.lost[row]:
-        return metrics.scores(bench.counts[row])
-    nothing = tuple(0.0 if occurs else None for occurs in bench.classes)
-    return Scores(
-        miou=0.0, fg_iou=0.0 if len(nothing) == 2 else None, dice=0.0, iou=nothing, precision=nothing, recall=nothing
-    )
-
-
-def _class_means(rows: Iterable[tuple[float | None, ...]]) -> tuple[float | None, ...]:
-    """Mean over runs for each class; None where the class does not occur (in any run, as all see the same pictures)."""
-    columns = ([v for v in column if v is not None] for column in zip(*rows, strict=True))
-    return tuple(float(np.mean(column)) if column else None for column in columns)
 
 
 def _val_miou(run: TrialResult) -> float:
@@ -251,16 +296,18 @@ def last_quarter_gain(run: TrialResult) -> float:
     return float(miou[-1] - np.interp(0.75 * steps[-1], steps, miou))
 
 
-def _compare(finalists: Sequence[Mapping[int, int]], bench: _Bench) -> list[Comparison]:
+def _compare(finalists: Sequence[Mapping[int, int]], bench: _Bench, looks: Sequence[Look]) -> list[Comparison]:
     """All ordered pairs; `finalists[i]` is seed → row of finalist i."""
     found: dict[tuple[int, int], Interval] = {}
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
             common = [s for s in first if s in second]
             if common:
-                difference = bench.interval([second[s] for s in common], [first[s] for s in common])
+                table = bench.miou.rows([second[s] for s in common], [first[s] for s in common])
+                difference = paired_interval(table, (-1.0, 1.0), level_at(looks, len(common)))
             else:  # estimated from all runs there are; nothing is paired, so nothing is known of its error
-                gap = bench.interval(list(second.values())).estimate - bench.interval(list(first.values())).estimate
+                scores = bench.miou.scores
+                gap = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
                 difference = Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
             found[j, i], found[i, j] = difference, negated(difference)
     return [Comparison(first=i, second=j, difference=found[i, j]) for i, j in sorted(found)]

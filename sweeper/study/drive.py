@@ -26,21 +26,24 @@ class Work(Protocol):
     def died(self, spec: TrialSpec, reason: str) -> None:
         """A worker died under this training."""
 
-    def interrupted(self, spec: TrialSpec) -> None:
-        """The sweep is being stopped with this training unfinished."""
+    def interrupted(self, spec: TrialSpec, reason: str) -> None:
+        """The sweep is being stopped, or its time is up, with this training unfinished."""
 
 
-def drive(executor: Executor, work: Work, stopping: Callable[[], bool]) -> bool:
-    """Run until `work` has nothing left; False when `stopping` said to stop before."""
+def drive(executor: Executor, work: Work, stopping: Callable[[], str | None]) -> bool:
+    """Run until `work` has nothing left to begin; False when `stopping` gave a reason to stop before.
+
+    After a False the executor is still busy with what was given up: it can only be closed.
+    """
     running: list[TrialSpec] = []
     while True:
-        if stopping():
+        if (reason := stopping()) is not None:
             for event in executor.poll(0):  # what is finished and still on its way is kept
                 if isinstance(event, Finished):
                     running.remove(event.spec)
                     work.finished(event.spec, event.result)
             for spec in running:
-                work.interrupted(spec)
+                work.interrupted(spec, reason)
             return False
         while executor.free() and (begun := work.next()) is not None:
             running.append(begun)

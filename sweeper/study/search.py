@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 import optuna
@@ -14,6 +15,11 @@ from sweeper.study.storage import ABANDONED, RESULT, abandon, counted, tell
 
 ATTEMPTS = 2
 """A configuration under which this many workers died is a failed trial."""
+
+
+def always(_: int) -> bool:
+    """A training of any number of steps may begin."""
+    return True
 
 
 class Watcher(Protocol):
@@ -63,15 +69,18 @@ class Search:
         imbalance: float,
         trials: int,
         watcher: Watcher,
+        admit: Callable[[int], bool] = always,
     ) -> None:
+        """`admit(steps)` says whether a training of so many steps may still begin."""
         self._study, self._space, self._conditions = study, space, conditions
-        self._imbalance, self._trials, self._watcher = imbalance, trials, watcher
+        self._imbalance, self._trials, self._watcher, self._admit = imbalance, trials, watcher, admit
         self._running: dict[int, optuna.Trial] = {}
         self._done = sum(counted(t) for t in study.get_trials(deepcopy=False))
 
     def next(self) -> TrialSpec | None:
-        """Ask Optuna for a trial while the total is not reached."""
-        if self._done + len(self._running) >= self._trials:
+        """Ask Optuna for a trial while the total is not reached and there is time."""
+        steps = self._conditions.recipe.steps
+        if self._done + len(self._running) >= self._trials or not self._admit(steps):
             return None
         trial = self._study.ask()
         choice = suggest(trial, self._space, self._imbalance)
@@ -83,7 +92,7 @@ class Search:
             params=choice.params,
             lr=choice.lr,
             seed=self._conditions.seed,
-            steps=self._conditions.recipe.steps,
+            steps=steps,
         )
         self._running[trial.number] = trial
         self._watcher.training_started(spec)
@@ -120,11 +129,11 @@ class Search:
         abandon(self._study, spec.number, reason, deaths=deaths)
         self._watcher.training_dropped(spec, reason)
 
-    def interrupted(self, spec: TrialSpec) -> None:
+    def interrupted(self, spec: TrialSpec, reason: str) -> None:
         """Leave the configuration in the queue for a resume."""
         del self._running[spec.number]
-        abandon(self._study, spec.number, "the sweep was stopped")
-        self._watcher.training_dropped(spec, "the sweep was stopped")
+        abandon(self._study, spec.number, reason)
+        self._watcher.training_dropped(spec, reason)
 
 
 def _checked(result: TrialResult) -> TrialResult:

@@ -16,7 +16,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sweeper.base import Record
 from sweeper.errors import StudyError
 from sweeper.locks import lock_beside, sqlite_path
-from sweeper.records import Conditions, ImbalanceProfile, SearchSpace, SweepRecord, TrialResult
+from sweeper.records import (
+    Conditions,
+    ImbalanceProfile,
+    Look,
+    LookTaken,
+    SearchSpace,
+    SweepRecord,
+    TrialResult,
+)
 from sweeper.study.pruner import FamilyPruner
 from sweeper.study.sampler import KeyedTPESampler
 
@@ -24,11 +32,21 @@ RESULT = "result"
 """Trial attribute: the TrialResult as JSON."""
 ABANDONED = "abandoned"
 """Trial attribute: why an attempt was cut off; such a trial does not count."""
-CONFIRM = "confirm/"
-"""Study attributes with this prefix hold one confirmation's TrialResult each."""
 PLAN = "plan"
-LOOKS = "looks"
+OPTIONS = "options"
+"""Study attribute: what was asked for on the command line, over all sessions."""
+CONCLUDED = "looks"
 """Study attribute: how many confirmations each conclusion was drawn from, where they were not the same ones."""
+PLANNED = "looks_planned"
+"""Study attribute: each plan of looks that it was confirmed by, the one in force last."""
+TAKEN = "looks_taken"
+"""Study attribute: the `LooksTaken` of the confirmation at hand."""
+WAVE = "wave"
+"""Study attribute: the rechecks that were asked for last, and on how many trials they rest."""
+PROBED = "probe"
+"""Study attribute: where the budget probe began, and what it chose (`Probed`)."""
+CUT = "cut"
+"""Study attribute: what the time limit cut short in the last session, in sentences."""
 TIMEOUT_SECONDS = 60
 NAME_LIMIT = 200
 
@@ -214,15 +232,25 @@ def search_results(study: optuna.Study) -> list[TrialResult]:
     return [result_of(t) for t in study.get_trials(deepcopy=False) if counted(t) and RESULT in t.user_attrs]
 
 
-def confirmation_results(study: optuna.Study) -> list[TrialResult]:
-    """Results of all confirmation trainings, by number."""
-    found = {key: value for key, value in study.user_attrs.items() if key.startswith(CONFIRM)}
-    return [TrialResult.model_validate(found[key]) for key in sorted(found)]
+def extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
+    """Results of all trainings of a purpose other than `search`, by number."""
+    return _extra(study.user_attrs, purpose)
 
 
-def store_confirmation(study: optuna.Study, result: TrialResult) -> None:
-    """Keep one confirmation with the study."""
-    study.set_user_attr(f"{CONFIRM}{result.spec.number:05d}", result.model_dump(mode="json"))
+def all_results(study: optuna.Study) -> list[TrialResult]:
+    """Results of all trainings, the search's last."""
+    extra = [r for purpose in ("probe", "recheck", "confirm") for r in extra_results(study, purpose)]
+    return extra + search_results(study)
+
+
+def _extra(attributes: Mapping[str, Any], purpose: str) -> list[TrialResult]:
+    keys = sorted(key for key in attributes if key.startswith(f"{purpose}/"))
+    return [TrialResult.model_validate(attributes[key]) for key in keys]
+
+
+def store_extra(study: optuna.Study, result: TrialResult) -> None:
+    """Keep a training that is not one of the search's with the study, as `confirm/00000` and the like."""
+    study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", result.model_dump(mode="json"))
 
 
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
@@ -235,6 +263,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     study = load_study(storage, name, plan)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
+    planned = plans_of_looks(attributes)
     return SweepRecord(
         study=name,
         created=plan.created,
@@ -247,15 +276,68 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         rope=float(attributes.get("rope", 0.01)),
         trials=tuple(search_results(study)),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
-        confirmations=tuple(confirmation_results(study)),
+        confirmations=tuple(_extra(attributes, "confirm")),
+        rechecks=tuple(_extra(attributes, "recheck")),
+        probes=tuple(_extra(attributes, "probe")),
+        looks_planned=planned[-1] if planned else (),
+        looks_taken=looks_taken(attributes).looks,
+        timeout=attributes.get("timeout"),
+        cut=tuple(attributes.get(CUT, [])),
         experiment_id=attributes.get("experiment_id"),
         parent_run_id=attributes.get("parent_run_id"),
         seconds=float(attributes.get("seconds", 0.0)),
         command=str(attributes.get("command", "")),
-        looks=max(1, len(attributes.get(LOOKS, []))),
+        looks=max(1, len(attributes.get(CONCLUDED, []))),
         workers=attributes.get("workers"),
         versions=plan.versions,
     )
+
+
+class LookStored(Record):
+    """A look with what a resume needs to go on as if it had not been cut off."""
+
+    found: LookTaken
+    used: tuple[int, ...]
+    """Numbers of the confirmations that it looked at."""
+    go_on: bool
+    families: tuple[str, ...]
+    """Finalists that go on."""
+
+
+class LooksTaken(Record):
+    """The looks at one confirmation: of these finalists, by this plan."""
+
+    finalists: tuple[str, ...] = ()
+    """Each finalist's configuration, as text."""
+    steps: int = 0
+    planned: tuple[Look, ...] = ()
+    stored: tuple[LookStored, ...] = ()
+    cut: LookTaken | None = None
+    """What was found when the time was up between two planned looks."""
+
+    @property
+    def looks(self) -> tuple[LookTaken, ...]:
+        """For the report: where the time was up with nothing new to see, that is the last look's ending."""
+        found = [look.found for look in self.stored]
+        if self.cut is None:
+            return tuple(found)
+        return (*(look for look in found if look.seeds != self.cut.seeds), self.cut)
+
+
+def looks_taken(attributes: Mapping[str, Any]) -> LooksTaken:
+    """The looks stored in a study's attributes."""
+    return LooksTaken.model_validate(attributes.get(TAKEN, {}))
+
+
+def plans_of_looks(attributes: Mapping[str, Any]) -> list[tuple[Look, ...]]:
+    """Every plan of looks that the study was confirmed by, the one in force last."""
+    return [tuple(Look.model_validate(look) for look in looks) for looks in attributes.get(PLANNED, [])]
+
+
+def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
+    """What was asked for on the command line so far."""
+    options: dict[str, Any] = storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(OPTIONS, {})
+    return options
 
 
 def tell(study: optuna.Study, result: TrialResult) -> None:
@@ -266,12 +348,13 @@ def tell(study: optuna.Study, result: TrialResult) -> None:
         study.tell(result.spec.number, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
 
 
-def note_look(study: optuna.Study) -> None:
+def note_conclusion(study: optuna.Study) -> None:
     """Remember that the test split's scores were concluded from, unless they are those of the last time."""
-    looks = list(study.user_attrs.get(LOOKS, []))
-    confirmations = len(confirmation_results(study))
-    if not looks or looks[-1] != confirmations:
-        study.set_user_attr(LOOKS, [*looks, confirmations])
+    attributes = study.user_attrs
+    concluded = list(attributes.get(CONCLUDED, []))
+    confirmations = sum(key.startswith("confirm/") for key in attributes)
+    if not concluded or concluded[-1] != confirmations:
+        study.set_user_attr(CONCLUDED, [*concluded, confirmations])
 
 
 def reconcile(study: optuna.Study) -> int:

@@ -1,0 +1,98 @@
+"""Trains fixed configurations on our worker processes with tracking, without search or stopping; for bench/sweep.py.
+
+    python bench/fixed.py DATA COUNT STEPS
+
+Prints one JSON document: milliseconds per step of one worker, best validation mIoU at 0.5.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from plain_loop import fixed_trials
+
+from sweeper.data import divide, load_dataset
+from sweeper.profile import imbalance_of
+from sweeper.recipe import Recipe
+from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.study.drive import drive
+from sweeper.study.executors import available_cores
+from sweeper.study.processes import ProcessExecutor
+from sweeper.tracking import Tracker
+
+NAMES = {"ce": "cross_entropy"}
+
+
+class Fixed:
+    """A list of trainings as work; every one goes on to its end."""
+
+    def __init__(self, specs: list[TrialSpec], tracker: Tracker) -> None:
+        self.queue, self.tracker, self.results = specs, tracker, list[TrialResult]()
+
+    def next(self) -> TrialSpec | None:
+        if not self.queue:
+            return None
+        spec = self.queue.pop(0)
+        self.tracker.training_started(spec)
+        return spec
+
+    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> bool:
+        self.tracker.training_evaluated(spec, evaluation)
+        return True
+
+    def finished(self, spec: TrialSpec, result: TrialResult) -> None:
+        self.results.append(self.tracker.training_ended(spec, result))
+
+    def died(self, spec: TrialSpec, reason: str) -> None:
+        raise SystemExit(f"{spec.family}: {reason}")
+
+    def interrupted(self, spec: TrialSpec) -> None:
+        raise SystemExit("interrupted")
+
+
+def main() -> None:
+    data, count, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    dataset = load_dataset(data, Path(".sweeper/cache"), lambda line: None)
+    imbalance = imbalance_of(dataset.class_pixels(divide(dataset, test_seed=0, seed=0).train))
+    specs = [spec(number, params, imbalance, steps) for number, params in enumerate(fixed_trials(count))]
+    with closing(ProcessExecutor("auto", None, available_cores(), print)) as executor:
+        recipe = Recipe(steps=steps, precision=executor.hardware().precision)
+        conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
+        executor.configure(conditions)
+        tracker = Tracker("sqlite:///mlflow.db", warn=print)
+        tracker.start_sweep("fixed", conditions, parent_run_id=None, settings={})
+        work = Fixed(specs, tracker)
+        drive(executor, work, lambda: False)
+        tracker.end_sweep("FINISHED")
+    results = work.results
+    print(
+        json.dumps(
+            {
+                "ms_per_step": 1000 * statistics.median(r.seconds_per_step or 0.0 for r in results),
+                "val_miou": max(r.evaluations[-1].default.miou for r in results),
+            }
+        )
+    )
+
+
+def spec(number: int, params: dict[str, Any], imbalance: float, steps: int) -> TrialSpec:
+    """The plain loop's configuration as ours."""
+    kind = params["loss"]
+    coordinates = {key: float(params[key]) for key in ("gamma", "alpha", "mix", "fn_weight") if key in params}
+    if kind == "tversky":
+        coordinates["fp_weight"] = 1 - coordinates["fn_weight"]
+    if kind == "weighted_ce":
+        coordinates["pos_weight"] = imbalance ** params["power"]
+    family = NAMES.get(kind, kind)
+    return TrialSpec(
+        purpose="search", number=number, family=family, params=coordinates, lr=params["lr"], seed=0, steps=steps
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""What a reader of the intervals should know, in sentences."""
+
+from __future__ import annotations
+
+from sweeper.evidence.rule import units
+from sweeper.records import Evidence
+
+FEW_PICTURES = 40
+"""Fewer test pictures (or groups) than this, and the intervals were seen to cover less than they say
+(docs/verdict.md)."""
+
+
+def caveats(evidence: Evidence) -> tuple[str, ...]:
+    """What limits these intervals, for whoever prints them; () where nothing does."""
+    found = []
+    if 0 < units(evidence) < FEW_PICTURES:
+        what = "test pictures" if evidence.test_groups is None else "groups of test pictures"
+        found.append(
+            f"{units(evidence)} {what}, fewer than {FEW_PICTURES}: intervals from so few are themselves uncertain, and "
+            "where single pictures weigh much they hold the truth less often than they say."
+        )
+    if evidence.test_groups is not None:
+        found.append(
+            f"The {evidence.test_pictures:,} test pictures come in {evidence.test_groups:,} groups of related ones. "
+            "The intervals take a group as one picture."
+        )
+    return tuple(found)

@@ -1,0 +1,279 @@
+"""What a sweep trains, in this order: the budget probe, the search, the rechecks, the confirmation's rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sweeper.conclude import judge
+from sweeper.errors import InterruptedSweepError
+from sweeper.records import Look, LookTaken, TrialSpec
+from sweeper.study import storage as studies
+from sweeper.study.batch import Batch, Key, completed, key_of
+from sweeper.study.drive import Work, drive
+from sweeper.study.executors import Executor
+from sweeper.study.probe import FACTORS, Probed, compare, probes
+from sweeper.study.recheck import Finalist, Need, choose_finalists, what_is_needed
+from sweeper.study.rounds import plan_looks, run_rounds
+from sweeper.study.search import Search, Watcher
+from sweeper.study.timekeeper import PROBE_SHARE, RECHECK_SHARE, SEARCH_SHARE, Timekeeper
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Display(Watcher, Protocol):
+    """What shows the sweep to the person who waits for it."""
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+
+    def warn(self, text: str) -> None:
+        """One line that they should not miss."""
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """A phase (probe, search, recheck, confirm) of `total` trainings begins, `done` of which are there already.
+
+        A confirmation begins anew with each look: how many follow is not known before.
+        """
+
+
+class Stop(Protocol):
+    """Whether a signal asked to stop, and the exit status that goes with it."""
+
+    @property
+    def status(self) -> int | None:
+        """130 after Ctrl-C, 143 after SIGTERM, None while nothing was asked."""
+
+    def defer(self) -> None:
+        """From now on a signal is to be noted in `status`; until then it may end the program at once."""
+
+
+class Asked(NamedTuple):
+    """What is asked of a study: what is given now, else what was before, else the default."""
+
+    trials: int
+    looks: tuple[Look, ...]
+    rope: float
+    probe: bool
+    """Whether the steps are to be found by a probe."""
+    confirm_steps: int | None
+    """None = twice the search's."""
+
+
+@dataclass
+class Stage:
+    """A study in progress, and all that its phases work with."""
+
+    study: optuna.Study
+    plan: studies.Plan
+    asked: Asked
+    executor: Executor
+    watcher: Watcher
+    display: Display
+    stop: Stop
+    time: Timekeeper
+
+    def go(self, work: Work) -> bool:
+        """Train; False when the time is up, after which nothing more can be trained.
+
+        Raises:
+            InterruptedSweepError: if a signal said so; the study can be resumed.
+        """
+        if self.time.over():
+            return False
+        done = drive(self.executor, work, self._reason_to_stop)
+        if self.stop.status is not None and not done:
+            raise InterruptedSweepError(
+                f"stopped; everything finished is kept. To go on: sweeper run --study {self.study.study_name} --resume",
+                self.stop.status,
+            )
+        return done
+
+    def begin(self, name: str, batch: Batch, total: int) -> None:
+        """Show a batch as a phase, unless all of it is there."""
+        if len(batch):
+            self.display.phase(name, total - len(batch), total)
+
+    def cut(self, sentence: str) -> None:
+        """Note, and tell, what the time limit cut short."""
+        sentences = [*self.study.user_attrs.get(studies.CUT, []), sentence]
+        self.study.set_user_attr(studies.CUT, sentences)
+        self.display.warn(f"--timeout: {sentence}")
+
+    def _reason_to_stop(self) -> str | None:
+        if self.stop.status is not None:
+            return "the sweep was stopped"
+        return "the time was up" if self.time.over() else None
+
+
+def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
+    """Everything up to the last look, or to the end of the time; `decided` is told the plan after a probe.
+
+    Raises:
+        InterruptedSweepError: if a signal said so; the study can be resumed.
+    """
+    stage.study.set_user_attr(studies.CUT, [])
+    if stage.asked.probe:
+        probe(stage)
+        decided(stage.plan)
+    if search(stage):
+        confirm(stage, recheck(stage))
+
+
+# --- The budget ---------------------------------------------------------------------------------------------
+
+
+def probe(stage: Stage) -> None:
+    """Find the steps of the search, unless that was done, and put them into the plan."""
+    study, recipe = stage.study, stage.plan.conditions.recipe
+    stored = study.user_attrs.get(studies.PROBED)
+    probed = Probed.model_validate(stored) if stored else Probed(first=recipe.steps)
+    if probed.steps is None:
+        study.set_user_attr(studies.PROBED, probed.model_dump(mode="json"))
+        probed = _probe(stage, probed.first)
+        study.set_user_attr(studies.PROBED, probed.model_dump(mode="json"))
+    stage.display.say(probed.sentence)
+    assert probed.steps is not None
+    if studies.search_results(study) or probed.steps == recipe.steps:
+        return
+    steps = {"steps": probed.steps, "confirm_steps": stage.asked.confirm_steps or 2 * probed.steps}
+    conditions = stage.plan.conditions.model_copy(update={"recipe": recipe.model_copy(update=steps)})
+    stage.plan = stage.plan.model_copy(update={"conditions": conditions})
+    studies.replace_plan(study, stage.plan)
+
+
+def _probe(stage: Stage, first: int) -> Probed:
+    plan, study = stage.plan, stage.study
+    if len(plan.space.families) < 2:
+        return Probed(
+            first=first, steps=first, sentence=f"one loss has no ranking to probe: searching at {first} steps"
+        )
+    text = ""
+    for small, large in pairwise(factor * first for factor in FACTORS):
+        specs = [s for steps in (small, large) for s in probes(plan.space, plan.conditions, plan.imbalance, steps)]
+        batch = Batch(study, specs, watcher=stage.watcher, admit=stage.time.admits(PROBE_SHARE))
+        if stage.time.fits(batch.steps, PROBE_SHARE):
+            stage.begin("probe", batch, len(specs))
+            in_time = stage.go(batch) and not len(batch)
+        else:
+            in_time = False
+        if not in_time:
+            stage.cut(f"the probe of the budget ended before {large} steps were tried")
+            sentence = f"the probe was cut short{text and f' ({text})'}: searching at {small} steps"
+            return Probed(first=first, steps=small, sentence=sentence)
+        agreement = compare(studies.extra_results(study, "probe"), small, stage.asked.rope)
+        text = agreement.text
+        if agreement.agrees:
+            return Probed(first=first, steps=small, sentence=f"{text}: searching at {small} steps")
+        stage.display.say(text)
+    sentence = f"{text}, and more was not tried: searching at {small} steps, where the ranking had not settled"
+    return Probed(first=first, steps=small, sentence=sentence)
+
+
+# --- The search ---------------------------------------------------------------------------------------------
+
+
+def search(stage: Stage) -> bool:
+    """Up to its total, or as far as its share of the time goes; False when the whole time is up."""
+    plan, total = stage.plan, stage.asked.trials
+    done = len(studies.search_results(stage.study))
+    stage.display.phase("search", done, total)
+    work = Search(
+        stage.study,
+        plan.space,
+        plan.conditions,
+        imbalance=plan.imbalance,
+        trials=total,
+        watcher=stage.watcher,
+        admit=stage.time.admits(SEARCH_SHARE),
+    )
+    in_time = stage.go(work)
+    if (done := len(studies.search_results(stage.study))) < total:
+        why = "to leave time for the confirmation" if in_time else "as all of the time was gone"
+        stage.cut(f"the search ended after {done} of {total} trials, {why}")
+    return in_time
+
+
+# --- The finalists ------------------------------------------------------------------------------------------
+
+
+def recheck(stage: Stage) -> list[Finalist]:
+    """Train what the choice of finalists waits for, wave by wave, and choose them."""
+    study, conditions = stage.study, stage.plan.conditions
+    trials = studies.search_results(study)
+    given_up: set[Key] = set()
+    need = _wave_at_hand(study, len(trials))
+    while True:
+        rechecks = studies.extra_results(study, "recheck")
+        need = need or what_is_needed(trials, rechecks, stage.plan.space, conditions, given_up=given_up)
+        if need is None:
+            return choose_finalists(trials, rechecks, conditions)
+        wave = {"trials": len(trials), "why": need.why, "specs": [s.model_dump(mode="json") for s in need.specs]}
+        study.set_user_attr(studies.WAVE, wave)
+        batch = Batch(study, need.specs, watcher=stage.watcher, admit=stage.time.admits(RECHECK_SHARE))
+        if len(batch):
+            stage.display.say(need.why)
+        stage.begin("recheck", batch, len(need.specs))
+        in_time = stage.go(batch) and not len(batch)
+        rechecks = studies.extra_results(study, "recheck")
+        if not in_time:
+            stage.cut(f"there was no time for {len(batch)} of these trainings: {need.why}")
+            return choose_finalists(trials, rechecks, conditions)
+        given_up |= {key_of(spec) for spec in need.specs} - completed(rechecks).keys()
+        need = None
+
+
+def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:
+    """The wave that was asked for last, if it rests on the same search: it is finished before another is asked for."""
+    wave = study.user_attrs.get(studies.WAVE)
+    if wave is None or wave["trials"] != trials:
+        return None
+    return Need(tuple(TrialSpec.model_validate(spec) for spec in wave["specs"]), wave["why"])
+
+
+# --- The confirmation ---------------------------------------------------------------------------------------
+
+
+def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
+    """Train the finalists on fresh seeds, look by look, until a look says that it is enough."""
+    study, looks, say = stage.study, stage.asked.looks, stage.display.say
+    if (before := plan_looks(study, looks)) is not None:
+        say(f"the confirmation is looked at after {_seeds(looks)} seeds from now on (before: {_seeds(before)})")
+    if not finalists:
+        return
+    tried: set[Key] = set()
+
+    def train(number: int, specs: Sequence[TrialSpec]) -> bool:
+        fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is not tried again by each look
+        tried.update(key_of(spec) for spec in fresh)
+        batch = Batch(study, fresh, watcher=stage.watcher, admit=stage.time.admits(1.0))
+        if len(batch):
+            names = ", ".join(dict.fromkeys(spec.family for spec in specs))
+            say(f"{_place(number)}: {looks[number].seeds} seeds of {names}")
+        stage.begin("confirm", batch, len(specs))
+        return stage.go(batch) and not len(batch)
+
+    def tell(number: int, found: LookTaken) -> None:
+        say(f"{_place(number)}, {found.seeds} seeds: {found.verdict.value.replace('_', ' ')}. {found.reason}")
+        if number < len(looks) and found.seeds < looks[number].seeds:
+            stage.cut(f"the confirmation ended before the look at {looks[number].seeds} seeds")
+
+    def _place(number: int) -> str:
+        return f"look {number + 1} of at most {len(looks)}"
+
+    run_rounds(
+        study,
+        finalists,
+        stage.plan.conditions,
+        looks,
+        judge=judge(finalists, stage.plan.conditions, rope=stage.asked.rope, looks=looks),
+        train=train,
+        tell=tell,
+    )
+
+
+def _seeds(looks: Sequence[Look]) -> str:
+    return ", ".join(str(look.seeds) for look in looks)

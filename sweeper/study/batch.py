@@ -1,0 +1,96 @@
+"""Trainings that are known beforehand, as work for an executor: confirmations, rechecks, probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import optuna
+
+from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.study.search import ATTEMPTS, Watcher, always, dead
+from sweeper.study.storage import extra_results, store_extra
+
+Key = tuple[object, ...]
+
+
+def key_of(spec: TrialSpec) -> Key:
+    """What makes two trainings the same one, whatever their numbers."""
+    return (*configuration(spec), spec.seed, spec.steps)
+
+
+def configuration(spec: TrialSpec) -> Key:
+    """What makes two trainings the same finalist: loss, coordinates and learning rate."""
+    return (spec.family, tuple(sorted(spec.params.items())), spec.lr)
+
+
+def completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:
+    """Completed trainings by their key."""
+    return {key_of(result.spec): result for result in results if result.state == "complete"}
+
+
+class Batch:
+    """Specs in their order; each result becomes a study attribute, and what has completed is not repeated.
+
+    A spec gets the smallest number that is free, so that a batch that was cut off and resumed numbers its trainings as
+    one that was not.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        specs: Sequence[TrialSpec],
+        *,
+        watcher: Watcher,
+        admit: Callable[[int], bool] = always,
+    ) -> None:
+        """`specs` are of one purpose, their numbers do not matter; `admit(steps)` = a training may still begin."""
+        self._study, self._watcher, self._admit = study, watcher, admit
+        self._queue: list[TrialSpec] = []
+        if specs:
+            done = extra_results(study, specs[0].purpose)
+            have, taken = completed(done), {result.spec.number for result in done}
+            free = (number for number in range(len(done) + len(specs)) if number not in taken)
+            self._queue = [spec.model_copy(update={"number": next(free)}) for spec in specs if key_of(spec) not in have]
+        self._deaths: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        """How many trainings have not begun."""
+        return len(self._queue)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all trainings that have not begun."""
+        return sum(spec.steps for spec in self._queue)
+
+    def next(self) -> TrialSpec | None:
+        """The next training, in order; None where none is left, or none may begin any more."""
+        if not self._queue or not self._admit(self._queue[0].steps):
+            return None
+        spec = self._queue.pop(0)
+        self._watcher.training_started(spec)
+        return spec
+
+    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> bool:
+        """These always go on to the end."""
+        self._watcher.training_evaluated(spec, evaluation)
+        return True
+
+    def finished(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Store it with the study."""
+        result = self._watcher.training_ended(spec, result)
+        store_extra(self._study, result)
+        self._watcher.training_kept(result)
+
+    def died(self, spec: TrialSpec, reason: str) -> None:
+        """Try once more; then it failed."""
+        self._watcher.training_dropped(spec, reason)
+        self._deaths[spec.number] = self._deaths.get(spec.number, 0) + 1
+        if self._deaths[spec.number] < ATTEMPTS:
+            self._queue.append(spec)
+        else:
+            attempts = f"{reason}, on each of {self._deaths[spec.number]} attempts"
+            self.finished(spec, dead(spec, attempts))
+
+    def interrupted(self, spec: TrialSpec, reason: str) -> None:
+        """Nothing to keep: a resume trains it again."""
+        self._watcher.training_dropped(spec, reason)

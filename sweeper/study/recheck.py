@@ -1,0 +1,216 @@
+"""Who enters the confirmation: leaders that a second search seed bears out, each with learning rates enough.
+
+The best of many noisy trials is partly luck, and the sampler tries one family more often than another. So before a
+leader is believed,
+
+- it, its nearest rivals and the baseline get the same minimum of learning rates (`RATES`): those that the search did
+  not try are trained with the family's best coordinates;
+- where the places are contested, the leaders and the first family after them are trained once more on a second search
+  seed (other weights, batches and division). They are ranked by the mean of the two values; who diverges is out, and
+  the next family takes its place.
+
+Everything here is a function of stored results. Trainings are asked for in waves, each of which is stored before it
+begins and finished before the next is asked for: a study that was cut off amid one makes the same trainings as one that
+ran through.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from sweeper.records import Collapse, Conditions, Coordinate, SearchSpace, TrialResult, TrialSpec
+from sweeper.study.batch import Key, completed, configuration, key_of
+
+BASELINE = "cross_entropy"
+LEADERS = 3
+"""Families that are confirmed, besides the baseline."""
+RATES = 3
+"""Learning rates that a finalist must have been tried with, at least."""
+APART = 1.2
+"""Learning rates nearer than this factor count as one."""
+CONTESTED = 0.1
+"""A leader by more than this above the first family that is left out needs no second seed: its place is safe. Single
+trainings differ by 0.01 to 0.05 between seeds, more where they collapse."""
+PLACES = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
+"""Where in the logarithmic range of the learning rate missing ones are put."""
+
+
+class Finalist(NamedTuple):
+    """The best configuration of a family, as the search and the rechecks know it."""
+
+    trial: TrialResult
+    """The training it is best in: a search trial, or a recheck at another learning rate."""
+    origin: int
+    """Number of the search trial that its coordinates come from."""
+    second: TrialResult | None
+    """Its training on the second search seed."""
+
+    @property
+    def family(self) -> str:
+        """Its loss."""
+        return self.trial.spec.family
+
+    @property
+    def value(self) -> float:
+        """The search's value, on its own seed."""
+        return self.trial.value or 0.0
+
+    @property
+    def belief(self) -> float:
+        """Mean over the search seeds it was trained on."""
+        return self.value if self.second is None else (self.value + (self.second.value or 0.0)) / 2
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the second seed ended in NaN or infinity."""
+        return self.second is not None and self.second.collapse == Collapse.DIVERGED
+
+
+class Need(NamedTuple):
+    """Trainings that the choice of finalists waits for, and why, in a sentence."""
+
+    specs: tuple[TrialSpec, ...]
+    why: str
+
+
+def second_seed(study_seed: int) -> int:
+    """The second search seed: neither the search's nor one of the confirmation's (which are at most 100)."""
+    return 1000 * (study_seed + 1) + 999
+
+
+def best_of_families(
+    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], conditions: Conditions
+) -> list[Finalist]:
+    """The best completed training of each family on the search seed, best first; diverged ones are not eligible.
+
+    Ties go to the earlier training, search trials before rechecks.
+    """
+    again = [r for r in rechecks if r.spec.steps == conditions.recipe.steps]
+    on_second = {
+        configuration(r.spec): r for r in again if r.state == "complete" and r.spec.seed == second_seed(conditions.seed)
+    }
+    best: dict[str, TrialResult] = {}
+    for trial in (*trials, *(r for r in again if r.spec.seed == conditions.seed)):
+        if trial.state != "complete" or trial.value is None or trial.collapse == Collapse.DIVERGED:
+            continue
+        held = best.get(trial.spec.family)
+        if held is None or trial.value > (held.value or 0.0):
+            best[trial.spec.family] = trial
+    found = [Finalist(t, _origin(t, trials), on_second.get(configuration(t.spec))) for t in best.values()]
+    return sorted(found, key=lambda f: (-f.value, f.origin))
+
+
+def choose_finalists(
+    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], conditions: Conditions, leaders: int = LEADERS
+) -> list[Finalist]:
+    """The leading families' best configurations, best first by what both seeds say, and the baseline's in any case."""
+    field = best_of_families(trials, rechecks, conditions)
+    ranked = sorted(_rivals(field, leaders), key=lambda f: (-f.belief, f.origin))
+    entered = ranked[:leaders]
+    return entered + [f for f in field if f.family == BASELINE and f not in entered]
+
+
+def what_is_needed(
+    trials: Sequence[TrialResult],
+    rechecks: Sequence[TrialResult],
+    space: SearchSpace,
+    conditions: Conditions,
+    *,
+    given_up: Collection[Key] = (),
+) -> Need | None:
+    """The next trainings to be made before the finalists can be chosen; None when they can.
+
+    Args:
+        trials: results of the search.
+        rechecks: results of the rechecks so far.
+        space: for the range of the learning rate.
+        conditions: the study's.
+        given_up: keys of trainings that failed and are not to be asked for again.
+    """
+    field = best_of_families(trials, rechecks, conditions)
+    rivals = _rivals(field, LEADERS)
+    entrants = rivals + [f for f in field if f.family == BASELINE and f not in rivals]
+    have = {*completed(rechecks), *given_up}
+    rates = {f.family: _missing_rates(f, trials, rechecks, space.lr, conditions.seed) for f in entrants}
+    specs = [_recheck(f, conditions, lr=lr) for f in entrants for lr in rates[f.family]]
+    if specs := [spec for spec in specs if key_of(spec) not in have]:
+        families = dict.fromkeys(spec.family for spec in specs)
+        lacking = "; ".join(f"{f} at {', '.join(f'{s.lr:g}' for s in specs if s.family == f)}" for f in families)
+        return Need(
+            tuple(specs),
+            f"each finalist is to be tried with at least {RATES} learning rates, and the search gave fewer: training "
+            f"{lacking}",
+        )
+    specs = [_recheck(f, conditions, seed=second_seed(conditions.seed)) for f in _contested(field, rivals)]
+    if specs := [spec for spec in specs if key_of(spec) not in have]:
+        names = ", ".join(spec.family for spec in specs)
+        return Need(tuple(specs), f"training the leaders on a second seed before they are believed: {names}")
+    return None
+
+
+def _rivals(field: Sequence[Finalist], leaders: int) -> list[Finalist]:
+    """The leaders by the search's own values and the first family after them, but for those that diverged since."""
+    return [f for f in field if not f.diverged][: leaders + 1]
+
+
+def _contested(field: Sequence[Finalist], rivals: Sequence[Finalist]) -> list[Finalist]:
+    """Rivals whose place a second seed could change: none where every family enters anyhow."""
+    if len(rivals) <= LEADERS:
+        return []
+    near = [f for f in rivals if f.value - rivals[LEADERS].value <= CONTESTED]
+    return near if len(near) > 1 else []
+
+
+def _origin(trial: TrialResult, trials: Sequence[TrialResult]) -> int:
+    """The search trial with the same coordinates, the best of them."""
+    if trial.spec.purpose == "search":
+        return trial.spec.number
+    same = [t for t in trials if (t.spec.family, t.spec.params) == (trial.spec.family, trial.spec.params)]
+    return max(same, key=lambda t: (t.value or 0.0, -t.spec.number)).spec.number
+
+
+def _recheck(
+    finalist: Finalist, conditions: Conditions, *, lr: float | None = None, seed: int | None = None
+) -> TrialSpec:
+    spec = finalist.trial.spec
+    return spec.model_copy(
+        update={
+            "purpose": "recheck",
+            "number": 0,
+            "lr": spec.lr if lr is None else lr,
+            "seed": conditions.seed if seed is None else seed,
+        }
+    )
+
+
+def _missing_rates(
+    finalist: Finalist, trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], space: Coordinate, seed: int
+) -> list[float]:
+    """Learning rates that the family must still be tried with, each as far as can be from those it was tried with."""
+    if space.kind == "fixed" or space.high <= space.low:
+        return []
+    width = math.log(space.high / space.low)
+    apart = min(math.log(APART), width / (2 * RATES))
+    tried = [
+        math.log(t.spec.lr)
+        for t in (*trials, *(r for r in rechecks if r.spec.seed == seed))
+        if t.spec.family == finalist.family and t.state != "failed"
+    ]
+    missing: list[float] = []
+    while _distinct(tried, apart) < RATES:
+        places = [math.log(space.low) + place * width for place in PLACES]
+        place = max(places, key=lambda p: min((abs(p - t) for t in tried), default=math.inf))
+        tried.append(place)
+        missing.append(min(max(float(f"{math.exp(place):.3g}"), space.low), space.high))
+    return sorted(missing)
+
+
+def _distinct(logs: Sequence[float], apart: float) -> int:
+    """How many values there are, those nearer than `apart` to the one before counted with it."""
+    count, last = 0, -math.inf
+    for value in sorted(logs):
+        if value - last >= apart:
+            count, last = count + 1, value
+    return count

@@ -1,0 +1,131 @@
+"""The confirmation's rounds: train up to the next look's seeds, look, and go on with whom the look names.
+
+A look is stored with the numbers of the confirmations that it saw. A resume replays stored looks as long as finalists,
+plan and confirmations are the same, and looks anew from the first that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import optuna
+
+from sweeper.records import Conditions, Look, LookTaken, TrialResult, TrialSpec, Verdict
+from sweeper.study.batch import configuration
+from sweeper.study.confirm import confirmations, confirmed
+from sweeper.study.recheck import Finalist
+from sweeper.study.storage import PLANNED, TAKEN, LooksTaken, LookStored, extra_results, looks_taken, plans_of_looks
+
+
+class Judgement(NamedTuple):
+    """What the confirmations say so far."""
+
+    verdict: Verdict
+    error: float
+    """What the look spends of the 5 % error."""
+    go_on: bool
+    families: tuple[str, ...]
+    """With which finalists to go on."""
+    reason: str
+    """Why, in a sentence."""
+
+
+Judge = Callable[[Sequence[TrialResult]], Judgement]
+Train = Callable[[int, Sequence[TrialSpec]], bool]
+"""(number of the look, all trainings that it rests on) → whether they are all there now; False when the time is up."""
+Tell = Callable[[int, LookTaken], None]
+"""(number of the look, what it found)."""
+
+
+def plan_looks(study: optuna.Study, looks: Sequence[Look]) -> tuple[Look, ...] | None:
+    """Keep the plan with the study; the plan before, where that was another one."""
+    plans = plans_of_looks(study.user_attrs)
+    before = plans[-1] if plans and plans[-1] != tuple(looks) else None
+    if not plans or before is not None:
+        kept = [*plans, tuple(looks)]
+        study.set_user_attr(PLANNED, [[look.model_dump(mode="json") for look in plan] for plan in kept])
+    return before
+
+
+def run_rounds(
+    study: optuna.Study,
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    looks: Sequence[Look],
+    *,
+    judge: Judge,
+    train: Train,
+    tell: Tell,
+) -> None:
+    """Train and look until a look says that it is enough, the last was taken, or the time is up.
+
+    Args:
+        study: keeps results and looks.
+        finalists: who is confirmed.
+        conditions: the study's.
+        looks: when to look, in ascending order of seeds.
+        judge: weighs completed confirmations.
+        train: makes trainings.
+        tell: is told each look, replayed ones too.
+    """
+    memory = _memory(study, finalists, conditions, looks)
+    _keep(study, memory)
+    active = list(finalists)
+    kept: list[LookStored] = []
+    for number, look in enumerate(looks):
+        complete = train(number, confirmations(active, conditions, look.seeds))
+        results = confirmed(extra_results(study, "confirm"), finalists, conditions, look.seeds)
+        used = tuple(result.spec.number for result in results)
+        if not complete:
+            cut = _cut(results, active, kept, look, judge)
+            _keep(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
+            tell(number, cut)
+            return
+        stored = memory.stored[number] if number < len(memory.stored) else None
+        if stored is None or stored.used != used:
+            stored = _look(results, used, look, judge)
+            memory = memory.model_copy(update={"stored": (*kept, stored), "cut": None})
+            _keep(study, memory)
+        kept.append(stored)
+        tell(number, stored.found)
+        active = [finalist for finalist in active if finalist.family in stored.families]
+        if not (stored.go_on and active):
+            return
+
+
+def _memory(
+    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, looks: Sequence[Look]
+) -> LooksTaken:
+    """Looks taken before, if they were taken at the same confirmation."""
+    before = looks_taken(study.user_attrs)
+    fresh = LooksTaken(
+        finalists=tuple(str(configuration(finalist.trial.spec)) for finalist in finalists),
+        steps=conditions.recipe.confirm_steps,
+        planned=tuple(looks),
+    )
+    same = (before.finalists, before.steps, before.planned) == (fresh.finalists, fresh.steps, fresh.planned)
+    return before if same else fresh
+
+
+def _look(results: Sequence[TrialResult], used: tuple[int, ...], look: Look, judge: Judge) -> LookStored:
+    judged = judge(results)
+    found = LookTaken(seeds=look.seeds, error=look.error, verdict=judged.verdict, reason=judged.reason)
+    return LookStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
+
+
+def _cut(
+    results: Sequence[TrialResult], active: Sequence[Finalist], kept: Sequence[LookStored], look: Look, judge: Judge
+) -> LookTaken:
+    """What is found where the time was up before a planned look: by all that is there."""
+    judged = judge(results)
+    seeds = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in active]
+    paired = len(set.intersection(*seeds)) if seeds else 0
+    before = f"{kept[-1].found.seeds} seeds were looked at; " if kept else ""
+    reason = f"{before}the time was up before the look at {look.seeds} seeds"
+    return LookTaken(seeds=paired, error=judged.error, verdict=judged.verdict, reason=reason[0].upper() + reason[1:])
+
+
+def _keep(study: optuna.Study, memory: LooksTaken) -> None:
+    if memory != looks_taken(study.user_attrs):
+        study.set_user_attr(TAKEN, memory.model_dump(mode="json"))

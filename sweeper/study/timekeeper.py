@@ -1,0 +1,82 @@
+"""The time limit: how it is shared out, and whether a training that is about to begin would end in time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from sweeper.records import Evaluation, TrialResult, TrialSpec
+
+PROBE_SHARE = 0.25
+"""By this share of the time a probe of the budget must be over."""
+SEARCH_SHARE = 0.6
+"""And by this one the search: what is left is the confirmation's."""
+RECHECK_SHARE = 0.7
+REPORT_SHARE, REPORT_SECONDS = 0.1, 15.0
+"""Evidence and report are left this much, whichever is less."""
+REMEMBERED = 8
+"""The next training is taken to be as slow as the slowest of so many before it."""
+
+
+class Timekeeper:
+    """Measures the trainings of a sweep, as one of its watchers, and says what there is time for.
+
+    Without a limit there is always time. As long as nothing was measured a training may begin before its share is over.
+    """
+
+    def __init__(
+        self, seconds: float | None, clock: Callable[[], float], *, workers: int, before: Iterable[TrialResult] = ()
+    ) -> None:
+        """Make one for a session.
+
+        Args:
+            seconds: the limit; None = none.
+            clock: seconds since the session began.
+            workers: trainings that run at a time.
+            before: results of earlier sessions, for their speed.
+        """
+        self.seconds, self._clock, self._workers = seconds, clock, workers
+        rates = [r.seconds / r.evaluations[-1].step for r in before if r.evaluations and r.seconds > 0]
+        self._rates = deque(rates[-REMEMBERED:], REMEMBERED)
+        self._starts: dict[tuple[str, int], float] = {}
+
+    def over(self) -> bool:
+        """Whether what still runs must be given up."""
+        return self.seconds is not None and self._clock() >= self._share(1.0)
+
+    def admits(self, share: float) -> Callable[[int], bool]:
+        """Whether a training of so many steps would end before `share` of the time is over."""
+        return lambda steps: self.fits(steps, share, workers=1)
+
+    def fits(self, steps: int, share: float, *, workers: int | None = None) -> bool:
+        """Whether so many steps, spread over the workers, would end before `share` of the time is over."""
+        if self.seconds is None:
+            return True
+        needed = steps * max(self._rates, default=0.0) / (workers or self._workers)
+        gone = self._clock()
+        return gone < self._share(share) and gone + needed <= self._share(share)
+
+    def training_started(self, spec: TrialSpec) -> None:
+        """Note when."""
+        self._starts[spec.purpose, spec.number] = self._clock()
+
+    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+        """Nothing: it counts when it has ended."""
+
+    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+        """Note how long a step took, evaluations and all."""
+        began = self._starts.pop((spec.purpose, spec.number), None)
+        if began is not None and result.evaluations:
+            self._rates.append((self._clock() - began) / result.evaluations[-1].step)
+        return result
+
+    def training_kept(self, result: TrialResult) -> None:
+        """Nothing more."""
+
+    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+        """Nothing was measured."""
+        self._starts.pop((spec.purpose, spec.number), None)
+
+    def _share(self, share: float) -> float:
+        assert self.seconds is not None
+        return share * (self.seconds - min(REPORT_SHARE * self.seconds, REPORT_SECONDS))

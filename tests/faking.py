@@ -1,0 +1,190 @@
+"""Trainings that cost nothing, for tests of what a sweep asks for, in which order, and what it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+
+from sweeper.data import divide
+from sweeper.phases import Asked, Stage, train_all
+from sweeper.records import Collapse, Conditions, Look, SearchSpace, TrialResult, TrialSpec
+from sweeper.space import load_space
+from sweeper.study import storage as studies
+from sweeper.study.executors import Event, Finished, Reported
+from sweeper.study.pruner import FamilyPruner
+from sweeper.study.sampler import KeyedTPESampler
+from sweeper.study.search import enqueue_defaults
+from sweeper.study.timekeeper import Timekeeper
+from tests import builders
+from tests.sweeping import Recorder
+
+SPACE = load_space("binary", "binary")
+LEVELS = {
+    "cross_entropy": 0.50,
+    "weighted_ce": 0.56,
+    "focal": 0.52,
+    "dice": 0.60,
+    "tversky": 0.585,
+    "dice_ce": 0.59,
+    "dice_focal": 0.58,
+}
+"""What each family reaches here, apart from luck and learning rate."""
+DATA = builders.dataset(pictures=60)
+LOOKS = (Look(seeds=2, error=0.02), Look(seeds=3, error=0.03))
+
+
+class CrashError(Exception):
+    """The power went."""
+
+
+def luck(spec: TrialSpec, sd: float = 0.002) -> float:
+    """The same for the same training."""
+    rng = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e6)])
+    return float(rng.normal(0, sd))
+
+
+def fake_result(spec: TrialSpec) -> TrialResult:
+    """What a training gives here: better near lr 0.005, the same for the same loss, seed and learning rate."""
+    value = LEVELS[spec.family] + luck(spec) - 2 * abs(spec.lr - 0.005)
+    rng = np.random.default_rng([spec.seed, 7])
+    pictures = divide(DATA, test_seed=0, seed=0).test
+    test = (
+        builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(pictures)), 0.05, 0.95))
+        if spec.purpose == "confirm"
+        else None
+    )
+    changes: dict[str, Any] = {"test": test, "predictions": None, "run_id": None, "seconds": 1.0, "spec": spec}
+    evaluations = tuple(
+        builders.evaluation(max(1, spec.steps * part // 4), value * (0.7 + 0.075 * part)) for part in (1, 2, 3, 4)
+    )
+    return builders.trial(spec.family, value, spec.number, evaluations=evaluations, **changes)
+
+
+class FakeExecutor:
+    """Trains `workers` specs at a time; they end in the order they began, or `backwards`.
+
+    `train` says what a spec gives (a result, or an event such as Died). After `crash_after` results the power goes.
+    """
+
+    def __init__(
+        self,
+        train: Callable[[TrialSpec], TrialResult | Event] = fake_result,
+        *,
+        workers: int = 1,
+        backwards: bool = False,
+        crash_after: int | None = None,
+        began: Callable[[TrialSpec], None] = lambda _: None,
+    ) -> None:
+        self._train, self.workers, self._backwards, self._left = train, workers, backwards, crash_after
+        self._began = began
+        self._running: list[tuple[TrialSpec, list[Event]]] = []
+        self.specs: list[TrialSpec] = []
+
+    def free(self) -> int:
+        return self.workers - len(self._running)
+
+    def submit(self, spec: TrialSpec) -> None:
+        self._began(spec)
+        self.specs.append(spec)
+        made = self._train(spec)
+        events: list[Event] = []
+        if isinstance(made, TrialResult):
+            events += [Reported(spec, e, last=e is made.evaluations[-1]) for e in made.evaluations]
+            events.append(Finished(spec, made))
+        else:
+            events.append(made)
+        self._running.append((spec, events))
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        if not self._running or timeout_seconds == 0:
+            return []
+        place = -1 if self._backwards else 0
+        events = self._running[place][1]
+        event = events.pop(0)
+        if not events:
+            if self._left is not None:
+                if self._left == 0:
+                    raise CrashError
+                self._left -= 1
+            del self._running[place]
+        return [event]
+
+    def answer(self, spec: TrialSpec, go_on: bool) -> None:
+        if not go_on:
+            events = next(events for own, events in self._running if own == spec)
+            done = events[-1]
+            assert isinstance(done, Finished)
+            seen = done.result.evaluations[: len(done.result.evaluations) - len(events) + 1]
+            update = {"state": "pruned", "evaluations": seen, "value": seen[-1].value}
+            events[:] = [Finished(spec, done.result.model_copy(update=update))]
+
+
+def new_study(seed: int = 0) -> optuna.Study:
+    """An empty study in memory."""
+    return optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed), pruner=FamilyPruner())
+
+
+def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -> studies.Plan:
+    """A plan for the small literal data set of the builders."""
+    return studies.Plan(
+        created="2026-11-20T07:00:00+00:00",
+        conditions=conditions or builders.conditions(DATA),
+        profile=builders.profile(),
+        space=space,
+        imbalance=60.0,
+        versions={"sweeper": "0"},
+    )
+
+
+def train(
+    study: optuna.Study,
+    executor: FakeExecutor | None = None,
+    display: Recorder | None = None,
+    *,
+    trials: int = 9,
+    looks: Sequence[Look] = LOOKS,
+    plan: studies.Plan | None = None,
+    probe: bool = False,
+    timeout: float | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> Stage:
+    """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
+    display, plan = display or Recorder(), plan or new_plan()
+    executor = executor or FakeExecutor()
+    studies.reconcile(study)
+    enqueue_defaults(study, plan.space, trials)
+    time = Timekeeper(timeout, clock, workers=executor.workers, before=studies.all_results(study))
+    asked = Asked(trials, tuple(looks), rope=0.01, probe=probe, confirm_steps=None)
+    watcher = Watching(time, display)
+    stage = Stage(study, plan, asked, executor, watcher, display, display, time)  # type: ignore[arg-type]
+    train_all(stage, decided=lambda _: None)
+    return stage
+
+
+class Watching(Recorder):
+    """Tells the timekeeper and the display."""
+
+    def __init__(self, time: Timekeeper, display: Recorder) -> None:
+        super().__init__()
+        self._time, self._display = time, display
+
+    def training_started(self, spec: TrialSpec) -> None:
+        self._time.training_started(spec)
+
+    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+        return self._time.training_ended(spec, result)
+
+    def training_kept(self, result: TrialResult) -> None:
+        self._display.training_kept(result)
+
+    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+        self._time.training_dropped(spec, reason)
+        self._display.training_dropped(spec, reason)
+
+
+def diverges(spec: TrialSpec) -> TrialResult:
+    """A training that ended in NaN."""
+    return fake_result(spec).model_copy(update={"value": 0.0, "collapse": Collapse.DIVERGED, "test": None})

@@ -1,0 +1,448 @@
+"""What a sweep asks for and keeps: rechecks, looks, probe and time limit, with trainings that cost nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import optuna
+import pytest
+
+from sweeper.conclude import conclude
+from sweeper.errors import InterruptedSweepError
+from sweeper.records import Look, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.study import storage as studies
+from sweeper.study.batch import key_of
+from sweeper.study.confirm import confirm_seed
+from sweeper.study.executors import Died, Event
+from sweeper.study.probe import Probed
+from sweeper.study.recheck import second_seed
+from sweeper.study.rounds import Judgement
+from tests import builders
+from tests.faking import (
+    LEVELS,
+    LOOKS,
+    SPACE,
+    CrashError,
+    FakeExecutor,
+    diverges,
+    fake_result,
+    new_plan,
+    new_study,
+    train,
+)
+from tests.sweeping import Recorder
+
+THREE = (Look(seeds=1, error=0.01), Look(seeds=2, error=0.015), Look(seeds=3, error=0.025))
+
+
+def kept(study: optuna.Study) -> dict[str, Any]:
+    """Everything that a report is made of, apart from how often a search trial was begun."""
+    attributes = study.user_attrs
+    extra = {k: v for k, v in attributes.items() if k.split("/")[0] in {"recheck", "confirm", "probe"}}
+    searched = {key_of(r.spec): (r.state, r.value) for r in studies.search_results(study)}
+    names = (studies.TAKEN, studies.PLANNED, studies.CUT, studies.PROBED)
+    return {"search": searched, "extra": extra, **{name: attributes.get(name) for name in names}}
+
+
+def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: Any) -> SweepRecord:
+    """The study as the report reads it."""
+    plan, attributes = plan or new_plan(), study.user_attrs
+    return builders.sweep(
+        trials=studies.search_results(study),
+        confirmations=studies.extra_results(study, "confirm"),
+        conditions=plan.conditions,
+        rechecks=tuple(studies.extra_results(study, "recheck")),
+        looks_planned=studies.plans_of_looks(attributes)[-1],
+        looks_taken=studies.looks_taken(attributes).looks,
+        cut=tuple(attributes[studies.CUT]),
+        **changes,
+    )
+
+
+def purposes(executor: FakeExecutor) -> list[str]:
+    return list(dict.fromkeys(spec.purpose for spec in executor.specs))
+
+
+# --- the whole way ---
+
+
+def test_phases_follow_each_other_and_the_report_concludes_as_the_last_look_did() -> None:
+    study, executor, display = new_study(), FakeExecutor(), Recorder()
+    train(study, executor, display, trials=7)
+    assert purposes(executor) == ["search", "recheck", "confirm"]
+    assert [name for name, _, _ in display.phases][:2] == ["search", "recheck"]
+    sweep = recorded(study)
+    assert sweep.looks_taken[-1].verdict == conclude(sweep).verdict
+    evidence = conclude(sweep).evidence
+    assert evidence is not None and evidence.looks == LOOKS
+    assert {f.family for f in evidence.finalists} == {"dice", "dice_ce", "tversky", "cross_entropy"}
+    assert any("look 1 of at most 2" in line for line in display.lines)
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_the_number_of_workers_and_who_ends_first_change_nothing(workers: int) -> None:
+    alone, many = new_study(), new_study()
+    train(alone, trials=7)
+    train(many, FakeExecutor(workers=workers, backwards=True), trials=7)
+    assert kept(many)["extra"] == kept(alone)["extra"]
+    assert kept(many)[studies.TAKEN] == kept(alone)[studies.TAKEN]
+
+
+WHOLE = new_study()
+EXECUTED = FakeExecutor()
+train(WHOLE, EXECUTED, trials=7)
+TOTAL = len(EXECUTED.specs)
+
+
+@pytest.mark.parametrize("after", range(1, TOTAL))
+@pytest.mark.parametrize("how", ["signal", "crash"])
+def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, how: str) -> None:
+    study = new_study()
+    workers = 1 + after % 3
+    if how == "signal":
+        with pytest.raises(InterruptedSweepError):
+            train(study, FakeExecutor(workers=workers), Recorder(stop_after=after), trials=7)
+    else:
+        with pytest.raises(CrashError):
+            train(study, FakeExecutor(workers=workers, crash_after=after), trials=7)
+    done = len(studies.all_results(study))
+    assert after <= done < TOTAL
+    again = FakeExecutor()
+    train(study, again, trials=7)
+    assert kept(study) == kept(WHOLE)
+    assert len(again.specs) == TOTAL - done  # nothing that was finished is trained twice
+
+
+def test_a_finished_study_is_not_trained_again_and_keeps_its_looks() -> None:
+    study = new_study()
+    train(study, trials=7)
+    before, again = kept(study), FakeExecutor()
+    train(study, again, trials=7)
+    assert again.specs == [] and kept(study) == before
+
+
+# --- rechecks ---
+
+
+def searched(study: optuna.Study) -> list[TrialResult]:
+    return studies.search_results(study)
+
+
+def test_entrants_get_three_learning_rates_and_the_best_is_confirmed() -> None:
+    study, display = new_study(), Recorder()
+    train(study, None, display, trials=7)
+    rates: dict[str, set[float]] = {}
+    for result in (*searched(study), *studies.extra_results(study, "recheck")):
+        if result.spec.seed == 0:
+            rates.setdefault(result.spec.family, set()).add(result.spec.lr)
+    entered = {r.spec.family: r.spec.lr for r in studies.extra_results(study, "confirm")}
+    assert all(len(rates[family]) == 3 for family in entered)
+    assert len(rates["focal"]) == 1  # is far from entering
+    assert set(entered.values()) == {0.00557}  # the made-up losses like 0.005, and the search only tried 0.0017
+    assert any(
+        "at least 3 learning rates" in line and "cross_entropy at 0.000538, 0.00557" in line for line in display.lines
+    )
+    finalist = conclude(recorded(study)).evidence.finalists[0]  # type: ignore[union-attr]
+    origin = searched(study)[finalist.search_trial]
+    assert (origin.spec.family, origin.spec.params) == (finalist.family, finalist.params)
+    assert finalist.search_value > (origin.value or 0)
+
+
+def test_leaders_are_believed_by_the_mean_of_two_seeds() -> None:
+    def lucky_once(spec: TrialSpec) -> TrialResult:
+        result = fake_result(spec)
+        if spec.family == "tversky" and spec.purpose != "confirm":
+            return result.model_copy(update={"value": 0.40 if spec.seed else 0.66})
+        return result
+
+    study = new_study()
+    train(study, FakeExecutor(lucky_once), trials=7)
+    second = {r.spec.family: r for r in studies.extra_results(study, "recheck") if r.spec.seed == second_seed(0)}
+    assert second.keys() == {"tversky", "dice", "dice_ce", "dice_focal"}
+    assert all(r.spec.steps == 100 and r.spec.purpose == "recheck" for r in second.values())
+    assert "tversky" not in {r.spec.family for r in studies.extra_results(study, "confirm")}
+    evidence = conclude(recorded(study)).evidence
+    assert evidence is not None
+    for finalist in evidence.finalists:
+        expected = second[finalist.family].value if finalist.family in second else None
+        assert finalist.recheck_value == expected
+
+
+def test_a_leader_that_diverges_on_the_second_seed_gives_its_place_to_the_next_family() -> None:
+    def sometimes(spec: TrialSpec) -> TrialResult:
+        return diverges(spec) if spec.family == "dice" and spec.seed == second_seed(0) else fake_result(spec)
+
+    study = new_study()
+    train(study, FakeExecutor(sometimes), trials=7)
+    rechecked = [r.spec.family for r in studies.extra_results(study, "recheck") if r.spec.seed == second_seed(0)]
+    assert sorted(rechecked) == ["dice", "dice_ce", "dice_focal", "tversky", "weighted_ce"]
+    assert "dice" not in {r.spec.family for r in studies.extra_results(study, "confirm")}
+
+
+def test_places_that_are_not_contested_cost_no_second_seed() -> None:
+    def far(spec: TrialSpec) -> TrialResult:
+        above = 0.3 if spec.family in {"dice", "dice_ce", "dice_focal"} else 0.0
+        return fake_result(spec).model_copy(update={"value": LEVELS[spec.family] - 0.3 + above})
+
+    study = new_study()
+    train(study, FakeExecutor(far), trials=7)
+    assert {r.spec.seed for r in studies.extra_results(study, "recheck")} == {0}
+
+
+def test_a_recheck_that_fails_is_given_up_and_the_sweep_goes_on() -> None:
+    def fails(spec: TrialSpec) -> TrialResult | Event:
+        return Died(spec, "worker killed by signal 9") if spec.purpose == "recheck" else fake_result(spec)
+
+    study = new_study()
+    train(study, FakeExecutor(fails), trials=7)
+    assert {r.state for r in studies.extra_results(study, "recheck")} == {"failed"}
+    assert {r.state for r in studies.extra_results(study, "confirm")} == {"complete"}
+
+
+# --- looks ---
+
+
+class Scripted:
+    """A judge that says what it is told, look by look."""
+
+    def __init__(self, *judgements: Judgement) -> None:
+        self._judgements, self.seen = judgements, list[list[str]]()
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        def judged(results: list[TrialResult]) -> Judgement:
+            self.seen.append(sorted(f"{r.spec.family} {r.spec.seed - confirm_seed(0, 0)}" for r in results))
+            return self._judgements[min(len(self.seen), len(self._judgements)) - 1]
+
+        return judged
+
+
+def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> Judgement:
+    return Judgement(verdict, 0.01, bool(families), families, "because.")
+
+
+def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
+    monkeypatch.setattr("sweeper.phases.judge", judge)
+    study, display = new_study(), Recorder()
+    train(study, None, display, trials=7, looks=THREE)
+    confirmations = studies.extra_results(study, "confirm")
+    seeds = Counter(r.spec.family for r in confirmations)
+    assert seeds == {"dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1}
+    assert [r.spec.number for r in confirmations] == list(range(6))
+    assert [len(seen) for seen in judge.seen] == [4, 6]
+    taken = studies.looks_taken(study.user_attrs).looks
+    assert [(look.seeds, look.error, look.verdict) for look in taken] == [
+        (1, 0.01, Verdict.UNDECIDED),
+        (2, 0.015, Verdict.CLEAR_WINNER),
+    ]
+    assert [total for name, _, total in display.phases if name == "confirm"] == [4, 4]
+    assert any("look 2 of at most 3, 2 seeds: clear winner. because." in line for line in display.lines)
+
+
+def test_looks_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = new_study()
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
+    train(study, trials=7, looks=THREE)
+    before, again = kept(study), Scripted(said("dice", "dice_ce", "cross_entropy"))
+    monkeypatch.setattr("sweeper.phases.judge", again)
+    train(study, trials=7, looks=THREE)
+    assert again.seen == [] and kept(study) == before
+
+
+def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    everyone = tuple(LEVELS)
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said(*everyone)))
+    study, display = new_study(), Recorder()
+    train(study, trials=7, looks=THREE[:2])
+    first = len(studies.extra_results(study, "confirm"))
+    train(study, None, display, trials=7, looks=THREE)
+    assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
+    assert studies.plans_of_looks(study.user_attrs) == [THREE[:2], THREE]
+    assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
+    assert len(studies.looks_taken(study.user_attrs).looks) == 3
+
+
+def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looked_at_anew() -> None:
+    def broken(spec: TrialSpec) -> TrialResult | Event:
+        fails = spec.purpose == "confirm" and spec.family == "dice"
+        return Died(spec, "worker killed by signal 9") if fails else fake_result(spec)
+
+    study, first = new_study(), FakeExecutor(broken)
+    train(study, first, trials=7)
+    tries = Counter(key_of(s) for s in first.specs if s.purpose == "confirm" and s.family == "dice")
+    assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
+    evidence = conclude(recorded(study)).evidence
+    assert evidence is not None and "dice" not in {f.family for f in evidence.finalists}
+    train(study, trials=7)
+    evidence = conclude(recorded(study)).evidence
+    assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
+    look = studies.looks_taken(study.user_attrs).stored[0]
+    used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in look.used]
+    assert "dice" in {r.spec.family for r in used}
+
+
+# --- nothing to compare ---
+
+
+def test_when_nothing_completes_there_is_nothing_to_confirm_and_no_exception() -> None:
+    def fails(spec: TrialSpec) -> TrialResult:
+        return builders.failed_trial(spec.family, spec.number, spec=spec)
+
+    study, executor = new_study(), FakeExecutor(fails)
+    train(study, executor, trials=7)
+    assert purposes(executor) == ["search"]
+    assert conclude(recorded(study)).verdict is Verdict.NONE
+
+
+def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
+    study = new_study()
+    train(study, trials=1)
+    found = conclude(recorded(study))
+    assert found.verdict is Verdict.UNDECIDED and found.reasons
+    assert len(studies.looks_taken(study.user_attrs).looks) == 1  # more seeds would compare nothing
+
+
+def test_ties_end_without_a_winner() -> None:
+    def equal(spec: TrialSpec) -> TrialResult:
+        test = builders.counts_from_iou([0.5] * 12) if spec.purpose == "confirm" else None
+        return fake_result(spec).model_copy(update={"value": 0.5, "test": test})
+
+    study = new_study()
+    train(study, FakeExecutor(equal), trials=7)
+    assert conclude(recorded(study)).verdict in {Verdict.EQUIVALENT, Verdict.UNDECIDED}
+
+
+def test_a_study_without_trials_or_confirmations_concludes_with_a_reason() -> None:
+    for sweep in (builders.sweep(trials=[], confirmations=[]), builders.sweep(confirmations=[])):
+        found = conclude(sweep)
+        assert found.verdict is Verdict.NONE and found.reasons
+
+
+# --- time ---
+
+
+class Time:
+    """Each training takes a tenth of a second for each of its steps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.begun: list[tuple[float, TrialSpec]] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def began(self, spec: TrialSpec) -> None:
+        self.begun.append((self.now, spec))
+        self.now += 0.1 * spec.steps
+
+
+def test_the_time_is_shared_and_nothing_begins_that_would_not_end_in_it() -> None:
+    study, time, display = new_study(), Time(), Recorder()
+    train(study, FakeExecutor(began=time.began), display, trials=50, timeout=600, clock=time)
+    usable = 600 - 15
+    search = [begun for begun, spec in time.begun if spec.purpose == "search"]
+    confirm = [(begun, spec) for begun, spec in time.begun if spec.purpose == "confirm"]
+    assert 0 < len(search) < 50
+    assert max(search[1:]) + 10 <= 0.6 * usable
+    assert confirm and all(begun + 0.1 * spec.steps <= usable for begun, spec in confirm)
+    assert time.now <= usable
+    assert any(f"the search ended after {len(search)} of 50 trials" in warning for warning in display.warnings)
+    found = conclude(recorded(study, timeout=600.0))
+    assert any("time limit (600 s)" in reason for reason in found.reasons)
+    assert any("--timeout" in step for step in found.next_steps)
+
+
+def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> None:
+    study, time, display = new_study(), Time(), Recorder()
+    train(study, FakeExecutor(began=time.began), display, trials=7, timeout=310, clock=time)
+    cut = recorded(study)
+    assert any("confirmation ended before the look at" in line for line in cut.cut)
+    assert "time was up before the look at" in cut.looks_taken[-1].reason
+    assert conclude(cut).verdict == cut.looks_taken[-1].verdict
+    again = Time()
+    train(study, FakeExecutor(began=again.began), trials=7, timeout=3600, clock=again)
+    assert kept(study) == kept(WHOLE)
+    assert recorded(study).cut == ()
+
+
+def test_a_training_that_outlasts_the_time_is_given_up_and_the_rest_is_kept() -> None:
+    time, display = Time(), Recorder()
+
+    def stuck(spec: TrialSpec) -> None:
+        time.now += 1000.0 if spec.number == 3 else 1.0
+
+    study, executor = new_study(), FakeExecutor(began=stuck)
+    train(study, executor, display, trials=7, timeout=300, clock=time)
+    assert [t.state.name for t in study.trials[:4]] == ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL"]
+    assert "RUNNING" not in {t.state.name for t in study.trials}
+    assert purposes(executor) == ["search"]
+    assert studies.CUT in study.user_attrs and "3 of 7" in study.user_attrs[studies.CUT][0]
+    train(study, trials=7)
+    assert kept(study)["extra"] == kept(WHOLE)["extra"]
+
+
+# --- the budget probe ---
+
+
+def learning(spec: TrialSpec) -> TrialResult:
+    """Dice learns fast and ends low: it leads at 100 steps, and is last from 200 on."""
+    slow = spec.steps / (spec.steps + 200)
+    value = 0.33 if spec.family == "dice" else (LEVELS[spec.family] + 0.2) * slow
+    return fake_result(spec).model_copy(update={"value": value})
+
+
+def test_the_probe_doubles_the_budget_until_the_ranking_holds() -> None:
+    study, display, plan = new_study(), Recorder(), new_plan()
+    executor = FakeExecutor(learning)
+    study.set_user_attr(studies.PLAN, plan.model_dump(mode="json"))
+    stage = train(study, executor, display, trials=7, plan=plan, probe=True)
+    probed = Probed.model_validate(study.user_attrs[studies.PROBED])
+    budgets = Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
+    assert budgets == {100: 7, 200: 7, 400: 7}
+    assert (probed.first, probed.steps) == (100, 200)
+    assert (
+        "the ranking of 7 losses at 200 steps agrees with that at 400 (τ = 1.00, dice_ce leads both)" in probed.sentence
+    )
+    assert any("at 100 steps disagrees with that at 200 (τ = " in line for line in display.lines)
+    assert {spec.steps for spec in executor.specs if spec.purpose == "search"} == {200}
+    assert {spec.steps for spec in executor.specs if spec.purpose == "confirm"} == {400}
+    stored = studies.Plan.model_validate(study.user_attrs[studies.PLAN])
+    assert stored == stage.plan and stored.conditions.recipe.steps == 200
+    assert {spec.seed for spec in executor.specs if spec.purpose == "probe"} == {0}
+
+
+@pytest.mark.parametrize("after", [1, 8, 14, 15, 20, 21, 25])
+def test_a_probe_that_was_cut_off_goes_on_where_it_was(after: int) -> None:
+    whole, study = new_study(), new_study()
+    train(whole, FakeExecutor(learning), trials=7, probe=True)
+    with pytest.raises(CrashError):
+        train(study, FakeExecutor(learning, crash_after=after, workers=2), trials=7, probe=True)
+    plan = studies.Plan.model_validate(study.user_attrs.get(studies.PLAN) or new_plan().model_dump(mode="json"))
+    train(study, FakeExecutor(learning), trials=7, plan=plan, probe=True)
+    assert kept(study) == kept(whole)
+
+
+def test_a_ranking_that_never_settles_and_one_loss_alone_are_said() -> None:
+    def restless(spec: TrialSpec) -> TrialResult:
+        order = sorted(LEVELS, reverse=spec.steps in {200, 800})
+        return fake_result(spec).model_copy(update={"value": 0.3 + 0.05 * order.index(spec.family)})
+
+    study = new_study()
+    train(study, FakeExecutor(restless), trials=7, probe=True)
+    probed = Probed.model_validate(study.user_attrs[studies.PROBED])
+    assert probed.steps == 400 and "had not settled" in probed.sentence
+
+    study, executor = new_study(), FakeExecutor()
+    alone = SPACE.model_copy(update={"families": SPACE.families[:1]})
+    train(study, executor, trials=1, plan=new_plan(alone), probe=True)
+    assert "probe" not in purposes(executor)
+    assert "no ranking" in study.user_attrs[studies.PROBED]["sentence"]
+
+
+def test_a_probe_for_which_there_is_no_time_leaves_the_smaller_budget() -> None:
+    study, time = new_study(), Time()
+    train(study, FakeExecutor(learning, began=time.began), trials=7, probe=True, timeout=1200, clock=time)
+    probed = Probed.model_validate(study.user_attrs[studies.PROBED])
+    assert probed.steps == 200 and "cut short" in probed.sentence
+    assert any("probe" in line for line in study.user_attrs[studies.CUT])
