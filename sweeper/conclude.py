@@ -11,6 +11,7 @@ from sweeper.data import divide, open_store
 from sweeper.data.store import is_complete
 from sweeper.errors import SweeperError
 from sweeper.evidence.preferences import preferences
+from sweeper.evidence.search import analyse_search
 from sweeper.evidence.sequence import next_step
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.weigh import weigh
@@ -56,6 +57,18 @@ def conclude(sweep: SweepRecord) -> Recommendation:
 
     metric = conditions.recipe.metric
     found = recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)
+    analysis = analyse_search(
+        sweep.trials,
+        space=sweep.space,
+        imbalance=sweep.imbalance,
+        recipe=sweep.conditions.recipe,
+        rechecks=sweep.rechecks,
+        confirmations=usable,
+        probes=sweep.probes,
+        evidence=evidence,
+        rope=sweep.rope,
+    )
+    found = found.model_copy(update={"analysis": analysis})
     if not sweep.cut:
         return found
     given = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"

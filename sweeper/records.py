@@ -482,8 +482,9 @@ class BudgetPoint(Record):
     steps: int
     families: int
     tau: float | None
-    """Kendall's τ-b with the ranking at the largest budget; None with fewer than 3 families."""
+    """Kendall's τ-b with the ranking at the largest budget; None with fewer than 3 families, or where all are tied."""
     same_leader: bool
+    """Whether the one that leads here ends within the region of practical equivalence of the best."""
 
 
 class SearchAnalysis(Record):
@@ -492,7 +493,8 @@ class SearchAnalysis(Record):
     parts: tuple[VariancePart, ...]
     """Empty where too few trainings completed."""
     budget: tuple[BudgetPoint, ...]
-    """By ascending steps, over the rungs of completed trials (and the confirmation's longer trainings)."""
+    """By ascending steps, over the rungs of the same trainings: the budget probe's, else the confirmation's where at
+    least three losses were confirmed, else the search's."""
     settled_at: int | None
     """Smallest budget from which on the ranking agrees with the last; None where it never did, or cannot be said."""
     confirmation_tau: float | None

@@ -8,6 +8,7 @@ families.py     the registry: what each family is, searches, is good for (no tor
 limits.py       what each coordinate may be and means (no torch)
 coordinates.py  their checks, and their translation into the kernel's terms (no torch); weights.py: class weights
 kernel.py       the mathematics, as pure functions of tensors; pixels.py: its parts that act pixel by pixel
+onepass/        the same on a processor, in one pass over the logits and one for the gradient
 module.py       `build_loss` and the module of a point of the kernel; segmentation.py: what all modules share
 relatives.py    what the losses beside the kernel share: generalized_dice.py, log_cosh_dice.py, unified_focal.py,
                 lovasz.py, soft_cldice.py, boundary.py

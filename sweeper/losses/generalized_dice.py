@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.relatives import as_classes, mass
+from sweeper.losses.relatives import sums
 from sweeper.losses.segmentation import SegmentationLoss
 
 
@@ -28,16 +28,14 @@ class GeneralizedDice(SegmentationLoss):
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
-        classes = as_classes(logits, target, self.task, self.ignore_index, weight)
-        others = classes.mask - classes.own
-        false_positives, false_negatives = mass(classes.p * others), mass((1 - classes.p) * classes.own)
-        actual, labelled = mass(classes.own), mass(classes.mask)
+        found = sums(logits, target, self.task, self.ignore_index, weight)
+        _, false_positives, false_negatives, actual, rest = found
+        labelled = found.labelled
         errors = false_positives + false_negatives
         # An absent class has no false negatives: its mean probability is its errors over the labelled pixels.
         if self.task == "multiclass":
             sides = [(actual - false_negatives, actual)]
         else:  # each class is a problem of its own, of two classes that share their errors
-            rest = mass(others)
             sides = [(actual - false_negatives, actual), (rest - false_positives, rest)]
         hit, size = (torch.stack(x) for x in zip(*sides, strict=True))
         present = size > 0

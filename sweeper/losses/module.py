@@ -12,6 +12,7 @@ from sweeper.errors import LossError
 from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings
 from sweeper.losses.families import FAMILIES, LossTask
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
+from sweeper.losses.onepass import covers, kernel_loss
 from sweeper.losses.segmentation import SegmentationLoss
 from sweeper.records import IGNORE
 
@@ -21,6 +22,8 @@ class KernelLoss(SegmentationLoss):
 
     Has no parameters and nothing in its state dict; follows the logits to whatever device they are on, so that it need
     not be moved. Works under autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and pickles.
+    On a processor it has a first derivative and no second, but for what `sweeper.losses.onepass` leaves to plain
+    operations.
     """
 
     def __init__(
@@ -42,6 +45,12 @@ class KernelLoss(SegmentationLoss):
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
         settings = self.settings
+        if covers(logits, weight, settings):
+            softmax = self.task == "multiclass"
+            if not softmax:
+                target = target.unsqueeze(1) if self.task == "binary" else target
+                weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
+            return kernel_loss(logits, target, settings, self.ignore_index, softmax=softmax, weight=weight)
         if self.task == "multiclass":
             weights = self._weights(logits)
             return softmax_loss(

@@ -15,7 +15,8 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.pixels import cleaned
+from sweeper.losses.onepass import Entropy, Sums, class_sums, walks
+from sweeper.losses.pixels import cleaned, focal_factor
 
 
 class Classes(NamedTuple):
@@ -49,6 +50,53 @@ def as_classes(
     return Classes(z, p, own, mask)
 
 
+def sums(
+    logits: Tensor,
+    target: Tensor,
+    task: LossTask,
+    ignore_index: int,
+    weight: Tensor | None,
+    *,
+    entropy: Entropy | None = None,
+) -> Sums:
+    """False positives, false negatives, pixels and labelled pixels of each class; with `entropy` its value, too.
+
+    Shapes as for `SegmentationLoss.forward`. In one pass on a processor, in plain operations elsewhere.
+    """
+    if walks(logits, weight):
+        if task != "multiclass":
+            target = target.unsqueeze(1) if task == "binary" else target
+            weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
+        softmax = task == "multiclass"
+        return class_sums(logits, target, ignore_index, softmax=softmax, entropy=entropy, weight=weight)
+    classes = as_classes(logits, target, task, ignore_index, weight)
+    value = classes.z.new_zeros(())
+    if entropy is not None:
+        # Pixels, not weights, divide, as in the kernel; `mask` may hold weights.
+        value = _entropy(classes, task, entropy) / (target.long() != ignore_index).sum().clamp(min=1)
+    others = classes.mask - classes.own
+    counts = (classes.p * others, (1 - classes.p) * classes.own, classes.own, others)
+    return Sums(value, *(mass(each) for each in counts))
+
+
+def _entropy(classes: Classes, task: LossTask, entropy: Entropy) -> Tensor:
+    """Sum of the cross-entropy over all labelled pixels; its hard fraction is not looked at."""
+    gammas, weights, own = entropy.gammas, entropy.weights, classes.own
+    if task == "multiclass":
+        surprise = -F.log_softmax(classes.z, dim=1)
+    else:  # absence and presence of each class
+        surprise = -F.logsigmoid(torch.cat([-classes.z, classes.z], dim=1))
+        k = own.shape[1]
+        own = torch.cat([classes.mask - own, own], dim=1)
+        gammas = (gammas[0],) * k + (gammas[1],) * k
+        weights = (entropy.absent_weights * k)[:k] + (entropy.weights * k)[:k]
+    each = [
+        weight * ((one * focal_factor(one, gamma) if gamma > 0 else one) * there).sum()
+        for one, there, gamma, weight in zip(surprise.unbind(1), own.unbind(1), gammas, weights, strict=True)
+    ]
+    return torch.stack(each).sum()
+
+
 def mass(values: Tensor) -> Tensor:
     """Sum over the pixels of the batch, (N, K, H, W) → (K,)."""
     return values.sum(dim=(0, 2, 3))
@@ -57,15 +105,3 @@ def mass(values: Tensor) -> Tensor:
 def mean_probability(classes: Classes) -> Tensor:
     """Mean of each class's probability over the labelled pixels, (K,): what an absent class costs."""
     return mass(classes.p * classes.mask) / mass(classes.mask).clamp(min=NEARLY_NOTHING)
-
-
-def with_background(classes: Classes) -> Classes:
-    """Binary or multi-label seen as 2 K classes: what is not the class comes first."""
-    p, own, mask = classes.p, classes.own, classes.mask
-    # 1 − σ(z) = σ(−z), without the cancellation.
-    return Classes(
-        classes.z,
-        torch.cat([torch.sigmoid(-classes.z), p], dim=1),
-        torch.cat([mask - own, own], dim=1),
-        mask.expand_as(own).repeat(1, 2, 1, 1),
-    )

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.families import LossTask
-from sweeper.losses.kernel import class_cost
-from sweeper.losses.pixels import focal_factor
-from sweeper.losses.relatives import as_classes, mass, mean_probability, with_background
+from sweeper.losses.kernel import NEARLY_NOTHING, class_cost
+from sweeper.losses.onepass import Entropy
+from sweeper.losses.relatives import sums
 from sweeper.losses.segmentation import SegmentationLoss
 from sweeper.losses.weights import commonest
 
@@ -48,36 +47,34 @@ class UnifiedFocal(SegmentationLoss):
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
-        classes = as_classes(logits, target, self.task, self.ignore_index, weight)
-        if self.task == "multiclass":
-            surprise = -F.log_softmax(classes.z, dim=1)
-        else:
-            surprise = -F.logsigmoid(torch.cat([-classes.z, classes.z], dim=1))
-            classes = with_background(classes)
-        k = classes.p.shape[1]
-        positions = torch.arange(k, device=logits.device)
-        common = positions == self.common if self.task == "multiclass" else positions < k // 2
+        exclusive = self.task == "multiclass"
+        entropy = self._entropy(logits.shape[1]) if self.mix > 0 else None
+        found = sums(logits, target, self.task, self.ignore_index, weight, entropy=entropy)
         parts = []
         if self.mix > 0:
-            eased = surprise
-            if self.suppression > 0:
-                eased = surprise * torch.where(common.view(-1, 1, 1), focal_factor(surprise, self.suppression), 1.0)
-            balance = torch.where(common, eased.new_full((), 1 - self.delta), self.delta)
-            # Pixels, not weights, divide, as in the kernel; `mask` may hold weights.
-            labels = target if self.task == "multilabel" else target.unsqueeze(1)
-            pixels = (labels.long() != self.ignore_index).sum().clamp(min=1)
-            parts.append(self.mix * ((mass(eased * classes.own) * balance).sum() / pixels))
+            parts.append(self.mix * found.entropy)
         if self.mix < 1:
-            counts = (
-                mass(classes.p * (classes.mask - classes.own)),
-                mass((1 - classes.p) * classes.own),
-                mass(classes.own),
-                mean_probability(classes),
-            )
+            _, marked, missed, actual, rest = found
+            if not exclusive:  # the absence of each class comes first
+                marked, missed = torch.cat([missed, marked]), torch.cat([marked, missed])
+                actual, rest = torch.cat([rest, actual]), torch.cat([actual, rest])
+            positions = torch.arange(len(actual), device=logits.device)
+            common = positions == self.common if exclusive else positions < len(actual) // 2
+            # An absent class has no other probability than false positives.
+            counts = (marked, missed, actual, marked / (actual + rest).clamp(min=NEARLY_NOTHING))
             each = class_cost(*counts, self._part)
             steep = class_cost(*counts, self._part._replace(overlap_exponent=1 - self.suppression))
             parts.append((1 - self.mix) * torch.where(common, each, steep).mean())
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def _entropy(self, channels: int) -> Entropy:
+        """The cross-entropy part; for binary and multi-label tasks the absence of a class is common."""
+        rare, common = self.delta, 1 - self.delta
+        if self.task != "multiclass":
+            return Entropy((self.suppression, 0.0), (rare,), (common,))
+        own = [c == self.common for c in range(channels)]
+        gammas = tuple(self.suppression if it else 0.0 for it in own)
+        return Entropy(gammas, tuple(common if it else rare for it in own))
 
 
 def build(

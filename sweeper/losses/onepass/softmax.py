@@ -1,0 +1,268 @@
+"""The softmax form: cross-entropy and class sums in one pass over the logits, their gradient in another.
+
+What is kept between the passes is q = p − y (0 under ignore), and of each pixel a factor k where the slope of its
+cross-entropy is not q but k q. The backward pass writes over q.
+
+With o the pixel's own class, ℓ = −log p_o and the focal factor F = (1 − p_o)^γ: dℓ/dz_c = q_c and
+d(F ℓ)/dz_c = F (1 + γ ℓ p_o / (1 − p_o)) q_c, where p_o / (1 − p_o) = 1 / expm1(ℓ). Of the overlap with slopes a_c of
+false positives and b_c of false negatives, S = Σ_{c≠o} p_c a_c − p_o b_o: p_c (a_c − S), and −p_o (b_o + S) for o.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
+
+from sweeper.losses.onepass.sums import Batch, Entropy, Plan, Slopes, Sums, block_size, hardest, precision_of
+
+BLOCK = 1 << 20
+"""Elements worked on at once by a thread: pictures of usual size whole, which saves copies."""
+LOG2_E = 1 / math.log(2)
+Place = tuple[int, slice]
+
+
+class Kept(NamedTuple):
+    """What the backward pass needs."""
+
+    error: Tensor | None
+    """(N, C, H·W): p − y. None: there is no backward pass."""
+    factor: Tensor | None
+    """(N, H·W): of each pixel's slope of the cross-entropy part; None = 1."""
+    number: float
+    """What the cross-entropy was divided by."""
+
+
+class SoftmaxSums(Function):
+    """(plan, logits (N, C, H, W), target (N, H, W), weight, factor) → the fields of `Sums`."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, *tensors: Any) -> tuple[Tensor, ...]:
+        """One pass."""
+        sums, kept = _measure(Batch(*tensors), plan)
+        ctx.mark_non_differentiable(sums.actual, sums.rest)
+        ctx.set_materialize_grads(False)
+        if plan.keep:
+            ctx.save_for_backward(*tensors)
+            ctx.plan, ctx.kept = plan, kept
+        return tuple(sums)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
+        """The other."""
+        batch = Batch(*ctx.saved_tensors)
+        # What was kept is written over; whoever asks a second time (retain_graph) pays for the first pass again.
+        kept: Kept = ctx.kept or _measure(batch, ctx.plan)[1]
+        ctx.kept = None
+        return None, _gradient(batch, ctx.plan, kept, slopes[:3]), None, None, None
+
+
+def _places(pictures: int, classes: int, pixels: int) -> Iterator[Place]:
+    """Pictures, or runs of pixels of one."""
+    most = max(1, block_size(BLOCK) // classes)
+    for picture in range(pictures):
+        for start in range(0, pixels, most):
+            yield picture, slice(start, min(pixels, start + most))
+
+
+class _Labels(NamedTuple):
+    """A block's labels; P pixels."""
+
+    own: Tensor
+    """(P,) int64: class; 0 under ignore."""
+    places: Tensor
+    """(P,) int64: where the own class lies in a contiguous (C, P) block."""
+    known: Tensor | None
+    """(P,) bool: whether there is a label; None: everywhere."""
+    number: int
+    """Labelled pixels."""
+
+
+def _labels(target: Tensor, ignore_index: int, classes: int, pixels: Tensor) -> _Labels:
+    """From labels (P,) and the numbers 0 … P − 1."""
+    own, known, number = target.long(), None, target.numel()
+    low, high = (int(x) for x in torch.aminmax(own))
+    if low < 0 or high >= classes or 0 <= ignore_index < classes:
+        mask = own != ignore_index
+        own = torch.where(mask, own, 0)
+        low, high = (int(x) for x in torch.aminmax(own))
+        if low < 0 or high >= classes:
+            raise IndexError(f"Target {low if low < 0 else high} is out of bounds.")  # as torch's cross-entropy says it
+        known, number = mask, int(torch.count_nonzero(mask))
+    return _Labels(own, torch.add(pixels, own, alpha=own.numel()), known, number)
+
+
+def _block(logits: Tensor, place: Place, precision: torch.dtype, known: Tensor | None) -> Tensor:
+    """Logits (N, C, P) → contiguous (C, P), 0 under ignore."""
+    z = logits[place[0], :, place[1]].to(precision).contiguous()
+    return z if known is None else torch.where(known, z, 0.0)
+
+
+def _measure(batch: Batch, plan: Plan) -> tuple[Sums, Kept]:
+    logits, target, weight, factor = batch
+    classes, precision = logits.shape[1], precision_of(logits)
+    z, labels = logits.detach().flatten(2), target.flatten(1)
+    weight = None if weight is None else weight.flatten(1)
+    factor = None if factor is None else factor.flatten(1)
+    pictures, _, pixels = z.shape
+    entropy = plan.entropy
+    errors = torch.empty(z.shape, dtype=precision) if plan.keep else None
+    factors = losses = None
+    if entropy is not None:
+        if plan.keep and not (_is_plain(entropy) and weight is None and factor is None):
+            factors = torch.empty(labels.shape, dtype=precision)
+        if entropy.hard_fraction < 1:
+            losses = torch.empty(labels.shape, dtype=precision)
+    counts = torch.zeros(4, classes, dtype=torch.float64)  # rows: Σ q, false negatives, actual, labelled
+    total, number = 0.0, 0
+    numbers = torch.arange(pixels)
+    for place in _places(pictures, classes, pixels):
+        picture, run = place
+        at = _labels(labels[picture, run], plan.ignore_index, classes, numbers[: run.stop - run.start])
+        number += at.number
+        w = None if weight is None else weight[picture, run]
+        block = None if errors is None else errors[picture, :, run]
+        q, surprise = _error(_block(z, place, precision, at.known), at, block)
+        if entropy is not None:
+            loss, k = _entropy(entropy, surprise, at, w, None if factor is None else factor[picture, run])
+            if losses is None:
+                total += float(loss.sum())
+            else:
+                losses[picture, run] = loss
+            if factors is not None:
+                factors[picture, run] = k
+        if plan.overlap:
+            _count(counts, q, at, w)
+        if block is not None and q.data_ptr() != block.data_ptr():
+            block.copy_(q)
+    divisor = float(max(1, number))
+    mean = total / divisor
+    if losses is not None and entropy is not None:
+        most = hardest(losses, number, entropy.hard_fraction)
+        mean, divisor = most.mean, float(most.number)
+        if factors is not None:
+            factors.mul_(most.chosen(losses))
+    marked = (counts[0] + counts[1]).clamp_min(0)  # Σ q = false positives − false negatives
+    columns = (row.to(precision) for row in (marked, counts[1], counts[2], counts[3] - counts[2]))
+    sums = Sums(torch.tensor(mean, dtype=precision), *columns)
+    return sums, Kept(errors, factors, divisor)
+
+
+def _is_plain(entropy: Entropy) -> bool:
+    """Whether every labelled pixel's cross-entropy has weight 1."""
+    return not any(entropy.gammas) and set(entropy.weights) == {1.0} and entropy.hard_fraction == 1
+
+
+def _error(z: Tensor, at: _Labels, into: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(C, P) p − y, written to `into` where its memory allows, and (P,) −log p of the own class."""
+    q = torch.sub(z, z.amax(0), out=into if into is not None and into.is_contiguous() else torch.empty_like(z))
+    own = q.view(-1).index_select(0, at.places)
+    # 2^(x log2 e) takes half of the time of e^x; x is at most 0 and exact where it is small.
+    sums = q.mul_(LOG2_E).exp2_().sum(0)
+    surprise = sums.log().sub_(own)
+    q.mul_(sums.reciprocal_())
+    q.view(-1).index_add_(0, at.places, sums.fill_(-1))
+    if at.known is not None:
+        q.mul_(at.known)
+    return q, surprise
+
+
+def _entropy(
+    entropy: Entropy, surprise: Tensor, at: _Labels, weight: Tensor | None, factor: Tensor | None
+) -> tuple[Tensor, Tensor | float]:
+    """(P,) loss of each pixel, 0 under ignore, and the factor k of its slope k q."""
+    k: Tensor | float = 1.0
+    if len(entropy.weights) > 1:
+        k = surprise.new_tensor(entropy.weights).index_select(0, at.own)
+    elif entropy.weights[0] != 1:
+        k = torch.full_like(surprise, entropy.weights[0])
+    for more in (at.known, weight, factor):
+        if more is not None:
+            k = more.to(surprise.dtype) * k
+    loss = surprise * k
+    if not any(entropy.gammas):
+        return loss, k
+    gamma = surprise.new_tensor(entropy.gammas)
+    power = gamma.index_select(0, at.own) if len(entropy.gammas) > 1 else gamma
+    # Kept off p = 1, where (1 − p)^γ has no finite slope and the loss is 0.
+    odds = surprise.clamp(min=torch.finfo(surprise.dtype).tiny)
+    eased = torch.exp(power * torch.log(-torch.expm1(-odds)))
+    return loss * eased, eased * (1 + power * odds / torch.expm1(odds)) * k
+
+
+def _count(counts: Tensor, q: Tensor, at: _Labels, weight: Tensor | None) -> None:
+    classes = q.shape[0]
+    wrong = q.view(-1).index_select(0, at.places).neg_()
+    if weight is None:
+        actual = torch.bincount(at.own, minlength=classes)
+        if at.known is not None:
+            actual[0] -= at.known.numel() - at.number
+        labelled = float(at.number)
+    else:
+        weight = weight if at.known is None else weight * at.known
+        q, wrong = q * weight, wrong * weight
+        actual, labelled = torch.bincount(at.own, weight, classes), float(weight.sum())
+    counts[0] += q.sum(1)
+    counts[1] += torch.bincount(at.own, wrong, classes)
+    counts[2] += actual
+    counts[3] += labelled
+
+
+def _gradient(batch: Batch, plan: Plan, kept: Kept, slopes: Slopes) -> Tensor:
+    logits, target, weight, _ = batch
+    of_entropy, of_false_positives, of_false_negatives = slopes
+    error, factor = kept.error, kept.factor
+    assert error is not None
+    pictures, classes, pixels = error.shape
+    g = 0.0 if of_entropy is None else float(of_entropy) / kept.number
+    in_place = error.dtype == logits.dtype and logits.is_contiguous()
+    gradient = error.view(logits.shape) if in_place else torch.empty_like(logits)
+    out = gradient.flatten(2)
+    overlap = of_false_positives is not None or of_false_negatives is not None
+    none = error.new_zeros(classes)
+    marked = none if of_false_positives is None else of_false_positives
+    missed = none if of_false_negatives is None else of_false_negatives
+    labels, numbers = target.flatten(1), torch.arange(pixels)
+    weight = None if weight is None else weight.flatten(1)
+    for place in _places(pictures, classes, pixels):
+        picture, run = place
+        q = error[picture, :, run].contiguous()
+        k: Tensor | float = g if factor is None else factor[picture, run] * g
+        if overlap:
+            at = _labels(labels[picture, run], plan.ignore_index, classes, numbers[: run.stop - run.start])
+            w = None if weight is None else weight[picture, run]
+            q = _overlap_gradient(q, at, w, k, (marked, missed))
+        else:
+            q.mul_(k)
+        if not (in_place and q.data_ptr() == out[picture, :, run].data_ptr()):
+            # In the gradient's own precision first: turning rows into columns is quicker between equal types.
+            out[picture, :, run] = q.to(logits.dtype)
+    return gradient
+
+
+def _overlap_gradient(
+    q: Tensor, at: _Labels, weight: Tensor | None, k: Tensor | float, slopes: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Writes the gradient of a block over q (C, P); slopes (C,) of false positives and negatives, k of the entropy."""
+    marked, missed = slopes
+    if at.known is not None:
+        weight = at.known.to(q.dtype) if weight is None else weight * at.known
+    own = q.view(-1).index_select(0, at.places)
+    a, b = marked.index_select(0, at.own), missed.index_select(0, at.own)
+    rest = q * marked.unsqueeze(1)
+    # Σ_{c≠o} p_c a_c − p_o b_o, with p_o = 1 + q_o.
+    right = own + 1
+    s = rest.sum(0).addcmul_(own, a, value=-1).addcmul_(right, b, value=-1)
+    mine = torch.add(b, s).mul_(right).neg_()
+    if weight is not None:
+        rest.mul_(weight)
+        mine.mul_(weight)
+        s.mul_(weight)
+    torch.addcmul(rest, q, torch.rsub(s, k), out=q)
+    q.view(-1).scatter_(0, at.places, mine.addcmul_(own, torch.as_tensor(k, dtype=q.dtype)))
+    return q
