@@ -8,8 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from sweeper.base import Record
-from sweeper.data.threads import in_order
 from sweeper.data.store import open_store
+from sweeper.data.threads import in_order
 from sweeper.doctor.edges import Bytes, contours
 from sweeper.records import IGNORE, Dataset
 

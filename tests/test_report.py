@@ -251,31 +251,21 @@ def test_caveats_are_computed() -> None:
         return "\n".join(caveats(collect(sweep, recommended(builders.evidence(CLEAR, finalists=finalists)))))
 
     plain = of(builders.sweep())
-    assert "24 test pictures (fewer than 40)" in plain
+    assert "24 test pictures, fewer than 40" in plain
     assert "0.010 mIoU, which is about 0.020 foreground IoU" in plain
     assert "Predicting only background scores 0.490" in plain
     assert "synthetic" in plain
-    assert "looked at" not in plain
-    assert "The test split was looked at 3 times" in of(builders.sweep(looks=3))
+    assert "concluded" not in plain
+    assert "concluded 3 times from different confirmations" in of(builders.sweep(looks=3))
     assert "edge" not in plain
     assert "related" not in plain
     assert "high edge" in of(builders.sweep(), dice_focal={"lr": 0.0099})
     assert "`dice_focal` in 1 of 3" in of(builders.sweep(), dice_focal={"collapses": 1})
     data = builders.dataset(synthetic=False, warnings=("masks of a.png are small",))
-    sides = ["test"] * 3 + ["train"] * 5 + ["val"] * 2
-    placed = [
-        p.model_copy(update={"split": s, "group": "ab"[s == "test"]}) for p, s in zip(data.pictures, sides, strict=True)
-    ]
-    data = data.model_copy(update={"pictures": (*placed[:8], *data.pictures[8:])})
     real = of(builders.sweep(data=data, abandoned=2))
     assert "synthetic" not in real
-    assert "3 test pictures come in 1 group" in real
-    apart = data.model_copy(
-        update={
-            "pictures": tuple(p.model_copy(update={"group": None}) if p.split == "test" else p for p in data.pictures)
-        }
-    )
-    assert "related" not in of(builders.sweep(data=apart))
+    grouped = recommended(builders.evidence(CLEAR, test_groups=9))
+    assert "The 24 test pictures come in 9 groups" in "\n".join(caveats(collect(builders.sweep(), grouped)))
     assert "masks of a.png are small" in real
     assert "2 attempts cut off" in real
 

@@ -37,7 +37,7 @@ def rows(table: str) -> list[list[str]]:
 
 
 def test_the_level_of_an_early_look_is_said_wherever_its_intervals_are() -> None:
-    facts = facts_of(looks=builders.LOOKS, look=0)
+    facts = facts_of(looks=builders.LOOKS, look=0)  # on 3 seeds
     text = text_of(facts)
     assert "(of differences: 99\u00a0%, as the confirmation may be looked at more than once)" in head(text)
     assert "those of differences between finalists at 99\u00a0%" in text
@@ -45,6 +45,16 @@ def test_the_level_of_an_early_look_is_said_wherever_its_intervals_are() -> None
     single = text_of(facts_of())
     assert "Every interval is a 95\u00a0% interval" in single
     assert "99\u00a0%" not in single
+
+
+def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_look() -> None:
+    few, many = (101, 102, 103), (101, 102, 103, 104, 105)
+    changed = {"dice_ce": {"seeds": few}, "dice_focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
+    facts = facts_of(looks=builders.LOOKS, look=1, finalists=changed)
+    cells = {row[0]: row for row in rows(confirmation.finalists_table(facts, UI))}
+    place = cells["loss"].index("vs cross-entropy [98.5\u00a0%]")
+    assert cells["**`dice_focal`**"][place] == "+0.060 [+0.040, +0.080]"
+    assert cells["`dice_ce`"][place] == "+0.020 [0.000, +0.040] at 99\u00a0%"
 
 
 def test_looks_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import shutil
 import textwrap
 
+from sweeper.compare import Compared
 from sweeper.conclude import Outcome
+from sweeper.evidence.preferences import preference_rows, recommended_index
 from sweeper.records import Recommendation, Recommended, Verdict
+from sweeper.report.compare_text import answer_lines
+from sweeper.report.sides import sides
 
 HEADLINE = {
     Verdict.CLEAR_WINNER: "clear winner: {family} beats every rival",
@@ -34,8 +38,19 @@ def answer_text(outcome: Outcome, width: int | None = None) -> str:
         textwrap.fill(reason, width, initial_indent="- ", subsequent_indent="  ")
         for reason in recommendation.reasons[:REASONS]
     ]
-    lines.append(f"Report: {outcome.paths.markdown}")
+    others = [row for row in preference_rows(recommendation) if row.instead_of is not None]
+    lines += [
+        textwrap.fill(f"- If you care most about {row.care_about}: {row.family}.", width, subsequent_indent="  ")
+        for row in others
+    ]
+    lines.append(f"Report: {outcome.paths.markdown} (and report.html beside it)")
     return "\n".join(lines)
+
+
+def comparison_text(compared: Compared) -> str:
+    """A line per study, from the mildest to the severest imbalance, and where the comparison lies."""
+    lines = answer_lines(sides(compared.studies))
+    return "\n".join([*lines, f"Comparison: {compared.paths.markdown} (and report.html beside it)"])
 
 
 def _loss_text(recommended: Recommended) -> str:
@@ -49,10 +64,10 @@ def _loss_text(recommended: Recommended) -> str:
 def _finalists(recommendation: Recommendation) -> list[str]:
     if recommendation.evidence is None or not recommendation.evidence.finalists:
         return []
-    chosen = recommendation.recommended.family if recommendation.recommended else None
+    chosen = recommended_index(recommendation)
     rows = [
-        f"{'→' if finalist.family == chosen else ' '} {finalist.family:14} "
+        f"{'→' if i == chosen else ' '} {finalist.family:14} "
         f"{finalist.miou.estimate:.3f}  [{finalist.miou.low:.3f}, {finalist.miou.high:.3f}]"
-        for finalist in recommendation.evidence.finalists
+        for i, finalist in enumerate(recommendation.evidence.finalists)
     ]
     return ["", "  test mIoU, 95 % interval", *rows, ""]

@@ -1,4 +1,4 @@
-"""`sweeper report`: write a study's report again."""
+"""`sweeper report`: write a study's report again, or set several studies side by side."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ from sweeper import paths
 
 
 @click.command()
-@click.argument("study")
+@click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
+@click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
 @click.option("--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Where the links to runs point.")
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
-def command(study: str, storage: str, out: Path, ui_url: str, as_json: bool) -> None:
-    """Write the report of STUDY again, from its storage alone."""
-    from sweeper.cli.answer import answer_text
+def command(studies: tuple[str, ...], *, compare: bool, storage: str, out: Path, ui_url: str, as_json: bool) -> None:
+    """Write the report of STUDY again, from its storage alone; with --compare, of several studies side by side."""
+    from sweeper.cli.answer import answer_text, comparison_text
+    from sweeper.compare import compare_studies
     from sweeper.conclude import report_study
     from sweeper.prepare import check_writable
     from sweeper.study.storage import open_storage
 
+    if len(studies) > 1 and not compare:
+        raise click.UsageError(f"one STUDY must be named, got {len(studies)}; --compare sets them side by side")
     check_writable(out)
-    outcome = report_study(open_storage(storage, create=False), study, out=out, ui_url=ui_url)
-    if as_json:
-        click.echo(json.dumps(json.loads(outcome.paths.recommendation.read_text("utf-8")), indent=2))
+    opened = open_storage(storage, create=False)
+    if compare:
+        compared = compare_studies(opened, studies, out=out, ui_url=ui_url)
+        document, text = compared.paths.document, comparison_text(compared)
     else:
-        click.echo(answer_text(outcome))
+        outcome = report_study(opened, studies[0], out=out, ui_url=ui_url)
+        document, text = outcome.paths.recommendation, answer_text(outcome)
+    click.echo(json.dumps(json.loads(document.read_text("utf-8")), indent=2) if as_json else text)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from sweeper.data.threads import in_order
 from sweeper.data.store import PixelStore, open_store
+from sweeper.data.threads import in_order
 from sweeper.doctor.edges import Bytes, Fit, edge_fit
 from sweeper.records import IGNORE, Dataset
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from sweeper.evidence.intervals import LEVEL
 from sweeper.recipe import Recipe
 from sweeper.records import FinalistEvidence, Recommended, Verdict
-from sweeper.report.facts import Facts, difference, finalist_name
+from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.words import (
     code,
     count,
@@ -133,9 +134,10 @@ def _numbers(facts: Facts) -> str:
     if chosen.probability_best is not None and len(facts.finalists) > 1:
         text += f"; probability that it is the best of the {len(facts.finalists)} finalists: "
         text += probability(chosen.probability_best)
-    what = f"These are {level(0.95)} intervals"
-    if facts.level != 0.95:
-        what += f" (of differences: {level(facts.level)}, as the confirmation may be looked at more than once)"
+    what = f"These are {level(LEVEL)} intervals"
+    against = facts.rival if chosen is facts.baseline else facts.baseline
+    if (at := level_between(facts, chosen, against)) != LEVEL:
+        what += f" (of differences: {level(at)}, as the confirmation may be looked at more than once)"
     return (
         f"{text}. {what} from {count(evidence.test_pictures, 'test picture')} that the search "
         f"never saw and {count(len(chosen.seeds), 'paired seed')}; a constant answer "

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
+from sweeper.evidence.caveats import caveats as evidence_caveats
 from sweeper.report.answer import FEW_TRIALS, recipe_text
 from sweeper.report.facts import Facts, at_edge, finalist_name, search_split
 from sweeper.report.words import code, count, escape_md, listed, number, prose, signed, significant
 
-FEW_PICTURES = 40
-"""Below this many test pictures an interval over pictures is itself shaky."""
 SHORT = 2000
 """Confirmation steps below which the speed of learning plays a part in the comparison."""
 
@@ -52,23 +50,12 @@ def _confirmation(facts: Facts) -> Iterator[str]:
     if evidence is None:
         yield "Nothing was confirmed on the test split: no number here is free of the search's luck."
         return
-    if 0 < evidence.test_pictures < FEW_PICTURES:
-        yield (
-            f"{count(evidence.test_pictures, 'test picture')} (fewer than {FEW_PICTURES}): intervals from so few "
-            "pictures are themselves uncertain, and a single odd picture can shift them."
-        )
+    for sentence in evidence_caveats(evidence):
+        yield prose(sentence)
     if facts.sweep.looks > 1:
         yield (
-            f"The test split was looked at {facts.sweep.looks} times (confirmations were added after a report); these "
-            "intervals are not corrected for that."
-        )
-    split, pictures = search_split(facts), facts.sweep.conditions.dataset.pictures
-    groups = Counter(pictures[i].group for i in (split.test if split else ()) if pictures[i].group is not None)
-    together = [n for n in groups.values() if n > 1]
-    if together:
-        yield (
-            f"{count(sum(together), 'test picture')} come in {count(len(together), 'group')} of related ones. The "
-            "intervals treat pictures as independent, so they are narrower than they should be."
+            f"This study was concluded {facts.sweep.looks} times from different confirmations (some were added after a "
+            "report); the intervals are corrected for the planned looks of one conclusion, not for that."
         )
     if facts.binary:
         yield (

@@ -6,7 +6,7 @@ import math
 
 from sweeper.records import FinalistEvidence, TrialResult
 from sweeper.report.answer import VERDICTS
-from sweeper.report.facts import Facts, difference, finalist_name
+from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.words import (
     MISSING,
     code,
@@ -34,7 +34,9 @@ def finalists_table(facts: Facts, ui_url: str) -> str:
     likely = any(f.probability_best is not None for f in facts.finalists)
     header = ["loss", "parameters", "learning rate", f"test mIoU [{level(0.95)}]", facts.default_name]
     header += ["foreground IoU"] if facts.binary else []
-    header += [f"vs cross-entropy [{level(facts.level)}]"]
+    levels = {id(f): level_between(facts, f, facts.baseline) for f in facts.finalists if f is not facts.baseline}
+    usual = max(set(levels.values()), key=list(levels.values()).count, default=facts.level)
+    header += [f"vs cross-entropy [{level(usual)}]"]
     header += ["probability of being best"] if likely else []
     header += ["seeds", "runs"]
     rows = []
@@ -44,7 +46,9 @@ def finalists_table(facts: Facts, ui_url: str) -> str:
         cells += [significant(finalist.lr), interval(finalist.miou), number(finalist.miou_at_default)]
         cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
         gain = difference(facts, finalist, facts.baseline)
-        cells += ["baseline" if finalist is facts.baseline else signed_interval(gain)]
+        own = levels.get(id(finalist), usual)
+        other = f" at {level(own)}" if own != usual and gain is not None else ""
+        cells += ["baseline" if finalist is facts.baseline else signed_interval(gain) + other]
         cells += [probability(finalist.probability_best)] if likely else []
         experiment, runs = facts.sweep.experiment_id, finalist.run_ids
         links = [run_link(str(i + 1), ui_url, experiment, run) for i, run in enumerate(runs[:MOST_LINKS])]

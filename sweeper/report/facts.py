@@ -12,6 +12,8 @@ from scipy import stats
 
 from sweeper.data.split import divide, stratified_subset
 from sweeper.errors import DataError
+from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.looks import level_of
 from sweeper.metrics import at_point, constant_miou, default_point, iou
 from sweeper.records import Coordinate, FinalistEvidence, Interval, Recommendation, Split, SweepRecord, TrialResult
 from sweeper.report.tables import trials_frame
@@ -73,10 +75,10 @@ class Facts:
 
     @property
     def level(self) -> float:
-        """Confidence of the intervals of paired differences: 0.95, or more where the confirmation may be looked at
-        several times, so that the intervals of all looks hold together at 0.95."""
+        """Confidence of the intervals of paired differences at this look: 0.95, or more where the confirmation may be
+        looked at several times, so that the intervals of all looks hold together at 0.95."""
         evidence = self.recommendation.evidence
-        return 0.95 if evidence is None or not evidence.looks else 1 - evidence.looks[evidence.look].error
+        return LEVEL if evidence is None or not evidence.looks else 1 - evidence.looks[evidence.look].error
 
     @property
     def search(self) -> pd.DataFrame:
@@ -127,6 +129,15 @@ def difference(facts: Facts, first: FinalistEvidence | None, second: FinalistEvi
     places = {id(finalist): i for i, finalist in enumerate(evidence.finalists)}
     pair = (places[id(first)], places[id(second)])
     return next((c.difference for c in evidence.comparisons if (c.first, c.second) == pair), None)
+
+
+def level_between(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> float:
+    """Confidence of the interval of `difference`; another than `Facts.level` for a finalist that was dropped early."""
+    evidence = facts.recommendation.evidence
+    if evidence is None or first is None or second is None:
+        return facts.level
+    places = {id(finalist): i for i, finalist in enumerate(evidence.finalists)}
+    return level_of(evidence, places[id(first)], places[id(second)])
 
 
 def finalist_name(facts: Facts, finalist: FinalistEvidence) -> str:

@@ -52,8 +52,8 @@ def write_profile_page(
         "shares": shares(profile),
         "sizes": sizes(profile, shapes),
         "thinness": thinness(profile, shapes),
-        "samples": samples(dataset, lambda i: (store.image(i), store.mask(i))),
-        "suspects": suspects(dataset, lambda i: (store.image(i), store.mask(i)), findings),
+        "samples": samples(dataset, lambda i: (store.view(i), store.mask(i))),
+        "suspects": suspects(dataset, lambda i: (store.view(i), store.mask(i)), findings),
     }
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)

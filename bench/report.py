@@ -1,0 +1,73 @@
+"""How long the report of a large study takes: python bench/report.py [--trials 1000] [--pictures 500] [--finalists 6].
+
+Nothing is trained: the study is made of literal records as tests/builders.py makes them, with counts of every test
+picture in every confirmation and of every validation picture in every trial.
+The first turn includes what is imported late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sweeper.conclude import conclude
+from sweeper.records import SweepRecord
+from sweeper.report import write_report
+from tests import builders
+
+
+def study(trials: int, pictures: int, finalists: int, seeds: int) -> SweepRecord:
+    """A binary study with `trials` search trials, a third of them stopped early."""
+    rng = np.random.default_rng(0)
+    order = builders.ORDER
+    made = []
+    for i in range(trials):
+        family = order[i % len(order)]
+        params = {name: float(value * rng.uniform(0.5, 1.5)) for name, value in builders.PARAMS[family].items()}
+        if "mix" in params:
+            params["mix"] = min(1.0, params["mix"])
+        spec = builders.spec(family, i, params=params, lr=float(10 ** rng.uniform(-3.5, -2)))
+        result = builders.trial(family, float(rng.uniform(0.5, 0.8)), i, spec=spec)
+        if i % 3 == 0:
+            result = result.model_copy(update={"state": "pruned", "evaluations": result.evaluations[:2]})
+        made.append(result)
+    best = {f: max((t for t in made if t.spec.family == f and t.state == "complete"), key=lambda t: t.value or 0)
+            for f in order}  # fmt: skip
+    chosen = sorted(order, key=lambda f: (f != "cross_entropy", -(best[f].value or 0)))[:finalists]
+    runs = builders.simulated_confirmations(
+        {f: 0.5 + 0.02 * i for i, f in enumerate(chosen)}, rng, pictures=pictures, seeds=tuple(range(101, 101 + seeds))
+    )
+    runs = [r.model_copy(update={"spec": r.spec.model_copy(update={
+        "params": best[r.spec.family].spec.params, "lr": best[r.spec.family].spec.lr})}) for r in runs]  # fmt: skip
+    return builders.sweep(made, runs, builders.dataset(pictures=5 * pictures), trials_asked=trials, confirm_seeds=seeds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--pictures", type=int, default=500, help="test pictures")
+    parser.add_argument("--finalists", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=8)
+    given = parser.parse_args()
+    sweep = study(given.trials, given.pictures, given.finalists, given.seeds)
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in ("first", "again"):
+            started = time.perf_counter()
+            recommendation = conclude(sweep)
+            concluded = time.perf_counter()
+            paths = write_report(sweep, recommendation, Path(folder))
+            written = time.perf_counter()
+            print(
+                f"{turn}: {given.trials} trials, {len(sweep.confirmations)} confirmations on "
+                f"{given.pictures} pictures: "
+                f"concluded in {concluded - started:.2f} s, written in {written - concluded:.2f} s "
+                f"({paths.html.stat().st_size / 1e6:.2f} MB of HTML)"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Writes a comparison of studies: text, figure, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeper.paths import ComparisonPaths
+from sweeper.records import Recommendation, SweepRecord
+from sweeper.report.compare_text import comparison_text
+from sweeper.report.figures.gains import gains
+from sweeper.report.figures.style import Drawn, save
+from sweeper.report.html import to_html
+from sweeper.report.sides import Side, sides
+
+
+def write_comparison(
+    studies: Sequence[tuple[SweepRecord, Recommendation]], out: Path, *, ui_url: str
+) -> ComparisonPaths:
+    """Write `OUT/compare-…/{report.md, report.html, comparison.json, figures/gain.png}` over an earlier one.
+
+    Args:
+        studies: Two or more studies with their answers, in any order.
+        out: Folder of all reports; created when missing.
+        ui_url: Where the links to runs point.
+
+    Raises:
+        ValueError: with fewer than two studies.
+        OSError: if a file cannot be written.
+    """
+    if len(studies) < 2:
+        raise ValueError(f"a comparison needs at least 2 studies, got {len(studies)}")
+    compared = sides(studies)
+    paths = ComparisonPaths(out, [sweep.study for sweep, _ in studies])
+    paths.figures.mkdir(parents=True, exist_ok=True)
+    drawn = gains(compared)
+    picture = paths.figures / "gain.png"
+    if isinstance(drawn, Drawn):
+        save(drawn.figure, picture)
+        shown = f"![{drawn.alt}](figures/gain.png)\n\n**Figure.** {drawn.caption}"
+    else:
+        picture.unlink(missing_ok=True)
+        shown = f"*The figure is left out: {drawn}.*"
+    document = comparison_json(compared)
+    paths.document.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    text = comparison_text(compared, shown, ui_url)
+    paths.markdown.write_text(text, "utf-8")
+    paths.html.write_text(to_html(text, paths.figures), "utf-8")
+    return paths
+
+
+def comparison_json(compared: Sequence[Side]) -> dict[str, Any]:
+    """The comparison as JSON types, schema `sweeper.comparison/1`; what is unknown is null."""
+    return {"schema": "sweeper.comparison/1", "studies": [_side_json(side) for side in compared]}
+
+
+def _side_json(side: Side) -> dict[str, Any]:
+    sweep, answer, evidence = side.sweep, side.recommendation.recommended, side.recommendation.evidence
+    gains = {}
+    for family in dict.fromkeys(f.family for f in side.facts.finalists):
+        gain = side.gain(family)
+        if gain is not None:
+            gains[family] = {"difference": gain.estimate, "ci_low": gain.low, "ci_high": gain.high}
+    return {
+        "label": side.label,
+        "study": sweep.study,
+        "dataset": side.name,
+        "digest": sweep.conditions.dataset.digest,
+        "task": sweep.conditions.dataset.task,
+        "imbalance": side.imbalance if math.isfinite(side.imbalance) else None,
+        "verdict": side.recommendation.verdict.value,
+        "provisional": side.recommendation.provisional,
+        "recommended": None if answer is None else {"family": answer.family, "params": answer.params, "lr": answer.lr},
+        "test_pictures": evidence.test_pictures if evidence else None,
+        "level": side.facts.level,
+        "gain_over_cross_entropy": gains,
+    }

@@ -1,0 +1,201 @@
+"""What a comparison of studies says: tables, sentences, and a few lines for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from scipy import stats
+
+from sweeper.records import SweepRecord
+from sweeper.report.answer import VERDICTS
+from sweeper.report.facts import difference
+from sweeper.report.sides import Side, families
+from sweeper.report.words import (
+    MISSING,
+    code,
+    count,
+    escape_md,
+    level,
+    listed,
+    number,
+    one_line,
+    params_text,
+    run_link,
+    signed,
+    signed_interval,
+    significant,
+    table,
+)
+
+ENOUGH = 5
+"""With fewer data sets even the same order throughout is chance in one of twelve."""
+
+
+def comparison_text(compared: Sequence[Side], figure: str, ui_url: str) -> str:
+    """The whole comparison in GitHub's markdown; `figure` is markdown already."""
+    title = f"# Which loss where: {count(len(compared), 'study')} compared"
+    gained = gain_table(compared)
+    parts = [
+        title,
+        headline(compared),
+        study_table(compared, ui_url),
+        "Ordered by imbalance: background to foreground pixels of two classes, commonest to rarest class of more. Test "
+        "mIoU is of the recommended loss; it depends on the data, so compare gains and not mIoU between data sets.",
+        "## Gain over cross-entropy",
+        *([gained] if gained else []),
+        figure,
+        *_bullets(trends(compared)),
+        "## What limits this comparison",
+        *_bullets(list(limits(compared))),
+        "The same for programs: [comparison.json](comparison.json).",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _bullets(lines: Sequence[str]) -> list[str]:
+    return ["\n".join(f"- {line}" for line in lines)] if lines else []
+
+
+def headline(compared: Sequence[Side]) -> str:
+    """Which loss is recommended where, the commonest answer first."""
+    chosen: dict[str, list[Side]] = {}
+    for side in compared:
+        answer = side.recommendation.recommended
+        chosen.setdefault(answer.family if answer else "", []).append(side)
+    texts = []
+    for family, where in sorted(chosen.items(), key=lambda entry: (entry[0] == "", -len(entry[1]))):
+        said = listed([f"{s.label} {escape_md(s.name)} ({VERDICTS[s.recommendation.verdict]})" for s in where])
+        texts.append(f"**{code(family)}** for {said}" if family else f"no loss for {said}")
+    return f"Recommended: {'; '.join(texts)}."
+
+
+def study_table(compared: Sequence[Side], ui_url: str) -> str:
+    """A row per study: its data, its answer, what it gains."""
+    header = ["", "data set", "study", "recommended", "verdict", "imbalance", "classes", "test pictures"]
+    header += ["test mIoU", "gain over cross-entropy"]
+    rows = []
+    for side in compared:
+        sweep, answer, evidence = side.sweep, side.recommendation.recommended, side.recommendation.evidence
+        settings = f"{code(answer.family)} {params_text(answer.params)}".strip() if answer else MISSING
+        verdict = VERDICTS[side.recommendation.verdict] + (", provisional" if side.recommendation.provisional else "")
+        link = run_link(escape_md(sweep.study), ui_url, sweep.experiment_id, sweep.parent_run_id)
+        gain = difference(side.facts, side.facts.chosen, side.facts.baseline)
+        own = side.facts.chosen
+        is_baseline = own is not None and own is side.facts.baseline
+        rows.append(
+            [
+                *(side.label, escape_md(side.name), escape_md(sweep.study) if link == MISSING else link),
+                *(settings, verdict, significant(side.imbalance), str(len(side.facts.classes))),
+                *(str(evidence.test_pictures) if evidence else MISSING, number(own.miou.estimate if own else None)),
+                "baseline" if is_baseline else signed_interval(gain),
+            ]
+        )
+    return table(header, rows, left=5)
+
+
+def gain_table(compared: Sequence[Side]) -> str:
+    """A row per family: its paired difference to cross-entropy in every study; empty without any."""
+    rows = []
+    for family in families(compared):
+        gains = [side.gain(family) for side in compared]
+        known = [g for g in gains if g is not None]
+        better, worse = sum(g.low > 0 for g in known), sum(g.high < 0 for g in known)
+        shown = f"{better} better, {worse} worse, {len(known) - better - worse} open"
+        rows.append([code(family), shown, *(signed_interval(g) for g in gains)])
+    header = ["loss", "shown to be", *(f"{side.label} {escape_md(side.name)}" for side in compared)]
+    return table(header, rows, left=2) if rows else ""
+
+
+def trends(compared: Sequence[Side]) -> list[str]:
+    """What the table shows: levels, dashes, and whether a gain goes with imbalance."""
+    if not families(compared):
+        return []
+    levels = sorted({side.facts.level for side in compared if side.facts.finalists})
+    at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}, by study"
+    lines = [
+        f"Paired differences in test mIoU with their intervals at {at}; *better* and *worse* count intervals that lie "
+        f"on one side of 0. A dash: the loss was not among that study's finalists, or cross-entropy was not."
+    ]
+    lines += [text for family in families(compared) if (text := _trend(compared, family))]
+    if len(lines) == 1:
+        lines.append(
+            f"Whether a gain goes with imbalance cannot be told: no loss has one in {ENOUGH} data sets or more."
+        )
+    return lines
+
+
+def _trend(compared: Sequence[Side], family: str) -> str:
+    pairs = [(s.imbalance, g.estimate) for s in compared if (g := s.gain(family)) and math.isfinite(s.imbalance)]
+    if len(pairs) < ENOUGH or len({x for x, _ in pairs}) < 2 or len({y for _, y in pairs}) < 2:
+        return ""
+    result = stats.kendalltau([x for x, _ in pairs], [y for _, y in pairs])
+    tau, clear = float(result.statistic), float(result.pvalue) < 0.05
+    how = "shows no clear trend with" if not clear else "grows with" if tau > 0 else "falls with"
+    return (
+        f"The gain of {code(family)} {how} the imbalance: Kendall's τ = {signed(tau, 2)} over {len(pairs)} data sets, "
+        "which differ in more than that."
+    )
+
+
+def limits(compared: Sequence[Side]) -> Iterator[str]:
+    """What else differs between the studies, and what is missing; markdown."""
+    tasks = {side.sweep.conditions.dataset.task for side in compared}
+    if len(tasks) > 1:
+        yield (
+            "Tasks are mixed: with two classes mIoU is half background, with more it is the mean over all, and the "
+            "imbalance is of different things. Compare gains within a task."
+        )
+    settings = [_settings(side.sweep) for side in compared]
+    names = dict.fromkeys(name for one in settings for name in one)
+    differing = [name for name in names if len({one.get(name) for one in settings}) > 1]
+    if differing:
+        each = [f"{code(name)} ({_each(compared, [one.get(name) for one in settings])})" for name in differing]
+        yield f"Recipe or budget differs, and a difference between data sets may come from it: {'; '.join(each)}."
+    else:
+        yield "All studies share recipe, budget and search space; another network, crop size or schedule may differ."
+    digests: dict[str, list[str]] = {}
+    for side in compared:
+        digests.setdefault(side.sweep.conditions.dataset.digest, []).append(side.label)
+    for same in digests.values():
+        if len(same) > 1:
+            yield f"{listed(same)} are of the same data: they repeat each other and count once."
+    made = [side.label for side in compared if side.sweep.conditions.dataset.synthetic]
+    if made:
+        yield f"Synthetic pictures: {listed(made)}."
+    bare = [side.label for side in compared if not side.facts.finalists]
+    if bare:
+        yield f"Nothing was confirmed in {listed(bare)}, so that there is nothing to set beside the others."
+    lone = [side.label for side in compared if side.facts.finalists and side.facts.baseline is None]
+    if lone:
+        yield f"Cross-entropy was not confirmed in {listed(lone)}: no gain over it is known there."
+    early = [side.label for side in compared if side.recommendation.provisional]
+    if early:
+        yield f"Provisional, as cross-entropy was still improving: {listed(early)}."
+    yield (
+        "Each study's interval speaks of its own test split. Many data sets give chance many occasions, and intervals "
+        "are not corrected for their number."
+    )
+
+
+def _settings(sweep: SweepRecord) -> dict[str, Any]:
+    recipe = sweep.conditions.recipe.model_dump(mode="json")
+    more = {"space": sweep.space.name, "trials": sweep.trials_asked, "rope": sweep.rope}
+    return {**recipe, **more, "sweeper": sweep.versions.get("sweeper")}
+
+
+def _each(compared: Sequence[Side], values: Sequence[object]) -> str:
+    return ", ".join(f"{side.label} {escape_md(str(value))}" for side, value in zip(compared, values, strict=True))
+
+
+def answer_lines(compared: Sequence[Side]) -> list[str]:
+    """A line per study for a terminal: data set, imbalance, recommended loss, verdict, gain."""
+    lines = []
+    for side in compared:
+        answer, own = side.recommendation.recommended, side.facts.chosen
+        gain = difference(side.facts, own, side.facts.baseline)
+        cells = [side.label, f"{one_line(side.name):16}", f"imbalance {significant(side.imbalance):>6}"]
+        cells += [f"{answer.family if answer else 'none':14}", VERDICTS[side.recommendation.verdict]]
+        lines.append("  ".join([*cells, *([signed_interval(gain)] if gain else [])]))
+    return lines
