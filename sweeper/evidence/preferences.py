@@ -2,8 +2,9 @@
 
 Every measure is read from counts summed over the test pictures, and its intervals are those of the verdict: paired over
 seeds and pictures, with a seed part and a picture part (`sweeper.evidence.intervals`), at 95 % each. They are corrected
-neither for the looks nor for there being several measures: a row of this table is a hint for those who asked for it
-beforehand, not a second verdict.
+neither for the looks nor for there being several measures or rivals: a row of this table is a hint for those who asked
+for it beforehand, not a second verdict. (Of two equal losses one was called beaten in 5.5 % of 200 simulations with 5
+seeds and 40 pictures, of four equal ones at least one in 17 %.)
 """
 
 from __future__ import annotations

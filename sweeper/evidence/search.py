@@ -174,11 +174,8 @@ def _parts(
         for source, v in variances.items()
     ]
     named = [f"{SOURCES[p.source]} {100 * p.share:.0f} % ({p.sd:.3f})" for p in parts[:-1]]
-    stopped = (
-        f", {imputed} of all {len(points)} stopped early and counted with what complete ones gained after that"
-        if imputed
-        else ""
-    )
+    early = f" ({imputed} of {len(points)} stopped early, and count with what complete ones gained after that)"
+    stopped = early if imputed else ""
     sentences = [
         f"Where the spread between trainings comes from (share of the variance in {unit}, and standard deviation, were "
         f"family, parameters and learning rate drawn evenly from the searched ranges): {listed(named)}; "
