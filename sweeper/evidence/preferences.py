@@ -1,10 +1,11 @@
 """The same confirmed runs judged by what someone may care about more than mIoU.
 
 Every measure is read from counts summed over the test pictures, and its intervals are those of the verdict: paired over
-seeds and pictures, with a seed part and a picture part (`sweeper.evidence.intervals`), at 95 % each. They are corrected
-neither for the looks nor for there being several measures or rivals: a row of this table is a hint for those who asked
-for it beforehand, not a second verdict. (Of two equal losses one was called beaten in 5.5 % of 200 simulations with 5
-seeds and 40 pictures, of four equal ones at least one in 17 %.)
+seeds and pictures, with a seed part and a picture part (`sweeper.evidence.intervals`). They hold at 95 %: of a loss
+alone, and of the differences for all rivals of the best together (Bonferroni: 1 − 0.05 / rivals each), as whoever reads
+best of four equal losses would else seem to beat one of them in 17 % of cases. They are corrected neither for the looks
+nor for there being several measures: a row of this table is a hint for those who asked for it beforehand, not a second
+verdict.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.evidence.intervals import (
+    LEVEL,
     REPLICATES,
     Counts,
     Floats,
@@ -191,16 +193,17 @@ def _runs(confirmations: Sequence[TrialResult], evidence: Evidence) -> tuple[lis
 
 # --- The intervals ------------------------------------------------------------------------------------------
 
-Intervals = Callable[[list[int], list[int] | None], Interval]
-"""(rows, rows to subtract pair by pair) → interval of the mean."""
+Intervals = Callable[[list[int], list[int] | None, float], Interval]
+"""(rows, rows to subtract pair by pair, level) → interval of the mean."""
 
 
 def _judge(measure: Measure, evidence: Evidence, at: Sequence[Mapping[int, int]], interval: Intervals) -> Preference:
-    scores = [interval(list(rows.values()), None) for rows in at]
+    scores = [interval(list(rows.values()), None, LEVEL) for rows in at]
     sign = -1 if measure.higher else 1
     learned = [i for i in _learned(evidence) if at[i]]
     best = min(learned, key=lambda i: (sign * scores[i].estimate, i))
-    versus = [_difference(at, scores, best, i, interval) for i in range(len(at))]
+    level = 1 - (1 - LEVEL) / max(1, len(learned) - 1)
+    versus = [_difference(at, scores, (best, i), interval, level) for i in range(len(at))]
     points = [_median(measure.points, at[i], evidence.finalists[i]) for i in range(len(at))] if measure.points else []
     return Preference(
         name=measure.name,
@@ -219,13 +222,18 @@ def _median(points: Sequence[float], rows: Mapping[int, int], finalist: Finalist
 
 
 def _difference(
-    at: Sequence[Mapping[int, int]], scores: Sequence[Interval], best: int, other: int, interval: Intervals
+    at: Sequence[Mapping[int, int]],
+    scores: Sequence[Interval],
+    pair: tuple[int, int],
+    interval: Intervals,
+    level: float,
 ) -> Interval:
+    best, other = pair
     if other == best:
         return Interval(estimate=0.0, low=0.0, high=0.0, se_seed=0.0, se_image=0.0)
     common = [s for s in at[best] if s in at[other]]
     if common:
-        return interval([at[best][s] for s in common], [at[other][s] for s in common])
+        return interval([at[best][s] for s in common], [at[other][s] for s in common], level)
     gap = scores[best].estimate - scores[other].estimate  # nothing is paired: nothing is known of its error
     return Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
 
@@ -247,18 +255,18 @@ def _interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, repli
     if measure.smooth:
         table = picture_table(measure.counts, score)
 
-        def left_out(plus: list[int], minus: list[int] | None) -> Interval:
-            return paired_interval(table.rows(plus, minus), (0.0 if minus is None else -1.0, 1.0))
+        def left_out(plus: list[int], minus: list[int] | None, level: float) -> Interval:
+            return paired_interval(table.rows(plus, minus), (0.0 if minus is None else -1.0, 1.0), level)
 
         return left_out
     pictures = int(measure.counts.shape[1])
     on_data, replicas = score(measure.counts.sum(axis=1)), _resampled(measure.counts, score, seed, replicates)
 
-    def resampled(plus: list[int], minus: list[int] | None) -> Interval:
+    def resampled(plus: list[int], minus: list[int] | None, level: float) -> Interval:
         if minus is None:
-            return mean_interval(on_data[plus], replicas[:, plus], pictures, (0.0, 1.0))
+            return mean_interval(on_data[plus], replicas[:, plus], pictures, (0.0, 1.0), level)
         gaps = on_data[plus] - on_data[minus]
-        return mean_interval(gaps, replicas[:, plus] - replicas[:, minus], pictures, (-1.0, 1.0))
+        return mean_interval(gaps, replicas[:, plus] - replicas[:, minus], pictures, (-1.0, 1.0), level)
 
     return resampled
 
