@@ -50,6 +50,28 @@ def test_after_kill_9_of_the_whole_tree_a_resume_reaches_the_total(tmp_path: Pat
     assert {t.number: t.value for t in trials if t.number in finished} == finished  # nothing finished was lost
 
 
+@pytest.mark.parametrize("words", ["lr 0.00557 seed 0:", "seed 1999:", "seed 1000:"], ids=["rates", "leaders", "look"])
+def test_after_kill_9_amid_the_rechecks_or_a_look_a_resume_repeats_nothing(tmp_path: Path, words: str) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "5", "--study", "s", "--workers", "2")
+    wait_for(tmp_path, words, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+    trials, _ = states(tmp_path)
+    before = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
+
+    done = sweeper(tmp_path, "run", "--study", "s", "--resume")
+    assert done.returncode == 0, done.stderr
+    after = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
+    extra = [key for key in before if key.startswith(("recheck/", "confirm/"))]
+    assert extra and all(after[key] == before[key] for key in extra)
+    specs = [after[key]["spec"] for key in after if key.startswith(("recheck/", "confirm/"))]
+    trained = [(s["purpose"], s["family"], s["lr"], s["seed"]) for s in specs]
+    assert len(set(trained)) == len(trained)
+    assert len({s["seed"] for s in specs if s["purpose"] == "confirm"}) == 2
+    assert states(tmp_path)[1].isdisjoint({"RUNNING"})
+    assert len(states(tmp_path)[0]) == len(trials)
+
+
 def test_when_the_parent_alone_is_killed_its_workers_end_within_10_seconds(tmp_path: Path) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[2/60]", process)
