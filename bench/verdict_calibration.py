@@ -9,7 +9,7 @@ Every simulated confirmation goes through the very code of the product, look by 
   the same rule and looks, but knows the true variances and takes normal quantiles; it neither drops nor gives up.
 - coverage: of the intervals of a finalist's own mIoU and of a paired difference, by number of test pictures.
 
-    python bench/verdict_calibration.py [--simulations 2000] [--quick] [--seed 0] [--processes 2]
+    python bench/verdict_calibration.py [--simulations 2000] [--quick] [--seed 0] [--processes 2] [--only TABLE]
 
 The same arguments print the same tables, whatever the number of processes. Takes some ten minutes of one core.
 """
@@ -51,6 +51,8 @@ BATCH = 100
 """Simulations drawn from one stream: what a process gets at a time."""
 
 Floats = npt.NDArray[np.float64]
+Scenarios = dict[int, Scenario]
+"""Scenarios by their place among all, which keys their random numbers."""
 
 
 # --- One sweep ----------------------------------------------------------------------------------------------
@@ -281,15 +283,13 @@ def _mious(scenario: Scenario, losses: int, stream: tuple[int, ...], sweeps: int
 # --- The tables ---------------------------------------------------------------------------------------------
 
 
-def false_winner_table(run: Spread, simulations: int, seed: int, losses: Sequence[int] = (2, 4, 8)) -> Iterator[str]:
+def false_winner_table(
+    run: Spread, scenarios: Scenarios, simulations: int, seed: int, losses: Sequence[int] = (2, 4, 8)
+) -> Iterator[str]:
     """Rows of the first table."""
     yield "| scenario | finalists | clear winners | upper limit | equivalent | given up | trainings each |"
     yield "| --- | --: | --: | --: | --: | --: | --: |"
-    tasks = [
-        Task(scenario, n, simulations, (seed, 1, k, n))
-        for k, scenario in enumerate(simulation.SCENARIOS)
-        for n in losses
-    ]
+    tasks = [Task(scenario, n, simulations, (seed, 1, k, n)) for k, scenario in scenarios.items() for n in losses]
     for task, tally in zip(tasks, run(confirm, tasks), strict=True):
         false = false_winners(task.scenario, task.losses, tally.winners)
         limit = upper_limit(false, tally.sweeps)
@@ -300,11 +300,13 @@ def false_winner_table(run: Spread, simulations: int, seed: int, losses: Sequenc
         )
 
 
-def power_table(run: Spread, simulations: int, seed: int, losses: Sequence[int] = (2, 4)) -> Iterator[str]:
+def power_table(
+    run: Spread, scenarios: Scenarios, simulations: int, seed: int, losses: Sequence[int] = (2, 4)
+) -> Iterator[str]:
     """Rows of the second table."""
     yield "| scenario | finalists | true gap | oracle | ours | ratio | asked | without giving up | trainings each |"
     yield "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
-    cases = [(k, scenario, n) for k, scenario in enumerate(simulation.SCENARIOS) for n in losses]
+    cases = [(k, scenario, n) for k, scenario in scenarios.items() for n in losses]
     tasks = [
         Task(
             scenario,
@@ -332,7 +334,7 @@ def power_table(run: Spread, simulations: int, seed: int, losses: Sequence[int] 
 PICTURES = (20, 40, 80, 160)
 
 
-def coverage_table(run: Spread, simulations: int, seed: int) -> Iterator[str]:
+def coverage_table(run: Spread, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
     """Rows of the third table."""
     yield (
         "| scenario | pictures | own mIoU, 3 seeds | own, 8 seeds | difference, 3 seeds | 8 seeds | "
@@ -341,7 +343,7 @@ def coverage_table(run: Spread, simulations: int, seed: int) -> Iterator[str]:
     yield "| --- | --: | --: | --: | --: | --: | --: | --: |"
     tasks = [
         Task(scenario, 2, simulations, (seed, 4, k, n), pictures=n)
-        for k, scenario in enumerate(simulation.SCENARIOS)
+        for k, scenario in scenarios.items()
         for n in PICTURES
     ]
     for task, tally in zip(tasks, run(covered, tasks), strict=True):
@@ -398,7 +400,7 @@ def _gap_held(evidence: Evidence, truth: Floats, level: float | None = None) -> 
     return abs(found.estimate - gap) <= half
 
 
-def equivalence_table(run: Spread, simulations: int, seed: int) -> Iterator[str]:
+def equivalence_table(run: Spread, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
     """Rows of the fourth table: losses that differ by exactly the ROPE, where equivalence is just false."""
     yield "| scenario | pictures | called equivalent | upper limit |"
     yield "| --- | --: | --: | --: |"
@@ -422,6 +424,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100 of each row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--scenario", choices=[s.name for s in simulation.SCENARIOS], help="one scenario alone")
     parser.add_argument("--only", choices=("winners", "power", "coverage", "equivalence"), help="one table alone")
     asked = parser.parse_args()
     simulations = 100 if asked.quick else asked.simulations
@@ -431,13 +434,14 @@ def main() -> None:
         "coverage": ("Intervals that hold the truth (two losses)", coverage_table, max(1, simulations // 2)),
         "equivalence": ("Equivalence called where the true difference is the ROPE", equivalence_table, simulations),
     }
+    scenarios = {k: s for k, s in enumerate(simulation.SCENARIOS) if asked.scenario in (None, s.name)}
     with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as pool:
         run = spread_over(pool)
         for name, (title, table, sweeps) in tables.items():
             if asked.only in (None, name):
                 start = time.perf_counter()
                 print(f"\n{title} ({sweeps:,} sweeps a row)\n", flush=True)
-                for row in table(run, sweeps, asked.seed):
+                for row in table(run, scenarios, sweeps, asked.seed):
                     print(row, flush=True)
                 print(f"\n({time.perf_counter() - start:.0f} s)", flush=True)
 

@@ -305,6 +305,12 @@ def test_what_would_settle_it_is_told_at_the_level_of_the_look_and_as_an_option(
     assert f"some {at_looks} seeds in place of 3 (`--resume --confirm-seeds 3..{max(8, at_looks)}`)" in sentence
 
 
+def test_where_pictures_come_in_groups_groups_are_asked_for() -> None:
+    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.0005, 0.03, test_groups=12)
+    (sentence,) = decide(found, ORDER).next_steps
+    assert "groups of test pictures in place of 12 would show" in sentence
+
+
 def test_the_reasons_name_the_look_and_its_level() -> None:
     reasons = decide(three_seeds({"dice": 0.75, "cross_entropy": 0.7}, 0.01, 0.01, half=0.02), ORDER).reasons
     assert "(99 % interval +0.030 to +0.070)" in reasons[0]

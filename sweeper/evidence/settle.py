@@ -143,11 +143,11 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
         least = max(3, evidence.looks[0].seeds if evidence.looks else 3)
         return f"{against}confirm on at least 3 common seeds ({_command(evidence, least)}), got {plans[0].seeds}."
     if kind == "label":
-        return f"{against}label more test {_unit(evidence)}; {units(evidence)} cannot show a difference."
+        return f"{against}label more {_unit(evidence)}; {units(evidence)} cannot show a difference."
     now = min(common_seeds(evidence, first, p.rival) for p in plans)
     seeds, wanted = max(p.seeds for p in plans), [p.pictures for p in plans]
     pictures = None if None in wanted else max(n for n in wanted if n is not None)
-    shots = f"some {_rounded(pictures):,} test {_unit(evidence)}" if pictures is not None else ""
+    shots = f"some {_rounded(pictures):,} {_unit(evidence)}" if pictures is not None else ""
     in_place = f"{shots} in place of {units(evidence)}"
     if kind == "seeds":
         also = f", or {in_place}" if shots else ""
@@ -189,7 +189,7 @@ def _command(evidence: Evidence, seeds: int) -> str:
 
 
 def _unit(evidence: Evidence) -> str:
-    return "pictures" if evidence.test_groups is None else "groups of pictures"
+    return "test pictures" if evidence.test_groups is None else "groups of test pictures"
 
 
 def listed(names: Sequence[str]) -> str:
