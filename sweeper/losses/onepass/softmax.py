@@ -23,7 +23,8 @@ from sweeper.losses.onepass.sums import Batch, Entropy, Plan, Slopes, Sums, bloc
 BLOCK = 1 << 20
 """Elements worked on at once by a thread: pictures of usual size whole, which saves copies."""
 LOG2_E = 1 / math.log(2)
-Place = tuple[int, slice]
+Place = tuple[slice, slice]
+"""Pictures, and pixels of each."""
 
 
 class Kept(NamedTuple):
@@ -63,28 +64,29 @@ class SoftmaxSums(Function):
 
 
 def _places(pictures: int, classes: int, pixels: int) -> Iterator[Place]:
-    """Pictures, or runs of pixels of one."""
-    most = max(1, block_size(BLOCK) // classes)
-    for picture in range(pictures):
+    """Several pictures, or runs of pixels of one."""
+    size = block_size(BLOCK)
+    together, most = max(1, size // (classes * pixels)), max(1, size // classes)
+    for first in range(0, pictures, together):
         for start in range(0, pixels, most):
-            yield picture, slice(start, min(pixels, start + most))
+            yield slice(first, first + together), slice(start, start + most)
 
 
 class _Labels(NamedTuple):
-    """A block's labels; P pixels."""
+    """Labels of a block: n pictures of P pixels each."""
 
     own: Tensor
-    """(P,) int64: class; 0 under ignore."""
+    """(n·P,) int64: class; 0 under ignore."""
     places: Tensor
-    """(P,) int64: where the own class lies in a contiguous (C, P) block."""
+    """(n·P,) int64: where the own class lies in a contiguous (n, C, P) block."""
     known: Tensor | None
-    """(P,) bool: whether there is a label; None: everywhere."""
+    """(n, 1, P) bool: whether there is a label; None: everywhere."""
     number: int
     """Labelled pixels."""
 
 
-def _labels(target: Tensor, ignore_index: int, classes: int, pixels: Tensor) -> _Labels:
-    """From labels (P,) and the numbers 0 … P − 1."""
+def _labels(target: Tensor, ignore_index: int, classes: int) -> _Labels:
+    """From labels (n, P)."""
     own, known, number = target.long(), None, target.numel()
     low, high = (int(x) for x in torch.aminmax(own))
     if low < 0 or high >= classes or 0 <= ignore_index < classes:
@@ -93,12 +95,14 @@ def _labels(target: Tensor, ignore_index: int, classes: int, pixels: Tensor) -> 
         low, high = (int(x) for x in torch.aminmax(own))
         if low < 0 or high >= classes:
             raise IndexError(f"Target {low if low < 0 else high} is out of bounds.")  # as torch's cross-entropy says it
-        known, number = mask, int(torch.count_nonzero(mask))
-    return _Labels(own, torch.add(pixels, own, alpha=own.numel()), known, number)
+        known, number = mask.unsqueeze(1), int(torch.count_nonzero(mask))
+    pictures, pixels = own.shape
+    first = torch.arange(pictures).unsqueeze(1) * (classes * pixels) + torch.arange(pixels)
+    return _Labels(own.reshape(-1), first.add_(own, alpha=pixels).view(-1), known, number)
 
 
 def _block(logits: Tensor, place: Place, precision: torch.dtype, known: Tensor | None) -> Tensor:
-    """Logits (N, C, P) → contiguous (C, P), 0 under ignore."""
+    """Logits (N, C, H·W) → contiguous (n, C, P), 0 under ignore."""
     z = logits[place[0], :, place[1]].to(precision).contiguous()
     return z if known is None else torch.where(known, z, 0.0)
 
@@ -120,22 +124,20 @@ def _measure(batch: Batch, plan: Plan) -> tuple[Sums, Kept]:
             losses = torch.empty(labels.shape, dtype=precision)
     counts = torch.zeros(4, classes, dtype=torch.float64)  # rows: Σ q, false negatives, actual, labelled
     total, number = 0.0, 0
-    numbers = torch.arange(pixels)
     for place in _places(pictures, classes, pixels):
-        picture, run = place
-        at = _labels(labels[picture, run], plan.ignore_index, classes, numbers[: run.stop - run.start])
+        at = _labels(labels[place], plan.ignore_index, classes)
         number += at.number
-        w = None if weight is None else weight[picture, run]
-        block = None if errors is None else errors[picture, :, run]
+        w = None if weight is None else weight[place].reshape(-1)
+        block = None if errors is None else errors[place[0], :, place[1]]
         q, surprise = _error(_block(z, place, precision, at.known), at, block)
         if entropy is not None:
-            loss, k = _entropy(entropy, surprise, at, w, None if factor is None else factor[picture, run])
+            loss, k = _entropy(entropy, surprise, at, w, None if factor is None else factor[place].reshape(-1))
             if losses is None:
                 total += float(loss.sum())
             else:
-                losses[picture, run] = loss
+                losses[place] = loss.view(labels[place].shape)
             if factors is not None:
-                factors[picture, run] = k
+                factors[place] = k.view(labels[place].shape) if isinstance(k, Tensor) else k
         if plan.overlap:
             _count(counts, q, at, w)
         if block is not None and q.data_ptr() != block.data_ptr():
@@ -159,14 +161,16 @@ def _is_plain(entropy: Entropy) -> bool:
 
 
 def _error(z: Tensor, at: _Labels, into: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(C, P) p − y, written to `into` where its memory allows, and (P,) −log p of the own class."""
-    q = torch.sub(z, z.amax(0), out=into if into is not None and into.is_contiguous() else torch.empty_like(z))
+    """(n, C, P) p − y, written to `into` where its memory allows, and (n·P,) −log p of the own class."""
+    q = torch.sub(
+        z, z.amax(1, keepdim=True), out=into if into is not None and into.is_contiguous() else torch.empty_like(z)
+    )
     own = q.view(-1).index_select(0, at.places)
     # 2^(x log2 e) takes half of the time of e^x; x is at most 0 and exact where it is small.
-    sums = q.mul_(LOG2_E).exp2_().sum(0)
-    surprise = sums.log().sub_(own)
+    sums = q.mul_(LOG2_E).exp2_().sum(1, keepdim=True)
+    surprise = sums.log().view(-1).sub_(own)
     q.mul_(sums.reciprocal_())
-    q.view(-1).index_add_(0, at.places, sums.fill_(-1))
+    q.view(-1).index_add_(0, at.places, sums.fill_(-1).view(-1))
     if at.known is not None:
         q.mul_(at.known)
     return q, surprise
@@ -175,13 +179,13 @@ def _error(z: Tensor, at: _Labels, into: Tensor | None) -> tuple[Tensor, Tensor]
 def _entropy(
     entropy: Entropy, surprise: Tensor, at: _Labels, weight: Tensor | None, factor: Tensor | None
 ) -> tuple[Tensor, Tensor | float]:
-    """(P,) loss of each pixel, 0 under ignore, and the factor k of its slope k q."""
+    """(n·P,) loss of each pixel, 0 under ignore, and the factor k of its slope k q."""
     k: Tensor | float = 1.0
     if len(entropy.weights) > 1:
         k = surprise.new_tensor(entropy.weights).index_select(0, at.own)
     elif entropy.weights[0] != 1:
         k = torch.full_like(surprise, entropy.weights[0])
-    for more in (at.known, weight, factor):
+    for more in (None if at.known is None else at.known.reshape(-1), weight, factor):
         if more is not None:
             k = more.to(surprise.dtype) * k
     loss = surprise * k
@@ -196,7 +200,7 @@ def _entropy(
 
 
 def _count(counts: Tensor, q: Tensor, at: _Labels, weight: Tensor | None) -> None:
-    classes = q.shape[0]
+    pictures, classes, pixels = q.shape
     wrong = q.view(-1).index_select(0, at.places).neg_()
     if weight is None:
         actual = torch.bincount(at.own, minlength=classes)
@@ -204,10 +208,10 @@ def _count(counts: Tensor, q: Tensor, at: _Labels, weight: Tensor | None) -> Non
             actual[0] -= at.known.numel() - at.number
         labelled = float(at.number)
     else:
-        weight = weight if at.known is None else weight * at.known
-        q, wrong = q * weight, wrong * weight
+        weight = weight if at.known is None else weight * at.known.reshape(-1)
+        q, wrong = q * weight.view(pictures, 1, pixels), wrong * weight
         actual, labelled = torch.bincount(at.own, weight, classes), float(weight.sum())
-    counts[0] += q.sum(1)
+    counts[0] += q.sum((0, 2))
     counts[1] += torch.bincount(at.own, wrong, classes)
     counts[2] += actual
     counts[3] += labelled
@@ -227,42 +231,51 @@ def _gradient(batch: Batch, plan: Plan, kept: Kept, slopes: Slopes) -> Tensor:
     none = error.new_zeros(classes)
     marked = none if of_false_positives is None else of_false_positives
     missed = none if of_false_negatives is None else of_false_negatives
-    labels, numbers = target.flatten(1), torch.arange(pixels)
+    labels = target.flatten(1)
     weight = None if weight is None else weight.flatten(1)
     for place in _places(pictures, classes, pixels):
-        picture, run = place
-        q = error[picture, :, run].contiguous()
-        k: Tensor | float = g if factor is None else factor[picture, run] * g
+        q, into = error[place[0], :, place[1]].contiguous(), out[place[0], :, place[1]]
+        k: Tensor | float = g if factor is None else (factor[place] * g).unsqueeze(1)
         if overlap:
-            at = _labels(labels[picture, run], plan.ignore_index, classes, numbers[: run.stop - run.start])
-            w = None if weight is None else weight[picture, run]
+            at = _labels(labels[place], plan.ignore_index, classes)
+            w = None if weight is None else weight[place].unsqueeze(1)
             q = _overlap_gradient(q, at, w, k, (marked, missed))
         else:
             q.mul_(k)
-        if not (in_place and q.data_ptr() == out[picture, :, run].data_ptr()):
+        if q.data_ptr() != into.data_ptr():
             # In the gradient's own precision first: turning rows into columns is quicker between equal types.
-            out[picture, :, run] = q.to(logits.dtype)
+            into.copy_(q.to(logits.dtype))
     return gradient
 
 
 def _overlap_gradient(
     q: Tensor, at: _Labels, weight: Tensor | None, k: Tensor | float, slopes: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Writes the gradient of a block over q (C, P); slopes (C,) of false positives and negatives, k of the entropy."""
+    """Writes the gradient of a block over q (n, C, P).
+
+    Args:
+        q: p − y.
+        at: its labels.
+        weight: (n, 1, P), of each pixel.
+        k: (n, 1, P) or a number, slope of the cross-entropy.
+        slopes: (C,) of false positives and of false negatives.
+    """
     marked, missed = slopes
     if at.known is not None:
         weight = at.known.to(q.dtype) if weight is None else weight * at.known
     own = q.view(-1).index_select(0, at.places)
     a, b = marked.index_select(0, at.own), missed.index_select(0, at.own)
-    rest = q * marked.unsqueeze(1)
+    rest = q * marked.view(1, -1, 1)
     # Σ_{c≠o} p_c a_c − p_o b_o, with p_o = 1 + q_o.
     right = own + 1
-    s = rest.sum(0).addcmul_(own, a, value=-1).addcmul_(right, b, value=-1)
-    mine = torch.add(b, s).mul_(right).neg_()
+    s = rest.sum(1, keepdim=True)
+    s.view(-1).addcmul_(own, a, value=-1).addcmul_(right, b, value=-1)
+    mine = b.add_(s.view(-1)).mul_(right).neg_()
     if weight is not None:
         rest.mul_(weight)
-        mine.mul_(weight)
         s.mul_(weight)
+        mine.mul_(weight.reshape(-1))
     torch.addcmul(rest, q, torch.rsub(s, k), out=q)
-    q.view(-1).scatter_(0, at.places, mine.addcmul_(own, torch.as_tensor(k, dtype=q.dtype)))
+    mine.add_(own * (k.reshape(-1) if isinstance(k, Tensor) else k))
+    q.view(-1).scatter_(0, at.places, mine)
     return q

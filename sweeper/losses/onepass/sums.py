@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,9 +81,13 @@ def precision_of(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def block_size(per_thread: int) -> int:
-    """Elements worked on at once: torch shares 32768 elements or more among its threads."""
-    return per_thread * max(1, torch.get_num_threads() // 2)
+def block_size(of_one_thread: int) -> int:
+    """Elements worked on at once: everything where torch has several threads.
+
+    They meet after every operation, and on a crowded machine wait for each other then: few, large operations are
+    better for them, blocks that stay in the cache for one.
+    """
+    return of_one_thread if torch.get_num_threads() == 1 else sys.maxsize
 
 
 class Hardest(NamedTuple):
