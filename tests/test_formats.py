@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from pycocotools import mask as coco_masks
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats import FORMATS
-from sweeper.data.formats import coco as coco_format
 from sweeper.data.formats import labelme as labelme_format
 from sweeper.data.formats import manifest as manifest_format
 from sweeper.data.formats import yolo as yolo_format
 from sweeper.data.formats.base import Place
 from sweeper.data.formats.cityscapes import LABEL_IDS
+from sweeper.data.formats.coco_json import parse_object
 from sweeper.data.jsonfile import stream_entries
 from sweeper.data.rle import checked_rle, pixels
 from sweeper.data.shapes import KINDS, Shape, draw, point_fault
@@ -498,7 +499,7 @@ NUMBERS = st.lists(st.integers(-100, 10**400) | st.floats(), max_size=9)
 )
 def test_any_coco_annotation_is_taken_or_refused(entry):
     try:
-        found = coco_format._object(entry)
+        found = parse_object(entry)
     except ValueError as error:
         assert str(error)
         return
@@ -706,6 +707,28 @@ def test_what_tifffile_writes_without_options_is_read(tmp_path, first):
         tifffile.imwrite(root / "images" / f"{stem}.tif", data.transpose(2, 0, 1) if first else data)
     store = open_store(load(root).store)
     assert np.array_equal(store.image(3), annotated.bands(3, 12, np.uint16))
+
+
+@pytest.mark.parametrize(
+    "options", [{"compression": "zlib"}, {"compression": "zlib", "predictor": True}, {"tile": (16, 16)}]
+)
+def test_compressed_and_tiled_tiffs_are_read(tmp_path, options):
+    root = tmp_path / "data"
+    annotated.deep(root, 12, np.uint16)
+    for index, stem in enumerate(STEMS):
+        data = annotated.bands(index, 12, np.uint16)
+        tifffile.imwrite(root / "images" / f"{stem}.tif", data, **annotated.layout(12), **options)
+    assert np.array_equal(open_store(load(root).store).image(3), annotated.bands(3, 12, np.uint16))
+
+
+def test_a_compression_that_cannot_be_read_is_named(tmp_path):
+    root = tmp_path / "data"
+    annotated.deep(root, 12, np.uint16)
+    path = root / "images" / "p1.tif"
+    path.write_bytes(
+        path.read_bytes().replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 32773))
+    )
+    assert "images/p1.tif: must be uncompressed or compressed with deflate" in problems(root)
 
 
 def deep_png(pixels: np.ndarray) -> bytes:

@@ -6,6 +6,7 @@ Masks keep their numbers: the index of a palette PNG counts, not its colour, unl
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,13 +19,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sweeper.data.colours import ColourMap, translate
 from sweeper.data.store import ImagePixels, Pixels
-from sweeper.data.tiff import TiffError, deep_tiff, quiet_tifffile, read_deep_tiff
+from sweeper.data.tiff import TiffError, deep_tiff, read_deep_tiff
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
 """A larger picture is refused before it is decoded."""
-MAX_BYTES = 6 * MAX_PIXELS
+MAX_BYTES = 4 * MAX_PIXELS
 """So is one whose channels would take more than this."""
 
 # Only these decoders are tried, whatever the bytes say: Pillow would hand others to outside programs.
@@ -61,11 +62,25 @@ def quiet_pillow() -> Iterator[None]:
 
     Entered once around all reading, not per file: the filters belong to the whole process.
     """
-    with warnings.catch_warnings(), quiet_tifffile():
+    with warnings.catch_warnings(), _quiet_log("PIL"), _quiet_log("tifffile"):
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # pycocotools 2.0.11's own
         yield
+
+
+@contextmanager
+def _quiet_log(name: str) -> Iterator[None]:
+    """Nothing that a library logs is printed meanwhile."""
+    log, handler = logging.getLogger(name), logging.NullHandler()
+    before = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
 
 
 def picture_kind(source: Source) -> Kind:
@@ -194,7 +209,7 @@ def _read_deep(source: Source) -> tuple[ImagePixels, bool]:
         )
     dtype: type[np.uint8 | np.uint16] = np.uint8 if pixels.dtype.itemsize == 1 else np.uint16
     varies = alpha is not None and bool((alpha != alpha[:1, :1]).any())
-    return np.ascontiguousarray(pixels.astype(dtype)), varies
+    return np.ascontiguousarray(pixels.astype(dtype, copy=False)), varies
 
 
 def read_mask(path: Path, colours: ColourMap | None = None) -> Pixels:

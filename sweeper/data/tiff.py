@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,6 +14,8 @@ _ALPHA = (1, 2)
 """Values of the tag ExtraSamples that mean opacity; 0 is a channel like any other."""
 _PILLOW_PHOTOMETRIC = (3, 4, 5, 6, 8, 9)
 """Palette, transparency mask, CMYK, YCbCr, Lab: colour spaces that Pillow turns into RGB."""
+_NONE, _LZW, _DEFLATE = 1, 5, (8, 32946)
+"""Values of the tag Compression."""
 _CHANNEL_AXES = ("SYX", "CYX", "QYX", "YXS", "YXC")
 
 
@@ -32,20 +32,6 @@ class DeepTiff(NamedTuple):
 
 class TiffError(Exception):
     """Rule, value found, next step."""
-
-
-@contextmanager
-def quiet_tifffile() -> Iterator[None]:
-    """Keep tifffile's log of odd files off the screen; what matters is reported by our own checks."""
-    log, handler = logging.getLogger("tifffile"), logging.NullHandler()
-    before = log.propagate
-    log.addHandler(handler)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.propagate = before
 
 
 def deep_tiff(file: Path | BinaryIO) -> DeepTiff | None:
@@ -68,11 +54,9 @@ def read_deep_tiff(file: Path | BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray
         header, axes, alphas = _header(tiff)
         if header is None:
             raise TiffError("must be a TIFF of many channels or 16 bits, found another; save it again")
-        size = tiff.filehandle.size
         series = tiff.series[0]
         for page in series.pages if len(series.pages) > 1 else [tiff.pages[0]]:
-            if any(at + count > size for at, count in zip(page.dataoffsets, page.databytecounts, strict=True)):  # type: ignore[union-attr]
-                raise TiffError("cannot be decoded (the file ends before its pixels do); copy it again or remove it")
+            _check_segments(tiff, page)
         try:
             pixels: npt.NDArray[Any] = series.asarray(maxworkers=1)
         except (ImportError, ValueError) as error:
@@ -86,8 +70,29 @@ def read_deep_tiff(file: Path | BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     pixels = _turned(np.moveaxis(pixels, axes, -1), int(orientation.value) if orientation else 1)
+    if not alphas:
+        return pixels, None
     colours = [i for i in range(pixels.shape[2]) if i not in alphas]
-    return pixels[:, :, colours], pixels[:, :, alphas[0]] if alphas else None
+    return pixels[:, :, colours], pixels[:, :, alphas[0]]
+
+
+def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
+    """Refuse a page whose segments lie beyond the file's end, or hold more than they should: tifffile trusts them.
+
+    Raises:
+        TiffError: if it is so.
+    """
+    compression = int(page.compression)
+    if compression not in (_NONE, _LZW, *_DEFLATE):
+        raise TiffError(f"must be uncompressed or compressed with deflate, found {page.compression!r}; save it so")
+    limit = int(np.prod(page.chunks)) * page.dtype.itemsize
+    for at, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if at + count > tiff.filehandle.size:
+            raise TiffError("cannot be decoded (the file ends before its pixels do); copy it again or remove it")
+        if compression in _DEFLATE:
+            tiff.filehandle.seek(at)
+            if len(zlib.decompressobj().decompress(tiff.filehandle.read(count), limit + 1)) > limit:
+                raise TiffError(f"a part of it must hold {limit} bytes, found more; save it again")
 
 
 def _header(tiff: tifffile.TiffFile) -> tuple[DeepTiff | None, int, tuple[int, ...]]:
