@@ -11,6 +11,7 @@ from sweeper.base import Record
 from sweeper.data.store import open_store
 from sweeper.data.threads import in_order
 from sweeper.doctor.edges import Bytes, contours
+from sweeper.doctor.measure import FORGET
 from sweeper.records import IGNORE, Dataset
 
 SIZE_BINS = 24
@@ -46,6 +47,8 @@ def measure_shapes(
     for number, (own_sizes, own_depths) in enumerate(of_mask, 1):
         sizes += own_sizes
         depths += own_depths
+        if number % FORGET == 0:
+            store.forget()
         if tick is not None:
             tick(number, len(store))
     return tuple(

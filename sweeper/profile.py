@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,14 @@ def profile_dataset(dataset: Dataset) -> ImbalanceProfile:
         SweeperError: if the store is gone.
     """
     store = open_store(dataset.store)
-    return profile_masks((store.mask(i) for i in range(len(store))), dataset.classes)
+
+    def masks() -> Iterator[Mask]:
+        for index in range(len(store)):
+            if index % 256 == 0:
+                store.forget()
+            yield store.mask(index)
+
+    return profile_masks(masks(), dataset.classes)
 
 
 def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalanceProfile:

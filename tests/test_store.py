@@ -208,3 +208,27 @@ def test_16_bit_masks_need_no_more_than_eight_bits_in_the_store(tmp_path):
     Image.fromarray(np.array(mask(0, 1)).astype(np.uint16)).save(root / "masks" / "a.png")
     dataset = load_dataset(str(root), tmp_path / "cache")
     assert (Path(dataset.store) / "masks.bin").stat().st_size == 4 * 12 * 16
+
+
+def test_forgotten_pages_are_read_again(tmp_path):
+    store = open_store(load_dataset("synthetic:blobs?images=4&size=128", tmp_path).store)
+    view, before = store.image(1), store.image(1).copy()
+    store.forget()
+    assert np.array_equal(view, before) and np.array_equal(store.image(1), before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_forgetting_gives_memory_back(tmp_path):
+    def resident() -> int:
+        return int(Path("/proc/self/status").read_text().split("RssFile:")[1].split()[0])
+
+    with StoreWriter(tmp_path, 3) as writer:
+        picture, labels = np.ones((1024, 1024, 3), np.uint8), np.ones((1024, 1024), np.uint8)
+        for _ in range(24):
+            writer.append(picture, labels)
+        store = writer.finish()
+        before = resident()
+        assert all(store.image(i).sum() for i in range(24))
+        read = resident()
+        store.forget()
+        assert read - before > 50_000 > resident() - before

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -83,6 +84,16 @@ class PixelStore:
         """Mask `index` as a read-only view, (H, W) uint8: class indices, 255 = ignore."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
         return self._masks[start:stop].reshape(self.sizes[index])
+
+    def forget(self) -> None:
+        """Give back the memory of pages read so far; views stay valid, and are read again when they are used.
+
+        The system keeps the pages in its cache: this is for whoever walks through a large set.
+        """
+        for view in (self._images, self._masks):
+            mapped = getattr(view.base, "_mmap", None)
+            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class StoreWriter:

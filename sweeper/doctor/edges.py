@@ -107,7 +107,8 @@ def edge_strength(image: Bytes) -> Floats:
     gradient = np.sqrt(squares)
     if not gradient.any():
         return np.zeros_like(gradient)
-    around = ndimage.gaussian_filter(gradient, 16.0, truncate=2.0)
+    # Two running means of 39 pixels are nearly a Gaussian of σ = 16, at a tenth of its cost.
+    around = ndimage.uniform_filter(ndimage.uniform_filter(gradient, 39), 39)
     result: Floats = np.log(gradient / (around + 1e-3 * float(gradient.max())) + 0.05)
     return result
 

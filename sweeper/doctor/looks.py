@@ -1,7 +1,8 @@
 """Pictures that show the same: a perceptual hash proposes pairs, the correlation of thumbnails decides.
 
 The hash is the usual one of low frequencies (Zauner 2010, "Implementation and benchmarking of perceptual image hash
-functions"): the 8 × 8 lowest coefficients of a cosine transform, each above or below their median.
+functions"): the 8 × 8 lowest coefficients of a cosine transform, each above or below their median. All hashes are
+compared at once: as signs, their scalar product counts the bits that agree.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ BITS = 14
 """Hashes of 63 bits that differ in at most this many may be the same view."""
 ALIKE = 0.95
 """Correlation of two thumbnails from which on they are."""
+_LOW = 8
 _BLOCK = 512
 
-Hashes = npt.NDArray[np.uint64]
+Hashes = npt.NDArray[np.float32]
 _TURNS = ("", "turned by 90°", "turned by 180°", "turned by 270°", "mirrored", *["mirrored and turned"] * 3)
 
 
@@ -47,19 +49,15 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
     if len(thumbnails) < 2:
         return []
     views = np.stack(thumbnails)
-    some = np.abs(views).max(axis=(1, 2)) > 0
     plain = _hashes(views)
     pairs: dict[tuple[int, int], Pair] = {}
     for turn, how in enumerate(_TURNS):
-        turned = plain if turn == 0 else _hashes(_turned(views, turn))
-        for first, second in _near(plain, turned):
-            if not (some[first] and some[second]) or first == second:
-                continue
-            key = (min(first, second), max(first, second))
-            other = _turned(views[second : second + 1], turn)[0]
-            correlation = float((views[first].astype(np.float32) * other).sum())
+        turned = _turned(views, turn)
+        for first, second in _near(plain, plain if turn == 0 else _hashes(turned)):
+            correlation = float((views[first].astype(np.float32) * turned[second]).sum())
+            key = (first, second)
             if correlation >= ALIKE and (key not in pairs or correlation > pairs[key].correlation + 1e-3):
-                pairs[key] = Pair(*key, min(1.0, correlation), how)
+                pairs[key] = Pair(first, second, min(1.0, correlation), how)
     return [pairs[key] for key in sorted(pairs)]
 
 
@@ -87,23 +85,22 @@ def _turned(views: npt.NDArray[np.float16], turn: int) -> npt.NDArray[np.float16
 
 
 def _hashes(views: npt.NDArray[np.float16]) -> Hashes:
-    """(n, 32, 32) → (n,) of 63 bits: the constant coefficient, 0 here, is left out."""
-    found = np.empty(len(views), dtype=np.uint64)
-    powers = np.uint64(1) << np.arange(63, dtype=np.uint64)
+    """(n, 32, 32) → (n, 63) of ±1: the constant coefficient, 0 here, is left out; a view of one colour is all 0."""
+    found = np.empty((len(views), _LOW * _LOW - 1), dtype=np.float32)
     for start in range(0, len(views), _BLOCK):
         block = views[start : start + _BLOCK].astype(np.float32)
-        low = dctn(block, axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(block), 64)[:, 1:]
-        bits = low > np.median(low, axis=1, keepdims=True)
-        found[start : start + _BLOCK] = (bits * powers).sum(axis=1, dtype=np.uint64)
+        low = dctn(block, axes=(1, 2), norm="ortho")[:, :_LOW, :_LOW].reshape(len(block), -1)[:, 1:]
+        signs = np.where(low > np.median(low, axis=1, keepdims=True), 1, -1)
+        coloured = np.abs(block).max(axis=(1, 2)) > 0
+        found[start : start + _BLOCK] = np.where(coloured[:, None], signs, 0)
     return found
 
 
 def _near(first: Hashes, second: Hashes) -> Iterator[tuple[int, int]]:
-    """Index pairs (i, j) of hashes that differ in at most `BITS` bits, i < j for equal arrays."""
-    same = first is second
+    """Index pairs (i, j), i < j, whose hashes are near. The eight orientations hold their inverses, so none is lost."""
+    least = first.shape[1] - 2 * BITS
     for start in range(0, len(first), _BLOCK):
-        offset = start if same else 0
-        distance = np.bitwise_count(first[start : start + _BLOCK, None] ^ second[None, offset:])
-        for i, j in np.argwhere(distance <= BITS):
-            if not same or i + start < j + offset:
-                yield int(i) + start, int(j) + offset
+        agreement = first[start : start + _BLOCK] @ second[start:].T
+        for i, j in zip(*np.nonzero(agreement >= least), strict=True):
+            if i < j:
+                yield int(i) + start, int(j) + start

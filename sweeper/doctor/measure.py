@@ -17,6 +17,8 @@ from sweeper.records import IGNORE, Dataset
 
 THUMBNAIL = 32
 """Side of the shrunk picture that looks are compared on."""
+FORGET = 64
+"""Pictures after which the pages of memory that they took are given back."""
 SPECK_PIXELS = 4
 """A connected piece of at most this many pixels is a speck."""
 _EIGHT = np.ones((3, 3), dtype=np.int8)
@@ -56,6 +58,8 @@ def measure_all(dataset: Dataset, workers: int = 2, tick: Callable[[int, int], N
     signs = []
     for number, sign in enumerate(_measured(store, len(dataset.classes), workers), 1):
         signs.append(sign)
+        if number % FORGET == 0:
+            store.forget()
         if tick is not None:
             tick(number, total)
     return signs

@@ -1,0 +1,251 @@
+"""Speed and memory of the data path, against the promises of issue 5.
+
+    python bench/data.py start     second start from the store, 10,000 pictures              (< 1 s)
+    python bench/data.py memory    resident memory with 20,000 pictures of 512²              (< 2 GiB)
+    python bench/data.py decode    decoding, against an 8-worker torch DataLoader            (not slower)
+    python bench/data.py feed      share of a CPU training step that making its batch takes  (< 5 %)
+    python bench/data.py doctor    pictures per second of the doctor and the profile
+
+Everything is drawn into a temporary folder (--folder to choose) and deleted. `memory` uses sparse files: 21 GB that
+take no room on disk, but fill pages of memory when they are read, as real ones do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sweeper.data import load_dataset, open_store
+from sweeper.records import Dataset, Picture
+
+GIB = 2**30
+
+
+def draw(folder: Path, count: int, size: int, suffix: str = ".png", distinct: int = 0) -> Path:
+    """A folder of `count` noisy pictures with discs; `distinct` of them differ, the others are links to these."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    for index in range(distinct or count):
+        centre, radius = rng.uniform(0, size, 2), rng.uniform(size / 20, size / 4)
+        mask = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2).astype(np.uint8)
+        smooth = np.kron(rng.uniform(60, 160, (8, 8, 3)), np.ones((-(-size // 8), -(-size // 8), 1)))[:size, :size]
+        image = smooth + 40 * mask[:, :, None] + rng.normal(0, 6, (size, size, 3))
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{index:05d}{suffix}")
+        Image.fromarray(mask).save(folder / "masks" / f"{index:05d}.png")
+    for index in range(distinct or count, count):
+        for name, ending in (("images", suffix), ("masks", ".png")):
+            os.link(folder / name / f"{index % distinct:05d}{ending}", folder / name / f"{index:05d}{ending}")
+    return folder
+
+
+def own_process(code: str, *arguments: object) -> str:
+    """Standard output of a fresh interpreter, so that nothing is warm but the page cache."""
+    run = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True)
+    return run.stdout
+
+
+def start(folder: Path) -> None:
+    data = draw(folder / "data", 10_000, 32, distinct=500)
+    began = time.perf_counter()
+    load_dataset(str(data), folder / "cache")
+    print(f"first start, 10,000 pictures of 32²: {time.perf_counter() - began:.1f} s")
+    code = (
+        "import sys, time; from pathlib import Path; from sweeper.data import load_dataset, open_store\n"
+        "began = time.perf_counter(); d = load_dataset(sys.argv[1], Path(sys.argv[2])); open_store(d.store)\n"
+        "print(time.perf_counter() - began, time.process_time())"
+    )
+    runs = [own_process(code, data, folder / "cache").split() for _ in range(5)]
+    seconds = sorted(float(run[0]) for run in runs)
+    processor = min(float(run[1]) for run in runs)
+    print(
+        f"second start, in a fresh process: {seconds[2]:.2f} s (median of 5, {seconds[0]:.2f} to {seconds[-1]:.2f}); "
+        f"{processor:.2f} s of processor time, imports included"
+    )
+
+
+def sparse_store(folder: Path, count: int, size: int) -> Dataset:
+    """A store of `count` pictures whose pixels are holes in a file, with a foreground line here and there."""
+    store = folder / "store"
+    store.mkdir()
+    for name, channels in (("images", 3), ("masks", 1)):
+        with (store / f"{name}.bin").open("wb") as file:
+            file.truncate(count * size * size * channels)
+    with (store / "masks.bin").open("r+b") as file:
+        for index in range(0, count, 100):
+            file.seek(index * size * size + size * size // 2)
+            file.write(b"\x01" * size)
+    index = {"format": 1, "channels": 3, "sizes": [[size, size]] * count}
+    (store / "index.json").write_text(json.dumps(index))
+    marked = [size if i % 100 == 0 else 0 for i in range(count)]
+    pictures = tuple(
+        Picture(stem=f"{i:05d}", height=size, width=size, pixels=(size * size - n, n)) for i, n in enumerate(marked)
+    )
+    return Dataset(
+        name="sparse", source="sparse", digest="sha256:0", task="binary", classes=("background", "line"), channels=3,
+        synthetic=True, store=str(store), pictures=pictures,
+    )  # fmt: skip
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from sweeper.records import Dataset
+dataset = Dataset.model_validate_json(Path(sys.argv[1]).read_text())
+if sys.argv[2] == "profile":
+    from sweeper.profile import profile_dataset
+    profile_dataset(dataset)
+elif sys.argv[2] == "doctor":
+    from sweeper.doctor import examine
+    examine(dataset, 2)
+else:
+    from sweeper.data import divide, open_store
+    from sweeper.training.batches import training_batch
+    store, train = open_store(dataset.store), divide(dataset, test_seed=0, seed=0).train
+    for step in range(int(sys.argv[3])):
+        training_batch(store, train, size=256, batch_size=16, step=step, seed=0)
+lines = Path("/proc/self/status").read_text().splitlines()
+values = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in lines if line.startswith(("Rss", "VmHWM"))}
+print(values["VmHWM"], values["RssAnon"], values["RssFile"])
+"""
+
+
+def memory(folder: Path) -> None:
+    dataset = sparse_store(folder, 20_000, 512)
+    (folder / "dataset.json").write_text(dataset.model_dump_json())
+    for what, argument in (("profile", 0), ("doctor", 0), ("batches", 1500)):
+        began = time.perf_counter()
+        peak, own, files = own_process(MEMORY, folder / "dataset.json", what, argument).split()
+        print(
+            f"{what}: peak {int(peak)} MiB resident; at the end {own} MiB of its own, {files} MiB of mapped files "
+            f"({time.perf_counter() - began:.0f} s)"
+        )
+
+
+def decode(folder: Path) -> None:
+    import torch
+    from torch.utils.data import DataLoader
+    from torch.utils.data import Dataset as TorchDataset
+
+    count = 600
+    for suffix in (".png", ".jpg"):
+        data = draw(folder / suffix[1:], count, 512, suffix)
+
+        class Pairs(TorchDataset):  # type: ignore[type-arg]
+            def __init__(self, root: Path, ending: str) -> None:
+                self.root, self.ending = root, ending
+
+            def __len__(self) -> int:
+                return count
+
+            def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+                image = np.array(Image.open(self.root / "images" / f"{index:05d}{self.ending}").convert("RGB"))
+                mask = np.array(Image.open(self.root / "masks" / f"{index:05d}.png"))
+                return torch.from_numpy(image), torch.from_numpy(mask)
+
+        ours, theirs = [], []
+        for turn in range(3):
+            began = time.perf_counter()
+            load_dataset(str(data), folder / f"cache{suffix}{turn}")
+            ours.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            for _ in DataLoader(Pairs(data, suffix), batch_size=8, num_workers=8):
+                pass
+            theirs.append(time.perf_counter() - began)
+        print(
+            f"{count} {suffix} of 512²: into the store (decoded, checked, hashed, written) "
+            f"{count / sorted(ours)[1]:.0f} a second; DataLoader of 8 workers (decoded) {count / sorted(theirs)[1]:.0f}"
+        )
+
+
+def feed(folder: Path) -> None:
+    import torch
+
+    from sweeper.data import divide
+    from sweeper.recipe import Recipe
+    from sweeper.records import Conditions, TrialSpec
+    from sweeper.training.batches import training_batch
+    from sweeper.training.engine import Training
+    from sweeper.training.hardware import settle_process
+
+    settle_process(1)
+    torch.set_num_threads(1)
+    dataset = load_dataset(str(draw(folder / "data", 200, 512)), folder / "cache")
+    store, split = open_store(dataset.store), divide(dataset, test_seed=0, seed=0)
+    recipe = Recipe(
+        encoder="resnet18", encoder_depth=3, size=96, batch_size=8, steps=20, confirm_steps=20, evaluations=1,
+        precision="bfloat16", encoder_weights="none",
+    )  # fmt: skip
+    spec = TrialSpec(purpose="search", number=0, family="dice_ce", params={}, lr=1e-3, seed=0, steps=20)
+    training = Training(spec, Conditions(dataset=dataset, recipe=recipe, seed=0), store, "cpu")
+    training.advance()
+    step = 1000 * (training.result("complete").seconds_per_step or 0.0)
+    batch = 1000 * timed(
+        lambda n: training_batch(store, split.train, size=96, batch_size=8, step=n, seed=0), repeats=200
+    )
+    print(f"training step {step:.1f} ms, of which making its batch {batch:.2f} ms: {100 * batch / step:.1f} %")
+
+
+def timed(action: Callable[[int], object], repeats: int) -> float:
+    began = time.perf_counter()
+    for number in range(repeats):
+        action(number)
+    return (time.perf_counter() - began) / repeats
+
+
+def doctor(folder: Path) -> None:
+    from sweeper.doctor.looks import look_alikes
+    from sweeper.doctor.measure import measure_all
+    from sweeper.profile import profile_dataset
+
+    dataset = load_dataset(str(draw(folder / "data", 300, 512)), folder / "cache")
+    workers = len(os.sched_getaffinity(0))
+    signs = both("doctor, pictures of 512²", lambda: measure_all(dataset, workers), 300)
+    both("profile, pictures of 512²", lambda: profile_dataset(dataset), 300)
+    rng = np.random.default_rng(0)
+    many = [sign.thumbnail for sign in signs]
+    while len(many) < 20_000:
+        noise = rng.normal(size=(32, 32))
+        many.append((noise / np.linalg.norm(noise)).astype(np.float16))
+    both("look-alikes among 20,000 pictures, pictures", lambda: look_alikes(many), 20_000)
+
+
+def both(what: str, action: Callable[[], Any], count: int) -> Any:
+    """Run it, and print its pace on the clock and in processor time."""
+    began, worked = time.perf_counter(), time.process_time()
+    result = action()
+    seconds, processor = time.perf_counter() - began, time.process_time() - worked
+    print(
+        f"{what}: {count / seconds:.0f} a second in {seconds:.1f} s; "
+        f"{1000 * processor / count:.1f} ms of processor time each"
+    )
+    return result
+
+
+PARTS = {"start": start, "memory": memory, "decode": decode, "feed": feed, "doctor": doctor}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="all of them when left out")
+    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    given = parser.parse_args()
+    for name in given.part or PARTS:
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            PARTS[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main()
