@@ -16,7 +16,7 @@ import numpy as np
 
 from sweeper.evidence.intervals import REPLICATES, Floats, mean_interval, resample_sums
 from sweeper.evidence.measures import Measure, measures
-from sweeper.evidence.verdict import has_learned
+from sweeper.evidence.rule import has_learned
 from sweeper.records import (
     Evidence,
     FinalistEvidence,

@@ -104,7 +104,6 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "any_trial": bool(sweep.trials),
         "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
         "adequacy": analysis.adequacy(facts),
-        "parts": analysis.parts_table(facts),
         "budget": analysis.budget_table(facts),
         "cost": cost.cost_table(facts),
         "cost_text": cost.cost_text(facts),

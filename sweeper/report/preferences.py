@@ -44,6 +44,8 @@ def _choice(facts: Facts, row: PreferenceRow) -> str:
 def _against(facts: Facts, evidence: Evidence, preference: Preference, index: int) -> str:
     """What the choice was weighed against, with the paired difference."""
     best = preference.best
+    if index != best and number(preference.versus[index].estimate) == "0.000":
+        return f"level with {_name(facts, best)}"
     if index != best:
         return f"{_name(facts, best)} leads by {signed_interval(preference.versus[index])}, which is not shown"
     recommended = recommended_index(facts.recommendation)
