@@ -62,7 +62,8 @@ def main() -> None:
             paths = write_report(sweep, recommendation, Path(folder))
             written = time.perf_counter()
             print(
-                f"{turn}: {given.trials} trials, {len(sweep.confirmations)} confirmations on {given.pictures} pictures: "
+                f"{turn}: {given.trials} trials, {len(sweep.confirmations)} confirmations on "
+                f"{given.pictures} pictures: "
                 f"concluded in {concluded - started:.2f} s, written in {written - concluded:.2f} s "
                 f"({paths.html.stat().st_size / 1e6:.2f} MB of HTML)"
             )

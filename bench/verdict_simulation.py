@@ -23,6 +23,7 @@ In both binary sets nearly all of what differs between seeds is `own`; in the mu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -189,6 +190,7 @@ def miou(counts: Counts) -> Floats:
     return values
 
 
+@lru_cache
 def population(scenario: Scenario, losses: int, draws: int = 150) -> Floats:
     """True mean mIoU of each loss, (losses,), over the populations of seeds and pictures: by simulation."""
     rng = np.random.default_rng(1)

@@ -15,7 +15,7 @@ from sweeper.evidence.search import analyse_search
 from sweeper.evidence.sequence import next_step
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.weigh import weigh
-from sweeper.losses import FAMILIES, snippet
+from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
 from sweeper.records import Conditions, Evidence, Look, Recommendation, SweepRecord, TrialResult, TrialSpec
@@ -47,7 +47,8 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     evidence = _weighed(usable, finalists, conditions, rope=sweep.rope, looks=sweep.looks_planned)
     if evidence is not None:
         tuned = conditions.recipe.threshold == "tuned"
-        also = preferences(usable, evidence, sweep.profile, tuned=tuned, seed=conditions.seed)
+        groups, seed = _test_groups(conditions), conditions.seed
+        also = preferences(usable, evidence, sweep.profile, tuned=tuned, groups=groups, seed=seed)
         evidence = evidence.model_copy(update={"preferences": also})
     split = divide(dataset, test_seed=conditions.seed, seed=conditions.seed)
     frequencies = [float(n) for n in dataset.class_pixels(split.train)]
@@ -56,7 +57,13 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point)
 
     metric = conditions.recipe.metric
-    found = recommend(evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, metric=metric)
+
+    def elsewhere(family: str, params: dict[str, float]) -> str | None:
+        return equivalent(family, params, dataset.task, frequencies)
+
+    found = recommend(
+        evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, equivalent=elsewhere, metric=metric
+    )
     analysis = analyse_search(
         sweep.trials,
         space=sweep.space,
@@ -111,12 +118,18 @@ def _weighed(
         classes=dataset.classes,
         rope=rope,
         looks=looks,
-        groups=[dataset.pictures[i].group for i in divide(dataset, test_seed=seed, seed=seed).test],
+        groups=_test_groups(conditions),
         seed=seed,
     )
     second = {f.family: f.second.value for f in finalists if f.second is not None}
     rows = tuple(f.model_copy(update={"recheck_value": second.get(f.family)}) for f in evidence.finalists)
     return evidence.model_copy(update={"finalists": rows})
+
+
+def _test_groups(conditions: Conditions) -> list[str | None]:
+    """Group of each test picture, by ascending index."""
+    dataset, seed = conditions.dataset, conditions.seed
+    return [dataset.pictures[i].group for i in divide(dataset, test_seed=seed, seed=seed).test]
 
 
 def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
@@ -133,7 +146,7 @@ def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | Non
     recommendation = conclude(sweep)
     folder = Path(sweep.conditions.dataset.store)
     store = open_store(folder) if is_complete(folder) else None
-    pixels = (lambda i: (store.image(i), store.mask(i))) if store is not None else None
+    pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
     settings = {} if ui_url is None else {"ui_url": ui_url}
     try:
         paths = write_report(sweep, recommendation, out, pixels=pixels, **settings)

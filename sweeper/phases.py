@@ -157,10 +157,8 @@ def _probe(stage: Stage, first: int) -> Probed:
         batch = Batch(study, specs, watcher=stage.watcher, admit=stage.time.admits(PROBE_SHARE))
         if stage.time.fits(batch.steps, PROBE_SHARE):
             stage.begin("probe", batch, len(specs))
-            in_time = stage.go(batch) and not len(batch)
-        else:
-            in_time = False
-        if not in_time:
+            stage.go(batch)
+        if not batch.complete:
             stage.cut(f"the probe of the budget ended before {large} steps were tried")
             sentence = f"the probe was cut short{text and f' ({text})'}: searching at {small} steps"
             return Probed(first=first, steps=small, sentence=sentence)
@@ -217,10 +215,10 @@ def recheck(stage: Stage) -> list[Finalist]:
         if len(batch):
             stage.display.say(need.why)
         stage.begin("recheck", batch, len(need.specs))
-        in_time = stage.go(batch) and not len(batch)
+        stage.go(batch)
         rechecks = studies.extra_results(study, "recheck")
-        if not in_time:
-            stage.cut(f"there was no time for {len(batch)} of these trainings: {need.why}")
+        if not batch.complete:
+            stage.cut(f"there was no time for all of these trainings: {need.why}")
             return choose_finalists(trials, rechecks, conditions)
         given_up |= {key_of(spec) for spec in need.specs} - completed(rechecks).keys()
         need = None
@@ -254,7 +252,8 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
             names = ", ".join(dict.fromkeys(spec.family for spec in specs))
             say(f"{_place(number)}: {looks[number].seeds} seeds of {names}")
         stage.begin("confirm", batch, len(specs))
-        return stage.go(batch) and not len(batch)
+        stage.go(batch)
+        return batch.complete
 
     def tell(number: int, found: LookTaken) -> None:
         say(f"{_place(number)}, {found.seeds} seeds: {found.verdict.value.replace('_', ' ')}. {found.reason}")

@@ -9,7 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from filelock import FileLock
+
 from sweeper.data import divide, load_dataset
+from sweeper.data.cache import hold
+from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.split_notes import split_notes
 from sweeper.errors import DataError, StudyError, UsageError
 from sweeper.paths import slug
 from sweeper.profile import imbalance_of, profile_dataset
@@ -44,27 +49,33 @@ class Prepared(NamedTuple):
     name: str
     plan: studies.Plan
     old: studies.Plan | None
+    held: FileLock | None = None
+    """Keeps the decoded pictures from being cleared while the sweep lives."""
 
 
-def check_request(storage: RDBStorage, settings: Settings) -> None:
+def check_request(storage: RDBStorage | None, settings: Settings, *, write: bool = True) -> None:
     """Refuse a name that is taken or unfit, a resume of nothing, a folder that cannot be written.
+
+    `storage` None = there is none yet; without `write` the folder is left alone.
 
     Raises:
         StudyError, UsageError: with the remedy.
     """
-    names = studies.study_names(storage)
+    names = studies.study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
     if settings.resume:
         if settings.study is None:
             known = ", ".join(names[-5:]) or "none"
             raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
+        assert storage is not None
         studies.read_plan(storage, settings.study)
     elif settings.study in names:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
         )
-    check_writable(settings.out)
+    if write:
+        check_writable(settings.out)
 
 
 def check_writable(out: Path) -> None:
@@ -81,20 +92,30 @@ def check_writable(out: Path) -> None:
         raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
 
 
-def prepare(settings: Settings, storage: RDBStorage, executor: Executor, speaker: Speaker, now: datetime) -> Prepared:
+def prepare(
+    settings: Settings, storage: RDBStorage | None, executor: Executor, speaker: Speaker, now: datetime
+) -> Prepared:
     """Read the data, the space and the machine into a plan; for a resume, compare it with the study's own.
 
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) naming what is wrong.
     """
-    old = studies.read_plan(storage, settings.study) if settings.resume and settings.study else None
+    old, options = None, {}
+    if storage is not None and settings.resume and settings.study:
+        old = studies.read_plan(storage, settings.study)
+        options = studies.read_options(storage, settings.study)
     source = settings.data or (old.conditions.dataset.source if old else DATA)
-    dataset = load_dataset(source, settings.cache, speaker.say)
+    format_ = settings.format or (old.conditions.dataset.format if old and not settings.data else None)
+    dataset = load_dataset(source, settings.cache, speaker.say, format=format_)
+    excluded = old.conditions.dataset.excluded if old else ()
+    if settings.exclude is not None:
+        excluded = read_exclusions(settings.exclude)
+    if excluded:
+        dataset = without(dataset, excluded, settings.cache)
     for warning in dataset.warnings:
         speaker.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
     split = divide(dataset, test_seed=seed, seed=seed)
-    options = studies.read_options(storage, settings.study) if old and settings.study else {}
     _check_probe(settings, options)
     seeds = seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
     _check_splits(dataset, seed, seeds[1], speaker)
@@ -129,7 +150,8 @@ def prepare(settings: Settings, storage: RDBStorage, executor: Executor, speaker
             + f"\nLeave these options out, or start another study: --study {settings.study}-2"
         )
     executor.configure(plan.conditions)
-    return Prepared(settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}", plan, old)
+    name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
+    return Prepared(name, plan, old, hold(Path(dataset.store)))
 
 
 def _check_probe(settings: Settings, options: dict[str, Any]) -> None:
@@ -151,7 +173,7 @@ def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Spea
     A class that training never sees is allowed, and will show as never predicted.
     """
     problems: list[str] = []
-    occurring = dataset.class_pixels() > 0
+    notes: tuple[str, ...] = ()
     for number, own in enumerate([seed, second_seed(seed), *(confirm_seed(seed, n) for n in range(confirm_seeds))]):
         split = divide(dataset, test_seed=seed, seed=own)
         for side, indices in (("training", split.train), ("validation", split.val), ("test", split.test)):
@@ -162,11 +184,12 @@ def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Spea
                     f"the {side} split ({len(indices)} pictures, seed {own}) must hold at least two classes, found "
                     f"{found or 'no labelled pixel'}; label more pictures, or divide them yourself in split.csv"
                 )
-            elif number == 0 and (absent := occurring & ~here).any():
-                names = [name for name, is_absent in zip(dataset.classes, absent, strict=True) if is_absent]
-                speaker.warn(f"the {side} split ({len(indices)} pictures) has no pixel of: {', '.join(names)}")
+        if number == 0:
+            notes = split_notes(dataset, split)
     if problems:
         raise DataError(dataset.name, sorted(set(problems)))
+    for note in notes:
+        speaker.warn(note)
 
 
 def versions() -> dict[str, str]:

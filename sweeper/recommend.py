@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from sweeper.evidence.looks import level_of
 from sweeper.evidence.preferences import preference_rows
 from sweeper.evidence.verdict import decide, difference
 from sweeper.recipe import Metric
@@ -26,10 +27,18 @@ SCHEMA = "sweeper.recommendation/1"
 
 Snippet = Callable[[str, dict[str, float], float], str]
 """(family, params, operating point) → Python text that builds the loss, ready to paste."""
+Equivalent = Callable[[str, dict[str, float]], str | None]
+"""(family, params) → Python text of the same loss with other libraries, or None where none of them agrees."""
 
 
 def recommend(
-    evidence: Evidence | None, *, task: Task, order: Sequence[str], snippet: Snippet, metric: Metric = "miou"
+    evidence: Evidence | None,
+    *,
+    task: Task,
+    order: Sequence[str],
+    snippet: Snippet,
+    equivalent: Equivalent | None = None,
+    metric: Metric = "miou",
 ) -> Recommendation:
     """The answer that this evidence allows.
 
@@ -38,22 +47,31 @@ def recommend(
         task: decides whether the operating point is a threshold (binary) or τ (multi-class).
         order: family names, simplest first (`list(sweeper.losses.FAMILIES)`).
         snippet: writes the text to paste.
-        metric: what the search maximised; the winner's curse is in mIoU and None for another metric.
+        equivalent: writes the same with other libraries; None = not said.
+        metric: what the search maximised; the winner's curse is in mIoU and None for another metric. Of a leader that
+            was trained on a second search seed, the mean of both is what the search says.
     """
     decision = decide(evidence, order)
     chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]
     return Recommendation(
         verdict=decision.verdict,
-        recommended=None if chosen is None else _recommended(chosen, task, snippet),
+        recommended=None if chosen is None else _recommended(chosen, task, snippet, equivalent),
         evidence=evidence,
         provisional=decision.provisional,
         reasons=decision.reasons,
         next_steps=decision.next_steps,
-        winners_curse=None if chosen is None or metric != "miou" else chosen.search_value - chosen.miou.estimate,
+        winners_curse=None if chosen is None or metric != "miou" else _searched(chosen) - chosen.miou.estimate,
     )
 
 
-def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Recommended:
+def _searched(chosen: FinalistEvidence) -> float:
+    """What the search says of a configuration: one training, or the mean of two."""
+    if chosen.recheck_value is None:
+        return chosen.search_value
+    return (chosen.search_value + chosen.recheck_value) / 2
+
+
+def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equivalent: Equivalent | None) -> Recommended:
     point = float(median(chosen.points))  # over the seeds: one run's validation split does not decide it
     return Recommended(
         family=chosen.family,
@@ -62,16 +80,17 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Reco
         threshold=point if task == "binary" else None,
         tau=point if task == "multiclass" else None,
         snippet=snippet(chosen.family, dict(chosen.params), point),
+        equivalent=None if equivalent is None else equivalent(chosen.family, dict(chosen.params)),
     )
 
 
 def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> dict[str, Any]:
     """The document of DESIGN 7, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
 
-    Intervals are at 95 %; shares and scores lie in 0–1; what is unknown or undefined is null. Every key of the
-    contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `preferences`, `analysis`,
-    `looks`, `timeout`, `cut` and
-    the details per class and per run come on top of it.
+    Intervals are at 95 %, or at the `level` beside them (of a look at the confirmation); shares and scores lie in 0–1;
+    what is unknown or undefined is null. Every key of the contract is present; `reasons`, `next_steps`, `provisional`,
+    `rope`, `comparisons`, `preferences`, `analysis`, `looks`, `timeout`, `cut` and the details per class and per run
+    come on top of it.
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
     states = Counter(trial.state for trial in sweep.trials)
@@ -107,6 +126,7 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         "timeout": sweep.timeout,
         "cut": list(sweep.cut),
         "test_pictures": None if evidence is None else evidence.test_pictures,
+        "test_groups": None if evidence is None else evidence.test_groups,
         "constant_miou": None if evidence is None else evidence.constant_miou,
         "search": {
             "trials": len(sweep.trials),
@@ -129,7 +149,7 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
 def _finalist(evidence: Evidence, index: int) -> dict[str, Any]:
     finalist = evidence.finalists[index]
     baseline = evidence.baseline
-    versus = None if baseline is None or baseline == index else difference(evidence, index, baseline)
+    versus = None if baseline is None or baseline == index else _difference(evidence, index, baseline)
     binary = finalist.fg_iou is not None
     return {
         "family": finalist.family,
@@ -154,15 +174,21 @@ def _finalist(evidence: Evidence, index: int) -> dict[str, Any]:
                 )
             ],
         },
-        "vs_baseline": None if versus is None else {"difference": versus.estimate, **_ends(versus)},
+        "vs_baseline": versus,
         "validation_miou": finalist.val_miou,
         "search_trial": finalist.search_trial,
         "search_value": finalist.search_value,
         "recheck_value": finalist.recheck_value,
+        "probability_best": finalist.probability_best,
         "collapses": finalist.collapses,
         "still_rising": finalist.still_rising,
         "seconds_per_step": finalist.seconds_per_step,
     }
+
+
+def _difference(evidence: Evidence, first: int, second: int) -> dict[str, float]:
+    gap = difference(evidence, first, second)
+    return {"difference": gap.estimate, **_ends(gap), "level": level_of(evidence, first, second)}
 
 
 def _ends(interval: Interval) -> dict[str, float]:
@@ -183,8 +209,7 @@ def _comparisons(evidence: Evidence) -> list[dict[str, Any]]:
         {
             "first": evidence.finalists[c.first].family,
             "second": evidence.finalists[c.second].family,
-            "difference": c.difference.estimate,
-            **_ends(c.difference),
+            **_difference(evidence, c.first, c.second),
             "se_seed": c.difference.se_seed,
             "se_image": c.difference.se_image,
         }

@@ -51,18 +51,22 @@ class Dataset(Record):
     name: str
     source: str
     """What the user asked for: a path or `synthetic:NAME?…`."""
+    format: str | None = None
+    """Name of the format of the annotations; None for synthetic sets and in studies of earlier versions."""
     digest: str
     """`sha256:…` of everything that can change a result: pixels, labels, class names, splits, groups."""
     task: Task
     classes: tuple[str, ...] = Field(min_length=2)
-    channels: Literal[1, 3]
-    """1 when every picture is grey, else 3."""
+    channels: int = Field(ge=1)
+    """1 when every picture is grey, 3 when some are RGB, else the number that every picture has."""
     synthetic: bool
     store: str
     """Folder of the decoded pixels (`sweeper.data.store`)."""
     pictures: tuple[Picture, ...] = Field(min_length=1)
     warnings: tuple[str, ...] = ()
     """What is allowed but should be known, in sentences."""
+    excluded: tuple[str, ...] = ()
+    """Stems that the user had left out (`--exclude`), ascending; none of `pictures` is among them."""
 
     def class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
         """Labelled pixels of each class, shape (C,), over the pictures `indices` (None = all)."""
@@ -356,7 +360,7 @@ class FinalistEvidence(Record):
     lr: float
     search_trial: int
     search_value: float
-    """Objective of the search trial it comes from, on validation."""
+    """Objective on validation, on the search's seed: of that trial, or of its recheck at another learning rate."""
     recheck_value: float | None = None
     """The same on the second search seed; None where it was not trained."""
     seeds: tuple[int, ...]
@@ -464,6 +468,8 @@ class Recommended(Record):
     threshold: float | None
     tau: float | None
     snippet: str
+    equivalent: str | None = None
+    """The same loss with other libraries, as a Python function; None where none of them agrees."""
 
 
 class VariancePart(Record):

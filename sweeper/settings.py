@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DATA = "synthetic:cracks"
 TRIALS = 50
+CPU_STEPS, GPU_STEPS = 100, 1000
+"""Optimiser steps of a trial."""
 CONFIRM_SEEDS = "3..8"
 MOST_SEEDS = 100
 ROPE = 0.01
@@ -33,7 +35,7 @@ def seed_range(text: str | int) -> tuple[int, int]:
     Raises:
         ValueError: unless 1 ≤ MIN ≤ MAX ≤ 100.
     """
-    found = re.fullmatch(r"\s*(\d{1,9})\s*(?:\.\.\s*(\d{1,9})\s*)?", str(text))
+    found = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:\.\.\s*([0-9]{1,9})\s*)?", str(text))
     least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= least <= most <= MOST_SEEDS:
         raise ValueError(
@@ -49,13 +51,15 @@ def duration(text: str | float) -> float:
         ValueError: if it is none, or not above 0.
     """
     words = str(text).strip().lower()
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])\s*", words)
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*([dhms])\s*", words)
     units = "".join(unit for _, unit in parts)
-    whole = re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[dhms]\s*)+", words) and units == "".join(sorted(units, key="dhms".index))
+    whole = re.fullmatch(r"(?:[0-9]+(?:\.[0-9]+)?\s*[dhms]\s*)+", words) and units == "".join(
+        sorted(units, key="dhms".index)
+    )
     if whole and len(set(units)) == len(units):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     else:
-        seconds = float(words) if re.fullmatch(r"\d+(\.\d+)?", words) else 0.0
+        seconds = float(words) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", words) else 0.0
     if not 0 < seconds <= 366 * 86400:
         raise ValueError(f"must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got {text!r}")
     return seconds
@@ -79,6 +83,8 @@ class Settings(Record):
     """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with."""
 
     data: str | None = None
+    format: str | None = None
+    exclude: Path | None = None
     trials: int | None = Field(None, ge=1)
     study: str | None = None
     space: str | None = None
@@ -136,7 +142,7 @@ def make_recipe(
     size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
     if size % 2**depth:
         raise UsageError(f"--size must be a multiple of {2**depth} (the network's stride), got {size}")
-    steps = _steps(settings, training_pictures, batch_size) or (1000 if gpu else 100)
+    steps = _steps(settings, training_pictures, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
     metric = settings.metric or "miou"
     if metric == "fg_iou" and dataset.task != "binary":
         raise UsageError(
@@ -158,7 +164,7 @@ def make_recipe(
         threshold=settings.threshold or "tuned",
         boundary_pixels=settings.boundary_pixels or 2,
     )
-    say(f"{hardware.name}: {describe(recipe)}")
+    say(f"{hardware.name}: {describe(recipe)}" + (" (to begin with: a probe decides)" * (settings.steps == "auto")))
     return recipe
 
 

@@ -13,7 +13,7 @@ from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
 from sweeper.evidence.sequence import planned_looks
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
-from sweeper.prepare import Prepared, check_request, prepare
+from sweeper.prepare import Prepared, Speaker, check_request, prepare
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.report import report_summary
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
@@ -55,7 +55,7 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
 
     storage = studies.open_storage(settings.storage, create=not settings.resume)
     check_request(storage, settings)
-    with closing(_executor(settings, cores, display)) as executor:
+    with closing(make_executor(settings, cores, display)) as executor:
         tracker = Tracker(settings.tracking_uri, warn=display.warn)
         prepared = prepare(settings, storage, executor, display, now)
         stop.defer()
@@ -99,10 +99,11 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
             return _conclude(storage, name, study, settings, tracker)
 
 
-def _executor(settings: Settings, cores: int, display: Display) -> Executor:
+def make_executor(settings: Settings, cores: int, speaker: Speaker) -> Executor:
+    """The place where the trainings run."""
     if settings.executor == "inline":
         return InlineExecutor(settings.device)
-    return ProcessExecutor(settings.device, settings.workers, cores, display.warn)
+    return ProcessExecutor(settings.device, settings.workers, cores, speaker.warn)
 
 
 def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,14 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
     return Settings(**{**given, **changes})
 
 
-def sweep_in(folder: Path, display: Recorder | None = None, **changes: Any) -> Outcome:
+def seven_oclock() -> datetime:
+    """A clock that stands still."""
+    return datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
+
+
+def sweep_in(
+    folder: Path, display: Recorder | None = None, clock: Callable[[], datetime] = seven_oclock, **changes: Any
+) -> Outcome:
     """Run such a sweep."""
     display = display or Recorder()
-    clock = lambda: datetime(2026, 11, 20, 7, 0, tzinfo=UTC)  # noqa: E731
     return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1)

@@ -20,6 +20,9 @@ ROOMS = {
     "matplotlib": ("report/",),
     "pandas": ("report/",),
     "jinja2": ("report/",),
+    "PIL": ("data/",),
+    "tifffile": ("data/",),
+    "pycocotools": ("data/",),
 }
 
 

@@ -42,7 +42,8 @@ def test_profile_prints_the_fingerprint(sweeper, tmp_path):
     assert "7.500" in out and "imbalance 12.3:1" in out and "pos_weight = 12.3" in out and "alpha = 0.9250" in out
     assert "Predicting only ground would score 92.5 % pixel accuracy and 0.463 mIoU" in out
     assert "warning: Pictures a, b, c have byte-identical masks" in err
-    assert "warning" not in out
+    assert "warning: Pictures" not in out
+    assert "warning: a, b, c have byte-identical masks on different pictures" in out
     assert (tmp_path / ".sweeper" / "cache" / "sources").is_dir()
 
 
@@ -141,3 +142,30 @@ def test_module_can_be_found_by_the_lazy_group():
 
     for name in ("profile", "synth"):
         assert cli.get_command(None, name).name == name  # type: ignore[arg-type]
+
+
+def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):
+    assert sweeper("synth", "blobs?images=6&size=96", tmp_path / "d")[0] == 0
+    (tmp_path / "d" / "masks" / "00003.png").write_bytes((tmp_path / "d" / "masks" / "00001.png").read_bytes())
+    status, out, _ = sweeper("profile", tmp_path / "d")
+    assert status == 0 and "The label doctor found 1 error, 0 warnings, 0 notes:" in out
+    assert "error: 00003 carries the mask of 00001" in out
+    first = json.loads(sweeper("profile", tmp_path / "d", "--json")[1])
+    assert [f["kind"] for f in first["findings"]] == ["identical_masks"]
+    (tmp_path / "out.txt").write_text("\n00003\n\n")
+    status, out, err = sweeper("profile", tmp_path / "d", "--exclude", tmp_path / "out.txt", "--json")
+    second = json.loads(out)
+    assert status == 0 and second["findings"] == [] and second["excluded"] == ["00003"]
+    assert second["profile"]["pictures"] == 5 and second["dataset"]["digest"] != first["dataset"]["digest"]
+    assert "1 picture(s) were left out as asked: 00003" in err
+    assert (tmp_path / "d" / "images" / "00003.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("00009\n00001.png\n", "2 problem(s)"), ("", "at least one stem"), ("00001\n00002", "3 pictures")],
+)
+def test_a_wrong_list_of_exclusions_ends_with_status_2(sweeper, tmp_path, text, words):
+    (tmp_path / "out.txt").write_text(text)
+    status, out, err = sweeper("profile", "synthetic:blobs?images=4&size=64", "--exclude", tmp_path / "out.txt")
+    assert (status, out) == (2, "") and words in err

@@ -137,7 +137,11 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
         (["run", "--no-such-option"], "no-such-option"),
         (["run", "--storage", "postgresql://host/db"], "sqlite"),
         (["run", "--steps", "8", "--epochs", "2"], "exclude"),
-        (["run", "--timeout", "5"], "--timeout"),
+        (["run", "--timeout", "soon"], "1h30m"),
+        (["run", "--timeout", "0"], "--timeout"),
+        (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
+        (["run", "--confirm-seeds", "0"], "--confirm-seeds"),
+        (["run", "--steps", "3"], "auto"),
         (["fly"], "fly"),
         (["report", "nothing"], "there is no file"),
     ],
@@ -154,6 +158,11 @@ def test_options_can_be_set_by_variables(here: Here, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SWEEPER_DATA", "synthetic:clouds")
     status, _, err = here("run")
     assert status == 2 and "clouds" in err
+    for name, value in (("SWEEPER_CONFIRM_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
+        with monkeypatch.context() as own:
+            own.setenv(name, value)
+            status, _, err = here("run")
+            assert status == 2 and value in err
 
 
 def test_what_nobody_foresaw_is_one_line_and_status_1(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,3 +194,25 @@ def test_signals_end_cleanly_and_the_study_can_be_resumed(tmp_path: Path, number
 
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db")
     assert "RUNNING" not in {t.state.name for t in study.trials}
+
+
+def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(tmp_path: Path, here: Here) -> None:
+    status, out, err = here("run", *QUICK, "--trials", "9", "--dry-run")
+    assert status == 0, err
+    assert "search: 9 trainings of 4 steps" in out and "nothing was trained" in out
+    assert "confirmation: 6 to 8 trainings of 8 steps" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_is_a_document_and_refuses_what_the_run_would(tmp_path: Path, here: Here) -> None:
+    status, out, _ = here(
+        "run", *QUICK[:2], *QUICK[4:], "--steps", "auto", "--confirm-seeds", "2..5", "--dry-run", "--json"
+    )
+    document = json.loads(out)
+    assert (status, document["schema"]) == (0, "sweeper.preview/1")
+    assert [look["seeds"] for look in document["looks"]] == [2, 3, 5]
+    assert document["trainings"]["probe"]["least"] == 14
+    for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
+        status, out, err = here("run", *QUICK, *wrong, "--dry-run")
+        assert status == 2 and words in err and out == ""
+    assert list(tmp_path.iterdir()) == []

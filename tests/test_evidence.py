@@ -6,10 +6,23 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from sweeper import metrics
-from sweeper.evidence.intervals import critical_value, half_width, mean_interval, negated, resample_sums
+from sweeper.evidence.caveats import FEW_PICTURES, caveats
+from sweeper.evidence.intervals import (
+    PictureTable,
+    critical_value,
+    half_width,
+    mean_interval,
+    negated,
+    paired_interval,
+    picture_table,
+    resample_sums,
+    variance_parts,
+)
+from sweeper.evidence.probability import probability_best
 from sweeper.evidence.weigh import last_quarter_gain, weigh
 from sweeper.records import Collapse, Evidence, Interval, TrialResult
 from tests.builders import (
@@ -134,6 +147,78 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert gap(weighed(runs), "dice", "cross_entropy").low > 0
 
 
+def miou(summed: np.ndarray) -> np.ndarray:
+    return np.asarray(metrics.objective(summed, np.array([True, True])))
+
+
+def class_counts(runs: list[TrialResult]) -> np.ndarray:
+    return np.stack([metrics.at_point(r.test, 0.5) for r in runs if r.test is not None])
+
+
+def test_a_pictures_share_of_a_plain_mean_is_its_deviation_from_the_mean() -> None:
+    x = np.random.default_rng(0).integers(0, 100, (2, 7, 1, 3))
+
+    def mean(summed: np.ndarray) -> np.ndarray:
+        return np.asarray(summed[..., 0, 0] / summed[..., 0, 1])
+
+    x[..., 1] = 1  # the number of pictures
+    table = picture_table(x, mean)
+    np.testing.assert_allclose(table.scores, x[..., 0, 0].mean(axis=1))
+    np.testing.assert_allclose(table.shares, x[..., 0, 0] - x[..., 0, 0].mean(axis=1, keepdims=True))
+
+
+def test_leaving_pictures_out_gives_the_standard_error_that_resampling_gives() -> None:
+    # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
+    for seed, pictures in ((0, 24), (1, 40), (2, 120)):
+        runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), pictures=pictures)
+        counts = class_counts(runs)
+        table = picture_table(counts, miou).rows([0, 1, 2], [3, 4, 5])
+        values = miou(resample_sums(counts, np.random.default_rng(0), 8000))
+        resampled = mean_interval(table.scores, values[:, :3] - values[:, 3:], pictures, (-1, 1))
+        columns = table.shares.mean(axis=0)
+        alone = np.sqrt(np.square(columns).sum() / (pictures * (pictures - 1)))
+        assert alone == pytest.approx(resampled.se_image, rel=0.05)
+        np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-9)
+
+
+def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
+    # A crossed two-way layout whose components are known: seeds 0.3, pictures 0.8, both 2.
+    rng, seeds, pictures, found = np.random.default_rng(0), 4, 12, []
+    for _ in range(4000):
+        x = 0.3 * rng.normal(size=(seeds, 1)) + 0.8 * rng.normal(size=pictures) + 2 * rng.normal(size=(seeds, pictures))
+        means = x.mean(axis=1)
+        parts = variance_parts(PictureTable(means, x - means[:, None]))
+        found.append((parts.v_seed, parts.v_seed + parts.v_image, means.mean() ** 2))
+    v_seed, total, true = np.mean(found, axis=0)
+    assert v_seed == pytest.approx(0.09 / seeds + 4 / (seeds * pictures), rel=0.05)
+    assert true == pytest.approx(0.09 / seeds + 0.64 / pictures + 4 / (seeds * pictures), rel=0.08)
+    assert total == pytest.approx(true, rel=0.12)  # counting it twice would add a half
+    # Where the interaction is all there is, nothing is left to the choice of pictures (but for chance, upwards).
+    alone = np.random.default_rng(1).normal(size=(300, seeds, pictures))
+    parts_alone = [variance_parts(PictureTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
+    total = np.mean([p.v_seed + p.v_image for p in parts_alone])
+    assert total == pytest.approx(1 / (seeds * pictures), rel=0.35)  # counted twice it would be 2 / (S n)
+    assert all(p.v_both <= p.v_seed for p in parts_alone)
+
+
+def test_intervals_of_the_table_are_those_of_student_when_one_source_is_alone() -> None:
+    scores = np.array([0.5, 0.52, 0.57])
+    found = paired_interval(PictureTable(scores, np.zeros((3, 24))), (0, 1))
+    assert found.se_seed == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
+    assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 2) * found.se_seed)
+    x = np.random.default_rng(0).normal(size=12)
+    found = paired_interval(PictureTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
+    assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12))
+    assert found.high == pytest.approx(student.ppf(0.995, 11) * found.se_image)
+
+
+@pytest.mark.parametrize(("seeds", "pictures"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
+def test_a_table_too_small_for_a_variance_gives_the_whole_range(seeds: int, pictures: int) -> None:
+    found = paired_interval(PictureTable(np.full(seeds, 0.2), np.zeros((seeds, pictures))), (-1, 1))
+    assert (found.low, found.high) == (-1, 1)
+    assert max(found.se_seed, found.se_image) == 1
+
+
 def test_pairing_removes_what_pictures_and_seeds_have_in_common() -> None:
     difficulty = np.random.default_rng(0).normal(0, 0.15, 24)
     runs = [
@@ -206,7 +291,7 @@ def test_order_of_runs_and_of_pictures_changes_no_digit() -> None:
     assert weighed(turned) == expected
 
 
-def test_the_seed_alone_decides_the_resampling() -> None:
+def test_the_seed_alone_decides_what_is_drawn() -> None:
     runs = simulated()
     np.random.seed(1)  # noqa: NPY002 - the global state is what must not matter
     expected = weighed(runs, seed=4)
@@ -381,3 +466,128 @@ def test_every_collapse_after_which_a_run_is_of_no_use_counts(kind: Collapse) ->
     assert weighed(runs).finalists[0].collapses == 3
     rare = [confirmation("dice", s, number=i, collapse="class_never_predicted") for i, s in enumerate(CONFIRM_SEEDS)]
     assert weighed(rare).finalists[0].collapses == 0
+
+
+# --- Groups of pictures -------------------------------------------------------------------------------------
+
+
+def doubled(runs: list[TrialResult]) -> list[TrialResult]:
+    """Every test picture twice: as many pictures again, and not one bit more to know."""
+    return [
+        r.model_copy(
+            update={
+                "test": r.test.model_copy(
+                    update={"pictures": tuple(range(48)), "data": np.concatenate([r.test.data, r.test.data])}
+                )
+            }
+        )
+        for r in runs
+        if r.test is not None
+    ]
+
+
+def test_pictures_of_a_group_count_as_one() -> None:
+    runs = simulated()
+    groups = [f"g{i % 24}" for i in range(48)]
+    once, grouped = weighed(runs), weighed(doubled(runs), groups=groups)
+    assert (grouped.test_pictures, grouped.test_groups) == (48, 24)
+    for one, two in zip(once.comparisons, grouped.comparisons, strict=True):
+        assert two.difference.low == pytest.approx(one.difference.low)
+    blind = weighed(doubled(runs))
+    assert blind.test_groups is None
+    assert blind.finalists[0].miou.se_image < 0.8 * grouped.finalists[0].miou.se_image
+
+
+def test_pictures_without_a_group_stand_for_themselves() -> None:
+    runs = simulated()
+    assert weighed(runs, groups=[None] * 24) == weighed(runs)
+    assert weighed(runs, groups=[f"g{i}" for i in range(24)]) == weighed(runs)
+    assert weighed(runs, groups=["a", "a", *[None] * 22]).test_groups == 23
+
+
+def test_a_single_group_concludes_nothing() -> None:
+    evidence = weighed(simulated(), groups=["a"] * 24)
+    assert evidence.test_groups == 1
+    assert {(c.difference.low, c.difference.high) for c in evidence.comparisons} == {(-1.0, 1.0)}
+
+
+def test_pooled_cells_that_share_a_group_go_together() -> None:
+    # 48 pictures were pooled into 24 cells, picture i in cell i mod 24; a group of 12 neighbours at either end.
+    pooled = [
+        r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 48})})
+        for r in simulated()
+        if r.test is not None
+    ]
+    groups = ["a"] * 12 + [None] * 24 + ["b"] * 12
+    evidence = weighed(pooled, groups=groups)
+    assert (evidence.test_pictures, evidence.test_groups) == (48, 2)
+
+
+def test_groups_that_do_not_fit_the_pictures_are_refused() -> None:
+    with pytest.raises(ValueError, match="each of the 24 test pictures, got 3"):
+        weighed(simulated(), groups=["a"] * 3)
+
+
+def test_few_pictures_or_groups_are_a_caveat() -> None:
+    assert any(f"24 test pictures, fewer than {FEW_PICTURES}" in line for line in caveats(weighed(simulated())))
+    assert not any("fewer than" in line for line in caveats(weighed(simulated(pictures=40))))
+    grouped = caveats(weighed(simulated(pictures=40), groups=["a", "a", *[None] * 38]))
+    assert any("39 groups of test pictures, fewer than 40" in line for line in grouped)
+    assert any("40 test pictures come in 39 groups" in line for line in grouped)
+
+
+def test_what_never_happened_is_not_excluded() -> None:
+    assert any(
+        "in 3 seeds excludes, at 95 %, only" in line and "63 %" in line for line in caveats(weighed(simulated()))
+    )
+    fallen = [r.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for r in simulated()]
+    assert not any("never happened" in line for line in caveats(weighed(fallen)))
+
+
+# --- The probability of being best --------------------------------------------------------------------------
+
+
+def odds(evidence: Evidence) -> dict[str, float]:
+    return {f.family: f.probability_best for f in evidence.finalists if f.probability_best is not None}
+
+
+def test_the_odds_sum_to_one_and_favour_the_better() -> None:
+    evidence = weighed(simulated())
+    found = odds(evidence)
+    assert sum(found.values()) == pytest.approx(1)
+    assert max(found, key=lambda name: found[name]) == evidence.finalists[0].family
+    assert min(found.values()) > 0
+    assert set(odds(weighed(simulated(), draws=0))) == set()
+
+
+def test_two_finalists_with_the_very_same_counts_share_the_odds() -> None:
+    runs = [r for r in simulated() if r.spec.family != "cross_entropy"]
+    twins = [r.model_copy(update={"test": runs[i % 3].test}) for i, r in enumerate(runs)]
+    assert set(odds(weighed(twins)).values()) == {0.5}
+
+
+def test_the_odds_of_two_are_those_of_their_paired_difference() -> None:
+    # With the seed part alone: Student's t on S − 1 degrees of freedom.
+    scores = np.array([0.50, 0.52, 0.57, 0.49, 0.50, 0.53])
+    table = PictureTable(scores, np.zeros((6, 24)))
+    finalists = [{0: 0, 1: 1, 2: 2}, {0: 3, 1: 4, 2: 5}]
+    found = probability_best(finalists, table, np.random.default_rng(0), 100_000)
+    gaps = scores[:3] - scores[3:]
+    expected = student.cdf(gaps.mean() / (gaps.std(ddof=1) / np.sqrt(3)), 2)
+    assert found[0] == pytest.approx(expected, abs=0.01)
+
+
+def test_the_odds_from_pictures_alone_are_normal_and_paired() -> None:
+    x = np.random.default_rng(0).normal(0, 1, 24)
+    x -= x.mean()
+    shares = np.stack([x, x, x + 0.3 * np.roll(x, 1), x + 0.3 * np.roll(x, 1)])
+    table = PictureTable(np.array([0.05, 0.05, 0.0, 0.0]), shares)
+    found = probability_best([{0: 0, 1: 1}, {0: 2, 1: 3}], table, np.random.default_rng(0), 100_000)
+    error = np.sqrt(np.square(0.3 * x).sum() / (24 * 23))
+    assert found[0] == pytest.approx(norm.cdf(0.05 / error), abs=0.01)
+
+
+def test_odds_that_cannot_be_known_are_not_told() -> None:
+    alone = [r for r in simulated() if r.spec.family == "dice"]
+    assert odds(weighed(alone)) == {}
+    assert odds(weighed([r for r in simulated() if r.spec.seed == CONFIRM_SEEDS[0]])) == {}

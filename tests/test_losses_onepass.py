@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.losses import build_loss, module, relatives
+from sweeper.losses import boundary, build_loss, lovasz, module, relatives
 from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.onepass import Entropy, class_sums, covers, sigmoid, softmax
 from sweeper.losses.onepass import sums as sums_module
@@ -297,3 +297,39 @@ def test_the_hardest_of_equal_losses_share_the_gradient(task):
     _, gradient = value_and_gradient(build_loss("topk_ce", task=task, hard_fraction=0.25), logits, target)
     _, whole = value_and_gradient(build_loss("cross_entropy", task=task), logits, target)
     torch.testing.assert_close(gradient, whole)
+
+
+# --- Lovász -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
+    loss = build_loss("lovasz", task=task)
+    for ignored, absent in ((0.0, False), (0.2, True), (1.0, True)):
+        logits, target, _ = batch(task, ignored=ignored, absent=absent, dtype=dtype, scale=3.0)
+        value, gradient = value_and_gradient(loss, logits, target)
+        with monkeypatch.context() as patch:
+            patch.setattr(lovasz, "looked_at_freely", lambda *_: False)
+            expected, slope = value_and_gradient(loss, logits, target)
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(gradient, slope)
+
+
+# --- Sums over pictures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_boundary_distances_picture_by_picture_are_those_of_the_whole_batch(task, monkeypatch):
+    loss = build_loss("boundary", task=task, distance_mix=0.4)
+    logits, target, weight = batch(task)
+    more = {"distance": torch.linspace(-3, 9, logits.numel()).view_as(logits)}
+    for w in (None, weight):
+        value, gradient = value_and_gradient(loss, logits, target, weight=w, **more)
+        with monkeypatch.context() as patch:
+            patch.setattr(boundary, "walks", lambda *_: False)
+            expected, slope = value_and_gradient(loss, logits, target, weight=w, **more)
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(gradient, slope)
+    with torch.no_grad():
+        assert torch.equal(loss(logits, target, weight, **more), value)

@@ -446,3 +446,21 @@ def test_a_probe_for_which_there_is_no_time_leaves_the_smaller_budget() -> None:
     probed = Probed.model_validate(study.user_attrs[studies.PROBED])
     assert probed.steps == 200 and "cut short" in probed.sentence
     assert any("probe" in line for line in study.user_attrs[studies.CUT])
+
+
+def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_next_session() -> None:
+    time = Time()
+
+    def slow(spec: TrialSpec) -> None:
+        if spec.purpose == "confirm" and spec.number == 7:
+            time.now = 10_000.0
+        time.now += 0.1
+
+    study = new_study()
+    train(study, FakeExecutor(began=slow), trials=7, timeout=5000, clock=time)
+    taken = studies.looks_taken(study.user_attrs)
+    assert len(studies.extra_results(study, "confirm")) == 7  # the eighth was given up
+    assert taken.stored == () and taken.cut is not None and taken.cut.seeds == 1
+    time.now = 0.0
+    train(study, FakeExecutor(), trials=7, timeout=5000, clock=time)
+    assert kept(study) == kept(WHOLE)

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from sweeper.cli.progress import LiveDisplay
+from sweeper.cli.progress import LiveDisplay, spec_text
 from sweeper.records import TrialResult
 from tests import builders
 
@@ -40,7 +40,7 @@ def test_a_search_shows_each_familys_best_counts_and_the_time_left() -> None:
         text = shown(display)
     finally:
         display.close()
-    assert "3/4" in text and "1:00 gone, 0:20 left" in text
+    assert "3/4" in text and "1:00 gone, 0:20 left of the search" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["dice", "0.650", "2"] in rows
     assert any(row[:1] == ["focal"] and "1" in row for row in rows)
@@ -60,6 +60,40 @@ def test_a_confirmation_shows_means_over_seeds() -> None:
         display.close()
     assert "mean on validation" in text and "stopped" not in text
     assert ["dice", "0.650", "2"] in [line.split() for line in text.splitlines()]
+
+
+def test_a_second_look_counts_on_and_promises_the_time_of_that_look_alone() -> None:
+    clock = [0.0]
+    display = live(clock)
+    try:
+        display.phase("confirm", 0, 2)
+        keep(
+            display,
+            *(builders.confirmation("dice", s).model_copy(update={"value": v}) for s, v in ((1, 0.6), (2, 0.7))),
+        )
+        display.phase("confirm", 2, 4)
+        clock[0] = 30.0
+        keep(display, builders.confirmation("dice", 3).model_copy(update={"value": 0.8}))
+        text = shown(display)
+    finally:
+        display.close()
+    assert "3/4" in text and "0:30 left of this look" in text
+    assert ["dice", "0.700", "3"] in [line.split() for line in text.splitlines()]
+
+
+def test_rechecks_and_probes_are_told_apart_by_what_differs() -> None:
+    spec = builders.spec("dice", 3)
+    assert spec_text(spec.model_copy(update={"purpose": "recheck", "seed": 1999})) == "dice lr 0.003 seed 1999"
+    assert spec_text(spec.model_copy(update={"purpose": "probe", "steps": 400})) == "dice, 400 steps"
+    display = live([0.0])
+    try:
+        display.phase("recheck", 0, 2)
+        keep(display, builders.trial("dice", 0.6, 0), builders.trial("dice", 0.4, 1))
+        text = shown(display)
+    finally:
+        display.close()
+    assert "trainings" in text and "stopped" not in text
+    assert ["dice", "0.600", "2"] in [line.split() for line in text.splitlines()]
 
 
 def test_a_running_training_shows_where_it_is() -> None:

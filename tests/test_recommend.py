@@ -93,6 +93,13 @@ def test_the_clear_winner_is_recommended_with_its_snippet_and_median_threshold()
     assert Recommendation.model_validate_json(result.model_dump_json()) == result
 
 
+def test_the_same_loss_elsewhere_is_written_down_where_there_is_one() -> None:
+    found = weighed(sweep())
+    assert answer(found).recommended.equivalent is None
+    known = answer(found, equivalent=lambda family, params: f"{family} {sorted(params)}").recommended
+    assert known.equivalent == f"{known.family} {sorted(known.params)}"
+
+
 def test_multiclass_recommends_a_tau_and_no_threshold() -> None:
     found = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"points": (0.25, -0.5, 0.5)}})
     chosen = answer(found, "multiclass").recommended
@@ -106,6 +113,10 @@ def test_the_winners_curse_is_search_minus_test_of_the_recommended() -> None:
     # Undecided: the curse of the one recommended meanwhile, not of the highest.
     meanwhile = evidence({"dice": 0.75, "cross_entropy": 0.7}, half=0.2, finalists={"dice": {"search_value": 0.9}})
     assert answer(meanwhile).winners_curse == pytest.approx(0.01)
+    rechecked = evidence(
+        {"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"search_value": 0.8, "recheck_value": 0.74}}
+    )
+    assert answer(rechecked).winners_curse == pytest.approx(0.02)
     assert answer(found, metric="fg_iou").winners_curse is None
 
 
@@ -147,7 +158,12 @@ def test_the_documents_numbers_are_those_of_the_evidence() -> None:
         else:
             assert found.baseline is not None
             gap = versus[i, found.baseline]
-            assert shown["vs_baseline"] == {"difference": gap.estimate, "ci_low": gap.low, "ci_high": gap.high}
+            assert shown["vs_baseline"] == {
+                "difference": gap.estimate,
+                "ci_low": gap.low,
+                "ci_high": gap.high,
+                "level": 0.95,
+            }
 
 
 def test_without_a_baseline_there_is_no_comparison_with_it() -> None:

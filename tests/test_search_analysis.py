@@ -199,7 +199,7 @@ def test_the_seeds_common_part_is_no_noise_of_the_search() -> None:
 def test_trainings_stopped_early_count_with_what_the_others_gained() -> None:
     analysis = analyse(searched(pruned=True))
     whole = analyse(searched())
-    assert "7 of them stopped early" in analysis.sentences[0]
+    assert "(7 of 30 stopped early" in analysis.sentences[0]
     assert analysis.parts[0].sd == pytest.approx(whole.parts[0].sd, rel=0.25)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import divide, load_dataset, stratified_subset
+from sweeper.data.split import fold
+from sweeper.data.split_notes import SMALL, split_notes
 from sweeper.errors import DataError
 from sweeper.records import Dataset, Picture
 
@@ -224,6 +228,130 @@ def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(ro
     if count >= 4:
         table = np.array(rows)
         assert ((table > 0).any(axis=0) == (table[list(subset)] > 0).any(axis=0)).all()
+
+
+# --- Folds ----------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_over_the_folds_every_picture_tests_once_and_no_group_is_cut(data):
+    n = data.draw(st.integers(3, 30))
+    groups = data.draw(st.lists(st.sampled_from([None, None, None, "p", "q"]), min_size=n, max_size=n))
+    rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
+    found = dataset(rows, None, groups)
+    folds = data.draw(st.integers(3, 8))
+    units = len({g for g in groups if g}) + groups.count(None)
+    if units < folds:
+        with pytest.raises(DataError, match=f"found {units}"):
+            fold(found, folds=folds, number=0, test_seed=0, seed=0)
+        return
+    splits = [fold(found, folds=folds, number=k, test_seed=5, seed=k) for k in range(folds)]
+    assert sorted(i for split in splits for i in split.test) == list(range(n))
+    for split in splits:
+        assert sorted(split.train + split.val + split.test) == list(range(n))
+        for name in {g for g in groups if g}:
+            assert len({side_of(split, i) for i in range(n) if groups[i] == name}) == 1
+
+
+def test_folds_are_even_and_stratified():
+    rows = [(80, 20, 5 if i % 5 == 0 else 0) for i in range(50)]
+    splits = [fold(dataset(rows), folds=5, number=k, test_seed=1, seed=1) for k in range(5)]
+    assert [len(split.test) for split in splits] == [10] * 5
+    assert [sum(1 for i in split.test if rows[i][2]) for split in splits] == [2] * 5
+    assert {len(split.val) for split in splits} == {10}
+
+
+def test_folds_depend_on_the_test_seed_alone_and_validation_on_the_other():
+    one, two = (fold(PLAIN, folds=4, number=2, test_seed=3, seed=s) for s in (0, 1))
+    assert one.test == two.test and one.val != two.val
+    assert fold(PLAIN, folds=4, number=2, test_seed=4, seed=0).test != one.test
+
+
+def test_folds_refuse_given_splits_and_numbers_out_of_range():
+    with pytest.raises(DataError, match=r"found 1 picture\(s\) with a given one"):
+        fold(dataset([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
+    for folds, number in ((2, 0), (3, 3), (3, -1)):
+        with pytest.raises(ValueError, match="numbered from 0"):
+            fold(PLAIN, folds=folds, number=number, test_seed=0, seed=0)
+
+
+# --- What a split cannot do ---------------------------------------------------------------------------------------
+
+
+def notes_of(found: Dataset, seed: int = 0) -> tuple[str, ...]:
+    return split_notes(found, divide(found, test_seed=seed, seed=seed))
+
+
+def test_a_sound_split_needs_no_words():
+    assert notes_of(dataset([(80, 20, 5)] * 40)) == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_class_in_one_picture_is_learned_and_named(seed):
+    (note,) = notes_of(dataset([(80, 20, 5 if i == 17 else 0) for i in range(40)]), seed)
+    assert note.startswith("c2 occurs in 1 picture only (0017), on the training side: it can be learned there, but")
+
+
+def test_a_class_in_one_group_is_named_with_its_group():
+    found = dataset([(80, 20, 5 if 10 <= i < 14 else 0) for i in range(40)], None, ["g"] * 20 + [None] * 20)
+    assert notes_of(found)[0].startswith("c2 occurs in 1 group only (g), on the")
+
+
+def test_a_class_in_two_pictures_is_named_with_the_side_that_lacks_it():
+    splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
+    (note,) = notes_of(dataset([(80, 20, 5 if i in (0, 39) else 0) for i in range(40)], splits))
+    assert "in 2 pictures only (0000, 0039), on the training and test sides: the validation split has none" in note
+
+
+def test_a_class_that_training_never_sees_is_said_to_be_missed():
+    splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
+    (note,) = notes_of(dataset([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
+    assert "on the test side: it is never learned" in note
+    assert notes_of(dataset([(80, 20, 5 if i >= 30 else 0) for i in range(40)], splits)) == (
+        "the training split (20 pictures) has no pixel of: c2",
+        "the validation split (10 pictures) has no pixel of: c2",
+    )
+
+
+def test_a_small_set_is_told_how_little_its_test_says():
+    (note,) = notes_of(dataset([(9, 1)] * 10))
+    assert "10 pictures leave 2 pictures to test on" in note and "hint" in note
+    assert notes_of(dataset([(9, 1)] * SMALL)) == ()
+    (note,) = notes_of(dataset([(9, 1)] * 40, None, [f"g{i % 8}" for i in range(40)]))
+    assert "8 groups of pictures leave 10 pictures to test on" in note
+
+
+# --- Known splits -------------------------------------------------------------------------------------------------
+
+SEEDS = ((0, 0), (0, 1000), (7, 7001))
+KNOWN = {
+    "synthetic:cracks?images=60&size=64": ["8a4175a61f9f", "b07c4a30c4e6", "99214ef990c7"],
+    "synthetic:street?images=60&size=64": ["652eadc1b5dc", "c177d9c681fb", "08d0e211d000"],
+}
+KNOWN_REAL = {
+    "cracks_cfd": ["a3bc74b0a054", "ec2023170711", "838b1f0eb186"],
+    "camvid": ["826dfea7a7e4"] * 3,
+    "facade_coco": ["a02175865157", "c03faa0cc2f2", "29184c05e4a1"],
+    "fruits_both": ["31e6f53cfeae", "4a7d3bfacb30", "6842233f74fb"],
+}
+
+
+def keys(found: Dataset) -> list[str]:
+    splits = [divide(found, test_seed=first, seed=second) for first, second in SEEDS]
+    texts = [json.dumps([split.train, split.val, split.test]) for split in splits]
+    return [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
+
+
+@pytest.mark.parametrize("source", KNOWN)
+def test_splits_of_earlier_studies_stay_what_they_were(tmp_path, source):
+    assert keys(load_dataset(source, tmp_path)) == KNOWN[source]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", KNOWN_REAL)
+def test_splits_of_real_sets_stay_what_they_were(tmp_path, real_data, name):
+    assert keys(load_dataset(str(real_data / name), tmp_path)) == KNOWN_REAL[name]
 
 
 @pytest.mark.real_data

@@ -15,27 +15,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweeper.data import folder as folder_reader
 from sweeper.data import load_dataset, open_store
+from sweeper.data import read as reader
 from sweeper.data.store import StoreWriter
 from sweeper.errors import SweeperError, UsageError
 from tests.folders import folder, image, mask
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6), st.sampled_from([1, 3]))
-def test_pixels_round_trip(tmp_path_factory, sizes, channels):
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6),
+    st.sampled_from([1, 3, 12]),
+    st.sampled_from([np.uint8, np.uint16]),
+)
+def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype):
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (*size, channels), dtype=np.uint8) for size in sizes]
+    pictures = [rng.integers(0, np.iinfo(dtype).max + 1, (*size, channels), dtype=dtype) for size in sizes]
     masks = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
     cache = tmp_path_factory.mktemp("cache")
-    with StoreWriter(cache, channels) as writer:
+    with StoreWriter(cache, channels, dtype) as writer:
         for picture, labels in zip(pictures, masks, strict=True):
             writer.append(picture, labels)
         writer.finish()
         written = writer.publish("abc")
     store = open_store(written)
-    assert len(store) == len(sizes)
+    assert len(store) == len(sizes) and store.dtype == dtype
     for index in range(len(sizes)):
         assert np.array_equal(store.image(index), pictures[index])
         assert np.array_equal(store.mask(index), masks[index])
@@ -62,9 +66,8 @@ def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     def fail(*args):
         raise AssertionError("decoded again")
 
-    for name in ("read_image", "read_mask", "picture_kind", "read_folder"):
-        monkeypatch.setattr(folder_reader, name, fail)
-    monkeypatch.setattr("sweeper.data.load.read_folder", fail)
+    for name in ("load.read_dataset", "read.read_image", "read.picture_kind", "formats.folder.read_mask"):
+        monkeypatch.setattr(f"sweeper.data.{name}", fail)
     lines: list[str] = []
     assert load_dataset(str(root), tmp_path / "cache", lines.append) == first
     assert lines == []
@@ -182,7 +185,7 @@ def test_pictures_are_streamed_not_held(tmp_path, monkeypatch):
     root = folder(tmp_path / "data", {f"{i:02d}": mask(0, 1) for i in range(40)})
     alive: list[int] = []
     written = [0]
-    read_image, append = folder_reader.read_image, StoreWriter.append
+    read_image, append = reader.read_image, StoreWriter.append
 
     def counted(*args):
         picture = read_image(*args)
@@ -194,7 +197,7 @@ def test_pictures_are_streamed_not_held(tmp_path, monkeypatch):
         assert len(alive) - written[0] <= 16
         append(self, *args)
 
-    monkeypatch.setattr(folder_reader, "read_image", counted)
+    monkeypatch.setattr(reader, "read_image", counted)
     monkeypatch.setattr(StoreWriter, "append", appended)
     load_dataset(str(root), tmp_path / "cache")
     assert written[0] == 40

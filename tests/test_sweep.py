@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from sweeper.conclude import Outcome, conclude, report_study
 from sweeper.data import divide, write_scenes
 from sweeper.errors import DataError, InterruptedSweepError, NothingCompletedError, StudyError, UsageError
 from sweeper.paths import folder_name
-from sweeper.records import Verdict
+from sweeper.records import TrialResult, Verdict
 from sweeper.space import load_space
 from sweeper.study import storage as studies
 from tests.sweeping import Recorder, sweep_in
@@ -54,7 +56,9 @@ def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: Outcome, fol
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     kinds = [r.data.tags["sweeper.kind"] for r in runs]
-    assert (kinds.count("sweep"), kinds.count("trial")) == (1, 8)
+    sweep = outcome.sweep
+    assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("recheck")) == (1, 8, len(sweep.rechecks))
+    assert sweep.rechecks
     assert (
         kinds.count("confirm") == len(outcome.sweep.confirmations) == 2 * len(outcome.recommendation.evidence.finalists)
     )  # type: ignore[union-attr]
@@ -62,7 +66,7 @@ def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: Outcome, fol
     children = [r for r in runs if r.data.tags["sweeper.kind"] != "sweep"]
     assert all("val/miou" in r.data.metrics for r in children)
     assert all(r.data.tags["mlflow.parentRunId"] == outcome.sweep.parent_run_id for r in children)
-    stored = {t.run_id for t in (*outcome.sweep.trials, *outcome.sweep.confirmations)}
+    stored = {t.run_id for t in (*sweep.trials, *sweep.rechecks, *sweep.confirmations)}
     assert stored == {r.info.run_id for r in children}
     assert outcome.sweep.parent_run_id is not None
     listed = {a.path for a in client.list_artifacts(outcome.sweep.parent_run_id, "report")}
@@ -87,6 +91,8 @@ def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
     assert document["recommended"]["family"] == recommended.family
     assert document["verdict"] == outcome.recommendation.verdict.value
     assert document["search"]["trials"] == 8
+    assert [look["seeds"] for look in document["looks"]["planned"]] == [2]
+    assert document["looks"]["taken"][-1]["verdict"] == document["verdict"]
     table = pd.read_csv(outcome.paths.trials)
     assert len(table) == 8 + len(outcome.sweep.confirmations)
     assert (outcome.paths.figures / "predictions.png").stat().st_size > 5000
@@ -119,7 +125,7 @@ def test_the_report_can_be_written_again_from_the_storage_alone(outcome: Outcome
 def test_the_test_split_is_seen_by_no_search_trial(outcome: Outcome) -> None:
     dataset = outcome.sweep.conditions.dataset
     locked = set(divide(dataset, test_seed=0, seed=0).test)
-    for trial in outcome.sweep.trials:
+    for trial in (*outcome.sweep.trials, *outcome.sweep.rechecks):
         assert trial.test is None and trial.predictions is None
         assert trial.val is None or not locked & set(trial.val.pictures)
     for result in outcome.sweep.confirmations:
@@ -135,7 +141,10 @@ def test_confirmations_redivide_what_was_not_given(outcome: Outcome) -> None:
 
 def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(outcome: Outcome, tmp_path: Path) -> None:
     again = sweep_in(tmp_path, trials=8, **LEARN)
-    assert [(t.spec, t.value) for t in again.sweep.trials] == [(t.spec, t.value) for t in outcome.sweep.trials]
+    for name in ("trials", "rechecks"):
+        ours, theirs = getattr(outcome.sweep, name), getattr(again.sweep, name)
+        assert [(t.spec, t.value) for t in theirs] == [(t.spec, t.value) for t in ours]
+    assert again.sweep.looks_taken == outcome.sweep.looks_taken
     for one, two in zip(again.sweep.confirmations, outcome.sweep.confirmations, strict=True):
         assert one.test is not None and two.test is not None
         assert np.array_equal(one.test.data, two.test.data)
@@ -258,7 +267,7 @@ def test_multiclass_runs_from_pictures_to_report(tmp_path: Path) -> None:
 
 
 def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path) -> None:
-    sweep_in(tmp_path, trials=3, confirm_seeds=1)
+    sweep_in(tmp_path, trials=3, confirm_seeds="1")
     outcome = sweep_in(tmp_path, resume=True, trials=14)
     tried = Counter(t.spec.family for t in outcome.sweep.trials)
     assert len(outcome.sweep.trials) == 14
@@ -269,9 +278,65 @@ def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path)
     assert outcome.sweep.looks == 2
 
 
+def test_a_larger_maximum_of_seeds_goes_on_with_the_same_finalists_and_says_so(tmp_path: Path) -> None:
+    first = sweep_in(tmp_path, trials=2, confirm_seeds="1")
+    display = Recorder()
+    more = sweep_in(tmp_path, display, resume=True, trials=2, confirm_seeds="1..2")
+    assert set(map(_training, first.sweep.confirmations)) <= set(map(_training, more.sweep.confirmations))
+    assert [look.seeds for look in more.sweep.looks_planned] == [1, 2]
+    assert more.sweep.looks_taken[0].seeds == 1 and more.sweep.confirm_seeds == 2
+    assert any("after 1, 2 seeds from now on (before: 1)" in line for line in display.lines)
+    assert "--confirm-seeds 1..2" in more.sweep.command
+    assert more.sweep.looks == 1 + (len(more.sweep.confirmations) > len(first.sweep.confirmations))
+
+
+def _training(result: TrialResult) -> tuple[str, int, float | None]:
+    return result.spec.family, result.spec.seed, result.value
+
+
+def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
+    ticks = itertools.count()
+    hurried = sweep_in(
+        tmp_path,
+        trials=7,
+        timeout="60",
+        clock=lambda: datetime(2026, 11, 20, 7, 0, tzinfo=UTC) + timedelta(seconds=next(ticks)),
+    )
+    assert hurried.sweep.timeout == 60 and hurried.sweep.cut
+    assert 0 < len(hurried.sweep.trials) < 7
+    document = json.loads(hurried.paths.recommendation.read_text("utf-8"))
+    assert (document["timeout"], document["cut"]) == (60, list(hurried.sweep.cut))
+    assert any("time limit (60 s)" in reason for reason in document["reasons"])
+    assert "--timeout 60" in hurried.sweep.command
+    whole = sweep_in(tmp_path, resume=True, timeout="2h")
+    assert len(whole.sweep.trials) == 7 and whole.sweep.cut == () and whole.sweep.timeout == 7200
+
+
+def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeper.settings.CPU_STEPS", 4)
+    space = tmp_path / "two.yaml"
+    space.write_text(
+        "version: 1\ntask: binary\nnuisance: {lr: {log: [1.0e-3, 5.0e-3]}}\nlosses: {cross_entropy: {}, dice: {}}\n"
+    )
+    changes = {"steps": "auto", "confirm_steps": None, "trials": 2, "confirm_seeds": "1", "space": str(space)}
+    outcome = sweep_in(tmp_path, **changes)
+    chosen = outcome.sweep.conditions.recipe.steps
+    assert outcome.sweep.conditions.recipe.confirm_steps == 2 * chosen
+    assert {p.spec.steps for p in outcome.sweep.probes} >= {chosen, 2 * chosen}
+    assert {t.spec.steps for t in outcome.sweep.trials} == {chosen}
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert outcome.sweep.parent_run_id is not None
+    assert client.get_run(outcome.sweep.parent_run_id).data.params["recipe.steps"] == str(chosen)
+    assert "--steps auto" in outcome.sweep.command
+    again = sweep_in(tmp_path, resume=True, **{**changes, "steps": None})
+    assert again.sweep.probes == outcome.sweep.probes and again.sweep.trials == outcome.sweep.trials
+
+
 def test_more_steps_to_confirm_are_other_confirmations_of_the_same_search(tmp_path: Path) -> None:
-    first = sweep_in(tmp_path, trials=3, confirm_seeds=1)
-    longer = sweep_in(tmp_path, resume=True, trials=3, confirm_seeds=1, confirm_steps=6)
+    first = sweep_in(tmp_path, trials=3, confirm_seeds="1")
+    longer = sweep_in(tmp_path, resume=True, trials=3, confirm_seeds="1", confirm_steps=6)
     assert longer.sweep.trials == first.sweep.trials
     assert longer.sweep.conditions.recipe.confirm_steps == 6
     assert len(longer.sweep.confirmations) == 2 * len(first.sweep.confirmations)
@@ -279,7 +344,7 @@ def test_more_steps_to_confirm_are_other_confirmations_of_the_same_search(tmp_pa
 
 
 def test_a_study_that_is_being_run_cannot_be_run_by_another(tmp_path: Path) -> None:
-    sweep_in(tmp_path, trials=1, confirm_seeds=1)
+    sweep_in(tmp_path, trials=1, confirm_seeds="1")
     with (
         studies.sole_use(f"sqlite:///{tmp_path}/sweeper.db", "study"),
         pytest.raises(StudyError, match="being run by another process"),
@@ -293,7 +358,7 @@ def test_a_diverged_training_scores_nothing(tmp_path: Path, monkeypatch: pytest.
             return (logits * float("nan")).mean()
 
     monkeypatch.setattr("sweeper.training.engine.build_loss", lambda *_, **__: Broken())
-    outcome = sweep_in(tmp_path, trials=1, confirm_seeds=1)
+    outcome = sweep_in(tmp_path, trials=1, confirm_seeds="1")
     (trial,) = outcome.sweep.trials
     assert (trial.state, trial.value, trial.collapse) == ("complete", 0.0, "diverged")
     assert trial.evaluations[-1].chosen.miou == 0.0
@@ -323,7 +388,7 @@ def test_a_report_folder_that_cannot_be_written_is_refused_before_anything_is_tr
 
 
 def test_a_damaged_picture_store_leaves_the_report_without_pictures_only(tmp_path: Path) -> None:
-    outcome = sweep_in(tmp_path, trials=2, confirm_seeds=1)
+    outcome = sweep_in(tmp_path, trials=2, confirm_seeds="1")
     (Path(outcome.sweep.conditions.dataset.store) / "masks.bin").unlink()
     again = report_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study", out=tmp_path / "again")
     assert again.recommendation == outcome.recommendation

@@ -81,6 +81,34 @@ def test_confirmations_carry_test_metrics(uri: str) -> None:
     assert "test/iou/crack" in run.data.metrics
 
 
+@pytest.mark.parametrize("purpose", ["recheck", "probe"])
+def test_rechecks_and_probes_have_a_kind_of_their_own_beside_a_trial_of_the_same_number(uri: str, purpose: str) -> None:
+    tracker = started(uri, f"kind-{purpose}")
+    trial = builders.trial("dice", 0.6, 0)
+    other = trial.model_copy(update={"spec": trial.spec.model_copy(update={"purpose": purpose, "seed": 1999})})
+    for result in (trial, other):
+        tracker.training_started(result.spec)
+    ended = [tracker.training_ended(result.spec, result).run_id for result in (trial, other)]
+    runs = [MlflowClient(uri).get_run(run_id or "") for run_id in ended]
+    assert [run.data.tags["sweeper.kind"] for run in runs] == ["trial", purpose]
+    assert runs[1].data.params["seed"] == "1999"
+    assert "test/miou" not in runs[1].data.metrics
+
+
+def test_what_a_probe_decides_is_written_to_the_sweeps_run_when_it_is_known(uri: str) -> None:
+    tracker = Tracker(uri, warn=pytest.fail)
+    undecided = ("steps", "confirm_steps")
+    tracker.start_sweep("probing", builders.conditions(), parent_run_id=None, settings={}, undecided=undecided)
+    client = MlflowClient(uri)
+    params = client.get_run(tracker.parent_run_id).data.params
+    assert "recipe.arch" in params and not {"recipe.steps", "recipe.confirm_steps"} & params.keys()
+    decided = builders.conditions(steps=400, confirm_steps=800)
+    tracker.decide(decided)
+    tracker.decide(decided)  # a resume says it again
+    params = client.get_run(tracker.parent_run_id).data.params
+    assert (params["recipe.steps"], params["recipe.confirm_steps"]) == ("400", "800")
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [

@@ -198,7 +198,7 @@ def evaluator(dataset: Dataset) -> Evaluator:
         classes=len(dataset.classes),
         stride=8,
         device=CPU,
-        normal=normaliser(store),
+        normal=normaliser(store, (0,)),
         autocast=nullcontext,
         log_prior=np.log(np.maximum(pixels, 1) / pixels.sum()),
     )

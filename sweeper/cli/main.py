@@ -17,6 +17,7 @@ COMMANDS = {
     "losses": "List the loss families that can be searched, or prove them.",
     "spaces": "List the shipped search spaces, or print one.",
     "synth": "Write a synthetic scene set as ordinary files.",
+    "cache": "List the decoded data sets, or clear them.",
     "ui": "Open MLflow's user interface on this store.",
 }
 """Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""

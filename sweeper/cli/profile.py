@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,13 +14,23 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper import paths
+from sweeper.advice import bounds, difficulty, suggestions
+from sweeper.cli.bar import Bar
 from sweeper.data import load_dataset
+from sweeper.data.cache import hold
+from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.split_notes import split_lines
+from sweeper.data.tables import shown
+from sweeper.doctor import Finding, counts, examine
+from sweeper.errors import UsageError
 from sweeper.profile import consequences, profile_dataset
 from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
+from sweeper.study.executors import available_cores
 
 
 @click.command("profile")
 @click.argument("data")
+@click.option("--format", "format_", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @click.option(
     "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document and nothing else."
 )
@@ -30,33 +41,84 @@ from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
     show_default=True,
     help="Folder for decoded pictures.",
 )
-def command(data: str, as_json: bool, cache: Path) -> None:
-    """Show the imbalance of DATA, a folder with images/ and masks/ or synthetic:NAME, without training anything.
+@click.option(
+    "--exclude",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text file with the stems of pictures to leave out, one per line.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the profile as a page: profile.md, profile.html, profile.json and figures/.",
+)
+def command(
+    *, data: str, format_: str | None, as_json: bool, cache: Path, exclude: Path | None, out: Path | None
+) -> None:
+    """Show the imbalance of DATA without training anything.
 
-    Pixel shares, prevalence, component sizes, thinness and suggested weights; label problems end it with status 2.
+    DATA is a folder (images/ and masks/, LabelMe, COCO, Pascal VOC, YOLO, Cityscapes, nnU-Net; see docs/formats.md),
+    an annotation file (COCO JSON, data.yaml, a CSV manifest), or synthetic:NAME.
+
+    Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in pictures, labels
+    and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
-    dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True))
+    dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True), format=format_)
+    if exclude is not None:
+        dataset = without(dataset, read_exclusions(exclude), cache)
+    held = hold(Path(dataset.store))
+    with Bar("measuring") as bar:
+        findings = examine(dataset, available_cores(), bar.update)
     profile = profile_dataset(dataset)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)
+    split = split_lines(dataset)
+    document = _document(dataset, profile, findings, split)
     if as_json:
-        click.echo(json.dumps(_document(dataset, profile), ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
-        _print(dataset, profile)
+        _print(dataset, profile, findings, split)
+    if out is not None:
+        _write_page(dataset, profile, findings, document, out)
+    held.release()
 
 
-def _document(dataset: Dataset, profile: ImbalanceProfile) -> dict[str, object]:
-    fields = {"name", "source", "digest", "task", "classes", "channels", "synthetic"}
+def _write_page(
+    dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], document: dict[str, object], out: Path
+) -> None:
+    from sweeper.class_shapes import measure_shapes
+    from sweeper.report.profile_page import write_profile_page
+
+    with Bar("drawing") as bar:
+        shapes = measure_shapes(dataset, available_cores(), bar.update)
+    try:
+        page = write_profile_page(
+            dataset, profile, out, shapes=shapes, findings=findings, split=split_lines(dataset), document=document
+        )
+    except OSError as error:
+        raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
+    click.echo(f"page: {page}", err=True)
+
+
+def _document(
+    dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], split: Sequence[str]
+) -> dict[str, object]:
+    fields = {"name", "source", "format", "digest", "task", "classes", "channels", "synthetic"}
     return {
         "schema": "sweeper.profile/1",
         "dataset": dataset.model_dump(mode="json", include=fields),
         "profile": profile.model_dump(mode="json"),
         "consequences": list(consequences(profile)),
         "warnings": list(dataset.warnings),
+        "findings": [finding.model_dump(mode="json") for finding in findings],
+        "excluded": list(dataset.excluded),
+        "split": list(split),
+        "bounds": [bound.model_dump(mode="json") for bound in bounds(profile)],
+        "suggestions": [suggestion.model_dump(mode="json") for suggestion in suggestions(profile)],
+        "difficulty": [row.model_dump(mode="json") for row in difficulty(profile)],
     }
 
 
-def _print(dataset: Dataset, profile: ImbalanceProfile) -> None:
+def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], split: Sequence[str]) -> None:
     terminal = sys.stdout.isatty()
     # A pipe or a file has no width: rows stay whole there.
     console = Console(width=None if terminal else 200, highlight=False, markup=False, soft_wrap=not terminal)
@@ -81,6 +143,16 @@ def _print(dataset: Dataset, profile: ImbalanceProfile) -> None:
         )
     for sentence in consequences(profile):
         console.print(sentence)
+    for line in split:
+        console.print(f"split: {shown(line)}")
+    console.print()
+    if not findings:
+        console.print("The label doctor found nothing wrong.")
+        return
+    totals = ", ".join(f"{number} {severity}{'s' * (number != 1)}" for severity, number in counts(findings).items())
+    console.print(f"The label doctor found {totals}:")
+    for finding in findings:
+        console.print(f"{finding.severity}: {shown(finding.text)}")
 
 
 def _cells(row: ClassProfile, weight: float) -> list[Text]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from sweeper.records import Collapse, Evaluation, TrialResult, TrialSpec
 
 BAR_WIDTH = 30
+PHASES = {"probe": "the probe", "search": "the search", "recheck": "the recheck", "confirm": "this look"}
 
 
 @dataclass
@@ -47,9 +48,11 @@ class _State:
     running: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def begin(self, name: str, done: int, total: int, now: float) -> None:
+        if name != self.name:  # a confirmation begins anew with each look, and its means are over all of its seeds
+            self.families = {}
         self.name, self.done, self.total = name, done, total
         self.begun_at, self.begun_with = now, done
-        self.families, self.running = {}, {}
+        self.running = {}
 
     def add(self, result: TrialResult) -> None:
         self.done += 1
@@ -62,11 +65,12 @@ class _State:
             family.values.append(result.value)
 
     def left(self, now: float) -> str:
-        """Time left, from the pace so far."""
+        """Time left of the phase, from the pace so far: what follows it is not known before it ends."""
         fresh = self.done - self.begun_with
         if not fresh or self.done >= self.total:
             return ""
-        return _clock_text((now - self.begun_at) / fresh * (self.total - self.done)) + " left"
+        time = _clock_text((now - self.begun_at) / fresh * (self.total - self.done))
+        return f"{time} left of {PHASES.get(self.name, 'this phase')}"
 
 
 def _clock_text(seconds: float) -> str:
@@ -76,8 +80,13 @@ def _clock_text(seconds: float) -> str:
 
 
 def spec_text(spec: TrialSpec) -> str:
-    """Which training: the trial's number as in the report, or the seed of a confirmation."""
-    return f"{spec.family} #{spec.number}" if spec.purpose == "search" else f"{spec.family} seed {spec.seed}"
+    """Which training: the trial's number as in the report, or what tells it from the others of its purpose."""
+    return {
+        "search": f"{spec.family} #{spec.number}",
+        "probe": f"{spec.family}, {spec.steps} steps",
+        "recheck": f"{spec.family} lr {spec.lr:.3g} seed {spec.seed}",
+        "confirm": f"{spec.family} seed {spec.seed}",
+    }[spec.purpose]
 
 
 def outcome_text(result: TrialResult) -> str:
@@ -161,7 +170,7 @@ class LiveDisplay(PlainDisplay):
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Leave a line of the phase before, begin the next."""
-        if self._state.total:
+        if self._state.total and name != self._state.name:
             best = {f: s.best for f, s in self._state.families.items() if s.best is not None}
             if best:
                 top = max(best, key=lambda f: best[f] or 0.0)
@@ -212,14 +221,15 @@ class LiveDisplay(PlainDisplay):
 
 
 def _table(state: _State) -> Table:
-    """Families by what they reached on validation: a search's best trial, a confirmation's mean over seeds."""
-    searching = state.name == "search"
+    """Families by what they reached on validation: their best training, in a confirmation the mean over seeds."""
+    searching, confirming = state.name == "search", state.name == "confirm"
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("loss")
-    columns = ("best on validation", "trials", "stopped") if searching else ("mean on validation", "seeds")
+    number = "seeds" if confirming else "trials" if searching else "trainings"
+    columns = ("mean on validation" if confirming else "best on validation", number, *(("stopped",) * searching))
     for name in (*columns, "collapsed", "failed"):
         table.add_column(name, justify="right")
-    reached = {name: (f.best if searching else f.mean) for name, f in state.families.items()}
+    reached = {name: (f.mean if confirming else f.best) for name, f in state.families.items()}
     for place, name in enumerate(sorted(state.families, key=lambda n: -(reached[n] or -1))):
         family, value = state.families[name], reached[name]
         counts = [family.trials, family.stopped, family.collapsed, family.failed]

@@ -62,7 +62,13 @@ class Steps(click.ParamType[Any]):
 
 
 @click.command()
-@click.option("--data", help=f"Folder with images/ and masks/, or synthetic:NAME?key=value.  [default: {DATA}]")
+@click.option("--data", help=f"Folder or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
+@click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
+@click.option(
+    "--exclude",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text file with the stems of pictures to leave out, one per line.  [default: none; with --resume the study's]",
+)
 @click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
 @click.option("--study", help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
@@ -113,21 +119,25 @@ class Steps(click.ParamType[Any]):
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Say what would be done; nothing is trained or written.")
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Every evaluation as a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and the result alone.")
-def command(as_json: bool, verbose: bool, quiet: bool, **options: Any) -> None:
+def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options: Any) -> None:
     """Search over losses, confirm the best on a locked test split, and recommend one.
 
     \b
     sweeper run                             on a synthetic data set
-    sweeper run --data FOLDER --trials 50   on images/ and masks/ below FOLDER
+    sweeper run --data FOLDER --trials 50   on the pictures and labels in FOLDER
     sweeper run --study NAME --resume       go on with a study
     """
     from sweeper.study.executors import available_cores
     from sweeper.sweep import run_sweep
 
     settings = Settings(**options)
+    if dry_run:
+        _preview(settings, as_json)
+        return
     display = _display(verbose, quiet)
     try:
         with StopRequest(display.warn) as stop:
@@ -140,6 +150,22 @@ def command(as_json: bool, verbose: bool, quiet: bool, **options: Any) -> None:
     from sweeper.cli.answer import answer_text
 
     click.echo(answer_text(outcome))
+
+
+def _preview(settings: Settings, as_json: bool) -> None:
+    from sweeper.preview import preview, preview_json, preview_text
+    from sweeper.study.executors import available_cores
+    from sweeper.sweep import make_executor
+
+    speaker = PlainDisplay(-1 if as_json else 0)
+    alone = settings.model_copy(update={"workers": 1})  # one is enough to ask
+    found = preview(
+        settings,
+        speaker,
+        executor=lambda: make_executor(alone, available_cores(), speaker),
+        clock=lambda: datetime.now(UTC),
+    )
+    click.echo(json.dumps(preview_json(found), indent=2, ensure_ascii=False) if as_json else preview_text(found))
 
 
 def _display(verbose: bool, quiet: bool) -> PlainDisplay | LiveDisplay:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sweeper.data.synthetic import SCENES, parameters, write_scenes
+from sweeper.data.scene_set import PARAMETERS, SCENES, Parameter
+from sweeper.data.synthetic import write_scenes
 
 
 def _epilog() -> str:
@@ -14,12 +15,15 @@ def _epilog() -> str:
     lines = ["Scenes:"]
     for name, scene in SCENES.items():
         lines.append(f"  {name}: {scene.text}")
-        keys = [
-            f"{key}={value.default:g} ({value.low:.10g} to {value.high:.10g})"
-            for key, value in parameters(name).items()
-        ]
-        lines.append(f"    {', '.join(keys)}")
+        for key, value in scene.own.items():
+            lines.append(_line(key, value))
+    lines.append("  all of them:")
+    lines += [_line(key, value) for key, value in PARAMETERS.items()]
     return "\b\n" + "\n".join(lines)
+
+
+def _line(key: str, value: Parameter) -> str:
+    return f"    {key}={value.default:g}  ({value.low:.10g} to {value.high:.10g}) {value.text}"
 
 
 @click.command("synth", epilog=_epilog())

@@ -20,6 +20,7 @@ def assemble(
     *,
     name: str,
     source: str,
+    format_name: str | None = None,
     classes: tuple[str, ...],
     stems: Sequence[str],
     counts: npt.NDArray[np.int64],
@@ -34,6 +35,7 @@ def assemble(
         store: the same, opened; picture i is `stems[i]`.
         name: name of the data set, for people.
         source: what the user asked for.
+        format_name: the reader's name; None where we drew the pictures.
         classes: class names.
         stems: names of the pictures, ascending.
         counts: pixels of each label in each mask, (n, 256).
@@ -59,10 +61,11 @@ def assemble(
     return Dataset(
         name=name,
         source=source,
+        format=format_name,
         digest=digest,
         task="binary" if len(classes) == 2 else "multiclass",
         classes=classes,
-        channels=1 if store.channels == 1 else 3,
+        channels=store.channels,
         synthetic=synthetic,
         store=str(folder),
         pictures=pictures,

@@ -1,112 +1,217 @@
-"""One file to one array: pictures and masks through Pillow, with the limits a foreign file is held to.
+"""One file to one array: pictures and masks through Pillow and tifffile, held to the limits of a foreign file.
 
-Masks keep their numbers: the index of a palette PNG counts, not its colour.
+Masks keep their numbers: the index of a palette PNG counts, not its colour, unless a map of colours is at hand.
 """
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sweeper.data.store import Pixels
+from sweeper.data.colours import ColourMap, translate
+from sweeper.data.store import ImagePixels, Pixels
+from sweeper.data.tiff import TiffError, deep_tiff, quiet_tifffile, read_deep_tiff
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
 """A larger picture is refused before it is decoded."""
+MAX_BYTES = 6 * MAX_PIXELS
+"""So is one whose channels would take more than this."""
 
 # Only these decoders are tried, whatever the bytes say: Pillow would hand others to outside programs.
 _IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _MASK_FORMATS = ("PNG", "BMP", "TIFF")
 _GREY = ("1", "L", "LA", "La")
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_WITH_ALPHA = ("RGBA", "LA", "PA")
+_STRIP = 1 << 24
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Source = Path | Callable[[], bytes]
+"""A file, or what gives the bytes of a picture that lies inside another file."""
 
 
 class UnreadableFileError(Exception):
     """What is wrong with one file: rule, value found, next step; the file's name is added by who knows it."""
 
 
+class Kind(NamedTuple):
+    """What the header of a picture says."""
+
+    height: int
+    """As it is stored, before any EXIF rotation."""
+    width: int
+    channels: int
+    """1 grey, 3 colour, another number where the file has as many channels; opacity does not count."""
+    bits: int
+    """8 or 16."""
+
+
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's warnings about odd files off the screen: what matters is reported by our own checks.
+    """Keep the decoders' warnings about odd files off the screen: what matters is reported by our own checks.
 
     Entered once around all reading, not per file: the filters belong to the whole process.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_tifffile():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # pycocotools 2.0.11's own
         yield
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int = 4) -> Iterator[Result]:
-    """`map` on a few threads with a bounded number of results in memory."""
-    with ThreadPoolExecutor(workers) as pool:
-        window: deque[Future[Result]] = deque()
-        for item in items:
-            window.append(pool.submit(function, item))
-            if len(window) > 2 * workers:
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
-
-
-def picture_kind(path: Path) -> tuple[bool, bool]:
-    """From the header alone: whether the picture is grey, and whether it has more than 8 bits per pixel.
+def picture_kind(source: Source) -> Kind:
+    """Size, channels and depth from the header alone.
 
     Raises:
         UnreadableFileError: not a picture, animated, or larger than `MAX_PIXELS`.
     """
-    with _opened(path, _IMAGE_FORMATS) as image:
-        return image.mode in _GREY + _DEEP_GREY, image.mode in _DEEP_GREY
+    if (tiff := _deep(source)) is not None:
+        return Kind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize)
+    with _opened(source, _IMAGE_FORMATS) as image:
+        deep = image.mode in _DEEP_GREY or _png_is_deep(image)
+        return Kind(image.height, image.width, 1 if image.mode in _GREY + _DEEP_GREY else 3, 16 if deep else 8)
 
 
-def read_image(path: Path, channels: int) -> Pixels:
-    """Decode a picture, (H, W, channels) uint8, upright by its EXIF orientation; alpha is dropped.
+def read_image(
+    source: Source, channels: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8
+) -> tuple[ImagePixels, bool]:
+    """Decode a picture, upright by its EXIF orientation; opacity is dropped.
 
-    16-bit grey keeps its high byte.
+    Args:
+        source: the file, or its bytes.
+        channels: of the result; a grey picture is repeated.
+        dtype: of the result; where it is uint8, 16-bit values keep their high byte.
+
+    Returns:
+        (H, W, channels) of `dtype`, and whether an opacity that varies over the picture was dropped.
 
     Raises:
-        UnreadableFileError: truncated or damaged, or of a kind that has no 8-bit reading.
+        UnreadableFileError: truncated or damaged, or of a kind that has no reading as whole numbers.
     """
-    with _opened(path, _IMAGE_FORMATS) as image:
-        upright = ImageOps.exif_transpose(image)
+    pixels, varies = _read_deep(source) if _deep(source) is not None else _read_pillow(source)
+    if pixels.dtype != dtype:
+        pixels = (pixels >> 8).astype(np.uint8) if dtype is np.uint8 else pixels.astype(np.uint16) * np.uint16(257)
+    if pixels.shape[2] == 1 and channels > 1:
+        pixels = np.repeat(pixels, channels, axis=2)
+    if pixels.shape[2] != channels:
+        raise UnreadableFileError(f"must have {channels} channels like the others, found {pixels.shape[2]}")
+    return pixels, varies
+
+
+def _read_pillow(source: Source) -> tuple[ImagePixels, bool]:
+    with _opened(source, _IMAGE_FORMATS) as image:
+        deep = _png_is_deep(image)
+        upright = ImageOps.exif_transpose(image, in_place=True) or image
         if upright.mode in _DEEP_GREY:
-            deep = np.asarray(upright).astype(np.int64)
-            if deep.min() < 0 or deep.max() > 65535:
+            values = np.asarray(upright)
+            if values.min() < 0 or values.max() > 65535:
                 raise UnreadableFileError(
-                    f"grey values must be within 0 and 65535, found {deep.min()} to {deep.max()}; save it with 8 bits"
+                    f"grey values must be within 0 and 65535, found {values.min()} to {values.max()}; "
+                    "save it with 8 or 16 bits"
                 )
-            grey = (deep >> 8).astype(np.uint8)
-        elif upright.mode in _GREY:
-            grey = np.array(upright.convert("L"))
-        elif upright.mode == "F":
+            return values.astype(np.uint16)[:, :, None], False
+        if upright.mode == "F":
             raise UnreadableFileError("pictures must have 8 or 16 bits, found floating-point pixels; save it with 8")
-        else:
-            return np.array(upright.convert("RGB"))
-    return np.repeat(grey[:, :, None], channels, axis=2)
+        varies = False
+        if upright.mode in _WITH_ALPHA:
+            low, high = upright.getchannel("A").getextrema()
+            varies = low != high
+        if upright.mode in _GREY:
+            return np.array(upright.convert("L"))[:, :, None], varies
+        high_bytes = _bytes(upright)
+    if not deep:
+        return high_bytes, varies
+    return (high_bytes.astype(np.uint16) << 8 | _low_bytes(source)).astype(np.uint16), varies
 
 
-def read_mask(path: Path) -> Pixels:
+def _bytes(image: Image.Image) -> Pixels:
+    """(H, W, 3) of a colour picture, converted a strip at a time: Pillow's own array needs its pixels three times."""
+    result = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    rows = max(1, _STRIP // max(1, image.width))
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(image.height, top + rows))
+        result[top : top + rows] = np.asarray(image.crop(box).convert("RGB"))
+    return result
+
+
+def _png_is_deep(image: Image.Image) -> bool:
+    """Whether this is a PNG with 16 bits per colour, of which Pillow gives the high bytes."""
+    return image.format == "PNG" and bool(_tiles(image)) and _tiles(image)[0].args in ("RGB;16B", "RGBA;16B")
+
+
+def _tiles(image: Image.Image) -> list[Any]:
+    """What Pillow's decoder will be told, one entry per part of the file; empty for pictures that are no file."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    return tiles
+
+
+def _low_bytes(source: Source) -> Pixels:
+    """The low bytes of such a PNG: the same pixels, unpacked as if they were stored the other way round."""
+    with _opened(source, _IMAGE_FORMATS) as image:
+        _tiles(image)[:] = [t._replace(args=str(t.args).replace("16B", "16L")) for t in _tiles(image)]
+        return _bytes(ImageOps.exif_transpose(image, in_place=True) or image)
+
+
+def _deep(source: Source) -> Any:
+    """The header of a TIFF that Pillow cannot give whole, else None; a damaged one is left to Pillow's message."""
+    if isinstance(source, Path) and source.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    try:
+        with _file(source) as file:
+            if file.read(4)[:2] not in (b"II", b"MM"):
+                return None
+            file.seek(0)
+            found = deep_tiff(file)
+    except TiffError as error:
+        raise UnreadableFileError(str(error)) from error
+    except Exception:
+        return None
+    if found is not None:
+        _check_size(found.height, found.width, found.channels * found.dtype.itemsize)
+    return found
+
+
+def _read_deep(source: Source) -> tuple[ImagePixels, bool]:
+    try:
+        with _file(source) as file:
+            pixels, alpha = read_deep_tiff(file)
+    except TiffError as error:
+        raise UnreadableFileError(str(error)) from error
+    except Exception as error:
+        raise _undecodable(error) from error
+    if pixels.dtype.kind == "i" and pixels.min() < 0:
+        raise UnreadableFileError(
+            f"values must not be negative, found {pixels.min()}; add an offset and save as unsigned numbers"
+        )
+    dtype: type[np.uint8 | np.uint16] = np.uint8 if pixels.dtype.itemsize == 1 else np.uint16
+    varies = alpha is not None and bool((alpha != alpha[:1, :1]).any())
+    return np.ascontiguousarray(pixels.astype(dtype)), varies
+
+
+def read_mask(path: Path, colours: ColourMap | None = None) -> Pixels:
     """Decode a mask's labels, (H, W) uint8: index, palette index, 1-bit as 0/1, or equal RGB channels as grey.
 
+    Args:
+        path: the file.
+        colours: which colour is which label, for RGB masks, and for palette masks all of whose colours it holds.
+
     Raises:
-        UnreadableFileError: truncated or damaged, coloured, or with labels that cannot be classes.
+        UnreadableFileError: truncated or damaged, coloured without a map, or with labels that cannot be classes.
     """
     with _opened(path, _MASK_FORMATS) as image:
         mode = image.mode
-        labels: npt.NDArray[np.int64] = np.asarray(image).astype(np.int64)
+        if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _all_mapped(image, colours))):
+            return _coloured(_bytes(image), colours)
+        labels: npt.NDArray[Any] = np.asarray(image)
     if mode in ("RGB", "RGBA", "LA"):
         labels = _grey_labels(labels, mode)
     elif mode not in ("1", "L", "P", *_DEEP_GREY):
@@ -119,33 +224,66 @@ def read_mask(path: Path) -> Pixels:
     return labels.astype(np.uint8)
 
 
-def _grey_labels(pixels: npt.NDArray[np.int64], mode: str) -> npt.NDArray[np.int64]:
+def _all_mapped(image: Image.Image, colours: ColourMap) -> bool:
+    """Whether every colour that a palette mask uses is in the map: then the colours mean the classes."""
+    used = image.convert("RGB").getcolors(256) or []
+    return bool(used) and all((r << 16 | g << 8 | b) in colours.keys for _, (r, g, b) in used)  # type: ignore[misc]
+
+
+def _coloured(pixels: Pixels, colours: ColourMap) -> Pixels:
+    labels, fault = translate(pixels, colours)
+    if fault is not None:
+        y, x = fault
+        found = tuple(int(v) for v in pixels[y, x])
+        raise UnreadableFileError(
+            f"colours must be those of the map of colours, found {found} at x={x}, y={y}; add it to the map, or "
+            "export the mask again without smoothing"
+        )
+    return labels
+
+
+def _grey_labels(pixels: Pixels, mode: str) -> Pixels:
     """(H, W, bands) with equal colour bands and an opaque alpha → (H, W)."""
     colours, alpha = (pixels, None) if mode == "RGB" else (pixels[:, :, :-1], pixels[:, :, -1])
     if (colours != colours[:, :, :1]).any():
         y, x = np.argwhere((colours != colours[:, :, :1]).any(axis=2))[0]
         raise UnreadableFileError(
             "masks must hold one number per pixel, found a colour picture "
-            f"({tuple(int(v) for v in colours[y, x])} at x={x}, y={y}); save class indices as an 8-bit PNG"
+            f"({tuple(int(v) for v in colours[y, x])} at x={x}, y={y}); save class indices as an 8-bit PNG, or write "
+            "colors.txt with one `name:r,g,b::` a line"
         )
     if alpha is not None and (alpha != 255).any():
         raise UnreadableFileError("masks must not be transparent, found an alpha channel below 255; save it without")
     return colours[:, :, 0]
 
 
+def _check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
+    if width * height > MAX_PIXELS or width * height * bytes_per_pixel > MAX_BYTES:
+        raise UnreadableFileError(
+            f"pictures may have {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} MB at most, found "
+            f"{width}×{height} with {bytes_per_pixel} byte(s) per pixel; cut it into tiles"
+        )
+
+
 @contextmanager
-def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+def _file(source: Source) -> Iterator[BinaryIO]:
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source()) as file:
+        yield file
+
+
+def _undecodable(error: Exception) -> UnreadableFileError:
+    text = " ".join(str(error).split())[:300]
+    return UnreadableFileError(f"cannot be decoded ({type(error).__name__}: {text}); copy it again or remove it")
+
+
+@contextmanager
+def _opened(source: Source, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """Open a picture after checking its header; damaged bytes of any kind become `UnreadableFileError`."""
     try:
-        if path.stat().st_size == 0:
+        if isinstance(source, Path) and source.stat().st_size == 0:
             raise UnreadableFileError("must be a picture, found an empty file (0 bytes); copy it again or remove it")
-        with Image.open(path, formats=formats) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise UnreadableFileError(
-                    f"pictures may have {MAX_PIXELS // 10**6} megapixels at most, found {width}×{height}; "
-                    "cut it into tiles"
-                )
+        with _file(source) as file, Image.open(file, formats=formats) as image:
+            _check_size(image.height, image.width)
             # Telephones save JPEGs with a preview as a second frame (MPO): those are ordinary pictures.
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":
@@ -161,6 +299,4 @@ def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
         known = ", ".join(formats)
         raise UnreadableFileError(f"must be one of {known}, found other bytes; save it again or remove it") from error
     except Exception as error:  # decoders raise whatever they like on damaged bytes
-        raise UnreadableFileError(
-            f"cannot be decoded ({type(error).__name__}: {error}); copy it again or remove it"
-        ) from error
+        raise _undecodable(error) from error

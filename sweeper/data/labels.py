@@ -48,7 +48,11 @@ def foreground_is_255(counts: npt.NDArray[np.int64], files: Sequence[str], probl
 
 
 def class_names(
-    counts: npt.NDArray[np.int64], declared: tuple[str, ...] | None, files: Sequence[str], problems: list[str]
+    counts: npt.NDArray[np.int64],
+    declared: tuple[str, ...] | None,
+    files: Sequence[str],
+    problems: list[str],
+    place: str = "masks/",
 ) -> tuple[str, ...]:
     """Names of the classes 0…C−1; without `declared` ones they are made from the labels that occur.
 
@@ -56,6 +60,7 @@ def class_names(
         counts: pixels of each label in each mask, (n, 256); column 255 is ignore.
         declared: names from `classes.txt`.
         files: names of the masks, for messages.
+        place: where the labels lie, for messages about all of them.
         problems: receives labels out of range, labels too sparse to be indices, a single class.
     """
     used = [int(label) for label in np.flatnonzero(counts[:, :IGNORE].any(axis=0))]
@@ -74,12 +79,12 @@ def class_names(
         if size > 2 and (size > MAX_UNNAMED or size - len(used) > len(used)):
             holders = [file for row, file in zip(counts, files, strict=True) if row[size - 1]]
             problems.append(
-                f"masks/: without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, "
+                f"{place}: without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, "
                 f"found {some([str(label) for label in used], 8)} ({size - 1} in {some(holders)}); number the "
                 f"classes from 0, or write classes.txt with one name per line (at most {MAX_CLASSES})"
             )
             return names
     if len(used) < 2:
         found = f"label {used[0]} alone" if used else "no labelled pixel"
-        problems.append(f"masks/: at least two classes must occur, found {found}; add pictures that show another")
+        problems.append(f"{place}: at least two classes must occur, found {found}; add pictures that show another")
     return names

@@ -6,46 +6,119 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from sweeper.data.folder import fingerprint, read_folder
+import PIL
+import tifffile
+
+from sweeper.data.colours import COLOUR_FILES, read_colours
+from sweeper.data.decode import IMAGE_SUFFIXES
+from sweeper.data.formats import Found, choose
+from sweeper.data.formats.base import Place
+from sweeper.data.read import read_dataset
 from sweeper.data.store import is_complete
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
-from sweeper.errors import UsageError
+from sweeper.data.tables import read_classes, shown
+from sweeper.errors import DataError, UsageError
 from sweeper.records import Dataset
 
 Log = Callable[[str], None]
+READER = "formats/1"
+"""Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
+ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
+"""Of annotation files that can be named in place of their folder."""
 
 
-def load_dataset(source: str, cache: Path, log: Log | None = None) -> Dataset:
+def load_dataset(source: str, cache: Path, log: Log | None = None, *, format: str | None = None) -> Dataset:
     """Read a data set; decode it into the store below `cache`, or reuse what an earlier start decoded.
 
     Args:
-        source: path of a folder with images/ and masks/, or `synthetic:NAME?key=value&…`.
+        source: path of a folder (or of the annotation file in it), or `synthetic:NAME?key=value&…`.
         cache: folder for decoded data sets, made if it is missing. Several processes may use it at once.
         log: called with one line where something takes time.
+        format: name of the annotations' format (`sweeper.data.formats.FORMATS`); None = what is found there.
 
     An unchanged source (same names, sizes and times of all its files) is neither decoded nor hashed again.
 
     Raises:
         DataError: the data set has problems; all of them are named.
-        UsageError: the folder does not exist, or the cache cannot be written.
+        UsageError: the folder does not exist, the cache cannot be written, or there is no such format.
     """
     say = log or (lambda line: None)
     cache = cache.absolute()
     if source.startswith(PREFIX):
+        if format is not None:
+            raise UsageError(f"--format is for files, and {shown(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
-    else:
-        root = Path(source).expanduser()
-        key, state = f"folder:{root.resolve()}", fingerprint(root)
+        return _kept(cache, key, state, source, lambda: read_scenes(scene, source, cache, say))
+    place = _place(source)
+    found = choose(place, format)
+    key = f"{found.name}:{(place.entry or place.root).resolve()}"
+    return _kept(cache, key, _fingerprint(place, found.name), source, lambda: _read(place, found, cache, say))
+
+
+def _place(source: str) -> Place:
+    """The folder that is meant; where the user names a file of annotations, its folder."""
+    path = Path(source).expanduser()
+    try:
+        named = path.is_file() and path.suffix.lower() in ENTRY_SUFFIXES
+    except (OSError, ValueError) as error:
+        raise DataError(
+            shown(source), [f"{shown(source)}: must be a folder, and that is no name of one ({error})"]
+        ) from error
+    return Place(path.parent, path) if named else Place(path)
+
+
+def _read(place: Place, found: Found, cache: Path, say: Log) -> Dataset:
+    """Names and colours beside the annotations, then the annotations and pictures."""
+    say(f"reading {shown(place.root)}, {found.line}")
+    path = place.root / "classes.txt"
+    if path.exists() and place.inside(path):
+        place.classes = read_classes(path, place.problems)
+    for name in COLOUR_FILES:
+        if (path := place.root / name).exists() and place.inside(path):
+            place.colours = read_colours(path, place.classes, place.problems)
+            break
+    return read_dataset(place, found.format, found.name, cache)
+
+
+def _fingerprint(place: Place, format_name: str) -> str:
+    """Changes whenever a file below the folder is added, removed, renamed or written; nothing is opened."""
+    rows = [(path.relative_to(place.root).as_posix(), *_stamp(path)) for path in _looked_at(place, format_name)]
+    text = json.dumps([READER, format_name, PIL.__version__, tifffile.__version__, sorted(rows)])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _looked_at(place: Place, format_name: str) -> Iterable[Path]:
+    """The files that a reader may look at: everything, or for image and mask folders what lies in these."""
+    for path in place.files:
+        parts = path.relative_to(place.root).parts
+        if len(parts) == 1:
+            wanted = path.suffix.lower() in (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, ".txt")
+        else:
+            wanted = format_name != "folder" or bool({"images", "masks"} & set(parts[:2]))
+        if wanted:
+            yield path
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Size and times in nanoseconds; the change time also shows a copy that kept its modification time."""
+    try:
+        stat = path.stat()
+    except OSError:  # a link into nowhere: the reader says so
+        return 0, 0, 0
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _kept(cache: Path, key: str, state: str, source: str, read: Callable[[], Dataset]) -> Dataset:
+    """The data set as an earlier start read it in this state, else read now and remembered."""
     known = _remembered(cache, key, state)
     if known is not None:
         return known.model_copy(update={"source": source})
     try:
-        dataset = read_scenes(scene, source, cache, say) if source.startswith(PREFIX) else read_folder(root, cache, say)
-        dataset = dataset.model_copy(update={"source": source})
+        dataset = read().model_copy(update={"source": source})
         _remember(cache, key, state, dataset)
     except OSError as error:
         raise UsageError(

@@ -75,6 +75,60 @@ def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
     return Split(train=sides[0], val=sides[1], test=sides[2])
 
 
+def fold(dataset: Dataset, *, folds: int, number: int, test_seed: int, seed: int) -> Split:
+    """Fold `number` of `folds`: its pictures test, a quarter of the others validate, the rest train.
+
+    Over all numbers every picture tests exactly once; groups stay whole, and folds are stratified as splits are. For
+    sets too small for a test split of their own. A configuration that was searched on the whole set is *not held out*
+    by this: the search saw each of these pictures.
+
+    Args:
+        dataset: without given splits; the order of its pictures matters.
+        folds: 3 to the number of groups (each leaves pictures to train and to validate).
+        number: 0 to `folds` − 1.
+        test_seed: the folds depend on this seed alone.
+        seed: divides the other pictures into train and validation.
+
+    Raises:
+        ValueError: if `folds` or `number` is out of range.
+        DataError: splits are given, or there are fewer groups than folds.
+    """
+    if folds < 3 or not 0 <= number < folds:
+        raise ValueError(f"there must be 3 folds or more, numbered from 0, got fold {number} of {folds}")
+    given = sum(picture.split is not None for picture in dataset.pictures)
+    if given:
+        raise DataError(
+            dataset.name,
+            [
+                f"split.csv: folds rotate the test split, found {given} picture(s) with a given one; empty the column "
+                "split, or do without folds"
+            ],
+        )
+    units = _units(dataset)
+    if len(units) < folds:
+        raise DataError(
+            dataset.name,
+            [
+                f"split: {folds} folds need {folds} groups of pictures at least, found {len(units)}; take "
+                "fewer folds, make the groups smaller, or add pictures"
+            ],
+        )
+    strata, rng = _strata(dataset), _rng(test_seed, 2)
+    left, test = units, units
+    for taken in range(number + 1):
+        remaining = folds - taken
+        # The last fold is what is left.
+        test = (
+            left
+            if remaining == 1
+            else _take(left, _size(left) / remaining, strata, rng, least=True, leave=remaining - 1)
+        )
+        left = _without(left, test)
+    others = _without(units, test)
+    val = _take(others, VAL_SHARE * _size(others), strata, _rng(seed, 1), least=True, leave=1)
+    return Split(train=_indices(_without(others, val)), val=_indices(val), test=_indices(test))
+
+
 def stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> tuple[int, ...]:
     """At most `count` of the pictures `indices`, ascending; always the same ones, without a seed.
 

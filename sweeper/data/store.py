@@ -2,9 +2,9 @@
 
 A store is a folder with three files:
 
-    images.bin   uint8, one picture after the other, each (H, W, channels) in C order
+    images.bin   uint8 or little-endian uint16, one picture after the other, each (H, W, channels) in C order
     masks.bin    uint8, one mask after the other, each (H, W) in C order; 255 = ignore
-    index.json   {"format": 1, "channels": 1 or 3, "sizes": [[H, W], …]}, written last
+    index.json   {"format": 1, "channels": C, "sizes": [[H, W], …]}, and "dtype": "uint16" where it is; written last
 
 A folder becomes a store by one rename, so that a reader sees all of it or nothing.
 """
@@ -27,32 +27,57 @@ import numpy.typing as npt
 from sweeper.errors import SweeperError
 
 Pixels = npt.NDArray[np.uint8]
+ImagePixels = npt.NDArray[np.uint8 | np.uint16]
 
 FORMAT = 1
+_TYPES: dict[str, type[np.uint8 | np.uint16]] = {"uint8": np.uint8, "uint16": np.uint16}
 _CHUNK = 1 << 24
+_SAMPLE = 1 << 20
+"""Pixels from which the percentiles of a picture are taken: every n-th row of a larger one."""
 
 
 class PixelStore:
     """Read-only views of the decoded pixels of one data set; cheap to open, safe to share between processes."""
 
-    def __init__(self, folder: Path, channels: int, sizes: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, folder: Path, channels: int, sizes: Sequence[tuple[int, int]], dtype: npt.DTypeLike = np.uint8
+    ) -> None:
         self.folder = folder
         self.channels = channels
+        self.dtype = np.dtype(dtype)
+        """Of the pictures: uint8, or uint16 where every picture has 16 bits."""
         self.sizes = tuple(sizes)
         """(height, width) of each picture, in pixels."""
         areas = np.array([height * width for height, width in self.sizes], dtype=np.int64)
         self._starts = np.concatenate([[0], areas.cumsum()])
-        self._images: Pixels = np.memmap(folder / "images.bin", dtype=np.uint8, mode="r").view(np.ndarray)
+        stored = self.dtype.newbyteorder("<")
+        self._images: ImagePixels = np.memmap(folder / "images.bin", dtype=stored, mode="r").view(np.ndarray)
         self._masks: Pixels = np.memmap(folder / "masks.bin", dtype=np.uint8, mode="r").view(np.ndarray)
 
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def image(self, index: int) -> Pixels:
-        """Picture `index` as a read-only view, (H, W, channels) uint8."""
+    def image(self, index: int) -> ImagePixels:
+        """Picture `index` as a read-only view, (H, W, channels) of the store's dtype."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
         flat = self._images[start * self.channels : stop * self.channels]
         return flat.reshape(*self.sizes[index], self.channels)
+
+    def view(self, index: int) -> Pixels:
+        """Picture `index` for people, (H, W, 1 or 3) uint8.
+
+        An 8-bit grey or RGB picture is itself. Of any other the first three channels are shown (the first alone where
+        there are two), scaled together so that the 1st and 99th percentile of these values become 0 and 255.
+        """
+        image = self.image(index)
+        if image.dtype == np.uint8 and self.channels in (1, 3):
+            return image  # type: ignore[return-value]
+        shown = image[:, :, :3] if self.channels >= 3 else image[:, :, :1]
+        rows = max(1, len(shown) * shown.shape[1] // _SAMPLE)
+        low, high = np.percentile(shown[::rows], (1, 99))
+        scaled = (shown.astype(np.float32) - low) * (255 / max(1.0, high - low))
+        view: Pixels = scaled.clip(0, 255).astype(np.uint8)
+        return view
 
     def mask(self, index: int) -> Pixels:
         """Mask `index` as a read-only view, (H, W) uint8: class indices, 255 = ignore."""
@@ -66,11 +91,12 @@ class StoreWriter:
     A context manager: what was not published by `publish` is deleted at the end.
     """
 
-    def __init__(self, cache: Path, channels: int) -> None:
+    def __init__(self, cache: Path, channels: int, dtype: npt.DTypeLike = np.uint8) -> None:
         cache.mkdir(parents=True, exist_ok=True)
         self.cache = cache
         self.folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=cache))
         self.channels = channels
+        self.dtype = np.dtype(dtype)
         self._sizes: list[tuple[int, int]] = []
         self._images: BinaryIO = (self.folder / "images.bin").open("wb")
         self._masks: BinaryIO = (self.folder / "masks.bin").open("wb")
@@ -85,14 +111,14 @@ class StoreWriter:
         self._masks.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def append(self, image: Pixels, mask: Pixels) -> None:
-        """Add one picture, (H, W, channels) uint8, with its mask, (H, W) uint8."""
-        if image.shape != (*mask.shape, self.channels) or image.dtype != np.uint8 or mask.dtype != np.uint8:
+    def append(self, image: ImagePixels, mask: Pixels) -> None:
+        """Add one picture, (H, W, channels) of the store's dtype, with its mask, (H, W) uint8."""
+        if image.shape != (*mask.shape, self.channels) or image.dtype != self.dtype or mask.dtype != np.uint8:
             raise ValueError(
-                f"picture and mask must be uint8 of shapes (H, W, {self.channels}) and (H, W), "
+                f"picture and mask must be {self.dtype} and uint8 of shapes (H, W, {self.channels}) and (H, W), "
                 f"got {image.dtype} {image.shape} and {mask.dtype} {mask.shape}"
             )
-        self._images.write(np.ascontiguousarray(image).data)
+        self._images.write(np.ascontiguousarray(image, dtype=self.dtype.newbyteorder("<")).data)
         self._masks.write(np.ascontiguousarray(mask).data)
         self._sizes.append((mask.shape[0], mask.shape[1]))
 
@@ -100,9 +126,11 @@ class StoreWriter:
         """Write the index and open what was written; nothing can be appended any more."""
         self._images.close()
         self._masks.close()
-        index = {"format": FORMAT, "channels": self.channels, "sizes": self._sizes}
+        index: dict[str, object] = {"format": FORMAT, "channels": self.channels, "sizes": self._sizes}
+        if self.dtype != np.uint8:
+            index["dtype"] = self.dtype.name
         (self.folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
-        return PixelStore(self.folder, self.channels, self._sizes)
+        return PixelStore(self.folder, self.channels, self._sizes, self.dtype)
 
     def relabel(self, old: int, new: int) -> None:
         """Replace one label by another in all masks written so far. Call after `finish`."""
@@ -152,26 +180,28 @@ def is_complete(folder: Path) -> bool:
     return _layout(folder) is not None
 
 
-def _layout(folder: Path) -> tuple[int, list[tuple[int, int]]] | None:
-    """Channels and sizes from the index; None where it is missing, unreadable, or at odds with the files."""
+def _layout(folder: Path) -> tuple[int, list[tuple[int, int]], np.dtype[np.uint8 | np.uint16]] | None:
+    """Channels, sizes and type from the index; None where it is missing, unreadable, or at odds with the files."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
             return None
         channels = int(index["channels"])
+        dtype: np.dtype[np.uint8 | np.uint16] = np.dtype(_TYPES[index.get("dtype", "uint8")])
         sizes = [(int(height), int(width)) for height, width in index["sizes"]]
         found = [os.stat(folder / name).st_size for name in ("images.bin", "masks.bin")]  # noqa: PTH116
     except (OSError, ValueError, KeyError, TypeError):
         return None
     area = sum(height * width for height, width in sizes)
-    return (channels, sizes) if area and found == [area * channels, area] else None
+    return (channels, sizes, dtype) if area and found == [area * channels * dtype.itemsize, area] else None
 
 
 def picture_hashes(store: PixelStore) -> list[tuple[str, str]]:
-    """SHA-256 of each picture's pixels and of its mask, with their sizes, as hexadecimal text."""
+    """SHA-256 of each picture's pixels and of its mask, with their sizes (and type, beyond uint8), as hexadecimal."""
 
-    def of(array: Pixels) -> str:
-        digest = hashlib.sha256(str(array.shape).encode())
+    def of(array: ImagePixels) -> str:
+        kind = "" if array.dtype == np.uint8 else array.dtype.name
+        digest = hashlib.sha256((str(array.shape) + kind).encode())
         digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 

@@ -7,142 +7,21 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 import numpy as np
 from PIL import Image
 
 from sweeper.data.assemble import assemble
-from sweeper.data.decode import in_order
-from sweeper.data.scenes import Canvas, Drawn, blobs, cracks, street
+from sweeper.data.scene_set import PREFIX, SCENES, SceneSet, parameters, parse_scene
+from sweeper.data.scenes import Drawn
+from sweeper.data.scenes.faults import spoil_labels
 from sweeper.data.store import StoreWriter
 from sweeper.data.tables import Side, shown
-from sweeper.errors import DataError, UsageError
+from sweeper.data.threads import in_order
+from sweeper.errors import UsageError
 from sweeper.records import Dataset
 
-PREFIX = "synthetic:"
-
-
-class Parameter(NamedTuple):
-    """One `key=value` of a scene."""
-
-    kind: type[int] | type[float]
-    low: float
-    high: float
-    default: float
-    text: str
-
-
-def _foreground(low: float, high: float, default: float) -> Parameter:
-    return Parameter(float, low, high, default, "share of foreground pixels")
-
-
-class Scene(NamedTuple):
-    """A kind of picture that can be drawn."""
-
-    draw: Callable[[np.random.Generator, Canvas], Drawn]
-    classes: tuple[str, ...]
-    foreground: Parameter | None
-    """Share of foreground pixels that may be asked for; None where shares are fixed by the scene."""
-    text: str
-
-
-SCENES: dict[str, Scene] = {
-    "cracks": Scene(
-        cracks.draw_cracks,
-        cracks.CLASSES,
-        _foreground(0.002, 0.1, 0.01),
-        "thin cracks in pavement; binary, 1 % foreground",
-    ),
-    "blobs": Scene(
-        blobs.draw_blobs,
-        blobs.CLASSES,
-        _foreground(0.02, 0.5, 0.18),
-        "touching cells under a microscope; binary, 18 % foreground",
-    ),
-    "street": Scene(
-        street.draw_street, street.CLASSES, None, "a country road; 5 classes from 0.05 % (sign) to 70 % (ground)"
-    ),
-}
-
-
-PARAMETERS: dict[str, Parameter] = {
-    "images": Parameter(int, 3, 20_000, 160, "number of pictures"),
-    "size": Parameter(int, 64, 1024, 128, "side of the square pictures in pixels"),
-    "seed": Parameter(int, 0, 2**32 - 1, 0, "other seeds give other pictures"),
-    "noise": Parameter(float, 0.0, 0.5, 0.04, "standard deviation of the camera's noise, share of full scale"),
-}
-"""What every scene takes."""
-
-
-class SceneSet(NamedTuple):
-    """A set that was asked for, complete with defaults."""
-
-    scene: str
-    images: int
-    size: int
-    seed: int
-    noise: float
-    foreground: float | None
-
-    @property
-    def name(self) -> str:
-        """The same set has the same name, however its parameters were written."""
-        shares = "" if self.foreground is None else f"&foreground={self.foreground:g}"
-        return f"{self.scene}?images={self.images}&size={self.size}&seed={self.seed}&noise={self.noise:g}{shares}"
-
-
-def parse_scene(text: str) -> SceneSet:
-    """Read `NAME?key=value&…`, with or without `synthetic:` before it.
-
-    Raises:
-        DataError: unknown scene or parameter, a value of the wrong kind or out of range; all of them are named.
-    """
-    name, _, query = text.removeprefix(PREFIX).partition("?")
-    scene = SCENES.get(name)
-    if scene is None:
-        listed = ", ".join(f"{key} ({value.text})" for key, value in SCENES.items())
-        raise DataError(
-            shown(text), [f"synthetic scene must be one of those below, found {shown(name)!r}; choose one of: {listed}"]
-        )
-    allowed = parameters(name)
-    values: dict[str, Any] = {"foreground": None} | {key: allowed[key].default for key in allowed}
-    problems: list[str] = []
-    seen: set[str] = set()
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in allowed:
-            problems.append(
-                f"{name} takes {', '.join(allowed)}, found {shown(key)!r}; write one of those or leave it out"
-            )
-            continue
-        if key in seen:
-            problems.append(f"`{key}` may be set once, found it again with {shown(value)!r}; leave one out")
-        seen.add(key)
-        values[key] = _number(key, value, allowed[key], problems)
-    if problems:
-        raise DataError(shown(text), problems)
-    return SceneSet(scene=name, **values)
-
-
-def parameters(name: str) -> dict[str, Parameter]:
-    """What the scene `name` takes, with ranges and defaults."""
-    foreground = SCENES[name].foreground
-    return PARAMETERS if foreground is None else {**PARAMETERS, "foreground": foreground}
-
-
-def _number(key: str, value: str, wanted: Parameter, problems: list[str]) -> float:
-    """The value as its parameter's kind; out of range or not a number is a problem."""
-    rule = f"`{key}` must be {'a whole number' if wanted.kind is int else 'a number'} "
-    rule += f"from {wanted.low:.10g} to {wanted.high:.10g}"
-    try:
-        number = wanted.kind(value)
-    except ValueError:
-        number = float("nan")
-    if wanted.low <= number <= wanted.high:
-        return number
-    problems.append(f"{rule} ({wanted.text}), found {shown(value)!r}; change it, or leave it out")
-    return wanted.default
+__all__ = ["PREFIX", "SCENES", "SceneSet", "draw", "parameters", "parse_scene", "read_scenes", "write_scenes"]
 
 
 def scene_fingerprint(scenes: SceneSet) -> str:
@@ -158,10 +37,14 @@ def scene_fingerprint(scenes: SceneSet) -> str:
 def draw(scenes: SceneSet, index: int) -> Drawn:
     """Picture `index` of a set: image (size, size, 3) uint8 and mask (size, size) uint8.
 
-    It depends on the seed and the index, not on the number of pictures.
+    It depends on the seed and the index, not on the number of pictures. Label noise is keyed apart: the picture is the
+    same with it and without.
     """
-    rng = np.random.default_rng([scenes.seed, index])
-    return SCENES[scenes.scene].draw(rng, Canvas(scenes.size, scenes.foreground or 0.0, scenes.noise))
+    drawn = SCENES[scenes.scene].draw(np.random.default_rng([scenes.seed, index]), scenes.canvas)
+    if not scenes.value("shift") and not scenes.value("missing"):
+        return drawn
+    rng = np.random.default_rng([scenes.seed, index, 1])
+    return Drawn(drawn.image, spoil_labels(rng, drawn.mask, scenes.value("shift"), scenes.value("missing")))
 
 
 def read_scenes(scenes: SceneSet, source: str, cache: Path, say: Callable[[str], None]) -> Dataset:
@@ -184,7 +67,7 @@ def read_scenes(scenes: SceneSet, source: str, cache: Path, say: Callable[[str],
             writer.finish(),
             name=scenes.scene,
             source=source,
-            classes=SCENES[scenes.scene].classes,
+            classes=scenes.classes,
             stems=_stems(scenes),
             counts=np.array(counts, dtype=np.int64),
             sides=[Side()] * scenes.images,
@@ -215,7 +98,7 @@ def write_scenes(name_and_query: str, out: Path) -> SceneSet:
         for stem, drawn in zip(_stems(scenes), _all(scenes), strict=True):
             Image.fromarray(drawn.image).save(out / "images" / f"{stem}.png")
             Image.fromarray(drawn.mask).save(out / "masks" / f"{stem}.png")
-        (out / "classes.txt").write_text("\n".join(SCENES[scenes.scene].classes) + "\n", encoding="utf-8")
+        (out / "classes.txt").write_text("\n".join(scenes.classes) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{shown(out)} must be writable, and that failed: {error}; choose another folder") from error
     return scenes

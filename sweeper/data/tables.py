@@ -13,6 +13,8 @@ from sweeper.records import SplitName
 
 MAX_CLASSES = 255
 """Labels 0–254; 255 means ignore."""
+MAX_TABLE = 1 << 25
+"""Bytes of a table or list of names; a larger one is something else."""
 
 
 class Side(NamedTuple):
@@ -32,8 +34,12 @@ def shown(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
-def _text(path: Path, problems: list[str]) -> str | None:
+def text_of(path: Path, problems: list[str]) -> str | None:
+    """The text of a small file; None, and a problem, where it is not UTF-8, too large, or cannot be read."""
     try:
+        if (size := path.stat().st_size) > MAX_TABLE:
+            problems.append(f"{path.name}: must be at most {MAX_TABLE >> 20} MiB, found {size >> 20}; is it a table?")
+            return None
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         problems.append(
@@ -49,7 +55,7 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
 
     None where the file has faults.
     """
-    text = _text(path, problems)
+    text = text_of(path, problems)
     if text is None:
         return None
     names = [normal(line.strip()) for line in text.rstrip().splitlines()]
@@ -73,7 +79,7 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
     Columns stem, split (train, val, test or empty) and, optionally, group; others are ignored.
     Every stem of `stems` must have one row, and every row a stem.
     """
-    text = _text(path, problems)
+    text = text_of(path, problems)
     if text is None:
         return {}
     where = path.name

@@ -125,11 +125,12 @@ class Parts:
 def variance_parts(table: PictureTable) -> Parts:
     """The parts of the variance of the mean over the runs of `table`, S ≥ 2 seeds on n ≥ 2 pictures."""
     seeds, n = table.shares.shape
-    columns = table.shares.mean(axis=0)
-    residuals = table.shares - columns
-    v_seed = float(table.scores.var(ddof=1)) / seeds
-    v_both = float(np.square(residuals).sum()) / ((seeds - 1) * (n - 1) * seeds * n)
-    v_image = float(np.square(columns).sum()) / (n * (n - 1))
+    columns = table.shares.sum(axis=0) / seeds
+    residuals = (table.shares - columns).ravel()
+    deviations = table.scores - table.scores.sum() / seeds
+    v_seed = float(deviations @ deviations) / ((seeds - 1) * seeds)
+    v_both = float(residuals @ residuals) / ((seeds - 1) * (n - 1) * seeds * n)
+    v_image = float(columns @ columns) / (n * (n - 1))
     return Parts(v_seed=v_seed, v_image=max(0.0, v_image - v_both), v_both=min(v_both, v_seed))
 
 

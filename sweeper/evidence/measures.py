@@ -29,6 +29,8 @@ class Measure:
     score: Callable[[Counts], Floats]  # (…, R, …) sums → (…, R)
     points: tuple[float, ...] = ()  # per run
     higher: bool = True
+    smooth: bool = True
+    """Whether leaving out one picture changes it in proportion; else its intervals come from resampled pictures."""
 
     @property
     def worst(self) -> float:
@@ -61,7 +63,7 @@ def measures(
         found.append(Measure(name, f"{sign} {of_what}, {at}", _counts(runs, test, points), score, tuple(points)))
     found += _detailed(runs, test, profile, own, binary)
     rare = "IoU of the foreground" if binary else "IoU of the worst class"
-    found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own)))
+    found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own), smooth=binary))
     order = get_args(PreferenceName)
     return sorted(found, key=lambda m: order.index(m.name))
 
@@ -98,7 +100,7 @@ def _detailed(
         )
     confidence = _stacked(details, "confidence", _UNIT)
     text = "expected calibration error of the winning class's probability"
-    found.append(Measure("probabilities", text, confidence, _calibration, higher=False))
+    found.append(Measure("probabilities", text, confidence, _calibration, higher=False, smooth=False))
     return found
 
 

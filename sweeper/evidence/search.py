@@ -174,14 +174,13 @@ def _parts(
         for source, v in variances.items()
     ]
     named = [f"{SOURCES[p.source]} {100 * p.share:.0f} % ({p.sd:.3f})" for p in parts[:-1]]
-    stopped = (
-        f", {imputed} of them stopped early and counted with what complete ones gained after that" if imputed else ""
-    )
+    early = f" ({imputed} of {len(points)} stopped early, and count with what complete ones gained after that)"
+    stopped = early if imputed else ""
     sentences = [
         f"Where the spread between trainings comes from (share of the variance in {unit}, and standard deviation, were "
         f"family, parameters and learning rate drawn evenly from the searched ranges): {listed(named)}; "
         f"{100 * parts[-1].share:.0f} % ({parts[-1].sd:.3f}) is unexplained. Estimated by restricted maximum "
-        f"likelihood from {len(points)} trainings{stopped}, so that the sampler's preference for good settings does "
+        f"likelihood from {spread.used} trainings{stopped}, so that the sampler's preference for good settings does "
         "not count as an effect."
     ]
     hidden = [SOURCES[name] for name in ("family", "parameters", "learning_rate") if name not in spread.shown]

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.evidence.futility import chance_of_settling
@@ -19,7 +20,7 @@ from sweeper.evidence.looks import common_seeds, level_at, planned_looks
 from sweeper.evidence.rule import difference, measured, units
 from sweeper.evidence.settle import listed, minus, needed_half_width, planned_half_width
 from sweeper.evidence.verdict import Decision
-from sweeper.records import Evidence, Verdict
+from sweeper.records import Evidence, Look, Verdict
 
 __all__ = ["CHANCE", "NextStep", "next_step", "planned_looks"]
 
@@ -46,40 +47,52 @@ def next_step(evidence: Evidence, decision: Decision) -> NextStep:
         decision: `decide` on this very evidence.
     """
     at = f"after {_seeds(evidence)} seeds"
-    if decision.best is None:
-        return _end(f"The confirmation ended {at}: nothing was learned that more seeds could compare.")
-    if len(evidence.finalists) < 2:
-        return _end(f"The confirmation ended {at}: there is only one finalist, and nothing to compare it with.")
-    if decision.verdict is not Verdict.UNDECIDED:
-        what = "a clear winner" if decision.verdict is Verdict.CLEAR_WINNER else "equivalence"
-        return _end(f"The confirmation ended {at}: {what} is shown.")
+    if why := _over(evidence, decision):
+        return NextStep(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
+    assert decision.best is not None  # else it is over
     to_come = evidence.looks[evidence.look + 1 :]
-    if not to_come:
-        return _end(f"The confirmation ended {at}: these were all that were planned, and the verdict is still open.")
-    best, chance, rival = decision.best, 1.0, None
-    for other in decision.unbeaten:
+    most, (chance, rival) = to_come[-1].seeds, _hardest(evidence, decision.best, decision.unbeaten, to_come)
+    if rival is not None and chance < CHANCE:
+        pair = f"{evidence.finalists[decision.best].family} against {evidence.finalists[rival].family}"
+        reason = (
+            f"The confirmation ended {at}: the chance that up to {most} would settle {pair} is {_share(chance)}, less "
+            f"than {_share(CHANCE)} ({_obstacle(evidence, decision.best, rival)})."
+        )
+        return NextStep(go_on=False, finalists=(), reason=reason)
+    on = {decision.best, *decision.unbeaten, *([] if evidence.baseline is None else [evidence.baseline])}
+    names = listed([evidence.finalists[i].family for i in sorted(on)])
+    odds = "" if rival is None else f"; the chance that up to {most} settle it is at most {_share(chance)}"
+    reason = f"The verdict is open {at}: {names} go on to {to_come[0].seeds} seeds{odds}."
+    return NextStep(go_on=True, finalists=tuple(sorted(on)), reason=reason)
+
+
+def _over(evidence: Evidence, decision: Decision) -> str | None:
+    """Why more seeds are of no use, or not to be had; None where they may be."""
+    if decision.best is None:
+        return "nothing was learned that more seeds could compare"
+    if len(evidence.finalists) < 2:
+        return "there is only one finalist, and nothing to compare it with"
+    if decision.verdict is not Verdict.UNDECIDED:
+        return "a clear winner is shown" if decision.verdict is Verdict.CLEAR_WINNER else "equivalence is shown"
+    if units(evidence) < 2:
+        return f"with {units(evidence)} test picture, no number of seeds can settle it"
+    if evidence.look >= len(evidence.looks) - 1:
+        return "these were all that were planned, and the verdict is still open"
+    return None
+
+
+def _hardest(
+    evidence: Evidence, best: int, unbeaten: Sequence[int], to_come: Sequence[Look]
+) -> tuple[float, int | None]:
+    """The smallest chance of settling among the open comparisons with the best, and with whom; 1 if none is known."""
+    chance, rival = 1.0, None
+    for other in unbeaten:
         if measured(evidence, best, other):
             gap, seeds = difference(evidence, best, other), common_seeds(evidence, best, other)
             found = chance_of_settling(gap, seeds, units(evidence), evidence.rope, to_come)
-            if found < chance:
+            if found < chance or rival is None:
                 chance, rival = found, other
-    most = to_come[-1].seeds
-    if rival is not None and chance < CHANCE:
-        pair = f"{evidence.finalists[best].family} against {evidence.finalists[rival].family}"
-        return _end(
-            f"The confirmation ended {at}: the chance that up to {most} would settle {pair} is {_share(chance)}, less "
-            f"than {_share(CHANCE)} ({_obstacle(evidence, best, rival)})."
-        )
-    on = sorted({best, *decision.unbeaten, *([] if evidence.baseline is None else [evidence.baseline])})
-    names = [evidence.finalists[i].family for i in on]
-    odds = "" if rival is None else f"; the chance that up to {most} settle it is at most {_share(chance)}"
-    return NextStep(
-        True, tuple(on), f"The verdict is open {at}: {listed(names)} go on to {to_come[0].seeds} seeds{odds}."
-    )
-
-
-def _end(reason: str) -> NextStep:
-    return NextStep(go_on=False, finalists=(), reason=reason)
+    return chance, rival
 
 
 def _seeds(evidence: Evidence) -> int:

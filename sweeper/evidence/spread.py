@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 ENOUGH = 12
 """Fewer trainings than this are not taken apart."""
-MOST = 250
+MOST = 160
 """Of more trainings, evenly spaced ones are used: the work grows with the cube of their number."""
 CHANCE = 2.71
 """Twice the gain in log-likelihood that a component must bring: 5 % for a variance at its bound (Self & Liang 1987)."""
@@ -56,6 +56,8 @@ class Spread:
     """`family`, `parameters`, `learning_rate`, `noise`."""
     shown: frozenset[str]
     """Effects that raise the likelihood more than chance would."""
+    used: int
+    """Trainings that were looked at."""
 
 
 def take_apart(points: Sequence[Point]) -> Spread | None:
@@ -87,7 +89,7 @@ def take_apart(points: Sequence[Point]) -> Spread | None:
     variances = {name: float(found.get(name, 0.0)) for name in (*EFFECTS, "noise")}
     families = {p.family: bool(p.params) for p in used}
     variances["parameters"] *= sum(families.values()) / len(families)  # families without parameters do not vary by them
-    return Spread(variances, frozenset(shown))
+    return Spread(variances, frozenset(shown), len(used))
 
 
 def _kernels(points: Sequence[Point]) -> dict[str, Floats]:

@@ -64,18 +64,26 @@ class _Bench:
         return summed
 
     @cached_property
-    def per_class(self) -> tuple[Floats, Floats, Floats]:
-        """IoU, precision and recall of each class, (R, C) each."""
+    def per_class(self) -> Floats:
+        """(3, R, C) IoU, precision and recall; lost runs and undefined ratios count as 0."""
         true, false, missed = np.moveaxis(self.summed, -1, 0)
-        return metrics.iou(self.summed), metrics.ratio(true, true + false), metrics.ratio(true, true + missed)
+        ratios = (metrics.iou(self.summed), metrics.ratio(true, true + false), metrics.ratio(true, true + missed))
+        return np.where(self.lost[:, None], 0.0, np.nan_to_num(np.stack(ratios), nan=0.0))
 
-    def class_means(self, values: Floats, rows: Sequence[int]) -> tuple[float | None, ...]:
-        """Means over the runs `rows` of (R, C) values per class; lost runs and undefined ratios count as 0.
+    def class_means(self, rows: Sequence[int]) -> list[tuple[float | None, ...]]:
+        """Mean IoU, precision and recall over the runs `rows`; None where a class does not occur in the test split."""
+        means = self.per_class[:, list(rows)].mean(axis=1).tolist()
+        return [tuple(v if occurs else None for v, occurs in zip(m, self.classes, strict=True)) for m in means]
 
-        None where the class does not occur in the test split.
-        """
-        known = np.where(self.lost[:, None], 0.0, np.nan_to_num(values, nan=0.0))[list(rows)].mean(axis=0)
-        return tuple(float(v) if occurs else None for v, occurs in zip(known, self.classes, strict=True))
+    @cached_property
+    def dice(self) -> Floats:
+        """(R,) mean Dice."""
+        return self.scored(self.summed, "dice")
+
+    @cached_property
+    def miou_at_default(self) -> Floats:
+        """(R,) mIoU at 0.5 or τ = 0."""
+        return self.scored(self.at_default.sum(axis=1))
 
     @cached_property
     def miou(self) -> PictureTable:
@@ -124,7 +132,7 @@ def weigh(
     """
     finalists = _group(confirmations, search)
     runs = [run for seeds in finalists.values() for run in seeds.values()]
-    units = _units(runs, groups)
+    units = picture_units(runs, groups)
     bench = _bench(runs, len(classes), units)
     place = {id(run): r for r, run in enumerate(runs)}
     # `at[family][seed]` is the row of that training on the bench.
@@ -179,8 +187,8 @@ def _group(
     return {family: dict(sorted(grouped[family].items())) for family in sorted(grouped)}
 
 
-def _units(runs: Sequence[TrialResult], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
-    """(n,) the unit that each counted test picture belongs to; None where every picture is its own.
+def picture_units(runs: Sequence[TrialResult], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
+    """(n,) the unit that each counted test picture (by ascending index) belongs to; None where each is its own.
 
     Beyond `metrics.POOL` pictures, counts are stored as sums over cells of pictures (picture i in cell i mod n). Cells
     that share a group are one unit then.
@@ -252,9 +260,7 @@ def _finalist(
     runs: Sequence[TrialResult], origin: TrialResult, rows: Sequence[int], bench: _Bench, binary: bool
 ) -> FinalistEvidence:
     spec = runs[0].spec
-    iou, precision, recall = bench.per_class
-    dice = bench.scored(bench.summed, "dice")[list(rows)]
-    at_default = bench.scored(bench.at_default.sum(axis=1))[list(rows)]
+    iou, precision, recall = bench.class_means(rows)
     speeds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
     gains = [last_quarter_gain(run) for run in runs if run.evaluations]
     return FinalistEvidence(
@@ -267,13 +273,13 @@ def _finalist(
         run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
         points=tuple(_point(run) for run in runs),
         miou=paired_interval(bench.miou.rows(list(rows)), (0.0, 1.0)),
-        miou_at_default=float(at_default.mean()),
+        miou_at_default=float(bench.miou_at_default[list(rows)].mean()),
         val_miou=float(np.mean([_val_miou(run) for run in runs])),
         fg_iou=paired_interval(bench.fg_iou.rows(list(rows)), (0.0, 1.0)) if binary else None,
-        dice=float(dice.mean()),
-        iou=bench.class_means(iou, rows),
-        precision=bench.class_means(precision, rows),
-        recall=bench.class_means(recall, rows),
+        dice=float(bench.dice[list(rows)].mean()),
+        iou=iou,
+        precision=precision,
+        recall=recall,
         collapses=sum(run.collapse in FAILURES for run in runs),
         still_rising=float(np.mean(gains)) if gains else 0.0,
         seconds_per_step=float(np.median(speeds)) if speeds else None,

@@ -12,7 +12,7 @@ onepass/        the same on a processor, in one pass over the logits and one for
 module.py       `build_loss` and the module of a point of the kernel; segmentation.py: what all modules share
 relatives.py    what the losses beside the kernel share: generalized_dice.py, log_cosh_dice.py, unified_focal.py,
                 lovasz.py, soft_cldice.py, boundary.py
-snippet.py      Python text that builds a loss (no torch)
+snippet.py      Python text that builds a loss; equivalent.py: the same with other libraries (no torch)
 
 Importing this package does not import torch; `build_loss` brings it in when it is first asked for.
 """
@@ -21,13 +21,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sweeper.losses.equivalent import equivalent
 from sweeper.losses.families import FAMILIES, Family, LossCoordinate
 from sweeper.losses.snippet import snippet
 
 if TYPE_CHECKING:
     from sweeper.losses.module import build_loss
 
-__all__ = ["FAMILIES", "Family", "LossCoordinate", "build_loss", "snippet"]
+__all__ = ["FAMILIES", "Family", "LossCoordinate", "build_loss", "equivalent", "snippet"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,14 +12,17 @@ the kernel's Dice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
 
 from sweeper.data.distance import signed_distances
 from sweeper.losses.families import LossTask
 from sweeper.losses.module import build_loss
+from sweeper.losses.onepass import walks
 from sweeper.losses.relatives import as_classes
 from sweeper.losses.segmentation import SegmentationLoss
 
@@ -48,14 +51,55 @@ class BoundaryDistance(SegmentationLoss):
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def _far(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor) -> Tensor:
+        number = (target.long() != self.ignore_index).sum().clamp(min=1)
+        if self.task == "multiclass":
+            number = number * logits.shape[1]
+        if not walks(logits, weight):
+            return self._sum(logits, target, weight, distance) / number
+
+        def of_picture(picture: int, part: Tensor) -> Tensor:
+            at = slice(picture, picture + 1)
+            return self._sum(part, target[at], None if weight is None else weight[at], distance[at])
+
+        keep = torch.is_grad_enabled() and logits.requires_grad
+        total: Tensor = SumOfPictures.apply(of_picture, keep, logits)  # type: ignore[no-untyped-call]
+        return total / number
+
+    def _sum(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor) -> Tensor:
         classes = as_classes(logits, target, self.task, self.ignore_index, weight)
         labels = target.long() if self.task == "multilabel" else target.long().unsqueeze(1)
         labelled = labels != self.ignore_index
         far = torch.where(labelled, distance.to(logits.device, classes.p.dtype).abs(), 0.0)
         # p · mask − own is −(1 − p) where the class is and p where it is not.
-        wrong = (classes.p * classes.mask - classes.own).abs()
-        number = labelled.sum().clamp(min=1) * (classes.p.shape[1] if self.task == "multiclass" else 1)
-        return (far * wrong).sum() / number
+        return (far * (classes.p * classes.mask - classes.own).abs()).sum()
+
+
+class SumOfPictures(Function):
+    """(value of a picture, whether a gradient is wanted, logits) → the values' sum.
+
+    Values are differentiated picture by picture as they are found, so that no more than one picture's intermediate
+    results are there at a time, and those in the processor's cache. There is no second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Callable[[int, Tensor], Tensor], keep: bool, logits: Tensor) -> Tensor:
+        """Logits (N, C, H, W) → scalar."""
+        total, gradient = 0.0, torch.empty_like(logits) if keep else None
+        dtype = logits.dtype
+        for picture, part in enumerate(torch.split(logits.detach(), 1)):
+            with torch.set_grad_enabled(keep):
+                found = value(picture, part.requires_grad_(keep))
+            if gradient is not None:
+                gradient[picture] = torch.autograd.grad(found, part)[0][0]
+            total, dtype = total + float(found), found.dtype
+        ctx.gradient = gradient
+        return torch.tensor(total, dtype=dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
+        """Times the slope of the sum."""
+        return None, None, ctx.gradient * slopes[0]
 
 
 def distance_maps(target: Tensor, task: LossTask, classes: int, ignore_index: int) -> Tensor:

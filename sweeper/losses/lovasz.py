@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.families import LossTask
-from sweeper.losses.pixels import at_least_float32
+from sweeper.losses.pixels import at_least_float32, looked_at_freely
 from sweeper.losses.segmentation import SegmentationLoss
 
 
@@ -63,17 +63,49 @@ def jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
     Returns:
         (C,), ≥ 0; 0 where nothing is labelled.
     """
-    # Ignored pixels come last and cost 0. The order itself has no gradient.
-    order = torch.where(labelled, errors.detach(), -1.0).argsort(dim=1, descending=True)
-    hit = own.gather(1, order).to(torch.int32).cumsum(dim=1, dtype=torch.int32)  # integers: the same on every device
-    total = own.sum(dim=1, keepdim=True)
-    rank = torch.arange(1, errors.shape[1] + 1, device=errors.device)
-    # 1 − Jaccard after each pixel: intersection = total − hit, union = total + (rank − hit).
-    lost = 1 - (total - hit).to(errors.dtype) / (total + rank - hit).to(errors.dtype)
-    steps = torch.cat([lost[:, :1], lost[:, 1:] - lost[:, :-1]], dim=1)
-    number = labelled.sum(dim=1, keepdim=True).clamp(min=1).to(errors.dtype)
-    weights = torch.where(total > 0, torch.zeros_like(errors).scatter_(1, order, steps), 1 / number)
+    if looked_at_freely(errors):
+        with torch.no_grad():
+            rows = zip(errors.detach(), own, labelled, strict=True)
+            weights = torch.stack([_weights_of_a_row(*row) for row in rows])
+    else:
+        # Ignored pixels come last and cost 0. The order itself has no gradient.
+        order = torch.where(labelled, errors.detach(), -1.0).argsort(dim=1, descending=True)
+        hit = own.gather(1, order).to(torch.int32).cumsum(dim=1, dtype=torch.int32)  # integers: the same everywhere
+        total = own.sum(dim=1, keepdim=True)
+        number = labelled.sum(dim=1, keepdim=True).clamp(min=1).to(errors.dtype)
+        steps = _steps(hit, total, errors.dtype)
+        weights = torch.where(total > 0, torch.zeros_like(errors).scatter_(1, order, steps), 1 / number)
     return (torch.where(labelled, errors, 0.0) * weights).sum(dim=1)
+
+
+def _steps(hit: Tensor, total: Tensor, dtype: torch.dtype) -> Tensor:
+    """How much each pixel of a sorted row adds to 1 − Jaccard.
+
+    Args:
+        hit: (…, P) integer, pixels of the class so far.
+        total: (…, 1) integer, pixels of the class.
+        dtype: of the result.
+    """
+    rank = torch.arange(1, hit.shape[-1] + 1, dtype=hit.dtype, device=hit.device)
+    # 1 − Jaccard after each pixel: intersection = total − hit, union = total + (rank − hit).
+    lost = 1 - (total - hit).to(dtype) / (total + rank - hit).to(dtype)
+    return torch.cat([lost[..., :1], lost[..., 1:] - lost[..., :-1]], dim=-1)
+
+
+def _weights_of_a_row(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
+    """Weights (P,) of a row's errors, on a processor, where integers are sorted in a tenth of the time of floats.
+
+    The bits of floats ≥ 0 are in the order of the floats. Equal errors stay in their order: stable, so the same twice.
+    """
+    total = torch.count_nonzero(own)
+    if not total:
+        return torch.full_like(errors, 1 / max(1, int(torch.count_nonzero(labelled))))
+    integer = torch.int64 if errors.dtype == torch.float64 else torch.int32
+    # Ignored pixels have error 0 here: whoever has it has neither cost nor slope, wherever in the order it stands.
+    bits = torch.where(labelled, errors, 0.0).clamp_(min=0).view(integer)
+    order = torch.sort(torch.iinfo(integer).max - bits, stable=True).indices
+    hit = own.index_select(0, order).cumsum(0, dtype=torch.int32)
+    return torch.empty_like(errors).scatter_(0, order, _steps(hit, total.to(torch.int32), errors.dtype))
 
 
 def build(*, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None) -> Lovasz:

@@ -38,10 +38,10 @@ def snippet(
     """
     values = checked(family, task, params, class_frequencies)
     arguments = [f'"{family}"', f'task="{task}"']
-    arguments += [f"{name}={_number(value)}" for name, value in values.items() if value is not None]
+    arguments += [f"{name}={rounded(value)!r}" for name, value in values.items() if value is not None]
     if task == "multiclass" and class_frequencies is not None and needs_frequencies(values, task) is not None:
         total = sum(class_frequencies)
-        arguments.append(f"class_frequencies=({', '.join(_number(f / total) for f in class_frequencies)})")
+        arguments.append(f"class_frequencies=({', '.join(repr(rounded(f / total)) for f in class_frequencies)})")
     one_line = f"criterion = build_loss({', '.join(arguments)})"
     call = (
         one_line
@@ -76,14 +76,15 @@ def _answer(task: Task, point: float | None, class_frequencies: Sequence[float] 
     if point == 0 or class_frequencies is None:
         return ["# answer: logits.argmax(1)"]
     total = sum(class_frequencies)
-    shares = ", ".join(_number(max(1.0, f) / total) for f in class_frequencies)
+    shares = ", ".join(repr(rounded(max(1.0, f) / total)) for f in class_frequencies)
     return [
         f"# answer: (logits - {point:g} * log_prior.view(1, -1, 1, 1)).argmax(1), as chosen on validation pictures,",
         f"# log_prior = torch.tensor([{shares}]).log()",
     ]
 
 
-def _number(value: Value) -> str:
+def rounded(value: Value) -> Value:
+    """Numbers to 4 significant digits; flags and None as they are."""
     if isinstance(value, tuple):
-        return f"({', '.join(map(_number, value))}{',' if len(value) == 1 else ''})"
-    return repr(value) if value is None or isinstance(value, bool) else repr(float(f"{value:.4g}"))
+        return tuple(float(f"{item:.4g}") for item in value)
+    return value if value is None or isinstance(value, bool) else float(f"{value:.4g}")

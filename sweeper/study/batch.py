@@ -52,6 +52,12 @@ class Batch:
             free = (number for number in range(len(done) + len(specs)) if number not in taken)
             self._queue = [spec.model_copy(update={"number": next(free)}) for spec in specs if key_of(spec) not in have]
         self._deaths: dict[int, int] = {}
+        self._running: set[int] = set()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every training has ended, failed ones included."""
+        return not self._queue and not self._running
 
     def __len__(self) -> int:
         """How many trainings have not begun."""
@@ -67,6 +73,7 @@ class Batch:
         if not self._queue or not self._admit(self._queue[0].steps):
             return None
         spec = self._queue.pop(0)
+        self._running.add(spec.number)
         self._watcher.training_started(spec)
         return spec
 
@@ -79,6 +86,7 @@ class Batch:
         """Store it with the study."""
         result = self._watcher.training_ended(spec, result)
         store_extra(self._study, result)
+        self._running.discard(spec.number)
         self._watcher.training_kept(result)
 
     def died(self, spec: TrialSpec, reason: str) -> None:
@@ -86,6 +94,7 @@ class Batch:
         self._watcher.training_dropped(spec, reason)
         self._deaths[spec.number] = self._deaths.get(spec.number, 0) + 1
         if self._deaths[spec.number] < ATTEMPTS:
+            self._running.discard(spec.number)
             self._queue.append(spec)
         else:
             attempts = f"{reason}, on each of {self._deaths[spec.number]} attempts"

@@ -72,11 +72,11 @@ def training_batch(
         seed: with `step` it determines everything.
 
     Returns:
-        images (N, H, W, channels) uint8; masks (N, H, W) uint8 (`IGNORE` where unlabelled or padded); draws (N, 3)
-        float32: flip (0 or 1), contrast factor, brightness shift.
+        images (N, H, W, channels) of the store's type; masks (N, H, W) uint8 (`IGNORE` where unlabelled or padded);
+        draws (N, 3) float32: flip (0 or 1), contrast factor, brightness shift.
     """
     places, draws = crops(store, pictures, size=size, batch_size=batch_size, step=step, seed=seed)
-    images = np.zeros((batch_size, size, size, store.channels), dtype=np.uint8)
+    images = np.zeros((batch_size, size, size, store.channels), dtype=store.dtype)
     masks = np.full((batch_size, size, size), IGNORE, dtype=np.uint8)
     for n, (picture, top, left, h, w) in enumerate(places):
         images[n, :h, :w] = store.image(picture)[top : top + h, left : left + w]
@@ -93,8 +93,11 @@ def distance_batch(distances: DistanceStore, places: list[Crop], size: int) -> T
 
 
 def to_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Normalise (N, H, W, channels) uint8 into (N, channels, H, W) float32, channels last in memory."""
-    return (images.permute(0, 3, 1, 2).float().div_(255) - mean) / std
+    """Normalise (N, H, W, channels) uint8 or uint16 into (N, channels, H, W) float32, channels last in memory."""
+    full_scale = 255
+    if images.dtype == torch.uint16:  # few kernels know it: its bits are read as int16, and the sign is taken back
+        images, full_scale = images.view(torch.int16).int() & 0xFFFF, 65535
+    return (images.permute(0, 3, 1, 2).float().div_(full_scale) - mean) / std
 
 
 def flipped(values: Tensor, draws: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ class Training:
         self._optimizer = torch.optim.AdamW(
             self._model.parameters(), lr=spec.lr, weight_decay=recipe.weight_decay, fused=fused
         )
-        mean, std = normaliser(store)
+        mean, std = normaliser(store, self._split.train)
         self._normal = (mean.to(device), std.to(device))
         self._autocast = partial(_autocast, device.type, recipe.precision)
         self._evaluator = Evaluator(

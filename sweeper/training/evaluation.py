@@ -148,7 +148,7 @@ class Evaluator:
             at_once = max(1, self._pixels_at_once // (height * width))
             for start in range(0, len(positions), at_once):
                 batch = positions[start : start + at_once]
-                images = np.zeros((len(batch), height, width, self._store.channels), dtype=np.uint8)
+                images = np.zeros((len(batch), height, width, self._store.channels), dtype=self._store.dtype)
                 masks = np.full((len(batch), height, width), IGNORE, dtype=np.uint8)
                 for n, position in enumerate(batch):
                     mask = self._store.mask(pictures[position])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def build_model(
 
     Args:
         recipe: architecture, encoder, depth, encoder weights.
-        channels: channels of a picture, 1 or 3.
+        channels: channels of a picture.
         class_pixels: (C,) labelled training pixels per class. The output bias starts at their log prior — for a
             binary task log(π/(1−π)), else log π_c — so that no loss spends its first steps on learning it
             (Lin et al. 2017, section 4.1).
@@ -152,9 +153,31 @@ class WeightAverage:
         self._updates += 1
 
 
-def normaliser(store: PixelStore) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, (1, channels, 1, 1), that bring pictures of values in [0, 1] to ImageNet's scale."""
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    if store.channels == 1:
-        mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
-    return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+def normaliser(store: PixelStore, pictures: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, (1, channels, 1, 1), of pictures whose full scale is 1.
+
+    8-bit grey and RGB pictures are brought to ImageNet's scale. What else a channel may hold has no such custom: each
+    gets mean 0 and deviation 1 over some of the training pictures.
+
+    Args:
+        store: the decoded pixels.
+        pictures: indices of the training pictures; at most 64 of them are looked at, every n-th row of large ones.
+    """
+    if store.dtype == np.uint8 and store.channels in {1, 3}:
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        if store.channels == 1:
+            mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+    count = 0
+    sums = np.zeros((2, store.channels))
+    for index in pictures[:: max(1, len(pictures) // 64)]:
+        image = store.image(index)
+        rows = max(1, image.shape[0] * image.shape[1] // 2**16)
+        values = image[::rows].reshape(-1, store.channels) / np.iinfo(store.dtype).max
+        sums += values.sum(axis=0), (values**2).sum(axis=0)
+        count += len(values)
+    means, squares = sums / count
+    # A channel that never changes is left at 0, not divided by 0.
+    deviations = np.maximum(np.sqrt(np.maximum(0, squares - means**2)), 1e-4)
+    both = torch.as_tensor(np.stack([means, deviations]), dtype=torch.float32).view(2, 1, -1, 1, 1)
+    return both[0], both[1]

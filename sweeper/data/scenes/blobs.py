@@ -18,7 +18,7 @@ def draw_blobs(rng: np.random.Generator, canvas: Canvas) -> Drawn:
     ground = _out_of_focus(rng, ground)
     mask = np.zeros((size, size), dtype=bool)
     tissue = 0.5 + 0.25 * smooth(rng, size, 2.2)
-    missing = canvas.foreground * rng.uniform(0.6, 1.4) * size * size
+    missing = canvas.share(rng.uniform(0.6, 1.4)) * size * size
     centres: list[tuple[float, float, float]] = []
     for _ in range(2000):
         largest = np.sqrt(max(0.0, missing) / np.pi)

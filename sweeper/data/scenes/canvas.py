@@ -27,10 +27,33 @@ class Canvas(NamedTuple):
 
     size: int
     """Side of the square picture in pixels."""
-    foreground: float
+    foreground: float = 0.0
     """Wanted share of foreground pixels, 0–1 (mean over pictures); scenes with fixed shares ignore it."""
-    noise: float
+    noise: float = 0.0
     """Standard deviation of the camera's noise, as a share of full scale."""
+    spread: float = 1.0
+    """How much pictures differ in their share of foreground: 0 = not at all, 1 = as the scene does by nature."""
+    width: float = 3.0
+    """Cracks: width of the widest in pixels."""
+    length: float = 1.0
+    """Cracks: their length, times the usual."""
+    object: float = 12.0
+    """Shapes: diameter in pixels of a disc of the objects' area."""
+    elongation: float = 1.0
+    """Shapes: length divided by width."""
+    blur: float = 0.0
+    """Softness of the objects' edges in the picture, σ in pixels; labels stay sharp."""
+    contrast: float = 0.2
+    """Shapes: brightness against the ground, share of full scale."""
+    classes: int = 2
+    """Shapes: number of classes, ground included."""
+    ratio: float = 1.0
+    """Shapes: pixels of a class divided by those of the next."""
+
+    def share(self, factor: float) -> float:
+        """The share of one picture whose own factor, of mean 1 over pictures, the scene has drawn."""
+        # At full spread nothing is computed: pictures of earlier versions stay what they were, bit by bit.
+        return self.foreground * (factor if self.spread == 1 else 1 + self.spread * (factor - 1))
 
 
 class Drawn(NamedTuple):

@@ -1,7 +1,7 @@
 """The sigmoid form: cross-entropy and class sums in one pass over the logits, their gradient in another.
 
-What is kept between the passes is e = y − p, signed error of each pixel (0 under ignore), and where the slope of the
-cross-entropy part is not a multiple of it, that slope. The backward pass writes over them.
+What is kept between the passes is e = y − p, signed error of each pixel (0 under ignore), if the cross-entropy's slope
+is a multiple of it; else that slope, and e (1 − |e|) for the overlap. The backward pass writes over them.
 
 With s = ±1 (is the class there?) and u = s z, p of the truth is σ(u), and all follows from log σ(u) and σ(−u) = |e|:
 d(−log σ(u))/dz = −e, d|e|/dz = −e (1 − |e|), and with the focal factor F = |e|^γ,
@@ -10,12 +10,14 @@ d(−F log σ(u))/dz = −s F (|e| − γ (1 − |e|) log σ(u)).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
+from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.onepass.sums import Batch, Entropy, Plan, Slopes, Sums, block_size, hardest, precision_of
 
@@ -28,7 +30,9 @@ class Kept(NamedTuple):
     """What the backward pass needs; all (N, C, H·W), or (1, 1, N·H·W) for one channel."""
 
     error: Tensor | None
-    """y − p, where an overlap is wanted."""
+    """Where an overlap is wanted: y − p, or minus its own slope, see `bent`."""
+    bent: bool
+    """Whether `error` is e (1 − |e|), because the cross-entropy's slope does not need e."""
     slope: Tensor | None
     """Minus the cross-entropy's slope, before division by the number of pixels."""
     number: float
@@ -114,6 +118,7 @@ def _measure(batch: Batch, plan: Plan) -> tuple[Sums, Kept]:
     factor = None if factor is None else _flat(factor, channels == 1)
     entropy = plan.entropy
     error, slope, losses = _room(plan, z.shape, precision, factored=factor is not None)
+    bent = entropy is None or slope is not None
     counts = [[0.0] * 4 for _ in range(channels)]  # false positives, false negatives, actual, rest
     total, number = 0.0, 0
     for place in _places(z.shape):
@@ -140,6 +145,8 @@ def _measure(batch: Batch, plan: Plan) -> tuple[Sums, Kept]:
                 _at(slope, place).copy_(steep)
         if plan.overlap:
             _count(counts[place[0]], e, known, w)
+            if bent and error is not None:
+                e.addcmul_(e, e.abs(), value=-1)
     divisor = float(max(1, number))
     mean = -total / divisor
     if losses is not None and entropy is not None:
@@ -150,7 +157,7 @@ def _measure(batch: Batch, plan: Plan) -> tuple[Sums, Kept]:
                 _at(slope, place).mul_(most.chosen(_at(losses, place)))
     columns = torch.tensor(counts, dtype=torch.float64).to(precision).unbind(1)
     sums = Sums(torch.tensor(mean, dtype=precision), *columns)
-    return sums, Kept(error, slope, divisor)
+    return sums, Kept(error, bent, slope, divisor)
 
 
 def _room(
@@ -226,6 +233,24 @@ def _count(counts: list[float], e: Tensor, known: _Labels, weight: Tensor | None
         counts[i] += value
 
 
+def _by_sign(x: Tensor, above: float, below: float) -> None:
+    """Multiply x by `above` where it is positive, by `below` where it is negative, in place."""
+    if above == below or math.isnan(above + below):
+        x.mul_(above + below if above != below else above)
+    elif abs(above) > abs(below):
+        F.leaky_relu_(x, below / above).mul_(above)
+    else:
+        F.leaky_relu_(x.neg_(), above / below).mul_(-below)
+
+
+def _with_entropy(e: Tensor, entropy: tuple[float, float], overlap: tuple[float, float]) -> None:
+    """−e (a + b (1 − |e|)) in place of e; a, b: slopes of cross-entropy and overlap at positive and negative e."""
+    (high, low), (missed, marked) = entropy, overlap
+    positive, negative = e.clamp_min(0), e.clamp_max(0)
+    first = torch.rsub(positive, -(high + missed), alpha=-missed).mul_(positive)
+    torch.addcmul(first, torch.rsub(negative, -(low + marked), alpha=marked), negative, out=e)
+
+
 def _gradient(batch: Batch, plan: Plan, kept: Kept, slopes: Slopes) -> Tensor:
     logits, weight = batch.logits, batch.weight
     of_entropy, of_false_positives, of_false_negatives = slopes
@@ -243,14 +268,12 @@ def _gradient(batch: Batch, plan: Plan, kept: Kept, slopes: Slopes) -> Tensor:
             assert slope is not None
             found = _at(slope, place).mul_(-g)
         else:
-            e, c = _at(error, place), place[0]
-            low = high = 0.0
-            if slope is None and entropy is not None:
-                low, high = g * _each(entropy.absent_weights, c), g * _each(entropy.weights, c)
-            # −e (g w + slope of the sum · (1 − |e|)), each sign with its own numbers.
-            positive, negative = e.clamp_min(0), e.clamp_max(0)
-            first = torch.rsub(positive, -(high + missed[c]), alpha=-missed[c]).mul_(positive)
-            found = torch.addcmul(first, torch.rsub(negative, -(low + marked[c]), alpha=marked[c]), negative, out=e)
+            found, c = _at(error, place), place[0]
+            if kept.bent:
+                _by_sign(found, -missed[c], -marked[c])
+            elif entropy is not None:
+                high, low = g * _each(entropy.weights, c), g * _each(entropy.absent_weights, c)
+                _with_entropy(found, (high, low), (missed[c], marked[c]))
             if weight is not None:
                 found.mul_(_at(weight, place))
             if slope is not None:

@@ -1,0 +1,446 @@
+"""How often the verdict is wrong, how often it comes, how often intervals hold: the procedure on simulated sweeps.
+
+Every simulated confirmation goes through the very code of the product, look by look (3, 5 and 8 seeds): `weigh`,
+`decide`, `next_step` with dropping and futility. Three tables:
+
+- false winners: equal losses; how often one of them is a clear winner. Limit: the upper end of the 95 % interval
+  (Clopper–Pearson, two-sided) at most 6 %.
+- power: one loss better by as much as an oracle needs in order to name it in 50, 80 and 95 % of sweeps. The oracle uses
+  the same rule and looks, but knows the true variances and takes normal quantiles; it neither drops nor gives up.
+- coverage: of the intervals of a finalist's own mIoU and of a paired difference, by number of test pictures.
+
+    python bench/verdict_calibration.py [--simulations 2000] [--quick] [--seed 0] [--processes 2]
+
+The same arguments print the same tables, whatever the number of processes. Takes some ten minutes of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+from scipy.stats import beta
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench import verdict_simulation as simulation
+from bench.verdict_simulation import Scenario
+from sweeper.evidence.intervals import LEVEL, half_width
+from sweeper.evidence.sequence import next_step, planned_looks
+from sweeper.evidence.verdict import Decision, decide
+from sweeper.evidence.weigh import weigh
+from sweeper.records import Evidence, Interval, Look, TrialResult, Verdict
+
+ROPE = 0.01
+LOOKS = planned_looks(3, simulation.SEEDS)
+ORDER = simulation.FAMILIES
+LIMIT = 0.06
+TARGETS = {0.50: 0.50, 0.80: 0.65, 0.95: 0.85}
+"""The oracle's power → the share of it that ours must reach."""
+BATCH = 100
+"""Simulations drawn from one stream: what a process gets at a time."""
+
+Floats = npt.NDArray[np.float64]
+
+
+# --- One sweep ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Played:
+    """How one confirmation ended."""
+
+    verdict: Verdict
+    winner: str | None
+    """Family of a clear winner."""
+    ending: str
+    """`settled`, `futile` or `budget`."""
+    trainings: int
+    untiring: str | None
+    """The clear winner if it had never given up for futility; None also where that was not asked."""
+    evidence: Evidence
+
+
+def play(
+    runs: Sequence[Sequence[TrialResult]],
+    search: dict[str, TrialResult],
+    *,
+    looks: Sequence[Look] = LOOKS,
+    distort: Callable[[Evidence], Evidence] | None = None,
+    untiring: bool = False,
+) -> Played:
+    """Confirm `runs[loss][seed]` look by look.
+
+    Args:
+        runs: all trainings that could be asked for.
+        search: where the finalists come from.
+        looks: the planned looks; levels other than the product's show what they would do.
+        distort: changes the evidence of every look: to show that a broken rule is seen.
+        untiring: go on where the product gives up, to see what that cost.
+    """
+    have = dict.fromkeys(range(len(runs)), looks[0].seeds)
+    ended: Played | None = None
+    for look in looks:
+        taken = [run for f, seeds in have.items() for run in runs[f][:seeds]]
+        evidence = weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=looks, draws=0)
+        evidence = distort(evidence) if distort else evidence
+        decision = decide(evidence, ORDER)
+        step = next_step(evidence, decision)
+        winner = _winner(evidence, decision)
+        last = look is looks[-1]
+        if not step.go_on and ended is None:
+            settled = decision.verdict is not Verdict.UNDECIDED
+            ending = "settled" if settled else "budget" if last else "futile"
+            ended = Played(decision.verdict, winner, ending, len(taken), winner, evidence)
+        if ended is not None and (ended.ending != "futile" or not untiring or winner is not None or last):
+            return Played(**{**vars(ended), "untiring": winner if untiring else ended.winner})
+        going = step.finalists or (decision.best, *decision.unbeaten)
+        after = looks[looks.index(look) + 1].seeds
+        for i in going:
+            assert i is not None
+            have[ORDER.index(evidence.finalists[i].family)] = after
+    raise AssertionError("the last look always ends it")
+
+
+def _winner(evidence: Evidence, decision: Decision) -> str | None:
+    if decision.verdict is not Verdict.CLEAR_WINNER or decision.recommended is None:
+        return None
+    return evidence.finalists[decision.recommended].family
+
+
+# --- Many sweeps --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch of simulated sweeps."""
+
+    scenario: Scenario
+    losses: int
+    sweeps: int
+    stream: tuple[int, ...]
+    """Key of its random numbers."""
+    gap: float = 0.0
+    untiring: bool = False
+    pictures: int | None = None
+
+
+@dataclass
+class Tally:
+    """What a batch gave."""
+
+    winners: Counter[str | None] = field(default_factory=Counter)
+    untiring: Counter[str | None] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    endings: Counter[str] = field(default_factory=Counter)
+    trainings: int = 0
+    mious: list[Floats] = field(default_factory=list)
+    """Of each sweep (losses, seeds)."""
+
+    def add(self, other: Tally) -> Tally:
+        for name in ("winners", "untiring", "verdicts", "endings"):
+            getattr(self, name).update(getattr(other, name))
+        self.trainings += other.trainings
+        self.mious += other.mious
+        return self
+
+    @property
+    def sweeps(self) -> int:
+        return self.verdicts.total()
+
+
+def confirm(task: Task) -> Tally:
+    """Play a batch."""
+    rng, tally = np.random.default_rng(task.stream), Tally()
+    search = simulation.searched(task.losses)
+    for _ in range(task.sweeps):
+        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, pictures=task.pictures)
+        played = play(simulation.trainings(counts, collapsed), search, untiring=task.untiring)
+        tally.winners[played.winner] += 1
+        tally.untiring[played.untiring] += 1
+        tally.verdicts[played.verdict.value] += 1
+        tally.endings[played.ending] += 1
+        tally.trainings += played.trainings
+        tally.mious.append(simulation.miou(counts))
+    return tally
+
+
+def batches(task: Task) -> Iterator[Task]:
+    """The same sweeps in batches, each with random numbers of its own."""
+    for k, start in enumerate(range(0, task.sweeps, BATCH)):
+        sweeps = min(BATCH, task.sweeps - start)
+        yield Task(**{**vars(task), "sweeps": sweeps, "stream": (*task.stream, k)})
+
+
+Spread = Callable[[Callable[[Task], Tally], Sequence[Task]], Iterator[Tally]]
+
+
+def spread_over(pool: ProcessPoolExecutor) -> Spread:
+    """Run tasks in batches on the pool; one tally per task, in order, as they are done."""
+
+    def run(work: Callable[[Task], Tally], tasks: Sequence[Task]) -> Iterator[Tally]:
+        waiting = [[pool.submit(work, batch) for batch in batches(task)] for task in tasks]
+        for futures in waiting:
+            whole = futures[0].result()
+            for future in futures[1:]:
+                whole = whole.add(future.result())
+            yield whole
+
+    return run
+
+
+def upper_limit(count: int, of: int) -> float:
+    """Upper end of the two-sided 95 % Clopper–Pearson interval of a rate."""
+    return 1.0 if count == of else float(beta.ppf(0.975, count + 1, of - count))
+
+
+def false_winners(scenario: Scenario, losses: int, winners: Counter[str | None]) -> int:
+    """How many clear winners are not truly best. Where one loss collapses it is the worst, and the others are equal."""
+    truly_best = set()
+    if scenario.last_collapse and losses == 2:
+        truly_best = {ORDER[0]}
+    return sum(n for name, n in winners.items() if name is not None and name not in truly_best)
+
+
+# --- The oracle ---------------------------------------------------------------------------------------------
+
+
+def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
+    """Sweeps in which the rule, with the true variances and normal quantiles, names the first loss a clear winner.
+
+    Args:
+        mious: (sweeps, losses, seeds) mIoU of each training.
+        sds: (looks, losses, losses) true standard deviation of the difference of two means at each look.
+    """
+    ended = np.zeros(len(mious), dtype=np.bool_)
+    won = np.zeros_like(ended)
+    for k, look in enumerate(LOOKS):
+        means = mious[:, :, : look.seeds].mean(axis=2)
+        best = means.argmax(axis=1)
+        gaps = np.take_along_axis(means, best[:, None], axis=1) - means
+        half = float(ndtri(1 - look.error / 2)) * sds[k][best]
+        rival = np.arange(means.shape[1]) != best[:, None]
+        beaten = (gaps > half) & (gaps >= ROPE)
+        clear = (beaten | ~rival).all(axis=1)
+        won |= clear & (best == 0) & ~ended
+        pairs = np.abs(means[:, :, None] - means[:, None, :]) + float(ndtri(1 - look.error / 2)) * sds[k] <= ROPE
+        left = ~beaten
+        same = (pairs | ~left[:, :, None] | ~left[:, None, :]).all(axis=(1, 2)) & ~clear
+        ended |= clear | same
+    return won
+
+
+def true_sds(mious: Floats) -> Floats:
+    """(looks, losses, losses) standard deviation over simulated sweeps of the difference of two means."""
+    means = np.stack([mious[:, :, : look.seeds].mean(axis=2) for look in LOOKS])  # (looks, sweeps, losses)
+    differences = means[:, :, :, None] - means[:, :, None, :]
+    sds: Floats = differences.std(axis=1, ddof=1)
+    return sds
+
+
+def gap_for(power: float, scenario: Scenario, losses: int, stream: tuple[int, ...], sweeps: int = 500) -> float:
+    """True gap in level at which the oracle names the better loss with this probability.
+
+    By bisection on the same random numbers; the highest gap tried where even that does not suffice.
+    """
+    low, high = 0.0, 0.0
+    found: dict[float, float] = {}
+
+    def oracle(gap: float) -> float:
+        if gap not in found:
+            mious = _mious(scenario, losses, stream, sweeps, gap)
+            found[gap] = float(oracle_wins(mious, true_sds(mious)).mean())
+        return found[gap]
+
+    for high in (0.01, 0.02, 0.04, 0.08, 0.16):
+        if oracle(high) >= power:
+            break
+        low = high
+    for _ in range(4):
+        middle = (low + high) / 2
+        low, high = (middle, high) if oracle(middle) < power else (low, middle)
+    return high
+
+
+def _mious(scenario: Scenario, losses: int, stream: tuple[int, ...], sweeps: int, gap: float) -> Floats:
+    """(sweeps, losses, seeds) of sweeps that are drawn and not judged."""
+    rng = np.random.default_rng(stream)
+    return np.stack([simulation.miou(simulation.draw(scenario, losses, rng, gap=gap)[0]) for _ in range(sweeps)])
+
+
+# --- The tables ---------------------------------------------------------------------------------------------
+
+
+def false_winner_table(run: Spread, simulations: int, seed: int, losses: Sequence[int] = (2, 4, 8)) -> Iterator[str]:
+    """Rows of the first table."""
+    yield "| scenario | finalists | clear winners | upper limit | equivalent | given up | trainings each |"
+    yield "| --- | --: | --: | --: | --: | --: | --: |"
+    tasks = [
+        Task(scenario, n, simulations, (seed, 1, k, n))
+        for k, scenario in enumerate(simulation.SCENARIOS)
+        for n in losses
+    ]
+    for task, tally in zip(tasks, run(confirm, tasks), strict=True):
+        false = false_winners(task.scenario, task.losses, tally.winners)
+        limit = upper_limit(false, tally.sweeps)
+        yield (
+            f"| {task.scenario.name} | {task.losses} | {false / tally.sweeps:.2%} | {limit:.2%}"
+            f"{'' if limit <= LIMIT else ' **too many**'} | {tally.verdicts['equivalent'] / tally.sweeps:.1%} | "
+            f"{tally.endings['futile'] / tally.sweeps:.0%} | {tally.trainings / tally.sweeps / task.losses:.1f} |"
+        )
+
+
+def power_table(run: Spread, simulations: int, seed: int, losses: Sequence[int] = (2, 4)) -> Iterator[str]:
+    """Rows of the second table."""
+    yield "| scenario | finalists | true gap | oracle | ours | ratio | asked | without giving up | trainings each |"
+    yield "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
+    cases = [(k, scenario, n) for k, scenario in enumerate(simulation.SCENARIOS) for n in losses]
+    tasks = [
+        Task(
+            scenario,
+            n,
+            simulations,
+            (seed, 3, k, n, j),
+            gap=gap_for(power, scenario, n, (seed, 2, k, n)),
+            untiring=True,
+        )
+        for k, scenario, n in cases
+        for j, power in enumerate(TARGETS)
+    ]
+    for number, (task, tally) in enumerate(zip(tasks, run(confirm, tasks), strict=True)):
+        mious = np.stack(tally.mious)
+        oracle = oracle_wins(mious, true_sds(mious)).mean()
+        ours, patient = tally.winners[ORDER[0]] / tally.sweeps, tally.untiring[ORDER[0]] / tally.sweeps
+        asked = list(TARGETS.values())[number % len(TARGETS)]
+        yield (
+            f"| {task.scenario.name} | {task.losses} | {task.gap:.4f} | {oracle:.1%} | {ours:.1%} | "
+            f"{ours / oracle:.2f}{'' if ours / oracle >= asked else ' **too few**'} | {asked:.2f} | {patient:.1%} | "
+            f"{tally.trainings / tally.sweeps / task.losses:.1f} |"
+        )
+
+
+PICTURES = (20, 40, 80, 160)
+
+
+def coverage_table(run: Spread, simulations: int, seed: int) -> Iterator[str]:
+    """Rows of the third table."""
+    yield (
+        "| scenario | pictures | own mIoU, 3 seeds | own, 8 seeds | difference, 3 seeds | 8 seeds | "
+        "printed at the end | all looks |"
+    )
+    yield "| --- | --: | --: | --: | --: | --: | --: | --: |"
+    tasks = [
+        Task(scenario, 2, simulations, (seed, 4, k, n), pictures=n)
+        for k, scenario in enumerate(simulation.SCENARIOS)
+        for n in PICTURES
+    ]
+    for task, tally in zip(tasks, run(covered, tasks), strict=True):
+        of = {"own 3": 2, "own 8": 2}
+        shares = [
+            tally.winners[name] / (of.get(name, 1) * task.sweeps)
+            for name in ("own 3", "own 8", "gap 3", "gap 8", "end", "all")
+        ]
+        yield f"| {task.scenario.name} | {task.pictures} | " + " | ".join(f"{s:.1%}" for s in shares) + " |"
+
+
+def covered(task: Task) -> Tally:
+    """How often each kind of interval holds the truth; `Tally.winners` counts them by kind."""
+    rng, tally = np.random.default_rng(task.stream), Tally()
+    search, truth = simulation.searched(2), simulation.population(task.scenario, 2)
+    for _ in range(task.sweeps):
+        counts, collapsed = simulation.draw(task.scenario, 2, rng, pictures=task.pictures)
+        runs = simulation.trainings(counts, collapsed)
+        held = []
+        for look in LOOKS:
+            evidence = _weighed(runs, look.seeds, search)
+            for finalist in evidence.finalists:
+                own = truth[ORDER.index(finalist.family)]
+                tally.winners[f"own {look.seeds}"] += _holds(finalist.miou, own)
+            tally.winners[f"gap {look.seeds}"] += _gap_held(evidence, truth, LEVEL)
+            held.append(_gap_held(evidence, truth))
+        tally.winners["all"] += all(held)
+        tally.winners["end"] += _gap_held(play(runs, search).evidence, truth)
+        tally.verdicts["done"] += 1
+    return tally
+
+
+def _weighed(runs: Sequence[Sequence[TrialResult]], seeds: int, search: dict[str, TrialResult]) -> Evidence:
+    taken = [run for loss in runs for run in loss[:seeds]]
+    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=LOOKS, draws=0)
+
+
+def _holds(interval: Interval, truth: float) -> bool:
+    return interval.low <= truth <= interval.high
+
+
+def _gap_held(evidence: Evidence, truth: Floats, level: float | None = None) -> bool:
+    """Whether the paired interval, as it is or at another level, holds the true difference.
+
+    That is 0 but where one loss collapses: the populations' values, found by simulation, differ by chance alone.
+    """
+    first, second = (truth[ORDER.index(f.family)] for f in evidence.finalists)
+    gap = float(first - second) if abs(first - second) > ROPE / 2 else 0.0
+    found = evidence.comparisons[0].difference
+    if level is None:
+        return _holds(found, gap)
+    seeds = min(len(f.seeds) for f in evidence.finalists)
+    half = half_width(found.se_seed**2, seeds, found.se_image**2, evidence.test_pictures, level)
+    return abs(found.estimate - gap) <= half
+
+
+def equivalence_table(run: Spread, simulations: int, seed: int) -> Iterator[str]:
+    """Rows of the fourth table: losses that differ by exactly the ROPE, where equivalence is just false."""
+    yield "| scenario | pictures | called equivalent | upper limit |"
+    yield "| --- | --: | --: | --: |"
+    tasks = [Task(simulation.BINARY, 2, simulations, (seed, 5, n), gap=ROPE, pictures=n) for n in (40, 160, 640)]
+    for task, tally in zip(tasks, run(confirm, tasks), strict=True):
+        same = tally.verdicts["equivalent"]
+        yield (
+            f"| {task.scenario.name} | {task.pictures} | {same / tally.sweeps:.2%} | "
+            f"{upper_limit(same, tally.sweeps):.2%} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--simulations",
+        type=int,
+        default=2000,
+        help="of each row of the first table (power: a quarter, coverage: half)",
+    )
+    parser.add_argument("--quick", action="store_true", help="100 of each row")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", choices=("winners", "power", "coverage", "equivalence"), help="one table alone")
+    asked = parser.parse_args()
+    simulations = 100 if asked.quick else asked.simulations
+    tables = {
+        "winners": ("Clear winners among equal losses", false_winner_table, simulations),
+        "power": ("Clear winners where one loss is better", power_table, max(1, simulations // 4)),
+        "coverage": ("Intervals that hold the truth (two losses)", coverage_table, max(1, simulations // 2)),
+        "equivalence": ("Equivalence called where the true difference is the ROPE", equivalence_table, simulations),
+    }
+    with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as pool:
+        run = spread_over(pool)
+        for name, (title, table, sweeps) in tables.items():
+            if asked.only in (None, name):
+                start = time.perf_counter()
+                print(f"\n{title} ({sweeps:,} sweeps a row)\n", flush=True)
+                for row in table(run, sweeps, asked.seed):
+                    print(row, flush=True)
+                print(f"\n({time.perf_counter() - start:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

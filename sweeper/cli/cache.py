@@ -1,0 +1,76 @@
+"""`sweeper cache`: the decoded data sets on disk, and clearing them."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from sweeper import paths
+from sweeper.data.cache import DAY, Entry, clear, entries
+from sweeper.data.tables import shown
+from sweeper.errors import UsageError
+
+
+@click.command("cache")
+@click.option(
+    "--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True,
+    help="Folder of decoded pictures.",
+)  # fmt: skip
+@click.option("--clear", "wanted", is_flag=True, help="Delete every data set that no running sweep uses.")
+@click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Delete those not used for so many days.")
+@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) -> None:
+    """List the decoded data sets: size, last use, where they come from. They are made again when they are needed.
+
+    What a running sweep reads is never deleted.
+    """
+    now = time.time()
+    removed: list[Entry] = []
+    kept: list[Entry] = []
+    if wanted or older_than is not None:
+        try:
+            removed, kept = clear(cache, now=now, older_than_days=older_than or 0.0)
+        except OSError as error:
+            raise UsageError(f"--cache {cache} must be a folder that can be written: {error}; check it") from error
+    left = entries(cache)
+    if as_json:
+        groups = {"entries": left, "removed": removed, "kept_in_use": kept}
+        click.echo(json.dumps({key: [_row(e) for e in group] for key, group in groups.items()}, ensure_ascii=False))
+        return
+    for entry in removed:
+        click.echo(f"deleted {_text(entry, now)}")
+    for entry in kept:
+        click.echo(f"kept, in use: {_text(entry, now)}")
+    if not removed and not kept:
+        for entry in left:
+            click.echo(_text(entry, now))
+    click.echo(f"{shown(cache)}: {len(left)} data set(s), {_size(sum(entry.size for entry in left))}")
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
+    return {
+        "folder": str(entry.folder), "sources": list(entry.names), "pictures": entry.pictures, "bytes": entry.size,
+        "last_use": used, "in_use": entry.in_use, "complete": entry.complete,
+    }  # fmt: skip
+
+
+def _text(entry: Entry, now: float) -> str:
+    days = (now - entry.used) / DAY
+    ago = f"{days:.0f} days ago" if days >= 2 else f"{24 * days:.0f} hours ago" if days >= 1 / 12 else "just now"
+    what = ", ".join(shown(name) for name in entry.names) or ("unknown source" if entry.complete else "unfinished")
+    pictures = f", {entry.pictures:,} pictures" if entry.pictures is not None else ""
+    state = ", in use" if entry.in_use else ""
+    return f"{entry.folder.name[:12]}  {_size(entry.size):>9}  used {ago}{state}{pictures}  {what}"
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"

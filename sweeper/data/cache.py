@@ -1,0 +1,159 @@
+"""The cache of decoded data sets: what lies there, who uses it, and clearing it beside running sweeps.
+
+Whoever reads a store for long holds a lock file of its own, `.locks/DIGEST.…`; the operating system releases it when
+the process dies, however it dies. A store is deleted only while nobody holds one, under the cache's own lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from sweeper.data.store import is_complete
+from sweeper.errors import SweeperError
+
+DAY = 86_400.0
+_MARK = "used"
+"""An empty file in each store whose time is that of its last use."""
+_LEFT = (".writing-", ".deleting-")
+
+
+class Entry(NamedTuple):
+    """One store, or what a killed process left of one."""
+
+    folder: Path
+    names: tuple[str, ...]
+    """What was read into it, as far as is remembered."""
+    pictures: int | None
+    size: int
+    """Bytes on disk, with what is kept beside the pixels."""
+    used: float
+    """Last use, seconds since 1970."""
+    in_use: bool
+    complete: bool
+
+
+def hold(folder: Path) -> FileLock:
+    """Keep a store from being cleared for as long as the returned lock lives, and note that it is used now.
+
+    Raises:
+        SweeperError: the store is gone already; load the data set again.
+    """
+    locks = folder.parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / "cache.lock"):
+        if not is_complete(folder):
+            raise SweeperError(f"{folder} must hold a complete store of decoded pictures; load the data set again")
+        descriptor, name = tempfile.mkstemp(prefix=f"{folder.name}.", suffix=".lock", dir=locks)
+        os.close(descriptor)
+        lock = FileLock(name)
+        lock.acquire(timeout=10)  # whoever lists the cache tries it for a moment
+        (folder / _MARK).touch()
+    return lock
+
+
+def entries(cache: Path) -> list[Entry]:
+    """Everything in the cache, the most recently used first; () where there is no cache."""
+    if not cache.is_dir():
+        return []
+    names, pictures = _remembered(cache)
+    found = []
+    for folder in cache.iterdir():
+        if not folder.is_dir() or folder.name in ("sources", ".locks"):
+            continue
+        files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+        marked = [folder / _MARK, folder / "index.json", folder]
+        found.append(
+            Entry(
+                folder=folder,
+                names=tuple(sorted(names.get(folder.name, ()))),
+                pictures=pictures.get(folder.name),
+                size=sum(stat.st_size for stat in files),
+                used=next(path.stat().st_mtime for path in marked if path.exists()),
+                in_use=_in_use(folder),
+                complete=is_complete(folder),
+            )
+        )
+    return sorted(found, key=lambda entry: -entry.used)
+
+
+def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[list[Entry], list[Entry]]:
+    """Delete stores that nobody holds and that were not used for so many days.
+
+    What a killed process left half-written goes too, but only a day after it was begun: another process may be at it.
+
+    Args:
+        cache: the folder of all stores.
+        now: seconds since 1970.
+        older_than_days: 0 = all of them.
+
+    Returns:
+        What was deleted, and what was kept because it is in use.
+
+    Raises:
+        OSError: if something cannot be deleted.
+    """
+    removed, kept = [], []
+    for entry in entries(cache):
+        days = (now - entry.used) / DAY
+        if days < (older_than_days if not entry.folder.name.startswith(_LEFT) else max(1.0, older_than_days)):
+            continue
+        (cache / ".locks").mkdir(exist_ok=True)
+        with FileLock(cache / ".locks" / "cache.lock"):
+            if _in_use(entry.folder, sweep=True):
+                kept.append(entry)
+                continue
+            # Out of sight in one step: nobody opens half a store.
+            grave = Path(tempfile.mkdtemp(prefix=".deleting-", dir=cache))
+            entry.folder.rename(grave / "store")
+        shutil.rmtree(grave)
+        removed.append(entry)
+    _forget(cache)
+    return removed, kept
+
+
+def _in_use(folder: Path, *, sweep: bool = False) -> bool:
+    """Whether a living process holds the store. `sweep` removes locks of dead ones: under the cache's own lock alone,
+    or a lock that is being made would be swept away with them."""
+    for path in (folder.parent / ".locks").glob(f"{folder.name}.*.lock"):
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        if sweep:
+            path.unlink(missing_ok=True)
+    return False
+
+
+def _remembered(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
+    """Sources and number of pictures of each store, from the notes of readers."""
+    names: dict[str, set[str]] = {}
+    pictures: dict[str, int] = {}
+    for path in (cache / "sources").glob("*.json"):
+        try:
+            dataset = json.loads(path.read_text(encoding="utf-8"))["dataset"]
+            digest = str(dataset["digest"]).removeprefix("sha256:")
+            names.setdefault(digest, set()).add(str(dataset["source"]))
+            pictures[digest] = len(dataset["pictures"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a note of another version: its store is listed without a name
+    return names, pictures
+
+
+def _forget(cache: Path) -> None:
+    """Remove notes whose store is gone."""
+    for path in (cache / "sources").glob("*.json"):
+        try:
+            digest = str(json.loads(path.read_text(encoding="utf-8"))["dataset"]["digest"]).removeprefix("sha256:")
+        except (OSError, ValueError, KeyError, TypeError):
+            digest = ""
+        if not digest or not (cache / digest).exists():
+            path.unlink(missing_ok=True)

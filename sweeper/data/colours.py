@@ -1,0 +1,97 @@
+"""Masks drawn in colours: the map file that says which colour is which class, and the translation.
+
+A line is `name:r,g,b::` (CVAT's `labelmap.txt`; whatever follows the third number is passed over) or `r g b name`
+(CamVid's `label_colors.txt`). Lines that begin with `#` are comments. Classes are numbered in the file's order. The
+names `ignore`, `void` and `__ignore__` mean 255.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.data.tables import MAX_CLASSES, normal, shown, text_of
+from sweeper.records import IGNORE
+
+COLOUR_FILES = ("colors.txt", "labelmap.txt", "label_colors.txt")
+"""Where a map is looked for, in this order."""
+IGNORED_NAMES = ("ignore", "void", "__ignore__")
+VOC_BORDER = (224, 224, 192)
+"""Pascal VOC's colour of borders; ignored where a map does not say otherwise."""
+_NAME_FIRST = re.compile(r"(?P<name>.+?):\s*(?P<rgb>\d+\s*,\s*\d+\s*,\s*\d+)\s*(?::.*)?")
+_COLOUR_FIRST = re.compile(r"(?P<rgb>\d+[\s,]+\d+[\s,]+\d+)\s+(?P<name>.+)")
+
+
+class ColourMap(NamedTuple):
+    """Which colour is which label."""
+
+    names: tuple[str, ...]
+    """Class names in index order, without those that are ignored."""
+    keys: npt.NDArray[np.uint32]
+    """Colours as r·65536 + g·256 + b, ascending."""
+    labels: npt.NDArray[np.uint8]
+    """Label of each colour: class index or 255."""
+
+
+def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[str]) -> ColourMap | None:
+    """The map of a file; its faults are appended to `problems`, and None is returned.
+
+    Args:
+        path: the file.
+        declared: names of `classes.txt`, which then number the classes; every name of the map must be among them.
+        problems: receives the faults.
+    """
+    text = text_of(path, problems)
+    if text is None:
+        return None
+    faults: list[str] = []
+    entries: dict[int, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        found = _NAME_FIRST.fullmatch(line.strip()) or _COLOUR_FIRST.fullmatch(line.strip())
+        rgb = [int(v) for v in re.split(r"[\s,]+", found["rgb"])] if found else []
+        name = normal(found["name"].strip()) if found else ""
+        if not rgb or max(rgb) > 255 or not name.isprintable():
+            faults.append(
+                f"line {number} must be `name:r,g,b::` with numbers below 256, found {shown(line)!r}; mend it"
+            )
+            continue
+        key = rgb[0] << 16 | rgb[1] << 8 | rgb[2]
+        if entries.setdefault(key, name) != name:
+            faults.append(f"line {number}: a colour names one class, found {rgb} again for {name!r}; change one")
+    names = declared or tuple(dict.fromkeys(n for n in entries.values() if n.lower() not in IGNORED_NAMES))
+    unknown = [n for n in dict.fromkeys(entries.values()) if n not in names and n.lower() not in IGNORED_NAMES]
+    if unknown:
+        faults.append(f"names must be those of classes.txt, found {shown(unknown[0])!r}; mend one of the files")
+    if not 2 <= len(names) <= MAX_CLASSES:
+        faults.append(f"must name 2 to {MAX_CLASSES} classes, found {len(names)}; write one `name:r,g,b::` a line")
+    problems.extend(f"{path.name}: {fault}" for fault in faults)
+    if faults:
+        return None
+    border = VOC_BORDER[0] << 16 | VOC_BORDER[1] << 8 | VOC_BORDER[2]
+    labels = {border: IGNORE} | {key: names.index(n) if n in names else IGNORE for key, n in entries.items()}
+    keys = np.array(sorted(labels), dtype=np.uint32)
+    return ColourMap(names, keys, np.array([labels[int(k)] for k in keys], dtype=np.uint8))
+
+
+def translate(
+    pixels: npt.NDArray[np.uint8], colours: ColourMap
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int] | None]:
+    """Labels (H, W) uint8 of a picture (H, W, 3) uint8, and the (y, x) of a colour that the map lacks, or None."""
+    labels = np.empty(pixels.shape[:2], dtype=np.uint8)
+    rows = max(1, (1 << 22) // max(1, pixels.shape[1]))  # a few million pixels at a time: the keys take four bytes each
+    for top in range(0, len(pixels), rows):
+        part = pixels[top : top + rows].astype(np.uint32)
+        keys = part[..., 0] << 16 | part[..., 1] << 8 | part[..., 2]
+        place = np.minimum(np.searchsorted(colours.keys, keys), len(colours.keys) - 1)
+        missing = colours.keys[place] != keys
+        if missing.any():
+            y, x = np.argwhere(missing)[0]
+            return labels, (top + int(y), int(x))
+        labels[top : top + rows] = colours.labels[place]
+    return labels, None

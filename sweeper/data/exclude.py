@@ -1,0 +1,105 @@
+"""Pictures that the user agrees to leave out: `--exclude FILE`, one stem per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sweeper.data.assemble import assemble
+from sweeper.data.labels import some
+from sweeper.data.load import _remember, _remembered
+from sweeper.data.store import StoreWriter, open_store
+from sweeper.data.tables import Side, normal, shown
+from sweeper.errors import DataError, UsageError
+from sweeper.records import IGNORE, Dataset
+
+FEWEST = 3
+"""Pictures that must be left: one each to train, validate and test."""
+
+
+def read_exclusions(path: Path) -> tuple[str, ...]:
+    """Stems listed in a file, one per line; empty lines are passed over.
+
+    Raises:
+        UsageError: the file cannot be read, is not text, or lists nothing.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--exclude {shown(path)} must be a text file with one stem per line, and reading it failed: {error}"
+        ) from error
+    stems = tuple(dict.fromkeys(normal(line.strip()) for line in lines if line.strip()))
+    if not stems:
+        raise UsageError(f"--exclude {shown(path)} must list at least one stem, found none; leave the option out")
+    return stems
+
+
+def without(dataset: Dataset, stems: Sequence[str], cache: Path) -> Dataset:
+    """The data set without some of its pictures: another content digest, another store. No file of the user's changes.
+
+    Args:
+        dataset: as it was read.
+        stems: pictures to leave out; they are remembered in `Dataset.excluded`.
+        cache: where the smaller store is put.
+
+    Raises:
+        DataError: a stem that no picture has, fewer than three pictures left, or a single class.
+        UsageError: the cache cannot be written.
+    """
+    gone = set(stems)
+    unknown = sorted(gone - {picture.stem for picture in dataset.pictures})
+    kept = [i for i, picture in enumerate(dataset.pictures) if picture.stem not in gone]
+    problems = [f"--exclude: no picture has the stem {shown(s)!r}; write stems without extension" for s in unknown]
+    if len(kept) < FEWEST:
+        problems.append(f"--exclude: at least {FEWEST} pictures must be left, found {len(kept)}; leave fewer out")
+    elif np.count_nonzero(dataset.class_pixels(tuple(kept))) < 2:
+        problems.append("--exclude: at least two classes must be left, found one; leave fewer pictures out")
+    if problems:
+        raise DataError(dataset.name, problems)
+    # Copying the pixels takes a while: what an earlier start copied is used again.
+    key = f"exclude:{dataset.digest}:{json.dumps(sorted(gone))}"
+    known = _remembered(cache, key, dataset.digest)
+    if known is None:
+        try:
+            known = _smaller(dataset, kept, cache)
+            _remember(cache, key, dataset.digest, known)
+        except OSError as error:
+            raise UsageError(
+                f"decoded pictures must be written below {cache}, and that failed: {error}; choose another --cache"
+            ) from error
+    note = f"{len(gone)} picture(s) were left out as asked: {some(sorted(gone))}."
+    return dataset.model_copy(
+        update={
+            "digest": known.digest,
+            "store": known.store,
+            "pictures": known.pictures,
+            "warnings": (*known.warnings, note),
+            "excluded": tuple(sorted(gone)),
+        }
+    )
+
+
+def _smaller(dataset: Dataset, kept: Sequence[int], cache: Path) -> Dataset:
+    source = open_store(dataset.store)
+    counts = np.zeros((len(kept), 256), dtype=np.int64)
+    with StoreWriter(cache, source.channels) as writer:
+        for row, index in enumerate(kept):
+            picture = dataset.pictures[index]
+            writer.append(source.image(index), source.mask(index))
+            counts[row, : len(picture.pixels)] = picture.pixels
+            counts[row, IGNORE] = picture.ignored
+        return assemble(
+            writer,
+            writer.finish(),
+            name=dataset.name,
+            source=dataset.source,
+            classes=dataset.classes,
+            stems=[dataset.pictures[i].stem for i in kept],
+            counts=counts,
+            sides=[Side(dataset.pictures[i].split, dataset.pictures[i].group) for i in kept],
+            synthetic=dataset.synthetic,
+        )

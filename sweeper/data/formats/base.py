@@ -1,0 +1,283 @@
+"""What every reader of annotations takes and gives.
+
+A reader is a function `Place → Reading`: it looks at names and annotation files, decodes no picture, and hands back one
+`Sample` per picture with a function that makes its mask when it is asked for. All that follows (decoding, checks, the
+store, the digest) is shared: `sweeper.data.read`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweeper.data.colours import ColourMap
+from sweeper.data.decode import IMAGE_SUFFIXES, Source
+from sweeper.data.labels import some
+from sweeper.data.store import Pixels
+from sweeper.data.tables import Side, normal, shown
+from sweeper.records import SplitName
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+MAX_PROBLEMS = 1000
+"""A reader stops looking after so many."""
+SPLITS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names of folders and files that give a split."""
+ELSEWHERE = "{n} picture(s) are not where the annotations say; the file of that name in the data folder is used"
+_BACKGROUND = ("background", "unlabelled", "unlabeled")
+
+
+class Sample(NamedTuple):
+    """One picture and its label."""
+
+    stem: str
+    name: str
+    """The picture's file as people know it: its path below the root, escaped."""
+    sources: tuple[Source, ...]
+    """Mostly one; several are stacked as channels."""
+    mask: Callable[[Size | None], Pixels | None]
+    """Makes the mask, (H, W) uint8, given the upright picture's size (None: the picture could not be read; then shapes
+    give None, while a mask's file is read all the same). Raises `UnreadableFileError`."""
+    mask_name: str
+    """The label's file as people know it."""
+    side: Side = Side()
+
+
+@dataclass
+class Reading:
+    """What a reader found."""
+
+    samples: list[Sample]
+    classes: tuple[str, ...] | None = None
+    """Class names in index order; None = to be made from the labels that occur."""
+    indices: bool = False
+    """Whether masks are known to hold class indices and 255 for ignore: no rule of 255 applies then."""
+    stems: frozenset[str] | None = None
+    """All names that `split.csv` may use, where they are more than the samples'."""
+    place: str = ""
+    """Where the pictures and labels were looked for, for messages about the whole set: `images/`."""
+    mask_place: str = ""
+    """The same for the labels: `masks/`."""
+
+
+class Tally:
+    """Things that happened to many files, told in one sentence each; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = defaultdict(set)
+        self._lock = threading.Lock()
+
+    def add(self, what: str, name: str) -> None:
+        """`what` happened to `name`; `{n}` in it becomes their number."""
+        with self._lock:
+            self._names[what].add(name)
+
+    def sentences(self) -> list[str]:
+        """One for each kind, with the first few names."""
+        return [f"{what.format(n=len(names))}: {some(sorted(names))}." for what, names in sorted(self._names.items())]
+
+
+@dataclass
+class Place:
+    """The folder that is read, what lies beside the annotations, and where faults are collected."""
+
+    root: Path
+    entry: Path | None = None
+    """The annotation file, where the user named one in place of a folder."""
+    classes: tuple[str, ...] | None = None
+    """Names of `classes.txt`."""
+    colours: ColourMap | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Warnings, in sentences."""
+    tally: Tally = field(default_factory=Tally)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """All files below the root in order of their paths; hidden files and folders are passed over."""
+        return tuple(_walk(self.root))
+
+    @cached_property
+    def pictures(self) -> dict[str, list[Path]]:
+        """Pictures below the root by their file's name in composed form."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in self.files:
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                found[normal(path.name)].append(path)
+        return dict(found)
+
+    def name(self, path: Path) -> str:
+        """A path as people know it."""
+        return shown(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
+
+    def inside(self, path: Path, said_in: str = "") -> bool:
+        """Whether a file lies in the data folder once links are followed; else a problem.
+
+        `said_in` names the file that speaks of it.
+        """
+        prefix = f"{said_in}: {shown(path)}" if said_in else self.name(path)
+        try:
+            target = path.resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            self.problems.append(f"{prefix}: must be a file, found a link that leads nowhere ({error}); remove it")
+            return False
+        if target.is_relative_to(self.root.resolve()):
+            return True
+        found, mend = ("", " and mend the path") if said_in else ("a link to ", "")
+        self.problems.append(
+            f"{prefix}: must lie inside the data folder, found {found}{shown(target)}; copy the file here{mend}"
+        )
+        return False
+
+    def full(self) -> bool:
+        """Whether there are so many problems that it is of no use to look for more."""
+        return len(self.problems) >= MAX_PROBLEMS
+
+
+class Format(NamedTuple):
+    """One kind of annotation."""
+
+    text: str
+    """What such a data set looks like, in a few words."""
+    detect: Callable[[Place], str | None]
+    """One line of what was found, or None; opens as little as possible."""
+    read: Callable[[Place], Reading]
+
+
+def _walk(root: Path) -> Iterable[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(folder) / name
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is no error."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def head_and_tail(path: Path, size: int = 1 << 16) -> bytes:
+    """The first and the last bytes of a file; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(size)
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(len(head), length - size))
+            return head + b"\n" + file.read(size)
+    except OSError:
+        return b""
+
+
+def split_of(parts: Iterable[str]) -> SplitName | None:
+    """The split that the last telling one of these folder names gives."""
+    for part in reversed([*parts]):
+        if part.lower() in SPLITS:
+            return SPLITS[part.lower()]
+    return None
+
+
+def unique_stems(place: Place, files: Sequence[Path]) -> list[str]:
+    """A stem for each picture: the file's, or, where these repeat, the path below the root without extension."""
+    stems = [normal(path.stem) for path in files]
+    if len(set(stems)) == len(stems):
+        return stems
+    return [normal(path.relative_to(place.root).with_suffix("").as_posix()) for path in files]
+
+
+def drop_repeated(place: Place, samples: list[Sample]) -> list[Sample]:
+    """The samples whose stem is theirs alone; the others are problems."""
+    counts = Counter(sample.stem for sample in samples)
+    for stem in sorted(stem for stem, count in counts.items() if count > 1):
+        files = [f"{sample.name} ({sample.mask_name})" for sample in samples if sample.stem == stem]
+        place.problems.append(f"{shown(stem)}: a stem may name one picture, found {some(files)}; rename or remove one")
+    return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)
+
+
+class Lost(NamedTuple):
+    """A picture that an annotation names and that cannot be used, as a problem."""
+
+    problem: str
+
+
+def find_picture(place: Place, written: str, near: Sequence[Path], said_in: str) -> Path | Lost:
+    """The picture that an annotation file names.
+
+    It is looked for as written, relative to each folder of `near`, then by its file's name in these folders, then by
+    that name anywhere below the root, if one file alone has it. `said_in` names the file that speaks of it.
+    """
+    text = normal(written.replace("\\", "/"))
+    base = text.rsplit("/", 1)[-1]
+    if not base or "\0" in text:
+        return Lost(f"{said_in}: a picture must have a file's name, found {shown(written)[:200]!r}; write its path")
+    root = place.root.resolve()
+    outside: Path | None = None
+    for name in dict.fromkeys((text, base)):
+        for folder in near:
+            if not is_file(folder / name):
+                continue
+            target = (folder / name).resolve()
+            if target.is_relative_to(root):
+                if name != text:
+                    place.tally.add(ELSEWHERE, shown(base))
+                return Path(os.path.normpath(folder / name))
+            outside = target
+    others = place.pictures.get(base, [])
+    if len(others) == 1 and others[0].resolve().is_relative_to(root):
+        if "/" in text:
+            place.tally.add(ELSEWHERE, shown(base))
+        return others[0]
+    if outside is not None:
+        return Lost(f"{said_in}: {shown(text)} must lie inside the data folder, found {shown(outside)}; copy it here")
+    found = f"{len(others)} files of that name" if others else "no such file"
+    return Lost(f"{said_in}: the picture {shown(text)[:300]} must be in the data folder, found {found}; add it")
+
+
+def note_unused(place: Place, used: Sequence[Path]) -> None:
+    """Warn of pictures that lie among the used ones and that no annotation speaks of."""
+    folders = {path.parent for path in used}
+    every = {path for paths in place.pictures.values() for path in paths if path.parent in folders}
+    if unused := sorted(place.name(path) for path in every - {*used}):
+        place.notes.append(f"{len(unused)} picture(s) have no annotation and were passed over: {some(unused)}.")
+
+
+def background_index(place: Place, names: Sequence[str], labels: Iterable[str]) -> int:
+    """Label of what no shape covers: the class called background, else the first if no shape has it, else 255."""
+    for index, name in enumerate(names):
+        if name.lower().strip("_") in _BACKGROUND:
+            return index
+    if names[0] not in set(labels):
+        return 0
+    place.notes.append(
+        f"classes.txt begins with {shown(names[0])}, which shapes carry too, and names no background: what no shape "
+        "covers is ignored. Put background first to make it a class."
+    )
+    return 255
+
+
+def is_background(name: str) -> bool:
+    """Whether a label by this name is the background."""
+    return name.lower().strip("_") == "background"
+
+
+def number_list(value: Any) -> list[float] | None:
+    """A list of numbers from JSON; None where it is something else."""
+    return value if isinstance(value, list) and set(map(type, value)) <= {int, float} else None

@@ -1,0 +1,394 @@
+"""COCO: one JSON for many pictures, with objects as polygons or run-length masks.
+
+Crowds are painted first, as 255; then objects, large areas (as written in `area`, else counted) first, so that what
+lies in front stays. A ring inside another of the same object is a hole. An object with a box alone is painted as 255
+with the crowds. Class 0 is the background, then the categories by their id, those of one name as one; or `classes.txt`
+gives the order.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.data.decode import UnreadableFileError
+from sweeper.data.formats.base import (
+    Format,
+    Lost,
+    Place,
+    Reading,
+    Sample,
+    Size,
+    background_index,
+    drop_repeated,
+    find_picture,
+    head_and_tail,
+    is_background,
+    note_unused,
+    number_list,
+    split_of,
+    unique_stems,
+)
+from sweeper.data.jsonfile import stream_entries
+from sweeper.data.labels import some
+from sweeper.data.rle import Rle, area, checked_rle, pixels, polygon_rle
+from sweeper.data.shapes import point_fault, reaches_out
+from sweeper.data.store import Pixels
+from sweeper.data.tables import MAX_CLASSES, Side, normal, shown
+from sweeper.records import IGNORE, SplitName
+
+_MARKS = (b'"images"', b'"annotations"', b'"categories"')
+MAX_OBJECTS = 100_000
+"""Of one picture."""
+_LARGE = 1e18
+"""No coordinate and no area; NaN is not below it either."""
+_SOME = 50
+"""Files that detection opens."""
+
+
+class _Object(NamedTuple):
+    """One annotation, small in memory: there may be a million of them."""
+
+    number: str
+    """Its id, for messages."""
+    category: int
+    crowd: bool
+    rings: tuple[bytes, ...]
+    """float64 x, y, x, y …; empty where it has a run-length mask or a box."""
+    rle: Any
+    box: tuple[float, ...] | None
+    area: float | None
+    """As written there; exporters put the box's there, and it is what they painted by."""
+
+
+class _Image(NamedTuple):
+    """One entry of `images`."""
+
+    file: str
+    size: Size | None
+    """As written there."""
+
+
+class _File(NamedTuple):
+    """What one JSON says."""
+
+    path: Path
+    split: SplitName | None
+    images: dict[Any, _Image]
+    categories: dict[int, str]
+    supers: frozenset[str]
+    objects: dict[Any, list[_Object]]
+
+
+def detect(place: Place) -> str | None:
+    """Whether there are JSON files that look like COCO's."""
+    files = _candidates(place)
+    return f"COCO's JSON ({', '.join(place.name(path) for path in files[:3])})" if files else None
+
+
+def _candidates(place: Place) -> list[Path]:
+    """Files that look like COCO's; where some are called instances_*, these alone."""
+    if place.entry is not None:
+        return [place.entry] if place.entry.suffix.lower() == ".json" and _looks_right(place.entry) else []
+    found = []
+    names = [path for path in place.files if path.suffix.lower() == ".json"]
+    folders: Counter[Path] = Counter()
+    for path in names:
+        folders[path.parent] += 1
+        if folders[path.parent] <= _SOME and _looks_right(path):
+            found.append(path)
+    return [path for path in found if path.name.startswith("instances_")] or found
+
+
+def _looks_right(path: Path) -> bool:
+    text = head_and_tail(path)
+    return sum(mark in text for mark in _MARKS) >= 2
+
+
+def read(place: Place) -> Reading:
+    """Read the annotations; masks are made when they are asked for."""
+    files = [_parse(place, path) for path in _candidates(place) if place.inside(path)]
+    names, numbers, background = _numbering(place, files)
+    entries = list(_located(place, files))
+    stems = unique_stems(place, [picture for _, _, picture in entries])
+    note_unused(place, [picture for _, _, picture in entries])
+    samples = []
+    for (file, key, picture), stem in zip(entries, stems, strict=True):
+        labels = {category: numbers.get(name, IGNORE) for category, name in file.categories.items()}
+        mask = partial(_mask, place, file.images[key], file.objects.get(key, []), labels, background, picture)
+        mask_name = f"{place.name(file.path)} ({shown(file.images[key].file)[:200]})"
+        samples.append(Sample(stem, place.name(picture), (picture,), mask, mask_name, Side(file.split)))
+    where = place.name(files[0].path) if files else "*.json"
+    return Reading(drop_repeated(place, samples), names, indices=True, place=where, mask_place=where)
+
+
+def _parse(place: Place, path: Path) -> _File:
+    """Images, categories and objects of a file; faults become problems."""
+    name = place.name(path)
+    split = split_of([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
+    split = split or split_of([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
+    images: dict[Any, _Image] = {}
+    categories: dict[int, str] = {}
+    supers: set[str] = set()
+    objects: dict[Any, list[_Object]] = defaultdict(list)
+    counts: Counter[str] = Counter()
+    try:
+        for key, entry in stream_entries(path, ("images", "annotations", "categories")):
+            counts[key] += 1
+            if place.full():
+                place.problems.append(f"{name}: so many faults are enough; the rest was not looked at")
+                break
+            try:
+                _take(key, entry, images, categories, supers, objects)
+            except ValueError as error:
+                place.problems.append(f"{name}: {key}[{counts[key] - 1}] {error}; export it again")
+    except UnreadableFileError as error:
+        place.problems.append(f"{name}: {error}")
+    lost = [shown(o.number) for key, found in objects.items() if key not in images for o in found]
+    if lost and not place.full():
+        place.problems.append(
+            f"{name}: annotations must be of one of the images, found {len(lost)} with an unknown image_id (id "
+            f"{some(lost)}); export them together"
+        )
+    unknown = Counter(o.category for found in objects.values() for o in found if o.category not in categories)
+    if unknown and not place.full():
+        place.problems.append(
+            f"{name}: annotations must be of one of the {len(categories)} categories, found category_id "
+            f"{some([f'{c} ({n} times)' for c, n in unknown.most_common()])}; add it to `categories`"
+        )
+    shapes = [o for found in objects.values() for o in found]
+    boxes = [o for o in shapes if not o.rings and o.rle is None]
+    if boxes and len(boxes) == len(shapes):
+        place.problems.append(
+            f"{name}: objects must have a `segmentation`, found boxes alone in all {len(boxes)}; these are annotations "
+            "for detection"
+        )
+    elif boxes:
+        place.notes.append(
+            f"{name}: {len(boxes)} of {len(shapes)} objects have a box and no segmentation; what they cover is ignored."
+        )
+    return _File(path, split, images, categories, frozenset(supers), objects)
+
+
+def _take(  # noqa: PLR0917
+    key: str,
+    entry: Any,
+    images: dict[Any, _Image],
+    categories: dict[int, str],
+    supers: set[str],
+    objects: dict[Any, list[_Object]],
+) -> None:
+    """Keep an entry.
+
+    Raises:
+        ValueError: its fault, as rule and value found.
+    """
+    if not isinstance(entry, dict):
+        raise ValueError(f"must be an object, found {type(entry).__name__}")
+    number = entry.get("image_id" if key == "annotations" else "id")
+    if not isinstance(number, int | str):
+        raise ValueError(
+            f"must have a number as {'image_id' if key == 'annotations' else 'id'}, found {shown(number)[:60]}"
+        )
+    if key == "annotations":
+        objects[number].append(_object(entry))
+        return
+    name = entry.get("file_name" if key == "images" else "name")
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"must have a {'file_name' if key == 'images' else 'name'}, found {shown(name)[:60]!r}")
+    if number in (images if key == "images" else categories):
+        raise ValueError(f"must have an id of its own, found {shown(number)[:60]} again")
+    if key == "images":
+        height, width = entry.get("height"), entry.get("width")
+        both = isinstance(height, int) and isinstance(width, int)
+        images[number] = _Image(name, (height, width) if both else None)  # type: ignore[arg-type]
+        return
+    if not name.isprintable() or not isinstance(number, int):
+        raise ValueError(
+            f"must have a printable name and a number as id, found {shown(name)[:60]!r} and {shown(number)[:60]}"
+        )
+    categories[number] = normal(name.strip())
+    if isinstance(over := entry.get("supercategory"), str):
+        supers.add(normal(over.strip()))
+
+
+def _object(entry: dict[str, Any]) -> _Object:
+    """An annotation.
+
+    Raises:
+        ValueError: its fault.
+    """
+    number, category = str(entry.get("id"))[:40], entry.get("category_id")
+    if not isinstance(category, int):
+        raise ValueError(f"must have a number as category_id, found {shown(category)[:60]}")
+    size = entry.get("area")
+    written = float(size) if isinstance(size, int | float) and 0 < size < _LARGE else None
+    crowd, what = bool(entry.get("iscrowd")), entry.get("segmentation")
+    if isinstance(what, dict):
+        return _Object(number, category, crowd, (), what, None, written)
+    if what:
+        rings = [number_list(ring) for ring in what] if isinstance(what, list) else [None]
+        if any(ring is None or len(ring) % 2 for ring in rings):
+            raise ValueError("must have as segmentation lists of x, y, x, y … or an RLE, found something else")
+        try:
+            finite = all(all(map(math.isfinite, ring)) for ring in rings if ring is not None)
+            packed = tuple(array("d", ring).tobytes() for ring in rings if ring is not None)
+        except OverflowError as error:
+            raise ValueError("coordinates must be finite, found a number without end") from error
+        if not finite:
+            raise ValueError("coordinates must be finite, found NaN or infinity")
+        return _Object(number, category, crowd, packed, None, None, written)
+    box = number_list(entry.get("bbox"))
+    if box is None or len(box) != 4 or not all(abs(value) < _LARGE for value in box):
+        raise ValueError("must have a segmentation (or a bbox of four numbers), found neither")
+    return _Object(number, category, crowd, (), None, tuple(float(v) for v in box), written)
+
+
+def _numbering(place: Place, files: list[_File]) -> tuple[tuple[str, ...] | None, dict[str, int], int]:
+    """Class names, the label of each category's name, and the label of what no object covers."""
+    used = {file.categories.get(o.category) for file in files for found in file.objects.values() for o in found}
+    words: dict[str, None] = {}
+    for file in files:
+        repeated = [n for n, count in Counter(file.categories.values()).items() if count > 1]
+        if repeated:
+            which = some(sorted(map(shown, repeated)))
+            place.notes.append(f"{place.name(file.path)}: categories of one name are read as one class: {which}.")
+        for number in sorted(file.categories):
+            word = file.categories[number]
+            if word not in used and word in file.supers:
+                place.notes.append(
+                    f"{place.name(file.path)}: category {shown(word)} only stands above others and has no object; it "
+                    "is left out."
+                )
+            elif not is_background(word):
+                words[word] = None
+    supers = frozenset().union(*(file.supers for file in files))
+    names = place.classes or ("background", *words)
+    if not 2 <= len(names) <= MAX_CLASSES:
+        place.problems.append(
+            f"*.json: there must be 1 to {MAX_CLASSES - 1} categories, found {len(names) - 1}; write classes.txt"
+        )
+        return None, {}, 0
+    numbers = {name: index for index, name in enumerate(names)}
+    background = background_index(place, names, words) if place.classes else 0
+    numbers |= {n: background for f in files for n in f.categories.values() if is_background(n) and n not in numbers}
+    unknown = sorted(shown(word) for word in words if word not in numbers and (word in used or word not in supers))
+    if place.classes and (missing := [word for word in unknown if word in used]):
+        place.problems.append(
+            f"*.json: categories must be those of classes.txt ({len(names)} classes), found {some(missing)}; add them "
+            "there"
+        )
+    return names, numbers, background
+
+
+def _located(place: Place, files: list[_File]) -> Iterator[tuple[_File, Any, Path]]:
+    """Each image that has a file, with its JSON and its key there."""
+    for file in files:
+        here = file.path.parent
+        beside = [here, here.parent, here / "images", here.parent / "images", place.root, place.root / "images"]
+        named = [here.parent / name for name in _folders_of(file.path)]
+        near = list(dict.fromkeys([*beside, *named, *(folder / "images" for folder in named)]))
+        for key, image in file.images.items():
+            if place.full():
+                return
+            picture = find_picture(place, image.file, near, place.name(file.path))
+            if isinstance(picture, Lost):
+                place.problems.append(picture.problem)
+            else:
+                yield file, key, picture
+
+
+def _folders_of(path: Path) -> list[str]:
+    """Folders whose pictures a file's name speaks of: instances_train2017.json → train2017, images/train2017."""
+    last = path.stem.rsplit("_", 1)[-1]
+    return [last, f"images/{last}"]
+
+
+def _mask(  # noqa: PLR0917
+    place: Place,
+    image: _Image,
+    objects: list[_Object],
+    labels: dict[int, int],
+    background: int,
+    picture: Path,
+    size: Size | None,
+) -> Pixels | None:
+    """The labels of one picture."""
+    if size is None:
+        return None
+    if image.size is not None and image.size != size:
+        (height, width), (written_height, written_width) = size, image.size
+        raise UnreadableFileError(
+            f"width and height must be its picture's {width}×{height} (upright), found "
+            f"{written_width}×{written_height}; is it another picture? Else annotate the picture as it is now"
+        )
+    if len(objects) > MAX_OBJECTS:
+        raise UnreadableFileError(
+            f"a picture may have {MAX_OBJECTS:,} objects, found {len(objects):,}; is it a picture?"
+        )
+    faults: list[str] = []
+    behind: list[Rle] = []
+    front: list[tuple[float, int, Rle]] = []
+    written = all(each.area is not None for each in objects)
+    for each in objects:
+        rle = _covers(place, each, size, place.name(picture), faults)
+        if rle is None:
+            continue
+        if each.crowd or each.box is not None:
+            behind.append(rle)
+        else:
+            front.append(((each.area if written else None) or area(rle), labels.get(each.category, IGNORE), rle))
+    if faults:
+        raise UnreadableFileError(f"{some(faults)}; mend them, or remove them")
+    mask = np.full(size, background, dtype=np.uint8)
+    for rle in behind:
+        mask[pixels(rle)] = IGNORE
+    for _, label, rle in sorted(front, key=lambda item: -item[0]):
+        mask[pixels(rle)] = label
+    return mask
+
+
+def _covers(place: Place, each: _Object, size: Size, name: str, faults: list[str]) -> Rle | None:
+    """Pixels of one object; None where it covers nothing, or is faulty."""
+    if each.rle is not None:
+        try:
+            return checked_rle(each.rle, size)
+        except ValueError as error:
+            faults.append(f"annotation {shown(each.number)}: an RLE {error}")
+            return None
+    rings = [_points(ring) for ring in each.rings] or [_corners(each.box or (0, 0, 0, 0))]
+    usable = [ring for ring in rings if len(ring) >= 3]
+    if len(usable) < len(rings):
+        place.tally.add("{n} picture(s) have polygons of fewer than 3 points, which cover nothing", name)
+    for ring in usable:
+        if fault := point_fault(ring, size):
+            faults.append(f"annotation {shown(each.number)} {fault}")
+            return None
+        if reaches_out(ring, size):
+            place.tally.add("{n} picture(s) have objects that reach out and were cut off at the edge", name)
+    if not usable:
+        return None
+    rle, holes = polygon_rle(usable, size)
+    if holes:
+        place.tally.add("{n} picture(s) have objects with a ring inside another, which is read as a hole", name)
+    return rle
+
+
+def _points(ring: bytes) -> npt.NDArray[np.float64]:
+    return np.frombuffer(ring, dtype=np.float64).reshape(-1, 2)
+
+
+def _corners(box: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    left, top, width, height = box
+    return np.array([[left, top], [left + width, top], [left + width, top + height], [left, top + height]])
+
+
+FORMAT = Format("a COCO JSON (images, annotations, categories) and its pictures", detect, read)

@@ -1,0 +1,113 @@
+"""A CSV of pairs: columns `image`, `mask`, and optionally `split` and `group`, paths relative to the file.
+
+Masks are those of image and mask folders (`sweeper.data.formats.folder`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import get_args
+
+from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
+from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, unique_stems
+from sweeper.data.formats.folder import mask_file
+from sweeper.data.tables import Side, normal, shown, text_of
+from sweeper.records import SplitName
+
+
+def detect(place: Place) -> str | None:
+    """Whether there is one CSV with the columns image and mask: manifest.csv, or another in the root."""
+    path = _file(place)
+    return None if path is None else f"the pairs of {place.name(path)}"
+
+
+def _file(place: Place) -> Path | None:
+    if place.entry is not None:
+        return place.entry if place.entry.suffix.lower() == ".csv" else None
+    tables = [path for path in place.files if path.parent == place.root and path.suffix.lower() == ".csv"]
+    found = [path for path in tables if {"image", "mask"} <= set(_header(path))]
+    return next((path for path in found if path.name == "manifest.csv"), found[0] if found else None)
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            line = file.readline(1 << 12).decode("utf-8-sig")
+        return [name.strip() for name in next(csv.reader([line]), [])]
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def read(place: Place) -> Reading:
+    """Read the table."""
+    path = _file(place)
+    assert path is not None  # detected
+    rows = _rows(place, path)
+    stems = unique_stems(place, [picture for picture, _, _ in rows])
+    samples = [
+        Sample(stem, place.name(picture), (picture,), mask_file(place, mask), place.name(mask), side)
+        for (picture, mask, side), stem in zip(rows, stems, strict=True)
+    ]
+    classes = place.classes or (place.colours.names if place.colours else None)
+    where = place.name(path)
+    return Reading(drop_repeated(place, samples), classes, place=where, mask_place=where)
+
+
+def _rows(place: Place, path: Path) -> list[tuple[Path, Path, Side]]:
+    """Picture, mask and side of each row; faults become problems."""
+    name = place.name(path)
+    text = text_of(path, place.problems) if place.inside(path) else None
+    if text is None:
+        return []
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        place.problems.append(f"{name}: line {line}: must be text, found a NUL character; save it again as CSV")
+        return []
+    rows: list[tuple[Path, Path, Side]] = []
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
+        reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
+        if not {"image", "mask"} <= set(reader.fieldnames):
+            place.problems.append(
+                f"{name}: must have the columns image and mask, found {shown(reader.fieldnames)[:200]}"
+            )
+            return []
+        for row in reader:
+            if place.full():
+                break
+            where = f"{name}: line {reader.line_num}"
+            picture = _path(place, path, row["image"], IMAGE_SUFFIXES, f"{where}: image")
+            mask = _path(place, path, row["mask"], MASK_SUFFIXES, f"{where}: mask")
+            split = (row.get("split") or "").strip().lower()
+            if split not in ("", *get_args(SplitName)):
+                place.problems.append(f"{where}: split must be train, val, test or empty, found {shown(split)[:60]!r}")
+            elif picture and mask:
+                group = normal((row.get("group") or "").strip())
+                rows.append((picture, mask, Side(split or None, group or None)))  # type: ignore[arg-type]
+    except csv.Error as error:
+        place.problems.append(f"{name}: must be comma-separated text ({error}); save it again as CSV")
+    return rows
+
+
+def _path(place: Place, table: Path, written: str | None, suffixes: tuple[str, ...], where: str) -> Path | None:
+    """The file that a cell names; None, and a problem, where it is missing, outside the root, or of another kind."""
+    text = (written or "").strip().replace("\\", "/")
+    candidate = table.parent / text
+    shown_text = shown(text)[:300]
+    if not text or not is_file(candidate):
+        place.problems.append(
+            f"{where} must be a file, found {shown_text!r}, which is none; paths are relative to the CSV"
+        )
+    elif not candidate.resolve().is_relative_to(place.root.resolve()):
+        place.problems.append(f"{where} must lie inside the data folder, found {shown_text!r}; copy the file here")
+    elif candidate.suffix.lower() not in suffixes:
+        place.problems.append(f"{where} must be one of {', '.join(suffixes)}, found {shown_text!r}; save it as one")
+    else:
+        return Path(os.path.normpath(candidate))
+    return None
+
+
+FORMAT = Format("a CSV with the columns image and mask", detect, read)

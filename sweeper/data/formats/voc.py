@@ -1,0 +1,163 @@
+"""Pascal VOC: `JPEGImages/`, `SegmentationClass/` (palette PNG, 255 = border), the lists of `ImageSets/Segmentation/`.
+
+Names are those of `classes.txt`, a map of colours (CVAT's `labelmap.txt`), `class_names.txt`, or VOC's own twenty where
+the pictures are VOC's.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
+from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file
+from sweeper.data.formats.folder import mask_file
+from sweeper.data.labels import some
+from sweeper.data.tables import Side, normal, read_classes, shown, text_of
+from sweeper.records import SplitName
+
+MASKS = ("SegmentationClass", "SegmentationClassPNG")
+VOC_NAMES = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+_VOC_STEM = re.compile(r"20\d\d_\d{6}")
+_LISTS: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
+
+
+def detect(place: Place) -> str | None:
+    """Whether JPEGImages/ and SegmentationClass/ are there."""
+    base = _base(place)
+    return None if base is None else f"Pascal VOC's {place.name(base / 'JPEGImages')}/ and {_masks(base).name}/"
+
+
+def _base(place: Place) -> Path | None:
+    """The folder with both: the root, or VOC2012/ (or such) below it."""
+    if place.entry is not None:
+        return None
+    below = sorted([*place.root.glob("VOC*"), *place.root.glob("VOCdevkit/VOC*")])
+    for folder in (place.root, *below):
+        if (folder / "JPEGImages").is_dir() and any((folder / name).is_dir() for name in MASKS):
+            return folder
+    return None
+
+
+def _masks(base: Path) -> Path:
+    return next(base / name for name in MASKS if (base / name).is_dir())
+
+
+def read(place: Place) -> Reading:
+    """Pair every mask with its picture; pictures without a mask are only of use for detection and passed over."""
+    base = _base(place)
+    assert base is not None  # detected
+    pictures = _by_stem(place, base / "JPEGImages", IMAGE_SUFFIXES)
+    masks = _by_stem(place, _masks(base), MASK_SUFFIXES)
+    splits = _splits(place, base, masks)
+    for stem in sorted(masks.keys() - pictures.keys()):
+        place.problems.append(
+            f"{place.name(masks[stem])}: has no picture; add {shown(stem)}.jpg to JPEGImages/, or remove the mask"
+        )
+    both = sorted(masks.keys() & pictures.keys())
+    if spare := sorted(map(shown, pictures.keys() - masks.keys())):
+        place.notes.append(f"{len(spare)} picture(s) have no mask and were passed over: {some(spare)}.")
+    if splits and (unlisted := [stem for stem in both if stem not in splits]):
+        place.notes.append(
+            f"{len(unlisted)} picture(s) with a mask are in none of the lists, and are divided by us: "
+            f"{some([shown(s) for s in unlisted])}."
+        )
+    samples = [
+        Sample(
+            stem,
+            place.name(pictures[stem]),
+            (pictures[stem],),
+            mask_file(place, masks[stem]),
+            place.name(masks[stem]),
+            Side(splits.get(stem)),
+        )
+        for stem in both
+    ]
+    return Reading(
+        drop_repeated(place, samples),
+        _names(place, base, both),
+        indices=True,
+        place="JPEGImages/",
+        mask_place=f"{_masks(base).name}/",
+    )
+
+
+def _by_stem(place: Place, folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Files of a folder by stem; two of one stem are a problem."""
+    found: dict[str, Path] = {}
+    if not place.inside(folder):
+        return found
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not is_file(path):
+            continue
+        if path.is_symlink() and not place.inside(path):
+            continue
+        if found.setdefault(normal(path.stem), path) != path:
+            place.problems.append(
+                f"{place.name(path)}: a stem may name one file, found {found[normal(path.stem)].name} too; remove one"
+            )
+    return found
+
+
+def _splits(place: Place, base: Path, masks: dict[str, Path]) -> dict[str, SplitName]:
+    """The split of each stem, from train.txt, val.txt and test.txt."""
+    splits: dict[str, SplitName] = {}
+    for name, split in _LISTS.items():
+        path = base / "ImageSets" / "Segmentation" / f"{name}.txt"
+        if not is_file(path) or not place.inside(path) or (text := text_of(path, place.problems)) is None:
+            continue
+        stems = [normal(line.split()[0]) for line in text.splitlines() if line.split()]
+        missing = [stem for stem in stems if stem not in masks]
+        if missing and len(missing) == len(stems):
+            place.notes.append(f"None of the {len(stems)} pictures of {name}.txt has a mask; the list is not used.")
+            continue
+        place.problems.extend(
+            f"{place.name(path)}: {shown(stem)[:200]} must have a mask, found none; add it or remove the line"
+            for stem in missing[:100]
+        )
+        for stem in stems:
+            if splits.setdefault(stem, split) != split:
+                place.problems.append(
+                    f"{place.name(path)}: {shown(stem)[:200]} must be in one list, found it in {splits[stem]}.txt too; "
+                    "remove it from one"
+                )
+    return splits
+
+
+def _names(place: Place, base: Path, stems: list[str]) -> tuple[str, ...] | None:
+    if place.classes is not None:
+        return place.classes
+    if place.colours is not None:
+        return place.colours.names
+    for folder in dict.fromkeys((base, place.root)):
+        path = folder / "class_names.txt"
+        if is_file(path) and place.inside(path):
+            return read_classes(path, place.problems)
+    if stems and all(_VOC_STEM.fullmatch(stem) for stem in stems):
+        return tuple(VOC_NAMES)
+    return None
+
+
+FORMAT = Format("Pascal VOC's JPEGImages/ and SegmentationClass/", detect, read)

@@ -1,0 +1,261 @@
+"""YOLO-seg: `data.yaml`, pictures in folders or lists, and one text file of normalised polygons for each picture.
+
+A line is `class x1 y1 x2 y2 …`. Class 0 of the set is the background, then the names of `data.yaml` in their order.
+Large objects are drawn first, as Ultralytics does. A picture without a text file shows background alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError
+from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, is_file, unique_stems
+from sweeper.data.labels import some
+from sweeper.data.shapes import Shape, draw, point_fault, reaches_out
+from sweeper.data.store import Pixels
+from sweeper.data.tables import MAX_CLASSES, Side, normal, shown, text_of
+from sweeper.records import SplitName
+from sweeper.space_file import read_yaml
+
+_KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_POLYGON = 6
+"""Fewest numbers of a polygon."""
+
+
+def detect(place: Place) -> str | None:
+    """Whether there is a data.yaml with names and a split."""
+    path = _file(place)
+    return None if path is None else f"YOLO's {place.name(path)}"
+
+
+def _file(place: Place) -> Path | None:
+    if place.entry is not None:
+        return place.entry if place.entry.suffix.lower() in (".yaml", ".yml") else None
+    for name in _NAMES:
+        path = place.root / name
+        if is_file(path):
+            head = path.read_bytes()[: 1 << 20]
+            if b"names" in head and any(key.encode() + b":" in head for key in _KEYS):
+                return path
+    return None
+
+
+def read(place: Place) -> Reading:
+    """Read data.yaml and the text files."""
+    path = _file(place)
+    assert path is not None  # detected
+    faults: list[str] = []
+    data = read_yaml(path, faults) if place.inside(path) else None
+    place.problems.extend(f"{place.name(path)}: {fault}" for fault in faults)
+    if not isinstance(data, dict):
+        if not faults:
+            place.problems.append(
+                f"{place.name(path)}: must hold `names` and `train`, found another; see docs/formats.md"
+            )
+        return Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
+    names = _class_names(place, path, data)
+    if names is None:
+        return Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
+    classes = place.classes or ("background", *names)
+    numbers = _numbers(place, path, names, classes)
+    found: dict[Path, SplitName] = {}
+    for key, split in _KEYS.items():
+        for picture in _pictures(place, path, data, key):
+            if found.setdefault(picture, split) != split:
+                place.problems.append(
+                    f"{place.name(picture)}: must be on one side of the split, found in {found[picture]} and {split}; "
+                    "mend the lists"
+                )
+    stems = unique_stems(place, [*found])
+    samples = []
+    for (picture, side), stem in zip(found.items(), stems, strict=True):
+        if place.full():
+            break
+        if picture.is_symlink() and not place.inside(picture):
+            continue
+        labels = _labels_of(place, picture)
+        if labels is None:
+            place.tally.add("{n} picture(s) have no text file of labels and count as background", place.name(picture))
+        elif not place.inside(labels):
+            continue
+        polygons = [] if labels is None else _polygons(place, labels, len(names))
+        mask = partial(_mask, place, polygons, numbers, labels or picture)
+        name = place.name(labels or picture)
+        samples.append(Sample(stem, place.name(picture), (picture,), mask, name, Side(side)))
+    return Reading(drop_repeated(place, samples), classes, indices=True, place=place.name(path), mask_place="labels/")
+
+
+def _class_names(place: Place, path: Path, data: dict[str, Any]) -> tuple[str, ...] | None:
+    """The names of data.yaml in order of their numbers; None, and a problem, where they are none."""
+    raw = data.get("names")
+    if isinstance(raw, dict):
+        numbers = sorted(int(key) for key in raw if re.fullmatch(r"[0-9]{1,3}", str(key)))
+        raw = [raw[str(n)] for n in numbers if str(n) in raw] if numbers == [*range(len(raw))] else None
+    if not isinstance(raw, list) or not 1 <= len(raw) < MAX_CLASSES:
+        place.problems.append(
+            f"{place.name(path)}: `names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, found "
+            "another; mend it"
+        )
+        return None
+    names = tuple(normal(str(name).strip()) for name in raw)
+    if len(set(names)) < len(names) or not all(name and name.isprintable() for name in names) or "background" in names:
+        place.problems.append(
+            f"{place.name(path)}: `names` must be printable, differ, and not name the background, found "
+            f"{some([shown(name) for name in names])}; rename one"
+        )
+        return None
+    return names
+
+
+def _numbers(place: Place, path: Path, names: tuple[str, ...], classes: tuple[str, ...]) -> list[int]:
+    """The label of each of data.yaml's classes."""
+    missing = [shown(name) for name in names if name not in classes]
+    if missing and place.classes:
+        place.problems.append(
+            f"{place.name(path)}: names must be those of classes.txt, found {some(missing)}; add them"
+        )
+    return [classes.index(name) if name in classes else 0 for name in names]
+
+
+def _pictures(place: Place, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
+    """Pictures of one key: of a folder, a list of folders, or a text file that lists pictures."""
+    raw = data.get(key)
+    for entry in raw if isinstance(raw, list) else [] if raw is None else [raw]:
+        if not isinstance(entry, str) or "\0" in entry:
+            place.problems.append(f"{place.name(path)}: {key}: must be a folder or a list, found {shown(entry)[:80]!r}")
+            continue
+        target = _target(place, path, data, entry)
+        if target is None:
+            place.problems.append(
+                f"{place.name(path)}: {key}: must be a folder or list in here, found {shown(entry)[:200]}; copy it"
+            )
+        elif target.is_dir():
+            yield from (file for file in sorted(target.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            yield from _listed(place, target)
+
+
+def _target(place: Place, path: Path, data: dict[str, Any], entry: str) -> Path | None:
+    """Where an entry of data.yaml leads; exporters write `../train/images` for what lies beside the file."""
+    base = data.get("path")
+    folders = [path.parent / base] if isinstance(base, str) and base and "\0" not in base else []
+    plain = entry.replace("\\", "/")
+    stripped = "/".join(part for part in PurePosixPath(plain).parts if part not in ("..", "/"))
+    for folder in (*folders, path.parent):
+        for name in (plain, stripped):
+            candidate = folder / name
+            try:
+                there = candidate.exists() and candidate.resolve().is_relative_to(place.root.resolve())
+            except (OSError, ValueError):
+                continue
+            if there and (candidate.is_dir() or candidate.suffix == ".txt"):
+                return (
+                    candidate.resolve()
+                    if candidate.is_symlink()
+                    else place.root / candidate.resolve().relative_to(place.root.resolve())
+                )
+    return None
+
+
+def _listed(place: Place, path: Path) -> Iterator[Path]:
+    """Pictures that a text file lists, relative to it or to the root."""
+    text = text_of(path, place.problems)
+    for number, line in enumerate((text or "").splitlines(), 1):
+        if not line.strip() or place.full():
+            continue
+        written = line.strip().replace("\\", "/")
+        stripped = written.removeprefix("./")
+        for folder in (path.parent, place.root):
+            candidate = folder / stripped
+            if "\0" not in written and is_file(candidate) and candidate.resolve().is_relative_to(place.root.resolve()):
+                yield place.root / candidate.resolve().relative_to(place.root.resolve())
+                break
+        else:
+            place.problems.append(
+                f"{place.name(path)}: line {number}: must be a picture in here, found {shown(written)[:200]}; "
+                "add it or remove the line"
+            )
+
+
+def _labels_of(place: Place, picture: Path) -> Path | None:
+    """The text file of a picture: in labels/ where the picture lies in images/, else beside it."""
+    parts = [*picture.relative_to(place.root).parts]
+    for i in range(len(parts) - 1, -1, -1):
+        if parts[i] == "images":
+            candidate = place.root.joinpath(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
+            if is_file(candidate):
+                return candidate
+    beside = picture.with_suffix(".txt")
+    return beside if is_file(beside) else None
+
+
+def _polygons(place: Place, path: Path, count: int) -> list[tuple[int, npt.NDArray[np.float64]]]:
+    """Class and normalised points (n, 2) of each line; faults become problems."""
+    text = text_of(path, place.problems)
+    found = []
+    for number, line in enumerate((text or "").splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        where = f"{place.name(path)}: line {number}:"
+        try:
+            values = np.array([float(word) for word in words])
+        except ValueError:
+            place.problems.append(f"{where} must be `class x1 y1 x2 y2 …`, found {shown(line)[:60]!r}; export it again")
+            continue
+        points = values[1:]
+        if not np.isfinite(values).all() or values[0] != int(values[0]) or not 0 <= values[0] < count:
+            rule = f"must begin with a class from 0 to {count - 1} and have finite numbers"
+            place.problems.append(f"{where} {rule}, found {shown(line)[:60]!r}; mend it or add the class to `names`")
+        elif len(points) == 4:
+            place.problems.append(f"{where} must be a polygon, found a box of 4 numbers: a label for detection")
+        elif len(points) < _POLYGON:
+            place.tally.add("{n} file(s) have polygons of fewer than 3 points, which cover nothing", place.name(path))
+        elif len(points) % 2:
+            place.problems.append(f"{where} must have pairs of numbers, found {len(points)}; export it again")
+        elif np.abs(points).max() > 2:
+            place.problems.append(
+                f"{where} coordinates must be from 0 to 1, found {np.abs(points).max():.6g}; divide by size"
+            )
+        else:
+            found.append((int(values[0]), points.reshape(-1, 2)))
+    return found
+
+
+def _mask(
+    place: Place,
+    polygons: list[tuple[int, npt.NDArray[np.float64]]],
+    numbers: list[int],
+    path: Path,
+    size: Size | None,
+) -> Pixels | None:
+    """The labels of one picture, large polygons first."""
+    if size is None:
+        return None
+    shapes = []
+    for label, share in polygons:
+        # The text's digits end before the point's: without rounding, a corner at 21 may be drawn from 20.9999.
+        points = (share * (size[1], size[0])).round(2)
+        if fault := point_fault(points, size):
+            raise UnreadableFileError(f"a polygon {fault}; mend it")
+        if reaches_out(points, size):
+            place.tally.add("{n} file(s) have polygons that reach out and were cut off at the edge", place.name(path))
+        shapes.append(Shape(numbers[label], "polygon", points))
+    return draw(sorted(shapes, key=lambda shape: -_area(shape.points)), size, 0)
+
+
+def _area(points: npt.NDArray[np.float64]) -> float:
+    """Area of a polygon by the shoelace formula, in square pixels."""
+    x, y = points[:, 0], points[:, 1]
+    return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+
+
+FORMAT = Format("YOLO's data.yaml with pictures and text files of polygons", detect, read)

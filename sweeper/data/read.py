@@ -1,0 +1,237 @@
+"""What is shared by all formats: decode every picture and make its mask, check the whole set, fill the store.
+
+All problems of the set are collected and raised once, so that they can be mended in one go.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.data.assemble import assemble
+from sweeper.data.decode import Kind, UnreadableFileError, picture_kind, quiet_pillow, read_image
+from sweeper.data.formats.base import Format, Place, Reading, Sample
+from sweeper.data.labels import class_names, foreground_is_255
+from sweeper.data.store import ImagePixels, Pixels, StoreWriter
+from sweeper.data.tables import Side, read_sides, shown
+from sweeper.data.threads import in_order
+from sweeper.errors import DataError
+from sweeper.records import IGNORE, Dataset
+
+MIN_PICTURES = 3
+_CHUNK = 1 << 22
+
+Counts = npt.NDArray[np.int64]
+
+
+class Form(NamedTuple):
+    """How the pictures of a set are stored."""
+
+    channels: int
+    dtype: Any
+    """np.uint8 or np.uint16."""
+
+
+def read_dataset(place: Place, format_: Format, format_name: str, cache: Path) -> Dataset:
+    """Decode the set in `place` into a store below `cache`.
+
+    Args:
+        place: the folder, with the names of `classes.txt` and the map of colours read; problems found so far.
+        format_: what reads it.
+        format_name: the name of that.
+        cache: where the store is put, named by its digest.
+
+    Raises:
+        DataError: with every problem of the set.
+    """
+    with quiet_pillow():
+        return _read(place, format_, format_name, cache)
+
+
+def _read(place: Place, format_: Format, format_name: str, cache: Path) -> Dataset:
+    problems = place.problems
+    names_are_wrong = bool(problems)  # of classes.txt or the map of colours: labels cannot be judged
+    reading = format_.read(place)
+    samples = reading.samples
+    problems.extend(
+        f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"
+        for sample in samples
+        if not sample.stem.isascii() and sample.stem != sample.stem.encode("utf-8", "replace").decode()
+    )
+    sides = _sides(place, reading)
+    kinds = _kinds(samples)
+    form = _form(samples, kinds, place)
+    with StoreWriter(cache, form.channels, form.dtype) as writer:
+        used, counts, sound = _decode(samples, kinds, writer, place)
+        mask_files = [sample.mask_name for sample in used]
+        relabel = not reading.indices and foreground_is_255(counts, mask_files, problems)
+        if relabel:
+            counts[:, 1] = counts[:, IGNORE]
+            counts[:, IGNORE] = 0
+        names = reading.classes
+        if used and not names_are_wrong:
+            names = class_names(counts, names, mask_files, problems, reading.mask_place)
+        if sound < MIN_PICTURES:
+            problems.append(
+                f"{reading.place}: at least {MIN_PICTURES} usable pictures with masks are needed (one each to train, "
+                f"validate and test), found {sound}; add more or mend the others"
+            )
+        if problems or names is None:
+            raise DataError(shown(place.root), sorted(set(problems)))
+        store = writer.finish()
+        if relabel:
+            writer.relabel(IGNORE, 1)
+        return assemble(
+            writer,
+            store,
+            name=place.root.resolve().name or "data",
+            source=str(place.root),
+            format_name=format_name,
+            classes=names,
+            stems=[sample.stem for sample in used],
+            counts=counts,
+            sides=[sides[sample.stem] for sample in used],
+            synthetic=False,
+            warnings=[*place.notes, *place.tally.sentences()],
+        )
+
+
+def _sides(place: Place, reading: Reading) -> dict[str, Side]:
+    """Split and group of each picture: what `split.csv` says, where there is one, else what the format gives."""
+    given = {sample.stem: sample.side for sample in reading.samples}
+    path = place.root / "split.csv"
+    if not path.exists() or not place.inside(path):
+        return given
+    said = read_sides(path, reading.stems if reading.stems is not None else sorted(given), place.problems)
+    if any(side.split for side in given.values()):
+        place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
+    return {stem: said.get(stem, Side()) for stem in given}
+
+
+def _kinds(samples: Sequence[Sample]) -> list[Kind | None]:
+    """What the headers say of each sample, its channels added up; None where one cannot be read."""
+
+    def kind(sample: Sample) -> Kind | None:
+        try:
+            found = [picture_kind(source) for source in sample.sources]
+        except UnreadableFileError:  # reported when it is decoded
+            return None
+        bits = min(each.bits for each in found)
+        return found[0]._replace(channels=sum(each.channels for each in found), bits=bits)
+
+    return list(in_order(kind, samples))
+
+
+def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place) -> Form:
+    """One channel where all pictures are grey, three where they are grey or RGB, else the number that most have.
+
+    16 bits are kept where all pictures have them.
+    """
+    known = [(sample, kind) for sample, kind in zip(samples, kinds, strict=True) if kind is not None]
+    bands = Counter(kind.channels for _, kind in known)
+    deep = [sample.name for sample, kind in known if kind.bits == 16]
+    all_deep = bool(known) and len(deep) == len(known)
+    if not all_deep:
+        for name in deep:
+            place.tally.add(
+                "{n} picture(s) have 16 bits per pixel, unlike the others, and were reduced to their high byte", name
+            )
+    channels = max(bands, default=3) if bands.keys() <= {1, 3} else bands.most_common(1)[0][0]
+    if not bands.keys() <= {1, 3}:
+        place.problems.extend(
+            f"{sample.name}: pictures must have the same number of channels, found {kind.channels} where "
+            f"{bands[channels]} have {channels}; export them alike"
+            for sample, kind in known
+            if kind.channels != channels
+        )
+    return Form(channels, np.uint16 if all_deep else np.uint8)
+
+
+def _decode(
+    samples: Sequence[Sample], kinds: Sequence[Kind | None], writer: StoreWriter, place: Place
+) -> tuple[list[Sample], Counts, int]:
+    """Write the pictures; gives samples with a readable mask, their pixels of each value (n, 256), how many are sound.
+
+    After the first problem nothing more is written, but everything is still looked at.
+    """
+
+    def cost(pair: tuple[Sample, Kind | None]) -> int:
+        kind = pair[1]
+        return 0 if kind is None else kind.height * kind.width * (kind.channels * writer.dtype.itemsize + 1)
+
+    used, counts, sound = [], [], 0
+    form = Form(writer.channels, writer.dtype.type)
+    pairs = list(zip(samples, kinds, strict=True))
+    work = partial(_one, form, place)
+    results = in_order(work, pairs, cost=cost)
+    for sample in samples:
+        image = mask = None  # the last one may be large, and the next is made while we wait
+        image, mask, faults = next(results)
+        place.problems += faults
+        sound += not faults
+        if mask is None:
+            continue
+        # Labels are judged even where the picture is at fault, so that both faults are named.
+        used.append(sample)
+        counts.append(_histogram(mask))
+        if not place.problems and image is not None:
+            writer.append(image, mask)
+    table: Counts = np.array(counts, dtype=np.int64).reshape(-1, 256)
+    return used, table, sound
+
+
+def _histogram(mask: Pixels) -> Counts:
+    """Pixels of each value, a part at a time: numpy counts in numbers of eight bytes."""
+    flat = mask.ravel()
+    parts = (np.bincount(flat[i : i + _CHUNK], minlength=256) for i in range(0, len(flat), _CHUNK))
+    total: Counts = np.sum(list(parts), axis=0, dtype=np.int64)
+    return total
+
+
+def _one(
+    form: Form, place: Place, pair: tuple[Sample, Kind | None]
+) -> tuple[ImagePixels | None, Pixels | None, list[str]]:
+    """Picture, mask and faults of one sample."""
+    sample, kind = pair
+    image: ImagePixels | None = None
+    mask = None
+    faults = []
+    channels = form.channels if kind is None or kind.channels in (1, 3) else kind.channels
+    try:
+        image = _stacked(sample, channels, form.dtype, place)
+    except UnreadableFileError as error:
+        faults.append(f"{sample.name}: {error}")
+    try:
+        mask = sample.mask(None if image is None else (image.shape[0], image.shape[1]))
+    except UnreadableFileError as error:
+        faults.append(f"{sample.mask_name}: {error}")
+    if image is not None and mask is not None and image.shape[:2] != mask.shape:
+        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+        faults.append(
+            f"{sample.mask_name}: must have its picture's size {width}×{height} (upright), found "
+            f"{mask_width}×{mask_height}; export the mask again at that size, without resizing smoothly"
+        )
+    return image, mask, faults
+
+
+def _stacked(sample: Sample, channels: int, dtype: Any, place: Place) -> ImagePixels:
+    """The picture's sources as one array, (H, W, channels)."""
+    if len(sample.sources) == 1:
+        image, varies = read_image(sample.sources[0], channels, dtype)
+        if varies:
+            place.tally.add("{n} picture(s) have an opacity that varies; it was dropped", sample.name)
+        return image
+    parts = [read_image(source, picture_kind(source).channels, dtype)[0] for source in sample.sources]
+    sizes = {part.shape[:2] for part in parts}
+    if len(sizes) > 1:
+        found = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))
+        raise UnreadableFileError(
+            f"the files of a picture's channels must have one size, found {found}; export them alike"
+        )
+    return np.concatenate(parts, axis=2)

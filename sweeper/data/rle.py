@@ -1,0 +1,113 @@
+"""COCO's masks and polygons through pycocotools, with the checks that its C code leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Bits = npt.NDArray[np.bool_]
+Rle = dict[str, Any]
+"""{"size": [height, width], "counts": bytes}: small, where the pixels of a thousand objects are not."""
+
+_NESTED = 0.99
+"""Share of a ring's pixels that must be covered already for it to be a hole."""
+
+
+def area(rle: Rle) -> int:
+    """Pixels of a mask."""
+    from pycocotools import mask as coco
+
+    return int(coco.area(rle))
+
+
+def pixels(rle: Rle) -> Bits:
+    """A mask as (H, W)."""
+    from pycocotools import mask as coco
+
+    bits: Bits = coco.decode(rle).astype(bool)
+    return bits
+
+
+def polygon_rle(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int]) -> tuple[Rle, bool]:
+    """The mask of one object made of rings, (n, 2) each, and whether some were holes.
+
+    COCO's own reading unites the rings, so that one inside another would say nothing: it is read as a hole, and one
+    inside a hole as an island. Rings that only touch or overlap are united.
+    """
+    from pycocotools import mask as coco
+
+    parts: list[Rle] = coco.frPyObjects([ring.ravel().tolist() for ring in rings], *size)
+    if len(parts) == 1:
+        return parts[0], False
+    covered = np.zeros(size, dtype=bool)
+    holes = False
+    earlier: list[int] = []
+    for rle in sorted(parts, key=lambda each: -area(each)):
+        part, own = pixels(rle), area(rle)
+        repeated = any(abs(own - other) <= 0.01 * other for other in earlier)  # the same ring twice is no hole
+        earlier.append(own)
+        if own and not repeated and int((part & covered).sum()) >= _NESTED * own:
+            covered &= ~part
+            holes = True
+        else:
+            covered |= part
+    return _encoded(covered), holes
+
+
+def checked_rle(rle: Any, size: tuple[int, int]) -> Rle:
+    """A run-length mask of a file, compressed (text) or not (a list of runs, column by column).
+
+    Raises:
+        ValueError: it is none, or not of a picture of this (height, width).
+    """
+    if not isinstance(rle, dict):
+        raise ValueError(f"must be an object with size and counts, found {type(rle).__name__}")
+    if rle.get("size") != [*size]:
+        raise ValueError(f"must have its picture's size {[*size]}, found {str(rle.get('size'))[:60]}")
+    counts = rle.get("counts")
+    runs = _runs_of_text(counts) if isinstance(counts, str) else _runs_of_list(counts)
+    total = int(runs.sum())
+    if (len(runs) and int(runs.min()) < 0) or total != size[0] * size[1]:
+        raise ValueError(f"must have runs ≥ 0 that add up to {size[0] * size[1]} pixels, found {total}")
+    if isinstance(counts, str):
+        return {"size": [*size], "counts": counts.encode("ascii")}
+    values = np.arange(len(runs)) % 2 == 1
+    return _encoded(np.repeat(values, runs).reshape(size, order="F"))
+
+
+def _encoded(bits: Bits) -> Rle:
+    from pycocotools import mask as coco
+
+    rle: Rle = coco.encode(np.asfortranarray(bits, dtype=np.uint8))
+    return rle
+
+
+def _runs_of_list(counts: Any) -> npt.NDArray[np.int64]:
+    if not isinstance(counts, list) or not all(type(run) is int and abs(run) < 1 << 31 for run in counts):
+        raise ValueError("must have whole numbers or text as counts, found something else")
+    return np.array(counts, dtype=np.int64)
+
+
+def _runs_of_text(counts: str) -> npt.NDArray[np.int64]:
+    """Runs of COCO's compressed text: six bits a character, the sixth says that more follow, differences of runs.
+
+    pycocotools reads past the end of a text that breaks off, and leaves what a short one does not cover undefined.
+    """
+    codes = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 0x20:
+        raise ValueError("must be COCO's compressed text, found another or a part of one")
+    last = (codes & 0x20) == 0
+    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    place = np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)]))
+    if place.max() > 6:
+        raise ValueError("must have runs below 2³², found a longer one")
+    runs = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
+    negative = (codes[last] & 0x10) != 0
+    runs -= np.where(negative, np.int64(1) << (5 * (place[last] + 1)), 0)
+    # From the fourth on, a run is stored as its difference to the one before the last.
+    runs[1::2] = runs[1::2].cumsum()
+    runs[2::2] = runs[2::2].cumsum()
+    return runs

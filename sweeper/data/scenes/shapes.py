@@ -1,0 +1,154 @@
+"""The test bench: objects of a chosen size and thinness in chosen shares, exact to the pixel, on uneven ground.
+
+Discs, or bent rods where they are elongated, that do not touch each other. Each class has its own colour; distractors
+of the same shapes and of no class's colour belong to the ground.
+"""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sweeper.data.scenes.canvas import Canvas, Drawn, Field, blend, edge, expose, smooth, wander
+from sweeper.data.store import Pixels
+
+_GAP = 2
+"""Pixels of ground between objects, while there is room."""
+_TRIES = 60
+_DISTRACTORS = 0.5
+"""Objects that are none, as a share of the true ones."""
+
+
+def names(classes: int) -> tuple[str, ...]:
+    """Class names: background and object, or background and shape_1 …"""
+    return ("background", "object") if classes == 2 else ("background", *(f"shape_{i}" for i in range(1, classes)))
+
+
+def shares(canvas: Canvas) -> npt.NDArray[np.float64]:
+    """Wanted share of each class but the ground, (classes − 1,): each `ratio` times the next, together `foreground`."""
+    weights = canvas.ratio ** -np.arange(canvas.classes - 1, dtype=np.float64)
+    wanted: npt.NDArray[np.float64] = canvas.foreground * weights / weights.sum()
+    return wanted
+
+
+def impossible(canvas: Canvas) -> list[str]:
+    """Why such pictures cannot be drawn, if so."""
+    fewest = float(shares(canvas).min()) * canvas.size**2
+    problems = []
+    if fewest < 4:
+        problems.append(
+            f"every class must have 4 pixels in a picture, found {fewest:.2g} for the rarest; raise foreground or "
+            "size, or lower classes or ratio"
+        )
+    if canvas.object * np.sqrt(canvas.elongation) > canvas.size:
+        problems.append(
+            f"objects must fit the picture of {canvas.size} pixels, found a length of "
+            f"{canvas.object * np.sqrt(canvas.elongation):.0f}; lower object or elongation, or raise size"
+        )
+    if canvas.object / np.sqrt(canvas.elongation) < 1:
+        problems.append(
+            f"objects must be a pixel wide, found {canvas.object / np.sqrt(canvas.elongation):.2g}; raise object or "
+            "lower elongation"
+        )
+    return problems
+
+
+def draw_shapes(rng: np.random.Generator, canvas: Canvas) -> Drawn:
+    """One picture: the classes' objects (1 …) on ground (0), each class with exactly its rounded number of pixels."""
+    size = canvas.size
+    tone = rng.uniform(0.4, 0.55)
+    texture = 0.25 * canvas.contrast * (smooth(rng, size, 1.2) + smooth(rng, size, size / 8))
+    image = np.repeat((tone + texture)[:, :, None], 3, axis=2)
+    mask = np.zeros((size, size), dtype=np.uint8)
+    factor = canvas.share(rng.uniform(0.4, 1.6)) / canvas.foreground
+    number = 0
+    # The commonest class first: the others are small enough to find a place between its objects.
+    for label, share in enumerate(shares(canvas), 1):
+        number += _fill(rng, canvas, mask, label, max(4, round(share * factor * size * size)))
+    ground = image.copy()
+    _distract(rng, canvas, image, round(_DISTRACTORS * number))
+    for label, colour in enumerate(colours(canvas), 1):
+        cover = (mask == label).astype(np.float64)
+        blend(image, ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover, ground + colour)
+    return Drawn(expose(rng, image, canvas.noise), mask)
+
+
+def colours(canvas: Canvas) -> npt.NDArray[np.float64]:
+    """What each class adds to the ground, (classes − 1, 3): hues evenly apart, all as strong as `contrast`."""
+    hues = [colorsys.hsv_to_rgb(0.08 + i / (canvas.classes - 1), 0.6, 1.0) for i in range(canvas.classes - 1)]
+    bright = np.array(hues)
+    result: npt.NDArray[np.float64] = canvas.contrast * bright / bright.mean(axis=1, keepdims=True)
+    return result
+
+
+def _fill(rng: np.random.Generator, canvas: Canvas, mask: Pixels, label: int, wanted: int) -> int:
+    """Draw objects of a class into `mask` until it has exactly `wanted` pixels; how many objects there are."""
+    missing, number, failures = wanted, 0, 0
+    while missing > 0 and failures < _TRIES:
+        cover = _object(rng, canvas)
+        # While there is room objects keep apart; a picture too full for that lets them touch.
+        taken = mask > 0
+        near = ndimage.binary_dilation(taken, iterations=_GAP) if failures < _TRIES // 2 else taken
+        inside = cover > 0
+        if (inside & near).any() and failures < _TRIES - 1:
+            failures += 1
+            continue
+        free = np.where(taken, 0.0, cover)
+        pixels = np.flatnonzero(free > 0)
+        if not pixels.size:
+            failures += 1
+            continue
+        # The last object is smaller: its innermost pixels, so that it keeps its shape.
+        inner = pixels[np.argsort(-free.ravel()[pixels], kind="stable")[:missing]]
+        mask.ravel()[inner] = label
+        missing -= inner.size
+        number += 1
+        failures = 0
+    if missing > 0:
+        # No place for another object: those there are grow, into the ground alone.
+        depth = ndimage.distance_transform_edt(mask != label) if (mask == label).any() else rng.random(mask.shape)
+        depth = np.where(mask > 0, np.inf, depth)
+        mask.ravel()[np.argsort(depth.ravel(), kind="stable")[:missing]] = label
+    return number
+
+
+def _object(rng: np.random.Generator, canvas: Canvas) -> Field:
+    """Distance in pixels from the boundary inside one object at a random place, 0 outside, (H, W)."""
+    size, width = canvas.size, canvas.object / np.sqrt(canvas.elongation)
+    if canvas.elongation <= 1.05:
+        points = rng.uniform(0, size, (1, 2))
+    else:
+        # A rod is a band of the same width around a bent line; its round ends are part of its length.
+        area = np.pi / 4 * canvas.object**2
+        length = max(1.0, (area - np.pi / 4 * width**2) / width)
+        start = rng.uniform(0, size, 2)
+        points = wander(rng, start, rng.uniform(0, 2 * np.pi), max(2, round(2 * length)), 0.05)
+        points += start - points.mean(axis=0)
+    reach = width / 2
+    # Objects are whole: where one would be cut by the picture's edge it is moved inside, if it fits at all.
+    low, high = points.min(axis=0) - reach, points.max(axis=0) + reach
+    fits = high - low < size - 1
+    points += np.where(fits, np.maximum(0, -low) - np.maximum(0, high - (size - 1)), 0)
+    top, left = (max(0, int(np.floor(v - reach))) for v in points.min(axis=0))
+    bottom, right = (min(size, int(np.ceil(v + reach)) + 1) for v in points.max(axis=0))
+    inside = np.zeros((size, size))
+    if top >= bottom or left >= right:
+        return inside
+    rows, columns = np.mgrid[top:bottom, left:right]
+    distance = np.full(rows.shape, np.inf)
+    for y, x in points:
+        np.minimum(distance, (rows - y) ** 2 + (columns - x) ** 2, out=distance)
+    inside[top:bottom, left:right] = np.clip(reach - np.sqrt(distance), 0.0, None)
+    return inside
+
+
+def _distract(rng: np.random.Generator, canvas: Canvas, image: npt.NDArray[np.float64], number: int) -> None:
+    """Dark objects of the same shapes: they belong to the ground, and lie under the labelled ones."""
+    dark = image.mean(axis=(0, 1)) - canvas.contrast
+    for _ in range(min(number, 40)):
+        cover = edge(_object(rng, canvas) - 0.7, 0.7)  # 0 wherever the object is not
+        cover = ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover
+        blend(image, 0.8 * cover, dark)

@@ -1,0 +1,91 @@
+"""What a split cannot do, in plain sentences: classes in too few pictures, sides without a class, too few pictures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sweeper.data.labels import some
+from sweeper.data.split import divide
+from sweeper.errors import DataError
+from sweeper.records import Dataset, Split
+
+SMALL = 20
+"""With fewer groups of pictures a test split has four at most: too few for a verdict."""
+_SIDES = ("training", "validation", "test")
+_LOST = {
+    "training": "it can be learned there, but neither its operating point nor its score can be told",
+    "validation": "it is never learned, and counts as missed",
+    "test": "it is never learned, and counts as missed",
+}
+
+
+def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
+    """What should be known before scores of this split are believed.
+
+    A class in one picture (or group) can lie on one side only, a class in two on two: where they went, and what that
+    means. For other classes, the sides that lack them (given splits, as a rule). And sets so small that their test
+    split says little.
+    """
+    side_of = {
+        index: side for side, part in zip(_SIDES, (split.train, split.val, split.test), strict=True) for index in part
+    }
+    notes, missing = [], defaultdict(list)
+    for label, name in enumerate(dataset.classes):
+        holders = [i for i, picture in enumerate(dataset.pictures) if picture.pixels[label]]
+        units = _units(dataset, holders)
+        if len(units) in (1, 2):
+            notes.append(_rare(dataset, name, holders, units, side_of))
+            continue
+        present = {side_of[i] for i in holders if i in side_of}
+        for side in _SIDES:
+            if holders and side not in present:
+                missing[side].append(name)
+    sizes = dict(zip(_SIDES, map(len, (split.train, split.val, split.test)), strict=True))
+    notes += [
+        f"the {side} split ({sizes[side]} pictures) has no pixel of: {', '.join(missing[side])}"
+        for side in _SIDES
+        if missing[side]
+    ]
+    whole = len(_units(dataset, range(len(dataset.pictures))))
+    given = any(picture.split == "test" for picture in dataset.pictures)
+    if (sizes["test"] < SMALL // 5) if given else (whole < SMALL):
+        kind = "pictures" if whole == len(dataset.pictures) else "groups of pictures"
+        notes.append(
+            f"{whole} {kind} leave {sizes['test']} pictures to test on: intervals will be wide, and one odd picture "
+            "can decide; take the result as a hint, and add pictures before much depends on it"
+        )
+    return tuple(notes)
+
+
+def _rare(dataset: Dataset, name: str, holders: Sequence[int], units: Sequence[str], side_of: dict[int, str]) -> str:
+    """Where a class of one or two pictures went."""
+    kind = "picture" if len(units) == len(holders) else "group"
+    where = f"{name} occurs in {len(units)} {kind}{'s' * (len(units) > 1)} only ({some(units)})"
+    sides = sorted({side_of[i] for i in holders if i in side_of}, key=_SIDES.index)
+    if len(sides) == 1:
+        return f"{where}, on the {sides[0]} side: {_LOST[sides[0]]}; add pictures that show it"
+    absent = next((side for side in _SIDES if side not in sides), None)
+    without = f"the {absent} split has none" if absent else "every side has a little"
+    return f"{where}, on the {' and '.join(sides)} sides: {without}, and its score rests on single pictures"
+
+
+def _units(dataset: Dataset, indices: Sequence[int] | range) -> list[str]:
+    """Names of the groups, or pictures without one, that these pictures belong to."""
+    found = {}
+    for index in indices:
+        picture = dataset.pictures[index]
+        found[(picture.group is not None, picture.group or picture.stem)] = picture.group or picture.stem
+    return list(found.values())
+
+
+def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
+    """How `sweeper run --seed SEED` would divide the set and what that split cannot do, or why it cannot be divided."""
+    try:
+        split = divide(dataset, test_seed=seed, seed=seed)
+    except DataError as error:
+        return error.problems
+    given = sum(picture.split is not None for picture in dataset.pictures)
+    how = "as given" if given == len(dataset.pictures) else f"{given} of them given" if given else "stratified"
+    sizes = f"{len(split.train)} pictures train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
+    return (sizes, *split_notes(dataset, split))

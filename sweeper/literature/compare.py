@@ -1,0 +1,158 @@
+"""A confirmed result against what was published: agrees, conflicts, or outside what was studied.
+
+For each study with two losses that were both confirmed here:
+
+- *outside what was studied* where the study is of another kind of task, of thin structures where there are none here
+  (or the other way round), or where the share of the foreground here is beyond twice or below half of what it studied;
+- else each pair *agrees* where the paired interval excludes 0 in the published direction, *conflicts* where it excludes
+  it in the other, and is *open* where it contains 0. A study whose data sets point in both directions has none.
+
+Sentences carry names of losses and numbers alone, but for class names, which are not escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from sweeper.evidence.settle import listed, minus
+from sweeper.evidence.verdict import difference
+from sweeper.literature.studies import STUDIES, Study, published
+from sweeper.records import ClassProfile, Evidence, ImbalanceProfile
+
+WIDER = 2.0
+"""A foreground share within this factor of the studied range counts as studied."""
+THIN = 0.5
+"""Share of thin pixels beyond which a class is a thin structure."""
+
+
+def compare_with_literature(
+    profile: ImbalanceProfile, evidence: Evidence | None, studies: Sequence[Study] = STUDIES
+) -> list[str]:
+    """Sentences on how the confirmed differences compare with published ones; [] without two confirmed losses."""
+    if evidence is None or len(evidence.finalists) < 2:
+        return []
+    sentences = []
+    confirmed = {f.family for f in evidence.finalists}
+    silent = []
+    for study in studies:
+        pairs = [pair for pair in combinations(range(len(evidence.finalists)), 2) if _known(study, evidence, *pair)]
+        if not pairs:
+            if study.families:
+                silent.append(study.title.split(",")[0])
+            continue
+        outside = _outside(study, profile)
+        if outside:
+            names = listed(sorted(study.families & confirmed))
+            sentences.append(f"{study.title}, compares {names}: outside what was studied ({'; '.join(outside)}).")
+        else:
+            sentences.append(_judged(study, evidence, pairs))
+    if not sentences:
+        sentences.append(
+            f"None of {len(studies)} published comparisons that are known here has two of the confirmed losses."
+        )
+    elif silent:
+        sentences.append(
+            f"{len(silent)} other published comparison{'' if len(silent) == 1 else 's'} cannot be held against this "
+            "result: their losses were not both confirmed."
+        )
+    at_own = _operating_points(evidence)
+    return [*sentences, *at_own]
+
+
+def _known(study: Study, evidence: Evidence, first: int, second: int) -> bool:
+    a, b = evidence.finalists[first].family, evidence.finalists[second].family
+    return a != b and published(study, a, b) is not None
+
+
+def _outside(study: Study, profile: ImbalanceProfile) -> list[str]:
+    """Why this data is beyond what was studied; [] where it is within."""
+    reasons = []
+    task = "binary" if len(profile.classes) == 2 else "multiclass"
+    if task not in study.tasks:
+        reasons.append(f"it is about {_kind(study)}, this is a {_task_word(task)} task")
+    rare = rarest(profile)
+    if study.share is not None and rare is not None:
+        low, high = study.share
+        if not low / WIDER <= rare.pixel_share <= high * WIDER:
+            reasons.append(
+                f"its foreground takes {100 * low:.2g} to {100 * high:.3g} % of the pixels, {rare.name} "
+                f"{100 * rare.pixel_share:.2g} %"
+            )
+    if study.thin is not None and rare is not None and rare.thinness is not None:
+        thin = rare.thinness > THIN
+        if thin != study.thin:
+            kind = "thin structures" if study.thin else "broad objects"
+            reasons.append(f"it is about {kind}, of {rare.name} {100 * rare.thinness:.0f} % of the pixels are thin")
+    return reasons
+
+
+def signed(value: float) -> str:
+    """Three decimals with a sign; what rounds to 0 is +0.000."""
+    return minus(f"{round(value, 3) + 0.0:+.3f}")
+
+
+def _kind(study: Study) -> str:
+    return listed([f"{_task_word(t)} segmentation" for t in study.tasks]) if study.tasks else "detection"
+
+
+def _task_word(task: str) -> str:
+    return "multi-class" if task == "multiclass" else task
+
+
+def rarest(profile: ImbalanceProfile) -> ClassProfile | None:
+    """The rarest class that occurs; of a binary task the foreground. None where there is nothing to compare."""
+    among = profile.classes[1:] if len(profile.classes) == 2 else profile.classes
+    occurring = [c for c in among if c.pixel_share > 0]
+    return min(occurring, key=lambda c: c.pixel_share) if occurring and _several(profile) else None
+
+
+def _several(profile: ImbalanceProfile) -> bool:
+    return sum(c.pixel_share > 0 for c in profile.classes) >= 2
+
+
+def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int]]) -> str:
+    told: dict[str, list[str]] = {"agrees": [], "conflicts": [], "open": [], "none": []}
+    for first, second in pairs:
+        a, b = evidence.finalists[first].family, evidence.finalists[second].family
+        known = published(study, a, b)
+        assert known is not None  # `pairs` are those that it compares
+        gap = difference(evidence, first, second)
+        sign = {"better": 1, "worse": -1, "mixed": 0}[known.direction]
+        here = f"here {signed(gap.estimate)} [{signed(gap.low)}, {signed(gap.high)}] mIoU"
+        there = ""
+        if known.gain is not None:
+            there = f"published {signed(known.gain)} {study.measure}, ahead on {known.agreeing} of {known.of}; "
+        elif sign:
+            there = f"published as {'better' if sign > 0 else 'worse'}; "
+        text = f"{a} against {b} ({there}{here})"
+        if not sign:
+            told["none"].append(f"{a} against {b}")
+        elif sign * gap.low > 0 and sign * gap.high > 0:
+            told["agrees"].append(text)
+        elif sign * gap.low < 0 and sign * gap.high < 0:
+            told["conflicts"].append(text)
+        else:
+            told["open"].append(text)
+    words = {
+        "agrees": "agrees on {}",
+        "conflicts": "conflicts on {}",
+        "open": "neither agrees nor conflicts, as the interval contains 0, on {}",
+        "none": "points both ways itself on {}",
+    }
+    parts = [words[kind].format(listed(pairs_)) for kind, pairs_ in told.items() if pairs_]
+    limits = [*(["3D"] if study.volumes else []), *(["foreground share not stated"] if study.share is None else [])]
+    return f"{study.title}{f' ({listed(limits)})' if limits else ''}: {'; '.join(parts)}."
+
+
+def _operating_points(evidence: Evidence) -> list[str]:
+    """Published values are read at 0.5; how much that matters here."""
+    moved = max(evidence.finalists, key=lambda f: f.miou.estimate - f.miou_at_default)
+    gain = moved.miou.estimate - moved.miou_at_default
+    if gain < 0.001:
+        return []
+    default = "0.5" if len(evidence.classes) == 2 else "the bare argmax"
+    return [
+        f"Published values are mostly read at {default}; here each loss has its own operating point, which gives "
+        f"{moved.family} up to {gain:.3f} mIoU."
+    ]

@@ -1,0 +1,178 @@
+"""What the imbalance of the data has to do with the result, in sentences that follow from numbers.
+
+Class names stand in them as they are in the data set, unescaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from sweeper.evidence.settle import minus
+from sweeper.literature.compare import THIN, rarest, signed
+from sweeper.records import Evidence, FinalistEvidence, ImbalanceProfile
+
+VISIBLE = 0.005
+"""Differences in precision, recall and IoU below this are not spoken of."""
+
+
+def explain(profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | None = None) -> list[str]:
+    """How the data's profile shows in the result.
+
+    Args:
+        profile: of the whole data set's labels.
+        evidence: what the confirmation showed.
+        chosen: index of the recommended finalist, which is held against the baseline; None = the best. Where that is
+            the baseline itself, it is held against the next best.
+    """
+    sentences = [_profile_in_words(profile)]
+    if evidence is None or not evidence.finalists:
+        return sentences
+    binary = len(evidence.classes) == 2
+    sentences += [s for f in evidence.finalists if (s := _moved_point(f, binary))]
+    sentences += [s for f in evidence.finalists if (s := _weight_in_words(f, profile))]
+    pair = _pair(evidence, 0 if chosen is None else chosen)
+    if pair is None:
+        return sentences
+    one, other = (evidence.finalists[i] for i in pair)
+    sentences += _threshold_part(one, other, binary)
+    if binary:
+        sentences += _precision_recall(one, other, evidence.classes[1])
+    else:
+        sentences += _by_share(one, other, evidence.classes, profile)
+    return sentences
+
+
+def _pair(evidence: Evidence, chosen: int) -> tuple[int, int] | None:
+    others = [i for i in range(len(evidence.finalists)) if i != chosen]
+    if not others:
+        return None
+    against = evidence.baseline if evidence.baseline is not None and evidence.baseline != chosen else others[0]
+    return chosen, against
+
+
+def _profile_in_words(profile: ImbalanceProfile) -> str:
+    rare = rarest(profile)
+    if rare is None:
+        return "Only 1 class occurs: there is no imbalance to speak of."
+    thin = ""
+    if rare.thinness is not None:
+        kind = "a thin structure" if rare.thinness > THIN else "not thin"
+        thin = f", {kind} ({100 * rare.thinness:.0f} % of its pixels within 2 pixels of its boundary)"
+    if len(profile.classes) == 2:
+        return (
+            f"{rare.name} takes {_percent(rare.pixel_share)} of the labelled pixels (1 to {profile.imbalance:.3g}) and "
+            f"occurs in {_percent(rare.picture_share)} of the pictures{thin}."
+        )
+    common = max(profile.classes, key=lambda c: c.pixel_share)
+    return (
+        f"The rarest class, {rare.name}, takes {_percent(rare.pixel_share)} of the labelled pixels, the commonest, "
+        f"{common.name}, {_percent(common.pixel_share)} (1 to {common.pixel_share / rare.pixel_share:.3g}); "
+        f"{rare.name} "
+        f"occurs in {_percent(rare.picture_share)} of the pictures{thin}."
+    )
+
+
+def _moved_point(finalist: FinalistEvidence, binary: bool) -> str | None:
+    """Where a loss's best operating point lies away from the one everyone uses, and what that is worth."""
+    if not finalist.points:
+        return None
+    point, default = float(median(finalist.points)), 0.5 if binary else 0.0
+    gain = finalist.miou.estimate - finalist.miou_at_default
+    if abs(point - default) < 0.05 and abs(gain) < VISIBLE:
+        return None
+    what = "threshold" if binary else "τ ="
+    toward = ""
+    if binary and abs(point - default) >= 0.05:
+        seldom = point < default
+        toward = f": at 0.5 it marks too {'little' if seldom else 'much'} as foreground"
+    return (
+        f"{finalist.family} reads best on validation at {what} {minus(f'{point:.2f}')} rather than "
+        f"{default:g}{toward}; on "
+        f"test that is worth {signed(gain)} mIoU ({finalist.miou_at_default:.3f} to {finalist.miou.estimate:.3f})."
+    )
+
+
+def _weight_in_words(finalist: FinalistEvidence, profile: ImbalanceProfile) -> str | None:
+    """The weight of the foreground that the search chose, as a power of the imbalance."""
+    weight = finalist.params.get("pos_weight")
+    if weight is None or weight <= 0 or profile.imbalance <= 1.0:
+        return None
+    power = math.log(weight) / math.log(profile.imbalance)
+    return (
+        f"{finalist.family} weighs the foreground {weight:.3g}-fold, the imbalance ({profile.imbalance:.3g}) to the "
+        f"power "
+        f"{minus(f'{power:.2f}')}: 1 would balance the classes, 0 leave them as they are."
+    )
+
+
+def _threshold_part(one: FinalistEvidence, other: FinalistEvidence, binary: bool) -> list[str]:
+    """How much of the gap between two losses is their operating point."""
+    tuned = one.miou.estimate - other.miou.estimate
+    default = one.miou_at_default - other.miou_at_default
+    if abs(tuned - default) < VISIBLE:
+        return []
+    at = "0.5" if binary else "τ = 0"
+    return [
+        f"At {at} {one.family} and {other.family} would differ by {signed(default)} mIoU, at each one's own "
+        f"operating point by {signed(tuned)}: {signed(default - tuned)} is the operating point, not the "
+        "loss."
+    ]
+
+
+def _precision_recall(one: FinalistEvidence, other: FinalistEvidence, name: str) -> list[str]:
+    """What the two find of the foreground, and how much of what they mark is right."""
+    values = (one.recall[1], other.recall[1], one.precision[1], other.precision[1])
+    if any(v is None for v in values):
+        return []
+    recall, recall_other, precision, precision_other = (float(v or 0.0) for v in values)
+    finds, right = recall - recall_other, precision - precision_other
+    if abs(finds) < VISIBLE and abs(right) < VISIBLE:
+        return [
+            f"{one.family} and {other.family} find the same share of {name} (recall {recall:.3f} and "
+            f"{recall_other:.3f}) "
+            f"with the same share of it right (precision {precision:.3f} and {precision_other:.3f})."
+        ]
+    if finds * right < 0:
+        end = f"{one.family} has {'more misses and fewer' if finds < 0 else 'fewer misses and more'} false alarms"
+    else:
+        end = f"{one.family} is {'ahead' if finds + right > 0 else 'behind'} in both, or level"
+    return [
+        f"Of {name}, {one.family} finds {_percent(recall)} and {other.family} {_percent(recall_other)} (recall); of "
+        f"what "
+        f"they mark, {_percent(precision)} and {_percent(precision_other)} is right (precision): {end}."
+    ]
+
+
+def _by_share(
+    one: FinalistEvidence, other: FinalistEvidence, classes: Sequence[str], profile: ImbalanceProfile
+) -> list[str]:
+    """Which classes gain, by how common they are."""
+    shares = {c.name: c.pixel_share for c in profile.classes}
+    gains = [
+        (shares.get(name, 0.0), name, a - b)
+        for name, a, b in zip(classes, one.iou, other.iou, strict=True)
+        if a is not None and b is not None
+    ]
+    if len(gains) < 2:
+        return []
+    gains.sort()
+    half = len(gains) // 2
+    rare, common = gains[:half], gains[half:]
+    rarer, rest = (sum(g for _, _, g in part) / len(part) for part in (rare, common))
+    most, least = max(gains, key=lambda g: g[2]), min(gains, key=lambda g: g[2])
+    return [
+        f"Against {other.family}, {one.family} changes the IoU of the {len(rare)} rarest of {len(gains)} classes (at "
+        f"most "
+        f"{_percent(rare[-1][0])} of the pixels each) by {signed(rarer)} on average, and of the others by "
+        f"{signed(rest)}.",
+        f"It gains most on {most[1]} ({signed(most[2])}, {_percent(most[0])} of the pixels) and least on "
+        f"{least[1]} ({signed(least[2])}, {_percent(least[0])}).",
+    ]
+
+
+def _percent(share: float) -> str:
+    if share in (0.0, 1.0):
+        return f"{100 * share:.0f} %"
+    return f"{100 * share:.1f} %" if share >= 0.1 else f"{100 * share:.3g} %"

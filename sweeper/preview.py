@@ -1,0 +1,149 @@
+"""`sweeper run --dry-run`: everything that can be said, and refused, before anything is trained or written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sweeper.base import Record
+from sweeper.data import divide
+from sweeper.evidence.sequence import planned_looks
+from sweeper.locks import sqlite_path
+from sweeper.prepare import Speaker, check_request, prepare
+from sweeper.records import Look
+from sweeper.settings import CONFIRM_SEEDS, TRIALS, Settings, describe, seed_range
+from sweeper.study import storage as studies
+from sweeper.study.executors import Executor
+from sweeper.study.probe import FACTORS
+from sweeper.study.recheck import BASELINE, LEADERS, RATES
+
+
+class Trainings(Record):
+    """How many trainings of one kind there will be, and of how many steps."""
+
+    least: int
+    most: int
+    steps: int
+    """Of each; of a probe's first budget."""
+
+
+class Preview(Record):
+    """What a sweep would do."""
+
+    plan: studies.Plan
+    pictures: tuple[int, int, int]
+    """Training, validation, test."""
+    done: int
+    """Trials that a resume finds."""
+    looks: tuple[Look, ...]
+    trainings: dict[str, Trainings]
+    """By phase: probe, search, recheck, confirm."""
+
+
+def preview(
+    settings: Settings,
+    speaker: Speaker,
+    *,
+    executor: Callable[[], Executor],
+    clock: Callable[[], datetime],
+) -> Preview:
+    """Read and check data, space, recipe and study; the pictures are decoded into a folder that goes with the answer.
+
+    Args:
+        settings: what was asked for.
+        speaker: is told of warnings.
+        executor: makes the place that tells the hardware and builds the network once.
+        clock: the time in UTC.
+
+    Raises:
+        UsageError: (DataError, SpaceError, StudyError among them) as `run_sweep` would.
+    """
+    path = sqlite_path(settings.storage)
+    there = settings.resume or (path is not None and path.exists())
+    storage = studies.open_storage(settings.storage, create=False) if there else None
+    check_request(storage, settings, write=False)
+    with tempfile.TemporaryDirectory() as folder, closing(executor()) as place:
+        own = settings.model_copy(update={"cache": Path(folder)})
+        prepared = prepare(own, storage, place, speaker, clock())
+    plan = prepared.plan
+    options: dict[str, Any] = {}
+    done = 0
+    if prepared.old is not None and storage is not None:
+        options = studies.read_options(storage, prepared.name)
+        done = len(studies.search_results(studies.load_study(storage, prepared.name, plan)))
+    options |= settings.model_dump(mode="json", exclude_none=True, include={"trials", "confirm_seeds", "steps"})
+    looks = planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS)))
+    split = divide(plan.conditions.dataset, test_seed=plan.conditions.seed, seed=plan.conditions.seed)
+    return Preview(
+        plan=plan,
+        pictures=(len(split.train), len(split.val), len(split.test)),
+        done=done,
+        looks=looks,
+        trainings=_trainings(plan, int(options.get("trials", TRIALS)), done, looks, options.get("steps") == "auto"),
+    )
+
+
+def _trainings(
+    plan: studies.Plan, trials: int, done: int, looks: tuple[Look, ...], probe: bool
+) -> dict[str, Trainings]:
+    recipe, families = plan.conditions.recipe, [family.family for family in plan.space.families]
+    tried = min(len(families), trials)
+    leaders = min(LEADERS, tried)
+    finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
+    contested = tried > LEADERS
+    rates = 0 if plan.space.lr.kind == "fixed" else (leaders + 2 * contested) * (RATES - 1)
+    probed = len(families) if probe and not done and len(families) > 1 else 0
+    found = {
+        "probe": Trainings(least=2 * probed, most=len(FACTORS) * probed, steps=recipe.steps),
+        "search": Trainings(least=max(0, trials - done), most=max(0, trials - done), steps=recipe.steps),
+        "recheck": Trainings(least=0, most=rates + tried * contested, steps=recipe.steps),
+        "confirm": Trainings(
+            least=looks[0].seeds * leaders, most=looks[-1].seeds * finalists, steps=recipe.confirm_steps
+        ),
+    }
+    return {name: trainings for name, trainings in found.items() if trainings.most}
+
+
+def preview_text(found: Preview) -> str:
+    """The same for people, a few lines."""
+    plan, dataset = found.plan, found.plan.conditions.dataset
+    train, val, test = found.pictures
+    lines = [
+        f"data: {dataset.name}, {dataset.task}, {len(dataset.pictures)} pictures ({train} to train, {val} to validate, "
+        f"{test} to test), classes {', '.join(dataset.classes)}",
+        f"imbalance: {plan.imbalance:.1f}:1 in the training pictures",
+        f"space: {plan.space.name}, {len(plan.space.families)} losses: "
+        + ", ".join(family.family for family in plan.space.families),
+        f"recipe: {describe(plan.conditions.recipe)}",
+        f"looks: after {', '.join(str(look.seeds) for look in found.looks)} seeds of each finalist, while it is open",
+    ]
+    names = {"probe": "budget probe", "search": "search", "recheck": "rechecks", "confirm": "confirmation"}
+    for name, trainings in found.trainings.items():
+        ends = (trainings.least, trainings.most)
+        number = str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+        more = " and more" if name == "probe" else ""
+        lines.append(f"{names[name]}: {number} trainings of {trainings.steps} steps{more}")
+    return "\n".join([*lines, "nothing was trained, and nothing written"])
+
+
+def preview_json(found: Preview) -> dict[str, Any]:
+    """The same for programs, schema `sweeper.preview/1`."""
+    dataset, plan = found.plan.conditions.dataset, found.plan
+    fields = {"name", "source", "digest", "task", "classes", "channels", "synthetic"}
+    return {
+        "schema": "sweeper.preview/1",
+        "dataset": dataset.model_dump(mode="json", include=fields),
+        "pictures": dict(zip(("train", "val", "test"), found.pictures, strict=True)),
+        "profile": plan.profile.model_dump(mode="json"),
+        "imbalance": plan.imbalance,
+        "space": plan.space.model_dump(mode="json"),
+        "recipe": plan.conditions.recipe.model_dump(mode="json"),
+        "seed": plan.conditions.seed,
+        "looks": [look.model_dump(mode="json") for look in found.looks],
+        "trials_done": found.done,
+        "trainings": {name: trainings.model_dump(mode="json") for name, trainings in found.trainings.items()},
+    }

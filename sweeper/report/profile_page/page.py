@@ -1,0 +1,188 @@
+"""The text of the profile page, as markdown; every name in it is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sweeper.advice import bounds, difficulty, suggestions
+from sweeper.doctor import Finding, Severity, counts
+from sweeper.profile import consequences
+from sweeper.records import Dataset, ImbalanceProfile
+from sweeper.report.figures.style import Drawn
+from sweeper.report.words import code, count, escape_md, number, percent, prose, significant, table
+
+MOST_NAMED = 40
+"""Stems that a finding's full list holds on the page; profile.json has them all."""
+
+
+def page(
+    dataset: Dataset,
+    profile: ImbalanceProfile,
+    findings: Sequence[Finding],
+    split: Sequence[str],
+    figures: Mapping[str, Drawn],
+) -> str:
+    """Markdown of the whole page.
+
+    Args:
+        dataset: what was profiled.
+        profile: its imbalance.
+        findings: the doctor's, the weightiest first.
+        split: how it would be divided, and what is to be said of that.
+        figures: name of a file in `figures/` (without `.png`) → what was drawn.
+    """
+    parts = [
+        f"# Profile of {escape_md(dataset.name)}",
+        _head(dataset, profile),
+        "## Problems",
+        _problems(dataset, findings),
+        _figure(figures, "suspects"),
+        "## Classes",
+        _classes(profile),
+        _figure(figures, "shares"),
+        "## Sizes and thinness",
+        _figure(figures, "sizes"),
+        _figure(figures, "thinness"),
+        "## What it implies for the loss",
+        *(_paragraph(sentence) for sentence in consequences(profile)),
+        _bounds(profile),
+        _families(profile),
+        "## Difficulty of the classes",
+        _difficulty(profile),
+        "## Pictures",
+        _figure(figures, "samples"),
+        "## Split",
+        "\n".join(f"- {prose(line[:1].upper() + line[1:])}." for line in split),
+        _foot(dataset),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _paragraph(text: str) -> str:
+    return prose(text)
+
+
+def _head(dataset: Dataset, profile: ImbalanceProfile) -> str:
+    sizes = sorted({(p.width, p.height) for p in dataset.pictures}, key=lambda s: s[0] * s[1])
+    extent = f"{sizes[0][0]}×{sizes[0][1]}"
+    if len(sizes) > 1:
+        extent += f" to {sizes[-1][0]}×{sizes[-1][1]}"
+    ignored = f", {percent(profile.ignored_share)} of the pixels without a label" if profile.ignored_share else ""
+    kind = "binary" if dataset.task == "binary" else f"{len(dataset.classes)} classes"
+    return (
+        f"{count(profile.pictures, 'picture')} of {extent} pixels, {kind}{ignored}. "
+        f"Imbalance **{significant(profile.imbalance)}:1**"
+        + (" (background to foreground)." if profile.pos_weight is not None else " (commonest to rarest class).")
+    )
+
+
+def _problems(dataset: Dataset, findings: Sequence[Finding]) -> str:
+    lines = [f"- **note** {prose(warning)}" for warning in dataset.warnings if not _told(warning)]
+    if not findings:
+        return "\n".join(["The label doctor found nothing wrong.", *(["", *lines] if lines else [])])
+    totals = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts(findings).items())
+    lines = [f"- **{finding.severity}** {prose(finding.text)}{_stems(finding)}" for finding in findings] + lines
+    return (
+        f"The label doctor found {totals}. Nothing was changed; stems that you agree to drop go into a file for "
+        "`--exclude`.\n\n" + "\n".join(lines)
+    )
+
+
+def _told(warning: str) -> bool:
+    """Whether the doctor says the same, and better."""
+    return any(
+        words in warning for words in ("byte-identical masks", "the same pixels", "never occur", "teach nothing")
+    )
+
+
+def _stems(finding: Finding) -> str:
+    """All suspects of an error or a warning, where the text names fewer."""
+    missing = [stem for stem in finding.pictures if stem not in finding.text]
+    if not missing or finding.severity == Severity.NOTE:
+        return ""
+    named = ", ".join(escape_md(stem) for stem in finding.pictures[:MOST_NAMED])
+    more = (
+        f" and {len(finding.pictures) - MOST_NAMED} more (profile.json)" if len(finding.pictures) > MOST_NAMED else ""
+    )
+    return f" All: {named}{more}."
+
+
+def _classes(profile: ImbalanceProfile) -> str:
+    rows = []
+    for row, weight in zip(profile.classes, profile.class_weights, strict=True):
+        parts = row.component_pixels
+        rows.append(
+            [
+                escape_md(row.name),
+                percent(row.pixel_share),
+                percent(row.picture_share),
+                f"{row.components:,}",
+                "–" if parts is None else " / ".join(f"{v:,.0f}" for v in parts),
+                percent(row.thinness),
+                significant(weight),
+            ]
+        )
+    header = ["class", "pixels", "pictures", "pieces", "pixels of a piece (10/50/90 %)", "thin", "weight"]
+    return table(header, rows) + (
+        "\n\n*Thin*: within 2 pixels of another class. *Weight*: what balances the classes, 1 for the mean pixel."
+    )
+
+
+def _bounds(profile: ImbalanceProfile) -> str:
+    rows = [
+        [code(b.coordinate), escape_md(b.reason), significant(b.low), significant(b.start), significant(b.high)]
+        for b in bounds(profile)
+    ]
+    if profile.pos_weight is not None and profile.alpha is not None:
+        lead = (
+            f"The pixels are balanced by `pos_weight` = {significant(profile.pos_weight)}, or `alpha` = "
+            f"{number(profile.alpha, 4)}. Ranges to search:"
+        )
+    else:
+        lead = "Ranges to search:"
+    return f"{lead}\n\n{table(['coordinate', 'why', 'from', 'start', 'to'], rows, left=2)}"
+
+
+def _families(profile: ImbalanceProfile) -> str:
+    rows = [[code(s.family), escape_md(s.reason)] for s in suggestions(profile)]
+    return (
+        "Families worth a try, by rule of thumb; `sweeper run` finds out, and `sweeper losses` describes them all:\n\n"
+        + table(["family", "why here"], rows, left=2)
+    )
+
+
+def _difficulty(profile: ImbalanceProfile) -> str:
+    rows = [
+        [
+            str(place),
+            escape_md(row.name),
+            number(row.score, 2),
+            f"{number(row.rare, 2)} ({percent(row.pixel_share)})",
+            f"{number(row.few, 2)} ({row.pictures:,})",
+            f"{number(row.thin, 2)} ({percent(row.thinness)})",
+            f"{number(row.small, 2)} ({row.large_pixels:,.0f} px)",
+        ]
+        for place, row in enumerate(difficulty(profile), 1)
+    ]
+    header = ["", "class", "difficulty", "rare (pixels)", "few (pictures)", "thin", "small (90 % of pieces below)"]
+    return table(header, rows, left=2) + (
+        "\n\nThe mean of four signs, each from 0 to 1: a rule of thumb, not a measurement. Rare: 10 % of the pixels "
+        "or more is 0, 0.01 % is 1; few: 100 pictures or more is 0, 3 is 1; thin: share within 2 pixels of the "
+        "boundary; small: a 90th percentile of its pieces of 16,384 pixels or more is 0, of 64 is 1."
+    )
+
+
+def _figure(figures: Mapping[str, Drawn], name: str) -> str:
+    drawn = figures.get(name)
+    if drawn is None:
+        return ""
+    return f"![{escape_md(drawn.alt)}](figures/{name}.png)\n\n**Figure.** {drawn.caption}"
+
+
+def _foot(dataset: Dataset) -> str:
+    left_out = ""
+    if dataset.excluded:
+        left_out = f" {count(len(dataset.excluded), 'picture')} left out as asked: "
+        left_out += ", ".join(escape_md(stem) for stem in dataset.excluded[:MOST_NAMED])
+        left_out += ", …." if len(dataset.excluded) > MOST_NAMED else "."
+    return f"---\n\nData {code(dataset.source)}, digest {code(dataset.digest[:19])}….{left_out}"

@@ -1,0 +1,248 @@
+"""One small set of pictures, written in every format; each writer gives back nothing but files."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image
+
+HEIGHT, WIDTH = 48, 64
+CLASSES = ("background", "cat", "dog")
+STEMS = tuple(f"p{i}" for i in range(8))
+PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0]
+
+Labels = npt.NDArray[np.uint8]
+
+
+def boxes(index: int) -> list[tuple[int, int, int, int, int]]:
+    """Label, left, top, right, bottom (beyond the last pixel) of the objects of picture `index`: a dog on a cat."""
+    return [(1, 4 + index, 5, 40 + index, 30), (2, 10 + index, 10 + index, 24 + index, 24 + index)]
+
+
+def truth(index: int) -> Labels:
+    """The labels of picture `index`."""
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    for label, left, top, right, bottom in boxes(index):
+        mask[top:bottom, left:right] = label
+    return mask
+
+
+def photo(index: int) -> Image.Image:
+    """Picture `index`: noise, brighter where there is an object."""
+    noise = np.random.default_rng(index).integers(0, 100, (HEIGHT, WIDTH, 3))
+    return Image.fromarray((noise + 70 * truth(index)[..., None]).astype(np.uint8))
+
+
+def palette(mask: Labels) -> Image.Image:
+    """An index mask with colours."""
+    image = Image.fromarray(mask)
+    image.putpalette(PALETTE + [0] * 759)
+    return image
+
+
+def each(save: Callable[[int, str], None]) -> None:
+    """Call `save` with index and stem of each picture."""
+    for index, stem in enumerate(STEMS):
+        save(index, stem)
+
+
+def made(*folders: Path) -> None:
+    """Make folders."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def folder(root: Path) -> None:
+    made(root / "images", root / "masks")
+    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    each(lambda i, stem: photo(i).save(root / "images" / f"{stem}.png"))
+    each(lambda i, stem: Image.fromarray(truth(i)).save(root / "masks" / f"{stem}.png"))
+
+
+def colours(root: Path) -> None:
+    """Image and mask folders with masks in colours and CVAT's map."""
+    made(root / "images", root / "masks")
+    (root / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n"
+    )
+    each(lambda i, stem: photo(i).save(root / "images" / f"{stem}.png"))
+    each(lambda i, stem: palette(truth(i)).convert("RGB").save(root / "masks" / f"{stem}.png"))
+
+
+def shapes(index: int) -> list[dict[str, Any]]:
+    """LabelMe's shapes: a polygon, and a rectangle over it. Both draw their last row and column."""
+    found: list[dict[str, Any]] = []
+    for label, left, top, right, bottom in boxes(index):
+        points = [[left, top], [right - 1, bottom - 1]]
+        if label == 1:
+            points = [[left, top], [right - 1, top], [right - 1, bottom - 1], [left, bottom - 1]]
+        kind = "polygon" if label == 1 else "rectangle"
+        found.append({"label": CLASSES[label], "points": points, "shape_type": kind, "group_id": None, "flags": {}})
+    return found
+
+
+def labelme_json(path: Path, index: int, **changes: Any) -> None:
+    """Write a LabelMe file."""
+    data = {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": shapes(index),
+        "imagePath": f"{path.stem}.png",
+        "imageData": None,
+        "imageHeight": HEIGHT,
+        "imageWidth": WIDTH,
+    }
+    path.write_text(json.dumps(data | changes))
+
+
+def labelme(root: Path) -> None:
+    """The last picture lies inside its JSON."""
+    made(root)
+    each(lambda i, stem: photo(i).save(root / f"{stem}.png"))
+    each(lambda i, stem: labelme_json(root / f"{stem}.json", i))
+    last = root / f"{STEMS[-1]}.png"
+    labelme_json(last.with_suffix(".json"), len(STEMS) - 1, imageData=base64.b64encode(last.read_bytes()).decode())
+    last.unlink()
+
+
+def coco_data(**changes: Any) -> dict[str, Any]:
+    """COCO's JSON of all pictures; the dog comes first in the file, and is smaller."""
+    images, annotations = [], []
+    for index, stem in enumerate(STEMS):
+        images.append({"id": index + 1, "file_name": f"{stem}.png", "height": HEIGHT, "width": WIDTH})
+        for label, left, top, right, bottom in reversed(boxes(index)):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": index + 1,
+                    "category_id": 10 * label,
+                    "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
+                    "bbox": [left, top, right - left, bottom - top],
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": 10 * n, "name": name, "supercategory": "animal"} for n, name in enumerate(CLASSES) if n]
+    return {"images": images, "annotations": annotations, "categories": categories} | changes
+
+
+def coco(root: Path) -> None:
+    made(root / "images", root / "annotations")
+    each(lambda i, stem: photo(i).save(root / "images" / f"{stem}.png"))
+    (root / "annotations" / "instances_default.json").write_text(json.dumps(coco_data()))
+
+
+def voc(root: Path) -> None:
+    """With lists, and a border of 255 in the first picture."""
+    made(root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation")
+    (root / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
+    each(lambda i, stem: photo(i).save(root / "JPEGImages" / f"{stem}.png"))
+    each(lambda i, stem: palette(truth(i)).save(root / "SegmentationClass" / f"{stem}.png"))
+    for name, stems in (("train", STEMS[:4]), ("val", STEMS[4:6]), ("test", STEMS[6:])):
+        (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(stems) + "\n")
+
+
+def yolo(root: Path) -> None:
+    """As Roboflow exports it."""
+    sides = {stem: "train" if i < 4 else "valid" if i < 6 else "test" for i, stem in enumerate(STEMS)}
+    for side in set(sides.values()):
+        made(root / side / "images", root / side / "labels")
+    (root / "data.yaml").write_text(
+        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n"
+    )
+    each(lambda i, stem: photo(i).save(root / sides[stem] / "images" / f"{stem}.png"))
+
+    def write(index: int, stem: str) -> None:
+        lines = []
+        for label, left, top, right, bottom in reversed(boxes(index)):
+            corners = [left, top, right - 1, top, right - 1, bottom - 1, left, bottom - 1]
+            shares = [value / (WIDTH, HEIGHT)[n % 2] for n, value in enumerate(corners)]
+            lines.append(" ".join([str(label - 1), *(f"{share:.9f}" for share in shares)]))
+        (root / sides[stem] / "labels" / f"{stem}.txt").write_text("\n".join(lines) + "\n")
+
+    each(write)
+
+
+def cityscapes(root: Path) -> None:
+    (root / "classes.txt").parent.mkdir(parents=True, exist_ok=True)
+    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    for index, stem in enumerate(STEMS):
+        side = "train" if index < 4 else "val" if index < 6 else "test"
+        made(root / "leftImg8bit" / side / "town", root / "gtFine" / side / "town")
+        photo(index).save(root / "leftImg8bit" / side / "town" / f"{stem}_leftImg8bit.png")
+        Image.fromarray(truth(index)).save(root / "gtFine" / side / "town" / f"{stem}_gtFine_labelIds.png")
+
+
+def nnunet(root: Path) -> None:
+    """Three channels in a file each."""
+    made(root / "imagesTr", root / "labelsTr")
+    labels = {name: number for number, name in enumerate(CLASSES)}
+    meta = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "labels": labels, "numTraining": len(STEMS)}
+    (root / "dataset.json").write_text(json.dumps({**meta, "file_ending": ".png"}))
+    for index, stem in enumerate(STEMS):
+        for number, band in enumerate(photo(index).split()):
+            band.save(root / "imagesTr" / f"{stem}_{number:04d}.png")
+        Image.fromarray(truth(index)).save(root / "labelsTr" / f"{stem}.png")
+
+
+def manifest(root: Path) -> None:
+    made(root / "a", root / "b")
+    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    with (root / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "mask", "split", "group"])
+        for index, stem in enumerate(STEMS):
+            photo(index).save(root / "a" / f"{stem}.png")
+            Image.fromarray(truth(index)).save(root / "b" / f"{stem}_label.png")
+            side = "train" if index < 4 else "val" if index < 6 else "test"
+            writer.writerow([f"a/{stem}.png", f"b/{stem}_label.png", side, f"g{index}"])
+
+
+FORMATS: dict[str, Callable[[Path], None]] = {
+    "folder": folder,
+    "labelme": labelme,
+    "coco": coco,
+    "voc": voc,
+    "yolo": yolo,
+    "cityscapes": cityscapes,
+    "nnunet": nnunet,
+    "manifest": manifest,
+}
+"""Name of the format → what writes the set in it."""
+
+
+def deep(root: Path, channels: int, dtype: type[np.uint8] | type[np.uint16]) -> None:
+    """Image and mask folders with TIFFs of many channels or 16 bits, (H, W, channels)."""
+    made(root / "images", root / "masks")
+    for index, stem in enumerate(STEMS):
+        tifffile.imwrite(root / "images" / f"{stem}.tif", bands(index, channels, dtype), **layout(channels))
+        Image.fromarray(truth(index)).save(root / "masks" / f"{stem}.png")
+
+
+def bands(index: int, channels: int, dtype: type[np.uint8] | type[np.uint16]) -> npt.NDArray[Any]:
+    """(H, W, channels), each channel on a scale of its own; an object changes all of them."""
+    scale = np.iinfo(dtype).max // 4
+    rng = np.random.default_rng(index)
+    values = rng.integers(0, scale, (HEIGHT, WIDTH, channels)) + scale * truth(index)[..., None].astype(np.int64)
+    return (values // (1 + np.arange(channels))).astype(dtype)
+
+
+def layout(channels: int) -> dict[str, Any]:
+    """How tifffile is to write so many channels in one page."""
+    plain = {"photometric": "rgb"} if channels == 3 else {"photometric": "minisblack"}
+    return plain | ({"planarconfig": "contig"} if channels > 1 else {})
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """A picture as PNG."""
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()

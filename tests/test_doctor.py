@@ -1,0 +1,422 @@
+"""The label doctor: every planted fault is found and named, sound sets are left in peace, nothing depends on order."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from scipy import ndimage
+
+from sweeper.data import load_dataset, write_scenes
+from sweeper.data.synthetic import draw, parse_scene
+from sweeper.doctor import Finding, Severity, counts, examine
+from sweeper.doctor.edges import Fit, contours, edge_fit
+from sweeper.doctor.looks import clusters, look_alikes
+from sweeper.doctor.measure import Signs, measure, measure_all, thumbnail
+from sweeper.doctor.rules import MISFIT, judge
+from sweeper.records import IGNORE, Dataset, Picture
+
+BLOBS = parse_scene("blobs?images=12&size=96")
+
+
+def found(findings: tuple[Finding, ...], kind: str) -> list[Finding]:
+    return [finding for finding in findings if finding.kind == kind]
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Callable[..., tuple[Finding, ...]]:
+    """Writes twelve pictures of cells, lets the caller spoil them, and returns what the doctor finds."""
+
+    def run(spoil: Callable[[Path], None] | None = None, split: str = "") -> tuple[Finding, ...]:
+        root = tmp_path / "data"
+        write_scenes(BLOBS.name, root)
+        if spoil is not None:
+            spoil(root)
+        if split:
+            (root / "split.csv").write_text(split)
+        return examine(load_dataset(str(root), tmp_path / "cache"))
+
+    return run
+
+
+def paint(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    Image.fromarray(change(pixels)).save(path)
+
+
+# --- Edges ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cracks", "blobs", "street"])
+def test_true_masks_fit_and_foreign_ones_do_not(name):
+    scenes = parse_scene(f"{name}?images=24")
+    drawn = [draw(scenes, i) for i in range(24)]
+    true = [edge_fit(d.image, d.mask) for d in drawn]
+    foreign = [edge_fit(d.image, drawn[(i + 7) % 24].mask) for i, d in enumerate(drawn)]
+    assert all(fit is not None and fit.agreement > MISFIT for fit in true)
+    assert np.mean([fit is not None and fit.agreement < MISFIT for fit in foreign]) >= 0.85
+
+
+def test_a_displaced_mask_is_told_where_it_belongs():
+    drawn = draw(BLOBS, 0)
+    fit = edge_fit(drawn.image, np.roll(drawn.mask, (-7, 5), axis=(0, 1)))
+    assert fit is not None and fit.shift == (7, -5)
+    sound = edge_fit(drawn.image, np.roll(drawn.mask, 1, axis=0))
+    assert sound is not None and sound.shift is None and sound.agreement > 8
+
+
+def test_brightness_and_contrast_do_not_matter():
+    drawn = draw(BLOBS, 1)
+    fit, faint = edge_fit(drawn.image, drawn.mask), edge_fit((drawn.image // 3 + 90).astype(np.uint8), drawn.mask)
+    assert fit is not None and faint is not None
+    assert faint.agreement == pytest.approx(fit.agreement, rel=0.25)
+
+
+def test_nothing_is_said_of_what_cannot_be_judged():
+    picture = draw(BLOBS, 0).image
+    assert edge_fit(picture, np.zeros(picture.shape[:2], np.uint8)) is None  # no contour
+    assert edge_fit(np.full_like(picture, 7), draw(BLOBS, 0).mask) is None  # no edge
+    assert edge_fit(picture[:20, :20], draw(BLOBS, 0).mask[:20, :20]) is None  # no elsewhere
+    one = np.zeros(picture.shape[:2], np.uint8)
+    one[40, 40] = 1
+    assert edge_fit(picture, one) is None
+
+
+def test_a_large_picture_is_judged_where_its_contours_are():
+    drawn = draw(parse_scene("blobs?images=3&size=256"), 0)
+    rng = np.random.default_rng(0)
+    image = rng.integers(80, 120, (900, 1100, 3), dtype=np.uint8)
+    mask = np.zeros((900, 1100), np.uint8)
+    image[600:856, 800:1056], mask[600:856, 800:1056] = drawn.image, drawn.mask
+    fit = edge_fit(image, mask)
+    assert fit is not None and fit.agreement > 8
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 255]))
+)
+def test_contours_are_pixels_beside_another_label(mask):
+    expected = np.zeros(mask.shape, bool)
+    for y, x in np.ndindex(*mask.shape):
+        for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+            v, u = y + dy, x + dx
+            if 0 <= v < mask.shape[0] and 0 <= u < mask.shape[1]:
+                expected[y, x] |= {int(mask[y, x]), int(mask[v, u])} == {0, 1}
+    assert np.array_equal(contours(mask), expected)
+
+
+# --- Looks ----------------------------------------------------------------------------------------------------
+
+
+def scene_image(index: int) -> np.ndarray:
+    return draw(parse_scene("street?images=40&size=128"), index).image
+
+
+def jpeg(image: np.ndarray, quality: int = 40, side: int = 90) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image).resize((side, side)).save(buffer, "JPEG", quality=quality)
+    return np.array(Image.open(buffer))
+
+
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (jpeg, ""),
+        (lambda image: (image // 2 + 60).astype(np.uint8), ""),
+        (lambda image: image[3:-2, 2:-3], ""),
+        (lambda image: image.mean(axis=2, keepdims=True).astype(np.uint8), ""),
+        (lambda image: image[:, ::-1], "mirrored"),
+        (np.rot90, "turned by"),
+        (lambda image: np.rot90(image, 2), "turned by 180°"),
+        (lambda image: np.rot90(image)[:, ::-1], "mirrored and turned"),
+    ],
+)
+def test_copies_are_recognised_whatever_was_done_to_them(change, how):
+    images = [scene_image(i) for i in range(12)]
+    images.append(change(images[4]))
+    pairs = look_alikes([thumbnail(image) for image in images])
+    assert [(pair.first, pair.second) for pair in pairs] == [(4, 12)]
+    assert pairs[0].how.startswith(how) and bool(pairs[0].how) == bool(how)
+
+
+def test_different_scenes_of_one_kind_are_not_copies():
+    assert look_alikes([thumbnail(scene_image(i)) for i in range(40)]) == []
+    assert look_alikes([thumbnail(draw(parse_scene("cracks?images=60"), i).image) for i in range(60)]) == []
+
+
+def test_pictures_of_one_colour_look_like_nothing():
+    flat = thumbnail(np.full((50, 40, 3), 9, np.uint8))
+    assert not flat.any()
+    assert look_alikes([flat, flat, flat]) == []
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 1), (64, 96, 3), (50, 33, 3), (7, 5, 1), (1, 1, 3)])
+def test_a_thumbnail_keeps_the_means(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    small = thumbnail(image).astype(float)
+    assert small.shape == (32, 32)
+    if min(shape[:2]) > 1:
+        assert np.linalg.norm(small) == pytest.approx(1, abs=0.01)
+    if shape[:2] == (64, 96):
+        blocks = image.mean(axis=2).reshape(32, 2, 32, 3).mean(axis=(1, 3))
+        blocks -= blocks.mean()
+        assert np.abs(small - blocks / np.linalg.norm(blocks)).max() < 1e-3
+
+
+def test_clusters_join_pairs_that_share_a_picture():
+    image = scene_image(0)
+    shots = [image, jpeg(image), scene_image(1), image // 2 + 30, scene_image(2), jpeg(scene_image(2))]
+    assert clusters(look_alikes([thumbnail(s) for s in shots])) == [(0, 1, 3), (4, 5)]
+
+
+# --- Findings -------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_set_has_no_errors_and_no_warnings(planted):
+    findings = planted()
+    assert {f.severity for f in findings} <= {Severity.NOTE}
+
+
+def test_a_mask_of_another_picture_is_found_and_the_wrong_one_named(planted):
+    def spoil(root: Path) -> None:
+        (root / "masks" / "00003.png").write_bytes((root / "masks" / "00008.png").read_bytes())
+
+    findings = planted(spoil)
+    (finding,) = found(findings, "identical_masks")
+    assert findings[0] is finding and finding.severity == Severity.ERROR
+    assert finding.pictures == ("00003",)
+    assert "00003 carries the mask of 00008" in finding.text and "--exclude" in finding.text
+    assert found(findings, "misfit") == []  # said once
+
+
+def test_swapped_masks_are_found_without_any_copy(planted):
+    def spoil(root: Path) -> None:
+        first, second = root / "masks" / "00002.png", root / "masks" / "00007.png"
+        one, two = first.read_bytes(), second.read_bytes()
+        first.write_bytes(two)
+        second.write_bytes(one)
+
+    (finding,) = found(planted(spoil), "misfit")
+    assert finding.pictures and set(finding.pictures) == {"00002", "00007"}
+    assert finding.severity == Severity.WARNING
+
+
+def test_labels_out_of_register_are_one_finding(planted):
+    def spoil(root: Path) -> None:
+        for path in (root / "masks").iterdir():
+            paint(path, lambda mask: np.roll(mask, (5, 0), axis=(0, 1)))
+
+    (finding,) = found(planted(spoil), "displaced")
+    assert finding.severity == Severity.ERROR and "-5 pixels further down and 0 to the right" in finding.text
+    assert len(finding.pictures) == 12
+
+
+def test_repeated_pictures_are_judged_by_labels_sides_and_groups(planted):
+    def spoil(root: Path) -> None:
+        for copy, original in (("b", "00001"), ("c", "00002"), ("d", "00003"), ("e", "00004")):
+            for folder in ("images", "masks"):
+                (root / folder / f"{copy}.png").write_bytes((root / folder / f"{original}.png").read_bytes())
+        paint(root / "masks" / "b.png", lambda mask: mask[::-1])
+
+    rows = {f"{i:05d}": ("train", "") for i in range(12)} | dict.fromkeys("bcde", ("train", ""))
+    rows |= {"c": ("test", ""), "00003": ("", "g"), "d": ("", "g"), "00004": ("", ""), "e": ("", "")}
+    split = "stem,split,group\n" + "".join(f"{stem},{side},{group}\n" for stem, (side, group) in rows.items())
+    findings = {f.pictures: f for f in found(planted(spoil, split), "repeated_picture")}
+    assert {key: f.severity.value for key, f in findings.items()} == {
+        ("00001", "b"): "error",
+        ("00002", "c"): "error",
+        ("00003", "d"): "note",
+        ("00004", "e"): "warning",
+    }
+    assert "2 different masks" in findings["00001", "b"].text
+    assert "2 sides of the given split (test, train)" in findings["00002", "c"].text
+
+
+def test_near_duplicates_are_summarised_by_where_they_lie(planted):
+    def spoil(root: Path) -> None:
+        for number in range(3):
+            for name, original in ((f"x{number}", "00001"), (f"y{number}", "00002")):
+                with Image.open(root / "images" / f"{original}.png") as image:
+                    picture = np.array(image)
+                Image.fromarray((picture // 2 + 40 + 9 * number).astype(np.uint8)).save(root / "images" / f"{name}.png")
+                (root / "masks" / f"{name}.png").write_bytes((root / "masks" / f"{original}.png").read_bytes())
+
+    rows = {f"{i:05d}": "train" for i in range(12)} | {f"x{i}": "test" for i in range(3)}
+    rows |= {f"y{i}": "" for i in range(3)}
+    split = "stem,split\n" + "".join(f"{stem},{side}\n" for stem, side in rows.items())
+    words = {"across": "different sides", "loose": "no common group", "kept": "stay on one side"}
+    findings = found(planted(spoil, split), "look_alike")
+    by_text = {key: next(f for f in findings if text in f.text) for key, text in words.items()}
+    assert by_text["across"].pictures == ("00001", "x0", "x1", "x2")
+    assert by_text["loose"].pictures == ("00002", "y0", "y1", "y2")
+    assert by_text["kept"].severity == Severity.NOTE and by_text["across"].severity == Severity.WARNING
+
+
+def test_hundreds_of_frames_make_one_short_finding():
+    view = thumbnail(scene_image(0))
+    rng = np.random.default_rng(0)
+    signs = []
+    for index in range(300):
+        noisy = view + rng.normal(0, 1e-3, view.shape).astype(np.float16)
+        signs.append(blank_signs(str(index))._replace(thumbnail=noisy.astype(np.float16), flat=False))
+    splits = ["train"] * 150 + ["test"] * 150
+    findings = found(judge(record([(90, 10)] * 300, splits), signs), "look_alike")
+    across = next(f for f in findings if "different sides" in f.text)
+    assert len(across.pictures) == 300 and len(across.text) < 400
+    assert len(findings) == 2
+
+
+def test_blank_small_unlabelled_and_inverted_pictures_are_named(planted):
+    def spoil(root: Path) -> None:
+        paint(root / "images" / "00000.png", lambda image: np.full_like(image, 30))
+        for folder in ("images", "masks"):
+            paint(root / folder / "00001.png", lambda pixels: pixels[:40, :40])
+        paint(root / "masks" / "00002.png", lambda mask: np.where(mask == 1, 0, 1).astype(np.uint8))
+        paint(root / "masks" / "00003.png", lambda mask: np.full_like(mask, IGNORE))
+        paint(root / "masks" / "00004.png", lambda mask: np.where(np.arange(96) < 70, IGNORE, mask).astype(np.uint8))
+        paint(root / "masks" / "00005.png", np.zeros_like)
+        (root / "classes.txt").write_text("ground\ncell\nghost\n")
+
+    findings = planted(spoil)
+    assert [f.pictures for f in found(findings, "blank")] == [("00000",)]
+    assert [f.pictures for f in found(findings, "size")] == [("00001",)]
+    assert "40×40" in found(findings, "size")[0].text
+    assert {f.pictures: f.severity.value for f in found(findings, "unlabelled")} == {
+        ("00003",): "warning",
+        ("00004",): "note",
+    }
+    assert [f.pictures for f in found(findings, "empty")] == [("00005",)]
+    assert "ghost" in found(findings, "absent_class")[0].text
+
+
+def test_an_inverted_mask_is_a_suspect(planted):
+    def spoil(root: Path) -> None:
+        paint(root / "masks" / "00002.png", lambda mask: (1 - mask).astype(np.uint8))
+
+    (finding,) = found(planted(spoil), "inverted")
+    assert finding.pictures == ("00002",) and "cell" in finding.text
+
+
+def test_specks_are_counted_and_their_pictures_named(planted):
+    def spoil(root: Path) -> None:
+        def sprinkle(mask: np.ndarray) -> np.ndarray:
+            mask[4:-4:6, 4:-4:6] = 1 - mask[4:-4:6, 4:-4:6]
+            return mask
+
+        paint(root / "masks" / "00006.png", sprinkle)
+
+    (finding,) = found(planted(spoil), "specks")
+    assert finding.pictures == ("00006",) and finding.severity == Severity.NOTE
+    assert "cell" in finding.text
+
+
+def blank_signs(name: str) -> Signs:
+    return Signs(
+        name.encode(), name.encode(), None, np.zeros((32, 32), np.float16), True, np.zeros(2, int), np.zeros(2, int)
+    )
+
+
+def record(pixels: list[tuple[int, ...]], splits: list[str] | None = None) -> Dataset:
+    pictures = [
+        Picture(stem=f"{i:04d}", height=1, width=sum(row), pixels=row, split=side)  # type: ignore[arg-type]
+        for i, (row, side) in enumerate(zip(pixels, splits or [None] * len(pixels), strict=True))
+    ]
+    return Dataset(
+        name="x", source="x", digest="sha256:0", task="binary", classes=("a", "b"), channels=3, synthetic=False,
+        store="none", pictures=tuple(pictures),
+    )  # fmt: skip
+
+
+def test_a_mask_that_fits_nowhere_or_everywhere_is_left_undecided():
+    dataset = record([(90, 10)] * 3)
+    signs = [blank_signs(str(i))._replace(mask_digest=b"m", flat=False) for i in range(3)]
+    for value, words in ((9.0, "fits each"), (0.1, "fits none"), (None, "too little contour")):
+        fit = None if value is None else Fit(value, None)
+        (finding,) = found(judge(dataset, [s._replace(fit=fit) for s in signs]), "identical_masks")
+        assert finding.severity == Severity.WARNING and words in finding.text and len(finding.pictures) == 3
+
+
+def test_where_labels_do_not_follow_edges_no_picture_is_accused():
+    dataset = record([(90, 10)] * 4)
+    signs = [blank_signs(str(i))._replace(fit=Fit(1.0 + i / 10, None)) for i in range(4)]
+    findings = judge(dataset, signs)
+    assert found(findings, "misfit") == []
+    assert "hardly follow edges" in found(findings, "edges_not_followed")[0].text
+
+
+def test_measurements_must_match_the_pictures():
+    with pytest.raises(ValueError, match="one measurement per picture"):
+        judge(record([(9, 1)] * 3), [])
+
+
+def test_pieces_and_specks_by_other_means():
+    rng = np.random.default_rng(3)
+    mask = (rng.random((40, 40)) < 0.2).astype(np.uint8)
+    signs = measure(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), mask, 2)
+    labels, number = ndimage.label(mask, np.ones((3, 3)))
+    assert signs.pieces[1] == number
+    assert signs.specks[1] == sum((labels == i + 1).sum() <= 4 for i in range(number))
+
+
+def test_order_and_threads_change_nothing(tmp_path):
+    dataset = load_dataset("synthetic:blobs?images=8&size=64", tmp_path)
+    steps: list[tuple[int, int]] = []
+    signs = measure_all(dataset, 1, lambda done, total: steps.append((done, total)))
+    assert steps == [(i, 8) for i in range(1, 9)]
+    assert [s.fit for s in measure_all(dataset, 3)] == [s.fit for s in signs]
+    order = list(range(8))
+    random.Random(1).shuffle(order)
+    shuffled = dataset.model_copy(update={"pictures": tuple(dataset.pictures[i] for i in order)})
+    first, second = judge(dataset, signs), judge(shuffled, [signs[i] for i in order])
+    assert {(f.kind, frozenset(f.pictures)) for f in first} == {(f.kind, frozenset(f.pictures)) for f in second}
+
+
+def test_counts_name_every_severity():
+    assert counts([]) == {Severity.ERROR: 0, Severity.WARNING: 0, Severity.NOTE: 0}
+
+
+def test_a_finding_round_trips_through_json():
+    finding = Finding(kind="x", severity=Severity.NOTE, text="y", pictures=("a",))
+    assert Finding.model_validate_json(finding.model_dump_json()) == finding
+
+
+# --- Real pictures --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real_data
+def test_the_known_fault_of_cracks_cfd_is_found(tmp_path, real_data):
+    findings = examine(load_dataset(str(real_data / "cracks_cfd"), tmp_path))
+    first = findings[0]
+    assert (first.kind, first.severity, first.pictures) == ("identical_masks", Severity.ERROR, ("042",))
+    assert "042 carries the mask of 065" in first.text
+    others = {stem for finding in findings for stem in finding.pictures} - {"042", "065"}
+    assert len(others) <= 5, others
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["camvid", "facade_coco", "fruits_both"])
+def test_sound_real_sets_raise_few_alarms(tmp_path, real_data, name):
+    findings = examine(load_dataset(str(real_data / name), tmp_path))
+    assert [f.text for f in findings if f.severity != Severity.NOTE] == []
+    assert all(len(f.text) < 600 for f in findings)
+
+
+@pytest.mark.real_data
+def test_masks_swapped_in_real_sets_are_found(tmp_path, real_data):
+    from sweeper.data import open_store
+
+    for name in ("cracks_cfd", "camvid", "facade_coco"):
+        store = open_store(load_dataset(str(real_data / name), tmp_path).store)
+        pairs = [(i, (i + len(store) // 2) % len(store)) for i in range(0, len(store), 4)]
+        fits = [edge_fit(store.image(i), store.mask(j)) for i, j in pairs if store.sizes[i] == store.sizes[j]]
+        assert np.mean([fit is not None and fit.agreement < MISFIT for fit in fits]) > 0.9

@@ -1,0 +1,314 @@
+"""Looks at the confirmation: their levels, who goes on, and when it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.evidence.futility import chance_of_settling
+from sweeper.evidence.intervals import half_width
+from sweeper.evidence.looks import level_at, look_at
+from sweeper.evidence.sequence import CHANCE, NextStep, next_step, planned_looks
+from sweeper.evidence.settle import planned_half_width, seeds_needed
+from sweeper.evidence.verdict import decide
+from sweeper.evidence.weigh import weigh
+from sweeper.records import Evidence, Interval, Look, TrialResult, Verdict
+from tests.builders import BINARY, ORDER, evidence, simulated_confirmations, trial
+
+SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
+LOOKS = planned_looks(3, 8)
+EIGHT = tuple(range(101, 109))
+
+
+def simulated(levels: dict[str, float], seed: int = 0, **noise: Any) -> list[TrialResult]:
+    return simulated_confirmations(levels, np.random.default_rng(seed), seeds=EIGHT, **noise)
+
+
+def weighed(runs: list[TrialResult], have: dict[str, int] | int = 3, looks: tuple[Look, ...] = LOOKS) -> Evidence:
+    """Evidence of the first so many seeds, of all or by family."""
+    taken = [
+        run for run in runs if EIGHT.index(run.spec.seed) < (have if isinstance(have, int) else have[run.spec.family])
+    ]
+    return weigh(taken, SEARCH, classes=BINARY, looks=looks)
+
+
+def step(found: Evidence) -> NextStep:
+    return next_step(found, decide(found, ORDER))
+
+
+def on(found: Evidence) -> set[str]:
+    return {found.finalists[i].family for i in step(found).finalists}
+
+
+def gap(found: Evidence, first: str, second: str) -> Interval:
+    names = [f.family for f in found.finalists]
+    return next(c.difference for c in found.comparisons if (names[c.first], names[c.second]) == (first, second))
+
+
+# --- The plan -----------------------------------------------------------------------------------------------
+
+
+def test_three_looks_spend_the_error_as_planned() -> None:
+    assert [(look.seeds, round(look.error, 6)) for look in LOOKS] == [(3, 0.01), (5, 0.015), (8, 0.025)]
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "seeds"),
+    [(3, 3, [3]), (1, 1, [1]), (3, 5, [3, 5]), (3, 6, [3, 5, 6]), (2, 8, [2, 3, 5, 8]), (5, 34, [5, 8, 13, 21, 34])],
+)
+def test_every_plan_spends_five_per_cent(least: int, most: int, seeds: list[int]) -> None:
+    looks = planned_looks(least, most)
+    assert [look.seeds for look in looks] == seeds
+    assert sum(look.error for look in looks) == pytest.approx(0.05)
+    assert [look.error for look in looks] == sorted(look.error for look in looks)
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 3), (5, 3)])
+def test_an_impossible_plan_is_refused(least: int, most: int) -> None:
+    with pytest.raises(ValueError, match=rf"1 ≤ MIN ≤ MAX, got {least}\.\.{most}"):
+        planned_looks(least, most)
+
+
+def test_a_number_of_seeds_belongs_to_the_first_look_that_has_as_many() -> None:
+    assert [look_at(LOOKS, seeds) for seeds in (1, 3, 4, 5, 6, 8, 9)] == [0, 0, 1, 1, 2, 2, 2]
+    assert look_at((), 3) == 0
+    assert level_at((), 3) == 0.95
+    assert level_at(LOOKS, 5) == pytest.approx(0.985)
+    assert level_at(LOOKS, 13) == 1 - planned_looks(3, 13)[-1].error  # beyond the plan: the plan it would take
+
+
+# --- Weighing at a look -------------------------------------------------------------------------------------
+
+
+def test_differences_are_at_the_level_of_their_look_and_own_scores_at_95() -> None:
+    runs = simulated({"dice": 0.6, "cross_entropy": 0.55})
+    for have, look in ((3, 0), (5, 1), (8, 2)):
+        found = weighed(runs, have)
+        assert (found.looks, found.look) == (LOOKS, look)
+        for interval, seeds, level in (
+            (gap(found, "dice", "cross_entropy"), have, 1 - LOOKS[look].error),
+            (found.finalists[0].miou, have, 0.95),
+        ):
+            half = half_width(interval.se_seed**2, seeds, interval.se_image**2, 24, level)
+            assert interval.high - interval.estimate == pytest.approx(half)
+    plain = weighed(runs, 3, looks=())
+    assert plain.look == 0
+    assert gap(plain, "dice", "cross_entropy").low > gap(weighed(runs, 3), "dice", "cross_entropy").low
+
+
+def test_a_finalist_that_was_dropped_keeps_its_seeds_and_the_level_of_its_look() -> None:
+    runs = simulated({"dice": 0.7, "focal": 0.69, "cross_entropy": 0.3})
+    have = {"dice": 5, "focal": 5, "cross_entropy": 3}
+    before, after = weighed(runs, 3), weighed(runs, have)
+    assert after.look == 1
+    assert {f.family: len(f.seeds) for f in after.finalists} == have
+    assert gap(after, "dice", "cross_entropy") == gap(before, "dice", "cross_entropy")
+    assert gap(after, "dice", "focal") != gap(before, "dice", "focal")
+
+
+def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_does_not_lead() -> None:
+    # Its 3 seeds were lucky ones, for all: on common seeds it was beaten, yet its mean is above the others' 8 seeds.
+    levels = {"dice": 0.72, "cross_entropy": 0.74}
+    found = evidence(
+        levels, finalists={"dice": {"seeds": EIGHT}, "cross_entropy": {"seeds": EIGHT[:3]}}, looks=LOOKS, look=2
+    )
+    assert found.finalists[0].family == "cross_entropy"
+    won = tuple(
+        c.model_copy(update={"difference": c.difference.model_copy(update={"estimate": s, "low": s - 0.01, "high": s})})
+        for c, s in zip(found.comparisons, (-0.05, 0.05), strict=True)
+    )
+    decision = decide(found.model_copy(update={"comparisons": won}), ORDER)
+    assert (decision.verdict, decision.recommended) == (Verdict.CLEAR_WINNER, 1)
+
+
+# --- What follows -------------------------------------------------------------------------------------------
+
+WIDE = {"half": 0.05, "looks": LOOKS}
+
+
+def three_seeds(levels: dict[str, float], se_seed: float, se_image: float, **changes: Any) -> Evidence:
+    """Open comparisons whose standard errors are known."""
+    found = evidence(levels, **(WIDE | changes))
+    known = tuple(
+        c.model_copy(update={"difference": c.difference.model_copy(update={"se_seed": se_seed, "se_image": se_image})})
+        for c in found.comparisons
+    )
+    return found.model_copy(update={"comparisons": known})
+
+
+def test_whoever_is_not_beaten_goes_on_and_the_baseline_too() -> None:
+    found = three_seeds({"dice": 0.73, "focal": 0.71, "tversky": 0.6, "cross_entropy": 0.5}, 0.008, 0.002)
+    following = step(found)
+    assert following.go_on
+    assert on(found) == {"dice", "focal", "cross_entropy"}  # tversky is beaten; cross_entropy too, but the baseline
+    assert "dice, focal and cross_entropy go on to 5 seeds" in following.reason
+
+
+def test_without_a_baseline_nobody_goes_on_for_its_sake() -> None:
+    assert on(three_seeds({"dice": 0.73, "focal": 0.71, "tversky": 0.6}, 0.008, 0.002)) == {"dice", "focal"}
+
+
+def test_a_dropped_finalist_goes_on_again_when_the_new_leader_does_not_beat_it() -> None:
+    few = {"seeds": EIGHT[:3]}
+    more = {"seeds": EIGHT[:5]}
+    found = three_seeds(
+        {"dice": 0.73, "focal": 0.71, "cross_entropy": 0.5},
+        0.008,
+        0.002,
+        finalists={"dice": more, "focal": few, "cross_entropy": more},
+        look=1,
+    )
+    assert "focal" in on(found)
+
+
+@pytest.mark.parametrize(
+    ("levels", "half", "said"),
+    [
+        ({"dice": 0.75, "cross_entropy": 0.7}, 0.02, "a clear winner is shown"),
+        ({"dice": 0.702, "cross_entropy": 0.7}, 0.005, "equivalence is shown"),
+        ({"dice": 0.7}, 0.02, "only one finalist"),
+        ({"dice": 0.3, "cross_entropy": 0.2}, 0.02, "nothing was learned"),
+    ],
+)
+def test_it_ends_when_there_is_nothing_left_to_find_out(levels: dict[str, float], half: float, said: str) -> None:
+    following = step(evidence(levels, half=half, looks=LOOKS))
+    assert (following.go_on, following.finalists) == (False, ())
+    assert following.reason.startswith("The confirmation ended after 3 seeds: ")
+    assert said in following.reason
+
+
+def test_it_ends_with_the_last_look() -> None:
+    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.01, 0.002, look=2)
+    assert "all that were planned" in step(found).reason
+    assert not step(found).go_on
+    assert not step(evidence({"dice": 0.73, "cross_entropy": 0.7}, half=0.1)).go_on  # nothing was planned at all
+
+
+def test_a_first_look_at_one_seed_goes_on_and_a_single_picture_ends_it() -> None:
+    looks = planned_looks(1, 5)
+    levels = {"dice": 0.73, "cross_entropy": 0.7}
+    alone = {f: {"seeds": (101,)} for f in levels}
+    following = step(evidence(levels, half=1.0, looks=looks, finalists=alone))
+    assert following.go_on
+    assert "go on to 3 seeds." in following.reason
+    one = step(evidence(levels, half=1.0, looks=LOOKS, test_pictures=1))
+    assert not one.go_on
+    assert "no number of seeds" in one.reason
+
+
+def test_nobody_pays_for_seeds_where_the_pictures_forbid_a_verdict() -> None:
+    following = step(three_seeds({"dice": 0.72, "cross_entropy": 0.7}, 0.002, 0.03))
+    assert not following.go_on
+    assert following.reason == (
+        "The confirmation ended after 3 seeds: the chance that up to 8 would settle dice against cross_entropy is 0 %, "
+        "less than 10 % (the difference is +0.020, to be settled by an interval narrower than ± 0.020; the choice of "
+        "test pictures alone leaves ± 0.072, whatever the number of seeds)."
+    )
+
+
+def test_nobody_pays_for_seeds_where_the_difference_lies_at_the_edge_of_the_rope() -> None:
+    following = step(three_seeds({"dice": 0.7095, "cross_entropy": 0.7}, 0.0006, 0.006))
+    assert not following.go_on
+    assert "the difference is +0.009" in following.reason or "the difference is +0.010" in following.reason
+    assert "narrower than ± 0.000" in following.reason or "narrower than ± 0.001" in following.reason
+
+
+def test_the_hardest_open_comparison_decides_about_going_on() -> None:
+    noisy = three_seeds({"dice": 0.74, "focal": 0.72, "cross_entropy": 0.71}, 0.008, 0.001)
+    assert step(noisy).go_on
+    hopeless = tuple(
+        c.model_copy(update={"difference": c.difference.model_copy(update={"se_image": 0.05})})
+        if {c.first, c.second} == {0, 2}
+        else c
+        for c in noisy.comparisons
+    )
+    following = step(noisy.model_copy(update={"comparisons": hopeless}))
+    assert not following.go_on
+    assert "dice against cross_entropy" in following.reason
+
+
+# --- The chance of settling ---------------------------------------------------------------------------------
+
+
+def measured(estimate: float, se_seed: float, se_image: float, se_both: float = 0.0) -> Interval:
+    return Interval(estimate=estimate, low=-1, high=1, se_seed=se_seed, se_image=se_image, se_both=se_both)
+
+
+def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
+    chances = [
+        chance_of_settling(measured(0.03, se, 0.002), 3, 24, 0.01, LOOKS[1:]) for se in (0.002, 0.006, 0.015, 0.05)
+    ]
+    assert chances == sorted(chances, reverse=True)
+    assert chances[0] > 0.95
+    assert chances[-1] < 0.5
+    again = chance_of_settling(measured(0.03, 0.006, 0.002), 3, 24, 0.01, LOOKS[1:])
+    assert again == chances[1]
+
+
+def test_without_noise_the_chance_is_certainty_either_way() -> None:
+    assert chance_of_settling(measured(0.03, 0.0, 0.0), 3, 24, 0.01, LOOKS[1:]) == 1
+    assert chance_of_settling(measured(0.0, 0.0, 0.001), 3, 24, 0.01, LOOKS[1:]) == 1  # as equivalence
+    assert chance_of_settling(measured(0.03, 0.0, 0.05), 3, 24, 0.01, LOOKS[1:]) == 0
+
+
+def test_the_chance_is_that_of_the_remaining_looks_alone() -> None:
+    one = chance_of_settling(measured(0.03, 0.01, 0.002), 5, 24, 0.01, LOOKS[2:])
+    assert one < chance_of_settling(measured(0.03, 0.01, 0.002), 5, 24, 0.01, planned_looks(3, 34)[2:])
+    assert chance_of_settling(measured(0.03, 0.01, 0.002), 5, 24, 0.01, ()) == 0
+
+
+def test_a_seed_variance_that_is_too_small_to_be_true_is_not_believed() -> None:
+    # Three seeds that agree by luck: the interaction, known from many pictures, says how far apart they belong.
+    lucky = chance_of_settling(measured(0.02, 0.0005, 0.002), 3, 24, 0.01, LOOKS[1:])
+    honest = chance_of_settling(measured(0.02, 0.0005, 0.002, se_both=0.02), 3, 24, 0.01, LOOKS[1:])
+    assert honest < lucky
+
+
+def test_the_chance_agrees_with_playing_it_out() -> None:
+    # Truth drawn around the estimate as the flat prior has it, with the variance known: many d.o.f. stand in for that.
+    rng = np.random.default_rng(3)
+    looks = (Look(seeds=60, error=0.05), Look(seeds=120, error=0.05))
+    estimate, sd, settled, plays = 0.02, 0.06, 0, 4000
+    for _ in range(plays):
+        truth = rng.normal(estimate, sd / np.sqrt(60))
+        new = rng.normal(truth, sd, 60)
+        mean = (estimate + new.mean()) / 2
+        half = half_width(sd**2 / 120, 120, 0.003**2, 200)
+        settled += (mean >= 0.01 and mean > half) or abs(mean) + half <= 0.01
+    found = chance_of_settling(measured(estimate, sd / np.sqrt(60), 0.003), 60, 200, 0.01, looks[1:])
+    assert found == pytest.approx(settled / plays, abs=0.05)
+    assert CHANCE < found < 0.95
+
+
+# --- What would settle it -----------------------------------------------------------------------------------
+
+
+def test_planned_widths_split_the_variance_into_what_seeds_pictures_and_both_shrink() -> None:
+    now, found = (3, 24), measured(0.02, 0.005, 0.004, se_both=0.003)
+    assert planned_half_width(found, now, now) == pytest.approx(half_width(0.005**2, 3, 0.004**2, 24))
+    twice = planned_half_width(found, now, (6, 48))
+    v_seed = (0.005**2 - 0.003**2) / 2 + 0.003**2 / 4
+    assert twice == pytest.approx(half_width(v_seed, 6, 0.004**2 / 2, 48))
+    at_look = planned_half_width(found, now, (8, 24), LOOKS)
+    assert at_look > planned_half_width(found, now, (8, 24))
+
+
+def test_what_would_settle_it_is_told_at_the_level_of_the_look_and_as_an_option() -> None:
+    noisy = measured(0.03, 0.02, 0.002)
+    without, at_looks = seeds_needed(noisy, 3, 24, 0.03), seeds_needed(noisy, 3, 24, 0.03, looks=LOOKS)
+    assert without is not None and at_looks is not None
+    assert at_looks > without
+    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.02, 0.002)
+    (sentence,) = decide(found, ORDER).next_steps
+    assert f"some {at_looks} seeds in place of 3 (`--resume --confirm-seeds 3..{max(8, at_looks)}`)" in sentence
+
+
+def test_the_reasons_name_the_look_and_its_level() -> None:
+    reasons = decide(three_seeds({"dice": 0.75, "cross_entropy": 0.7}, 0.01, 0.01, half=0.02), ORDER).reasons
+    assert "(99 % interval +0.030 to +0.070)" in reasons[0]
+    assert reasons[-1] == (
+        "This is look 1 of at most 3, at 3 seeds. Differences are judged at 99 %, 98.5 % and 97.5 %, look by look, so "
+        "that all looks together err in at most 5 % of sweeps."
+    )

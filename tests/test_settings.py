@@ -1,0 +1,79 @@
+"""How options are read: ranges of seeds, durations."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sweeper.settings import Settings, duration, seed_range
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"), [("3..8", (3, 8)), ("5", (5, 5)), (2, (2, 2)), (" 3 .. 8 ", (3, 8)), ("100", (100, 100))]
+)
+def test_seeds_are_a_range_or_one_number(text: str | int, ends: tuple[int, int]) -> None:
+    assert seed_range(text) == ends
+
+
+@pytest.mark.parametrize("text", ["", "8..3", "0", "0..3", "3..", "..8", "3-8", "3..8..9", "-1", "1e2", "3..101", "٣"])
+def test_other_seeds_are_refused_with_the_rule_and_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"1 ≤ MIN ≤ MAX ≤ 100, got .*; for example 3\.\.8"):
+        seed_range(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        (90, 90),
+        ("0.5", 0.5),
+        ("90s", 90),
+        ("90m", 5400),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("1H 30M", 5400),
+        ("1.5h", 5400),
+        ("1d2h3m4s", 93784),
+    ],
+)
+def test_durations(text: str | float, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0m", "-5", "soon", "30m1h", "1h1h", "1h30", "5 parsecs", "nan", "inf", "9999999h"]
+)
+def test_other_durations_are_refused_with_examples(text: str) -> None:
+    with pytest.raises(ValueError, match="1h30m"):
+        duration(text)
+
+
+@given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59))
+@settings(max_examples=50, deadline=None)
+def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, seconds: int) -> None:
+    total = 3600 * hours + 60 * minutes + seconds
+    if total:
+        assert duration(f"{hours}h{minutes}m{seconds}s") == total
+
+
+@given(st.text(max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_any_text_is_a_duration_or_refused(text: str) -> None:
+    try:
+        assert duration(text) > 0
+    except ValueError as error:
+        assert "must be a duration" in str(error)
+
+
+def test_settings_keep_one_spelling_and_refuse_the_rest() -> None:
+    assert Settings(confirm_seeds=2).confirm_seeds == "2"  # type: ignore[arg-type]
+    assert Settings(confirm_seeds="4..4", timeout=" 90m ").model_dump(include={"confirm_seeds", "timeout"}) == {
+        "confirm_seeds": "4",
+        "timeout": "90m",
+    }
+    assert Settings(steps="auto").steps == "auto"
+    for wrong in ({"confirm_seeds": "8..3"}, {"timeout": "soon"}, {"steps": 3}, {"steps": "many"}):
+        with pytest.raises(ValidationError):
+            Settings(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,138 @@
+"""A quick look at bench/verdict_calibration.py: the procedure keeps its error, and a broken one is caught.
+
+The true rates of clear winners are below 5 % (docs/verdict.md has them from 2,000 simulations), so that the limits here
+are passed with overwhelming probability; the mutations go far beyond them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.special import stdtrit
+from scipy.stats import binom
+
+from bench import verdict_simulation as simulation
+from bench.verdict_calibration import (
+    LOOKS,
+    ORDER,
+    Played,
+    Task,
+    confirm,
+    false_winners,
+    gap_for,
+    oracle_wins,
+    play,
+    true_sds,
+    upper_limit,
+)
+from sweeper.records import Evidence, Look
+
+SWEEPS = 200
+LIMIT = int(binom.isf(1e-4, SWEEPS, 0.05))
+"""False winners among SWEEPS that a true rate of 5 % exceeds once in 10,000 tests."""
+
+
+def played(scenario: simulation.Scenario, losses: int, sweeps: int, key: int, **broken: object) -> list[Played]:
+    rng, search = np.random.default_rng(key), simulation.searched(losses)
+    drawn = (simulation.draw(scenario, losses, rng) for _ in range(sweeps))
+    return [play(simulation.trainings(*sweep), search, **broken) for sweep in drawn]  # type: ignore[arg-type]
+
+
+def wrong(scenario: simulation.Scenario, losses: int, endings: list[Played]) -> int:
+    return false_winners(scenario, losses, Counter(p.winner for p in endings))
+
+
+# --- The simulator ------------------------------------------------------------------------------------------
+
+
+def test_simulated_losses_that_are_meant_to_be_equal_are() -> None:
+    for scenario in (simulation.BINARY, simulation.UNEQUAL, simulation.TAILS):
+        one, two = simulation.population(scenario, 2, 30)
+        assert one == pytest.approx(two, abs=0.002)
+    one, two = simulation.population(simulation.ONE_COLLAPSES, 2, 30)
+    assert one - two == pytest.approx(0.15 * (0.5 - simulation.COLLAPSED) / 2, abs=0.01)
+
+
+def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_pictures() -> None:
+    rng = np.random.default_rng(0)
+    means = [simulation.miou(simulation.draw(simulation.BINARY, 2, rng, gap=0.03)[0]).mean(axis=1) for _ in range(60)]
+    assert np.diff(np.mean(means, axis=0))[0] == pytest.approx(-0.03, abs=0.004)
+    counts, _ = simulation.draw(simulation.TAILS, 3, rng)
+    assert (counts >= 0).all()
+    assert (counts[..., 0, 1] == counts[..., 1, 2]).all()  # background's false positives are the object's misses
+
+
+# --- The product's rule -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scenario", "losses"),
+    [(simulation.STREET, 2), (simulation.UNEQUAL, 2), (simulation.BINARY, 4), (simulation.COLLAPSING, 2)],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_equal_losses_seldom_give_a_clear_winner_over_all_looks(scenario: simulation.Scenario, losses: int) -> None:
+    assert wrong(scenario, losses, played(scenario, losses, SWEEPS, 7)) <= LIMIT
+
+
+def test_a_better_loss_is_found_nearly_as_often_as_by_an_oracle() -> None:
+    sweeps = 150
+    gap = gap_for(0.95, simulation.STREET, 2, (3,), sweeps=300)
+    tally = confirm(Task(simulation.STREET, 2, sweeps, (4,), gap=gap, untiring=True))
+    mious = np.stack(tally.mious)
+    oracle = oracle_wins(mious, true_sds(mious)).mean()
+    assert oracle > 0.85
+    assert tally.winners[ORDER[0]] >= 0.75 * oracle * sweeps  # asked: 0.85; by chance alone it may read less
+    assert tally.untiring[ORDER[0]] >= tally.winners[ORDER[0]]
+    assert tally.winners[ORDER[1]] == 0
+
+
+def test_giving_up_saves_trainings_where_nothing_can_be_shown() -> None:
+    endings = played(simulation.BINARY, 4, 40, 5)
+    assert Counter(p.ending for p in endings)["futile"] > 20
+    assert np.mean([p.trainings for p in endings]) < 6 * 4
+
+
+# --- Broken rules are caught --------------------------------------------------------------------------------
+
+
+def pooled(evidence: Evidence) -> Evidence:
+    """What is forbidden: one seed variance for all finalists, with the degrees of freedom of them all."""
+    seeds = len(evidence.finalists[0].seeds)
+    everyone = len(evidence.finalists)
+    # Of a single run, from the pairs: each pair's variance is that of its two losses.
+    v_seed = 2 * np.mean([c.difference.se_seed**2 for c in evidence.comparisons]) / 2
+    level = 1 - evidence.looks[evidence.look].error
+    changed = []
+    for c in evidence.comparisons:
+        freedom = everyone * (seeds - 1)
+        half = stdtrit(freedom, (1 + level) / 2) * np.sqrt(v_seed + c.difference.se_image**2)
+        gap = c.difference.model_copy(
+            update={"low": c.difference.estimate - half, "high": c.difference.estimate + half}
+        )
+        changed.append(c.model_copy(update={"difference": gap}))
+    return evidence.model_copy(update={"comparisons": tuple(changed)})
+
+
+def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
+    noisy = simulation.Scenario("one noisy", "", 32, picture=0.02, liking=0.001, own=0.002, seed=0.001, last_seed=0.06)
+    broken = wrong(noisy, 8, played(noisy, 8, 80, 3, distort=pooled, looks=(Look(seeds=3, error=0.05),)))
+    assert broken > 0.12 * 80
+    assert wrong(noisy, 8, played(noisy, 8, 80, 3, looks=(Look(seeds=3, error=0.05),))) <= binom.isf(1e-4, 80, 0.05)
+
+
+def test_looking_three_times_at_the_full_level_is_caught() -> None:
+    greedy = tuple(Look(seeds=look.seeds, error=0.05) for look in LOOKS)
+    scenario = simulation.Scenario("seeds alone", "", 20, picture=0.02, liking=0.0, own=0.002, seed=0.04)
+    broken = wrong(scenario, 2, played(scenario, 2, 400, 11, looks=greedy))
+    honest = wrong(scenario, 2, played(scenario, 2, 400, 11))
+    assert broken > 0.075 * 400
+    assert honest <= binom.isf(1e-4, 400, 0.05)
+    assert broken > 1.5 * honest
+
+
+def test_the_upper_limit_is_clopper_and_pearsons() -> None:
+    assert upper_limit(0, 100) == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert upper_limit(100, 100) == 1
+    assert binom.cdf(80, 2000, upper_limit(80, 2000)) == pytest.approx(0.025)
