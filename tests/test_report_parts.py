@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from sweeper.recommend import recommend
-from sweeper.records import BudgetPoint, Recommendation, Recommended, SweepRecord, VariancePart
+from sweeper.records import BudgetPoint, Recommendation, SweepRecord, VariancePart
 from sweeper.report import analysis, confirmation, preferences
 from sweeper.report.answer import answer
 from sweeper.report.cost import cost_table, cost_text, costs
@@ -216,12 +214,13 @@ def test_rechecks_probes_and_a_time_limit_are_said() -> None:
     assert "Time limit of the sweep: 1 min 30 s." in text
 
 
-def test_the_same_loss_of_another_library_is_shown_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_loss_of_another_library_is_shown_where_it_is_known() -> None:
     answered = recommend(builders.evidence(CLEAR), task="binary", order=builders.ORDER, snippet=snippet)
-    assert "another library" not in text_of(facts_of(answered=answered))
-    monkeypatch.setattr(Recommended, "equivalent", "smp.losses.DiceLoss()", raising=False)
-    text = text_of(facts_of(answered=answered))
-    assert "```python\nsmp.losses.DiceLoss()\n```" in text
+    assert "other libraries" not in text_of(facts_of(answered=answered))
+    assert answered.recommended is not None
+    known = answered.recommended.model_copy(update={"equivalent": "smp.losses.DiceLoss()"})
+    text = text_of(facts_of(answered=answered.model_copy(update={"recommended": known})))
+    assert "## The same loss from other libraries\n\n```python\nsmp.losses.DiceLoss()\n```" in text
 
 
 # --- Cost ---------------------------------------------------------------------------------------------------
