@@ -24,7 +24,7 @@ from tests.test_report_simulated import cracks, snippet, street
 NO_FIGURES = dict.fromkeys(
     (
         *("finalists", "per_class_iou", "threshold", "precision_recall", "curves", "imbalance", "search", "landscape"),
-        *("cost", "predictions"),
+        *("spread", "cost", "predictions"),
     ),
     "not drawn in this test",
 )  # fmt: skip
@@ -316,12 +316,17 @@ def test_any_state_of_a_study_can_be_reported(tmp_path: Path, name: str) -> None
     json.loads(paths.recommendation.read_text("utf-8"))
 
 
-def assert_figures_agree(text: str, folder: Path, figures: int = 9) -> None:
-    """Nine: with a threshold precision against recall is drawn, with many classes the IoU of each."""
-    named = set(re.findall(r"\]\(figures/(\w+\.png)\)", text))
-    assert named == {p.name for p in folder.iterdir()}
-    left_out = len(re.findall(r"is left out: \w", text))
-    assert len(named) + left_out == figures
+def assert_figures_agree(text: str, folder: Path) -> None:
+    """Every figure that was drawn is shown, and no other."""
+    assert set(re.findall(r"\]\(figures/(\w+\.png)\)", text)) == {p.name for p in folder.iterdir()}
+
+
+def test_a_study_without_finalists_says_so_once_and_shows_no_empty_sections() -> None:
+    text = text_of(builders.sweep([builders.trial(seconds_per_step=None)], []), recommended(None))
+    assert text.count("No configuration was confirmed on the test split") == 1
+    for heading in ("Class by class", "Predictions", "operating point lies", "## Cost", "## If you care"):
+        assert heading not in text
+    assert "## The search" in text
 
 
 @pytest.mark.parametrize("make", [cracks, street])
@@ -330,7 +335,7 @@ def test_a_whole_report_has_every_figure_and_no_stray_value(tmp_path: Path, make
     paths = write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
     text = paths.markdown.read_text("utf-8")
     assert_figures_agree(text, paths.figures)
-    assert len(list(paths.figures.iterdir())) == 9
+    assert len(list(paths.figures.iterdir())) == 10
     assert not re.search(r"\b(nan|None|inf)\b", text)
     rendered = GFM.render(text)
     for row in re.findall(r"<table>.*?</table>", rendered, re.DOTALL):

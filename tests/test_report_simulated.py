@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper import metrics
+from sweeper.evidence.search import analyse_search
 from sweeper.evidence.weigh import weigh
 from sweeper.recommend import recommend
 from sweeper.records import (
@@ -160,7 +161,11 @@ def study(
     sweep = builders.sweep(
         search, confirmed, data, space=space, trials_asked=trials, conditions=builders.conditions(data)
     )
-    return Study(sweep, recommendation, show)
+    recipe = sweep.conditions.recipe
+    analysis = analyse_search(
+        search, space=space, imbalance=sweep.imbalance, recipe=recipe, confirmations=confirmed, evidence=evidence
+    )
+    return Study(sweep, recommendation.model_copy(update={"analysis": analysis}), show)
 
 
 def _dataset(multiclass: bool, pictures: int, rng: np.random.Generator) -> Dataset:

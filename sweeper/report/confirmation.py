@@ -130,20 +130,13 @@ def recheck(facts: Facts, finalist: FinalistEvidence) -> TrialResult | None:
 
 
 def path_text(facts: Facts) -> list[str]:
-    """The winner's curse and how far the search's ranking held, in sentences with their numbers."""
-    recipe, analysis = facts.sweep.conditions.recipe, facts.recommendation.analysis
+    """The winner's curse, in sentences with their numbers."""
+    recipe = facts.sweep.conditions.recipe
     lines = []
-    drops = [f.search_value - f.recheck_value for f in facts.finalists if f.recheck_value is not None]
-    if drops:
-        mean = sum(drops) / len(drops)
-        moral = "so much of their lead was the luck of the seed" if mean > 0 else "their lead was no luck of the seed"
-        whose = "a finalist that was" if len(drops) == 1 else f"the {len(drops)} finalists that were"
-        moved = f"{number(abs(mean))} {'lower' if mean > 0 else 'higher'}{' on average' if len(drops) > 1 else ''}"
-        lines.append(f"On a second seed at the same budget {whose} trained again read {moved}: {moral}.")
     curse = facts.recommendation.winners_curse
     longer = f"the confirmation trained {recipe.confirm_steps:,} steps, the search {recipe.steps:,}"
     if curse is not None and recipe.confirm_steps != recipe.steps:
-        if not drops:
+        if all(f.recheck_value is None for f in facts.finalists):  # else the search's analysis speaks of it
             lines.append(
                 "The winner's curse (the best of many noisy trials looks better than it is) cannot be judged here: "
                 f"{longer}."
@@ -154,12 +147,6 @@ def path_text(facts: Facts) -> list[str]:
         lines.append(
             f"Winner's curse: the recommended configuration read {number(abs(curse))} mIoU {higher} in the search "
             f"(validation pictures) than on the test split; {moral}."
-        )
-    if analysis is not None and analysis.confirmation_tau is not None:
-        why = f" ({longer})" if recipe.confirm_steps != recipe.steps else ""
-        lines.append(
-            f"Kendall's τ between the search's and the confirmation's ranking of the finalists is "
-            f"{number(analysis.confirmation_tau, 2)}{why}; 1 is the same order, 0 no relation."
         )
     return lines
 

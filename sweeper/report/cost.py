@@ -14,6 +14,8 @@ from sweeper.report.words import MISSING, code, escape_md, number, significant, 
 BASELINE = "cross_entropy"
 DIFFERENT = 0.05
 """A smaller difference in cost is not worth a word."""
+NOISY = 0.3
+"""Where the middle half of one loss's trainings spans more than this share of its median, timings say nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,12 @@ def cost_text(facts: Facts) -> str:
         return ""
     noise = max((c.middle[1] - c.middle[0]) / c.median for c in found)
     dear = [c for c in found if c.relative is not None and c.relative > 1 + max(noise, DIFFERENT)]
-    where = f"Whole training steps on {cost_device(facts)}; other work on the machine is in them."
+    where = f"Whole training steps on {cost_device(facts)}, with whatever else ran on the machine."
+    if noise > NOISY:
+        return (
+            f"{where} Trainings of one loss differ by up to {100 * noise:.0f} % here: too much to compare the losses' "
+            "cost."
+        )
     if not dear:
         return (
             f"{where} No loss is dearer than cross-entropy by more than the spread among trainings of one loss (up to "

@@ -80,7 +80,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "parent_link": _parent(facts, ui_url),
         "ui_url": code(ui_url),
         "levels": _levels(facts),
-        "equivalent": _equivalent(facts),
+        "equivalent": fence(recommended.equivalent, "python") if recommended and recommended.equivalent else "",
         "reasons": told(recommendation.reasons),
         "next_steps": told(recommendation.next_steps),
         "preferences": preferences.preferences_table(facts),
@@ -104,7 +104,6 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "any_trial": bool(sweep.trials),
         "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
         "adequacy": analysis.adequacy(facts),
-        "parts": analysis.parts_table(facts),
         "budget": analysis.budget_table(facts),
         "cost": cost.cost_table(facts),
         "cost_text": cost.cost_text(facts),
@@ -136,12 +135,6 @@ def _levels(facts: Facts) -> str:
         f"Intervals of scores are at {level(0.95)}, those of differences between finalists at {level(facts.level)}, so "
         f"that those of all planned looks hold together at {level(0.95)}; {every}"
     )
-
-
-def _equivalent(facts: Facts) -> str:
-    """The same loss from another library, as code, where there is one."""
-    text = getattr(facts.recommendation.recommended, "equivalent", None)
-    return f"The same loss from another library:\n\n{fence(text, 'python')}" if text else ""
 
 
 def _profile_head(facts: Facts) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.preferences import PreferenceRow, preference_rows, recommended_index
 from sweeper.records import Evidence, Preference
 from sweeper.report.facts import Facts, finalist_name
-from sweeper.report.words import code, escape_md, interval, level, listed, number, signed_interval, table
+from sweeper.report.words import code, count, escape_md, interval, level, listed, number, signed_interval, table
 
 
 def preferences_table(facts: Facts) -> str:
@@ -25,7 +26,7 @@ def preferences_table(facts: Facts) -> str:
                 interval(row.value),
             ]
         )
-    header = ["if you care most about", "choose", "measured by", "against the others", f"its score [{level(0.95)}]"]
+    header = ["if you care most about", "choose", "measured by", "against the others", f"its score [{level(LEVEL)}]"]
     return table(header, rows, left=4) if rows else ""
 
 
@@ -44,6 +45,8 @@ def _choice(facts: Facts, row: PreferenceRow) -> str:
 def _against(facts: Facts, evidence: Evidence, preference: Preference, index: int) -> str:
     """What the choice was weighed against, with the paired difference."""
     best = preference.best
+    if index != best and number(preference.versus[index].estimate) == "0.000":
+        return f"level with {_name(facts, best)}"
     if index != best:
         return f"{_name(facts, best)} leads by {signed_interval(preference.versus[index])}, which is not shown"
     recommended = recommended_index(facts.recommendation)
@@ -68,6 +71,6 @@ def preferences_text(facts: Facts) -> str:
     if away:
         text = f"Where a loss is shown to be better than {name} it is named in bold ({listed(away)})."
     return (
-        f"{text} Each row has its own paired {level(0.95)} interval; they are not corrected for there being "
-        f"{len(rows)} of them."
+        f"{text} The differences of one row hold together at {level(LEVEL)}; they are corrected neither for the looks "
+        f"nor for there being {count(len(rows), 'row')}, so take a row as a hint if you asked for it beforehand."
     )

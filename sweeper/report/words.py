@@ -14,11 +14,13 @@ MISSING = "–"
 """Stands for a number that does not exist."""
 
 _ARCHITECTURES = {"unet": "U-Net", "unetplusplus": "U-Net++", "fpn": "FPN", "deeplabv3plus": "DeepLabV3+"}
-# What can act as markup: always; at the start of a block alone; in addresses that GitHub links on its own.
+# What can act as markup: always; at the start of a block or (a closing #) the end of a heading; in addresses that
+# GitHub links on its own.
 _MARKUP = re.compile(
     r"""[\\`*\[\]|~$]
     | (?<![^\W_])_ | _(?![^\W_])
-    | ^[#+\-=] | (?:(?<=^\d) | (?<=^\d\d) | (?<=^\d{3}) | (?<=^\d{4}) | (?<=^\d{5}) | (?<=^\d{6}) | (?<=^\d{7})
+    | (?<=\ )[#] | ^[#+\-=]
+    | (?:(?<=^\d) | (?<=^\d\d) | (?<=^\d{3}) | (?<=^\d{4}) | (?<=^\d{5}) | (?<=^\d{6}) | (?<=^\d{7})
     | (?<=^\d{8}) | (?<=^\d{9}))[.)](?=\s|$)
     | :(?=/) | (?<=mailto):(?=\S) | (?<=xmpp):(?=\S) | (?<=www)\.""",
     re.VERBOSE | re.IGNORECASE,

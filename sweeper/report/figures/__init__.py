@@ -11,6 +11,7 @@ from sweeper.report.figures.finalists import curves, finalists, per_class_iou
 from sweeper.report.figures.pictures import Pixels, imbalance, predictions
 from sweeper.report.figures.points import precision_recall, threshold
 from sweeper.report.figures.search import landscape, search
+from sweeper.report.figures.spread import spread
 from sweeper.report.figures.style import Drawn, save
 
 FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
@@ -22,6 +23,7 @@ FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
     "imbalance": imbalance,
     "search": search,
     "landscape": landscape,
+    "spread": spread,
     "cost": cost,
 }
 """Name of the file (without `.png`) → what draws it. `predictions` is drawn apart: it needs pixels."""

@@ -30,5 +30,5 @@ def cost(facts: Facts) -> Drawn | str:
     text = f"Cheapest first, {count(sum(len(c.seconds) for c in found), 'training')} on {cost_device(facts)}"
     if base is not None:
         text += "; the dashed line is cross-entropy"
-    text += ". Where the ticks of two losses overlap, cost is no reason to choose."
+    text += ". Where the ticks of two losses overlap, their cost is not told apart."
     return Drawn(figure, text, "Milliseconds per training step of every loss")
