@@ -20,7 +20,7 @@ ROOMS = {
     "matplotlib": ("report/",),
     "pandas": ("report/",),
     "jinja2": ("report/",),
-    "PIL": ("data/",),
+    "PIL": ("data/", "report/"),
     "tifffile": ("data/",),
     "pycocotools": ("data/",),
 }
