@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper.data import divide, open_store
 from sweeper.data.store import is_complete
 from sweeper.errors import SweeperError
-from sweeper.evidence.preferences import preferences
+from sweeper.evidence.preferences import preferences, recommended_index
 from sweeper.evidence.search import analyse_search
 from sweeper.evidence.sequence import next_step
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.weigh import weigh
+from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
@@ -149,7 +150,15 @@ def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | Non
     pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
     settings = {} if ui_url is None else {"ui_url": ui_url}
     try:
-        paths = write_report(sweep, recommendation, out, pixels=pixels, **settings)
+        paths = write_report(
+            sweep,
+            recommendation,
+            out,
+            pixels=pixels,
+            explanation=explain(sweep.profile, recommendation.evidence, recommended_index(recommendation)),
+            literature=compare_with_literature(sweep.profile, recommendation.evidence),
+            **settings,
+        )
     except OSError as error:
         raise SweeperError(
             f"the report could not be written: {error}; nothing is lost: sweeper report {name} --out FOLDER"

@@ -490,6 +490,7 @@ class BudgetPoint(Record):
     tau: float | None
     """Kendall's τ-b with the ranking at the largest budget; None with fewer than 3 families, or where all are tied."""
     same_leader: bool
+    """Whether the best at this budget ends within the region of practical equivalence of the best at the last."""
     """Whether the one that leads here ends within the region of practical equivalence of the best."""
 
 

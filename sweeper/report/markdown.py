@@ -69,7 +69,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     recommended = recommendation.recommended
 
     def told(lines: Sequence[str]) -> list[str]:
-        return [prose(naming(line, facts.losses)) for line in lines]
+        return [prose(naming(line, {f.family for f in facts.finalists})) for line in lines]
 
     return {
         "name": escape_md(sweep.conditions.dataset.name),

@@ -161,11 +161,14 @@ def prose(text: str) -> str:
 
 
 def naming(text: str, names: Collection[str]) -> str:
-    """Plain text with these identifiers in code spans, where they stand as whole words outside other spans."""
+    """Plain text with these identifiers in code spans, where they stand as whole words outside other spans.
+
+    "focal loss" stays as it is: it speaks of the loss in general, often in a title.
+    """
     known = [re.escape(name) for name in sorted(names, key=len, reverse=True) if re.fullmatch(r"[A-Za-z0-9_]+", name)]
     if not known:
         return text
-    word = re.compile(rf"(?<![\w`.\-])(?:{'|'.join(known)})(?![\w`\-])")
+    word = re.compile(rf"(?<![\w`.\-])(?:{'|'.join(known)})(?![\w`\-]| loss)")
     return "".join(part if part.startswith("`") else word.sub(r"`\g<0>`", part) for part in _SAFE_SPAN.split(text))
 
 
