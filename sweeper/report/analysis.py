@@ -29,5 +29,5 @@ def budget_table(facts: Facts) -> str:
         [f"{p.steps:,}", str(p.families), number(p.tau, 2), "yes" if p.same_leader else "no"]
         for p in sorted(points, key=lambda p: p.steps)
     ]
-    header = ["after steps", "losses compared", "Kendall's τ with the last ranking", "its leader ends as good as the best"]
+    header = ["after steps", "losses compared", "Kendall's τ with the last ranking", "its leader is among the best"]
     return table(header, rows, left=0) if len(rows) > 1 else ""
