@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import pickle
 
 import pytest
@@ -282,7 +283,10 @@ def _mean_gradient(rank: int, folder: str, family: str) -> None:
     gathered = [torch.zeros_like(gradient) for _ in range(2)]
     torch.distributed.all_gather(gathered, gradient)
     assert torch.equal(*gathered) and (gradient != 0).any()
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    # Taking the group down aborts now and then in gloo's own threads ("terminate called without an active exception"),
+    # which says nothing of the loss: this process only existed for the assertion above.
+    os._exit(0)
 
 
 @pytest.mark.slow
