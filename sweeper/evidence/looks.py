@@ -5,7 +5,7 @@ Looking after 3 seeds, and again after 5 and 8, gives chance three occasions. Ea
 Bonferroni's inequality the intervals of all looks hold together with 95 %, whenever and why ever the confirmation ends
 (repeated confidence intervals: Jennison & Turnbull 1989). Boundaries that use the correlation between the looks (Lan &
 DeMets 1983) would be sharper by a little, but are derived for known variances: with Student's t on 2, 4 and 7 degrees
-of freedom they let 5.2 to 5.9 % through (docs/verdict.md).
+of freedom they let 5.6 % through (docs/verdict.md).
 """
 
 from __future__ import annotations
