@@ -433,6 +433,9 @@ class Evidence(Record):
     test_pictures: int
     test_groups: int | None = None
     """Groups of related test pictures, which count as one picture each; None = every picture is its own."""
+    few_groups: int | None = None
+    """Groups of related test pictures where these are too few to be a sample: every picture is its own then, and the
+    verdict holds for these groups alone."""
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""
     looks: tuple[Look, ...] = ()
