@@ -43,8 +43,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     conditions = sweep.conditions
     dataset = conditions.dataset
     finalists = choose_finalists(sweep.trials, sweep.rechecks, conditions)
-    seeds = sweep.looks_planned[-1].seeds if sweep.looks_planned else None
-    usable = confirmed(sweep.confirmations, finalists, conditions, seeds)
+    usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
     evidence = _weighed(usable, finalists, conditions, rope=sweep.rope, looks=sweep.looks_planned)
     if evidence is not None:
         tuned = conditions.recipe.threshold == "tuned"
@@ -83,6 +82,16 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     reasons = (*found.reasons, f"The time limit ({given}) cut this sweep short: {'; '.join(sweep.cut)}.")
     more = f"Give it more time: `sweeper run --study {shlex.quote(sweep.study)} --resume --timeout …` goes on with it."
     return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
+
+
+def _seeds_seen(sweep: SweepRecord) -> int | None:
+    """The confirmations of how many seeds the last look weighed, so that the report weighs the same; None = of all.
+
+    There may be more: of a plan of looks that had another maximum, or of a round that was cut off.
+    """
+    if sweep.looks_taken and sweep.looks_taken[-1].within is not None:
+        return sweep.looks_taken[-1].within
+    return sweep.looks_planned[-1].seeds if sweep.looks_planned else None
 
 
 def judge(finalists: Sequence[Finalist], conditions: Conditions, *, rope: float, looks: Sequence[Look]) -> Judge:

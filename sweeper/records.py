@@ -453,6 +453,9 @@ class LookTaken(Record):
     """What a look at the confirmation found."""
 
     seeds: int
+    """Seeds that all who were compared had in common."""
+    within: int | None = None
+    """The confirmations of the first so many seeds were weighed, those that were there; None where it was not kept."""
     error: float
     verdict: Verdict
     reason: str

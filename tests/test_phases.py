@@ -16,7 +16,7 @@ from sweeper.study.batch import key_of
 from sweeper.study.confirm import confirm_seed
 from sweeper.study.executors import Died, Event
 from sweeper.study.probe import Probed
-from sweeper.study.recheck import second_seed
+from sweeper.study.recheck import choose_finalists, second_seed
 from sweeper.study.rounds import Judgement
 from tests import builders
 from tests.faking import (
@@ -260,7 +260,63 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
     assert studies.plans_of_looks(study.user_attrs) == [THREE[:2], THREE]
     assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    assert len(studies.looks_taken(study.user_attrs).looks) == 3
+    taken = studies.looks_taken(study.user_attrs).looks
+    assert [look.seeds for look in taken] == [2, 3]  # what is known of two seeds is not looked at as if it were one
+
+
+def test_whoever_was_dropped_goes_on_again_where_a_look_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Scripted(said("dice", "cross_entropy"), said("dice", "tversky"), said())
+    monkeypatch.setattr("sweeper.phases.judge", judge)
+    study = new_study()
+    train(study, trials=7, looks=THREE)
+    seeds = Counter(r.spec.family for r in studies.extra_results(study, "confirm"))
+    assert seeds == {"dice": 3, "tversky": 3, "cross_entropy": 2, "dice_ce": 1}
+
+
+@pytest.mark.parametrize("looks", [THREE[:2], (*THREE, Look(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"])
+def test_under_another_plan_the_report_weighs_what_the_last_look_did(
+    looks: tuple[Look, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said(*LEVELS)))
+    study = new_study()
+    train(study, trials=7, looks=THREE)
+    judge, executor = Scripted(said()), FakeExecutor()
+    monkeypatch.setattr("sweeper.phases.judge", judge)
+    train(study, executor, trials=7, looks=looks)
+    (seen,) = judge.seen  # one look, at all the seeds that the plan knows of
+    evidence = conclude(recorded(study)).evidence
+    assert executor.specs == [] and evidence is not None
+    weighed = sorted(f"{f.family} {s - confirm_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
+    assert weighed == seen and len(seen) == 4 * min(3, looks[-1].seeds)
+    before = kept(study)
+    train(study, trials=7, looks=looks)
+    assert kept(study) == before and len(judge.seen) == 1  # replayed
+
+
+def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said("dice", "cross_entropy")))
+    study = new_study()
+    train(study, trials=7, looks=THREE[:2])
+    judge = Scripted(said("dice", "cross_entropy"))
+    monkeypatch.setattr("sweeper.phases.judge", judge)
+    train(study, trials=7, looks=THREE)
+    assert [len(seen) for seen in judge.seen] == [6, 8]
+    assert "tversky 0" in judge.seen[0] and "tversky 1" not in judge.seen[1]
+
+
+def test_after_a_look_that_ended_it_more_seeds_that_lie_there_are_not_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said(*LEVELS)))
+    study = new_study()
+    train(study, trials=7, looks=THREE)
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said()))
+    # Another finalist: the looks begin anew, at one seed, and end there.
+    with monkeypatch.context() as patched:
+        patched.setattr("sweeper.phases.choose_finalists", lambda *a: choose_finalists(*a)[1:])
+        train(study, trials=7, looks=THREE)
+    sweep = recorded(study)
+    evidence = conclude(sweep).evidence
+    assert sweep.looks_taken[-1].seeds == 1 and evidence is not None
+    assert {len(f.seeds) for f in evidence.finalists} == {1}
 
 
 def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looked_at_anew() -> None:

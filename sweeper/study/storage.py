@@ -311,6 +311,10 @@ class LooksTaken(Record):
     """Each finalist's configuration, as text."""
     steps: int = 0
     planned: tuple[Look, ...] = ()
+    first: int = 0
+    """Index of the look that it began with: of another plan than before, one for which the seeds were there."""
+    active: tuple[str, ...] | None = None
+    """Families that it began with; None = all finalists."""
     stored: tuple[LookStored, ...] = ()
     cut: LookTaken | None = None
     """What was found when the time was up between two planned looks."""
