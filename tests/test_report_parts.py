@@ -9,7 +9,7 @@ from sweeper.records import BudgetPoint, Recommendation, SweepRecord, VariancePa
 from sweeper.report import analysis, confirmation, preferences
 from sweeper.report.answer import answer
 from sweeper.report.cost import cost_table, cost_text, costs
-from sweeper.report.facts import Facts, collect
+from sweeper.report.facts import Facts, collect, confirmations, seed_mious
 from sweeper.report.figures.spread import spread
 from sweeper.report.figures.style import Drawn
 from sweeper.report.markdown import render
@@ -66,6 +66,28 @@ def test_looks_are_listed_with_what_they_spent_and_why_the_confirmation_ended() 
         ["8", "–", "not taken", "2.5\u00a0%", "97.5\u00a0%"],
     ]
     assert "looked at 3 times" in text_of(facts_of(sweep))
+
+
+def test_a_look_that_was_passed_over_is_told_from_one_that_was_not_reached() -> None:
+    sweep = builders.sweep(looks_planned=builders.LOOKS, looks_taken=builders.LOOKS_TAKEN[1:])
+    told = [row[2] for row in rows(confirmation.looks_table(facts_of(sweep)))[2:]]
+    assert told == ["passed over: more seeds were known when this was planned", "Settled after 5 seeds.", "not taken"]
+
+
+def test_trainings_at_another_budget_or_beyond_the_last_look_are_not_the_finalists() -> None:
+    sweep = builders.sweep()
+    facts = facts_of(sweep)
+    chosen = facts.finalists[0]
+    own = confirmations(facts, chosen)
+    assert tuple(run.spec.seed for run in own) == chosen.seeds
+    first = own[0]
+    others = [
+        first.model_copy(update={"value": 0.0, "spec": first.spec.model_copy(update={"number": 900 + i, **changes})})
+        for i, changes in enumerate(({"steps": 7 * first.spec.steps}, {"seed": 999}))
+    ]
+    more = facts_of(sweep.model_copy(update={"confirmations": (*sweep.confirmations, *others)}))
+    assert confirmations(more, chosen) == own
+    assert seed_mious(more, chosen) == seed_mious(facts, chosen)
 
 
 def test_a_study_without_planned_looks_says_nothing_of_them() -> None:
