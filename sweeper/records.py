@@ -229,6 +229,11 @@ class Collapse(StrEnum):
     DIVERGED = "diverged"
 
     @property
+    def learned(self) -> bool:
+        """Whether the training is of use all the same: never predicting a rare class shows in its mIoU already."""
+        return self in (Collapse.NONE, Collapse.CLASS_NEVER_PREDICTED)
+
+    @property
     def text(self) -> str:
         """The same for people."""
         return {

@@ -10,12 +10,12 @@ import pytest
 
 from sweeper.conclude import conclude
 from sweeper.errors import InterruptedSweepError
-from sweeper.records import Look, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.records import Collapse, Look, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.study import storage as studies
 from sweeper.study.batch import key_of
 from sweeper.study.confirm import confirm_seed
 from sweeper.study.executors import Died, Event
-from sweeper.study.probe import Probed
+from sweeper.study.probe import Probed, compare
 from sweeper.study.recheck import choose_finalists, second_seed
 from sweeper.study.rounds import Judgement
 from tests import builders
@@ -330,8 +330,12 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looke
     assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
     evidence = conclude(recorded(study)).evidence
     assert evidence is not None and "dice" not in {f.family for f in evidence.finalists}
+    found = conclude(recorded(study))
+    assert any(r.startswith("dice was to be confirmed, too, but all of its 2 trainings failed") for r in found.reasons)
+    assert any("mend their cause" in step for step in found.next_steps)
     train(study, trials=7)
     evidence = conclude(recorded(study)).evidence
+    assert not any("was to be confirmed" in reason for reason in conclude(recorded(study)).reasons)
     assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
     look = studies.looks_taken(study.user_attrs).stored[0]
     used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in look.used]
@@ -477,6 +481,20 @@ def test_a_probe_that_was_cut_off_goes_on_where_it_was(after: int) -> None:
     plan = studies.Plan.model_validate(study.user_attrs.get(studies.PLAN) or new_plan().model_dump(mode="json"))
     train(study, FakeExecutor(learning), trials=7, plan=plan, probe=True)
     assert kept(study) == kept(whole)
+
+
+@pytest.mark.parametrize(
+    ("collapse", "agrees"),
+    [(Collapse.CLASS_NEVER_PREDICTED, True), (Collapse.NO_BETTER_THAN_CONSTANT, False), (Collapse.DIVERGED, False)],
+)
+def test_losses_that_miss_a_rare_class_have_a_ranking_all_the_same(collapse: Collapse, agrees: bool) -> None:
+    def probed(family: str, steps: int, value: float) -> TrialResult:
+        spec = builders.trial(family, value).spec.model_copy(update={"purpose": "probe", "steps": steps})
+        return builders.trial(family, value, spec=spec, collapse=collapse)
+
+    results = [probed(f, steps, value) for f, value in LEVELS.items() for steps in (100, 200)]
+    found = compare(results, 100, rope=0.01)
+    assert found.agrees is agrees and ("no loss had learned" in found.text) is not agrees
 
 
 def test_a_ranking_that_never_settles_and_one_loss_alone_are_said() -> None:

@@ -268,6 +268,12 @@ def test_a_ranking_that_turns_at_the_end_has_not_settled() -> None:
     assert "had not settled before the last of 200 steps (at 150 Kendall's τ = −1.00" in told(analysis)
 
 
+def test_the_metric_that_was_maximised_is_the_unit_of_what_the_losses_lie_apart() -> None:
+    runs = confirmed({f: (0.5, 0.6, 0.69, 0.7 + n / 1000) for n, f in enumerate(FAMILIES[:4])})
+    recipe = Recipe(metric="dice")
+    assert "0.003 validation Dice of each other" in told(analyse(searched(), confirmations=runs, recipe=recipe))
+
+
 def test_losses_that_end_alike_have_no_ranking_to_settle() -> None:
     runs = confirmed({f: (0.5, 0.6, 0.69, 0.7 + n / 1000) for n, f in enumerate(FAMILIES[:4])})
     analysis = analyse(searched(), confirmations=runs)

@@ -101,7 +101,7 @@ def analyse_search(
             *_more_trials([p.value for p in points], rope, unit),
             *_second_seed(trials, rechecks, unit),
             *_confirmed(evidence, tau),
-            settling(budget, rope),
+            settling(budget, rope, unit),
         ),
     )
 

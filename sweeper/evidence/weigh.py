@@ -36,8 +36,6 @@ from sweeper.records import (
 )
 
 BASELINE = "cross_entropy"
-FAILURES = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT, Collapse.DIVERGED})
-"""Collapses after which a run is of no use. Never predicting a rare class is a fault that its mIoU already shows."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +278,7 @@ def _finalist(
         iou=iou,
         precision=precision,
         recall=recall,
-        collapses=sum(run.collapse in FAILURES for run in runs),
+        collapses=sum(not run.collapse.learned for run in runs),
         still_rising=float(np.mean(gains)) if gains else 0.0,
         seconds_per_step=float(np.median(speeds)) if speeds else None,
     )
