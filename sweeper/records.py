@@ -573,7 +573,7 @@ class SweepRecord(Record):
     experiment_id: str | None
     parent_run_id: str | None
     looks: int = 1
-    """How many times it was concluded, each with other confirmations."""
+    """How many times it was concluded, each with other confirmations, looks or ROPE than the time before."""
     workers: int | None = None
     """Processes that trained at a time; None = not known."""
     seconds: float

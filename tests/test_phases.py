@@ -264,6 +264,24 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     assert [look.seeds for look in taken] == [2, 3]  # what is known of two seeds is not looked at as if it were one
 
 
+def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> None:
+    study, concluded = new_study(), list[int]()
+
+    def conclude_again(rope: float = 0.01, **more: Any) -> None:
+        study.set_user_attr("rope", rope)
+        if more:
+            train(study, trials=7, **more)
+        studies.note_conclusion(study)
+        concluded.append(len(study.user_attrs.get(studies.CONCLUDED, [])))
+
+    conclude_again()  # nothing was confirmed: nothing was seen
+    conclude_again(looks=LOOKS)
+    conclude_again(looks=LOOKS)  # the same again
+    conclude_again(looks=LOOKS[:1])  # fewer seeds of those that are there
+    conclude_again(rope=0.02)
+    assert concluded == [0, 1, 1, 2, 3]
+
+
 def test_whoever_was_dropped_goes_on_again_where_a_look_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Scripted(said("dice", "cross_entropy"), said("dice", "tversky"), said())
     monkeypatch.setattr("sweeper.phases.judge", judge)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sweeper.evidence.intervals import negated
 from sweeper.recommend import recommend
-from sweeper.records import BudgetPoint, Recommendation, SweepRecord, VariancePart
+from sweeper.records import BudgetPoint, Comparison, Recommendation, SweepRecord, VariancePart, Verdict
 from sweeper.report import analysis, confirmation, preferences
 from sweeper.report.answer import answer
 from sweeper.report.cost import cost_table, cost_text, costs
@@ -55,6 +56,23 @@ def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_look() -> None
     place = cells["loss"].index("vs cross-entropy [98.5\u00a0%]")
     assert cells["**`dice_focal`**"][place] == "+0.060 [+0.040, +0.080]"
     assert cells["`dice_ce`"][place] == "+0.020 [0.000, +0.040] at 99\u00a0%"
+
+
+def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_is_not_in_question() -> None:
+    levels = {"tversky": 0.75, "dice_focal": 0.74, "dice_ce": 0.73, "cross_entropy": 0.6}
+    found = builders.evidence(levels, half=0.05)
+
+    def beaten(c: Comparison) -> Comparison:
+        """On the seeds they share dice_focal beats tversky, which reads higher over fewer."""
+        if {c.first, c.second} != {0, 1}:
+            return c
+        gap = c.difference.model_copy(update={"estimate": 0.05, "low": 0.03, "high": 0.07})
+        return c.model_copy(update={"difference": gap if c.first == 1 else negated(gap)})
+
+    answered = recommended(found.model_copy(update={"comparisons": tuple(map(beaten, found.comparisons))}))
+    assert answered.verdict is Verdict.UNDECIDED
+    first = head(text_of(facts_of(answered=answered)))
+    assert "(`dice_focal`, `dice_ce`)" in first and "tversky" not in first
 
 
 def test_looks_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
