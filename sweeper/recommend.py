@@ -128,6 +128,7 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         "cut": list(sweep.cut),
         "test_pictures": None if evidence is None else evidence.test_pictures,
         "test_groups": None if evidence is None else evidence.test_groups,
+        "few_test_groups": None if evidence is None else evidence.few_groups,
         "constant_miou": None if evidence is None else evidence.constant_miou,
         "search": {
             "trials": len(sweep.trials),

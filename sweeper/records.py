@@ -350,11 +350,14 @@ class Interval(Record):
 
 
 class Look(Record):
-    """A planned look at the confirmation: after so many seeds, so much of the 5 % error is spent."""
+    """A planned look at the confirmation: after so many seeds, at such a level."""
 
     seeds: int = Field(ge=1)
     error: float = Field(gt=0, lt=1)
-    """Two-sided; the looks' errors sum to 0.05, so that all their intervals hold together at 95 % (Bonferroni)."""
+    """Two-sided: its intervals are at 1 − error."""
+    spent: float | None = Field(None, gt=0, lt=1)
+    """Chance that this look lets a zero difference through which no look before it did; over all looks 0.05. None = as
+    much as `error`."""
 
 
 class FinalistEvidence(Record):
@@ -435,6 +438,9 @@ class Evidence(Record):
     test_pictures: int
     test_groups: int | None = None
     """Groups of related test pictures, which count as one picture each; None = every picture is its own."""
+    few_groups: int | None = None
+    """Groups of related test pictures where these are too few to be a sample: every picture is its own then, and the
+    verdict holds for these groups alone."""
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""
     looks: tuple[Look, ...] = ()

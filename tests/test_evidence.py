@@ -505,10 +505,18 @@ def test_pictures_without_a_group_stand_for_themselves() -> None:
     assert weighed(runs, groups=["a", "a", *[None] * 22]).test_groups == 23
 
 
-def test_a_single_group_concludes_nothing() -> None:
-    evidence = weighed(simulated(), groups=["a"] * 24)
-    assert evidence.test_groups == 1
-    assert {(c.difference.low, c.difference.high) for c in evidence.comparisons} == {(-1.0, 1.0)}
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_few_groups_are_no_sample_and_said_to_be_so(count: int) -> None:
+    alone, few = weighed(simulated()), weighed(simulated(), groups=[f"g{i % count}" for i in range(24)])
+    assert (few.test_groups, few.few_groups) == (None, count)
+    assert few.comparisons == alone.comparisons
+    text = " ".join(caveats(few))
+    assert f"only {count} group" in text and "say nothing of other ones" in text and "only" not in caveats(alone)[0]
+
+
+def test_five_groups_are_the_sample() -> None:
+    found = weighed(simulated(), groups=[f"g{i % 5}" for i in range(24)])
+    assert (found.test_groups, found.few_groups) == (5, None)
 
 
 def test_pooled_cells_that_share_a_group_go_together() -> None:

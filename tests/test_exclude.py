@@ -8,6 +8,7 @@ import pytest
 from sweeper.data import load_dataset, open_store
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.errors import DataError, StudyError, UsageError
+from tests import annotated
 from tests.folders import folder, mask
 from tests.sweeping import sweep_in
 
@@ -71,3 +72,11 @@ def test_a_study_remembers_what_was_left_out(tmp_path):
     path.write_text("00003\n")
     with pytest.raises(StudyError, match="cannot be resumed"):
         sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, exclude=path)
+
+
+def test_deep_pictures_keep_their_bits_and_channels(tmp_path):
+    annotated.deep(tmp_path / "data", 12, np.uint16)
+    dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache")
+    smaller = without(dataset, [dataset.pictures[0].stem], tmp_path / "cache")
+    whole, part = open_store(dataset.store), open_store(smaller.store)
+    assert part.image(0).dtype == np.uint16 and np.array_equal(part.image(0), whole.image(1))

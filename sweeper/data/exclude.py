@@ -86,7 +86,7 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path) -> Dataset:
 def _smaller(dataset: Dataset, kept: Sequence[int], cache: Path) -> Dataset:
     source = open_store(dataset.store)
     counts = np.zeros((len(kept), 256), dtype=np.int64)
-    with StoreWriter(cache, source.channels) as writer:
+    with StoreWriter(cache, source.channels, source.dtype) as writer:
         for row, index in enumerate(kept):
             picture = dataset.pictures[index]
             writer.append(source.image(index), source.mask(index))

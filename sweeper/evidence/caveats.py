@@ -24,6 +24,13 @@ def caveats(evidence: Evidence) -> tuple[str, ...]:
             f"The {evidence.test_pictures:,} test pictures come in {evidence.test_groups:,} groups of related ones. "
             "The intervals take a group as one picture."
         )
+    if evidence.few_groups is not None:
+        count = evidence.few_groups
+        found.append(
+            f"The {evidence.test_pictures:,} test pictures come in only {count} group{'' if count == 1 else 's'} of "
+            "related ones, too few to stand for others. The intervals take the pictures as the sample: they hold for "
+            "more pictures of these very groups, and say nothing of other ones (another video, another patient)."
+        )
     sound = [len(f.seeds) for f in evidence.finalists if f.collapses == 0 and f.seeds]
     if sound:
         seeds = min(sound)

@@ -39,7 +39,7 @@ def look_taken(evidence: Evidence) -> list[str]:
     return [
         f"This is look {evidence.look + 1} of at most {len(evidence.looks)}, at "
         f"{evidence.looks[evidence.look].seeds} seeds. Differences are judged at {levels}, look by look, so that all "
-        f"looks together err in at most {percent(sum(look.error for look in evidence.looks))} of sweeps."
+        f"looks together err in at most {percent(sum(look.spent or look.error for look in evidence.looks))} of sweeps."
     ]
 
 

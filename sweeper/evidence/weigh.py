@@ -36,6 +36,8 @@ from sweeper.records import (
 )
 
 BASELINE = "cross_entropy"
+FEW_GROUPS = 5
+"""With fewer groups of test pictures their variance has hardly a degree of freedom: nothing could ever be settled."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def weigh(
         look=look_at(looks, max((len(f.seeds) for f in rows), default=0)),
         test_pictures=next((r.test.pooled_from or len(r.test.pictures) for r in runs if r.test is not None), 0),
         test_groups=None if units is None or not runs else bench.pictures,
+        few_groups=few_groups(groups),
         constant_miou=next(
             (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
         ),
@@ -185,8 +188,22 @@ def _group(
     return {family: dict(sorted(grouped[family].items())) for family in sorted(grouped)}
 
 
+def few_groups(groups: Sequence[str | None] | None) -> int | None:
+    """How many groups the test pictures come in, where these are too few to stand for others; else None.
+
+    Pictures without a group stand for themselves.
+    """
+    if groups is None or all(group is None for group in groups):
+        return None
+    count = len({group for group in groups if group is not None}) + sum(group is None for group in groups)
+    return count if count < FEW_GROUPS else None
+
+
 def picture_units(runs: Sequence[TrialResult], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
     """(n,) the unit that each counted test picture (by ascending index) belongs to; None where each is its own.
+
+    Fewer than FEW_GROUPS groups are no sample of anything: each picture is its own then, and what is concluded holds
+    for these very groups (`few_groups`).
 
     Beyond `metrics.POOL` pictures, counts are stored as sums over cells of pictures (picture i in cell i mod n). Cells
     that share a group are one unit then.
@@ -199,7 +216,7 @@ def picture_units(runs: Sequence[TrialResult], groups: Sequence[str | None] | No
         raise ValueError(f"`groups` must name the group of each of the {pictures} test pictures, got {len(groups)}")
     numbers: dict[str, int] = {}
     named = [(i % cells, numbers.setdefault(g, len(numbers))) for i, g in enumerate(groups) if g is not None]
-    if not named:
+    if not named or few_groups(groups) is not None:
         return None
     cell, number = np.array(named).T
     # Cells and groups as the nodes of one graph, an edge where a picture lies in both; units are what hangs together.

@@ -62,16 +62,16 @@ def finalists_table(facts: Facts, ui_url: str) -> str:
 def looks_table(facts: Facts) -> str:
     """One row per planned look: what it found and led to, what error it may spend; empty where there was no plan."""
     taken = {look.seeds: look for look in facts.sweep.looks_taken}
-    errors = {look.seeds: look.error for look in facts.sweep.looks_taken}
-    errors |= {look.seeds: look.error for look in facts.sweep.looks_planned}
+    errors = {look.seeds: (look.error, look.error) for look in facts.sweep.looks_taken}
+    errors |= {look.seeds: (look.error, look.spent or look.error) for look in facts.sweep.looks_planned}
     rows = []
-    for seeds, error in sorted(errors.items()):
+    for seeds, (error, spent) in sorted(errors.items()):
         look = taken.get(seeds)
         passed = "passed over: more seeds were known when this was planned" if seeds < min(taken, default=0) else ""
         found = [MISSING, passed or "not taken"]
         if look is not None:
             found = [VERDICTS[look.verdict], prose(naming(look.reason, facts.losses))]
-        rows.append([str(seeds), *found, level(error), level(1 - error)])
+        rows.append([str(seeds), *found, level(spent), level(1 - error)])
     header = ["after seeds", "verdict", "what followed", "error it may spend", "intervals at"]
     return table(header, rows, left=3) if rows else ""
 

@@ -23,7 +23,7 @@ class Judgement(NamedTuple):
 
     verdict: Verdict
     error: float
-    """What the look spends of the 5 % error."""
+    """Two-sided error of the look's intervals."""
     go_on: bool
     families: tuple[str, ...]
     """With which finalists to go on."""

@@ -12,6 +12,8 @@ from sweeper.data.distance import DistanceStore
 from sweeper.data.store import PixelStore
 from sweeper.records import IGNORE
 
+FORGET = 32
+"""Steps after which the memory of the pictures' pages is given back: a large set would fill it, slowly."""
 _ORDER, _CROPS = 1, 2
 
 
@@ -81,6 +83,8 @@ def training_batch(
     for n, (picture, top, left, h, w) in enumerate(places):
         images[n, :h, :w] = store.image(picture)[top : top + h, left : left + w]
         masks[n, :h, :w] = store.mask(picture)[top : top + h, left : left + w]
+    if step % FORGET == FORGET - 1:
+        store.forget()
     return torch.from_numpy(images), torch.from_numpy(masks), draws
 
 

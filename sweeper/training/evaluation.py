@@ -154,6 +154,7 @@ class Evaluator:
                     mask = self._store.mask(pictures[position])
                     images[n, : mask.shape[0], : mask.shape[1]] = self._store.image(pictures[position])
                     masks[n, : mask.shape[0], : mask.shape[1]] = mask
+                self._store.forget()
                 inputs = to_inputs(torch.from_numpy(images).to(self._device), self._mean, self._std)
                 logits = self._tiled(model, inputs)
                 yield torch.tensor(batch, device=self._device), logits, torch.from_numpy(masks).to(self._device).long()
