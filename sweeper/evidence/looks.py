@@ -97,14 +97,15 @@ def level_at(looks: Sequence[Look], seeds: int) -> float:
     A finalist that was dropped after an earlier look keeps that look's level: its data are as they were then, and
     judging them again at a later look's more lenient level would spend error twice.
 
-    More seeds than the last look has would be a new plan from the same first look. What its last look would spend is
-    taken, which is a little stricter than its level: whoever plans asks for many numbers of seeds, and the boundaries of
-    each plan are a simulation of a second.
+    More seeds than the last look has would be a new plan from the same first look. Its level is taken to exceed what
+    its last look spends by as much as here: whoever plans asks for many numbers of seeds, and to find the boundaries of
+    each takes a simulation of a second.
     """
     if not looks:
         return LEVEL
     if seeds > looks[-1].seeds:
-        return 1 - _spending(looks[0].seeds, seeds)[1][-1]
+        last = looks[-1]
+        return 1 - _spending(looks[0].seeds, seeds)[1][-1] * last.error / (last.spent or last.error)
     return 1 - looks[look_at(looks, seeds)].error
 
 
