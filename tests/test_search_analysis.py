@@ -216,7 +216,13 @@ def test_a_leader_that_loses_on_a_second_seed_says_so() -> None:
     again = first.model_copy(
         update={"spec": first.spec.model_copy(update={"purpose": "recheck", "seed": 9}), "value": 0.73}
     )
-    assert "one leader read −0.020 mIoU against the search" in told(analyse([*searched(), first], rechecks=[again]))
+    assert "one leader read −0.020 mIoU against the search: what was best by luck shows itself" in told(
+        analyse([*searched(), first], rechecks=[again])
+    )
+    higher = again.model_copy(update={"value": 0.77})
+    assert "one leader read +0.020 mIoU against the search: here luck does not show" in told(
+        analyse([*searched(), first], rechecks=[higher])
+    )
 
 
 def test_search_and_confirmation_rankings_are_compared() -> None:
