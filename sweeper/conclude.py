@@ -21,6 +21,7 @@ from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
 from sweeper.records import Conditions, Evidence, Look, Recommendation, SweepRecord, TrialResult, TrialSpec
 from sweeper.report import write_report
+from sweeper.study.batch import configuration
 from sweeper.study.confirm import confirmed
 from sweeper.study.recheck import Finalist, choose_finalists
 from sweeper.study.rounds import Judge, Judgement
@@ -43,8 +44,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     conditions = sweep.conditions
     dataset = conditions.dataset
     finalists = choose_finalists(sweep.trials, sweep.rechecks, conditions)
-    seeds = sweep.looks_planned[-1].seeds if sweep.looks_planned else None
-    usable = confirmed(sweep.confirmations, finalists, conditions, seeds)
+    usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
     evidence = _weighed(usable, finalists, conditions, rope=sweep.rope, looks=sweep.looks_planned)
     if evidence is not None:
         tuned = conditions.recipe.threshold == "tuned"
@@ -77,12 +77,45 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         rope=sweep.rope,
     )
     found = found.model_copy(update={"analysis": analysis})
+    if evidence is not None and (missing := _never_confirmed(evidence, finalists, sweep)):
+        mend = "Read the reasons of the failed trainings, mend their cause, and resume: they are tried again."
+        steps = (*found.next_steps, mend) if any(failed for _, failed in missing) else found.next_steps
+        reasons = (*found.reasons, *(sentence for sentence, _ in missing))
+        found = found.model_copy(update={"reasons": reasons, "next_steps": steps})
     if not sweep.cut:
         return found
     given = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
     reasons = (*found.reasons, f"The time limit ({given}) cut this sweep short: {'; '.join(sweep.cut)}.")
     more = f"Give it more time: `sweeper run --study {shlex.quote(sweep.study)} --resume --timeout …` goes on with it."
     return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
+
+
+def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord) -> list[tuple[str, int]]:
+    """Of each finalist without a completed confirmation: a sentence, and how many of its trainings failed.
+
+    The verdict is among the others, and whoever reads "clear winner" should know.
+    """
+    weighed, steps = {f.family for f in evidence.finalists}, sweep.conditions.recipe.confirm_steps
+    found = []
+    for family, own in ((f.family, configuration(f.trial.spec)) for f in finalists if f.family not in weighed):
+        runs = [r for r in sweep.confirmations if configuration(r.spec) == own and r.spec.steps == steps]
+        failed = sum(r.state == "failed" for r in runs)
+        why = f"all of its {failed} trainings failed" if failed > 1 else "its training failed" if failed else ""
+        rest = "nothing is known of it on the test split, and the verdict is among the others."
+        found.append(
+            (f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}", failed)
+        )
+    return found
+
+
+def _seeds_seen(sweep: SweepRecord) -> int | None:
+    """The confirmations of how many seeds the last look weighed, so that the report weighs the same; None = of all.
+
+    There may be more: of a plan of looks that had another maximum, or of a round that was cut off.
+    """
+    if sweep.looks_taken and sweep.looks_taken[-1].within is not None:
+        return sweep.looks_taken[-1].within
+    return sweep.looks_planned[-1].seeds if sweep.looks_planned else None
 
 
 def judge(finalists: Sequence[Finalist], conditions: Conditions, *, rope: float, looks: Sequence[Look]) -> Judge:

@@ -87,7 +87,8 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equival
 def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> dict[str, Any]:
     """The document of DESIGN 7, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
 
-    Intervals are at 95 %, or at the `level` beside them (of a look at the confirmation); shares and scores lie in 0–1;
+    Intervals are at 95 %, or at the `level` beside them (of a look at the confirmation, or of one of several rivals
+    under one preference); shares and scores lie in 0–1;
     what is unknown or undefined is null. Every key of the contract is present; `reasons`, `next_steps`, `provisional`,
     `rope`, `comparisons`, `preferences`, `analysis`, `looks`, `timeout`, `cut` and the details per class and per run
     come on top of it.
@@ -235,7 +236,7 @@ def _preferences(evidence: Evidence, recommendation: Recommendation) -> list[dic
             "instead_of": row.instead_of,
             "difference": None
             if row.difference is None
-            else {"difference": row.difference.estimate, **_ends(row.difference)},
+            else {"difference": row.difference.estimate, **_ends(row.difference), "level": row.level},
             "unbeaten": list(preference.unbeaten),
             "values": [{"value": score.estimate, **_ends(score)} for score in preference.scores],
         }

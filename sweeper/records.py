@@ -229,6 +229,11 @@ class Collapse(StrEnum):
     DIVERGED = "diverged"
 
     @property
+    def learned(self) -> bool:
+        """Whether the training is of use all the same: never predicting a rare class shows in its mIoU already."""
+        return self in (Collapse.NONE, Collapse.CLASS_NEVER_PREDICTED)
+
+    @property
     def text(self) -> str:
         """The same for people."""
         return {
@@ -459,6 +464,9 @@ class LookTaken(Record):
     """What a look at the confirmation found."""
 
     seeds: int
+    """Seeds that all who were compared had in common."""
+    within: int | None = None
+    """The confirmations of the first so many seeds were weighed, those that were there; None where it was not kept."""
     error: float
     verdict: Verdict
     reason: str
@@ -571,7 +579,7 @@ class SweepRecord(Record):
     experiment_id: str | None
     parent_run_id: str | None
     looks: int = 1
-    """How many times it was concluded, each with other confirmations."""
+    """How many times it was concluded, each with other confirmations, looks or ROPE than the time before."""
     workers: int | None = None
     """Processes that trained at a time; None = not known."""
     seconds: float

@@ -10,13 +10,13 @@ import pytest
 
 from sweeper.conclude import conclude
 from sweeper.errors import InterruptedSweepError
-from sweeper.records import Look, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.records import Collapse, Look, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.study import storage as studies
 from sweeper.study.batch import key_of
 from sweeper.study.confirm import confirm_seed
 from sweeper.study.executors import Died, Event
-from sweeper.study.probe import Probed
-from sweeper.study.recheck import second_seed
+from sweeper.study.probe import Probed, compare
+from sweeper.study.recheck import choose_finalists, second_seed
 from sweeper.study.rounds import Judgement
 from tests import builders
 from tests.faking import (
@@ -260,7 +260,81 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
     assert studies.plans_of_looks(study.user_attrs) == [THREE[:2], THREE]
     assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    assert len(studies.looks_taken(study.user_attrs).looks) == 3
+    taken = studies.looks_taken(study.user_attrs).looks
+    assert [look.seeds for look in taken] == [2, 3]  # what is known of two seeds is not looked at as if it were one
+
+
+def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> None:
+    study, concluded = new_study(), list[int]()
+
+    def conclude_again(rope: float = 0.01, **more: Any) -> None:
+        study.set_user_attr("rope", rope)
+        if more:
+            train(study, trials=7, **more)
+        studies.note_conclusion(study)
+        concluded.append(len(study.user_attrs.get(studies.CONCLUDED, [])))
+
+    conclude_again()  # nothing was confirmed: nothing was seen
+    conclude_again(looks=LOOKS)
+    conclude_again(looks=LOOKS)  # the same again
+    conclude_again(looks=LOOKS[:1])  # fewer seeds of those that are there
+    conclude_again(rope=0.02)
+    assert concluded == [0, 1, 1, 2, 3]
+
+
+def test_whoever_was_dropped_goes_on_again_where_a_look_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Scripted(said("dice", "cross_entropy"), said("dice", "tversky"), said())
+    monkeypatch.setattr("sweeper.phases.judge", judge)
+    study = new_study()
+    train(study, trials=7, looks=THREE)
+    seeds = Counter(r.spec.family for r in studies.extra_results(study, "confirm"))
+    assert seeds == {"dice": 3, "tversky": 3, "cross_entropy": 2, "dice_ce": 1}
+
+
+@pytest.mark.parametrize("looks", [THREE[:2], (*THREE, Look(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"])
+def test_under_another_plan_the_report_weighs_what_the_last_look_did(
+    looks: tuple[Look, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said(*LEVELS)))
+    study = new_study()
+    train(study, trials=7, looks=THREE)
+    judge, executor = Scripted(said()), FakeExecutor()
+    monkeypatch.setattr("sweeper.phases.judge", judge)
+    train(study, executor, trials=7, looks=looks)
+    (seen,) = judge.seen  # one look, at all the seeds that the plan knows of
+    evidence = conclude(recorded(study)).evidence
+    assert executor.specs == [] and evidence is not None
+    weighed = sorted(f"{f.family} {s - confirm_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
+    assert weighed == seen and len(seen) == 4 * min(3, looks[-1].seeds)
+    before = kept(study)
+    train(study, trials=7, looks=looks)
+    assert kept(study) == before and len(judge.seen) == 1  # replayed
+
+
+def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said("dice", "cross_entropy")))
+    study = new_study()
+    train(study, trials=7, looks=THREE[:2])
+    judge = Scripted(said("dice", "cross_entropy"))
+    monkeypatch.setattr("sweeper.phases.judge", judge)
+    train(study, trials=7, looks=THREE)
+    assert [len(seen) for seen in judge.seen] == [6, 8]
+    assert "tversky 0" in judge.seen[0] and "tversky 1" not in judge.seen[1]
+
+
+def test_after_a_look_that_ended_it_more_seeds_that_lie_there_are_not_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said(*LEVELS)))
+    study = new_study()
+    train(study, trials=7, looks=THREE)
+    monkeypatch.setattr("sweeper.phases.judge", Scripted(said()))
+    # Another finalist: the looks begin anew, at one seed, and end there.
+    with monkeypatch.context() as patched:
+        patched.setattr("sweeper.phases.choose_finalists", lambda *a: choose_finalists(*a)[1:])
+        train(study, trials=7, looks=THREE)
+    sweep = recorded(study)
+    evidence = conclude(sweep).evidence
+    assert sweep.looks_taken[-1].seeds == 1 and evidence is not None
+    assert {len(f.seeds) for f in evidence.finalists} == {1}
 
 
 def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looked_at_anew() -> None:
@@ -274,8 +348,12 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looke
     assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
     evidence = conclude(recorded(study)).evidence
     assert evidence is not None and "dice" not in {f.family for f in evidence.finalists}
+    found = conclude(recorded(study))
+    assert any(r.startswith("dice was to be confirmed, too, but all of its 2 trainings failed") for r in found.reasons)
+    assert any("mend their cause" in step for step in found.next_steps)
     train(study, trials=7)
     evidence = conclude(recorded(study)).evidence
+    assert not any("was to be confirmed" in reason for reason in conclude(recorded(study)).reasons)
     assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
     look = studies.looks_taken(study.user_attrs).stored[0]
     used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in look.used]
@@ -421,6 +499,20 @@ def test_a_probe_that_was_cut_off_goes_on_where_it_was(after: int) -> None:
     plan = studies.Plan.model_validate(study.user_attrs.get(studies.PLAN) or new_plan().model_dump(mode="json"))
     train(study, FakeExecutor(learning), trials=7, plan=plan, probe=True)
     assert kept(study) == kept(whole)
+
+
+@pytest.mark.parametrize(
+    ("collapse", "agrees"),
+    [(Collapse.CLASS_NEVER_PREDICTED, True), (Collapse.NO_BETTER_THAN_CONSTANT, False), (Collapse.DIVERGED, False)],
+)
+def test_losses_that_miss_a_rare_class_have_a_ranking_all_the_same(collapse: Collapse, agrees: bool) -> None:
+    def probed(family: str, steps: int, value: float) -> TrialResult:
+        spec = builders.trial(family, value).spec.model_copy(update={"purpose": "probe", "steps": steps})
+        return builders.trial(family, value, spec=spec, collapse=collapse)
+
+    results = [probed(f, steps, value) for f, value in LEVELS.items() for steps in (100, 200)]
+    found = compare(results, 100, rope=0.01)
+    assert found.agrees is agrees and ("no loss had learned" in found.text) is not agrees
 
 
 def test_a_ranking_that_never_settles_and_one_loss_alone_are_said() -> None:

@@ -11,6 +11,7 @@ import pytest
 from sweeper import metrics
 from sweeper.evidence.preferences import choose, preference_rows, preferences, recommended_index
 from sweeper.evidence.weigh import weigh
+from sweeper.recommend import recommendation_json
 from sweeper.records import Evidence, ImbalanceProfile, Preference, SweepRecord, TestDetail, TrialResult
 from tests import builders
 from tests.builders import confirmation, counts_from_iou, diverged, histogram_counts, interval, point_counts, trial
@@ -304,6 +305,23 @@ def test_rows_say_what_to_take_and_in_place_of_what() -> None:
     assert (calibrated.family, calibrated.instead_of) == ("cross_entropy", "dice_ce")
     assert calibrated.difference is not None and calibrated.difference.estimate == pytest.approx(-0.09)
     assert calibrated.point is None and rows["misses"].point is not None
+    assert calibrated.level == pytest.approx(0.95)  # one rival
+
+
+def test_a_difference_under_a_preference_names_its_level_in_the_document() -> None:
+    from sweeper.conclude import conclude
+
+    losses = {"dice_ce": (0.8, 0.1), "dice": (0.7, 0.1), "tversky": (0.7, 0.1), "cross_entropy": (0.6, 0.01)}
+    results = [
+        confirmation(f, s, counted, n, detail=detail(10, error=error)).model_copy(update={"val": counted})
+        for f, (iou, error) in losses.items()
+        for counted in [counts_from_iou(np.full(10, iou))]
+        for n, s in enumerate(SEEDS)
+    ]
+    sweep = study([trial(f, iou, n) for n, (f, (iou, _)) in enumerate(losses.items())], results, 10)
+    rows = recommendation_json(sweep, conclude(sweep))["preferences"]
+    (calibrated,) = [row for row in rows if row["name"] == "probabilities"]
+    assert calibrated["difference"]["level"] == pytest.approx(1 - 0.05 / 3)  # three rivals hold together at 95 %
 
 
 def test_without_evidence_there_are_no_rows() -> None:

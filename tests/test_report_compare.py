@@ -146,9 +146,21 @@ def test_a_comparison_is_written_for_people_and_programs(tmp_path: Path) -> None
     assert document["schema"] == "sweeper.comparison/1"
     assert [s["dataset"] for s in document["studies"]] == ["cells", "cracks"]
     gain = document["studies"][1]["gain_over_cross_entropy"]["dice_focal"]
-    assert gain == {"difference": pytest.approx(0.06), "ci_low": pytest.approx(0.04), "ci_high": pytest.approx(0.08)}
+    ends = {"ci_low": pytest.approx(0.04), "ci_high": pytest.approx(0.08)}
+    assert gain == {"difference": pytest.approx(0.06), **ends, "level": 0.95}
     with pytest.raises(ValueError, match="at least 2 studies, got 1"):
         write_comparison((MILD,), tmp_path, ui_url=UI)
+
+
+def test_a_gain_of_a_finalist_that_was_dropped_early_is_at_the_level_of_its_look(tmp_path: Path) -> None:
+    few, many = (101, 102, 103), (101, 102, 103, 104, 105)
+    seeds = {"dice": {"seeds": few}, "focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
+    changes = {"looks": builders.LOOKS, "look": 1, "finalists": seeds}
+    looked = study("looked", 30.0, {"focal": 0.8, "dice": 0.7, "cross_entropy": 0.6}, evidence=changes)
+    document = json.loads(write_comparison((MILD, looked), tmp_path, ui_url=UI).document.read_text("utf-8"))
+    found = document["studies"][1]["gain_over_cross_entropy"]
+    assert (found["dice"]["level"], found["focal"]["level"]) == (0.99, 0.985)
+    assert "95\u00a0% to 99\u00a0%, by the look at each" in trends(sides((MILD, looked)))[0]
 
 
 @pytest.mark.parametrize("levels", [None, {"cross_entropy": 0.6}, {"dice": 0.6}, {"dice": 0.6, "cross_entropy": 0.6}])

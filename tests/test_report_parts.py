@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from sweeper.evidence.intervals import negated
 from sweeper.recommend import recommend
-from sweeper.records import BudgetPoint, Recommendation, SweepRecord, VariancePart
+from sweeper.records import BudgetPoint, Comparison, Recommendation, SweepRecord, VariancePart, Verdict
 from sweeper.report import analysis, confirmation, preferences
 from sweeper.report.answer import answer
 from sweeper.report.cost import cost_table, cost_text, costs
-from sweeper.report.facts import Facts, collect
+from sweeper.report.facts import Facts, collect, confirmations, seed_mious
 from sweeper.report.figures.spread import spread
 from sweeper.report.figures.style import Drawn
 from sweeper.report.markdown import render
@@ -57,6 +58,23 @@ def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_look() -> None
     assert cells["`dice_ce`"][place] == "+0.020 [0.000, +0.040] at 99\u00a0%"
 
 
+def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_is_not_in_question() -> None:
+    levels = {"tversky": 0.75, "dice_focal": 0.74, "dice_ce": 0.73, "cross_entropy": 0.6}
+    found = builders.evidence(levels, half=0.05)
+
+    def beaten(c: Comparison) -> Comparison:
+        """On the seeds they share dice_focal beats tversky, which reads higher over fewer."""
+        if {c.first, c.second} != {0, 1}:
+            return c
+        gap = c.difference.model_copy(update={"estimate": 0.05, "low": 0.03, "high": 0.07})
+        return c.model_copy(update={"difference": gap if c.first == 1 else negated(gap)})
+
+    answered = recommended(found.model_copy(update={"comparisons": tuple(map(beaten, found.comparisons))}))
+    assert answered.verdict is Verdict.UNDECIDED
+    first = head(text_of(facts_of(answered=answered)))
+    assert "(`dice_focal`, `dice_ce`)" in first and "tversky" not in first
+
+
 def test_looks_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
     sweep = builders.sweep(looks_planned=builders.LOOKS, looks_taken=builders.LOOKS_TAKEN)
     text = confirmation.looks_table(facts_of(sweep))
@@ -66,6 +84,28 @@ def test_looks_are_listed_with_what_they_spent_and_why_the_confirmation_ended() 
         ["8", "–", "not taken", "2.5\u00a0%", "97.5\u00a0%"],
     ]
     assert "looked at 3 times" in text_of(facts_of(sweep))
+
+
+def test_a_look_that_was_passed_over_is_told_from_one_that_was_not_reached() -> None:
+    sweep = builders.sweep(looks_planned=builders.LOOKS, looks_taken=builders.LOOKS_TAKEN[1:])
+    told = [row[2] for row in rows(confirmation.looks_table(facts_of(sweep)))[2:]]
+    assert told == ["passed over: more seeds were known when this was planned", "Settled after 5 seeds.", "not taken"]
+
+
+def test_trainings_at_another_budget_or_beyond_the_last_look_are_not_the_finalists() -> None:
+    sweep = builders.sweep()
+    facts = facts_of(sweep)
+    chosen = facts.finalists[0]
+    own = confirmations(facts, chosen)
+    assert tuple(run.spec.seed for run in own) == chosen.seeds
+    first = own[0]
+    others = [
+        first.model_copy(update={"value": 0.0, "spec": first.spec.model_copy(update={"number": 900 + i, **changes})})
+        for i, changes in enumerate(({"steps": 7 * first.spec.steps}, {"seed": 999}))
+    ]
+    more = facts_of(sweep.model_copy(update={"confirmations": (*sweep.confirmations, *others)}))
+    assert confirmations(more, chosen) == own
+    assert seed_mious(more, chosen) == seed_mious(facts, chosen)
 
 
 def test_a_study_without_planned_looks_says_nothing_of_them() -> None:

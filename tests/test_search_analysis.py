@@ -216,7 +216,13 @@ def test_a_leader_that_loses_on_a_second_seed_says_so() -> None:
     again = first.model_copy(
         update={"spec": first.spec.model_copy(update={"purpose": "recheck", "seed": 9}), "value": 0.73}
     )
-    assert "one leader read −0.020 mIoU against the search" in told(analyse([*searched(), first], rechecks=[again]))
+    assert "one leader read −0.020 mIoU against the search: what was best by luck shows itself" in told(
+        analyse([*searched(), first], rechecks=[again])
+    )
+    higher = again.model_copy(update={"value": 0.77})
+    assert "one leader read +0.020 mIoU against the search: here luck does not show" in told(
+        analyse([*searched(), first], rechecks=[higher])
+    )
 
 
 def test_search_and_confirmation_rankings_are_compared() -> None:
@@ -266,6 +272,12 @@ def test_a_ranking_that_turns_at_the_end_has_not_settled() -> None:
     analysis = analyse(searched(), confirmations=runs)
     assert analysis.settled_at is None
     assert "had not settled before the last of 200 steps (at 150 Kendall's τ = −1.00" in told(analysis)
+
+
+def test_the_metric_that_was_maximised_is_the_unit_of_what_the_losses_lie_apart() -> None:
+    runs = confirmed({f: (0.5, 0.6, 0.69, 0.7 + n / 1000) for n, f in enumerate(FAMILIES[:4])})
+    recipe = Recipe(metric="dice")
+    assert "0.003 validation Dice of each other" in told(analyse(searched(), confirmations=runs, recipe=recipe))
 
 
 def test_losses_that_end_alike_have_no_ranking_to_settle() -> None:

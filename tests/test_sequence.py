@@ -91,10 +91,21 @@ def test_a_number_of_seeds_belongs_to_the_first_look_that_has_as_many() -> None:
     assert look_at((), 3) == 0
     assert level_at((), 3) == 0.95
     assert level_at(LOOKS, 5) == pytest.approx(1 - LOOKS[1].error)
-    assert level_at(LOOKS, 13) == 1 - planned_looks(3, 13)[-1].error  # beyond the plan: the plan it would take
+    beyond = planned_looks(3, 13)[-1].error  # the plan it would take
+    assert level_at(LOOKS, 13) == pytest.approx(1 - beyond, abs=0.002)
 
 
 # --- Weighing at a look -------------------------------------------------------------------------------------
+
+
+def test_a_number_of_seeds_beyond_the_plan_costs_no_simulation_and_is_judged_no_more_leniently(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    levels = {seeds: 1 - planned_looks(3, seeds)[-1].error for seeds in (9, 13)}
+    monkeypatch.setattr("sweeper.evidence.looks._errors", None)  # what would simulate
+    for seeds, planned in levels.items():
+        assert planned <= level_at(LOOKS, seeds) <= planned + 0.01
+    assert level_at(LOOKS, 50) > level_at(LOOKS, 8)
 
 
 def test_differences_are_at_the_level_of_their_look_and_own_scores_at_95() -> None:

@@ -147,8 +147,8 @@ def settled_at(budget: Budget, rope: float) -> int | None:
     return settled if budget.points and budget.apart > rope and settled != budget.points[-1].steps else None
 
 
-def settling(budget: Budget, rope: float) -> str:
-    """The same in a sentence."""
+def settling(budget: Budget, rope: float, unit: str = "mIoU") -> str:
+    """The same in a sentence; `unit` names the metric that was maximised."""
     if not budget.points:
         return "At which budget the ranking settled cannot be said: too few losses were trained to the end."
     last, before, settled = budget.points[-1], budget.points[-2], settled_at(budget, rope)
@@ -156,7 +156,7 @@ def settling(budget: Budget, rope: float) -> str:
     if budget.apart <= rope:
         return (
             f"By {budget.where} trainings there is no ranking to settle: at {last.steps} steps the {losses} lie within "
-            f"{budget.apart:.3f} validation mIoU of each other, no more than the region of practical equivalence."
+            f"{budget.apart:.3f} validation {unit} of each other, no more than the region of practical equivalence."
         )
     if before.tau is None:
         return f"At which budget the ranking settled cannot be said from {losses}."

@@ -37,12 +37,17 @@ def planned_looks(least: int, most: int) -> tuple[Look, ...]:
     """
     if not 1 <= least <= most:
         raise ValueError(f"seeds must satisfy 1 ≤ MIN ≤ MAX, got {least}..{most}")
-    seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
-    parts = SPENT[: len(seeds)]
-    spent = [ERROR * part / sum(parts) for part in parts]
+    seeds, spent = _spending(least, most)
     return tuple(
         Look(seeds=s, error=e, spent=part) for s, e, part in zip(seeds, _errors(seeds, spent), spent, strict=True)
     )
+
+
+def _spending(least: int, most: int) -> tuple[list[int], list[float]]:
+    """After how many seeds is looked, and what each look spends."""
+    seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
+    parts = SPENT[: len(seeds)]
+    return seeds, [ERROR * part / sum(parts) for part in parts]
 
 
 def _errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
@@ -92,12 +97,15 @@ def level_at(looks: Sequence[Look], seeds: int) -> float:
     A finalist that was dropped after an earlier look keeps that look's level: its data are as they were then, and
     judging them again at a later look's more lenient level would spend error twice.
 
-    More seeds than the last look has would be a new plan from the same first look; its last look's level is taken.
+    More seeds than the last look has would be a new plan from the same first look. Its level is taken to exceed what
+    its last look spends by as much as here: whoever plans asks for many numbers of seeds, and to find the boundaries of
+    each takes a simulation of a second.
     """
     if not looks:
         return LEVEL
     if seeds > looks[-1].seeds:
-        return 1 - planned_looks(looks[0].seeds, seeds)[-1].error
+        last = looks[-1]
+        return 1 - _spending(looks[0].seeds, seeds)[1][-1] * last.error / (last.spent or last.error)
     return 1 - looks[look_at(looks, seeds)].error
 
 

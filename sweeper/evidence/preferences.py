@@ -72,6 +72,8 @@ class PreferenceRow(NamedTuple):
     """The recommended family where another one is better; None where the recommended loss may stay."""
     difference: Interval | None
     """Chosen minus recommended, in the measure's own direction; None where the recommended loss may stay."""
+    level: float
+    """Of the interval of `difference`: all of one row hold together at 0.95."""
     unbeaten: tuple[str, ...]
     """Other families that the best is not shown to be better than."""
 
@@ -160,8 +162,14 @@ def _row(preference: Preference, evidence: Evidence, recommended: int | None) ->
         value=preference.scores[chosen],
         instead_of=None if stays or recommended is None else evidence.finalists[recommended].family,
         difference=None if stays or recommended is None else preference.versus[recommended],
+        level=_joint_level(evidence),
         unbeaten=tuple(evidence.finalists[i].family for i in preference.unbeaten if i != chosen),
     )
+
+
+def _joint_level(evidence: Evidence) -> float:
+    """Level of each difference to the best, so that those to all rivals that learned hold together at `LEVEL`."""
+    return 1 - (1 - LEVEL) / max(1, len(_learned(evidence)) - 1)
 
 
 def _learned(evidence: Evidence) -> list[int]:
@@ -202,7 +210,7 @@ def _judge(measure: Measure, evidence: Evidence, at: Sequence[Mapping[int, int]]
     sign = -1 if measure.higher else 1
     learned = [i for i in _learned(evidence) if at[i]]
     best = min(learned, key=lambda i: (sign * scores[i].estimate, i))
-    level = 1 - (1 - LEVEL) / max(1, len(learned) - 1)
+    level = _joint_level(evidence)
     versus = [_difference(at, scores, (best, i), interval, level) for i in range(len(at))]
     points = [_median(measure.points, at[i], evidence.finalists[i]) for i in range(len(at))] if measure.points else []
     return Preference(

@@ -101,7 +101,7 @@ def analyse_search(
             *_more_trials([p.value for p in points], rope, unit),
             *_second_seed(trials, rechecks, unit),
             *_confirmed(evidence, tau),
-            settling(budget, rope),
+            settling(budget, rope, unit),
         ),
     )
 
@@ -292,9 +292,11 @@ def _second_seed(trials: Sequence[TrialResult], rechecks: Sequence[TrialResult],
     if not losses:
         return []
     who = f"{len(losses)} leaders" if len(losses) > 1 else "one leader"
+    lost = mean(losses)
+    moral = "what was best by luck shows itself" if lost > 0 else "here luck does not show"
     return [
-        f"On a second search seed {who} read {minus(f'{-mean(losses):+.3f}')} {unit} against the search"
-        f"{' on average' if len(losses) > 1 else ''}: what was best by luck shows itself."
+        f"On a second search seed {who} read {minus(f'{-lost:+.3f}')} {unit} against the search"
+        f"{' on average' if len(losses) > 1 else ''}: {moral}."
     ]
 
 

@@ -38,8 +38,6 @@ from sweeper.records import (
 BASELINE = "cross_entropy"
 FEW_GROUPS = 5
 """With fewer groups of test pictures their variance has hardly a degree of freedom: nothing could ever be settled."""
-FAILURES = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT, Collapse.DIVERGED})
-"""Collapses after which a run is of no use. Never predicting a rare class is a fault that its mIoU already shows."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +295,7 @@ def _finalist(
         iou=iou,
         precision=precision,
         recall=recall,
-        collapses=sum(run.collapse in FAILURES for run in runs),
+        collapses=sum(not run.collapse.learned for run in runs),
         still_rising=float(np.mean(gains)) if gains else 0.0,
         seconds_per_step=float(np.median(speeds)) if speeds else None,
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+from sweeper.evidence.measures import THIN
 from sweeper.evidence.settle import listed, minus
 from sweeper.evidence.verdict import difference
 from sweeper.literature.studies import STUDIES, Study, published
@@ -22,8 +23,6 @@ from sweeper.records import ClassProfile, Evidence, ImbalanceProfile
 
 WIDER = 2.0
 """A foreground share within this factor of the studied range counts as studied."""
-THIN = 0.5
-"""Share of thin pixels beyond which a class is a thin structure."""
 
 
 def compare_with_literature(

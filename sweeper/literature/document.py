@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from sweeper.literature.compare import THIN, WIDER
+from sweeper.evidence.measures import THIN
+from sweeper.literature.compare import WIDER
 from sweeper.literature.studies import STUDIES, UNANIMOUS, Study
 
 HEAD = """# What was published

@@ -9,8 +9,9 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from sweeper.evidence.measures import THIN
 from sweeper.evidence.settle import minus
-from sweeper.literature.compare import THIN, rarest, signed
+from sweeper.literature.compare import rarest, signed
 from sweeper.records import Evidence, FinalistEvidence, ImbalanceProfile
 
 VISIBLE = 0.005

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.verdict import decide
 from sweeper.recipe import Recipe
 from sweeper.records import FinalistEvidence, Recommended, Verdict
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
@@ -77,7 +78,7 @@ def _what(facts: Facts, recommended: Recommended) -> str:
     if verdict is Verdict.CLEAR_WINNER:
         return f"**Train with {settings}.** Verdict: **clear winner** over every other finalist.{provisional}"
     if verdict is Verdict.EQUIVALENT:
-        same = [code(finalist_name(facts, f)) for f in facts.finalists if _within_rope(facts, f)]
+        same = [code(finalist_name(facts, f)) for f in _left(facts)]
         of = f": {listed(same)} differ by less than that" if len(same) > 1 else ""
         return (
             f"**Train with {settings}.** Verdict: **equivalent** within ±{number(facts.sweep.rope)} mIoU{of}; "
@@ -85,7 +86,7 @@ def _what(facts: Facts, recommended: Recommended) -> str:
         )
     if len(facts.finalists) < 2:
         return f"Verdict: **undecided**, nothing was compared. **Meanwhile train with {settings}**.{provisional}"
-    asked = [f for f in facts.finalists if _in_question(facts, f)]
+    asked = _left(facts)
     names = [code(finalist_name(facts, f)) for f in asked]
     sound = " that trained soundly" if facts.chosen is not None and facts.chosen.collapses == 0 else ""
     why = f": of those it is the simplest{sound}" if len(asked) > 1 else ""
@@ -95,22 +96,10 @@ def _what(facts: Facts, recommended: Recommended) -> str:
     )
 
 
-def _within_rope(facts: Facts, finalist: FinalistEvidence) -> bool:
-    gap = difference(facts, facts.chosen, finalist)
-    return finalist is facts.chosen or (
-        gap is not None and -facts.sweep.rope <= gap.low and gap.high <= facts.sweep.rope
-    )
-
-
-def _in_question(facts: Facts, finalist: FinalistEvidence) -> bool:
-    """Whether the best finalist that learned is not shown to be ahead of this one."""
-    best = next((f for f in facts.finalists if f.collapses < len(f.seeds)), facts.finalists[0])
-    gap = difference(facts, best, finalist)
-    return (
-        finalist is best
-        or finalist is facts.chosen
-        or (gap is not None and (gap.low <= 0 or gap.estimate < facts.sweep.rope))
-    )
+def _left(facts: Facts) -> list[FinalistEvidence]:
+    """The best finalist and those it does not beat, by the verdict's own rule; by falling mIoU."""
+    decision = decide(facts.recommendation.evidence, facts.families)
+    return [f for i, f in enumerate(facts.finalists) if i == decision.best or i in decision.unbeaten]
 
 
 def _numbers(facts: Facts) -> str:

@@ -63,7 +63,12 @@ def _side_json(side: Side) -> dict[str, Any]:
     for family in dict.fromkeys(f.family for f in side.facts.finalists):
         gain = side.gain(family)
         if gain is not None:
-            gains[family] = {"difference": gain.estimate, "ci_low": gain.low, "ci_high": gain.high}
+            gains[family] = {
+                "difference": gain.estimate,
+                "ci_low": gain.low,
+                "ci_high": gain.high,
+                "level": side.level(family),
+            }
     return {
         "label": side.label,
         "study": sweep.study,

@@ -67,7 +67,10 @@ def looks_table(facts: Facts) -> str:
     rows = []
     for seeds, (error, spent) in sorted(errors.items()):
         look = taken.get(seeds)
-        found = [VERDICTS[look.verdict], prose(naming(look.reason, facts.losses))] if look else [MISSING, "not taken"]
+        passed = "passed over: more seeds were known when this was planned" if seeds < min(taken, default=0) else ""
+        found = [MISSING, passed or "not taken"]
+        if look is not None:
+            found = [VERDICTS[look.verdict], prose(naming(look.reason, facts.losses))]
         rows.append([str(seeds), *found, level(spent), level(1 - error)])
     header = ["after seeds", "verdict", "what followed", "error it may spend", "intervals at"]
     return table(header, rows, left=3) if rows else ""

@@ -147,16 +147,21 @@ def finalist_name(facts: Facts, finalist: FinalistEvidence) -> str:
 
 
 def confirmations(facts: Facts, finalist: FinalistEvidence) -> tuple[TrialResult, ...]:
-    """The finalist's completed confirmation trainings, by seed."""
-    found = [
-        trial
-        for trial in facts.sweep.confirmations
+    """The confirmation trainings that the finalist's evidence was weighed from, by seed.
+
+    A study may hold more of the same configuration: at another budget (`--confirm-steps`), on seeds beyond those of its
+    last look, or twice on one seed, of which the later counts.
+    """
+    found = {
+        trial.spec.seed: trial
+        for trial in sorted(facts.sweep.confirmations, key=lambda trial: trial.spec.number)
         if trial.state == "complete"
         and trial.spec.family == finalist.family
         and trial.spec.params == finalist.params
         and math.isclose(trial.spec.lr, finalist.lr)
-    ]
-    return tuple(sorted(found, key=lambda trial: trial.spec.seed))
+        and trial.spec.steps == facts.sweep.conditions.recipe.confirm_steps
+    }
+    return tuple(found[seed] for seed in sorted(finalist.seeds) if seed in found)
 
 
 def seed_mious(facts: Facts, finalist: FinalistEvidence) -> list[float]:

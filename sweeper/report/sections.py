@@ -6,6 +6,7 @@ from collections import Counter
 
 import pandas as pd
 
+from sweeper.evidence.measures import THIN
 from sweeper.records import Collapse, Coordinate
 from sweeper.report.facts import (
     ENOUGH,
@@ -70,7 +71,7 @@ def profile_text(facts: Facts) -> list[str]:
             f"{number(p.alpha)}; of the training split the imbalance is {significant(facts.sweep.imbalance)}."
         )
         thin = p.classes[1].thinness
-        if thin is not None and thin > 0.5:
+        if thin is not None and thin > THIN:
             lines.append(
                 f"{percent(thin)} of {name} lies within 2 pixels of its edge: the structures are thin, an error of one "
                 "pixel costs much IoU, and no loss can mend imprecise labels there."

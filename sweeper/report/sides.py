@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.records import FinalistEvidence, Interval, Recommendation, SweepRecord
-from sweeper.report.facts import Facts, collect, difference
+from sweeper.report.facts import Facts, collect, difference, level_between
 
 BASELINE = "cross_entropy"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -47,6 +47,10 @@ class Side:
         """
         mine = self.finalist(family)
         return None if mine is self.facts.baseline else difference(self.facts, mine, self.facts.baseline)
+
+    def level(self, family: str) -> float:
+        """Of the interval of `gain`: of the look at which it was taken."""
+        return level_between(self.facts, self.finalist(family), self.facts.baseline)
 
     def finalist(self, family: str) -> FinalistEvidence | None:
         """The family's best finalist."""

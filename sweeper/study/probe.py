@@ -14,7 +14,7 @@ from typing import NamedTuple
 from scipy.stats import kendalltau
 
 from sweeper.base import Record
-from sweeper.records import Collapse, Conditions, SearchSpace, TrialResult, TrialSpec
+from sweeper.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import default_choice
 
 FACTORS = (1, 2, 4, 8)
@@ -72,7 +72,7 @@ def compare(results: Sequence[TrialResult], steps: int, rope: float) -> Agreemen
     before, after = families[ones.index(max(ones))], families[twos.index(max(twos))]
     near = max(twos) - twos[families.index(before)] <= rope
     tau = float(kendalltau(ones, twos).statistic) if len(families) > 2 else math.nan
-    learned = any(short[family].collapse == Collapse.NONE for family in families)
+    learned = any(short[family].collapse.learned for family in families)
     # All alike at both budgets: there is no ranking, and more steps would not make one.
     alike = max(max(ones) - min(ones), max(twos) - min(twos)) <= rope
     agrees = learned and near and (alike or len(families) == 2 or tau >= TAU)

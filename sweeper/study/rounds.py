@@ -69,11 +69,16 @@ def run_rounds(
         train: makes trainings.
         tell: is told each look, replayed ones too.
     """
-    memory = _memory(study, finalists, conditions, looks)
+    before, memory = looks_taken(study.user_attrs), _memory(study, finalists, conditions, looks)
+    if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
+        first, active = _onward(study, before, finalists, conditions, looks)
+        memory = memory.model_copy(update={"first": first, "active": tuple(f.family for f in active)})
     _keep(study, memory)
-    active = list(finalists)
+    active = [f for f in finalists if memory.active is None or f.family in memory.active]
     kept: list[LookStored] = []
     for number, look in enumerate(looks):
+        if number < memory.first:
+            continue
         complete = train(number, confirmations(active, conditions, look.seeds))
         results = confirmed(extra_results(study, "confirm"), finalists, conditions, look.seeds)
         used = tuple(result.spec.number for result in results)
@@ -82,14 +87,15 @@ def run_rounds(
             _keep(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
             tell(number, cut)
             return
-        stored = memory.stored[number] if number < len(memory.stored) else None
+        stored = memory.stored[len(kept)] if len(kept) < len(memory.stored) else None
         if stored is None or stored.used != used:
             stored = _look(results, used, look, judge)
             memory = memory.model_copy(update={"stored": (*kept, stored), "cut": None})
             _keep(study, memory)
         kept.append(stored)
         tell(number, stored.found)
-        active = [finalist for finalist in active if finalist.family in stored.families]
+        # Of all finalists: one that was dropped goes on again where another leads that does not beat it.
+        active = [finalist for finalist in finalists if finalist.family in stored.families]
         if not (stored.go_on and active):
             return
 
@@ -108,9 +114,31 @@ def _memory(
     return before if same else fresh
 
 
+def _onward(
+    study: optuna.Study,
+    before: LooksTaken,
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    looks: Sequence[Look],
+) -> tuple[int, list[Finalist]]:
+    """Where another plan for the same confirmation begins, and with whom.
+
+    At the last of its looks for which there are seeds enough: to look at fewer than are known would be to forget data,
+    and could end the confirmation by them. Who was dropped is judged by the seeds it has.
+    """
+    results = confirmed(extra_results(study, "confirm"), finalists, conditions, looks[-1].seeds)
+    have = {f.family: len({r.spec.seed for r in results if r.spec.family == f.family}) for f in finalists}
+    most = max(have.values(), default=0)
+    first = max((number for number, look in enumerate(looks) if look.seeds <= most), default=0)
+    going = next((stored.families for stored in reversed(before.stored) if stored.go_on), tuple(have))
+    return first, [f for f in finalists if first == 0 or f.family in going or not have[f.family]]
+
+
 def _look(results: Sequence[TrialResult], used: tuple[int, ...], look: Look, judge: Judge) -> LookStored:
     judged = judge(results)
-    found = LookTaken(seeds=look.seeds, error=look.error, verdict=judged.verdict, reason=judged.reason)
+    found = LookTaken(
+        seeds=look.seeds, within=look.seeds, error=look.error, verdict=judged.verdict, reason=judged.reason
+    )
     return LookStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
 
 
@@ -123,7 +151,8 @@ def _cut(
     paired = len(set.intersection(*seeds)) if seeds else 0
     before = f"{kept[-1].found.seeds} seeds were looked at; " if kept else ""
     reason = f"{before}the time was up before the look at {look.seeds} seeds"
-    return LookTaken(seeds=paired, error=judged.error, verdict=judged.verdict, reason=reason[0].upper() + reason[1:])
+    reason = reason[0].upper() + reason[1:]
+    return LookTaken(seeds=paired, within=look.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
 
 
 def _keep(study: optuna.Study, memory: LooksTaken) -> None:

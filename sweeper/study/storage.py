@@ -36,7 +36,7 @@ PLAN = "plan"
 OPTIONS = "options"
 """Study attribute: what was asked for on the command line, over all sessions."""
 CONCLUDED = "looks"
-"""Study attribute: how many confirmations each conclusion was drawn from, where they were not the same ones."""
+"""Study attribute: from how many confirmations, with which looks and ROPE it was concluded, where these changed."""
 PLANNED = "looks_planned"
 """Study attribute: each plan of looks that it was confirmed by, the one in force last."""
 TAKEN = "looks_taken"
@@ -311,6 +311,10 @@ class LooksTaken(Record):
     """Each finalist's configuration, as text."""
     steps: int = 0
     planned: tuple[Look, ...] = ()
+    first: int = 0
+    """Index of the look that it began with: of another plan than before, one for which the seeds were there."""
+    active: tuple[str, ...] | None = None
+    """Families that it began with; None = all finalists."""
     stored: tuple[LookStored, ...] = ()
     cut: LookTaken | None = None
     """What was found when the time was up between two planned looks."""
@@ -349,12 +353,20 @@ def tell(study: optuna.Study, result: TrialResult) -> None:
 
 
 def note_conclusion(study: optuna.Study) -> None:
-    """Remember that the test split's scores were concluded from, unless they are those of the last time."""
+    """Remember that the test split's scores were concluded from, and how, unless it was so the last time.
+
+    Other confirmations, another plan of looks and another ROPE are all occasions for chance. Without a confirmation
+    nothing was seen.
+    """
     attributes = study.user_attrs
-    concluded = list(attributes.get(CONCLUDED, []))
     confirmations = sum(key.startswith("confirm/") for key in attributes)
-    if not concluded or concluded[-1] != confirmations:
-        study.set_user_attr(CONCLUDED, [*concluded, confirmations])
+    if not confirmations:
+        return
+    plans = plans_of_looks(attributes)
+    drawn = [confirmations, [look.seeds for look in plans[-1]] if plans else [], attributes.get("rope")]
+    concluded = list(attributes.get(CONCLUDED, []))
+    if not concluded or concluded[-1] != drawn:
+        study.set_user_attr(CONCLUDED, [*concluded, drawn])
 
 
 def reconcile(study: optuna.Study) -> int:
