@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.literature import STUDIES, Study, compare_with_literature, explain
+from sweeper.literature.compare import signed
 from sweeper.literature.document import document
 from sweeper.literature.studies import Figures, published
 from sweeper.losses import FAMILIES
@@ -212,7 +213,7 @@ def explained(found: Evidence | None, profile: Profile | None = None, **more: An
 def test_the_profile_is_told_with_its_numbers() -> None:
     text = explained(None, profiled(0.01, thinness=0.83))
     assert "crack takes 1 % of the labelled pixels (1 to 99)" in text
-    assert "a thin structure (83 % of its pixels within 2 pixels" in text
+    assert "a thin structure (83.0 % of its pixels within 2 pixels" in text
     many = explained(None, profiled(0.005, 0.2, builders.STREET))
     assert "The rarest class, sign, takes 0.5 %" in many and "not thin" in many
 
@@ -296,3 +297,7 @@ def test_class_names_pass_as_they_are() -> None:
 def test_undefined_precision_is_passed_over() -> None:
     changes = {"dice": {"precision": (0.9, None)}, "cross_entropy": {"iou": (0.9, None)}}
     assert "(recall)" not in explained(evidence({"dice": 0.7, "cross_entropy": 0.6}, finalists=changes))
+
+
+def test_a_gain_that_rounds_to_nothing_has_no_sign() -> None:
+    assert [signed(v) for v in (0.0004, -0.0004, 0.0006, -0.0006)] == ["0.000", "0.000", "+0.001", "−0.001"]

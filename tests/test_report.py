@@ -86,11 +86,32 @@ def test_undecided_says_so_and_names_those_in_question() -> None:
         in first
     )
     assert "Meanwhile train with `dice_ce`" in first
-    assert "of those it is the simplest that trained soundly" in first
+    assert "of those it is the simplest." in first
     shaky = {"dice_ce": {"collapses": 1}, "dice_focal": {"collapses": 1}}
     first = head(text_of(builders.sweep(), recommended(builders.evidence(CLEAR, half=0.05, finalists=shaky))))
     assert "of those it is the simplest." in first
     assert "soundly" not in first
+
+
+def test_who_is_preferred_for_training_soundly_is_not_called_the_simplest() -> None:
+    shaky = {"dice_ce": {"collapses": 1}}  # simpler than dice_focal
+    answer = recommended(builders.evidence(CLEAR, half=0.05, finalists=shaky))
+    text = text_of(builders.sweep(), answer)
+    assert "Meanwhile train with `dice_focal`" in head(text)
+    assert "of those it is the only one that trained soundly." in head(text)
+    assert "the only one that trained soundly of `dice_focal` and `dice_ce`" in text
+    both = shaky | {"dice_focal": {"collapses": 1}}
+    level = {"dice_focal": 0.51, "dice_ce": 0.4905, "cross_entropy": 0.4905}  # a constant answer reads 0.490
+    learned = recommended(builders.evidence(level, half=0.05, finalists=both))
+    text = text_of(builders.sweep(), learned)
+    assert "of those it is the only one that beats a constant answer." in head(text)
+    assert "the simplest" not in text
+    same = {"dice": 0.701, "tversky": 0.7, "cross_entropy": 0.6}
+    equals = recommended(builders.evidence(same, half=0.005, finalists={"dice": {"collapses": 1}}))
+    assert equals.verdict is Verdict.EQUIVALENT
+    text = text_of(builders.sweep(), equals)
+    assert "`tversky` is the only one that trained soundly of them" in head(text)
+    assert "the simplest" not in text
 
 
 def test_reasons_and_next_steps_name_losses_in_code_and_use_a_true_minus_sign() -> None:
@@ -115,6 +136,12 @@ def test_a_loss_with_few_completed_trials_is_said_to_be_hardly_tuned_with_its_co
     assert "`dice_focal` was hardly tuned" not in first
     elsewhere = head(text_of(builders.sweep(trials[1:]), recommended(builders.evidence(CLEAR))))
     assert "`dice_focal` was hardly tuned: 2 of its 2 search trials completed." in elsewhere
+    spec = builders.spec("dice_focal", 1, 0, purpose="recheck", lr=0.0005)
+    again = builders.sweep(trials[2:], rechecks=(builders.trial("dice_focal", 0.7, 1, spec=spec),))
+    assert (
+        "`dice_focal` was hardly tuned: it had a single search trial, 1 other learning rate was tried before the "
+        "confirmation." in head(text_of(again, recommended(builders.evidence(CLEAR))))
+    )
     assert "`cross_entropy` was hardly tuned: 1 of its 5" in elsewhere
 
 

@@ -148,6 +148,19 @@ def test_search_values_stand_beside_the_second_seed_and_the_test_with_links_and_
     assert confirmation.path_text(facts) == []  # the analysis of the search speaks of the second seed
 
 
+def test_a_value_of_a_rechecked_learning_rate_links_to_that_training() -> None:
+    changed = {"dice_ce": {"search_value": 0.72, "recheck_value": 0.69, "search_trial": 5, "lr": 0.0005}}
+    spec = builders.spec("dice_ce", 1, 0, purpose="recheck", lr=0.0005)
+    second = spec.model_copy(update={"seed": 1999})
+    rechecks = (
+        builders.trial("dice_ce", 0.72, 1, spec=spec, run_id="rate"),
+        builders.trial("dice_ce", 0.69, 2, spec=second, run_id="seed"),
+    )
+    table = rows(confirmation.path_table(facts_of(builders.sweep(rechecks=rechecks), finalists=changed), UI))
+    assert "/runs/rate?" in table[3][1]
+    assert "/runs/seed?" in table[3][2]
+
+
 def test_the_winners_curse_is_judged_only_where_the_budgets_are_alike() -> None:
     assert (
         "cannot be judged here: the confirmation trained 200 steps, the search 100"

@@ -223,6 +223,12 @@ def test_a_leader_that_loses_on_a_second_seed_says_so() -> None:
     assert "one leader read +0.020 mIoU against the search: here luck does not show" in told(
         analyse([*searched(), first], rechecks=[higher])
     )
+    # A leader that is best at a rechecked learning rate is compared with that training, on the search's seed.
+    spec = first.spec.model_copy(update={"purpose": "recheck", "lr": first.spec.lr / 3})
+    better = first.model_copy(update={"spec": spec, "value": 0.77})
+    second = better.model_copy(update={"spec": spec.model_copy(update={"seed": 9}), "value": 0.73})
+    found = told(analyse([*searched(), first], rechecks=[better, again, second]))
+    assert "2 leaders read −0.030 mIoU against the search on average" in found
 
 
 def test_search_and_confirmation_rankings_are_compared() -> None:

@@ -229,8 +229,8 @@ def test_nobody_pays_for_seeds_where_the_pictures_forbid_a_verdict() -> None:
     assert not following.go_on
     assert following.reason == (
         "The confirmation ended after 3 seeds: the chance that up to 8 would settle dice against cross_entropy is 0 %, "
-        "less than 10 % (the difference is +0.020, to be settled by an interval narrower than ± 0.020; the choice of "
-        "test pictures alone leaves ± 0.069, whatever the number of seeds)."
+        "and 10 % is asked for (the difference is +0.020, to be settled by an interval narrower than ± 0.020; the "
+        "choice of test pictures alone leaves ± 0.069, whatever the number of seeds)."
     )
 
 

@@ -64,7 +64,7 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
         if not name:
             faults.append(f"line {number} must hold a class name, found an empty line; the line number sets the index")
         elif not name.isprintable():
-            faults.append(f"line {number}: names must be printable, found {shown(name)!r}; rename the class")
+            faults.append(f"line {number}: names must be printable, found '{shown(name)}'; rename the class")
         elif name in names[: number - 1]:
             faults.append(f"line {number}: names must differ, found {name!r} twice; rename one")
     if not 2 <= len(names) <= MAX_CLASSES:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from sweeper.evidence.looks import common_seeds, level_of
-from sweeper.evidence.rule import difference, same, troubled, units
+from sweeper.evidence.rule import difference, faults, same, troubled, units
 from sweeper.evidence.settle import listed, minus
 from sweeper.records import Evidence
 
@@ -59,8 +59,22 @@ def equivalence(evidence: Evidence, left: Sequence[int], recommended: int) -> li
     return [
         f"{names(evidence, left)} are practically equivalent: every paired {'–'.join(sorted(levels))} interval lies "
         f"within ± {evidence.rope:g} mIoU (the farthest end is at {widest:.3f}).",
-        f"{name(evidence, recommended)} is the simplest of them.",
+        f"{name(evidence, recommended)} is {simplest(evidence, left, recommended)} of them.",
     ]
+
+
+def passed_over(evidence: Evidence, among: Iterable[int], chosen: int) -> list[int]:
+    """Those that were not asked for their simplicity, as they trained worse than the chosen one."""
+    return [i for i in among if faults(evidence, i) > faults(evidence, chosen)]
+
+
+def simplest(evidence: Evidence, among: Sequence[int], chosen: int) -> str:
+    """How the chosen one is the simplest: of all, or of those that trained as soundly, perhaps the only one."""
+    skipped = passed_over(evidence, among, chosen)
+    if not skipped:
+        return "the simplest"
+    how = "beats a constant answer" if troubled(evidence, chosen) else "trained soundly"
+    return f"the only one that {how}" if len(skipped) == len(among) - 1 else f"the simplest that {how}"
 
 
 def doubt(evidence: Evidence, best: int, rival: int) -> str:
@@ -90,14 +104,14 @@ def meanwhile(evidence: Evidence, best: int, left: Sequence[int], recommended: i
     one = name(evidence, recommended)
     if len(left) == 1:
         return f"{one} is recommended meanwhile: it is the only finalist left whose trainings did not all collapse."
-    skipped = [i for i in left if troubled(evidence, i)]
+    skipped = passed_over(evidence, left, recommended)
     why = (
-        f"the simplest of {names(evidence, left)}, of which none is shown to be better than the others by "
-        f"{evidence.rope:g} mIoU or more"
+        f"{simplest(evidence, left, recommended)} of {names(evidence, left)}, of which none is shown to be better than "
+        f"the others by {evidence.rope:g} mIoU or more"
     )
     if recommended != best:
         why += f" ({name(evidence, best)} reads highest)"
-    if skipped and not troubled(evidence, recommended):
+    if skipped:
         why += f" (passing over {names(evidence, skipped)}: a training collapsed, or no better than a constant answer)"
     return f"{one} is recommended meanwhile: {why}."
 

@@ -51,6 +51,11 @@ def troubled(evidence: Evidence, i: int) -> bool:
     return evidence.finalists[i].collapses > 0 or not has_learned(evidence, i)
 
 
+def faults(evidence: Evidence, i: int) -> tuple[bool, bool]:
+    """What counts against a finalist before its complexity: that it learned nothing, that it is troubled."""
+    return not has_learned(evidence, i), troubled(evidence, i)
+
+
 def simplicity(evidence: Evidence, i: int, order: Sequence[str]) -> tuple[int, str]:
     """Place of a finalist's family in the declared order; families that are not in it come last, by name."""
     family = evidence.finalists[i].family

@@ -283,9 +283,11 @@ def expected_gain(values: Sequence[float]) -> float:
 
 def _second_seed(trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], unit: str) -> list[str]:
     """What leaders lost when they were trained again."""
-    first = {configuration(t.spec): t.value for t in trials if learned_something(t)}
+    seeds = {t.spec.seed for t in trials}
+    same_seed = [r for r in rechecks if r.spec.seed in seeds]  # a leader may be best at a rechecked learning rate
+    first = {configuration(t.spec): t.value for t in (*trials, *same_seed) if learned_something(t)}
     losses = []
-    for again in rechecks:
+    for again in (r for r in rechecks if r.spec.seed not in seeds):
         before = first.get(configuration(again.spec))
         if learned_something(again) and before is not None and again.value is not None:
             losses.append(before - again.value)

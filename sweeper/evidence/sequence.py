@@ -55,8 +55,8 @@ def next_step(evidence: Evidence, decision: Decision) -> NextStep:
     if rival is not None and chance < CHANCE:
         pair = f"{evidence.finalists[decision.best].family} against {evidence.finalists[rival].family}"
         reason = (
-            f"The confirmation ended {at}: the chance that up to {most} would settle {pair} is {_share(chance)}, less "
-            f"than {_share(CHANCE)} ({_obstacle(evidence, decision.best, rival)})."
+            f"The confirmation ended {at}: the chance that up to {most} would settle {pair} is {_share(chance)}, and "
+            f"{_share(CHANCE)} is asked for ({_obstacle(evidence, decision.best, rival)})."
         )
         return NextStep(go_on=False, finalists=(), reason=reason)
     on = {decision.best, *decision.unbeaten, *([] if evidence.baseline is None else [evidence.baseline])}

@@ -30,7 +30,7 @@ from sweeper.evidence.reasons import (
     names,
     still_rising,
 )
-from sweeper.evidence.rule import LEARNED, beats, difference, has_learned, others, same, simplicity, troubled
+from sweeper.evidence.rule import LEARNED, beats, difference, faults, has_learned, others, same, simplicity
 from sweeper.evidence.settle import what_would_settle
 from sweeper.records import Evidence, Verdict
 
@@ -130,7 +130,7 @@ def _open_pairs(evidence: Evidence, best: int, recommended: int, unbeaten: Seque
 
 def _simplest(evidence: Evidence, among: Sequence[int], order: Sequence[str]) -> int:
     def rank(i: int) -> tuple[bool, bool, tuple[int, str]]:
-        return not has_learned(evidence, i), troubled(evidence, i), simplicity(evidence, i, order)
+        return *faults(evidence, i), simplicity(evidence, i, order)
 
     return min(among, key=rank)
 

@@ -87,8 +87,8 @@ def _outside(study: Study, profile: ImbalanceProfile) -> list[str]:
 
 
 def signed(value: float) -> str:
-    """Three decimals with a sign; what rounds to 0 is +0.000."""
-    return minus(f"{round(value, 3) + 0.0:+.3f}")
+    """Three decimals with a sign; what rounds to 0 has none, as it may lie on either side."""
+    return minus(f"{value:+.3f}") if round(value, 3) else "0.000"
 
 
 def _kind(study: Study) -> str:

@@ -60,7 +60,7 @@ def _profile_in_words(profile: ImbalanceProfile) -> str:
     thin = ""
     if rare.thinness is not None:
         kind = "a thin structure" if rare.thinness > THIN else "not thin"
-        thin = f", {kind} ({100 * rare.thinness:.0f} % of its pixels within 2 pixels of its boundary)"
+        thin = f", {kind} ({_percent(rare.thinness)} of its pixels within 2 pixels of its boundary)"
     if len(profile.classes) == 2:
         return (
             f"{rare.name} takes {_percent(rare.pixel_share)} of the labelled pixels (1 to {profile.imbalance:.3g}) and "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.reasons import simplest
 from sweeper.evidence.verdict import decide
 from sweeper.recipe import Recipe
 from sweeper.records import FinalistEvidence, Recommended, Verdict
@@ -82,18 +84,26 @@ def _what(facts: Facts, recommended: Recommended) -> str:
         of = f": {listed(same)} differ by less than that" if len(same) > 1 else ""
         return (
             f"**Train with {settings}.** Verdict: **equivalent** within ±{number(facts.sweep.rope)} mIoU{of}; "
-            f"{name} is the simplest of them.{provisional}"
+            f"{name} is {_simplest(facts, within)} of them.{provisional}"
         )
     if len(facts.finalists) < 2:
         return f"Verdict: **undecided**, nothing was compared. **Meanwhile train with {settings}**.{provisional}"
     asked = _left(facts)
     names = [code(finalist_name(facts, f)) for f in asked]
-    sound = " that trained soundly" if facts.chosen is not None and facts.chosen.collapses == 0 else ""
-    why = f": of those it is the simplest{sound}" if len(asked) > 1 else ""
+    why = f": of those it is {_simplest(facts, asked)}" if len(asked) > 1 else ""
     return (
         f"Verdict: **undecided**, no loss is shown to be better than its rivals by {facts.sweep.rope:g} mIoU or more "
         f"({', '.join(names)}). **Meanwhile train with {settings}**{why}.{provisional}"
     )
+
+
+def _simplest(facts: Facts, among: Sequence[FinalistEvidence]) -> str:
+    """How the recommended one is the simplest of these, in the verdict's own words."""
+    evidence, chosen = facts.recommendation.evidence, facts.chosen
+    if evidence is None or chosen is None:
+        return "the simplest"
+    places = {id(f): i for i, f in enumerate(evidence.finalists)}
+    return simplest(evidence, [places[id(f)] for f in among], places[id(chosen)])
 
 
 def _left(facts: Facts) -> list[FinalistEvidence]:
@@ -152,7 +162,12 @@ def _hardly_tuned(facts: Facts) -> str:
         searched = facts.sweep.space.lr
         middle = math.isclose(finalist.lr, math.sqrt(searched.low * searched.high), rel_tol=1e-3)
         lr = "its learning rate is the default, the middle of the range; " if middle else ""
-        done = f"{complete} of its {count(total, 'search trial')} completed"
+        done = f"{complete} of its {total} search trials completed" if total > 1 else "it had a single search trial"
+        seed = facts.sweep.conditions.seed
+        again = [t for t in facts.sweep.rechecks if t.spec.family == finalist.family and t.spec.seed == seed]
+        rates = len({t.spec.lr for t in again if t.state == "complete"})
+        tried = f"{count(rates, 'other learning rate')} {'was' if rates == 1 else 'were'} tried before the confirmation"
+        rest += [tried] if rates else []
         name = code(finalist_name(facts, finalist))
         sentences.append(f" {role}{name} was hardly tuned: {lr}{', '.join([done, *rest])}.")
     return "".join(sentences)

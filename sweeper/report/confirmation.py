@@ -97,7 +97,6 @@ def path_table(facts: Facts, ui_url: str) -> str:
     rechecked = any(f.recheck_value is not None for f in found)
     header = ["loss", f"search {facts.objective}", *(["on a second seed"] if rechecked else [])]
     header += ["confirmation, validation", "test mIoU", "rank in the search", "rank on test"]
-    searched = {t.spec.number: t.run_id for t in facts.sweep.trials}
 
     def linked(value: float | None, run: str | None) -> str:
         link = run_link(number(value), ui_url, facts.sweep.experiment_id, run)
@@ -105,8 +104,9 @@ def path_table(facts: Facts, ui_url: str) -> str:
 
     rows = []
     for finalist, trial in zip(found, again, strict=True):
+        first = searched(facts, finalist)
         cells = [code(finalist_name(facts, finalist))]
-        cells += [linked(finalist.search_value, searched.get(finalist.search_trial))]
+        cells += [linked(finalist.search_value, first.run_id if first else None)]
         cells += [linked(finalist.recheck_value, trial.run_id if trial else None)] if rechecked else []
         cells += [number(finalist.val_miou), number(finalist.miou.estimate)]
         ranks = (
@@ -117,13 +117,25 @@ def path_table(facts: Facts, ui_url: str) -> str:
     return table(header, rows) if len(rows) > 1 or rechecked else ""
 
 
+def searched(facts: Facts, finalist: FinalistEvidence) -> TrialResult | None:
+    """The training that `search_value` is of: a search trial, or its recheck at another learning rate."""
+    return _trained(facts, finalist, second=False)
+
+
 def recheck(facts: Facts, finalist: FinalistEvidence) -> TrialResult | None:
     """The finalist's configuration trained on the second search seed, where that completed."""
+    return _trained(facts, finalist, second=True)
+
+
+def _trained(facts: Facts, finalist: FinalistEvidence, *, second: bool) -> TrialResult | None:
+    """The completed training of exactly this configuration in the search or its rechecks, on either search seed."""
+    seed = facts.sweep.conditions.seed
     return next(
         (
             trial
-            for trial in facts.sweep.rechecks
+            for trial in (*facts.sweep.trials, *facts.sweep.rechecks)
             if trial.state == "complete"
+            and (trial.spec.purpose == "recheck" and trial.spec.seed != seed) == second
             and trial.spec.family == finalist.family
             and trial.spec.params == finalist.params
             and math.isclose(trial.spec.lr, finalist.lr)

@@ -125,16 +125,19 @@ def precision_recall(facts: Facts) -> Drawn | str:
         main = swept.finalist in (facts.chosen, facts.rival)
         name, height = finalist_name(facts, swept.finalist), _height(facts, swept.finalist)
         axes.plot(x, y, color=swept.colour, lw=1.6 if main else 1.0, label=plain(name), zorder=height)
-        own = [float(np.mean([v[s, i] for s, i in enumerate(swept.at_chosen)])) for v in (recall, precision)]
+        at_own = [np.array([v[s, i] for s, i in enumerate(swept.at_chosen)]) for v in (recall, precision)]
+        own = [float(v.mean()) for v in at_own]
         middle = swept.at(facts.default_point)
-        usual = [float(v[:, middle].mean()) for v in (recall, precision)]
+        at_default = [v[:, middle] for v in (recall, precision)]
+        usual = [float(v.mean()) for v in at_default]
         axes.plot(*usual, "o", color=swept.colour, mfc="white", ms=6.5 if main else 4.5, mew=1.3, zorder=height + 1)
         axes.plot(*own, "D", color=swept.colour, mec="white", mew=0.8, ms=7 if main else 5, zorder=height + 1)
         near = _iou(x, y)
         best = max(best, float(np.nan_to_num(near).max()))
         shown.append((x, y, near))
         if main:
-            sentences.append(
+            usual, own = ([float(np.mean(np.nan_to_num(v))) for v in pair] for pair in (at_default, at_own))
+            sentences.append(  # nothing predicted counts as precision 0 here, as in the table of the classes
                 f"{code(name)} goes from precision {number(usual[1])} and recall {number(usual[0])} at 0.5 to "
                 f"{number(own[1])} and {number(own[0])} at the threshold chosen on validation"
             )
