@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 from datetime import datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -42,6 +43,9 @@ class Speaker(Protocol):
 
     def warn(self, text: str) -> None:
         """One line that they should not miss."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` pictures are done of a step called `what`: called after each, to be shown now and then."""
 
 
 class Prepared(NamedTuple):
@@ -152,14 +156,20 @@ def _dataset(settings: Settings, old: Dataset | None, speaker: Speaker) -> Datas
     """What is asked for, else what the study was made with: source, format, pictures left out, and size."""
     source = settings.data or (old.source if old else DATA)
     format_ = settings.format or (old.format if old and not settings.data else None)
-    dataset = load_dataset(source, settings.cache, speaker.say, format=format_)
+    dataset = load_dataset(
+        source, settings.cache, speaker.say, format=format_, tick=partial(speaker.progress, "decoding")
+    )
     excluded = old.excluded if old else ()
     if settings.exclude is not None:
         excluded = read_exclusions(settings.exclude)
     if excluded:
         dataset = without(dataset, excluded, settings.cache)
     short_side = settings.resize or (old.resized if old else None)
-    return dataset if short_side is None else resized(dataset, short_side, settings.cache)
+    return (
+        dataset
+        if short_side is None
+        else resized(dataset, short_side, settings.cache, partial(speaker.progress, "shrinking"))
+    )
 
 
 def _check_probe(settings: Settings, options: dict[str, Any]) -> None:

@@ -173,6 +173,13 @@ def test_nothing_is_shrunk_twice_and_splits_notes_and_exclusions_stay(tmp_path, 
     assert resized(dataset, 24, tmp_path / "cache") == first
 
 
+def test_every_picture_is_told_of(tmp_path):
+    told: list[tuple[int, int]] = []
+    dataset = load_dataset(str(scenes(tmp_path / "d")), tmp_path / "cache")
+    resized(dataset, 24, tmp_path / "cache", lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 def test_a_single_class_left_is_a_problem(tmp_path):
     root = scenes(tmp_path / "d")
     for path in (root / "masks").iterdir():

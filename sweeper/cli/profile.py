@@ -76,11 +76,13 @@ def command(
     Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in pictures, labels
     and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
-    dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True), format=format_)
+    with Bar("decoding") as bar:
+        dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True), format=format_, tick=bar.update)
     if exclude is not None:
         dataset = without(dataset, read_exclusions(exclude), cache)
     if resize is not None:
-        dataset = resized(dataset, resize, cache)
+        with Bar("shrinking") as bar:
+            dataset = resized(dataset, resize, cache, bar.update)
     held = hold(Path(dataset.store))
     with Bar("measuring") as bar:
         findings = examine(dataset, available_cores(), bar.update)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from sweeper.data.load import _remember, _remembered
 from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, open_store
 from sweeper.data.tables import Side, shown
-from sweeper.data.threads import in_order
+from sweeper.data.threads import Tick, in_order
 from sweeper.errors import DataError, UsageError
 from sweeper.records import Dataset
 
@@ -39,7 +38,7 @@ class Shrunk(NamedTuple):
     """(classes, 2) connected components (8-neighbourhood) of each class before, and how many of them vanished."""
 
 
-def resized(dataset: Dataset, short_side: int, cache: Path, tick: Callable[[int, int], None] | None = None) -> Dataset:
+def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None) -> Dataset:
     """The data set with pictures whose shorter side is above `short_side` shrunk to it; none is enlarged.
 
     Pictures are averaged by area, labels go by majority (`sweeper.data.shrink`). It has another content digest and
@@ -65,7 +64,7 @@ def resized(dataset: Dataset, short_side: int, cache: Path, tick: Callable[[int,
     known = _remembered(cache, key, state)
     if known is None:
         try:
-            known = _smaller(dataset, short_side, sizes, cache, tick or (lambda done, total: None))
+            known = _smaller(dataset, short_side, sizes, cache, tick)
             _remember(cache, key, state, known)
         except OSError as error:
             raise UsageError(
@@ -83,7 +82,7 @@ def resized(dataset: Dataset, short_side: int, cache: Path, tick: Callable[[int,
 
 
 def _smaller(
-    dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Callable[[int, int], None]
+    dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Tick | None
 ) -> Dataset:
     source, classes = open_store(dataset.store), len(dataset.classes)
     counts = np.zeros((len(source), 256), dtype=np.int64)
@@ -101,7 +100,8 @@ def _smaller(
             components += small.components
             if index % _FORGET == _FORGET - 1:
                 source.forget()
-            tick(index + 1, len(source))
+            if tick is not None:
+                tick(index + 1, len(source))
         left = np.flatnonzero(counts[:, :classes].sum(axis=0))
         if len(left) < 2:
             found = some([shown(dataset.classes[i]) for i in left]) or "no labelled pixel"
