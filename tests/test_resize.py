@@ -95,7 +95,7 @@ def test_components_that_grow_together_are_not_lost():
     mask[0:3, 0:3] = mask[0:3, 4:7] = 1
     mask[7, 7] = 1
     small = shrink_mask(mask, (4, 4))
-    assert np.array_equal(components_lost(mask, small, 2), [[0, 0], [3, 1]])
+    assert np.array_equal(components_lost(mask, small, 2), [[0, 0, 0], [3, 1, 1]])
     assert np.array_equal(enlarge_mask(small, (8, 8))[::2, ::2], small)
 
 
@@ -121,9 +121,24 @@ def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
     assert small.digest != dataset.digest and len(open_store(small.store)) == 4
     (line,) = [line for line in small.warnings if "erases" in line]
     assert "class crack: it has 0 % of the pixels instead of 2.08 % (100 % of its share lost)" in line
-    assert "4 of its 4 connected components are gone (100 %)" in line
+    assert "4 of its 4 connected components are gone (100 %); the others lie in 0 pieces" in line
     assert any("4 of 4 picture(s) were shrunk to a shorter side of 16 pixels" in line for line in small.warnings)
     assert any("1 of 3 declared classes never occur: crack" in line for line in small.warnings)
+
+
+def test_a_structure_that_falls_apart_is_told_though_none_of_it_is_gone(tmp_path):
+    root = scenes(tmp_path / "d", crack=0)
+    dashes = np.zeros((48, 72), np.uint8)
+    dashes[0] = 1  # a third of a new pixel, which is not enough; two thirds are
+    for start in range(0, 72, 9):
+        dashes[1, start : start + 3] = 1
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.maximum(np.array(Image.open(path)), dashes)).save(path)
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    (line,) = [line for line in resized(dataset, 16, tmp_path / "cache").warnings if "erases" in line]
+    assert (
+        "class crack" in line and "0 of its 4 connected components are gone (0 %); the others lie in 32 pieces" in line
+    )
 
 
 def test_what_survives_is_not_warned_about(tmp_path):
@@ -193,8 +208,13 @@ def test_a_single_class_left_is_a_problem(tmp_path):
 
 
 def test_a_study_remembers_the_size_and_refuses_another(tmp_path):
+    display = Recorder()
+    first = sweep_in(tmp_path, display, trials=2, confirm_seeds=1, resize=32)
+    assert {what: (done, total) for what, done, total in display.steps} == {
+        "decoding": (15, 15),
+        "shrinking": (15, 15),
+    }
     native = load_dataset("synthetic:cracks?images=15&size=64&foreground=0.05", tmp_path / "cache")
-    first = sweep_in(tmp_path, trials=2, confirm_seeds=1, resize=32)
     dataset = first.sweep.conditions.dataset
     assert dataset.resized == 32 and dataset.digest != native.digest
     assert {(p.height, p.width) for p in dataset.pictures} == {(32, 32)}
@@ -206,3 +226,11 @@ def test_a_study_remembers_the_size_and_refuses_another(tmp_path):
     assert any("(--resize)" in line for line in display.warnings)
     with pytest.raises(StudyError, match="resize: 32 → 48"):
         sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, resize=48)
+
+
+@pytest.mark.real_data
+def test_real_cracks_bear_three_quarters_but_not_three_eighths_of_their_size(tmp_path, real_data):
+    dataset = load_dataset(str(real_data / "cracks_cfd"), tmp_path)
+    assert not any("erases" in line for line in resized(dataset, 240, tmp_path).warnings)
+    (line,) = [line for line in resized(dataset, 120, tmp_path).warnings if "erases" in line]
+    assert "120 of its 667 connected components are gone (18 %)" in line

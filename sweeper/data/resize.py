@@ -23,6 +23,8 @@ RESIZER = "area/1"
 """Raised when other pixels or sentences come out, so that remembered sets are made again."""
 LOST = 0.1
 """Share of a class's pixels or components from which on its loss is told."""
+APART = 2
+"""Times as many components as before from which on a class is told to have fallen apart."""
 _EIGHT = np.ones((3, 3), dtype=np.int8)
 _FORGET = 64
 
@@ -35,7 +37,7 @@ class Shrunk(NamedTuple):
     image: ImagePixels
     mask: Pixels
     components: Counts
-    """(classes, 2) connected components (8-neighbourhood) of each class before, and how many of them vanished."""
+    """(classes, 3), as `components_lost` gives it."""
 
 
 def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None) -> Dataset:
@@ -43,7 +45,8 @@ def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = 
 
     Pictures are averaged by area, labels go by majority (`sweeper.data.shrink`). It has another content digest and
     another store beside that of the native pixels; no file of the user's changes. `Dataset.warnings` says how many
-    pictures were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their components.
+    pictures were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their components, or
+    fell apart.
 
     Args:
         dataset: as it was read.
@@ -86,7 +89,7 @@ def _smaller(
 ) -> Dataset:
     source, classes = open_store(dataset.store), len(dataset.classes)
     counts = np.zeros((len(source), 256), dtype=np.int64)
-    components = np.zeros((classes, 2), dtype=np.int64)
+    components = np.zeros((classes, 3), dtype=np.int64)
 
     def cost(index: int) -> int:
         height, width = source.sizes[index]
@@ -127,25 +130,26 @@ def _smaller(
 def _shrunk(source: PixelStore, index: int, size: tuple[int, int], classes: int) -> Shrunk:
     image, mask = source.image(index), source.mask(index)
     if mask.shape == size:
-        return Shrunk(image, mask, np.zeros((classes, 2), dtype=np.int64))
+        return Shrunk(image, mask, np.zeros((classes, 3), dtype=np.int64))
     small = shrink_mask(mask, size)
     return Shrunk(shrink_image(image, size), small, components_lost(mask, small, classes))
 
 
 def components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
-    """(classes, 2): connected components of each class in `mask` (8-neighbourhood), and those without trace in `small`.
+    """Connected components (8-neighbourhood) of each class before and after, (classes, 3).
 
-    A component has left a trace where the centre of one of its pixels lies in a new pixel of its class. Components that
-    grew together are not lost. Class 0, taken for the background, is not looked at: its row is 0.
+    In a row: how many `mask` has, how many of these are without a trace in `small`, how many `small` has. A component
+    has left a trace where the centre of one of its pixels lies in a new pixel of its class: those that grew together
+    are not lost. Class 0, taken for the background, is not looked at: its row is 0.
     """
-    found = np.zeros((classes, 2), dtype=np.int64)
+    found = np.zeros((classes, 3), dtype=np.int64)
     kept = enlarge_mask(small, (mask.shape[0], mask.shape[1])) == mask
     for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:classes]):
         if label == 0:
             continue
         pieces, total = ndimage.label(mask == label, structure=_EIGHT)
         traced = np.count_nonzero(np.bincount(pieces[kept], minlength=total + 1)[1:])
-        found[label] = total, total - traced
+        found[label] = total, total - traced, ndimage.label(small == label, structure=_EIGHT)[1]
     return found
 
 
@@ -166,16 +170,17 @@ def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Cou
         "as asked (--resize): training and all scores hold at that resolution, not at the native one."
     ]
     for label, name in enumerate(dataset.classes):
-        total, gone = map(int, components[label])
+        total, gone, pieces = map(int, components[label])
         if not total:
             continue
         share = max(0.0, 1 - float(left[label]) / float(before[label]))
-        if max(share, gone / total) >= LOST:
+        if max(share, gone / total) >= LOST or pieces >= APART * total:
             old, new = (100 * float(pixels_of[label]) / area for pixels_of in (before, left))
             lines.append(
                 f"--resize {short_side} erases thin or small parts of class {shown(name)}: it has {new:.3g} % of the "
                 f"pixels instead of {old:.3g} % ({100 * share:.0f} % of its share lost), and {gone} of its {total} "
-                f"connected components are gone ({100 * gone / total:.0f} %). Neither training nor scores can know of "
-                "them; choose a larger --resize, or leave it out (crops are cut at native resolution)."
+                f"connected components are gone ({100 * gone / total:.0f} %); the others lie in {pieces} pieces. "
+                "Neither training nor scores can know what is gone; choose a larger --resize, or leave it out (crops "
+                "are cut at native resolution)."
             )
     return lines
