@@ -33,6 +33,9 @@ class Display(Watcher, Protocol):
     def warn(self, text: str) -> None:
         """One line that they should not miss."""
 
+    def progress(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` pictures are done of a step called `what`: called after each, to be shown now and then."""
+
     def phase(self, name: str, done: int, total: int) -> None:
         """A phase (probe, search, recheck, confirm) of `total` trainings begins, `done` of which are there already.
 

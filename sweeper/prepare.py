@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 from datetime import datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -14,6 +15,7 @@ from filelock import FileLock
 from sweeper.data import divide, load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_notes
 from sweeper.errors import DataError, StudyError, UsageError
 from sweeper.paths import slug
@@ -41,6 +43,9 @@ class Speaker(Protocol):
 
     def warn(self, text: str) -> None:
         """One line that they should not miss."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` pictures are done of a step called `what`: called after each, to be shown now and then."""
 
 
 class Prepared(NamedTuple):
@@ -104,14 +109,7 @@ def prepare(
     if storage is not None and settings.resume and settings.study:
         old = studies.read_plan(storage, settings.study)
         options = studies.read_options(storage, settings.study)
-    source = settings.data or (old.conditions.dataset.source if old else DATA)
-    format_ = settings.format or (old.conditions.dataset.format if old and not settings.data else None)
-    dataset = load_dataset(source, settings.cache, speaker.say, format=format_)
-    excluded = old.conditions.dataset.excluded if old else ()
-    if settings.exclude is not None:
-        excluded = read_exclusions(settings.exclude)
-    if excluded:
-        dataset = without(dataset, excluded, settings.cache)
+    dataset = _dataset(settings, old.conditions.dataset if old else None, speaker)
     for warning in dataset.warnings:
         speaker.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
@@ -152,6 +150,26 @@ def prepare(
     executor.configure(plan.conditions)
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     return Prepared(name, plan, old, hold(Path(dataset.store)))
+
+
+def _dataset(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:
+    """What is asked for, else what the study was made with: source, format, pictures left out, and size."""
+    source = settings.data or (old.source if old else DATA)
+    format_ = settings.format or (old.format if old and not settings.data else None)
+    dataset = load_dataset(
+        source, settings.cache, speaker.say, format=format_, tick=partial(speaker.progress, "decoding")
+    )
+    excluded = old.excluded if old else ()
+    if settings.exclude is not None:
+        excluded = read_exclusions(settings.exclude)
+    if excluded:
+        dataset = without(dataset, excluded, settings.cache)
+    short_side = settings.resize or (old.resized if old else None)
+    return (
+        dataset
+        if short_side is None
+        else resized(dataset, short_side, settings.cache, partial(speaker.progress, "shrinking"))
+    )
 
 
 def _check_probe(settings: Settings, options: dict[str, Any]) -> None:

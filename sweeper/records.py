@@ -67,6 +67,8 @@ class Dataset(Record):
     """What is allowed but should be known, in sentences."""
     excluded: tuple[str, ...] = ()
     """Stems that the user had left out (`--exclude`), ascending; none of `pictures` is among them."""
+    resized: int | None = Field(None, ge=1)
+    """Shorter side in pixels that larger pictures were shrunk to (`--resize`); None = all at native resolution."""
 
     def class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
         """Labelled pixels of each class, shape (C,), over the pictures `indices` (None = all)."""

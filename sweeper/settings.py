@@ -85,6 +85,8 @@ class Settings(Record):
     data: str | None = None
     format: str | None = None
     exclude: Path | None = None
+    resize: int | None = Field(None, ge=16)
+    """Shorter side in pixels that larger pictures are shrunk to."""
     trials: int | None = Field(None, ge=1)
     study: str | None = None
     space: str | None = None

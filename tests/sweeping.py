@@ -20,6 +20,7 @@ class Recorder:
     def __init__(self, stop_after: int | None = None, status: int = 130) -> None:
         self.lines: list[str] = []
         self.warnings: list[str] = []
+        self.steps: list[tuple[str, int, int]] = []
         self.phases: list[tuple[str, int, int]] = []
         self.results: list[TrialResult] = []
         self.dropped: list[TrialSpec] = []
@@ -40,6 +41,9 @@ class Recorder:
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        self.steps.append((what, done, total))
 
     def phase(self, name: str, done: int, total: int) -> None:
         self.phases.append((name, done, total))

@@ -169,3 +169,16 @@ def test_a_wrong_list_of_exclusions_ends_with_status_2(sweeper, tmp_path, text, 
     (tmp_path / "out.txt").write_text(text)
     status, out, err = sweeper("profile", "synthetic:blobs?images=4&size=64", "--exclude", tmp_path / "out.txt")
     assert (status, out) == (2, "") and words in err
+
+
+def test_profile_at_a_smaller_size_says_what_that_costs(sweeper, tmp_path, monkeypatch):
+    root = tmp_path / "d"
+    assert sweeper("synth", "shapes?images=4&size=64&object=6&elongation=16", root)[0] == 0
+    native = json.loads(sweeper("profile", root, "--json")[1])
+    status, out, err = sweeper("profile", root, "--resize", "16", "--json")
+    small = json.loads(out)
+    assert status == 0 and (native["resized"], small["resized"]) == (None, 16)
+    assert native["dataset"]["digest"] != small["dataset"]["digest"] and "erases thin" in err
+    monkeypatch.setenv("SWEEPER_RESIZE", "16")
+    assert json.loads(sweeper("profile", root, "--json")[1]) == small
+    assert sweeper("profile", root, "--resize", "8")[0] == 2

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import partial
 
 from rich.console import Console
 
-from sweeper.cli.progress import LiveDisplay, spec_text
+from sweeper.cli.bar import Bar
+from sweeper.cli.progress import LiveDisplay, PlainDisplay, spec_text
 from sweeper.records import TrialResult
 from tests import builders
 
@@ -107,3 +110,51 @@ def test_a_running_training_shows_where_it_is() -> None:
     finally:
         display.close()
     assert f"dice #7, step {result.evaluations[0].step}/{result.spec.steps}" in text
+
+
+def walk(clock: list[float], update: Callable[[int, int], None], seconds: float = 4.0, total: int = 2000) -> None:
+    """Ten calls of a step that takes `seconds` for each."""
+    for part in range(1, 11):
+        update(part * total // 10, total)
+        clock[0] += seconds
+
+
+def test_a_long_step_leaves_a_line_every_ten_seconds_where_there_is_no_terminal(capfd) -> None:
+    clock = [0.0]
+    with Bar("decoding", Console(file=io.StringIO()), clock=lambda: clock[0]) as bar:
+        walk(clock, bar.update)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines() == [f"decoding: {done} of 2,000" for done in ("800", "1,400", "2,000")]
+
+
+def test_a_short_step_leaves_none(capfd) -> None:
+    clock = [0.0]
+    with Bar("decoding", Console(file=io.StringIO()), clock=lambda: clock[0]) as bar:
+        walk(clock, bar.update, seconds=1.0)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_gets_a_bar_that_counts(capfd) -> None:
+    file, clock = io.StringIO(), [0.0]
+    with Bar("decoding", Console(file=file, force_terminal=True, width=80), clock=lambda: clock[0]) as bar:
+        walk(clock, bar.update)
+    assert "decoding" in file.getvalue() and "2000/2000" in file.getvalue()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_sweep_shows_decoding_in_lines_unless_quiet_and_live_in_place_of_the_table(capfd) -> None:
+    clock = [0.0]
+    for level, lines in ((0, 3), (-1, 0)):
+        display = PlainDisplay(level, clock=lambda: clock[0])
+        walk(clock, partial(display.progress, "decoding"))
+        assert len(capfd.readouterr().err.splitlines()) == lines
+    screen = live([0.0])
+    try:
+        screen.progress("decoding", 1200, 2000)
+        text = shown(screen)
+        screen.progress("decoding", 2000, 2000)
+        after = shown(screen)
+    finally:
+        screen.close()
+    assert "decoding 1,200 of 2,000 pictures" in text and "preparing" in after

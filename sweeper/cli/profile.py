@@ -19,6 +19,7 @@ from sweeper.cli.bar import Bar
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_lines
 from sweeper.data.tables import shown
 from sweeper.doctor import Finding, counts, examine
@@ -47,12 +48,25 @@ from sweeper.study.executors import available_cores
     help="Text file with the stems of pictures to leave out, one per line.",
 )
 @click.option(
+    "--resize",
+    type=click.IntRange(16),
+    metavar="SHORT_SIDE",
+    help="Shrink larger pictures to this shorter side in pixels; scores hold at that resolution.  [default: native]",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the profile as a page: profile.md, profile.html, profile.json and figures/.",
 )
 def command(
-    *, data: str, format_: str | None, as_json: bool, cache: Path, exclude: Path | None, out: Path | None
+    *,
+    data: str,
+    format_: str | None,
+    as_json: bool,
+    cache: Path,
+    exclude: Path | None,
+    resize: int | None,
+    out: Path | None,
 ) -> None:
     """Show the imbalance of DATA without training anything.
 
@@ -62,9 +76,13 @@ def command(
     Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in pictures, labels
     and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
-    dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True), format=format_)
+    with Bar("decoding") as bar:
+        dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True), format=format_, tick=bar.update)
     if exclude is not None:
         dataset = without(dataset, read_exclusions(exclude), cache)
+    if resize is not None:
+        with Bar("shrinking") as bar:
+            dataset = resized(dataset, resize, cache, bar.update)
     held = hold(Path(dataset.store))
     with Bar("measuring") as bar:
         findings = examine(dataset, available_cores(), bar.update)
@@ -111,6 +129,7 @@ def _document(
         "warnings": list(dataset.warnings),
         "findings": [finding.model_dump(mode="json") for finding in findings],
         "excluded": list(dataset.excluded),
+        "resized": dataset.resized,
         "split": list(split),
         "bounds": [bound.model_dump(mode="json") for bound in bounds(profile)],
         "suggestions": [suggestion.model_dump(mode="json") for suggestion in suggestions(profile)],

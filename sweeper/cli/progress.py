@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.cli.bar import Paced
 from sweeper.records import Collapse, Evaluation, TrialResult, TrialSpec
 
 BAR_WIDTH = 30
@@ -40,6 +41,7 @@ class _State:
     """What has happened in the phase at hand."""
 
     name: str = ""
+    preparing: str = "preparing"
     done: int = 0
     total: int = 0
     begun_at: float = 0.0
@@ -106,6 +108,7 @@ class PlainDisplay:
 
     def __init__(self, level: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._level, self._clock, self._state = level, clock, _State()
+        self._paced = Paced(self.say, clock)
 
     def say(self, text: str) -> None:
         """A line, unless quiet."""
@@ -115,6 +118,10 @@ class PlainDisplay:
     def warn(self, text: str) -> None:
         """A line, always."""
         click.echo(f"warning: {text}", err=True)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """A line every 10 s, unless quiet."""
+        self._paced.update(what, done, total)
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Begin a phase."""
@@ -168,6 +175,10 @@ class LiveDisplay(PlainDisplay):
         """Above the live part, in yellow."""
         self._console.print(Text(f"warning: {text}", style="yellow"), highlight=False)
 
+    def progress(self, what: str, done: int, total: int) -> None:
+        """In the place of the table that is to come."""
+        self._state.preparing = f"{what} {done:,} of {total:,} pictures" if done < total else "preparing"
+
     def phase(self, name: str, done: int, total: int) -> None:
         """Leave a line of the phase before, begin the next."""
         if self._state.total and name != self._state.name:
@@ -207,7 +218,7 @@ class LiveDisplay(PlainDisplay):
     def _render(self) -> RenderableType:
         state = self._state
         if not state.total:
-            return Text("preparing …", style="dim")
+            return Text(f"{state.preparing} …", style="dim")
         full = round(BAR_WIDTH * state.done / max(1, state.total))
         bar = Text.assemble(
             f"{state.name:8}", ("━" * full, "cyan"), ("─" * (BAR_WIDTH - full), "dim"), f" {state.done}/{state.total}  "

@@ -69,6 +69,13 @@ class Steps(click.ParamType[Any]):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Text file with the stems of pictures to leave out, one per line.  [default: none; with --resume the study's]",
 )
+@click.option(
+    "--resize",
+    type=click.IntRange(16),
+    metavar="SHORT_SIDE",
+    help="Shrink larger pictures to this shorter side in pixels; scores hold at that resolution.  "
+    "[default: native; with --resume the study's]",
+)
 @click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
 @click.option("--study", help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")

@@ -20,6 +20,7 @@ from sweeper.data.read import read_dataset
 from sweeper.data.store import is_complete
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
 from sweeper.data.tables import read_classes, shown
+from sweeper.data.threads import Tick
 from sweeper.errors import DataError, UsageError
 from sweeper.records import Dataset
 
@@ -30,7 +31,9 @@ ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Of annotation files that can be named in place of their folder."""
 
 
-def load_dataset(source: str, cache: Path, log: Log | None = None, *, format: str | None = None) -> Dataset:
+def load_dataset(
+    source: str, cache: Path, log: Log | None = None, *, format: str | None = None, tick: Tick | None = None
+) -> Dataset:
     """Read a data set; decode it into the store below `cache`, or reuse what an earlier start decoded.
 
     Args:
@@ -38,6 +41,7 @@ def load_dataset(source: str, cache: Path, log: Log | None = None, *, format: st
         cache: folder for decoded data sets, made if it is missing. Several processes may use it at once.
         log: called with one line where something takes time.
         format: name of the annotations' format (`sweeper.data.formats.FORMATS`); None = what is found there.
+        tick: called with how many pictures of how many are decoded or drawn, after each.
 
     An unchanged source (same names, sizes and times of all its files) is neither decoded nor hashed again.
 
@@ -52,11 +56,11 @@ def load_dataset(source: str, cache: Path, log: Log | None = None, *, format: st
             raise UsageError(f"--format is for files, and {shown(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
-        return _kept(cache, key, state, source, lambda: read_scenes(scene, source, cache, say))
+        return _kept(cache, key, state, source, lambda: read_scenes(scene, source, cache, say, tick))
     place = _place(source)
     found = choose(place, format)
     key = f"{found.name}:{(place.entry or place.root).resolve()}"
-    return _kept(cache, key, _fingerprint(place, found.name), source, lambda: _read(place, found, cache, say))
+    return _kept(cache, key, _fingerprint(place, found.name), source, lambda: _read(place, found, cache, say, tick))
 
 
 def _place(source: str) -> Place:
@@ -71,7 +75,7 @@ def _place(source: str) -> Place:
     return Place(path.parent, path) if named else Place(path)
 
 
-def _read(place: Place, found: Found, cache: Path, say: Log) -> Dataset:
+def _read(place: Place, found: Found, cache: Path, say: Log, tick: Tick | None) -> Dataset:
     """Names and colours beside the annotations, then the annotations and pictures."""
     say(f"reading {shown(place.root)}, {found.line}")
     path = place.root / "classes.txt"
@@ -81,7 +85,7 @@ def _read(place: Place, found: Found, cache: Path, say: Log) -> Dataset:
         if (path := place.root / name).exists() and place.inside(path):
             place.colours = read_colours(path, place.classes, place.problems)
             break
-    return read_dataset(place, found.format, found.name, cache)
+    return read_dataset(place, found.format, found.name, cache, tick)
 
 
 def _fingerprint(place: Place, format_name: str) -> str:

@@ -20,7 +20,7 @@ from sweeper.data.formats.base import Format, Place, Reading, Sample
 from sweeper.data.labels import class_names, foreground_is_255
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
 from sweeper.data.tables import Side, read_sides, shown
-from sweeper.data.threads import in_order
+from sweeper.data.threads import Tick, in_order
 from sweeper.errors import DataError
 from sweeper.records import IGNORE, Dataset
 
@@ -38,7 +38,7 @@ class Form(NamedTuple):
     """np.uint8 or np.uint16."""
 
 
-def read_dataset(place: Place, format_: Format, format_name: str, cache: Path) -> Dataset:
+def read_dataset(place: Place, format_: Format, format_name: str, cache: Path, tick: Tick | None = None) -> Dataset:
     """Decode the set in `place` into a store below `cache`.
 
     Args:
@@ -46,15 +46,16 @@ def read_dataset(place: Place, format_: Format, format_name: str, cache: Path) -
         format_: what reads it.
         format_name: the name of that.
         cache: where the store is put, named by its digest.
+        tick: is told of each picture that is decoded, or at fault.
 
     Raises:
         DataError: with every problem of the set.
     """
     with quiet_pillow():
-        return _read(place, format_, format_name, cache)
+        return _read(place, format_, format_name, cache, tick)
 
 
-def _read(place: Place, format_: Format, format_name: str, cache: Path) -> Dataset:
+def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Tick | None) -> Dataset:
     problems = place.problems
     names_are_wrong = bool(problems)  # of classes.txt or the map of colours: labels cannot be judged
     reading = format_.read(place)
@@ -68,7 +69,7 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path) -> Datas
     kinds = _kinds(samples)
     form = _form(samples, kinds, place)
     with StoreWriter(cache, form.channels, form.dtype) as writer:
-        used, counts, sound = _decode(samples, kinds, writer, place)
+        used, counts, sound = _decode(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]
         relabel = not reading.indices and foreground_is_255(counts, mask_files, problems)
         if relabel:
@@ -154,7 +155,7 @@ def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place)
 
 
 def _decode(
-    samples: Sequence[Sample], kinds: Sequence[Kind | None], writer: StoreWriter, place: Place
+    samples: Sequence[Sample], kinds: Sequence[Kind | None], writer: StoreWriter, place: Place, tick: Tick | None
 ) -> tuple[list[Sample], Counts, int]:
     """Write the pictures; gives samples with a readable mask, their pixels of each value (n, 256), how many are sound.
 
@@ -170,9 +171,11 @@ def _decode(
     pairs = list(zip(samples, kinds, strict=True))
     work = partial(_one, form, place)
     results = in_order(work, pairs, cost=cost)
-    for sample in samples:
+    for number, sample in enumerate(samples, 1):
         image = mask = None  # the last one may be large, and the next is made while we wait
         image, mask, faults = next(results)
+        if tick is not None:
+            tick(number, len(samples))
         place.problems += faults
         sound += not faults
         if mask is None:

@@ -17,7 +17,7 @@ from sweeper.data.scenes import Drawn
 from sweeper.data.scenes.faults import spoil_labels
 from sweeper.data.store import StoreWriter
 from sweeper.data.tables import Side, shown
-from sweeper.data.threads import in_order
+from sweeper.data.threads import Tick, in_order
 from sweeper.errors import UsageError
 from sweeper.records import Dataset
 
@@ -47,14 +47,17 @@ def draw(scenes: SceneSet, index: int) -> Drawn:
     return Drawn(drawn.image, spoil_labels(rng, drawn.mask, scenes.value("shift"), scenes.value("missing")))
 
 
-def read_scenes(scenes: SceneSet, source: str, cache: Path, say: Callable[[str], None]) -> Dataset:
+def read_scenes(
+    scenes: SceneSet, source: str, cache: Path, say: Callable[[str], None], tick: Tick | None = None
+) -> Dataset:
     """Draw a set into a store below `cache`.
 
     Args:
         scenes: what to draw.
         source: what the user asked for.
         cache: where the store is put, named by its digest.
-        say: receives one line of progress.
+        say: receives one line at the start.
+        tick: is told of each picture.
     """
     say(f"drawing {scenes.images} pictures of {PREFIX}{scenes.name}")
     counts = []
@@ -62,6 +65,8 @@ def read_scenes(scenes: SceneSet, source: str, cache: Path, say: Callable[[str],
         for drawn in _all(scenes):
             writer.append(drawn.image, drawn.mask)
             counts.append(np.bincount(drawn.mask.ravel(), minlength=256))
+            if tick is not None:
+                tick(len(counts), scenes.images)
         return assemble(
             writer,
             writer.finish(),

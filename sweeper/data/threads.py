@@ -10,6 +10,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Tick = Callable[[int, int], None]
+"""Is called with how many of how many are done."""
 BUDGET = 128 << 20
 """Bytes of results that may be held or in the making; a single larger one is made alone."""
 

@@ -193,6 +193,8 @@ def differences(old: Plan, new: Plan) -> list[str]:
             f"data set: {ours.name} ({len(ours.pictures)} pictures, {ours.digest[:19]}…) → "
             f"{theirs.name} ({len(theirs.pictures)} pictures, {theirs.digest[:19]}…)"
         )
+        if ours.resized != theirs.resized:
+            found.append(f"resize: {ours.resized or 'native'} → {theirs.resized or 'native'}")
     if old.conditions.seed != new.conditions.seed:
         found.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
     # More steps to confirm only ask for other confirmations: the search stands.

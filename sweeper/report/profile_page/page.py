@@ -185,4 +185,6 @@ def _foot(dataset: Dataset) -> str:
         left_out = f" {count(len(dataset.excluded), 'picture')} left out as asked: "
         left_out += ", ".join(escape_md(stem) for stem in dataset.excluded[:MOST_NAMED])
         left_out += ", …." if len(dataset.excluded) > MOST_NAMED else "."
+    if dataset.resized is not None:
+        left_out += f" Larger pictures shrunk to a shorter side of {dataset.resized} pixels as asked."
     return f"---\n\nData {code(dataset.source)}, digest {code(dataset.digest[:19])}….{left_out}"

@@ -1,0 +1,186 @@
+"""A data set with its larger pictures shrunk: `--resize SHORT_SIDE`, and what that costs the labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sweeper.data.assemble import assemble
+from sweeper.data.labels import some
+from sweeper.data.load import _remember, _remembered
+from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
+from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, open_store
+from sweeper.data.tables import Side, shown
+from sweeper.data.threads import Tick, in_order
+from sweeper.errors import DataError, UsageError
+from sweeper.records import Dataset
+
+RESIZER = "area/1"
+"""Raised when other pixels or sentences come out, so that remembered sets are made again."""
+LOST = 0.1
+"""Share of a class's pixels or components from which on its loss is told."""
+APART = 2
+"""Times as many components as before from which on a class is told to have fallen apart."""
+_EIGHT = np.ones((3, 3), dtype=np.int8)
+_FORGET = 64
+
+Counts = npt.NDArray[np.int64]
+
+
+class Shrunk(NamedTuple):
+    """One picture after resizing."""
+
+    image: ImagePixels
+    mask: Pixels
+    components: Counts
+    """(classes, 3), as `components_lost` gives it."""
+
+
+def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None) -> Dataset:
+    """The data set with pictures whose shorter side is above `short_side` shrunk to it; none is enlarged.
+
+    Pictures are averaged by area, labels go by majority (`sweeper.data.shrink`). It has another content digest and
+    another store beside that of the native pixels; no file of the user's changes. `Dataset.warnings` says how many
+    pictures were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their components, or
+    fell apart.
+
+    Args:
+        dataset: as it was read.
+        short_side: in pixels, ≥ 1; remembered in `Dataset.resized`.
+        cache: where the smaller store is put.
+        tick: is called with how many pictures of how many are done.
+
+    Raises:
+        DataError: fewer than two classes are left.
+        UsageError: the cache cannot be written.
+    """
+    sizes = [shrunk_size(picture.height, picture.width, short_side) for picture in dataset.pictures]
+    larger = [(p.height, p.width) != size for p, size in zip(dataset.pictures, sizes, strict=True)]
+    if not any(larger):
+        note = f"--resize {short_side} changes nothing: no picture has a shorter side above {short_side} pixels."
+        return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
+    key, state = f"resize:{dataset.digest}:{short_side}", RESIZER
+    known = _remembered(cache, key, state)
+    if known is None:
+        try:
+            known = _smaller(dataset, short_side, sizes, cache, tick)
+            _remember(cache, key, state, known)
+        except OSError as error:
+            raise UsageError(
+                f"decoded pictures must be written below {cache}, and that failed: {error}; choose another --cache"
+            ) from error
+    return dataset.model_copy(
+        update={
+            "digest": known.digest,
+            "store": known.store,
+            "pictures": known.pictures,
+            "warnings": (*dataset.warnings, *(line for line in known.warnings if line not in dataset.warnings)),
+            "resized": short_side,
+        }
+    )
+
+
+def _smaller(
+    dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Tick | None
+) -> Dataset:
+    source, classes = open_store(dataset.store), len(dataset.classes)
+    counts = np.zeros((len(source), 256), dtype=np.int64)
+    components = np.zeros((classes, 3), dtype=np.int64)
+
+    def cost(index: int) -> int:
+        height, width = source.sizes[index]
+        return height * width * 16  # sums and components, of which there are some per thread
+
+    with StoreWriter(cache, source.channels, source.dtype) as writer:
+        work = in_order(lambda index: _shrunk(source, index, sizes[index], classes), range(len(source)), cost=cost)
+        for index, small in enumerate(work):
+            writer.append(small.image, small.mask)
+            counts[index] = np.bincount(small.mask.ravel(), minlength=256)
+            components += small.components
+            if index % _FORGET == _FORGET - 1:
+                source.forget()
+            if tick is not None:
+                tick(index + 1, len(source))
+        left = np.flatnonzero(counts[:, :classes].sum(axis=0))
+        if len(left) < 2:
+            found = some([shown(dataset.classes[i]) for i in left]) or "no labelled pixel"
+            raise DataError(
+                dataset.name,
+                [f"--resize {short_side}: at least two classes must be left, found {found}; choose a larger one"],
+            )
+        return assemble(
+            writer,
+            writer.finish(),
+            name=dataset.name,
+            source=dataset.source,
+            format_name=dataset.format,
+            classes=dataset.classes,
+            stems=[picture.stem for picture in dataset.pictures],
+            counts=counts,
+            sides=[Side(picture.split, picture.group) for picture in dataset.pictures],
+            synthetic=dataset.synthetic,
+            warnings=_sentences(dataset, short_side, counts[:, :classes], components),
+        )
+
+
+def _shrunk(source: PixelStore, index: int, size: tuple[int, int], classes: int) -> Shrunk:
+    image, mask = source.image(index), source.mask(index)
+    if mask.shape == size:
+        return Shrunk(image, mask, np.zeros((classes, 3), dtype=np.int64))
+    small = shrink_mask(mask, size)
+    return Shrunk(shrink_image(image, size), small, components_lost(mask, small, classes))
+
+
+def components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
+    """Connected components (8-neighbourhood) of each class before and after, (classes, 3).
+
+    In a row: how many `mask` has, how many of these are without a trace in `small`, how many `small` has. A component
+    has left a trace where the centre of one of its pixels lies in a new pixel of its class: those that grew together
+    are not lost. Class 0, taken for the background, is not looked at: its row is 0.
+    """
+    found = np.zeros((classes, 3), dtype=np.int64)
+    kept = enlarge_mask(small, (mask.shape[0], mask.shape[1])) == mask
+    for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:classes]):
+        if label == 0:
+            continue
+        pieces, total = ndimage.label(mask == label, structure=_EIGHT)
+        traced = np.count_nonzero(np.bincount(pieces[kept], minlength=total + 1)[1:])
+        found[label] = total, total - traced, ndimage.label(small == label, structure=_EIGHT)[1]
+    return found
+
+
+def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Counts) -> list[str]:
+    """What was done, and what it cost each class but the first, measured over the pictures that were shrunk.
+
+    Each picture counts by its new area, before and after, so that a class's share does not change for its pictures
+    having been larger than others.
+    """
+    sizes = [shrunk_size(p.height, p.width, short_side) for p in dataset.pictures]
+    ratios = np.array([h * w / (p.height * p.width) for (h, w), p in zip(sizes, dataset.pictures, strict=True)])
+    shrunk = ratios < 1
+    area = sum(height * width for (height, width), is_shrunk in zip(sizes, shrunk, strict=True) if is_shrunk)
+    pixels = np.array([picture.pixels for picture in dataset.pictures], dtype=np.float64)
+    before, left = (pixels * ratios[:, None])[shrunk].sum(axis=0), after[shrunk].sum(axis=0)
+    lines = [
+        f"{np.count_nonzero(shrunk)} of {len(sizes)} picture(s) were shrunk to a shorter side of {short_side} pixels "
+        "as asked (--resize): training and all scores hold at that resolution, not at the native one."
+    ]
+    for label, name in enumerate(dataset.classes):
+        total, gone, pieces = map(int, components[label])
+        if not total:
+            continue
+        share = max(0.0, 1 - float(left[label]) / float(before[label]))
+        if max(share, gone / total) >= LOST or pieces >= APART * total:
+            old, new = (100 * float(pixels_of[label]) / area for pixels_of in (before, left))
+            lines.append(
+                f"--resize {short_side} erases thin or small parts of class {shown(name)}: it has {new:.3g} % of the "
+                f"pixels instead of {old:.3g} % ({100 * share:.0f} % of its share lost), and {gone} of its {total} "
+                f"connected components are gone ({100 * gone / total:.0f} %); the others lie in {pieces} pieces. "
+                "Neither training nor scores can know what is gone; choose a larger --resize, or leave it out (crops "
+                "are cut at native resolution)."
+            )
+    return lines

@@ -1,0 +1,97 @@
+"""Smaller pictures and masks: pictures by exact area average, labels by the class that covers most.
+
+All sums are of integers, so that the pixels, and with them the digest of a set, are the same on every machine.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from sweeper.data.store import ImagePixels, Pixels
+from sweeper.records import IGNORE
+
+Size = tuple[int, int]
+_BLOCK = 1 << 22
+"""Pixels that are summed at a time: numbers of eight bytes are made of them."""
+
+
+def shrunk_size(height: int, width: int, short_side: int) -> Size:
+    """(height, width) with the shorter side `short_side` and the shape kept, rounded half up; never larger."""
+    shorter, longer = sorted((height, width))
+    if shorter <= short_side:
+        return height, width
+    other = (2 * longer * short_side + shorter) // (2 * shorter)
+    return (short_side, other) if height == shorter else (other, short_side)
+
+
+def shrink_image(image: ImagePixels, size: Size) -> ImagePixels:
+    """The mean of what each new pixel covers, parts of pixels by their area, rounded half up: no aliasing.
+
+    Args:
+        image: (H, W, channels) uint8 or uint16.
+        size: new height and width, at least 1 and at most H and W.
+
+    Returns:
+        (*size, channels) of the same dtype.
+    """
+    height, width, channels = image.shape
+    area = height * width
+    small: ImagePixels = np.empty((*size, channels), dtype=image.dtype)
+    for channel in range(channels):
+        small[:, :, channel] = (2 * _sums(image[:, :, channel], size) + area) // (2 * area)
+    return small
+
+
+def shrink_mask(mask: Pixels, size: Size) -> Pixels:
+    """The label that covers most of each new pixel.
+
+    A tie goes to the class with fewer pixels in this mask, so that a thin structure survives being halved, and to
+    "no label" (255) last. (Taking the nearest label would keep a class's share, but break thin structures into specks
+    that the picture does not show.)
+
+    Args:
+        mask: (H, W) uint8 labels.
+        size: new height and width, at least 1 and at most H and W.
+    """
+    counts = np.bincount(mask.ravel(), minlength=256)
+    present = sorted(map(int, np.flatnonzero(counts)), key=lambda label: (label == IGNORE, counts[label]))
+    small: Pixels = np.full(size, present[0], dtype=np.uint8)
+    most = np.full(size, -1, dtype=np.int64)
+    for label in present if len(present) > 1 else ():
+        covered = _sums(mask == label, size)
+        wins = covered > most
+        small[wins] = label
+        most[wins] = covered[wins]
+    return small
+
+
+def enlarge_mask(small: Pixels, size: Size) -> Pixels:
+    """The label of the new pixel in which the centre of each old one lies: `shrink_mask` looked at from before."""
+    rows, columns = ((2 * np.arange(old) + 1) * new // (2 * old) for old, new in zip(size, small.shape, strict=True))
+    large: Pixels = small[rows[:, None], columns]
+    return large
+
+
+def _sums(plane: npt.NDArray[np.uint8 | np.uint16 | np.bool_], size: Size) -> npt.NDArray[np.int64]:
+    """Σ value · covered area of each new pixel, in units in which a new pixel has the area H · W; (H, W) → size."""
+    height, width = plane.shape
+    rows, columns = coverage(height, size[0]), coverage(width, size[1])
+    step = max(1, _BLOCK // height)
+    halves = [rows @ plane[:, start : start + step].astype(np.int64) for start in range(0, width, step)]
+    sums: npt.NDArray[np.int64] = (columns @ np.concatenate(halves, axis=1).T).T
+    return sums
+
+
+@lru_cache(maxsize=64)
+def coverage(old: int, new: int) -> csr_array:
+    """How much of each of `old` pixels each of `new` covers along one side, (new, old) int64 with rows that sum to old.
+
+    A side is old · new units long: an old pixel takes `new` of them, a new one `old`.
+    """
+    cuts = np.unique(np.concatenate([np.arange(new + 1) * old, np.arange(old + 1) * new]))
+    start = cuts[:-1]
+    return csr_array((np.diff(cuts), (start // old, start // new)), shape=(new, old))
