@@ -84,7 +84,7 @@ def _what(facts: Facts, recommended: Recommended) -> str:
         of = f": {listed(same)} differ by less than that" if len(same) > 1 else ""
         return (
             f"**Train with {settings}.** Verdict: **equivalent** within ±{number(facts.sweep.rope)} mIoU{of}; "
-            f"{name} is {_simplest(facts, within)} of them.{provisional}"
+            f"{name} is {_simplest(facts, _left(facts))} of them.{provisional}"
         )
     if len(facts.finalists) < 2:
         return f"Verdict: **undecided**, nothing was compared. **Meanwhile train with {settings}**.{provisional}"
