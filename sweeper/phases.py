@@ -241,7 +241,7 @@ def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:
 def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     """Train the finalists on fresh seeds, look by look, until a look says that it is enough."""
     study, looks, say = stage.study, stage.asked.looks, stage.display.say
-    if (before := plan_looks(study, looks)) is not None:
+    if (before := plan_looks(study, looks)) is not None and _seeds(looks) != _seeds(before):
         say(f"the confirmation is looked at after {_seeds(looks)} seeds from now on (before: {_seeds(before)})")
     if not finalists:
         return
