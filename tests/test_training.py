@@ -323,7 +323,7 @@ def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset)
     store = open_store(tiny_street.store)
     for n, index in enumerate(pictures):
         mask = torch.from_numpy(np.array(store.mask(index))).long()
-        mean, std = normaliser(store)
+        mean, std = normaliser(store, pictures)
         picture = torch.from_numpy(np.array(store.image(index)))[None]
         best, answer = FiveClasses()(to_inputs(picture, mean, std)).float().softmax(1).max(1)
         labelled = mask != IGNORE
@@ -337,7 +337,7 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
     class Masked:
         """The store with the left half of every mask ignored, at a height that must be padded."""
 
-        channels = open_store(tiny.store).channels
+        channels, dtype = open_store(tiny.store).channels, open_store(tiny.store).dtype
 
         def mask(self, index: int) -> Any:
             mask = np.array(open_store(tiny.store).mask(index))[:61]
@@ -346,6 +346,9 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
 
         def image(self, index: int) -> Any:
             return np.array(open_store(tiny.store).image(index))[:61]
+
+        def forget(self) -> None:
+            """Nothing is mapped for long."""
 
     bench = evaluator(tiny)
     bench._store = Masked()  # type: ignore[assignment]
