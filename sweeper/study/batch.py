@@ -8,7 +8,7 @@ import optuna
 
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.study.search import ATTEMPTS, Watcher, always, dead
-from sweeper.study.storage import extra_results, store_extra
+from sweeper.study.storage.results import extra_results, store_extra
 
 Key = tuple[object, ...]
 

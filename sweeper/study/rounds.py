@@ -15,7 +15,9 @@ from sweeper.records import Conditions, Look, LookTaken, TrialResult, TrialSpec,
 from sweeper.study.batch import configuration
 from sweeper.study.confirm import confirmations, confirmed
 from sweeper.study.recheck import Finalist
-from sweeper.study.storage import PLANNED, TAKEN, LooksTaken, LookStored, extra_results, looks_taken, plans_of_looks
+from sweeper.study.storage.attributes import PLANNED, TAKEN
+from sweeper.study.storage.looks import LooksTaken, LookStored, looks_taken, plans_of_looks
+from sweeper.study.storage.results import extra_results
 
 
 class Judgement(NamedTuple):

@@ -11,7 +11,8 @@ import optuna
 from sweeper.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import initial_queue, suggest
 from sweeper.study.pruner import FAMILY
-from sweeper.study.storage import ABANDONED, RESULT, abandon, counted, tell
+from sweeper.study.storage.attributes import ABANDONED, RESULT
+from sweeper.study.storage.results import abandon, counted, tell
 
 ATTEMPTS = 2
 """A configuration under which this many workers died is a failed trial."""

@@ -1,0 +1,75 @@
+"""The study in Optuna's storage: the one source of truth, which resume and report read and nothing else.
+
+database → plan → results and looks → record. Read as `from sweeper.study import storage as studies`.
+"""
+
+from sweeper.study.storage.attributes import (
+    ABANDONED,
+    CONCLUDED,
+    CUT,
+    OPTIONS,
+    PLAN,
+    PLANNED,
+    PROBED,
+    RESULT,
+    TAKEN,
+    WAVE,
+)
+from sweeper.study.storage.database import open_storage, sole_use
+from sweeper.study.storage.looks import looks_taken, note_conclusion, plans_of_looks
+from sweeper.study.storage.plan import (
+    Plan,
+    check_name,
+    create_study,
+    differences,
+    load_study,
+    read_options,
+    read_plan,
+    replace_plan,
+    study_names,
+)
+from sweeper.study.storage.record import load_sweep
+from sweeper.study.storage.results import (
+    all_results,
+    counted,
+    extra_results,
+    reconcile,
+    result_of,
+    search_results,
+    store_extra,
+)
+
+__all__ = [
+    "ABANDONED",
+    "CONCLUDED",
+    "CUT",
+    "OPTIONS",
+    "PLAN",
+    "PLANNED",
+    "PROBED",
+    "RESULT",
+    "TAKEN",
+    "WAVE",
+    "Plan",
+    "all_results",
+    "check_name",
+    "counted",
+    "create_study",
+    "differences",
+    "extra_results",
+    "load_study",
+    "load_sweep",
+    "looks_taken",
+    "note_conclusion",
+    "open_storage",
+    "plans_of_looks",
+    "read_options",
+    "read_plan",
+    "reconcile",
+    "replace_plan",
+    "result_of",
+    "search_results",
+    "sole_use",
+    "store_extra",
+    "study_names",
+]

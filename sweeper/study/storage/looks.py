@@ -1,0 +1,74 @@
+"""The confirmation's looks: which were planned, which were taken, how often the study was concluded from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from sweeper.base import Record
+from sweeper.records import Look, LookTaken
+from sweeper.study.storage.attributes import CONCLUDED, PLANNED, TAKEN
+
+
+class LookStored(Record):
+    """A look with what a resume needs to go on as if it had not been cut off."""
+
+    found: LookTaken
+    used: tuple[int, ...]
+    """Numbers of the confirmations that it looked at."""
+    go_on: bool
+    families: tuple[str, ...]
+    """Finalists that go on."""
+
+
+class LooksTaken(Record):
+    """The looks at one confirmation: of these finalists, by this plan."""
+
+    finalists: tuple[str, ...] = ()
+    """Each finalist's configuration, as text."""
+    steps: int = 0
+    planned: tuple[Look, ...] = ()
+    first: int = 0
+    """Index of the look that it began with: of another plan than before, one for which the seeds were there."""
+    active: tuple[str, ...] | None = None
+    """Families that it began with; None = all finalists."""
+    stored: tuple[LookStored, ...] = ()
+    cut: LookTaken | None = None
+    """What was found when the time was up between two planned looks."""
+
+    @property
+    def looks(self) -> tuple[LookTaken, ...]:
+        """For the report: where the time was up with nothing new to see, that is the last look's ending."""
+        found = [look.found for look in self.stored]
+        if self.cut is None:
+            return tuple(found)
+        return (*(look for look in found if look.seeds != self.cut.seeds), self.cut)
+
+
+def looks_taken(attributes: Mapping[str, Any]) -> LooksTaken:
+    """The looks stored in a study's attributes."""
+    return LooksTaken.model_validate(attributes.get(TAKEN, {}))
+
+
+def plans_of_looks(attributes: Mapping[str, Any]) -> list[tuple[Look, ...]]:
+    """Every plan of looks that the study was confirmed by, the one in force last."""
+    return [tuple(Look.model_validate(look) for look in looks) for looks in attributes.get(PLANNED, [])]
+
+
+def note_conclusion(study: optuna.Study) -> None:
+    """Remember that the test split's scores were concluded from, and how, unless it was so the last time.
+
+    Other confirmations, another plan of looks and another ROPE are all occasions for chance. Without a confirmation
+    nothing was seen.
+    """
+    attributes = study.user_attrs
+    confirmations = sum(key.startswith("confirm/") for key in attributes)
+    if not confirmations:
+        return
+    plans = plans_of_looks(attributes)
+    drawn = [confirmations, [look.seeds for look in plans[-1]] if plans else [], attributes.get("rope")]
+    concluded = list(attributes.get(CONCLUDED, []))
+    if not concluded or concluded[-1] != drawn:
+        study.set_user_attr(CONCLUDED, [*concluded, drawn])

@@ -1,0 +1,51 @@
+"""Everything that a study's storage knows, as one record for the report."""
+
+from __future__ import annotations
+
+from optuna.storages import RDBStorage
+
+from sweeper.records import SweepRecord
+from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT
+from sweeper.study.storage.looks import looks_taken, plans_of_looks
+from sweeper.study.storage.plan import load_study, read_plan
+from sweeper.study.storage.results import results_in, search_results
+
+
+def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
+    """Everything the report needs, from the storage alone.
+
+    Raises:
+        StudyError: as `read_plan`.
+    """
+    plan = read_plan(storage, name)
+    study = load_study(storage, name, plan)
+    attributes = study.user_attrs
+    trials = study.get_trials(deepcopy=False)
+    planned = plans_of_looks(attributes)
+    return SweepRecord(
+        study=name,
+        created=plan.created,
+        conditions=plan.conditions,
+        profile=plan.profile,
+        space=plan.space,
+        imbalance=plan.imbalance,
+        trials_asked=int(attributes.get("trials", 0)),
+        confirm_seeds=int(attributes.get("confirm_seeds", 0)),
+        rope=float(attributes.get("rope", 0.01)),
+        trials=tuple(search_results(study)),
+        abandoned=sum(ABANDONED in t.user_attrs for t in trials),
+        confirmations=tuple(results_in(attributes, "confirm")),
+        rechecks=tuple(results_in(attributes, "recheck")),
+        probes=tuple(results_in(attributes, "probe")),
+        looks_planned=planned[-1] if planned else (),
+        looks_taken=looks_taken(attributes).looks,
+        timeout=attributes.get("timeout"),
+        cut=tuple(attributes.get(CUT, [])),
+        experiment_id=attributes.get("experiment_id"),
+        parent_run_id=attributes.get("parent_run_id"),
+        seconds=float(attributes.get("seconds", 0.0)),
+        command=str(attributes.get("command", "")),
+        looks=max(1, len(attributes.get(CONCLUDED, []))),
+        workers=attributes.get("workers"),
+        versions=plan.versions,
+    )

@@ -1,0 +1,85 @@
+"""Results of trainings: the search's with their trials, all others with the study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper.records import TrialResult
+from sweeper.study.storage.attributes import ABANDONED, RESULT
+
+
+def counted(trial: FrozenTrial) -> bool:
+    """Whether a trial counts towards the total: finished, and not an attempt that was cut off."""
+    return trial.state.is_finished() and ABANDONED not in trial.user_attrs
+
+
+def result_of(trial: FrozenTrial) -> TrialResult:
+    """The result stored with a counted trial."""
+    return TrialResult.model_validate(trial.user_attrs[RESULT])
+
+
+def search_results(study: optuna.Study) -> list[TrialResult]:
+    """Results of all counted trials, by number."""
+    return [result_of(t) for t in study.get_trials(deepcopy=False) if counted(t) and RESULT in t.user_attrs]
+
+
+def extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
+    """Results of all trainings of a purpose other than `search`, by number."""
+    return results_in(study.user_attrs, purpose)
+
+
+def all_results(study: optuna.Study) -> list[TrialResult]:
+    """Results of all trainings, the search's last."""
+    extra = [r for purpose in ("probe", "recheck", "confirm") for r in extra_results(study, purpose)]
+    return extra + search_results(study)
+
+
+def results_in(attributes: Mapping[str, Any], purpose: str) -> list[TrialResult]:
+    """Results of all trainings of a purpose other than `search` in a study's attributes, by number."""
+    keys = sorted(key for key in attributes if key.startswith(f"{purpose}/"))
+    return [TrialResult.model_validate(attributes[key]) for key in keys]
+
+
+def store_extra(study: optuna.Study, result: TrialResult) -> None:
+    """Keep a training that is not one of the search's with the study, as `confirm/00000` and the like."""
+    study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", result.model_dump(mode="json"))
+
+
+def tell(study: optuna.Study, result: TrialResult) -> None:
+    """End a trial in Optuna by its stored result."""
+    if result.state == "complete":
+        study.tell(result.spec.number, result.value)
+    else:
+        study.tell(result.spec.number, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
+
+
+def reconcile(study: optuna.Study) -> int:
+    """Mark what an earlier crash left RUNNING as abandoned, and queue it once more; how many there were.
+
+    A trial whose result was stored and not yet told when the crash came is told now: it is not trained twice.
+    """
+    left = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+    for trial in left:
+        if RESULT in trial.user_attrs:
+            tell(study, result_of(trial))
+        else:
+            abandon(study, trial.number, "the sweep was cut off")
+    return len(left)
+
+
+def abandon(study: optuna.Study, number: int, reason: str, *, deaths: int = 0) -> None:
+    """End an attempt without counting it, and queue the same parameters again.
+
+    `deaths` is how many workers died under this configuration so far.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    trial_id = trial._trial_id
+    study._storage.set_trial_user_attr(trial_id, ABANDONED, reason)
+    study.tell(number, state=TrialState.FAIL)
+    fixed = dict(trial.system_attrs.get("fixed_params", {}))
+    before = deaths or int(trial.user_attrs.get("deaths", 0))
+    study.enqueue_trial({**fixed, **trial.params}, user_attrs={"deaths": before, "retry_of": number})
