@@ -1,21 +1,22 @@
 """Where trainings run: one interface, and the simplest place: this very process (for debugging and tests).
 
-`poll` returns events; after each `Reported` that is not the training's last, `answer` must say whether it goes on.
+`poll` returns events; after each `Reported` that is not the training's last, `answer` must say what becomes of it. A
+training that was told to pause is begun again, in any worker, by submitting the same spec once more.
 `sweeper.study.processes` has the place that sweeps use.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.training.messages import Answer, Hardware, Looked, Waits
 
 if TYPE_CHECKING:
-    from sweeper.training.engine import Training
-    from sweeper.training.hardware import Hardware
+    from sweeper.training.job import Job
 
 
 def available_cores() -> int:
@@ -41,6 +42,14 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """A training was told to pause and waits in its checkpoint; `result` is what it gave if it never goes on."""
+
+    spec: TrialSpec
+    result: TrialResult
+
+
+@dataclass(frozen=True)
 class Died:
     """The worker died under the training; nothing is known of it but the reason."""
 
@@ -48,7 +57,7 @@ class Died:
     reason: str
 
 
-Event = Reported | Finished | Died
+Event = Reported | Finished | Paused | Died
 
 
 class Executor(Protocol):
@@ -60,8 +69,12 @@ class Executor(Protocol):
     def has_weights(self, encoder: str) -> bool:
         """Whether ImageNet weights of the encoder lie in the local cache; may be called second."""
 
-    def configure(self, conditions: Conditions) -> None:
+    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
         """Make ready for trainings under these conditions; called once, before the first of them.
+
+        Args:
+            conditions: the study's.
+            checkpoints: folder of the paused trainings; made when it is needed.
 
         Raises:
             UsageError: if the network cannot be built as asked.
@@ -75,13 +88,13 @@ class Executor(Protocol):
         """How many more trainings can be submitted now."""
 
     def submit(self, spec: TrialSpec) -> None:
-        """Start a training. Only when `free() > 0`."""
+        """Start a training, or go on with a paused one. Only when `free() > 0`."""
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         """Events since the last call, waiting for the first at most this long."""
 
-    def answer(self, spec: TrialSpec, go_on: bool) -> None:
-        """Whether a training that reported goes on."""
+    def answer(self, spec: TrialSpec, answer: Answer) -> None:
+        """What becomes of a training that reported."""
 
     def close(self) -> None:
         """End everything, running trainings included. Safe to call twice."""
@@ -92,12 +105,9 @@ class InlineExecutor:
 
     def __init__(self, device: str) -> None:
         self._asked = device
-        self._training: Training | None = None
+        self._job: Job | None = None
         self._spec: TrialSpec | None = None
-        self._seen: list[Evaluation] = []
-        self._stopped = False
-        self._waiting = False
-        self._began = 0.0
+        self._answer: Answer | None = None
 
     def hardware(self) -> Hardware:
         """Probe this process's device."""
@@ -112,14 +122,14 @@ class InlineExecutor:
 
         return imagenet_cached(encoder)
 
-    def configure(self, conditions: Conditions) -> None:
+    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
+        from sweeper.training.job import Workshop
         from sweeper.training.worker import check_model
 
         check_model(conditions)
-        self._conditions = conditions
-        self._store = open_store(conditions.dataset.store)
+        self._workshop = Workshop(conditions, open_store(conditions.dataset.store), self._hardware.device, checkpoints)
 
     @property
     def workers(self) -> int:
@@ -132,38 +142,26 @@ class InlineExecutor:
 
     def submit(self, spec: TrialSpec) -> None:
         """Take the training; it is begun at the next poll."""
-        self._spec, self._training, self._seen = spec, None, []
-        self._stopped = self._waiting = False
-        self._began = time.perf_counter()
+        from sweeper.training.job import Job
+
+        self._spec, self._job, self._answer = spec, Job(spec, self._workshop), "go"
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         """Train to the next evaluation, or to the result; nothing where there is no time."""
-        from sweeper.training.engine import Training
-        from sweeper.training.worker import explain, failed
-
         spec = self._spec
-        if spec is None or self._waiting or timeout_seconds == 0:
+        if spec is None or self._job is None or self._answer is None or timeout_seconds == 0:
             return []
-        try:
-            if self._training is None:
-                self._training = Training(spec, self._conditions, self._store, self._hardware.device)
-            if self._training.finished or self._stopped:
-                result = self._training.result("pruned" if self._stopped else "complete")
-            else:
-                evaluation = self._training.advance()
-                self._seen.append(evaluation)
-                self._waiting = not self._training.finished
-                return [Reported(spec, evaluation, last=self._training.finished)]
-        except Exception as error:
-            seconds = time.perf_counter() - self._began
-            result = failed(spec, tuple(self._seen), explain(error), seconds, self._hardware.device)
-        self._spec = self._training = None
-        return [Finished(spec, result)]
+        told = self._job.proceed(self._answer)
+        if isinstance(told, Looked):
+            self._answer = "go" if told.last else None
+            return [Reported(spec, told.evaluation, last=told.last)]
+        self._spec = self._job = None
+        return [Paused(spec, told.result) if isinstance(told, Waits) else Finished(spec, told.result)]
 
-    def answer(self, spec: TrialSpec, go_on: bool) -> None:
-        """Let the one training go on, or stop it."""
-        self._stopped, self._waiting = not go_on, False
+    def answer(self, spec: TrialSpec, answer: Answer) -> None:
+        """Let the one training go on, stop or pause."""
+        self._answer = answer
 
     def close(self) -> None:
         """Forget the training."""
-        self._spec = self._training = None
+        self._spec = self._job = None

@@ -8,15 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from sweeper.base import Record
 from sweeper.errors import SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
-from sweeper.study.executors import Died, Event, Finished, Reported
-
-if TYPE_CHECKING:
-    from sweeper.training.hardware import Hardware
+from sweeper.study.executors import Died, Event, Finished, Paused, Reported
+from sweeper.training.messages import Answer, Hardware, Looked, Told, Waits
 
 START_SECONDS = 120.0
 """A worker that has not said hello by then is given up."""
@@ -89,8 +86,8 @@ class ProcessExecutor:
     def hardware(self) -> Hardware:
         """Wait for the first worker's report."""
         hardware = self._workers[0].expect("hardware")[1]
-        assert isinstance(hardware, Record)
-        self._hardware: Hardware = hardware  # type: ignore[assignment]
+        assert isinstance(hardware, Hardware)
+        self._hardware = hardware
         if self._count is None:
             self._count = self._hardware.devices if self._hardware.device != "cpu" else min(self._cores, MAX_WORKERS)
         return self._hardware
@@ -110,9 +107,9 @@ class ProcessExecutor:
         """Threads of each worker."""
         return max(1, self._cores // self.workers)
 
-    def configure(self, conditions: Conditions) -> None:
+    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
         """Start the other workers and hand the conditions to all."""
-        self._conditions = conditions
+        self._conditions, self._checkpoints = conditions, checkpoints
         self._workers += [_Worker(self._asked) for _ in range(self.workers - 1)]
         for number, worker in enumerate(self._workers):
             if number > 0:
@@ -125,7 +122,7 @@ class ProcessExecutor:
     def _send_conditions(self, worker: _Worker, number: int) -> None:
         kind = self._hardware.device
         place = f"cuda:{number % self._hardware.devices}" if kind == "cuda" else kind
-        worker.pipe.send(("configure", self._conditions, place, self.threads))
+        worker.pipe.send(("configure", self._conditions, place, self.threads, self._checkpoints))
 
     def free(self) -> int:
         """Idle workers.
@@ -154,23 +151,23 @@ class ProcessExecutor:
             spec = worker.spec
             assert spec is not None
             try:
-                kind, payload, *rest = pipe.recv()
+                told: Told = pipe.recv()
             except (EOFError, OSError):
                 events.append(Died(spec, self._replace(worker)))
                 continue
-            if kind == "evaluation":
-                events.append(Reported(spec, payload, last=rest[0]))
-            else:
-                worker.spec = None
-                events.append(Finished(spec, payload))
+            if isinstance(told, Looked):
+                events.append(Reported(spec, told.evaluation, last=told.last))
+                continue
+            worker.spec = None
+            events.append(Paused(spec, told.result) if isinstance(told, Waits) else Finished(spec, told.result))
         return events
 
-    def answer(self, spec: TrialSpec, go_on: bool) -> None:
+    def answer(self, spec: TrialSpec, answer: Answer) -> None:
         """Tell the worker of this training."""
         for worker in self._workers:
             if worker.spec == spec:
                 with suppress(OSError):  # it died meanwhile: the next poll reports it
-                    worker.pipe.send(go_on)
+                    worker.pipe.send(answer)
 
     def _replace(self, worker: _Worker) -> str:
         """Start another in its place; without success the others go on alone. Why it died."""

@@ -4,6 +4,7 @@
     while not training.finished:
         evaluation = training.advance()      # trains to the next rung and looks
     result = training.result("complete")     # or "pruned", at any rung
+    training.save(path)                      # at a rung: pause it; Training(…, checkpoint=path) goes on, bit for bit
 
 With the Conditions, a TrialSpec determines the result on a given processor and number of threads. Global random state
 is only used inside a fork of it.
@@ -16,11 +17,12 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sweeper import metrics
 from sweeper.data.distance import DistanceStore
@@ -40,9 +42,11 @@ from sweeper.records import (
     TrialSpec,
 )
 from sweeper.training.batches import augment, crops, distance_batch, flipped, to_inputs, training_batch
+from sweeper.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator
-from sweeper.training.model import WeightAverage, build_model, normaliser
+from sweeper.training.model import WeightAverage, normaliser
+from sweeper.training.starts import Starts
 
 RUNG_COST = 0.03
 """Share of a trial's work that one rung may cost, counting a training pixel as three evaluated ones."""
@@ -62,7 +66,7 @@ def _autocast(device_type: str, precision: Precision) -> AbstractContextManager[
 
 
 class Training:
-    """A training in progress on the device `place`. `clock` is for the durations in the result, and nothing else."""
+    """A training in progress."""
 
     def __init__(
         self,
@@ -71,8 +75,24 @@ class Training:
         store: PixelStore,
         place: str,
         *,
+        checkpoint: Path | None = None,
+        starts: Starts | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """Begin a training, or go on with one that was saved.
+
+        Args:
+            spec: what is trained.
+            conditions: the study's.
+            store: the decoded pixels.
+            place: device, as torch names it.
+            checkpoint: of this training, by `save`.
+            starts: initial networks that this process has made already; None = makes its own.
+            clock: for the durations in the result, and nothing else.
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be read, or is another training's.
+        """
         self._spec, self._recipe, self._dataset = spec, conditions.recipe, conditions.dataset
         device = torch.device(place)
         self._store, self._device, self._clock = store, device, clock
@@ -83,9 +103,10 @@ class Training:
         pixels = self._dataset.class_pixels(self._split.train)
         shares = np.maximum(pixels, 1) / np.maximum(pixels, 1).sum()
         # channels_last is what convolutions like on CPUs and tensor cores alike.
-        self._model = build_model(
+        model = (starts or Starts()).model(
             recipe, channels=store.channels, class_pixels=pixels, task=self._task, seed=spec.seed
-        ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        )
+        self._model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = WeightAverage(self._model, recipe.average * spec.steps)
         self._criterion = build_loss(
             spec.family,
@@ -122,6 +143,42 @@ class Training:
         self._last: ImageCounts | None = None
         self._diverged = False
         self._training_seconds = 0.0
+        if checkpoint is not None:
+            self._restore(load_checkpoint(checkpoint, spec, device))
+
+    def save(self, path: Path) -> None:
+        """Write everything that a training which goes on from here needs; only right after `advance`.
+
+        The batches and all draws are keyed by seed and step, so that weights, their average, the optimiser's state and
+        the numbers so far are all there is.
+
+        Raises:
+            OSError: if the file cannot be written; one that was there before is left as it was.
+        """
+        state = Checkpoint(
+            spec=self._spec,
+            step=self._step,
+            evaluations=tuple(self._evaluations),
+            seconds=self._clock() - self._started,
+            training_seconds=self._training_seconds,
+            averaged=self._average.updates,
+        )
+        tensors = {
+            "model": self._model.state_dict(),
+            "average": self._average.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        save_checkpoint(path, state, tensors)
+
+    def _restore(self, found: tuple[Checkpoint, dict[str, Any]]) -> None:
+        state, tensors = found
+        self._model.load_state_dict(tensors["model"])
+        self._average.model.load_state_dict(tensors["average"])
+        self._average.updates = state.averaged
+        self._optimizer.load_state_dict(tensors["optimizer"])
+        self._step, self._evaluations = state.step, list(state.evaluations)
+        self._training_seconds = state.training_seconds
+        self._started = self._clock() - state.seconds
 
     @property
     def finished(self) -> bool:

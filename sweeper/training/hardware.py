@@ -7,22 +7,8 @@ import sys
 
 import torch
 
-from sweeper.base import Record
 from sweeper.errors import UsageError
-from sweeper.recipe import Precision
-
-
-class Hardware(Record):
-    """What a worker found: where it trains and in which precision."""
-
-    device: str
-    """`cpu`, `cuda` or `mps`."""
-    devices: int
-    """How many of them; 1 for a CPU."""
-    name: str
-    """For people."""
-    precision: Precision
-    """Autocast type that this device computes natively."""
+from sweeper.training.messages import Hardware
 
 
 def probe(device: str) -> Hardware:

@@ -132,7 +132,8 @@ class WeightAverage:
     def __init__(self, model: nn.Module, horizon: float) -> None:
         self.model = copy.deepcopy(model).eval()
         self._limit = 1 - 1 / max(1.0, horizon)
-        self._updates = 0
+        self.updates = 0
+        """How often `update` was called."""
         self._live: list[Tensor] = []
         self._averaged: list[Tensor] = []
 
@@ -148,9 +149,9 @@ class WeightAverage:
                 if buffer.is_floating_point():
                     self._live.append(buffer)
                     self._averaged.append(mean_buffer)
-        decay = min(self._limit, (1 + self._updates) / (10 + self._updates))
+        decay = min(self._limit, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self._averaged, self._live, 1 - decay)
-        self._updates += 1
+        self.updates += 1
 
 
 def normaliser(store: PixelStore, pictures: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -1,29 +1,28 @@
 """A worker process: trains what it is told and reports each evaluation, over one pipe, until the parent is gone.
 
-Parent → worker: ("weights", encoder), answered by ("weights", bool); ("configure", Conditions, device, threads); then
-any number of ("train", TrialSpec), each followed by one bool per evaluation that is not the last (True = go on,
-False = stop here). Closing the pipe ends it.
+Parent → worker: ("weights", encoder), answered by ("weights", bool); ("configure", Conditions, device, threads, folder
+of the checkpoints); then any number of ("train", TrialSpec), each followed by one Answer per evaluation that is not the
+last. Closing the pipe ends it.
 
-Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training ("evaluation", Evaluation,
-last: bool)… and ("result", TrialResult). A training that raises gives a result in state `failed`; a configuration
-that raises gives ("refused", text).
+Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training a `Looked` for each evaluation,
+and `Waits` or `Done` (training/messages.py). A training that raises gives a result in state `failed`; a configuration that raises gives
+("refused", text).
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
 import time
-import traceback
 from multiprocessing.connection import Connection
 
-from sweeper.data.store import PixelStore, open_store
+from sweeper.data.store import open_store
 from sweeper.errors import SweeperError
-from sweeper.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
-from sweeper.training.engine import Training
+from sweeper.records import Conditions
 from sweeper.training.hardware import probe, settle_process
+from sweeper.training.job import Job, Workshop
+from sweeper.training.messages import Looked
 from sweeper.training.model import build_model, imagenet_cached
 
 WATCH_SECONDS = 1.0
@@ -41,32 +40,6 @@ def _die_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
-def failed(
-    spec: TrialSpec, evaluations: tuple[Evaluation, ...], reason: str, seconds: float, device: str
-) -> TrialResult:
-    """Result of a training that raised: its reason, and what was seen before."""
-    return TrialResult(
-        spec=spec,
-        state="failed",
-        value=None,
-        evaluations=evaluations,
-        collapse=Collapse.NONE,
-        collapse_at_default=Collapse.NONE,
-        reason=reason,
-        seconds=seconds,
-        seconds_per_step=None,
-        device=device,
-    )
-
-
-def explain(error: BaseException) -> str:
-    """One line for people: what was raised, and where in our code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split())[:500]
-    return f"{type(error).__name__}: {text}{where}"
-
-
 def serve(pipe: Connection, device: str, parent: int) -> None:
     """Entry point of the process. `device` is what the user asked for; ends when the pipe closes or says stop."""
     # Ctrl-C, and often SIGTERM, reach the whole process group; the parent decides, and ends its workers.
@@ -77,14 +50,14 @@ def serve(pipe: Connection, device: str, parent: int) -> None:
         pipe.send(("hardware", probe(device)))
         while (order := pipe.recv())[0] == "weights":
             pipe.send(("weights", imagenet_cached(order[1])))
-        _, conditions, place, threads = order
+        _, conditions, place, threads, checkpoints = order
         settle_process(threads)
-        store = open_store(conditions.dataset.store)
+        workshop = Workshop(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)
         pipe.send(("ready",))
         while True:
             order = pipe.recv()
-            _train(pipe, order[1], conditions, store, place)
+            _train(pipe, Job(order[1], workshop))
     except SweeperError as error:
         pipe.send(("refused", str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -103,24 +76,11 @@ def check_model(conditions: Conditions) -> None:
     )
 
 
-def _train(pipe: Connection, spec: TrialSpec, conditions: Conditions, store: PixelStore, device: str) -> None:
-    began = time.perf_counter()
-    seen: list[Evaluation] = []
-    training: Training | None = None
-    try:
-        training = Training(spec, conditions, store, device)
-        stopped = False
-        while not training.finished and not stopped:
-            evaluation = training.advance()
-            seen.append(evaluation)
-            pipe.send(("evaluation", evaluation, training.finished))
-            if not training.finished:
-                stopped = not pipe.recv()
-        result = training.result("pruned" if stopped else "complete")
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise
-    except Exception as error:
-        result = failed(spec, tuple(seen), explain(error), time.perf_counter() - began, device)
-    training = None  # free the networks before the next ones are made
-    gc.collect()
-    pipe.send(("result", result))
+def _train(pipe: Connection, job: Job) -> None:
+    told = job.proceed()
+    pipe.send(told)
+    while isinstance(told, Looked):
+        told = job.proceed("go" if told.last else pipe.recv())
+        if not isinstance(told, Looked):
+            job.free()  # the networks, before the next ones are made
+        pipe.send(told)

@@ -1,0 +1,100 @@
+"""What stopping early costs: complete learning curves once, then every rule replayed on them.
+
+    python bench/regret.py collect DATA CURVES.jsonl [--seeds 5] [--trials 32] [--evaluations 8]
+    python bench/regret.py replay CURVES.jsonl [CURVES.jsonl …]
+
+`collect` trains, for each seed, the trials that a search without stopping would train: the defaults and floors of every
+family, then random draws from the data's default space (drawn at random, so that they do not depend on a rule). It can
+be cut off and goes on where it was. `replay` lets each rule see the curves as a search would, one trial after another,
+and prints the share of steps that it spends, the regret (final value of the best of all trials, minus that of the best
+trial which the rule trained to the end; mean and largest over seeds), and Kendall's τ of each rung with the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from sweeper.data import divide, load_dataset, open_store
+from sweeper.profile import imbalance_of
+from sweeper.recipe import Recipe
+from sweeper.records import Collapse, Conditions, TrialSpec
+from sweeper.space import default_space_name, initial_queue, load_space, suggest
+
+
+def collect(arguments: argparse.Namespace) -> None:
+    """Append one line per training to the file: seed, number, family, lr, parameters, values by step."""
+    from sweeper.training.engine import Training
+    from sweeper.training.hardware import probe, settle_process
+
+    settle_process(threads=1)
+    dataset = load_dataset(arguments.data, Path(".sweeper/cache"), lambda line: None)
+    space = load_space(default_space_name(dataset.task), dataset.task)
+    recipe = Recipe(precision=probe("cpu").precision, evaluations=arguments.evaluations)
+    store, out = open_store(dataset.store), Path(arguments.curves)
+    known = {(row["seed"], row["number"]) for row in rows(out)} if out.exists() else set()
+    for seed in range(arguments.seeds):
+        conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
+        imbalance = imbalance_of(dataset.class_pixels(divide(dataset, test_seed=seed, seed=seed).train))
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        for params in initial_queue(space, arguments.trials):
+            study.enqueue_trial(params)
+        for number in range(arguments.trials):
+            choice = suggest(study.ask(), space, imbalance)
+            if (seed, number) in known:
+                continue
+            spec = TrialSpec(
+                purpose="search",
+                number=number,
+                family=choice.family,
+                params=choice.params,
+                lr=choice.lr,
+                seed=seed,
+                steps=recipe.steps,
+            )
+            training = Training(spec, conditions, store, "cpu")
+            values = {}
+            while not training.finished:
+                evaluation = training.advance()
+                values[evaluation.step] = evaluation.value
+            result = training.result("complete")
+            row = {
+                "seed": seed,
+                "number": number,
+                "family": choice.family,
+                "lr": choice.lr,
+                "params": choice.params,
+                "values": values,
+                "collapsed": result.collapse != Collapse.NONE,
+                "seconds": result.seconds,
+            }
+            with out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The trainings of one file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    collecting = commands.add_parser("collect")
+    collecting.add_argument("data")
+    collecting.add_argument("curves")
+    collecting.add_argument("--seeds", type=int, default=5)
+    collecting.add_argument("--trials", type=int, default=32)
+    collecting.add_argument("--evaluations", type=int, default=8)
+    collecting.set_defaults(act=collect)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    arguments.act(arguments)
+
+
+if __name__ == "__main__":
+    main()

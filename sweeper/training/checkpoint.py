@@ -1,0 +1,60 @@
+"""Files of paused trainings: tensors and numbers alone, so that nothing in them can be run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sweeper.base import Record
+from sweeper.errors import CheckpointError
+from sweeper.records import Evaluation, TrialSpec
+
+
+class Checkpoint(Record):
+    """What a paused training is, besides its tensors."""
+
+    spec: TrialSpec
+    step: int
+    evaluations: tuple[Evaluation, ...]
+    seconds: float
+    """Since it began, pauses left out."""
+    training_seconds: float
+    averaged: int
+    """Updates that the weights' average has taken."""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        # RuntimeError: what torch's archive writer makes of a full disk.
+        torch.save({"checkpoint": checkpoint.model_dump_json(), **tensors}, part)
+        os.replace(part, path)
+    except RuntimeError as error:
+        raise OSError(f"the checkpoint {path} could not be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, spec: TrialSpec, device: torch.device) -> tuple[Checkpoint, dict[str, Any]]:
+    """Read the checkpoint of this training.
+
+    Raises:
+        CheckpointError: if the file cannot be read, or belongs to another training.
+    """
+    try:
+        tensors: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        checkpoint = Checkpoint.model_validate_json(tensors.pop("checkpoint"))
+    except Exception as error:  # torch, pickle, zip and pydantic each have their own
+        raise CheckpointError(f"the checkpoint {path} cannot be read: {error}") from error
+    if checkpoint.spec != spec:
+        raise CheckpointError(f"the checkpoint {path} is of another training: {checkpoint.spec}, not {spec}")
+    return checkpoint, tensors

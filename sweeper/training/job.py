@@ -1,0 +1,109 @@
+"""One training as an executor sees it: it goes from one thing to tell to the next, and never raises.
+
+A job that was paused goes on from its checkpoint, in whichever process it is begun again. Where that cannot be read it
+is trained from its start once more: a spec determines the result, so that the same evaluations are told again.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sweeper.data.store import PixelStore
+from sweeper.errors import CheckpointError
+from sweeper.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.training.engine import Training
+from sweeper.training.messages import Answer, Done, Looked, Told, Waits
+from sweeper.training.starts import Starts
+
+@dataclass(frozen=True)
+class Workshop:
+    """What the trainings of one process share."""
+
+    conditions: Conditions
+    store: PixelStore
+    device: str
+    checkpoints: Path
+    """Folder of the paused trainings."""
+    starts: Starts = field(default_factory=Starts)
+
+
+def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
+    """Where a paused training waits."""
+    return folder / f"{spec.purpose}-{spec.number:05d}.pt"
+
+
+class Job:
+    """A training in this process."""
+
+    def __init__(self, spec: TrialSpec, workshop: Workshop) -> None:
+        self._spec, self._workshop = spec, workshop
+        self._path = checkpoint_path(workshop.checkpoints, spec)
+        self._training: Training | None = None
+        self._seen: list[Evaluation] = []
+        self._began = time.perf_counter()
+
+    def proceed(self, answer: Answer = "go") -> Told:
+        """Do what is answered to the last `Looked`, up to the next thing to tell; not after `Waits` or `Done`."""
+        try:
+            training = self._training = self._training or self._begin()
+            if answer == "stop":
+                return Done(training.result("pruned"))
+            if answer == "pause":
+                result = training.result("pruned")
+                try:
+                    training.save(self._path)
+                except OSError:  # a full disk: should it go on, it is trained from its start
+                    self._path.unlink(missing_ok=True)
+                return Waits(result)
+            if training.finished:
+                return Done(training.result("complete"))
+            self._seen.append(training.advance())
+            return Looked(self._seen[-1], training.finished)
+        except Exception as error:
+            seconds = time.perf_counter() - self._began
+            return Done(failed(self._spec, tuple(self._seen), explain(error), seconds, self._workshop.device))
+
+    def free(self) -> None:
+        """Give the networks' memory back."""
+        self._training = None
+        gc.collect()
+
+    def _begin(self) -> Training:
+        work = self._workshop
+        given = (self._spec, work.conditions, work.store, work.device)
+        if self._path.exists():
+            try:
+                return Training(*given, checkpoint=self._path, starts=work.starts)
+            except CheckpointError:
+                self._path.unlink(missing_ok=True)
+        return Training(*given, starts=work.starts)
+
+
+def failed(
+    spec: TrialSpec, evaluations: tuple[Evaluation, ...], reason: str, seconds: float, device: str
+) -> TrialResult:
+    """Result of a training that raised: its reason, and what was seen before."""
+    return TrialResult(
+        spec=spec,
+        state="failed",
+        value=None,
+        evaluations=evaluations,
+        collapse=Collapse.NONE,
+        collapse_at_default=Collapse.NONE,
+        reason=reason,
+        seconds=seconds,
+        seconds_per_step=None,
+        device=device,
+    )
+
+
+def explain(error: BaseException) -> str:
+    """One line for people: what was raised, and where in our code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {text}{where}"

@@ -1,0 +1,39 @@
+"""What all trainings of a seed begin with, made once per process: the initial network."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from sweeper.recipe import Recipe
+from sweeper.records import Task
+from sweeper.training.model import build_model
+
+KEPT = 2
+"""Networks of so many seeds are kept: a search has one, a confirmation goes on to the next one seed by seed."""
+
+
+class Starts:
+    """Initial networks by seed; each training gets its own copy. One per process and study."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[tuple[Any, ...], nn.Module] = OrderedDict()
+
+    def model(
+        self, recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
+    ) -> nn.Module:
+        """As `build_model`, in a tenth of the time where the same was asked for before."""
+        key = (recipe, channels, tuple(class_pixels.tolist()), task, seed)
+        if key not in self._models:
+            self._models[key] = build_model(
+                recipe, channels=channels, class_pixels=class_pixels, task=task, seed=seed
+            )
+            while len(self._models) > KEPT:
+                self._models.popitem(last=False)
+        self._models.move_to_end(key)
+        return copy.deepcopy(self._models[key])
