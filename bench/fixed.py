@@ -24,6 +24,7 @@ from sweeper.study.drive import drive
 from sweeper.study.executors import available_cores
 from sweeper.study.processes import ProcessExecutor
 from sweeper.tracking import Tracker
+from sweeper.training.messages import Answer
 
 NAMES = {"ce": "cross_entropy"}
 
@@ -41,9 +42,9 @@ class Fixed:
         self.tracker.training_started(spec)
         return spec
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> bool:
+    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
         self.tracker.training_evaluated(spec, evaluation)
-        return True
+        return "go"
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         self.results.append(self.tracker.training_ended(spec, result))
@@ -63,7 +64,7 @@ def main() -> None:
     with closing(ProcessExecutor("auto", None, available_cores(), print)) as executor:
         recipe = Recipe(steps=steps, precision=executor.hardware().precision)
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-        executor.configure(conditions)
+        executor.configure(conditions, Path(".sweeper/checkpoints"))
         tracker = Tracker("sqlite:///mlflow.db", warn=print)
         tracker.start_sweep("fixed", conditions, parent_run_id=None, settings={})
         work = Fixed(specs, tracker)

@@ -7,6 +7,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeper.records import TrialSpec
 
 STORAGE = "sqlite:///sweeper.db"
 """Optuna's storage, unless `--storage` says otherwise."""
@@ -15,6 +19,16 @@ TRACKING = "sqlite:///mlflow.db"
 CACHE = Path(".sweeper") / "cache"
 """Decoded data sets, one folder per content digest."""
 REPORTS = Path("reports")
+
+
+def checkpoints_dir(cache: Path, study: str) -> Path:
+    """Folder of a study's paused trainings, beside the decoded data."""
+    return cache.parent / "checkpoints" / folder_name(study)
+
+
+def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
+    """Where a paused training waits."""
+    return folder / f"{spec.purpose}-{spec.number:05d}.pt"
 
 
 def slug(text: str) -> str:

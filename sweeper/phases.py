@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sweeper.conclude import judge
@@ -74,6 +75,8 @@ class Stage:
     plan: studies.Plan
     asked: Asked
     executor: Executor
+    checkpoints: Path
+    """Folder of the trials that wait."""
     watcher: Watcher
     display: Display
     stop: Stop
@@ -189,9 +192,12 @@ def search(stage: Stage) -> bool:
         imbalance=plan.imbalance,
         trials=total,
         watcher=stage.watcher,
+        checkpoints=stage.checkpoints,
         admit=stage.time.admits(SEARCH_SHARE),
     )
     in_time = stage.go(work)
+    if not in_time:
+        work.give_up()
     if (done := len(studies.search_results(stage.study))) < total:
         why = "to leave time for the confirmation" if in_time else "as all of the time was gone"
         stage.cut(f"the search ended after {done} of {total} trials, {why}")

@@ -18,7 +18,7 @@ from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_notes
 from sweeper.errors import DataError, StudyError, UsageError
-from sweeper.paths import slug
+from sweeper.paths import checkpoints_dir, slug
 from sweeper.profile import imbalance_of, profile_dataset
 from sweeper.records import Conditions, Dataset
 from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
@@ -147,8 +147,8 @@ def prepare(
             + "\n".join(f"  - {line}" for line in changed)
             + f"\nLeave these options out, or start another study: --study {settings.study}-2"
         )
-    executor.configure(plan.conditions)
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
+    executor.configure(plan.conditions, checkpoints_dir(settings.cache, name))
     return Prepared(name, plan, old, hold(Path(dataset.store)))
 
 

@@ -17,7 +17,7 @@ from sweeper.recipe import Metric, OperatingPoint, Recipe
 from sweeper.records import Dataset
 
 if TYPE_CHECKING:
-    from sweeper.training.hardware import Hardware
+    from sweeper.training.messages import Hardware
 
 DATA = "synthetic:cracks"
 TRIALS = 50

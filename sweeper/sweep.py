@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
 from sweeper.evidence.sequence import planned_looks
+from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.prepare import Prepared, Speaker, check_request, prepare
 from sweeper.records import Evaluation, TrialResult, TrialSpec
@@ -83,7 +84,8 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
                 before=studies.all_results(study) if seconds is not None else (),
             )
             watcher = _Watchers(time, tracker, display)
-            stage = Stage(study, prepared.plan, asked, executor, watcher, display, stop, time)
+            checkpoints = checkpoints_dir(settings.cache, prepared.name)
+            stage = Stage(study, prepared.plan, asked, executor, checkpoints, watcher, display, stop, time)
             try:
                 train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
             except (InterruptedSweepError, KeyboardInterrupt):
@@ -195,6 +197,14 @@ class _Watchers:
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         for watcher in self._watchers:
             watcher.training_evaluated(spec, evaluation)
+
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        for watcher in self._watchers:
+            watcher.training_paused(spec, result)
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        for watcher in self._watchers:
+            watcher.training_resumed(spec, result)
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         for watcher in self._watchers:

@@ -177,8 +177,29 @@ class Tracker:
                 values["train/loss"] = evaluation.train_loss
             self._log(self._runs[spec.purpose, spec.number], metrics=values, step=evaluation.step)
 
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Say so in the run, which stays open."""
+        self._state(spec, "waiting")
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Go on with its run; one of an earlier session was closed then, and gets a new one with the points so far."""
+        if (spec.purpose, spec.number) in self._runs:
+            self._state(spec, "running")
+            return
+        self.training_started(spec)
+        for evaluation in result.evaluations:
+            self.training_evaluated(spec, evaluation)
+
+    def _state(self, spec: TrialSpec, state: str) -> None:
+        run_id = self._runs.get((spec.purpose, spec.number))
+        if run_id is not None and not self._broken:
+            with self._guard():
+                self._client.set_tag(run_id, "sweeper.state", state)
+
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         """Close the run; the result with the run's id in it."""
+        if (spec.purpose, spec.number) not in self._runs and result.evaluations:
+            self.training_resumed(spec, result)  # it waited since an earlier session
         run_id = self._runs.pop((spec.purpose, spec.number), None)
         if run_id is None or self._broken:
             return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from sweeper.phases import Asked, Stage, train_all
 from sweeper.records import Collapse, Conditions, Look, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import load_space
 from sweeper.study import storage as studies
-from sweeper.study.executors import Event, Finished, Reported
-from sweeper.study.pruner import FamilyPruner
+from sweeper.study.executors import Event, Finished, Paused, Reported
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
+from sweeper.training.messages import Answer
 from tests import builders
 from tests.sweeping import Recorder
 
@@ -81,12 +82,16 @@ class FakeExecutor:
         self._train, self.workers, self._backwards, self._left = train, workers, backwards, crash_after
         self._began = began
         self._running: list[tuple[TrialSpec, list[Event]]] = []
+        self._paused: dict[tuple[str, int], list[Event]] = {}
         self.specs: list[TrialSpec] = []
 
     def free(self) -> int:
         return self.workers - len(self._running)
 
     def submit(self, spec: TrialSpec) -> None:
+        if (spec.purpose, spec.number) in self._paused:  # all of its time was counted when it began
+            self._running.append((spec, self._paused.pop((spec.purpose, spec.number))))
+            return
         self._began(spec)
         self.specs.append(spec)
         made = self._train(spec)
@@ -104,7 +109,7 @@ class FakeExecutor:
         place = -1 if self._backwards else 0
         events = self._running[place][1]
         event = events.pop(0)
-        if not events:
+        if not events or isinstance(event, Paused):
             if self._left is not None:
                 if self._left == 0:
                     raise CrashError
@@ -112,19 +117,24 @@ class FakeExecutor:
             del self._running[place]
         return [event]
 
-    def answer(self, spec: TrialSpec, go_on: bool) -> None:
-        if not go_on:
-            events = next(events for own, events in self._running if own == spec)
-            done = events[-1]
-            assert isinstance(done, Finished)
-            seen = done.result.evaluations[: len(done.result.evaluations) - len(events) + 1]
-            update = {"state": "pruned", "evaluations": seen, "value": seen[-1].value}
-            events[:] = [Finished(spec, done.result.model_copy(update=update))]
+    def answer(self, spec: TrialSpec, answer: Answer) -> None:
+        if answer == "go":
+            return
+        events = next(events for own, events in self._running if own == spec)
+        done = events[-1]
+        assert isinstance(done, Finished)
+        seen = done.result.evaluations[: len(done.result.evaluations) - len(events) + 1]
+        result = done.result.model_copy(update={"state": "pruned", "evaluations": seen, "value": seen[-1].value})
+        if answer == "pause":
+            self._paused[spec.purpose, spec.number] = list(events)
+            events[:] = [Paused(spec, result)]
+        else:
+            events[:] = [Finished(spec, result)]
 
 
 def new_study(seed: int = 0) -> optuna.Study:
     """An empty study in memory."""
-    return optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed), pruner=FamilyPruner())
+    return optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
 
 
 def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -> studies.Plan:
@@ -159,7 +169,7 @@ def train(
     time = Timekeeper(timeout, clock, workers=executor.workers, before=studies.all_results(study))
     asked = Asked(trials, tuple(looks), rope=0.01, probe=probe, confirm_steps=None)
     watcher = Watching(time, display)
-    stage = Stage(study, plan, asked, executor, watcher, display, display, time)  # type: ignore[arg-type]
+    stage = Stage(study, plan, asked, executor, Path("nowhere"), watcher, display, display, time)  # type: ignore[arg-type]
     train_all(stage, decided=lambda _: None)
     return stage
 
@@ -176,6 +186,14 @@ class Watching(Recorder):
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         return self._time.training_ended(spec, result)
+
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        self._time.training_paused(spec, result)
+        self._display.training_paused(spec, result)
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        self._time.training_resumed(spec, result)
+        self._display.training_resumed(spec, result)
 
     def training_kept(self, result: TrialResult) -> None:
         self._display.training_kept(result)

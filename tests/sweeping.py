@@ -24,6 +24,8 @@ class Recorder:
         self.phases: list[tuple[str, int, int]] = []
         self.results: list[TrialResult] = []
         self.dropped: list[TrialSpec] = []
+        self.paused: list[int] = []
+        self.resumed: list[int] = []
         self.evaluations: list[tuple[TrialSpec, Evaluation]] = []
         self._stop_after, self._status = stop_after, status
 
@@ -53,6 +55,12 @@ class Recorder:
 
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         self.evaluations.append((spec, evaluation))
+
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        self.paused.append(spec.number)
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        self.resumed.append(spec.number)
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         return result

@@ -85,6 +85,22 @@ def test_the_parent_process_never_loads_torch() -> None:
     assert not loaded & {"torch", "segmentation_models_pytorch", "timm"}
 
 
+def test_what_workers_tell_does_not_load_torch_either() -> None:
+    """Taking a message apart imports the module of its class."""
+    start = "e = ProcessExecutor('cpu', 1, 1, print); e.hardware(); e.close()"
+    assert "torch" not in loaded_by(f"from sweeper.study.processes import ProcessExecutor; {start}")
+    told = "sweeper.training.messages, sweeper.study.processes, sweeper.study.executors"
+    assert not loaded_by(f"import {told}") & {"torch", "segmentation_models_pytorch", "timm"}
+    names = {"Hardware", "Looked", "Waits", "Done"}
+    sent = {
+        node.func.id
+        for path in (PACKAGE / "training").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+    }
+    assert sent == names
+
+
 def test_help_loads_nothing_heavy() -> None:
     loaded = loaded_by("import sweeper.cli.main")
     assert not loaded & {"torch", "optuna", "mlflow", "pandas", "numpy", "matplotlib", "rich"}

@@ -18,7 +18,6 @@ from sweeper.study.confirm import confirm_seed, confirmations, confirmed
 from sweeper.study.drive import drive
 from sweeper.study.executors import Died, Event
 from sweeper.study.probe import compare, probes
-from sweeper.study.pruner import FAMILY
 from sweeper.study.recheck import Finalist, Need, choose_finalists, second_seed, what_is_needed
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults
@@ -81,50 +80,6 @@ def test_the_sampler_ignores_the_global_random_state() -> None:
     assert grow(new_study(), 12) == first
 
 
-# --- pruner ---
-
-
-def reach(study: optuna.Study, family: str, values: list[float]) -> tuple[optuna.Trial, bool]:
-    trial = study.ask()
-    trial.set_user_attr(FAMILY, family)
-    stopped = False
-    for step, value in enumerate(values, 1):
-        trial.report(value, step * 25)
-        if trial.should_prune():
-            stopped = True
-            break
-    return trial, stopped
-
-
-def test_weak_trials_stop_and_strong_ones_go_on() -> None:
-    study = new_study()
-    for value in (0.60, 0.62, 0.64, 0.66, 0.68, 0.70):
-        trial, _ = reach(study, "dice", [value] * 4)
-        study.tell(trial, value)
-    assert reach(study, "dice", [0.61])[1]
-    assert not reach(study, "dice", [0.69])[1]
-
-
-def test_the_best_of_a_family_never_stops_at_any_rung() -> None:
-    study = new_study()
-    for value in (0.60, 0.62, 0.64, 0.66, 0.68, 0.70):
-        trial, _ = reach(study, "dice", [value] * 4)
-        study.tell(trial, value)
-    slow, stopped = reach(study, "cross_entropy", [0.1, 0.1, 0.1, 0.1])
-    assert not stopped
-    study.tell(slow, 0.1)
-    assert reach(study, "cross_entropy", [0.09])[1]
-    assert not reach(study, "cross_entropy", [0.11, 0.11, 0.11])[1]
-
-
-def test_nothing_stops_before_there_is_something_to_compare_with() -> None:
-    study = new_study()
-    for value in (0.7, 0.6, 0.5, 0.4, 0.3):
-        trial, stopped = reach(study, "dice", [value] * 4)
-        assert not stopped
-        study.tell(trial, value)
-
-
 # --- the queue ---
 
 
@@ -149,7 +104,15 @@ def test_fewer_trials_than_families_try_the_first_ones() -> None:
 
 
 def search(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> Search:
-    return Search(study, SPACE, builders.conditions(), imbalance=60.0, trials=trials, watcher=recorder or Recorder())
+    return Search(
+        study,
+        SPACE,
+        builders.conditions(),
+        imbalance=60.0,
+        trials=trials,
+        watcher=recorder or Recorder(),
+        checkpoints=Path("nowhere"),
+    )
 
 
 def scripted(script: dict[int, Any] | None) -> FakeExecutor:
@@ -207,10 +170,10 @@ def abandoned_numbers(study: optuna.Study) -> list[int]:
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1, 1.5])
 def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: float) -> None:
     study = new_study()
-    run(study, 4, {2: lambda spec: fake_result(spec).model_copy(update={"value": value})})
-    assert study.trials[2].state == TrialState.FAIL
+    run(study, 4, {3: lambda spec: fake_result(spec).model_copy(update={"value": value})})
+    assert study.trials[3].state == TrialState.FAIL
     assert 0 <= study.best_value <= 1
-    assert "must lie in [0, 1]" in (studies.result_of(study.trials[2]).reason or "")
+    assert "must lie in [0, 1]" in (studies.result_of(study.trials[3]).reason or "")
 
 
 def test_a_failed_training_counts_and_the_search_goes_on() -> None:
@@ -220,7 +183,7 @@ def test_a_failed_training_counts_and_the_search_goes_on() -> None:
 
     study = new_study()
     run(study, 4, {0: fails})
-    assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE", "PRUNED", "COMPLETE"]
 
 
 def test_stopping_leaves_nothing_running_and_queues_what_was_cut_off() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from sweeper import metrics
 from sweeper.data import divide, open_store
-from sweeper.errors import UsageError
+from sweeper.errors import CheckpointError, UsageError
 from sweeper.losses import FAMILIES
+from sweeper.paths import checkpoint_path
 from sweeper.recipe import ARCHITECTURES, Recipe
 from sweeper.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.shapes import boundary_counts
@@ -22,7 +24,10 @@ from sweeper.training.batches import augment, picture_indices, to_inputs, traini
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.engine import Training, schedule
 from sweeper.training.evaluation import Evaluator
+from sweeper.training.job import Job, Workshop
+from sweeper.training.messages import Done, Looked, Waits
 from sweeper.training.model import WeightAverage, build_model, normaliser
+from sweeper.training.starts import Starts
 
 CPU = torch.device("cpu")
 SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
@@ -432,3 +437,115 @@ def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
     while not training.finished:
         training.advance()
     assert training.result("complete").collapse != Collapse.DIVERGED
+
+
+# --- pausing ---
+
+
+FOUR = SMALL.model_copy(update={"steps": 8})
+
+
+def timeless(dataset: Dataset, checkpoint: Path | None = None, **changes: Any) -> Training:
+    conditions = Conditions(dataset=dataset, recipe=FOUR, seed=0)
+    made = spec(steps=8, **changes)
+    store = open_store(dataset.store)
+    return Training(made, conditions, store, "cpu", checkpoint=checkpoint, clock=lambda: 0.0)
+
+
+@pytest.mark.parametrize("family", ["dice", "focal", "lovasz", "boundary_ce"])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_pausing_and_going_on_changes_nothing_bit_for_bit(tiny: Dataset, tmp_path: Path, family: str, at: int) -> None:
+    assert family in FAMILIES
+    whole = timeless(tiny, family=family)
+    while not whole.finished:
+        whole.advance()
+    first = timeless(tiny, family=family)
+    for _ in range(at):
+        first.advance()
+    first.save(tmp_path / "pause.pt")
+    torch.manual_seed(3)  # what else the process does meanwhile
+    second = timeless(tiny, checkpoint=tmp_path / "pause.pt", family=family)
+    while not second.finished:
+        second.advance()
+    assert second.result("complete").model_dump_json() == whole.result("complete").model_dump_json()
+    states = [
+        list(t._model.state_dict().values()) + list(t._average.model.state_dict().values()) for t in (whole, second)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
+def test_a_checkpoint_of_another_training_or_other_conditions_is_refused(tiny: Dataset, tmp_path: Path) -> None:
+    training = timeless(tiny)
+    training.advance()
+    training.save(tmp_path / "pause.pt")
+    with pytest.raises(CheckpointError, match="another training"):
+        timeless(tiny, checkpoint=tmp_path / "pause.pt", lr=2e-3)
+    conditions = Conditions(dataset=tiny, recipe=FOUR.model_copy(update={"weight_decay": 0.5}), seed=0)
+    with pytest.raises(CheckpointError, match="another training"):
+        Training(spec(steps=8), conditions, open_store(tiny.store), "cpu", checkpoint=tmp_path / "pause.pt")
+
+
+def workshop(dataset: Dataset, folder: Path) -> Workshop:
+    return Workshop(Conditions(dataset=dataset, recipe=FOUR, seed=0), open_store(dataset.store), "cpu", folder)
+
+
+def numbers(result: TrialResult) -> list[tuple[int, float, float | None]]:
+    return [(e.step, e.value, e.train_loss) for e in result.evaluations]
+
+
+@pytest.mark.parametrize("harm", ["none", "truncated", "gone", "pickle"])
+def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
+    tiny: Dataset, tmp_path: Path, harm: str
+) -> None:
+    whole = timeless(tiny)
+    while not whole.finished:
+        whole.advance()
+    shop = workshop(tiny, tmp_path)
+    job = Job(spec(steps=8), shop)
+    assert isinstance(job.proceed(), Looked)
+    waits = job.proceed("pause")
+    assert isinstance(waits, Waits) and waits.result.state == "pruned"
+    path = checkpoint_path(tmp_path, spec(steps=8))
+    if harm == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif harm == "gone":
+        path.unlink()
+    elif harm == "pickle":
+        torch.save({"checkpoint": Canary()}, path)
+    again, looked = Job(spec(steps=8), shop), []
+    told = again.proceed()
+    while isinstance(told, Looked):
+        looked.append(told.evaluation.step)
+        told = again.proceed()
+    assert isinstance(told, Done) and told.result.state == "complete"
+    assert looked == ([4, 6, 8] if harm == "none" else [2, 4, 6, 8])
+    assert numbers(told.result) == numbers(whole.result("complete"))
+    assert not Canary.sung
+
+
+class Canary:
+    """Unpickling it would run code."""
+
+    sung: ClassVar[list[int]] = []
+
+    def __reduce__(self) -> tuple[Any, tuple[int]]:
+        return Canary.sung.append, (1,)
+
+
+def test_a_full_disk_costs_the_pause_and_not_the_training(tiny: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    job = Job(spec(steps=8), workshop(tiny, tmp_path / "file"))
+    job.proceed()
+    assert isinstance(job.proceed("pause"), Waits)
+
+
+def test_trainings_of_one_seed_share_their_initial_network_and_nothing_else(tiny: Dataset) -> None:
+    starts = Starts()
+    asked: dict[str, Any] = {"channels": 3, "class_pixels": tiny.class_pixels(), "task": tiny.task}
+    one, two, other = (starts.model(SMALL, seed=seed, **asked) for seed in (0, 0, 1))
+    fresh = build_model(SMALL, seed=0, **asked)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), fresh.state_dict().values(), strict=True))
+    with torch.no_grad():
+        next(one.parameters()).zero_()
+    assert not torch.equal(next(one.parameters()), next(two.parameters()))
+    assert not torch.equal(next(two.parameters()), next(other.parameters()))

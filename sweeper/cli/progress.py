@@ -48,18 +48,28 @@ class _State:
     begun_with: int = 0
     families: dict[str, _Family] = field(default_factory=dict)
     running: dict[tuple[str, int], str] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+    """Trials that wait at a rung: counted as done when they first came there."""
 
     def begin(self, name: str, done: int, total: int, now: float) -> None:
         if name != self.name:  # a confirmation begins anew with each look, and its means are over all of its seeds
             self.families = {}
         self.name, self.done, self.total = name, done, total
         self.begun_at, self.begun_with = now, done
-        self.running = {}
+        self.running, self.waiting = {}, set()
+
+    def wait(self, spec: TrialSpec) -> None:
+        """Count a trial that waits, once."""
+        if spec.number not in self.waiting:
+            self.waiting.add(spec.number)
+            self.done += 1
+            self.families.setdefault(spec.family, _Family()).trials += 1
 
     def add(self, result: TrialResult) -> None:
-        self.done += 1
         family = self.families.setdefault(result.spec.family, _Family())
-        family.trials += 1
+        if not (result.spec.purpose == "search" and result.spec.number in self.waiting):
+            self.done += 1
+            family.trials += 1
         family.stopped += result.state == "pruned"
         family.failed += result.state == "failed"
         family.collapsed += result.collapse != Collapse.NONE
@@ -136,19 +146,34 @@ class PlainDisplay:
         if self._level > 0:
             self.say(f"  {spec_text(spec)} step {evaluation.step}: {evaluation.value:.3f}")
 
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """A line the first time."""
+        first = spec.number not in self._state.waiting
+        self._state.wait(spec)
+        if first:
+            at = f"{result.value:.3f} at step {result.evaluations[-1].step}, waits"
+            self.say(self._line(f"{spec_text(spec)}: {at}"))
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Counted, should it have come to its rung in an earlier session."""
+        self._state.wait(spec)
+        if self._level > 0:
+            self.say(f"  {spec_text(spec)} goes on")
+
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         """Nothing yet: it is told once it is stored."""
         return result
 
     def training_kept(self, result: TrialResult) -> None:
         """A line."""
-        spec = result.spec
+        waited = result.spec.purpose == "search" and result.spec.number in self._state.waiting
         self._state.add(result)
+        if not waited or result.state != "pruned" or self._level > 0:  # that it stopped there was told when it came
+            self.say(self._line(f"{spec_text(result.spec)}: {outcome_text(result)}"))
+
+    def _line(self, text: str) -> str:
         left = self._state.left(self._clock())
-        self.say(
-            f"[{self._state.done}/{self._state.total}] {spec_text(spec)}: {outcome_text(result)}"
-            + (f" ({left})" if left else "")
-        )
+        return f"[{self._state.done}/{self._state.total}] {text}" + (f" ({left})" if left else "")
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         """A warning."""
@@ -197,6 +222,16 @@ class LiveDisplay(PlainDisplay):
         self._state.running[spec.purpose, spec.number] = (
             f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {evaluation.value:.3f}"
         )
+
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Count it the first time; it runs no more."""
+        self._state.wait(spec)
+        self._state.running.pop((spec.purpose, spec.number), None)
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Show it as running again."""
+        self._state.wait(spec)
+        self.training_started(spec)
 
     def training_kept(self, result: TrialResult) -> None:
         """Count it; failures leave a line."""

@@ -9,6 +9,7 @@ import optuna
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.study.search import ATTEMPTS, Watcher, always, dead
 from sweeper.study.storage.results import extra_results, store_extra
+from sweeper.training.messages import Answer
 
 Key = tuple[object, ...]
 
@@ -77,10 +78,14 @@ class Batch:
         self._watcher.training_started(spec)
         return spec
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> bool:
+    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
         """These always go on to the end."""
         self._watcher.training_evaluated(spec, evaluation)
-        return True
+        return "go"
+
+    def paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Never told to."""
+        raise AssertionError(f"{key_of(spec)} was not to pause")
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it with the study."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sweeper.records import Evaluation, TrialResult, TrialSpec
-from sweeper.study.executors import Died, Executor, Finished, Reported
+from sweeper.study.executors import Died, Executor, Finished, Paused, Reported
+from sweeper.training.messages import Answer
 
 POLL_SECONDS = 0.5
 
@@ -17,8 +18,11 @@ class Work(Protocol):
     def next(self) -> TrialSpec | None:
         """The next training to start; None when there is none now (it is asked again after each event)."""
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> bool:
-        """Take an evaluation; whether the training goes on (ignored when it is the last)."""
+    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
+        """Take an evaluation; what becomes of the training (ignored when it is the last)."""
+
+    def paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """A training was told to pause, and did; `next` may give it again."""
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         """Take a result."""
@@ -38,12 +42,7 @@ def drive(executor: Executor, work: Work, stopping: Callable[[], str | None]) ->
     running: list[TrialSpec] = []
     while True:
         if (reason := stopping()) is not None:
-            for event in executor.poll(0):  # what is finished and still on its way is kept
-                if isinstance(event, Finished):
-                    running.remove(event.spec)
-                    work.finished(event.spec, event.result)
-            for spec in running:
-                work.interrupted(spec, reason)
+            _leave(executor, work, running, reason)
             return False
         while executor.free() and (begun := work.next()) is not None:
             running.append(begun)
@@ -53,12 +52,25 @@ def drive(executor: Executor, work: Work, stopping: Callable[[], str | None]) ->
         for event in executor.poll(POLL_SECONDS):
             match event:
                 case Reported(spec, evaluation, last):
-                    go_on = work.reported(spec, evaluation, last)
+                    answer = work.reported(spec, evaluation, last)
                     if not last:
-                        executor.answer(spec, go_on)
+                        executor.answer(spec, answer)
+                case Paused(spec, result):
+                    running.remove(spec)
+                    work.paused(spec, result)
                 case Finished(spec, result):
                     running.remove(spec)
                     work.finished(spec, result)
                 case Died(spec, reason):
                     running.remove(spec)
                     work.died(spec, reason)
+
+
+def _leave(executor: Executor, work: Work, running: list[TrialSpec], reason: str) -> None:
+    """Keep what is finished and still on its way; the rest is interrupted."""
+    for event in executor.poll(0):
+        if isinstance(event, Finished | Paused):
+            running.remove(event.spec)
+            (work.finished if isinstance(event, Finished) else work.paused)(event.spec, event.result)
+    for spec in running:
+        work.interrupted(spec, reason)

@@ -1,18 +1,25 @@
-"""The search: Optuna asks, workers train, weak trials stop early, every end is told."""
+"""The search: Optuna asks, workers train, trials wait at their rungs or go on, every end is told.
+
+A trial that waits stays RUNNING in Optuna, with what it gave so far in its attributes and its network in a checkpoint:
+PRUNED is final there. It is told once no later trial could let it go on, or when nothing more is to be trained.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import optuna
 
+from sweeper.paths import checkpoint_path
 from sweeper.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
-from sweeper.space import initial_queue, suggest
-from sweeper.study.pruner import FAMILY
-from sweeper.study.storage.attributes import ABANDONED, RESULT
-from sweeper.study.storage.results import abandon, counted, tell
+from sweeper.space import FLOOR, initial_queue, suggest
+from sweeper.study.halving import Halving
+from sweeper.study.storage.attributes import ABANDONED, FAMILY, WAITS
+from sweeper.study.storage.results import abandon, counted, end, report, wait, waiting_results
+from sweeper.training.messages import Answer
 
 ATTEMPTS = 2
 """A configuration under which this many workers died is a failed trial."""
@@ -31,6 +38,12 @@ class Watcher(Protocol):
 
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """It was looked at."""
+
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """It waits; `result` is what it gave so far."""
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        """It goes on, and gave `result` so far; in this session it may not have been heard of before."""
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         """It has a result; what is returned is stored (the tracker adds its run)."""
@@ -70,71 +83,136 @@ class Search:
         imbalance: float,
         trials: int,
         watcher: Watcher,
+        checkpoints: Path,
         admit: Callable[[int], bool] = always,
     ) -> None:
-        """`admit(steps)` says whether a training of so many steps may still begin."""
+        """Make the work of a study.
+
+        Args:
+            study: the study; trials that wait in it are taken over.
+            space: what is searched.
+            conditions: the study's.
+            imbalance: as `suggest` takes it.
+            trials: how many counted trials there are to be.
+            watcher: is told what happens.
+            checkpoints: folder of the trials that wait.
+            admit: whether a training of so many steps may still begin.
+        """
         self._study, self._space, self._conditions = study, space, conditions
         self._imbalance, self._trials, self._watcher, self._admit = imbalance, trials, watcher, admit
-        self._running: dict[int, optuna.Trial] = {}
-        self._done = sum(counted(t) for t in study.get_trials(deepcopy=False))
+        self._checkpoints = checkpoints
+        self._rungs = conditions.recipe.rungs(conditions.recipe.steps)
+        self._field = Halving(self._rungs, owed=min(FLOOR, trials // len(space.families)))
+        self._running: dict[int, TrialSpec] = {}
+        self._waiting = {result.spec.number: result for result in waiting_results(study)}
+        self._done = 0
+        for trial in study.get_trials(deepcopy=False):
+            self._done += counted(trial)
+            if ABANDONED not in trial.user_attrs:
+                for step, value in trial.intermediate_values.items():
+                    self._field.see(trial.number, trial.user_attrs[FAMILY], step, value)
 
     def next(self) -> TrialSpec | None:
-        """Ask Optuna for a trial while the total is not reached and there is time."""
-        steps = self._conditions.recipe.steps
-        if self._done + len(self._running) >= self._trials or not self._admit(steps):
+        """A trial that may go on from its rung, else a new one while the total is not reached and there is time."""
+        more = self._room() and self._admit(self._rungs[-1])
+        ready = (number for number, result in self._waiting.items() if self._admit(_left(result)))
+        chosen = self._field.next(ready, more=more)
+        if chosen is not None:
+            result = self._waiting.pop(chosen)
+            self._watcher.training_resumed(result.spec, result)
+            spec = result.spec
+        elif more:
+            spec = self._ask()
+            self._watcher.training_started(spec)
+        else:
+            if not self._running:  # nothing is to come that could let one go on
+                self.give_up()
             return None
+        self._running[spec.number] = spec
+        return spec
+
+    def _room(self) -> bool:
+        return self._done + len(self._running) + len(self._waiting) < self._trials
+
+    def _ask(self) -> TrialSpec:
         trial = self._study.ask()
         choice = suggest(trial, self._space, self._imbalance)
         trial.set_user_attr(FAMILY, choice.family)
-        spec = TrialSpec(
+        return TrialSpec(
             purpose="search",
             number=trial.number,
             family=choice.family,
             params=choice.params,
             lr=choice.lr,
             seed=self._conditions.seed,
-            steps=steps,
+            steps=self._rungs[-1],
         )
-        self._running[trial.number] = trial
-        self._watcher.training_started(spec)
-        return spec
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> bool:
-        """Report to Optuna; go on unless the pruner says stop."""
-        trial = self._running[spec.number]
-        trial.report(evaluation.value, evaluation.step)
-        go_on = last or not trial.should_prune()
+    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
+        """Note the value; a trial that is not among the best at its rung waits there, or ends if it never can be."""
+        if evaluation.step in self._field.steps(spec.number):  # its checkpoint was lost: it is on its way there again
+            return "go"
+        report(self._study, spec.number, evaluation.step, evaluation.value)
+        self._field.see(spec.number, spec.family, evaluation.step, evaluation.value)
         self._watcher.training_evaluated(spec, evaluation)
-        return go_on
+        if last or self._field.goes_on(spec.number, more=self._room()):
+            return "go"
+        return "stop" if self._field.hopeless(spec.number, self._trials) else "pause"
+
+    def paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Let it wait, and end those that can go on no more."""
+        wait(self._study, result)
+        del self._running[spec.number]
+        self._waiting[spec.number] = result
+        self._watcher.training_paused(spec, result)
+        for number in [n for n in self._waiting if self._field.hopeless(n, self._trials)]:
+            self._end(self._waiting.pop(number))
+
+    def give_up(self) -> None:
+        """End every trial that waits: nothing is trained any more."""
+        while self._waiting:
+            self._end(self._waiting.pop(min(self._waiting)))
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Store the result, then tell Optuna; a value that is no share of 1 makes the trial a failure."""
-        result = _checked(result)
-        result = self._watcher.training_ended(spec, result)
-        trial = self._running.pop(spec.number)
-        trial.set_user_attr(RESULT, result.model_dump(mode="json"))
-        if result.collapse != Collapse.NONE:
-            trial.set_user_attr("collapse", result.collapse.value)
-        tell(self._study, result)
+        """Take the result of a trial that ended; a value that is no share of 1 makes it a failure."""
+        del self._running[spec.number]
+        self._end(_checked(result))
+
+    def _end(self, result: TrialResult) -> None:
+        """Store it, then tell everyone."""
+        result = self._watcher.training_ended(result.spec, result)
+        end(self._study, result)
+        self._drop_checkpoint(result.spec)
         self._done += 1
         self._watcher.training_kept(result)
 
     def died(self, spec: TrialSpec, reason: str) -> None:
         """Try the configuration once more, then count it as failed."""
-        trial = self._running[spec.number]
+        trial = self._study.get_trials(deepcopy=False)[spec.number]
         deaths = int(trial.user_attrs.get("deaths", 0)) + 1
         if deaths >= ATTEMPTS:
             self.finished(spec, dead(spec, f"{reason}, on each of {deaths} attempts"))
             return
         del self._running[spec.number]
+        self._field.forget(spec.number)
+        self._drop_checkpoint(spec)
         abandon(self._study, spec.number, reason, deaths=deaths)
         self._watcher.training_dropped(spec, reason)
 
     def interrupted(self, spec: TrialSpec, reason: str) -> None:
-        """Leave the configuration in the queue for a resume."""
+        """Leave the configuration in the queue for a resume; one that waited before is found at its rung again."""
         del self._running[spec.number]
-        abandon(self._study, spec.number, reason)
+        if WAITS not in self._study.get_trials(deepcopy=False)[spec.number].user_attrs:
+            abandon(self._study, spec.number, reason)
         self._watcher.training_dropped(spec, reason)
+
+    def _drop_checkpoint(self, spec: TrialSpec) -> None:
+        checkpoint_path(self._checkpoints, spec).unlink(missing_ok=True)
+
+
+def _left(result: TrialResult) -> int:
+    """Steps that a waiting trial has before it."""
+    return result.spec.steps - result.evaluations[-1].step
 
 
 def _checked(result: TrialResult) -> TrialResult:

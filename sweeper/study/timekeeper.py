@@ -38,7 +38,7 @@ class Timekeeper:
         self.seconds, self._clock, self._workers = seconds, clock, workers
         rates = [r.seconds / r.evaluations[-1].step for r in before if r.evaluations and r.seconds > 0]
         self._rates = deque(rates[-REMEMBERED:], REMEMBERED)
-        self._starts: dict[tuple[str, int], float] = {}
+        self._starts: dict[tuple[str, int], tuple[float, int]] = {}
 
     def over(self) -> bool:
         """Whether what still runs must be given up."""
@@ -58,17 +58,29 @@ class Timekeeper:
 
     def training_started(self, spec: TrialSpec) -> None:
         """Note when."""
-        self._starts[spec.purpose, spec.number] = self._clock()
+        self._starts[spec.purpose, spec.number] = self._clock(), 0
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Note when, and from which step."""
+        self._starts[spec.purpose, spec.number] = self._clock(), result.evaluations[-1].step
+
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Note how long a step took, evaluations and all."""
+        self._measure(spec, result)
 
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """Nothing: it counts when it has ended."""
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         """Note how long a step took, evaluations and all."""
-        began = self._starts.pop((spec.purpose, spec.number), None)
-        if began is not None and result.evaluations:
-            self._rates.append((self._clock() - began) / result.evaluations[-1].step)
+        self._measure(spec, result)
         return result
+
+    def _measure(self, spec: TrialSpec, result: TrialResult) -> None:
+        began, first = self._starts.pop((spec.purpose, spec.number), (None, 0))
+        steps = result.evaluations[-1].step - first if result.evaluations else 0
+        if began is not None and steps > 0:
+            self._rates.append((self._clock() - began) / steps)
 
     def training_kept(self, result: TrialResult) -> None:
         """Nothing more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import torch
 
 from sweeper.base import Record
 from sweeper.errors import CheckpointError
-from sweeper.records import Evaluation, TrialSpec
+from sweeper.records import Conditions, Evaluation, TrialSpec
 
 
 class Checkpoint(Record):
     """What a paused training is, besides its tensors."""
 
+    conditions: str
+    """`key_of` the conditions it was trained under."""
     spec: TrialSpec
     step: int
     evaluations: tuple[Evaluation, ...]
@@ -24,6 +27,12 @@ class Checkpoint(Record):
     training_seconds: float
     averaged: int
     """Updates that the weights' average has taken."""
+
+
+def key_of(conditions: Conditions) -> str:
+    """What a training depends on besides its spec: data, recipe, test split."""
+    text = f"{conditions.dataset.digest} {conditions.recipe.model_dump_json()} {conditions.seed}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any]) -> None:
@@ -37,14 +46,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any])
     try:
         # RuntimeError: what torch's archive writer makes of a full disk.
         torch.save({"checkpoint": checkpoint.model_dump_json(), **tensors}, part)
-        os.replace(part, path)
+        part.replace(path)
     except RuntimeError as error:
         raise OSError(f"the checkpoint {path} could not be written: {error}") from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, spec: TrialSpec, device: torch.device) -> tuple[Checkpoint, dict[str, Any]]:
+def load_checkpoint(
+    path: Path, spec: TrialSpec, conditions: Conditions, device: torch.device
+) -> tuple[Checkpoint, dict[str, Any]]:
     """Read the checkpoint of this training.
 
     Raises:
@@ -55,6 +66,6 @@ def load_checkpoint(path: Path, spec: TrialSpec, device: torch.device) -> tuple[
         checkpoint = Checkpoint.model_validate_json(tensors.pop("checkpoint"))
     except Exception as error:  # torch, pickle, zip and pydantic each have their own
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error}") from error
-    if checkpoint.spec != spec:
+    if checkpoint.spec != spec or checkpoint.conditions != key_of(conditions):
         raise CheckpointError(f"the checkpoint {path} is of another training: {checkpoint.spec}, not {spec}")
     return checkpoint, tensors

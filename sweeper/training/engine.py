@@ -42,7 +42,7 @@ from sweeper.records import (
     TrialSpec,
 )
 from sweeper.training.batches import augment, crops, distance_batch, flipped, to_inputs, training_batch
-from sweeper.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator
 from sweeper.training.model import WeightAverage, normaliser
@@ -93,7 +93,8 @@ class Training:
         Raises:
             CheckpointError: if the checkpoint cannot be read, or is another training's.
         """
-        self._spec, self._recipe, self._dataset = spec, conditions.recipe, conditions.dataset
+        self._spec, self._conditions = spec, conditions
+        self._recipe, self._dataset = conditions.recipe, conditions.dataset
         device = torch.device(place)
         self._store, self._device, self._clock = store, device, clock
         self._started = clock()
@@ -144,7 +145,7 @@ class Training:
         self._diverged = False
         self._training_seconds = 0.0
         if checkpoint is not None:
-            self._restore(load_checkpoint(checkpoint, spec, device))
+            self._restore(load_checkpoint(checkpoint, spec, conditions, device))
 
     def save(self, path: Path) -> None:
         """Write everything that a training which goes on from here needs; only right after `advance`.
@@ -156,6 +157,7 @@ class Training:
             OSError: if the file cannot be written; one that was there before is left as it was.
         """
         state = Checkpoint(
+            conditions=key_of(self._conditions),
             spec=self._spec,
             step=self._step,
             evaluations=tuple(self._evaluations),

@@ -9,15 +9,18 @@ from __future__ import annotations
 import gc
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeper.data.store import PixelStore
 from sweeper.errors import CheckpointError
+from sweeper.paths import checkpoint_path
 from sweeper.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.training.engine import Training
 from sweeper.training.messages import Answer, Done, Looked, Told, Waits
 from sweeper.training.starts import Starts
+
 
 @dataclass(frozen=True)
 class Workshop:
@@ -29,11 +32,6 @@ class Workshop:
     checkpoints: Path
     """Folder of the paused trainings."""
     starts: Starts = field(default_factory=Starts)
-
-
-def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
-    """Where a paused training waits."""
-    return folder / f"{spec.purpose}-{spec.number:05d}.pt"
 
 
 class Job:
@@ -54,10 +52,8 @@ class Job:
                 return Done(training.result("pruned"))
             if answer == "pause":
                 result = training.result("pruned")
-                try:
+                with suppress(OSError):  # a full disk: should it go on, it is trained from its start
                     training.save(self._path)
-                except OSError:  # a full disk: should it go on, it is trained from its start
-                    self._path.unlink(missing_ok=True)
                 return Waits(result)
             if training.finished:
                 return Done(training.result("complete"))

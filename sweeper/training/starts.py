@@ -30,9 +30,7 @@ class Starts:
         """As `build_model`, in a tenth of the time where the same was asked for before."""
         key = (recipe, channels, tuple(class_pixels.tolist()), task, seed)
         if key not in self._models:
-            self._models[key] = build_model(
-                recipe, channels=channels, class_pixels=class_pixels, task=task, seed=seed
-            )
+            self._models[key] = build_model(recipe, channels=channels, class_pixels=class_pixels, task=task, seed=seed)
             while len(self._models) > KEPT:
                 self._models.popitem(last=False)
         self._models.move_to_end(key)

@@ -7,12 +7,14 @@ from sweeper.study.storage.attributes import (
     ABANDONED,
     CONCLUDED,
     CUT,
+    FAMILY,
     OPTIONS,
     PLAN,
     PLANNED,
     PROBED,
     RESULT,
     TAKEN,
+    WAITS,
     WAVE,
 )
 from sweeper.study.storage.database import open_storage, sole_use
@@ -37,18 +39,21 @@ from sweeper.study.storage.results import (
     result_of,
     search_results,
     store_extra,
+    waiting_results,
 )
 
 __all__ = [
     "ABANDONED",
     "CONCLUDED",
     "CUT",
+    "FAMILY",
     "OPTIONS",
     "PLAN",
     "PLANNED",
     "PROBED",
     "RESULT",
     "TAKEN",
+    "WAITS",
     "WAVE",
     "Plan",
     "all_results",
@@ -72,4 +77,5 @@ __all__ = [
     "sole_use",
     "store_extra",
     "study_names",
+    "waiting_results",
 ]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 RESULT = "result"
 """Trial attribute: the TrialResult as JSON."""
+FAMILY = "family"
+"""Trial attribute: its loss family, set before its first report."""
+WAITS = "waits"
+"""Trial attribute: what one that waits at a rung gave so far (the TrialResult as if it had ended there)."""
 ABANDONED = "abandoned"
 """Trial attribute: why an attempt was cut off; such a trial does not count."""
 PLAN = "plan"

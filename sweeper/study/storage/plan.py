@@ -11,7 +11,6 @@ from optuna.storages import RDBStorage
 from sweeper.base import Record
 from sweeper.errors import StudyError
 from sweeper.records import Conditions, ImbalanceProfile, SearchSpace
-from sweeper.study.pruner import FamilyPruner
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.storage.attributes import OPTIONS, PLAN
 
@@ -75,7 +74,7 @@ def _study(storage: RDBStorage, name: str, seed: int, *, load: bool) -> optuna.S
         study_name=name,
         direction="maximize",
         sampler=KeyedTPESampler(seed),
-        pruner=FamilyPruner(),
+        pruner=optuna.pruners.NopPruner(),  # sweeper.study.halving decides
         load_if_exists=load,
     )
 

@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper.records import TrialResult
-from sweeper.study.storage.attributes import ABANDONED, RESULT
+from sweeper.records import Collapse, TrialResult
+from sweeper.study.storage.attributes import ABANDONED, RESULT, WAITS
 
 
 def counted(trial: FrozenTrial) -> bool:
@@ -49,6 +49,36 @@ def store_extra(study: optuna.Study, result: TrialResult) -> None:
     study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", result.model_dump(mode="json"))
 
 
+def waiting_results(study: optuna.Study) -> list[TrialResult]:
+    """What the trials that wait at a rung gave so far, by number."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [TrialResult.model_validate(t.user_attrs[WAITS]) for t in trials if WAITS in t.user_attrs]
+
+
+def report(study: optuna.Study, number: int, step: int, value: float) -> None:
+    """Note what a running trial reached at a step."""
+    study._storage.set_trial_intermediate_value(_trial_id(study, number), step, value)
+
+
+def wait(study: optuna.Study, result: TrialResult) -> None:
+    """Note that a running trial waits at a rung, and what it gave so far."""
+    study._storage.set_trial_user_attr(_trial_id(study, result.spec.number), WAITS, result.model_dump(mode="json"))
+
+
+def end(study: optuna.Study, result: TrialResult) -> None:
+    """Store the result of a running trial, then tell Optuna."""
+    trial_id = _trial_id(study, result.spec.number)
+    study._storage.set_trial_user_attr(trial_id, RESULT, result.model_dump(mode="json"))
+    if result.collapse != Collapse.NONE:
+        study._storage.set_trial_user_attr(trial_id, "collapse", result.collapse.value)
+    tell(study, result)
+
+
+def _trial_id(study: optuna.Study, number: int) -> int:
+    """Optuna's own functions take a Trial, which a later session does not have; the storage knows it by this."""
+    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+
+
 def tell(study: optuna.Study, result: TrialResult) -> None:
     """End a trial in Optuna by its stored result."""
     if result.state == "complete":
@@ -60,15 +90,18 @@ def tell(study: optuna.Study, result: TrialResult) -> None:
 def reconcile(study: optuna.Study) -> int:
     """Mark what an earlier crash left RUNNING as abandoned, and queue it once more; how many there were.
 
-    A trial whose result was stored and not yet told when the crash came is told now: it is not trained twice.
+    A trial whose result was stored and not yet told when the crash came is told now: it is not trained twice. One that
+    waited at a rung goes on waiting: if its checkpoint is gone, it is trained from its start to the same numbers.
     """
     left = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
     for trial in left:
+        if WAITS in trial.user_attrs and RESULT not in trial.user_attrs:
+            continue
         if RESULT in trial.user_attrs:
             tell(study, result_of(trial))
         else:
             abandon(study, trial.number, "the sweep was cut off")
-    return len(left)
+    return sum(WAITS not in trial.user_attrs for trial in left)
 
 
 def abandon(study: optuna.Study, number: int, reason: str, *, deaths: int = 0) -> None:

@@ -1,0 +1,209 @@
+"""Successive halving: who goes on from a rung, who waits, and what a search makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from sweeper.records import TrialResult, TrialSpec
+from sweeper.study import storage as studies
+from sweeper.study.drive import drive
+from sweeper.study.executors import Died, Event
+from sweeper.study.halving import Halving
+from sweeper.study.search import Search, enqueue_defaults
+from tests import builders
+from tests.faking import SPACE, CrashError, FakeExecutor, fake_result, new_study
+from tests.sweeping import Recorder
+
+RUNGS = (25, 50, 75, 100)
+
+
+def field(*values: float, family: str = "dice", shares: tuple[float, ...] = (1 / 3, 1 / 3)) -> Halving:
+    """Trials 0, 1, 2 … of one family at the first rung."""
+    made = Halving(RUNGS, shares=shares)
+    for number, value in enumerate(values):
+        made.see(number, family, 25, value)
+    return made
+
+
+def test_the_best_third_goes_on_and_the_others_wait() -> None:
+    made = field(0.1, 0.6, 0.3, 0.5, 0.2, 0.4)
+    assert [made.goes_on(number, more=True) for number in range(6)] == [False, True, False, True, False, False]
+
+
+def test_a_family_is_heard_before_its_best_goes_on_as_such() -> None:
+    made = field(0.9, 0.8, 0.85)
+    for number, value in enumerate((0.1, 0.3), 10):
+        made.see(number, "focal", 25, value)
+    assert not made.goes_on(11, more=True)
+    assert made.goes_on(11, more=False)  # nothing more is to come
+    made.see(12, "focal", 25, 0.2)
+    assert made.goes_on(11, more=True) and not made.goes_on(12, more=True)
+
+
+def test_the_best_of_a_family_goes_on_at_every_rung() -> None:
+    made = field(0.9, 0.8, 0.85)
+    for number in (0, 1, 2):
+        made.see(number, "dice", 50, 0.9)
+    for step in (25, 50, 75):
+        made.see(9, "focal", step, 0.1)
+        assert made.goes_on(9, more=False)
+
+
+def test_from_the_third_rung_on_all_go_on() -> None:
+    made = field(0.9, 0.8, 0.7, 0.6)
+    for number in range(4):
+        made.see(number, "dice", 50, 0.1 * number)
+        made.see(number, "dice", 75, 0.1 * number)
+    assert all(made.goes_on(number, more=True) for number in range(4))
+
+
+def test_the_highest_rung_is_promoted_first_then_the_better_trial() -> None:
+    made = field(0.9, 0.8, 0.7, 0.85, 0.1, 0.1, 0.1, 0.1, 0.1)
+    made.see(1, "dice", 50, 0.5)
+    assert made.next([0, 1, 3], more=True) == 1
+    assert made.next([0, 3], more=True) == 0
+    assert made.next([4, 5], more=True) is None
+
+
+def test_more_trials_let_one_go_on_that_waited() -> None:
+    made = field(0.9, 0.8, 0.5)
+    assert not made.goes_on(1, more=True)
+    for number in (3, 4, 5):
+        made.see(number, "dice", 25, 0.1)
+    assert made.goes_on(1, more=True)
+
+
+def test_what_was_cut_off_no_longer_counts() -> None:
+    made = field(0.9, 0.8, 0.7)
+    made.forget(0)
+    made.see(3, "dice", 25, 0.1)
+    assert made.goes_on(1, more=True)
+
+
+values_of_trials = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=2, max_size=25)
+
+
+@given(values_of_trials, st.integers(1, 24))
+def test_hopeless_is_for_good(trials: list[tuple[str, float]], known: int) -> None:
+    made = Halving(RUNGS)
+    for number, (family, value) in enumerate(trials[:known]):
+        made.see(number, family, 25, value)
+    seen = range(min(known, len(trials)))
+    given_up = [number for number in seen if made.hopeless(number, len(trials))]
+    for number, (family, value) in enumerate(trials[known:], known):
+        made.see(number, family, 25, value)
+        assert not any(made.goes_on(one, more=more) for one in given_up for more in (True, False))
+
+
+# --- as a search ---
+
+
+def learning(spec: TrialSpec) -> TrialResult:
+    """Curves that cross: what is good early is not always good late."""
+    rng = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e7)])
+    values = np.clip(np.sort(rng.uniform(0.2, 0.8, 4)), 0, 1)
+    made = fake_result(spec)
+    evaluations = tuple(builders.evaluation(step, float(v)) for step, v in zip(RUNGS, values, strict=True))
+    return made.model_copy(update={"evaluations": evaluations, "value": float(values[-1])})
+
+
+def searching(study: optuna.Study, trials: int, recorder: Recorder | None = None, folder: Path | None = None) -> Search:
+    enqueue_defaults(study, SPACE, trials)
+    return Search(
+        study,
+        SPACE,
+        builders.conditions(),
+        imbalance=60.0,
+        trials=trials,
+        watcher=recorder or Recorder(),
+        checkpoints=folder or Path("nowhere"),
+    )
+
+
+def states(study: optuna.Study) -> dict[str, int]:
+    names = [t.state.name for t in study.trials if studies.ABANDONED not in t.user_attrs]
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_every_familys_best_is_seen_at_the_second_rung_and_one_to_the_end(workers: int) -> None:
+    study, recorder = new_study(), Recorder()
+    assert drive(FakeExecutor(learning, workers=workers), searching(study, 40, recorder), lambda: None)  # type: ignore[arg-type]
+    results = studies.search_results(study)
+    assert len(results) == 40 and set(states(study)) == {"COMPLETE", "PRUNED"}
+    for family in {r.spec.family for r in results}:
+        mine = [r for r in results if r.spec.family == family]
+        best = max(mine, key=lambda r: r.evaluations[0].value)
+        assert len(best.evaluations) >= 2
+        assert any(r.state == "complete" for r in mine)
+    spent = sum(r.evaluations[-1].step for r in results)
+    assert spent < 0.6 * 40 * 100
+    assert recorder.paused and set(recorder.resumed) <= set(recorder.paused)
+
+
+def test_a_trial_that_waited_is_told_once_with_all_it_gave() -> None:
+    study, recorder = new_study(), Recorder()
+    drive(FakeExecutor(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
+    assert sorted(r.spec.number for r in recorder.results) == list(range(30))
+    resumed = [r for r in studies.search_results(study) if r.spec.number in recorder.resumed and r.state == "complete"]
+    assert resumed and all([e.step for e in r.evaluations] == list(RUNGS) for r in resumed)
+    for trial in study.trials:
+        assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        steps = [e.step for e in studies.result_of(trial).evaluations]
+        assert sorted(trial.intermediate_values) == steps
+
+
+@pytest.mark.parametrize("after", [3, 11, 20, 27, 33])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_crash_among_waiting_trials_loses_none_of_them(after: int, workers: int) -> None:
+    study = new_study()
+    with pytest.raises(CrashError):
+        drive(FakeExecutor(learning, workers=workers, crash_after=after), searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    waited = {r.spec.number: r for r in studies.waiting_results(study)}
+    finished = {r.spec.number: r for r in studies.search_results(study)}
+    studies.reconcile(study)
+    again = FakeExecutor(learning)
+    assert drive(again, searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    results = {r.spec.number: r for r in studies.search_results(study)}
+    assert len(results) == 30
+    assert states(study).keys() <= {"COMPLETE", "PRUNED"}
+    for number, before in {**waited, **finished}.items():
+        assert results[number].evaluations[: len(before.evaluations)] == before.evaluations
+    assert not {spec.number for spec in again.specs} & finished.keys()
+
+
+def test_giving_up_tells_what_waits(tmp_path: Path) -> None:
+    study, recorder = new_study(), Recorder()
+    work = searching(study, 30, recorder)
+    stops = iter([None] * 60 + ["the time was up"])
+    assert not drive(FakeExecutor(learning), work, lambda: next(stops))  # type: ignore[arg-type]
+    assert studies.waiting_results(study)
+    work.give_up()
+    assert not studies.waiting_results(study)
+    assert TrialState.RUNNING not in {t.state for t in study.trials}
+
+
+def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:
+    died: list[int] = []
+
+    class Frail(FakeExecutor):
+        def submit(self, spec: TrialSpec) -> None:
+            promoted = (spec.purpose, spec.number) in self._paused
+            super().submit(spec)
+            if promoted and not died:
+                died.append(spec.number)
+                self._running[-1] = (spec, [Died(spec, "worker killed by signal 9")])
+
+    study, recorder = new_study(), Recorder()
+    assert drive(Frail(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
+    assert len(died) == 1
+    lost: Event | optuna.trial.FrozenTrial = study.trials[died[0]]
+    assert isinstance(lost, optuna.trial.FrozenTrial) and studies.ABANDONED in lost.user_attrs
+    assert sum(studies.counted(t) for t in study.trials) == 30
