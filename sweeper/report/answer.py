@@ -156,7 +156,7 @@ def _hardly_tuned(facts: Facts) -> str:
         if not 0 < complete < FEW_TRIALS:
             continue
         others = f"the other {pruned}" if pruned + complete == total else count(pruned, "other")
-        stopped = f"{others} {'was' if pruned == 1 else 'were'} stopped early, below the median at the same step"
+        stopped = f"{others} {'was' if pruned == 1 else 'were'} stopped early, not among the best at the same step"
         rest = [stopped] if pruned else []
         rest += [f"{failed} failed"] if failed else []
         searched = facts.sweep.space.lr

@@ -192,7 +192,7 @@ def _device(sweep: SweepRecord) -> str:
         return text
     one = re.fullmatch(r"cpu, (\d+ threads?)", devices[0]) if len(devices) == 1 else None
     text = f"cpu, {count(sweep.workers, 'worker')} of {one[1]}" if one else f"{text}; {count(sweep.workers, 'worker')}"
-    # With several, which trial ends first decides what the sampler and the pruner know when they are asked.
+    # With several, which trial ends first decides what is known when the next is asked for, or let go on.
     return f"{text} each; exact repetition needs `--workers 1`" if sweep.workers > 1 else text
 
 
