@@ -20,7 +20,6 @@ from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
 from sweeper.records import Conditions, Evidence, Look, Recommendation, SweepRecord, TrialResult, TrialSpec
-from sweeper.report import write_report
 from sweeper.study.batch import configuration
 from sweeper.study.confirm import confirmed
 from sweeper.study.recheck import Finalist, choose_finalists
@@ -176,6 +175,8 @@ def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | Non
     Raises:
         StudyError: if there is no such study.
     """
+    from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
+
     sweep = load_sweep(storage, name)
     recommendation = conclude(sweep)
     folder = Path(sweep.conditions.dataset.store)

@@ -14,13 +14,12 @@ from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyEr
 from sweeper.evidence.sequence import planned_looks
 from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
-from sweeper.prepare import Prepared, Speaker, check_request, prepare
+from sweeper.place import make_executor
+from sweeper.prepare import Prepared, check_request, prepare
 from sweeper.records import Evaluation, TrialResult, TrialSpec
-from sweeper.report import report_summary
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
 from sweeper.study import storage as studies
-from sweeper.study.executors import Executor, InlineExecutor
-from sweeper.study.processes import ProcessExecutor
+from sweeper.study.executors import Executor
 from sweeper.study.search import Watcher, enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.tracking import Tracker
@@ -34,7 +33,9 @@ ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "work
 """Settings that say where and how, not what: they are no part of the command that repeats a study."""
 
 
-def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock, cores: int) -> Outcome:
+def run_sweep(
+    settings: Settings, display: Display, stop: Stop, *, clock: Clock, cores: int, executor: Executor | None = None
+) -> Outcome:
     """Run, or resume, a sweep to its report.
 
     Args:
@@ -43,6 +44,7 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
         stop: is looked at between events.
         clock: the time in UTC, for the study's name and its record.
         cores: processor cores that the workers share.
+        executor: where the trainings run; None = made here. It is closed in any case.
 
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) before anything was trained.
@@ -56,7 +58,8 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
 
     storage = studies.open_storage(settings.storage, create=not settings.resume)
     check_request(storage, settings)
-    with closing(make_executor(settings, cores, display)) as executor:
+    executor = executor or make_executor(settings, cores, display.warn)
+    with closing(executor):
         tracker = Tracker(settings.tracking_uri, warn=display.warn)
         prepared = prepare(settings, storage, executor, display, now)
         stop.defer()
@@ -101,13 +104,6 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
             return _conclude(storage, name, study, settings, tracker)
 
 
-def make_executor(settings: Settings, cores: int, speaker: Speaker) -> Executor:
-    """The place where the trainings run."""
-    if settings.executor == "inline":
-        return InlineExecutor(settings.device)
-    return ProcessExecutor(settings.device, settings.workers, cores, speaker.warn)
-
-
 def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
     """Open the study of a resume, or make a new one; a name of our own choice gives way to one that exists."""
     if prepared.old is not None:
@@ -127,6 +123,8 @@ def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple
 
 def _conclude(storage: RDBStorage, name: str, study: optuna.Study, settings: Settings, tracker: Tracker) -> Outcome:
     """Evidence, recommendation, report; copies to MLflow."""
+    from sweeper.report import report_summary
+
     studies.note_conclusion(study)
     try:
         outcome = report_study(storage, name, out=settings.out)

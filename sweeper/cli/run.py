@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,12 @@ class Steps(click.ParamType[Any]):
 @click.option("--epochs", type=click.IntRange(1), help="The same in passes over the training pictures.")
 @click.option("--size", type=click.IntRange(16), help="Side of the training crop in pixels.  [default: 96; GPU 256]")
 @click.option("--batch-size", type=click.IntRange(2), help="Crops in a batch.  [default: 8; GPU 16]")
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "light", "full"]),
+    help="Of the training crops: light flips and changes contrast and brightness; full also rotates, zooms and adds "
+    "noise.  [default: light]",
+)
 @click.option("--arch", type=click.Choice(ARCHITECTURES), help="Architecture.  [default: unet]")
 @click.option("--encoder", help="Encoder of segmentation-models-pytorch.  [default: resnet18; GPU resnet34]")
 @click.option("--encoder-weights", metavar="auto|imagenet|none|FILE", help="Where the encoder starts.  [default: auto]")
@@ -138,8 +145,8 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
     sweeper run --data FOLDER --trials 50   on the pictures and labels in FOLDER
     sweeper run --study NAME --resume       go on with a study
     """
+    from sweeper.place import make_executor
     from sweeper.study.executors import available_cores
-    from sweeper.sweep import run_sweep
 
     settings = Settings(**options)
     if dry_run:
@@ -147,8 +154,12 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
         return
     display = _display(verbose, quiet)
     try:
-        with StopRequest(display.warn) as stop:
-            outcome = run_sweep(settings, display, stop, clock=lambda: datetime.now(UTC), cores=available_cores())
+        cores = available_cores()
+        with StopRequest(display.warn) as stop, closing(make_executor(settings, cores, display.warn)) as executor:
+            from sweeper.sweep import run_sweep  # takes seconds, in which the workers load what they need
+
+            clock = lambda: datetime.now(UTC)  # noqa: E731
+            outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, executor=executor)
     finally:
         display.close()
     if as_json:
@@ -160,16 +171,16 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
 
 
 def _preview(settings: Settings, as_json: bool) -> None:
+    from sweeper.place import make_executor
     from sweeper.preview import preview, preview_json, preview_text
     from sweeper.study.executors import available_cores
-    from sweeper.sweep import make_executor
 
     speaker = PlainDisplay(-1 if as_json else 0)
     alone = settings.model_copy(update={"workers": 1})  # one is enough to ask
     found = preview(
         settings,
         speaker,
-        executor=lambda: make_executor(alone, available_cores(), speaker),
+        executor=lambda: make_executor(alone, available_cores(), speaker.warn),
         clock=lambda: datetime.now(UTC),
     )
     click.echo(json.dumps(preview_json(found), indent=2, ensure_ascii=False) if as_json else preview_text(found))

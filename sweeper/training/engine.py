@@ -41,7 +41,8 @@ from sweeper.records import (
     TrialResult,
     TrialSpec,
 )
-from sweeper.training.batches import augment, crops, distance_batch, flipped, to_inputs, training_batch
+from sweeper.training.augment import augment, augment_distances
+from sweeper.training.batches import crops, distance_batch, to_inputs, training_batch
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator
@@ -280,7 +281,13 @@ class Training:
     def _batch(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Inputs and labels of this step, and what else the loss wants, augmented alike on the device."""
         recipe = self._recipe
-        keys = {"size": recipe.size, "batch_size": recipe.batch_size, "step": self._step, "seed": self._spec.seed}
+        keys: dict[str, Any] = {
+            "size": recipe.size,
+            "batch_size": recipe.batch_size,
+            "step": self._step,
+            "seed": self._spec.seed,
+            "augmentation": recipe.augmentation,
+        }
         images, masks, draws = training_batch(self._store, self._split.train, **keys)
         draws = draws.to(self._device)
         inputs = to_inputs(images.to(self._device), *self._normal)
@@ -289,7 +296,7 @@ class Training:
             return inputs, labels, {}
         places, _ = crops(self._store, self._split.train, **keys)
         maps = distance_batch(self._distances, places, recipe.size).to(self._device)
-        return inputs, labels, {"distance": flipped(maps, draws)}
+        return inputs, labels, {"distance": augment_distances(maps, draws)}
 
     def _curve_miou(self, counts: ImageCounts) -> float:
         """mIoU on the rungs' pictures, so that the last evaluation compares with those before it."""
