@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-FIXED = 6
+FIXED = 8
 STEPS = 100
 
 
@@ -104,6 +104,14 @@ def row(name: str, ours: list[float], theirs: list[float]) -> str:
     )
 
 
+def flags() -> str:
+    """The processor's name and what of its vector instructions matters here."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    found = {line.split(":")[0].strip(): line.split(":", 1)[1].split() for line in text.splitlines() if ":" in line}
+    kinds = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in found.get("flags", [])]
+    return f"{' '.join(found.get('model name', ['unknown processor']))}: {', '.join(kinds) or 'no vector flags known'}"
+
+
 def mean(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"
 
@@ -122,7 +130,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = scenes(folder, arguments.images)
-        print(f"{len(os.sched_getaffinity(0))} cores; {arguments.repetitions} alternating repetition(s)")
+        print(f"{len(os.sched_getaffinity(0))} cores ({flags()}); {arguments.repetitions} alternating repetition(s)")
         print(f"{'':44} {'sweeper':>10} {'loop':>10}")
         if "fixed" in arguments.what:
             ours, theirs = [], {kind: [] for kind in arguments.against if kind != "prune"}
