@@ -90,9 +90,7 @@ def main() -> None:
                 metric="miou",
                 mode="max",
                 num_samples=arguments.trials,
-                search_alg=OptunaSearch(
-                    space=functools.partial(space, imbalance=imbalance), metric="miou", mode="max", seed=arguments.seed
-                ),
+                search_alg=OptunaSearch(asked, metric="miou", mode="max", seed=arguments.seed),
                 scheduler=ASHAScheduler(time_attr="step", max_t=arguments.steps, grace_period=arguments.steps // 4),
             ),
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
