@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from sweeper.recommend import recommend
-from sweeper.report.facts import Facts, collect, picture_wins
+from sweeper.report.facts import Facts, collect
 from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.report.figures.pictures import DETAIL, _detail, imbalance, predictions
 from sweeper.report.figures.style import class_name, new_figure, plain, save
+from sweeper.report.runs import picture_wins
 from tests import builders
 from tests.test_report_simulated import Study, cracks, pixels, snippet, street
 

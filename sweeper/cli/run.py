@@ -109,6 +109,13 @@ class Steps(click.ParamType[Any]):
 @click.option("--executor", type=click.Choice(["processes", "inline"]), default="processes", show_default=True)
 @click.option("--seed", type=click.IntRange(0), help="Decides splits, weights, batches and the search.  [default: 0]")
 @click.option(
+    "--folds",
+    type=click.IntRange(2),
+    metavar="K",
+    help="For sets too small for a test split: the search sees every picture, and a seed of a finalist is K trainings "
+    "that test all of them in turn. The result is not held out.  [default: a test split]",
+)
+@click.option(
     "--confirm-seeds",
     type=Parsed("MIN..MAX|N", seed_range),
     help=f"Fresh seeds of each finalist; more than MIN while the verdict is open.  [default: {CONFIRM_SEEDS}]",

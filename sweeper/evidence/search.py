@@ -199,9 +199,10 @@ def _parts(
 
 def _seed_variance(replicates: Sequence[TrialResult]) -> tuple[float | None, float | None, int]:
     """Variance over seeds of one configuration's value; its part that is not common to all; how many configurations."""
-    groups: dict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
-    for run in replicates:
-        groups[(run.spec.purpose, run.spec.steps, *configuration(run.spec))][run.spec.seed] = run.value or 0.0
+    groups: dict[tuple[object, ...], dict[tuple[int, int | None], float]] = defaultdict(dict)
+    for run in replicates:  # each fold has other pictures to validate on, as another seed has
+        key = (run.spec.purpose, run.spec.steps, *configuration(run.spec))
+        groups[key][run.spec.seed, run.spec.fold] = run.value or 0.0
     several = {key: g for key, g in groups.items() if len(g) >= 2}
     freedom = sum(len(g) - 1 for g in several.values())
     if not freedom:

@@ -16,7 +16,7 @@ Key = tuple[object, ...]
 
 def key_of(spec: TrialSpec) -> Key:
     """What makes two trainings the same one, whatever their numbers."""
-    return (*configuration(spec), spec.seed, spec.steps)
+    return (*configuration(spec), spec.seed, spec.steps, spec.fold)
 
 
 def configuration(spec: TrialSpec) -> Key:

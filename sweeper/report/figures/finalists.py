@@ -8,7 +8,7 @@ import numpy as np
 
 from sweeper.metrics import Floats
 from sweeper.records import TrialResult
-from sweeper.report.facts import Facts, confirmations, finalist_name, seed_mious
+from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
     BLACK,
     CHOSEN,
@@ -23,6 +23,7 @@ from sweeper.report.figures.style import (
     new_figure,
     plain,
 )
+from sweeper.report.runs import confirmations, seed_mious
 from sweeper.report.words import code, count, escape_md, interval, listed, number, signed
 
 MOST_CLASSES = 40
@@ -33,7 +34,7 @@ def finalists(facts: Facts) -> Drawn | str:
     """Test mIoU of each finalist with its 95 % interval, each seed, and the constant answer."""
     evidence = facts.recommendation.evidence
     if evidence is None or not facts.finalists:
-        return "no configuration was confirmed on the test split"
+        return f"no configuration was confirmed on {facts.tested_on}"
     found = facts.finalists
     figure = new_figure(0.95 + 0.42 * len(found))
     axes = clean(figure.add_subplot())
@@ -75,11 +76,11 @@ def per_class_iou(facts: Facts) -> Drawn | str:
     """IoU of every class, recommended beside rival, commonest class first."""
     chosen, rival = facts.chosen, facts.rival
     if chosen is None:
-        return "no recommended loss was confirmed on the test split"
+        return f"no recommended loss was confirmed on {facts.tested_on}"
     share = {c.name: c.pixel_share for c in facts.sweep.profile.classes}
     shown = [i for i, value in enumerate(chosen.iou) if value is not None or (rival and rival.iou[i] is not None)]
     if not shown:
-        return "no class occurs in the test split"
+        return f"no class occurs in {facts.tested_on}"
     if facts.binary:
         return "of two classes the table says all"
 

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from sweeper.metrics import iou
 from sweeper.records import IGNORE, TrialResult
-from sweeper.report.facts import Facts, common_seed, finalist_name, picture_wins
+from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
     BLUE,
     FONT,
@@ -30,6 +30,7 @@ from sweeper.report.figures.style import (
     new_figure,
     plain,
 )
+from sweeper.report.runs import common_runs, picture_wins
 from sweeper.report.words import code, count, escape_md, number, percent
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
@@ -59,12 +60,12 @@ class _Row:
 
 def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
     """Picture, truth, recommended and rival, for the kept test pictures on which the two differ most."""
-    pair = common_seed(facts)
+    pairs = common_runs(facts)
     if pixels is None:
         return "the decoded pictures were not at hand when the report was written"
-    if pair is None or facts.chosen is None or facts.rival is None:
+    if not pairs or facts.chosen is None or facts.rival is None:
         return "there are no two finalists with a common seed to set side by side"
-    rows = _rows(pair, pixels, len(facts.classes))
+    rows = _rows(pairs, pixels, len(facts.classes))
     if isinstance(rows, str):
         return rows
     names = [finalist_name(facts, f) for f in (facts.chosen, facts.rival)]
@@ -92,11 +93,15 @@ def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
     for axis, title in zip(grid[0], ["picture", "truth", *(plain(n, 20) for n in names)], strict=True):
         axis.set_title(title, fontsize=FONT, pad=4)
     figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
-    return Drawn(figure, _caption(facts, rows, pair[0], names), "Predictions of two losses on test pictures")
+    return Drawn(figure, _caption(facts, rows, pairs[0][0], names), "Predictions of two losses on test pictures")
 
 
-def _rows(pair: tuple[TrialResult, TrialResult], pixels: Pixels, classes: int) -> list[_Row] | str:
-    kept = [dict(zip(t.predictions.pictures, t.predictions.masks, strict=True)) if t.predictions else {} for t in pair]
+def _rows(pairs: Sequence[tuple[TrialResult, TrialResult]], pixels: Pixels, classes: int) -> list[_Row] | str:
+    kept: list[dict[int, Bytes]] = [{}, {}]
+    for pair in pairs:
+        for masks, trial in zip(kept, pair, strict=True):
+            if trial.predictions:
+                masks |= dict(zip(trial.predictions.pictures, trial.predictions.masks, strict=True))
     shared = [i for i in kept[0] if i in kept[1] and kept[0][i].shape == kept[1][i].shape]
     if not shared:
         return "the confirmation trainings kept no predictions of the same test pictures"
