@@ -13,6 +13,7 @@ from sweeper.data.threads import in_order
 from sweeper.doctor.edges import Bytes, contours
 from sweeper.doctor.measure import FORGET
 from sweeper.records import IGNORE, Dataset
+from sweeper.shapes import near_boundary
 
 SIZE_BINS = 24
 """Bins of component sizes: bin b holds 2^b to 2^(b+1) − 1 pixels, the last one all above."""
@@ -71,6 +72,8 @@ def shapes_of(mask: Bytes, classes: int) -> tuple[np.ndarray, np.ndarray]:
         bins = np.searchsorted(np.array(DEPTHS, dtype=np.float64), depth.ravel(), side="left")
     else:
         bins = np.full(mask.size, len(DEPTHS))
+    # What lies that near across unlabelled pixels, too: the first bin is the profile's thinness.
+    bins[near_boundary(mask, DEPTHS[0]).ravel()] = 0
     known = mask.ravel() != IGNORE
     np.add.at(depths, (mask.ravel()[known], bins[known]), 1)
     for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[: min(classes, IGNORE)]):

@@ -27,6 +27,7 @@ from sweeper.errors import UsageError
 from sweeper.profile import consequences, profile_dataset
 from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.study.executors import available_cores
+from sweeper.text import shortened
 
 
 @click.command("profile")
@@ -177,7 +178,7 @@ def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Findi
 def _cells(row: ClassProfile, weight: float) -> list[Text]:
     sizes = "–" if row.component_pixels is None else " / ".join(f"{size:.0f}" for size in row.component_pixels)
     cells = [
-        row.name,
+        shortened(row.name, 40),
         f"{100 * row.pixel_share:.3f}",
         f"{100 * row.picture_share:.1f}",
         str(row.components),

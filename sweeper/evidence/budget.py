@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweeper.evidence.settle import minus
 from sweeper.recipe import Metric
 from sweeper.records import BudgetPoint, Collapse, Evaluation, TrialResult, TrialSpec
+from sweeper.text import minus
 
 AGREES = 0.6
 """Kendall's τ from which on two rankings are said to agree: of 5 families, 2 of 10 pairs stand the other way round."""

@@ -7,8 +7,8 @@ from itertools import combinations
 
 from sweeper.evidence.looks import common_seeds, level_of
 from sweeper.evidence.rule import difference, faults, same, troubled, units
-from sweeper.evidence.settle import listed, minus
 from sweeper.records import Evidence
+from sweeper.text import listed, minus
 
 
 def name(evidence: Evidence, i: int) -> str:

@@ -23,7 +23,6 @@ from sweeper.evidence.budget import (
     settled_at,
     settling,
 )
-from sweeper.evidence.settle import listed, minus
 from sweeper.evidence.spread import ENOUGH, Point, take_apart
 from sweeper.evidence.weigh import last_quarter_gain
 from sweeper.recipe import Metric, Recipe
@@ -35,6 +34,7 @@ from sweeper.records import (
     TrialResult,
     VariancePart,
 )
+from sweeper.text import listed, minus
 
 FEW_TRIALS = 6
 """Fewer than this say nothing about what more of them would bring."""

@@ -18,7 +18,6 @@ from sweeper.report.words import (
     escape_md,
     interval,
     level,
-    listed,
     network,
     number,
     params_text,
@@ -27,6 +26,7 @@ from sweeper.report.words import (
     signed_interval,
     significant,
 )
+from sweeper.text import listed
 
 VERDICTS = {
     Verdict.CLEAR_WINNER: "clear winner",

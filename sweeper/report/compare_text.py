@@ -19,7 +19,6 @@ from sweeper.report.words import (
     count,
     escape_md,
     level,
-    listed,
     number,
     one_line,
     params_text,
@@ -29,6 +28,7 @@ from sweeper.report.words import (
     significant,
     table,
 )
+from sweeper.text import listed
 
 ENOUGH = 5
 """With fewer data sets even the same order throughout is chance in one of twelve."""

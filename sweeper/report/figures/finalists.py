@@ -24,7 +24,8 @@ from sweeper.report.figures.style import (
     plain,
 )
 from sweeper.report.runs import confirmations, seed_mious
-from sweeper.report.words import code, count, escape_md, interval, listed, number, signed
+from sweeper.report.words import code, count, escape_md, interval, number, signed
+from sweeper.text import listed
 
 MOST_CLASSES = 40
 """More classes than this do not fit a figure; those that differ most are drawn."""
@@ -104,7 +105,7 @@ def per_class_iou(facts: Facts) -> Drawn | str:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("test IoU (classes from the commonest to the rarest)")
-    legend(axes)
+    legend(axes, across=True)
     text = "Test IoU of each class, means over the seeds."
     if rival is not None:
         better, worse = max(shown, key=gap), min(shown, key=gap)

@@ -254,7 +254,7 @@ def imbalance(facts: Facts) -> Drawn | str:
     axes.set_yticks(range(len(shown)), labels=[class_name(facts, i) for i in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlabel("share (logarithmic axis)")
-    legend(axes)
+    legend(axes, across=True)
     rarest, commonest = profile.classes[shown[-1]], profile.classes[shown[0]]
     text = (
         f"{escape_md(rarest.name)} has {percent(rarest.pixel_share)} of the labelled pixels and occurs in "

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from PIL import Image
 from sweeper.records import FinalistEvidence
 from sweeper.report.facts import Facts
 from sweeper.report.words import one_line
+from sweeper.text import shortened
 
 WIDTH = 6.0
 """Inches; with DPI, 900 pixels."""
@@ -85,12 +87,20 @@ def clean(axes: Axes, grid: str = "x") -> Axes:
     return axes
 
 
-def legend(axes: Axes, columns: int = 3) -> None:
-    """A frameless legend above the axes, where it covers nothing."""
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, frameon=False, fontsize=FONT, borderaxespad=0.2,
-        handletextpad=0.5, columnspacing=1.4,
-    )  # fmt: skip
+def legend(axes: Axes, columns: int = 3, *, across: bool = False) -> None:
+    """A frameless legend above the axes, where it covers nothing.
+
+    `across` the whole figure where long names at the left leave the axes too narrow for it.
+    """
+    look: dict[str, Any] = {
+        "ncols": columns, "frameon": False, "fontsize": FONT, "borderaxespad": 0.2, "handletextpad": 0.5,
+        "columnspacing": 1.4,
+    }  # fmt: skip
+    figure = axes.get_figure(root=True)
+    if across and figure is not None:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", **look)
+    else:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), **look)
 
 
 @cache
@@ -102,10 +112,7 @@ def _glyphs() -> frozenset[int]:
 def plain(text: str, longest: int = 26) -> str:
     """Text that matplotlib draws as it is: no mathematics from `$`, no missing glyphs, shortened in the middle."""
     drawn = "".join(c if ord(c) in _glyphs() else "?" for c in one_line(text))
-    if len(drawn) > longest:
-        half = (longest - 1) // 2
-        drawn = f"{drawn[: longest - 1 - half]}…{drawn[-half:]}"
-    return re.sub(r"\$", r"\\$", drawn)
+    return re.sub(r"\$", r"\\$", shortened(drawn, longest))
 
 
 def class_name(facts: Facts, index: int) -> str:

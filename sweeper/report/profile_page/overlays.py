@@ -125,7 +125,7 @@ def thinned(mask: Bytes, step: int) -> Bytes:
 
 
 def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[int, str]) -> Figure:
-    """Two pictures a row, each with its overlay at its right."""
+    """Two pictures a row (a single one alone), each with its overlay at its right."""
     colours = palette(len(dataset.classes))
     drawn = []
     used: set[int] = set()
@@ -134,7 +134,8 @@ def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[in
         step = max(1, -(-max(mask.shape) // SIDE))
         used |= {int(v) for v in np.unique(mask)}
         drawn.append((index, for_people(image)[::step, ::step], thinned(mask, step)))
-    pairs = [drawn[i : i + 2] for i in range(0, len(drawn), 2)]
+    abreast = min(2, len(drawn))
+    pairs = [drawn[i : i + abreast] for i in range(0, len(drawn), abreast)]
     tall = [max(min(mask.shape[0] / mask.shape[1], 1.8) for _, _, mask in pair) for pair in pairs]
     entries = [
         Patch(color=tuple(colours[i] / 255), label=class_label(dataset.classes, i))
@@ -145,8 +146,9 @@ def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[in
         entries.append(Patch(fc="white", ec=GREY, hatch="////", label="no label"))
     left_out = max(0, len(entries) - LISTED)
     entries = entries[:LISTED]
-    figure = new_figure(sum(1.46 * t + 0.24 for t in tall) + 0.12 + 0.2 * -(-len(entries) // 4))
-    grid = figure.subplots(len(pairs), 4, squeeze=False, height_ratios=tall)
+    height = 1.46 * 2 / abreast  # of a square picture
+    figure = new_figure(sum(height * t + 0.24 for t in tall) + 0.12 + 0.2 * -(-len(entries) // 4))
+    grid = figure.subplots(len(pairs), 2 * abreast, squeeze=False, height_ratios=tall)
     for row, pair in zip(grid, pairs, strict=True):
         for axis in row:
             axis.set_axis_off()
