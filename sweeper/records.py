@@ -65,6 +65,8 @@ class Dataset(Record):
     pictures: tuple[Picture, ...] = Field(min_length=1)
     warnings: tuple[str, ...] = ()
     """What is allowed but should be known, in sentences."""
+    notes: tuple[str, ...] = ()
+    """Those of them that the reader had: of what lies there, whichever pictures are left out afterwards."""
     excluded: tuple[str, ...] = ()
     """Stems that the user had left out (`--exclude`), ascending; none of `pictures` is among them."""
     resized: int | None = Field(None, ge=1)
