@@ -87,12 +87,14 @@ def check_request(storage: RDBStorage | None, settings: Settings, *, write: bool
 def check_writable(out: Path) -> None:
     """Refuse a report folder that cannot be written, before a night is spent on what would go there.
 
+    A missing one is not made yet: its nearest parent must let it be made.
+
     Raises:
         UsageError: if it is so.
     """
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
