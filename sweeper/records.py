@@ -194,6 +194,11 @@ class TrialSpec(Record):
     fold: int | None = Field(None, ge=0)
     """Confirmation with folds only: which of them it is scored on, from 0."""
 
+    @property
+    def configuration(self) -> tuple[object, ...]:
+        """What two trainings of one finalist share: loss, coordinates and learning rate."""
+        return self.family, tuple(sorted(self.params.items())), self.lr
+
 
 class ImageCounts(Record):
     """Confusion counts per picture at every operating point, without the pictures.

@@ -15,10 +15,11 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import ndimage
 
+from sweeper.contours import near_boundary
 from sweeper.data import load_dataset, write_scenes
 from sweeper.data.synthetic import draw, parse_scene
 from sweeper.doctor import Finding, Severity, counts, examine
-from sweeper.doctor.edges import Fit, contours, edge_fit
+from sweeper.doctor.edges import Fit, edge_fit
 from sweeper.doctor.fits import MISFIT
 from sweeper.doctor.looks import clusters, look_alikes
 from sweeper.doctor.measure import Signs, measure, measure_all, thumbnail
@@ -113,7 +114,7 @@ def test_contours_are_pixels_beside_another_label(mask):
             v, u = y + dy, x + dx
             if 0 <= v < mask.shape[0] and 0 <= u < mask.shape[1]:
                 expected[y, x] |= {int(mask[y, x]), int(mask[v, u])} == {0, 1}
-    assert np.array_equal(contours(mask), expected)
+    assert np.array_equal(near_boundary(mask, 1), expected)
 
 
 # --- Looks ----------------------------------------------------------------------------------------------------

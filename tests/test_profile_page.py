@@ -6,7 +6,6 @@ import base64
 import json
 import math
 import re
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,30 +16,16 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from sweeper.advice import bounds, difficulty, suggestions
-from sweeper.class_shapes import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
-from sweeper.cli.main import main
+from sweeper.class_sizes import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
 from sweeper.data import load_dataset, open_store
 from sweeper.losses import FAMILIES
 from sweeper.profile import profile_masks
 from sweeper.records import IGNORE, ImbalanceProfile
-from sweeper.report.profile_page.overlays import for_people, overlay, palette, thinned
+from sweeper.report.figures.style import palette
+from sweeper.report.profile_page.overlays import for_people, overlay, thinned
 from tests.folders import folder, image, mask
 
 HOSTILE = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-def sweeper(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sweeper", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capfd.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 class Page(HTMLParser):

@@ -21,7 +21,7 @@ def key_of(spec: TrialSpec) -> Key:
 
 def configuration(spec: TrialSpec) -> Key:
     """What makes two trainings the same finalist: loss, coordinates and learning rate."""
-    return (spec.family, tuple(sorted(spec.params.items())), spec.lr)
+    return spec.configuration
 
 
 def completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:

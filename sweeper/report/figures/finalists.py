@@ -16,7 +16,7 @@ from sweeper.report.figures.style import (
     MARKERS,
     RIVAL,
     Drawn,
-    class_name,
+    class_label,
     clean,
     finalist_colours,
     legend,
@@ -101,7 +101,7 @@ def per_class_iou(facts: Facts) -> Drawn | str:
             values = [finalist.iou[i] or 0.0 for i in shown]
             label = plain(finalist_name(facts, finalist))
             axes.plot(values, range(len(shown)), marker, color=colour, ms=6, label=label, zorder=2)
-    axes.set_yticks(range(len(shown)), labels=[class_name(facts, i) for i in shown])
+    axes.set_yticks(range(len(shown)), labels=[class_label(facts.classes, i) for i in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("test IoU (classes from the commonest to the rarest)")

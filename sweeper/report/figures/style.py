@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -115,10 +118,23 @@ def plain(text: str, longest: int = 26) -> str:
     return re.sub(r"\$", r"\\$", shortened(drawn, longest))
 
 
-def class_name(facts: Facts, index: int) -> str:
+def class_label(classes: Sequence[str], index: int) -> str:
     """A class's name for a figure; its number when the font has none of its letters."""
-    name = plain(facts.classes[index])
+    name = plain(classes[index])
     return name if re.search(r"\w", name.replace("?", "")) else f"class {index}"
+
+
+def palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> npt.NDArray[np.uint8]:
+    """Colours (C, 3): class 0 that of the `ground` (0–1), then Okabe–Ito's, then the same ones darker and paler."""
+    base = [ORANGE, BLUE, GREEN, PURPLE, SKY, VERMILLION, YELLOW]
+    colours = [ground]
+    for index in range(max(0, classes - 1)):
+        red, green, blue = to_rgb(base[index % 7])
+        shade = (0.0, -0.45, 0.55)[min(2, index // 7)]
+        mixed = [v + (1 - v) * shade if shade >= 0 else v * (1 + shade) for v in (red, green, blue)]
+        colours.append((mixed[0], mixed[1], mixed[2]))
+    result: npt.NDArray[np.uint8] = np.rint(np.array(colours) * 255).astype(np.uint8)
+    return result
 
 
 def finalist_colours(facts: Facts, finalists: Sequence[FinalistEvidence]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sweeper.class_shapes import ClassShapes
+from sweeper.class_sizes import ClassShapes
 from sweeper.data.store import open_store
 from sweeper.doctor import Finding
 from sweeper.records import Dataset, ImbalanceProfile

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from sweeper.class_shapes import DEPTHS, ClassShapes
+from sweeper.class_sizes import DEPTHS, ClassShapes
 from sweeper.records import ClassProfile, ImbalanceProfile
 from sweeper.report.figures.style import (
     BLUE,
@@ -17,10 +16,10 @@ from sweeper.report.figures.style import (
     ORANGE,
     VERMILLION,
     Drawn,
+    class_label,
     clean,
     legend,
     new_figure,
-    plain,
 )
 from sweeper.report.words import count, escape_md, number, percent
 
@@ -28,12 +27,6 @@ MOST = 40
 """Classes a figure shows: the rarest are left out first."""
 _SHADES = ("#8C2D04", "#D95F0E", "#FE9929", "#FED98E", "#E8E8E8")
 """From thin to deep: Color Brewer's sequential orange, and grey for what is far from any boundary."""
-
-
-def class_label(classes: Sequence[str], index: int) -> str:
-    """A class's name for a figure; its number when the font has none of its letters."""
-    name = plain(classes[index])
-    return name if re.search(r"\w", name.replace("?", "")) else f"class {index}"
 
 
 def _shown(profile: ImbalanceProfile) -> list[int]:
