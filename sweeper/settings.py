@@ -105,6 +105,8 @@ class Settings(Record):
     workers: int | None = Field(None, ge=1)
     executor: Literal["processes", "inline"] = "processes"
     seed: int | None = Field(None, ge=0)
+    folds: int | None = Field(None, ge=2)
+    """Nothing is held out from the search, and each confirmation seed is a rotation over so many folds."""
     confirm_seeds: Annotated[str, BeforeValidator(_checked_range)] | None = None
     """`MIN..MAX`, as `seed_range` reads it."""
     confirm_steps: int | None = Field(None, ge=4)

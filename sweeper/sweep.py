@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
 from sweeper.evidence.sequence import planned_looks
+from sweeper.locks import sqlite_path
 from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.place import make_executor
@@ -56,12 +57,15 @@ def run_sweep(
     def gone() -> float:
         return (clock() - now).total_seconds()
 
-    storage = studies.open_storage(settings.storage, create=not settings.resume)
+    # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
+    storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings)
     check_request(storage, settings)
     executor = executor or make_executor(settings, cores, display.warn)
     with closing(executor):
-        tracker = Tracker(settings.tracking_uri, warn=display.warn)
+        tracker = None if _new_file(settings.tracking_uri) else Tracker(settings.tracking_uri, warn=display.warn)
         prepared = prepare(settings, storage, executor, display, now)
+        storage = storage or _opened(settings)
+        tracker = tracker or Tracker(settings.tracking_uri, warn=display.warn)
         stop.defer()
         name, study = _study(storage, prepared, settings)
         with studies.sole_use(settings.storage, name):
@@ -102,6 +106,18 @@ def run_sweep(
                 _add_seconds(study, gone())
             executor.close()  # the report needs no workers, and they need memory
             return _conclude(storage, name, study, settings, tracker)
+
+
+def _opened(settings: Settings) -> RDBStorage:
+    return studies.open_storage(settings.storage, create=not settings.resume)
+
+
+def _new_file(uri: str) -> bool:
+    """Whether this names a SQLite file that is not there and can be made; what cannot is to be refused at once."""
+    path = sqlite_path(uri)
+    if path is None or path.exists() or not path.name or ":memory:" in uri or set("?#") & set(uri):
+        return False
+    return next(folder for folder in path.absolute().parents if folder.exists()).is_dir()
 
 
 def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:

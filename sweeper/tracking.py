@@ -124,7 +124,7 @@ class Tracker:
                 self.parent_run_id = parent_run_id
                 self._client.update_run(parent_run_id, status="RUNNING")
                 return
-            tags = {"sweeper.kind": "sweep", **self._class_tags()}
+            tags = {"sweeper.kind": "sweep", **self._class_tags(), **self._fold_tags()}
             self.parent_run_id = self._create("sweep", tags)
             recipe = {key: value for key, value in self._recipe().items() if key.split(".")[1] not in undecided}
             self._log(self.parent_run_id, params={**recipe, "seed": str(conditions.seed), **settings})
@@ -149,7 +149,7 @@ class Tracker:
                 "search": f"{spec.family} #{spec.number}",
                 "recheck": f"{spec.family} recheck {spec.number}",
                 "probe": f"{spec.family} probe {spec.steps} steps",
-                "confirm": f"{spec.family} seed {spec.seed}",
+                "confirm": f"{spec.family} seed {spec.seed}" + ("" if spec.fold is None else f" fold {spec.fold + 1}"),
             }[spec.purpose]
             tags = {
                 "sweeper.kind": "trial" if spec.purpose == "search" else spec.purpose,
@@ -163,6 +163,7 @@ class Tracker:
             self._runs[spec.purpose, spec.number] = run_id
             params = {"loss.family": spec.family, "lr": _number(spec.lr), "seed": str(spec.seed)}
             params |= {f"loss.{name}": _number(value) for name, value in spec.params.items()}
+            params |= {} if spec.fold is None else {"fold": str(spec.fold + 1)}
             self._log(run_id, params={**params, **self._recipe(), "steps": str(spec.steps)})
             self._log_dataset(run_id, "training")
 
@@ -290,6 +291,11 @@ class Tracker:
     def _class_tags(self) -> dict[str, str]:
         pairs = zip(self._classes, self._conditions.dataset.classes, strict=True)
         return {f"sweeper.class.{label}": name for label, name in pairs if label != name}
+
+    def _fold_tags(self) -> dict[str, str]:
+        """That no picture was held out from the search, where it is so."""
+        folds = self._conditions.folds
+        return {} if folds is None else {"sweeper.held_out": "false", "sweeper.folds": str(folds)}
 
     def _recipe(self) -> dict[str, str]:
         return {f"recipe.{key}": str(value) for key, value in self._conditions.recipe.model_dump().items()}

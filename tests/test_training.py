@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from sweeper import metrics
+from sweeper.contours import boundary_counts
 from sweeper.data import divide, open_store
 from sweeper.errors import CheckpointError, UsageError
 from sweeper.losses import FAMILIES
 from sweeper.paths import checkpoint_path
 from sweeper.recipe import ARCHITECTURES, Recipe
 from sweeper.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
-from sweeper.shapes import boundary_counts
 from sweeper.training.augment import Draws, augment, draw
 from sweeper.training.batches import picture_indices, to_inputs, training_batch
 from sweeper.training.collapse import judge, never_predicted

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from sweeper import paths
+from sweeper.cli.options import exclude_option, resize_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.recipe import ARCHITECTURES
@@ -65,18 +66,8 @@ class Steps(click.ParamType[Any]):
 @click.command()
 @click.option("--data", help=f"Folder or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
 @click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
-@click.option(
-    "--exclude",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Text file with the stems of pictures to leave out, one per line.  [default: none; with --resume the study's]",
-)
-@click.option(
-    "--resize",
-    type=click.IntRange(16),
-    metavar="SHORT_SIDE",
-    help="Shrink larger pictures to this shorter side in pixels; scores hold at that resolution.  "
-    "[default: native; with --resume the study's]",
-)
+@exclude_option("none; with --resume the study's")
+@resize_option("native; with --resume the study's")
 @click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
 @click.option("--study", help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
@@ -108,6 +99,13 @@ class Steps(click.ParamType[Any]):
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
 @click.option("--executor", type=click.Choice(["processes", "inline"]), default="processes", show_default=True)
 @click.option("--seed", type=click.IntRange(0), help="Decides splits, weights, batches and the search.  [default: 0]")
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    metavar="K",
+    help="For sets too small for a test split: the search sees every picture, and a seed of a finalist is K trainings "
+    "that test all of them in turn. The result is not held out.  [default: a test split]",
+)
 @click.option(
     "--confirm-seeds",
     type=Parsed("MIN..MAX|N", seed_range),

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from sweeper import metrics
 from sweeper.data.distance import DistanceStore
-from sweeper.data.split import divide, stratified_subset
+from sweeper.data.folds import scored_pictures, split_of
+from sweeper.data.split import stratified_subset
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.recipe import Precision
@@ -99,7 +100,8 @@ class Training:
         device = torch.device(place)
         self._store, self._device, self._clock = store, device, clock
         self._started = clock()
-        self._split = divide(self._dataset, test_seed=conditions.seed, seed=spec.seed)
+        self._split = split_of(conditions, spec.seed, spec.fold)
+        self._scored = scored_pictures(conditions)
         self._task = self._dataset.task
         recipe = self._recipe
         pixels = self._dataset.class_pixels(self._split.train)
@@ -316,6 +318,7 @@ class Training:
             point,
             boundary_pixels=self._recipe.boundary_pixels,
             keep=self._spec.keep_predictions,
+            labels=self._scored,
         )
         shown = self._split.test[: len(found.maps)]
         predictions = Predictions(pictures=shown, masks=found.maps) if shown else None
