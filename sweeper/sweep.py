@@ -7,11 +7,13 @@ import shlex
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
 from sweeper.evidence.sequence import planned_looks
+from sweeper.locks import spool_folder
 from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.prepare import Prepared, Speaker, check_request, prepare
@@ -57,7 +59,7 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
     storage = studies.open_storage(settings.storage, create=not settings.resume)
     check_request(storage, settings)
     with closing(make_executor(settings, cores, display)) as executor:
-        tracker = Tracker(settings.tracking_uri, warn=display.warn)
+        tracker = Tracker(settings.tracking_uri, warn=display.warn, spool=spool_folder(settings.storage))
         prepared = prepare(settings, storage, executor, display, now)
         stop.defer()
         name, study = _study(storage, prepared, settings)
@@ -73,6 +75,7 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
                 parent_run_id=study.user_attrs.get("parent_run_id"),
                 settings={"trials": str(asked.trials), "space": prepared.plan.space.name},
                 undecided=("steps", "confirm_steps") if undecided else (),
+                found=partial(studies.note_runs, study),
             )
             study.set_user_attr("experiment_id", tracker.experiment_id)
             study.set_user_attr("parent_run_id", tracker.parent_run_id)
@@ -97,6 +100,7 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
                 raise
             finally:
                 _add_seconds(study, gone())
+            tracker.catch_up()
             executor.close()  # the report needs no workers, and they need memory
             return _conclude(storage, name, study, settings, tracker)
 
