@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,27 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+
+
+@contextmanager
+def _read_once(study: optuna.Study) -> Iterator[None]:
+    """Let the block see the trials as they are at its begin.
+
+    TPE with a constant liar reads all trials anew for each of its groups, one per family; nothing changes in between,
+    as an ask is one call of one process, and each reading costs a query for all unfinished trials.
+    """
+    read = study._get_trials
+
+    def cached(
+        deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return read(deepcopy, states, use_cache=True)
+
+    study._get_trials = cached  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del study._get_trials
 
 
 class KeyedTPESampler(BaseSampler):
@@ -41,7 +63,8 @@ class KeyedTPESampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See `optuna.samplers.BaseSampler`."""
-        return self._sampler(trial).sample_relative(study, trial, search_space)
+        with _read_once(study):
+            return self._sampler(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
