@@ -65,7 +65,15 @@ def main() -> None:
             tracker = Tracker(uri, warn=print)
             tracker.start_sweep("bench", plan.conditions, parent_run_id=None, settings={})
             watchers = [tracker, display]
-        work = Search(study, SPACE, plan.conditions, imbalance=60.0, trials=given.trials, watcher=_Watchers(*watchers))
+        work = Search(
+            study,
+            SPACE,
+            plan.conditions,
+            imbalance=60.0,
+            trials=given.trials,
+            watcher=_Watchers(*watchers),
+            checkpoints=folder,
+        )
         profile = cProfile.Profile()
         if given.profile:
             profile.enable()
