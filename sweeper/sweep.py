@@ -18,6 +18,7 @@ from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.prepare import Prepared, Speaker, check_request, prepare
 from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.redact import redact
 from sweeper.report import report_summary
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
 from sweeper.study import storage as studies
@@ -167,7 +168,7 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[As
     options = {**study.user_attrs.get(studies.OPTIONS, {}), **given}
     study.set_user_attr(studies.OPTIONS, options)
     words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    study.set_user_attr("command", shlex.join(["sweeper", "run", *words]))
+    study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("workers", workers)
     asked = Asked(
         trials=int(options.get("trials", TRIALS)),

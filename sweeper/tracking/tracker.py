@@ -253,7 +253,7 @@ class Tracker:
         self._paused.discard(training)
         key = self._keys.pop(training)
         self._complete(key, result)
-        del self._steps[key]
+        self._steps.pop(key, None)
         values, tags = self._values.of_result(result)
         step = result.evaluations[-1].step if result.evaluations else 0
         self._post("batch", key, metrics=values, tags=tags, step=step)
@@ -341,7 +341,7 @@ class Tracker:
             name=dataset.name,
             digest=dataset.digest.removeprefix("sha256:")[:36],
             source_type="synthetic" if dataset.synthetic else "local",
-            source=dataset.source,
+            source=redact(dataset.source),
         )
         inputs = [DatasetInput(tracked, [InputTag("mlflow.data.context", "sweep")])]
         self._client.log_inputs(self.parent_run_id, inputs)
