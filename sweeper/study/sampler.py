@@ -14,6 +14,10 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 
+LOSS = "loss"
+"""The parameter that says which family, whose other parameters are called `FAMILY.name`."""
+
+
 @contextmanager
 def _read_once(study: optuna.Study) -> Iterator[None]:
     """Let the block see the trials as they are at its begin.
@@ -40,7 +44,8 @@ class KeyedTPESampler(BaseSampler):
 
     A sampler that is seeded once repeats its first suggestions when a study is resumed in a new process, and its
     suggestions depend on how often it was asked before. Keyed by the trial's number, neither happens.
-    `group=True` is needed for a space whose parameters depend on the loss.
+    `group=True` is needed for a space whose parameters depend on the loss. The loss is drawn first, and then the
+    parameters of this loss alone: Optuna itself would model those of every loss in each ask, and use none of them.
     """
 
     def __init__(self, seed: int) -> None:
@@ -57,14 +62,26 @@ class KeyedTPESampler(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """See `optuna.samplers.BaseSampler`."""
-        return self._sampler(trial).infer_relative_search_space(study, trial)
+        with _read_once(study):
+            return self._sampler(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See `optuna.samplers.BaseSampler`."""
         with _read_once(study):
-            return self._sampler(trial).sample_relative(study, trial, search_space)
+            sampler = self._sampler(trial)
+            fixed = trial.system_attrs.get("fixed_params", {}).get(LOSS)
+            if LOSS not in search_space and fixed is None:
+                return sampler.sample_relative(study, trial, search_space)
+            chosen: dict[str, Any] = {}
+            if fixed is None:
+                chosen = sampler.sample_relative(study, trial, {LOSS: search_space[LOSS]})
+                if LOSS not in chosen:  # too few trials for the model: all is drawn at random
+                    return {}
+            family = fixed or chosen[LOSS]
+            own = {name: space for name, space in search_space.items() if name.startswith(f"{family}.")}
+            return {**chosen, **sampler.sample_relative(study, trial, own)}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
