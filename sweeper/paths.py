@@ -33,6 +33,21 @@ def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
     return folder / f"{spec.purpose}-{spec.number:05d}.pt"
 
 
+def weights_dir(cache: Path, study: str) -> Path:
+    """Folder of the weights that a study keeps, beside the decoded data."""
+    return weights_beside(checkpoints_dir(cache, study))
+
+
+def weights_beside(checkpoints: Path) -> Path:
+    """The same, from a study's `checkpoints_dir`."""
+    return checkpoints.parent.parent / "weights" / checkpoints.name
+
+
+def weights_path(folder: Path, spec: TrialSpec) -> Path:
+    """Where the weights of a training are kept."""
+    return folder / f"{spec.purpose}-{spec.number:05d}.safetensors"
+
+
 def slug(text: str) -> str:
     """Name made of letters, digits, `.`, `_` and `-` alone, fit for files, metrics and study names.
 

@@ -17,11 +17,13 @@ COMMANDS = {
     "run": "Search, confirm, recommend: the whole flow.",
     "profile": "Imbalance fingerprint of a data set, without training.",
     "report": "Write a study's report again.",
+    "export": "Write the recommended loss, and weights trained with it, as files.",
     "losses": "List the loss families that can be searched, or prove them.",
     "spaces": "List the shipped search spaces, or print one.",
     "synth": "Write a synthetic scene set as ordinary files.",
     "cache": "List the decoded data sets, or clear them.",
     "ui": "Open MLflow's user interface on this store.",
+    "doctor": "Versions, device, stores: what is slow, missing or broken here.",
 }
 """Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""
 

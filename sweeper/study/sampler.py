@@ -13,7 +13,6 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-
 LOSS = "loss"
 """The parameter that says which family, whose other parameters are called `FAMILY.name`."""
 

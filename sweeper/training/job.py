@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from sweeper.data.store import PixelStore
 from sweeper.errors import CheckpointError
-from sweeper.paths import checkpoint_path
+from sweeper.paths import checkpoint_path, weights_beside, weights_path
 from sweeper.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.training.engine import Training
 from sweeper.training.messages import Answer, Done, Exhausted, Looked, Told, Waits
@@ -58,7 +59,11 @@ class Job:
                     training.save(self._path)
                 return Waits(result)
             if training.finished:
-                return Done(training.result("complete"))
+                result = training.result("complete")
+                if self._spec.keep_predictions and result.collapse != Collapse.DIVERGED:
+                    with suppress(OSError, SafetensorError):  # a full disk: the result is what matters
+                        training.save_weights(weights_path(weights_beside(self._workshop.checkpoints), self._spec))
+                return Done(result)
             self._seen.append(training.advance())
             return Looked(self._seen[-1], training.finished)
         except Exception as error:

@@ -22,6 +22,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _DECODER_WIDTHS = (256, 128, 64, 32, 16)
 
 
+def decoder_channels(recipe: Recipe) -> tuple[int, ...] | None:
+    """Widths of the decoder's stages; None where the architecture takes none."""
+    has_stages = recipe.arch in {"unet", "unetplusplus", "manet"}
+    return _DECODER_WIDTHS[-recipe.encoder_depth :] if has_stages else None
+
+
 def build_model(
     recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
 ) -> nn.Module:
@@ -45,8 +51,8 @@ def build_model(
     import segmentation_models_pytorch as smp
 
     settings: dict[str, Any] = {"encoder_depth": recipe.encoder_depth}
-    if recipe.arch in {"unet", "unetplusplus", "manet"}:
-        settings["decoder_channels"] = _DECODER_WIDTHS[-recipe.encoder_depth :]
+    if (widths := decoder_channels(recipe)) is not None:
+        settings["decoder_channels"] = widths
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
