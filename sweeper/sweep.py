@@ -20,6 +20,7 @@ from sweeper.prepare import Prepared, Speaker, check_request, prepare
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
 from sweeper.report import report_summary
+from sweeper.room import check_room, needs, told_when_full
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
 from sweeper.study import storage as studies
 from sweeper.study.executors import Executor, InlineExecutor
@@ -59,9 +60,10 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
 
     storage = studies.open_storage(settings.storage, create=not settings.resume)
     check_request(storage, settings)
-    with closing(make_executor(settings, cores, display)) as executor:
+    with closing(make_executor(settings, cores, display)) as executor, told_when_full(settings.study, settings.out):
         tracker = Tracker(settings.tracking_uri, warn=display.warn, spool=spool_folder(settings.storage))
         prepared = prepare(settings, storage, executor, display, now)
+        _check_room(settings, prepared)
         stop.defer()
         name, study = _study(storage, prepared, settings)
         with studies.sole_use(settings.storage, name):
@@ -104,6 +106,27 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
             tracker.catch_up()
             executor.close()  # the report needs no workers, and they need memory
             return _conclude(storage, name, study, settings, tracker)
+
+
+def _check_room(settings: Settings, prepared: Prepared) -> None:
+    """Refuse to begin what the disks cannot hold; a resume needs what is asked for anew."""
+    new = not settings.resume
+    seeds = settings.confirm_seeds or (CONFIRM_SEEDS if new else None)
+    conditions = prepared.plan.conditions
+    check_room(
+        [
+            *needs(
+                conditions.recipe,
+                pictures=len(conditions.dataset.pictures),
+                trials=settings.trials or (TRIALS if new else 0),
+                seeds=seed_range(seeds)[1] if seeds else 0,
+                storage=settings.storage,
+                tracking=settings.tracking_uri,
+                out=settings.out,
+                cache=settings.cache,
+            )
+        ]
+    )
 
 
 def make_executor(settings: Settings, cores: int, speaker: Speaker) -> Executor:

@@ -50,6 +50,10 @@ class Server:
         except (urllib.error.URLError, OSError):
             return False
 
+    def suspend(self) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
     def kill(self) -> None:
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)

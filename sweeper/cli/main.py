@@ -83,8 +83,8 @@ def main() -> None:
             click.echo(redact(traceback.format_exc()), err=True)
         text = redact(" ".join(str(error).split()))[:500]
         click.echo(
-            f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper (or a full disk); what "
-            "was finished is kept, and `sweeper run --study NAME --resume` goes on. -v shows where it happened.",
+            f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper; what was "
+            "finished is kept, and `sweeper run --study NAME --resume` goes on. -v shows where it happened.",
             err=True,
         )
         sys.exit(1)
