@@ -49,10 +49,13 @@ class Fixed:
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         self.results.append(self.tracker.training_ended(spec, result))
 
+    def paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        raise SystemExit("paused")
+
     def died(self, spec: TrialSpec, reason: str) -> None:
         raise SystemExit(f"{spec.family}: {reason}")
 
-    def interrupted(self, spec: TrialSpec) -> None:
+    def interrupted(self, spec: TrialSpec, reason: str) -> None:
         raise SystemExit("interrupted")
 
 
@@ -68,7 +71,7 @@ def main() -> None:
         tracker = Tracker("sqlite:///mlflow.db", warn=print)
         tracker.start_sweep("fixed", conditions, parent_run_id=None, settings={})
         work = Fixed(specs, tracker)
-        drive(executor, work, lambda: False)
+        drive(executor, work, lambda: None)
         tracker.end_sweep("FINISHED")
     results = work.results
     print(

@@ -1,6 +1,6 @@
 """What stopping early costs: complete learning curves once, then every rule replayed on them.
 
-    python bench/regret.py collect DATA CURVES.jsonl [--seeds 5] [--trials 32] [--evaluations 8]
+    python bench/regret.py collect DATA CURVES.jsonl [--seeds 5] [--trials 32] [--evaluations 4]
     python bench/regret.py replay CURVES.jsonl [CURVES.jsonl …]
 
 `collect` trains, for each seed, the trials that a search without stopping would train: the defaults and floors of every
@@ -15,15 +15,22 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import optuna
+from scipy.stats import kendalltau
 
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.profile import imbalance_of
 from sweeper.recipe import Recipe
 from sweeper.records import Collapse, Conditions, TrialSpec
 from sweeper.space import default_space_name, initial_queue, load_space, suggest
+from sweeper.study.halving import SHARES, Halving
+
+RUNGS = (25, 50, 75, 100)
+RULES = sorted({SHARES, (1 / 2, 1 / 2), (1 / 3, 1 / 3), (1 / 4, 1 / 2), (0.0, 0.0)}, reverse=True)
+"""(0, 0): the best of each family alone."""
 
 
 def collect(arguments: argparse.Namespace) -> None:
@@ -81,6 +88,54 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def replay(arguments: argparse.Namespace) -> None:
+    """Every rule on every file's curves."""
+    for name in arguments.curves:
+        by_seed: dict[int, list[dict[str, Any]]] = {}
+        for row in rows(Path(name)):
+            row["curve"] = [row["values"][str(step)] for step in RUNGS]
+            by_seed.setdefault(row["seed"], []).append(row)
+        print(f"{name}: {', '.join(str(len(trials)) for trials in by_seed.values())} trials of {len(by_seed)} seeds")
+        for rung, step in enumerate(RUNGS[:-1]):
+            taus = [
+                kendalltau([t["curve"][rung] for t in trials], [t["curve"][-1] for t in trials]).statistic
+                for trials in by_seed.values()
+            ]
+            print(f"  step {step}: τ with the last {', '.join(f'{tau:.2f}' for tau in taus)}")
+        for shares in RULES:
+            spent, regret, complete = zip(*(play(trials, shares) for trials in by_seed.values()), strict=True)
+            print(
+                f"  {' and '.join(f'{share:.0%}' for share in shares):12} go on: {mean(spent):4.0%} of the steps, "
+                f"regret {mean(regret):.4f} (at most {max(regret):.4f}), {mean(complete):.1f} trials complete"
+            )
+
+
+def play(trials: list[dict[str, Any]], shares: tuple[float, ...]) -> tuple[float, float, int]:
+    """One search by one worker: share of all steps that it trains, regret, trials that complete."""
+    field, todo, waiting = Halving(RUNGS, shares=shares), list(trials), set[int]()
+    by_number, reached = {t["number"]: t for t in trials}, dict.fromkeys((t["number"] for t in trials), 0)
+    while True:
+        number = field.next(sorted(waiting), more=bool(todo))
+        if number is None and not todo:
+            break
+        number = todo.pop(0)["number"] if number is None else number
+        waiting.discard(number)
+        trial = by_number[number]
+        while True:
+            rung = reached[number]
+            field.see(number, trial["family"], RUNGS[rung], trial["curve"][rung])
+            reached[number] += 1
+            if reached[number] == len(RUNGS):
+                break
+            if not field.goes_on(number, more=bool(todo)):
+                waiting.add(number)
+                break
+    ended = [n for n, count in reached.items() if count == len(RUNGS)]
+    best = max(t["curve"][-1] for t in trials)
+    steps = sum(RUNGS[count - 1] for count in reached.values())
+    return steps / (RUNGS[-1] * len(trials)), best - max(by_number[n]["curve"][-1] for n in ended), len(ended)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -89,8 +144,11 @@ def main() -> None:
     collecting.add_argument("curves")
     collecting.add_argument("--seeds", type=int, default=5)
     collecting.add_argument("--trials", type=int, default=32)
-    collecting.add_argument("--evaluations", type=int, default=8)
+    collecting.add_argument("--evaluations", type=int, default=4)
     collecting.set_defaults(act=collect)
+    replaying = commands.add_parser("replay")
+    replaying.add_argument("curves", nargs="+")
+    replaying.set_defaults(act=replay)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     arguments.act(arguments)

@@ -1,11 +1,12 @@
 """A sweep against the loop people write, on the same pictures: alternating runs in fresh processes, ratios, mIoU.
 
-    python bench/sweep.py [--what fixed search] [--repetitions 3] [--against plain tuned prune] [--trials 50]
+    python bench/sweep.py [--what fixed search] [--repetitions 3] [--against plain tuned prune ray] [--trials 50]
 
 `fixed`: the same configurations trained to the end, no stopping, MLflow on. `search`: `--trials` trials to a
 recommendation; ours is timed twice, to the end of its search and to the end of its confirmation, and reports the test
 mIoU of what it recommends; the loop's is that of its best trial, chosen on one seed at 0.5. `prune` is the plain loop
-with Optuna's MedianPruner. `--workers` sets the loop's DataLoader workers (0 was its best on 2 cores).
+with Optuna's MedianPruner, `ray` the same trainings under Ray Tune with ASHA (extra `ray`). `--workers` sets the
+loop's DataLoader workers (0 was its best on 2 cores).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-FIXED = 6
+FIXED = 8
 STEPS = 100
 
 
@@ -45,9 +46,9 @@ def scenes(folder: Path, images: int) -> Path:
     return data
 
 
-def plain(data: Path, folder: Path, *options: str) -> dict[str, Any]:
-    """One run of bench/plain_loop.py in a fresh process."""
-    command = [sys.executable, str(HERE / "plain_loop.py"), str(data), *options]
+def plain(data: Path, folder: Path, *options: str, script: str = "plain_loop.py") -> dict[str, Any]:
+    """One run of bench/plain_loop.py, or of bench/ray_tune.py, in a fresh process."""
+    command = [sys.executable, str(HERE / script), str(data), *options]
     began = time.perf_counter()
     done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
     if done.returncode:
@@ -104,6 +105,14 @@ def row(name: str, ours: list[float], theirs: list[float]) -> str:
     )
 
 
+def flags() -> str:
+    """The processor's name and what of its vector instructions matters here."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    found = {line.split(":")[0].strip(): line.split(":", 1)[1].split() for line in text.splitlines() if ":" in line}
+    kinds = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in found.get("flags", [])]
+    return f"{' '.join(found.get('model name', ['unknown processor']))}: {', '.join(kinds) or 'no vector flags known'}"
+
+
 def mean(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"
 
@@ -111,21 +120,26 @@ def mean(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", nargs="+", choices=["fixed", "search"], default=["fixed", "search"])
-    parser.add_argument("--against", nargs="+", choices=["plain", "tuned", "prune"], default=["plain"])
+    parser.add_argument("--against", nargs="+", choices=["plain", "tuned", "prune", "ray"], default=["plain"])
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--workers", type=int, default=0)
     arguments = parser.parse_args()
     loader = ["--loader-workers", str(arguments.workers), "--steps", str(STEPS)]
-    options = {"plain": loader, "tuned": ["--tuned", *loader], "prune": ["--prune", *loader]}
+    options = {
+        "plain": loader,
+        "tuned": ["--tuned", *loader],
+        "prune": ["--prune", *loader],
+        "ray": ["--steps", str(STEPS)],
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = scenes(folder, arguments.images)
-        print(f"{len(os.sched_getaffinity(0))} cores; {arguments.repetitions} alternating repetition(s)")
+        print(f"{len(os.sched_getaffinity(0))} cores ({flags()}); {arguments.repetitions} alternating repetition(s)")
         print(f"{'':44} {'sweeper':>10} {'loop':>10}")
         if "fixed" in arguments.what:
-            ours, theirs = [], {kind: [] for kind in arguments.against if kind != "prune"}
+            ours, theirs = [], {kind: [] for kind in arguments.against if kind in {"plain", "tuned"}}
             for _ in range(arguments.repetitions):
                 ours.append(ours_fixed(data, folder))
                 for kind, runs in theirs.items():
@@ -146,7 +160,8 @@ def main() -> None:
                 found.append(ours_search(data, folder, arguments.trials))
                 for kind, runs in loops.items():
                     seed = ["--seed", str(repetition), "--trials", str(arguments.trials)]
-                    runs.append(plain(data, folder, *options[kind], *seed))
+                    script = "ray_tune.py" if kind == "ray" else "plain_loop.py"
+                    runs.append(plain(data, folder, *options[kind], *seed, script=script))
             for kind, runs in loops.items():
                 walls = [r["wall"] for r in runs]
                 print(row(f"search of {arguments.trials} trials, against {kind}", [r["search"] for r in found], walls))

@@ -57,8 +57,8 @@ def bounds(profile: ImbalanceProfile) -> tuple[Bound, ...]:
     ratio = profile.imbalance
     cap = min(POWER, math.log(HEAVIEST) / math.log(ratio)) if ratio > 1 else POWER
     why = (
-        f"at 1 a pixel of the rarest class weighs {ratio:.3g} times one of the commonest, at 0.5 "
-        f"{math.sqrt(ratio):.3g} times"
+        f"at 1 a pixel of the rarest class weighs {ratio:.3g} times one of the commonest, and "
+        f"{math.sqrt(ratio):.3g} times at 0.5"
     )
     if cap < POWER:
         why += f"; above {cap:.2f} more than {HEAVIEST:.0f} times, so that few pixels decide a step"

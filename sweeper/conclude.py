@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sweeper.data import divide, open_store
+from sweeper.data import open_store
+from sweeper.data.folds import scored_pictures, split_of
 from sweeper.data.store import is_complete
 from sweeper.errors import SweeperError
 from sweeper.evidence.preferences import preferences, recommended_index
@@ -20,7 +21,6 @@ from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
 from sweeper.records import Conditions, Evidence, Look, Recommendation, SweepRecord, TrialResult, TrialSpec
-from sweeper.report import write_report
 from sweeper.study.batch import configuration
 from sweeper.study.confirm import confirmed
 from sweeper.study.recheck import Finalist, choose_finalists
@@ -48,10 +48,10 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     evidence = _weighed(usable, finalists, conditions, rope=sweep.rope, looks=sweep.looks_planned)
     if evidence is not None:
         tuned = conditions.recipe.threshold == "tuned"
-        groups, seed = _test_groups(conditions), conditions.seed
+        groups, seed = _test_groups(conditions, usable), conditions.seed
         also = preferences(usable, evidence, sweep.profile, tuned=tuned, groups=groups, seed=seed)
         evidence = evidence.model_copy(update={"preferences": also})
-    split = divide(dataset, test_seed=conditions.seed, seed=conditions.seed)
+    split = split_of(conditions, conditions.seed)
     frequencies = [float(n) for n in dataset.class_pixels(split.train)]
 
     def paste(family: str, params: dict[str, float], point: float) -> str:
@@ -101,6 +101,8 @@ def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: S
         runs = [r for r in sweep.confirmations if configuration(r.spec) == own and r.spec.steps == steps]
         failed = sum(r.state == "failed" for r in runs)
         why = f"all of its {failed} trainings failed" if failed > 1 else "its training failed" if failed else ""
+        if failed < len(runs):  # with folds alone: some of them completed
+            why = f"no seed of it has all {sweep.conditions.folds} folds ({failed} of its trainings failed)"
         rest = "nothing is known of it on the test split, and the verdict is among the others."
         found.append(
             (f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}", failed)
@@ -152,7 +154,7 @@ def _weighed(
         classes=dataset.classes,
         rope=rope,
         looks=looks,
-        groups=_test_groups(conditions),
+        groups=_test_groups(conditions, results),
         seed=seed,
     )
     second = {f.family: f.second.value for f in finalists if f.second is not None}
@@ -160,10 +162,12 @@ def _weighed(
     return evidence.model_copy(update={"finalists": rows})
 
 
-def _test_groups(conditions: Conditions) -> list[str | None]:
-    """Group of each test picture, by ascending index."""
-    dataset, seed = conditions.dataset, conditions.seed
-    return [dataset.pictures[i].group for i in divide(dataset, test_seed=seed, seed=seed).test]
+def _test_groups(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:
+    """Group of each test picture, by ascending index; with folds, of those that any training gave an answer for."""
+    pictures = set(scored_pictures(conditions))
+    if conditions.folds is not None:
+        pictures &= {i for result in results if result.test is not None for i in result.test.pictures}
+    return [conditions.dataset.pictures[i].group for i in sorted(pictures)]
 
 
 def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
@@ -176,6 +180,8 @@ def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | Non
     Raises:
         StudyError: if there is no such study.
     """
+    from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
+
     sweep = load_sweep(storage, name)
     recommendation = conclude(sweep)
     folder = Path(sweep.conditions.dataset.store)

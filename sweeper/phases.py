@@ -252,6 +252,7 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     if not finalists:
         return
     tried: set[Key] = set()
+    folds = stage.plan.conditions.folds
 
     def train(number: int, specs: Sequence[TrialSpec]) -> bool:
         fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is not tried again by each look
@@ -259,7 +260,8 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
         batch = Batch(study, fresh, watcher=stage.watcher, admit=stage.time.admits(1.0))
         if len(batch):
             names = ", ".join(dict.fromkeys(spec.family for spec in specs))
-            say(f"{_place(number)}: {looks[number].seeds} seeds of {names}")
+            rotation = f", each a rotation over {folds} folds" if folds is not None else ""
+            say(f"{_place(number)}: {looks[number].seeds} seeds of {names}{rotation}")
         stage.begin("confirm", batch, len(specs))
         stage.go(batch)
         return batch.complete

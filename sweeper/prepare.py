@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from filelock import FileLock
 
-from sweeper.data import divide, load_dataset
+from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.folds import check_folds, split_for
 from sweeper.data.resize import resized
-from sweeper.data.split_notes import split_notes
+from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.errors import DataError, StudyError, UsageError
 from sweeper.paths import checkpoints_dir, slug
 from sweeper.profile import imbalance_of, profile_dataset
@@ -24,7 +25,7 @@ from sweeper.records import Conditions, Dataset
 from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
 from sweeper.space import default_space_name, load_space
 from sweeper.study import storage as studies
-from sweeper.study.confirm import confirm_seed
+from sweeper.study.confirm import confirm_seed, fold_numbers
 from sweeper.study.executors import Executor
 from sweeper.study.recheck import second_seed
 
@@ -86,12 +87,14 @@ def check_request(storage: RDBStorage | None, settings: Settings, *, write: bool
 def check_writable(out: Path) -> None:
     """Refuse a report folder that cannot be written, before a night is spent on what would go there.
 
+    A missing one is not made yet: its nearest parent must let it be made.
+
     Raises:
         UsageError: if it is so.
     """
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
@@ -113,10 +116,13 @@ def prepare(
     for warning in dataset.warnings:
         speaker.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
-    split = divide(dataset, test_seed=seed, seed=seed)
+    folds = settings.folds if settings.folds is not None else (old.conditions.folds if old else None)
+    if folds is not None:
+        check_folds(dataset, folds)
+    split = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
     _check_probe(settings, options)
     seeds = seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
-    _check_splits(dataset, seed, seeds[1], speaker)
+    _check_splits(dataset, seed, folds, seeds[1], speaker)
     if old and settings.space is None:
         space = old.space
     else:
@@ -135,7 +141,7 @@ def prepare(
         recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
     plan = studies.Plan(
         created=old.created if old else now.isoformat(timespec="seconds"),
-        conditions=Conditions(dataset=dataset, recipe=recipe, seed=seed),
+        conditions=Conditions(dataset=dataset, recipe=recipe, seed=seed, folds=folds),
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
         imbalance=imbalance_of(dataset.class_pixels(split.train)),
@@ -185,25 +191,29 @@ def _check_probe(settings: Settings, options: dict[str, Any]) -> None:
         )
 
 
-def _check_splits(dataset: Dataset, seed: int, confirm_seeds: int, speaker: Speaker) -> None:
+def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, speaker: Speaker) -> None:
     """Refuse splits on which nothing can be told; say what else a split lacks.
 
-    A class that training never sees is allowed, and will show as never predicted.
+    A class that training never sees is allowed, and will show as never predicted. So is a fold that tests one class
+    alone: its pictures are scored together with those of the other folds.
     """
     problems: list[str] = []
-    notes: tuple[str, ...] = ()
-    for number, own in enumerate([seed, second_seed(seed), *(confirm_seed(seed, n) for n in range(confirm_seeds))]):
-        split = divide(dataset, test_seed=seed, seed=own)
-        for side, indices in (("training", split.train), ("validation", split.val), ("test", split.test)):
+    searched = [(own, None) for own in (seed, second_seed(seed))]
+    confirmed = [(confirm_seed(seed, n), fold) for n in range(confirm_seeds) for fold in fold_numbers(folds)]
+    for own, fold in [*searched, *confirmed]:
+        split = split_for(dataset, study_seed=seed, folds=folds, seed=own, fold=fold)
+        sides = {"training": split.train, "validation": split.val, **({} if folds else {"test": split.test})}
+        where = f"seed {own}" + ("" if fold is None else f", fold {fold + 1}")
+        for side, indices in sides.items():
             here = dataset.class_pixels(indices) > 0
             if here.sum() < ENOUGH_CLASSES:
                 found = ", ".join(name for name, is_here in zip(dataset.classes, here, strict=True) if is_here)
                 problems.append(
-                    f"the {side} split ({len(indices)} pictures, seed {own}) must hold at least two classes, found "
+                    f"the {side} split ({len(indices)} pictures, {where}) must hold at least two classes, found "
                     f"{found or 'no labelled pixel'}; label more pictures, or divide them yourself in split.csv"
                 )
-        if number == 0:
-            notes = split_notes(dataset, split)
+    first = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
+    notes = split_notes(dataset, first) if folds is None else fold_notes(dataset, first, folds)
     if problems:
         raise DataError(dataset.name, sorted(set(problems)))
     for note in notes:

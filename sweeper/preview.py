@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.base import Record
-from sweeper.data import divide
+from sweeper.data.folds import NOT_HELD_OUT, scored_pictures, split_of
 from sweeper.evidence.sequence import planned_looks
 from sweeper.locks import sqlite_path
 from sweeper.prepare import Speaker, check_request, prepare
@@ -36,7 +36,7 @@ class Preview(Record):
 
     plan: studies.Plan
     pictures: tuple[int, int, int]
-    """Training, validation, test."""
+    """Of the search to train and to validate, of the confirmation to test."""
     done: int
     """Trials that a resume finds."""
     looks: tuple[Look, ...]
@@ -77,10 +77,10 @@ def preview(
         done = len(studies.search_results(studies.load_study(storage, prepared.name, plan)))
     options |= settings.model_dump(mode="json", exclude_none=True, include={"trials", "confirm_seeds", "steps"})
     looks = planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS)))
-    split = divide(plan.conditions.dataset, test_seed=plan.conditions.seed, seed=plan.conditions.seed)
+    split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
         plan=plan,
-        pictures=(len(split.train), len(split.val), len(split.test)),
+        pictures=(len(split.train), len(split.val), len(scored_pictures(plan.conditions))),
         done=done,
         looks=looks,
         trainings=_trainings(plan, int(options.get("trials", TRIALS)), done, looks, options.get("steps") == "auto"),
@@ -96,13 +96,16 @@ def _trainings(
     finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
     contested = tried > LEADERS
     rates = 0 if plan.space.lr.kind == "fixed" else (leaders + 2 * contested) * (RATES - 1)
+    rotation = plan.conditions.folds or 1
     probed = len(families) if probe and not done and len(families) > 1 else 0
     found = {
         "probe": Trainings(least=2 * probed, most=len(FACTORS) * probed, steps=recipe.steps),
         "search": Trainings(least=max(0, trials - done), most=max(0, trials - done), steps=recipe.steps),
         "recheck": Trainings(least=0, most=rates + tried * contested, steps=recipe.steps),
         "confirm": Trainings(
-            least=looks[0].seeds * leaders, most=looks[-1].seeds * finalists, steps=recipe.confirm_steps
+            least=looks[0].seeds * leaders * rotation,
+            most=looks[-1].seeds * finalists * rotation,
+            steps=recipe.confirm_steps,
         ),
     }
     return {name: trainings for name, trainings in found.items() if trainings.most}
@@ -112,6 +115,7 @@ def preview_text(found: Preview) -> str:
     """The same for people, a few lines."""
     plan, dataset = found.plan, found.plan.conditions.dataset
     train, val, test = found.pictures
+    folds = plan.conditions.folds
     lines = [
         f"data: {dataset.name}, {dataset.task}, {len(dataset.pictures)} pictures ({train} to train, {val} to validate, "
         f"{test} to test), classes {', '.join(dataset.classes)}",
@@ -121,6 +125,11 @@ def preview_text(found: Preview) -> str:
         f"recipe: {describe(plan.conditions.recipe)}",
         f"looks: after {', '.join(str(look.seeds) for look in found.looks)} seeds of each finalist, while it is open",
     ]
+    if folds is not None:
+        lines.append(
+            f"{folds} folds, {NOT_HELD_OUT}: the search sees every picture; each seed of a finalist is {folds} "
+            "trainings, each scored on the fold that it did not see"
+        )
     names = {"probe": "budget probe", "search": "search", "recheck": "rechecks", "confirm": "confirmation"}
     for name, trainings in found.trainings.items():
         ends = (trainings.least, trainings.most)
@@ -143,6 +152,8 @@ def preview_json(found: Preview) -> dict[str, Any]:
         "space": plan.space.model_dump(mode="json"),
         "recipe": plan.conditions.recipe.model_dump(mode="json"),
         "seed": plan.conditions.seed,
+        "folds": plan.conditions.folds,
+        "held_out": plan.conditions.folds is None,
         "looks": [look.model_dump(mode="json") for look in found.looks],
         "trials_done": found.done,
         "trainings": {name: trainings.model_dump(mode="json") for name, trainings in found.trainings.items()},

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from sweeper.contours import THIN_PIXELS, near_boundary
 from sweeper.data.store import open_store
 from sweeper.errors import UsageError
 from sweeper.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile
-from sweeper.shapes import THIN_PIXELS, near_boundary
 
 _EIGHT = np.ones((3, 3), dtype=np.int8)
 

@@ -16,6 +16,7 @@ ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "u
 """Architectures of segmentation-models-pytorch that answer at the picture's own resolution at every depth."""
 Precision = Literal["float32", "bfloat16"]
 Metric = Literal["miou", "fg_iou", "dice"]
+Augmentation = Literal["none", "light", "full"]
 OperatingPoint = Literal["tuned", "0.5"]
 
 
@@ -38,6 +39,8 @@ class Recipe(Record):
     """Optimiser steps of a confirmation training."""
     evaluations: int = Field(4, ge=1)
     """Evaluations of a trial, evenly spaced; the first is no earlier than 1/evaluations of the budget."""
+    augmentation: Augmentation = "light"
+    """`light` = flips left–right, contrast, brightness; `full` = also flips top–bottom, rotation, zoom, noise."""
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.05, ge=0, le=1)
     """Share of the steps over which the learning rate rises linearly from 0."""

@@ -89,9 +89,10 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
 
     Intervals are at 95 %, or at the `level` beside them (of a look at the confirmation, or of one of several rivals
     under one preference); shares and scores lie in 0–1;
-    what is unknown or undefined is null. Every key of the contract is present; `reasons`, `next_steps`, `provisional`,
-    `rope`, `comparisons`, `preferences`, `analysis`, `looks`, `timeout`, `cut` and the details per class and per run
-    come on top of it.
+    what is unknown or undefined is null. `held_out` is false where the search saw the pictures that the finalists were
+    scored on (`folds`: so many trainings then make up a seed, and `points` and `mlflow_run_ids` are of each). Every key
+    of the contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `preferences`,
+    `analysis`, `looks`, `timeout`, `cut`, `held_out`, `folds` and the details per class and per run come on top of it.
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
     states = Counter(trial.state for trial in sweep.trials)
@@ -115,6 +116,8 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         "recommended": None
         if recommendation.recommended is None
         else recommendation.recommended.model_dump(mode="json"),
+        "held_out": sweep.conditions.folds is None,
+        "folds": sweep.conditions.folds,
         "finalists": [] if evidence is None else [_finalist(evidence, i) for i in range(len(evidence.finalists))],
         "comparisons": [] if evidence is None else _comparisons(evidence),
         "preferences": [] if evidence is None else _preferences(evidence, recommendation),

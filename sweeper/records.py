@@ -65,6 +65,8 @@ class Dataset(Record):
     pictures: tuple[Picture, ...] = Field(min_length=1)
     warnings: tuple[str, ...] = ()
     """What is allowed but should be known, in sentences."""
+    notes: tuple[str, ...] = ()
+    """Those of them that the reader had: of what lies there, whichever pictures are left out afterwards."""
     excluded: tuple[str, ...] = ()
     """Stems that the user had left out (`--exclude`), ascending; none of `pictures` is among them."""
     resized: int | None = Field(None, ge=1)
@@ -83,7 +85,8 @@ class Split(Record):
 
     train: tuple[int, ...] = Field(min_length=1)
     val: tuple[int, ...] = Field(min_length=1)
-    test: tuple[int, ...] = Field(min_length=1)
+    test: tuple[int, ...]
+    """Empty in the search of a study with folds alone."""
 
 
 # --- 2 Imbalance --------------------------------------------------------------------------------------------
@@ -167,6 +170,8 @@ class Conditions(Record):
     recipe: Recipe
     seed: int
     """Seed of the study: fixes the test split, and the search's train/validation division."""
+    folds: int | None = Field(None, ge=2)
+    """Nothing is held out from the search; the confirmation rotates over so many folds. None = a test split."""
 
 
 class TrialSpec(Record):
@@ -186,6 +191,13 @@ class TrialSpec(Record):
     steps: int = Field(ge=1)
     keep_predictions: int = Field(0, ge=0)
     """Confirmation only: how many test pictures' label maps are kept for looking at; above 0 the weights are too."""
+    fold: int | None = Field(None, ge=0)
+    """Confirmation with folds only: which of them it is scored on, from 0."""
+
+    @property
+    def configuration(self) -> tuple[object, ...]:
+        """What two trainings of one finalist share: loss, coordinates and learning rate."""
+        return self.family, tuple(sorted(self.params.items())), self.lr
 
 
 class ImageCounts(Record):
@@ -321,7 +333,7 @@ class TrialResult(Record):
     val: ImageCounts | None = None
     """Counts of the last evaluation on all validation pictures."""
     test: ImageCounts | None = None
-    """Counts on the locked test split; confirmation trainings only."""
+    """Counts on the locked test split, or on its own fold; confirmation trainings only."""
     detail: TestDetail | None = None
     """Boundaries, centre lines and confidence on the test split; confirmation trainings only."""
     predictions: Predictions | None = None
@@ -376,7 +388,7 @@ class FinalistEvidence(Record):
     seeds: tuple[int, ...]
     run_ids: tuple[str, ...]
     points: tuple[float, ...]
-    """Operating point of each run, chosen on its own validation split."""
+    """Operating point of each run, chosen on its own validation split; with folds a seed has several runs."""
     miou: Interval
     miou_at_default: float
     val_miou: float
@@ -392,6 +404,11 @@ class FinalistEvidence(Record):
     seconds_per_step: float | None
     probability_best: float | None = None
     """That its true mean test mIoU is the highest of the finalists, 0–1, from both sources of variance."""
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings it was confirmed by."""
+        return len(self.points)
 
 
 class Comparison(Record):
@@ -443,6 +460,9 @@ class Evidence(Record):
     few_groups: int | None = None
     """Groups of related test pictures where these are too few to be a sample: every picture is its own then, and the
     verdict holds for these groups alone."""
+    folds: int | None = None
+    """Trainings that make up a seed, each scored on its own fold; the search saw these pictures: not held out. None =
+    one, on a test split that the search never saw."""
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""
     looks: tuple[Look, ...] = ()

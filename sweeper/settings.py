@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from sweeper import paths
 from sweeper.base import Record
 from sweeper.errors import UsageError
-from sweeper.recipe import Metric, OperatingPoint, Recipe
+from sweeper.recipe import Augmentation, Metric, OperatingPoint, Recipe
 from sweeper.records import Dataset
 
 if TYPE_CHECKING:
@@ -100,10 +100,13 @@ class Settings(Record):
     arch: str | None = None
     encoder: str | None = None
     encoder_weights: str | None = None
+    augment: Augmentation | None = None
     device: str = "auto"
     workers: int | None = Field(None, ge=1)
     executor: Literal["processes", "inline"] = "processes"
     seed: int | None = Field(None, ge=0)
+    folds: int | None = Field(None, ge=2)
+    """Nothing is held out from the search, and each confirmation seed is a rotation over so many folds."""
     confirm_seeds: Annotated[str, BeforeValidator(_checked_range)] | None = None
     """`MIN..MAX`, as `seed_range` reads it."""
     confirm_steps: int | None = Field(None, ge=4)
@@ -160,6 +163,7 @@ def make_recipe(
         size=size,
         batch_size=batch_size,
         steps=steps,
+        augmentation=settings.augment or "light",
         confirm_steps=settings.confirm_steps or 2 * steps,
         precision=hardware.precision,
         metric=metric,
@@ -184,6 +188,7 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
     given = {
         "arch": settings.arch,
         "encoder": settings.encoder,
+        "augmentation": settings.augment,
         "size": settings.size,
         "batch_size": settings.batch_size,
         "steps": _steps(settings, training_pictures, settings.batch_size or stored.batch_size),

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING
 from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
 from sweeper.evidence.sequence import planned_looks
-from sweeper.locks import spool_folder
+from sweeper.locks import spool_folder, sqlite_path
 from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
-from sweeper.prepare import Prepared, Speaker, check_request, prepare
+from sweeper.place import make_executor
+from sweeper.prepare import Prepared, check_request, prepare
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
-from sweeper.report import report_summary
 from sweeper.room import check_room, needs, told_when_full
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
 from sweeper.study import storage as studies
-from sweeper.study.executors import Executor, InlineExecutor
-from sweeper.study.processes import ProcessExecutor
+from sweeper.study.executors import Executor
 from sweeper.study.search import Watcher, enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.tracking import Tracker
@@ -38,7 +37,9 @@ ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "work
 """Settings that say where and how, not what: they are no part of the command that repeats a study."""
 
 
-def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock, cores: int) -> Outcome:
+def run_sweep(
+    settings: Settings, display: Display, stop: Stop, *, clock: Clock, cores: int, executor: Executor | None = None
+) -> Outcome:
     """Run, or resume, a sweep to its report.
 
     Args:
@@ -47,6 +48,7 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
         stop: is looked at between events.
         clock: the time in UTC, for the study's name and its record.
         cores: processor cores that the workers share.
+        executor: where the trainings run; None = made here. It is closed in any case.
 
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) before anything was trained.
@@ -58,12 +60,17 @@ def run_sweep(settings: Settings, display: Display, stop: Stop, *, clock: Clock,
     def gone() -> float:
         return (clock() - now).total_seconds()
 
-    storage = studies.open_storage(settings.storage, create=not settings.resume)
+    # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
+    storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings)
     check_request(storage, settings)
-    with closing(make_executor(settings, cores, display)) as executor, told_when_full(settings.study, settings.out):
-        tracker = Tracker(settings.tracking_uri, warn=display.warn, spool=spool_folder(settings.storage))
+    executor = executor or make_executor(settings, cores, display.warn)
+    opened_tracker = partial(Tracker, settings.tracking_uri, warn=display.warn, spool=spool_folder(settings.storage))
+    with closing(executor), told_when_full(settings.study, settings.out):
+        tracker = None if _new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
         _check_room(settings, prepared)
+        storage = storage or _opened(settings)
+        tracker = tracker or opened_tracker()
         stop.defer()
         name, study = _study(storage, prepared, settings)
         with studies.sole_use(settings.storage, name):
@@ -129,11 +136,16 @@ def _check_room(settings: Settings, prepared: Prepared) -> None:
     )
 
 
-def make_executor(settings: Settings, cores: int, speaker: Speaker) -> Executor:
-    """The place where the trainings run."""
-    if settings.executor == "inline":
-        return InlineExecutor(settings.device)
-    return ProcessExecutor(settings.device, settings.workers, cores, speaker.warn)
+def _opened(settings: Settings) -> RDBStorage:
+    return studies.open_storage(settings.storage, create=not settings.resume)
+
+
+def _new_file(uri: str) -> bool:
+    """Whether this names a SQLite file that is not there and can be made; what cannot is to be refused at once."""
+    path = sqlite_path(uri)
+    if path is None or path.exists() or not path.name or ":memory:" in uri or set("?#") & set(uri):
+        return False
+    return next(folder for folder in path.absolute().parents if folder.exists()).is_dir()
 
 
 def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
@@ -155,6 +167,8 @@ def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple
 
 def _conclude(storage: RDBStorage, name: str, study: optuna.Study, settings: Settings, tracker: Tracker) -> Outcome:
     """Evidence, recommendation, report; copies to MLflow."""
+    from sweeper.report import report_summary
+
     studies.note_conclusion(study)
     try:
         outcome = report_study(storage, name, out=settings.out)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from sweeper.cli.main import main
 from sweeper.data import load_dataset
 from sweeper.records import Dataset
 
@@ -39,3 +42,20 @@ def real_data() -> Path:
     if not folder:
         pytest.skip(reason="SWEEPER_REAL_DATA does not say where the real pictures are")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def sweeper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line in an empty folder; gives (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sweeper", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capfd.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return run

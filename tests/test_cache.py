@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweeper.cli.cache import _ago
 from sweeper.cli.main import main
 from sweeper.data import load_dataset, open_store
 from sweeper.data.cache import DAY, clear, entries, hold
@@ -143,3 +144,12 @@ def test_a_sweep_holds_its_pictures_while_it_lives(tmp_path):
     settings = settings_in(tmp_path, trials=1, confirm_seeds=1)
     run_sweep(settings, display, display, clock=lambda: datetime.now(UTC), cores=1)
     assert display.in_use == [True]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(5, "less than a minute ago"), (70, "a minute ago"), (300, "5 minutes ago"), (7000, "117 minutes ago"),
+     (3 * 3600, "3 hours ago"), (47 * 3600, "47 hours ago"), (10 * DAY, "10 days ago")],
+)  # fmt: skip
+def test_last_use_is_told_in_the_unit_that_fits(seconds: float, words: str) -> None:
+    assert _ago(seconds) == words

@@ -10,24 +10,8 @@ import sys
 
 import pytest
 
-from sweeper.cli.main import main
 from sweeper.records import ImbalanceProfile
 from tests.folders import folder, image, mask
-
-
-@pytest.fixture
-def sweeper(tmp_path, monkeypatch, capfd):
-    """Runs the command line in an empty folder; gives (status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sweeper", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capfd.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 def test_profile_prints_the_fingerprint(sweeper, tmp_path):

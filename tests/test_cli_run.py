@@ -216,3 +216,9 @@ def test_a_dry_run_is_a_document_and_refuses_what_the_run_would(tmp_path: Path, 
         status, out, err = here("run", *QUICK, *wrong, "--dry-run")
         assert status == 2 and words in err and out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_of_no_study_leaves_no_folder(here: Here, tmp_path: Path) -> None:
+    status, _, err = here("report", "NOPE")
+    assert status == 2 and "sweeper.db" in err
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from sweeper.errors import SweeperError
 from sweeper.losses import build_loss
 from sweeper.losses.boundary import distance_maps
 from sweeper.records import IGNORE, Dataset
-from sweeper.training.batches import crops, distance_batch, flipped, training_batch
+from sweeper.training.augment import augment, augment_distances
+from sweeper.training.batches import crops, distance_batch, training_batch
 
 
 def brute_force(present: np.ndarray, labelled: np.ndarray) -> np.ndarray:
@@ -119,12 +121,28 @@ def test_maps_are_cut_and_flipped_like_the_labels(store: PixelStore, size: int) 
         keys = {"size": size, "batch_size": 3, "step": step, "seed": 5}
         _, masks, draws = training_batch(store, (0, 1, 2), **keys)
         places, again = crops(store, (0, 1, 2), **keys)
-        assert torch.equal(draws, again)
-        maps = flipped(distance_batch(distances, places, size), draws)
-        masks = flipped(masks, draws)
+        assert all(torch.equal(a, b) for a, b in zip(draws[:3], again[:3], strict=True))
+        maps = augment_distances(distance_batch(distances, places, size), draws)
+        masks = augment(masks.float().unsqueeze(1), masks, draws)[1]
         assert torch.equal(maps[:, 0] < 0, masks == 1)
         assert torch.equal(maps[:, 0] > 0, masks == 0)
         assert torch.equal(maps[:, 0] == 0, masks == IGNORE)
+
+
+def test_maps_turn_and_grow_like_the_labels(store: PixelStore) -> None:
+    """Away from contours, where nearest and bilinear sampling differ, and from what is padding."""
+    distances = DistanceStore(store, (1,))
+    keys: dict[str, Any] = {"size": 32, "batch_size": 3, "seed": 5, "augmentation": "full"}
+    checked = 0
+    for step in range(6):
+        _, masks, draws = training_batch(store, (0, 1, 2), step=step, **keys)
+        places, _ = crops(store, (0, 1, 2), step=step, **keys)
+        maps = augment_distances(distance_batch(distances, places, 32), draws)[:, 0].float()
+        labels = augment(masks.float().unsqueeze(1), masks.long(), draws)[1]
+        inside, outside = (labels == 1) & (maps.abs() > 2), (labels == 0) & (maps.abs() > 2)
+        assert (maps[inside] < 0).all() and (maps[outside] > 0).all()
+        checked += int(inside.sum() + outside.sum())
+    assert checked > 100
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])

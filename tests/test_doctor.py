@@ -15,13 +15,15 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import ndimage
 
+from sweeper.contours import near_boundary
 from sweeper.data import load_dataset, write_scenes
 from sweeper.data.synthetic import draw, parse_scene
 from sweeper.doctor import Finding, Severity, counts, examine
-from sweeper.doctor.edges import Fit, contours, edge_fit
+from sweeper.doctor.edges import Fit, edge_fit
+from sweeper.doctor.fits import MISFIT
 from sweeper.doctor.looks import clusters, look_alikes
 from sweeper.doctor.measure import Signs, measure, measure_all, thumbnail
-from sweeper.doctor.rules import MISFIT, judge
+from sweeper.doctor.rules import judge
 from sweeper.records import IGNORE, Dataset, Picture
 
 BLOBS = parse_scene("blobs?images=12&size=96")
@@ -112,7 +114,7 @@ def test_contours_are_pixels_beside_another_label(mask):
             v, u = y + dy, x + dx
             if 0 <= v < mask.shape[0] and 0 <= u < mask.shape[1]:
                 expected[y, x] |= {int(mask[y, x]), int(mask[v, u])} == {0, 1}
-    assert np.array_equal(contours(mask), expected)
+    assert np.array_equal(near_boundary(mask, 1), expected)
 
 
 # --- Looks ----------------------------------------------------------------------------------------------------
@@ -217,7 +219,7 @@ def test_labels_out_of_register_are_one_finding(planted):
             paint(path, lambda mask: np.roll(mask, (5, 0), axis=(0, 1)))
 
     (finding,) = found(planted(spoil), "displaced")
-    assert finding.severity == Severity.ERROR and "-5 pixels further down and 0 to the right" in finding.text
+    assert finding.severity == Severity.ERROR and "by the median 5 pixels up and 0 to the right" in finding.text
     assert len(finding.pictures) == 12
 
 
@@ -344,6 +346,20 @@ def test_a_mask_that_fits_nowhere_or_everywhere_is_left_undecided():
         fit = None if value is None else Fit(value, None)
         (finding,) = found(judge(dataset, [s._replace(fit=fit) for s in signs]), "identical_masks")
         assert finding.severity == Severity.WARNING and words in finding.text and len(finding.pictures) == 3
+
+
+def test_many_identical_masks_share_a_sentence_and_name_all_suspects():
+    dataset = record([(90, 10)] * 16)
+    signs = [blank_signs(str(i))._replace(mask_digest=b"%d" % (i // 2), flat=False) for i in range(16)]
+    fits = [Fit(12.0 if i % 2 else -0.4, None) if i < 8 else None for i in range(16)]
+    marks = [s._replace(fit=fit) for s, fit in zip(signs, fits, strict=True)]
+    wrong, doubtful = found(judge(dataset, marks), "identical_masks")
+    assert wrong.severity == Severity.ERROR and wrong.pictures == ("0000", "0002", "0004", "0006")
+    assert "4 masks are carried" in wrong.text and "0000 that of 0001" in wrong.text and "and 1 more" in wrong.text
+    assert doubtful.severity == Severity.WARNING and len(doubtful.pictures) == 8
+    assert "0008 = 0009" in doubtful.text
+    (one,) = found(judge(record([(90, 10)] * 2), marks[:2]), "identical_masks")
+    assert "\u22120.4; a foreign mask" in one.text  # a true minus
 
 
 def test_where_labels_do_not_follow_edges_no_picture_is_accused():

@@ -35,6 +35,17 @@ def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
     assert load_dataset(str(tmp_path / "whole"), tmp_path / "other").digest == smaller.digest != dataset.digest
 
 
+def test_what_the_reader_said_is_still_said_and_the_rest_is_judged_anew(tmp_path):
+    masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcde")}
+    root = folder(tmp_path / "whole", masks, split="stem,split\na,test\nb,\nc,\nd,\ne,\n")
+    (root / "masks" / "b.png").write_bytes((root / "masks" / "a.png").read_bytes())
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    dataset = dataset.model_copy(update={"notes": ("2 picture(s) were passed over.",)})
+    left = without(dataset, ["b"], tmp_path / "cache")
+    assert any("byte-identical masks" in warning for warning in dataset.warnings)
+    assert left.warnings == ("2 picture(s) were passed over.", "1 picture(s) were left out as asked: b.")
+
+
 def test_nothing_is_copied_twice(tmp_path, monkeypatch):
     dataset = load_dataset("synthetic:blobs?images=5&size=64", tmp_path)
     first = without(dataset, ["00003", "00001"], tmp_path)

@@ -20,6 +20,7 @@ from pycocotools import mask as coco_masks
 
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.data.decode import UnreadableFileError
+from sweeper.data.drawing import KINDS, Shape, draw, point_fault
 from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
 from sweeper.data.formats import manifest as manifest_format
@@ -29,7 +30,6 @@ from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco_json import parse_object
 from sweeper.data.jsonfile import stream_entries
 from sweeper.data.rle import checked_rle, pixels
-from sweeper.data.shapes import KINDS, Shape, draw, point_fault
 from sweeper.errors import DataError, UsageError
 from sweeper.profile import profile_masks
 from sweeper.records import Dataset

@@ -24,7 +24,7 @@ from tests.sweeping import Recorder
 RUNGS = (25, 50, 75, 100)
 
 
-def field(*values: float, family: str = "dice", shares: tuple[float, ...] = (1 / 3, 1 / 3)) -> Halving:
+def field(*values: float, family: str = "dice", shares: tuple[float, ...] = (1 / 3, 1 / 2)) -> Halving:
     """Trials 0, 1, 2 … of one family at the first rung."""
     made = Halving(RUNGS, shares=shares)
     for number, value in enumerate(values):

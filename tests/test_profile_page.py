@@ -6,7 +6,6 @@ import base64
 import json
 import math
 import re
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,30 +16,16 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from sweeper.advice import bounds, difficulty, suggestions
-from sweeper.class_shapes import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
-from sweeper.cli.main import main
+from sweeper.class_sizes import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
 from sweeper.data import load_dataset, open_store
 from sweeper.losses import FAMILIES
 from sweeper.profile import profile_masks
 from sweeper.records import IGNORE, ImbalanceProfile
-from sweeper.report.profile_page.overlays import for_people, overlay, palette, thinned
+from sweeper.report.figures.style import palette
+from sweeper.report.profile_page.overlays import for_people, overlay, thinned
 from tests.folders import folder, image, mask
 
 HOSTILE = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-def sweeper(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sweeper", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capfd.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 class Page(HTMLParser):
@@ -102,6 +87,33 @@ def test_names_are_data(sweeper, tmp_path):
     assert HOSTILE in page.text and "a$x_y*, d$x_y* have byte-identical masks" in page.text
     text = (tmp_path / "page" / "profile.md").read_text("utf-8")
     assert "<script>" not in text and re.search(r"[^\\]\|x", text) is None
+
+
+def test_very_long_names_are_shortened_on_the_page_and_whole_in_the_json(sweeper, tmp_path):
+    masks = {f"{'s' * 150}{i}": mask(0, 1, 2, shift=i, height=40, width=50) for i in range(4)}
+    names = ["x" * 300, "x" * 299 + "y"]
+    root = folder(tmp_path / "data", masks, classes="\n".join(["ground", *names]) + "\n")
+    for seed, stem in enumerate(masks):
+        image(seed, 40, 50).save(root / "images" / f"{stem}.png")
+    status, out, _ = sweeper("profile", root, "--out", tmp_path / "page")
+    assert status == 0 and max(map(len, out.split("imbalance")[0].splitlines())) < 200
+    text = (tmp_path / "page" / "profile.md").read_text("utf-8")
+    assert "x" * 61 not in text and "…" + "x" * 29 + " |" in text and "…" + "x" * 28 + "y |" in text
+    document = json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))
+    assert document["dataset"]["classes"] == ["ground", *names]
+
+
+def test_what_was_read_is_told_apart_from_what_the_doctor_found(sweeper, tmp_path):
+    masks = {stem: mask(0, 1, shift=i, height=40, width=50) for i, stem in enumerate("abcd")}
+    root = folder(tmp_path / "data", masks, split="stem,split,group\na,train,g\nb,test,g\nc,,\nd,,\n")
+    for seed, stem in enumerate(masks):
+        image(seed, 40, 50).save(root / "images" / f"{stem}.png")
+    assert sweeper("profile", root, "--out", tmp_path / "page")[0] == 0
+    problems = (tmp_path / "page" / "profile.md").read_text("utf-8").split("## Classes")[0]
+    told, read = problems.split("What was seen while reading:")
+    assert "- Group g lies on 2 sides" in read and "Group g" not in told
+    found = re.search(r"found (\d+) errors?, (\d+) warnings?, (\d+) notes?", told)
+    assert (sum(map(int, found.groups())) if found else 0) == told.count("\n- **")
 
 
 def test_an_unwritable_folder_is_refused(sweeper, tmp_path):

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from sweeper.recommend import recommend
-from sweeper.report.facts import Facts, collect, picture_wins
+from sweeper.report.facts import Facts, collect
 from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.report.figures.pictures import DETAIL, _detail, imbalance, predictions
-from sweeper.report.figures.style import class_name, new_figure, plain, save
+from sweeper.report.figures.style import class_label, new_figure, plain, save
+from sweeper.report.runs import picture_wins
 from tests import builders
 from tests.test_report_simulated import Study, cracks, pixels, snippet, street
 
@@ -183,7 +184,7 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     data = builders.dataset(("background", name))
     facts = collect(builders.sweep([], [], data), cracks(trials=14).recommendation)
     figure = new_figure(1)
-    figure.text(0.1, 0.5, class_name(facts, 1))
+    figure.text(0.1, 0.5, class_label(facts.classes, 1))
     save(figure, tmp_path / "x.png")
     assert len(plain(name)) <= 28
-    assert class_name(facts, 1).strip()
+    assert class_label(facts.classes, 1).strip()

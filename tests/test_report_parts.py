@@ -10,10 +10,11 @@ from sweeper.records import BudgetPoint, Comparison, Recommendation, SweepRecord
 from sweeper.report import analysis, confirmation, preferences
 from sweeper.report.answer import answer
 from sweeper.report.cost import cost_table, cost_text, costs
-from sweeper.report.facts import Facts, collect, confirmations, seed_mious
+from sweeper.report.facts import Facts, collect
 from sweeper.report.figures.spread import spread
 from sweeper.report.figures.style import Drawn
 from sweeper.report.markdown import render
+from sweeper.report.runs import confirmations, seed_mious
 from tests import builders
 from tests.test_report import CLEAR, NO_FIGURES, head, recommended
 from tests.test_report_simulated import snippet

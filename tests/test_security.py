@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -212,14 +213,22 @@ def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
     own = f"127.0.0.1:{port}"
 
     def ask(method: str, path: str, body: object = None, **headers: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with closing(connection):
+            return answer_to(connection, method, path, body, headers)
+
+    def answer_to(
+        connection: http.client.HTTPConnection, method: str, path: str, body: object, headers: dict[str, str]
+    ) -> int:
         connection.putrequest(method, path, skip_host=True)
         text = json.dumps(body or {}).encode() if method == "POST" else b""
         sent = {"Host": own, "Content-Type": "application/json", "Content-Length": str(len(text))} | headers
         for name, value in sent.items():
             connection.putheader(name, value)
         connection.endheaders(text)
-        return connection.getresponse().status
+        response = connection.getresponse()
+        response.read()
+        return response.status
 
     search = "/api/2.0/mlflow/experiments/search"
     create = "/api/2.0/mlflow/experiments/create"

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import divide, load_dataset, stratified_subset
-from sweeper.data.split import fold
 from sweeper.data.split_notes import SMALL, split_notes
 from sweeper.errors import DataError
 from sweeper.records import Dataset, Picture
@@ -228,52 +227,6 @@ def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(ro
     if count >= 4:
         table = np.array(rows)
         assert ((table > 0).any(axis=0) == (table[list(subset)] > 0).any(axis=0)).all()
-
-
-# --- Folds ----------------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.data())
-def test_over_the_folds_every_picture_tests_once_and_no_group_is_cut(data):
-    n = data.draw(st.integers(3, 30))
-    groups = data.draw(st.lists(st.sampled_from([None, None, None, "p", "q"]), min_size=n, max_size=n))
-    rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
-    found = dataset(rows, None, groups)
-    folds = data.draw(st.integers(3, 8))
-    units = len({g for g in groups if g}) + groups.count(None)
-    if units < folds:
-        with pytest.raises(DataError, match=f"found {units}"):
-            fold(found, folds=folds, number=0, test_seed=0, seed=0)
-        return
-    splits = [fold(found, folds=folds, number=k, test_seed=5, seed=k) for k in range(folds)]
-    assert sorted(i for split in splits for i in split.test) == list(range(n))
-    for split in splits:
-        assert sorted(split.train + split.val + split.test) == list(range(n))
-        for name in {g for g in groups if g}:
-            assert len({side_of(split, i) for i in range(n) if groups[i] == name}) == 1
-
-
-def test_folds_are_even_and_stratified():
-    rows = [(80, 20, 5 if i % 5 == 0 else 0) for i in range(50)]
-    splits = [fold(dataset(rows), folds=5, number=k, test_seed=1, seed=1) for k in range(5)]
-    assert [len(split.test) for split in splits] == [10] * 5
-    assert [sum(1 for i in split.test if rows[i][2]) for split in splits] == [2] * 5
-    assert {len(split.val) for split in splits} == {10}
-
-
-def test_folds_depend_on_the_test_seed_alone_and_validation_on_the_other():
-    one, two = (fold(PLAIN, folds=4, number=2, test_seed=3, seed=s) for s in (0, 1))
-    assert one.test == two.test and one.val != two.val
-    assert fold(PLAIN, folds=4, number=2, test_seed=4, seed=0).test != one.test
-
-
-def test_folds_refuse_given_splits_and_numbers_out_of_range():
-    with pytest.raises(DataError, match=r"found 1 picture\(s\) with a given one"):
-        fold(dataset([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
-    for folds, number in ((2, 0), (3, 3), (3, -1)):
-        with pytest.raises(ValueError, match="numbered from 0"):
-            fold(PLAIN, folds=folds, number=number, test_seed=0, seed=0)
 
 
 # --- What a split cannot do ---------------------------------------------------------------------------------------

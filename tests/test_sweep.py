@@ -210,7 +210,7 @@ def test_bad_data_leave_no_study(tmp_path: Path) -> None:
     (tmp_path / "data" / "masks").mkdir()
     with pytest.raises(DataError):
         sweep_in(tmp_path, data=str(tmp_path / "data"))
-    assert studies.study_names(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,17 @@ def test_options_that_cannot_be_are_refused_before_anything_is_trained(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         sweep_in(tmp_path, **changes)
-    assert studies.study_names(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache"}  # what was decoded serves the next try
+
+
+def test_data_that_cannot_be_decoded_leave_no_cache(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "data" / folder / f"{number}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError):
+        sweep_in(tmp_path, data=str(tmp_path / "data"), cache=tmp_path / "hidden" / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,7 +394,7 @@ def test_a_report_folder_that_cannot_be_written_is_refused_before_anything_is_tr
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="--out"):
         sweep_in(tmp_path, out=tmp_path / "file" / "reports")
-    assert studies.study_names(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_damaged_picture_store_leaves_the_report_without_pictures_only(tmp_path: Path) -> None:

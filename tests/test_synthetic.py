@@ -279,11 +279,11 @@ def test_blur_softens_the_picture_and_leaves_the_labels(name):
     mark = "&" if "?" in name else "?"
     sharp, soft = (draw(parse_scene(f"{name}{mark}noise=0&blur={b}"), 0) for b in (0, 3))
     assert np.array_equal(sharp.mask, soft.mask)
-    from sweeper.doctor.edges import contours
+    from sweeper.contours import near_boundary
 
     def steepness(drawn) -> float:
         grey = drawn.image.astype(float).mean(axis=2)
-        return float(np.hypot(*np.gradient(grey))[contours(drawn.mask)].mean())
+        return float(np.hypot(*np.gradient(grey))[near_boundary(drawn.mask, 1)].mean())
 
     assert steepness(soft) < 0.7 * steepness(sharp)
 

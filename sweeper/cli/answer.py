@@ -7,6 +7,7 @@ import textwrap
 
 from sweeper.compare import Compared
 from sweeper.conclude import Outcome
+from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.preferences import preference_rows, recommended_index
 from sweeper.records import Recommendation, Recommended, Verdict
 from sweeper.report.compare_text import answer_lines
@@ -29,6 +30,8 @@ def answer_text(outcome: Outcome, width: int | None = None) -> str:
     verdict = HEADLINE[recommendation.verdict].format(family=family)
     if recommendation.provisional:
         verdict += " (provisional: at this budget)"
+    if outcome.sweep.conditions.folds is not None:
+        verdict += f" ({NOT_HELD_OUT}: the search saw these pictures)"
     lines = [textwrap.fill(f"Verdict: {verdict}", width, subsequent_indent="         ")]
     if recommended is not None:
         lead = "Use:     " if recommendation.verdict != Verdict.UNDECIDED else "Meanwhile: "

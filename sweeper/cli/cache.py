@@ -60,12 +60,17 @@ def _row(entry: Entry) -> dict[str, object]:
 
 
 def _text(entry: Entry, now: float) -> str:
-    days = (now - entry.used) / DAY
-    ago = f"{days:.0f} days ago" if days >= 2 else f"{24 * days:.0f} hours ago" if days >= 1 / 12 else "just now"
     what = ", ".join(shown(name) for name in entry.names) or ("unknown source" if entry.complete else "unfinished")
     pictures = f", {entry.pictures:,} pictures" if entry.pictures is not None else ""
     state = ", in use" if entry.in_use else ""
-    return f"{entry.folder.name[:12]}  {_size(entry.size):>9}  used {ago}{state}{pictures}  {what}"
+    return f"{entry.folder.name[:12]}  {_size(entry.size):>9}  used {_ago(now - entry.used)}{state}{pictures}  {what}"
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("days", DAY), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return "a minute ago" if seconds >= 60 else "less than a minute ago"
 
 
 def _size(size: float) -> str:

@@ -16,6 +16,7 @@ from rich.text import Text
 from sweeper import paths
 from sweeper.advice import bounds, difficulty, suggestions
 from sweeper.cli.bar import Bar
+from sweeper.cli.options import exclude_option, resize_option
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
@@ -27,6 +28,7 @@ from sweeper.errors import UsageError
 from sweeper.profile import consequences, profile_dataset
 from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.study.executors import available_cores
+from sweeper.text import shortened
 
 
 @click.command("profile")
@@ -42,17 +44,8 @@ from sweeper.study.executors import available_cores
     show_default=True,
     help="Folder for decoded pictures.",
 )
-@click.option(
-    "--exclude",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Text file with the stems of pictures to leave out, one per line.",
-)
-@click.option(
-    "--resize",
-    type=click.IntRange(16),
-    metavar="SHORT_SIDE",
-    help="Shrink larger pictures to this shorter side in pixels; scores hold at that resolution.  [default: native]",
-)
+@exclude_option("none")
+@resize_option("native")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -103,7 +96,7 @@ def command(
 def _write_page(
     dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], document: dict[str, object], out: Path
 ) -> None:
-    from sweeper.class_shapes import measure_shapes
+    from sweeper.class_sizes import measure_shapes
     from sweeper.report.profile_page import write_profile_page
 
     with Bar("drawing") as bar:
@@ -177,7 +170,7 @@ def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Findi
 def _cells(row: ClassProfile, weight: float) -> list[Text]:
     sizes = "–" if row.component_pixels is None else " / ".join(f"{size:.0f}" for size in row.component_pixels)
     cells = [
-        row.name,
+        shortened(row.name, 40),
         f"{100 * row.pixel_share:.3f}",
         f"{100 * row.picture_share:.1f}",
         str(row.components),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 from rich.console import Console
 
 from sweeper import paths
+from sweeper.cli.options import exclude_option, resize_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.recipe import ARCHITECTURES
@@ -64,18 +66,8 @@ class Steps(click.ParamType[Any]):
 @click.command()
 @click.option("--data", help=f"Folder or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
 @click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
-@click.option(
-    "--exclude",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Text file with the stems of pictures to leave out, one per line.  [default: none; with --resume the study's]",
-)
-@click.option(
-    "--resize",
-    type=click.IntRange(16),
-    metavar="SHORT_SIDE",
-    help="Shrink larger pictures to this shorter side in pixels; scores hold at that resolution.  "
-    "[default: native; with --resume the study's]",
-)
+@exclude_option("none; with --resume the study's")
+@resize_option("native; with --resume the study's")
 @click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
 @click.option("--study", help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
@@ -94,6 +86,12 @@ class Steps(click.ParamType[Any]):
 @click.option("--epochs", type=click.IntRange(1), help="The same in passes over the training pictures.")
 @click.option("--size", type=click.IntRange(16), help="Side of the training crop in pixels.  [default: 96; GPU 256]")
 @click.option("--batch-size", type=click.IntRange(2), help="Crops in a batch.  [default: 8; GPU 16]")
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "light", "full"]),
+    help="Of the training crops: light flips and changes contrast and brightness; full also rotates, zooms and adds "
+    "noise.  [default: light]",
+)
 @click.option("--arch", type=click.Choice(ARCHITECTURES), help="Architecture.  [default: unet]")
 @click.option("--encoder", help="Encoder of segmentation-models-pytorch.  [default: resnet18; GPU resnet34]")
 @click.option("--encoder-weights", metavar="auto|imagenet|none|FILE", help="Where the encoder starts.  [default: auto]")
@@ -101,6 +99,13 @@ class Steps(click.ParamType[Any]):
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
 @click.option("--executor", type=click.Choice(["processes", "inline"]), default="processes", show_default=True)
 @click.option("--seed", type=click.IntRange(0), help="Decides splits, weights, batches and the search.  [default: 0]")
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    metavar="K",
+    help="For sets too small for a test split: the search sees every picture, and a seed of a finalist is K trainings "
+    "that test all of them in turn. The result is not held out.  [default: a test split]",
+)
 @click.option(
     "--confirm-seeds",
     type=Parsed("MIN..MAX|N", seed_range),
@@ -138,8 +143,8 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
     sweeper run --data FOLDER --trials 50   on the pictures and labels in FOLDER
     sweeper run --study NAME --resume       go on with a study
     """
+    from sweeper.place import make_executor
     from sweeper.study.executors import available_cores
-    from sweeper.sweep import run_sweep
 
     settings = Settings(**options)
     if dry_run:
@@ -147,8 +152,12 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
         return
     display = _display(verbose, quiet)
     try:
-        with StopRequest(display.warn) as stop:
-            outcome = run_sweep(settings, display, stop, clock=lambda: datetime.now(UTC), cores=available_cores())
+        cores = available_cores()
+        with StopRequest(display.warn) as stop, closing(make_executor(settings, cores, display.warn)) as executor:
+            from sweeper.sweep import run_sweep  # takes seconds, in which the workers load what they need
+
+            clock = lambda: datetime.now(UTC)  # noqa: E731
+            outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, executor=executor)
     finally:
         display.close()
     if as_json:
@@ -160,16 +169,16 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
 
 
 def _preview(settings: Settings, as_json: bool) -> None:
+    from sweeper.place import make_executor
     from sweeper.preview import preview, preview_json, preview_text
     from sweeper.study.executors import available_cores
-    from sweeper.sweep import make_executor
 
     speaker = PlainDisplay(-1 if as_json else 0)
     alone = settings.model_copy(update={"workers": 1})  # one is enough to ask
     found = preview(
         settings,
         speaker,
-        executor=lambda: make_executor(alone, available_cores(), speaker),
+        executor=lambda: make_executor(alone, available_cores(), speaker.warn),
         clock=lambda: datetime.now(UTC),
     )
     click.echo(json.dumps(preview_json(found), indent=2, ensure_ascii=False) if as_json else preview_text(found))

@@ -13,6 +13,9 @@ from sweeper.data.store import PixelStore, StoreWriter, content_digest, picture_
 from sweeper.data.tables import Side
 from sweeper.records import IGNORE, Dataset, Picture
 
+ONE_BY_ONE = 3
+"""Groups, or sets of alike pictures, that are warned of one by one; more share a sentence."""
+
 
 def assemble(
     writer: StoreWriter,
@@ -70,6 +73,7 @@ def assemble(
         store=str(folder),
         pictures=pictures,
         warnings=(*warnings, *_warnings(pictures, classes, hashes)),
+        notes=tuple(warnings),
     )
 
 
@@ -88,13 +92,20 @@ def _warnings(
     for picture in pictures:
         if picture.group and picture.split:
             given[picture.group][picture.split].append(picture.stem)
-    for group, sides in given.items():
-        if len(sides) > 1:
-            where = "; ".join(f"{side}: {some(stems, 3)}" for side, stems in sides.items())
-            found.append(
-                f"Group {group} lies on {len(sides)} sides of the given split ({where}). The split is kept; "
-                "scores may be too high if these pictures resemble each other."
-            )
+    cut = [
+        (group, "; ".join(f"{side}: {some(stems, 3)}" for side, stems in sides.items()))
+        for group, sides in given.items()
+        if len(sides) > 1
+    ]
+    kept = "The split is kept; scores may be too high if these pictures resemble each other."
+    if len(cut) > ONE_BY_ONE:
+        named = some([f"{group} ({where})" for group, where in cut], ONE_BY_ONE)
+        found.append(f"{len(cut)} groups lie on several sides of the given split: {named}. {kept}")
+    else:
+        found += [
+            f"Group {group} lies on {len(given[group])} sides of the given split ({where}). {kept}"
+            for group, where in cut
+        ]
     found += _duplicates(pictures, [h[0] for h in hashes], "the same pixels")
     # A mask without any structure (all background) repeats by nature; a drawn one does not.
     drawn = [
@@ -110,7 +121,8 @@ def _duplicates(
     what: str,
     hashes: Sequence[tuple[str, str]] | None = None,
 ) -> list[str]:
-    """One sentence per set of pictures with equal keys; with `hashes`, only where their pixels differ."""
+    """A sentence for each set of pictures with equal keys, one for all where there are many; with `hashes`, only where
+    their pixels differ."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is not None:
@@ -121,4 +133,8 @@ def _duplicates(
         reason = "one of the labels is probably wrong"
     else:
         reason = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
-    return [f"Pictures {some([pictures[i].stem for i in group])} have {what}: {reason}." for group in sets]
+    named = [some([pictures[i].stem for i in group]) for group in sets]
+    if len(sets) > ONE_BY_ONE:
+        total = sum(map(len, sets))
+        return [f"{total} pictures in {len(sets)} sets have {what}: {some([f'({n})' for n in named], 3)}; {reason}."]
+    return [f"Pictures {names} have {what}: {reason}." for names in named]

@@ -77,7 +77,7 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path) -> Dataset:
             "digest": known.digest,
             "store": known.store,
             "pictures": known.pictures,
-            "warnings": (*known.warnings, note),
+            "warnings": (*dataset.notes, *known.warnings, note),
             "excluded": tuple(sorted(gone)),
         }
     )

@@ -1,38 +1,19 @@
-"""Who trains, who validates, who tests: given splits kept, the rest stratified, groups whole.
-
-Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, "On the stratification of multi-label data"): the
-rarest class is shared out first, each unit going where that class is still wanted most. Units are groups of pictures.
-In binary sets, where nearly every picture may contain the foreground, bins of its pixel share take the classes' place.
-"""
+"""Who trains, who validates, who tests: given splits kept, the rest stratified, groups whole."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from sweeper.data.stratify import Unit, indices_of, keyed, size_of, strata_of, take, units_of, without
 from sweeper.errors import DataError
-from sweeper.records import Dataset, Split, SplitName
+from sweeper.records import Dataset, Split
 
 TEST_SHARE = 0.2
 """Of all pictures."""
 VAL_SHARE = 0.25
 """Of those that are not in the test split: 60/20/20 altogether."""
-SHARE_BINS = 4
-"""Bins of the foreground's pixel share in binary sets, besides one for pictures without foreground."""
-
-Strata = npt.NDArray[np.bool_]
-
-
-class Unit(NamedTuple):
-    """Pictures that stay together."""
-
-    pictures: tuple[int, ...]
-    fixed: SplitName | None
-    """The side that is given for them."""
 
 
 def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
@@ -50,83 +31,29 @@ def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
     Raises:
         DataError: a side would be empty: fewer groups than sides to fill.
     """
-    strata = _strata(dataset)
-    units = _units(dataset)
+    strata = strata_of(dataset)
+    units = units_of(dataset)
     free = [unit for unit in units if unit.fixed is None]
     given = {side: [unit for unit in units if unit.fixed == side] for side in ("train", "val", "test")}
     if len(free) + len(given["train"]) + bool(given["val"]) + bool(given["test"]) < 3:
         raise _too_few(dataset, len(units))
 
-    wanted = TEST_SHARE * _size(units) - _size(given["test"])
+    wanted = TEST_SHARE * size_of(units) - size_of(given["test"])
     pool = _pool(free, given["train"], wanted, needed=not given["test"])
-    others = bool(given["val"]) + len(_without(given["train"], pool))
-    test = _take(pool, wanted, strata, _rng(test_seed, 0), least=not given["test"], leave=max(0, 2 - others))
-    free = _without(free, test)
-    train = _without(given["train"], test)
+    others = bool(given["val"]) + len(without(given["train"], pool))
+    test = take(pool, wanted, strata, keyed(test_seed, 0), least=not given["test"], leave=max(0, 2 - others))
+    free = without(free, test)
+    train = without(given["train"], test)
 
-    wanted = VAL_SHARE * _size([*free, *train, *given["val"]]) - _size(given["val"])
+    wanted = VAL_SHARE * size_of([*free, *train, *given["val"]]) - size_of(given["val"])
     pool = _pool(free, train, wanted, needed=not given["val"])
-    val = _take(pool, wanted, strata, _rng(seed, 1), least=not given["val"], leave=not _without(train, pool))
-    train = _without([*free, *train], val)
+    val = take(pool, wanted, strata, keyed(seed, 1), least=not given["val"], leave=not without(train, pool))
+    train = without([*free, *train], val)
 
-    sides = [_indices(side) for side in (train, [*given["val"], *val], [*given["test"], *test])]
+    sides = [indices_of(side) for side in (train, [*given["val"], *val], [*given["test"], *test])]
     if not all(sides):
         raise _too_few(dataset, len(units))
     return Split(train=sides[0], val=sides[1], test=sides[2])
-
-
-def fold(dataset: Dataset, *, folds: int, number: int, test_seed: int, seed: int) -> Split:
-    """Fold `number` of `folds`: its pictures test, a quarter of the others validate, the rest train.
-
-    Over all numbers every picture tests exactly once; groups stay whole, and folds are stratified as splits are. For
-    sets too small for a test split of their own. A configuration that was searched on the whole set is *not held out*
-    by this: the search saw each of these pictures.
-
-    Args:
-        dataset: without given splits; the order of its pictures matters.
-        folds: 3 to the number of groups (each leaves pictures to train and to validate).
-        number: 0 to `folds` − 1.
-        test_seed: the folds depend on this seed alone.
-        seed: divides the other pictures into train and validation.
-
-    Raises:
-        ValueError: if `folds` or `number` is out of range.
-        DataError: splits are given, or there are fewer groups than folds.
-    """
-    if folds < 3 or not 0 <= number < folds:
-        raise ValueError(f"there must be 3 folds or more, numbered from 0, got fold {number} of {folds}")
-    given = sum(picture.split is not None for picture in dataset.pictures)
-    if given:
-        raise DataError(
-            dataset.name,
-            [
-                f"split.csv: folds rotate the test split, found {given} picture(s) with a given one; empty the column "
-                "split, or do without folds"
-            ],
-        )
-    units = _units(dataset)
-    if len(units) < folds:
-        raise DataError(
-            dataset.name,
-            [
-                f"split: {folds} folds need {folds} groups of pictures at least, found {len(units)}; take "
-                "fewer folds, make the groups smaller, or add pictures"
-            ],
-        )
-    strata, rng = _strata(dataset), _rng(test_seed, 2)
-    left, test = units, units
-    for taken in range(number + 1):
-        remaining = folds - taken
-        # The last fold is what is left.
-        test = (
-            left
-            if remaining == 1
-            else _take(left, _size(left) / remaining, strata, rng, least=True, leave=remaining - 1)
-        )
-        left = _without(left, test)
-    others = _without(units, test)
-    val = _take(others, VAL_SHARE * _size(others), strata, _rng(seed, 1), least=True, leave=1)
-    return Split(train=_indices(_without(others, val)), val=_indices(val), test=_indices(test))
 
 
 def stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> tuple[int, ...]:
@@ -159,117 +86,9 @@ def stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> t
     return tuple(sorted(order[i] for i in chosen))
 
 
-def _units(dataset: Dataset) -> list[Unit]:
-    """Groups, and pictures without one; a group whose given members lie on two sides is cut between these."""
-    groups: dict[object, list[int]] = defaultdict(list)
-    for index, picture in enumerate(dataset.pictures):
-        groups[index if picture.group is None else picture.group].append(index)
-    units = []
-    for members in groups.values():
-        sides: dict[SplitName, list[int]] = {}
-        loose = []
-        for index in members:
-            side = dataset.pictures[index].split
-            if side is None:
-                loose.append(index)
-            else:
-                sides.setdefault(side, []).append(index)
-        if sides:
-            most = max(sides, key=lambda side: len(sides[side]))
-            sides[most] += loose
-            units += [Unit(tuple(sorted(part)), side) for side, part in sides.items()]
-        else:
-            units.append(Unit(tuple(loose), None))
-    return sorted(units)
-
-
-def _strata(dataset: Dataset) -> Strata:
-    """What is shared out evenly, (pictures, L) bool: presence of each class, or bins of the foreground's share."""
-    pixels = np.array([picture.pixels for picture in dataset.pictures], dtype=np.float64)
-    if dataset.task == "multiclass":
-        return pixels > 0
-    share = pixels[:, 1] / np.maximum(1, pixels.sum(axis=1))
-    filled = share > 0
-    bins = np.zeros(len(share), dtype=np.int64)
-    ranks = np.argsort(np.argsort(share[filled], kind="stable"), kind="stable")
-    bins[filled] = 1 + ranks * SHARE_BINS // max(1, int(filled.sum()))
-    strata: Strata = bins[:, None] == np.arange(SHARE_BINS + 1)
-    return strata
-
-
 def _pool(free: list[Unit], train: list[Unit], wanted: float, *, needed: bool) -> list[Unit]:
     """Where a side is taken from: the unassigned; given training pictures only for a side that would else be poor."""
-    return [*free, *train] if needed and _size(free) < wanted / 2 else free
-
-
-def _take(
-    pool: Sequence[Unit], wanted: float, strata: Strata, rng: np.random.Generator, *, least: bool, leave: int
-) -> list[Unit]:
-    """About `wanted` pictures' worth of units out of `pool`, stratified.
-
-    Args:
-        pool: units to choose from.
-        wanted: number of pictures; nothing is taken where it is below one half, unless `least`.
-        strata: (pictures, L), what is shared out evenly.
-        rng: breaks ties.
-        least: whether at least one unit must be taken.
-        leave: units that must be left over.
-    """
-    if not pool or (wanted < 0.5 and not least):
-        return []
-    units = [pool[i] for i in rng.permutation(len(pool))]
-    units.sort(key=lambda unit: -len(unit.pictures))  # the large ones while there is still room on both sides
-    sizes = np.array([len(unit.pictures) for unit in units], dtype=np.float64)
-    inside = np.array([strata[list(unit.pictures)].sum(axis=0) for unit in units], dtype=np.float64)  # (units, L)
-    share = min(1.0, max(wanted, 1.0) / sizes.sum())
-    demand = np.array([[share], [1 - share]]) * inside.sum(axis=0)  # (2, L): taken, left
-    room = np.array([share, 1 - share]) * sizes.sum()
-    sides: list[list[int]] = [[], []]
-    waiting = np.ones(len(units), dtype=bool)
-    while count := int(waiting.sum()):
-        open_labels = inside[waiting].sum(axis=0)
-        label = int(np.where(open_labels > 0, open_labels, np.inf).argmin()) if open_labels.any() else None
-        for index in np.flatnonzero(waiting if label is None else waiting & (inside[:, label] > 0)):
-            owed = max(0, leave - len(sides[1]))
-            if count <= owed:
-                side = 1
-            elif least and not sides[0] and count == 1:
-                side = 0
-            else:
-                side = _side(label, demand, room, float(sizes[index]))
-            sides[side].append(int(index))
-            demand[side] -= inside[index]
-            room[side] -= sizes[index]
-            waiting[index] = False
-            count -= 1
-    return [units[i] for i in sides[0]]
-
-
-def _side(label: int | None, demand: npt.NDArray[np.float64], room: npt.NDArray[np.float64], size: float) -> int:
-    """0 = taken, 1 = left: where there is room, where the label is wanted most, then where pictures are."""
-    for side in (0, 1):
-        if room[side] < size / 2 and room[1 - side] >= size / 2:
-            return 1 - side
-    if label is not None and abs(demand[0, label] - demand[1, label]) > 1e-9:
-        return int(demand[1, label] > demand[0, label])
-    return int(room[1] >= room[0])
-
-
-def _rng(seed: int, purpose: int) -> np.random.Generator:
-    return np.random.default_rng([seed % 2**64, purpose])
-
-
-def _size(units: Iterable[Unit]) -> int:
-    return sum(len(unit.pictures) for unit in units)
-
-
-def _without(units: Sequence[Unit], taken: Sequence[Unit]) -> list[Unit]:
-    gone = set(taken)
-    return [unit for unit in units if unit not in gone]
-
-
-def _indices(units: Iterable[Unit]) -> tuple[int, ...]:
-    return tuple(sorted(index for unit in units for index in unit.pictures))
+    return [*free, *train] if needed and size_of(free) < wanted / 2 else free
 
 
 def _too_few(dataset: Dataset, units: int) -> DataError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.data.labels import some
 from sweeper.data.split import divide
 from sweeper.errors import DataError
@@ -51,10 +52,40 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     given = any(picture.split == "test" for picture in dataset.pictures)
     if (sizes["test"] < SMALL // 5) if given else (whole < SMALL):
         kind = "pictures" if whole == len(dataset.pictures) else "groups of pictures"
+        free = all(picture.split is None for picture in dataset.pictures)
+        tests = f", or test all of them in turn with --folds {min(whole, 5)} ({NOT_HELD_OUT} then)" if free else ""
         notes.append(
             f"{whole} {kind} leave {sizes['test']} pictures to test on: intervals will be wide, and one odd picture "
-            "can decide; take the result as a hint, and add pictures before much depends on it"
+            f"can decide; take the result as a hint, and add pictures before much depends on it{tests}"
         )
+    return tuple(notes)
+
+
+def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
+    """What should be known before scores over folds are believed; `split` is the search's, without test pictures.
+
+    First of all that nothing was held out. Then classes in one picture (or group), which no training that is scored on
+    them has seen, and classes that the search's sides lack.
+    """
+    notes = [
+        f"--folds {folds}: the result is {NOT_HELD_OUT}, as the search sees every picture; each confirmation seed is "
+        f"{folds} trainings of every finalist, and each of them is scored on the fold that it did not see"
+    ]
+    missing = defaultdict(list)
+    for label, name in enumerate(dataset.classes):
+        holders = [i for i, picture in enumerate(dataset.pictures) if picture.pixels[label]]
+        units = _units(dataset, holders)
+        if len(units) == 1:
+            kind = "picture" if len(holders) == 1 else "group"
+            notes.append(
+                f"{name} occurs in 1 {kind} only ({some(units)}): where that is tested it was never learned, and "
+                "counts as missed; add pictures that show it"
+            )
+            continue
+        for side, part in zip(_SIDES, (split.train, split.val), strict=False):
+            if holders and not set(holders) & set(part):
+                missing[side].append(name)
+    notes += [f"the search's {side} pictures have no pixel of: {', '.join(found)}" for side, found in missing.items()]
     return tuple(notes)
 
 

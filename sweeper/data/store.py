@@ -18,6 +18,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -103,9 +104,9 @@ class StoreWriter:
     """
 
     def __init__(self, cache: Path, channels: int, dtype: npt.DTypeLike = np.uint8) -> None:
-        cache.mkdir(parents=True, exist_ok=True)
         self.cache = cache
-        self.folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=cache))
+        self._made = [folder for folder in (cache, *cache.parents) if not folder.exists()]
+        self.folder = self._temporary()
         self.channels = channels
         self.dtype = np.dtype(dtype)
         self._sizes: list[tuple[int, int]] = []
@@ -121,6 +122,17 @@ class StoreWriter:
         self._images.close()
         self._masks.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if kind is not None:  # refused data leave no empty folders behind
+            with suppress(OSError):  # others write there
+                for folder in self._made:
+                    folder.rmdir()
+
+    def _temporary(self) -> Path:
+        for _ in range(10):
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # a writer whose data were refused has just taken its folder away
+                return Path(tempfile.mkdtemp(prefix=".writing-", dir=self.cache))
+        raise SweeperError(f"no folder can be made in {self.cache}; check it, or choose another --cache")
 
     def append(self, image: ImagePixels, mask: Pixels) -> None:
         """Add one picture, (H, W, channels) of the store's dtype, with its mask, (H, W) uint8."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from sweeper.records import IGNORE
+from sweeper.contours import near_boundary
 
 WINDOW = 512
 """Side in pixels of the part of a larger picture that is looked at: where most contour is."""
@@ -50,7 +50,7 @@ def edge_fit(image: Bytes, mask: Bytes) -> Fit | None:
     Returns:
         None where the mask has too little contour, or the picture is too small or without any edge.
     """
-    contour = contours(mask)
+    contour = near_boundary(mask, 1)
     rows, columns = _window(contour)
     contour = contour[rows, columns]
     length = int(contour.sum())
@@ -77,19 +77,6 @@ def edge_fit(image: Bytes, mask: Bytes) -> Fit | None:
     best = (float(region.max()) - mean) / deviation
     displaced = max(abs(y), abs(x)) > NEAR and best > max(6.0, agreement + 3.0)
     return Fit(agreement, (y, x) if displaced else None)
-
-
-def contours(mask: Bytes) -> npt.NDArray[np.bool_]:
-    """Pixels with a labelled neighbour (of four) of another class, (H, W)."""
-    found = np.zeros(mask.shape, dtype=bool)
-    known = mask != IGNORE
-    down = (mask[1:] != mask[:-1]) & known[1:] & known[:-1]
-    found[1:] |= down
-    found[:-1] |= down
-    right = (mask[:, 1:] != mask[:, :-1]) & known[:, 1:] & known[:, :-1]
-    found[:, 1:] |= right
-    found[:, :-1] |= right
-    return found
 
 
 def edge_strength(image: Bytes) -> Floats:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from sweeper.data.labels import some
-from sweeper.doctor.finding import Finding, Severity, ranked
+from sweeper.doctor.finding import Finding, Severity, counted, ranked
+from sweeper.doctor.fits import identical_masks, misfits
 from sweeper.doctor.measure import SPECK_PIXELS, Signs
 from sweeper.doctor.repeats import look_alike_findings, repeated_pictures
 from sweeper.records import IGNORE, Dataset, Picture
 
-MISFIT = 2.5
-"""Edge agreement below which a mask does not fit. On three real sets 96 % of swapped masks lie below, no true one."""
-FOLLOWS = 5.0
-"""Median agreement of a set whose labels follow edges, so that a misfit means something."""
-OFTEN = 0.3
-"""Share of the pictures from which on a displacement is the set's, not the picture's."""
 UNLABELLED = 0.5
 """Share of a picture's pixels."""
 SPECKS = 20
@@ -43,12 +37,12 @@ def judge(dataset: Dataset, signs: Sequence[Signs]) -> tuple[Finding, ...]:
     """
     if len(signs) != len(dataset.pictures):
         raise ValueError(f"one measurement per picture is needed, {len(dataset.pictures)}, got {len(signs)}")
-    foreign = list(_identical_masks(dataset, signs))
+    foreign = list(identical_masks(dataset, signs))
     explained = {stem for finding in foreign for stem in finding.pictures}
     return ranked(
         [
             *foreign,
-            *_misfits(dataset, signs, explained),
+            *misfits(dataset, signs, explained),
             *repeated_pictures(dataset, signs),
             *look_alike_findings(dataset, signs),
             *_inverted(dataset),
@@ -60,103 +54,6 @@ def judge(dataset: Dataset, signs: Sequence[Signs]) -> tuple[Finding, ...]:
             *_specks(dataset, signs),
         ]
     )
-
-
-def _identical_masks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
-    """One drawn mask on pictures that differ; where edges tell, which of them is wrong."""
-    same: dict[bytes, list[int]] = defaultdict(list)
-    for index, (sign, picture) in enumerate(zip(signs, dataset.pictures, strict=True)):
-        # A mask of one label repeats by nature; a drawn one does not.
-        if np.count_nonzero((*picture.pixels, picture.ignored)) > 1:
-            same[sign.mask_digest].append(index)
-    for members in same.values():
-        if len({signs[i].image_digest for i in members}) < 2:
-            continue
-        stems = [dataset.pictures[i].stem for i in members]
-        values = {i: fit.agreement for i in members if (fit := signs[i].fit) is not None}
-        # The same contour on each picture: one that is its own fits far better than one that is not.
-        least = max(MISFIT, max(values.values(), default=0.0) / 2)
-        fits = [i for i in members if values.get(i, 0.0) >= least]
-        misfits = [i for i in members if i in values and values[i] < least]
-        if fits and misfits:
-            right, wrong = (some([dataset.pictures[i].stem for i in part]) for part in (fits, misfits))
-            best, worst = max(values[i] for i in fits), max(values[i] for i in misfits)
-            yield Finding(
-                kind="identical_masks",
-                severity=Severity.ERROR,
-                text=(
-                    f"{wrong} carries the mask of {right}: the two are byte-identical, and their contours lie on the "
-                    f"edges of {right} (agreement {best:.1f}) but not of {wrong} ({worst:.1f}; a foreign mask scores "
-                    f"about 0). Label {wrong} again, or leave it out with --exclude."
-                ),
-                pictures=tuple(dataset.pictures[i].stem for i in misfits),
-            )
-        else:
-            why = "fits none of them" if misfits else "fits each" if fits else "has too little contour to tell"
-            yield Finding(
-                kind="identical_masks",
-                severity=Severity.WARNING,
-                text=(
-                    f"{some(stems)} have byte-identical masks on different pictures: some label is probably wrong. "
-                    f"The mask {why}, so edges cannot tell which; look at them."
-                ),
-                pictures=tuple(stems),
-            )
-
-
-def _misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> Iterator[Finding]:
-    """Masks whose contours do not lie on edges, and masks that lie beside their place."""
-    fits = {picture.stem: sign.fit for picture, sign in zip(dataset.pictures, signs, strict=True) if sign.fit}
-    if not fits:
-        return
-    middle = float(np.median([fit.agreement for fit in fits.values()]))
-    shifted = {stem: fit.shift for stem, fit in fits.items() if fit.shift is not None and stem not in explained}
-    if shifted and len(shifted) >= OFTEN * len(fits):
-        down, right = (int(v) for v in np.median(list(shifted.values()), axis=0))
-        yield Finding(
-            kind="displaced",
-            severity=Severity.ERROR,
-            text=(
-                f"{len(shifted)} of {len(fits)} masks fit their picture far better somewhere else, by the median "
-                f"{down} pixels further down and {right} to the right: labels and pictures are out of register "
-                f"({some(list(shifted))}). Look for a crop or a scale that one of them has and the other has not."
-            ),
-            pictures=tuple(shifted),
-        )
-    else:
-        for stem, (down, right) in shifted.items():
-            yield Finding(
-                kind="displaced",
-                severity=Severity.WARNING,
-                text=(
-                    f"The mask of {stem} fits far better moved by {down} pixels down and {right} to the right; "
-                    "move it, or label the picture again."
-                ),
-                pictures=(stem,),
-            )
-    if middle < FOLLOWS:
-        yield Finding(
-            kind="edges_not_followed",
-            severity=Severity.NOTE,
-            text=(
-                f"Labels of this set hardly follow edges (median agreement {middle:.1f}, {FOLLOWS:.0f} and more is "
-                "usual), so masks that belong to other pictures cannot be told by it."
-            ),
-        )
-        return
-    worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT)
-    found = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
-    if found:
-        named = some([f"{stem} ({value:.1f})" for value, stem in found])
-        yield Finding(
-            kind="misfit",
-            severity=Severity.WARNING,
-            text=(
-                f"{_count(len(found), 'mask does', 'masks do')} not fit the edges of the picture: {named}; the set's "
-                f"median is {middle:.1f}, a foreign mask scores about 0. Look at them."
-            ),
-            pictures=tuple(stem for _, stem in found),
-        )
 
 
 def _inverted(dataset: Dataset) -> Iterator[Finding]:
@@ -171,8 +68,8 @@ def _inverted(dataset: Dataset) -> Iterator[Finding]:
             kind="inverted",
             severity=Severity.WARNING,
             text=(
-                f"{_count(len(found), 'picture is', 'pictures are')} mostly {dataset.classes[1]} in a set whose median "
-                f"is {100 * middle:.2g} %: {some(found)}. The two labels may be swapped there; look at them."
+                f"{counted(len(found), 'picture is', 'pictures are')} mostly {dataset.classes[1]} in a set whose "
+                f"median is {100 * middle:.2g} %: {some(found)}. The two labels may be swapped there; look at them."
             ),
             pictures=tuple(found),
         )
@@ -185,7 +82,7 @@ def _flat(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
             kind="blank",
             severity=Severity.WARNING,
             text=(
-                f"{_count(len(found), 'picture has', 'pictures have')} one colour all over: {some(found)}. An export "
+                f"{counted(len(found), 'picture has', 'pictures have')} one colour all over: {some(found)}. An export "
                 "that failed, or a blank tile; leave them out with --exclude unless they are meant."
             ),
             pictures=tuple(found),
@@ -203,7 +100,7 @@ def _sizes(dataset: Dataset) -> Iterator[Finding]:
                 kind="size",
                 severity=Severity.WARNING,
                 text=(
-                    f"{_count(len(found), 'picture is', 'pictures are')} much {word} than the others: {named}; the "
+                    f"{counted(len(found), 'picture is', 'pictures are')} much {word} than the others: {named}; the "
                     f"median has {middle:,.0f} pixels. A preview, or another scale? Things have other sizes there."
                 ),
                 pictures=tuple(p.stem for p in found),
@@ -230,7 +127,7 @@ def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
             kind="unlabelled",
             severity=Severity.WARNING,
             text=(
-                f"{_count(len(bare), 'picture has', 'pictures have')} no labelled pixel at all (every pixel is "
+                f"{counted(len(bare), 'picture has', 'pictures have')} no labelled pixel at all (every pixel is "
                 f"{IGNORE}): {some(bare)}. They teach nothing; label them, or leave them out with --exclude."
             ),
             pictures=tuple(bare),
@@ -245,7 +142,7 @@ def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(
             kind="unlabelled",
             severity=Severity.NOTE,
-            text=f"{_count(len(partly), 'picture is', 'pictures are')} unlabelled for the most part: {named}.",
+            text=f"{counted(len(partly), 'picture is', 'pictures are')} unlabelled for the most part: {named}.",
             pictures=tuple(p.stem for p in partly),
         )
 
@@ -293,10 +190,6 @@ def _specks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
         ),
         pictures=tuple(dataset.pictures[i].stem for i in outliers),
     )
-
-
-def _count(number: int, one: str, more: str) -> str:
-    return f"{number:,} {one if number == 1 else more}"
 
 
 def counts(findings: Iterable[Finding]) -> dict[Severity, int]:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweeper.evidence.settle import minus
 from sweeper.recipe import Metric
-from sweeper.records import BudgetPoint, Collapse, Evaluation, TrialResult, TrialSpec
+from sweeper.records import BudgetPoint, Collapse, Evaluation, TrialResult
+from sweeper.text import minus
 
 AGREES = 0.6
 """Kendall's τ from which on two rankings are said to agree: of 5 families, 2 of 10 pairs stand the other way round."""
@@ -38,11 +38,6 @@ def learned_something(trial: TrialResult) -> bool:
         and bool(trial.evaluations)
         and trial.collapse is not Collapse.DIVERGED
     )
-
-
-def configuration(spec: TrialSpec) -> tuple[object, ...]:
-    """What two trainings of one loss at one learning rate share."""
-    return spec.family, tuple(sorted(spec.params.items())), spec.lr
 
 
 def ranked_budgets(
@@ -93,7 +88,7 @@ def _seed_means(runs: Iterable[TrialResult], metric: Metric) -> dict[object, Cur
     found: dict[object, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         for step, value in _curve(run, metric).items():
-            found[configuration(run.spec)][step].append(value)
+            found[run.spec.configuration][step].append(value)
     return {key: {step: mean(values) for step, values in steps.items()} for key, steps in found.items()}
 
 

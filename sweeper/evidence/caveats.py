@@ -31,11 +31,12 @@ def caveats(evidence: Evidence) -> tuple[str, ...]:
             "related ones, too few to stand for others. The intervals take the pictures as the sample: they hold for "
             "more pictures of these very groups, and say nothing of other ones (another video, another patient)."
         )
-    sound = [len(f.seeds) for f in evidence.finalists if f.collapses == 0 and f.seeds]
+    sound = [f.trainings for f in evidence.finalists if f.collapses == 0 and f.seeds]
     if sound:
-        seeds = min(sound)
+        count = min(sound)
+        what = "seeds" if evidence.folds is None else "trainings"
         found.append(
-            f"That no training of a loss collapsed in {seeds} seeds excludes, at 95 %, only that it collapses in more "
-            f"than {100 * (1 - 0.05 ** (1 / seeds)):.0f} % of trainings: no interval knows of what never happened."
+            f"That no training of a loss collapsed in {count} {what} excludes, at 95 %, only that it collapses in more "
+            f"than {100 * (1 - 0.05 ** (1 / count)):.0f} % of trainings: no interval knows of what never happened."
         )
     return tuple(found)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import numpy as np
 
 from sweeper import metrics
 from sweeper.evidence.intervals import Counts, Floats
-from sweeper.records import ImageCounts, ImbalanceProfile, PreferenceName, Task, TestDetail, TrialResult
+from sweeper.evidence.replicates import Replicate, all_missed, class_counts, own_point, scored_pictures, stacked
+from sweeper.records import ImbalanceProfile, PreferenceName, Task, TrialResult
 
 THIN = 0.5
 """A class of which more than this share of the pixels is thin (`ClassProfile.thinness`) is a thin structure."""
@@ -21,13 +23,13 @@ Marks = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class Measure:
-    """One number per run, from counts that add up over pictures."""
+    """One number per replicate (row), from counts that add up over pictures."""
 
     name: PreferenceName
     text: str
     counts: Counts  # (R, n, …)
     score: Callable[[Counts], Floats]  # (…, R, …) sums → (…, R)
-    points: tuple[float, ...] = ()  # per run
+    points: tuple[float, ...] = ()  # per replicate
     higher: bool = True
     smooth: bool = True
     """Whether leaving out one picture changes it in proportion; else its intervals come from resampled pictures."""
@@ -38,30 +40,30 @@ class Measure:
         return 0.0 if self.higher else 1.0
 
 
-def measures(
-    runs: Sequence[TrialResult], test: ImageCounts, profile: ImbalanceProfile | None, *, tuned: bool
-) -> list[Measure]:
-    """All measures that these runs and this profile allow, in the order of `PreferenceName`.
+def measures(replicates: Sequence[Replicate], profile: ImbalanceProfile | None, *, tuned: bool) -> list[Measure]:
+    """All measures that these replicates and this profile allow, in the order of `PreferenceName`.
 
     Args:
-        runs: finished confirmations; one without `test` gave no answer at all.
-        test: counts of one of them: what the others' look like.
+        replicates: of finished confirmations, one of them not lost.
         profile: says which classes are thin; None = none known to be.
         tuned: whether operating points are chosen on validation, for F2 and F½ anew.
     """
-    binary = test.kind == "histogram"
-    own = [_point(run, binary) for run in runs]
-    at_own = _counts(runs, test, own)
+    binary = next(run.test.kind for r in replicates for run in r.answered if run.test is not None) == "histogram"
+    pictures = scored_pictures(replicates)
+    own = [replicate.point(own_point) for replicate in replicates]
+    at_own = class_counts(replicates, pictures, own_point)
     classes = _occurring(at_own)
     of_what = "of the foreground" if binary else "mean over the classes"
     found = []
     wanted: tuple[tuple[PreferenceName, float, str], ...] = (("misses", 2.0, "F2"), ("false_alarms", 0.5, "F½"))
     for name, beta, sign in wanted:
         score = _f_score(beta, classes, binary)
-        points = [_own_point(run, binary, beta) if tuned else metrics.default_point(_task(binary)) for run in runs]
+        point = partial(_best_for, binary=binary, beta=beta) if tuned else partial(_default, binary=binary)
         at = "at the operating point that is best for it on validation" if tuned else _at_default(binary)
-        found.append(Measure(name, f"{sign} {of_what}, {at}", _counts(runs, test, points), score, tuple(points)))
-    found += _detailed(runs, test, profile, own, binary)
+        points = tuple(replicate.point(point) for replicate in replicates)
+        counts = class_counts(replicates, pictures, point)
+        found.append(Measure(name, f"{sign} {of_what}, {at}", counts, score, points))
+    found += _detailed(replicates, pictures, profile, own, binary)
     rare = "IoU of the foreground" if binary else "IoU of the worst class"
     found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own), smooth=binary))
     order = get_args(PreferenceName)
@@ -69,36 +71,34 @@ def measures(
 
 
 def _detailed(
-    runs: Sequence[TrialResult],
-    test: ImageCounts,
+    replicates: Sequence[Replicate],
+    pictures: Sequence[int],
     profile: ImbalanceProfile | None,
     points: Sequence[float],
     binary: bool,
 ) -> list[Measure]:
     """What needs `TestDetail`, of every run that has an answer at all."""
-    details = [run.detail for run in runs]
-    if any(d is None and run.test is not None for d, run in zip(details, runs, strict=True)):
+    answered = [run for replicate in replicates for run in replicate.answered]
+    if any(run.detail is None or run.test is None or run.detail.pictures != run.test.pictures for run in answered):
         return []
-    known = next(d for d in details if d is not None)
-    if len(known.pictures) != len(test.pictures):
-        return []
+    width = next(run.detail.boundary_pixels for run in answered if run.detail is not None)
     found = []
-    boundary = _stacked(details, "boundary")
+    boundary = _stacked(replicates, pictures, "boundary", all_missed)
     contours = metrics.with_contour(boundary.reshape(-1, *boundary.shape[2:]))
     if contours.any():
         of_what = "of the foreground" if binary else "mean over the classes with contours"
-        text = f"boundary IoU {of_what}, within {known.boundary_pixels} pixels"
+        text = f"boundary IoU {of_what}, within {width} pixels"
         found.append(
             Measure("boundaries", text, boundary, lambda s: metrics.mean_over(metrics.iou(s), contours), tuple(points))
         )
-    lines = _stacked(details, "centreline")
+    lines = _stacked(replicates, pictures, "centreline", _no_line_found)
     thin = metrics.with_centreline(lines.reshape(-1, *lines.shape[2:])) & _thin(profile, lines.shape[2])
     if thin.any():
         text = "clDice of the foreground" if binary else "clDice, mean over the thin classes"
         found.append(
             Measure("thin_structures", text, lines, lambda s: metrics.mean_over(metrics.cldice(s), thin), tuple(points))
         )
-    confidence = _stacked(details, "confidence", _UNIT)
+    confidence = _stacked(replicates, pictures, "confidence", _surely_wrong, _UNIT)
     text = "expected calibration error of the winning class's probability"
     found.append(Measure("probabilities", text, confidence, _calibration, higher=False, smooth=False))
     return found
@@ -139,15 +139,15 @@ def _thin(profile: ImbalanceProfile | None, classes: int) -> Marks:
     return found
 
 
-def _own_point(run: TrialResult, binary: bool, beta: float) -> float:
+def _best_for(run: TrialResult, binary: bool, beta: float) -> float:
     """Operating point with the highest F_β on the run's own validation pictures."""
     if run.val is None:
-        return _point(run, binary)
+        return own_point(run)
     return metrics.best_point_of(run.val, lambda summed, classes: _f_score(beta, classes, binary)(summed))[0]
 
 
-def _point(run: TrialResult, binary: bool) -> float:
-    return run.evaluations[-1].point if run.evaluations else metrics.default_point(_task(binary))
+def _default(run: TrialResult, binary: bool) -> float:
+    return metrics.default_point(_task(binary))
 
 
 def _task(binary: bool) -> Task:
@@ -163,22 +163,34 @@ def _occurring(counts: Counts) -> Marks:
     return metrics.present(counts.reshape(-1, *counts.shape[2:]))
 
 
-def _counts(runs: Sequence[TrialResult], like: ImageCounts, points: Sequence[float]) -> Counts:
-    """(R, n, C, 3), pictures in ascending order; 0 for a run without an answer."""
-    classes = 2 if like.kind == "histogram" else like.data.shape[2]
-    counts = np.zeros((len(runs), len(like.pictures), classes, 3), dtype=np.int64)
-    for r, (run, point) in enumerate(zip(runs, points, strict=True)):
-        if run.test is not None:
-            counts[r] = metrics.at_point(run.test, point)[np.argsort(run.test.pictures, kind="stable")]
-    return counts
+def _stacked(
+    replicates: Sequence[Replicate],
+    pictures: Sequence[int],
+    name: str,
+    unanswered: Callable[[Counts], Counts],
+    unit: int = 1,
+) -> Counts:
+    """(R, n, …) of one array of the details."""
+
+    def read(run: TrialResult) -> tuple[Sequence[int], Counts] | None:
+        if run.detail is None:
+            return None
+        values = getattr(run.detail, name)
+        return run.detail.pictures, np.rint(values.astype(np.float64) * unit) if unit > 1 else values
+
+    return stacked(replicates, pictures, read, unanswered)
 
 
-def _stacked(details: Sequence[TestDetail | None], name: str, unit: int = 1) -> Counts:
-    """(R, n, …) of one array of the details, pictures in ascending order."""
-    like = next(getattr(d, name) for d in details if d is not None)
-    stacked = np.zeros((len(details), *like.shape), dtype=np.int64)
-    for r, detail in enumerate(details):
-        if detail is not None:
-            values = getattr(detail, name)[np.argsort(detail.pictures, kind="stable")]
-            stacked[r] = np.rint(values.astype(np.float64) * unit) if unit > 1 else values
-    return stacked
+def _no_line_found(lines: Counts) -> Counts:
+    """Centre lines (…, C, 4) of pictures without an answer: the label's alone."""
+    missed = np.zeros_like(lines)
+    missed[..., 3] = lines[..., 3]
+    return missed
+
+
+def _surely_wrong(confidence: Counts) -> Counts:
+    """Confidence (…, B, 3) of pictures without an answer: wrong at every pixel, with full confidence."""
+    wrong = np.zeros_like(confidence)
+    pixels = confidence[..., 0].sum(axis=-1)
+    wrong[..., -1, 0] = wrong[..., -1, 2] = pixels
+    return wrong

@@ -29,8 +29,8 @@ from sweeper.evidence.intervals import (
     resample_sums,
 )
 from sweeper.evidence.measures import Measure, measures
+from sweeper.evidence.replicates import Replicate, by_seed, picture_units, united
 from sweeper.evidence.rule import has_learned
-from sweeper.evidence.weigh import picture_units
 from sweeper.records import (
     Evidence,
     FinalistEvidence,
@@ -108,17 +108,15 @@ def preferences(
     """
     if len(evidence.finalists) < 2 or not _learned(evidence):
         return ()
-    at, runs = _runs(confirmations, evidence)
-    tests = [run.test for run in runs]
-    known = [test for test in tests if test is not None]
-    if not known:
+    at, rows = _rows(confirmations, evidence)
+    lost = np.array([row.lost for row in rows], dtype=np.bool_)
+    if lost.all():
         return ()
-    units = picture_units(runs, groups)
-    lost = np.array([test is None for test in tests], dtype=np.bool_)
+    units = picture_units(rows, groups)
     found = []
-    for measure in measures(runs, known[0], profile, tuned=tuned):
-        united = measure if units is None else replace(measure, counts=_united(measure.counts, units))
-        found.append(_judge(united, evidence, at, _interval_of(united, lost, seed, replicates)))
+    for measure in measures(rows, profile, tuned=tuned):
+        by_unit = measure if units is None else replace(measure, counts=united(measure.counts, units))
+        found.append(_judge(by_unit, evidence, at, _interval_of(by_unit, lost, seed, replicates)))
     return tuple(found)
 
 
@@ -174,28 +172,28 @@ def _joint_level(evidence: Evidence) -> float:
 
 def _learned(evidence: Evidence) -> list[int]:
     finalists = enumerate(evidence.finalists)
-    return [i for i, f in finalists if f.collapses < len(f.seeds) and has_learned(evidence, i)]
+    return [i for i, f in finalists if f.collapses < f.trainings and has_learned(evidence, i)]
 
 
-def _runs(confirmations: Sequence[TrialResult], evidence: Evidence) -> tuple[list[dict[int, int]], list[TrialResult]]:
-    """For each finalist seed → row, and the run of each row; of a seed trained twice the highest number counts."""
+def _rows(confirmations: Sequence[TrialResult], evidence: Evidence) -> tuple[list[dict[int, int]], list[Replicate]]:
+    """For each finalist seed → row, and the replicate of each row."""
 
     def key(family: str, params: Mapping[str, float], lr: float) -> tuple[object, ...]:
         return family, tuple(sorted(params.items())), lr
 
-    taken: dict[tuple[object, ...], TrialResult] = {}
-    for run in sorted(confirmations, key=lambda r: r.spec.number):
+    taken: dict[tuple[object, ...], list[TrialResult]] = {}
+    for run in confirmations:
         if run.state == "complete":
-            taken[key(run.spec.family, run.spec.params, run.spec.lr), run.spec.seed] = run
-    rows: list[TrialResult] = []
+            taken.setdefault(key(run.spec.family, run.spec.params, run.spec.lr), []).append(run)
+    rows: list[Replicate] = []
     at: list[dict[int, int]] = []
     for finalist in evidence.finalists:
-        own = key(finalist.family, finalist.params, finalist.lr)
+        own = by_seed(taken.get(key(finalist.family, finalist.params, finalist.lr), ()))
         at.append({})
         for s in finalist.seeds:
-            if (own, s) in taken:
+            if s in own:
                 at[-1][s] = len(rows)
-                rows.append(taken[own, s])
+                rows.append(own[s])
     return at, rows
 
 
@@ -244,14 +242,6 @@ def _difference(
         return interval([at[best][s] for s in common], [at[other][s] for s in common], level)
     gap = scores[best].estimate - scores[other].estimate  # nothing is paired: nothing is known of its error
     return Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
-
-
-def _united(counts: Counts, units: npt.NDArray[np.intp]) -> Counts:
-    """(R, n, …) counts summed over the pictures of each unit."""
-    summed = np.zeros((len(counts), int(units.max()) + 1, *counts.shape[2:]), dtype=np.int64)
-    for row, own in zip(summed, counts, strict=True):
-        np.add.at(row, units, own)
-    return summed
 
 
 def _interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, replicates: int) -> Intervals:

@@ -7,8 +7,8 @@ from itertools import combinations
 
 from sweeper.evidence.looks import common_seeds, level_of
 from sweeper.evidence.rule import difference, faults, same, troubled, units
-from sweeper.evidence.settle import listed, minus
 from sweeper.records import Evidence
+from sweeper.text import listed, minus
 
 
 def name(evidence: Evidence, i: int) -> str:
@@ -131,7 +131,7 @@ def still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
 def collapsed(evidence: Evidence) -> list[str]:
     """How many trainings of whom collapsed."""
     return [
-        f"{f.collapses} of {len(f.seeds)} confirmation trainings of {f.family} collapsed (diverged, or no better than "
+        f"{f.collapses} of {f.trainings} confirmation trainings of {f.family} collapsed (diverged, or no better than "
         "a constant answer)."
         for f in evidence.finalists
         if f.collapses

@@ -15,7 +15,6 @@ import numpy as np
 
 from sweeper.evidence.budget import (
     best_of_families,
-    configuration,
     kendall,
     learned_something,
     ranked_budgets,
@@ -23,7 +22,6 @@ from sweeper.evidence.budget import (
     settled_at,
     settling,
 )
-from sweeper.evidence.settle import listed, minus
 from sweeper.evidence.spread import ENOUGH, Point, take_apart
 from sweeper.evidence.weigh import last_quarter_gain
 from sweeper.recipe import Metric, Recipe
@@ -35,6 +33,7 @@ from sweeper.records import (
     TrialResult,
     VariancePart,
 )
+from sweeper.text import listed, minus
 
 FEW_TRIALS = 6
 """Fewer than this say nothing about what more of them would bring."""
@@ -199,9 +198,10 @@ def _parts(
 
 def _seed_variance(replicates: Sequence[TrialResult]) -> tuple[float | None, float | None, int]:
     """Variance over seeds of one configuration's value; its part that is not common to all; how many configurations."""
-    groups: dict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
-    for run in replicates:
-        groups[(run.spec.purpose, run.spec.steps, *configuration(run.spec))][run.spec.seed] = run.value or 0.0
+    groups: dict[tuple[object, ...], dict[tuple[int, int | None], float]] = defaultdict(dict)
+    for run in replicates:  # each fold has other pictures to validate on, as another seed has
+        key = (run.spec.purpose, run.spec.steps, *run.spec.configuration)
+        groups[key][run.spec.seed, run.spec.fold] = run.value or 0.0
     several = {key: g for key, g in groups.items() if len(g) >= 2}
     freedom = sum(len(g) - 1 for g in several.values())
     if not freedom:
@@ -285,10 +285,10 @@ def _second_seed(trials: Sequence[TrialResult], rechecks: Sequence[TrialResult],
     """What leaders lost when they were trained again."""
     seeds = {t.spec.seed for t in trials}
     same_seed = [r for r in rechecks if r.spec.seed in seeds]  # a leader may be best at a rechecked learning rate
-    first = {configuration(t.spec): t.value for t in (*trials, *same_seed) if learned_something(t)}
+    first = {t.spec.configuration: t.value for t in (*trials, *same_seed) if learned_something(t)}
     losses = []
     for again in (r for r in rechecks if r.spec.seed not in seeds):
-        before = first.get(configuration(again.spec))
+        before = first.get(again.spec.configuration)
         if learned_something(again) and before is not None and again.value is not None:
             losses.append(before - again.value)
     if not losses:

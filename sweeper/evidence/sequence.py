@@ -18,9 +18,10 @@ from sweeper.evidence.futility import chance_of_settling
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.looks import common_seeds, level_at, planned_looks
 from sweeper.evidence.rule import difference, measured, units
-from sweeper.evidence.settle import listed, minus, needed_half_width, planned_half_width
+from sweeper.evidence.settle import needed_half_width, planned_half_width
 from sweeper.evidence.verdict import Decision
 from sweeper.records import Evidence, Look, Verdict
+from sweeper.text import listed, minus
 
 __all__ = ["CHANCE", "NextStep", "next_step", "planned_looks"]
 

@@ -18,6 +18,7 @@ from sweeper.evidence.intervals import half_width
 from sweeper.evidence.looks import common_seeds, level_at
 from sweeper.evidence.rule import units
 from sweeper.records import Evidence, Interval, Look
+from sweeper.text import listed, minus
 
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
@@ -190,16 +191,6 @@ def _command(evidence: Evidence, seeds: int) -> str:
 
 def _unit(evidence: Evidence) -> str:
     return "test pictures" if evidence.test_groups is None else "groups of test pictures"
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def minus(text: str) -> str:
-    """Formatted numbers with a true minus sign, as the tables of the report have it."""
-    return text.replace("-", "−")
 
 
 def _rounded(count: int) -> int:

@@ -69,7 +69,7 @@ def decide(evidence: Evidence | None, order: Sequence[str]) -> Decision:
             ("No confirmation training completed, so that nothing can be recommended.",),
             ("Read the reasons of the failed trainings, mend their cause, and resume the study.",),
         )
-    eligible = [i for i, f in enumerate(evidence.finalists) if f.collapses < len(f.seeds)]
+    eligible = [i for i, f in enumerate(evidence.finalists) if f.collapses < f.trainings]
     if not any(has_learned(evidence, i) for i in eligible):
         return _nothing_learned(evidence, eligible)
     if len(evidence.finalists) == 1:

@@ -1,7 +1,8 @@
 """From confirmation trainings to evidence: scores on the test split, with paired intervals.
 
-A finalist is a family with one configuration, trained on several seeds. Every number is read from the counts of the
-test pictures at the operating point that the run chose on its own validation pictures.
+A finalist is a family with one configuration, trained on several seeds; with folds a seed is as many trainings as there
+are folds, which score each picture once (`replicates`). Every number is read from the counts of the test pictures at
+the operating point that the run chose on its own validation pictures.
 
 What counts: completed runs. One that raised (state failed) is a missing seed, and two finalists are compared on the
 seeds they share. One that diverged is a result of its loss, not a missing seed: it counts with the score of its
@@ -16,33 +17,39 @@ from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from sweeper import metrics
 from sweeper.evidence.intervals import Counts, Floats, PictureTable, negated, paired_interval, picture_table
 from sweeper.evidence.looks import level_at, look_at
 from sweeper.evidence.probability import DRAWS, probability_best
+from sweeper.evidence.replicates import (
+    Replicate,
+    by_seed,
+    class_counts,
+    default_of,
+    few_groups,
+    own_point,
+    picture_units,
+    scored_pictures,
+    united,
+)
 from sweeper.recipe import Metric
 from sweeper.records import (
     Collapse,
     Comparison,
     Evidence,
     FinalistEvidence,
-    ImageCounts,
     Interval,
     Look,
     TrialResult,
 )
 
 BASELINE = "cross_entropy"
-FEW_GROUPS = 5
-"""With fewer groups of test pictures their variance has hardly a degree of freedom: nothing could ever be settled."""
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """All runs side by side on the same pictures (or groups, their counts summed); run r is one training."""
+    """All replicates side by side on the same pictures (or groups, their counts summed); row r is one seed's."""
 
     classes: np.ndarray  # (C,) bool: which occur in the test split
     counts: Counts  # (R, n, C, 3) at each run's operating point
@@ -131,16 +138,15 @@ def weigh(
             two configurations, its search trial is missing, or `groups` does not fit the test pictures.
     """
     finalists = _group(confirmations, search)
-    runs = [run for seeds in finalists.values() for run in seeds.values()]
-    units = picture_units(runs, groups)
-    bench = _bench(runs, len(classes), units)
-    place = {id(run): r for r, run in enumerate(runs)}
-    # `at[family][seed]` is the row of that training on the bench.
-    at = {family: {s: place[id(run)] for s, run in seeds.items()} for family, seeds in finalists.items()}
+    replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]
+    units = picture_units(replicates, groups)
+    bench = _bench(replicates, len(classes), units)
+    place = {id(replicate): r for r, replicate in enumerate(replicates)}
+    # `at[family][seed]` is the row of that replicate on the bench.
+    at = {family: {s: place[id(own)] for s, own in seeds.items()} for family, seeds in finalists.items()}
     binary = len(classes) == 2
     rows = [
-        _finalist(list(finalists[family].values()), search[family], list(at[family].values()), bench, binary)
-        for family in finalists
+        _finalist(finalists[family], search[family], list(at[family].values()), bench, binary) for family in finalists
     ]
     rows.sort(key=lambda f: (-f.miou.estimate, f.family != baseline, f.family))
     order = [f.family for f in rows]
@@ -155,125 +161,77 @@ def weigh(
         rope=rope,
         looks=tuple(looks),
         look=look_at(looks, max((len(f.seeds) for f in rows), default=0)),
-        test_pictures=next((r.test.pooled_from or len(r.test.pictures) for r in runs if r.test is not None), 0),
-        test_groups=None if units is None or not runs else bench.pictures,
+        test_pictures=_test_pictures(replicates),
+        test_groups=None if units is None or not replicates else bench.pictures,
         few_groups=few_groups(groups),
+        folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
         constant_miou=next(
             (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
         ),
     )
 
 
-def _group(
-    confirmations: Sequence[TrialResult], search: Mapping[str, TrialResult]
-) -> dict[str, dict[int, TrialResult]]:
+def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResult]) -> dict[str, dict[int, Replicate]]:
     """Completed runs by family and seed, both in ascending order."""
-    grouped: dict[str, dict[int, TrialResult]] = {}
-    for run in sorted(confirmations, key=lambda r: r.spec.number):
+    grouped: dict[str, list[TrialResult]] = {}
+    for run in confirmations:
         if run.spec.purpose != "confirm" or run.state == "pruned":
             raise ValueError(
                 f"evidence is made of finished confirmation trainings, got a {run.state} {run.spec.purpose} training "
                 f"(number {run.spec.number}, {run.spec.family}); leave it out"
             )
         if run.state == "complete":
-            grouped.setdefault(run.spec.family, {})[run.spec.seed] = run
-    for family, seeds in grouped.items():
-        configurations = {(tuple(sorted(r.spec.params.items())), r.spec.lr) for r in seeds.values()}
+            grouped.setdefault(run.spec.family, []).append(run)
+    found = {family: by_seed(grouped[family]) for family in sorted(grouped)}
+    for family, seeds in found.items():
+        specs = [run.spec for replicate in seeds.values() for run in replicate.runs]
+        configurations = {(tuple(sorted(spec.params.items())), spec.lr) for spec in specs}
         if len(configurations) > 1:
             raise ValueError(
                 f"a finalist is one configuration, got {len(configurations)} of {family}; weigh them separately"
             )
         if family not in search:
             raise ValueError(f"every finalist needs its search trial, got none for {family}; add it to `search`")
-    return {family: dict(sorted(grouped[family].items())) for family in sorted(grouped)}
+    return found
 
 
-def few_groups(groups: Sequence[str | None] | None) -> int | None:
-    """How many groups the test pictures come in, where these are too few to stand for others; else None.
-
-    Pictures without a group stand for themselves.
-    """
-    if groups is None or all(group is None for group in groups):
-        return None
-    count = len({group for group in groups if group is not None}) + sum(group is None for group in groups)
-    return count if count < FEW_GROUPS else None
+def _test_pictures(replicates: Sequence[Replicate]) -> int:
+    tests = (run.test for replicate in replicates for run in replicate.answered)
+    pooled = next((test.pooled_from for test in tests if test is not None and test.pooled_from), None)
+    return pooled or len(scored_pictures(replicates))
 
 
-def picture_units(runs: Sequence[TrialResult], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
-    """(n,) the unit that each counted test picture (by ascending index) belongs to; None where each is its own.
-
-    Fewer than FEW_GROUPS groups are no sample of anything: each picture is its own then, and what is concluded holds
-    for these very groups (`few_groups`).
-
-    Beyond `metrics.POOL` pictures, counts are stored as sums over cells of pictures (picture i in cell i mod n). Cells
-    that share a group are one unit then.
-    """
-    test = next((run.test for run in runs if run.test is not None), None)
-    if groups is None or test is None:
-        return None
-    cells, pictures = len(test.pictures), test.pooled_from or len(test.pictures)
-    if len(groups) != pictures:
-        raise ValueError(f"`groups` must name the group of each of the {pictures} test pictures, got {len(groups)}")
-    numbers: dict[str, int] = {}
-    named = [(i % cells, numbers.setdefault(g, len(numbers))) for i, g in enumerate(groups) if g is not None]
-    if not named or few_groups(groups) is not None:
-        return None
-    cell, number = np.array(named).T
-    # Cells and groups as the nodes of one graph, an edge where a picture lies in both; units are what hangs together.
-    size = cells + len(numbers)
-    graph = coo_array((np.ones(len(cell)), (cell, cells + number)), shape=(size, size))
-    labels = connected_components(graph, directed=False)[1][:cells]
-    unit: npt.NDArray[np.intp] = np.unique(labels, return_inverse=True)[1]
-    return unit if unit.max() + 1 < cells else None
-
-
-def _bench(runs: Sequence[TrialResult], classes: int, units: npt.NDArray[np.intp] | None) -> _Bench:
-    tests = [run.test for run in runs]
-    for run in runs:
+def _bench(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None) -> _Bench:
+    for run in (run for replicate in replicates for run in replicate.runs):
         if run.test is None and run.collapse is not Collapse.DIVERGED:
             raise ValueError(
                 f"a completed confirmation must carry counts of the test pictures, got none from number "
                 f"{run.spec.number} ({run.spec.family}, seed {run.spec.seed}); train it again"
             )
-    seen = {tuple(sorted(test.pictures)) for test in tests if test is not None}
+    whole = [replicate for replicate in replicates if len(replicate.answered) == len(replicate.runs)]
+    seen = {scored_pictures([replicate]) for replicate in whole}
     if len(seen) > 1:
         raise ValueError(
             f"all confirmations must be scored on the same test pictures, got {len(seen)} different sets; "
             "weigh only runs of one study"
         )
-    cells = len(next(iter(seen))) if seen else 0
-    units = np.arange(cells) if units is None else units
-    n = int(units.max()) + 1 if cells else 0
-    counts = np.zeros((len(runs), n, classes, 3), dtype=np.int64)
-    at_default = np.zeros_like(counts)
-    for r, (run, test) in enumerate(zip(runs, tests, strict=True)):
-        if test is not None:
-            np.add.at(counts[r], units, _aligned(test, _point(run)))
-            np.add.at(at_default[r], units, _aligned(test, _default(test)))
-    lost = np.array([test is None for test in tests], dtype=np.bool_)
+    lost = np.array([replicate.lost for replicate in replicates], dtype=np.bool_)
+    if lost.all():
+        counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
+        return _Bench(classes=np.zeros(classes, dtype=np.bool_), counts=counts, at_default=counts, lost=lost)
+    pictures = scored_pictures(replicates)
+    counts = class_counts(replicates, pictures, own_point)
+    at_default = class_counts(replicates, pictures, lambda run: default_of(run.test) if run.test else 0.0)
+    if units is not None:
+        counts, at_default = united(counts, units), united(at_default, units)
     present = metrics.present(counts.reshape(-1, classes, 3))
     return _Bench(classes=present, counts=counts, at_default=at_default, lost=lost)
 
 
-def _aligned(test: ImageCounts, point: float) -> Counts:
-    """Class counts at an operating point, pictures in ascending order."""
-    return metrics.at_point(test, point)[np.argsort(test.pictures, kind="stable")]
-
-
-def _default(test: ImageCounts) -> float:
-    return metrics.default_point("binary" if test.kind == "histogram" else "multiclass")
-
-
-def _point(run: TrialResult) -> float:
-    """Operating point chosen on the run's validation pictures; the default one where it was never evaluated."""
-    if run.evaluations:
-        return run.evaluations[-1].point
-    return _default(run.test) if run.test is not None else metrics.default_point("binary")
-
-
 def _finalist(
-    runs: Sequence[TrialResult], origin: TrialResult, rows: Sequence[int], bench: _Bench, binary: bool
+    seeds: Mapping[int, Replicate], origin: TrialResult, rows: Sequence[int], bench: _Bench, binary: bool
 ) -> FinalistEvidence:
+    runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec = runs[0].spec
     iou, precision, recall = bench.class_means(rows)
     speeds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
@@ -284,9 +242,9 @@ def _finalist(
         lr=spec.lr,
         search_trial=origin.spec.number,
         search_value=origin.value if origin.value is not None else 0.0,
-        seeds=tuple(run.spec.seed for run in runs),
+        seeds=tuple(seeds),
         run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
-        points=tuple(_point(run) for run in runs),
+        points=tuple(own_point(run) for run in runs),
         miou=paired_interval(bench.miou.rows(list(rows)), (0.0, 1.0)),
         miou_at_default=float(bench.miou_at_default[list(rows)].mean()),
         val_miou=float(np.mean([_val_miou(run) for run in runs])),

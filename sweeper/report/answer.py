@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.reasons import simplest
 from sweeper.evidence.verdict import decide
@@ -17,7 +18,6 @@ from sweeper.report.words import (
     escape_md,
     interval,
     level,
-    listed,
     network,
     number,
     params_text,
@@ -26,6 +26,7 @@ from sweeper.report.words import (
     signed_interval,
     significant,
 )
+from sweeper.text import listed
 
 VERDICTS = {
     Verdict.CLEAR_WINNER: "clear winner",
@@ -44,7 +45,20 @@ def answer(facts: Facts) -> list[str]:
     recommended = facts.recommendation.recommended
     if recommended is None or facts.recommendation.verdict is Verdict.NONE:
         return _nothing(facts)
-    return [_what(facts, recommended), _numbers(facts), _holds_for(facts)]
+    return [_what(facts, recommended), _numbers(facts), *held_out(facts), _holds_for(facts)]
+
+
+def held_out(facts: Facts) -> list[str]:
+    """That the search saw what the finalists were scored on, where it is so; a paragraph."""
+    folds = facts.sweep.conditions.folds
+    if folds is None:
+        return []
+    return [
+        f"**This result is {NOT_HELD_OUT}.** There was no test split: the search that chose these parameters saw every "
+        f"picture, and the finalists were then scored by {folds}-fold cross-validation on the same pictures. That "
+        "choice flatters the scores, and may favour one loss over another; only pictures kept back from the search "
+        "could confirm it."
+    ]
 
 
 def _nothing(facts: Facts) -> list[str]:
@@ -56,7 +70,7 @@ def _nothing(facts: Facts) -> list[str]:
             f"{number(best.miou.estimate)} ({code(finalist_name(facts, best))})"
         )
         first += f"; a constant answer scores {number(evidence.constant_miou)}." if evidence.test_pictures else "."
-        return [first, _holds_for(facts).replace("It holds for", "That is so for", 1)]
+        return [first, *held_out(facts), _holds_for(facts).replace("It holds for", "That is so for", 1)]
     states = search["state"].value_counts()
     failed, pruned = int(states.get("failed", 0)), int(states.get("pruned", 0))
     first = f"**No recommendation: no loss was confirmed.** The search ran {count(len(search), 'trial')}"
@@ -137,9 +151,14 @@ def _numbers(facts: Facts) -> str:
     against = facts.rival if chosen is facts.baseline else facts.baseline
     if (at := level_between(facts, chosen, against)) != LEVEL:
         what += f" (of differences: {level(at)}, as the confirmation may be looked at more than once)"
+    seen = f"{count(evidence.test_pictures, 'test picture')} that the search never saw"
+    if evidence.folds is not None:
+        seen = (
+            f"{count(evidence.test_pictures, 'picture')}, each scored in turn by a training that did not see it "
+            f"({evidence.folds} trainings a seed),"
+        )
     return (
-        f"{text}. {what} from {count(evidence.test_pictures, 'test picture')} that the search "
-        f"never saw and {count(len(chosen.seeds), 'paired seed')}; a constant answer "
+        f"{text}. {what} from {seen} and {count(len(chosen.seeds), 'paired seed')}; a constant answer "
         f"scores {number(evidence.constant_miou)}.{_hardly_tuned(facts)}"
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.caveats import caveats as evidence_caveats
 from sweeper.report.answer import FEW_TRIALS, recipe_text
 from sweeper.report.facts import Facts, at_edge, finalist_name, search_split
-from sweeper.report.words import code, count, escape_md, listed, number, prose, signed, significant
+from sweeper.report.words import code, count, escape_md, number, prose, signed, significant
+from sweeper.text import listed
 
 SHORT = 2000
 """Confirmation steps below which the speed of learning plays a part in the comparison."""
@@ -48,8 +50,18 @@ def _scope(facts: Facts) -> Iterator[str]:
 def _confirmation(facts: Facts) -> Iterator[str]:
     evidence = facts.recommendation.evidence
     if evidence is None:
-        yield "Nothing was confirmed on the test split: no number here is free of the search's luck."
+        yield f"Nothing was confirmed on {facts.tested_on}: no number here is free of the search's luck."
         return
+    if evidence.folds is not None:
+        yield (
+            f"The result is {NOT_HELD_OUT}: the search chose parameters and learning rates by their scores on pictures "
+            "that the finalists were tested on."
+        )
+        yield (
+            f"Each seed rotates over {evidence.folds} folds, drawn anew for each. The trainings of one rotation share "
+            "most of their training pictures: the intervals cover other seeds, divisions and pictures like these, not "
+            "wholly what other training pictures would give."
+        )
     for sentence in evidence_caveats(evidence):
         yield prose(sentence)
     if facts.sweep.looks > 1:
@@ -75,7 +87,7 @@ def _confirmation(facts: Facts) -> Iterator[str]:
         yield f"Still rising over the last quarter of the steps by more than the margin: {listed(names)} mIoU."
     fallen = [f for f in facts.finalists if f.collapses]
     if fallen:
-        names = [f"{code(finalist_name(facts, f))} in {f.collapses} of {len(f.seeds)}" for f in fallen]
+        names = [f"{code(finalist_name(facts, f))} in {f.collapses} of {f.trainings}" for f in fallen]
         yield f"Confirmation trainings that collapsed: {listed(names)}."
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from scipy import stats
 
+from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.records import SweepRecord
 from sweeper.report.answer import VERDICTS
 from sweeper.report.facts import difference
@@ -18,7 +19,6 @@ from sweeper.report.words import (
     count,
     escape_md,
     level,
-    listed,
     number,
     one_line,
     params_text,
@@ -28,6 +28,7 @@ from sweeper.report.words import (
     significant,
     table,
 )
+from sweeper.text import listed
 
 ENOUGH = 5
 """With fewer data sets even the same order throughout is chance in one of twelve."""
@@ -80,6 +81,7 @@ def study_table(compared: Sequence[Side], ui_url: str) -> str:
         sweep, answer, evidence = side.sweep, side.recommendation.recommended, side.recommendation.evidence
         settings = f"{code(answer.family)} {params_text(answer.params)}".strip() if answer else MISSING
         verdict = VERDICTS[side.recommendation.verdict] + (", provisional" if side.recommendation.provisional else "")
+        verdict += f", {NOT_HELD_OUT}" if sweep.conditions.folds is not None else ""
         link = run_link(escape_md(sweep.study), ui_url, sweep.experiment_id, sweep.parent_run_id)
         gain = difference(side.facts, side.facts.chosen, side.facts.baseline)
         own = side.facts.chosen

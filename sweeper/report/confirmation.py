@@ -82,8 +82,8 @@ def looks_text(facts: Facts) -> str:
     if len(planned) < 2:
         return ""
     return (
-        f"The test split may be looked at {len(planned)} times. Each look spends its part of the 5 % error, so that "
-        "the intervals of all looks hold together at 95 %, whenever the confirmation ends."
+        f"{facts.tested_on.capitalize()} may be looked at {len(planned)} times. Each look spends its part of the 5 % "
+        "error, so that the intervals of all looks hold together at 95 %, whenever the confirmation ends."
     )
 
 
@@ -161,7 +161,7 @@ def path_text(facts: Facts) -> list[str]:
         moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
         lines.append(
             f"Winner's curse: the recommended configuration read {number(abs(curse))} mIoU {higher} in the search "
-            f"(validation pictures) than on the test split; {moral}."
+            f"(validation pictures) than on {facts.tested_on}; {moral}."
         )
     return lines
 

@@ -10,12 +10,21 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sweeper.data.split import divide, stratified_subset
+from sweeper.data.folds import split_of
+from sweeper.data.split import stratified_subset
 from sweeper.errors import DataError
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.looks import level_of
-from sweeper.metrics import at_point, constant_miou, default_point, iou
-from sweeper.records import Coordinate, FinalistEvidence, Interval, Recommendation, Split, SweepRecord, TrialResult
+from sweeper.metrics import constant_miou, default_point
+from sweeper.records import (
+    Coordinate,
+    FinalistEvidence,
+    Interval,
+    Recommendation,
+    Split,
+    SweepRecord,
+    TrialResult,
+)
 from sweeper.report.tables import trials_frame
 
 ENOUGH = 8
@@ -72,6 +81,11 @@ class Facts:
     def classes(self) -> tuple[str, ...]:
         """Class names in index order."""
         return self.sweep.conditions.dataset.classes
+
+    @property
+    def tested_on(self) -> str:
+        """What the finalists were scored on: `the test split`, or `the test folds`."""
+        return "the test split" if self.sweep.conditions.folds is None else "the test folds"
 
     @property
     def level(self) -> float:
@@ -146,67 +160,14 @@ def finalist_name(facts: Facts, finalist: FinalistEvidence) -> str:
     return finalist.family if twins == 1 else f"{finalist.family} {finalist.search_trial}"
 
 
-def confirmations(facts: Facts, finalist: FinalistEvidence) -> tuple[TrialResult, ...]:
-    """The confirmation trainings that the finalist's evidence was weighed from, by seed.
-
-    A study may hold more of the same configuration: at another budget (`--confirm-steps`), on seeds beyond those of its
-    last look, or twice on one seed, of which the later counts.
-    """
-    found = {
-        trial.spec.seed: trial
-        for trial in sorted(facts.sweep.confirmations, key=lambda trial: trial.spec.number)
-        if trial.state == "complete"
-        and trial.spec.family == finalist.family
-        and trial.spec.params == finalist.params
-        and math.isclose(trial.spec.lr, finalist.lr)
-        and trial.spec.steps == facts.sweep.conditions.recipe.confirm_steps
-    }
-    return tuple(found[seed] for seed in sorted(finalist.seeds) if seed in found)
-
-
-def seed_mious(facts: Facts, finalist: FinalistEvidence) -> list[float]:
-    """Test mIoU of each of its trainings, at the operating point of that training."""
-    values = [float(v) for v in _confirm_rows(facts, finalist)["test_miou"]]
-    return [v for v in values if math.isfinite(v)]
-
-
-def _confirm_rows(facts: Facts, finalist: FinalistEvidence) -> pd.DataFrame:
-    numbers = {trial.spec.number for trial in confirmations(facts, finalist)}
-    frame = facts.frame
-    return frame[(frame["purpose"] == "confirm") & frame["number"].isin(numbers)]
-
-
-def picture_wins(facts: Facts) -> tuple[int, int, int] | None:
-    """Test pictures on which (recommended, rival, neither) has the higher mIoU, in the first seed both have.
-
-    None when there is no such pair, or when the pictures were pooled before they were stored.
-    """
-    pair = common_seed(facts)
-    if pair is None:
-        return None
-    first, second = pair
-    if first.test is None or second.test is None or first.test.pictures != second.test.pictures:
-        return None
-    if first.test.pooled_from is not None:
-        return None
-    means = []
-    for trial in (first, second):
-        assert trial.test is not None
-        per_class = iou(at_point(trial.test, trial.evaluations[-1].point))  # (n, C)
-        defined = np.isfinite(per_class)
-        means.append(np.where(defined, per_class, 0).sum(axis=1) / np.maximum(1, defined.sum(axis=1)))
-    gap = means[0] - means[1]
-    return int((gap > 1e-9).sum()), int((gap < -1e-9).sum()), int((abs(gap) <= 1e-9).sum())
-
-
 def search_split(facts: Facts) -> Split | None:
-    """The split that the search trained on, whose test pictures are those of the confirmation too.
+    """The split that the search trained on, whose test pictures are those of the confirmation too (with folds, none).
 
     None when the pictures of the record can no longer be divided.
     """
     conditions = facts.sweep.conditions
     try:
-        return divide(conditions.dataset, test_seed=conditions.seed, seed=conditions.seed)
+        return split_of(conditions, conditions.seed)
     except DataError:
         return None
 
@@ -226,16 +187,6 @@ def gain_over_constant(facts: Facts, trial: TrialResult) -> float | None:
     labelled = np.zeros((1, len(dataset.classes), 3), dtype=np.int64)
     labelled[0, :, 2] = dataset.class_pixels(seen)
     return look.chosen.miou - constant_miou(labelled)
-
-
-def common_seed(facts: Facts) -> tuple[TrialResult, TrialResult] | None:
-    """The recommended loss's and its rival's training with the lowest seed that both have and that was evaluated."""
-    if facts.chosen is None or facts.rival is None:
-        return None
-    first = {t.spec.seed: t for t in confirmations(facts, facts.chosen) if t.evaluations}
-    second = {t.spec.seed: t for t in confirmations(facts, facts.rival) if t.evaluations}
-    shared = sorted(first.keys() & second.keys())
-    return (first[shared[0]], second[shared[0]]) if shared else None
 
 
 def best_trial(facts: Facts, family: str) -> TrialResult | None:

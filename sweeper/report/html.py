@@ -21,6 +21,9 @@ from markdown_it.token import Token
 from sweeper.report.words import one_line
 
 STYLE = Path(__file__).parent / "templates" / "report.css"
+SHORT = 24
+"""Characters of a code span that is not broken over lines: it fits the narrowest screen."""
+_PER_CENT = re.compile(r"(?<=\d) %")
 _FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.png)")
 
 
@@ -54,6 +57,8 @@ def to_html(markdown: str, figures: Path) -> str:
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     parser.add_render_rule("image", _image)
+    parser.add_render_rule("text", _text)
+    parser.add_render_rule("code_inline", _code)
     parser.add_render_rule("table_open", _table_open)
     parser.add_render_rule("table_close", _table_close)
     for cell in ("th_open", "td_open"):
@@ -105,6 +110,18 @@ def _image(
     named = _FIGURE.fullmatch(str(token.attrGet("src") or ""))
     data = environment["figures"].get(named[1]) if named else None
     return alt if data is None else f'<img alt="{alt}" src="data:image/png;base64,{b64encode(data).decode()}">'
+
+
+def _text(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    """Escaped, and no line ends between a number and its per cent sign."""
+    return _PER_CENT.sub("\u00a0%", escape(tokens[index].content))
+
+
+def _code(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    """Short names stay on one line: a browser would break `--exclude` after its dashes."""
+    content = tokens[index].content
+    kind = ' class="short"' if len(content) <= SHORT else ""
+    return f"<code{kind}>{escape(content)}</code>"
 
 
 def _table_open(*_: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.records import SweepRecord
 from sweeper.report import analysis, confirmation, cost, preferences, sections
 from sweeper.report.answer import answer
@@ -92,6 +93,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "looks_text": confirmation.looks_text(facts),
         "classes": confirmation.classes_table(facts) if facts.chosen else "",
         "classes_text": confirmation.classes_text(facts),
+        "tested_on": facts.tested_on,
         "point_name": facts.point_name,
         "default_name": facts.default_name,
         "objective": facts.objective,
@@ -169,6 +171,8 @@ def _reproduce(facts: Facts) -> str:
         if sizes
         else "not known: the pictures of the record cannot be divided"
     )
+    if sizes and (folds := sweep.conditions.folds) is not None:
+        split = f"{sizes[0]} train, {sizes[1]} validation pictures in the search; {folds} folds, {NOT_HELD_OUT}"
     rows = [
         ["study", escape_md(sweep.study)],
         ["data", escape_md(data.source)],

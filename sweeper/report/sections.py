@@ -22,7 +22,6 @@ from sweeper.report.words import (
     code,
     count,
     escape_md,
-    listed,
     number,
     params_text,
     percent,
@@ -32,6 +31,7 @@ from sweeper.report.words import (
     significant,
     table,
 )
+from sweeper.text import listed
 
 CONSTANT = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT})
 """Collapses that mean: no better than a constant answer."""

@@ -13,7 +13,7 @@ from sweeper.records import SweepRecord, TrialResult
 
 _BEFORE = (
     *("purpose", "number", "family", "state", "value", "miou", "miou_at_default", "fg_iou", "dice", "point"),
-    *("test_miou", "test_fg_iou", "seed", "lr"),
+    *("test_miou", "test_fg_iou", "seed", "fold", "lr"),
 )
 _AFTER = (
     *("collapse", "collapse_at_default", "never_predicted", "steps_done", "steps", "seconds", "seconds_per_step"),
@@ -42,7 +42,8 @@ def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): of the last
       evaluation, on validation, shares in 0–1
     - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation trainings only
-    - `seed`; `lr`; `params.NAME`: every coordinate of the losses, in the order of the search space
+    - `seed`; `fold`: which fold `test_miou` is of (from 0), with folds only; `lr`; `params.NAME`: every coordinate of
+      the losses, in the order of the search space
     - `collapse`, `collapse_at_default`: none, all_background, no_better_than_constant,
       class_never_predicted or diverged;      `never_predicted`: class names joined by `; `
     - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `run_id` (MLflow); `reason` of a failure
@@ -102,6 +103,7 @@ def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "test_miou": tested.miou if tested else None,
         "test_fg_iou": tested.fg_iou if tested else None,
         "seed": spec.seed,
+        "fold": spec.fold,
         "lr": spec.lr,
         **{f"params.{name}": spec.params.get(name) for name in names},
         "collapse": trial.collapse.value,

@@ -115,11 +115,6 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {plural}"
 
 
-def listed(items: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
-
-
 def network(arch: str, encoder: str) -> str:
     """`U-Net/ResNet-18` for `unet` and `resnet18`; unknown names as they are."""
     readable = re.sub(r"^resnet(\d+)$", r"ResNet-\1", encoder)

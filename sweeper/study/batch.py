@@ -16,12 +16,12 @@ Key = tuple[object, ...]
 
 def key_of(spec: TrialSpec) -> Key:
     """What makes two trainings the same one, whatever their numbers."""
-    return (*configuration(spec), spec.seed, spec.steps)
+    return (*configuration(spec), spec.seed, spec.steps, spec.fold)
 
 
 def configuration(spec: TrialSpec) -> Key:
     """What makes two trainings the same finalist: loss, coordinates and learning rate."""
-    return (spec.family, tuple(sorted(spec.params.items())), spec.lr)
+    return spec.configuration
 
 
 def completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from sweeper.records import Conditions, TrialResult, TrialSpec
@@ -17,18 +18,27 @@ def confirm_seed(study_seed: int, number: int) -> int:
     return 1000 * (study_seed + 1) + number
 
 
+def fold_numbers(folds: int | None) -> Sequence[int | None]:
+    """The trainings that make up one seed of a finalist: one, or one for each fold."""
+    return [None] if folds is None else range(folds)
+
+
 def confirmations(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
-    """`seeds` trainings of each finalist, seed by seed, so that whatever is finished is paired."""
+    """`seeds` seeds of each finalist, seed by seed (and fold by fold), so that whatever is finished is paired."""
+    folds = fold_numbers(conditions.folds)
+    shown = -(-SHOWN // len(folds))
     return [
         finalist.trial.spec.model_copy(
             update={
                 "purpose": "confirm",
                 "seed": confirm_seed(conditions.seed, number),
+                "fold": fold,
                 "steps": conditions.recipe.confirm_steps,
-                "keep_predictions": SHOWN if number == 0 else 0,
+                "keep_predictions": shown if number == 0 else 0,
             }
         )
         for number in range(seeds)
+        for fold in folds
         for finalist in finalists
     ]
 
@@ -36,11 +46,14 @@ def confirmations(finalists: Sequence[Finalist], conditions: Conditions, seeds: 
 def confirmed(
     results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions, seeds: int | None
 ) -> list[TrialResult]:
-    """Those completed confirmations that belong to these finalists and to their first `seeds` seeds (None = all)."""
+    """Those completed confirmations that belong to these finalists and to their first `seeds` seeds (None = all).
+
+    With folds, of whole rotations alone: a seed that lacks a fold has not scored every picture.
+    """
     wanted: Collection[object] = {configuration(f.trial.spec) for f in finalists}
     allowed = {confirm_seed(conditions.seed, number) for number in range(seeds or 0)}
     steps = conditions.recipe.confirm_steps
-    return [
+    found = [
         r
         for r in results
         if r.state == "complete"
@@ -48,3 +61,8 @@ def confirmed(
         and (seeds is None or r.spec.seed in allowed)
         and configuration(r.spec) in wanted
     ]
+    have: dict[object, set[int | None]] = defaultdict(set)
+    for r in found:
+        have[configuration(r.spec), r.spec.seed].add(r.spec.fold)
+    needed = set(fold_numbers(conditions.folds))
+    return [r for r in found if have[configuration(r.spec), r.spec.seed] >= needed]

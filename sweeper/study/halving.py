@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from sweeper.space import FLOOR
 
-SHARES: tuple[float, ...] = (1 / 3, 1 / 3)
+SHARES: tuple[float, ...] = (1 / 3, 1 / 2)
 """Of the trials that reach the first rung, and the second, how many go on beyond it; from a third on all do."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -82,6 +83,11 @@ def _serve(pipe: Connection, device: str, parent: int) -> None:
     serve(pipe, device, parent)
 
 
+def _may_have_gpu() -> bool:
+    """Whether a driver of one is loaded; torch alone knows for sure."""
+    return sys.platform == "darwin" or Path("/proc/driver/nvidia/version").exists() or Path("/dev/kfd").exists()
+
+
 class ProcessExecutor:
     """Supervised worker processes that share the decoded store through the page cache.
 
@@ -99,7 +105,13 @@ class ProcessExecutor:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each, one per core, at most 8."""
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
-        self._workers: list[_Worker] = [_Worker(device)]
+        # Loading torch takes seconds: as many as there will be, as far as can be known without it, load it at once.
+        self._workers: list[_Worker] = [_Worker(device) for _ in range(self._count or self._guess())]
+
+    def _guess(self) -> int:
+        """How many workers there will be, should there be no GPU; one where there may be some."""
+        gpu = self._asked not in {"auto", "cpu"} or (self._asked == "auto" and _may_have_gpu())
+        return 1 if gpu else min(self._cores, MAX_WORKERS)
 
     def hardware(self) -> Hardware:
         """Wait for the first worker's report."""
@@ -128,7 +140,9 @@ class ProcessExecutor:
     def configure(self, conditions: Conditions, checkpoints: Path) -> None:
         """Start the other workers and hand the conditions to all."""
         self._conditions, self._checkpoints = conditions, checkpoints
-        self._workers += [_Worker(self._asked) for _ in range(self.workers - 1)]
+        self._workers += [_Worker(self._asked) for _ in range(self.workers - len(self._workers))]
+        while len(self._workers) > self.workers:
+            self._workers.pop().end()
         for number, worker in enumerate(self._workers):
             if number > 0:
                 worker.expect("hardware")

@@ -138,7 +138,7 @@ class Tracker:
                 self._earlier[run.data.tags["sweeper.kind"], run.data.tags["sweeper.trial"]] = run.info.run_id
             client.update_run(parent_run_id, status="RUNNING")
         else:
-            tags = {"sweeper.kind": "sweep", **self._values.class_tags()}
+            tags = {"sweeper.kind": "sweep", **self._values.class_tags(), **self._values.fold_tags()}
             create = self._operation(
                 "create", self._key("sweep"), experiment=self.experiment_id, name="sweep", tags=tags
             )

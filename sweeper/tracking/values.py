@@ -44,13 +44,18 @@ class Values:
         pairs = zip(self._classes, self.conditions.dataset.classes, strict=True)
         return {f"sweeper.class.{label}": name for label, name in pairs if label != name}
 
+    def fold_tags(self) -> dict[str, str]:
+        """That no picture was held out from the search, where it is so."""
+        folds = self.conditions.folds
+        return {} if folds is None else {"sweeper.held_out": "false", "sweeper.folds": str(folds)}
+
     def name(self, spec: TrialSpec) -> str:
         """Of a training's run. The family first: MLflow's table cuts names at their end."""
         return {
             "search": f"{spec.family} #{spec.number}",
             "recheck": f"{spec.family} recheck {spec.number}",
             "probe": f"{spec.family} probe {spec.steps} steps",
-            "confirm": f"{spec.family} seed {spec.seed}",
+            "confirm": f"{spec.family} seed {spec.seed}" + ("" if spec.fold is None else f" fold {spec.fold + 1}"),
         }[spec.purpose]
 
     def tags(self, spec: TrialSpec) -> dict[str, str]:
@@ -67,6 +72,7 @@ class Values:
         """Loss, learning rate, seed and recipe of a training."""
         params = {"loss.family": spec.family, "lr": number(spec.lr), "seed": str(spec.seed)}
         params |= {f"loss.{name}": number(value) for name, value in spec.params.items()}
+        params |= {} if spec.fold is None else {"fold": str(spec.fold + 1)}
         return {**params, **self.recipe(), "steps": str(spec.steps)}
 
     def of_evaluation(self, evaluation: Evaluation) -> dict[str, float]:

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from sweeper.data.distance import DistanceStore
 from sweeper.data.store import PixelStore
+from sweeper.recipe import Augmentation
 from sweeper.records import IGNORE
+from sweeper.training.augment import Draws, draw
 
 FORGET = 32
 """Steps after which the memory of the pictures' pages is given back: a large set would fill it, slowly."""
-_ORDER, _CROPS = 1, 2
+_ORDER, _CROPS, _MORE = 1, 2, 3
 
 
 def _generator(seed: int, purpose: int, number: int) -> np.random.Generator:
@@ -42,27 +44,40 @@ class Crop(NamedTuple):
 
 
 def crops(
-    store: PixelStore, pictures: tuple[int, ...], *, size: int, batch_size: int, step: int, seed: int
-) -> tuple[list[Crop], Tensor]:
+    store: PixelStore,
+    pictures: tuple[int, ...],
+    *,
+    size: int,
+    batch_size: int,
+    step: int,
+    seed: int,
+    augmentation: Augmentation = "light",
+) -> tuple[list[Crop], Draws]:
     """Where the crops of one step lie, and the augmentation drawn for them; arguments as for `training_batch`."""
     rng = _generator(seed, _CROPS, step)
     chosen = picture_indices(len(pictures), batch_size, step, seed)
     corners = rng.random((batch_size, 2))
-    flips = rng.random(batch_size) < 0.5
-    light = rng.uniform(-0.2, 0.2, (batch_size, 2))
+    more = _generator(seed, _MORE, step)
+    draws = draw(rng, more, batch_size, augmentation, key=int(more.integers(2**62)))
     found = []
     for n, position in enumerate(chosen):
         height, width = store.sizes[pictures[position]]
         top = int(corners[n, 0] * (max(0, height - size) + 1))
         left = int(corners[n, 1] * (max(0, width - size) + 1))
         found.append(Crop(pictures[position], top, left, min(size, height), min(size, width)))
-    draws = np.stack([flips, 1 + light[:, 0], light[:, 1]], axis=1).astype(np.float32)
-    return found, torch.from_numpy(draws)
+    return found, draws
 
 
 def training_batch(
-    store: PixelStore, pictures: tuple[int, ...], *, size: int, batch_size: int, step: int, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
+    store: PixelStore,
+    pictures: tuple[int, ...],
+    *,
+    size: int,
+    batch_size: int,
+    step: int,
+    seed: int,
+    augmentation: Augmentation = "light",
+) -> tuple[Tensor, Tensor, Draws]:
     """Crops of one step at native resolution, and the augmentation drawn for them.
 
     Args:
@@ -72,12 +87,15 @@ def training_batch(
         batch_size: crops in the batch.
         step: number of the step, from 0.
         seed: with `step` it determines everything.
+        augmentation: what is drawn.
 
     Returns:
         images (N, H, W, channels) of the store's type; masks (N, H, W) uint8 (`IGNORE` where unlabelled or padded);
-        draws (N, 3) float32: flip (0 or 1), contrast factor, brightness shift.
+        what was drawn for `augment`.
     """
-    places, draws = crops(store, pictures, size=size, batch_size=batch_size, step=step, seed=seed)
+    places, draws = crops(
+        store, pictures, size=size, batch_size=batch_size, step=step, seed=seed, augmentation=augmentation
+    )
     images = np.zeros((batch_size, size, size, store.channels), dtype=store.dtype)
     masks = np.full((batch_size, size, size), IGNORE, dtype=np.uint8)
     for n, (picture, top, left, h, w) in enumerate(places):
@@ -102,15 +120,3 @@ def to_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     if images.dtype == torch.uint16:  # few kernels know it: its bits are read as int16, and the sign is taken back
         images, full_scale = images.view(torch.int16).int() & 0xFFFF, 65535
     return (images.permute(0, 3, 1, 2).float().div_(full_scale) - mean) / std
-
-
-def flipped(values: Tensor, draws: Tensor) -> Tensor:
-    """Left and right exchanged where drawn; values (N, …, W) and draws (N, 3) on one device."""
-    flip = draws[:, 0].bool().view(-1, *(1,) * (values.ndim - 1))
-    return torch.where(flip, values.flip(-1), values)
-
-
-def augment(inputs: Tensor, masks: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-    """Flip left-right and change contrast and brightness (in units of the normalised input) of a whole batch."""
-    inputs, masks = flipped(inputs, draws), flipped(masks, draws)
-    return inputs * draws[:, 1].view(-1, 1, 1, 1) + draws[:, 2].view(-1, 1, 1, 1), masks

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from sweeper import metrics
 from sweeper.data.distance import DistanceStore
-from sweeper.data.split import divide, stratified_subset
+from sweeper.data.folds import scored_pictures, split_of
+from sweeper.data.split import stratified_subset
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.recipe import Precision
@@ -41,7 +42,8 @@ from sweeper.records import (
     TrialResult,
     TrialSpec,
 )
-from sweeper.training.batches import augment, crops, distance_batch, flipped, to_inputs, training_batch
+from sweeper.training.augment import augment, augment_distances
+from sweeper.training.batches import crops, distance_batch, to_inputs, training_batch
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator
@@ -100,7 +102,8 @@ class Training:
         device = torch.device(place)
         self._store, self._device, self._clock = store, device, clock
         self._started = clock()
-        self._split = divide(self._dataset, test_seed=conditions.seed, seed=spec.seed)
+        self._split = split_of(conditions, spec.seed, spec.fold)
+        self._scored = scored_pictures(conditions)
         self._task = self._dataset.task
         recipe = self._recipe
         pixels = self._dataset.class_pixels(self._split.train)
@@ -310,7 +313,13 @@ class Training:
     def _batch(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Inputs and labels of this step, and what else the loss wants, augmented alike on the device."""
         recipe = self._recipe
-        keys = {"size": recipe.size, "batch_size": recipe.batch_size, "step": self._step, "seed": self._spec.seed}
+        keys: dict[str, Any] = {
+            "size": recipe.size,
+            "batch_size": recipe.batch_size,
+            "step": self._step,
+            "seed": self._spec.seed,
+            "augmentation": recipe.augmentation,
+        }
         images, masks, draws = training_batch(self._store, self._split.train, **keys)
         draws = draws.to(self._device)
         inputs = to_inputs(images.to(self._device), *self._normal)
@@ -319,7 +328,7 @@ class Training:
             return inputs, labels, {}
         places, _ = crops(self._store, self._split.train, **keys)
         maps = distance_batch(self._distances, places, recipe.size).to(self._device)
-        return inputs, labels, {"distance": flipped(maps, draws)}
+        return inputs, labels, {"distance": augment_distances(maps, draws)}
 
     def _curve_miou(self, counts: ImageCounts) -> float:
         """mIoU on the rungs' pictures, so that the last evaluation compares with those before it."""
@@ -339,6 +348,7 @@ class Training:
             point,
             boundary_pixels=self._recipe.boundary_pixels,
             keep=self._spec.keep_predictions,
+            labels=self._scored,
         )
         shown = self._split.test[: len(found.maps)]
         predictions = Predictions(pictures=shown, masks=found.maps) if shown else None

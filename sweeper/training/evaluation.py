@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sweeper.contours import boundary_counts, centreline_counts, thinness
 from sweeper.data.store import PixelStore
 from sweeper.metrics import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.records import IGNORE, ImageCounts, Task, TestDetail
-from sweeper.shapes import boundary_counts, centreline_counts, thinness
 from sweeper.training.batches import to_inputs
 
 TILE = 1024
@@ -84,18 +84,27 @@ class Evaluator:
         return [maps[n] for n in range(len(pictures))]
 
     def examine(
-        self, model: nn.Module, pictures: tuple[int, ...], point: float, *, boundary_pixels: int, keep: int = 0
+        self,
+        model: nn.Module,
+        pictures: tuple[int, ...],
+        point: float,
+        *,
+        boundary_pixels: int,
+        keep: int = 0,
+        labels: tuple[int, ...] | None = None,
     ) -> Examination:
         """Everything that is measured of the test pictures, from one prediction of each.
 
-        `point` is the operating point of the label maps, of which those of the first `keep` pictures are kept.
+        `point` is the operating point of the label maps, of which those of the first `keep` pictures are kept. The
+        labels of the pictures `labels` (None = these) say which classes are thin enough for centre lines: of folds the
+        same in each.
         """
         counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
         counts = counter(len(pictures), self._classes, self._device, self._log_prior)
         confidence = _ConfidenceCounter(len(pictures), self._device)
         boundary = np.zeros((len(pictures), self._classes, 3), dtype=np.uint32)
         centreline = np.zeros((len(pictures), self._classes, 4), dtype=np.uint32)
-        thin = thinness((self._store.mask(i) for i in pictures), self._classes) >= THIN_SHARE
+        thin = thinness((self._store.mask(i) for i in labels or pictures), self._classes) >= THIN_SHARE
         thin[0] = False  # the background, or what is commonest: never a thin structure
         kept: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
         for positions, raw, masks in self._predict(model, pictures):

@@ -60,7 +60,7 @@ class Job:
                 return Waits(result)
             if training.finished:
                 result = training.result("complete")
-                if self._spec.keep_predictions and result.collapse != Collapse.DIVERGED:
+                if self._spec.keep_predictions and not self._spec.fold and result.collapse != Collapse.DIVERGED:
                     with suppress(OSError, SafetensorError):  # a full disk: the result is what matters
                         training.save_weights(weights_path(weights_beside(self._workshop.checkpoints), self._spec))
                 return Done(result)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.data.decode import UnreadableFileError
+from sweeper.data.drawing import point_fault, reaches_out
 from sweeper.data.formats.base import (
     Format,
     Lost,
@@ -36,7 +37,6 @@ from sweeper.data.formats.base import (
 from sweeper.data.formats.coco_json import CocoFile, CocoImage, CocoObject, parse_coco
 from sweeper.data.labels import some
 from sweeper.data.rle import Rle, area, checked_rle, pixels, polygon_rle
-from sweeper.data.shapes import point_fault, reaches_out
 from sweeper.data.store import Pixels
 from sweeper.data.tables import MAX_CLASSES, Side, shown
 from sweeper.records import IGNORE

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sweeper.data.decode import UnreadableFileError
+from sweeper.data.drawing import KINDS, Shape, draw, point_fault, reaches_out
 from sweeper.data.formats.base import (
     Format,
     Place,
@@ -33,7 +34,6 @@ from sweeper.data.formats.base import (
 )
 from sweeper.data.jsonfile import load_json
 from sweeper.data.labels import some
-from sweeper.data.shapes import KINDS, Shape, draw, point_fault, reaches_out
 from sweeper.data.store import Pixels
 from sweeper.data.tables import MAX_CLASSES, Side, normal, shown, text_of
 from sweeper.records import IGNORE

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError
+from sweeper.data.drawing import Shape, draw, point_fault, reaches_out
 from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, is_file, unique_stems
 from sweeper.data.labels import some
-from sweeper.data.shapes import Shape, draw, point_fault, reaches_out
 from sweeper.data.store import Pixels
 from sweeper.data.tables import MAX_CLASSES, Side, normal, shown, text_of
 from sweeper.records import SplitName

@@ -8,7 +8,7 @@ import numpy as np
 
 from sweeper.metrics import Floats
 from sweeper.records import TrialResult
-from sweeper.report.facts import Facts, confirmations, finalist_name, seed_mious
+from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
     BLACK,
     CHOSEN,
@@ -16,14 +16,16 @@ from sweeper.report.figures.style import (
     MARKERS,
     RIVAL,
     Drawn,
-    class_name,
+    class_label,
     clean,
     finalist_colours,
     legend,
     new_figure,
     plain,
 )
-from sweeper.report.words import code, count, escape_md, interval, listed, number, signed
+from sweeper.report.runs import confirmations, seed_mious
+from sweeper.report.words import code, count, escape_md, interval, number, signed
+from sweeper.text import listed
 
 MOST_CLASSES = 40
 """More classes than this do not fit a figure; those that differ most are drawn."""
@@ -33,7 +35,7 @@ def finalists(facts: Facts) -> Drawn | str:
     """Test mIoU of each finalist with its 95 % interval, each seed, and the constant answer."""
     evidence = facts.recommendation.evidence
     if evidence is None or not facts.finalists:
-        return "no configuration was confirmed on the test split"
+        return f"no configuration was confirmed on {facts.tested_on}"
     found = facts.finalists
     figure = new_figure(0.95 + 0.42 * len(found))
     axes = clean(figure.add_subplot())
@@ -75,11 +77,11 @@ def per_class_iou(facts: Facts) -> Drawn | str:
     """IoU of every class, recommended beside rival, commonest class first."""
     chosen, rival = facts.chosen, facts.rival
     if chosen is None:
-        return "no recommended loss was confirmed on the test split"
+        return f"no recommended loss was confirmed on {facts.tested_on}"
     share = {c.name: c.pixel_share for c in facts.sweep.profile.classes}
     shown = [i for i, value in enumerate(chosen.iou) if value is not None or (rival and rival.iou[i] is not None)]
     if not shown:
-        return "no class occurs in the test split"
+        return f"no class occurs in {facts.tested_on}"
     if facts.binary:
         return "of two classes the table says all"
 
@@ -99,11 +101,11 @@ def per_class_iou(facts: Facts) -> Drawn | str:
             values = [finalist.iou[i] or 0.0 for i in shown]
             label = plain(finalist_name(facts, finalist))
             axes.plot(values, range(len(shown)), marker, color=colour, ms=6, label=label, zorder=2)
-    axes.set_yticks(range(len(shown)), labels=[class_name(facts, i) for i in shown])
+    axes.set_yticks(range(len(shown)), labels=[class_label(facts.classes, i) for i in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("test IoU (classes from the commonest to the rarest)")
-    legend(axes)
+    legend(axes, across=True)
     text = "Test IoU of each class, means over the seeds."
     if rival is not None:
         better, worse = max(shown, key=gap), min(shown, key=gap)

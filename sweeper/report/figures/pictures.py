@@ -12,24 +12,24 @@ from matplotlib.patches import Patch
 
 from sweeper.metrics import iou
 from sweeper.records import IGNORE, TrialResult
-from sweeper.report.facts import Facts, common_seed, finalist_name, picture_wins
+from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
     BLUE,
     FONT,
-    GREEN,
     GREY,
     ORANGE,
-    PURPLE,
     SKY,
     VERMILLION,
     YELLOW,
     Drawn,
-    class_name,
+    class_label,
     clean,
     legend,
     new_figure,
+    palette,
     plain,
 )
+from sweeper.report.runs import common_runs, picture_wins
 from sweeper.report.words import code, count, escape_md, number, percent
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
@@ -41,6 +41,8 @@ DETAIL = (144, 192)
 """Height and width in pixels of what is shown of a larger picture: no pixel is lost in print, thin structures stay."""
 PALE = 0.65
 """Share of white where two answers of many classes agree: the eye is to go where they differ."""
+PALE_GROUND = (0.82, 0.82, 0.82)
+"""Colour of class 0."""
 _HIT, _FALSE, _MISSED = SKY, VERMILLION, YELLOW
 """Far apart for every kind of colour vision on the dark ground of `_dark`."""
 
@@ -59,18 +61,18 @@ class _Row:
 
 def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
     """Picture, truth, recommended and rival, for the kept test pictures on which the two differ most."""
-    pair = common_seed(facts)
+    pairs = common_runs(facts)
     if pixels is None:
         return "the decoded pictures were not at hand when the report was written"
-    if pair is None or facts.chosen is None or facts.rival is None:
+    if not pairs or facts.chosen is None or facts.rival is None:
         return "there are no two finalists with a common seed to set side by side"
-    rows = _rows(pair, pixels, len(facts.classes))
+    rows = _rows(pairs, pixels, len(facts.classes))
     if isinstance(rows, str):
         return rows
     names = [finalist_name(facts, f) for f in (facts.chosen, facts.rival)]
     shapes = [row.image.shape[0] / row.image.shape[1] for row in rows]
     height = sum(1.4 * min(shape, 1.8) + 0.21 for shape in shapes)
-    colours = _palette(len(facts.classes))
+    colours = palette(len(facts.classes), PALE_GROUND)
     used = sorted({int(v) for row in rows for m in (row.truth, row.first, row.second) for v in np.unique(m)})
     entries = _legend_entries(facts, colours, used)
     figure = new_figure(height + 0.35 + 0.2 * (-(-len(entries) // 4)))
@@ -92,11 +94,15 @@ def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
     for axis, title in zip(grid[0], ["picture", "truth", *(plain(n, 20) for n in names)], strict=True):
         axis.set_title(title, fontsize=FONT, pad=4)
     figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
-    return Drawn(figure, _caption(facts, rows, pair[0], names), "Predictions of two losses on test pictures")
+    return Drawn(figure, _caption(facts, rows, pairs[0][0], names), "Predictions of two losses on test pictures")
 
 
-def _rows(pair: tuple[TrialResult, TrialResult], pixels: Pixels, classes: int) -> list[_Row] | str:
-    kept = [dict(zip(t.predictions.pictures, t.predictions.masks, strict=True)) if t.predictions else {} for t in pair]
+def _rows(pairs: Sequence[tuple[TrialResult, TrialResult]], pixels: Pixels, classes: int) -> list[_Row] | str:
+    kept: list[dict[int, Bytes]] = [{}, {}]
+    for pair in pairs:
+        for masks, trial in zip(kept, pair, strict=True):
+            if trial.predictions:
+                masks |= dict(zip(trial.predictions.pictures, trial.predictions.masks, strict=True))
     shared = [i for i in kept[0] if i in kept[1] and kept[0][i].shape == kept[1][i].shape]
     if not shared:
         return "the confirmation trainings kept no predictions of the same test pictures"
@@ -140,16 +146,6 @@ def _mious(truth: Bytes, answers: Sequence[Bytes], classes: int) -> tuple[float,
     return values[0], values[1]
 
 
-def _palette(classes: int) -> Bytes:
-    """Colours (C, 3) uint8: class 0 pale grey, then Okabe–Ito's, then the same ones darker."""
-    base = [SKY, ORANGE, GREEN, VERMILLION, BLUE, YELLOW, PURPLE]
-    rgb = [to_rgb(base[i % 7]) for i in range(max(0, classes - 1))]
-    shade = [(1.0, 0.6, 0.35)[min(2, i // 7)] for i in range(max(0, classes - 1))]
-    colours = [(0.82, 0.82, 0.82), *(tuple(v * s for v in c) for c, s in zip(rgb, shade, strict=True))]
-    result: Bytes = np.rint(np.array(colours) * 255).astype(np.uint8)
-    return result
-
-
 def _dark(image: Bytes) -> npt.NDArray[np.float64]:
     """The picture dark and without colour, as the ground of an overlay; (H, W, 3) in 0–255."""
     grey: npt.NDArray[np.float64] = 0.45 * image.astype(np.float64).mean(axis=2, keepdims=True).repeat(3, axis=2)
@@ -190,14 +186,14 @@ def _coloured(mask: Bytes, colours: Bytes) -> Bytes:
 
 def _legend_entries(facts: Facts, colours: Bytes, used: Sequence[int]) -> list[Patch]:
     if facts.binary:
-        name = class_name(facts, 1)
+        name = class_label(facts.classes, 1)
         return [
             Patch(color=_HIT, label=f"{name} found"),
             Patch(color=_FALSE, label="false alarm"),
             Patch(color=_MISSED, label=f"{name} missed"),
         ]
     shown = [i for i in used if i < len(colours)]
-    patches = [Patch(color=tuple(colours[i] / 255), label=class_name(facts, i)) for i in shown]
+    patches = [Patch(color=tuple(colours[i] / 255), label=class_label(facts.classes, i)) for i in shown]
     return [*patches, Patch(fc="white", ec=GREY, label="no label")] if IGNORE in used else patches
 
 
@@ -246,10 +242,10 @@ def imbalance(facts: Facts) -> Drawn | str:
     ticks = [10.0**e for e in range(int(np.log10(floor)), 1)]
     axes.set_xticks(ticks, labels=[f"{100 * t:g}\u2009%" for t in ticks])
     axes.minorticks_off()
-    axes.set_yticks(range(len(shown)), labels=[class_name(facts, i) for i in shown])
+    axes.set_yticks(range(len(shown)), labels=[class_label(facts.classes, i) for i in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlabel("share (logarithmic axis)")
-    legend(axes)
+    legend(axes, across=True)
     rarest, commonest = profile.classes[shown[-1]], profile.classes[shown[0]]
     text = (
         f"{escape_md(rarest.name)} has {percent(rarest.pixel_share)} of the labelled pixels and occurs in "

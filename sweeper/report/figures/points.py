@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from sweeper.metrics import Floats, objective, present, sweep_points
+from sweeper.evidence.replicates import class_counts, own_point, scored_pictures
+from sweeper.metrics import Floats, objective, present, scores, sweep_points
 from sweeper.records import FinalistEvidence, ImageCounts
-from sweeper.report.facts import Facts, confirmations, finalist_name
+from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import BLACK, GREY, LIGHT, Drawn, clean, finalist_colours, legend, new_figure, plain
+from sweeper.report.runs import replicates
 from sweeper.report.words import code, number
 
 IOU_LINES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -30,7 +32,12 @@ class _Swept:
     values: Floats
     """mIoU, (seeds, T)."""
     chosen: tuple[float, ...]
-    """Each seed's own point."""
+    """Each seed's own point; of several folds their median."""
+    own: tuple[float, ...]
+    """mIoU of each seed at its trainings' own points."""
+    recall: Floats
+    """Recall and precision of the classes at the same, (seeds, C) each."""
+    precision: Floats
 
     def at(self, point: float) -> int:
         """Index of the stored point nearest to this one."""
@@ -47,13 +54,21 @@ def _swept(facts: Facts) -> list[_Swept]:
     colours = finalist_colours(facts, facts.finalists)
     found = []
     for finalist, colour in zip(facts.finalists, colours, strict=True):
-        kept = [(t.test, t.evaluations[-1].point) for t in confirmations(facts, finalist) if t.test and t.evaluations]
+        kept = [r for r in replicates(facts, finalist) if all(run.evaluations for run in r.runs)]
         if not kept:
             continue
-        counts = np.array([sweep_points(_summed(test))[0] for test, _ in kept])  # (seeds, T, C, 3)
+        tests = [[run.test for run in r.runs if run.test is not None] for r in kept]
+        counts = np.array([sum(sweep_points(_summed(test))[0] for test in own) for own in tests])  # (seeds, T, C, 3)
         values = np.array([objective(c, present(c[:1])) for c in counts])
-        points = np.asarray(kept[0][0].points)
-        found.append(_Swept(finalist, colour, points, counts.astype(float), values, tuple(p for _, p in kept)))
+        points = np.asarray(tests[0][0].points)
+        own = [scores(c) for c in class_counts(kept, scored_pictures(kept), own_point)]
+        recall, precision = (
+            np.array([[v or 0.0 for v in side] for side in sides])
+            for sides in ([s.recall for s in own], [s.precision for s in own])
+        )
+        chosen = tuple(r.point(own_point) for r in kept)
+        mious = tuple(s.miou for s in own)
+        found.append(_Swept(finalist, colour, points, counts.astype(float), values, chosen, mious, recall, precision))
     return found
 
 
@@ -72,7 +87,7 @@ def threshold(facts: Facts) -> Drawn | str:
     """Test mIoU at every operating point, with the chosen points and the default marked."""
     found = _swept(facts)
     if not found:
-        return "no confirmation training kept its counts on the test split"
+        return f"no confirmation training kept its counts on {facts.tested_on}"
     figure = new_figure(3.1)
     axes = clean(figure.add_subplot(), "both")
     axes.axvline(_place(facts, facts.default_point), color=BLACK, lw=1, ls=(0, (4, 3)))
@@ -87,14 +102,13 @@ def threshold(facts: Facts) -> Drawn | str:
         marker = None if facts.binary else "o"
         axes.plot(x, swept.values.mean(axis=0), color=swept.colour, label=plain(name), marker=marker, ms=4,
                   lw=1.6 if main else 1.0, zorder=_height(facts, swept.finalist))  # fmt: skip
-        own = [swept.values[seed, i] for seed, i in enumerate(swept.at_chosen)]
-        axes.plot([x[i] for i in swept.at_chosen], own, "D", color=swept.colour, mec="white", mew=0.8,
+        axes.plot([x[i] for i in swept.at_chosen], swept.own, "D", color=swept.colour, mec="white", mew=0.8,
                   ms=6.5 if main else 4.5, zorder=_height(facts, swept.finalist) + 1)  # fmt: skip
         if main:
             default = float(swept.values[:, swept.at(facts.default_point)].mean())
             sentences.append(
-                f"{code(name)} scores {number(default)} {facts.default_name} and {number(float(np.mean(own)))} at the "
-                f"{facts.point_name} chosen on validation ({_span(swept.chosen, facts.binary)})"
+                f"{code(name)} scores {number(default)} {facts.default_name} and {number(float(np.mean(swept.own)))} "
+                f"at the {facts.point_name} chosen on validation ({_span(swept.chosen, facts.binary)})"
             )
     _ticks(axes, facts)
     evidence = facts.recommendation.evidence
@@ -115,7 +129,7 @@ def precision_recall(facts: Facts) -> Drawn | str:
         return "precision and recall of several classes do not share a threshold"
     found = _swept(facts)
     if not found:
-        return "no confirmation training kept its counts on the test split"
+        return f"no confirmation training kept its counts on {facts.tested_on}"
     figure = new_figure(3.6)
     axes = clean(figure.add_subplot(), "")
     best, shown, sentences = 0.0, [], []
@@ -125,7 +139,7 @@ def precision_recall(facts: Facts) -> Drawn | str:
         main = swept.finalist in (facts.chosen, facts.rival)
         name, height = finalist_name(facts, swept.finalist), _height(facts, swept.finalist)
         axes.plot(x, y, color=swept.colour, lw=1.6 if main else 1.0, label=plain(name), zorder=height)
-        at_own = [np.array([v[s, i] for s, i in enumerate(swept.at_chosen)]) for v in (recall, precision)]
+        at_own = (swept.recall[:, 1], swept.precision[:, 1])
         own = [float(v.mean()) for v in at_own]
         middle = swept.at(facts.default_point)
         at_default = [v[:, middle] for v in (recall, precision)]
@@ -151,8 +165,8 @@ def precision_recall(facts: Facts) -> Drawn | str:
     legend(axes, 3)
     text = f"{'; '.join(sentences)}. " if sentences else ""
     text += (
-        "Each curve runs over all thresholds on the test split, mean over the seeds; grey lines join points of equal "
-        "foreground IoU. A curve further up and to the right is better at every price of a miss."
+        f"Each curve runs over all thresholds on {facts.tested_on}, mean over the seeds; grey lines join points of "
+        "equal foreground IoU. A curve further up and to the right is better at every price of a miss."
     )
     return Drawn(figure, text, "Precision against recall of the finalists")
 

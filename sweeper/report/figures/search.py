@@ -24,7 +24,8 @@ from sweeper.report.figures.style import (
     new_figure,
     plain,
 )
-from sweeper.report.words import code, count, listed, number, signed
+from sweeper.report.words import code, count, number, signed
+from sweeper.text import listed
 
 MOST_PANELS = 30
 SYMBOLS = {

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -20,6 +24,7 @@ from PIL import Image
 from sweeper.records import FinalistEvidence
 from sweeper.report.facts import Facts
 from sweeper.report.words import one_line
+from sweeper.text import shortened
 
 WIDTH = 6.0
 """Inches; with DPI, 900 pixels."""
@@ -85,12 +90,20 @@ def clean(axes: Axes, grid: str = "x") -> Axes:
     return axes
 
 
-def legend(axes: Axes, columns: int = 3) -> None:
-    """A frameless legend above the axes, where it covers nothing."""
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, frameon=False, fontsize=FONT, borderaxespad=0.2,
-        handletextpad=0.5, columnspacing=1.4,
-    )  # fmt: skip
+def legend(axes: Axes, columns: int = 3, *, across: bool = False) -> None:
+    """A frameless legend above the axes, where it covers nothing.
+
+    `across` the whole figure where long names at the left leave the axes too narrow for it.
+    """
+    look: dict[str, Any] = {
+        "ncols": columns, "frameon": False, "fontsize": FONT, "borderaxespad": 0.2, "handletextpad": 0.5,
+        "columnspacing": 1.4,
+    }  # fmt: skip
+    figure = axes.get_figure(root=True)
+    if across and figure is not None:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", **look)
+    else:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), **look)
 
 
 @cache
@@ -102,16 +115,26 @@ def _glyphs() -> frozenset[int]:
 def plain(text: str, longest: int = 26) -> str:
     """Text that matplotlib draws as it is: no mathematics from `$`, no missing glyphs, shortened in the middle."""
     drawn = "".join(c if ord(c) in _glyphs() else "?" for c in one_line(text))
-    if len(drawn) > longest:
-        half = (longest - 1) // 2
-        drawn = f"{drawn[: longest - 1 - half]}…{drawn[-half:]}"
-    return re.sub(r"\$", r"\\$", drawn)
+    return re.sub(r"\$", r"\\$", shortened(drawn, longest))
 
 
-def class_name(facts: Facts, index: int) -> str:
+def class_label(classes: Sequence[str], index: int) -> str:
     """A class's name for a figure; its number when the font has none of its letters."""
-    name = plain(facts.classes[index])
+    name = plain(classes[index])
     return name if re.search(r"\w", name.replace("?", "")) else f"class {index}"
+
+
+def palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> npt.NDArray[np.uint8]:
+    """Colours (C, 3): class 0 that of the `ground` (0–1), then Okabe–Ito's, then the same ones darker and paler."""
+    base = [ORANGE, BLUE, GREEN, PURPLE, SKY, VERMILLION, YELLOW]
+    colours = [ground]
+    for index in range(max(0, classes - 1)):
+        red, green, blue = to_rgb(base[index % 7])
+        shade = (0.0, -0.45, 0.55)[min(2, index // 7)]
+        mixed = [v + (1 - v) * shade if shade >= 0 else v * (1 + shade) for v in (red, green, blue)]
+        colours.append((mixed[0], mixed[1], mixed[2]))
+    result: npt.NDArray[np.uint8] = np.rint(np.array(colours) * 255).astype(np.uint8)
+    return result
 
 
 def finalist_colours(facts: Facts, finalists: Sequence[FinalistEvidence]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sweeper.class_shapes import ClassShapes
+from sweeper.class_sizes import ClassShapes
 from sweeper.data.store import open_store
 from sweeper.doctor import Finding
 from sweeper.records import Dataset, ImbalanceProfile
@@ -15,8 +15,12 @@ from sweeper.report.html import to_html
 from sweeper.report.profile_page.charts import shares, sizes, thinness
 from sweeper.report.profile_page.overlays import samples, suspects
 from sweeper.report.profile_page.page import page
+from sweeper.text import shortened
 
 __all__ = ["write_profile_page"]
+
+LONGEST = 60
+"""Characters of a class's name on the page."""
 
 
 def write_profile_page(
@@ -48,6 +52,7 @@ def write_profile_page(
         OSError: if a file cannot be written.
     """
     store = open_store(dataset.store)
+    dataset, profile = _with_short_names(dataset, profile)
     figures: dict[str, Drawn | None] = {
         "shares": shares(profile),
         "sizes": sizes(profile, shapes),
@@ -70,3 +75,14 @@ def write_profile_page(
     html = out / "profile.html"
     html.write_text(to_html(text, folder), encoding="utf-8")
     return html
+
+
+def _with_short_names(dataset: Dataset, profile: ImbalanceProfile) -> tuple[Dataset, ImbalanceProfile]:
+    """The same for people: class names beyond `LONGEST` characters shortened, told apart where that makes them alike.
+
+    `profile.json` has them whole.
+    """
+    names = [shortened(name, LONGEST) for name in dataset.classes]
+    names = [f"{name} (class {i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    rows = tuple(row.model_copy(update={"name": name}) for row, name in zip(profile.classes, names, strict=True))
+    return dataset.model_copy(update={"classes": tuple(names)}), profile.model_copy(update={"classes": rows})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from sweeper.class_shapes import DEPTHS, ClassShapes
+from sweeper.class_sizes import DEPTHS, ClassShapes
 from sweeper.records import ClassProfile, ImbalanceProfile
 from sweeper.report.figures.style import (
     BLUE,
@@ -17,10 +16,10 @@ from sweeper.report.figures.style import (
     ORANGE,
     VERMILLION,
     Drawn,
+    class_label,
     clean,
     legend,
     new_figure,
-    plain,
 )
 from sweeper.report.words import count, escape_md, number, percent
 
@@ -28,12 +27,6 @@ MOST = 40
 """Classes a figure shows: the rarest are left out first."""
 _SHADES = ("#8C2D04", "#D95F0E", "#FE9929", "#FED98E", "#E8E8E8")
 """From thin to deep: Color Brewer's sequential orange, and grey for what is far from any boundary."""
-
-
-def class_label(classes: Sequence[str], index: int) -> str:
-    """A class's name for a figure; its number when the font has none of its letters."""
-    name = plain(classes[index])
-    return name if re.search(r"\w", name.replace("?", "")) else f"class {index}"
 
 
 def _shown(profile: ImbalanceProfile) -> list[int]:
@@ -72,7 +65,7 @@ def shares(profile: ImbalanceProfile) -> Drawn:
     axes.set_yticks(range(len(shown)), labels=_names(profile, shown))
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlabel("share (logarithmic axis)")
-    legend(axes, 2)
+    legend(axes, 2, across=True)
     rarest, commonest = profile.classes[shown[-1]], profile.classes[shown[0]]
     text = (
         f"{escape_md(rarest.name)} has {percent(rarest.pixel_share)} of the labelled pixels, "
@@ -108,8 +101,10 @@ def sizes(profile: ImbalanceProfile, shapes: Sequence[ClassShapes]) -> Drawn:
     axes.set_yticks(range(len(shown)), labels=_names(profile, shown))
     axes.set_ylim(len(shown) - 0.5, -0.55)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("pixels of a connected piece (logarithmic axis); at the right: how many pieces")
-    smallest = min((profile.classes[i] for i in shown), key=_median)
+    # Of the figure: long names at the left leave the axes narrower than this.
+    figure.supxlabel("pixels of a connected piece (logarithmic axis); at the right: how many pieces", fontsize=FONT)
+    things = [i for i in shown if i > 0] or shown  # of the background, splinters between things say little
+    smallest = min((profile.classes[i] for i in things), key=_median)
     text = (
         "Each class's pieces by size, its fullest bin at full height; the red line is the median. Half of the pieces "
         f"of {escape_md(smallest.name)} have at most {count(round(_median(smallest)), 'pixel')}."
@@ -145,7 +140,7 @@ def thinness(profile: ImbalanceProfile, shapes: Sequence[ClassShapes]) -> Drawn:
     axes.tick_params(axis="y", length=0)
     axes.spines["bottom"].set_color(GREY)
     axes.set_xlabel("share of the class's pixels", fontsize=FONT)
-    legend(axes, 5)
+    legend(axes, 5, across=True)
     thinnest = shown[int(depths[:, 0].argmax())]
     caption = (
         "Pixels by their distance to another class. "

@@ -7,29 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from sweeper.contours import near_boundary
 from sweeper.data.split import stratified_subset
 from sweeper.doctor import Finding, Severity
-from sweeper.doctor.edges import contours
 from sweeper.records import IGNORE, Dataset
-from sweeper.report.figures.style import (
-    BLUE,
-    FONT,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    YELLOW,
-    Drawn,
-    new_figure,
-    plain,
-)
-from sweeper.report.profile_page.charts import class_label
+from sweeper.report.figures.style import FONT, GREY, Drawn, class_label, new_figure, palette, plain
 from sweeper.report.words import escape_md
 
 Bytes = npt.NDArray[np.uint8]
@@ -72,19 +57,6 @@ def suspects(dataset: Dataset, look: Look, findings: Sequence[Finding]) -> Drawn
     return Drawn(_sheet(dataset, look, chosen, reasons), caption, "Suspected pictures with their masks")
 
 
-def palette(classes: int) -> Bytes:
-    """Colours (C, 3) uint8: class 0 none (black), then Okabe–Ito's, then the same ones darker and paler."""
-    base = [ORANGE, BLUE, GREEN, PURPLE, SKY, VERMILLION, YELLOW]
-    colours = [(0.0, 0.0, 0.0)]
-    for index in range(max(0, classes - 1)):
-        red, green, blue = to_rgb(base[index % 7])
-        shade = (0.0, -0.45, 0.55)[min(2, index // 7)]
-        mixed = [v + (1 - v) * shade if shade >= 0 else v * (1 + shade) for v in (red, green, blue)]
-        colours.append((mixed[0], mixed[1], mixed[2]))
-    result: Bytes = np.rint(np.array(colours) * 255).astype(np.uint8)
-    return result
-
-
 def for_people(image: npt.NDArray[np.generic]) -> Bytes:
     """(H, W, 1 or 3) uint8 of any picture: 8 bits as they are, else the first channels between their 1st and 99th
     percentile."""
@@ -103,7 +75,7 @@ def overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
     tint = colours[np.minimum(mask, len(colours) - 1)].astype(np.float32)
     inside = (mask > 0) & (mask != IGNORE)
     grey[inside] = 0.5 * grey[inside] + 0.5 * tint[inside]
-    line = contours(mask) & inside
+    line = near_boundary(mask, 1) & inside
     grey[line] = tint[line]
     rows, columns = np.indices(mask.shape)
     grey[(mask == IGNORE) & ((rows + columns) % 6 < 2)] = 245
@@ -125,7 +97,7 @@ def thinned(mask: Bytes, step: int) -> Bytes:
 
 
 def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[int, str]) -> Figure:
-    """Two pictures a row, each with its overlay at its right."""
+    """Two pictures a row (a single one alone), each with its overlay at its right."""
     colours = palette(len(dataset.classes))
     drawn = []
     used: set[int] = set()
@@ -134,7 +106,8 @@ def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[in
         step = max(1, -(-max(mask.shape) // SIDE))
         used |= {int(v) for v in np.unique(mask)}
         drawn.append((index, for_people(image)[::step, ::step], thinned(mask, step)))
-    pairs = [drawn[i : i + 2] for i in range(0, len(drawn), 2)]
+    abreast = min(2, len(drawn))
+    pairs = [drawn[i : i + abreast] for i in range(0, len(drawn), abreast)]
     tall = [max(min(mask.shape[0] / mask.shape[1], 1.8) for _, _, mask in pair) for pair in pairs]
     entries = [
         Patch(color=tuple(colours[i] / 255), label=class_label(dataset.classes, i))
@@ -145,8 +118,9 @@ def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[in
         entries.append(Patch(fc="white", ec=GREY, hatch="////", label="no label"))
     left_out = max(0, len(entries) - LISTED)
     entries = entries[:LISTED]
-    figure = new_figure(sum(1.46 * t + 0.24 for t in tall) + 0.12 + 0.2 * -(-len(entries) // 4))
-    grid = figure.subplots(len(pairs), 4, squeeze=False, height_ratios=tall)
+    height = 1.46 * 2 / abreast  # of a square picture
+    figure = new_figure(sum(height * t + 0.24 for t in tall) + 0.12 + 0.2 * -(-len(entries) // 4))
+    grid = figure.subplots(len(pairs), 2 * abreast, squeeze=False, height_ratios=tall)
     for row, pair in zip(grid, pairs, strict=True):
         for axis in row:
             axis.set_axis_off()

@@ -77,15 +77,17 @@ def _head(dataset: Dataset, profile: ImbalanceProfile) -> str:
 
 
 def _problems(dataset: Dataset, findings: Sequence[Finding]) -> str:
-    lines = [f"- **note** {prose(warning)}" for warning in dataset.warnings if not _told(warning)]
+    read = [f"- {prose(warning)}" for warning in dataset.warnings if not _told(warning)]
+    reading = ["What was seen while reading:", "\n".join(read)] if read else []
     if not findings:
-        return "\n".join(["The label doctor found nothing wrong.", *(["", *lines] if lines else [])])
+        return "\n\n".join(["The label doctor found nothing wrong.", *reading])
     totals = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts(findings).items())
-    lines = [f"- **{finding.severity}** {prose(finding.text)}{_stems(finding)}" for finding in findings] + lines
-    return (
+    lines = [f"- **{finding.severity}** {prose(finding.text)}{_stems(finding)}" for finding in findings]
+    head = (
         f"The label doctor found {totals}. Nothing was changed; stems that you agree to drop go into a file for "
-        "`--exclude`.\n\n" + "\n".join(lines)
+        "`--exclude`."
     )
+    return "\n\n".join([head, "\n".join(lines), *reading])
 
 
 def _told(warning: str) -> bool:
@@ -184,7 +186,7 @@ def _foot(dataset: Dataset) -> str:
     if dataset.excluded:
         left_out = f" {count(len(dataset.excluded), 'picture')} left out as asked: "
         left_out += ", ".join(escape_md(stem) for stem in dataset.excluded[:MOST_NAMED])
-        left_out += ", …." if len(dataset.excluded) > MOST_NAMED else "."
+        left_out += f" and {len(dataset.excluded) - MOST_NAMED} more." if len(dataset.excluded) > MOST_NAMED else "."
     if dataset.resized is not None:
         left_out += f" Larger pictures shrunk to a shorter side of {dataset.resized} pixels as asked."
-    return f"---\n\nData {code(dataset.source)}, digest {code(dataset.digest[:19])}….{left_out}"
+    return f"---\n\nData {code(dataset.source)}, digest beginning with {code(dataset.digest[:19])}.{left_out}"

@@ -121,6 +121,8 @@ def differences(old: Plan, new: Plan) -> list[str]:
             found.append(f"resize: {ours.resized or 'native'} → {theirs.resized or 'native'}")
     if old.conditions.seed != new.conditions.seed:
         found.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
+    if old.conditions.folds != new.conditions.folds:
+        found.append(f"folds: {old.conditions.folds or 'none'} → {new.conditions.folds or 'none'}")
     # More steps to confirm only ask for other confirmations: the search stands.
     recipes = [plan.conditions.recipe.model_dump(exclude={"confirm_steps"}) for plan in (old, new)]
     found += _changed("recipe", *recipes)

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from sweeper.base import Record
+from sweeper.contours import Mask, near_boundary
 from sweeper.data.store import open_store
 from sweeper.data.threads import in_order
-from sweeper.doctor.edges import Bytes, contours
 from sweeper.doctor.measure import FORGET
 from sweeper.records import IGNORE, Dataset
 
@@ -57,7 +57,7 @@ def measure_shapes(
     )
 
 
-def shapes_of(mask: Bytes, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def shapes_of(mask: Mask, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """The two histograms of one mask, (classes, SIZE_BINS) and (classes, len(DEPTHS) + 1), int64.
 
     Depth is 1 for a pixel with a neighbour (of four) of another class. Neither the picture's edge nor an ignored pixel
@@ -65,12 +65,14 @@ def shapes_of(mask: Bytes, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """
     sizes = np.zeros((classes, SIZE_BINS), dtype=np.int64)
     depths = np.zeros((classes, len(DEPTHS) + 1), dtype=np.int64)
-    edge = contours(mask)
+    edge = near_boundary(mask, 1)
     if edge.any():
         depth = 1.0 + ndimage.distance_transform_edt(~edge)
         bins = np.searchsorted(np.array(DEPTHS, dtype=np.float64), depth.ravel(), side="left")
     else:
         bins = np.full(mask.size, len(DEPTHS))
+    # What lies that near across unlabelled pixels, too: the first bin is the profile's thinness.
+    bins[near_boundary(mask, DEPTHS[0]).ravel()] = 0
     known = mask.ravel() != IGNORE
     np.add.at(depths, (mask.ravel()[known], bins[known]), 1)
     for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[: min(classes, IGNORE)]):

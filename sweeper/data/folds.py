@@ -1,0 +1,132 @@
+"""Cross-validation for sets too small for a test split of their own: each picture tests once for each seed.
+
+The search trains and validates on the whole set; a confirmation seed is a whole rotation over the folds, as many
+trainings as there are folds. What is found so is *not held out*: the search saw every picture that it is scored on.
+"""
+
+from __future__ import annotations
+
+from sweeper.data.split import VAL_SHARE, divide
+from sweeper.data.stratify import indices_of, keyed, size_of, strata_of, take, units_of, without
+from sweeper.errors import DataError
+from sweeper.metrics import POOL
+from sweeper.records import Conditions, Dataset, Split
+
+NOT_HELD_OUT = "not held out"
+"""The label of every result with folds, wherever it is told."""
+
+
+def split_for(dataset: Dataset, *, study_seed: int, folds: int | None, seed: int, fold: int | None = None) -> Split:
+    """The split of a training with `seed`: of a study's own kind.
+
+    Without folds its test pictures depend on the study's seed alone. With folds a training of the search (`fold` None)
+    has none, and fold k tests its own; which pictures those are depends on `seed`, so that another seed is another
+    rotation.
+
+    Raises:
+        DataError: a side would be empty, or the set does not allow the folds.
+    """
+    if folds is None:
+        return divide(dataset, test_seed=study_seed, seed=seed)
+    if fold is None:
+        return untested(dataset, seed)
+    return fold_split(dataset, folds=folds, number=fold, test_seed=seed, seed=seed)
+
+
+def split_of(conditions: Conditions, seed: int, fold: int | None = None) -> Split:
+    """The same under a study's conditions."""
+    return split_for(conditions.dataset, study_seed=conditions.seed, folds=conditions.folds, seed=seed, fold=fold)
+
+
+def scored_pictures(conditions: Conditions) -> tuple[int, ...]:
+    """Indices of the pictures that each confirmation seed is scored on, ascending: with folds all of them."""
+    if conditions.folds is None:
+        return split_of(conditions, conditions.seed).test
+    return tuple(range(len(conditions.dataset.pictures)))
+
+
+def untested(dataset: Dataset, seed: int) -> Split:
+    """All pictures to train (three quarters) or to validate, none to test; stratified, groups whole.
+
+    Raises:
+        DataError: there is only one group of pictures.
+    """
+    units = units_of(dataset)
+    if len(units) < 2:
+        raise DataError(
+            dataset.name, [f"split: training and validation need a group of pictures each, found {len(units)}"]
+        )
+    val = take(units, VAL_SHARE * size_of(units), strata_of(dataset), keyed(seed, 1), least=True, leave=1)
+    return Split(train=indices_of(without(units, val)), val=indices_of(val), test=())
+
+
+def check_folds(dataset: Dataset, folds: int) -> None:
+    """Refuse folds that the set does not allow.
+
+    Raises:
+        DataError: splits are given, there are fewer groups than folds (4 for 2 folds), or so many pictures that folds
+            make no sense.
+    """
+    given = sum(picture.split is not None for picture in dataset.pictures)
+    units, problems = len(units_of(dataset)), []
+    if given:
+        problems.append(
+            f"--folds rotates the test pictures, and {given} picture(s) have a given split; empty the column `split` "
+            "of split.csv (or the sides of the format), or leave --folds out"
+        )
+    least = max(folds, 4 if folds == 2 else 0)
+    if units < least:
+        problems.append(
+            f"--folds {folds} needs {least} groups of pictures at least, found {units}; take fewer folds, make the "
+            "groups smaller, or add pictures"
+        )
+    if len(dataset.pictures) > POOL:
+        problems.append(
+            f"--folds is for sets too small for a test split, at most {POOL:,} pictures, found "
+            f"{len(dataset.pictures):,}; leave it out"
+        )
+    if problems:
+        raise DataError(dataset.name, problems)
+
+
+def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, seed: int) -> Split:
+    """Fold `number` of `folds`: its pictures test, a quarter of the others validate, the rest train.
+
+    Over all numbers every picture tests exactly once; groups stay whole, and folds are stratified as splits are.
+
+    Args:
+        dataset: without given splits; the order of its pictures matters.
+        folds: 2 to the number of groups (each leaves pictures to train and to validate).
+        number: 0 to `folds` − 1.
+        test_seed: the folds depend on this seed alone.
+        seed: divides the other pictures into train and validation.
+
+    Raises:
+        ValueError: if `folds` or `number` is out of range.
+        DataError: as `check_folds`, or a fold leaves a single group for training and validation.
+    """
+    if folds < 2 or not 0 <= number < folds:
+        raise ValueError(f"there must be 2 folds or more, numbered from 0, got fold {number} of {folds}")
+    check_folds(dataset, folds)
+    units, strata, rng = units_of(dataset), strata_of(dataset), keyed(test_seed, 2)
+    left, test = units, units
+    for taken in range(number + 1):
+        remaining = folds - taken
+        # The last fold is what is left.
+        test = (
+            left
+            if remaining == 1
+            else take(left, size_of(left) / remaining, strata, rng, least=True, leave=max(remaining - 1, 4 - folds))
+        )
+        left = without(left, test)
+    others = without(units, test)
+    if len(others) < 2:
+        raise DataError(
+            dataset.name,
+            [
+                f"split: fold {number + 1} of {folds} leaves {len(others)} group(s) of pictures, and training and "
+                "validation need one each; take more folds, or make the groups smaller"
+            ],
+        )
+    val = take(others, VAL_SHARE * size_of(others), strata, keyed(seed, 1), least=True, leave=1)
+    return Split(train=indices_of(without(others, val)), val=indices_of(val), test=indices_of(test))

@@ -1,0 +1,183 @@
+"""What one seed says of a finalist: one training scored on the test split, or one for each outer fold.
+
+With folds every picture is scored once for each seed, by the training that did not see it. Side by side these trainings
+are one row of the seeds × pictures table, like a single training on a test split. Where one of several diverged, its
+pictures count as not answered: each labelled pixel of theirs is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from sweeper import metrics
+from sweeper.records import ImageCounts, TrialResult
+
+FEW_GROUPS = 5
+"""With fewer groups of test pictures their variance has hardly a degree of freedom: nothing could ever be settled."""
+
+Table = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """The completed trainings of one configuration and one seed: one, or one for each fold, in ascending order."""
+
+    runs: tuple[TrialResult, ...]
+
+    @property
+    def answered(self) -> tuple[TrialResult, ...]:
+        """Those with counts: the others diverged."""
+        return tuple(run for run in self.runs if run.test is not None)
+
+    @property
+    def lost(self) -> bool:
+        """Whether all diverged: it scores 0, whatever the pictures."""
+        return not self.answered
+
+    def point(self, of: Callable[[TrialResult], float]) -> float:
+        """One operating point for all its runs: the median of what `of` says."""
+        return float(median([of(run) for run in self.runs]))
+
+
+def by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
+    """Trainings of one configuration by ascending seed; of one made twice the highest number counts.
+
+    Raises:
+        ValueError: if the seeds were not trained on the same folds.
+    """
+    latest: dict[int, dict[int | None, TrialResult]] = {}
+    for run in sorted(runs, key=lambda r: r.spec.number):
+        latest.setdefault(run.spec.seed, {})[run.spec.fold] = run
+    if len(kinds := {frozenset(own) for own in latest.values()}) > 1:
+        shown = sorted(sorted("whole" if f is None else str(f) for f in own) for own in kinds)
+        raise ValueError(
+            f"every seed must have been trained on the same folds, got {shown}; weigh whole rotations only"
+        )
+    return {
+        seed: Replicate(tuple(own[fold] for fold in sorted(own, key=lambda f: -1 if f is None else f)))
+        for seed, own in sorted(latest.items())
+    }
+
+
+def scored_pictures(replicates: Iterable[Replicate]) -> tuple[int, ...]:
+    """The pictures (or cells of pooled ones) that were scored in any replicate, ascending."""
+    found = (run.test.pictures for replicate in replicates for run in replicate.runs if run.test is not None)
+    return tuple(sorted(set().union(*found)))
+
+
+def own_point(run: TrialResult) -> float:
+    """Operating point chosen on the run's validation pictures; the default one where it was never evaluated."""
+    if run.evaluations:
+        return run.evaluations[-1].point
+    return default_of(run.test) if run.test is not None else metrics.default_point("binary")
+
+
+def default_of(test: ImageCounts) -> float:
+    """0.5, or τ = 0."""
+    return metrics.default_point("binary" if test.kind == "histogram" else "multiclass")
+
+
+def class_counts(
+    replicates: Sequence[Replicate], pictures: Sequence[int], point: Callable[[TrialResult], float]
+) -> Table:
+    """(R, n, C, 3) true positives, false positives and false negatives at each run's `point`; all 0 for a lost one."""
+
+    def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
+        return None if run.test is None else (run.test.pictures, metrics.at_point(run.test, point(run)))
+
+    return stacked(replicates, pictures, read, all_missed)
+
+
+def all_missed(counts: Table) -> Table:
+    """The same pictures without an answer, (…, C, 3): no pixel is found or falsely alarmed, all are missed."""
+    missed = np.zeros_like(counts)
+    missed[..., 2] = counts[..., 0] + counts[..., 2]
+    return missed
+
+
+def stacked(
+    replicates: Sequence[Replicate],
+    pictures: Sequence[int],
+    read: Callable[[TrialResult], tuple[Sequence[int], Table] | None],
+    unanswered: Callable[[Table], Table],
+) -> Table:
+    """What was measured of every picture in every replicate, side by side: (R, n, …) int64.
+
+    Args:
+        replicates: R of them; all 0 for one that is lost.
+        pictures: n indices, ascending, that every replicate with an answer for all was scored on.
+        read: the pictures of a run, in any order, and an array over them; None for a run without an answer.
+        unanswered: makes of another replicate's values for some pictures those of a run that gave no answer for them.
+    """
+    place = {picture: n for n, picture in enumerate(pictures)}
+    parts = [[part for run in r.runs if (part := read(run)) is not None] for r in replicates]
+    like = next((values for own in parts for _, values in own), None)
+    if like is None:
+        raise ValueError("at least one training must have been scored, got none; weigh finished confirmations")
+    table = np.zeros((len(replicates), len(pictures), *like.shape[1:]), dtype=np.int64)
+    known = np.zeros(table.shape[:2], dtype=np.bool_)
+    for r, own in enumerate(parts):
+        for where, values in own:
+            rows = [place[picture] for picture in where]
+            table[r, rows], known[r, rows] = values, True
+    for r, own in enumerate(parts):
+        gaps = np.flatnonzero(~known[r] & known.any(axis=0)) if own else np.array([], dtype=np.intp)
+        if len(gaps):
+            table[r, gaps] = unanswered(table[known[:, gaps].argmax(axis=0), gaps])
+    return table
+
+
+def few_groups(groups: Sequence[str | None] | None) -> int | None:
+    """How many groups the test pictures come in, where these are too few to stand for others; else None.
+
+    Pictures without a group stand for themselves.
+    """
+    if groups is None or all(group is None for group in groups):
+        return None
+    count = len({group for group in groups if group is not None}) + sum(group is None for group in groups)
+    return count if count < FEW_GROUPS else None
+
+
+def picture_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
+    """(n,) the unit that each counted test picture (by ascending index) belongs to; None where each is its own.
+
+    Fewer than FEW_GROUPS groups are no sample of anything: each picture is its own then, and what is concluded holds
+    for these very groups (`few_groups`).
+
+    Beyond `metrics.POOL` pictures, counts are stored as sums over cells of pictures (picture i in cell i mod n). Cells
+    that share a group are one unit then.
+    """
+    test = next((run.test for replicate in replicates for run in replicate.answered if run.test is not None), None)
+    if groups is None or test is None:
+        return None
+    cells = len(scored_pictures(replicates))
+    pictures = test.pooled_from or cells
+    if len(groups) != pictures:
+        raise ValueError(f"`groups` must name the group of each of the {pictures} test pictures, got {len(groups)}")
+    numbers: dict[str, int] = {}
+    named = [(i % cells, numbers.setdefault(g, len(numbers))) for i, g in enumerate(groups) if g is not None]
+    if not named or few_groups(groups) is not None:
+        return None
+    cell, number = np.array(named).T
+    # Cells and groups as the nodes of one graph, an edge where a picture lies in both; units are what hangs together.
+    size = cells + len(numbers)
+    graph = coo_array((np.ones(len(cell)), (cell, cells + number)), shape=(size, size))
+    labels = connected_components(graph, directed=False)[1][:cells]
+    unit: npt.NDArray[np.intp] = np.unique(labels, return_inverse=True)[1]
+    return unit if unit.max() + 1 < cells else None
+
+
+def united(counts: Table, units: npt.NDArray[np.intp]) -> Table:
+    """(R, n, …) counts summed over the pictures of each unit."""
+    summed = np.zeros((len(counts), int(units.max()) + 1, *counts.shape[2:]), dtype=np.int64)
+    for row, own in zip(summed, counts, strict=True):
+        np.add.at(row, units, own)
+    return summed

@@ -1,0 +1,87 @@
+"""The confirmation trainings behind a finalist: side by side, by seed (with folds, several make up a seed)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.evidence.replicates import Replicate, by_seed, class_counts, own_point, scored_pictures
+from sweeper.metrics import at_point, iou, scores
+from sweeper.records import FinalistEvidence, ImageCounts, TrialResult
+from sweeper.report.facts import Facts
+
+
+def confirmations(facts: Facts, finalist: FinalistEvidence) -> tuple[TrialResult, ...]:
+    """The confirmation trainings that the finalist's evidence was weighed from, by seed.
+
+    A study may hold more of the same configuration: at another budget (`--confirm-steps`), on seeds beyond those of its
+    last look, or twice on one seed, of which the later counts.
+    """
+    found = {
+        (trial.spec.seed, trial.spec.fold): trial
+        for trial in sorted(facts.sweep.confirmations, key=lambda trial: trial.spec.number)
+        if trial.state == "complete"
+        and trial.spec.family == finalist.family
+        and trial.spec.params == finalist.params
+        and math.isclose(trial.spec.lr, finalist.lr)
+        and trial.spec.steps == facts.sweep.conditions.recipe.confirm_steps
+    }
+    folds = facts.sweep.conditions.folds
+    keys = [(seed, fold) for seed in sorted(finalist.seeds) for fold in ([None] if folds is None else range(folds))]
+    return tuple(found[key] for key in keys if key in found)
+
+
+def replicates(facts: Facts, finalist: FinalistEvidence) -> tuple[Replicate, ...]:
+    """The same by seed: one training each, with folds several; those that gave an answer."""
+    return tuple(r for r in by_seed(confirmations(facts, finalist)).values() if not r.lost)
+
+
+def seed_mious(facts: Facts, finalist: FinalistEvidence) -> list[float]:
+    """Test mIoU of each of its seeds, at the operating point of each training."""
+    own = replicates(facts, finalist)
+    if not own:
+        return []
+    return [scores(counts).miou for counts in class_counts(own, scored_pictures(own), own_point)]
+
+
+def picture_wins(facts: Facts) -> tuple[int, int, int] | None:
+    """Test pictures on which (recommended, rival, neither) has the higher mIoU, in the first seed both have.
+
+    None when there is no such pair, or when the pictures were pooled before they were stored.
+    """
+    gaps: list[npt.NDArray[np.float64]] = []
+    for first, second in common_runs(facts):
+        if first.test is None or second.test is None or first.test.pictures != second.test.pictures:
+            return None
+        if first.test.pooled_from is not None:
+            return None
+        gaps.append(_picture_means(first, first.test) - _picture_means(second, second.test))
+    if not gaps:
+        return None
+    gap = np.concatenate(gaps)
+    return int((gap > 1e-9).sum()), int((gap < -1e-9).sum()), int((abs(gap) <= 1e-9).sum())
+
+
+def _picture_means(trial: TrialResult, test: ImageCounts) -> npt.NDArray[np.float64]:
+    """(n,) mean IoU of each picture over its classes."""
+    per_class = iou(at_point(test, trial.evaluations[-1].point))  # (n, C)
+    defined = np.isfinite(per_class)
+    means: npt.NDArray[np.float64] = np.where(defined, per_class, 0).sum(axis=1) / np.maximum(1, defined.sum(axis=1))
+    return means
+
+
+def common_runs(facts: Facts) -> list[tuple[TrialResult, TrialResult]]:
+    """The recommended loss's and its rival's training of the lowest seed that both have and that was evaluated.
+
+    One pair, or one for each fold; empty where there is no such seed.
+    """
+    if facts.chosen is None or facts.rival is None:
+        return []
+    first, second = (by_seed(t for t in confirmations(facts, f)) for f in (facts.chosen, facts.rival))
+    for seed in sorted(first.keys() & second.keys()):
+        pairs = list(zip(first[seed].runs, second[seed].runs, strict=True))
+        if all(run.evaluations for pair in pairs for run in pair):
+            return pairs
+    return []

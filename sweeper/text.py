@@ -1,0 +1,21 @@
+"""Words that several rooms write alike: lists and numbers in sentences for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; empty of nothing."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def minus(text: str) -> str:
+    """Formatted numbers with a true minus sign, as the tables of the report have it."""
+    return text.replace("-", "−")
+
+
+def shortened(name: str, longest: int) -> str:
+    """A name of at most `longest` characters (≥ 3): a longer one has an ellipsis in its middle."""
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[: longest - 1 - half]}…{name[-half:]}"

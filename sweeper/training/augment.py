@@ -1,0 +1,126 @@
+"""Augmentation of whole batches as tensor operations on their device, drawn per crop by (seed, step).
+
+`none`: crops alone. `light`: left–right flips, contrast and brightness. `full`: besides, top–bottom flips, rotation by
+any angle, zoom, and noise, as nnU-Net trains with (Isensee et al. 2021). What a rotation brings in from beyond the crop
+is ignored in the labels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from sweeper.recipe import Augmentation
+from sweeper.records import IGNORE
+
+LIGHT = 0.2
+"""Contrast factors lie within 1 ± this, brightness shifts within ± this standard deviations."""
+ANGLE = math.pi / 6
+ZOOM = math.log2(1.25)
+NOISE = 0.1
+"""Standard deviations of the noise lie between 0 and this, in units of the normalised input."""
+
+
+class Draws(NamedTuple):
+    """What was drawn for the crops of one step, each (N,)."""
+
+    flip: Tensor
+    """bool: left and right exchanged."""
+    contrast: Tensor
+    """float32: factor of the normalised input."""
+    brightness: Tensor
+    """float32: added to the normalised input."""
+    upside: Tensor | None = None
+    """bool: top and bottom exchanged; None, like all that follow, where only light augmentation is wanted."""
+    angle: Tensor | None = None
+    """float32, in radians."""
+    zoom: Tensor | None = None
+    """float32: factor by which things grow."""
+    noise: Tensor | None = None
+    """float32: standard deviation of the noise, in units of the normalised input."""
+    key: int = 0
+    """Of the noise."""
+
+    def to(self, device: torch.device) -> Draws:
+        """The same on a device."""
+        moved: dict[str, Any] = {k: v.to(device) for k, v in self._asdict().items() if isinstance(v, Tensor)}
+        return self._replace(**moved)
+
+
+def draw(
+    rng: np.random.Generator, more: np.random.Generator, count: int, augmentation: Augmentation, key: int
+) -> Draws:
+    """Draw for `count` crops; `rng` for what is light, `more` for the rest, so that the crops are the same for all."""
+    flips = rng.random(count) < 0.5
+    light = rng.uniform(-LIGHT, LIGHT, (count, 2))
+    if augmentation == "none":
+        flips, light = np.zeros_like(flips), np.zeros_like(light)
+    base = Draws(
+        torch.from_numpy(flips),
+        torch.from_numpy((1 + light[:, 0]).astype(np.float32)),
+        torch.from_numpy(light[:, 1].astype(np.float32)),
+    )
+    if augmentation != "full":
+        return base
+    turned = more.uniform(-1, 1, (2, count))
+    return base._replace(
+        upside=torch.from_numpy(more.random(count) < 0.5),
+        angle=torch.from_numpy((ANGLE * turned[0]).astype(np.float32)),
+        zoom=torch.from_numpy((2 ** (ZOOM * turned[1])).astype(np.float32)),
+        noise=torch.from_numpy(more.uniform(0, NOISE, count).astype(np.float32)),
+        key=key,
+    )
+
+
+def augment(inputs: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Augment normalised inputs (N, C, H, W) and their labels (N, H, W) alike; draws on the same device."""
+    inputs, masks = flipped(inputs, draws), flipped(masks, draws)
+    if draws.angle is not None:
+        grid = _grid(draws, inputs)
+        inputs = grid_sample(inputs, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        # What lies outside reads 0: labels are sampled as their distance from IGNORE.
+        shifted = (masks - IGNORE).unsqueeze(1).to(inputs.dtype)
+        sampled = grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+        masks = sampled.squeeze(1).to(masks.dtype) + IGNORE
+    inputs = inputs * _wide(draws.contrast, inputs) + _wide(draws.brightness, inputs)
+    if draws.noise is not None:
+        generator = torch.Generator(device=inputs.device).manual_seed(draws.key)
+        noise = torch.randn(inputs.shape, generator=generator, device=inputs.device, dtype=inputs.dtype)
+        inputs = inputs + _wide(draws.noise, inputs) * noise
+    return inputs.contiguous(memory_format=torch.channels_last), masks
+
+
+def augment_distances(maps: Tensor, draws: Draws) -> Tensor:
+    """Distance maps (N, C, H, W) moved like their labels; a distance grows with the zoom."""
+    maps = flipped(maps, draws)
+    if draws.angle is None or draws.zoom is None:
+        return maps
+    wide = maps.float()
+    moved = grid_sample(wide, _grid(draws, wide), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return (moved * _wide(draws.zoom, moved)).to(maps.dtype)
+
+
+def flipped(values: Tensor, draws: Draws) -> Tensor:
+    """Left and right, top and bottom exchanged where drawn; values (N, …, H, W)."""
+    values = torch.where(_wide(draws.flip, values), values.flip(-1), values)
+    if draws.upside is not None:
+        values = torch.where(_wide(draws.upside, values), values.flip(-2), values)
+    return values
+
+
+def _wide(drawn: Tensor, values: Tensor) -> Tensor:
+    return drawn.view(-1, *(1,) * (values.ndim - 1))
+
+
+def _grid(draws: Draws, values: Tensor) -> Tensor:
+    """Where each pixel comes from: (N, H, W, 2); crops are square, so that no aspect enters."""
+    assert draws.angle is not None and draws.zoom is not None
+    cos, sin = torch.cos(draws.angle) / draws.zoom, torch.sin(draws.angle) / draws.zoom
+    none = torch.zeros_like(cos)
+    theta = torch.stack([torch.stack([cos, -sin, none], 1), torch.stack([sin, cos, none], 1)], 1)
+    return affine_grid(theta, [values.shape[0], 1, *values.shape[-2:]], align_corners=False).to(values.dtype)
