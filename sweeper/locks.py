@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sweeper.paths import folder_name
+from sweeper.paths import SPOOL, folder_name
 
 
 def lock_beside(database: Path, purpose: str) -> FileLock:
@@ -19,3 +19,9 @@ def lock_beside(database: Path, purpose: str) -> FileLock:
 def sqlite_path(url: str) -> Path | None:
     """The file of a `sqlite:///FILE` address; None for any other address."""
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def spool_folder(storage: str) -> Path:
+    """Where the spools of the studies in this storage lie: beside a SQLite file, else below the working folder."""
+    path = sqlite_path(storage)
+    return SPOOL if path is None else path.parent / SPOOL

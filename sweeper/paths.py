@@ -18,6 +18,8 @@ TRACKING = "sqlite:///mlflow.db"
 """MLflow's store: its own default, so that a bare `mlflow ui` in the same folder shows everything."""
 CACHE = Path(".sweeper") / "cache"
 """Decoded data sets, one folder per content digest."""
+SPOOL = Path(".sweeper") / "spool"
+"""What MLflow could not be told while it was away, one file per study."""
 REPORTS = Path("reports")
 
 
@@ -29,6 +31,21 @@ def checkpoints_dir(cache: Path, study: str) -> Path:
 def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
     """Where a paused training waits."""
     return folder / f"{spec.purpose}-{spec.number:05d}.pt"
+
+
+def weights_dir(cache: Path, study: str) -> Path:
+    """Folder of the weights that a study keeps, beside the decoded data."""
+    return weights_beside(checkpoints_dir(cache, study))
+
+
+def weights_beside(checkpoints: Path) -> Path:
+    """The same, from a study's `checkpoints_dir`."""
+    return checkpoints.parent.parent / "weights" / checkpoints.name
+
+
+def weights_path(folder: Path, spec: TrialSpec) -> Path:
+    """Where the weights of a training are kept."""
+    return folder / f"{spec.purpose}-{spec.number:05d}.safetensors"
 
 
 def slug(text: str) -> str:
@@ -51,6 +68,11 @@ def folder_name(name: str) -> str:
     if plain == name and (name == name.lower() or re.fullmatch(r"[a-z0-9._-]+-\d{8}T\d{6}(-\d+)?", name)):
         return plain
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def spool_file(folder: Path, study: str, uri: str) -> Path:
+    """Where waits what the MLflow store at `uri` could not be told of a study."""
+    return folder / f"{folder_name(study)}.{hashlib.sha256(uri.encode()).hexdigest()[:8]}.db"
 
 
 def search_spaces_dir() -> Path:

@@ -190,7 +190,7 @@ class TrialSpec(Record):
     """Keys the initial weights, batches, crops, augmentation and the train/validation division."""
     steps: int = Field(ge=1)
     keep_predictions: int = Field(0, ge=0)
-    """Confirmation only: how many test pictures' label maps are kept for looking at."""
+    """Confirmation only: how many test pictures' label maps are kept for looking at; above 0 the weights are too."""
     fold: int | None = Field(None, ge=0)
     """Confirmation with folds only: which of them it is scored on, from 0."""
 

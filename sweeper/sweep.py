@@ -7,17 +7,20 @@ import shlex
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
 from sweeper.evidence.sequence import planned_looks
-from sweeper.locks import sqlite_path
+from sweeper.locks import spool_folder, sqlite_path
 from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.place import make_executor
 from sweeper.prepare import Prepared, check_request, prepare
 from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.redact import redact
+from sweeper.room import check_room, needs, told_when_full
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
 from sweeper.study import storage as studies
 from sweeper.study.executors import Executor
@@ -61,11 +64,13 @@ def run_sweep(
     storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings)
     check_request(storage, settings)
     executor = executor or make_executor(settings, cores, display.warn)
-    with closing(executor):
-        tracker = None if _new_file(settings.tracking_uri) else Tracker(settings.tracking_uri, warn=display.warn)
+    opened_tracker = partial(Tracker, settings.tracking_uri, warn=display.warn, spool=spool_folder(settings.storage))
+    with closing(executor), told_when_full(settings.study, settings.out):
+        tracker = None if _new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
+        _check_room(settings, prepared)
         storage = storage or _opened(settings)
-        tracker = tracker or Tracker(settings.tracking_uri, warn=display.warn)
+        tracker = tracker or opened_tracker()
         stop.defer()
         name, study = _study(storage, prepared, settings)
         with studies.sole_use(settings.storage, name):
@@ -80,6 +85,7 @@ def run_sweep(
                 parent_run_id=study.user_attrs.get("parent_run_id"),
                 settings={"trials": str(asked.trials), "space": prepared.plan.space.name},
                 undecided=("steps", "confirm_steps") if undecided else (),
+                found=partial(studies.note_runs, study),
             )
             study.set_user_attr("experiment_id", tracker.experiment_id)
             study.set_user_attr("parent_run_id", tracker.parent_run_id)
@@ -104,8 +110,30 @@ def run_sweep(
                 raise
             finally:
                 _add_seconds(study, gone())
+            tracker.catch_up()
             executor.close()  # the report needs no workers, and they need memory
             return _conclude(storage, name, study, settings, tracker)
+
+
+def _check_room(settings: Settings, prepared: Prepared) -> None:
+    """Refuse to begin what the disks cannot hold; a resume needs what is asked for anew."""
+    new = not settings.resume
+    seeds = settings.confirm_seeds or (CONFIRM_SEEDS if new else None)
+    conditions = prepared.plan.conditions
+    check_room(
+        [
+            *needs(
+                conditions.recipe,
+                pictures=len(conditions.dataset.pictures),
+                trials=settings.trials or (TRIALS if new else 0),
+                seeds=seed_range(seeds)[1] if seeds else 0,
+                storage=settings.storage,
+                tracking=settings.tracking_uri,
+                out=settings.out,
+                cache=settings.cache,
+            )
+        ]
+    )
 
 
 def _opened(settings: Settings) -> RDBStorage:
@@ -177,7 +205,7 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[As
     options = {**study.user_attrs.get(studies.OPTIONS, {}), **given}
     study.set_user_attr(studies.OPTIONS, options)
     words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    study.set_user_attr("command", shlex.join(["sweeper", "run", *words]))
+    study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("workers", workers)
     asked = Asked(
         trials=int(options.get("trials", TRIALS)),

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
 ROOMS = {
     "optuna": ("study/", "space.py"),
-    "mlflow": ("tracking.py",),
+    "mlflow": ("tracking/",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "torch": ("losses/", "training/"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -14,6 +16,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sweeper.study.storage import counted
+from tests.mlflow_server import Server
 from tests.test_cli_run import QUICK, start, sweeper, wait_for
 
 pytestmark = pytest.mark.slow
@@ -95,3 +98,96 @@ def test_a_killed_worker_costs_an_attempt_and_not_the_sweep(tmp_path: Path) -> N
     trials, statuses = states(tmp_path)
     assert sum(counted(t) for t in trials) == 6
     assert "RUNNING" not in statuses
+
+
+@pytest.mark.timeout(7200)
+def test_kills_at_fifty_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
+    """kill -9 of a worker, or of the parent and then a resume; SWEEPER_TEST_KILLS says how often (50)."""
+    kills, trials = int(os.environ.get("SWEEPER_TEST_KILLS", "50")), 12
+    rng = random.Random(7)
+    arguments = ["run", "--study", "s", "--workers", "2"]
+    first = [*QUICK, "--trials", str(trials)]
+    process = start(tmp_path, *arguments, *first)
+    wait_for(tmp_path, f"[1/{trials}]", process, 300)
+    seen: dict[int, float | None] = {}
+    extra: dict[str, object] = {}
+    done = 0
+    while done < kills:
+        time.sleep(rng.uniform(0, 4))
+        if process.poll() is not None:
+            assert process.returncode in {0, -signal.SIGKILL}, (tmp_path / "err.txt").read_text()
+            more = ["--trials", str(trials + 2)] if process.returncode == 0 else []
+            trials += 2 * bool(more)
+            process = start(tmp_path, *arguments, "--resume", *more)
+            continue
+        workers = workers_of(process)
+        if workers and rng.random() < 0.5:
+            with suppress(psutil.NoSuchProcess):
+                rng.choice(workers).kill()
+        else:
+            process.kill()
+            process.wait(10)
+            psutil.wait_procs(workers, timeout=10)
+            kept = {t.number: t.value for t in states(tmp_path)[0] if counted(t)}
+            assert {n: v for n, v in kept.items() if n in seen} == seen  # nothing finished is lost or changed
+            attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
+            assert all(attributes[key] == value for key, value in extra.items())
+            seen = kept
+            extra = {k: v for k, v in attributes.items() if k.startswith(("recheck/", "confirm/"))}
+        done += 1
+    process.kill()
+    process.wait(10)
+    last = sweeper(tmp_path, *arguments, "--resume", timeout=1800)
+    assert last.returncode == 0, last.stderr
+    found, statuses = states(tmp_path)
+    assert sum(counted(t) for t in found) == trials
+    assert {t.state.name for t in found}.isdisjoint({"RUNNING", "WAITING"})
+    assert "RUNNING" not in statuses and "SCHEDULED" not in statuses
+    numbers = [t.number for t in found if counted(t)]
+    assert len(set(numbers)) == len(numbers)
+    configurations = [tuple(sorted(t.params.items())) for t in found if counted(t)]
+    assert len(set(configurations)) == len(configurations)  # none was trained to its end twice
+    attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
+    specs = [
+        v["spec"] for k, v in attributes.items() if k.startswith(("recheck/", "confirm/")) and v["state"] != "failed"
+    ]
+    trained = [(s["purpose"], s["family"], str(s["params"]), s["lr"], s["seed"], s["steps"]) for s in specs]
+    assert len(set(trained)) == len(trained)
+
+
+def test_sigterm_ends_within_10_seconds_with_143_and_the_command_that_goes_on(tmp_path: Path) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
+    wait_for(tmp_path, "[2/60]", process, 300)
+    workers = workers_of(process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143  # 10 s on an idle machine
+    assert "sweeper run --study s --resume" in (tmp_path / "err.txt").read_text()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert "RUNNING" not in states(tmp_path)[1]
+
+
+def test_sigterm_ends_a_sweep_whose_mlflow_server_hangs(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    arguments = ["--trials", "60", "--study", "s", "--workers", "1", "--tracking-uri", server.uri]
+    process = start(tmp_path, "run", *QUICK, *arguments)
+    wait_for(tmp_path, "[1/60]", process, 300)
+    server.suspend()  # it takes connections and answers none
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert process.wait(60) == 143
+    finally:
+        server.kill()
+
+
+def test_the_first_ctrl_c_keeps_what_is_trained(tmp_path: Path) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1")
+    wait_for(tmp_path, "[1/60]", process, 300)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    text = (tmp_path / "err.txt").read_text()
+    assert "stopping: what is finished is kept" in text and "--study s --resume" in text
+    trials, _ = states(tmp_path)
+    assert any(counted(t) for t in trials)
+    assert "RUNNING" not in {t.state.name for t in trials if "waits" not in t.user_attrs}

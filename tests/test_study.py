@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from sweeper.errors import StudyError
@@ -78,6 +81,38 @@ def test_the_sampler_ignores_the_global_random_state() -> None:
     np.random.seed(1)  # noqa: NPY002
     random.seed(1)
     assert grow(new_study(), 12) == first
+
+
+def test_an_ask_costs_two_models_and_few_readings_however_many_trials_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = optuna.create_study(
+        storage=studies.open_storage(f"sqlite:///{tmp_path}/study.db"), direction="maximize", sampler=KeyedTPESampler(0)
+    )
+    calls: Counter[str] = Counter()
+
+    def counting(kind: type, name: str) -> None:
+        method = getattr(kind, name)
+
+        def counted(*arguments: Any, **settings: Any) -> Any:
+            calls[name] += 1
+            return method(*arguments, **settings)
+
+        monkeypatch.setattr(kind, name, counted)
+
+    counting(TPESampler, "_sample")
+    counting(RDBStorage, "_get_trials")
+    costs = []
+    for _ in range(40):
+        calls.clear()
+        trial = study.ask()
+        choice = suggest(trial, SPACE, 60.0)
+        costs.append((calls["_sample"], calls["_get_trials"]))
+        study.tell(trial, value_of(choice.family, choice.params, choice.lr))
+    late = costs[15:]
+    assert max(models for models, _ in late) <= 5  # 2; for a family that is new, one for each of its parameters
+    assert sum(models for models, _ in late) <= 2.5 * len(late)
+    assert max(readings for _, readings in late) <= 4
 
 
 # --- the queue ---

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -161,44 +157,6 @@ def test_notes_are_cut_where_mlflow_would_cut_them(uri: str) -> None:
     tracker.end_sweep("FINISHED", note="x" * 9000)
     note = MlflowClient(uri).get_run(tracker.parent_run_id).data.tags[NOTE]
     assert len(note) == NOTE_LIMIT and note.endswith("…")
-
-
-def test_a_store_that_goes_away_is_said_once_and_costs_no_time_afterwards(tmp_path: Path) -> None:
-    """A real MLflow server on the loopback address, killed amid a sweep."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    server = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    warnings: list[str] = []
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                tracker = Tracker(f"http://127.0.0.1:{port}", warn=warnings.append)
-                break
-            except UsageError:
-                assert server.poll() is None and time.monotonic() < deadline
-                time.sleep(0.5)
-        tracker.start_sweep("away", builders.conditions(), parent_run_id=None, settings={})
-        trial = builders.trial("dice", 0.5, 0)
-        tracker.training_started(trial.spec)
-        assert warnings == []
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(10)
-    tracker.training_evaluated(trial.spec, trial.evaluations[0])
-    assert len(warnings) == 1 and "sweep goes on" in warnings[0]
-    began = time.monotonic()
-    for evaluation in trial.evaluations * 10:
-        tracker.training_evaluated(trial.spec, evaluation)
-    assert tracker.training_ended(trial.spec, trial) == trial
-    tracker.end_sweep("FINISHED")
-    assert len(warnings) == 1
-    assert time.monotonic() - began < 5  # not a speed: without the guard each call waits for its retries
 
 
 def test_others_runs_in_an_experiment_of_the_same_name_are_left_alone(uri: str) -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
+import traceback
 
 import click
 
 from sweeper.errors import SweeperError
+from sweeper.redact import redact
 from sweeper.version import __version__
 
 COMMANDS = {
     "run": "Search, confirm, recommend: the whole flow.",
     "profile": "Imbalance fingerprint of a data set, without training.",
     "report": "Write a study's report again.",
+    "export": "Write the recommended loss, and weights trained with it, as files.",
     "losses": "List the loss families that can be searched, or prove them.",
     "spaces": "List the shipped search spaces, or print one.",
     "synth": "Write a synthetic scene set as ordinary files.",
     "cache": "List the decoded data sets, or clear them.",
     "ui": "Open MLflow's user interface on this store.",
+    "doctor": "Versions, device, stores: what is slow, missing or broken here.",
 }
 """Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""
 
@@ -61,10 +66,12 @@ def main() -> None:
         status = cli.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
-        click.echo(f"sweeper: {error}", err=True)
+        click.echo(redact(f"sweeper: {error}"), err=True)
         sys.exit(error.exit_status)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redact(shown.getvalue()), nl=False, err=True)
         sys.exit(2)
     except click.Abort:
         click.echo("sweeper: stopped", err=True)
@@ -73,11 +80,11 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         if {"-v", "--verbose"} & set(sys.argv):
-            raise
-        text = " ".join(str(error).split())[:500]
+            click.echo(redact(traceback.format_exc()), err=True)
+        text = redact(" ".join(str(error).split()))[:500]
         click.echo(
-            f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper (or a full disk); what "
-            "was finished is kept, and `sweeper run --study NAME --resume` goes on. -v shows where it happened.",
+            f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper; what was "
+            "finished is kept, and `sweeper run --study NAME --resume` goes on. -v shows where it happened.",
             err=True,
         )
         sys.exit(1)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from sweeper.cli.bar import Paced
 from sweeper.records import Collapse, Evaluation, TrialResult, TrialSpec
+from sweeper.redact import redact
 
 BAR_WIDTH = 30
 PHASES = {"probe": "the probe", "search": "the search", "recheck": "the recheck", "confirm": "this look"}
@@ -123,11 +124,11 @@ class PlainDisplay:
     def say(self, text: str) -> None:
         """A line, unless quiet."""
         if self._level >= 0:
-            click.echo(text, err=True)
+            click.echo(redact(text), err=True)
 
     def warn(self, text: str) -> None:
         """A line, always."""
-        click.echo(f"warning: {text}", err=True)
+        click.echo(redact(f"warning: {text}"), err=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """A line every 10 s, unless quiet."""
@@ -194,11 +195,11 @@ class LiveDisplay(PlainDisplay):
 
     def say(self, text: str) -> None:
         """Above the live part."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(redact(text), highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
         """Above the live part, in yellow."""
-        self._console.print(Text(f"warning: {text}", style="yellow"), highlight=False)
+        self._console.print(Text(redact(f"warning: {text}"), style="yellow"), highlight=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """In the place of the table that is to come."""

@@ -4,20 +4,59 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sweeper import paths
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+
+def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) -> None:
+    """Tell MLflow what it was not told while it was away, before the report links to its runs."""
+    from sweeper.locks import spool_folder
+
+    folder = spool_folder(storage)
+    if not paths.spool_file(folder, name, tracking_uri).exists():
+        return
+    from sweeper.study.storage import load_study, note_runs, read_plan
+    from sweeper.tracking import send_spooled
+
+    study = load_study(opened, name, read_plan(opened, name))
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {text}", err=True)
+
+    sent, _ = send_spooled(tracking_uri, folder, name, warn=warn, found=lambda runs: note_runs(study, runs))
+    click.echo(f"MLflow was told {sent} operation(s) that it had missed", err=True)
 
 
 @click.command()
 @click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
 @click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
+@click.option(
+    "--tracking-uri",
+    envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"],
+    default=paths.TRACKING,
+    show_default=True,
+    help="MLflow store that is told what it could not be told amid the sweep, if anything.",
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
 @click.option("--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Where the links to runs point.")
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
-def command(studies: tuple[str, ...], *, compare: bool, storage: str, out: Path, ui_url: str, as_json: bool) -> None:
+def command(
+    studies: tuple[str, ...],
+    *,
+    compare: bool,
+    storage: str,
+    tracking_uri: str,
+    out: Path,
+    ui_url: str,
+    as_json: bool,
+) -> None:
     """Write the report of STUDY again, from its storage alone; with --compare, of several studies side by side."""
     from sweeper.cli.answer import answer_text, comparison_text
     from sweeper.compare import compare_studies
@@ -29,6 +68,8 @@ def command(studies: tuple[str, ...], *, compare: bool, storage: str, out: Path,
         raise click.UsageError(f"one STUDY must be named, got {len(studies)}; --compare sets them side by side")
     check_writable(out)
     opened = open_storage(storage, create=False)
+    for name in studies:
+        send_kept(opened, name, storage, tracking_uri)
     if compare:
         compared = compare_studies(opened, studies, out=out, ui_url=ui_url)
         document, text = compared.paths.document, comparison_text(compared)

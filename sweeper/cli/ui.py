@@ -10,6 +10,7 @@ import click
 
 from sweeper import paths
 from sweeper.errors import UsageError
+from sweeper.redact import redact
 
 
 @click.command()
@@ -20,13 +21,16 @@ from sweeper.errors import UsageError
 def command(tracking_uri: str, port: int) -> None:
     """Serve MLflow's user interface on the loopback address until Ctrl-C."""
     if tracking_uri.startswith(("http://", "https://")):
-        raise UsageError(f"{tracking_uri} is a server with a user interface of its own; open it in a browser")
+        raise UsageError(f"{redact(tracking_uri)} is a server with a user interface of its own; open it in a browser")
     if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
         raise UsageError(f"there is no MLflow store at {tracking_uri}; `sweeper run` makes one in its working folder")
     # Without the parameter MLflow 3 opens its pages for language models.
     address = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
     click.echo(f"starting MLflow's user interface, about 15 s (Ctrl-C ends it): {address}", err=True)
-    arguments = ["--backend-store-uri", tracking_uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # In the environment, not on the command line: that everybody on this machine can read.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking_uri}
+    arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # Names that a browser on this machine uses, so that no foreign page can reach the server by rebinding a name.
     arguments += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments])
+    arguments += ["--cors-allowed-origins", f"http://127.0.0.1:{port},http://localhost:{port}"]
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], environment)

@@ -23,6 +23,7 @@ from sweeper.data.tables import Side, read_sides, shown
 from sweeper.data.threads import Tick, in_order
 from sweeper.errors import DataError
 from sweeper.records import IGNORE, Dataset
+from sweeper.room import Need, check_room
 
 MIN_PICTURES = 3
 _CHUNK = 1 << 22
@@ -68,6 +69,7 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
     sides = _sides(place, reading)
     kinds = _kinds(samples)
     form = _form(samples, kinds, place)
+    check_room([Need("the decoded pictures", cache, _bytes(kinds, form))])
     with StoreWriter(cache, form.channels, form.dtype) as writer:
         used, counts, sound = _decode(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]
@@ -127,6 +129,12 @@ def _kinds(samples: Sequence[Sample]) -> list[Kind | None]:
         return found[0]._replace(channels=sum(each.channels for each in found), bits=bits)
 
     return list(in_order(kind, samples))
+
+
+def _bytes(kinds: Sequence[Kind | None], form: Form) -> int:
+    """What the store of these pictures takes, masks included."""
+    pixels = sum(kind.height * kind.width for kind in kinds if kind is not None)
+    return int(pixels * (form.channels * np.dtype(form.dtype).itemsize + 1))
 
 
 def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place) -> Form:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
-from sweeper.training.messages import Answer, Hardware, Looked, Waits
+from sweeper.training.messages import Answer, Exhausted, Hardware, Looked, Waits
 
 if TYPE_CHECKING:
     from sweeper.training.job import Job
@@ -156,6 +156,8 @@ class InlineExecutor:
             self._answer = "go" if told.last else None
             return [Reported(spec, told.evaluation, last=told.last)]
         self._spec = self._job = None
+        if isinstance(told, Exhausted):
+            return [Died(spec, told.reason)]
         return [Paused(spec, told.result) if isinstance(told, Waits) else Finished(spec, told.result)]
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:

@@ -14,11 +14,21 @@ from pathlib import Path
 from sweeper.errors import SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
 from sweeper.study.executors import Died, Event, Finished, Paused, Reported
-from sweeper.training.messages import Answer, Hardware, Looked, Told, Waits
+from sweeper.study.watchdog import Watchdog
+from sweeper.training.messages import Answer, Exhausted, Hardware, Looked, Told, Waits
 
 START_SECONDS = 120.0
 """A worker that has not said hello by then is given up."""
 MAX_WORKERS = 8
+SIGNALS = {
+    4: "illegal instruction",
+    6: "aborted",
+    7: "bus error: shared memory or the disk may be full",
+    8: "arithmetic error",
+    9: "out of memory?",
+    11: "segmentation fault",
+}
+"""What a signal says about the end of a worker that nobody killed on purpose."""
 
 
 class _Worker:
@@ -55,8 +65,8 @@ class _Worker:
         self.process.join(5)
         code = self.process.exitcode
         if code is not None and code < 0:
-            hint = ", out of memory?" if code == -9 else ""
-            return f"worker killed by signal {-code}{hint}"
+            hint = SIGNALS.get(-code, "")
+            return f"worker killed by signal {-code}{hint and f' ({hint})'}"
         return f"worker ended with status {code}"
 
     def end(self) -> None:
@@ -84,9 +94,17 @@ class ProcessExecutor:
     A worker that dies costs its training (`Died`) and is replaced; the parent's death ends the workers.
     """
 
-    def __init__(self, device: str, workers: int | None, cores: int, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        device: str,
+        workers: int | None,
+        cores: int,
+        log: Callable[[str], None],
+        watchdog: Watchdog | None = None,
+    ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each, one per core, at most 8."""
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
+        self._watchdog = watchdog or Watchdog()
         # Loading torch takes seconds: as many as there will be, as far as can be known without it, load it at once.
         self._workers: list[_Worker] = [_Worker(device) for _ in range(self._count or self._guess())]
 
@@ -152,6 +170,7 @@ class ProcessExecutor:
         """Hand the training to the first idle worker."""
         worker = next(worker for worker in self._workers if worker.spec is None)
         worker.spec = spec
+        self._watchdog.wait(worker, spec.purpose, "first")
         with suppress(OSError):  # it died while idle: the next poll finds its pipe at the end and replaces it
             worker.pipe.send(("train", spec))
 
@@ -164,29 +183,46 @@ class ProcessExecutor:
             worker = busy[pipe]
             spec = worker.spec
             assert spec is not None
+            self._watchdog.heard(worker)
             try:
                 told: Told = pipe.recv()
             except (EOFError, OSError):
                 events.append(Died(spec, self._replace(worker)))
                 continue
+            if isinstance(told, Exhausted):
+                events.append(Died(spec, self._replace(worker, told.reason)))
+                continue
             if isinstance(told, Looked):
+                if told.last:
+                    self._watchdog.wait(worker, spec.purpose, "result")
                 events.append(Reported(spec, told.evaluation, last=told.last))
                 continue
             worker.spec = None
             events.append(Paused(spec, told.result) if isinstance(told, Waits) else Finished(spec, told.result))
-        return events
+        return events + self._hung()
+
+    def _hung(self) -> list[Event]:
+        """Deaths of the workers that say nothing any more: they are killed."""
+        found: list[Event] = []
+        for worker in [w for w in self._workers if w.spec is not None]:
+            reason = self._watchdog.hangs(worker)
+            if reason is not None and worker.spec is not None and not worker.pipe.poll():
+                found.append(Died(worker.spec, self._replace(worker, reason)))
+        return found
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
         """Tell the worker of this training."""
         for worker in self._workers:
             if worker.spec == spec:
+                self._watchdog.wait(worker, spec.purpose, "next" if answer == "go" else "result")
                 with suppress(OSError):  # it died meanwhile: the next poll reports it
                     worker.pipe.send(answer)
 
-    def _replace(self, worker: _Worker) -> str:
-        """Start another in its place; without success the others go on alone. Why it died."""
-        reason = worker.reason()
+    def _replace(self, worker: _Worker, reason: str | None = None) -> str:
+        """Start another in its place; without success the others go on alone. Why it died, or had to."""
+        reason = reason or worker.reason()
         worker.end()
+        self._watchdog.forget(worker)
         self._workers.remove(worker)
         self._log(f"{reason}; starting another")
         fresh = _Worker(self._asked)

@@ -47,8 +47,10 @@ from sweeper.training.batches import crops, distance_batch, to_inputs, training_
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator
-from sweeper.training.model import WeightAverage, normaliser
+from sweeper.training.model import WeightAverage, decoder_channels, normaliser
 from sweeper.training.starts import Starts
+from sweeper.training.weights import save_weights
+from sweeper.weights import WeightsRecord
 
 RUNG_COST = 0.03
 """Share of a trial's work that one rung may cost, counting a training pixel as three evaluated ones."""
@@ -140,6 +142,7 @@ class Training:
             autocast=self._autocast,
             log_prior=np.log(shares),
         )
+        self._log_prior = tuple(float(value) for value in np.log(shares))
         self._rungs = recipe.rungs(spec.steps)
         self._rung_pictures = stratified_subset(self._dataset, self._split.val, self._affordable())
         self._step = 0
@@ -174,6 +177,33 @@ class Training:
             "optimizer": self._optimizer.state_dict(),
         }
         save_checkpoint(path, state, tensors)
+
+    def save_weights(self, path: Path) -> None:
+        """Keep the averaged network, as it was evaluated last.
+
+        Raises:
+            OSError, SafetensorError: if the file cannot be written.
+        """
+        mean, std = (tuple(tensor.flatten().tolist()) for tensor in self._normal)
+        recipe, dataset = self._recipe, self._dataset
+        record = WeightsRecord(
+            spec=self._spec,
+            digest=dataset.digest,
+            arch=recipe.arch,
+            encoder=recipe.encoder,
+            encoder_depth=recipe.encoder_depth,
+            decoder_channels=decoder_channels(recipe),
+            channels=self._store.channels,
+            task=self._task,
+            classes=dataset.classes,
+            full_scale=int(np.iinfo(self._store.dtype).max),
+            mean=mean,
+            std=std,
+            point=self._evaluations[-1].point,
+            log_prior=self._log_prior,
+            versions={"torch": torch.__version__},
+        )
+        save_weights(path, self._average.model, record)
 
     def _restore(self, found: tuple[Checkpoint, dict[str, Any]]) -> None:
         state, tensors = found

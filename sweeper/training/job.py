@@ -13,12 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
+
 from sweeper.data.store import PixelStore
 from sweeper.errors import CheckpointError
-from sweeper.paths import checkpoint_path
+from sweeper.paths import checkpoint_path, weights_beside, weights_path
 from sweeper.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.training.engine import Training
-from sweeper.training.messages import Answer, Done, Looked, Told, Waits
+from sweeper.training.messages import Answer, Done, Exhausted, Looked, Told, Waits
 from sweeper.training.starts import Starts
 
 
@@ -45,7 +48,7 @@ class Job:
         self._began = time.perf_counter()
 
     def proceed(self, answer: Answer = "go") -> Told:
-        """Do what is answered to the last `Looked`, up to the next thing to tell; not after `Waits` or `Done`."""
+        """Do what is answered to the last `Looked`, up to the next thing to tell; not after an end."""
         try:
             training = self._training = self._training or self._begin()
             if answer == "stop":
@@ -56,10 +59,16 @@ class Job:
                     training.save(self._path)
                 return Waits(result)
             if training.finished:
-                return Done(training.result("complete"))
+                result = training.result("complete")
+                if self._spec.keep_predictions and not self._spec.fold and result.collapse != Collapse.DIVERGED:
+                    with suppress(OSError, SafetensorError):  # a full disk: the result is what matters
+                        training.save_weights(weights_path(weights_beside(self._workshop.checkpoints), self._spec))
+                return Done(result)
             self._seen.append(training.advance())
             return Looked(self._seen[-1], training.finished)
         except Exception as error:
+            if out_of_memory(error):
+                return Exhausted(explain(error))
             seconds = time.perf_counter() - self._began
             return Done(failed(self._spec, tuple(self._seen), explain(error), seconds, self._workshop.device))
 
@@ -77,6 +86,16 @@ class Job:
             except CheckpointError:
                 self._path.unlink(missing_ok=True)
         return Training(*given, starts=work.starts)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a training ended for want of memory, of the machine or the GPU: that may be the neighbours' fault."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError | OSError) and any(
+        sign in words for sign in ("can't allocate memory", "cannot allocate memory", "out of memory", "bad alloc")
+    )
 
 
 def failed(

@@ -48,4 +48,11 @@ class Done:
     result: TrialResult
 
 
-Told = Looked | Waits | Done
+@dataclass(frozen=True)
+class Exhausted:
+    """Memory ran out under it. What its process holds besides is unknown, so that another should go on."""
+
+    reason: str
+
+
+Told = Looked | Waits | Done | Exhausted

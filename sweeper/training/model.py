@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,12 @@ from sweeper.records import Task
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _DECODER_WIDTHS = (256, 128, 64, 32, 16)
+
+
+def decoder_channels(recipe: Recipe) -> tuple[int, ...] | None:
+    """Widths of the decoder's stages; None where the architecture takes none."""
+    has_stages = recipe.arch in {"unet", "unetplusplus", "manet"}
+    return _DECODER_WIDTHS[-recipe.encoder_depth :] if has_stages else None
 
 
 def build_model(
@@ -44,8 +51,8 @@ def build_model(
     import segmentation_models_pytorch as smp
 
     settings: dict[str, Any] = {"encoder_depth": recipe.encoder_depth}
-    if recipe.arch in {"unet", "unetplusplus", "manet"}:
-        settings["decoder_channels"] = _DECODER_WIDTHS[-recipe.encoder_depth :]
+    if (widths := decoder_channels(recipe)) is not None:
+        settings["decoder_channels"] = widths
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -90,14 +97,28 @@ def _drop_unused(model: nn.Module, channels: int, stride: int) -> None:
 
 
 def _load_encoder(model: nn.Module, path: str) -> None:
-    """Load an encoder's state dict; never unpickles code (`weights_only=True`)."""
+    """Load an encoder's state dict from safetensors or torch's own format; never unpickles code."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        encoder = model.encoder
-        assert isinstance(encoder, nn.Module)
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its own text recommends to switch the check off
+        raise UsageError(
+            f"--encoder-weights {path} must hold tensors alone, and holds something else, or is damaged: what could "
+            "run code when it is loaded is not read; save the encoder's state_dict(), or use safetensors"
+        ) from error
+    except Exception as error:
+        raise UsageError(f"--encoder-weights {path} must be a readable state dict: {error}; check the file") from error
+    encoder = model.encoder
+    assert isinstance(encoder, nn.Module)
+    try:
         encoder.load_state_dict(state)
     except Exception as error:
-        raise UsageError(f"--encoder-weights {path} must be a state dict of this encoder: {error}") from error
+        text = " ".join(str(error).split())[:500]
+        raise UsageError(f"--encoder-weights {path} must be a state dict of this encoder: {text}") from error
 
 
 def _set_prior(model: nn.Module, class_pixels: npt.NDArray[np.int64], task: Task) -> None:

@@ -5,8 +5,8 @@ of the checkpoints); then any number of ("train", TrialSpec), each followed by o
 last. Closing the pipe ends it.
 
 Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training a `Looked` for each evaluation,
-and `Waits` or `Done` (training/messages.py). A training that raises gives a result in state `failed`; a configuration
-that raises gives ("refused", text).
+and `Waits`, `Done` or `Exhausted` (training/messages.py). A training that raises gives a result in state `failed`; a
+configuration that raises gives ("refused", text).
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ from sweeper.study.storage.results import (
     store_extra,
     waiting_results,
 )
+from sweeper.study.storage.runs import note_runs
 
 __all__ = [
     "ABANDONED",
@@ -66,6 +67,7 @@ __all__ = [
     "load_sweep",
     "looks_taken",
     "note_conclusion",
+    "note_runs",
     "open_storage",
     "plans_of_looks",
     "read_options",

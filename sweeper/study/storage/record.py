@@ -9,6 +9,7 @@ from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT
 from sweeper.study.storage.looks import looks_taken, plans_of_looks
 from sweeper.study.storage.plan import load_study, read_plan
 from sweeper.study.storage.results import results_in, search_results
+from sweeper.study.storage.runs import linked
 
 
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
@@ -32,11 +33,11 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         trials_asked=int(attributes.get("trials", 0)),
         confirm_seeds=int(attributes.get("confirm_seeds", 0)),
         rope=float(attributes.get("rope", 0.01)),
-        trials=tuple(search_results(study)),
+        trials=linked(search_results(study), attributes),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
-        confirmations=tuple(results_in(attributes, "confirm")),
-        rechecks=tuple(results_in(attributes, "recheck")),
-        probes=tuple(results_in(attributes, "probe")),
+        confirmations=linked(results_in(attributes, "confirm"), attributes),
+        rechecks=linked(results_in(attributes, "recheck"), attributes),
+        probes=linked(results_in(attributes, "probe"), attributes),
         looks_planned=planned[-1] if planned else (),
         looks_taken=looks_taken(attributes).looks,
         timeout=attributes.get("timeout"),

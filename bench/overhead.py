@@ -1,0 +1,124 @@
+"""What a sweep costs besides training: python bench/overhead.py [--trials 50] [--server].
+
+Trials that take no time go through everything else: ask, evaluations with pruning, tell, storage and MLflow, both on
+SQLite (or MLflow behind its own server). Printed are milliseconds per trial, of the first and the last hundred, the
+growth of this process's resident memory, and the time of the report. `--profile` says where the time goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sweeper.conclude import report_study
+from sweeper.records import ImageCounts, TrialResult, TrialSpec
+from sweeper.study import storage as studies
+from sweeper.study.drive import drive
+from sweeper.study.search import Search, enqueue_defaults
+from sweeper.sweep import _Watchers
+from sweeper.tracking import Tracker
+from tests import builders
+from tests.faking import SPACE, FakeExecutor, fake_result, new_plan
+from tests.mlflow_server import Server
+from tests.sweeping import Recorder
+
+
+def resident() -> float:
+    """MiB of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--pictures", type=int, default=20, help="validation pictures, whose counts are stored")
+    parser.add_argument("--server", action="store_true", help="MLflow behind `mlflow server`")
+    parser.add_argument("--no-mlflow", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    given = parser.parse_args()
+    counts: ImageCounts = builders.counts_from_iou(np.linspace(0.2, 0.8, given.pictures))
+
+    def train(spec: TrialSpec) -> TrialResult:
+        return fake_result(spec).model_copy(update={"val": counts})
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = Server(folder) if given.server else None
+        if server:
+            server.start()
+        uri = server.uri if server else f"sqlite:///{folder}/mlflow.db"
+        storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
+        plan = new_plan()
+        study = studies.create_study(storage, "bench", plan)
+        enqueue_defaults(study, SPACE, given.trials)
+        display = Clocked()
+        watchers = [display]
+        if not given.no_mlflow:
+            tracker = Tracker(uri, warn=print)
+            tracker.start_sweep("bench", plan.conditions, parent_run_id=None, settings={})
+            watchers = [tracker, display]
+        work = Search(
+            study,
+            SPACE,
+            plan.conditions,
+            imbalance=60.0,
+            trials=given.trials,
+            watcher=_Watchers(*watchers),
+            checkpoints=folder,
+        )
+        profile = cProfile.Profile()
+        if given.profile:
+            profile.enable()
+        display.mark()
+        drive(FakeExecutor(train), work, lambda: None)  # type: ignore[arg-type]
+        profile.disable()
+        if given.profile:
+            pstats.Stats(profile).sort_stats("cumulative").print_stats(70)
+        memory = np.array(display.memory)
+        for what, marks in (("by the clock", display.times), ("of the processor", display.processor)):
+            each = 1000 * np.diff(marks)
+            part = min(100, len(each) // 2)
+            first, last = each[:part].mean(), each[-part:].mean()
+            print(
+                f"{given.trials} trials, {what}: {each.mean():.1f} ms a trial; first {part}: {first:.1f}, last {part}: "
+                f"{last:.1f}, ratio {last / first:.2f}"
+            )
+        print(f"resident memory grew by {memory[-1] - memory[min(20, part)]:.1f} MiB from trial {min(20, part)} on")
+        began = time.perf_counter()
+        report_study(storage, "bench", out=folder / "reports")
+        print(f"report: {time.perf_counter() - began:.2f} s")
+        if server:
+            server.kill()
+
+
+class Clocked(Recorder):
+    """Keeps when each trial was stored, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+        self.memory: list[float] = []
+        self.processor: list[float] = []
+
+    def mark(self) -> None:
+        self.times.append(time.perf_counter())
+        self.processor.append(time.process_time())
+        self.memory.append(resident())
+
+    def training_evaluated(self, spec: TrialSpec, evaluation: object) -> None:
+        pass
+
+    def training_kept(self, result: TrialResult) -> None:
+        self.mark()
+
+
+if __name__ == "__main__":
+    main()

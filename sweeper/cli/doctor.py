@@ -1,0 +1,40 @@
+"""`sweeper doctor`: what is slow, missing or broken here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sweeper import paths
+
+MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
+
+
+@click.command()
+@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage.")
+@click.option(
+    "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
+)
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+def command(storage: str, tracking_uri: str, cache: Path, device: str, as_json: bool) -> int:
+    """Look at versions, device, memory, disk and stores, and say what to do. Nothing is made or changed.
+
+    The exit status is 1 where something is broken, else 0.
+    """
+    from sweeper.health import examine
+
+    checks = examine(storage, tracking_uri, cache, device)
+    broken = any(check.status == "broken" for check in checks)
+    if as_json:
+        click.echo(json.dumps({"ok": not broken, "checks": [c.model_dump(mode="json") for c in checks]}, indent=2))
+        return int(broken)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        click.echo(f"{MARKS[check.status]}  {check.name:{width}}  {check.found}")
+        if check.advice:
+            click.echo(f"{'':{width + 10}}→ {check.advice}")
+    return int(broken)

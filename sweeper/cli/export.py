@@ -1,0 +1,44 @@
+"""`sweeper export`: the recommended loss and a network that was trained with it, as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sweeper import paths
+
+
+@click.command()
+@click.argument("study")
+@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=paths.CACHE,
+    show_default=True,
+    help="That of the sweep: the weights are kept beside it.",
+)
+@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+def command(study: str, *, storage: str, out: Path, cache: Path, as_json: bool) -> None:
+    """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
+
+    The weights are those of the recommended loss's first confirmation (averaged, with BatchNorm statistics), in
+    safetensors; model.py beside them loads them with segmentation-models-pytorch alone.
+    """
+    from sweeper.export import export_study
+    from sweeper.study.storage import open_storage
+
+    made = export_study(open_storage(storage, create=False), study, out=out, cache=cache)
+    if as_json:
+        shown = {key: str(value) if isinstance(value, Path) else value for key, value in made._asdict().items()}
+        click.echo(json.dumps(shown, indent=2))
+        return
+    click.echo(f"{made.family} ({made.verdict.replace('_', ' ')})")
+    click.echo(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
+    if made.weights is None:
+        click.echo(f"  weights: none are kept beside {cache}; a sweep keeps them where it confirms the loss")
+    else:
+        click.echo(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")

@@ -1,0 +1,105 @@
+"""Optuna's storage, MLflow's store, and what waits to be sent there. Nothing is made that is not there yet."""
+
+from __future__ import annotations
+
+import sqlite3
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+from sweeper.errors import SweeperError
+from sweeper.health.check import Check
+from sweeper.health.machine import NETWORK, file_system
+from sweeper.locks import spool_folder, sqlite_path
+from sweeper.redact import redact
+
+
+def check_stores(storage: str, tracking_uri: str) -> list[Check]:
+    """The checks of both stores and of the spool."""
+    return [_storage(storage), _tracking(tracking_uri), _spool(spool_folder(storage))]
+
+
+def sqlite_check(name: str, path: Path) -> Check:
+    """Whether a SQLite file is there, whole, and on a disk whose locks work."""
+    kind = file_system(path)
+    if kind in NETWORK:
+        return Check(
+            name=name,
+            status="broken",
+            found=f"{path} lies on a network file system ({kind}), whose locks SQLite cannot rely on",
+            advice="put the file on a local disk, or use a database server",
+        )
+    if not path.exists():
+        return Check(name=name, status="ok", found=f"{path} is not there yet; a sweep makes it")
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+            answer = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+            version = _version(connection)
+    except sqlite3.Error as error:
+        advice = "restore it from a copy, or move it away: a new one is made"
+        return Check(name=name, status="broken", found=f"{path} cannot be read: {error}", advice=advice)
+    if answer != "ok":
+        advice = f"`sqlite3 {path} .recover` may save what is in it; then move it away"
+        return Check(name=name, status="broken", found=f"{path} is damaged: {answer}", advice=advice)
+    shown = (
+        f"{path}: whole, {path.stat().st_size / 1e6:.1f} MB, SQLite {sqlite3.sqlite_version}, journal {mode}{version}"
+    )
+    return Check(name=name, status="ok", found=shown)
+
+
+def _version(connection: sqlite3.Connection) -> str:
+    """The schema's version, where the store keeps one."""
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error:
+        return ""
+    return f", schema {row[0]}" if row else ""
+
+
+def _storage(url: str) -> Check:
+    path = sqlite_path(url)
+    if path is not None:
+        return sqlite_check("storage", path)
+    from sweeper.study.storage import open_storage, study_names
+
+    try:
+        names = study_names(open_storage(url, create=False))
+    except (SweeperError, ImportError) as error:
+        text = redact(" ".join(str(error).split()))[:300]
+        return Check(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
+    except Exception as error:
+        text = redact(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        return Check(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
+    return Check(name="storage", status="ok", found=f"{redact(url)} answers, {len(names)} studies")
+
+
+def _tracking(uri: str) -> Check:
+    path = sqlite_path(uri)
+    if path is not None:
+        return sqlite_check("MLflow", path)
+    if not uri.startswith(("http://", "https://")):
+        return Check(name="MLflow", status="note", found=f"{redact(uri)}: only files and servers are looked at")
+    try:
+        with urllib.request.urlopen(f"{uri.partition('?')[0].rstrip('/')}/version", timeout=6) as answer:
+            version = answer.read(100).decode("utf-8", "replace").strip()
+    except (OSError, ValueError, urllib.error.URLError) as error:
+        advice = "start the server: a sweep begins with a store that answers alone"
+        return Check(name="MLflow", status="broken", found=redact(f"{uri} does not answer: {error}"), advice=advice)
+    return Check(name="MLflow", status="ok", found=f"{redact(uri)} answers, MLflow {version}")
+
+
+def _spool(folder: Path) -> Check:
+    waiting = {}
+    for path in sorted(folder.glob("*.db")):
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+                waiting[path.name] = connection.execute("SELECT count(*) FROM operation").fetchone()[0]
+        except sqlite3.Error:
+            continue
+    if not any(waiting.values()):
+        return Check(name="spool", status="ok", found="nothing waits to be sent to MLflow")
+    shown = ", ".join(f"{count} operation(s) in {folder / name}" for name, count in waiting.items() if count)
+    advice = "`sweeper report STUDY` (or a resume) with the sweep's --tracking-uri sends them"
+    return Check(name="spool", status="note", found=shown, advice=advice)

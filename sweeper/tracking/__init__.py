@@ -1,0 +1,22 @@
+"""MLflow: copies for people; no conclusion is read back from it.
+
+what happened → values.py (names, numbers) → tracker.py (operations) → courier.py → MLflow
+                                                                          └→ spool.py, while MLflow is away
+"""
+
+from __future__ import annotations
+
+import os
+
+# Set before MLflow is imported: a tool for private pictures does not report its use to anyone.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A server that does not answer is noticed in seconds; MLflow's own defaults hold a call for minutes. Nor may MLflow
+# repeat a request by itself: a run whose creation was answered too late would be there twice. The spool repeats.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")
+
+from sweeper.tracking.store import send_spooled
+from sweeper.tracking.tracker import Tracker
+from sweeper.tracking.values import NOTE, NOTE_LIMIT, class_slugs
+
+__all__ = ["NOTE", "NOTE_LIMIT", "Tracker", "class_slugs", "send_spooled"]

@@ -1,0 +1,184 @@
+"""Sends operations to MLflow: at once while it answers; while it does not, they wait on disk and are sent in order.
+
+An operation whose answer was lost is looked up before it is sent again, so that each is there exactly once. While
+MLflow is away a call costs the trainings one short attempt now and then, and nothing in between.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+
+from mlflow.tracking import MlflowClient
+
+from sweeper.redact import redact
+from sweeper.tracking.operations import Operation, find_run, is_refused, send, without_what_is_there
+from sweeper.tracking.spool import Spool, Spooled
+
+FIRST_PAUSE, LONGEST_PAUSE = 3.0, 60.0
+"""Seconds without an attempt after MLflow failed: twice as long after each failure."""
+SLICE_SECONDS = 1.0
+"""How long what waited may be sent at a time while trainings wait for their answers."""
+MOST_FLUSH_SECONDS = 600.0
+"""How long a store that answers may take for what waited at the end of a sweep."""
+KEPT = {"FINISHED", "FAILED"}
+
+
+class Courier:
+    """Delivers the operations of one study to one MLflow store."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        spool: Spool,
+        *,
+        place: str,
+        warn: Callable[[str], None],
+        found: Callable[[dict[str, str]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`place` names the store to people; `found` is told the runs of `search/00012` and the like when they were
+        made too late for their results, once everything was sent."""
+        self._client, self._spool, self._place = client, spool, redact(place)
+        self._warn, self._found, self._clock = warn, found, clock
+        self.runs = spool.runs()
+        """Ids of runs by our keys."""
+        self._waiting = bool(spool)
+        self._away = False
+        self._pause, self._retry_at = FIRST_PAUSE, 0.0
+        self._refused = self._lost = False
+
+    @property
+    def waiting(self) -> int:
+        """How many operations were not sent yet."""
+        return len(self._spool) if self._waiting else 0
+
+    def post(self, operation: Operation) -> None:
+        """Send it, or keep it. Nothing is raised: MLflow has copies, and the study's storage has everything."""
+        if self._lost:
+            return
+        attempted = False
+        if not self._waiting:
+            try:
+                self._deliver(operation)
+                return
+            except Exception as error:
+                if is_refused(error):
+                    self._tell_refused(error)
+                    return
+                attempted = True
+                self._fail(error)
+        try:
+            known = {"run_id": operation.run_id or self.runs.get(operation.key)}
+            self._spool.append(operation.model_copy(update=known), attempted=attempted)
+            self._waiting = True
+        except (OSError, sqlite3.Error) as error:
+            self._lost = True
+            self._warn(
+                f"MLflow at {self._place} is away, and {self._spool.path} cannot be written ({error}): nothing more "
+                "is kept for it; the sweep goes on, its storage and the report have everything"
+            )
+            return
+        if self._clock() >= self._retry_at:
+            self.drain(SLICE_SECONDS)
+
+    def drain(self, seconds: float) -> bool:
+        """Send what waits for at most so long, give or take one operation; whether nothing waits any more."""
+        if not self._waiting:
+            return True
+        until = self._clock() + seconds
+        try:
+            while (first := self._spool.first()) is not None:
+                if self._clock() >= until:
+                    return False
+                if not self._replay(first):
+                    return False
+            self._found(self._spool.kept())
+            self._spool.remove()
+        except (OSError, sqlite3.Error) as error:
+            self._fail(error)
+            return False
+        self._waiting = False
+        self._pause = FIRST_PAUSE
+        if self._away:
+            self._away = False
+            self._warn(f"MLflow at {self._place} answers again, and has been told everything")
+        return True
+
+    def flush(self, wait: float, sleep: Callable[[float], None] = time.sleep) -> int:
+        """Send what waits while MLflow takes it, and where it does not answer try again for `wait` seconds.
+
+        With `wait` 0 there is one attempt, of about a second where it answers, and none where it has just failed.
+
+        Returns:
+            How many operations are still waiting.
+        """
+        if not wait and self._clock() < self._retry_at:
+            return self.waiting
+        until = self._clock() + wait
+        limit = until + (MOST_FLUSH_SECONDS if wait else 0.0)
+        while not self.drain(SLICE_SECONDS):
+            failed = self._clock() < self._retry_at
+            if self._clock() >= (until if failed else limit):
+                break
+            if failed:
+                sleep(min(1.0, max(0.0, until - self._clock())))
+        return self.waiting
+
+    def _deliver(self, operation: Operation) -> str:
+        run_id = operation.run_id or self.runs.get(operation.key, "")
+        if not run_id and operation.kind != "create":
+            return ""  # its run was refused
+        run_id = send(self._client, operation, run_id)
+        self.runs[operation.key] = run_id
+        return run_id
+
+    def _replay(self, first: Spooled) -> bool:
+        """Send the operation that waits longest; False when MLflow does not take it now."""
+        operation = first.operation
+        try:
+            if first.attempted:
+                if operation.kind == "create" and (there := find_run(self._client, operation)) is not None:
+                    operation = operation.model_copy(update={"run_id": there})
+                elif operation.kind == "batch" and (known := operation.run_id or self.runs.get(operation.key)):
+                    operation = without_what_is_there(self._client, operation, known)
+            else:
+                self._spool.attempt(first.number)
+            created = operation.kind == "create" and operation.run_id is not None
+            run_id = operation.run_id if created else self._deliver(operation)
+        except Exception as error:
+            if not is_refused(error):
+                self._fail(error)
+                return False
+            self._tell_refused(error)
+            self._spool.drop(first.number)
+            return True
+        if run_id:
+            self.runs[operation.key] = run_id
+        kept = operation.kind == "status" and operation.status in KEPT
+        self._spool.done(first.number, operation.key, run_id or "", kept=kept)
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        self._retry_at = self._clock() + self._pause
+        self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+        if not self._away:
+            self._away = True
+            self._warn(
+                f"MLflow at {self._place} does not answer: {short(error)}. The sweep goes on; what MLflow is to be "
+                f"told is kept in {self._spool.path} and sent when it answers again"
+            )
+
+    def _tell_refused(self, error: Exception) -> None:
+        if not self._refused:
+            self._refused = True
+            self._warn(
+                f"MLflow at {self._place} refuses what it is told: {short(error)}. Such copies are left out; the sweep "
+                "goes on, its storage and the report have everything"
+            )
+
+
+def short(error: Exception) -> str:
+    """An error in one line without secrets."""
+    return redact(" ".join(str(error).split()))[:300] or type(error).__name__

@@ -1,0 +1,62 @@
+"""Reaching an MLflow store, and telling it what earlier sessions could not."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+
+from sweeper.locks import lock_beside, sqlite_path
+from sweeper.redact import redact
+from sweeper.tracking.courier import Courier, short
+from sweeper.tracking.spool import Spool
+
+PATIENCE = 15.0
+"""Seconds that the begin and the end of a sweep wait for a server that is away."""
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of a store that answers; a SQLite store is made, and migrated, once.
+
+    Raises:
+        Exception: whatever MLflow, the database or the file system raises.
+    """
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    path = sqlite_path(uri)
+    if path is None:
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+        return client
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_beside(path, "create"):  # two that create and migrate at once would break each other
+        with sqlite3.connect(path, timeout=60) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def send_spooled(
+    uri: str, folder: Path, study: str, *, warn: Callable[[str], None], found: Callable[[dict[str, str]], None]
+) -> tuple[int, int]:
+    """Send what earlier sessions of a study kept for this MLflow store.
+
+    Returns:
+        How many operations were sent, and how many are still waiting.
+    """
+    spool = Spool(folder, study, uri)
+    before = len(spool)
+    if not before:
+        return 0, 0
+    try:
+        client = connect(uri)
+    except Exception as error:
+        warn(f"MLflow at {redact(uri)} does not answer: {short(error)}; {before} operation(s) are kept in {spool.path}")
+        return 0, before
+    left = Courier(client, spool, place=uri, warn=warn, found=found).flush(PATIENCE)
+    return before - left, left

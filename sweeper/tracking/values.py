@@ -1,0 +1,123 @@
+"""What MLflow is told of a training: names, tags, parameters and metric values. Pure: nothing is sent here."""
+
+from __future__ import annotations
+
+from sweeper import metrics
+from sweeper.paths import slug
+from sweeper.records import Collapse, Conditions, Evaluation, Scores, TrialResult, TrialSpec
+
+NOTE = "mlflow.note.content"
+NOTE_LIMIT = 8000
+"""MLflow cuts notes there."""
+EXPERIMENT_NOTE_LIMIT = 5000
+"""And an experiment's tag there."""
+TAG_LIMIT = 5000
+
+
+def class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Metric-safe, distinct names of the classes (MLflow refuses a whole batch for one `|`, `&` or `(`)."""
+    taken: dict[str, int] = {}
+    result = []
+    for name in classes:
+        base = slug(name).lower()
+        taken[base] = taken.get(base, 0) + 1
+        result.append(base if taken[base] == 1 else f"{base}-{taken[base]}")
+    return tuple(result)
+
+
+class Values:
+    """Names and numbers of one sweep's runs."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = conditions
+        self._classes = class_slugs(conditions.dataset.classes)
+        binary = conditions.dataset.task == "binary"
+        self._point = "threshold" if binary else "tau"
+        self._at_default = "miou_at_0.5" if binary else "miou_at_tau_0"
+
+    def recipe(self) -> dict[str, str]:
+        """`recipe.*` parameters."""
+        return {f"recipe.{key}": str(value) for key, value in self.conditions.recipe.model_dump().items()}
+
+    def class_tags(self) -> dict[str, str]:
+        """The classes' own names, where their slugs differ."""
+        pairs = zip(self._classes, self.conditions.dataset.classes, strict=True)
+        return {f"sweeper.class.{label}": name for label, name in pairs if label != name}
+
+    def fold_tags(self) -> dict[str, str]:
+        """That no picture was held out from the search, where it is so."""
+        folds = self.conditions.folds
+        return {} if folds is None else {"sweeper.held_out": "false", "sweeper.folds": str(folds)}
+
+    def name(self, spec: TrialSpec) -> str:
+        """Of a training's run. The family first: MLflow's table cuts names at their end."""
+        return {
+            "search": f"{spec.family} #{spec.number}",
+            "recheck": f"{spec.family} recheck {spec.number}",
+            "probe": f"{spec.family} probe {spec.steps} steps",
+            "confirm": f"{spec.family} seed {spec.seed}" + ("" if spec.fold is None else f" fold {spec.fold + 1}"),
+        }[spec.purpose]
+
+    def tags(self, spec: TrialSpec) -> dict[str, str]:
+        """Of a training's run at its start."""
+        return {
+            "sweeper.kind": "trial" if spec.purpose == "search" else spec.purpose,
+            "sweeper.family": spec.family,
+            "sweeper.trial": str(spec.number),
+            "sweeper.state": "running",
+            **self.class_tags(),
+        }
+
+    def params(self, spec: TrialSpec) -> dict[str, str]:
+        """Loss, learning rate, seed and recipe of a training."""
+        params = {"loss.family": spec.family, "lr": number(spec.lr), "seed": str(spec.seed)}
+        params |= {f"loss.{name}": number(value) for name, value in spec.params.items()}
+        params |= {} if spec.fold is None else {"fold": str(spec.fold + 1)}
+        return {**params, **self.recipe(), "steps": str(spec.steps)}
+
+    def of_evaluation(self, evaluation: Evaluation) -> dict[str, float]:
+        """Metrics of one evaluation."""
+        values = self._scores("val", evaluation.chosen, evaluation.default)
+        values |= {f"val/{self._point}": evaluation.point, "val/value": evaluation.value, "lr": evaluation.lr}
+        if evaluation.train_loss is not None:
+            values["train/loss"] = evaluation.train_loss
+        return values
+
+    def of_result(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
+        """Metrics and tags of a training that has ended."""
+        tags = {"sweeper.state": result.state, "sweeper.device": result.device}
+        if result.collapse != Collapse.NONE:
+            tags["sweeper.collapse"] = result.collapse.value
+        if result.never_predicted:
+            tags["sweeper.never_predicted"] = ", ".join(result.never_predicted)[:TAG_LIMIT]
+        if result.reason:
+            tags["sweeper.reason"] = result.reason[:TAG_LIMIT]
+        values = {"seconds": result.seconds}
+        if result.seconds_per_step is not None:
+            values["seconds_per_step"] = result.seconds_per_step
+        if result.test is not None:
+            point = result.evaluations[-1].point
+            default = metrics.default_point(self.conditions.dataset.task)
+            chosen = metrics.scores(metrics.at_point(result.test, point))
+            values |= self._scores("test", chosen, metrics.scores(metrics.at_point(result.test, default)))
+        if result.detail is not None:
+            values |= {f"test/{name}": value for name, value in metrics.detail_scores(result.detail).items()}
+        return values, tags
+
+    def _scores(self, split: str, chosen: Scores, default: Scores) -> dict[str, float]:
+        values = {
+            f"{split}/miou": chosen.miou,
+            f"{split}/{self._at_default}": default.miou,
+            f"{split}/dice": chosen.dice,
+        }
+        if chosen.fg_iou is not None:
+            values[f"{split}/fg_iou"] = chosen.fg_iou
+        for name, per_class in (("iou", chosen.iou), ("precision", chosen.precision), ("recall", chosen.recall)):
+            pairs = zip(self._classes, per_class, strict=True)
+            values |= {f"{split}/{name}/{label}": value for label, value in pairs if value is not None}
+        return values
+
+
+def number(value: float) -> str:
+    """A parameter's value as text."""
+    return f"{value:.6g}"

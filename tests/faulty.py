@@ -1,0 +1,60 @@
+"""Worker processes whose trainings have real faults, chosen by the learning rate: for tests of the supervision."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+import torch
+
+from sweeper.records import Evaluation, TrialResult
+from sweeper.training import job, worker
+from sweeper.training.engine import Training
+
+FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault")
+
+
+def rate_of(fault: str) -> float:
+    """The learning rate of the training that has this fault."""
+    return round(0.001 + 0.0001 * FAULTS.index(fault), 6)
+
+
+class FaultyTraining(Training):
+    """A training that goes wrong at its first step, if its learning rate says so."""
+
+    def __init__(self, spec: Any, *arguments: Any, **settings: Any) -> None:
+        super().__init__(spec, *arguments, **settings)
+        self._fault = next((f for f in FAULTS if abs(spec.lr - rate_of(f)) < 1e-9), None)
+        own = self._criterion
+        if self._fault in {"nan", "inf"}:
+            factor = float(self._fault or "nan")
+            self._criterion = lambda *given, **more: own(*given, **more) * factor  # type: ignore[assignment]
+
+    def advance(self) -> Evaluation:
+        match self._fault:
+            case "raises":
+                raise ValueError("a fault of the loss")
+            case "memory":
+                now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115, PTH123
+                resource.setrlimit(resource.RLIMIT_AS, (now + 2**28, now + 2**28))
+                torch.ones(2**31)
+            case "hangs":
+                while True:
+                    time.sleep(1)
+            case "segfault":
+                os.kill(os.getpid(), signal.SIGSEGV)
+        return super().advance()
+
+    def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
+        found = super().result(state)
+        return found.model_copy(update={"value": 1.5}) if self._fault == "value" else found
+
+
+def serve(pipe: Connection, device: str, parent: int) -> None:
+    """What a worker process runs in place of `sweeper.study.processes._serve`."""
+    job.Training = FaultyTraining  # type: ignore[misc]
+    worker.serve(pipe, device, parent)

@@ -1,0 +1,199 @@
+"""Workers that hang, die, run out of memory or answer nonsense: what it costs and what is said."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from sweeper.conclude import report_study
+from sweeper.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
+from sweeper.study import processes
+from sweeper.study import storage as studies
+from sweeper.study.drive import drive
+from sweeper.study.executors import Died, Event, InlineExecutor
+from sweeper.study.processes import ProcessExecutor
+from sweeper.study.search import Search
+from sweeper.study.watchdog import Watchdog
+from sweeper.training.job import out_of_memory
+from tests import builders, faulty
+from tests.faking import new_plan
+from tests.sweeping import Recorder
+from tests.test_spool import Clock
+from tests.test_training import SMALL, spec
+
+# --- The rule ---
+
+
+def waited(dog: Watchdog, clock: Clock, seconds: float, purpose: str = "search", stage: str = "next") -> None:
+    dog.wait("w", purpose, stage)  # type: ignore[arg-type]
+    clock.now += seconds
+    dog.heard("w")
+
+
+def test_a_wait_of_twenty_times_the_usual_is_a_hang() -> None:
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    for seconds in (8.0, 10.0, 500.0):
+        waited(dog, clock, seconds)
+    dog.wait("w", "search", "next")
+    clock.now += 200
+    assert dog.hangs("w") is None
+    clock.now += 1
+    assert dog.hangs("w") == "worker hung: nothing came from it for 201 s, and 200 s is the most that is waited"
+
+
+def test_no_wait_below_a_minute_is_a_hang() -> None:
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    waited(dog, clock, 0.01)
+    assert dog.limit("search", "next") == 60
+
+
+def test_a_wait_of_another_kind_has_time_until_it_is_known() -> None:
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    assert dog.limit("search", "first") == 3600
+    waited(dog, clock, 10)
+    assert dog.limit("confirm", "result") == 1000
+    waited(dog, clock, 30, "confirm", "result")
+    assert dog.limit("confirm", "result") == 600
+    assert dog.limit("search", "next") == 200
+
+
+def test_who_waits_itself_or_is_gone_is_not_watched() -> None:
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    waited(dog, clock, 1)
+    clock.now += 1e6
+    assert dog.hangs("w") is None
+    dog.wait("w", "search", "next")
+    dog.forget("w")
+    clock.now += 1e6
+    assert dog.hangs("w") is None
+    assert dog.limit("search", "next") == 60  # what became of it is no usual wait
+
+
+def test_what_is_want_of_memory() -> None:
+    assert out_of_memory(MemoryError())
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"))
+    assert out_of_memory(OSError(12, "Cannot allocate memory"))
+    assert not out_of_memory(ValueError("out of memory"))
+    assert not out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_want_of_memory_in_this_process_is_a_death_too(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError("no room")
+
+    executor = InlineExecutor("cpu")
+    executor.hardware()
+    executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+    monkeypatch.setattr("sweeper.training.engine.Training.advance", full)
+    executor.submit(spec())
+    events: list[Event] = executor.poll(1)
+    assert len(events) == 1 and isinstance(events[0], Died) and "no room" in events[0].reason
+    assert executor.free() == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (-9, "worker killed by signal 9 (out of memory?)"),
+        (-11, "worker killed by signal 11 (segmentation fault)"),
+        (-12, "worker killed by signal 12"),
+        (3, "worker ended with status 3"),
+    ],
+)
+def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
+    class Ended:
+        exitcode = code
+
+        def join(self, _: float) -> None:
+            pass
+
+    worker = processes._Worker.__new__(processes._Worker)
+    worker.process = Ended()  # type: ignore[assignment]
+    assert worker.reason() == text
+
+
+# --- Real faults in real processes ---
+
+
+def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.Plan]:
+    """A study of `dice` at these learning rates, one evaluation each."""
+    lr = Coordinate(kind="log", low=1e-4, high=1e-1)
+    space = SearchSpace(name="one", task="binary", lr=lr, families=(FamilySpace(family="dice", coordinates={}),))
+    conditions = Conditions(dataset=dataset, recipe=SMALL.model_copy(update={"evaluations": 1}), seed=0)
+    plan = new_plan(space, conditions).model_copy(update={"profile": builders.profile(dataset)})
+    study = studies.create_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s", plan)
+    for rate in rates:
+        study.enqueue_trial({"loss": "dice", "dice.lr": rate})
+    return study, plan
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_of_twelve_trials_with_every_fault_seven_complete_and_five_fail_with_their_reasons(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_serve", faulty.serve)
+    sound = [0.002, 0.003, 0.004, 0.005, 0.006]
+    study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
+    display, log = Recorder(), list[str]()
+    executor = ProcessExecutor("cpu", 2, 2, log.append, Watchdog(least_seconds=10))
+    try:
+        executor.hardware()
+        executor.configure(plan.conditions, tmp_path / "checkpoints")
+        watch = executor._watchdog
+        watch._known["search", "first"].append(0.5)  # as after a night of trainings
+        work = Search(
+            study,
+            plan.space,
+            plan.conditions,
+            imbalance=60.0,
+            trials=12,
+            watcher=display,
+            checkpoints=tmp_path / "checkpoints",
+        )
+        assert drive(executor, work, lambda: None)
+    finally:
+        executor.close()
+    trials = [t for t in study.get_trials() if studies.counted(t)]
+    by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
+    assert len(trials) == len(by_rate) == 12
+    states = {rate: t.state for rate, t in by_rate.items()}
+    failing = [f for f in faulty.FAULTS if states[faulty.rate_of(f)] == TrialState.FAIL]
+    assert failing == ["value", "raises", "memory", "hangs", "segfault"]
+    assert sum(s == TrialState.COMPLETE for s in states.values()) == 7
+    for fault in ("nan", "inf"):
+        trial = by_rate[faulty.rate_of(fault)]
+        assert trial.value == 0 and trial.user_attrs["collapse"] == Collapse.DIVERGED
+    assert 0 < study.best_value <= 1
+    reasons = {f: studies.result_of(by_rate[faulty.rate_of(f)]).reason or "" for f in failing}
+    for fault, words in {
+        "value": "must lie in [0, 1], got 1.5",
+        "raises": "ValueError: a fault of the loss",
+        "memory": "allocate memory",
+        "hangs": "worker hung",
+        "segfault": "segmentation fault",
+    }.items():
+        assert words in reasons[fault]
+        assert ("on each of 2 attempts" in reasons[fault]) == (fault in {"memory", "hangs", "segfault"})
+    abandoned = [t for t in study.get_trials() if studies.ABANDONED in t.user_attrs]
+    rates = sorted(round(t.params["dice.lr"], 6) for t in abandoned)
+    assert rates == [faulty.rate_of(f) for f in ("memory", "hangs", "segfault")]
+    assert not [t for t in study.get_trials() if t.state in {TrialState.RUNNING, TrialState.WAITING}]
+
+    outcome = report_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", out=tmp_path / "reports")
+    text = outcome.paths.markdown.read_text("utf-8")
+    assert outcome.sweep.abandoned == 3
+    assert "5 failed" in text and "worker hung" in text
+    assert len(multiprocessing.active_children()) == 0

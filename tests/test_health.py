@@ -1,0 +1,107 @@
+"""`sweeper doctor`: sound machines and stores are left in peace, broken ones are named with what to do."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sweeper.health.libraries import unmet
+from sweeper.health.machine import GIB, file_system, memory_check
+from sweeper.health.stores import check_stores, sqlite_check
+from sweeper.paths import SPOOL
+from sweeper.study.storage import open_storage
+from sweeper.tracking.operations import Operation
+from sweeper.tracking.spool import Spool
+from tests.mlflow_server import free_port
+from tests.test_cli_run import Here, here  # noqa: F401 - a fixture
+
+
+def test_a_sound_folder_passes_and_nothing_is_made(here: Here, tmp_path: Path) -> None:  # noqa: F811
+    status, out, _ = here("doctor", "--device", "cpu")
+    assert "versions" in out and "torch 2." in out and "CPU" in out
+    assert "sweeper.db is not there yet" in out and "mlflow.db is not there yet" in out
+    assert list(tmp_path.iterdir()) == []
+    document = json.loads(here("doctor", "--json", "--device", "cpu")[1])
+    names = [check["name"] for check in document["checks"]]
+    assert names == [
+        "versions",
+        "packages",
+        "device",
+        "processors",
+        "memory",
+        "disk",
+        "weights",
+        "storage",
+        "MLflow",
+        "spool",
+    ]
+    broken = {check["name"] for check in document["checks"] if check["status"] == "broken"}
+    assert broken <= {"disk", "memory"}  # of the machine that tests
+    assert status == int(bool(broken)) and document["ok"] == (not broken)
+
+
+def test_a_damaged_database_is_named_and_the_status_is_1(here: Here, tmp_path: Path) -> None:  # noqa: F811
+    path = tmp_path / "sweeper.db"
+    open_storage(f"sqlite:///{path}").engine.dispose()
+    assert sqlite_check("storage", path).status == "ok"
+    assert "schema" in sqlite_check("storage", path).found
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    raw = bytearray(path.read_bytes())
+    for page in range(2, len(raw) // 4096):
+        raw[page * 4096 : page * 4096 + 200] = b"\xa5" * 200
+    path.write_bytes(raw)
+    status, out, _ = here("doctor", "--device", "cpu")
+    assert status == 1 and "BROKEN  storage" in out and "→" in out
+    path.write_bytes(b"no database at all " * 300)
+    assert sqlite_check("storage", path).status == "broken"
+
+
+def test_servers_that_do_not_answer_are_named_without_their_secrets(tmp_path: Path) -> None:
+    port = free_port()
+    checks = check_stores(f"oracle://me:canary@127.0.0.1:{port}/db", f"http://me:canary@127.0.0.1:{port}")
+    assert [check.status for check in checks[:2]] == ["broken", "broken"]
+    assert "canary" not in "".join(check.found + check.advice for check in checks)
+
+
+def test_what_waits_for_mlflow_is_counted(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / SPOOL, "s", "http://host")
+    spool.append(Operation(kind="batch", key="k", at=1))
+    check = check_stores(f"sqlite:///{tmp_path}/sweeper.db", f"sqlite:///{tmp_path}/mlflow.db")[2]
+    assert check.status == "note" and "1 operation(s)" in check.found and "sweeper report" in check.advice
+
+
+def test_packages_are_compared_with_what_is_asked_for() -> None:
+    assert unmet(["numpy>=1", "nothing-of-this-name>=1; extra == 'ray'"]).status == "ok"
+    check = unmet(["numpy>=1000", "nothing-of-this-name>=1", "click"])
+    assert check.status == "broken"
+    assert "numpy" in check.found and "nothing-of-this-name is missing" in check.found and "click" not in check.found
+
+
+@pytest.mark.parametrize(
+    ("free", "status", "words"),
+    [(None, "note", ""), (GIB, "broken", "close"), (3 * GIB, "slow", "--workers 2"), (64 * GIB, "ok", "")],
+)
+def test_memory_for_the_workers(free: int | None, status: str, words: str) -> None:
+    check = memory_check(free, 8)
+    assert check.status == status and words in check.advice
+
+
+def test_the_file_system_of_a_path(tmp_path: Path) -> None:
+    inner = tmp_path / "a b"
+    inner.mkdir()
+    shown = str(inner).replace(" ", "\\040")
+    mounts = f"/dev/x / ext4 rw 0 0\nhost:/e {shown} nfs4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n"
+    assert file_system(inner / "not" / "there.db", mounts) == "nfs4"
+    assert file_system(tmp_path / "x.db", mounts) == "ext4"
+    assert file_system(inner, "") is None
+
+
+def test_a_database_on_a_network_file_system_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.health.stores.file_system", lambda _: "nfs4")
+    check = sqlite_check("storage", tmp_path / "sweeper.db")
+    assert check.status == "broken" and "network file system" in check.found

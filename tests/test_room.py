@@ -1,0 +1,134 @@
+"""Disks that are too small before a sweep, and full amid it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import namedtuple
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from sweeper import room
+from sweeper.errors import SweeperError, UsageError
+from sweeper.recipe import Recipe
+from sweeper.room import MB, Need, check_room, is_full, needs, told_when_full
+from sweeper.study.storage import counted
+from tests import builders
+from tests.folders import folder as write_folder
+from tests.sweeping import Recorder, sweep_in
+from tests.test_cli_run import QUICK, sweeper
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free))
+
+
+def test_what_a_sweep_needs_grows_with_its_trainings_and_pictures(tmp_path: Path) -> None:
+    def total(**changes: int) -> int:
+        given = {"pictures": 100, "trials": 50, "seeds": 8} | changes
+        places = {"storage": "sqlite:///a.db", "tracking": "sqlite:///b.db", "out": tmp_path, "cache": tmp_path}
+        return sum(need.size for need in needs(Recipe(), **given, **places))  # type: ignore[arg-type]
+
+    assert 20 * MB < total() < 300 * MB
+    assert total(trials=1000) > total() < total(pictures=1000)
+    assert total(pictures=5000) == total(pictures=50_000)  # pooled
+
+
+def test_too_little_room_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [Need("the report", tmp_path / "not" / "there", 15 * MB), Need("weights", tmp_path, 60 * MB)]
+    with_free(monkeypatch, 175 * MB)
+    check_room(wanted)
+    with_free(monkeypatch, 174 * MB)
+    with pytest.raises(UsageError, match=r"must have 175 MB free .*report about 15 MB.*got 174 MB") as caught:
+        check_room(wanted)
+    assert "nothing was trained" in str(caught.value)
+
+
+def test_a_sweep_without_room_ends_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_free(monkeypatch, 50 * MB)
+    display = Recorder()
+    with pytest.raises(UsageError, match="got 50 MB"):
+        sweep_in(tmp_path, display)
+    assert display.results == []
+    names = [s.study_name for s in optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/sweeper.db")]
+    assert names == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EFBIG, "File too large"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        sqlite3.OperationalError("database or disk is full"),
+        OperationalError("INSERT", {}, sqlite3.OperationalError("disk I/O error")),
+    ],
+)
+def test_a_full_disk_is_recognised_through_what_was_made_of_it(error: Exception, tmp_path: Path) -> None:
+    words = r"a disk is full .* MB free.*sweeper run --study s --resume"
+    with pytest.raises(SweeperError, match=words), told_when_full("s", tmp_path):
+        raise optuna.exceptions.StorageInternalError("the commit failed") from error
+    assert is_full(error)
+
+
+def test_other_errors_pass(tmp_path: Path) -> None:
+    for error in (ValueError("no"), OSError(errno.EACCES, "no"), UsageError("disk is full")):
+        with pytest.raises(type(error)) as caught, told_when_full(None, tmp_path):
+            raise error
+        assert caught.value is error
+    assert not is_full(ValueError("no"))
+    assert builders.spec("dice", 0)
+
+
+def whole(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return bool(connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_disk_that_fills_up_amid_a_sweep_ends_it_clearly_and_a_resume_completes(tmp_path: Path) -> None:
+    """Files may not grow beyond a limit in the sweep's processes, whose writes beyond it fail as on a full disk."""
+    assert sweeper(tmp_path, "run", *QUICK, "--trials", "1", "--study", "first", timeout=900).returncode == 0
+    largest = max((tmp_path / name).stat().st_size for name in ("sweeper.db", "mlflow.db"))
+    limit = largest + 300_000
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, "-m", "sweeper", "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1"]
+    done = subprocess.run(
+        command, cwd=tmp_path, preexec_fn=small_files, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "a disk is full" in done.stderr and "--resume" in done.stderr and "Traceback" not in done.stderr
+    assert whole(tmp_path / "sweeper.db") and whole(tmp_path / "mlflow.db")
+    before = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
+    kept = {t.number: t.value for t in before if counted(t)}
+    again = sweeper(tmp_path, "run", "--study", "s", "--resume", "--trials", str(len(kept) + 2), timeout=900)
+    assert again.returncode == 0, again.stderr
+    after = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
+    assert {t.number: t.value for t in after if t.number in kept} == kept
+    assert sum(counted(t) for t in after) == len(kept) + 2
+    assert not [t for t in after if t.state.name == "RUNNING"]
+
+
+def test_room_for_the_decoded_pictures_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeper.data import load_dataset
+
+    folder = write_folder(tmp_path / "data")
+    with_free(monkeypatch, room.SPARE - 1)
+    with pytest.raises(UsageError, match="the decoded pictures about"):
+        load_dataset(str(folder), tmp_path / "cache")
+    assert not os.path.exists(tmp_path / "cache") or not any((tmp_path / "cache").iterdir())  # noqa: PTH110

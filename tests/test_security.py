@@ -1,0 +1,296 @@
+"""What hostile input and foreign pages must not do; docs/security.md is the whole list."""
+
+from __future__ import annotations
+
+import ast
+import http.client
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+
+from sweeper.data.formats import yolo
+from sweeper.errors import SweeperError, UsageError
+from sweeper.paths import ComparisonPaths, ReportPaths, checkpoints_dir, folder_name, spool_file
+from sweeper.space_file import parse_yaml
+from sweeper.sweep import run_sweep
+from sweeper.tracking import Tracker
+from sweeper.training.model import _load_encoder, build_model
+from tests.mlflow_server import free_port
+from tests.sweeping import Recorder, settings_in, seven_oclock
+from tests.test_cli_run import QUICK, sweeper
+from tests.test_training import SMALL
+
+PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
+CANARY = "canary-0123456789abcdef"
+
+
+# --- Files that could run code ---
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, fired: Path) -> None:
+        self._fired = fired
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, (f"touch {self._fired}",))
+
+
+def network() -> torch.nn.Module:
+    import numpy as np
+
+    return build_model(SMALL, channels=3, class_pixels=np.array([9, 1]), task="binary", seed=0)
+
+
+@pytest.mark.parametrize("form", ["zip", "plain pickle", "legacy"])
+def test_a_malicious_weights_file_fires_nothing_and_is_refused(tmp_path: Path, form: str) -> None:
+    fired, file = tmp_path / "fired", tmp_path / "weights.pt"
+    if form == "plain pickle":
+        file.write_bytes(pickle.dumps(Bomb(fired), protocol=2))
+    else:
+        torch.save({"conv1.weight": Bomb(fired)}, file, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(UsageError, match="must hold tensors alone") as caught:
+        _load_encoder(network(), str(file))
+    assert not fired.exists()
+    assert "weights_only" not in str(caught.value)  # no advice to switch the check off
+    if form == "plain pickle":
+        pickle.loads(file.read_bytes())
+    else:
+        torch.load(file, weights_only=False)
+    assert fired.exists()  # the bomb was live
+
+
+def test_a_malicious_weights_file_ends_a_sweep_before_anything_is_trained(tmp_path: Path) -> None:
+    fired, file = tmp_path / "fired", tmp_path / "weights.pt"
+    torch.save({"x": Bomb(fired)}, file)
+    done = sweeper(tmp_path, "run", *QUICK, "--trials", "1", "--encoder-weights", str(file))
+    assert done.returncode == 2 and "must hold tensors alone" in done.stderr and "Traceback" not in done.stderr
+    assert not fired.exists()
+
+
+def test_encoder_weights_come_from_safetensors_too(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    source, target = network(), network()
+    state = {name: tensor + 1 for name, tensor in source.encoder.state_dict().items()}  # type: ignore[operator,union-attr]
+    save_file(state, tmp_path / "encoder.safetensors")
+    _load_encoder(target, str(tmp_path / "encoder.safetensors"))
+    for name, tensor in target.encoder.state_dict().items():  # type: ignore[operator,union-attr]
+        assert torch.equal(tensor, state[name])
+    (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(UsageError, match="readable state dict"):
+        _load_encoder(target, str(tmp_path / "bad.safetensors"))
+
+
+def calls_in(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_shell_no_eval_no_unpickling(path: Path) -> None:
+    found = calls_in(path)
+    assert not found & {"os.system", "os.popen", "eval", "exec", "pickle.load", "yaml.load", "yaml.unsafe_load"}
+    assert not {call for call in found if call.startswith("subprocess.")}
+    if path.name != "stability.py":  # the certification unpickles what it has just pickled
+        assert "pickle.loads" not in found
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+
+
+# --- YAML ---
+
+
+BOMBS = {
+    "anchors": "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]",
+    "depth": "[" * 5000 + "]" * 5000,
+    "block depth": "\n".join("  " * i + "a:" for i in range(200)),
+    "merge": "base: &base {a: 1}\nlosses: {<<: *base}",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_yaml_bombs_do_not_go_off(name: str) -> None:
+    problems: list[str] = []
+    assert parse_yaml(BOMBS[name], problems) is None
+    assert len(problems) == 1 and ("anchors" in problems[0] or "nested deeper" in problems[0])
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system ['touch fired']", "!!python/name:os.system"])
+def test_yaml_tags_run_nothing(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    problems: list[str] = []
+    found = parse_yaml(f"losses: {tag}", problems)
+    assert not (tmp_path / "fired").exists()
+    assert problems or found == {"losses": ["touch fired"]}  # plain data, whatever the tag
+
+
+def test_the_other_yaml_files_go_through_the_same_reader() -> None:
+    text = Path(yolo.__file__).read_text("utf-8")
+    assert "read_yaml" in text and "import yaml" not in text
+    users = [p for p in PACKAGE.rglob("*.py") if "import yaml" in p.read_text("utf-8")]
+    assert {p.name for p in users} == {"space_file.py", "export.py"}  # the latter writes alone
+
+
+# --- Paths ---
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc", "/etc/passwd", "a/../../b", "..", "a\x00b", "C:\\x", "x" * 300, "~root", "%s{0}"]
+)
+def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
+    assert ReportPaths(tmp_path, name).folder.resolve().parent == tmp_path.resolve()
+    assert ComparisonPaths(tmp_path, [name, "b"]).folder.resolve().parent == tmp_path.resolve()
+    assert spool_file(tmp_path, name, "uri").resolve().parent == tmp_path.resolve()
+    assert checkpoints_dir(tmp_path / "cache", name).resolve().parent == (tmp_path / "checkpoints").resolve()
+    assert len(folder_name(name)) < 100
+
+
+# --- Secrets ---
+
+
+def test_a_secret_in_an_address_shows_nowhere(tmp_path: Path) -> None:
+    for arguments in (
+        ["run", *QUICK, "--tracking-uri", f"http://me:{CANARY}@127.0.0.1:9", "--trials", "1"],
+        ["run", *QUICK, "--tracking-uri", f"http://127.0.0.1:9/?token={CANARY}", "--trials", "1", "-v"],
+        ["run", *QUICK, "--storage", f"oracle://me:{CANARY}@127.0.0.1:9/db", "--trials", "1"],
+        ["run", *QUICK, "--storage", f"postgresql://me:{CANARY}@127.0.0.1:9/db", "--trials", "1", "-v"],
+        ["report", "x", "--storage", f"mysql://me:{CANARY}@127.0.0.1:9/db"],
+        ["ui", "--tracking-uri", f"https://me:{CANARY}@127.0.0.1:9"],
+    ):
+        done = sweeper(tmp_path, *arguments)
+        assert done.returncode in {1, 2}
+        assert CANARY not in done.stdout + done.stderr
+        assert "***" in done.stderr or "sqlite" in done.stderr
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
+
+
+def test_the_stores_and_the_report_keep_no_secret_of_the_tracking_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep whose MLflow address holds a password: everything it leaves is searched for it."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    opened = Tracker.__init__
+
+    def through_a_proxy(self: Tracker, address: str, **settings: Any) -> None:
+        assert CANARY in address
+        opened(self, uri, **settings)
+        self._uri = address
+
+    monkeypatch.setattr(Tracker, "__init__", through_a_proxy)
+    display = Recorder()
+    settings = settings_in(tmp_path, trials=2, tracking_uri=f"http://me:{CANARY}@host/?token={CANARY}")
+    run_sweep(settings, display, display, clock=seven_oclock, cores=1)
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
+    assert [r.info.status for r in MlflowClient(uri).search_runs(["1"])]
+
+
+# --- The user interface ---
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
+    port = free_port()
+    Tracker(f"sqlite:///{tmp_path}/mlflow.db", warn=pytest.fail)
+    command = [sys.executable, "-m", "sweeper", "ui", "--port", str(port)]
+    with (tmp_path / "ui.txt").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+    own = f"127.0.0.1:{port}"
+
+    def ask(method: str, path: str, body: object = None, **headers: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with closing(connection):
+            return answer_to(connection, method, path, body, headers)
+
+    def answer_to(
+        connection: http.client.HTTPConnection, method: str, path: str, body: object, headers: dict[str, str]
+    ) -> int:
+        connection.putrequest(method, path, skip_host=True)
+        text = json.dumps(body or {}).encode() if method == "POST" else b""
+        sent = {"Host": own, "Content-Type": "application/json", "Content-Length": str(len(text))} | headers
+        for name, value in sent.items():
+            connection.putheader(name, value)
+        connection.endheaders(text)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    search = "/api/2.0/mlflow/experiments/search"
+    create = "/api/2.0/mlflow/experiments/create"
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                assert ask("GET", "/health") == 200
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "ui.txt").read_text()
+                time.sleep(0.5)
+        assert ask("POST", search, {"max_results": 1}) == 200
+        assert ask("POST", search, {"max_results": 1}, Origin=f"http://{own}") == 200
+        assert ask("POST", search, {"max_results": 1}, Host=f"localhost:{port}") == 200
+        for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", "127.0.0.1:1"):
+            assert ask("POST", search, {"max_results": 1}, Host=host) == 403, host
+            assert ask("GET", "/", Host=host) == 403, host
+        for origin in ("http://evil.example", "null", f"https://evil.example:{port}", "http://localhost.evil.example"):
+            assert ask("POST", create, {"name": "made by a foreign page"}, Origin=origin) == 403, origin
+        experiments = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_experiments()
+        assert [e.name for e in experiments] == ["Default"]
+        listening = {
+            c.laddr.ip for c in __import__("psutil").net_connections("tcp") if c.laddr and c.laddr.port == port
+        }
+        assert listening <= {"127.0.0.1"}
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait(10)
+
+
+def test_no_secret_stands_on_the_uis_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody on a machine can read the command lines of all its processes."""
+    from click.testing import CliRunner
+
+    from sweeper.cli.ui import command
+
+    seen: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *given: seen.append(given))
+    CliRunner().invoke(command, ["--tracking-uri", f"postgresql://me:{CANARY}@host/db"], catch_exceptions=False)
+    _, words, environment = seen[0]
+    assert CANARY not in " ".join(words)
+    assert (
+        environment["MLFLOW_BACKEND_STORE_URI"].endswith("@host/db")
+        and CANARY in environment["MLFLOW_BACKEND_STORE_URI"]
+    )
+
+
+def test_unexpected_errors_are_shown_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sweeper.cli import main
+
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError(f"could not connect to postgresql://me:{CANARY}@host/db")
+
+    monkeypatch.setattr(main.cli, "main", fails)
+    for words in (["sweeper"], ["sweeper", "-v"]):
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit):
+            main.main()
+        shown = capsys.readouterr().err
+        assert CANARY not in shown and "me:***@host" in shown
+    assert "Traceback" in shown
+    assert issubclass(UsageError, SweeperError)
