@@ -20,6 +20,7 @@ from sweeper.study.recheck import Finalist, Need, choose_finalists, what_is_need
 from sweeper.study.rounds import plan_looks, run_rounds
 from sweeper.study.search import Search, Watcher
 from sweeper.study.timekeeper import PROBE_SHARE, RECHECK_SHARE, SEARCH_SHARE, Timekeeper
+from sweeper.text import count
 
 if TYPE_CHECKING:
     import optuna
@@ -261,13 +262,13 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
         if len(batch):
             names = ", ".join(dict.fromkeys(spec.family for spec in specs))
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""
-            say(f"{_place(number)}: {looks[number].seeds} seeds of {names}{rotation}")
+            say(f"{_place(number)}: {count(looks[number].seeds, 'seed')} of {names}{rotation}")
         stage.begin("confirm", batch, len(specs))
         stage.go(batch)
         return batch.complete
 
     def tell(number: int, found: LookTaken) -> None:
-        say(f"{_place(number)}, {found.seeds} seeds: {found.verdict.value.replace('_', ' ')}. {found.reason}")
+        say(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
         if number < len(looks) and found.seeds < looks[number].seeds:
             stage.cut(f"the confirmation ended before the look at {looks[number].seeds} seeds")
 

@@ -19,3 +19,11 @@ def shortened(name: str, longest: int) -> str:
     """A name of at most `longest` characters (≥ 3): a longer one has an ellipsis in its middle."""
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[: longest - 1 - half]}…{name[-half:]}"
+
+
+def count(n: int, noun: str) -> str:
+    """`1 trial`, `3 trials`, `2 families`."""
+    if n == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{n:,} {plural}"

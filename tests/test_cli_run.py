@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from sweeper.cli.answer import answer_text
 from sweeper.cli.main import COMMANDS, cli, main
+from sweeper.conclude import Outcome
+from sweeper.paths import ReportPaths
+from sweeper.recommend import recommend
+from sweeper.records import Verdict
+from tests import builders
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
 QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu"]
@@ -216,6 +222,15 @@ def test_a_dry_run_is_a_document_and_refuses_what_the_run_would(tmp_path: Path, 
         status, out, err = here("run", *QUICK, *wrong, "--dry-run")
         assert status == 2 and words in err and out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_finalist_is_not_called_one_of_those_left() -> None:
+    record = builders.sweep()
+    evidence = builders.evidence({"dice": 0.7}, baseline=None)
+    found = recommend(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
+    assert found.verdict is Verdict.UNDECIDED
+    text = answer_text(Outcome(record, found, ReportPaths(Path("reports"), "toy")), width=100)
+    assert "undecided: only " in text and "nothing was compared" in text and "of those" not in text
 
 
 def test_a_report_of_no_study_leaves_no_folder(here: Here, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from sweeper import text
 from sweeper.records import Interval
 from sweeper.report import words
 
@@ -104,10 +105,10 @@ def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
         (words.duration(241), "4 min 1 s"),
         (words.duration(59.7), "1 min 0 s"),
         (words.duration(7500), "2 h 5 min"),
-        (words.count(1, "family"), "1 family"),
-        (words.count(2, "class"), "2 classes"),
-        (words.listed(["a", "b", "c"]), "a, b and c"),
-        (words.listed(["a"]), "a"),
+        (text.count(1, "family"), "1 family"),
+        (text.count(2, "class"), "2 classes"),
+        (text.listed(["a", "b", "c"]), "a, b and c"),
+        (text.listed(["a"]), "a"),
         (words.network("unet", "resnet34"), "U-Net/ResNet-34"),
     ],
 )

@@ -28,6 +28,9 @@ def answer_text(outcome: Outcome, width: int | None = None) -> str:
     recommendation, recommended = outcome.recommendation, outcome.recommendation.recommended
     family = recommended.family if recommended else ""
     verdict = HEADLINE[recommendation.verdict].format(family=family)
+    evidence = recommendation.evidence
+    if recommendation.verdict is Verdict.UNDECIDED and evidence is not None and len(evidence.finalists) == 1:
+        verdict = f"undecided: only {family} was confirmed, so that nothing was compared"
     if recommendation.provisional:
         verdict += " (provisional: at this budget)"
     if outcome.sweep.conditions.folds is not None:

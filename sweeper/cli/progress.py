@@ -15,6 +15,7 @@ from rich.text import Text
 from sweeper.cli.bar import Paced
 from sweeper.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
+from sweeper.text import count
 
 BAR_WIDTH = 30
 PHASES = {"probe": "the probe", "search": "the search", "recheck": "the recheck", "confirm": "this look"}
@@ -137,7 +138,7 @@ class PlainDisplay:
     def phase(self, name: str, done: int, total: int) -> None:
         """Begin a phase."""
         self._state.begin(name, done, total, self._clock())
-        self.say(f"{name}: {total} trainings" + (f", {done} done" if done else ""))
+        self.say(f"{name}: {count(total, 'training')}" + (f", {done} done" if done else ""))
 
     def training_started(self, spec: TrialSpec) -> None:
         """Nothing: its end is what counts."""
@@ -211,7 +212,7 @@ class LiveDisplay(PlainDisplay):
             best = {f: s.best for f, s in self._state.families.items() if s.best is not None}
             if best:
                 top = max(best, key=lambda f: best[f] or 0.0)
-                self.say(f"{self._state.name}: {self._state.done} trainings, best {top} {best[top]:.3f}")
+                self.say(f"{self._state.name}: {count(self._state.done, 'training')}, best {top} {best[top]:.3f}")
         self._state.begin(name, done, total, self._clock())
 
     def training_started(self, spec: TrialSpec) -> None:

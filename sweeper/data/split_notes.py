@@ -10,6 +10,7 @@ from sweeper.data.labels import some
 from sweeper.data.split import divide
 from sweeper.errors import DataError
 from sweeper.records import Dataset, Split
+from sweeper.text import count
 
 SMALL = 20
 """With fewer groups of pictures a test split has four at most: too few for a verdict."""
@@ -44,7 +45,7 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
                 missing[side].append(name)
     sizes = dict(zip(_SIDES, map(len, (split.train, split.val, split.test)), strict=True))
     notes += [
-        f"the {side} split ({sizes[side]} pictures) has no pixel of: {', '.join(missing[side])}"
+        f"the {side} split ({count(sizes[side], 'picture')}) has no pixel of: {', '.join(missing[side])}"
         for side in _SIDES
         if missing[side]
     ]
@@ -55,8 +56,8 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
         free = all(picture.split is None for picture in dataset.pictures)
         tests = f", or test all of them in turn with --folds {min(whole, 5)} ({NOT_HELD_OUT} then)" if free else ""
         notes.append(
-            f"{whole} {kind} leave {sizes['test']} pictures to test on: intervals will be wide, and one odd picture "
-            f"can decide; take the result as a hint, and add pictures before much depends on it{tests}"
+            f"{whole} {kind} leave {count(sizes['test'], 'picture')} to test on: intervals will be wide, and one odd "
+            f"picture can decide; take the result as a hint, and add pictures before much depends on it{tests}"
         )
     return tuple(notes)
 

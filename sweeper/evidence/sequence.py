@@ -21,7 +21,7 @@ from sweeper.evidence.rule import difference, measured, units
 from sweeper.evidence.settle import needed_half_width, planned_half_width
 from sweeper.evidence.verdict import Decision
 from sweeper.records import Evidence, Look, Verdict
-from sweeper.text import listed, minus
+from sweeper.text import count, listed, minus
 
 __all__ = ["CHANCE", "NextStep", "next_step", "planned_looks"]
 
@@ -47,7 +47,7 @@ def next_step(evidence: Evidence, decision: Decision) -> NextStep:
         evidence: weighed with the planned looks.
         decision: `decide` on this very evidence.
     """
-    at = f"after {_seeds(evidence)} seeds"
+    at = f"after {count(_seeds(evidence), 'seed')}"
     if why := _over(evidence, decision):
         return NextStep(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
     assert decision.best is not None  # else it is over

@@ -14,7 +14,6 @@ from sweeper.records import FinalistEvidence, Recommended, Verdict
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.words import (
     code,
-    count,
     escape_md,
     interval,
     level,
@@ -26,7 +25,7 @@ from sweeper.report.words import (
     signed_interval,
     significant,
 )
-from sweeper.text import listed
+from sweeper.text import count, listed
 
 VERDICTS = {
     Verdict.CLEAR_WINNER: "clear winner",

@@ -16,7 +16,6 @@ from sweeper.report.sides import Side, families
 from sweeper.report.words import (
     MISSING,
     code,
-    count,
     escape_md,
     level,
     number,
@@ -28,7 +27,7 @@ from sweeper.report.words import (
     significant,
     table,
 )
-from sweeper.text import listed
+from sweeper.text import count, listed
 
 ENOUGH = 5
 """With fewer data sets even the same order throughout is chance in one of twelve."""

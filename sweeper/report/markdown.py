@@ -19,7 +19,6 @@ from sweeper.report.tables import trainings
 from sweeper.report.words import (
     MISSING,
     code,
-    count,
     duration,
     escape_md,
     fence,
@@ -32,6 +31,7 @@ from sweeper.report.words import (
     run_link,
     table,
 )
+from sweeper.text import count
 
 
 def render(facts: Facts, figures: Mapping[str, Drawn | str], ui_url: str) -> str:

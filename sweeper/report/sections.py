@@ -20,7 +20,6 @@ from sweeper.report.tables import trainings
 from sweeper.report.words import (
     MISSING,
     code,
-    count,
     escape_md,
     number,
     params_text,
@@ -31,7 +30,7 @@ from sweeper.report.words import (
     significant,
     table,
 )
-from sweeper.text import listed
+from sweeper.text import count, listed
 
 CONSTANT = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT})
 """Collapses that mean: no better than a constant answer."""

@@ -107,14 +107,6 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def count(n: int, noun: str) -> str:
-    """`1 trial`, `3 trials`, `2 families`."""
-    if n == 1:
-        return f"1 {noun}"
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{n:,} {plural}"
-
-
 def network(arch: str, encoder: str) -> str:
     """`U-Net/ResNet-18` for `unet` and `resnet18`; unknown names as they are."""
     readable = re.sub(r"^resnet(\d+)$", r"ResNet-\1", encoder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweeper.report.cost import BASELINE, cost_device, costs
 from sweeper.report.facts import Facts
 from sweeper.report.figures.style import BLACK, CHOSEN, GREY, Drawn, clean, new_figure, plain
-from sweeper.report.words import count
+from sweeper.text import count
 
 
 def cost(facts: Facts) -> Drawn | str:

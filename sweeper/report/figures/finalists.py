@@ -24,8 +24,8 @@ from sweeper.report.figures.style import (
     plain,
 )
 from sweeper.report.runs import confirmations, seed_mious
-from sweeper.report.words import code, count, escape_md, interval, number, signed
-from sweeper.text import listed
+from sweeper.report.words import code, escape_md, interval, number, signed
+from sweeper.text import count, listed
 
 MOST_CLASSES = 40
 """More classes than this do not fit a figure; those that differ most are drawn."""

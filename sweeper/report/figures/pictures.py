@@ -30,7 +30,8 @@ from sweeper.report.figures.style import (
     plain,
 )
 from sweeper.report.runs import common_runs, picture_wins
-from sweeper.report.words import code, count, escape_md, number, percent
+from sweeper.report.words import code, escape_md, number, percent
+from sweeper.text import count
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of a picture → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""

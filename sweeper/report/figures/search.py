@@ -24,8 +24,8 @@ from sweeper.report.figures.style import (
     new_figure,
     plain,
 )
-from sweeper.report.words import code, count, number, signed
-from sweeper.text import listed
+from sweeper.report.words import code, number, signed
+from sweeper.text import count, listed
 
 MOST_PANELS = 30
 SYMBOLS = {

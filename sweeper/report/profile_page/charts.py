@@ -21,7 +21,8 @@ from sweeper.report.figures.style import (
     legend,
     new_figure,
 )
-from sweeper.report.words import count, escape_md, number, percent
+from sweeper.report.words import escape_md, number, percent
+from sweeper.text import count
 
 MOST = 40
 """Classes a figure shows: the rarest are left out first."""

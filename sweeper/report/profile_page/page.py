@@ -9,7 +9,8 @@ from sweeper.doctor import Finding, Severity, counts
 from sweeper.profile import consequences
 from sweeper.records import Dataset, ImbalanceProfile
 from sweeper.report.figures.style import Drawn
-from sweeper.report.words import code, count, escape_md, number, percent, prose, significant, table
+from sweeper.report.words import code, escape_md, number, percent, prose, significant, table
+from sweeper.text import count
 
 MOST_NAMED = 40
 """Stems that a finding's full list holds on the page; profile.json has them all."""
