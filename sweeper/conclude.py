@@ -21,7 +21,6 @@ from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
 from sweeper.records import Conditions, Evidence, Look, Recommendation, SweepRecord, TrialResult, TrialSpec
-from sweeper.study.batch import configuration
 from sweeper.study.confirm import confirmed
 from sweeper.study.recheck import Finalist, choose_finalists
 from sweeper.study.rounds import Judge, Judgement
@@ -97,8 +96,8 @@ def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: S
     """
     weighed, steps = {f.family for f in evidence.finalists}, sweep.conditions.recipe.confirm_steps
     found = []
-    for family, own in ((f.family, configuration(f.trial.spec)) for f in finalists if f.family not in weighed):
-        runs = [r for r in sweep.confirmations if configuration(r.spec) == own and r.spec.steps == steps]
+    for family, own in ((f.family, f.trial.spec.configuration) for f in finalists if f.family not in weighed):
+        runs = [r for r in sweep.confirmations if r.spec.configuration == own and r.spec.steps == steps]
         failed = sum(r.state == "failed" for r in runs)
         why = f"all of its {failed} trainings failed" if failed > 1 else "its training failed" if failed else ""
         if failed < len(runs):  # with folds alone: some of them completed

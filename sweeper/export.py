@@ -13,7 +13,7 @@ from sweeper.errors import SweeperError
 from sweeper.export_code import model_code
 from sweeper.paths import ReportPaths, weights_dir
 from sweeper.records import Recommended, SweepRecord
-from sweeper.study.batch import Key, configuration
+from sweeper.study.batch import Key
 from sweeper.study.storage import load_sweep
 from sweeper.weights import WeightsRecord, kept_weights
 
@@ -94,6 +94,6 @@ def _kept(sweep: SweepRecord, chosen: Recommended, folder: Path) -> tuple[Path, 
     found = [
         (path, record)
         for path, record in kept_weights(folder)
-        if configuration(record.spec) == wanted and record.spec.steps == steps and record.digest == digest
+        if record.spec.configuration == wanted and record.spec.steps == steps and record.digest == digest
     ]
     return found[-1] if found else None

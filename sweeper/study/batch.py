@@ -16,12 +16,7 @@ Key = tuple[object, ...]
 
 def key_of(spec: TrialSpec) -> Key:
     """What makes two trainings the same one, whatever their numbers."""
-    return (*configuration(spec), spec.seed, spec.steps, spec.fold)
-
-
-def configuration(spec: TrialSpec) -> Key:
-    """What makes two trainings the same finalist: loss, coordinates and learning rate."""
-    return spec.configuration
+    return (*spec.configuration, spec.seed, spec.steps, spec.fold)
 
 
 def completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:

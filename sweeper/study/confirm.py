@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from sweeper.records import Conditions, TrialResult, TrialSpec
-from sweeper.study.batch import configuration
 from sweeper.study.recheck import Finalist
 
 SHOWN = 48
@@ -50,7 +49,7 @@ def confirmed(
 
     With folds, of whole rotations alone: a seed that lacks a fold has not scored every picture.
     """
-    wanted: Collection[object] = {configuration(f.trial.spec) for f in finalists}
+    wanted: Collection[object] = {f.trial.spec.configuration for f in finalists}
     allowed = {confirm_seed(conditions.seed, number) for number in range(seeds or 0)}
     steps = conditions.recipe.confirm_steps
     found = [
@@ -59,10 +58,10 @@ def confirmed(
         if r.state == "complete"
         and r.spec.steps == steps
         and (seeds is None or r.spec.seed in allowed)
-        and configuration(r.spec) in wanted
+        and r.spec.configuration in wanted
     ]
     have: dict[object, set[int | None]] = defaultdict(set)
     for r in found:
-        have[configuration(r.spec), r.spec.seed].add(r.spec.fold)
+        have[r.spec.configuration, r.spec.seed].add(r.spec.fold)
     needed = set(fold_numbers(conditions.folds))
-    return [r for r in found if have[configuration(r.spec), r.spec.seed] >= needed]
+    return [r for r in found if have[r.spec.configuration, r.spec.seed] >= needed]

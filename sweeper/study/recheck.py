@@ -21,7 +21,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from sweeper.records import Collapse, Conditions, Coordinate, SearchSpace, TrialResult, TrialSpec
-from sweeper.study.batch import Key, completed, configuration, key_of
+from sweeper.study.batch import Key, completed, key_of
 
 BASELINE = "cross_entropy"
 LEADERS = 3
@@ -89,7 +89,7 @@ def best_of_families(
     """
     again = [r for r in rechecks if r.spec.steps == conditions.recipe.steps]
     on_second = {
-        configuration(r.spec): r for r in again if r.state == "complete" and r.spec.seed == second_seed(conditions.seed)
+        r.spec.configuration: r for r in again if r.state == "complete" and r.spec.seed == second_seed(conditions.seed)
     }
     best: dict[str, TrialResult] = {}
     for trial in (*trials, *(r for r in again if r.spec.seed == conditions.seed)):
@@ -98,7 +98,7 @@ def best_of_families(
         held = best.get(trial.spec.family)
         if held is None or trial.value > (held.value or 0.0):
             best[trial.spec.family] = trial
-    found = [Finalist(t, _origin(t, trials), on_second.get(configuration(t.spec))) for t in best.values()]
+    found = [Finalist(t, _origin(t, trials), on_second.get(t.spec.configuration)) for t in best.values()]
     return sorted(found, key=lambda f: (-f.value, f.origin))
 
 

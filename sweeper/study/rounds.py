@@ -12,7 +12,6 @@ from typing import NamedTuple
 import optuna
 
 from sweeper.records import Conditions, Look, LookTaken, TrialResult, TrialSpec, Verdict
-from sweeper.study.batch import configuration
 from sweeper.study.confirm import confirmations, confirmed
 from sweeper.study.recheck import Finalist
 from sweeper.study.storage.attributes import PLANNED, TAKEN
@@ -108,7 +107,7 @@ def _memory(
     """Looks taken before, if they were taken at the same confirmation."""
     before = looks_taken(study.user_attrs)
     fresh = LooksTaken(
-        finalists=tuple(str(configuration(finalist.trial.spec)) for finalist in finalists),
+        finalists=tuple(str(finalist.trial.spec.configuration) for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
         planned=tuple(looks),
     )
