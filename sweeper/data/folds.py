@@ -71,8 +71,8 @@ def check_folds(dataset: Dataset, folds: int) -> None:
     units, problems = len(units_of(dataset)), []
     if given:
         problems.append(
-            f"--folds rotates the test pictures, and {given} picture(s) have a given split; empty the column `split` "
-            "of split.csv (or the sides of the format), or leave --folds out"
+            f"--folds rotates the test pictures, and {given} picture(s) have a given split; a split.csv whose column "
+            "`split` is empty takes it away, or leave --folds out"
         )
     least = max(folds, 4 if folds == 2 else 0)
     if units < least:
