@@ -92,5 +92,7 @@ def without_what_is_there(client: MlflowClient, operation: Operation, run_id: st
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether to try again is of no use."""
-    return isinstance(error, MlflowException) and error.error_code in REFUSED
+    """Whether to try again is of no use. MLflow calls a lost connection to its database a bad request as well."""
+    if not isinstance(error, MlflowException) or error.error_code not in REFUSED:
+        return False
+    return error.error_code != "BAD_REQUEST" or "connection" not in str(error).lower()

@@ -25,7 +25,7 @@ def connect(uri: str) -> MlflowClient:
         Exception: whatever MLflow, the database or the file system raises.
     """
     for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by the courier, in one line
     path = sqlite_path(uri)
     if path is None:
         client = MlflowClient(tracking_uri=uri)
