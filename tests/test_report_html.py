@@ -158,3 +158,9 @@ def test_the_report_of_an_empty_study_is_a_whole_page(tmp_path: Path) -> None:
     paths = write_report(builders.sweep([], []), recommended(None), tmp_path)
     assert "No recommendation" in check_harmless(paths.html.read_text("utf-8")).text
     assert recommended(builders.evidence(CLEAR)).recommended is not None
+
+
+def test_no_line_ends_before_a_per_cent_sign_or_inside_a_short_name(tmp_path: Path) -> None:
+    text = to_html(f"# x\n\nIt's 10 % of `--exclude <a>`, not `{'y' * 40}`.\n", tmp_path)
+    assert "It's 10\u00a0% of" in text
+    assert '<code class="short">--exclude &lt;a&gt;</code>' in text and f"<code>{'y' * 40}</code>" in text

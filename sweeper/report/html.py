@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
 from markdown_it.token import Token
 
 from sweeper.report.words import one_line
@@ -114,14 +115,14 @@ def _image(
 
 def _text(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     """Escaped, and no line ends between a number and its per cent sign."""
-    return _PER_CENT.sub("\u00a0%", escape(tokens[index].content))
+    return _PER_CENT.sub("\u00a0%", escapeHtml(tokens[index].content))
 
 
 def _code(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     """Short names stay on one line: a browser would break `--exclude` after its dashes."""
     content = tokens[index].content
     kind = ' class="short"' if len(content) <= SHORT else ""
-    return f"<code{kind}>{escape(content)}</code>"
+    return f"<code{kind}>{escapeHtml(content)}</code>"
 
 
 def _table_open(*_: Any) -> str:
