@@ -20,8 +20,10 @@ from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.errors import DataError, StudyError, UsageError
 from sweeper.paths import checkpoints_dir, slug
+from sweeper.postgres import same_database
 from sweeper.profile import imbalance_of, profile_dataset
 from sweeper.records import Conditions, Dataset
+from sweeper.redact import redact
 from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
 from sweeper.space import default_space_name, load_space
 from sweeper.study import storage as studies
@@ -70,6 +72,11 @@ def check_request(storage: RDBStorage | None, settings: Settings, *, write: bool
     names = studies.study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
+    if same_database(settings.storage, settings.tracking_uri):
+        raise UsageError(
+            "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
+            f"tables under one name; got {redact(settings.storage)} for both: create another one for MLflow"
+        )
     if settings.resume:
         if settings.study is None:
             known = ", ".join(names[-5:]) or "none"

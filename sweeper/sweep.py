@@ -89,7 +89,7 @@ def run_sweep(
             )
             study.set_user_attr("experiment_id", tracker.experiment_id)
             study.set_user_attr("parent_run_id", tracker.parent_run_id)
-            display.say(f"study {name}: {settings.storage}; MLflow: {settings.tracking_uri}")
+            display.say(f"study {name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
             time = Timekeeper(
                 seconds,
                 gone,

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
 ROOMS = {
     "optuna": ("study/", "space.py"),
     "mlflow": ("tracking/",),
+    "psycopg": ("postgres.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "torch": ("losses/", "training/"),

@@ -125,7 +125,9 @@ class Steps(click.ParamType[Any]):
     type=click.IntRange(1),
     help="Width of the band along boundaries that boundary IoU looks at.  [default: 2]",
 )
-@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
+@click.option(
+    "--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE or postgresql://…"
+)
 @click.option(
     "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
 )
