@@ -14,6 +14,7 @@ ROOMS = {
     "optuna": ("study/", "space.py"),
     "mlflow": ("tracking/",),
     "psycopg": ("postgres.py",),
+    "ray": ("study/ray_executor.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "torch": ("losses/", "training/"),

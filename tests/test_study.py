@@ -241,6 +241,24 @@ def test_stopping_leaves_nothing_running_and_queues_what_was_cut_off() -> None:
     assert retried[0].params == cut.params
 
 
+def test_work_waits_for_room_where_there_is_none_yet() -> None:
+    """A cluster that lost its nodes, and gets others."""
+
+    class Slow(FakeExecutor):
+        polls = 0
+
+        def free(self) -> int:
+            return super().free() if self.polls > 3 else 0
+
+        def poll(self, timeout_seconds: float) -> list[Event]:
+            self.polls += 1
+            return super().poll(timeout_seconds)
+
+    study = new_study()
+    assert drive(Slow(), search(study, 4), going_on)  # type: ignore[arg-type]
+    assert sum(studies.counted(t) for t in study.trials) == 4
+
+
 # --- storage ---
 
 

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import optuna
 from filelock import Timeout
@@ -15,7 +14,7 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from sweeper.errors import StudyError
+from sweeper.errors import MissingStudyError, StudyError
 from sweeper.locks import lock_beside, sqlite_path
 from sweeper.postgres import AdvisoryLock, engine_options, is_postgres, one_at_a_time, sqlalchemy_url
 from sweeper.redact import redact
@@ -24,10 +23,10 @@ from sweeper.study.storage.steady import SteadyStorage
 TIMEOUT_SECONDS = 60
 
 
-def open_storage(url: str, *, create: bool = True, **options: Any) -> RDBStorage:
+def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
-    With `create` what is missing is made, once, whoever else starts at the same time. `options` are `RDBStorage`'s.
+    With `create` what is missing is made, once, whoever else starts at the same time.
 
     Raises:
         StudyError: if the address is neither a SQLite file's nor a PostgreSQL database's, cannot be opened, or holds
@@ -36,7 +35,7 @@ def open_storage(url: str, *, create: bool = True, **options: Any) -> RDBStorage
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # what happens is told by our own display
     try:
-        return _open_postgres(url, create, options) if is_postgres(url) else _open_sqlite(url, create, options)
+        return _open_postgres(url, create) if is_postgres(url) else _open_sqlite(url, create)
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
         text = redact((str(error).splitlines() or [type(error).__name__])[0])
         raise StudyError(
@@ -45,24 +44,26 @@ def open_storage(url: str, *, create: bool = True, **options: Any) -> RDBStorage
         ) from error
 
 
-def _open_sqlite(url: str, create: bool, options: dict[str, Any]) -> RDBStorage:
+def _open_sqlite(url: str, create: bool) -> RDBStorage:
     path = _file(url)
     if not create and not path.exists():
-        raise StudyError(f"--storage: there is no file {path}; name the one that the study was made in")
+        raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock_beside(path, "create"):  # a cold start of several at once would break the one that comes second
         with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
-        return SteadyStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}}, **options)
+        return SteadyStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}})
 
 
-def _open_postgres(url: str, create: bool, options: dict[str, Any]) -> RDBStorage:
+def _open_postgres(url: str, create: bool) -> RDBStorage:
     address = sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
     with one_at_a_time(url, "create"):
         if not create and not _holds_studies(address):
-            raise StudyError(f"--storage {redact(url)} holds no studies; name the database that the study was made in")
-        return SteadyStorage(address, engine_kwargs=engine_options(), **options)
+            raise MissingStudyError(
+                f"--storage {redact(url)} holds no studies; name the database that the study was made in"
+            )
+        return SteadyStorage(address, engine_kwargs=engine_options())
 
 
 def _holds_studies(address: str) -> bool:
