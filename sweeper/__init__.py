@@ -18,7 +18,7 @@ def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:
 
     Args:
         study: name of the study.
-        storage: Optuna's storage, `sqlite:///FILE`.
+        storage: Optuna's storage, `sqlite:///FILE` or `postgresql://…`.
 
     Raises:
         sweeper.errors.StudyError: if there is no such study.

@@ -6,6 +6,7 @@ SweeperError
 │   ├── SpaceError      the search space has mistakes, each with its key path
 │   ├── LossError       a loss was asked for with parameters it cannot take
 │   └── StudyError      the study exists, does not exist, or was made under other conditions
+│       └── MissingStudyError   it does not exist, or not yet
 ├── CheckpointError     a paused training's file cannot be read, or is another training's
 ├── NothingCompletedError   no trial completed (exit status 3)
 └── InterruptedSweepError   Ctrl-C or SIGTERM; the study can be resumed (exit status 130 or 143)
@@ -61,6 +62,10 @@ class LossError(UsageError, ValueError):
 
 class StudyError(UsageError):
     """The study cannot be opened as asked: it exists, does not exist, or was made under other conditions."""
+
+
+class MissingStudyError(StudyError):
+    """There is no such study, or not yet."""
 
 
 class CheckpointError(SweeperError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
+from sweeper.errors import UsageError
 from sweeper.settings import Settings
 from sweeper.study.executors import Executor, InlineExecutor
 from sweeper.study.processes import ProcessExecutor
@@ -16,7 +18,25 @@ def make_executor(settings: Settings, cores: int, warn: Callable[[str], None]) -
         settings: what was asked for.
         cores: processor cores that the workers share.
         warn: is told of workers that died.
+
+    Raises:
+        UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
     """
     if settings.executor == "inline":
         return InlineExecutor(settings.device)
+    if settings.executor == "ray":
+        return _ray_executor(settings, cores, warn)
     return ProcessExecutor(settings.device, settings.workers, cores, warn)
+
+
+def _ray_executor(settings: Settings, cores: int, warn: Callable[[str], None]) -> Executor:
+    if settings.ray_address is None:
+        # Read when Ray is imported: a cluster of this machine alone listens on the loopback address alone.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    try:
+        from sweeper.study.ray_executor import RayExecutor
+    except ImportError as error:
+        raise UsageError(
+            f"--executor ray needs Ray, which is not installed ({error}): pip install 'sweeper[ray]'"
+        ) from None
+    return RayExecutor(settings.device, settings.workers, cores, settings.ray_address, warn)

@@ -20,8 +20,10 @@ from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.errors import DataError, StudyError, UsageError
 from sweeper.paths import checkpoints_dir, slug
+from sweeper.postgres import same_database
 from sweeper.profile import imbalance_of, profile_dataset
 from sweeper.records import Conditions, Dataset
+from sweeper.redact import redact
 from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
 from sweeper.space import default_space_name, load_space
 from sweeper.study import storage as studies
@@ -70,6 +72,13 @@ def check_request(storage: RDBStorage | None, settings: Settings, *, write: bool
     names = studies.study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
+    if same_database(settings.storage, settings.tracking_uri):
+        raise UsageError(
+            "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
+            f"tables under one name; got {redact(settings.storage)} for both: create another one for MLflow"
+        )
+    if settings.ray_address is not None and settings.executor != "ray":
+        raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
     if settings.resume:
         if settings.study is None:
             known = ", ".join(names[-5:]) or "none"
@@ -112,7 +121,7 @@ def prepare(
     if storage is not None and settings.resume and settings.study:
         old = studies.read_plan(storage, settings.study)
         options = studies.read_options(storage, settings.study)
-    dataset = _dataset(settings, old.conditions.dataset if old else None, speaker)
+    dataset = dataset_of(settings, old.conditions.dataset if old else None, speaker)
     for warning in dataset.warnings:
         speaker.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
@@ -158,7 +167,7 @@ def prepare(
     return Prepared(name, plan, old, hold(Path(dataset.store)))
 
 
-def _dataset(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:
+def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:
     """What is asked for, else what the study was made with: source, format, pictures left out, and size."""
     source = settings.data or (old.source if old else DATA)
     format_ = settings.format or (old.format if old and not settings.data else None)

@@ -103,7 +103,9 @@ class Settings(Record):
     augment: Augmentation | None = None
     device: str = "auto"
     workers: int | None = Field(None, ge=1)
-    executor: Literal["processes", "inline"] = "processes"
+    executor: Literal["processes", "inline", "ray"] = "processes"
+    ray_address: str | None = None
+    """Of an existing Ray cluster; None = one on this machine."""
     seed: int | None = Field(None, ge=0)
     folds: int | None = Field(None, ge=2)
     """Nothing is held out from the search, and each confirmation seed is a rotation over so many folds."""
@@ -118,6 +120,8 @@ class Settings(Record):
     tracking_uri: str = paths.TRACKING
     out: Path = paths.REPORTS
     cache: Path = paths.CACHE
+    join: bool = False
+    """Whether to work for the run that leads the study, on this machine."""
     resume: bool = False
 
 

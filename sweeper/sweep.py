@@ -14,6 +14,7 @@ from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
 from sweeper.evidence.sequence import planned_looks
 from sweeper.locks import spool_folder, sqlite_path
+from sweeper.machines import one_machine_only
 from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.place import make_executor
@@ -25,6 +26,7 @@ from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, se
 from sweeper.study import storage as studies
 from sweeper.study.executors import Executor
 from sweeper.study.search import Watcher, enqueue_defaults
+from sweeper.study.shared import SharedExecutor
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.tracking import Tracker
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 Clock = Callable[[], datetime]
-ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "workers", "executor"}
+ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join", "workers", "executor", "ray_address"}
 """Settings that say where and how, not what: they are no part of the command that repeats a study."""
 
 
@@ -73,7 +75,11 @@ def run_sweep(
         tracker = tracker or opened_tracker()
         stop.defer()
         name, study = _study(storage, prepared, settings)
-        with studies.sole_use(settings.storage, name):
+        checkpoints = checkpoints_dir(settings.cache, prepared.name)
+        with (
+            studies.sole_use(settings.storage, name) as lost,
+            closing(SharedExecutor(executor, settings.storage, study, checkpoints, display.say, lost)) as shared,
+        ):
             asked, seconds = _remember(study, settings, executor.workers)
             if left := studies.reconcile(study):
                 display.say(f"{left} trial(s) that were cut off are queued again")
@@ -89,7 +95,9 @@ def run_sweep(
             )
             study.set_user_attr("experiment_id", tracker.experiment_id)
             study.set_user_attr("parent_run_id", tracker.parent_run_id)
-            display.say(f"study {name}: {settings.storage}; MLflow: {settings.tracking_uri}")
+            if (warning := one_machine_only(settings.storage)) is not None:
+                display.warn(warning)
+            display.say(f"study {name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
             time = Timekeeper(
                 seconds,
                 gone,
@@ -97,8 +105,7 @@ def run_sweep(
                 before=studies.all_results(study) if seconds is not None else (),
             )
             watcher = _Watchers(time, tracker, display)
-            checkpoints = checkpoints_dir(settings.cache, prepared.name)
-            stage = Stage(study, prepared.plan, asked, executor, checkpoints, watcher, display, stop, time)
+            stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, time)
             try:
                 train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
             except (InterruptedSweepError, KeyboardInterrupt):
@@ -111,7 +118,7 @@ def run_sweep(
             finally:
                 _add_seconds(study, gone())
             tracker.catch_up()
-            executor.close()  # the report needs no workers, and they need memory
+            shared.conclude()  # the report needs no workers, and they need memory
             return _conclude(storage, name, study, settings, tracker)
 
 

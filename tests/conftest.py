@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import torch
 from sweeper.cli.main import main
 from sweeper.data import load_dataset
 from sweeper.records import Dataset
+from tests.postgres_server import Server, running_server
 
 TINY = "synthetic:cracks?images=15&size=64&foreground=0.05"
 
@@ -59,3 +60,10 @@ def sweeper(
         return int(caught.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server; `fresh()` gives the address of an empty database."""
+    with running_server() as server:
+        yield server

@@ -13,6 +13,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
 ROOMS = {
     "optuna": ("study/", "space.py"),
     "mlflow": ("tracking/",),
+    "psycopg": ("postgres.py",),
+    "ray": ("study/ray_executor.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "torch": ("losses/", "training/"),

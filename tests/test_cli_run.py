@@ -141,7 +141,7 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
         (["run", "--trials", "0"], "--trials"),
         (["run", "--workers", "many"], "many"),
         (["run", "--no-such-option"], "no-such-option"),
-        (["run", "--storage", "postgresql://host/db"], "sqlite"),
+        (["run", "--storage", "mysql://host/db"], "sqlite"),
         (["run", "--steps", "8", "--epochs", "2"], "exclude"),
         (["run", "--timeout", "soon"], "1h30m"),
         (["run", "--timeout", "0"], "--timeout"),

@@ -36,7 +36,9 @@ def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) ->
 @click.command()
 @click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
 @click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
-@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
+@click.option(
+    "--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE or postgresql://…"
+)
 @click.option(
     "--tracking-uri",
     envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"],

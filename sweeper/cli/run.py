@@ -71,6 +71,7 @@ class Steps(click.ParamType[Any]):
 @click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
 @click.option("--study", help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
+@click.option("--join", is_flag=True, help="Work for the run that leads the study, on this machine too.")
 @click.option("--space", help="Search space: a shipped name (see `sweeper spaces`) or a YAML file.")
 @click.option("--metric", type=click.Choice(["miou", "fg_iou", "dice"]), help="What is maximised.  [default: miou]")
 @click.option(
@@ -97,7 +98,8 @@ class Steps(click.ParamType[Any]):
 @click.option("--encoder-weights", metavar="auto|imagenet|none|FILE", help="Where the encoder starts.  [default: auto]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
-@click.option("--executor", type=click.Choice(["processes", "inline"]), default="processes", show_default=True)
+@click.option("--executor", type=click.Choice(["processes", "inline", "ray"]), default="processes", show_default=True)
+@click.option("--ray-address", help="Existing Ray cluster (HOST:PORT, or auto).  [default: one on this machine]")
 @click.option("--seed", type=click.IntRange(0), help="Decides splits, weights, batches and the search.  [default: 0]")
 @click.option(
     "--folds",
@@ -125,7 +127,9 @@ class Steps(click.ParamType[Any]):
     type=click.IntRange(1),
     help="Width of the band along boundaries that boundary IoU looks at.  [default: 2]",
 )
-@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
+@click.option(
+    "--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE or postgresql://…"
+)
 @click.option(
     "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
 )
@@ -142,6 +146,7 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
     sweeper run                             on a synthetic data set
     sweeper run --data FOLDER --trials 50   on the pictures and labels in FOLDER
     sweeper run --study NAME --resume       go on with a study
+    sweeper run --study NAME --join         help a run that goes on elsewhere
     """
     from sweeper.place import make_executor
     from sweeper.study.executors import available_cores
@@ -151,6 +156,9 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
         _preview(settings, as_json)
         return
     display = _display(verbose, quiet)
+    if settings.join:
+        _join(settings, display, as_json)
+        return
     try:
         cores = available_cores()
         with StopRequest(display.warn) as stop, closing(make_executor(settings, cores, display.warn)) as executor:
@@ -166,6 +174,19 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
     from sweeper.cli.answer import answer_text
 
     click.echo(answer_text(outcome))
+
+
+def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool) -> None:
+    from sweeper.join import run_join
+    from sweeper.study.executors import available_cores
+
+    try:
+        with StopRequest(display.warn) as stop:
+            done = run_join(settings, display, stop, clock=lambda: datetime.now(UTC), cores=available_cores())
+    finally:
+        display.close()
+    text = f"study {settings.study}: {done.trainings} training(s) finished here; {done.ending}"
+    click.echo(json.dumps({"study": settings.study, **done._asdict()}) if as_json else text)
 
 
 def _preview(settings: Settings, as_json: bool) -> None:

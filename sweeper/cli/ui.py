@@ -10,6 +10,7 @@ import click
 
 from sweeper import paths
 from sweeper.errors import UsageError
+from sweeper.postgres import sqlalchemy_url
 from sweeper.redact import redact
 
 
@@ -28,7 +29,7 @@ def command(tracking_uri: str, port: int) -> None:
     address = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
     click.echo(f"starting MLflow's user interface, about 15 s (Ctrl-C ends it): {address}", err=True)
     # In the environment, not on the command line: that everybody on this machine can read.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking_uri}
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": sqlalchemy_url(tracking_uri)}
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # Names that a browser on this machine uses, so that no foreign page can reach the server by rebinding a name.
     arguments += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]

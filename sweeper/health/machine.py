@@ -15,7 +15,21 @@ WORKER_BYTES = int(1.2 * GIB)
 """Resident memory of a worker with a small network, with room to breathe: torch alone takes 0.5 GiB."""
 SPARE_BYTES = 2 * GIB
 """Disk below which a sweep may end amid its trials."""
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "fuse.sshfs", "9p", "afs"}
+NETWORK = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "fuse.sshfs",
+    "9p",
+    "afs",
+    "ceph",
+    "fuse.glusterfs",
+}
 """File systems whose locks SQLite cannot rely on."""
 
 

@@ -44,10 +44,10 @@ def drive(executor: Executor, work: Work, stopping: Callable[[], str | None]) ->
         if (reason := stopping()) is not None:
             _leave(executor, work, running, reason)
             return False
-        while executor.free() and (begun := work.next()) is not None:
+        while (room := executor.free()) and (begun := work.next()) is not None:
             running.append(begun)
             executor.submit(begun)
-        if not running:
+        if not running and room:  # without room it is waited for: a cluster may have lost its nodes
             return True
         for event in executor.poll(POLL_SECONDS):
             match event:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 
 from sweeper.locks import lock_beside, sqlite_path
+from sweeper.postgres import is_postgres, one_at_a_time, sqlalchemy_url
 from sweeper.redact import redact
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.spool import Spool
@@ -27,6 +28,11 @@ def connect(uri: str) -> MlflowClient:
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by the courier, in one line
     path = sqlite_path(uri)
+    if is_postgres(uri):
+        with one_at_a_time(uri, "mlflow"):
+            client = MlflowClient(tracking_uri=sqlalchemy_url(uri))
+            client.search_experiments(max_results=1)
+        return client
     if path is None:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)

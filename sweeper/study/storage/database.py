@@ -3,63 +3,115 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import optuna
 from filelock import Timeout
 from optuna.storages import RDBStorage
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
-from sweeper.errors import StudyError
+from sweeper.errors import MissingStudyError, StudyError
 from sweeper.locks import lock_beside, sqlite_path
+from sweeper.postgres import AdvisoryLock, engine_options, is_postgres, one_at_a_time, sqlalchemy_url
+from sweeper.redact import redact
+from sweeper.study.storage.steady import SteadyStorage
 
 TIMEOUT_SECONDS = 60
 
 
 def open_storage(url: str, *, create: bool = True) -> RDBStorage:
-    """Open Optuna's storage; SQLite in write-ahead mode with a patient lock.
+    """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
-    With `create` a missing one is made, once, whoever else starts at the same time.
+    With `create` what is missing is made, once, whoever else starts at the same time.
 
     Raises:
-        StudyError: if the address is not a SQLite file's, the file cannot be opened, or is missing and not to be made.
+        StudyError: if the address is neither a SQLite file's nor a PostgreSQL database's, cannot be opened, or holds
+            no studies and is not to be made.
+        UsageError: if PostgreSQL's driver is not installed, or its server does not answer.
     """
-    path = sqlite_path(url)
-    if path is None or ":memory:" in url or not path.name or set("?#") & set(url):
-        raise StudyError(f"--storage must be sqlite:///FILE, got {url!r}; other databases are not supported yet")
-    if not create and not path.exists():
-        raise StudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # what happens is told by our own display
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with lock_beside(path, "create"):  # a cold start of several at once would break the one that comes second
-            with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-            connection.close()
-            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}})
+        return _open_postgres(url, create) if is_postgres(url) else _open_sqlite(url, create)
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StudyError(f"--storage {url} must be an Optuna SQLite file that can be written: {text}") from error
+        text = redact((str(error).splitlines() or [type(error).__name__])[0])
+        raise StudyError(
+            f"--storage {redact(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that can be "
+            f"written: {text}"
+        ) from error
+
+
+def _open_sqlite(url: str, create: bool) -> RDBStorage:
+    path = _file(url)
+    if not create and not path.exists():
+        raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_beside(path, "create"):  # a cold start of several at once would break the one that comes second
+        with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        return SteadyStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}})
+
+
+def _open_postgres(url: str, create: bool) -> RDBStorage:
+    address = sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
+    with one_at_a_time(url, "create"):
+        if not create and not _holds_studies(address):
+            raise MissingStudyError(
+                f"--storage {redact(url)} holds no studies; name the database that the study was made in"
+            )
+        return SteadyStorage(address, engine_kwargs=engine_options())
+
+
+def _holds_studies(address: str) -> bool:
+    engine = create_engine(address, poolclass=NullPool)
+    return inspect(engine).has_table("studies")
+
+
+def _file(url: str) -> Path:
+    path = sqlite_path(url)
+    if path is None or ":memory:" in url or not path.name or set("?#") & set(url):
+        raise StudyError(
+            f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {redact(url)!r}; other "
+            "databases are not supported"
+        )
+    return path
 
 
 @contextmanager
-def sole_use(url: str, name: str) -> Iterator[None]:
+def sole_use(url: str, name: str) -> Iterator[Callable[[], bool]]:
     """Keep others from running this study for as long as the block lasts, or the process lives.
+
+    Yields:
+        Whether the right was lost to another process after all: a PostgreSQL server that is restarted forgets it.
 
     Raises:
         StudyError: if another process is running it.
     """
+    taken = StudyError(
+        f"study {name!r} is being run by another process; wait for it, work on it too with --join, or start another "
+        "study with --study"
+    )
     path = sqlite_path(url)
-    assert path is not None
+    if path is None:
+        held = AdvisoryLock(url, f"study.{name}")
+        if not held.acquire(wait=False):
+            raise taken
+        held.keep()
+        try:
+            yield lambda: held.lost
+        finally:
+            held.release()
+        return
     lock = lock_beside(path, f"study.{name}")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise StudyError(
-            f"study {name!r} is being run by another process; wait for it, or start another study with --study"
-        ) from None
+        raise taken from None
     try:
-        yield
+        yield lambda: False
     finally:
         lock.release()

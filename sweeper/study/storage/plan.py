@@ -9,10 +9,10 @@ import optuna
 from optuna.storages import RDBStorage
 
 from sweeper.base import Record
-from sweeper.errors import StudyError
+from sweeper.errors import MissingStudyError, StudyError
 from sweeper.records import Conditions, ImbalanceProfile, SearchSpace
 from sweeper.study.sampler import KeyedTPESampler
-from sweeper.study.storage.attributes import OPTIONS, PLAN
+from sweeper.study.storage.attributes import OPTIONS, PLAN, QUEUE_OF
 
 NAME_LIMIT = 200
 
@@ -43,8 +43,8 @@ def check_name(name: str) -> None:
 
 
 def study_names(storage: RDBStorage) -> list[str]:
-    """Names of all studies, newest last."""
-    return [study.study_name for study in storage.get_all_studies()]
+    """Names of all studies, newest last; the queues of trainings that machines share are none."""
+    return [study.study_name for study in storage.get_all_studies() if QUEUE_OF not in study.user_attrs]
 
 
 def create_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
@@ -93,7 +93,7 @@ def read_plan(storage: RDBStorage, name: str) -> Plan:
     names = study_names(storage)
     if name not in names:
         known = ", ".join(names[-5:]) or "none"
-        raise StudyError(f"there is no study {name!r} in this storage; the newest are: {known}")
+        raise MissingStudyError(f"there is no study {name!r} in this storage; the newest are: {known}")
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     if PLAN not in attributes:
         raise StudyError(

@@ -1,0 +1,138 @@
+"""Optuna's storage, steadied for many processes and for servers that go away for a while."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import TrialModel
+from optuna.trial import TrialState
+from sqlalchemy import select, update
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from sweeper.errors import SweeperError
+from sweeper.redact import redact
+
+PATIENCE_SECONDS = 180.0
+"""A database that does not answer for so long ends the sweep, which can be resumed."""
+PAUSE_SECONDS = (0.1, 5.0)
+"""Between two attempts: at first, and at most."""
+REPEATED = (
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_all_studies",
+    "_create_new_trial",
+    "_set_trial_param",
+    "get_trial_id_from_study_id_trial_number",
+    "_get_best_trial_id",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial",
+    "_get_trials",
+    "record_heartbeat",
+    "_get_stale_trial_ids",
+)
+"""What Optuna's cache and `fail_stale_trials` ask of a database: to do it twice leaves the same behind as once, but for
+a trial that is made twice, of which one stays without parameters until a resume ends it."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a database error will pass by itself: the server is away, starting or full of connections; a lock."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, PoolTimeoutError):
+        return True
+    if not isinstance(cause, DBAPIError):
+        return False
+    if cause.connection_invalidated:
+        return True
+    if not isinstance(cause, OperationalError | InterfaceError):
+        return False
+    words = str(cause.orig).lower()
+    if "sqlite" in type(cause.orig).__module__:
+        return "locked" in words or "busy" in words
+    return "disk" not in words and "no space" not in words and "password" not in words
+
+
+class SteadyStorage(RDBStorage):
+    """RDBStorage that waits, for a bounded time, for a database that went away, and whose queue is safe on SQLite."""
+
+    def patiently(self, call: Callable[[], Any]) -> Any:
+        """The call's result, repeated while the database is away.
+
+        Raises:
+            SweeperError: if that lasts longer than `PATIENCE_SECONDS`.
+        """
+        end, (pause, longest) = time.monotonic() + PATIENCE_SECONDS, PAUSE_SECONDS
+        while True:
+            try:
+                return call()
+            except (StorageInternalError, DBAPIError, PoolTimeoutError) as error:
+                if not is_away(error):
+                    raise
+                if time.monotonic() >= end:
+                    reason = " ".join(str(error.__cause__ or error).split())[:200]
+                    raise SweeperError(
+                        f"the study's database did not answer for {PATIENCE_SECONDS:.0f} s ({redact(reason)}); "
+                        "everything finished is kept. When it is back: sweeper run --study NAME --resume"
+                    ) from error
+                time.sleep(pause)
+                pause = min(2 * pause, longest)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """See `RDBStorage`. A waiting trial is taken by one process alone: SQLite knows no locks on rows, so that
+        Optuna's own way gives it to two that look at the same time."""
+        if state == TrialState.RUNNING:
+            # Tells our own claim, whose confirmation was lost, from another's.
+            stamp = datetime.now(UTC).replace(tzinfo=None)
+            return bool(self.patiently(lambda: self._claim(trial_id, stamp)))
+        tries = 0
+
+        def end() -> bool:
+            nonlocal tries
+            tries += 1
+            try:
+                return super(SteadyStorage, self).set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                if tries > 1 and super(SteadyStorage, self).get_trial(trial_id).state == state:
+                    return True  # the attempt before was stored, and its confirmation lost
+                raise
+
+        return bool(self.patiently(end))
+
+    def _claim(self, trial_id: int, stamp: datetime) -> bool:
+        trials = TrialModel.__table__
+        mine = trials.c.trial_id == trial_id
+        with self.engine.begin() as connection:
+            waiting = update(trials).where(mine, trials.c.state == TrialState.WAITING)
+            if connection.execute(waiting.values(state=TrialState.RUNNING, datetime_start=stamp)).rowcount:
+                return True
+            state, started = connection.execute(select(trials.c.state, trials.c.datetime_start).where(mine)).one()
+        if state.is_finished():
+            raise UpdateFinishedTrialError(f"trial with id {trial_id} has ended already")
+        return bool(state == TrialState.RUNNING and started == stamp)
+
+
+def _repeated(name: str) -> Callable[..., Any]:
+    original = getattr(RDBStorage, name)
+
+    @functools.wraps(original)
+    def call(self: SteadyStorage, *args: Any, **kwargs: Any) -> Any:
+        return self.patiently(lambda: original(self, *args, **kwargs))
+
+    return call
+
+
+for _name in REPEATED:
+    setattr(SteadyStorage, _name, _repeated(_name))

@@ -1,0 +1,86 @@
+"""Many processes at one study: the real storage, sampler and space, with trainings of a moment.
+
+`python -m tests.reliability.many URL PROCESSES TRIALS` prints, for each process, the numbers of the trials it finished.
+The processes are forked from one that has imported everything, so that they begin within milliseconds of each other.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import sys
+import time
+from multiprocessing.synchronize import Barrier
+
+from sweeper.errors import StudyError
+from sweeper.records import TrialSpec
+from sweeper.space import load_space, suggest
+from sweeper.study import storage as studies
+from tests import builders
+
+STUDY = "many"
+SPACE = load_space("binary", "binary")
+
+
+def new_plan() -> studies.Plan:
+    """For the small literal data set of the builders."""
+    return studies.Plan(
+        created="2026-11-20T07:00:00+00:00",
+        conditions=builders.conditions(builders.dataset()),
+        profile=builders.profile(),
+        space=SPACE,
+        imbalance=60.0,
+        versions={"sweeper": "0"},
+    )
+
+
+def work(url: str, trials: int, barrier: Barrier, mine: multiprocessing.Queue[list[int]]) -> None:
+    """Open (or make) the database and the study, and finish so many trials of it."""
+    barrier.wait()
+    storage, plan = studies.open_storage(url), new_plan()
+    try:
+        study = studies.create_study(storage, STUDY, plan)
+    except StudyError:
+        study = studies.load_study(storage, STUDY, plan)
+    draw, numbers = random.Random(os.getpid()), []
+    for _ in range(trials):
+        trial = study.ask()
+        choice = suggest(trial, SPACE, 60.0)
+        value = 0.5 + draw.uniform(0, 0.2)
+        for step in (25, 50, 75, 100):
+            trial.report(value * step / 100, step)
+        time.sleep(draw.uniform(0, 0.005))
+        spec = TrialSpec(
+            purpose="search",
+            number=trial.number,
+            family=choice.family,
+            params=choice.params,
+            lr=choice.lr,
+            seed=0,
+            steps=100,
+        )
+        result = builders.trial(choice.family, value, trial.number, spec=spec)
+        trial.set_user_attr(studies.RESULT, result.model_dump(mode="json"))
+        study.tell(trial, value)
+        numbers.append(trial.number)
+    mine.put(numbers)
+
+
+def main(url: str, processes: int, trials: int) -> int:
+    """Run them all; how many died."""
+    context = multiprocessing.get_context("fork")
+    barrier, queue = context.Barrier(processes), context.Queue()
+    children = [context.Process(target=work, args=(url, trials, barrier, queue)) for _ in range(processes)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    dead = sum(child.exitcode != 0 for child in children)
+    for _ in range(processes - dead):
+        print(*queue.get())
+    return dead
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,329 @@
+"""A study that several processes work on: the leader's executor, the queue between, and who joined."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sweeper.errors import SweeperError
+from sweeper.paths import checkpoint_path
+from sweeper.records import TrialSpec
+from sweeper.study import joined, queue, shared
+from sweeper.study import storage as studies
+from sweeper.study.executors import Died, Event, Finished, Paused, Reported
+from sweeper.study.joined import Ending, Joined
+from sweeper.study.queue import Queue
+from sweeper.study.shared import SharedExecutor
+from tests.faking import FakeExecutor, fake_result, new_plan, train
+from tests.postgres_server import Server
+from tests.sweeping import Recorder
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks often, so that the tests are short."""
+    for module, name in (
+        (shared, "LOOK_SECONDS"),
+        (shared, "DOORBELL_SECONDS"),
+        (joined, "LOOK_SECONDS"),
+        (joined, "IDLE_SECONDS"),
+    ):
+        monkeypatch.setattr(module, name, 0.01)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/study.db"
+    server: Server = request.getfixturevalue("postgres")
+    return server.fresh()
+
+
+class Elsewhere:
+    """A process that joined, as a thread."""
+
+    def __init__(self, url: str, executor: Slow) -> None:
+        self.executor, self.lines = executor, list[str]()
+        self.stop = False
+        self.ending: Ending | None = None
+        self.queue = Queue(url, "s")
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        work = Joined(self.queue, self.executor, self.lines.append)  # type: ignore[arg-type]
+        self.ending = work.serve(lambda: "stop" if self.stop else None, concluded=False)
+        self.finished = work.finished
+
+    def __enter__(self) -> Elsewhere:
+        self.thread.start()
+        wait_until(lambda: any(t.state == TrialState.RUNNING for t in self.queue.trials()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop = True
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+class Slow(FakeExecutor):
+    """Takes some time over each event, so that others get their share."""
+
+    def __init__(self, *args: Any, **changes: Any) -> None:
+        super().__init__(*args, **changes)
+        self.submitted: list[int] = []
+
+    def submit(self, spec: TrialSpec) -> None:
+        self.submitted.append(spec.number)
+        super().submit(spec)
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        time.sleep(0.01)
+        return super().poll(timeout_seconds)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+@pytest.fixture
+def study(url: str) -> optuna.Study:
+    return studies.create_study(studies.open_storage(url), "s", new_plan())
+
+
+@pytest.fixture
+def leading(url: str, study: optuna.Study, tmp_path: Path) -> Iterator[Callable[..., SharedExecutor]]:
+    made: list[SharedExecutor] = []
+
+    def lead(own: FakeExecutor, **changes: Any) -> SharedExecutor:
+        made.append(
+            SharedExecutor(own, url, study, tmp_path / "checkpoints", changes.pop("say", lambda _: None), **changes)
+        )  # type: ignore[arg-type]
+        return made[-1]
+
+    yield lead
+    for executor in made:
+        executor.close()
+
+
+def trained(*executors: FakeExecutor) -> list[tuple[str, int]]:
+    return [(spec.purpose, spec.number) for executor in executors for spec in executor.specs]
+
+
+@pytest.mark.slow
+def test_two_share_a_sweep_and_leave_the_same_behind_as_one(url: str, study: optuna.Study, leading: Any) -> None:
+    here, lines = Slow(), list[str]()
+    with Elsewhere(url, Slow()) as there:
+        executor = leading(here, say=lines.append)
+        recorder = Recorder()
+        train(study, executor, recorder, trials=14)
+        executor.conclude()
+        there.thread.join(30)
+        assert there.ending == "concluded"
+    both = trained(here, there.executor)
+    assert there.executor.specs and here.specs
+    assert {purpose for purpose, _ in trained(there.executor)} >= {"search", "confirm"}
+    kept = [(result.spec.purpose, result.spec.number) for result in recorder.results]
+    assert len(set(kept)) == len(kept) and set(kept) == set(both)
+    assert sum(studies.counted(trial) for trial in study.trials) == 14
+    assert {trial.state for trial in study.trials}.isdisjoint({TrialState.RUNNING, TrialState.WAITING})
+    for result in studies.all_results(study):
+        if result.state == "complete":
+            assert result.value == fake_result(result.spec).value
+    assert any("joined with 1 worker" in line for line in lines)
+    assert studies.study_names(study._storage._backend) == ["s"]  # type: ignore[attr-defined]
+
+
+def spec_of(number: int, purpose: str = "confirm") -> TrialSpec:
+    return TrialSpec(purpose=purpose, number=number, family="dice", params={}, lr=5e-3, seed=0, steps=100)  # type: ignore[arg-type]
+
+
+class Full(FakeExecutor):
+    """Never has room: everything goes elsewhere."""
+
+    def free(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def events_until(executor: SharedExecutor, enough: Callable[[list[Event]], bool], answer: str = "go") -> list[Event]:
+    """Poll, and answer each evaluation alike."""
+    seen: list[Event] = []
+    end = time.monotonic() + 30
+    while not enough(seen):
+        assert time.monotonic() < end, seen
+        for event in executor.poll(0.05):
+            seen.append(event)
+            if isinstance(event, Reported) and not event.last:
+                executor.answer(event.spec, answer)  # type: ignore[arg-type]
+    return seen
+
+
+def is_over(events: list[Event]) -> bool:
+    return any(isinstance(event, Finished | Died | Paused) for event in events)
+
+
+def has_room(executor: SharedExecutor) -> bool:
+    executor.poll(0.02)
+    return executor.free() > 0
+
+
+def test_evaluations_answers_and_the_result_pass_through_the_queue(url: str, leading: Any) -> None:
+    with Elsewhere(url, Slow()) as there:
+        executor = leading(Full())
+        wait_until(lambda: has_room(executor))
+        assert executor.workers == 2
+        executor.submit(spec_of(0))
+        assert executor.free() == 0
+        events = events_until(executor, is_over)
+        whole = fake_result(spec_of(0))
+        assert [e.evaluation for e in events if isinstance(e, Reported)] == list(whole.evaluations)
+        assert events[-1] == Finished(spec_of(0), whole)
+        executor.submit(spec_of(1))
+        stopped = events_until(executor, is_over, answer="stop")
+        assert isinstance(stopped[-1], Finished) and stopped[-1].result.state == "pruned"
+        assert len(stopped) == 2
+    assert there.finished == 2
+
+
+def test_who_goes_gives_back_and_nothing_is_told_twice(url: str, leading: Any) -> None:
+    with Elsewhere(url, Slow()) as first:
+        executor = leading(Full())
+        wait_until(lambda: has_room(executor))
+        executor.submit(spec_of(0))
+        before = events_until(executor, lambda events: len(events) == 2)
+    with Elsewhere(url, Slow()) as second:
+        after = events_until(executor, is_over)
+        assert [spec.number for spec in first.executor.specs] == [spec.number for spec in second.executor.specs] == [0]
+    told = [e.evaluation.step for e in before + after if isinstance(e, Reported)]
+    assert told == [e.step for e in fake_result(spec_of(0)).evaluations]
+    assert after[-1] == Finished(spec_of(0), fake_result(spec_of(0)))
+
+
+def test_a_worker_that_dies_elsewhere_is_told_with_its_place(url: str, leading: Any) -> None:
+    dies = Slow(lambda spec: Died(spec, "worker killed by signal 9"))
+    with Elsewhere(url, dies):
+        executor = leading(Full())
+        wait_until(lambda: has_room(executor))
+        executor.submit(spec_of(0))
+        (event,) = events_until(executor, is_over)
+        assert isinstance(event, Died)
+        assert event.reason.startswith("worker killed by signal 9 (on ")
+
+
+def test_a_machine_that_is_not_heard_of_costs_an_attempt(
+    url: str, leading: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "GRACE_SECONDS", 1)
+    monkeypatch.setattr(queue, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(shared, "BURY_SECONDS", 0.1)
+    silent = Queue(url, "s")
+    own = silent.enter("worker", slots=1)
+    executor = leading(Full())
+    wait_until(lambda: has_room(executor))
+    executor.submit(spec_of(0))
+    waiting = [t for t in silent.trials() if t.state == TrialState.WAITING]
+    assert silent.take(waiting, own) is not None
+    silent.close()  # its power is gone: it neither beats nor leaves
+    (event,) = events_until(executor, is_over)
+    assert isinstance(event, Died) and "not heard of" in event.reason
+    wait_until(lambda: not has_room(executor))
+    assert executor.workers == 1
+
+
+def test_a_paused_training_goes_on_where_its_checkpoint_lies(url: str, leading: Any, tmp_path: Path) -> None:
+    """Each of the two that joined gets the trainings that paused with it."""
+    with Elsewhere(url, Slow()) as one, Elsewhere(url, Slow()) as two:
+        executor = leading(Full())
+        wait_until(lambda: has_room(executor) and executor.workers == 3)
+        for number in range(4):
+            executor.submit(spec_of(number, "search"))
+            events_until(executor, is_over, answer="pause")
+        where = {number: there.executor for there in (one, two) for number in there.executor.submitted}
+        assert len(where) == 4
+        for number in range(4):
+            executor.submit(spec_of(number, "search"))
+            events_until(executor, is_over)
+            assert where[number].submitted.count(number) == 2
+        path = checkpoint_path(tmp_path / "checkpoints", spec_of(9, "search"))
+        path.parent.mkdir()
+        path.touch()
+        executor.submit(spec_of(9, "search"))  # its checkpoint lies here, and here is no room yet
+        assert executor._backlog == [spec_of(9, "search")]
+
+
+def test_who_joined_waits_for_another_leader_and_ends_without_one(
+    url: str, leading: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Elsewhere(url, Slow()) as there:
+        executor = leading(Full())
+        wait_until(lambda: has_room(executor))
+        executor.submit(spec_of(0))
+        events_until(executor, bool)
+        executor.close()  # interrupted
+        wait_until(lambda: any("waiting 10 min for another" in line for line in there.lines))
+        again = leading(Full())
+        wait_until(lambda: has_room(again))
+        again.submit(spec_of(0))  # the same once more, while the first is still called back
+        assert isinstance(events_until(again, is_over)[-1], Finished)
+        again.close()
+        monkeypatch.setattr(joined, "LEADER_SECONDS", 0)
+        there.thread.join(30)
+    assert there.ending == "alone"
+
+
+def test_who_was_taken_for_dead_joins_and_leads_again(url: str, leading: Any) -> None:
+    """As after a network that was down for longer than the grace."""
+    with Elsewhere(url, Slow()) as there:
+        executor = leading(Full())
+        wait_until(lambda: has_room(executor))
+        other = Queue(url, "s")
+        for trial in other.trials():
+            other.finish(trial, TrialState.FAIL)
+        wait_until(lambda: not has_room(executor) or any("joining again" in line for line in there.lines))
+        wait_until(lambda: any("joining again" in line for line in there.lines) and has_room(executor))
+        executor.submit(spec_of(0))
+        assert isinstance(events_until(executor, is_over)[-1], Finished)
+        other.close()
+
+
+def test_nobody_is_buried_after_an_outage(url: str, study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the database was away nobody was heard of."""
+    monkeypatch.setattr(queue, "GRACE_SECONDS", 1)
+    monkeypatch.setattr(queue, "BEAT_SECONDS", 0.1)
+    here, there = Queue(url, "s"), Queue(url, "s")
+    here.enter("leader")
+    silent = there.enter("worker", slots=1)
+    there.close()
+    original = here._heart._record
+
+    def away(trial_id: int) -> None:
+        time.sleep(2)
+        monkeypatch.setattr(here._heart, "_record", original)
+
+    monkeypatch.setattr(here._heart, "_record", away)
+    time.sleep(1.5)
+    here.bury()
+    assert here.trials()[silent.number].state == TrialState.RUNNING
+    wait_until(lambda: (here.bury(), here.trials()[silent.number].state == TrialState.FAIL)[1])
+    here.close()
+
+
+def test_whoever_lost_the_study_stops(url: str, leading: Any) -> None:
+    executor = leading(Full(), lost=lambda: True)
+    with pytest.raises(SweeperError, match="another runs it by now"):
+        executor.poll(0)
