@@ -439,6 +439,28 @@ def test_a_server_that_never_comes_back_costs_seconds_and_the_report_sends_the_r
     assert (tmp_path / "artifacts").exists()
 
 
+def test_a_server_that_is_slow_at_the_begin_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeper.tracking.store import FIRST_ATTEMPTS, connect
+
+    asked: list[str] = []
+    answers = ["read timed out"] * (FIRST_ATTEMPTS - 1)
+
+    def search(*_: object, **__: object) -> list[object]:
+        asked.append("")
+        if len(asked) <= len(answers):
+            raise MlflowException(answers[len(asked) - 1])
+        return []
+
+    monkeypatch.setattr(MlflowClient, "search_experiments", search)
+    connect("http://127.0.0.1:9")
+    assert len(asked) == FIRST_ATTEMPTS
+    asked.clear()
+    answers[:] = ["connection refused"]
+    with pytest.raises(MlflowException, match="refused"):
+        connect("http://127.0.0.1:9")
+    assert len(asked) == 1
+
+
 def test_a_server_that_hangs_is_given_up_in_seconds(tmp_path: Path) -> None:
     """It takes connections and says nothing."""
     import socket

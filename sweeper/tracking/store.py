@@ -17,6 +17,8 @@ from sweeper.tracking.spool import Spool
 
 PATIENCE = 15.0
 """Seconds that the begin and the end of a sweep wait for a server that is away."""
+FIRST_ATTEMPTS = 4
+"""A server that takes connections and is slow to answer, as after its start, is asked so often at the begin."""
 
 
 def connect(uri: str) -> MlflowClient:
@@ -35,7 +37,13 @@ def connect(uri: str) -> MlflowClient:
         return client
     if path is None:
         client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
+        for left in reversed(range(FIRST_ATTEMPTS)):
+            try:
+                client.search_experiments(max_results=1)
+                break
+            except Exception as error:
+                if not left or "timed out" not in str(error).lower():
+                    raise
         return client
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock_beside(path, "create"):  # two that create and migrate at once would break each other
