@@ -341,9 +341,11 @@ def test_whatever_a_crash_kept_from_a_run_is_written_when_its_training_goes_on(
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+    try:  # one that does not come up in time is ended, too
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 def evaluations_of(folder: Path, study: str) -> dict[str, list[int]]:
