@@ -46,7 +46,7 @@ def test_a_sweep_runs_on_deep_and_many_channelled_pictures(tmp_path, monkeypatch
         seen.append(pixels(0))
         return write_report(*args, pixels=pixels, **kwargs)
 
-    monkeypatch.setattr("sweeper.conclude.write_report", write)
+    monkeypatch.setattr("sweeper.report.write_report", write)
     outcome = sweep_in(tmp_path, data=str(tmp_path / "data"), **BUDGET)
     assert outcome.sweep.conditions.dataset.channels == channels
     assert {trial.state for trial in outcome.sweep.trials} == {"complete"}
