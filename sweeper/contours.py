@@ -10,7 +10,6 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt
 
 from sweeper.records import IGNORE
 
@@ -38,6 +37,8 @@ def near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
     """
     labelled = mask != IGNORE
     if pixels > _SHIFTED:
+        from scipy.ndimage import distance_transform_edt  # not at the top: workers should begin soon
+
         near = np.zeros(mask.shape, dtype=bool)
         for label in np.unique(mask[labelled]):
             others = labelled & (mask != label)

@@ -1,8 +1,27 @@
 """Pictures and masks in; a `Dataset`, its decoded pixels and its splits out."""
 
-from sweeper.data.load import load_dataset
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from sweeper.data.split import divide, stratified_subset
 from sweeper.data.store import PixelStore, open_store
-from sweeper.data.synthetic import write_scenes
+
+if TYPE_CHECKING:
+    from sweeper.data.load import load_dataset
+    from sweeper.data.synthetic import write_scenes
 
 __all__ = ["PixelStore", "divide", "load_dataset", "open_store", "stratified_subset", "write_scenes"]
+
+
+def __getattr__(name: str) -> Any:
+    """Readers and scenes when they are asked for: workers read the store alone, and should begin soon."""
+    if name == "load_dataset":
+        from sweeper.data.load import load_dataset
+
+        return load_dataset
+    if name == "write_scenes":
+        from sweeper.data.synthetic import write_scenes
+
+        return write_scenes
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt
 
 from sweeper.data.store import PixelStore
 from sweeper.errors import SweeperError
@@ -38,6 +37,8 @@ def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bo
     Returns:
         (H, W) in [−FARTHEST, FARTHEST].
     """
+    from scipy.ndimage import distance_transform_edt  # not at the top: workers should begin soon
+
     absent = labelled & ~present
     outside = distance_transform_edt(~present) - 0.5 if present.any() else np.inf
     inside = distance_transform_edt(~absent) - 0.5 if absent.any() else np.inf
