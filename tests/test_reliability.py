@@ -24,7 +24,12 @@ pytestmark = pytest.mark.slow
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The training processes: children that hold the work, not multiprocessing's resource tracker."""
-    return [c for c in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(c.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def states(folder: Path) -> tuple[list[optuna.trial.FrozenTrial], set[str]]:
