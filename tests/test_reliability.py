@@ -120,7 +120,10 @@ def test_kills_at_fifty_random_instants_lose_nothing_and_repeat_nothing(tmp_path
     while done < kills:
         time.sleep(rng.uniform(0, 4))
         if process.poll() is not None:
-            assert process.returncode in {0, -signal.SIGKILL}, (tmp_path / "err.txt").read_text()
+            told = (tmp_path / "err.txt").read_text()
+            # A worker killed before anything was trained ends the session, which says so.
+            early = process.returncode == 1 and "died while starting" in told
+            assert early or process.returncode in {0, -signal.SIGKILL}, told
             more = ["--trials", str(trials + 2)] if process.returncode == 0 else []
             trials += 2 * bool(more)
             process = start(tmp_path, *arguments, "--resume", *more)
