@@ -11,12 +11,17 @@ Everything is a function of the values seen so far, in whatever order they came.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from sweeper.space import FLOOR
 
 SHARES: tuple[float, ...] = (1 / 3, 1 / 2)
 """Of the trials that reach the first rung, and the second, how many go on beyond it; from a third on all do."""
+
+Order = tuple[float, int]
+"""Minus the value, and the number: better first, earlier first among equals."""
 
 
 class Halving:
@@ -32,64 +37,59 @@ class Halving:
         """
         self._rungs, self._owed = tuple(rungs), owed
         self._shares = (*shares[: len(rungs) - 1], *(1.0,) * (len(rungs) - 1 - len(shares)))
-        self._values: list[dict[int, float]] = [{} for _ in rungs]
+        self._reached: dict[int, list[Order]] = {}  # of each trial, rung by rung
         self._families: dict[int, str] = {}
+        # Best first, of all and of each family: places are found by halves, as each event asks for all that wait.
+        self._ranked: list[list[Order]] = [[] for _ in rungs]
+        self._of: list[dict[str, list[Order]]] = [defaultdict(list) for _ in rungs]
 
     def see(self, number: int, family: str, step: int, value: float) -> None:
-        """Take what a trial reached at a rung; taking it again changes nothing."""
+        """Take what a trial reached at its next rung; taking it again changes nothing."""
+        if step in self.steps(number):
+            return
+        rung, order = self._rungs.index(step), (-value, number)
         self._families[number] = family
-        self._values[self._rungs.index(step)][number] = value
+        self._reached.setdefault(number, []).append(order)
+        insort(self._ranked[rung], order)
+        insort(self._of[rung][family], order)
 
     def forget(self, number: int) -> None:
         """Take a trial out: its attempt was cut off and says nothing."""
-        for values in self._values:
-            values.pop(number, None)
+        for rung, order in enumerate(self._reached.pop(number, ())):
+            self._ranked[rung].remove(order)
+            self._of[rung][self._families[number]].remove(order)
 
-    def steps(self, number: int) -> set[int]:
+    def steps(self, number: int) -> tuple[int, ...]:
         """Rungs that a trial has reached, as steps."""
-        return {step for step, values in zip(self._rungs, self._values, strict=True) if number in values}
+        return self._rungs[: len(self._reached.get(number, ()))]
 
     def goes_on(self, number: int, *, more: bool) -> bool:
         """Whether a trial may train beyond the last rung it reached; `more` = new trials may still begin."""
         rung = self._rung_of(number)
-        return self._leads(number, rung, more=more) or self._ranks(
-            number, rung, self._allowed(rung, len(self._values[rung]))
-        )
+        return self._leads(number, rung, more=more) or self._ranks(number, rung, len(self._ranked[rung]))
 
     def hopeless(self, number: int, total: int) -> bool:
         """Whether a waiting trial can never go on, even if all of `total` trials reach its rung and are worse."""
         rung = self._rung_of(number)
-        most = max(total, len(self._values[rung]))
-        return not (self._best(number, rung) or self._ranks(number, rung, self._allowed(rung, most)))
+        return not (self._best(number, rung) or self._ranks(number, rung, max(total, len(self._ranked[rung]))))
 
     def next(self, waiting: Iterable[int], *, more: bool) -> int | None:
         """Which of the waiting trials to promote: of the highest rung, the best; None when none may go on."""
         ready = [number for number in waiting if self.goes_on(number, more=more)]
-        return min(ready, key=lambda n: (-self._rung_of(n), *self._order(n, self._rung_of(n))), default=None)
+        return min(ready, key=lambda number: (-self._rung_of(number), self._reached[number][-1]), default=None)
 
     def _rung_of(self, number: int) -> int:
-        return max(rung for rung, values in enumerate(self._values) if number in values)
+        return len(self._reached[number]) - 1
 
-    def _order(self, number: int, rung: int) -> tuple[float, int]:
-        """Better first, earlier first among equals."""
-        return -self._values[rung][number], number
-
-    def _allowed(self, rung: int, trials: int) -> int:
-        """How many of so many trials may go on beyond a rung."""
-        return math.floor(self._shares[rung] * trials + 1e-9)
-
-    def _ranks(self, number: int, rung: int, allowed: int) -> bool:
-        mine = self._order(number, rung)
-        return sum(self._order(other, rung) < mine for other in self._values[rung]) < allowed
+    def _ranks(self, number: int, rung: int, trials: int) -> bool:
+        """Whether it is among those that may go on, were there so many trials at the rung."""
+        allowed = math.floor(self._shares[rung] * trials + 1e-9)
+        return bisect_left(self._ranked[rung], self._reached[number][rung]) < allowed
 
     def _best(self, number: int, rung: int) -> bool:
-        family, mine = self._families[number], self._order(number, rung)
-        return all(mine <= self._order(other, rung) for other in self._of(family, rung))
+        return self._of[rung][self._families[number]][0] == self._reached[number][rung]
 
     def _leads(self, number: int, rung: int, *, more: bool) -> bool:
         """Whether it is the best of its family, among as many as the family is owed."""
-        heard = not more or rung > 0 or len(self._of(self._families[number], rung)) >= self._owed
+        heard = not more or rung > 0 or len(self._of[rung][self._families[number]]) >= self._owed
         return heard and self._best(number, rung)
-
-    def _of(self, family: str, rung: int) -> list[int]:
-        return [number for number in self._values[rung] if self._families[number] == family]

@@ -109,7 +109,7 @@ class Search:
         for trial in study.get_trials(deepcopy=False):
             self._done += counted(trial)
             if ABANDONED not in trial.user_attrs:
-                for step, value in trial.intermediate_values.items():
+                for step, value in sorted(trial.intermediate_values.items()):
                     self._field.see(trial.number, trial.user_attrs[FAMILY], step, value)
 
     def next(self) -> TrialSpec | None:
