@@ -109,7 +109,7 @@ if sys.argv[2] == "profile":
     from sweeper.profile import profile_dataset
     profile_dataset(dataset)
 elif sys.argv[2] == "doctor":
-    from sweeper.doctor import examine
+    from sweeper.label_doctor import examine
     examine(dataset, 2)
 else:
     from sweeper.data import divide, open_store
@@ -216,8 +216,8 @@ def timed(action: Callable[[int], object], repeats: int) -> float:
 
 
 def doctor(folder: Path) -> None:
-    from sweeper.doctor.looks import look_alikes
-    from sweeper.doctor.measure import measure_all
+    from sweeper.label_doctor.looks import look_alikes
+    from sweeper.label_doctor.measure import measure_all
     from sweeper.profile import profile_dataset
 
     dataset = load_dataset(str(draw(folder / "data", 300, 512)), folder / "cache")

@@ -11,7 +11,7 @@ from sweeper.base import Record
 from sweeper.contours import Mask, near_boundary
 from sweeper.data.store import open_store
 from sweeper.data.threads import in_order
-from sweeper.doctor.measure import FORGET
+from sweeper.label_doctor.measure import FORGET
 from sweeper.records import IGNORE, Dataset
 
 SIZE_BINS = 24

@@ -23,8 +23,8 @@ from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_lines
 from sweeper.data.tables import shown
-from sweeper.doctor import Finding, counts, examine
 from sweeper.errors import UsageError
+from sweeper.label_doctor import Finding, counts, examine
 from sweeper.profile import consequences, profile_dataset
 from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.study.executors import available_cores

@@ -1,6 +1,6 @@
 """What `sweeper doctor` looks at: libraries, machine, stores. Each check says what was found and what to do about it.
 
-Not to be taken for the label doctor (`sweeper.doctor`), which looks at pictures and labels.
+Not to be taken for the label doctor (`sweeper.label_doctor`), which looks at pictures and labels.
 """
 
 from __future__ import annotations

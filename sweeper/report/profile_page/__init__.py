@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sweeper.class_sizes import ClassShapes
 from sweeper.data.store import open_store
-from sweeper.doctor import Finding
+from sweeper.label_doctor import Finding
 from sweeper.records import Dataset, ImbalanceProfile
 from sweeper.report.figures.style import Drawn, save
 from sweeper.report.html import to_html

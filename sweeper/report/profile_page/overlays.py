@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from sweeper.contours import near_boundary
 from sweeper.data.split import stratified_subset
-from sweeper.doctor import Finding, Severity
+from sweeper.label_doctor import Finding, Severity
 from sweeper.records import IGNORE, Dataset
 from sweeper.report.figures.style import FONT, GREY, Drawn, class_label, new_figure, palette, plain
 from sweeper.report.words import escape_md

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sweeper.advice import bounds, difficulty, suggestions
-from sweeper.doctor import Finding, Severity, counts
+from sweeper.label_doctor import Finding, Severity, counts
 from sweeper.profile import consequences
 from sweeper.records import Dataset, ImbalanceProfile
 from sweeper.report.figures.style import Drawn

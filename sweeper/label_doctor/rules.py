@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from sweeper.data.labels import some
-from sweeper.doctor.finding import Finding, Severity, counted, ranked
-from sweeper.doctor.fits import identical_masks, misfits
-from sweeper.doctor.measure import SPECK_PIXELS, Signs
-from sweeper.doctor.repeats import look_alike_findings, repeated_pictures
+from sweeper.label_doctor.finding import Finding, Severity, counted, ranked
+from sweeper.label_doctor.fits import identical_masks, misfits
+from sweeper.label_doctor.measure import SPECK_PIXELS, Signs
+from sweeper.label_doctor.repeats import look_alike_findings, repeated_pictures
 from sweeper.records import IGNORE, Dataset, Picture
 
 UNLABELLED = 0.5

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sweeper.doctor.finding import Finding, Severity
-from sweeper.doctor.measure import measure_all
-from sweeper.doctor.rules import counts, judge
+from sweeper.label_doctor.finding import Finding, Severity
+from sweeper.label_doctor.measure import measure_all
+from sweeper.label_doctor.rules import counts, judge
 from sweeper.records import Dataset
 
 __all__ = ["Finding", "Severity", "counts", "examine"]

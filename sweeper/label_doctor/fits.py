@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeper.data.labels import some
-from sweeper.doctor.finding import Finding, Severity, counted
-from sweeper.doctor.measure import Signs
+from sweeper.label_doctor.finding import Finding, Severity, counted
+from sweeper.label_doctor.measure import Signs
 from sweeper.records import Dataset
 from sweeper.text import minus
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import dctn
 
-from sweeper.doctor.measure import Thumbnail
+from sweeper.label_doctor.measure import Thumbnail
 
 BITS = 14
 """Hashes of 63 bits that differ in at most this many may be the same view."""

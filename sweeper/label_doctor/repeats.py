@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from sweeper.data.labels import some
-from sweeper.doctor.finding import Finding, Severity
-from sweeper.doctor.looks import Pair, clusters, look_alikes
-from sweeper.doctor.measure import Signs
+from sweeper.label_doctor.finding import Finding, Severity
+from sweeper.label_doctor.looks import Pair, clusters, look_alikes
+from sweeper.label_doctor.measure import Signs
 from sweeper.records import Dataset
 
 SHOWN = 5

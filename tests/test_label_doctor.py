@@ -18,12 +18,12 @@ from scipy import ndimage
 from sweeper.contours import near_boundary
 from sweeper.data import load_dataset, write_scenes
 from sweeper.data.synthetic import draw, parse_scene
-from sweeper.doctor import Finding, Severity, counts, examine
-from sweeper.doctor.edges import Fit, edge_fit
-from sweeper.doctor.fits import MISFIT
-from sweeper.doctor.looks import clusters, look_alikes
-from sweeper.doctor.measure import Signs, measure, measure_all, thumbnail
-from sweeper.doctor.rules import judge
+from sweeper.label_doctor import Finding, Severity, counts, examine
+from sweeper.label_doctor.edges import Fit, edge_fit
+from sweeper.label_doctor.fits import MISFIT
+from sweeper.label_doctor.looks import clusters, look_alikes
+from sweeper.label_doctor.measure import Signs, measure, measure_all, thumbnail
+from sweeper.label_doctor.rules import judge
 from sweeper.records import IGNORE, Dataset, Picture
 
 BLOBS = parse_scene("blobs?images=12&size=96")

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from sweeper.data.store import PixelStore, open_store
 from sweeper.data.threads import in_order
-from sweeper.doctor.edges import Bytes, Fit, edge_fit
+from sweeper.label_doctor.edges import Bytes, Fit, edge_fit
 from sweeper.records import IGNORE, Dataset
 
 THUMBNAIL = 32
