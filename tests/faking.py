@@ -16,7 +16,7 @@ from sweeper.space import load_space
 from sweeper.study import storage as studies
 from sweeper.study.executors import Event, Finished, Paused, Reported
 from sweeper.study.sampler import KeyedTPESampler
-from sweeper.study.search import enqueue_defaults
+from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.training.messages import Answer
 from tests import builders
@@ -135,6 +135,19 @@ class FakeExecutor:
 def new_study(seed: int = 0) -> optuna.Study:
     """An empty study in memory."""
     return optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
+
+
+def new_search(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> Search:
+    """A search of `SPACE` for the small literal data set of the builders."""
+    return Search(
+        study,
+        SPACE,
+        builders.conditions(),
+        imbalance=60.0,
+        trials=trials,
+        watcher=recorder or Recorder(),
+        checkpoints=Path("nowhere"),
+    )
 
 
 def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -> studies.Plan:

@@ -18,7 +18,7 @@ from sweeper.study.executors import Died, Event
 from sweeper.study.halving import Halving
 from sweeper.study.search import Search, enqueue_defaults
 from tests import builders
-from tests.faking import SPACE, CrashError, FakeExecutor, fake_result, new_study
+from tests.faking import SPACE, CrashError, FakeExecutor, fake_result, new_search, new_study
 from tests.sweeping import Recorder
 
 RUNGS = (25, 50, 75, 100)
@@ -114,17 +114,9 @@ def learning(spec: TrialSpec) -> TrialResult:
     return made.model_copy(update={"evaluations": evaluations, "value": float(values[-1])})
 
 
-def searching(study: optuna.Study, trials: int, recorder: Recorder | None = None, folder: Path | None = None) -> Search:
+def searching(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> Search:
     enqueue_defaults(study, SPACE, trials)
-    return Search(
-        study,
-        SPACE,
-        builders.conditions(),
-        imbalance=60.0,
-        trials=trials,
-        watcher=recorder or Recorder(),
-        checkpoints=folder or Path("nowhere"),
-    )
+    return new_search(study, trials, recorder)
 
 
 def states(study: optuna.Study) -> dict[str, int]:

@@ -23,10 +23,10 @@ from sweeper.study.executors import Died, Event
 from sweeper.study.probe import compare, probes
 from sweeper.study.recheck import Finalist, Need, choose_finalists, second_seed, what_is_needed
 from sweeper.study.sampler import KeyedTPESampler
-from sweeper.study.search import Search, enqueue_defaults
+from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from tests import builders
-from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_study
+from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study
 from tests.sweeping import Recorder
 
 
@@ -138,18 +138,6 @@ def test_fewer_trials_than_families_try_the_first_ones() -> None:
 # --- the search as work ---
 
 
-def search(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> Search:
-    return Search(
-        study,
-        SPACE,
-        builders.conditions(),
-        imbalance=60.0,
-        trials=trials,
-        watcher=recorder or Recorder(),
-        checkpoints=Path("nowhere"),
-    )
-
-
 def scripted(script: dict[int, Any] | None) -> FakeExecutor:
     """Trainings of these numbers give something else."""
     return FakeExecutor(lambda spec: (script or {}).get(spec.number, fake_result)(spec))
@@ -157,7 +145,7 @@ def scripted(script: dict[int, Any] | None) -> FakeExecutor:
 
 def run(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) -> Recorder:
     recorder = Recorder()
-    assert drive(scripted(script), search(study, trials, recorder), going_on)  # type: ignore[arg-type]
+    assert drive(scripted(script), new_search(study, trials, recorder), going_on)  # type: ignore[arg-type]
     return recorder
 
 
@@ -224,7 +212,7 @@ def test_a_failed_training_counts_and_the_search_goes_on() -> None:
 def test_stopping_leaves_nothing_running_and_queues_what_was_cut_off() -> None:
     study = new_study()
     enqueue_defaults(study, SPACE, 7)
-    work, asked = search(study, 7), []
+    work, asked = new_search(study, 7), []
 
     def stopping() -> str | None:
         asked.append(1)
@@ -255,7 +243,7 @@ def test_work_waits_for_room_where_there_is_none_yet() -> None:
             return super().poll(timeout_seconds)
 
     study = new_study()
-    assert drive(Slow(), search(study, 4), going_on)  # type: ignore[arg-type]
+    assert drive(Slow(), new_search(study, 4), going_on)  # type: ignore[arg-type]
     assert sum(studies.counted(t) for t in study.trials) == 4
 
 
@@ -301,7 +289,7 @@ def test_differences_name_what_changed() -> None:
 
 def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> None:
     study = new_study()
-    work = search(study, 3)
+    work = new_search(study, 3)
     spec = work.next()
     assert spec is not None
     study._storage.set_trial_user_attr(
