@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import psycopg
 import pytest
+import sqlalchemy
 from mlflow.tracking import MlflowClient
 
 from sweeper import postgres as server_side
@@ -111,9 +112,11 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
         with studies.sole_use(url, "s") as lost:
             thread = threading.Thread(target=restart)
             thread.start()
-            train(study, trials=40, display=Pausing())
-            assert stopped, "the sweep was over before the server stopped"
-            thread.join()
+            try:
+                train(study, trials=40, display=Pausing())
+                assert stopped, "the sweep was over before the server stopped"
+            finally:
+                thread.join()
 
             def taken() -> bool:
                 try:
@@ -153,9 +156,32 @@ def test_a_server_that_stays_away_ends_the_wait_with_the_way_on(monkeypatch: pyt
     with running_server() as server:
         study = studies.create_study(studies.open_storage(server.fresh()), "s", new_plan())
         server.stop()
-        with pytest.raises(SweeperError, match=r"did not answer for .* everything finished is kept"):
-            study.ask()
-        server.start()
+        try:
+            with pytest.raises(SweeperError, match=r"did not answer for .* everything finished is kept"):
+                study.ask()
+        finally:
+            server.start()
+
+
+def test_trials_are_read_again_when_the_session_is_cut_off_amid_them(postgres: Server) -> None:
+    """Optuna takes an error there for a query that is too long and goes on in the session that is broken."""
+    url = postgres.fresh()
+    storage = studies.open_storage(url)
+    study = studies.create_study(storage, "s", new_plan())
+    study.add_trial(optuna.trial.create_trial(value=0.5, intermediate_values={1: 0.5}))
+    cut: list[str] = []
+
+    def cut_off(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if "trial_intermediate_values" in statement and not cut:
+            cut.append(statement)
+            with psycopg.connect(url, autocommit=True) as other:
+                ours = "application_name = 'sweeper' AND datname = current_database()"
+                other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")  # type: ignore[arg-type]
+
+    sqlalchemy.event.listen(storage.engine, "before_cursor_execute", cut_off)
+    read = studies.open_storage(url).get_all_trials(study._study_id)
+    assert [t.value for t in storage.get_all_trials(study._study_id)] == [t.value for t in read] == [0.5]
+    assert cut
 
 
 def test_an_end_that_was_stored_though_its_answer_was_lost_is_no_error(tmp_path: Path) -> None:

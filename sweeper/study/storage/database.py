@@ -33,7 +33,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
             no studies and is not to be made.
         UsageError: if PostgreSQL's driver is not installed, or its server does not answer.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # what happens is told by our own display
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens is told by our own display
     try:
         return _open_postgres(url, create) if is_postgres(url) else _open_sqlite(url, create)
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:

@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import TrialModel
 from optuna.trial import TrialState
 from sqlalchemy import select, update
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sweeper.errors import SweeperError
@@ -51,6 +51,9 @@ a trial that is made twice, of which one stays without parameters until a resume
 def is_away(error: BaseException) -> bool:
     """Whether a database error will pass by itself: the server is away, starting or full of connections; a lock."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, PendingRollbackError):
+        # Optuna takes every error of its long query for one of its length, and asks again in the broken session.
+        cause = cause.__context__
     if isinstance(cause, PoolTimeoutError):
         return True
     if not isinstance(cause, DBAPIError):
