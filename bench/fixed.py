@@ -12,19 +12,16 @@ import statistics
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from plain_loop import fixed_trials
-
-from sweeper.data import divide, load_dataset
-from sweeper.profile import imbalance_of
-from sweeper.recipe import Recipe
-from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
-from sweeper.study.drive import drive
+# As `sweeper run`: what is imported here the workers import too, and they start before the rest is.
 from sweeper.study.executors import available_cores
 from sweeper.study.processes import ProcessExecutor
-from sweeper.tracking import Tracker
-from sweeper.training.messages import Answer
+
+if TYPE_CHECKING:
+    from sweeper.records import Evaluation, TrialResult, TrialSpec
+    from sweeper.tracking import Tracker
+    from sweeper.training.messages import Answer
 
 NAMES = {"ce": "cross_entropy"}
 
@@ -32,8 +29,10 @@ NAMES = {"ce": "cross_entropy"}
 class Fixed:
     """A list of trainings as work; every one goes on to its end."""
 
+    results: list[TrialResult]
+
     def __init__(self, specs: list[TrialSpec], tracker: Tracker) -> None:
-        self.queue, self.tracker, self.results = specs, tracker, list[TrialResult]()
+        self.queue, self.tracker, self.results = specs, tracker, []
 
     def next(self) -> TrialSpec | None:
         if not self.queue:
@@ -60,20 +59,8 @@ class Fixed:
 
 
 def main() -> None:
-    data, count, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    dataset = load_dataset(data, Path(".sweeper/cache"), lambda line: None)
-    imbalance = imbalance_of(dataset.class_pixels(divide(dataset, test_seed=0, seed=0).train))
-    specs = [spec(number, params, imbalance, steps) for number, params in enumerate(fixed_trials(count))]
     with closing(ProcessExecutor("auto", None, available_cores(), print)) as executor:
-        recipe = Recipe(steps=steps, precision=executor.hardware().precision)
-        conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-        executor.configure(conditions, Path(".sweeper/checkpoints"))
-        tracker = Tracker("sqlite:///mlflow.db", warn=print)
-        tracker.start_sweep("fixed", conditions, parent_run_id=None, settings={})
-        work = Fixed(specs, tracker)
-        drive(executor, work, lambda: None)
-        tracker.end_sweep("FINISHED")
-    results = work.results
+        results = train(executor, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     print(
         json.dumps(
             {
@@ -84,8 +71,36 @@ def main() -> None:
     )
 
 
+def train(executor: ProcessExecutor, data: str, count: int, steps: int) -> list[TrialResult]:
+    """The plain loop's configurations, each to its end."""
+    from configurations import fixed_trials
+
+    from sweeper.data import divide, load_dataset
+    from sweeper.profile import imbalance_of
+    from sweeper.recipe import Recipe
+    from sweeper.records import Conditions
+    from sweeper.study.drive import drive
+    from sweeper.tracking import Tracker
+
+    # In the order of `sweeper run`, whose workers load meanwhile.
+    tracker = Tracker("sqlite:///mlflow.db", warn=print)
+    dataset = load_dataset(data, Path(".sweeper/cache"), lambda line: None)
+    imbalance = imbalance_of(dataset.class_pixels(divide(dataset, test_seed=0, seed=0).train))
+    specs = [spec(number, params, imbalance, steps) for number, params in enumerate(fixed_trials(count))]
+    recipe = Recipe(steps=steps, precision=executor.hardware().precision)
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
+    executor.configure(conditions, Path(".sweeper/checkpoints"))
+    tracker.start_sweep("fixed", conditions, parent_run_id=None, settings={})
+    work = Fixed(specs, tracker)
+    drive(executor, work, lambda: None)
+    tracker.end_sweep("FINISHED")
+    return work.results
+
+
 def spec(number: int, params: dict[str, Any], imbalance: float, steps: int) -> TrialSpec:
     """The plain loop's configuration as ours."""
+    from sweeper.records import TrialSpec
+
     kind = params["loss"]
     coordinates = {key: float(params[key]) for key in ("gamma", "alpha", "mix", "fn_weight") if key in params}
     if kind == "tversky":

@@ -25,6 +25,7 @@ import numpy as np
 import optuna
 import segmentation_models_pytorch as smp
 import torch
+from configurations import fixed_trials
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -193,20 +194,6 @@ class Loop:
                     counts[truth, said] += int(((mask == truth) & (answer == said)).sum())
         hits = np.diag(counts)
         return float(np.mean(hits / np.maximum(1, counts.sum(0) + counts.sum(1) - hits)))
-
-
-def fixed_trials(count: int) -> list[dict[str, Any]]:
-    """Configurations that do not depend on a sampler, for measuring the same work."""
-    kinds: list[dict[str, Any]] = [
-        {"loss": "ce"},
-        {"loss": "weighted_ce", "power": 0.5},
-        {"loss": "focal", "gamma": 2.0, "alpha": 0.5},
-        {"loss": "dice"},
-        {"loss": "tversky", "fn_weight": 0.7},
-        {"loss": "dice_ce", "mix": 0.5},
-    ]
-    rates = (1e-3, 3e-3)
-    return [{**kinds[i % len(kinds)], "lr": rates[(i // len(kinds)) % 2]} for i in range(count)]
 
 
 def main() -> None:
