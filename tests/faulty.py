@@ -7,10 +7,12 @@ import resource
 import signal
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from sweeper.data.store import PixelStore
 from sweeper.records import Evaluation, TrialResult
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
@@ -54,7 +56,36 @@ class FaultyTraining(Training):
         return found.model_copy(update={"value": 1.5}) if self._fault == "value" else found
 
 
-def serve(pipe: Connection, device: str, parent: int) -> None:
+def serve(pipe: Connection, device: str) -> None:
     """What a worker process runs in place of `sweeper.study.processes._serve`."""
     job.Training = FaultyTraining  # type: ignore[misc]
-    worker.serve(pipe, device, parent)
+    worker.serve(pipe, device)
+
+
+def dies_at_first(pipe: Connection, device: str) -> None:
+    """A worker of which the first one, by a file in the current folder, dies before it says anything."""
+    _die_once(Path("dead"))
+    worker.serve(pipe, device)
+
+
+def dies_when_configured(pipe: Connection, device: str) -> None:
+    """The same, once it was told what it is to train."""
+    own = worker.open_store
+
+    def opened(name: str) -> PixelStore:
+        _die_once(Path("dead"))
+        return own(name)
+
+    worker.open_store = opened
+    worker.serve(pipe, device)
+
+
+def never_starts(pipe: Connection, device: str) -> None:
+    """A worker that always dies at once."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_once(mark: Path) -> None:
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -11,11 +12,12 @@ import torch
 from optuna.trial import TrialState
 
 from sweeper.conclude import report_study
+from sweeper.errors import SweeperError
 from sweeper.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.study import processes
 from sweeper.study import storage as studies
 from sweeper.study.drive import drive
-from sweeper.study.executors import Died, Event, InlineExecutor
+from sweeper.study.executors import Died, Event, InlineExecutor, Reported
 from sweeper.study.processes import ProcessExecutor
 from sweeper.study.search import Search
 from sweeper.study.watchdog import Watchdog
@@ -125,6 +127,32 @@ def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
 
 
 # --- Real faults in real processes ---
+
+
+@pytest.mark.parametrize("serve", [faulty.dies_at_first, faulty.dies_when_configured])
+def test_a_worker_that_dies_while_starting_is_started_once_more(
+    serve: object, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_serve", serve)
+    monkeypatch.chdir(tmp_path)
+    log = list[str]()
+    with closing(ProcessExecutor("cpu", 2, 2, log.append)) as executor:
+        executor.hardware()
+        assert not executor.has_weights("resnet18")
+        executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        assert executor.free() == 2
+        executor.submit(spec())
+        assert isinstance(executor.poll(60)[0], Reported)
+    assert log == ["worker killed by signal 9 (out of memory?); starting another"]
+
+
+def test_a_worker_that_dies_twice_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_serve", faulty.never_starts)
+    with (
+        closing(ProcessExecutor("cpu", 2, 2, print)) as executor,
+        pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
+    ):
+        executor.hardware()
 
 
 def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.Plan]:

@@ -23,11 +23,12 @@ pytestmark = pytest.mark.slow
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The training processes: children that hold the work, not multiprocessing's resource tracker."""
+    """The training processes: forked from the process that loaded the libraries."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
-            if "spawn_main" in " ".join(child.cmdline()):
+            parent = child.parent()
+            if parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline()):
                 found.append(child)
     return found
 
@@ -121,9 +122,7 @@ def test_kills_at_fifty_random_instants_lose_nothing_and_repeat_nothing(tmp_path
         time.sleep(rng.uniform(0, 4))
         if process.poll() is not None:
             told = (tmp_path / "err.txt").read_text()
-            # A worker killed before anything was trained ends the session, which says so.
-            early = process.returncode == 1 and "died while starting" in told
-            assert early or process.returncode in {0, -signal.SIGKILL}, told
+            assert process.returncode in {0, -signal.SIGKILL}, told
             more = ["--trials", str(trials + 2)] if process.returncode == 0 else []
             trials += 2 * bool(more)
             process = start(tmp_path, *arguments, "--resume", *more)

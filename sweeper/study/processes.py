@@ -1,12 +1,16 @@
-"""Supervised worker processes: torch is imported in them alone, so that the parent stays small."""
+"""Supervised worker processes: torch is imported in them alone, so that the parent stays small.
+
+On Linux they are forked from a process that loaded the libraries once and did nothing else (multiprocessing's fork
+server): the second worker, and one that replaces a dead one, costs no import. Elsewhere each is started anew.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +24,8 @@ from sweeper.training.messages import Answer, Exhausted, Hardware, Looked, Told,
 START_SECONDS = 120.0
 """A worker that has not said hello by then is given up."""
 MAX_WORKERS = 8
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # never fork: it would copy locks and CUDA's state
+PRELOAD = "sweeper.training.preload"
 SIGNALS = {
     4: "illegal instruction",
     6: "aborted",
@@ -31,14 +37,25 @@ SIGNALS = {
 """What a signal says about the end of a worker that nobody killed on purpose."""
 
 
+class WorkerDiedError(SweeperError):
+    """A worker ended before it was ready."""
+
+
+def begin_loading() -> None:
+    """Have the libraries of the workers loaded meanwhile; the first worker waits for what is left of it."""
+    if METHOD == "forkserver":
+        forkserver.set_forkserver_preload([PRELOAD])
+        forkserver.ensure_running()
+
+
 class _Worker:
     """The parent's end of one worker process."""
 
     def __init__(self, device: str) -> None:
-        context = multiprocessing.get_context("spawn")  # fork would copy locks and CUDA state
+        context = multiprocessing.get_context(METHOD)
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, device, os.getpid()), daemon=True, name="sweeper-worker"
+        self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+            target=_serve, args=(theirs, device), daemon=True, name="sweeper-worker"
         )
         self.process.start()
         theirs.close()
@@ -53,7 +70,7 @@ class _Worker:
         try:
             message: tuple[object, ...] = self.pipe.recv()
         except EOFError:
-            raise SweeperError(f"a worker died while starting ({self.reason()}); try --executor inline") from None
+            raise WorkerDiedError(f"a worker died while starting ({self.reason()}); try --executor inline") from None
         if message[0] == "refused":
             raise UsageError(str(message[1]))
         if message[0] != kind:
@@ -77,10 +94,10 @@ class _Worker:
         self.process.join(5)
 
 
-def _serve(pipe: Connection, device: str, parent: int) -> None:
+def _serve(pipe: Connection, device: str) -> None:
     from sweeper.training.worker import serve  # torch is imported here, in the child
 
-    serve(pipe, device, parent)
+    serve(pipe, device)
 
 
 def _may_have_gpu() -> bool:
@@ -105,8 +122,11 @@ class ProcessExecutor:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each, one per core, at most 8."""
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
-        # Loading torch takes seconds: as many as there will be, as far as can be known without it, load it at once.
-        self._workers: list[_Worker] = [_Worker(device) for _ in range(self._count or self._guess())]
+        # Loading torch takes seconds: it begins at once, with as many processes as load for themselves.
+        self._workers: list[_Worker] = []
+        begin_loading()
+        if METHOD == "spawn":
+            self._workers = [_Worker(device) for _ in range(self._count or self._guess())]
 
     def _guess(self) -> int:
         """How many workers there will be, should there be no GPU; one where there may be some."""
@@ -115,7 +135,7 @@ class ProcessExecutor:
 
     def hardware(self) -> Hardware:
         """Wait for the first worker's report."""
-        hardware = self._workers[0].expect("hardware")[1]
+        hardware = self._first("hardware")
         assert isinstance(hardware, Hardware)
         self._hardware = hardware
         if self._count is None:
@@ -124,8 +144,29 @@ class ProcessExecutor:
 
     def has_weights(self, encoder: str) -> bool:
         """Ask the first worker: the library that knows is heavy."""
-        self._workers[0].pipe.send(("weights", encoder))
-        return bool(self._workers[0].expect("weights")[1])
+        return bool(self._first("weights", encoder))
+
+    def _first(self, kind: str, *order: object) -> object:
+        """What the first worker answers before it is configured; another is started once, should it die."""
+        self._workers = self._workers or [_Worker(self._asked)]
+        for last in (False, True):
+            worker = self._workers[0]
+            try:
+                if order:
+                    worker.pipe.send((kind, *order))
+                return worker.expect(kind)[1]
+            except (WorkerDiedError, OSError):
+                if last:
+                    raise
+                self._workers[0] = self._another(worker, worker.reason())
+                if order:
+                    self._workers[0].expect("hardware")
+        raise AssertionError
+
+    def _another(self, worker: _Worker, reason: str) -> _Worker:
+        worker.end()
+        self._log(f"{reason}; starting another")
+        return _Worker(self._asked)
 
     @property
     def workers(self) -> int:
@@ -144,16 +185,32 @@ class ProcessExecutor:
         while len(self._workers) > self.workers:
             self._workers.pop().end()
         for number, worker in enumerate(self._workers):
-            if number > 0:
-                worker.expect("hardware")
             worker.number = number
-            self._send_conditions(worker, number)
-        for worker in self._workers:
-            worker.expect("ready")
+            with suppress(OSError):  # it died: found out below
+                self._send_conditions(worker)
+        for number, worker in enumerate(self._workers):
+            try:
+                if number > 0:
+                    worker.expect("hardware")
+                worker.expect("ready")
+            except WorkerDiedError:
+                self._workers[number] = self._configured(self._another(worker, worker.reason()), number)
 
-    def _send_conditions(self, worker: _Worker, number: int) -> None:
+    def _configured(self, worker: _Worker, number: int) -> _Worker:
+        """A worker that just began, when it is ready."""
+        worker.number = number
+        try:
+            worker.expect("hardware")
+            self._send_conditions(worker)
+            worker.expect("ready")
+        except SweeperError:
+            worker.end()
+            raise
+        return worker
+
+    def _send_conditions(self, worker: _Worker) -> None:
         kind = self._hardware.device
-        place = f"cuda:{number % self._hardware.devices}" if kind == "cuda" else kind
+        place = f"cuda:{worker.number % self._hardware.devices}" if kind == "cuda" else kind
         worker.pipe.send(("configure", self._conditions, place, self.threads, self._checkpoints))
 
     def free(self) -> int:
@@ -221,21 +278,12 @@ class ProcessExecutor:
     def _replace(self, worker: _Worker, reason: str | None = None) -> str:
         """Start another in its place; without success the others go on alone. Why it died, or had to."""
         reason = reason or worker.reason()
-        worker.end()
         self._watchdog.forget(worker)
         self._workers.remove(worker)
-        self._log(f"{reason}; starting another")
-        fresh = _Worker(self._asked)
         try:
-            fresh.expect("hardware")
-            self._send_conditions(fresh, worker.number)
-            fresh.expect("ready")
+            self._workers.append(self._configured(self._another(worker, reason), worker.number))
         except SweeperError as error:
-            fresh.end()
             self._log(f"{error}; going on with {len(self._workers)} worker(s)")
-        else:
-            fresh.number = worker.number
-            self._workers.append(fresh)
         return reason
 
     def close(self) -> None:

@@ -11,10 +11,11 @@ configuration that raises gives ("refused", text).
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 import signal
 import threading
-import time
 from multiprocessing.connection import Connection
 
 from sweeper.data.store import open_store
@@ -25,27 +26,25 @@ from sweeper.training.job import Job, Workshop
 from sweeper.training.messages import Looked
 from sweeper.training.model import build_model, imagenet_cached
 
-WATCH_SECONDS = 1.0
-"""How often a worker checks that its parent is alive."""
 
-
-def _die_with(parent: int) -> None:
-    """End this process soon after the parent ended, even amid a training step: the parent may have been killed -9."""
+def _die_with_parent() -> None:
+    """End this process when the parent has ended, even amid a training step: the parent may have been killed -9."""
+    parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
-def serve(pipe: Connection, device: str, parent: int) -> None:
+def serve(pipe: Connection, device: str) -> None:
     """Entry point of the process. `device` is what the user asked for; ends when the pipe closes or says stop."""
     # Ctrl-C, and often SIGTERM, reach the whole process group; the parent decides, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _die_with(parent)
+    _die_with_parent()
     try:
         pipe.send(("hardware", probe(device)))
         while (order := pipe.recv())[0] == "weights":
@@ -54,6 +53,7 @@ def serve(pipe: Connection, device: str, parent: int) -> None:
         settle_process(threads)
         workshop = Workshop(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)
+        gc.freeze()
         pipe.send(("ready",))
         while True:
             order = pipe.recv()
