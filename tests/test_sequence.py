@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from sweeper.evidence.futility import chance_of_settling
+from sweeper.evidence.futility import chances_of_settling
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.looks import level_at, look_at
 from sweeper.evidence.sequence import CHANCE, NextStep, next_step, planned_looks
@@ -262,6 +263,13 @@ def measured(estimate: float, se_seed: float, se_image: float, se_both: float = 
     return Interval(estimate=estimate, low=-1, high=1, se_seed=se_seed, se_image=se_image, se_both=se_both)
 
 
+def chance_of_settling(gap: Interval, seeds: int, pictures: int, rope: float, looks: Sequence[Look]) -> float:
+    """Of one comparison, of which all are one."""
+    found = chances_of_settling([(gap, seeds)], pictures, rope, looks)
+    assert found.alone == (found.together,)
+    return found.together
+
+
 def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
     chances = [
         chance_of_settling(measured(0.03, se, 0.002), 3, 24, 0.01, LOOKS[1:]) for se in (0.002, 0.006, 0.015, 0.05)
@@ -306,6 +314,29 @@ def test_the_chance_agrees_with_playing_it_out() -> None:
     found = chance_of_settling(measured(estimate, sd / np.sqrt(60), 0.003), 60, 200, 0.01, looks[1:])
     assert found == pytest.approx(settled / plays, abs=0.05)
     assert CHANCE < found < 0.95
+
+
+def test_all_at_once_are_less_likely_than_the_hardest_and_likelier_than_if_they_shared_nothing() -> None:
+    gap = measured(0.02, 0.009, 0.002)
+    for rivals in (2, 3, 5):
+        found = chances_of_settling([(gap, 3)] * rivals, 24, 0.01, LOOKS[1:])
+        assert 0.2 < min(found.alone) < 0.8
+        assert np.prod(found.alone) + 0.03 < found.together < min(found.alone) - 0.03
+
+
+def test_a_comparison_that_is_certain_changes_nothing_and_a_hopeless_one_everything() -> None:
+    gap, certain, hopeless = measured(0.02, 0.009, 0.002), measured(0.2, 0.0, 0.0), measured(0.03, 0.0, 0.05)
+    found = chances_of_settling([(gap, 3), (certain, 3)], 24, 0.01, LOOKS[1:])
+    assert found.alone[1] == 1 and found.together == found.alone[0]
+    assert chances_of_settling([(gap, 3), (hopeless, 3)], 24, 0.01, LOOKS[1:]).together == 0
+
+
+@pytest.mark.parametrize(("se_seed", "there"), [(0.004, True), (0.009, False)])
+def test_a_comparison_that_has_all_its_seeds_is_what_it_is(se_seed: float, there: bool) -> None:
+    gap = measured(0.02, 0.009, 0.002)
+    found = chances_of_settling([(gap, 3), (measured(0.02, se_seed, 0.002), 8)], 24, 0.01, LOOKS[1:])
+    assert found.alone[1] == there
+    assert found.together == (found.alone[0] if there else 0)
 
 
 # --- What would settle it -----------------------------------------------------------------------------------

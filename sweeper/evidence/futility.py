@@ -1,4 +1,4 @@
-"""Whether more seeds could still settle a comparison: its predictive power, by simulation from what was measured.
+"""Whether more seeds could still settle a verdict: its predictive power, by simulation from what was measured.
 
 More seeds shrink the seed part of a difference's variance and nothing else: the test pictures stay those that there
 are. Given the estimate D from S seeds, the standard deviation s of a seed's difference and the picture part of the
@@ -7,6 +7,9 @@ known far better), the true difference on these pictures from N(D, σ²/S), the 
 look still planned the interval is formed as `sweeper.evidence.intervals` would and asked for a verdict on the pair. The
 share of plays in which one comes is the predictive power (Spiegelhalter, Freedman & Blackburn 1986).
 
+A verdict needs all open comparisons at once, each of the best with another. They share the best's noise: two
+differences between independent scores of one variance correlate at ½, and so are the plays drawn.
+
 Ending early for futility can only prevent verdicts, so that it never adds false ones; what it costs in power is in
 docs/verdict.md.
 """
@@ -14,6 +17,7 @@ docs/verdict.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -23,45 +27,75 @@ from sweeper.records import Interval, Look
 
 PLAYS = 2000
 """A chance of 10 % is then known to within 1.3 percentage points (95 %)."""
+SHARED = 0.5
+"""Correlation of the differences between one finalist and two others."""
 
 
-def chance_of_settling(gap: Interval, seeds: int, pictures: int, rope: float, looks: Sequence[Look]) -> float:
-    """Chance, 0–1, that a pair is told apart or shown equivalent at one of the looks to come.
+class Chances(NamedTuple):
+    """Of the looks to come, each from 0 to 1."""
+
+    together: float
+    """That all comparisons are settled at once. The verdict's own chance is lower where some of them end in
+    equivalence, which those must show among themselves too."""
+    alone: tuple[float, ...]
+    """That each is settled."""
+
+
+def chances_of_settling(
+    gaps: Sequence[tuple[Interval, int]], pictures: int, rope: float, looks: Sequence[Look]
+) -> Chances:
+    """Chances that pairs with one finalist in common are told apart or shown equivalent at one of the looks to come.
 
     Args:
-        gap: the measured difference, from `seeds` ≥ 2 common seeds on `pictures` ≥ 2 pictures or groups.
-        seeds: seeds so far.
+        gaps: K ≥ 1 measured differences, each with its S ≥ 2 common seeds, on `pictures` ≥ 2 pictures or groups.
         pictures: pictures or groups of pictures.
         rope: region of practical equivalence, in mIoU.
         looks: those that are still planned, by ascending seeds.
 
-    The same arguments give the same number: the plays are drawn from a fixed seed.
+    The same arguments give the same numbers: the plays are drawn from a fixed seed.
     """
-    rng = np.random.default_rng(0)
-    variance = np.full(PLAYS, gap.se_seed**2 * seeds)  # of a single seed's difference
-    squares = variance * (seeds - 1)
-    truth_variance = np.maximum(squares / rng.chisquare(seeds - 1, PLAYS), gap.se_both**2 * seeds)
-    truth = gap.estimate + np.sqrt(truth_variance / seeds) * rng.standard_normal(PLAYS)
-    mean = np.full(PLAYS, gap.estimate)
-    settled = np.zeros(PLAYS, dtype=np.bool_)
-    so_far = seeds
+    rng, shape = np.random.default_rng(0), (PLAYS, len(gaps))
+
+    def normal() -> Floats:
+        own, common = rng.standard_normal(shape), rng.standard_normal((PLAYS, 1))
+        drawn: Floats = np.sqrt(1 - SHARED) * own + np.sqrt(SHARED) * common
+        return drawn
+
+    def squared(freedom: Floats) -> Floats:
+        """χ² draws; 0 where there is no degree of freedom."""
+        return np.where(freedom > 0, rng.chisquare(np.maximum(freedom, 1), shape), 0.0)
+
+    estimate = np.array([gap.estimate for gap, _ in gaps])
+    so_far = np.array([seeds for _, seeds in gaps], dtype=np.float64)
+    squares = np.broadcast_to(np.array([gap.se_seed for gap, _ in gaps]) ** 2 * so_far * (so_far - 1), shape)
+    floor = np.array([gap.se_both for gap, _ in gaps]) ** 2 * so_far
+    v_image = np.array([gap.se_image for gap, _ in gaps]) ** 2
+    truth_variance = np.maximum(squares / squared(so_far - 1), floor)  # of a single seed's difference
+    truth = estimate + np.sqrt(truth_variance / so_far) * normal()
+    mean = np.broadcast_to(estimate, shape)
+    apart = np.zeros(shape, dtype=np.bool_)  # who was beaten stays so; equivalence is shown of all at one look
+    each, all_of_them = np.zeros(shape, dtype=np.bool_), np.zeros(PLAYS, dtype=np.bool_)
     for look in looks:
         more = look.seeds - so_far
-        if more <= 0:
+        if (more <= 0).all():
             continue
-        new_mean = truth + np.sqrt(truth_variance / more) * rng.standard_normal(PLAYS)
-        within = rng.chisquare(more - 1, PLAYS) if more > 1 else np.zeros(PLAYS)
-        squares = squares + truth_variance * within + (new_mean - mean) ** 2 * so_far * more / look.seeds
-        mean = mean + (new_mean - mean) * more / look.seeds
-        so_far = look.seeds
-        half = _half_widths(squares / ((so_far - 1) * so_far), so_far, gap.se_image**2, pictures, 1 - look.error)
-        told_apart = (np.abs(mean) >= max(rope, 1e-12)) & (np.abs(mean) > half)
-        settled |= told_apart | (np.abs(mean) + half <= rope)
-    return float(settled.mean())
+        more = np.maximum(more, 0)
+        total = so_far + more
+        new_mean = truth + np.sqrt(truth_variance / np.maximum(more, 1)) * normal()
+        within = squared(more - 1)
+        squares = squares + truth_variance * within + (new_mean - mean) ** 2 * so_far * more / total
+        mean = mean + (new_mean - mean) * more / total
+        so_far = total
+        half = _half_widths(squares / ((so_far - 1) * so_far), so_far, v_image, pictures, 1 - look.error)
+        apart |= (np.abs(mean) >= max(rope, 1e-12)) & (np.abs(mean) > half)
+        settled = apart | (np.abs(mean) + half <= rope)
+        each |= settled
+        all_of_them |= settled.all(axis=1)
+    return Chances(float(all_of_them.mean()), tuple(float(share) for share in each.mean(axis=0)))
 
 
-def _half_widths(v_seed: Floats, seeds: int, v_image: float, pictures: int, level: float) -> Floats:
-    """`intervals.half_width` for many variances at once."""
+def _half_widths(v_seed: Floats, seeds: Floats, v_image: Floats, pictures: int, level: float) -> Floats:
+    """`intervals.half_width` for many variances at once, (plays, comparisons)."""
     t_seed, t_image = stdtrit(seeds - 1, (1 + level) / 2), stdtrit(pictures - 1, (1 + level) / 2)
     total = np.maximum(v_seed + v_image, 1e-300)
     half: Floats = (t_seed * v_seed + t_image * v_image) / np.sqrt(total)

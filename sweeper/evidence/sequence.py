@@ -5,8 +5,7 @@
 - The baseline goes on as long as anyone does: every finalist's gain is told against it, on common seeds, and that
   number is worth its one training per seed even where the baseline has been beaten.
 - The confirmation ends when the verdict is settled, after the last planned look, or when it is *futile*: with all seeds
-  still planned the chance that the hardest of the open comparisons is settled is below CHANCE. All must be, so that the
-  verdict's own chance is lower still.
+  still planned the chance that the open comparisons are settled, all of them, is below CHANCE.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.evidence.futility import chance_of_settling
+from sweeper.evidence.futility import Chances, chances_of_settling
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.looks import common_seeds, level_at, planned_looks
 from sweeper.evidence.rule import difference, measured, units
@@ -52,17 +51,24 @@ def next_step(evidence: Evidence, decision: Decision) -> NextStep:
         return NextStep(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
     assert decision.best is not None  # else it is over
     to_come = evidence.looks[evidence.look + 1 :]
-    most, (chance, rival) = to_come[-1].seeds, _hardest(evidence, decision.best, decision.unbeaten, to_come)
-    if rival is not None and chance < CHANCE:
+    most, rivals = to_come[-1].seeds, [i for i in decision.unbeaten if measured(evidence, decision.best, i)]
+    chances = _chances(evidence, decision.best, rivals, to_come) if rivals else Chances(1.0, ())
+    if chances.together < CHANCE:
+        rival = rivals[min(range(len(rivals)), key=lambda n: chances.alone[n])]
         pair = f"{evidence.finalists[decision.best].family} against {evidence.finalists[rival].family}"
+        what, hardest = pair, ""
+        if len(rivals) > 1:
+            what = f"all {len(rivals)} open comparisons"
+            hardest = f"; the hardest is {pair}, at {_share(min(chances.alone))}"
         reason = (
-            f"The confirmation ended {at}: the chance that up to {most} would settle {pair} is {_share(chance)}, and "
-            f"{_share(CHANCE)} is asked for ({_obstacle(evidence, decision.best, rival)})."
+            f"The confirmation ended {at}: the chance that up to {most} would settle {what} is "
+            f"{_share(chances.together)}, and {_share(CHANCE)} is asked for{hardest} "
+            f"({_obstacle(evidence, decision.best, rival)})."
         )
         return NextStep(go_on=False, finalists=(), reason=reason)
     on = {decision.best, *decision.unbeaten, *([] if evidence.baseline is None else [evidence.baseline])}
     names = listed([evidence.finalists[i].family for i in sorted(on)])
-    odds = "" if rival is None else f"; the chance that up to {most} settle it is at most {_share(chance)}"
+    odds = f"; the chance that up to {most} settle it is at most {_share(chances.together)}" if rivals else ""
     reason = f"The verdict is open {at}: {names} go on to {to_come[0].seeds} seeds{odds}."
     return NextStep(go_on=True, finalists=tuple(sorted(on)), reason=reason)
 
@@ -82,18 +88,9 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
     return None
 
 
-def _hardest(
-    evidence: Evidence, best: int, unbeaten: Sequence[int], to_come: Sequence[Look]
-) -> tuple[float, int | None]:
-    """The smallest chance of settling among the open comparisons with the best, and with whom; 1 if none is known."""
-    chance, rival = 1.0, None
-    for other in unbeaten:
-        if measured(evidence, best, other):
-            gap, seeds = difference(evidence, best, other), common_seeds(evidence, best, other)
-            found = chance_of_settling(gap, seeds, units(evidence), evidence.rope, to_come)
-            if found < chance or rival is None:
-                chance, rival = found, other
-    return chance, rival
+def _chances(evidence: Evidence, best: int, rivals: Sequence[int], to_come: Sequence[Look]) -> Chances:
+    gaps = [(difference(evidence, best, other), common_seeds(evidence, best, other)) for other in rivals]
+    return chances_of_settling(gaps, units(evidence), evidence.rope, to_come)
 
 
 def _seeds(evidence: Evidence) -> int:
