@@ -18,24 +18,11 @@ import numpy.typing as npt
 from sweeper.recipe import Metric
 from sweeper.records import ImageCounts, Scores, Task, TestDetail
 
-BINS = 512
-"""Logit bins of a binary histogram."""
-LOGIT_RANGE = 12.0
-"""The bins cover [−12, 12]."""
-TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
-"""Strengths of the logit adjustment z_c − τ log π_c (Menon et al. 2021). Symmetric: weighting classes by 1/f
-is undone by τ = −1, and τ = 1 makes an unweighted network favour rare classes as fully."""
 POOL = 2000
 """Beyond this many pictures, counts are pooled into this many groups before they are stored."""
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-_EDGES = np.arange(1, BINS)
-THRESHOLDS: tuple[float, ...] = tuple(
-    float(1 / (1 + np.exp(-(-LOGIT_RANGE + 2 * LOGIT_RANGE * k / BINS)))) for k in _EDGES
-)
-"""Probability of each inner bin edge; the one at index 255 is 0.5."""
 
 
 def default_point(task: Task) -> float:

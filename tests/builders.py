@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper import metrics
+from sweeper.points import BINS, TAUS, THRESHOLDS
 from sweeper.recipe import Recipe
 from sweeper.records import (
     BudgetPoint,
@@ -146,14 +147,14 @@ def histogram_counts(
     tp: Sequence[int], fp: Sequence[int], fn: Sequence[int], tn: Sequence[int], pictures: Sequence[int] | None = None
 ) -> ImageCounts:
     """Binary counts, one entry per picture; every prediction lies at logit ±2, so 0.5 gives these very counts."""
-    data = np.zeros((len(tp), 2, metrics.BINS), dtype=np.int64)
+    data = np.zeros((len(tp), 2, BINS), dtype=np.int64)
     low, high = 213, 298  # the bins of logits −2 and +2
     data[:, 1, high], data[:, 1, low] = tp, fn
     data[:, 0, high], data[:, 0, low] = fp, tn
     return ImageCounts(
         kind="histogram",
         pictures=tuple(range(len(tp)) if pictures is None else pictures),
-        points=metrics.THRESHOLDS,
+        points=THRESHOLDS,
         data=data,
     )
 
@@ -161,10 +162,10 @@ def histogram_counts(
 def point_counts(class_counts: npt.ArrayLike, pictures: Sequence[int] | None = None) -> ImageCounts:
     """Multi-class counts (n, C, 3) that are the same at every τ."""
     counts = np.asarray(class_counts, dtype=np.int64)
-    data = np.repeat(counts[:, None], len(metrics.TAUS), axis=1)
+    data = np.repeat(counts[:, None], len(TAUS), axis=1)
     n = len(counts)
     return ImageCounts(
-        kind="points", pictures=tuple(range(n) if pictures is None else pictures), points=metrics.TAUS, data=data
+        kind="points", pictures=tuple(range(n) if pictures is None else pictures), points=TAUS, data=data
     )
 
 

@@ -24,6 +24,7 @@ from sweeper.evidence.intervals import (
 )
 from sweeper.evidence.probability import probability_best
 from sweeper.evidence.weigh import last_quarter_gain, weigh
+from sweeper.points import THRESHOLDS
 from sweeper.records import Collapse, Evidence, Interval, TrialResult
 from tests.builders import (
     BINARY,
@@ -240,7 +241,7 @@ def test_pairing_removes_what_pictures_and_seeds_have_in_common() -> None:
 
 def test_scores_are_means_over_seeds_at_each_runs_own_point() -> None:
     counts = [counts_from_iou([0.5, 0.6]), counts_from_iou([0.55, 0.62]), counts_from_iou([0.4, 0.5])]
-    low = metrics.THRESHOLDS[0]  # everything from bin 1 on is called foreground: false alarms
+    low = THRESHOLDS[0]  # everything from bin 1 on is called foreground: false alarms
     points = (0.5, 0.5, low)
     runs = [
         confirmation("dice", seed, test, i, point=point, val=0.6 + 0.1 * i)

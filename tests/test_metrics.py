@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper import metrics
+from sweeper.points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.records import ImageCounts, TestDetail
 from tests.builders import counts_from_iou, histogram_counts, point_counts
 
-EDGES = np.linspace(-metrics.LOGIT_RANGE, metrics.LOGIT_RANGE, metrics.BINS + 1)
+EDGES = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -45,11 +46,11 @@ def brute_miou(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> floa
 
 def binary_counts(logits: np.ndarray, target: np.ndarray) -> ImageCounts:
     """Histogram of logits (n, pixels) by true class (n, pixels)."""
-    data = np.zeros((len(logits), 2, metrics.BINS), dtype=np.int64)
+    data = np.zeros((len(logits), 2, BINS), dtype=np.int64)
     for i, (z, t) in enumerate(zip(logits, target, strict=True)):
         for c in (0, 1):
             data[i, c] = np.histogram(np.clip(z[t == c], EDGES[0], EDGES[-1]), EDGES)[0]
-    return ImageCounts(kind="histogram", pictures=tuple(range(len(logits))), points=metrics.THRESHOLDS, data=data)
+    return ImageCounts(kind="histogram", pictures=tuple(range(len(logits))), points=THRESHOLDS, data=data)
 
 
 def random_pictures(seed: int, pictures: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,8 +62,17 @@ def random_pictures(seed: int, pictures: int, classes: int) -> tuple[np.ndarray,
 # --- Operating points ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("points", [THRESHOLDS, TAUS, (0.25, 0.5)])
+def test_points_that_all_counts_share_are_stored_by_name(points: tuple[float, ...]) -> None:
+    data = np.zeros((1, len(points), 2, 3), dtype=np.uint32)
+    counts = ImageCounts(kind="points", pictures=(0,), points=points, data=data)
+    text = counts.model_dump_json()
+    assert ImageCounts.model_validate_json(text) == counts
+    assert len(text) < 300
+
+
 @settings(deadline=None, max_examples=40)
-@given(seed=seeds, pictures=st.integers(1, 4), index=st.integers(0, metrics.BINS - 2))
+@given(seed=seeds, pictures=st.integers(1, 4), index=st.integers(0, BINS - 2))
 def test_counts_at_a_threshold_are_those_of_thresholded_logits(seed: int, pictures: int, index: int) -> None:
     rng = np.random.default_rng(seed)
     logits, target = rng.normal(0, 5, (pictures, 60)), rng.integers(0, 2, (pictures, 60))
@@ -75,9 +85,9 @@ def test_counts_at_a_threshold_are_those_of_thresholded_logits(seed: int, pictur
 
 
 def test_thresholds_are_the_sigmoids_of_the_inner_edges_with_a_half_in_the_middle() -> None:
-    np.testing.assert_allclose(metrics.THRESHOLDS, 1 / (1 + np.exp(-EDGES[1:-1])), rtol=1e-12)
-    assert metrics.THRESHOLDS[255] == 0.5
-    assert 0.0 in metrics.TAUS
+    np.testing.assert_allclose(THRESHOLDS, 1 / (1 + np.exp(-EDGES[1:-1])), rtol=1e-12)
+    assert THRESHOLDS[255] == 0.5
+    assert 0.0 in TAUS
     assert (metrics.default_point("binary"), metrics.default_point("multiclass")) == (0.5, 0.0)
 
 
@@ -110,8 +120,8 @@ def test_the_best_point_of_multiclass_counts_is_found_per_metric() -> None:
     good, bad = [[50, 0, 0], [40, 0, 0], [10, 0, 0]], [[50, 10, 0], [40, 0, 0], [0, 0, 10]]
     counts = point_counts([bad, bad])
     counts.data[:, 7] = good
-    assert metrics.best_point(counts) == (metrics.TAUS[7], 1.0)
-    assert metrics.best_point(counts, "dice") == (metrics.TAUS[7], 1.0)
+    assert metrics.best_point(counts) == (TAUS[7], 1.0)
+    assert metrics.best_point(counts, "dice") == (TAUS[7], 1.0)
 
 
 def test_ties_go_to_the_point_nearest_the_default() -> None:
@@ -120,7 +130,7 @@ def test_ties_go_to_the_point_nearest_the_default() -> None:
     assert metrics.best_point(point_counts([[[5, 0, 0], [3, 1, 1], [2, 1, 1]]]))[0] == 0.0
     shifted = separable.model_copy(update={"data": np.roll(separable.data, -100, axis=-1)})
     # Now perfect only at edges 114 to 198 (foreground in bin 198): the nearest to 0.5 is the highest of them.
-    assert metrics.best_point(shifted) == (metrics.THRESHOLDS[197], 1.0)
+    assert metrics.best_point(shifted) == (THRESHOLDS[197], 1.0)
 
 
 # --- Scores -------------------------------------------------------------------------------------------------

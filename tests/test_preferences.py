@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper import metrics
 from sweeper.evidence.preferences import choose, preference_rows, preferences, recommended_index
 from sweeper.evidence.weigh import weigh
+from sweeper.points import BINS
 from sweeper.recommend import recommendation_json
 from sweeper.records import Evidence, ImbalanceProfile, Preference, SweepRecord, TestDetail, TrialResult
 from tests import builders
@@ -87,7 +87,7 @@ def test_dear_misses_and_dear_false_alarms_choose_differently() -> None:
 
 def test_the_threshold_for_f2_is_chosen_on_the_runs_own_validation() -> None:
     """Half of the foreground lies at logit −1: worth taking along for F2, not for F½."""
-    data = np.zeros((PICTURES, 2, metrics.BINS), dtype=np.int64)
+    data = np.zeros((PICTURES, 2, BINS), dtype=np.int64)
     bins = {z: int((z + 12) / 24 * 512) for z in (-3, -1, 1)}
     data[:, 1, bins[1]], data[:, 1, bins[-1]] = 100, 100
     data[:, 0, bins[-1]], data[:, 0, bins[-3]] = 110, 9000

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sweeper import metrics
 from sweeper.evidence.search import analyse_search
 from sweeper.evidence.weigh import weigh
+from sweeper.points import BINS, TAUS, THRESHOLDS
 from sweeper.recommend import recommend
 from sweeper.records import (
     Collapse,
@@ -79,28 +80,28 @@ def spoiled(mask: npt.NDArray[np.uint8], rate: float, rng: np.random.Generator) 
 
 def logit_counts(strength: float, shift: float, rng: np.random.Generator, pictures: int) -> ImageCounts:
     """Binary counts of Gaussian logits: foreground at +strength + shift, background at −strength − 2 + shift."""
-    data = np.zeros((pictures, 2, metrics.BINS), dtype=np.int64)
-    edges = np.linspace(-12, 12, metrics.BINS + 1)
+    data = np.zeros((pictures, 2, BINS), dtype=np.int64)
+    edges = np.linspace(-12, 12, BINS + 1)
     for i in range(pictures):
         difficulty = rng.normal(0, 0.3)
         for true, centre, n in ((0, -strength - 2, 9000), (1, strength, 160)):
             logits = rng.normal(centre + shift - difficulty * (1 if true else 0), 1.6, n)
             data[i, true] = np.histogram(np.clip(logits, -11.99, 11.99), edges)[0]
-    return ImageCounts(kind="histogram", pictures=tuple(range(pictures)), points=metrics.THRESHOLDS, data=data)
+    return ImageCounts(kind="histogram", pictures=tuple(range(pictures)), points=THRESHOLDS, data=data)
 
 
 def class_counts(strength: float, rng: np.random.Generator, pictures: int, shift: float) -> ImageCounts:
     """Multi-class counts whose quality peaks at τ = shift and falls for rare classes."""
-    data = np.zeros((pictures, len(metrics.TAUS), len(STREET), 3), dtype=np.int64)
+    data = np.zeros((pictures, len(TAUS), len(STREET), 3), dtype=np.int64)
     for i in range(pictures):
         luck = rng.normal(0, 0.04)
-        for t, tau in enumerate(metrics.TAUS):
+        for t, tau in enumerate(TAUS):
             for c, share in enumerate(SHARES):
                 hit = np.clip(strength + luck + 0.1 * np.log10(share) - 0.08 * (tau - shift) ** 2, 0.02, 0.98)
                 size = max(2, round(6144 * share))
                 tp = round(size * hit)
                 data[i, t, c] = tp, round((size - tp) * 0.8), size - tp
-    return ImageCounts(kind="points", pictures=tuple(range(pictures)), points=metrics.TAUS, data=data)
+    return ImageCounts(kind="points", pictures=tuple(range(pictures)), points=TAUS, data=data)
 
 
 def evaluation(step: int, steps: int, counts: ImageCounts, height: float, lr: float) -> Evaluation:

@@ -18,6 +18,7 @@ from sweeper.data import divide, open_store
 from sweeper.errors import CheckpointError, UsageError
 from sweeper.losses import FAMILIES
 from sweeper.paths import checkpoint_path
+from sweeper.points import TAUS
 from sweeper.recipe import ARCHITECTURES, Recipe
 from sweeper.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.training.augment import Draws, augment, draw
@@ -277,7 +278,7 @@ class FiveClasses(nn.Module):
 def test_multiclass_counts_equal_a_direct_confusion_matrix(tiny_street: Dataset) -> None:
     bench, pictures = evaluator(tiny_street), (1, 3)
     counts, _ = bench.count(FiveClasses(), pictures)
-    assert counts.points == metrics.TAUS
+    assert counts.points == TAUS
     for tau in (-1.0, 0.0, 0.5):
         maps = bench.label_maps(FiveClasses(), pictures, tau)
         got = metrics.at_point(counts, tau)

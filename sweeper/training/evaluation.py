@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sweeper.contours import boundary_counts, centreline_counts, thinness
 from sweeper.data.store import PixelStore
-from sweeper.metrics import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
+from sweeper.points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.records import IGNORE, ImageCounts, Task, TestDetail
 from sweeper.training.batches import to_inputs
 

@@ -1,0 +1,17 @@
+"""Operating points at which every evaluation is counted: thresholds of a binary task, τ of a multi-class one."""
+
+from __future__ import annotations
+
+import math
+
+BINS = 512
+"""Logit bins of a binary histogram."""
+LOGIT_RANGE = 12.0
+"""The bins cover [−12, 12]."""
+THRESHOLDS: tuple[float, ...] = tuple(
+    1 / (1 + math.exp(-(-LOGIT_RANGE + 2 * LOGIT_RANGE * k / BINS))) for k in range(1, BINS)
+)
+"""Probability of each inner bin edge; the one at index 255 is 0.5."""
+TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
+"""Strengths of the logit adjustment z_c − τ log π_c (Menon et al. 2021). Symmetric: weighting classes by 1/f
+is undone by τ = −1, and τ = 1 makes an unweighted network favour rare classes as fully."""
