@@ -93,7 +93,18 @@ def ours_search(data: Path, folder: Path, trials: int) -> dict[str, Any]:
         "search": (last - start).total_seconds(),
         "test_miou": miou,
         "verdict": f"{answer['verdict']}: {family}",
+        "study": name,
     }
+
+
+def paired(folder: Path, study: str, best: dict[str, Any]) -> dict[str, Any]:
+    """What was recommended minus the loop's best configuration, on the same seeds, steps and test pictures."""
+    command = [sys.executable, str(HERE / "paired.py"), study, json.dumps(best)]
+    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the paired trainings failed:\n{done.stderr}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])[0]
+    return answer
 
 
 def row(name: str, ours: list[float], theirs: list[float]) -> str:
@@ -170,6 +181,16 @@ def main() -> None:
                     f"  test mIoU: ours {mean([r['test_miou'] for r in found])}; "
                     f"{kind} {mean([r['test_miou'] for r in runs])}"
                 )
+                for ours_run, run in zip(found, runs, strict=True):
+                    gap = paired(folder, ours_run["study"], run["best"])
+                    print(f"  against {run['best']}, trained as ours on {gap['seeds']} seeds, test mIoU: ", end="")
+                    print(
+                        "; ".join(
+                            f"{at} {gap[at]['mean']:+.4f} (standard error {gap[at]['standard_error']:.4f})"
+                            for at in ("tuned", "at 0.5")
+                        ),
+                        flush=True,
+                    )
             print(f"  verdicts: {'; '.join(r['verdict'] for r in found)}")
 
 

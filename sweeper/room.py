@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,10 @@ REPORT_BYTES = 15 * MB
 FINALISTS = 4
 _PATTERNS = ("disk is full", "no space left", "disk quota exceeded", "disk i/o error", "file too large")
 _CODES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+CHECKPOINTS = 0.25
+"""Trainings that wait may take this share of what is free without them: 24 million weights keep 0.4 GB."""
 
 
 class Need(NamedTuple):
@@ -87,6 +91,29 @@ def check_room(wanted: list[Need]) -> None:
             "; ".join(problems) + ". Free some (`sweeper cache --clear` deletes decoded pictures), or name another "
             "place with --storage, --tracking-uri, --out or --cache; nothing was trained"
         )
+
+
+def keep_within_room(files: Iterable[Path]) -> list[Path]:
+    """Delete the last of these files until the others take no more than `CHECKPOINTS` of the disk's room.
+
+    Args:
+        files: the dearest first; those that are not there are passed over.
+
+    Returns:
+        What was deleted.
+    """
+    there = [(path, path.stat().st_size) for path in files if path.exists()]
+    if not there:
+        return []
+    total = sum(size for _, size in there)
+    allowed = CHECKPOINTS * (shutil.disk_usage(there[0][0].parent).free + total)
+    gone: list[Path] = []
+    while there and total > allowed:
+        path, size = there.pop()
+        path.unlink(missing_ok=True)
+        gone.append(path)
+        total -= size
+    return gone
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -137,7 +137,9 @@ def new_study(seed: int = 0) -> optuna.Study:
     return optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
 
 
-def new_search(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> Search:
+def new_search(
+    study: optuna.Study, trials: int, recorder: Recorder | None = None, checkpoints: Path = Path("nowhere")
+) -> Search:
     """A search of `SPACE` for the small literal data set of the builders."""
     return Search(
         study,
@@ -146,7 +148,7 @@ def new_search(study: optuna.Study, trials: int, recorder: Recorder | None = Non
         imbalance=60.0,
         trials=trials,
         watcher=recorder or Recorder(),
-        checkpoints=Path("nowhere"),
+        checkpoints=checkpoints,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from sweeper.paths import checkpoint_path
 from sweeper.records import TrialResult, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.drive import drive
@@ -138,6 +141,40 @@ def test_every_familys_best_is_seen_at_the_second_rung_and_one_to_the_end(worker
     spent = sum(r.evaluations[-1].step for r in results)
     assert spent < 0.6 * 40 * 100
     assert recorder.paused and set(recorder.resumed) <= set(recorder.paused)
+
+
+def test_on_a_disk_with_little_room_the_first_in_line_keep_their_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2_000))
+    study, order, given_up = new_study(), dict[Path, tuple[int, float]](), list[Path]()
+
+    class Writing(Recorder):
+        """Pauses leave a checkpoint, as the workers do; two of them are more than a quarter of the room."""
+
+        last: tuple[Path, ...] = ()
+
+        def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+            there = tuple(tmp_path.iterdir())
+            assert len(there) <= 1
+            for gone in {path for path in self.last if spec_of[path].number in work._waiting} - set(there):
+                given_up.append(gone)
+                assert not there or order[gone] < order[there[0]]
+            path = checkpoint_path(tmp_path, spec)
+            path.write_bytes(bytes(1000))
+            order[path], spec_of[path] = (len(result.evaluations), result.evaluations[-1].value), spec
+            self.last = (*there, path)
+
+        def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+            checkpoint_path(tmp_path, spec).unlink(missing_ok=True)
+
+    spec_of: dict[Path, TrialSpec] = {}
+    enqueue_defaults(study, SPACE, 40)
+    work = new_search(study, 40, Writing(), tmp_path)
+    assert drive(FakeExecutor(learning), work, lambda: None)  # type: ignore[arg-type]
+    assert len(given_up) > 3
+    assert not list(tmp_path.iterdir())
+    assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
 
 
 def test_a_trial_that_waited_is_told_once_with_all_it_gave() -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from sweeper import room
 from sweeper.errors import SweeperError, UsageError
 from sweeper.recipe import Recipe
-from sweeper.room import MB, Need, check_room, is_full, needs, told_when_full
+from sweeper.room import MB, Need, check_room, is_full, keep_within_room, needs, told_when_full
 from sweeper.study.storage import counted
 from tests import builders
 from tests.folders import folder as write_folder
@@ -32,6 +32,18 @@ Usage = namedtuple("Usage", ["total", "used", "free"])
 
 def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free))
+
+
+def test_of_what_waits_the_last_in_line_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / f"{n}.pt" for n in range(6)]
+    for path in files[1:]:
+        path.write_bytes(bytes(1000))
+    with_free(monkeypatch, 15_000)
+    assert keep_within_room(files) == []  # 5,000 bytes of 20,000
+    with_free(monkeypatch, 3_000)
+    assert keep_within_room(files) == [files[5], files[4], files[3]]  # 2,000 of 8,000
+    assert [path.exists() for path in files] == [False, True, True, False, False, False]
+    assert keep_within_room(files[:1]) == []
 
 
 def test_what_a_sweep_needs_grows_with_its_trainings_and_pictures(tmp_path: Path) -> None:

@@ -75,8 +75,11 @@ class Halving:
 
     def next(self, waiting: Iterable[int], *, more: bool) -> int | None:
         """Which of the waiting trials to promote: of the highest rung, the best; None when none may go on."""
-        ready = [number for number in waiting if self.goes_on(number, more=more)]
-        return min(ready, key=lambda number: (-self._rung_of(number), self._reached[number][-1]), default=None)
+        return next(iter(self.line(number for number in waiting if self.goes_on(number, more=more))), None)
+
+    def line(self, waiting: Iterable[int]) -> list[int]:
+        """Trials that wait, in the order in which they would go on: of the highest rung, the best first."""
+        return sorted(waiting, key=lambda number: (-self._rung_of(number), self._reached[number][-1]))
 
     def _rung_of(self, number: int) -> int:
         return len(self._reached[number]) - 1

@@ -15,6 +15,7 @@ import optuna
 
 from sweeper.paths import checkpoint_path
 from sweeper.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
+from sweeper.room import keep_within_room
 from sweeper.space import FLOOR, initial_queue, suggest
 from sweeper.study.halving import Halving
 from sweeper.study.storage.attributes import ABANDONED, FAMILY, WAITS
@@ -167,6 +168,9 @@ class Search:
         self._watcher.training_paused(spec, result)
         for number in [n for n in self._waiting if self._field.hopeless(n, self._trials)]:
             self._end(self._waiting.pop(number))
+        # One whose checkpoint is gone is trained from its start, should it go on: the last in line hardly will.
+        line = self._field.line(self._waiting)
+        keep_within_room(checkpoint_path(self._checkpoints, self._waiting[n].spec) for n in line)
 
     def give_up(self) -> None:
         """End every trial that waits: nothing is trained any more."""
