@@ -137,7 +137,7 @@ def _wait_for(
     began, told = clock(), False
     while True:
         try:
-            storage = studies.open_storage(settings.storage, create=False)
+            storage = studies.open_storage(settings.storage, create=False, warn=display.warn)
             return storage, studies.read_plan(storage, name)
         except MissingStudyError as error:
             if (clock() - began).total_seconds() > LEADER_SECONDS:

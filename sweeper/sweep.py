@@ -63,7 +63,7 @@ def run_sweep(
         return (clock() - now).total_seconds()
 
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
-    storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings)
+    storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings, display)
     check_request(storage, settings)
     executor = executor or make_executor(settings, cores, display.warn)
     opened_tracker = partial(Tracker, settings.tracking_uri, warn=display.warn, spool=spool_folder(settings.storage))
@@ -71,7 +71,7 @@ def run_sweep(
         tracker = None if _new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
         _check_room(settings, prepared)
-        storage = storage or _opened(settings)
+        storage = storage or _opened(settings, display)
         tracker = tracker or opened_tracker()
         stop.defer()
         name, study = _study(storage, prepared, settings)
@@ -143,8 +143,8 @@ def _check_room(settings: Settings, prepared: Prepared) -> None:
     )
 
 
-def _opened(settings: Settings) -> RDBStorage:
-    return studies.open_storage(settings.storage, create=not settings.resume)
+def _opened(settings: Settings, display: Display) -> RDBStorage:
+    return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn)
 
 
 def _new_file(uri: str) -> bool:

@@ -154,13 +154,26 @@ def test_a_lock_that_another_takes_when_its_session_ends_is_lost(
 def test_a_server_that_stays_away_ends_the_wait_with_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steady, "PATIENCE_SECONDS", 0.5)
     with running_server() as server:
-        study = studies.create_study(studies.open_storage(server.fresh()), "s", new_plan())
+        told = list[str]()
+        study = studies.create_study(studies.open_storage(server.fresh(), warn=told.append), "s", new_plan())
+        monkeypatch.setattr(steady, "TOLD_SECONDS", 0.2)
         server.stop()
         try:
             with pytest.raises(SweeperError, match=r"did not answer for .* everything finished is kept"):
                 study.ask()
         finally:
             server.start()
+        (line,) = told
+        assert "does not answer" in line and "SELECT" not in line
+        monkeypatch.setattr(steady, "PATIENCE_SECONDS", 60)
+        monkeypatch.setattr(steady, "TOLD_SECONDS", 0)
+        study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+        server.stop()
+        back = threading.Timer(1, server.start)
+        back.start()
+        study.ask()
+        back.join()
+        assert "does not answer" in told[1] and "answers again, after" in told[2]
 
 
 def test_trials_are_read_again_when_the_session_is_cut_off_amid_them(postgres: Server) -> None:

@@ -23,10 +23,11 @@ from sweeper.study.storage.steady import SteadyStorage
 TIMEOUT_SECONDS = 60
 
 
-def open_storage(url: str, *, create: bool = True) -> RDBStorage:
+def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None) -> RDBStorage:
     """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
-    With `create` what is missing is made, once, whoever else starts at the same time.
+    With `create` what is missing is made, once, whoever else starts at the same time. `warn` is told when the database
+    goes away for a while, and when it is back.
 
     Raises:
         StudyError: if the address is neither a SQLite file's nor a PostgreSQL database's, cannot be opened, or holds
@@ -35,7 +36,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens is told by our own display
     try:
-        return _open_postgres(url, create) if is_postgres(url) else _open_sqlite(url, create)
+        return _open_postgres(url, create, warn) if is_postgres(url) else _open_sqlite(url, create, warn)
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
         text = redact((str(error).splitlines() or [type(error).__name__])[0])
         raise StudyError(
@@ -44,7 +45,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
         ) from error
 
 
-def _open_sqlite(url: str, create: bool) -> RDBStorage:
+def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> RDBStorage:
     path = _file(url)
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
@@ -53,17 +54,17 @@ def _open_sqlite(url: str, create: bool) -> RDBStorage:
         with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
-        return SteadyStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}})
+        return SteadyStorage(url, warn=warn, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}})
 
 
-def _open_postgres(url: str, create: bool) -> RDBStorage:
+def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> RDBStorage:
     address = sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
     with one_at_a_time(url, "create"):
         if not create and not _holds_studies(address):
             raise MissingStudyError(
                 f"--storage {redact(url)} holds no studies; name the database that the study was made in"
             )
-        return SteadyStorage(address, engine_kwargs=engine_options())
+        return SteadyStorage(address, warn=warn, engine_kwargs=engine_options())
 
 
 def _holds_studies(address: str) -> bool:

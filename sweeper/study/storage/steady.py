@@ -23,6 +23,8 @@ PATIENCE_SECONDS = 180.0
 """A database that does not answer for so long ends the sweep, which can be resumed."""
 PAUSE_SECONDS = (0.1, 5.0)
 """Between two attempts: at first, and at most."""
+TOLD_SECONDS = 2.0
+"""A wait that lasts longer is told: shorter ones are locks."""
 REPEATED = (
     "set_study_user_attr",
     "set_study_system_attr",
@@ -68,8 +70,20 @@ def is_away(error: BaseException) -> bool:
     return "disk" not in words and "no space" not in words and "password" not in words
 
 
+def _reason(error: BaseException) -> str:
+    """The driver's words, in one line without secrets; SQLAlchemy's go on with the whole statement."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    words = getattr(cause, "orig", None) or cause or error
+    return redact(" ".join(str(words).split())[:200])
+
+
 class SteadyStorage(RDBStorage):
     """RDBStorage that waits, for a bounded time, for a database that went away, and whose queue is safe on SQLite."""
+
+    def __init__(self, url: str, *, warn: Callable[[str], None], engine_kwargs: dict[str, Any]) -> None:
+        """`warn` is told when a wait lasts, and when it is over."""
+        self._warn = warn
+        super().__init__(url, engine_kwargs=engine_kwargs)
 
     def patiently(self, call: Callable[[], Any]) -> Any:
         """The call's result, repeated while the database is away.
@@ -77,21 +91,31 @@ class SteadyStorage(RDBStorage):
         Raises:
             SweeperError: if that lasts longer than `PATIENCE_SECONDS`.
         """
-        end, (pause, longest) = time.monotonic() + PATIENCE_SECONDS, PAUSE_SECONDS
+        began, (pause, longest), told = time.monotonic(), PAUSE_SECONDS, False
         while True:
             try:
-                return call()
+                found = call()
             except (StorageInternalError, DBAPIError, PoolTimeoutError) as error:
                 if not is_away(error):
                     raise
-                if time.monotonic() >= end:
-                    reason = " ".join(str(error.__cause__ or error).split())[:200]
+                gone, reason = time.monotonic() - began, _reason(error)
+                if gone >= PATIENCE_SECONDS:
                     raise SweeperError(
-                        f"the study's database did not answer for {PATIENCE_SECONDS:.0f} s ({redact(reason)}); "
-                        "everything finished is kept. When it is back: sweeper run --study NAME --resume"
+                        f"the study's database did not answer for {PATIENCE_SECONDS:.0f} s ({reason}); everything "
+                        "finished is kept. When it is back: sweeper run --study NAME --resume"
                     ) from error
+                if gone >= TOLD_SECONDS and not told:
+                    told = True
+                    self._warn(
+                        f"the study's database does not answer ({reason}); waiting for it, up to "
+                        f"{PATIENCE_SECONDS:.0f} s. Workers finish what they are at"
+                    )
                 time.sleep(pause)
                 pause = min(2 * pause, longest)
+            else:
+                if told:
+                    self._warn(f"the study's database answers again, after {time.monotonic() - began:.0f} s")
+                return found
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """See `RDBStorage`. A waiting trial is taken by one process alone: SQLite knows no locks on rows, so that
