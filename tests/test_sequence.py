@@ -359,7 +359,15 @@ def test_what_would_settle_it_is_told_at_the_level_of_the_look_and_as_an_option(
     assert at_looks > without
     found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.02, 0.002)
     (sentence,) = decide(found, ORDER).next_steps
-    assert f"some {at_looks} seeds in place of 3 (`--resume --confirm-seeds 3..{max(8, at_looks)}`)" in sentence
+    assert at_looks > 8
+    assert f"some {at_looks} seeds in place of 3 (`--resume --confirm-seeds 3..{at_looks}`)" in sentence
+
+
+def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_look() -> None:
+    found = three_seeds({"dice": 0.71, "focal": 0.7095, "tversky": 0.709, "cross_entropy": 0.7085}, 0.0046, 0.001)
+    assert not step(found).go_on
+    sentences = decide(found, ORDER).next_steps
+    assert any("(`--resume --confirm-seeds 8`)" in sentence for sentence in sentences), sentences
 
 
 def test_where_pictures_come_in_groups_groups_are_asked_for() -> None:

@@ -141,8 +141,11 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
     names = [evidence.finalists[plan.rival].family for plan in plans]
     against = f"{evidence.finalists[first].family} against {listed(names)}: "
     if kind == "common_seeds":
-        least = max(3, evidence.looks[0].seeds if evidence.looks else 3)
-        return f"{against}confirm on at least 3 common seeds ({_command(evidence, least)}), got {plans[0].seeds}."
+        least, most = (evidence.looks[0].seeds, evidence.looks[-1].seeds) if evidence.looks else (3, 3)
+        asked = f"{max(3, least)}..{most}" if most > 3 else "3"
+        return (
+            f"{against}confirm on at least 3 common seeds (`--resume --confirm-seeds {asked}`), got {plans[0].seeds}."
+        )
     if kind == "label":
         return f"{against}label more {_unit(evidence)}; {units(evidence)} cannot show a difference."
     now = min(common_seeds(evidence, first, p.rival) for p in plans)
@@ -153,7 +156,7 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
     if kind == "seeds":
         also = f", or {in_place}" if shots else ""
         how = f"some {seeds} seeds in place of {now} ({_command(evidence, seeds)})"
-        return f"{against}{how} would show {goal}{also}."
+        return f"{against}{how}{also} would show {goal}, if estimate and noise stay as they are."
     if kind == "pictures":
         error = max(p.gap.se_image for p in plans if p.gap is not None)
         return (
@@ -182,11 +185,14 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
 
 
 def _command(evidence: Evidence, seeds: int) -> str:
-    """The option that adds seeds: up to the last planned look, or up to as many as are needed."""
-    if not evidence.looks:
-        return f"`--resume --confirm-seeds {seeds}`"
-    least, most = evidence.looks[0].seeds, max(seeds, evidence.looks[-1].seeds)
-    return f"`--resume --confirm-seeds {least}..{most}`"
+    """The option that adds seeds.
+
+    Up to as many as are needed, with looks on the way; or, where the plan had as many and ended before them as futile,
+    all of them and one look: a resume with the same plan would only end again.
+    """
+    most = evidence.looks[-1].seeds if evidence.looks else seeds
+    asked = f"{evidence.looks[0].seeds}..{seeds}" if seeds > most else str(most)
+    return f"`--resume --confirm-seeds {asked}`"
 
 
 def _unit(evidence: Evidence) -> str:
