@@ -146,6 +146,21 @@ def test_a_worker_that_dies_while_starting_is_started_once_more(
     assert log == ["worker killed by signal 9 (out of memory?); starting another"]
 
 
+def test_without_a_fork_server_each_worker_is_started_anew(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long() -> None:
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr(processes.forkserver, "ensure_running", too_long)
+    with closing(ProcessExecutor("cpu", 2, 2, print)) as executor:
+        executor.hardware()
+        executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        assert executor.free() == 2
+        executor.submit(spec())
+        assert isinstance(executor.poll(60)[0], Reported)
+
+
 def test_a_worker_that_dies_twice_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_serve", faulty.never_starts)
     with (

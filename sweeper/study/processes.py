@@ -14,6 +14,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Literal
 
 from sweeper.errors import SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
@@ -24,7 +25,6 @@ from sweeper.training.messages import Answer, Exhausted, Hardware, Looked, Told,
 START_SECONDS = 120.0
 """A worker that has not said hello by then is given up."""
 MAX_WORKERS = 8
-METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # never fork: it would copy locks and CUDA's state
 PRELOAD = "sweeper.training.preload"
 SIGNALS = {
     4: "illegal instruction",
@@ -41,18 +41,31 @@ class WorkerDiedError(SweeperError):
     """A worker ended before it was ready."""
 
 
-def begin_loading() -> None:
-    """Have the libraries of the workers loaded meanwhile; the first worker waits for what is left of it."""
-    if METHOD == "forkserver":
-        forkserver.set_forkserver_preload([PRELOAD])
+Method = Literal["forkserver", "spawn"]  # never fork: it would copy locks and CUDA's state
+
+
+def begin_loading() -> Method:
+    """Have the libraries of the workers loaded meanwhile; the first worker waits for what is left of it.
+
+    Returns:
+        How workers are to be started: anew where there is no fork server, as where the folder of temporary files has
+        a name too long for a socket.
+    """
+    if sys.platform != "linux":
+        return "spawn"
+    forkserver.set_forkserver_preload([PRELOAD])
+    try:
         forkserver.ensure_running()
+    except OSError:
+        return "spawn"
+    return "forkserver"
 
 
 class _Worker:
     """The parent's end of one worker process."""
 
-    def __init__(self, device: str) -> None:
-        context = multiprocessing.get_context(METHOD)
+    def __init__(self, device: str, method: Method) -> None:
+        context = multiprocessing.get_context(method)
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
             target=_serve, args=(theirs, device), daemon=True, name="sweeper-worker"
@@ -123,10 +136,12 @@ class ProcessExecutor:
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         # Loading torch takes seconds: it begins at once, with as many processes as load for themselves.
-        self._workers: list[_Worker] = []
-        begin_loading()
-        if METHOD == "spawn":
-            self._workers = [_Worker(device) for _ in range(self._count or self._guess())]
+        self._method = begin_loading()
+        alone = self._method == "spawn"
+        self._workers = [self._new() for _ in range(self._count or self._guess())] if alone else []
+
+    def _new(self) -> _Worker:
+        return _Worker(self._asked, self._method)
 
     def _guess(self) -> int:
         """How many workers there will be, should there be no GPU; one where there may be some."""
@@ -148,7 +163,7 @@ class ProcessExecutor:
 
     def _first(self, kind: str, *order: object) -> object:
         """What the first worker answers before it is configured; another is started once, should it die."""
-        self._workers = self._workers or [_Worker(self._asked)]
+        self._workers = self._workers or [self._new()]
         for last in (False, True):
             worker = self._workers[0]
             try:
@@ -166,7 +181,7 @@ class ProcessExecutor:
     def _another(self, worker: _Worker, reason: str) -> _Worker:
         worker.end()
         self._log(f"{reason}; starting another")
-        return _Worker(self._asked)
+        return self._new()
 
     @property
     def workers(self) -> int:
@@ -181,7 +196,7 @@ class ProcessExecutor:
     def configure(self, conditions: Conditions, checkpoints: Path) -> None:
         """Start the other workers and hand the conditions to all."""
         self._conditions, self._checkpoints = conditions, checkpoints
-        self._workers += [_Worker(self._asked) for _ in range(self.workers - len(self._workers))]
+        self._workers += [self._new() for _ in range(self.workers - len(self._workers))]
         while len(self._workers) > self.workers:
             self._workers.pop().end()
         for number, worker in enumerate(self._workers):
