@@ -95,18 +95,21 @@ def draw(
     rng: np.random.Generator,
     *,
     gap: float = 0.0,
+    gaps: Floats | None = None,
     seeds: int = SEEDS,
     pictures: int | None = None,
 ) -> tuple[Counts, npt.NDArray[np.bool_]]:
     """Counts (losses, seeds, pictures, 2, 3) of one sweep, and which trainings collapsed (losses, seeds).
 
-    The first loss is better than the others by `gap` mIoU.
+    The first loss is better than the others by `gap` mIoU; or each than the scenario's level by its own of `gaps`.
     """
     n = scenario.pictures if pictures is None else pictures
     sd_seed = 2 * scenario.of_losses(scenario.seed, scenario.last_seed, losses)
     rate = scenario.of_losses(scenario.collapse, scenario.last_collapse, losses)
     iou = np.full((losses, seeds, n), scenario.level)
     iou[0] += 2 * gap
+    if gaps is not None:
+        iou += 2 * gaps[:, None, None]
     iou += sd_seed[:, None, None] * rng.standard_normal((losses, seeds, 1))
     iou += 2 * scenario.picture * _noise(scenario, rng, (n,))
     iou += 2 * scenario.liking * _noise(scenario, rng, (losses, 1, n))

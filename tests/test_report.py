@@ -45,6 +45,7 @@ def head(text: str) -> str:
 
 
 CLEAR = {"dice_focal": 0.71, "dice_ce": 0.67, "cross_entropy": 0.65}
+NEAR = {"dice_focal": 0.71, "dice_ce": 0.705, "cross_entropy": 0.65}
 
 
 # --- The answer ---------------------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ def test_a_rising_baseline_makes_the_head_say_provisional_with_the_number() -> N
 
 
 def test_undecided_says_so_and_names_those_in_question() -> None:
-    answer = recommended(builders.evidence(CLEAR, half=0.05))
+    answer = recommended(builders.evidence(NEAR, half=0.05))
     assert answer.verdict is Verdict.UNDECIDED
     first = head(text_of(builders.sweep(), answer))
     assert (
@@ -88,7 +89,7 @@ def test_undecided_says_so_and_names_those_in_question() -> None:
     assert "Meanwhile train with `dice_ce`" in first
     assert "of those it is the simplest." in first
     shaky = {"dice_ce": {"collapses": 1}, "dice_focal": {"collapses": 1}}
-    first = head(text_of(builders.sweep(), recommended(builders.evidence(CLEAR, half=0.05, finalists=shaky))))
+    first = head(text_of(builders.sweep(), recommended(builders.evidence(NEAR, half=0.05, finalists=shaky))))
     assert "of those it is the simplest." in first
     assert "soundly" not in first
 

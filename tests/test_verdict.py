@@ -47,7 +47,9 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
     ("the baseline can win", {"cross_entropy": 0.75, "dice": 0.7}, {}, CLEAR, "cross_entropy"),
     ("interval above 0, estimate below the ROPE", {"dice": 0.708, "focal": 0.7}, {"half": 0.007}, OPEN, "focal"),
     ("the estimate is exactly the ROPE", {"dice": 0.75, "focal": 0.5}, {"half": 0.125, "rope": 0.25}, CLEAR, "dice"),
-    ("interval touches 0", {"dice": 0.75, "focal": 0.5}, {"half": 0.25}, OPEN, "focal"),
+    ("interval touches 0", {"dice": 0.75, "focal": 0.5}, {"half": 0.25}, OPEN, "dice"),
+    ("the simplest reads lower by more than the ROPE", {"dice": 0.711, "focal": 0.7}, {"half": 0.25}, OPEN, "dice"),
+    ("the simplest reads lower by the ROPE", {"dice": 0.71, "focal": 0.7}, {"half": 0.25}, OPEN, "focal"),
     (
         "one rival is left: wide intervals",
         {"dice_focal": 0.75, "dice": 0.74, "cross_entropy": 0.6},
@@ -148,13 +150,25 @@ def test_a_single_finalist_that_collapsed_is_not_recommended() -> None:
 
 
 def test_undecided_passes_over_a_loss_that_sometimes_collapses_while_another_is_left() -> None:
-    levels = {"dice_focal": 0.75, "dice": 0.74, "cross_entropy": 0.73}
+    levels = {"dice_focal": 0.75, "dice": 0.745, "cross_entropy": 0.741}
     assert answer(evidence(levels, half=0.1)) == (OPEN, "cross_entropy")
     shaky = evidence(levels, half=0.1, finalists={"cross_entropy": {"collapses": 1}})
     assert answer(shaky) == (OPEN, "dice")
     assert "passing over cross_entropy" in said(decide(shaky, ORDER))
     all_shaky = evidence(levels, half=0.1, finalists={f: {"collapses": 1} for f in levels})
     assert answer(all_shaky) == (OPEN, "cross_entropy")
+    # One that reads far higher and is not sound makes no other look low.
+    shaky_top: dict[str, Any] = {"half": 0.4, "finalists": {"top_k": {"collapses": 1}}}
+    far = evidence({"top_k": 0.9, "dice": 0.705, "cross_entropy": 0.7}, **shaky_top)
+    assert answer(far) == (OPEN, "cross_entropy")
+    both = evidence({"top_k": 0.9, "dice": 0.72, "cross_entropy": 0.7}, **shaky_top)
+    assert answer(both) == (OPEN, "dice")
+    words = said(decide(both, ORDER))
+    assert (
+        "dice is recommended meanwhile: the only one that trained soundly and reads within 0.01 of the highest" in words
+    )
+    assert "passing over top_k: a training collapsed" in words
+    assert "passing over cross_entropy: more than 0.01 below the highest" in words
 
 
 def test_undecided_passes_over_a_loss_no_better_than_a_constant_answer() -> None:
@@ -249,7 +263,9 @@ def test_reasons_name_losses_and_numbers() -> None:
     assert "farthest end is at 0.007" in same
     open_ = said(decide(evidence({"dice": 0.72, "cross_entropy": 0.7}, half=0.05), ORDER))
     assert "dice against cross_entropy: +0.020 mIoU (95 % interval −0.030 to +0.070): the interval contains 0" in open_
-    assert "cross_entropy is recommended meanwhile: the simplest of dice and cross_entropy" in open_
+    assert "dice is recommended meanwhile: the only one that reads within 0.01 of the highest of dice and" in open_
+    near = said(decide(evidence({"dice": 0.705, "cross_entropy": 0.7}, half=0.05), ORDER))
+    assert "cross_entropy is recommended meanwhile: the simplest of dice and cross_entropy" in near
 
 
 def test_a_difference_that_is_missing_is_an_error_that_says_so() -> None:

@@ -16,7 +16,7 @@ from sweeper.report.sides import sides
 HEADLINE = {
     Verdict.CLEAR_WINNER: "clear winner: {family} beats every rival",
     Verdict.EQUIVALENT: "equivalent: the leaders differ by less than matters; {family} is the simplest sound one",
-    Verdict.UNDECIDED: "undecided: no loss is shown to be best; {family} is the simplest sound one of those left",
+    Verdict.UNDECIDED: "undecided: no loss is shown to be best; {family} is the simplest sound one near the top",
     Verdict.NONE: "none: no loss can be recommended",
 }
 REASONS = 3

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from sweeper.evidence.looks import common_seeds, level_of
-from sweeper.evidence.rule import difference, faults, same, troubled, units
+from sweeper.evidence.rule import against, difference, faults, same, troubled, units
 from sweeper.records import Evidence
 from sweeper.text import listed, minus
 
@@ -63,18 +63,25 @@ def equivalence(evidence: Evidence, left: Sequence[int], recommended: int) -> li
     ]
 
 
-def passed_over(evidence: Evidence, among: Iterable[int], chosen: int) -> list[int]:
-    """Those that were not asked for their simplicity, as they trained worse than the chosen one."""
-    return [i for i in among if faults(evidence, i) > faults(evidence, chosen)]
+def passed_over(evidence: Evidence, among: Sequence[int], chosen: int) -> tuple[list[int], list[int]]:
+    """Those that were not asked for their simplicity: as they trained worse than the chosen one; as they read lower."""
+    worse = [i for i in among if faults(evidence, i) > faults(evidence, chosen)]
+    own = against(evidence, chosen, among)
+    return worse, [i for i in among if i not in worse and against(evidence, i, among) > own]
 
 
 def simplest(evidence: Evidence, among: Sequence[int], chosen: int) -> str:
-    """How the chosen one is the simplest: of all, or of those that trained as soundly, perhaps the only one."""
-    skipped = passed_over(evidence, among, chosen)
-    if not skipped:
+    """How the chosen one is the simplest: of all, or of those that trained as soundly and read as high."""
+    worse, lower = passed_over(evidence, among, chosen)
+    how = []
+    if worse:
+        how.append("beats a constant answer" if troubled(evidence, chosen) else "trained soundly")
+    if lower:
+        how.append(f"reads within {evidence.rope:g} of the highest{' that did' if worse else ''}")
+    if not how:
         return "the simplest"
-    how = "beats a constant answer" if troubled(evidence, chosen) else "trained soundly"
-    return f"the only one that {how}" if len(skipped) == len(among) - 1 else f"the simplest that {how}"
+    alone = len(worse) + len(lower) == len(among) - 1
+    return f"the {'only one' if alone else 'simplest'} that {' and '.join(how)}"
 
 
 def doubt(evidence: Evidence, best: int, rival: int) -> str:
@@ -104,15 +111,17 @@ def meanwhile(evidence: Evidence, best: int, left: Sequence[int], recommended: i
     one = name(evidence, recommended)
     if len(left) == 1:
         return f"{one} is recommended meanwhile: it is the only finalist left whose trainings did not all collapse."
-    skipped = passed_over(evidence, left, recommended)
+    worse, lower = passed_over(evidence, left, recommended)
     why = (
         f"{simplest(evidence, left, recommended)} of {names(evidence, left)}, of which none is shown to be better than "
         f"the others by {evidence.rope:g} mIoU or more"
     )
     if recommended != best:
         why += f" ({name(evidence, best)} reads highest)"
-    if skipped:
-        why += f" (passing over {names(evidence, skipped)}: a training collapsed, or no better than a constant answer)"
+    if worse:
+        why += f" (passing over {names(evidence, worse)}: a training collapsed, or no better than a constant answer)"
+    if lower:
+        why += f" (passing over {names(evidence, lower)}: more than {evidence.rope:g} below the highest)"
     return f"{one} is recommended meanwhile: {why}."
 
 

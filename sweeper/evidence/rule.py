@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sweeper.evidence.looks import common_seeds
 from sweeper.records import Evidence, Interval
@@ -54,6 +54,21 @@ def troubled(evidence: Evidence, i: int) -> bool:
 def faults(evidence: Evidence, i: int) -> tuple[bool, bool]:
     """What counts against a finalist before its complexity: that it learned nothing, that it is troubled."""
     return not has_learned(evidence, i), troubled(evidence, i)
+
+
+def behind(evidence: Evidence, i: int, among: Iterable[int]) -> bool:
+    """Whether a finalist reads lower than one of these by more than the region of practical equivalence.
+
+    It may be as good all the same; while nothing is shown, it is not what to take.
+    """
+    rounding = 1e-9
+    return any(difference(evidence, k, i).estimate > evidence.rope + rounding for k in among if k != i)
+
+
+def against(evidence: Evidence, i: int, among: Sequence[int]) -> tuple[bool, bool, bool]:
+    """All that counts against recommending a finalist before its complexity; least first is best."""
+    sound = [k for k in among if faults(evidence, k) <= faults(evidence, i)]
+    return *faults(evidence, i), behind(evidence, i, sound)
 
 
 def simplicity(evidence: Evidence, i: int, order: Sequence[str]) -> tuple[int, str]:

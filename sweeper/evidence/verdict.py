@@ -10,7 +10,8 @@ look may read high on its fewer seeds).
 - equivalent: at least two are left (best and those it does not beat), and all their paired intervals lie within
   ± ROPE. The simplest by the declared order is recommended.
 - undecided: anything else. The simplest of those left is recommended meanwhile, passing over losses of which a
-  training collapsed, or which are no better than a constant answer, while another is left.
+  training collapsed, or which are no better than a constant answer, or which read more than the ROPE lower than
+  another, while one is left that does not.
 - none: nothing completed, nothing is eligible, or no eligible finalist is better than a constant answer.
 """
 
@@ -30,7 +31,7 @@ from sweeper.evidence.reasons import (
     names,
     still_rising,
 )
-from sweeper.evidence.rule import LEARNED, beats, difference, faults, has_learned, others, same, simplicity
+from sweeper.evidence.rule import LEARNED, against, beats, difference, has_learned, others, same, simplicity
 from sweeper.evidence.settle import what_would_settle
 from sweeper.records import Evidence, Verdict
 
@@ -129,8 +130,8 @@ def _open_pairs(evidence: Evidence, best: int, recommended: int, unbeaten: Seque
 
 
 def _simplest(evidence: Evidence, among: Sequence[int], order: Sequence[str]) -> int:
-    def rank(i: int) -> tuple[bool, bool, tuple[int, str]]:
-        return *faults(evidence, i), simplicity(evidence, i, order)
+    def rank(i: int) -> tuple[tuple[bool, ...], tuple[int, str]]:
+        return against(evidence, i, among), simplicity(evidence, i, order)
 
     return min(among, key=rank)
 
