@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -159,6 +162,30 @@ def test_without_a_fork_server_each_worker_is_started_anew(
         assert executor.free() == 2
         executor.submit(spec())
         assert isinstance(executor.poll(60)[0], Reported)
+
+
+def test_libraries_that_cannot_be_loaded_do_not_end_the_process_that_workers_are_forked_from(tmp_path: Path) -> None:
+    (tmp_path / "segmentation_models_pytorch.py").write_text("raise OSError('libcudart.so.12: cannot open')")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sweeper.training.preload"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refused)
+    with (
+        closing(ProcessExecutor("cpu", 2, 2, print)) as executor,
+        pytest.raises(SweeperError, match=r"no worker could be started \(killed\); try --executor inline"),
+    ):
+        executor.hardware()
 
 
 def test_a_worker_that_dies_twice_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,8 +70,14 @@ class _Worker:
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
             target=_serve, args=(theirs, device), daemon=True, name="sweeper-worker"
         )
-        self.process.start()
-        theirs.close()
+        try:
+            self.process.start()
+        except (OSError, EOFError) as error:  # no process to be had, or the one that workers are forked from ended
+            raise WorkerDiedError(
+                f"no worker could be started ({str(error) or 'killed'}); try --executor inline"
+            ) from error
+        finally:
+            theirs.close()
         self.spec: TrialSpec | None = None
         self.number = 0
         """Its place among the workers; with several GPUs it says which one."""

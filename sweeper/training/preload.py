@@ -5,10 +5,12 @@ Nothing may be computed here: threads and a GPU's state do not survive a fork.
 
 import gc
 import signal
+from contextlib import suppress
 
-import segmentation_models_pytorch  # noqa: F401
+with suppress(Exception):  # what cannot be imported ends the worker that needs it, which is told; not their server
+    import segmentation_models_pytorch  # noqa: F401
 
-import sweeper.training.worker  # noqa: F401
+    import sweeper.training.worker  # noqa: F401
 
 # As the workers do: the parent decides when all of them end.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
