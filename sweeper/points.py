@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer
 
 BINS = 512
 """Logit bins of a binary histogram."""
@@ -15,3 +18,17 @@ THRESHOLDS: tuple[float, ...] = tuple(
 TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths of the logit adjustment z_c − τ log π_c (Menon et al. 2021). Symmetric: weighting classes by 1/f
 is undone by τ = −1, and τ = 1 makes an unweighted network favour rare classes as fully."""
+_BY_NAME = {"thresholds": THRESHOLDS, "taus": TAUS}
+
+
+def _named(value: Any) -> Any:
+    return _BY_NAME.get(value, value) if isinstance(value, str) else value
+
+
+def _name(points: tuple[float, ...]) -> str | tuple[float, ...]:
+    return next((name for name, known in _BY_NAME.items() if known == points), points)
+
+
+Points = Annotated[tuple[float, ...], BeforeValidator(_named), PlainSerializer(_name, when_used="json")]
+"""Operating points of some counts; `thresholds` or `taus` in JSON, so that what all have in common is not stored with
+each."""

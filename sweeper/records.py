@@ -10,14 +10,14 @@ or tested from a literal. What is fixed about a training besides its loss is `sw
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import Field
 
 from sweeper.base import Array, Record
-from sweeper.points import TAUS, THRESHOLDS
+from sweeper.points import Points
 from sweeper.recipe import Recipe
 
 Task = Literal["binary", "multiclass"]
@@ -201,17 +201,6 @@ class TrialSpec(Record):
         return self.family, tuple(sorted(self.params.items())), self.lr
 
 
-_POINTS = {"thresholds": THRESHOLDS, "taus": TAUS}
-
-
-def _points(value: Any) -> Any:
-    return _POINTS.get(value, value) if isinstance(value, str) else value
-
-
-def _name_of_points(points: tuple[float, ...]) -> str | tuple[float, ...]:
-    return next((name for name, known in _POINTS.items() if known == points), points)
-
-
 class ImageCounts(Record):
     """Confusion counts per picture at every operating point, without the pictures.
 
@@ -226,9 +215,8 @@ class ImageCounts(Record):
     """Indices into `Dataset.pictures`; of pooled counts, numbers of the groups."""
     pooled_from: int | None = None
     """How many pictures there were before they were pooled into groups; None = not pooled."""
-    points: Annotated[tuple[float, ...], BeforeValidator(_points), PlainSerializer(_name_of_points, when_used="json")]
-    """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ. In JSON
-    `thresholds` or `taus` (sweeper/points.py), as what all counts have in common is not stored with each."""
+    points: Points
+    """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ."""
     data: Array
 
 
