@@ -25,6 +25,10 @@ CPU_STEPS, GPU_STEPS = 100, 1000
 """Optimiser steps of a trial."""
 CONFIRM_SEEDS = "3..8"
 MOST_SEEDS = 100
+MOST_TRIALS, MOST_STEPS, MOST_PIXELS = 1_000_000, 1_000_000_000, 65_536
+"""Upper ends of what can be asked for: beyond them numbers overflow, or no machine could do it."""
+MOST_SEED = 2**53 - 1
+"""The confirmation's seeds are 1000 × (seed + 1) and on, and torch takes 63 bits."""
 ROPE = 0.01
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -82,38 +86,38 @@ def _checked_duration(value: object) -> object:
 class Settings(Record):
     """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with."""
 
-    data: str | None = None
-    format: str | None = None
+    data: str | None = Field(None, min_length=1)
+    format: str | None = Field(None, min_length=1)
     exclude: Path | None = None
-    resize: int | None = Field(None, ge=16)
+    resize: int | None = Field(None, ge=16, le=MOST_PIXELS)
     """Shorter side in pixels that larger pictures are shrunk to."""
-    trials: int | None = Field(None, ge=1)
-    study: str | None = None
-    space: str | None = None
+    trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
+    study: str | None = Field(None, min_length=1)
+    space: str | None = Field(None, min_length=1)
     metric: Metric | None = None
     threshold: OperatingPoint | None = None
-    steps: Annotated[int, Field(ge=4)] | Literal["auto"] | None = None
+    steps: Annotated[int, Field(ge=4, le=MOST_STEPS)] | Literal["auto"] | None = None
     """`auto`: a probe decides, from the default of this device on."""
-    epochs: int | None = Field(None, ge=1)
-    size: int | None = Field(None, ge=16)
-    batch_size: int | None = Field(None, ge=2)
-    arch: str | None = None
-    encoder: str | None = None
-    encoder_weights: str | None = None
+    epochs: int | None = Field(None, ge=1, le=MOST_STEPS)
+    size: int | None = Field(None, ge=16, le=MOST_PIXELS)
+    batch_size: int | None = Field(None, ge=2, le=MOST_PIXELS)
+    arch: str | None = Field(None, min_length=1)
+    encoder: str | None = Field(None, min_length=1)
+    encoder_weights: str | None = Field(None, min_length=1)
     augment: Augmentation | None = None
     device: str = "auto"
     workers: int | None = Field(None, ge=1)
     executor: Literal["processes", "inline", "ray"] = "processes"
     ray_address: str | None = None
     """Of an existing Ray cluster; None = one on this machine."""
-    seed: int | None = Field(None, ge=0)
+    seed: int | None = Field(None, ge=0, le=MOST_SEED)
     folds: int | None = Field(None, ge=2)
     """Nothing is held out from the search, and each confirmation seed is a rotation over so many folds."""
     confirm_seeds: Annotated[str, BeforeValidator(_checked_range)] | None = None
     """`MIN..MAX`, as `seed_range` reads it."""
-    confirm_steps: int | None = Field(None, ge=4)
-    boundary_pixels: int | None = Field(None, ge=1)
-    rope: float | None = Field(None, ge=0, le=1)
+    confirm_steps: int | None = Field(None, ge=4, le=MOST_STEPS)
+    boundary_pixels: int | None = Field(None, ge=1, le=MOST_PIXELS)
+    rope: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     timeout: Annotated[str, BeforeValidator(_checked_duration)] | None = None
     """How long this session may take, as `duration` reads it."""
     storage: str = paths.STORAGE

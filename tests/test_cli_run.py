@@ -11,15 +11,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
+import torch
 from click.testing import CliRunner
 
 from sweeper.cli.answer import answer_text
 from sweeper.cli.main import COMMANDS, cli, main
+from sweeper.cli.options import SweeperCommand
 from sweeper.conclude import Outcome
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
 from sweeper.records import Verdict
+from sweeper.settings import MOST_SEED, MOST_SEEDS, Settings
+from sweeper.study.confirm import confirm_seed
 from sweeper.study.storage import WAITS
 from tests import builders
 
@@ -149,6 +154,17 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
         (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
         (["run", "--confirm-seeds", "0"], "--confirm-seeds"),
         (["run", "--steps", "3"], "auto"),
+        (["run", "--steps", "²"], "auto"),
+        (["run", "--workers", "²"], "auto"),
+        (["run", "--rope", "nan"], "nan"),
+        (["run", "--rope", "-inf"], "inf"),
+        (["run", "--seed", str(2**63)], str(2**63)),
+        (["run", "--trials", str(10**30)], "--trials"),
+        (["run", "--size", str(10**9)], "--size"),
+        (["run", "--data", ""], "--data, got ''"),
+        (["run", "--data="], "--data, got '--data='"),
+        (["run", "--out", ""], "--out, got ''"),
+        (["report", ""], "an argument, got ''"),
         (["fly"], "fly"),
         (["report", "nothing"], "there is no file"),
     ],
@@ -170,6 +186,42 @@ def test_options_can_be_set_by_variables(here: Here, monkeypatch: pytest.MonkeyP
             own.setenv(name, value)
             status, _, err = here("run")
             assert status == 2 and value in err
+
+
+def test_an_empty_variable_is_not_the_default(here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SWEEPER_DATA", "")
+    monkeypatch.setenv("SWEEPER_TRIALS", "")
+    status, out, err = here("run", "--dry-run")
+    assert (status, out) == (2, "") and "SWEEPER_DATA" in err and "SWEEPER_TRIALS" in err
+    status, _, err = here("run", "--data", "synthetic:clouds", "--trials", "3", "--dry-run")  # the command line decides
+    assert status == 2 and "clouds" in err and "SWEEPER" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_refuses_empty_values() -> None:
+    for name in COMMANDS:
+        assert isinstance(cli.get_command(click.Context(cli), name), SweeperCommand), name
+
+
+def test_the_command_line_refuses_what_the_settings_refuse() -> None:
+    """What passes the one and not the other would end as an error that nobody foresaw."""
+    command = cli.get_command(click.Context(cli), "run")
+    assert command is not None
+    compared = 0
+    for option in command.params:
+        assert option.name is not None
+        field = Settings.model_fields.get(option.name)
+        if field is None or not isinstance(option.type, click.IntRange | click.FloatRange):
+            continue
+        ends = {key: getattr(bound, key) for bound in field.metadata for key in ("ge", "le") if hasattr(bound, key)}
+        assert (option.type.min, option.type.max) == (ends.get("ge"), ends.get("le")), option.name
+        compared += 1
+    assert compared >= 9
+
+
+def test_the_largest_seed_can_be_trained_with() -> None:
+    last = confirm_seed(MOST_SEED, MOST_SEEDS)
+    assert torch.Generator().manual_seed(last).initial_seed() == last < 2**63
 
 
 def test_what_nobody_foresaw_is_one_line_and_status_1(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import click
 
 from sweeper import paths
+from sweeper.cli.options import SweeperCommand
 from sweeper.data.cache import DAY, Entry, clear, entries
 from sweeper.data.tables import shown
 from sweeper.errors import UsageError
 
 
-@click.command("cache")
+@click.command("cache", cls=SweeperCommand)
 @click.option(
     "--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True,
     help="Folder of decoded pictures.",

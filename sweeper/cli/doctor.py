@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from sweeper import paths
+from sweeper.cli.options import SweeperCommand
 
 MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
 
 
-@click.command()
+@click.command(cls=SweeperCommand)
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage.")
 @click.option(
     "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from sweeper import paths
+from sweeper.cli.options import SweeperCommand
 
 
-@click.command()
+@click.command(cls=SweeperCommand)
 @click.argument("study")
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.cli.options import SweeperCommand
 from sweeper.errors import UsageError
 from sweeper.losses.coordinates import MEANINGS
 from sweeper.losses.families import FAMILIES, Family, LossCoordinate
@@ -33,7 +34,7 @@ LEGEND = (
 )
 
 
-@click.command()
+@click.command(cls=SweeperCommand)
 @click.option(
     "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="One JSON document: registry, or all checks."
 )

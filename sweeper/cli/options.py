@@ -1,12 +1,73 @@
-"""Options that several commands have."""
+"""What several commands have in common: how values are read, and options."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+_EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
+
+
+class SweeperCommand(click.Command):
+    """A command that refuses empty values.
+
+    An empty value is a slip, as of a script whose variable is not set: `--data "$DIR"` would else mean the default.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse empty values of the command line and of the `SWEEPER_*` variables that it does not override.
+
+        Raises:
+            click.UsageError: with all of them.
+        """
+        problems = list(_empty_arguments(args))
+        rest = super().parse_args(ctx, args)
+        problems += _empty_variables(ctx)
+        if problems:
+            raise click.UsageError(
+                "\n".join(["a value must not be empty:", *(f"  - {text}" for text in problems)]), ctx
+            )
+        return rest
+
+
+def _empty_arguments(args: list[str]) -> Iterator[str]:
+    for before, arg in zip(["", *args], args, strict=False):
+        if found := _EMPTY_OPTION.fullmatch(arg):
+            yield f"{found[1]}, got '{arg}'; give a value, or leave the option out"
+        elif not arg:
+            name = before if before.startswith("-") else "an argument"
+            yield f"{name}, got ''; give a value, or leave it out"
+
+
+def _empty_variables(ctx: click.Context) -> Iterator[str]:
+    for param in ctx.command.get_params(ctx):
+        if ctx.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT or not param.name:
+            continue
+        variable = f"{ctx.auto_envvar_prefix}_{param.name.upper()}"
+        if os.environ.get(variable) == "":
+            yield f"the variable {variable}, got ''; give it a value, or unset it"
+
+
+class Fraction(click.FloatRange):
+    """A number from 0 to 1. click's own range lets `nan` pass, which no comparison refuses."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse what is not a number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range 0<=x<=1.", param, ctx)
+        return number
+
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -24,7 +85,7 @@ def resize_option(default: str) -> Decorator:
     """`--resize SHORT_SIDE`; `default` says what holds without it."""
     return click.option(
         "--resize",
-        type=click.IntRange(16),
+        type=click.IntRange(16, 65_536),
         metavar="SHORT_SIDE",
         help="Shrink larger pictures to this shorter side in pixels; scores hold at that resolution.  "
         f"[default: {default}]",

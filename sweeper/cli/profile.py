@@ -16,7 +16,7 @@ from rich.text import Text
 from sweeper import paths
 from sweeper.advice import bounds, difficulty, suggestions
 from sweeper.cli.bar import Bar
-from sweeper.cli.options import exclude_option, resize_option
+from sweeper.cli.options import SweeperCommand, exclude_option, resize_option
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
@@ -31,7 +31,7 @@ from sweeper.study.executors import available_cores
 from sweeper.text import shortened
 
 
-@click.command("profile")
+@click.command("profile", cls=SweeperCommand)
 @click.argument("data")
 @click.option("--format", "format_", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sweeper import paths
+from sweeper.cli.options import SweeperCommand
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -33,7 +34,7 @@ def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) ->
     click.echo(f"MLflow was told {sent} operation(s) that it had missed", err=True)
 
 
-@click.command()
+@click.command(cls=SweeperCommand)
 @click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
 @click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
 @click.option(

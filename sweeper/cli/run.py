@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,11 +14,23 @@ import click
 from rich.console import Console
 
 from sweeper import paths
-from sweeper.cli.options import exclude_option, resize_option
+from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, resize_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.recipe import ARCHITECTURES
-from sweeper.settings import CONFIRM_SEEDS, DATA, ROPE, TRIALS, Settings, duration, seed_range
+from sweeper.settings import (
+    CONFIRM_SEEDS,
+    DATA,
+    MOST_PIXELS,
+    MOST_SEED,
+    MOST_STEPS,
+    MOST_TRIALS,
+    ROPE,
+    TRIALS,
+    Settings,
+    duration,
+    seed_range,
+)
 
 
 class Workers(click.ParamType[Any]):
@@ -29,8 +42,8 @@ class Workers(click.ParamType[Any]):
         """Turn `auto` into None."""
         if value is None or value == "auto":
             return None
-        if not str(value).isdigit() or int(value) < 1:
-            self.fail(f"must be auto or a whole number ≥ 1, got {value!r}", param, ctx)
+        if not re.fullmatch("[0-9]{1,4}", str(value)) or int(value) < 1:
+            self.fail(f"must be auto or a whole number from 1 to 9999, got {value!r}", param, ctx)
         return int(value)
 
 
@@ -58,17 +71,17 @@ class Steps(click.ParamType[Any]):
         """Keep `auto` as it is."""
         if value == "auto":
             return "auto"
-        if not str(value).isdigit() or int(value) < 4:
-            self.fail(f"must be auto or a whole number ≥ 4, got {value!r}", param, ctx)
+        if not re.fullmatch("[0-9]{1,10}", str(value)) or not 4 <= int(value) <= MOST_STEPS:
+            self.fail(f"must be auto or a whole number from 4 to {MOST_STEPS}, got {value!r}", param, ctx)
         return int(value)
 
 
-@click.command()
+@click.command(cls=SweeperCommand)
 @click.option("--data", help=f"Folder or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
 @click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @exclude_option("none; with --resume the study's")
 @resize_option("native; with --resume the study's")
-@click.option("--trials", type=click.IntRange(1), help=f"Total of the study.  [default: {TRIALS}]")
+@click.option("--trials", type=click.IntRange(1, MOST_TRIALS), help=f"Total of the study.  [default: {TRIALS}]")
 @click.option("--study", help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
 @click.option("--join", is_flag=True, help="Work for the run that leads the study, on this machine too.")
@@ -84,9 +97,11 @@ class Steps(click.ParamType[Any]):
     type=Steps(),
     help="Optimiser steps of a trial; auto finds where the losses' ranking settles.  [default: 100; GPU 1000]",
 )
-@click.option("--epochs", type=click.IntRange(1), help="The same in passes over the training pictures.")
-@click.option("--size", type=click.IntRange(16), help="Side of the training crop in pixels.  [default: 96; GPU 256]")
-@click.option("--batch-size", type=click.IntRange(2), help="Crops in a batch.  [default: 8; GPU 16]")
+@click.option("--epochs", type=click.IntRange(1, MOST_STEPS), help="The same in passes over the training pictures.")
+@click.option(
+    "--size", type=click.IntRange(16, MOST_PIXELS), help="Side of the training crop in pixels.  [default: 96; GPU 256]"
+)
+@click.option("--batch-size", type=click.IntRange(2, MOST_PIXELS), help="Crops in a batch.  [default: 8; GPU 16]")
 @click.option(
     "--augment",
     type=click.Choice(["none", "light", "full"]),
@@ -100,7 +115,9 @@ class Steps(click.ParamType[Any]):
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
 @click.option("--executor", type=click.Choice(["processes", "inline", "ray"]), default="processes", show_default=True)
 @click.option("--ray-address", help="Existing Ray cluster (HOST:PORT, or auto).  [default: one on this machine]")
-@click.option("--seed", type=click.IntRange(0), help="Decides splits, weights, batches and the search.  [default: 0]")
+@click.option(
+    "--seed", type=click.IntRange(0, MOST_SEED), help="Decides splits, weights, batches and the search.  [default: 0]"
+)
 @click.option(
     "--folds",
     type=click.IntRange(2),
@@ -113,10 +130,10 @@ class Steps(click.ParamType[Any]):
     type=Parsed("MIN..MAX|N", seed_range),
     help=f"Fresh seeds of each finalist; more than MIN while the verdict is open.  [default: {CONFIRM_SEEDS}]",
 )
-@click.option("--confirm-steps", type=click.IntRange(4), help="Steps of a confirmation.  [default: 2 × --steps]")
 @click.option(
-    "--rope", type=click.FloatRange(0, 1), help=f"Differences in mIoU below this do not matter.  [default: {ROPE}]"
+    "--confirm-steps", type=click.IntRange(4, MOST_STEPS), help="Steps of a confirmation.  [default: 2 × --steps]"
 )
+@click.option("--rope", type=Fraction(), help=f"Differences in mIoU below this do not matter.  [default: {ROPE}]")
 @click.option(
     "--timeout",
     type=Parsed("DURATION", duration),
@@ -124,7 +141,7 @@ class Steps(click.ParamType[Any]):
 )
 @click.option(
     "--boundary-pixels",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_PIXELS),
     help="Width of the band along boundaries that boundary IoU looks at.  [default: 2]",
 )
 @click.option(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sweeper.cli.options import SweeperCommand
 from sweeper.data.scene_set import PARAMETERS, SCENES, Parameter
 from sweeper.data.synthetic import write_scenes
 
@@ -26,7 +27,7 @@ def _line(key: str, value: Parameter) -> str:
     return f"    {key}={value.default:g}  ({value.low:.10g} to {value.high:.10g}) {value.text}"
 
 
-@click.command("synth", epilog=_epilog())
+@click.command("synth", cls=SweeperCommand, epilog=_epilog())
 @click.argument("name")
 @click.argument("out", type=click.Path(path_type=Path))
 def command(name: str, out: Path) -> None:

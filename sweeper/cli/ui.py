@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from sweeper import paths
+from sweeper.cli.options import SweeperCommand
 from sweeper.errors import UsageError
 from sweeper.postgres import sqlalchemy_url
 from sweeper.redact import redact
 
 
-@click.command()
+@click.command(cls=SweeperCommand)
 @click.option(
     "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
 )
