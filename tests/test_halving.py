@@ -17,7 +17,7 @@ from sweeper.paths import checkpoint_path
 from sweeper.records import TrialResult, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.drive import drive
-from sweeper.study.executors import Died, Event
+from sweeper.study.executors import Died, Event, Finished
 from sweeper.study.halving import Halving
 from sweeper.study.search import Search, enqueue_defaults
 from tests import builders
@@ -65,6 +65,15 @@ def test_from_the_third_rung_on_all_go_on() -> None:
         made.see(number, "dice", 50, 0.1 * number)
         made.see(number, "dice", 75, 0.1 * number)
     assert all(made.goes_on(number, more=True) for number in range(4))
+
+
+def test_at_the_last_rung_every_trial_goes_on_to_its_end_whoever_leads() -> None:
+    made = field(0.9, 0.8, 0.7, 0.6)
+    for number in (2, 0):  # 2 is no longer the best of its family, nor among the best third
+        for step in RUNGS[1:]:
+            made.see(number, "dice", step, 0.9 - 0.1 * number)
+    assert made.goes_on(2, more=True) and not made.hopeless(2, 30)
+    assert made.next([2, 3], more=True) == 2
 
 
 def test_the_highest_rung_is_promoted_first_then_the_better_trial() -> None:
@@ -206,6 +215,39 @@ def test_a_crash_among_waiting_trials_loses_none_of_them(after: int, workers: in
     for number, before in {**waited, **finished}.items():
         assert results[number].evaluations[: len(before.evaluations)] == before.evaluations
     assert not {spec.number for spec in again.specs} & finished.keys()
+
+
+def test_a_crash_between_the_last_rung_and_the_result_of_a_promoted_trial_is_resumed() -> None:
+    """A trial that was promoted, reported its last rung and lost its leader before its result was stored."""
+    study, promoted = new_study(), dict[int, bool]()
+
+    class Cut(FakeExecutor):
+        def submit(self, spec: TrialSpec) -> None:
+            promoted[spec.number] = (spec.purpose, spec.number) in self._paused
+            super().submit(spec)
+
+        def poll(self, timeout_seconds: float) -> list[Event]:
+            events = super().poll(timeout_seconds)
+            if events and isinstance(events[0], Finished) and promoted[events[0].spec.number]:
+                lost.append(events[0].spec)
+                raise CrashError
+            return events
+
+    lost: list[TrialSpec] = []
+    with pytest.raises(CrashError):
+        drive(Cut(learning), searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    number, family = lost[0].number, lost[0].family
+    assert studies.WAITS in study.trials[number].user_attrs and RUNGS[-1] in study.trials[number].intermediate_values
+    better = study.ask()  # another worker's trial, which leads the family by now
+    better.set_user_attr(studies.FAMILY, family)
+    for step in RUNGS:
+        better.report(0.99, step)
+    spec = lost[0].model_copy(update={"number": better.number})
+    better.set_user_attr(studies.RESULT, learning(spec).model_dump(mode="json"))
+    studies.reconcile(study)
+    assert drive(FakeExecutor(learning), searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    assert len(studies.result_of(study.trials[number]).evaluations) == len(RUNGS)
+    assert study.trials[number].state == TrialState.COMPLETE
 
 
 def test_giving_up_tells_what_waits(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ class Halving:
             shares: of the trials that reach the first rung, the second …, how many go on beyond it; 1 for the others.
         """
         self._rungs, self._owed = tuple(rungs), owed
-        self._shares = (*shares[: len(rungs) - 1], *(1.0,) * (len(rungs) - 1 - len(shares)))
+        # The last rung has its share too: a trial that was cut off after it is looked at there by a resume.
+        self._shares = (*shares[: len(rungs) - 1], *(1.0,) * max(1, len(rungs) - len(shares)))
         self._reached: dict[int, list[Order]] = {}  # of each trial, rung by rung
         self._families: dict[int, str] = {}
         # Best first, of all and of each family: places are found by halves, as each event asks for all that wait.
