@@ -9,8 +9,8 @@ Counts have shape (..., C, 3): true positives, false positives, false negatives 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 def default_point(task: Task) -> float:
     """Operating point everyone uses without thinking: threshold 0.5, or τ = 0."""
-    return 0.5 if task == "binary" else 0.0
+    return {"binary": 0.5, "multiclass": 0.0}[task]
 
 
 def sweep_points(counts: ImageCounts) -> Counts:
@@ -89,20 +89,44 @@ def dice(summed: Counts) -> Floats:
     return ratio(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
 
 
+def _foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
+    return np.nan_to_num(iou(summed)[..., 1], nan=1.0 if classes[1] else 0.0)
+
+
+class Objective(NamedTuple):
+    """A metric that a search can maximise."""
+
+    title: str
+    """For people."""
+    binary_only: bool
+    measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
+    """Summed counts (..., C, 3) and the marked classes (C,) → (...), in 0–1."""
+
+
+METRICS: Mapping[Metric, Objective] = {
+    "miou": Objective("mIoU", False, lambda summed, classes: mean_over(iou(summed), classes)),
+    "fg_iou": Objective("foreground IoU", True, _foreground_iou),
+    "dice": Objective("mean Dice", False, lambda summed, classes: mean_over(dice(summed), classes)),
+}
+"""Every metric that can be maximised, under the name of `--metric` and of its field in `Scores`."""
+
+
 def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: Metric = "miou") -> Floats:
     """The metric, from summed counts (..., C, 3), over the classes marked in `classes` (C,) → (...).
 
     A marked class without pixels in this replicate (a bootstrap sample without it) that is predicted nowhere
     counts as 1: it was answered correctly, and the class set stays the same in every replicate.
-    `fg_iou` is the last class's IoU and only for binary tasks. Without any marked class the result is 0.
+    `fg_iou` is the foreground's IoU and only for binary tasks. Without any marked class the result is 0.
+
+    Raises:
+        ValueError: if the metric is none of `METRICS`, or is for binary tasks and there are not two classes.
     """
-    if metric == "fg_iou":
-        return np.nan_to_num(iou(summed)[..., -1], nan=0.0 if not classes[-1] else 1.0)
-    per_class = dice(summed) if metric == "dice" else iou(summed)
-    if not classes.any():
-        return np.zeros(per_class.shape[:-1])
-    values: Floats = np.nan_to_num(per_class[..., classes], nan=1.0).mean(axis=-1)
-    return values
+    if metric not in METRICS:
+        raise ValueError(f"the metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    found = METRICS[metric]
+    if found.binary_only and len(classes) != 2:
+        raise ValueError(f"the metric {metric} is for binary tasks, got {len(classes)} classes")
+    return found.measure(summed, classes)
 
 
 def best_point(counts: ImageCounts, metric: Metric = "miou") -> tuple[float, float]:

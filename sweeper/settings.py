@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from sweeper import paths
 from sweeper.base import Record
 from sweeper.errors import UsageError
+from sweeper.metrics import METRICS
 from sweeper.recipe import Augmentation, Metric, OperatingPoint, Recipe
 from sweeper.records import Dataset
 
@@ -157,10 +158,11 @@ def make_recipe(
         raise UsageError(f"--size must be a multiple of {2**depth} (the network's stride), got {size}")
     steps = _steps(settings, training_pictures, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
     metric = settings.metric or "miou"
-    if metric == "fg_iou" and dataset.task != "binary":
+    if METRICS[metric].binary_only and dataset.task != "binary":
+        others = " or ".join(name for name, known in METRICS.items() if not known.binary_only)
         raise UsageError(
-            f"--metric fg_iou needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
-            "use --metric miou or dice"
+            f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
+            f"use --metric {others}"
         )
     weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
     recipe = Recipe(

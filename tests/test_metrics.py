@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper import metrics
+from sweeper.cli.run import command
 from sweeper.points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
-from sweeper.records import ImageCounts, TestDetail
+from sweeper.recipe import Metric
+from sweeper.records import ImageCounts, Scores, TestDetail
 from tests.builders import counts_from_iou, histogram_counts, point_counts
 
 EDGES = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)
@@ -186,10 +190,37 @@ def test_without_a_present_class_the_objective_is_zero_for_every_replicate() -> 
     np.testing.assert_array_equal(metrics.objective(np.zeros((4, 2, 3), int), np.array([False, False])), np.zeros(4))
 
 
+def test_an_unknown_metric_is_refused_and_not_read_as_miou() -> None:
+    marked = np.array([True, True])
+    for name in ("mIoU", "miou ", "iou", "test_miou", ""):
+        with pytest.raises(ValueError, match=re.escape(f"one of miou, fg_iou, dice, got {name!r}")):
+            metrics.objective(np.ones((2, 3), int), marked, name)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one of"):
+        metrics.best_point(histogram_counts([5], [1], [1], [9]), "f1")  # type: ignore[arg-type]
+
+
+def test_foreground_iou_is_refused_where_there_are_more_classes() -> None:
+    with pytest.raises(ValueError, match="binary tasks, got 3 classes"):
+        metrics.objective(np.ones((3, 3), int), np.array([True, True, True]), "fg_iou")
+
+
+def test_one_table_holds_every_metric() -> None:
+    """What the recipe takes, what is computed, what people read and what `--metric` offers."""
+    assert tuple(metrics.METRICS) == get_args(Metric)
+    assert set(metrics.METRICS) <= set(Scores.model_fields)
+    choice = next(option for option in command.params if option.name == "metric").type
+    assert list(choice.choices) == list(metrics.METRICS)
+    summed = np.array([[90, 3, 5], [20, 5, 3]])
+    scores = metrics.scores(summed[None])
+    for name in metrics.METRICS:
+        assert float(metrics.objective(summed, np.array([True, True]), name)) == getattr(scores, name)
+
+
 def test_the_objective_works_on_many_replicates_at_once() -> None:
     rng = np.random.default_rng(0)
-    sums, marked = rng.integers(1, 100, (5, 7, 3, 3)), np.array([True, False, True])
-    for metric in ("miou", "dice", "fg_iou"):
+    for metric, found in metrics.METRICS.items():
+        marked = np.array([False, True] if found.binary_only else [True, False, True])
+        sums = rng.integers(1, 100, (5, 7, len(marked), 3))
         together = metrics.objective(sums, marked, metric)
         assert together.shape == (5, 7)
         assert together[3, 2] == pytest.approx(float(metrics.objective(sums[3, 2], marked, metric)))

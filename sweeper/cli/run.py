@@ -17,6 +17,7 @@ from sweeper import paths
 from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, resize_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
+from sweeper.metrics import METRICS
 from sweeper.recipe import ARCHITECTURES
 from sweeper.settings import (
     CONFIRM_SEEDS,
@@ -86,7 +87,7 @@ class Steps(click.ParamType[Any]):
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
 @click.option("--join", is_flag=True, help="Work for the run that leads the study, on this machine too.")
 @click.option("--space", help="Search space: a shipped name (see `sweeper spaces`) or a YAML file.")
-@click.option("--metric", type=click.Choice(["miou", "fg_iou", "dice"]), help="What is maximised.  [default: miou]")
+@click.option("--metric", type=click.Choice(list(METRICS)), help="What is maximised.  [default: miou]")
 @click.option(
     "--threshold",
     type=click.Choice(["tuned", "0.5"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import mean, median
 
 import numpy as np
@@ -24,6 +24,7 @@ from sweeper.evidence.budget import (
 )
 from sweeper.evidence.spread import ENOUGH, Point, take_apart
 from sweeper.evidence.weigh import last_quarter_gain
+from sweeper.metrics import METRICS
 from sweeper.recipe import Metric, Recipe
 from sweeper.records import (
     Coordinate,
@@ -37,7 +38,6 @@ from sweeper.text import listed, minus
 
 FEW_TRIALS = 6
 """Fewer than this say nothing about what more of them would bring."""
-METRICS: Mapping[Metric, str] = {"miou": "mIoU", "fg_iou": "foreground IoU", "dice": "Dice"}
 SOURCES = {
     "family": "the loss family",
     "parameters": "the loss's parameters",
@@ -72,7 +72,7 @@ def analyse_search(
         evidence: what the confirmation showed; None where there was none.
         rope: gains below this do not matter.
     """
-    unit = METRICS[recipe.metric]
+    unit = METRICS[recipe.metric].title
     done = [t for t in trials if learned_something(t) and t.state == "complete"]
     if not done:
         return SearchAnalysis(

@@ -15,7 +15,7 @@ from sweeper.data.split import stratified_subset
 from sweeper.errors import DataError
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.looks import level_of
-from sweeper.metrics import constant_miou, default_point
+from sweeper.metrics import METRICS, constant_miou, default_point
 from sweeper.records import (
     Coordinate,
     FinalistEvidence,
@@ -29,7 +29,6 @@ from sweeper.report.tables import trials_frame
 
 ENOUGH = 8
 """Fewer completed trials than this say nothing about a trend: at n = 7 only |ρ| > 0.78 would be significant."""
-_METRICS = {"miou": "mIoU", "fg_iou": "foreground IoU", "dice": "mean Dice"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Facts:
     @property
     def objective(self) -> str:
         """What the search maximised, for people."""
-        return _METRICS[self.sweep.conditions.recipe.metric]
+        return METRICS[self.sweep.conditions.recipe.metric].title
 
     @property
     def default_name(self) -> str:
