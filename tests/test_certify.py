@@ -208,6 +208,15 @@ class Synchronising(Wrapped):
         return self.true(logits, target)
 
 
+class AssumesContiguousMemory(Wrapped):
+    """Reads the memory of the logits in the order in which it lies, as a kernel without strides does."""
+
+    def forward(self, logits, target):
+        dense = all(logits.stride()) and logits.untyped_storage().size() == logits.numel() * logits.element_size()
+        read = logits.as_strided(logits.shape, torch.empty(logits.shape).stride()) if dense else logits
+        return self.true(read, target)
+
+
 class HidesNan(Wrapped):
     def forward(self, logits, target):
         return torch.nan_to_num(self.true(logits, target))
@@ -240,6 +249,7 @@ MUTATIONS = [
     (Positional, "cross_entropy", "binary", "the order of pixels does not matter"),
     (Positional, "soft_cldice", "binary", "the order of pictures, mirrors and turns do not matter"),
     (Synchronising, "focal", "binary", "it never waits for the device"),
+    (AssumesContiguousMemory, "dice_ce", "binary", "memory layout does not matter"),
     (HidesNan, "dice_ce", "multiclass", "a NaN shows"),
     (Raising, "tversky", "binary", "it pickles"),
 ]

@@ -5,6 +5,7 @@
     assert all(check.passed for check in checks)
 
 subject.py      what is tried (a family, a task, a device, a precision) and the batches it is tried on
+layouts.py      layouts of memory
 checks.py       the record of one check; how a rule becomes one
 identities.py   what families equal: losses of torch and torchvision, their papers' formulas
 relations.py    what families become at certain coordinates: each other

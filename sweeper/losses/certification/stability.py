@@ -8,6 +8,7 @@ import pickle
 import torch
 
 from sweeper.losses.certification.checks import Finding, Rule, difference, equal, finite, worst
+from sweeper.losses.certification.layouts import LAYOUTS
 from sweeper.losses.certification.subject import DTYPES, Precision, Subject
 from sweeper.records import IGNORE
 
@@ -161,13 +162,22 @@ def _it_pickles(subject: Subject) -> Finding:
 
 
 def _memory_layout_does_not_matter(subject: Subject) -> Finding:
-    """channels_last logits give the same value and gradient."""
-    logits, target = subject.logits(size=16), subject.target(size=16)
-    loss = subject.build()
-    value, gradient = subject.value_and_gradient(loss, logits, target)
-    last = logits.contiguous(memory_format=torch.channels_last)
-    other_value, other_gradient = subject.value_and_gradient(loss, last, target)
-    return worst({"gradient": equal(other_gradient, gradient, 1e-9), "value": equal(other_value, value, 1e-9)})
+    """Logits and labels in any layout give the value and the gradient of contiguous memory."""
+    logits, target = subject.batch()
+    findings = {}
+    for point, coordinates in subject.points(options=True).items():
+        if point.endswith("ends"):
+            continue
+        loss = subject.build(**coordinates)
+        for name, layout in LAYOUTS.items():
+            leaf = layout(logits).detach().requires_grad_()
+            labels = layout(target) if target.ndim == logits.ndim else target.mT.contiguous().mT
+            value = subject.call(loss, leaf, labels)
+            (gradient,) = torch.autograd.grad(value, leaf)
+            expected, slope = subject.value_and_gradient(loss, leaf.contiguous(), labels.contiguous())
+            findings[f"gradient, {name} ({point})"] = equal(gradient, slope, 1e-9)
+            findings[f"value, {name} ({point})"] = equal(value.detach(), expected, 1e-9)
+    return worst(findings)
 
 
 def _it_never_waits_for_the_device(subject: Subject) -> Finding:

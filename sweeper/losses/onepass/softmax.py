@@ -225,8 +225,8 @@ def _gradient(batch: Batch, plan: Plan, kept: Kept, slopes: Slopes) -> Tensor:
     pictures, classes, pixels = error.shape
     g = 0.0 if of_entropy is None else float(of_entropy) / kept.number
     in_place = error.dtype == logits.dtype and logits.is_contiguous()
-    gradient = error.view(logits.shape) if in_place else torch.empty_like(logits)
-    out = gradient.flatten(2)
+    gradient = error.view(logits.shape) if in_place else _room_for_gradient(logits)
+    out = gradient.view(pictures, classes, pixels)  # never a copy: what is written there is the gradient
     overlap = of_false_positives is not None or of_false_negatives is not None
     none = error.new_zeros(classes)
     marked = none if of_false_positives is None else of_false_positives
@@ -246,6 +246,12 @@ def _gradient(batch: Batch, plan: Plan, kept: Kept, slopes: Slopes) -> Tensor:
             # In the gradient's own precision first: turning rows into columns is quicker between equal types.
             into.copy_(q.to(logits.dtype))
     return gradient
+
+
+def _room_for_gradient(logits: Tensor) -> Tensor:
+    """Uninitialised, shaped as the logits, rows and columns in one run: in their layout where that is channels_last."""
+    last = logits.is_contiguous(memory_format=torch.channels_last)
+    return torch.empty_like(logits, memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _overlap_gradient(
