@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 import torch
 from optuna.trial import TrialState
@@ -17,7 +20,7 @@ from optuna.trial import TrialState
 from sweeper.conclude import report_study
 from sweeper.errors import SweeperError
 from sweeper.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
-from sweeper.study import processes
+from sweeper.study import launch, processes
 from sweeper.study import storage as studies
 from sweeper.study.drive import drive
 from sweeper.study.executors import Died, Event, InlineExecutor, Reported
@@ -115,6 +118,7 @@ def test_want_of_memory_in_this_process_is_a_death_too(
         (-11, "worker killed by signal 11 (segmentation fault)"),
         (-12, "worker killed by signal 12"),
         (3, "worker ended with status 3"),
+        (255, "worker ended, and so has the process that it was forked from, which alone knows how"),
     ],
 )
 def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
@@ -124,7 +128,7 @@ def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
         def join(self, _: float) -> None:
             pass
 
-    worker = processes._Worker.__new__(processes._Worker)
+    worker = launch.Launched.__new__(launch.Launched)
     worker.process = Ended()  # type: ignore[assignment]
     assert worker.reason() == text
 
@@ -155,13 +159,63 @@ def test_without_a_fork_server_each_worker_is_started_anew(
     def too_long() -> None:
         raise OSError("AF_UNIX path too long")
 
-    monkeypatch.setattr(processes.forkserver, "ensure_running", too_long)
+    monkeypatch.setattr(launch.forkserver, "ensure_running", too_long)
     with closing(ProcessExecutor("cpu", 2, 2, print)) as executor:
         executor.hardware()
         executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         assert executor.free() == 2
         executor.submit(spec())
         assert isinstance(executor.poll(60)[0], Reported)
+
+
+def server_of_forks() -> int:
+    """Process number of the process that workers are forked from."""
+    number = launch.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    assert isinstance(number, int)
+    return number
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed_meanwhile(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = multiprocessing.process.BaseProcess.start
+    victims = list[int]()
+
+    def start(process: multiprocessing.process.BaseProcess) -> None:
+        if not victims:  # it takes the request, and is killed before it can answer
+            victims.append(server_of_forks())
+            os.kill(victims[0], signal.SIGSTOP)
+            threading.Timer(0.5, os.kill, (victims[0], signal.SIGKILL)).start()
+        own(process)
+
+    log = list[str]()
+    with closing(ProcessExecutor("cpu", 1, 1, log.append)) as executor:
+        executor.hardware()
+        executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
+        executor.submit(spec())
+        executor._workers[0].process.kill()
+        assert [type(event) for event in executor.poll(60)] == [Died]
+        assert executor.free() == 1, log
+        executor.submit(spec())
+        assert isinstance(executor.poll(60)[0], Reported)
+    assert len(victims) == 1 and log == ["worker killed by signal 9 (out of memory?); starting another"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_workers_outlive_the_process_that_they_were_forked_from_and_are_ended_all_the_same(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    with closing(ProcessExecutor("cpu", 1, 1, print)) as executor:
+        executor.hardware()
+        executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        worker = psutil.Process(executor._workers[0].process.pid)
+        os.kill(server_of_forks(), signal.SIGKILL)
+        executor.submit(spec())
+        assert isinstance(executor.poll(60)[0], Reported)
+        worker.suspend()  # as one that hangs: it does not find its pipe closed
+    assert psutil.wait_procs([worker], timeout=60)[1] == []
 
 
 def test_libraries_that_cannot_be_loaded_do_not_end_the_process_that_workers_are_forked_from(tmp_path: Path) -> None:

@@ -22,15 +22,33 @@ from tests.test_cli_run import QUICK, start, sweeper, wait_for
 pytestmark = pytest.mark.slow
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The training processes: forked from the process that loaded the libraries."""
+def forked_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The process that loaded the libraries and what was forked from it, whether that still lives or not."""
     found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
-            parent = child.parent()
-            if parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline()):
-                found.append(child)
+    for number in psutil.pids():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):  # one that ended meanwhile
+            other = psutil.Process(number)
+            if os.getsid(number) == process.pid and other.status() != psutil.STATUS_ZOMBIE:
+                words = " ".join(other.cmdline())
+                if "multiprocessing.forkserver" in words or "multiprocessing.spawn" in words:
+                    found.append(other)
     return found
+
+
+def server_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The process that workers are forked from; none while it is started anew."""
+    found = []
+    for other in forked_of(process):
+        with suppress(psutil.NoSuchProcess):
+            if other.ppid() == process.pid and "multiprocessing.forkserver" in " ".join(other.cmdline()):
+                found.append(other)
+    return found
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The training processes."""
+    server = server_of(process)
+    return [other for other in forked_of(process) if other not in server]
 
 
 def states(folder: Path) -> tuple[list[optuna.trial.FrozenTrial], set[str]]:
@@ -81,26 +99,33 @@ def test_after_kill_9_amid_the_rechecks_or_a_look_a_resume_repeats_nothing(tmp_p
     assert len(states(tmp_path)[0]) == len(trials)
 
 
-def test_when_the_parent_alone_is_killed_its_workers_end_within_10_seconds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("orphans", [False, True])
+def test_when_the_parent_alone_is_killed_its_workers_end_within_10_seconds(tmp_path: Path, orphans: bool) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[2/60]", process)
     workers = workers_of(process)
     assert len(workers) == 2
+    if orphans:
+        (server,) = server_of(process)
+        server.kill()
     process.kill()
     process.wait(10)
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []
 
 
-def test_a_killed_worker_costs_an_attempt_and_not_the_sweep(tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", [False, True], ids=["worker", "worker-and-server"])
+def test_a_killed_worker_costs_an_attempt_and_not_the_sweep(tmp_path: Path, server: bool) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "6", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[1/6]", process)
-    workers_of(process)[0].kill()
+    for victim in (server_of(process) if server else []) + workers_of(process)[:1]:
+        victim.kill()
     deadline = time.monotonic() + 200
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     assert process.returncode == 0, (tmp_path / "err.txt").read_text()
-    assert "worker killed by signal 9" in (tmp_path / "err.txt").read_text()
+    words = "the process that it was forked from" if server else "worker killed by signal 9"
+    assert words in (tmp_path / "err.txt").read_text()
     trials, statuses = states(tmp_path)
     assert sum(counted(t) for t in trials) == 6
     assert "RUNNING" not in statuses
@@ -108,7 +133,10 @@ def test_a_killed_worker_costs_an_attempt_and_not_the_sweep(tmp_path: Path) -> N
 
 @pytest.mark.timeout(7200)
 def test_kills_at_fifty_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
-    """kill -9 of a worker, or of the parent and then a resume; SWEEPER_TEST_KILLS says how often (50)."""
+    """kill -9 of a worker, of the process that workers are forked from, of both, or of the parent and then a resume.
+
+    SWEEPER_TEST_KILLS says how often (50).
+    """
     kills, trials = int(os.environ.get("SWEEPER_TEST_KILLS", "50")), 12
     rng = random.Random(7)
     arguments = ["run", "--study", "s", "--workers", "2"]
@@ -127,9 +155,11 @@ def test_kills_at_fifty_random_instants_lose_nothing_and_repeat_nothing(tmp_path
             process = start(tmp_path, *arguments, "--resume", "--trials", str(trials))
             continue
         workers = workers_of(process)
-        if workers and rng.random() < 0.5:
-            with suppress(psutil.NoSuchProcess):
-                rng.choice(workers).kill()
+        if workers and rng.random() < 0.6:
+            one, server = [rng.choice(workers)], server_of(process)
+            for victim in rng.choice([one, server, one + server, server + one]):
+                with suppress(psutil.NoSuchProcess):
+                    victim.kill()
         else:
             process.kill()
             process.wait(10)

@@ -6,78 +6,31 @@ server): the second worker, and one that replaces a dead one, costs no import. E
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Literal
 
 from sweeper.errors import SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
 from sweeper.study.executors import Died, Event, Finished, Paused, Reported
+from sweeper.study.launch import Launched, Method, WorkerDiedError, begin_loading
 from sweeper.study.watchdog import Watchdog
 from sweeper.training.messages import Answer, Exhausted, Hardware, Looked, Told, Waits
 
 START_SECONDS = 120.0
 """A worker that has not said hello by then is given up."""
 MAX_WORKERS = 8
-PRELOAD = "sweeper.training.preload"
-SIGNALS = {
-    4: "illegal instruction",
-    6: "aborted",
-    7: "bus error: shared memory or the disk may be full",
-    8: "arithmetic error",
-    9: "out of memory?",
-    11: "segmentation fault",
-}
-"""What a signal says about the end of a worker that nobody killed on purpose."""
+REPLACEMENTS = 3
+"""A worker that dies while it starts in place of another is tried again this often in all."""
 
 
-class WorkerDiedError(SweeperError):
-    """A worker ended before it was ready."""
-
-
-Method = Literal["forkserver", "spawn"]  # never fork: it would copy locks and CUDA's state
-
-
-def begin_loading() -> Method:
-    """Have the libraries of the workers loaded meanwhile; the first worker waits for what is left of it.
-
-    Returns:
-        How workers are to be started: anew where there is no fork server, as where the folder of temporary files has
-        a name too long for a socket.
-    """
-    if sys.platform != "linux":
-        return "spawn"
-    forkserver.set_forkserver_preload([PRELOAD])
-    try:
-        forkserver.ensure_running()
-    except OSError:
-        return "spawn"
-    return "forkserver"
-
-
-class _Worker:
+class _Worker(Launched):
     """The parent's end of one worker process."""
 
     def __init__(self, device: str, method: Method) -> None:
-        context = multiprocessing.get_context(method)
-        self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(theirs, device), daemon=True, name="sweeper-worker"
-        )
-        try:
-            self.process.start()
-        except (OSError, EOFError) as error:  # no process to be had, or the one that workers are forked from ended
-            raise WorkerDiedError(
-                f"no worker could be started ({str(error) or 'killed'}); try --executor inline"
-            ) from error
-        finally:
-            theirs.close()
+        super().__init__(_serve, (device,), method)
         self.spec: TrialSpec | None = None
         self.number = 0
         """Its place among the workers; with several GPUs it says which one."""
@@ -88,29 +41,13 @@ class _Worker:
             raise SweeperError(f"a worker did not start within {START_SECONDS:.0f} s; try --executor inline")
         try:
             message: tuple[object, ...] = self.pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             raise WorkerDiedError(f"a worker died while starting ({self.reason()}); try --executor inline") from None
         if message[0] == "refused":
             raise UsageError(str(message[1]))
         if message[0] != kind:
             raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
         return message
-
-    def reason(self) -> str:
-        """How the process ended, for people."""
-        self.process.join(5)
-        code = self.process.exitcode
-        if code is not None and code < 0:
-            hint = SIGNALS.get(-code, "")
-            return f"worker killed by signal {-code}{hint and f' ({hint})'}"
-        return f"worker ended with status {code}"
-
-    def end(self) -> None:
-        """Kill the process and wait for it."""
-        self.pipe.close()
-        if self.process.is_alive():
-            self.process.kill()
-        self.process.join(5)
 
 
 def _serve(pipe: Connection, device: str) -> None:
@@ -207,32 +144,39 @@ class ProcessExecutor:
             self._workers.pop().end()
         for number, worker in enumerate(self._workers):
             worker.number = number
-            with suppress(OSError):  # it died: found out below
-                self._send_conditions(worker)
+            self._send_conditions(worker)
         for number, worker in enumerate(self._workers):
             try:
                 if number > 0:
                     worker.expect("hardware")
                 worker.expect("ready")
             except WorkerDiedError:
-                self._workers[number] = self._configured(self._another(worker, worker.reason()), number)
+                self._workers[number] = self._in_place_of(worker, worker.reason())
 
-    def _configured(self, worker: _Worker, number: int) -> _Worker:
-        """A worker that just began, when it is ready."""
-        worker.number = number
-        try:
-            worker.expect("hardware")
-            self._send_conditions(worker)
-            worker.expect("ready")
-        except SweeperError:
-            worker.end()
-            raise
-        return worker
+    def _in_place_of(self, dead: _Worker, reason: str) -> _Worker:
+        """A worker that is ready, with the number of one that died; one that dies while it starts is tried again."""
+        for attempt in range(1, REPLACEMENTS + 1):
+            worker = self._another(dead, reason)
+            worker.number = dead.number
+            try:
+                worker.expect("hardware")
+                self._send_conditions(worker)
+                worker.expect("ready")
+                return worker
+            except WorkerDiedError:
+                worker.end()
+                if attempt == REPLACEMENTS:
+                    raise
+            except SweeperError:
+                worker.end()
+                raise
+        raise AssertionError
 
     def _send_conditions(self, worker: _Worker) -> None:
         kind = self._hardware.device
         place = f"cuda:{worker.number % self._hardware.devices}" if kind == "cuda" else kind
-        worker.pipe.send(("configure", self._conditions, place, self.threads, self._checkpoints))
+        with suppress(OSError):  # it died: found out when its answer is expected
+            worker.pipe.send(("configure", self._conditions, place, self.threads, self._checkpoints))
 
     def free(self) -> int:
         """Idle workers.
@@ -302,7 +246,7 @@ class ProcessExecutor:
         self._watchdog.forget(worker)
         self._workers.remove(worker)
         try:
-            self._workers.append(self._configured(self._another(worker, reason), worker.number))
+            self._workers.append(self._in_place_of(worker, reason))
         except SweeperError as error:
             self._log(f"{error}; going on with {len(self._workers)} worker(s)")
         return reason
