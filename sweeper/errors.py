@@ -7,6 +7,7 @@ SweeperError
 │   ├── LossError       a loss was asked for with parameters it cannot take
 │   └── StudyError      the study exists, does not exist, or was made under other conditions
 │       └── MissingStudyError   it does not exist, or not yet
+├── DamagedError        a stored record was changed by something else than sweeper (exit status 1)
 ├── CheckpointError     a paused training's file cannot be read, or is another training's
 ├── NothingCompletedError   no trial completed (exit status 3)
 └── InterruptedSweepError   Ctrl-C or SIGTERM; the study can be resumed (exit status 130 or 143)
@@ -66,6 +67,21 @@ class StudyError(UsageError):
 
 class MissingStudyError(StudyError):
     """There is no such study, or not yet."""
+
+
+class DamagedError(SweeperError):
+    """A stored record is not what was written: a disk, a copy or a hand changed it.
+
+    `what` names the record, `why` says how that is known.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what, self.why = what, why
+        super().__init__(
+            f"{what} is damaged: {why}. All other records are kept. Next: `sweeper doctor --repair STUDY` (with the "
+            "same --storage) lists what is damaged and takes it out, and `sweeper run --study STUDY --resume` trains "
+            "that again; or restore a backup"
+        )
 
 
 class CheckpointError(SweeperError):

@@ -137,11 +137,11 @@ def probe(stage: Stage) -> None:
     """Find the steps of the search, unless that was done, and put them into the plan."""
     study, recipe = stage.study, stage.plan.conditions.recipe
     stored = study.user_attrs.get(studies.PROBED)
-    probed = Probed.model_validate(stored) if stored else Probed(first=recipe.steps)
+    probed = studies.unpack(Probed, stored, "the record of the budget probe") if stored else Probed(first=recipe.steps)
     if probed.steps is None:
-        study.set_user_attr(studies.PROBED, probed.model_dump(mode="json"))
+        study.set_user_attr(studies.PROBED, studies.pack(probed))
         probed = _probe(stage, probed.first)
-        study.set_user_attr(studies.PROBED, probed.model_dump(mode="json"))
+        study.set_user_attr(studies.PROBED, studies.pack(probed))
     stage.display.say(probed.sentence)
     assert probed.steps is not None
     if studies.search_results(study) or probed.steps == recipe.steps:
@@ -219,8 +219,8 @@ def recheck(stage: Stage) -> list[Finalist]:
         need = need or what_is_needed(trials, rechecks, stage.plan.space, conditions, given_up=given_up)
         if need is None:
             return choose_finalists(trials, rechecks, conditions)
-        wave = {"trials": len(trials), "why": need.why, "specs": [s.model_dump(mode="json") for s in need.specs]}
-        study.set_user_attr(studies.WAVE, wave)
+        wave = studies.Wave(trials=len(trials), why=need.why, specs=tuple(need.specs))
+        study.set_user_attr(studies.WAVE, studies.pack(wave))
         batch = Batch(study, need.specs, watcher=stage.watcher, admit=stage.time.admits(RECHECK_SHARE))
         if len(batch):
             stage.display.say(need.why)
@@ -236,10 +236,11 @@ def recheck(stage: Stage) -> list[Finalist]:
 
 def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:
     """The wave that was asked for last, if it rests on the same search: it is finished before another is asked for."""
-    wave = study.user_attrs.get(studies.WAVE)
-    if wave is None or wave["trials"] != trials:
+    stored = study.user_attrs.get(studies.WAVE)
+    if stored is None:
         return None
-    return Need(tuple(TrialSpec.model_validate(spec) for spec in wave["specs"]), wave["why"])
+    wave = studies.unpack(studies.Wave, stored, "the record of the rechecks that were asked for last")
+    return Need(wave.specs, wave.why) if wave.trials == trials else None
 
 
 # --- The confirmation ---------------------------------------------------------------------------------------

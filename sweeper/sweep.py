@@ -209,8 +209,8 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[As
         What is asked, and the seconds that this session may take.
     """
     given = settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
-    options = {**study.user_attrs.get(studies.OPTIONS, {}), **given}
-    study.set_user_attr(studies.OPTIONS, options)
+    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **given}
+    study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("workers", workers)
@@ -222,9 +222,9 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[As
         confirm_steps=options.get("confirm_steps"),
     )
     timeout = duration(options["timeout"]) if "timeout" in options else None
-    study.set_user_attr("trials", asked.trials)
-    study.set_user_attr("confirm_seeds", asked.looks[-1].seeds)
-    study.set_user_attr("rope", asked.rope)
+    study.set_user_attr("trials", studies.pack_value(asked.trials))
+    study.set_user_attr("confirm_seeds", studies.pack_value(asked.looks[-1].seeds))
+    study.set_user_attr("rope", studies.pack_value(asked.rope))
     study.set_user_attr("timeout", timeout)
     return asked, timeout
 

@@ -272,7 +272,7 @@ def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> N
         if more:
             train(study, trials=7, **more)
         studies.note_conclusion(study)
-        concluded.append(len(study.user_attrs.get(studies.CONCLUDED, [])))
+        concluded.append(len(studies.unpack_value(study.user_attrs, studies.CONCLUDED, [])))
 
     conclude_again()  # nothing was confirmed: nothing was seen
     conclude_again(looks=LOOKS)
@@ -463,6 +463,10 @@ def test_a_training_that_outlasts_the_time_is_given_up_and_the_rest_is_kept() ->
 # --- the budget probe ---
 
 
+def stored_probe(study: optuna.Study) -> Probed:
+    return studies.unpack(Probed, study.user_attrs[studies.PROBED], "probe")
+
+
 def learning(spec: TrialSpec) -> TrialResult:
     """Dice learns fast and ends low: it leads at 100 steps, and is last from 200 on."""
     slow = spec.steps / (spec.steps + 200)
@@ -475,7 +479,7 @@ def test_the_probe_doubles_the_budget_until_the_ranking_holds() -> None:
     executor = FakeExecutor(learning)
     study.set_user_attr(studies.PLAN, plan.model_dump(mode="json"))
     stage = train(study, executor, display, trials=7, plan=plan, probe=True)
-    probed = Probed.model_validate(study.user_attrs[studies.PROBED])
+    probed = stored_probe(study)
     budgets = Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
     assert budgets == {100: 7, 200: 7, 400: 7}
     assert (probed.first, probed.steps) == (100, 200)
@@ -485,7 +489,7 @@ def test_the_probe_doubles_the_budget_until_the_ranking_holds() -> None:
     assert any("at 100 steps disagrees with that at 200 (τ = " in line for line in display.lines)
     assert {spec.steps for spec in executor.specs if spec.purpose == "search"} == {200}
     assert {spec.steps for spec in executor.specs if spec.purpose == "confirm"} == {400}
-    stored = studies.Plan.model_validate(study.user_attrs[studies.PLAN])
+    stored = studies.unpack(studies.Plan, study.user_attrs[studies.PLAN], "plan")
     assert stored == stage.plan and stored.conditions.recipe.steps == 200
     assert {spec.seed for spec in executor.specs if spec.purpose == "probe"} == {0}
 
@@ -496,7 +500,9 @@ def test_a_probe_that_was_cut_off_goes_on_where_it_was(after: int) -> None:
     train(whole, FakeExecutor(learning), trials=7, probe=True)
     with pytest.raises(CrashError):
         train(study, FakeExecutor(learning, crash_after=after, workers=2), trials=7, probe=True)
-    plan = studies.Plan.model_validate(study.user_attrs.get(studies.PLAN) or new_plan().model_dump(mode="json"))
+    plan = studies.unpack(
+        studies.Plan, study.user_attrs.get(studies.PLAN) or new_plan().model_dump(mode="json"), "plan"
+    )
     train(study, FakeExecutor(learning), trials=7, plan=plan, probe=True)
     assert kept(study) == kept(whole)
 
@@ -522,20 +528,20 @@ def test_a_ranking_that_never_settles_and_one_loss_alone_are_said() -> None:
 
     study = new_study()
     train(study, FakeExecutor(restless), trials=7, probe=True)
-    probed = Probed.model_validate(study.user_attrs[studies.PROBED])
+    probed = stored_probe(study)
     assert probed.steps == 400 and "had not settled" in probed.sentence
 
     study, executor = new_study(), FakeExecutor()
     alone = SPACE.model_copy(update={"families": SPACE.families[:1]})
     train(study, executor, trials=1, plan=new_plan(alone), probe=True)
     assert "probe" not in purposes(executor)
-    assert "no ranking" in study.user_attrs[studies.PROBED]["sentence"]
+    assert "no ranking" in stored_probe(study).sentence
 
 
 def test_a_probe_for_which_there_is_no_time_leaves_the_smaller_budget() -> None:
     study, time = new_study(), Time()
     train(study, FakeExecutor(learning, began=time.began), trials=7, probe=True, timeout=1200, clock=time)
-    probed = Probed.model_validate(study.user_attrs[studies.PROBED])
+    probed = stored_probe(study)
     assert probed.steps == 200 and "cut short" in probed.sentence
     assert any("probe" in line for line in study.user_attrs[studies.CUT])
 

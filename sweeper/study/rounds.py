@@ -17,6 +17,7 @@ from sweeper.study.recheck import Finalist
 from sweeper.study.storage.attributes import PLANNED, TAKEN
 from sweeper.study.storage.looks import LooksTaken, LookStored, looks_taken, plans_of_looks
 from sweeper.study.storage.results import extra_results
+from sweeper.study.storage.stored import pack, pack_value
 
 
 class Judgement(NamedTuple):
@@ -45,7 +46,7 @@ def plan_looks(study: optuna.Study, looks: Sequence[Look]) -> tuple[Look, ...] |
     before = plans[-1] if plans and plans[-1] != tuple(looks) else None
     if not plans or before is not None:
         kept = [*plans, tuple(looks)]
-        study.set_user_attr(PLANNED, [[look.model_dump(mode="json") for look in plan] for plan in kept])
+        study.set_user_attr(PLANNED, pack_value([[look.model_dump(mode="json") for look in plan] for plan in kept]))
     return before
 
 
@@ -158,4 +159,4 @@ def _cut(
 
 def _keep(study: optuna.Study, memory: LooksTaken) -> None:
     if memory != looks_taken(study.user_attrs):
-        study.set_user_attr(TAKEN, memory.model_dump(mode="json"))
+        study.set_user_attr(TAKEN, pack(memory))

@@ -42,12 +42,15 @@ from sweeper.study.storage.results import (
     waiting_results,
 )
 from sweeper.study.storage.runs import note_runs
+from sweeper.study.storage.stored import FORMAT, pack, pack_value, unpack, unpack_value
+from sweeper.study.storage.wave import Wave
 
 __all__ = [
     "ABANDONED",
     "CONCLUDED",
     "CUT",
     "FAMILY",
+    "FORMAT",
     "OPTIONS",
     "PLAN",
     "PLANNED",
@@ -57,6 +60,7 @@ __all__ = [
     "WAITS",
     "WAVE",
     "Plan",
+    "Wave",
     "all_results",
     "check_name",
     "counted",
@@ -69,6 +73,8 @@ __all__ = [
     "note_conclusion",
     "note_runs",
     "open_storage",
+    "pack",
+    "pack_value",
     "plans_of_looks",
     "read_options",
     "read_plan",
@@ -79,5 +85,7 @@ __all__ = [
     "sole_use",
     "store_extra",
     "study_names",
+    "unpack",
+    "unpack_value",
     "waiting_results",
 ]

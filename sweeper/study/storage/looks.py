@@ -10,6 +10,7 @@ import optuna
 from sweeper.base import Record
 from sweeper.records import Look, LookTaken
 from sweeper.study.storage.attributes import CONCLUDED, PLANNED, TAKEN
+from sweeper.study.storage.stored import pack_value, unpack, unpack_value
 
 
 class LookStored(Record):
@@ -49,12 +50,12 @@ class LooksTaken(Record):
 
 def looks_taken(attributes: Mapping[str, Any]) -> LooksTaken:
     """The looks stored in a study's attributes."""
-    return LooksTaken.model_validate(attributes.get(TAKEN, {}))
+    return unpack(LooksTaken, attributes.get(TAKEN, {}), "the record of the interim analyses")
 
 
 def plans_of_looks(attributes: Mapping[str, Any]) -> list[tuple[Look, ...]]:
     """Every plan of looks that the study was confirmed by, the one in force last."""
-    return [tuple(Look.model_validate(look) for look in looks) for looks in attributes.get(PLANNED, [])]
+    return [tuple(Look.model_validate(look) for look in looks) for looks in unpack_value(attributes, PLANNED, [])]
 
 
 def note_conclusion(study: optuna.Study) -> None:
@@ -68,7 +69,7 @@ def note_conclusion(study: optuna.Study) -> None:
     if not confirmations:
         return
     plans = plans_of_looks(attributes)
-    drawn = [confirmations, [look.seeds for look in plans[-1]] if plans else [], attributes.get("rope")]
-    concluded = list(attributes.get(CONCLUDED, []))
+    drawn = [confirmations, [look.seeds for look in plans[-1]] if plans else [], unpack_value(attributes, "rope")]
+    concluded = list(unpack_value(attributes, CONCLUDED, []))
     if not concluded or concluded[-1] != drawn:
-        study.set_user_attr(CONCLUDED, [*concluded, drawn])
+        study.set_user_attr(CONCLUDED, pack_value([*concluded, drawn]))

@@ -12,7 +12,8 @@ from sweeper.base import Record
 from sweeper.errors import MissingStudyError, StudyError
 from sweeper.records import Conditions, ImbalanceProfile, SearchSpace
 from sweeper.study.sampler import KeyedTPESampler
-from sweeper.study.storage.attributes import OPTIONS, PLAN, QUEUE_OF
+from sweeper.study.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
+from sweeper.study.storage.stored import pack, unpack, unpack_value
 
 NAME_LIMIT = 200
 
@@ -59,7 +60,7 @@ def create_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
         raise StudyError(
             f"study {name!r} exists already; add --resume to continue it, or choose another name with --study"
         ) from None
-    study.set_user_attr(PLAN, plan.model_dump(mode="json"))
+    replace_plan(study, plan)
     return study
 
 
@@ -81,7 +82,9 @@ def _study(storage: RDBStorage, name: str, seed: int, *, load: bool) -> optuna.S
 
 def replace_plan(study: optuna.Study, plan: Plan) -> None:
     """Store the plan of a resume: the same but for what `differences` allows (confirmation steps, where pixels lie)."""
-    study.set_user_attr(PLAN, plan.model_dump(mode="json"))
+    document = pack(plan)
+    study.set_user_attr(PLAN, document)
+    study.set_user_attr(PLAN_COPY, document)
 
 
 def read_plan(storage: RDBStorage, name: str) -> Plan:
@@ -99,12 +102,13 @@ def read_plan(storage: RDBStorage, name: str) -> Plan:
         raise StudyError(
             f"study {name!r} was not made by sweeper, or was cut off while being made; choose another name"
         )
-    return Plan.model_validate(attributes[PLAN])
+    return unpack(Plan, attributes[PLAN], f"the plan of study {name!r}")
 
 
 def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
     """What was asked for on the command line so far."""
-    options: dict[str, Any] = storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(OPTIONS, {})
+    attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    options: dict[str, Any] = unpack_value(attributes, OPTIONS, {})
     return options
 
 

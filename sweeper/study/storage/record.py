@@ -10,6 +10,7 @@ from sweeper.study.storage.looks import looks_taken, plans_of_looks
 from sweeper.study.storage.plan import load_study, read_plan
 from sweeper.study.storage.results import results_in, search_results
 from sweeper.study.storage.runs import linked
+from sweeper.study.storage.stored import unpack_value
 
 
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
@@ -30,9 +31,9 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         profile=plan.profile,
         space=plan.space,
         imbalance=plan.imbalance,
-        trials_asked=int(attributes.get("trials", 0)),
-        confirm_seeds=int(attributes.get("confirm_seeds", 0)),
-        rope=float(attributes.get("rope", 0.01)),
+        trials_asked=int(unpack_value(attributes, "trials", 0)),
+        confirm_seeds=int(unpack_value(attributes, "confirm_seeds", 0)),
+        rope=float(unpack_value(attributes, "rope", 0.01)),
         trials=linked(search_results(study), attributes),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
         confirmations=linked(results_in(attributes, "confirm"), attributes),
@@ -46,7 +47,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         parent_run_id=attributes.get("parent_run_id"),
         seconds=float(attributes.get("seconds", 0.0)),
         command=str(attributes.get("command", "")),
-        looks=max(1, len(attributes.get(CONCLUDED, []))),
+        looks=max(1, len(unpack_value(attributes, CONCLUDED, []))),
         workers=attributes.get("workers"),
         versions=plan.versions,
     )

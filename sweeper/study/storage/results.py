@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.records import Collapse, TrialResult
 from sweeper.study.storage.attributes import ABANDONED, RESULT, WAITS
+from sweeper.study.storage.stored import pack, unpack
 
 
 def counted(trial: FrozenTrial) -> bool:
@@ -18,8 +19,12 @@ def counted(trial: FrozenTrial) -> bool:
 
 
 def result_of(trial: FrozenTrial) -> TrialResult:
-    """The result stored with a counted trial."""
-    return TrialResult.model_validate(trial.user_attrs[RESULT])
+    """The result stored with a counted trial.
+
+    Raises:
+        DamagedError: if it is not what was stored.
+    """
+    return unpack(TrialResult, trial.user_attrs[RESULT], f"the result of trial {trial.number}", beside=trial.params)
 
 
 def search_results(study: optuna.Study) -> list[TrialResult]:
@@ -41,18 +46,27 @@ def all_results(study: optuna.Study) -> list[TrialResult]:
 def results_in(attributes: Mapping[str, Any], purpose: str) -> list[TrialResult]:
     """Results of all trainings of a purpose other than `search` in a study's attributes, by number."""
     keys = sorted(key for key in attributes if key.startswith(f"{purpose}/"))
-    return [TrialResult.model_validate(attributes[key]) for key in keys]
+    return [unpack(TrialResult, attributes[key], f"the training {key}") for key in keys]
 
 
 def store_extra(study: optuna.Study, result: TrialResult) -> None:
     """Keep a training that is not one of the search's with the study, as `confirm/00000` and the like."""
-    study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", result.model_dump(mode="json"))
+    study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", pack(result))
 
 
 def waiting_results(study: optuna.Study) -> list[TrialResult]:
     """What the trials that wait at a rung gave so far, by number."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [TrialResult.model_validate(t.user_attrs[WAITS]) for t in trials if WAITS in t.user_attrs]
+    return [waiting_result(t) for t in trials if WAITS in t.user_attrs]
+
+
+def waiting_result(trial: FrozenTrial) -> TrialResult:
+    """What a trial that waits at a rung gave so far.
+
+    Raises:
+        DamagedError: if it is not what was stored.
+    """
+    return unpack(TrialResult, trial.user_attrs[WAITS], f"what trial {trial.number} gave before it was paused")
 
 
 def report(study: optuna.Study, number: int, step: int, value: float) -> None:
@@ -62,13 +76,14 @@ def report(study: optuna.Study, number: int, step: int, value: float) -> None:
 
 def wait(study: optuna.Study, result: TrialResult) -> None:
     """Note that a running trial waits at a rung, and what it gave so far."""
-    study._storage.set_trial_user_attr(_trial_id(study, result.spec.number), WAITS, result.model_dump(mode="json"))
+    study._storage.set_trial_user_attr(_trial_id(study, result.spec.number), WAITS, pack(result))
 
 
 def end(study: optuna.Study, result: TrialResult) -> None:
     """Store the result of a running trial, then tell Optuna."""
     trial_id = _trial_id(study, result.spec.number)
-    study._storage.set_trial_user_attr(trial_id, RESULT, result.model_dump(mode="json"))
+    params = study._storage.get_trial(trial_id).params
+    study._storage.set_trial_user_attr(trial_id, RESULT, pack(result, beside=params))
     if result.collapse != Collapse.NONE:
         study._storage.set_trial_user_attr(trial_id, "collapse", result.collapse.value)
     tell(study, result)
