@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from datetime import datetime
 from functools import partial
 from importlib import metadata
@@ -18,12 +17,10 @@ from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.folds import check_folds, split_for
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
-from sweeper.errors import DataError, StudyError, UsageError
+from sweeper.errors import DataError, StudyError
 from sweeper.paths import checkpoints_dir, slug
-from sweeper.postgres import same_database
 from sweeper.profile import imbalance_of, profile_dataset
 from sweeper.records import Conditions, Dataset
-from sweeper.redact import redact
 from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
 from sweeper.space import default_space_name, load_space
 from sweeper.study import storage as studies
@@ -59,54 +56,6 @@ class Prepared(NamedTuple):
     old: studies.Plan | None
     held: FileLock | None = None
     """Keeps the decoded pictures from being cleared while the sweep lives."""
-
-
-def check_request(storage: RDBStorage | None, settings: Settings, *, write: bool = True) -> None:
-    """Refuse a name that is taken or unfit, a resume of nothing, a folder that cannot be written.
-
-    `storage` None = there is none yet; without `write` the folder is left alone.
-
-    Raises:
-        StudyError, UsageError: with the remedy.
-    """
-    names = studies.study_names(storage) if storage is not None else []
-    if settings.study is not None:
-        studies.check_name(settings.study)
-    if same_database(settings.storage, settings.tracking_uri):
-        raise UsageError(
-            "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
-            f"tables under one name; got {redact(settings.storage)} for both: create another one for MLflow"
-        )
-    if settings.ray_address is not None and settings.executor != "ray":
-        raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
-    if settings.resume:
-        if settings.study is None:
-            known = ", ".join(names[-5:]) or "none"
-            raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
-        assert storage is not None
-        studies.read_plan(storage, settings.study)
-    elif settings.study in names:
-        raise StudyError(
-            f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
-        )
-    if write:
-        check_writable(settings.out)
-
-
-def check_writable(out: Path) -> None:
-    """Refuse a report folder that cannot be written, before a night is spent on what would go there.
-
-    A missing one is not made yet: its nearest parent must let it be made.
-
-    Raises:
-        UsageError: if it is so.
-    """
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
 
 
 def prepare(

@@ -7,19 +7,26 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.base import Record
 from sweeper.data.folds import NOT_HELD_OUT, scored_pictures, split_of
+from sweeper.errors import MissingStudyError
 from sweeper.evidence.sequence import planned_looks
 from sweeper.locks import sqlite_path
-from sweeper.prepare import Speaker, check_request, prepare
+from sweeper.prepare import Speaker, prepare
 from sweeper.records import Look
+from sweeper.requested import check_conditions, check_places, check_request
 from sweeper.settings import CONFIRM_SEEDS, TRIALS, Settings, describe, seed_range
 from sweeper.study import storage as studies
 from sweeper.study.executors import Executor
 from sweeper.study.probe import FACTORS
 from sweeper.study.recheck import BASELINE, LEADERS, RATES
+from sweeper.study.storage.looks import LooksTaken, looks_taken
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import RDBStorage
 
 
 class Trainings(Record):
@@ -62,34 +69,96 @@ def preview(
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) as `run_sweep` would.
     """
-    path = sqlite_path(settings.storage)
-    there = settings.resume or (path is not None and path.exists())
-    storage = studies.open_storage(settings.storage, create=False) if there else None
-    check_request(storage, settings, write=False)
+    check_places(settings)
+    storage = _storage(settings)
+    check_request(storage, settings)
+    _check_tracking(settings)
     with tempfile.TemporaryDirectory() as folder, closing(executor()) as place:
         own = settings.model_copy(update={"cache": Path(folder)})
         prepared = prepare(own, storage, place, speaker, clock())
+        check_conditions(settings, prepared.plan.conditions, on_cpu=place.hardware().device == "cpu")
     plan = prepared.plan
     options: dict[str, Any] = {}
-    done = 0
+    there = NOTHING
     if prepared.old is not None and storage is not None:
         options = studies.read_options(storage, prepared.name)
-        done = len(studies.search_results(studies.load_study(storage, prepared.name, plan)))
+        there = _there(studies.load_study(storage, prepared.name, plan), plan)
     options |= settings.model_dump(mode="json", exclude_none=True, include={"trials", "confirm_seeds", "steps"})
     looks = planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS)))
     split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
         plan=plan,
         pictures=(len(split.train), len(split.val), len(scored_pictures(plan.conditions))),
-        done=done,
+        done=there.trials,
         looks=looks,
-        trainings=_trainings(plan, int(options.get("trials", TRIALS)), done, looks, options.get("steps") == "auto"),
+        trainings=_trainings(plan, int(options.get("trials", TRIALS)), there, looks, options.get("steps") == "auto"),
     )
 
 
+class There(NamedTuple):
+    """What a study holds already."""
+
+    trials: int
+    rechecks: int
+    confirmations: int
+    """With the plan's steps."""
+    interim: LooksTaken
+
+
+NOTHING = There(0, 0, 0, LooksTaken())
+
+
+def _there(study: optuna.Study, plan: studies.Plan) -> There:
+    confirmations = studies.extra_results(study, "confirm")
+    return There(
+        trials=len(studies.search_results(study)),
+        rechecks=len(studies.extra_results(study, "recheck")),
+        confirmations=sum(result.spec.steps == plan.conditions.recipe.confirm_steps for result in confirmations),
+        interim=looks_taken(study.user_attrs),
+    )
+
+
+def _storage(settings: Settings) -> RDBStorage | None:
+    """The storage that is there; None where it would be made."""
+    path = sqlite_path(settings.storage)
+    if path is not None and not path.exists() and not settings.resume:
+        return None
+    try:
+        return studies.open_storage(settings.storage, create=False)
+    except MissingStudyError:
+        if settings.resume:
+            raise
+        return None
+
+
+def _check_tracking(settings: Settings) -> None:
+    """Ask a server whether it answers; a file is checked with the places, as opening it would make or migrate it.
+
+    Raises:
+        UsageError: if it does not answer.
+    """
+    if sqlite_path(settings.tracking_uri) is None:
+        from sweeper.tracking import Tracker
+
+        Tracker(settings.tracking_uri, warn=lambda _: None)
+
+
+def _finished(plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...]) -> bool:
+    """Whether a run would train nothing: its search is complete, and its last interim analysis ended it."""
+    interim = there.interim
+    if there.trials < trials or interim.cut is not None or not interim.stored or interim.planned != looks:
+        return False
+    last = interim.stored[-1]
+    ended = not (last.go_on and last.families) or last.found.seeds >= looks[-1].seeds
+    return ended and interim.steps == plan.conditions.recipe.confirm_steps
+
+
 def _trainings(
-    plan: studies.Plan, trials: int, done: int, looks: tuple[Look, ...], probe: bool
+    plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...], probe: bool
 ) -> dict[str, Trainings]:
+    if _finished(plan, trials, there, looks):
+        return {}
+    done = there.trials
     recipe, families = plan.conditions.recipe, [family.family for family in plan.space.families]
     tried = min(len(families), trials)
     leaders = min(LEADERS, tried)
@@ -101,10 +170,10 @@ def _trainings(
     found = {
         "probe": Trainings(least=2 * probed, most=len(FACTORS) * probed, steps=recipe.steps),
         "search": Trainings(least=max(0, trials - done), most=max(0, trials - done), steps=recipe.steps),
-        "recheck": Trainings(least=0, most=rates + tried * contested, steps=recipe.steps),
+        "recheck": Trainings(least=0, most=max(0, rates + tried * contested - there.rechecks), steps=recipe.steps),
         "confirm": Trainings(
-            least=looks[0].seeds * leaders * rotation,
-            most=looks[-1].seeds * finalists * rotation,
+            least=max(0, looks[0].seeds * leaders * rotation - there.confirmations),
+            most=max(0, looks[-1].seeds * finalists * rotation - there.confirmations),
             steps=recipe.confirm_steps,
         ),
     }
@@ -136,6 +205,8 @@ def preview_text(found: Preview) -> str:
         number = str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
         more = " and more" if name == "probe" else ""
         lines.append(f"{names[name]}: {number} trainings of {trainings.steps} steps{more}")
+    if not found.trainings:
+        lines.append(f"nothing is left to train: the study has its {found.done} trials and its confirmation")
     return "\n".join([*lines, "nothing was trained, and nothing written"])
 
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from sweeper.errors import SweeperError, UsageError
 from sweeper.locks import sqlite_path
 from sweeper.paths import ReportPaths
-from sweeper.recipe import Recipe
 
 MB = 1_000_000
 SPARE = 100 * MB
@@ -42,13 +41,13 @@ class Need(NamedTuple):
 
 
 def needs(
-    recipe: Recipe, *, pictures: int, trials: int, seeds: int, storage: str, tracking: str, out: Path, cache: Path
+    *, encoder_depth: int, pictures: int, trials: int, seeds: int, storage: str, tracking: str, out: Path, cache: Path
 ) -> Iterator[Need]:
     """What a sweep writes besides the decoded pictures, roughly and rather too much.
 
     Args:
-        recipe: of the trainings.
-        pictures: of the data set.
+        encoder_depth: of the network, which tells its size; 0 while it is not known.
+        pictures: images of the data set.
         trials: of the search.
         seeds: of the confirmation at most.
         storage: Optuna's address; only files are counted.
@@ -63,7 +62,7 @@ def needs(
     if (path := sqlite_path(tracking)) is not None:
         yield Need("MLflow's store", path, trainings * TRAINING_BYTES + REPORT_BYTES)
     yield Need("the report", out, REPORT_BYTES)
-    weights = 15 * MB if recipe.encoder_depth <= 3 else 150 * MB
+    weights = 15 * MB if encoder_depth <= 3 else 150 * MB
     yield Need("weights of the finalists", cache, FINALISTS * weights)
 
 

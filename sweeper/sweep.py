@@ -18,10 +18,11 @@ from sweeper.machines import one_machine_only
 from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.place import make_executor
-from sweeper.prepare import Prepared, check_request, prepare
+from sweeper.prepare import Prepared, prepare
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
-from sweeper.room import check_room, needs, told_when_full
+from sweeper.requested import check_conditions, check_places, check_request
+from sweeper.room import told_when_full
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
 from sweeper.study import storage as studies
 from sweeper.study.executors import Executor
@@ -62,6 +63,7 @@ def run_sweep(
     def gone() -> float:
         return (clock() - now).total_seconds()
 
+    check_places(settings)
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
     storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings, display)
     check_request(storage, settings)
@@ -70,7 +72,7 @@ def run_sweep(
     with closing(executor), told_when_full(settings.study, settings.out):
         tracker = None if _new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
-        _check_room(settings, prepared)
+        check_conditions(settings, prepared.plan.conditions, on_cpu=executor.hardware().device == "cpu")
         storage = storage or _opened(settings, display)
         tracker = tracker or opened_tracker()
         stop.defer()
@@ -120,27 +122,6 @@ def run_sweep(
             tracker.catch_up()
             shared.conclude()  # the report needs no workers, and they need memory
             return _conclude(storage, name, study, settings, tracker)
-
-
-def _check_room(settings: Settings, prepared: Prepared) -> None:
-    """Refuse to begin what the disks cannot hold; a resume needs what is asked for anew."""
-    new = not settings.resume
-    seeds = settings.confirm_seeds or (CONFIRM_SEEDS if new else None)
-    conditions = prepared.plan.conditions
-    check_room(
-        [
-            *needs(
-                conditions.recipe,
-                pictures=len(conditions.dataset.pictures),
-                trials=settings.trials or (TRIALS if new else 0),
-                seeds=seed_range(seeds)[1] if seeds else 0,
-                storage=settings.storage,
-                tracking=settings.tracking_uri,
-                out=settings.out,
-                cache=settings.cache,
-            )
-        ]
-    )
 
 
 def _opened(settings: Settings, display: Display) -> RDBStorage:

@@ -19,7 +19,6 @@ from sqlalchemy.exc import OperationalError
 
 from sweeper import room
 from sweeper.errors import SweeperError, UsageError
-from sweeper.recipe import Recipe
 from sweeper.room import MB, Need, check_room, is_full, keep_within_room, needs, told_when_full
 from sweeper.study.storage import counted
 from tests import builders
@@ -50,7 +49,7 @@ def test_what_a_sweep_needs_grows_with_its_trainings_and_pictures(tmp_path: Path
     def total(**changes: int) -> int:
         given = {"pictures": 100, "trials": 50, "seeds": 8} | changes
         places = {"storage": "sqlite:///a.db", "tracking": "sqlite:///b.db", "out": tmp_path, "cache": tmp_path}
-        return sum(need.size for need in needs(Recipe(), **given, **places))  # type: ignore[arg-type]
+        return sum(need.size for need in needs(encoder_depth=3, **given, **places))  # type: ignore[arg-type]
 
     assert 20 * MB < total() < 300 * MB
     assert total(trials=1000) > total() < total(pictures=1000)

@@ -64,7 +64,7 @@ def command(
     from sweeper.cli.answer import answer_text, comparison_text
     from sweeper.compare import compare_studies
     from sweeper.conclude import report_study
-    from sweeper.prepare import check_writable
+    from sweeper.requested import check_writable
     from sweeper.study.storage import open_storage
 
     if len(studies) > 1 and not compare:

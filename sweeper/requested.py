@@ -1,0 +1,174 @@
+"""What a request must satisfy before any data are read: the same checks for `sweeper run` and for its `--dry-run`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeper.errors import RequestError, StudyError, UsageError
+from sweeper.health.machine import GIB, available_memory
+from sweeper.locks import sqlite_path
+from sweeper.postgres import same_database
+from sweeper.recipe import Recipe
+from sweeper.records import Conditions
+from sweeper.redact import redact
+from sweeper.room import check_room, needs
+from sweeper.settings import CONFIRM_SEEDS, TRIALS, Settings, seed_range
+from sweeper.study import storage as studies
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+SQLITE_HEADER = b"SQLite format 3\x00"
+BATCH_BYTES = 15
+"""Of one pixel of a batch with three channels, as bytes and as float32: the least that any training holds."""
+CPU_BYTES = 500
+"""Of one pixel of a batch while a network trains on a CPU: the default one (ResNet-18 at depth 3, bfloat16) took 770 on
+crops of 512²."""
+
+
+def check_request(storage: RDBStorage | None, settings: Settings) -> None:
+    """Refuse a name that is taken or unfit, a resume of nothing, options that exclude each other.
+
+    Args:
+        storage: the studies that are there; None = there is no storage yet.
+        settings: what is asked for.
+
+    Raises:
+        StudyError, UsageError: with the remedy.
+    """
+    names = studies.study_names(storage) if storage is not None else []
+    if settings.study is not None:
+        studies.check_name(settings.study)
+    if same_database(settings.storage, settings.tracking_uri):
+        raise UsageError(
+            "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
+            f"tables under one name; got {redact(settings.storage)} for both: create another one for MLflow"
+        )
+    if settings.ray_address is not None and settings.executor != "ray":
+        raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
+    if settings.resume:
+        if settings.study is None:
+            known = ", ".join(names[-5:]) or "none"
+            raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
+        assert storage is not None
+        studies.read_plan(storage, settings.study)
+    elif settings.study in names:
+        raise StudyError(
+            f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
+        )
+
+
+def check_places(settings: Settings) -> None:
+    """Refuse files and folders that cannot be written, and what no disk or memory here can hold.
+
+    Nothing is made: what is missing must be such that its nearest parent lets it be made.
+
+    Raises:
+        RequestError: with all problems that were found.
+    """
+    problems = [
+        *_folder_problems("--out", settings.out),
+        *_folder_problems("--cache", settings.cache),
+        *_database_problems("--storage", settings.storage),
+        *_database_problems("--tracking-uri", settings.tracking_uri),
+        *_memory_problems(settings.size, settings.batch_size, on_cpu=settings.device == "cpu"),
+    ]
+    if problems:
+        raise RequestError("this run", problems)
+    _check_disks(settings, encoder_depth=0, pictures=0)
+
+
+def check_conditions(settings: Settings, conditions: Conditions, *, on_cpu: bool) -> None:
+    """Refuse what the disks and the memory of this machine cannot hold, now that data and recipe are known.
+
+    Args:
+        settings: what is asked for; a resume needs what is asked for anew.
+        conditions: of the trainings.
+        on_cpu: whether the trainings use this machine's memory.
+
+    Raises:
+        UsageError: with what is needed, what is free, and what to change.
+    """
+    recipe = conditions.recipe
+    if problems := [*_memory_problems(recipe.size, recipe.batch_size, on_cpu=on_cpu)]:
+        raise RequestError("this run", problems)
+    _check_disks(settings, encoder_depth=recipe.encoder_depth, pictures=len(conditions.dataset.pictures))
+
+
+def _check_disks(settings: Settings, *, encoder_depth: int, pictures: int) -> None:
+    new = not settings.resume
+    seeds = settings.confirm_seeds or (CONFIRM_SEEDS if new else None)
+    check_room(
+        [
+            *needs(
+                encoder_depth=encoder_depth,
+                pictures=pictures,
+                trials=settings.trials or (TRIALS if new else 0),
+                seeds=seed_range(seeds)[1] if seeds else 0,
+                storage=settings.storage,
+                tracking=settings.tracking_uri,
+                out=settings.out,
+                cache=settings.cache,
+            )
+        ]
+    )
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a report folder that cannot be written.
+
+    Raises:
+        RequestError: if it is so.
+    """
+    if problems := [*_folder_problems("--out", out)]:
+        raise RequestError("this report", problems)
+
+
+def _folder_problems(option: str, folder: Path) -> Iterator[str]:
+    try:
+        there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        yield f"{option} {folder} must be a folder that can be written: {error}; name another one"
+
+
+def _database_problems(option: str, url: str) -> Iterator[str]:
+    """Of a SQLite file; servers tell their own when they are asked."""
+    path = sqlite_path(url)
+    if path is None or not path.name or ":memory:" in url or set("?#") & set(url):
+        return
+    where = f"{option} {url}"
+    try:
+        if os.path.lexists(path):
+            if not path.is_file():
+                yield f"{where} must be a SQLite file, got something that is not a file; name another one"
+                return
+            with path.open("r+b") as file:
+                head = file.read(len(SQLITE_HEADER))
+            if head not in (b"", SQLITE_HEADER):
+                yield f"{where} must be a SQLite file, got a file that begins with {head!r}; name another one"
+                return
+        there = next(one for one in path.absolute().parents if os.path.lexists(one))
+        with tempfile.TemporaryFile(dir=there):  # SQLite writes its log beside the file
+            pass
+    except OSError as error:
+        yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"
+
+
+def _memory_problems(size: int | None, batch_size: int | None, *, on_cpu: bool) -> Iterator[str]:
+    """A lower bound: what passes may still be too much for the network. None = not given."""
+    free = available_memory()
+    if free is None:
+        return
+    side, crops = size or Recipe().size, batch_size or Recipe().batch_size
+    needed = side**2 * crops * (CPU_BYTES if on_cpu else BATCH_BYTES)
+    if needed > free:
+        yield (
+            f"a batch of {crops} crops of {side}² pixels must fit into the memory: it takes at least "
+            f"{needed / GIB:.0f} GiB, got {free / GIB:.1f} GiB free; choose a smaller --size or --batch-size"
+        )

@@ -1,0 +1,107 @@
+"""What is refused before any data are read, by `sweeper run` and `--dry-run` in the same words."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper.cli.main import main
+from sweeper.errors import RequestError
+from sweeper.requested import check_places
+from sweeper.settings import Settings
+
+QUICK = [
+    *("--data", "synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
+    *("--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu", "--executor", "inline"),
+]
+
+
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["sweeper", "run", *QUICK, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, shown.out, shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--out", "file/reports"], ["--out file/reports"]),
+        (["--cache", "file/cache"], ["--cache file/cache"]),
+        (["--storage", "sqlite:///file/a.db"], ["--storage sqlite:///file/a.db"]),
+        (["--storage", "sqlite:///file"], ["SQLite file"]),
+        (["--storage", "sqlite:///fifo"], ["SQLite file"]),
+        (["--tracking-uri", "sqlite:///file"], ["--tracking-uri sqlite:///file"]),
+        (["--storage", "mysql://host/db"], ["sqlite:///FILE"]),
+        (["--trials", "1000000"], ["MB free"]),
+        (["--size", "65536"], ["65536²", "GiB free"]),
+        (["--batch-size", "65536", "--size", "4096"], ["65536 crops", "GiB free"]),
+        (["--out", "file/a", "--cache", "file/b", "--storage", "sqlite:///fifo"], ["3 problem(s)", "file/a", "file/b"]),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_refuses(
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").write_text("nothing but text")
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for dry in ([], ["--dry-run"]):
+        status, out, err = call(capsys, monkeypatch, *arguments, *dry)
+        assert (status, out) == (2, ""), err
+        assert all(word in err for word in words) and "drawing" not in err
+        said.append(re.split(r"got|/tmp\w+'", err)[0])
+    assert said[0] == said[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "file"]
+
+
+def test_a_dry_run_asks_the_tracking_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        for dry in ([], ["--dry-run"]):
+            status, _, err = call(capsys, monkeypatch, "--tracking-uri", address, *dry)
+            assert status == 2 and address in err and "Start the server" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_finished_study_announces_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "4")
+    assert status == 0, err
+    resume = ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run"]
+    for more, words in (([], "nothing is left to train"), (["--trials", "6"], "search: 2 trainings")):
+        monkeypatch.setattr(sys, "argv", [*resume, *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out = capsys.readouterr().out
+        assert ended.value.code == 0 and words in out
+    assert "confirmation: 0 to" in out  # those that are there are not trained again
+
+
+def test_what_can_be_made_is_accepted(tmp_path: Path) -> None:
+    places = {"out": tmp_path / "a" / "b", "cache": tmp_path / "c", "storage": f"sqlite:///{tmp_path}/d/e.db"}
+    check_places(Settings(**places, tracking_uri=f"sqlite:///{tmp_path}/f.db"))  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dangling_link_is_told(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(RequestError, match="--out"):
+        check_places(Settings(out=tmp_path / "link" / "reports", storage=f"sqlite:///{tmp_path}/e.db"))
