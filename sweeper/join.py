@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sweeper.clocks import running_seconds
 from sweeper.data.cache import hold
 from sweeper.errors import InterruptedSweepError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.machines import one_machine_only
@@ -58,7 +59,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         settings: study and storage, and where and how to work here.
         display: is told what happens.
         stop: is looked at between events.
-        clock: the time in UTC.
+        clock: the time in UTC, for the name of a folder.
         cores: processor cores that the workers share.
 
     Raises:
@@ -67,8 +68,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         InterruptedSweepError: if `stop` said so; what was in work goes to another.
     """
     name = _check(settings)
-    began = clock()
-    storage, plan = _wait_for(settings, name, display, clock)
+    began, started = clock(), time.monotonic()
+    storage, plan = _wait_for(settings, name, display)
     seconds = duration(settings.timeout) if settings.timeout is not None else None
     given = settings.model_copy(update={"format": settings.format or plan.conditions.dataset.format})
     dataset = dataset_of(given, plan.conditions.dataset, display)
@@ -92,7 +93,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         display.say(f"joined study {name}: {redact(settings.storage)}, {executor.workers} worker(s) here")
 
         def stopping() -> str | None:
-            late = seconds is not None and (clock() - began).total_seconds() >= seconds
+            late = seconds is not None and time.monotonic() - started >= seconds
             return "stopped" if late or stop.status is not None else None
 
         joined = Joined(queue, executor, display.say)
@@ -126,21 +127,19 @@ def _check(settings: Settings) -> str:
     return settings.study
 
 
-def _wait_for(
-    settings: Settings, name: str, display: Display, clock: Callable[[], datetime]
-) -> tuple[RDBStorage, studies.Plan]:
+def _wait_for(settings: Settings, name: str, display: Display) -> tuple[RDBStorage, studies.Plan]:
     """The study, which may still be in the making: jobs of an array begin in any order.
 
     Raises:
         MissingStudyError: if it is not there after `LEADER_SECONDS`.
     """
-    began, told = clock(), False
+    began, told = running_seconds(), False
     while True:
         try:
             storage = studies.open_storage(settings.storage, create=False, warn=display.warn)
             return storage, studies.read_plan(storage, name)
         except MissingStudyError as error:
-            if (clock() - began).total_seconds() > LEADER_SECONDS:
+            if running_seconds() - began > LEADER_SECONDS:
                 raise
             if not told:
                 display.say(f"{error}. Waiting {LEADER_SECONDS / 60:.0f} min for it to be made (Ctrl-C ends)")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sweeper.clocks import running_seconds
 from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
 from sweeper.evidence.sequence import planned_looks
@@ -41,7 +43,14 @@ ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join
 
 
 def run_sweep(
-    settings: Settings, display: Display, stop: Stop, *, clock: Clock, cores: int, executor: Executor | None = None
+    settings: Settings,
+    display: Display,
+    stop: Stop,
+    *,
+    clock: Clock,
+    cores: int,
+    executor: Executor | None = None,
+    timer: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Run, or resume, a sweep to its report.
 
@@ -52,16 +61,18 @@ def run_sweep(
         clock: the time in UTC, for the study's name and its record.
         cores: processor cores that the workers share.
         executor: where the trainings run; None = made here. It is closed in any case.
+        timer: seconds from an arbitrary zero, for the time limit and how long the session took: the time of day may be
+            set back or forward meanwhile.
 
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) before anything was trained.
         NothingCompletedError: if no trial completed; the report says so too.
         InterruptedSweepError: if `stop` said so; the study can be resumed.
     """
-    now = clock()
+    now, began = clock(), timer()
 
     def gone() -> float:
-        return (clock() - now).total_seconds()
+        return timer() - began
 
     check_places(settings)
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
@@ -100,14 +111,15 @@ def run_sweep(
             if (warning := one_machine_only(settings.storage)) is not None:
                 display.warn(warning)
             display.say(f"study {name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
-            time = Timekeeper(
+            keeper = Timekeeper(
                 seconds,
                 gone,
                 workers=executor.workers,
                 before=studies.all_results(study) if seconds is not None else (),
+                pace=running_seconds,
             )
-            watcher = _Watchers(time, tracker, display)
-            stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, time)
+            watcher = _Watchers(keeper, tracker, display)
+            stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, keeper)
             try:
                 train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
             except (InterruptedSweepError, KeyboardInterrupt):
@@ -211,7 +223,7 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[As
 
 
 def _add_seconds(study: optuna.Study, seconds: float) -> None:
-    study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + seconds)
+    study.set_user_attr("seconds", max(0.0, float(study.user_attrs.get("seconds", 0.0))) + seconds)
 
 
 class _Watchers:

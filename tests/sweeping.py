@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,8 +100,12 @@ def seven_oclock() -> datetime:
 
 
 def sweep_in(
-    folder: Path, display: Recorder | None = None, clock: Callable[[], datetime] = seven_oclock, **changes: Any
+    folder: Path,
+    display: Recorder | None = None,
+    clock: Callable[[], datetime] = seven_oclock,
+    timer: Callable[[], float] = time.monotonic,
+    **changes: Any,
 ) -> Outcome:
     """Run such a sweep."""
     display = display or Recorder()
-    return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1)
+    return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1, timer=timer)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
+from sweeper.clocks import RunningClock, running_seconds
 from sweeper.conclude import report_study
 from sweeper.errors import SweeperError
 from sweeper.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
@@ -71,6 +73,32 @@ def test_a_wait_of_another_kind_has_time_until_it_is_known() -> None:
     waited(dog, clock, 30, "confirm", "result")
     assert dog.limit("confirm", "result") == 600
     assert dog.limit("search", "next") == 200
+
+
+def test_a_process_that_was_stopped_takes_no_worker_for_hung() -> None:
+    """As on a laptop that sleeps: parent and workers are stopped together, and go on together."""
+    clock = Clock()
+    ran = RunningClock(clock)
+    dog = Watchdog(clock=ran)
+    waited(dog, clock, 1)
+    dog.wait("w", "search", "next")
+    for _ in range(4):
+        clock.now += 8 * 3600
+        assert dog.hangs("w") is None
+        for _ in range(5):
+            clock.now += 1
+            ran()
+    for _ in range(60):
+        clock.now += 1
+        ran()
+    assert dog.hangs("w") is not None
+
+
+def test_seconds_that_this_process_ran_go_on_while_it_does() -> None:
+    began, then = running_seconds(), time.monotonic()
+    while running_seconds() - began < 0.05:
+        time.sleep(0.01)
+    assert time.monotonic() - then >= 0.05
 
 
 def test_who_waits_itself_or_is_gone_is_not_watched() -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -189,6 +190,52 @@ def test_kills_at_fifty_random_instants_lose_nothing_and_repeat_nothing(tmp_path
     ]
     trained = [(s["purpose"], s["family"], str(s["params"]), s["lr"], s["seed"], s["steps"]) for s in specs]
     assert len(set(trained)) == len(trained)
+
+
+SUSPENDED = """
+from contextlib import closing
+from pathlib import Path
+from sweeper.data.load import load_dataset
+from sweeper.records import Conditions
+from sweeper.study.executors import Died, Finished, Reported
+from sweeper.study.processes import ProcessExecutor
+from sweeper.study.watchdog import Watchdog
+from tests.test_cli_run import DATA
+from tests.test_training import SMALL, spec
+
+if __name__ == "__main__":
+    dog = Watchdog(least_seconds=15)
+    for stage in ("first", "next", "result"):
+        dog._known["search", stage].append(0.1)
+    conditions = Conditions(dataset=load_dataset(DATA, Path("cache")), recipe=SMALL, seed=0)
+    with closing(ProcessExecutor("cpu", 1, 1, print, dog)) as executor:
+        executor.hardware()
+        executor.configure(conditions, Path("checkpoints"))
+        executor.submit(spec())
+        print("submitted", flush=True)
+        ended = []
+        while not ended:
+            events = executor.poll(0.5)
+            for event in events:
+                if isinstance(event, Reported) and not event.last:
+                    executor.answer(event.spec, "go")
+            ended = [event for event in events if isinstance(event, Died | Finished)]
+        print(type(ended[0]).__name__, getattr(ended[0], "reason", ""))
+"""
+
+
+def test_a_sweep_that_was_suspended_takes_no_training_for_hung(tmp_path: Path) -> None:
+    (tmp_path / "suspended.py").write_text(SUSPENDED)
+    with (tmp_path / "err.txt").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "suspended.py"], cwd=tmp_path, stdout=log, stderr=log, text=True, start_new_session=True
+        )
+    wait_for(tmp_path, "submitted", process)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(40)  # longer than anything may take here
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.wait(100) == 0, (tmp_path / "err.txt").read_text()
+    assert "Finished" in (tmp_path / "err.txt").read_text()
 
 
 def test_sigterm_ends_within_10_seconds_with_143_and_the_command_that_goes_on(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.storages._rdb.models import TrialHeartbeatModel
 from optuna.trial import TrialState
+from sqlalchemy import update
 
 from sweeper.errors import SweeperError
 from sweeper.paths import checkpoint_path
@@ -228,7 +231,7 @@ def test_a_worker_that_dies_elsewhere_is_told_with_its_place(url: str, leading: 
 def test_a_machine_that_is_not_heard_of_costs_an_attempt(
     url: str, leading: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "GRACE_SECONDS", 1)
+    monkeypatch.setattr(queue, "GRACE_SECONDS", 3)  # a heartbeat is stored to the second
     monkeypatch.setattr(queue, "BEAT_SECONDS", 0.2)
     monkeypatch.setattr(shared, "BURY_SECONDS", 0.1)
     silent = Queue(url, "s")
@@ -320,6 +323,25 @@ def test_nobody_is_buried_after_an_outage(url: str, study: optuna.Study, monkeyp
     here.bury()
     assert here.trials()[silent.number].state == TrialState.RUNNING
     wait_until(lambda: (here.bury(), here.trials()[silent.number].state == TrialState.FAIL)[1])
+    here.close()
+
+
+@pytest.mark.parametrize("hours", [-2, 1])
+def test_who_is_gone_does_not_depend_on_the_time_of_day(
+    url: str, study: optuna.Study, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """A clock that is set forward makes every heartbeat old, one that is set back leaves those of the dead young."""
+    here, there = Queue(url, "s"), Queue(url, "s")
+    worker = there.enter("worker", slots=1)
+    there.close()
+    beats = TrialHeartbeatModel.__table__
+    moved = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=hours)
+    with here._database.engine.begin() as connection:
+        connection.execute(update(beats).where(beats.c.trial_id == worker._trial_id).values(heartbeat=moved))
+    here.bury()
+    assert here.trials()[worker.number].state == TrialState.RUNNING
+    monkeypatch.setattr(queue, "GRACE_SECONDS", 1)
+    wait_until(lambda: (here.bury(), here.trials()[worker.number].state == TrialState.FAIL)[1])
     here.close()
 
 

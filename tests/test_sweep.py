@@ -306,12 +306,7 @@ def _training(result: TrialResult) -> tuple[str, int, float | None]:
 
 def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
     ticks = itertools.count()
-    hurried = sweep_in(
-        tmp_path,
-        trials=7,
-        timeout="60",
-        clock=lambda: datetime(2026, 11, 20, 7, 0, tzinfo=UTC) + timedelta(seconds=next(ticks)),
-    )
+    hurried = sweep_in(tmp_path, trials=7, timeout="60", timer=lambda: float(next(ticks)))
     assert hurried.sweep.timeout == 60 and hurried.sweep.cut
     assert 0 < len(hurried.sweep.trials) < 7
     document = json.loads(hurried.paths.recommendation.read_text("utf-8"))
@@ -320,6 +315,17 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     assert "--timeout 60" in hurried.sweep.command
     whole = sweep_in(tmp_path, resume=True, timeout="2h")
     assert len(whole.sweep.trials) == 7 and whole.sweep.cut == () and whole.sweep.timeout == 7200
+
+
+@pytest.mark.parametrize("hours", [-1, 2])
+def test_a_time_of_day_that_is_set_amid_a_sweep_changes_neither_its_seconds_nor_its_end(
+    tmp_path: Path, hours: int
+) -> None:
+    noon = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+    times = itertools.chain([noon], itertools.repeat(noon + timedelta(hours=hours)))
+    done = sweep_in(tmp_path, trials=7, timeout="30m", clock=lambda: next(times))
+    assert len(done.sweep.trials) == 7 and done.sweep.cut == ()
+    assert 0 < done.sweep.seconds < 1800
 
 
 def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(

@@ -101,7 +101,7 @@ def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[lis
     """
     removed, kept = [], []
     for entry in entries(cache):
-        days = (now - entry.used) / DAY
+        days = max(0.0, now - entry.used) / DAY  # a clock that was set back since
         if days < (older_than_days if not entry.folder.name.startswith(_LEFT) else max(1.0, older_than_days)):
             continue
         (cache / ".locks").mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper.clocks import running_seconds
 from sweeper.records import TrialSpec
 from sweeper.study.executors import Died, Event, Executor, Finished, Paused, Reported
 from sweeper.study.queue import HOST, KIND, ONLY_FOR, REASON, RESULT, SESSION, SPEC, Queue
@@ -43,7 +44,7 @@ class Joined:
     """One process that joined, with its executor."""
 
     def __init__(
-        self, queue: Queue, executor: Executor, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self, queue: Queue, executor: Executor, say: Callable[[str], None], clock: Callable[[], float] = running_seconds
     ) -> None:
         self._queue, self._executor, self._say, self._clock = queue, executor, say, clock
         self._taken: dict[tuple[str, int], _Taken] = {}

@@ -12,6 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from sweeper.clocks import running_seconds
 from sweeper.errors import SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
 from sweeper.study.executors import Died, Event, Finished, Paused, Reported
@@ -20,7 +21,7 @@ from sweeper.study.watchdog import Watchdog
 from sweeper.training.messages import Answer, Exhausted, Hardware, Looked, Told, Waits
 
 START_SECONDS = 120.0
-"""A worker that has not said hello by then is given up."""
+"""A worker that has not begun by then is given up; seconds that this process ran."""
 MAX_WORKERS = 8
 REPLACEMENTS = 3
 """A worker that dies while it starts in place of another is tried again this often in all."""
@@ -37,7 +38,10 @@ class _Worker(Launched):
 
     def expect(self, kind: str) -> tuple[object, ...]:
         """The next message, which must be of this kind; for start-up only."""
-        if not self.pipe.poll(START_SECONDS):
+        began = running_seconds()
+        while not (found := self.pipe.poll(1.0)) and running_seconds() - began < START_SECONDS:
+            pass
+        if not found:
             raise SweeperError(f"a worker did not start within {START_SECONDS:.0f} s; try --executor inline")
         try:
             message: tuple[object, ...] = self.pipe.recv()

@@ -8,7 +8,8 @@ and never touch the study itself. Who is there, and what is to be trained, are t
 - `training`: WAITING until a worker takes it, RUNNING while it trains, COMPLETE or PRUNED (paused) with its result,
   FAIL with the reason, or without one when its machine was not heard of any more.
 
-Optuna gives a waiting trial to one process alone, and its heartbeats tell who is gone, by the database's own clock. An
+Optuna gives a waiting trial to one process alone, and its heartbeats tell who is gone: whose do not change while
+another process watches for a minute. So no time of day is compared, which may be set back or forward meanwhile. An
 evaluation is an attribute that the worker writes (`evaluation/00`), its answer one of the leader's (`answer/00`).
 """
 
@@ -27,8 +28,10 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from sweeper.clocks import running_seconds
 from sweeper.study.storage.attributes import QUEUE_OF
 from sweeper.study.storage.database import open_storage
+from sweeper.study.storage.steady import SteadyStorage
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -61,6 +64,10 @@ class Queue:
         self._study = optuna.create_study(storage=storage, study_name=queue_name(study), load_if_exists=True)
         self._study.set_user_attr(QUEUE_OF, study)
         self._storage: BaseStorage = self._study._storage
+        assert isinstance(storage, SteadyStorage)
+        self._database = storage
+        self._beats: dict[int, tuple[datetime, float]] = {}
+        """Of each running trial the last heartbeat, and since when we know of it."""
         self._heart = _Heart(self._storage)
         self.host = socket.gethostname()
 
@@ -87,13 +94,16 @@ class Queue:
         return self._study.get_trials(deepcopy=False)
 
     def bury(self) -> None:
-        """End what belongs to machines that were not heard of for a minute.
+        """End what belongs to machines that were not heard of while this process watched for a minute.
 
         Not while the database is away, nor in the minute after: nobody was heard of then.
         """
         if not self._heart.settled():
             return
-        for trial_id in self._storage._get_stale_trial_ids(self._study._study_id):  # type: ignore[attr-defined]
+        now, beats = running_seconds(), self._database.heartbeats(self._study._study_id)
+        kept = {i: known for i, known in self._beats.items() if beats.get(i) == known[0]}
+        self._beats = {i: kept.get(i, (beat, now)) for i, beat in beats.items()}
+        for trial_id in [i for i, (_, since) in self._beats.items() if now - since > GRACE_SECONDS]:
             with suppress(UpdateFinishedTrialError):
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 

@@ -25,7 +25,13 @@ class Timekeeper:
     """
 
     def __init__(
-        self, seconds: float | None, clock: Callable[[], float], *, workers: int, before: Iterable[TrialResult] = ()
+        self,
+        seconds: float | None,
+        clock: Callable[[], float],
+        *,
+        workers: int,
+        before: Iterable[TrialResult] = (),
+        pace: Callable[[], float] | None = None,
     ) -> None:
         """Make one for a session.
 
@@ -34,8 +40,10 @@ class Timekeeper:
             clock: seconds since the session began.
             workers: trainings that run at a time.
             before: results of earlier sessions, for their speed.
+            pace: seconds by which trainings are measured: those that this process ran, so that one amid which it was
+                stopped is not taken for slow; None = `clock`.
         """
-        self.seconds, self._clock, self._workers = seconds, clock, workers
+        self.seconds, self._clock, self._pace, self._workers = seconds, clock, pace or clock, workers
         rates = [r.seconds / r.evaluations[-1].step for r in before if r.evaluations and r.seconds > 0]
         self._rates = deque(rates[-REMEMBERED:], REMEMBERED)
         self._starts: dict[tuple[str, int], tuple[float, int]] = {}
@@ -58,11 +66,11 @@ class Timekeeper:
 
     def training_started(self, spec: TrialSpec) -> None:
         """Note when."""
-        self._starts[spec.purpose, spec.number] = self._clock(), 0
+        self._starts[spec.purpose, spec.number] = self._pace(), 0
 
     def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
         """Note when, and from which step."""
-        self._starts[spec.purpose, spec.number] = self._clock(), result.evaluations[-1].step
+        self._starts[spec.purpose, spec.number] = self._pace(), result.evaluations[-1].step
 
     def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
         """Note how long a step took, evaluations and all."""
@@ -80,7 +88,7 @@ class Timekeeper:
         began, first = self._starts.pop((spec.purpose, spec.number), (None, 0))
         steps = result.evaluations[-1].step - first if result.evaluations else 0
         if began is not None and steps > 0:
-            self._rates.append((self._clock() - began) / steps)
+            self._rates.append((self._pace() - began) / steps)
 
     def training_kept(self, result: TrialResult) -> None:
         """Nothing more."""

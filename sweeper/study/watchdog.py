@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from statistics import median
 from typing import Literal
+
+from sweeper.clocks import running_seconds
 
 Stage = Literal["first", "next", "result"]
 """What a training is waited for: its first evaluation, a later one, or its result."""
@@ -25,9 +26,10 @@ class Watchdog:
     """Knows since when each worker is waited for, and how long such waits usually take.
 
     A worker that waits itself, for an answer, is not watched; nor is one that starts (that has a limit of its own).
+    Seconds are those that this process itself ran: where all are stopped, as on a laptop that sleeps, no worker hangs.
     """
 
-    def __init__(self, least_seconds: float = LEAST_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, least_seconds: float = LEAST_SECONDS, clock: Callable[[], float] = running_seconds) -> None:
         self._least, self._clock = least_seconds, clock
         self._since: dict[Hashable, tuple[float, str, Stage]] = {}
         self._known: defaultdict[tuple[str, Stage], list[float]] = defaultdict(list)

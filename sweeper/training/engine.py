@@ -13,7 +13,6 @@ is only used inside a fork of it.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper import metrics
+from sweeper.clocks import running_seconds
 from sweeper.data.distance import DistanceStore
 from sweeper.data.folds import scored_pictures, split_of
 from sweeper.data.split import stratified_subset
@@ -81,7 +81,7 @@ class Training:
         *,
         checkpoint: Path | None = None,
         starts: Starts | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = running_seconds,
     ) -> None:
         """Begin a training, or go on with one that was saved.
 
@@ -92,7 +92,7 @@ class Training:
             place: device, as torch names it.
             checkpoint: of this training, by `save`.
             starts: initial networks that this process has made already; None = makes its own.
-            clock: for the durations in the result, and nothing else.
+            clock: for the durations in the result, and nothing else; stops of this process are left out.
 
         Raises:
             CheckpointError: if the checkpoint cannot be read, or is another training's.

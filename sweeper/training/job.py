@@ -7,7 +7,6 @@ is trained from its start once more: a spec determines the result, so that the s
 from __future__ import annotations
 
 import gc
-import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from sweeper.clocks import running_seconds
 from sweeper.data.store import PixelStore
 from sweeper.errors import CheckpointError
 from sweeper.paths import checkpoint_path, weights_beside, weights_path
@@ -45,7 +45,7 @@ class Job:
         self._path = checkpoint_path(workshop.checkpoints, spec)
         self._training: Training | None = None
         self._seen: list[Evaluation] = []
-        self._began = time.perf_counter()
+        self._began = running_seconds()
 
     def proceed(self, answer: Answer = "go") -> Told:
         """Do what is answered to the last `Looked`, up to the next thing to tell; not after an end."""
@@ -69,7 +69,7 @@ class Job:
         except Exception as error:
             if out_of_memory(error):
                 return Exhausted(explain(error))
-            seconds = time.perf_counter() - self._began
+            seconds = running_seconds() - self._began
             return Done(failed(self._spec, tuple(self._seen), explain(error), seconds, self._workshop.device))
 
     def free(self) -> None:

@@ -45,7 +45,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         cut=tuple(attributes.get(CUT, [])),
         experiment_id=attributes.get("experiment_id"),
         parent_run_id=attributes.get("parent_run_id"),
-        seconds=float(attributes.get("seconds", 0.0)),
+        seconds=max(0.0, float(attributes.get("seconds", 0.0))),  # below 0 where an old version met a clock set back
         command=str(attributes.get("command", "")),
         looks=max(1, len(unpack_value(attributes, CONCLUDED, []))),
         workers=attributes.get("workers"),

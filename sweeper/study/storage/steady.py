@@ -10,12 +10,13 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import TrialModel
+from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
 from optuna.trial import TrialState
 from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sweeper.clocks import running_seconds
 from sweeper.errors import SweeperError
 from sweeper.redact import redact
 
@@ -44,9 +45,8 @@ REPEATED = (
     "get_trial",
     "_get_trials",
     "record_heartbeat",
-    "_get_stale_trial_ids",
 )
-"""What Optuna's cache and `fail_stale_trials` ask of a database: to do it twice leaves the same behind as once, but for
+"""What Optuna's cache asks of a database: to do it twice leaves the same behind as once, but for
 a trial that is made twice, of which one stays without parameters until a resume ends it."""
 
 
@@ -91,14 +91,14 @@ class SteadyStorage(RDBStorage):
         Raises:
             SweeperError: if that lasts longer than `PATIENCE_SECONDS`.
         """
-        began, (pause, longest), told = time.monotonic(), PAUSE_SECONDS, False
+        began, (pause, longest), told = running_seconds(), PAUSE_SECONDS, False
         while True:
             try:
                 found = call()
             except (StorageInternalError, DBAPIError, PoolTimeoutError) as error:
                 if not is_away(error):
                     raise
-                gone, reason = time.monotonic() - began, _reason(error)
+                gone, reason = running_seconds() - began, _reason(error)
                 if gone >= PATIENCE_SECONDS:
                     raise SweeperError(
                         f"the study's database did not answer for {PATIENCE_SECONDS:.0f} s ({reason}); everything "
@@ -114,7 +114,7 @@ class SteadyStorage(RDBStorage):
                 pause = min(2 * pause, longest)
             else:
                 if told:
-                    self._warn(f"the study's database answers again, after {time.monotonic() - began:.0f} s")
+                    self._warn(f"the study's database answers again, after {running_seconds() - began:.0f} s")
                 return found
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -137,6 +137,22 @@ class SteadyStorage(RDBStorage):
                 raise
 
         return bool(self.patiently(end))
+
+    def heartbeats(self, study_id: int) -> dict[int, datetime]:
+        """When each running trial of the study was last heard of, by the time of day of the database; by its id."""
+        trials, beats = TrialModel.__table__, TrialHeartbeatModel.__table__
+        asked = (
+            select(trials.c.trial_id, beats.c.heartbeat)
+            .join(beats, beats.c.trial_id == trials.c.trial_id)
+            .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
+        )
+
+        def read() -> dict[int, datetime]:
+            with self.engine.connect() as connection:
+                return {int(trial_id): beat for trial_id, beat in connection.execute(asked)}
+
+        found: dict[int, datetime] = self.patiently(read)
+        return found
 
     def _claim(self, trial_id: int, stamp: datetime) -> bool:
         trials = TrialModel.__table__
