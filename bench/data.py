@@ -1,4 +1,4 @@
-"""Speed and memory of the data path, against the promises of issue 5.
+"""Speed and memory of the data path, with the figures that were promised.
 
     python bench/data.py start     second start from the store, 10,000 pictures              (< 1 s)
     python bench/data.py memory    resident memory with 20,000 pictures of 512²              (< 2 GiB)

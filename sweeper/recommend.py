@@ -85,7 +85,7 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equival
 
 
 def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> dict[str, Any]:
-    """The document of DESIGN 7, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
+    """The answer for programs, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
 
     Intervals are at 95 %, or at the `level` beside them (of a look at the confirmation, or of one of several rivals
     under one preference); shares and scores lie in 0–1;

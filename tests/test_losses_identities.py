@@ -27,13 +27,13 @@ VALUES = {
     "fn_weight": 0.85,
     "overlap_exponent": 0.75,
 }
-DESIGN = {"mix", "gamma", "alpha", "pos_weight", "class_weight_power", "fp_weight", "fn_weight", "overlap_exponent"}
-DESIGN_CASES = [
+KERNEL = {"mix", "gamma", "alpha", "pos_weight", "class_weight_power", "fp_weight", "fn_weight", "overlap_exponent"}
+KERNEL_CASES = [
     (name, task)
     for name, task in CASES
-    if task != "multilabel" and not FAMILIES[name].relative and set(FAMILIES[name].coordinates[task]) <= DESIGN
+    if task != "multilabel" and not FAMILIES[name].relative and set(FAMILIES[name].coordinates[task]) <= KERNEL
 ]
-"""Points of the kernel as DESIGN 3 writes it down; tests/test_losses_formulas.py has the formulas of all."""
+"""Points of the kernel by its formula alone; tests/test_losses_formulas.py has the formulas of all."""
 
 
 def coordinates(family: str, task: LossTask) -> dict[str, float]:
@@ -91,7 +91,7 @@ def reference(
     return point["mix"] * ce + (1 - point["mix"]) * np.mean(overlap)
 
 
-@pytest.mark.parametrize(("family", "task"), DESIGN_CASES)
+@pytest.mark.parametrize(("family", "task"), KERNEL_CASES)
 @pytest.mark.parametrize("given_coordinates", [True, False], ids=["generic", "defaults"])
 def test_every_family_equals_the_formula_of_the_design(family, task, given_coordinates):
     free = FAMILIES[family].coordinates[task]

@@ -26,7 +26,7 @@ from tests.builders import (
     trial,
 )
 
-# The example of DESIGN 7, "recommendation.json": every key below is promised to users.
+# The example of `recommendation.json`: every key below is promised to users.
 CONTRACT: dict[str, Any] = {
     "schema": str, "study": str, "verdict": str,
     "dataset": {"name": str, "digest": str, "task": str, "classes": list, "profile": {"imbalance": float}},

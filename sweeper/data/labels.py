@@ -21,7 +21,7 @@ def some(names: Sequence[str], limit: int = 5) -> str:
 
 
 def foreground_is_255(counts: npt.NDArray[np.int64], files: Sequence[str], problems: list[str]) -> bool:
-    """Whether 255 means foreground (True) or ignore (False) in this set; DESIGN section 5.
+    """Whether 255 means foreground (True) or ignore (False) in this set.
 
     Args:
         counts: pixels of each value in each mask, (n, 256).
