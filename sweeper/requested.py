@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -72,7 +73,8 @@ def check_places(settings: Settings) -> None:
     """
     problems = [
         *_folder_problems("--out", settings.out),
-        *_folder_problems("--cache", settings.cache),
+        *_folder_problems("--cache", settings.cache, locks=True),
+        *_shared_problems(settings.cache),
         *_database_problems("--storage", settings.storage),
         *_database_problems("--tracking-uri", settings.tracking_uri),
         *_memory_problems(settings.size, settings.batch_size, on_cpu=settings.device == "cpu"),
@@ -128,13 +130,42 @@ def check_writable(out: Path) -> None:
         raise RequestError("this report", problems)
 
 
-def _folder_problems(option: str, folder: Path) -> Iterator[str]:
+def _folder_problems(option: str, folder: Path, *, locks: bool = False) -> Iterator[str]:
     try:
         there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
-        with tempfile.TemporaryFile(dir=there):
-            pass
+        with tempfile.TemporaryFile(dir=there) as file:
+            if locks and not _locks(file.fileno()):
+                yield f"{option} {folder} must lie on a file system with file locks (flock); name a local folder"
     except OSError as error:
         yield f"{option} {folder} must be a folder that can be written: {error}; name another one"
+
+
+def _shared_problems(cache: Path) -> Iterator[str]:
+    """Of a cache that another user made."""
+    for folder in (cache / ".locks", cache / "sources"):
+        try:
+            if folder.is_dir():
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+        except OSError as error:
+            yield (
+                f"--cache {cache} must be writable with what is in it: {error}; its owner can share it with "
+                f"`chmod -R g+rwX {cache}` and a common group, or name another one"
+            )
+            return
+
+
+def _locks(descriptor: int) -> bool:
+    """Whether the file system of an open file has flock; some network and cluster ones have not."""
+    try:
+        import fcntl
+    except ImportError:  # no POSIX system: filelock has other means there
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+    return True
 
 
 def _database_problems(option: str, url: str) -> Iterator[str]:
@@ -154,8 +185,12 @@ def _database_problems(option: str, url: str) -> Iterator[str]:
                 yield f"{where} must be a SQLite file, got a file that begins with {head!r}; name another one"
                 return
         there = next(one for one in path.absolute().parents if os.path.lexists(one))
-        with tempfile.TemporaryFile(dir=there):  # SQLite writes its log beside the file
-            pass
+        with tempfile.TemporaryFile(dir=there) as file:  # SQLite writes its log beside the file
+            if not _locks(file.fileno()):
+                yield (
+                    f"{where} must lie on a file system with file locks (flock), or two processes could run one study; "
+                    "name a file on a local disk"
+                )
     except OSError as error:
         yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"
 

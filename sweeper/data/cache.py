@@ -7,14 +7,14 @@ the process dies, however it dies. A store is deleted only while nobody holds on
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from sweeper.data.files import new_name
 from sweeper.data.store import is_complete
 from sweeper.errors import SweeperError
 
@@ -47,12 +47,10 @@ def hold(folder: Path) -> FileLock:
     """
     locks = folder.parent / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / "cache.lock"):
+    with _whole(locks):
         if not is_complete(folder):
             raise SweeperError(f"{folder} must hold a complete store of decoded pictures; load the data set again")
-        descriptor, name = tempfile.mkstemp(prefix=f"{folder.name}.", suffix=".lock", dir=locks)
-        os.close(descriptor)
-        lock = FileLock(name)
+        lock = FileLock(new_name(locks, f"{folder.name}.", ".lock"))
         lock.acquire(timeout=10)  # whoever lists the cache tries it for a moment
         (folder / _MARK).touch()
     return lock
@@ -68,14 +66,13 @@ def entries(cache: Path) -> list[Entry]:
         if not folder.is_dir() or folder.name in ("sources", ".locks"):
             continue
         files = [path.stat() for path in folder.rglob("*") if path.is_file()]
-        marked = [folder / _MARK, folder / "index.json", folder]
         found.append(
             Entry(
                 folder=folder,
                 names=tuple(sorted(names.get(folder.name, ()))),
                 pictures=pictures.get(folder.name),
                 size=sum(stat.st_size for stat in files),
-                used=next(path.stat().st_mtime for path in marked if path.exists()),
+                used=_last_use(folder),
                 in_use=_in_use(folder),
                 complete=is_complete(folder),
             )
@@ -105,14 +102,14 @@ def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[lis
         if days < (older_than_days if not entry.folder.name.startswith(_LEFT) else max(1.0, older_than_days)):
             continue
         (cache / ".locks").mkdir(exist_ok=True)
-        with FileLock(cache / ".locks" / "cache.lock"):
+        with _whole(cache / ".locks"):
             if _in_use(entry.folder, sweep=True):
                 kept.append(entry)
                 continue
             # Out of sight in one step: nobody opens half a store.
-            grave = Path(tempfile.mkdtemp(prefix=".deleting-", dir=cache))
-            entry.folder.rename(grave / "store")
-        shutil.rmtree(grave)
+            aside = new_name(cache, ".deleting-")
+            entry.folder.rename(aside)
+        shutil.rmtree(aside)
         removed.append(entry)
     _forget(cache)
     return removed, kept
@@ -125,12 +122,25 @@ def _in_use(folder: Path, *, sweep: bool = False) -> bool:
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
-        except Timeout:
+        except (Timeout, PermissionError):  # another user's lock cannot be tried: it counts as held
             return True
         lock.release()
         if sweep:
             path.unlink(missing_ok=True)
     return False
+
+
+def _whole(locks: Path) -> FileLock:
+    """The cache's own lock. Every user of a shared cache must be able to take it, whatever the umask of the first."""
+    return FileLock(locks / "cache.lock", mode=0o666)
+
+
+def _last_use(folder: Path) -> float:
+    """Seconds since 1970; of a store that only another user may read, when its folder changed."""
+    for path in (folder / _MARK, folder / "index.json"):
+        with suppress(OSError):
+            return path.stat().st_mtime
+    return folder.stat().st_mtime
 
 
 def _remembered(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sweeper.data.colours import ColourMap, translate
+from sweeper.data.files import open_regular
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.tiff import TiffError, deep_tiff, read_deep_tiff
 
@@ -282,7 +283,7 @@ def _check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
 
 @contextmanager
 def _file(source: Source) -> Iterator[BinaryIO]:
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source()) as file:
+    with open_regular(source) if isinstance(source, Path) else io.BytesIO(source()) as file:
         yield file
 
 

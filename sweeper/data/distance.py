@@ -8,13 +8,13 @@ or none, and two processes that make the same one write the same bytes.
 
 from __future__ import annotations
 
-import os
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.data.files import new_name
 from sweeper.data.store import PixelStore
 from sweeper.errors import SweeperError
 from sweeper.records import IGNORE
@@ -88,16 +88,15 @@ class DistanceStore:
         return found if found.shape == wanted and found.dtype == np.float16 else None
 
     def _write(self, path: Path, maps: npt.NDArray[np.float16]) -> None:
-        temporary: str | None = None
+        temporary = new_name(self.folder, ".writing-")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=".writing-", dir=self.folder)
-            with os.fdopen(descriptor, "wb") as file:
+            with temporary.open("xb") as file:
                 np.save(file, maps, allow_pickle=False)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except OSError as error:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise SweeperError(
                 f"distance maps of the boundary loss must be written to {path.parent}, and that failed: {error}; "
                 "make room, choose another --cache, or leave the family `boundary` out"

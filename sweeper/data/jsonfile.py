@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.data.decode import UnreadableFileError
+from sweeper.data.files import open_regular, read_regular
 
 MAX_BYTES = 1 << 27
 """Of a file that is read as a whole: room for an embedded picture."""
@@ -31,7 +32,7 @@ def load_json(path: Path) -> Any:
             raise UnreadableFileError(
                 f"must be {MAX_BYTES >> 20} MiB at most, found {size >> 20} MiB; is it an annotation of one picture?"
             )
-        raw = path.read_bytes()
+        raw = read_regular(path)
         values = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
         if values > MAX_VALUES:
             raise UnreadableFileError(f"must hold {MAX_VALUES:,} values at most, found about {values:,}; divide it")
@@ -55,7 +56,7 @@ def stream_entries(path: Path, keys: Collection[str]) -> Iterator[tuple[str, Any
         UnreadableFileError: not JSON, not an object, one entry is enormous, or one of `keys` holds no list.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             window = _Window(file)
             yield from _members(window, keys)
     except OSError as error:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import tifffile
 
 from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES
+from sweeper.data.files import new_name
 from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
 from sweeper.data.read import read_dataset
@@ -151,7 +150,6 @@ def _remembered(cache: Path, key: str, state: str) -> Dataset | None:
 def _remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
     path = _note(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"state": state, "dataset": dataset.model_dump(mode="json")}, file)
-    Path(temporary).replace(path)
+    temporary = new_name(path.parent, ".writing-")
+    temporary.write_text(json.dumps({"state": state, "dataset": dataset.model_dump(mode="json")}), encoding="utf-8")
+    temporary.replace(path)

@@ -16,7 +16,6 @@ import json
 import mmap
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.data.files import new_name
 from sweeper.errors import SweeperError
 
 Pixels = npt.NDArray[np.uint8]
@@ -131,7 +131,9 @@ class StoreWriter:
         for _ in range(10):
             self.cache.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # a writer whose data were refused has just taken its folder away
-                return Path(tempfile.mkdtemp(prefix=".writing-", dir=self.cache))
+                folder = new_name(self.cache, ".writing-")
+                folder.mkdir()
+                return folder
         raise SweeperError(f"no folder can be made in {self.cache}; check it, or choose another --cache")
 
     def append(self, image: ImagePixels, mask: Pixels) -> None:

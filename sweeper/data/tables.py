@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from sweeper.data.files import read_regular
 from sweeper.records import SplitName
 
 MAX_CLASSES = 255
@@ -40,13 +41,13 @@ def text_of(path: Path, problems: list[str]) -> str | None:
         if (size := path.stat().st_size) > MAX_TABLE:
             problems.append(f"{path.name}: must be at most {MAX_TABLE >> 20} MiB, found {size >> 20}; is it a table?")
             return None
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         problems.append(
             f"{path.name}: must be UTF-8 text, found byte {error.object[error.start]:#04x}; save it as UTF-8"
         )
     except OSError as error:
-        problems.append(f"{path.name}: cannot be read ({error.strerror}); check its permissions")
+        problems.append(f"{path.name}: cannot be read ({error.strerror}); replace it by a file that can be read")
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,12 +105,15 @@ def _load_encoder(model: nn.Module, path: str) -> None:
 
             state = load_file(path)
         else:
+            _check_claims(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # its own text recommends to switch the check off
         raise UsageError(
             f"--encoder-weights {path} must hold tensors alone, and holds something else, or is damaged: what could "
             "run code when it is loaded is not read; save the encoder's state_dict(), or use safetensors"
         ) from error
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(f"--encoder-weights {path} must be a readable state dict: {error}; check the file") from error
     encoder = model.encoder
@@ -119,6 +123,29 @@ def _load_encoder(model: nn.Module, path: str) -> None:
     except Exception as error:
         text = " ".join(str(error).split())[:500]
         raise UsageError(f"--encoder-weights {path} must be a state dict of this encoder: {text}") from error
+
+
+def _check_claims(path: str) -> None:
+    """Refuse a file whose tensors take more memory than it has bytes: a small, crafted one would take all of it.
+
+    torch writes tensors as they are, so that a sound file holds at least their bytes.
+
+    Raises:
+        UsageError: if it is so.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils._pytree import tree_leaves
+
+    with FakeTensorMode():  # reads names and sizes, and takes no memory for the values
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    tensors = [leaf for leaf in tree_leaves(state) if isinstance(leaf, torch.Tensor)]
+    claimed = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
+    held = Path(path).stat().st_size
+    if claimed > held:
+        raise UsageError(
+            f"--encoder-weights {path} must hold its tensors as they are, found a file of {held} bytes whose tensors "
+            f"take {claimed} bytes: it is compressed, cut off or crafted; save the encoder's state_dict() again"
+        )
 
 
 def _set_prior(model: nn.Module, class_pixels: npt.NDArray[np.int64], task: Task) -> None:

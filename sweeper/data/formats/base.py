@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, Source
+from sweeper.data.files import open_regular
 from sweeper.data.labels import some
 from sweeper.data.store import Pixels
 from sweeper.data.tables import Side, normal, shown
@@ -178,7 +179,7 @@ def is_file(path: Path) -> bool:
 def head_and_tail(path: Path, size: int = 1 << 16) -> bytes:
     """The first and the last bytes of a file; empty where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(size)
             length = file.seek(0, os.SEEK_END)
             file.seek(max(len(head), length - size))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
+from sweeper.data.files import open_regular
 from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, unique_stems
 from sweeper.data.formats.folder import mask_file
 from sweeper.data.tables import Side, normal, shown, text_of
@@ -34,7 +35,7 @@ def _file(place: Place) -> Path | None:
 
 def _header(path: Path) -> list[str]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             line = file.readline(1 << 12).decode("utf-8-sig")
         return [name.strip() for name in next(csv.reader([line]), [])]
     except (OSError, ValueError, csv.Error):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError
 from sweeper.data.drawing import Shape, draw, point_fault, reaches_out
+from sweeper.data.files import read_regular
 from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, is_file, unique_stems
 from sweeper.data.labels import some
 from sweeper.data.store import Pixels
@@ -42,7 +43,7 @@ def _file(place: Place) -> Path | None:
     for name in _NAMES:
         path = place.root / name
         if is_file(path):
-            head = path.read_bytes()[: 1 << 20]
+            head = read_regular(path)[: 1 << 20]
             if b"names" in head and any(key.encode() + b":" in head for key in _KEYS):
                 return path
     return None
