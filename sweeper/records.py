@@ -587,7 +587,7 @@ class SweepRecord(Record):
     trials: tuple[TrialResult, ...]
     """The search's counted trials, by number."""
     abandoned: int
-    """Attempts cut off by a dead worker or an interrupted sweep; not counted as trials."""
+    """Attempts cut off by a dead worker (in older studies by an interruption, too); not counted as trials."""
     confirmations: tuple[TrialResult, ...]
     rechecks: tuple[TrialResult, ...] = ()
     """Leaders on a second search seed, and learning rates that a finalist's family lacked."""

@@ -31,6 +31,7 @@ from sweeper.study.executors import Executor
 from sweeper.study.search import Watcher, enqueue_defaults
 from sweeper.study.shared import SharedExecutor
 from sweeper.study.timekeeper import Timekeeper
+from sweeper.text import count
 from sweeper.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ def run_sweep(
             asked, seconds = _remember(study, settings, executor.workers)
             if left := studies.reconcile(study):
                 display.say(f"{left} trial(s) that were cut off are queued again")
+            if failed := studies.retry_failed(study):
+                reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
+                display.say(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
             enqueue_defaults(study, prepared.plan.space, asked.trials)
             undecided = asked.probe and not studies.search_results(study)
             tracker.start_sweep(

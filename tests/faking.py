@@ -180,6 +180,7 @@ def train(
     display, plan = display or Recorder(), plan or new_plan()
     executor = executor or FakeExecutor()
     studies.reconcile(study)
+    studies.retry_failed(study)
     enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, workers=executor.workers, before=studies.all_results(study))
     asked = Asked(trials, tuple(looks), rope=0.01, probe=probe, confirm_steps=None)

@@ -92,13 +92,6 @@ def test_more_trials_let_one_go_on_that_waited() -> None:
     assert made.goes_on(1, more=True)
 
 
-def test_what_was_cut_off_no_longer_counts() -> None:
-    made = field(0.9, 0.8, 0.7)
-    made.forget(0)
-    made.see(3, "dice", 25, 0.1)
-    assert made.goes_on(1, more=True)
-
-
 values_of_trials = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=2, max_size=25)
 
 
@@ -115,6 +108,11 @@ def test_hopeless_is_for_good(trials: list[tuple[str, float]], known: int) -> No
 
 
 # --- as a search ---
+
+
+def proposals(study: optuna.Study) -> list[tuple[dict[str, object], TrialState, dict[int, float]]]:
+    """What a search proposed and saw, in its order."""
+    return [(t.params, t.state, t.intermediate_values) for t in studies.present_trials(study)]
 
 
 def learning(spec: TrialSpec) -> TrialResult:
@@ -250,6 +248,18 @@ def test_a_crash_between_the_last_rung_and_the_result_of_a_promoted_trial_is_res
     assert study.trials[number].state == TrialState.COMPLETE
 
 
+def test_a_checkpoint_that_is_ahead_of_the_study_does_not_skip_a_decision(tmp_path: Path) -> None:
+    """A worker saves before the study knows that the trial waits: a kill in between leaves an open decision."""
+    study = new_study()
+    enqueue_defaults(study, SPACE, 30)
+    spec = new_search(study, 30, checkpoints=tmp_path).next()
+    assert spec is not None
+    checkpoint_path(tmp_path, spec).write_bytes(b"of the first rung")
+    studies.reconcile(study)
+    assert new_search(study, 30, checkpoints=tmp_path).next() == spec
+    assert not checkpoint_path(tmp_path, spec).exists()
+
+
 def test_giving_up_tells_what_waits(tmp_path: Path) -> None:
     study, recorder = new_study(), Recorder()
     work = searching(study, 30, recorder)
@@ -275,6 +285,10 @@ def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:
     study, recorder = new_study(), Recorder()
     assert drive(Frail(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
     assert len(died) == 1
-    lost: Event | optuna.trial.FrozenTrial = study.trials[died[0]]
-    assert isinstance(lost, optuna.trial.FrozenTrial) and studies.ABANDONED in lost.user_attrs
+    lost = [t for t in study.trials if studies.ABANDONED in t.user_attrs]
+    assert [t.user_attrs[studies.ATTEMPT_OF] for t in lost] == died
+    assert lost[0].params == study.trials[died[0]].params
     assert sum(studies.counted(t) for t in study.trials) == 30
+    whole = new_study()
+    drive(FakeExecutor(learning), searching(whole, 30), lambda: None)  # type: ignore[arg-type]
+    assert proposals(study) == proposals(whole)

@@ -168,26 +168,33 @@ def test_results_are_stored_with_their_trials() -> None:
 
 
 def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
-    def dies(spec: TrialSpec) -> Event:
-        return Died(spec, "worker killed by signal 9")
+    left = [1]
+
+    def dies(spec: TrialSpec) -> Event | TrialResult:
+        return Died(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
 
     study = new_study()
     recorder = run(study, 4, {1: dies})
-    assert abandoned_numbers(study) == [1]
+    assert abandoned(study) == {2: 1}
     assert sum(studies.counted(t) for t in study.trials) == 4
-    assert study.trials[1].params.items() <= study.trials[2].params.items()
+    assert study.trials[1].params == study.trials[2].params
     assert [s.number for s in recorder.dropped] == [1]
+    whole = new_study()
+    run(whole, 4)
+    assert [t.params for t in studies.present_trials(study)] == [t.params for t in whole.trials]
 
     study = new_study()
-    run(study, 4, {1: dies, 2: dies})
-    assert abandoned_numbers(study) == [1]
+    run(study, 4, {1: lambda spec: Died(spec, "worker killed by signal 9")})
+    assert abandoned(study) == {2: 1}
     failed = [t for t in study.trials if t.state == TrialState.FAIL and studies.counted(t)]
-    assert [t.number for t in failed] == [2]
+    assert [t.number for t in failed] == [1]
     assert "each of 2 attempts" in (studies.result_of(failed[0]).reason or "")
 
 
-def abandoned_numbers(study: optuna.Study) -> list[int]:
-    return [t.number for t in study.trials if studies.ABANDONED in t.user_attrs]
+def abandoned(study: optuna.Study) -> dict[int, int]:
+    """The records of attempts that were cut off, and of which trial."""
+    attempts = [t for t in study.trials if studies.ABANDONED in t.user_attrs]
+    return {t.number: t.user_attrs[studies.ATTEMPT_OF] for t in attempts}
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1, 1.5])
@@ -209,6 +216,30 @@ def test_a_failed_training_counts_and_the_search_goes_on() -> None:
     assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE", "PRUNED", "COMPLETE"]
 
 
+def test_failed_trials_are_trained_again_by_a_resume_at_their_own_places() -> None:
+    def fails(spec: TrialSpec) -> TrialResult:
+        return fake_result(spec).model_copy(update={"state": "failed", "value": None, "reason": "OSError: no room"})
+
+    def no_share(spec: TrialSpec) -> TrialResult:
+        return fake_result(spec).model_copy(update={"value": 1.5})
+
+    study, whole = new_study(), new_study()
+    run(whole, 9)
+    run(study, 6, {1: fails, 4: fails, 5: no_share})
+    assert studies.reconcile(study) == 0
+    again = studies.retry_failed(study)
+    assert [(r.spec.number, r.reason) for r in again] == [(1, "OSError: no room"), (4, "OSError: no room")]
+    assert studies.retry_failed(study) == []  # they are in the queue already
+    run(study, 9, {6: fails})
+    retried = {t.user_attrs[studies.RETRY_OF]: t for t in study.trials if studies.RETRY_OF in t.user_attrs}
+    assert {number: study.trials[number].params for number in retried} == {n: t.params for n, t in retried.items()}
+    results = {r.spec.number: r for r in studies.search_results(study)}
+    assert len(results) == 9 and results.keys() == {0, 2, 3, 5, 6, 7, 8, 9, 10}
+    assert [n for n, r in results.items() if r.state == "failed"] == [5, 6]
+    assert [r.spec.number for r in studies.retry_failed(study)] == [6]  # at its next resume once more
+    assert [t.params["loss"] for t in study.trials[8:11]] == [t.params["loss"] for t in whole.trials[6:9]]
+
+
 def test_stopping_leaves_nothing_running_and_queues_what_was_cut_off() -> None:
     study = new_study()
     enqueue_defaults(study, SPACE, 7)
@@ -221,12 +252,11 @@ def test_stopping_leaves_nothing_running_and_queues_what_was_cut_off() -> None:
     assert not drive(FakeExecutor(), work, stopping)  # type: ignore[arg-type]
     states = [t.state for t in study.trials]
     assert TrialState.RUNNING not in states
-    cut = study.trials[abandoned_numbers(study)[0]]
-    assert study.trials[-1].state == TrialState.WAITING
+    cut = next(t for t in study.trials if t.state == TrialState.WAITING and t.params)
+    assert not abandoned(study)
     run(study, 7)
-    assert sum(studies.counted(t) for t in study.trials) == 7
-    retried = [t for t in study.trials if t.user_attrs.get("retry_of") == cut.number]
-    assert retried[0].params == cut.params
+    assert sum(studies.counted(t) for t in study.trials) == len(study.trials) == 7
+    assert study.trials[cut.number].params == cut.params
 
 
 def test_work_waits_for_room_where_there_is_none_yet() -> None:
@@ -299,8 +329,7 @@ def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> No
     assert other is not None
     assert studies.reconcile(study) == 2
     assert study.trials[0].state == TrialState.COMPLETE
-    assert abandoned_numbers(study) == [1]
-    assert study.trials[2].state == TrialState.WAITING
+    assert study.trials[1].state == TrialState.WAITING and len(study.trials) == 2
 
 
 # --- trainings that are known beforehand ---

@@ -54,12 +54,6 @@ class Halving:
         insort(self._ranked[rung], order)
         insort(self._of[rung][family], order)
 
-    def forget(self, number: int) -> None:
-        """Take a trial out: its attempt was cut off and says nothing."""
-        for rung, order in enumerate(self._reached.pop(number, ())):
-            self._ranked[rung].remove(order)
-            self._of[rung][self._families[number]].remove(order)
-
     def steps(self, number: int) -> tuple[int, ...]:
         """Rungs that a trial has reached, as steps."""
         return self._rungs[: len(self._reached.get(number, ()))]

@@ -1,4 +1,4 @@
-"""TPE whose draws for trial n depend on (seed, n) and the trials told before, and on nothing else."""
+"""TPE whose draws depend on the seed, the trial's place in the search and the trials before it, and on nothing else."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+
+from sweeper.study.storage.attributes import ATTEMPT_OF, RETRY_OF
 
 LOSS = "loss"
 """The parameter that says which family, whose other parameters are called `FAMILY.name`."""
@@ -38,11 +40,44 @@ def _read_once(study: optuna.Study) -> Iterator[None]:
         del study._get_trials
 
 
+def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """Place of a trial in its search, from 0.
+
+    That is its number, as long as no worker died and no trial failed: a record of a lost attempt has no place, and a
+    trial that is trained in place of another has the other's (in older studies one that was cut off, too).
+
+    Args:
+        trial: one of the study's.
+        trials: all of them, by number.
+    """
+    while (before := trial.user_attrs.get(RETRY_OF)) is not None:
+        trial = trials[before]
+    return sum(not {RETRY_OF, ATTEMPT_OF} & t.user_attrs.keys() for t in trials[: trial.number])
+
+
+class AskedAgain(optuna.Trial):
+    """A trial that was cut off while it was asked for: some of its parameters are stored, the others are drawn now.
+
+    Draws follow each other, so that those of the stored parameters are made once more and thrown away.
+    """
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        drawn = not (
+            self._is_fixed_param(name, distribution)
+            or distribution.single()
+            or self._is_relative_param(name, distribution)
+        )
+        trial = self._get_latest_trial()
+        if drawn and name in trial.distributions:
+            self.study.sampler.sample_independent(self.study, trial, name, distribution)
+        return super()._suggest(name, distribution)
+
+
 class KeyedTPESampler(BaseSampler):
-    """Optuna's TPE (multivariate, grouped, constant liar), seeded afresh for each trial from (seed, trial number).
+    """Optuna's TPE (multivariate, grouped, constant liar), seeded afresh for each trial from (seed, place).
 
     A sampler that is seeded once repeats its first suggestions when a study is resumed in a new process, and its
-    suggestions depend on how often it was asked before. Keyed by the trial's number, neither happens.
+    suggestions depend on how often it was asked before. Keyed by the trial's place in the search, neither happens.
     `group=True` is needed for a space whose parameters depend on the loss. The loss is drawn first, and then the
     parameters of this loss alone: Optuna itself would model those of every loss in each ask, and use none of them.
     """
@@ -51,25 +86,27 @@ class KeyedTPESampler(BaseSampler):
         self._seed = seed
         self._samplers: dict[int, TPESampler] = {}
 
-    def _sampler(self, trial: FrozenTrial) -> TPESampler:
-        if trial.number not in self._samplers:
-            key = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self._samplers[trial.number] = TPESampler(seed=key, multivariate=True, group=True, constant_liar=True)
-        return self._samplers[trial.number]
+    def _begin(self, study: optuna.Study, trial: FrozenTrial) -> TPESampler:
+        """A fresh sampler: a trial that is asked once more draws the same once more."""
+        place = place_of(trial, study._get_trials(deepcopy=False, use_cache=True))
+        key = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = TPESampler(seed=key, multivariate=True, group=True, constant_liar=True)
+        self._samplers[trial.number] = sampler
+        return sampler
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """See `optuna.samplers.BaseSampler`."""
         with _read_once(study):
-            return self._sampler(trial).infer_relative_search_space(study, trial)
+            return self._begin(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See `optuna.samplers.BaseSampler`."""
         with _read_once(study):
-            sampler = self._sampler(trial)
+            sampler = self._samplers[trial.number]
             fixed = trial.system_attrs.get("fixed_params", {}).get(LOSS)
             if LOSS not in search_space and fixed is None:
                 return sampler.sample_relative(study, trial, search_space)
@@ -86,7 +123,7 @@ class KeyedTPESampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """See `optuna.samplers.BaseSampler`."""
-        return self._sampler(trial).sample_independent(study, trial, param_name, param_distribution)
+        return self._samplers[trial.number].sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

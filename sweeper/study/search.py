@@ -12,14 +12,29 @@ from pathlib import Path
 from typing import Protocol
 
 import optuna
+from optuna.trial import TrialState
 
 from sweeper.paths import checkpoint_path
 from sweeper.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.room import keep_within_room
-from sweeper.space import FLOOR, initial_queue, suggest
+from sweeper.space import FLOOR, Choice, initial_queue, suggest
 from sweeper.study.halving import Halving
-from sweeper.study.storage.attributes import ABANDONED, FAMILY, WAITS
-from sweeper.study.storage.results import abandon, counted, end, report, wait, waiting_results
+from sweeper.study.sampler import AskedAgain
+from sweeper.study.storage.attributes import FAMILY, WAITS
+from sweeper.study.storage.results import (
+    NOT_A_SHARE,
+    abandon,
+    attempts_lost,
+    counted,
+    end,
+    present_trials,
+    report,
+    requeue,
+    take,
+    wait,
+    waiting_result,
+    waiting_results,
+)
 from sweeper.training.messages import Answer
 
 ATTEMPTS = 2
@@ -61,7 +76,7 @@ def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> No
 
     Called at every start: a resume with a larger total owes its families what the smaller one could not give.
     """
-    held = [t for t in study.get_trials(deepcopy=False) if ABANDONED not in t.user_attrs]
+    held = present_trials(study)
     have = Counter(t.params.get("loss") or t.system_attrs.get("fixed_params", {}).get("loss") for t in held)
     room = trials - len(held)
     for params in initial_queue(space, trials):
@@ -106,24 +121,40 @@ class Search:
         self._field = Halving(self._rungs, owed=min(FLOOR, trials // len(space.families)))
         self._running: dict[int, TrialSpec] = {}
         self._waiting = {result.spec.number: result for result in waiting_results(study)}
+        self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go
+        self._told: dict[int, set[int]] = {}  # of each training in progress, the steps that the watcher knows of
+        self._cut: set[int] = set()  # begun before and cut off: back in the queue, and first there
         self._done = 0
-        for trial in study.get_trials(deepcopy=False):
+        for trial in present_trials(study):
             self._done += counted(trial)
-            if ABANDONED not in trial.user_attrs:
-                for step, value in sorted(trial.intermediate_values.items()):
-                    self._field.see(trial.number, trial.user_attrs[FAMILY], step, value)
+            if trial.state == TrialState.WAITING and FAMILY in trial.user_attrs:
+                self._cut.add(trial.number)
+            for step, value in sorted(trial.intermediate_values.items()):
+                self._field.see(trial.number, trial.user_attrs[FAMILY], step, value)
 
     def next(self) -> TrialSpec | None:
-        """A trial that may go on from its rung, else a new one while the total is not reached and there is time."""
+        """What was cut off, else a trial that may go on from its rung, else a new one while there is room and time.
+
+        A trial that was cut off was begun before any that waits could be let go: by this order a search that was
+        interrupted goes on as it would have gone on.
+        """
+        self._end_hopeless()
         more = self._room() and self._admit(self._rungs[-1])
-        ready = (number for number, result in self._waiting.items() if self._admit(_left(result)))
-        chosen = self._field.next(ready, more=more)
+        ready = [number for number, result in self._waiting.items() if self._admit(_left(result))]
+        chosen = next(iter(self._field.line(n for n in ready if self._ahead(n))), None)
+        if chosen is not None:  # its checkpoint may be of the further rung, where it is to be decided on
+            self._drop_checkpoint(self._waiting[chosen].spec)
+        elif not (self._cut and more):
+            chosen = self._field.next(ready, more=more)
         if chosen is not None:
             result = self._waiting.pop(chosen)
+            self._promoted[chosen] = result.evaluations[-1].step
+            self._told[chosen] = {evaluation.step for evaluation in result.evaluations}
             self._watcher.training_resumed(result.spec, result)
             spec = result.spec
         elif more:
             spec = self._ask()
+            self._told[spec.number] = set()
             self._watcher.training_started(spec)
         else:
             if not self._running:  # nothing is to come that could let one go on
@@ -136,12 +167,24 @@ class Search:
         return self._done + len(self._running) + len(self._waiting) < self._trials
 
     def _ask(self) -> TrialSpec:
+        if self._cut:
+            number = min(self._cut)
+            self._cut.remove(number)
+            known = optuna.trial.FixedTrial(take(self._study, number).params)
+            spec = self._spec(number, suggest(known, self._space, self._imbalance))
+            self._drop_checkpoint(spec)  # of a rung where it was to wait: that is decided there
+            return spec
         trial = self._study.ask()
+        if trial.params:  # a session was cut off while it asked for this one
+            trial = AskedAgain(self._study, trial._trial_id)
         choice = suggest(trial, self._space, self._imbalance)
         trial.set_user_attr(FAMILY, choice.family)
+        return self._spec(trial.number, choice)
+
+    def _spec(self, number: int, choice: Choice) -> TrialSpec:
         return TrialSpec(
             purpose="search",
-            number=trial.number,
+            number=number,
             family=choice.family,
             params=choice.params,
             lr=choice.lr,
@@ -151,12 +194,16 @@ class Search:
 
     def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
         """Note the value; a trial that is not among the best at its rung waits there, or ends if it never can be."""
-        if evaluation.step in self._field.steps(spec.number):  # its checkpoint was lost: it is on its way there again
+        if evaluation.step not in self._field.steps(spec.number):
+            report(self._study, spec.number, evaluation.step, evaluation.value)
+            self._field.see(spec.number, spec.family, evaluation.step, evaluation.value)
+        if evaluation.step not in self._told[spec.number]:
+            self._told[spec.number].add(evaluation.step)
+            self._watcher.training_evaluated(spec, evaluation)
+        decided = max(self._promoted.get(spec.number, 0), *self._field.steps(spec.number)[:-1], 0)
+        if last or evaluation.step <= decided:  # it was let go there, and is on its way there again
             return "go"
-        report(self._study, spec.number, evaluation.step, evaluation.value)
-        self._field.see(spec.number, spec.family, evaluation.step, evaluation.value)
-        self._watcher.training_evaluated(spec, evaluation)
-        if last or self._field.goes_on(spec.number, more=self._room()):
+        if self._field.goes_on(spec.number, more=self._room()):
             return "go"
         return "stop" if self._field.hopeless(spec.number, self._trials) else "pause"
 
@@ -166,11 +213,19 @@ class Search:
         del self._running[spec.number]
         self._waiting[spec.number] = result
         self._watcher.training_paused(spec, result)
-        for number in [n for n in self._waiting if self._field.hopeless(n, self._trials)]:
-            self._end(self._waiting.pop(number))
+        self._end_hopeless()
         # One whose checkpoint is gone is trained from its start, should it go on: the last in line hardly will.
         line = self._field.line(self._waiting)
         keep_within_room(checkpoint_path(self._checkpoints, self._waiting[n].spec) for n in line)
+
+    def _ahead(self, number: int) -> bool:
+        """Whether a trial that waits had been let go and had reached a further rung when it was cut off."""
+        return self._field.steps(number)[-1] > self._waiting[number].evaluations[-1].step
+
+    def _end_hopeless(self) -> None:
+        """End the trials that wait and can never go on: before a new one is asked for, as the sampler sees them end."""
+        for number in [n for n in self._waiting if not self._ahead(n) and self._field.hopeless(n, self._trials)]:
+            self._end(self._waiting.pop(number))
 
     def give_up(self) -> None:
         """End every trial that waits: nothing is trained any more."""
@@ -191,23 +246,27 @@ class Search:
         self._watcher.training_kept(result)
 
     def died(self, spec: TrialSpec, reason: str) -> None:
-        """Try the configuration once more, then count it as failed."""
-        trial = self._study.get_trials(deepcopy=False)[spec.number]
-        deaths = int(trial.user_attrs.get("deaths", 0)) + 1
+        """Try the configuration once more, from its start, then count it as failed."""
+        deaths = attempts_lost(self._study, spec.number) + 1
         if deaths >= ATTEMPTS:
             self.finished(spec, dead(spec, f"{reason}, on each of {deaths} attempts"))
             return
-        del self._running[spec.number]
-        self._field.forget(spec.number)
         self._drop_checkpoint(spec)
-        abandon(self._study, spec.number, reason, deaths=deaths)
-        self._watcher.training_dropped(spec, reason)
+        abandon(self._study, spec.number, reason)
+        self.interrupted(spec, reason)
 
     def interrupted(self, spec: TrialSpec, reason: str) -> None:
-        """Leave the configuration in the queue for a resume; one that waited before is found at its rung again."""
+        """Leave the training to be begun again: first in the queue, or at its rung where it waited before.
+
+        What it reported stands: the same configuration gives the same values again.
+        """
         del self._running[spec.number]
-        if WAITS not in self._study.get_trials(deepcopy=False)[spec.number].user_attrs:
-            abandon(self._study, spec.number, reason)
+        trial = self._study.get_trials(deepcopy=False)[spec.number]
+        if WAITS in trial.user_attrs:
+            self._waiting[spec.number] = waiting_result(trial)
+        else:
+            requeue(self._study, spec.number)
+            self._cut.add(spec.number)
         self._watcher.training_dropped(spec, reason)
 
     def _drop_checkpoint(self, spec: TrialSpec) -> None:
@@ -223,7 +282,7 @@ def _checked(result: TrialResult) -> TrialResult:
     """Optuna would keep +inf as the best value of the study."""
     if result.state == "failed" or (result.value is not None and 0 <= result.value <= 1):
         return result
-    reason = f"the value of a trial must lie in [0, 1], got {result.value}"
+    reason = f"{NOT_A_SHARE}, got {result.value}"
     return result.model_copy(update={"state": "failed", "value": None, "reason": reason})
 
 

@@ -219,6 +219,8 @@ class Tracker:
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """Log one evaluation, as one batch."""
         key = self._keys[spec.purpose, spec.number]
+        if evaluation.step in self._steps[key]:  # trained once more after a crash, in the run that has it
+            return
         self._steps[key].add(evaluation.step)
         self._post("batch", key, metrics=self._values.of_evaluation(evaluation), step=evaluation.step)
 

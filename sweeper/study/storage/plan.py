@@ -11,7 +11,6 @@ from optuna.storages import RDBStorage
 from sweeper.base import Record
 from sweeper.errors import MissingStudyError, StudyError
 from sweeper.records import Conditions, ImbalanceProfile, SearchSpace
-from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
 from sweeper.study.storage.stored import pack, unpack, unpack_value
 
@@ -70,6 +69,8 @@ def load_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
 
 
 def _study(storage: RDBStorage, name: str, seed: int, *, load: bool) -> optuna.Study:
+    from sweeper.study.sampler import KeyedTPESampler  # which reads attributes of this package
+
     return optuna.create_study(
         storage=storage,
         study_name=name,

@@ -6,16 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.records import Collapse, TrialResult
-from sweeper.study.storage.attributes import ABANDONED, RESULT, WAITS
+from sweeper.study.storage.attributes import ABANDONED, ATTEMPT_OF, RESULT, RETRY_OF, WAITS
 from sweeper.study.storage.stored import pack, unpack
+
+NOT_A_SHARE = "the value of a trial must lie in [0, 1]"
+"""How the reason of a trial begins whose value was none."""
 
 
 def counted(trial: FrozenTrial) -> bool:
-    """Whether a trial counts towards the total: finished, and not an attempt that was cut off."""
+    """Whether a trial counts towards the total, unless another takes its place: finished, and no cut-off attempt."""
     return trial.state.is_finished() and ABANDONED not in trial.user_attrs
+
+
+def present_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The study's trials by number, without cut-off attempts and failed trials that are trained again."""
+    trials = study.get_trials(deepcopy=False)
+    replaced = {t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs}
+    return [t for t in trials if t.number not in replaced and ABANDONED not in t.user_attrs]
 
 
 def result_of(trial: FrozenTrial) -> TrialResult:
@@ -29,7 +39,7 @@ def result_of(trial: FrozenTrial) -> TrialResult:
 
 def search_results(study: optuna.Study) -> list[TrialResult]:
     """Results of all counted trials, by number."""
-    return [result_of(t) for t in study.get_trials(deepcopy=False) if counted(t) and RESULT in t.user_attrs]
+    return [result_of(t) for t in present_trials(study) if counted(t) and RESULT in t.user_attrs]
 
 
 def extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
@@ -80,7 +90,7 @@ def wait(study: optuna.Study, result: TrialResult) -> None:
 
 
 def end(study: optuna.Study, result: TrialResult) -> None:
-    """Store the result of a running trial, then tell Optuna."""
+    """Store the result of a running trial, then tell Optuna; doing it again after a crash amid it changes nothing."""
     trial_id = _trial_id(study, result.spec.number)
     params = study._storage.get_trial(trial_id).params
     study._storage.set_trial_user_attr(trial_id, RESULT, pack(result, beside=params))
@@ -103,31 +113,59 @@ def tell(study: optuna.Study, result: TrialResult) -> None:
 
 
 def reconcile(study: optuna.Study) -> int:
-    """Mark what an earlier crash left RUNNING as abandoned, and queue it once more; how many there were.
+    """Make a study ready for going on after a session that was cut off; how many trainings were cut off.
 
-    A trial whose result was stored and not yet told when the crash came is told now: it is not trained twice. One that
-    waited at a rung goes on waiting: if its checkpoint is gone, it is trained from its start to the same numbers.
+    A trial whose result was stored and not yet told is told now: it is not trained twice. One that waited at a rung
+    goes on waiting: if its checkpoint is gone, it is trained from its start to the same numbers. Any other goes back to
+    the queue as itself, with its number and parameters, so that the search goes on as if it had not been cut off.
     """
-    left = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+    left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in left:
-        if WAITS in trial.user_attrs and RESULT not in trial.user_attrs:
-            continue
         if RESULT in trial.user_attrs:
-            tell(study, result_of(trial))
-        else:
-            abandon(study, trial.number, "the sweep was cut off")
+            end(study, result_of(trial))
+        elif WAITS not in trial.user_attrs:
+            requeue(study, trial.number)
     return sum(WAITS not in trial.user_attrs for trial in left)
 
 
-def abandon(study: optuna.Study, number: int, reason: str, *, deaths: int = 0) -> None:
-    """End an attempt without counting it, and queue the same parameters again.
+def requeue(study: optuna.Study, number: int) -> None:
+    """Put a running trial back into the queue, as itself."""
+    study._storage.set_trial_state_values(_trial_id(study, number), TrialState.WAITING)
 
-    `deaths` is how many workers died under this configuration so far.
-    """
+
+def take(study: optuna.Study, number: int) -> FrozenTrial:
+    """Take a trial that was begun before, and that nobody else can take meanwhile, from the queue."""
+    study._storage.set_trial_state_values(_trial_id(study, number), TrialState.RUNNING)
+    return study.get_trials(deepcopy=False)[number]
+
+
+def abandon(study: optuna.Study, number: int, reason: str) -> None:
+    """Keep the record of an attempt at a running trial whose worker died."""
     trial = study.get_trials(deepcopy=False)[number]
-    trial_id = trial._trial_id
-    study._storage.set_trial_user_attr(trial_id, ABANDONED, reason)
-    study.tell(number, state=TrialState.FAIL)
-    fixed = dict(trial.system_attrs.get("fixed_params", {}))
-    before = deaths or int(trial.user_attrs.get("deaths", 0))
-    study.enqueue_trial({**fixed, **trial.params}, user_attrs={"deaths": before, "retry_of": number})
+    study.add_trial(
+        create_trial(
+            state=TrialState.FAIL,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={ABANDONED: reason, ATTEMPT_OF: number},
+        )
+    )
+
+
+def attempts_lost(study: optuna.Study, number: int) -> int:
+    """How many workers died under a trial, in earlier sessions too."""
+    trials = study.get_trials(deepcopy=False)
+    before = int(trials[number].user_attrs.get("deaths", 0))  # of a version that gave each attempt a number of its own
+    return before + len([t for t in trials if t.user_attrs.get(ATTEMPT_OF) == number])
+
+
+def retry_failed(study: optuna.Study) -> list[TrialResult]:
+    """Queue the failed trials once more, whose cause may have been mended since; their results so far.
+
+    A value outside its range is no such cause: the same training would give it again.
+    """
+    failed = [r for r in search_results(study) if r.state == "failed" and not (r.reason or "").startswith(NOT_A_SHARE)]
+    trials = study.get_trials(deepcopy=False)
+    for result in failed:
+        study.enqueue_trial(trials[result.spec.number].params, user_attrs={RETRY_OF: result.spec.number})
+    return failed
