@@ -10,6 +10,7 @@ SweeperError
 │       └── MissingStudyError   it does not exist, or not yet
 ├── DamagedError        a stored record was changed by something else than sweeper (exit status 1)
 ├── CheckpointError     a paused training's file cannot be read, or is another training's
+├── ExecutorError       trainings cannot go on: failures in a row, no worker left; the study can be resumed
 ├── NothingCompletedError   no trial completed (exit status 3)
 └── InterruptedSweepError   Ctrl-C or SIGTERM; the study can be resumed (exit status 130 or 143)
 
@@ -93,6 +94,10 @@ class DamagedError(SweeperError):
 
 class CheckpointError(SweeperError):
     """The file of a paused training cannot be read, or belongs to another one; it is trained from its start again."""
+
+
+class ExecutorError(SweeperError):
+    """Where trainings run, none can go on. What is finished is kept, and the study can be resumed."""
 
 
 class NothingCompletedError(SweeperError):

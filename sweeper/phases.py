@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sweeper.conclude import judge
-from sweeper.errors import InterruptedSweepError
+from sweeper.errors import ExecutorError, InterruptedSweepError
 from sweeper.records import Look, LookTaken, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.batch import Batch, Key, completed, key_of
 from sweeper.study.drive import Work, drive
 from sweeper.study.executors import Executor
+from sweeper.study.failures import Failures
 from sweeper.study.probe import FACTORS, Probed, compare, probes
 from sweeper.study.recheck import Finalist, Need, choose_finalists, what_is_needed
 from sweeper.study.rounds import plan_looks, run_rounds
@@ -82,16 +83,25 @@ class Stage:
     display: Display
     stop: Stop
     time: Timekeeper
+    failures: Failures = field(default_factory=Failures)
+    """Trainings that failed in a row, over all phases."""
 
     def go(self, work: Work) -> bool:
         """Train; False when the time is up, after which nothing more can be trained.
 
         Raises:
             InterruptedSweepError: if a signal said so; the study can be resumed.
+            ExecutorError: if nothing can be trained any more, or everything fails; the study can be resumed.
         """
         if self.time.over():
             return False
-        done = drive(self.executor, work, self._reason_to_stop)
+        try:
+            done = drive(self.executor, work, self._reason_to_stop, self.failures)
+        except ExecutorError as error:
+            raise ExecutorError(
+                f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then go on: "
+                f"sweeper run --study {self.study.study_name} --resume"
+            ) from error
         if self.stop.status is not None and not done:
             raise InterruptedSweepError(
                 f"stopped; everything finished is kept. To go on: sweeper run --study {self.study.study_name} --resume",

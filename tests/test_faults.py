@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any, NoReturn
 
 import optuna
 import psutil
@@ -20,7 +21,9 @@ from optuna.trial import TrialState
 
 from sweeper.clocks import RunningClock, running_seconds
 from sweeper.conclude import report_study
-from sweeper.errors import SweeperError
+from sweeper.data import open_store
+from sweeper.errors import ExecutorError, SweeperError
+from sweeper.paths import checkpoint_path
 from sweeper.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.study import launch, processes
 from sweeper.study import storage as studies
@@ -29,7 +32,9 @@ from sweeper.study.executors import Died, Event, InlineExecutor, Reported
 from sweeper.study.processes import ProcessExecutor
 from sweeper.study.search import Search
 from sweeper.study.watchdog import Watchdog
-from sweeper.training.job import out_of_memory
+from sweeper.training.causes import device_lost, out_of_memory
+from sweeper.training.job import Job, Workshop
+from sweeper.training.messages import DeviceLost, Done, Exhausted, Looked, Told, Waits
 from tests import builders, faulty
 from tests.faking import new_plan
 from tests.sweeping import Recorder
@@ -120,7 +125,88 @@ def test_what_is_want_of_memory() -> None:
     assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"))
     assert out_of_memory(OSError(12, "Cannot allocate memory"))
     assert not out_of_memory(ValueError("out of memory"))
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_what_is_a_lost_device() -> None:
+    assert device_lost(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    assert device_lost(RuntimeError("CUDA error: device-side assert triggered"))
+    assert device_lost(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
+    assert not device_lost(RuntimeError("shapes do not match"))
+    assert not device_lost(ValueError("CUDA error"))
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA error: unspecified launch failure")])
+def test_a_cause_is_found_behind_the_words_that_others_put_it_in(error: Exception) -> None:
+    try:
+        try:
+            raise error
+        except Exception as caught:
+            raise ValueError("the network could not be built") from caught
+    except ValueError as outer:
+        assert out_of_memory(outer) == isinstance(error, MemoryError)
+        assert device_lost(outer) == isinstance(error, RuntimeError)
+
+
+def no_memory(*_: object, **__: object) -> NoReturn:
+    torch.empty(2**56)  # torch's own words, which differ between allocators
+    raise AssertionError
+
+
+def launch_fails(*_: object, **__: object) -> NoReturn:
+    raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+
+FAULTY_CALLS = {
+    "building": "segmentation_models_pytorch.create_model",
+    "moving": "sweeper.training.engine.WeightAverage",
+    "restoring": "torch.load",
+    "training": "sweeper.training.engine.training_batch",
+    "evaluating": "sweeper.training.engine.Evaluator.count",
+    "scoring": "sweeper.training.engine.Evaluator.examine",
+}
+
+
+@pytest.mark.parametrize("where", FAULTY_CALLS)
+@pytest.mark.parametrize("fails", [no_memory, launch_fails])
+def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
+    where: str, fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
+    workshop = Workshop(conditions, open_store(tiny.store), "cpu", tmp_path)
+    asked = spec(purpose="confirm") if where == "scoring" else spec()
+    if where == "restoring":
+        paused = Job(asked, workshop)
+        assert isinstance(paused.proceed(), Looked) and isinstance(paused.proceed("pause"), Waits)
+    workshop.starts._models.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(FAULTY_CALLS[where], fails)
+        assert isinstance(ended(Job(asked, workshop)), Exhausted if fails is no_memory else DeviceLost)
+    assert checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
+    again = ended(Job(asked, workshop))
+    assert isinstance(again, Done) and again.result.state == "complete"
+
+
+def ended(job: Job) -> Told:
+    told: Told = job.proceed()
+    while isinstance(told, Looked):
+        told = job.proceed()
+    return told
+
+
+@pytest.mark.parametrize("fails", [no_memory, launch_fails])
+def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
+    fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop = Workshop(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    monkeypatch.setattr("torch.save", fails)
+    monkeypatch.setattr("sweeper.training.engine.save_weights", fails)
+    job = Job(spec(), workshop)
+    assert isinstance(job.proceed(), Looked)
+    assert isinstance(job.proceed("pause"), Waits)
+    done = ended(Job(spec(purpose="confirm", keep_predictions=3), workshop))
+    assert isinstance(done, Done) and done.result.state == "complete"
 
 
 def test_want_of_memory_in_this_process_is_a_death_too(
@@ -129,14 +215,39 @@ def test_want_of_memory_in_this_process_is_a_death_too(
     def full(*_: object) -> None:
         raise MemoryError("no room")
 
-    executor = InlineExecutor("cpu")
-    executor.hardware()
-    executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+    executor = inline(tiny, tmp_path)
     monkeypatch.setattr("sweeper.training.engine.Training.advance", full)
     executor.submit(spec())
     events: list[Event] = executor.poll(1)
     assert len(events) == 1 and isinstance(events[0], Died) and "no room" in events[0].reason
     assert executor.free() == 1
+
+
+def test_a_process_that_lost_its_device_begins_nothing_more(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = inline(tiny, tmp_path)
+    monkeypatch.setattr("sweeper.training.engine.Training.advance", launch_fails)
+    executor.submit(spec())
+    (event,) = executor.poll(1)
+    assert isinstance(event, Died)
+    with pytest.raises(ExecutorError, match=r"can use its device no more: .*launch failure"):
+        executor.free()
+
+
+def test_no_memory_for_the_first_network_is_no_mistake_in_the_options(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segmentation_models_pytorch.create_model", no_memory)
+    with pytest.raises(ExecutorError, match="could not be built in this process"):
+        inline(tiny, tmp_path)
+
+
+def inline(dataset: Dataset, checkpoints: Path) -> InlineExecutor:
+    executor = InlineExecutor("cpu")
+    executor.hardware()
+    executor.configure(Conditions(dataset=dataset, recipe=SMALL, seed=0), checkpoints)
+    return executor
 
 
 @pytest.mark.parametrize(
@@ -277,6 +388,67 @@ def test_a_worker_that_dies_twice_while_starting_ends_the_session(monkeypatch: p
         pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
     ):
         executor.hardware()
+
+
+@pytest.mark.parametrize("want", ["memory", "device"])
+def test_a_worker_that_is_broken_fails_one_training_and_not_the_study(
+    want: str, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_serve", faulty.breaks_with_its_second_training)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "want").write_text(want)
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
+    log = list[str]()
+    with closing(ProcessExecutor("cpu", 1, 1, log.append)) as executor:
+        assert drive(executor, search_of(study, plan, executor, tmp_path), lambda: None)
+    assert (tmp_path / "broken").exists()
+    assert [t.state for t in study.get_trials() if studies.counted(t)] == [TrialState.COMPLETE] * 4
+    assert sum(studies.ABANDONED in t.user_attrs for t in study.get_trials()) == 1
+    words = {"memory": "allocate memory", "device": "illegal memory access"}[want]
+    assert len(log) == 1 and words in log[0] and "starting another" in log[0]
+
+
+def test_a_failed_training_gets_its_worker_replaced(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_serve", faulty.serve)
+    study, plan = study_of(tmp_path, tiny, [faulty.rate_of("raises"), 0.003])
+    with closing(ProcessExecutor("cpu", 1, 1, print)) as executor:
+        work = search_of(study, plan, executor, tmp_path)
+        before = executor._workers[0].process.pid
+        assert drive(executor, work, lambda: None)
+        assert executor._workers[0].process.pid != before
+    assert [t.state for t in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_serve", faulty.second_place_is_broken)
+    monkeypatch.setattr(processes, "FAILURES", 2)
+    monkeypatch.chdir(tmp_path)
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
+    log = list[str]()
+    with closing(ProcessExecutor("cpu", 2, 2, log.append)) as executor:
+        assert drive(executor, search_of(study, plan, executor, tmp_path), lambda: None)
+        assert len(executor._workers) == 1
+    assert "the last of 2 failures in a row; going on with 1 worker(s)" in log[-1]
+    assert sum(t.state == TrialState.COMPLETE for t in study.get_trials()) >= 3
+
+
+def search_of(study: optuna.Study, plan: studies.Plan, executor: ProcessExecutor, folder: Path) -> Search:
+    """The search of all that is queued in the study, by workers that are ready."""
+    executor.hardware()
+    executor.configure(plan.conditions, folder / "checkpoints")
+    return Search(
+        study,
+        plan.space,
+        plan.conditions,
+        imbalance=60.0,
+        trials=len(study.get_trials()),
+        watcher=Recorder(),
+        checkpoints=folder / "checkpoints",
+    )
 
 
 def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.Plan]:

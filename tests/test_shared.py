@@ -15,12 +15,13 @@ from optuna.storages._rdb.models import TrialHeartbeatModel
 from optuna.trial import TrialState
 from sqlalchemy import update
 
-from sweeper.errors import SweeperError
+from sweeper.errors import ExecutorError, SweeperError
 from sweeper.paths import checkpoint_path
 from sweeper.records import TrialSpec
 from sweeper.study import joined, queue, shared
 from sweeper.study import storage as studies
 from sweeper.study.executors import Died, Event, Finished, Paused, Reported
+from sweeper.study.failures import IN_A_ROW
 from sweeper.study.joined import Ending, Joined
 from sweeper.study.queue import Queue
 from sweeper.study.shared import SharedExecutor
@@ -61,7 +62,10 @@ class Elsewhere:
 
     def _run(self) -> None:
         work = Joined(self.queue, self.executor, self.lines.append)  # type: ignore[arg-type]
-        self.ending = work.serve(lambda: "stop" if self.stop else None, concluded=False)
+        try:
+            self.ending = work.serve(lambda: "stop" if self.stop else None, concluded=False)
+        except ExecutorError as error:
+            self.lines.append(str(error))
         self.finished = work.finished
 
     def __enter__(self) -> Elsewhere:
@@ -226,6 +230,19 @@ def test_a_worker_that_dies_elsewhere_is_told_with_its_place(url: str, leading: 
         (event,) = events_until(executor, is_over)
         assert isinstance(event, Died)
         assert event.reason.startswith("worker killed by signal 9 (on ")
+
+
+def test_a_machine_where_everything_fails_leaves(url: str, leading: Any) -> None:
+    with Elsewhere(url, Slow(lambda spec: Died(spec, "worker killed by signal 9"))) as there:
+        executor = leading(Full())
+        for number in range(IN_A_ROW + 1):
+            wait_until(lambda: has_room(executor))
+            executor.submit(spec_of(number))
+            assert isinstance(events_until(executor, is_over)[-1], Died)
+        there.thread.join(30)
+        wait_until(lambda: not has_room(executor))
+    assert there.lines[-1].startswith(f"{IN_A_ROW + 1} trainings in a row failed")
+    assert there.ending is None and executor.workers == 1
 
 
 def test_a_machine_that_is_not_heard_of_costs_an_attempt(

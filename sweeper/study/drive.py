@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from sweeper.errors import ExecutorError
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.study.executors import Died, Executor, Finished, Paused, Reported
+from sweeper.study.failures import Failures
 from sweeper.training.messages import Answer
 
 POLL_SECONDS = 0.5
@@ -34,12 +36,37 @@ class Work(Protocol):
         """The sweep is being stopped, or its time is up, with this training unfinished."""
 
 
-def drive(executor: Executor, work: Work, stopping: Callable[[], str | None]) -> bool:
+def drive(executor: Executor, work: Work, stopping: Callable[[], str | None], failures: Failures | None = None) -> bool:
     """Run until `work` has nothing left to begin; False when `stopping` gave a reason to stop before.
 
-    After a False the executor is still busy with what was given up: it can only be closed.
+    After a False, or an error, the executor is still busy with what was given up: it can only be closed.
+
+    Args:
+        executor: where the trainings run.
+        work: what is trained.
+        stopping: a reason to stop, looked at between events.
+        failures: those in a row so far; None = none.
+
+    Raises:
+        ExecutorError: if nothing can be trained any more, or too many trainings in a row failed; what was running is
+            left to a resume.
     """
     running: list[TrialSpec] = []
+    try:
+        return _drive(executor, work, stopping, running, failures or Failures())
+    except ExecutorError as error:
+        for spec in running:
+            work.interrupted(spec, str(error))
+        raise
+
+
+def _drive(
+    executor: Executor,
+    work: Work,
+    stopping: Callable[[], str | None],
+    running: list[TrialSpec],
+    failures: Failures,
+) -> bool:
     while True:
         if (reason := stopping()) is not None:
             _leave(executor, work, running, reason)
@@ -50,6 +77,7 @@ def drive(executor: Executor, work: Work, stopping: Callable[[], str | None]) ->
         if not running and room:  # without room it is waited for: a cluster may have lost its nodes
             return True
         for event in executor.poll(POLL_SECONDS):
+            failures.see(event)
             match event:
                 case Reported(spec, evaluation, last):
                     answer = work.reported(spec, evaluation, last)
@@ -64,6 +92,7 @@ def drive(executor: Executor, work: Work, stopping: Callable[[], str | None]) ->
                 case Died(spec, reason):
                     running.remove(spec)
                     work.died(spec, reason)
+        failures.check(executor.workers)
 
 
 def _leave(executor: Executor, work: Work, running: list[TrialSpec], reason: str) -> None:

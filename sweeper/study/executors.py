@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from sweeper.errors import ExecutorError
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
-from sweeper.training.messages import Answer, Exhausted, Hardware, Looked, Waits
+from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Waits
 
 if TYPE_CHECKING:
     from sweeper.training.job import Job
@@ -85,7 +86,11 @@ class Executor(Protocol):
         """How many trainings run at a time; known once `hardware` was asked."""
 
     def free(self) -> int:
-        """How many more trainings can be submitted now."""
+        """How many more trainings can be submitted now.
+
+        Raises:
+            ExecutorError: if none can be any more.
+        """
 
     def submit(self, spec: TrialSpec) -> None:
         """Start a training, or go on with a paused one. Only when `free() > 0`."""
@@ -94,7 +99,7 @@ class Executor(Protocol):
         """Events since the last call, waiting for the first at most this long."""
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """What becomes of a training that reported."""
+        """What becomes of a training that reported; nothing where that one is gone."""
 
     def close(self) -> None:
         """End everything, running trainings included. Safe to call twice."""
@@ -108,6 +113,7 @@ class InlineExecutor:
         self._job: Job | None = None
         self._spec: TrialSpec | None = None
         self._answer: Answer | None = None
+        self._lost: str | None = None
 
     def hardware(self) -> Hardware:
         """Probe this process's device."""
@@ -125,10 +131,16 @@ class InlineExecutor:
     def configure(self, conditions: Conditions, checkpoints: Path) -> None:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
+        from sweeper.training.causes import explain, not_its_own
         from sweeper.training.job import Workshop
         from sweeper.training.worker import check_model
 
-        check_model(conditions)
+        try:
+            check_model(conditions)
+        except Exception as error:
+            if not_its_own(error):
+                raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
+            raise
         self._workshop = Workshop(conditions, open_store(conditions.dataset.store), self._hardware.device, checkpoints)
 
     @property
@@ -137,7 +149,13 @@ class InlineExecutor:
         return 1
 
     def free(self) -> int:
-        """One when idle."""
+        """One when idle.
+
+        Raises:
+            ExecutorError: if this process lost its device.
+        """
+        if self._lost is not None:
+            raise ExecutorError(f"this process can use its device no more: {self._lost}")
         return 0 if self._spec else 1
 
     def submit(self, spec: TrialSpec) -> None:
@@ -155,14 +173,17 @@ class InlineExecutor:
         if isinstance(told, Looked):
             self._answer = "go" if told.last else None
             return [Reported(spec, told.evaluation, last=told.last)]
+        self._job.free()
         self._spec = self._job = None
-        if isinstance(told, Exhausted):
+        if isinstance(told, Exhausted | DeviceLost):
+            self._lost = told.reason if isinstance(told, DeviceLost) else None
             return [Died(spec, told.reason)]
         return [Paused(spec, told.result) if isinstance(told, Waits) else Finished(spec, told.result)]
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """Let the one training go on, stop or pause."""
-        self._answer = answer
+        """Let the one training go on, stop or pause; an answer to another one comes too late."""
+        if spec == self._spec and self._answer is None:
+            self._answer = answer
 
     def close(self) -> None:
         """Forget the training."""

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper.clocks import running_seconds
 from sweeper.records import TrialSpec
 from sweeper.study.executors import Died, Event, Executor, Finished, Paused, Reported
+from sweeper.study.failures import Failures
 from sweeper.study.queue import HOST, KIND, ONLY_FOR, REASON, RESULT, SESSION, SPEC, Queue
 from sweeper.training.messages import Answer
 
@@ -50,6 +51,7 @@ class Joined:
         self._taken: dict[tuple[str, int], _Taken] = {}
         self._led = self._looked = self._buried = float("-inf")
         self._leader: FrozenTrial | None = None
+        self._failures = Failures()
         self.finished = 0
         """Trainings that it brought to their end."""
 
@@ -59,6 +61,10 @@ class Joined:
         Args:
             stopping: a reason to stop before, looked at between events.
             concluded: whether the study has a conclusion already: without a leader there is nothing to wait for.
+
+        Raises:
+            ExecutorError: if nothing can be trained here any more, or too many trainings in a row failed; what is in
+                work goes to another machine.
         """
         own = self._queue.enter("worker", slots=self._executor.workers)
         self._led = self._clock()
@@ -74,7 +80,9 @@ class Joined:
                     self._obey({trial._trial_id: trial for trial in trials})
                     self._take(trials, own)
                 for event in self._poll():
+                    self._failures.see(event)
                     self._tell(event)
+                self._failures.check(self._executor.workers)
         finally:
             self._give_back()
             self._queue.leave(own, TrialState.FAIL)

@@ -7,28 +7,35 @@ server): the second worker, and one that replaces a dead one, costs no import. E
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from sweeper.clocks import running_seconds
-from sweeper.errors import SweeperError, UsageError
+from sweeper.errors import ExecutorError, SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
 from sweeper.study.executors import Died, Event, Finished, Paused, Reported
 from sweeper.study.launch import Launched, Method, WorkerDiedError, begin_loading
 from sweeper.study.watchdog import Watchdog
-from sweeper.training.messages import Answer, Exhausted, Hardware, Looked, Told, Waits
+from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Told, Waits
 
 START_SECONDS = 120.0
 """A worker that has not begun by then is given up; seconds that this process ran."""
 MAX_WORKERS = 8
 REPLACEMENTS = 3
 """A worker that dies while it starts in place of another is tried again this often in all."""
+FAILURES = 4
+"""A place among several workers where so many trainings in a row failed is given up: a GPU may be broken, and whoever
+fails fast would get most of the trainings."""
 
 
 class _Worker(Launched):
     """The parent's end of one worker process."""
+
+    broken: str | None = None
+    """Why it says that it cannot be made ready."""
 
     def __init__(self, device: str, method: Method) -> None:
         super().__init__(_serve, (device,), method)
@@ -49,9 +56,16 @@ class _Worker(Launched):
             raise WorkerDiedError(f"a worker died while starting ({self.reason()}); try --executor inline") from None
         if message[0] == "refused":
             raise UsageError(str(message[1]))
+        if message[0] == "broken":
+            self.broken = str(message[1])
+            raise WorkerDiedError(f"a worker cannot be made ready ({self.broken}); try fewer --workers")
         if message[0] != kind:
             raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
         return message
+
+    def reason(self) -> str:
+        """How the process ended, or why it is of no use, for people."""
+        return super().reason() if self.broken is None else f"worker cannot be made ready: {self.broken}"
 
 
 def _serve(pipe: Connection, device: str) -> None:
@@ -68,7 +82,8 @@ def _may_have_gpu() -> bool:
 class ProcessExecutor:
     """Supervised worker processes that share the decoded store through the page cache.
 
-    A worker that dies costs its training (`Died`) and is replaced; the parent's death ends the workers.
+    A worker that dies costs its training (`Died`) and is replaced; the parent's death ends the workers. One in which a
+    training failed is replaced, too: what a failure leaves behind in a process is unknown.
     """
 
     def __init__(
@@ -86,6 +101,8 @@ class ProcessExecutor:
         self._method = begin_loading()
         alone = self._method == "spawn"
         self._workers = [self._new() for _ in range(self._count or self._guess())] if alone else []
+        self._failures: Counter[int] = Counter()
+        """In a row, by the place among the workers."""
 
     def _new(self) -> _Worker:
         return _Worker(self._asked, self._method)
@@ -186,10 +203,10 @@ class ProcessExecutor:
         """Idle workers.
 
         Raises:
-            SweeperError: if no worker is left.
+            ExecutorError: if no worker is left.
         """
         if not self._workers:
-            raise SweeperError("every worker died and none could be started again; see the warnings above")
+            raise ExecutorError("every worker died and none could be started again; see the warnings above")
         return sum(worker.spec is None for worker in self._workers)
 
     def submit(self, spec: TrialSpec) -> None:
@@ -215,7 +232,7 @@ class ProcessExecutor:
             except (EOFError, OSError):
                 events.append(Died(spec, self._replace(worker)))
                 continue
-            if isinstance(told, Exhausted):
+            if isinstance(told, Exhausted | DeviceLost):
                 events.append(Died(spec, self._replace(worker, told.reason)))
                 continue
             if isinstance(told, Looked):
@@ -225,6 +242,10 @@ class ProcessExecutor:
                 continue
             worker.spec = None
             events.append(Paused(spec, told.result) if isinstance(told, Waits) else Finished(spec, told.result))
+            if told.result.state == "failed":
+                self._replace(worker, "a training failed in a worker")
+            else:
+                self._failures[worker.number] = 0
         return events + self._hung()
 
     def _hung(self) -> list[Event]:
@@ -249,6 +270,13 @@ class ProcessExecutor:
         reason = reason or worker.reason()
         self._watchdog.forget(worker)
         self._workers.remove(worker)
+        self._failures[worker.number] += 1
+        if self._workers and (failures := self._failures[worker.number]) >= FAILURES:
+            worker.end()
+            self._log(
+                f"{reason}, the last of {failures} failures in a row; going on with {len(self._workers)} worker(s)"
+            )
+            return reason
         try:
             self._workers.append(self._in_place_of(worker, reason))
         except SweeperError as error:

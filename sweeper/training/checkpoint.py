@@ -12,6 +12,7 @@ import torch
 from sweeper.base import Record
 from sweeper.errors import CheckpointError
 from sweeper.records import Conditions, Evaluation, TrialSpec
+from sweeper.training.causes import not_its_own
 
 
 class Checkpoint(Record):
@@ -48,6 +49,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any])
         torch.save({"checkpoint": checkpoint.model_dump_json(), **tensors}, part)
         part.replace(path)
     except RuntimeError as error:
+        if not_its_own(error):
+            raise
         raise OSError(f"the checkpoint {path} could not be written: {error}") from error
     finally:
         part.unlink(missing_ok=True)
@@ -65,6 +68,8 @@ def load_checkpoint(
         tensors: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         checkpoint = Checkpoint.model_validate_json(tensors.pop("checkpoint"))
     except Exception as error:  # torch, pickle, zip and pydantic each have their own
+        if not_its_own(error):  # the file may be sound, and another process can read it
+            raise
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error}") from error
     if checkpoint.spec != spec or checkpoint.conditions != key_of(conditions):
         raise CheckpointError(f"the checkpoint {path} is of another training: {checkpoint.spec}, not {spec}")

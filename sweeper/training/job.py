@@ -1,5 +1,8 @@
 """One training as an executor sees it: it goes from one thing to tell to the next, and never raises.
 
+What ends a training is its own fault (a failed result), or its process's: memory ran out, or the device is lost. That
+is told apart wherever it is raised: while the network is built, a checkpoint is read, or an evaluation is made.
+
 A job that was paused goes on from its checkpoint, in whichever process it is begun again. Where that cannot be read it
 is trained from its start once more: a spec determines the result, so that the same evaluations are told again.
 """
@@ -7,12 +10,10 @@ is trained from its start once more: a spec determines the result, so that the s
 from __future__ import annotations
 
 import gc
-import traceback
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
 from sweeper.clocks import running_seconds
@@ -20,8 +21,9 @@ from sweeper.data.store import PixelStore
 from sweeper.errors import CheckpointError
 from sweeper.paths import checkpoint_path, weights_beside, weights_path
 from sweeper.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.training.causes import device_lost, explain, not_its_own, out_of_memory
 from sweeper.training.engine import Training
-from sweeper.training.messages import Answer, Done, Exhausted, Looked, Told, Waits
+from sweeper.training.messages import Answer, DeviceLost, Done, Exhausted, Looked, Told, Waits
 from sweeper.training.starts import Starts
 
 
@@ -55,27 +57,31 @@ class Job:
                 return Done(training.result("pruned"))
             if answer == "pause":
                 result = training.result("pruned")
-                with suppress(OSError):  # a full disk: should it go on, it is trained from its start
-                    training.save(self._path)
+                _try(lambda: training.save(self._path))  # without it: should it go on, it is trained from its start
                 return Waits(result)
             if training.finished:
                 result = training.result("complete")
                 if self._spec.keep_predictions and not self._spec.fold and result.collapse != Collapse.DIVERGED:
-                    with suppress(OSError, SafetensorError):  # a full disk: the result is what matters
-                        training.save_weights(weights_path(weights_beside(self._workshop.checkpoints), self._spec))
+                    path = weights_path(weights_beside(self._workshop.checkpoints), self._spec)
+                    _try(lambda: training.save_weights(path))  # the result is what matters
                 return Done(result)
             self._seen.append(training.advance())
             return Looked(self._seen[-1], training.finished)
         except Exception as error:
-            if out_of_memory(error):
-                return Exhausted(explain(error))
-            seconds = running_seconds() - self._began
-            return Done(failed(self._spec, tuple(self._seen), explain(error), seconds, self._workshop.device))
+            return self._ended_by(error)
 
     def free(self) -> None:
         """Give the networks' memory back."""
         self._training = None
         gc.collect()
+
+    def _ended_by(self, error: Exception) -> Told:
+        if out_of_memory(error):
+            return Exhausted(explain(error))
+        if device_lost(error):
+            return DeviceLost(explain(error))
+        seconds = running_seconds() - self._began
+        return Done(failed(self._spec, tuple(self._seen), explain(error), seconds, self._workshop.device))
 
     def _begin(self) -> Training:
         work = self._workshop
@@ -88,14 +94,13 @@ class Job:
         return Training(*given, starts=work.starts)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a training ended for want of memory, of the machine or the GPU: that may be the neighbours' fault."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = str(error).lower()
-    return isinstance(error, RuntimeError | OSError) and any(
-        sign in words for sign in ("can't allocate memory", "cannot allocate memory", "out of memory", "bad alloc")
-    )
+def _try(write: Callable[[], None]) -> None:
+    """Write a file beside a result that is there already; a full disk or want of memory does not cost that result."""
+    try:
+        write()
+    except Exception as error:
+        if not isinstance(error, OSError | SafetensorError) and not not_its_own(error):
+            raise
 
 
 def failed(
@@ -114,11 +119,3 @@ def failed(
         seconds_per_step=None,
         device=device,
     )
-
-
-def explain(error: BaseException) -> str:
-    """One line for people: what was raised, and where in our code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split())[:500]
-    return f"{type(error).__name__}: {text}{where}"

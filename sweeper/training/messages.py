@@ -55,4 +55,11 @@ class Exhausted:
     reason: str
 
 
-Told = Looked | Waits | Done | Exhausted
+@dataclass(frozen=True)
+class DeviceLost:
+    """Its device computes nothing more for this process, so that only another process can go on."""
+
+    reason: str
+
+
+Told = Looked | Waits | Done | Exhausted | DeviceLost

@@ -17,6 +17,7 @@ from sweeper.data.store import PixelStore
 from sweeper.errors import UsageError
 from sweeper.recipe import Recipe
 from sweeper.records import Task
+from sweeper.training.causes import not_its_own
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -66,6 +67,8 @@ def build_model(
                 **settings,
             )
         except (KeyError, ValueError, RuntimeError, OSError) as error:
+            if not_its_own(error):
+                raise
             raise UsageError(
                 f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`, depth "
                 f"{recipe.encoder_depth}, weights `{recipe.encoder_weights}`: {error}"
@@ -115,12 +118,16 @@ def _load_encoder(model: nn.Module, path: str) -> None:
     except UsageError:
         raise
     except Exception as error:
+        if not_its_own(error):
+            raise
         raise UsageError(f"--encoder-weights {path} must be a readable state dict: {error}; check the file") from error
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
     try:
         encoder.load_state_dict(state)
     except Exception as error:
+        if not_its_own(error):
+            raise
         text = " ".join(str(error).split())[:500]
         raise UsageError(f"--encoder-weights {path} must be a state dict of this encoder: {text}") from error
 

@@ -5,8 +5,8 @@ of the checkpoints); then any number of ("train", TrialSpec), each followed by o
 last. Closing the pipe ends it.
 
 Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training a `Looked` for each evaluation,
-and `Waits`, `Done` or `Exhausted` (training/messages.py). A training that raises gives a result in state `failed`; a
-configuration that raises gives ("refused", text).
+and `Waits`, `Done`, `Exhausted` or `DeviceLost` (training/messages.py). A training that raises gives a result in state
+`failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given ("broken", text).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from sweeper.data.store import open_store
 from sweeper.errors import SweeperError
 from sweeper.records import Conditions
+from sweeper.training.causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
 from sweeper.training.job import Job, Workshop
 from sweeper.training.messages import Looked
@@ -62,6 +63,10 @@ def serve(pipe: Connection, device: str) -> None:
         pipe.send(("refused", str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+    except Exception as error:
+        if not not_its_own(error):
+            raise
+        pipe.send(("broken", explain(error)))
 
 
 def check_model(conditions: Conditions) -> None:

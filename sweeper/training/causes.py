@@ -1,0 +1,81 @@
+"""Why a training ended: by its own fault, for want of memory, or because its device can compute nothing any more."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+
+import torch
+
+_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "out of memory",
+    "bad alloc",
+    "bad_alloc",
+    "alloc_failed",  # what cuBLAS and cuDNN make of it
+)
+_DEVICE = (
+    "cuda error",
+    "cuda driver error",
+    "cublas_status_",
+    "cudnn_status_",
+    "cudnn error",
+    "cusolver error",
+    "cufft error",
+    "hip error",
+    "miopen error",
+    "device-side assert",
+    "illegal memory access",
+)
+"""Words of errors after which a CUDA or HIP context refuses all that follows, until its process ends."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of the machine or the GPU, or was raised from one that says so."""
+    return any(_wants_memory(cause) for cause in _causes(error))
+
+
+def device_lost(error: BaseException) -> bool:
+    """Whether an error says that the GPU is in a state in which it computes nothing more for this process.
+
+    Such errors are sticky: an illegal memory access, a device-side assertion or a launch failure makes every later call
+    of the process fail. They may be reported by a call that has nothing to do with them.
+    """
+    return any(_lost(cause) for cause in _causes(error))
+
+
+def not_its_own(error: BaseException) -> bool:
+    """Whether an error says more of the process than of what was computed: another process may not have it."""
+    return out_of_memory(error) or device_lost(error)
+
+
+def explain(error: BaseException) -> str:
+    """One line for people: what was raised, and where in our code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {text}{where}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it was raised from, and so on: a library's error may have been put into other words."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _wants_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError | OSError) and any(sign in str(error).lower() for sign in _MEMORY)
+
+
+def _lost(error: BaseException) -> bool:
+    if isinstance(error, torch.AcceleratorError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _DEVICE)

@@ -1,0 +1,109 @@
+"""Trainings that fail one after the other: the sweep stops while there are trials left, and goes on later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sweeper.errors import ExecutorError
+from sweeper.records import TrialSpec
+from sweeper.study import storage as studies
+from sweeper.study.drive import drive
+from sweeper.study.executors import Died, Event, Finished, Paused
+from sweeper.study.failures import IN_A_ROW, Failures
+from sweeper.study.search import enqueue_defaults
+from sweeper.training.engine import Training
+from tests import builders
+from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, train
+from tests.sweeping import Recorder, sweep_in
+from tests.test_training import spec
+
+FAILED = Finished(spec(), builders.failed_trial("dice", 0))
+GOOD = Finished(spec(), fake_result(spec()))
+
+
+def seen(*events: Event) -> Failures:
+    failures = Failures()
+    for event in events:
+        failures.see(event)
+    return failures
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_failures_and_deaths_in_a_row_count_alike(workers: int) -> None:
+    most = IN_A_ROW + workers - 1
+    events = ([FAILED, Died(spec(), "worker killed by signal 9")] * most)[:most]
+    seen(*events).check(workers)
+    with pytest.raises(ExecutorError, match=rf"{most + 1} trainings in a row failed, and at most {most} may"):
+        seen(*events, FAILED).check(workers)
+
+
+@pytest.mark.parametrize("good", [GOOD, Paused(spec(), fake_result(spec()))])
+def test_a_training_that_gives_a_result_ends_the_row(good: Event) -> None:
+    seen(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check(1)
+
+
+def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resume() -> None:
+    study = new_study()
+    enqueue_defaults(study, SPACE, 40)
+    dies = FakeExecutor(lambda spec: Died(spec, "worker killed by signal 9"), workers=3)
+    with pytest.raises(ExecutorError, match="worker killed by signal 9"):
+        drive(dies, new_search(study, 40), lambda: None)
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert sum(studies.counted(trial) for trial in study.get_trials()) <= (IN_A_ROW + 3) // 2
+    drive(FakeExecutor(), new_search(study, 40), lambda: None)
+    assert sum(studies.counted(trial) for trial in study.get_trials()) == 40
+
+
+def test_an_executor_without_workers_leaves_nothing_running() -> None:
+    class Gone(FakeExecutor):
+        def poll(self, timeout_seconds: float) -> list[Event]:
+            raise ExecutorError("the cluster is gone")
+
+    study, recorder = new_study(), Recorder()
+    enqueue_defaults(study, SPACE, 9)
+    with pytest.raises(ExecutorError, match="the cluster is gone"):
+        drive(Gone(workers=2), new_search(study, 9, recorder), lambda: None)
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert len(recorder.dropped) == 2
+    drive(FakeExecutor(), new_search(study, 9), lambda: None)
+    assert sum(studies.counted(trial) for trial in study.get_trials()) == 9
+
+
+def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
+    """Batches of rechecks and confirmations are short: each alone would not reach the limit."""
+
+    def fails(spec: TrialSpec) -> Event:
+        return Finished(spec, fake_result(spec) if spec.purpose == "search" else failed(spec))
+
+    def failed(spec: TrialSpec) -> object:
+        return builders.failed_trial(spec.family, spec.number, spec=spec)
+
+    study = studies.create_study(optuna.storages.InMemoryStorage(), "s", new_plan())  # type: ignore[arg-type]
+    with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):
+        train(study, FakeExecutor(fails), trials=14)
+
+
+def test_the_command_that_goes_on_is_named_and_reaches_the_total(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError("images.bin")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "advance", gone)
+        with pytest.raises(ExecutorError, match=r"images\.bin.*sweeper run --study study --resume") as caught:
+            sweep_in(tmp_path, trials=12)
+    assert caught.value.exit_status == 1
+    study = studies.load_study(
+        storage := studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"),
+        "study",
+        studies.read_plan(storage, "study"),
+    )
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert sum(studies.counted(trial) for trial in study.get_trials()) == IN_A_ROW + 1
+    outcome = sweep_in(tmp_path, data=None, trials=12, resume=True)
+    assert len(outcome.sweep.trials) == 12 and outcome.recommendation.evidence is not None
