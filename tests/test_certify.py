@@ -208,6 +208,28 @@ class Synchronising(Wrapped):
         return self.true(logits, target)
 
 
+class SlopeWithoutHistory(torch.autograd.Function):
+    """Hands the slope on as a number: once differentiable, and silent about it."""
+
+    @staticmethod
+    def forward(ctx, logits, value, slope):
+        ctx.slope = slope
+        return value
+
+    @staticmethod
+    def backward(ctx, given):
+        return ctx.slope * given, None, None
+
+
+class OnceDifferentiable(Wrapped):
+    def forward(self, logits, target):
+        if not logits.requires_grad:
+            return self.true(logits, target)
+        value = self.true(logits, target)
+        (slope,) = torch.autograd.grad(value, logits)
+        return SlopeWithoutHistory.apply(logits, value.detach(), slope)
+
+
 class AssumesContiguousMemory(Wrapped):
     """Reads the memory of the logits in the order in which it lies, as a kernel without strides does."""
 
@@ -250,6 +272,8 @@ MUTATIONS = [
     (Positional, "soft_cldice", "binary", "the order of pictures, mirrors and turns do not matter"),
     (Synchronising, "focal", "binary", "it never waits for the device"),
     (AssumesContiguousMemory, "dice_ce", "binary", "memory layout does not matter"),
+    (OnceDifferentiable, "focal", "binary", "second derivatives agree with finite differences"),
+    (OnceDifferentiable, "dice", "multiclass", "second derivatives agree with finite differences"),
     (HidesNan, "dice_ce", "multiclass", "a NaN shows"),
     (Raising, "tversky", "binary", "it pickles"),
 ]

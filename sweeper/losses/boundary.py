@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function
 
 from sweeper.data.distance import signed_distances
 from sweeper.losses.families import LossTask
 from sweeper.losses.module import build_loss
 from sweeper.losses.onepass import walks
+from sweeper.losses.pixels import transformed
 from sweeper.losses.relatives import as_classes
 from sweeper.losses.segmentation import SegmentationLoss
 
@@ -46,7 +47,8 @@ class BoundaryDistance(SegmentationLoss):
             parts.append((1 - self.mix) * self.dice(logits, target, weight))
         if self.mix > 0:
             if distance is None:
-                distance = distance_maps(target, self.task, logits.shape[1], self.ignore_index)
+                maps: Any = DistanceMaps.apply if transformed() else distance_maps
+                distance = maps(target, self.task, logits.shape[1], self.ignore_index)
             parts.append(self.mix * self._far(logits, target, weight, distance))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
@@ -54,15 +56,14 @@ class BoundaryDistance(SegmentationLoss):
         number = (target.long() != self.ignore_index).sum().clamp(min=1)
         if self.task == "multiclass":
             number = number * logits.shape[1]
-        if not walks(logits, weight):
+        if not walks(logits, weight) or not walks(distance, distance):
             return self._sum(logits, target, weight, distance) / number
 
-        def of_picture(picture: int, part: Tensor) -> Tensor:
-            at = slice(picture, picture + 1)
+        def of_images(at: slice, part: Tensor) -> Tensor:
             return self._sum(part, target[at], None if weight is None else weight[at], distance[at])
 
         keep = torch.is_grad_enabled() and logits.requires_grad
-        total: Tensor = SumOfPictures.apply(of_picture, keep, logits)  # type: ignore[no-untyped-call]
+        total: Tensor = SumOfPictures.apply(of_images, keep, logits)  # type: ignore[no-untyped-call]
         return total / number
 
     def _sum(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor) -> Tensor:
@@ -75,30 +76,35 @@ class BoundaryDistance(SegmentationLoss):
 
 
 class SumOfPictures(Function):
-    """(value of a picture, whether a gradient is wanted, logits) → the values' sum.
+    """(value of some images, whether a gradient is wanted, logits) → the values' sum.
 
-    Values are differentiated picture by picture as they are found, so that no more than one picture's intermediate
-    results are there at a time, and those in the processor's cache. There is no second derivative.
+    Values are differentiated image by image as they are found, so that no more than one image's intermediate results
+    are there at a time, and those in the processor's cache. For second derivatives the whole batch is done anew.
     """
 
     @staticmethod
-    def forward(ctx: Any, value: Callable[[int, Tensor], Tensor], keep: bool, logits: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Callable[[slice, Tensor], Tensor], keep: bool, logits: Tensor) -> Tensor:
         """Logits (N, C, H, W) → scalar."""
         total, gradient = 0.0, torch.empty_like(logits) if keep else None
         dtype = logits.dtype
-        for picture, part in enumerate(torch.split(logits.detach(), 1)):
+        for image, part in enumerate(torch.split(logits.detach(), 1)):
             with torch.set_grad_enabled(keep):
-                found = value(picture, part.requires_grad_(keep))
+                found = value(slice(image, image + 1), part.requires_grad_(keep))
             if gradient is not None:
-                gradient[picture] = torch.autograd.grad(found, part)[0][0]
+                gradient[image] = torch.autograd.grad(found, part)[0][0]
             total, dtype = total + float(found), found.dtype
-        ctx.gradient = gradient
+        if keep:
+            ctx.save_for_backward(logits)
+            ctx.value, ctx.gradient = value, gradient
         return torch.tensor(total, dtype=dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
         """Times the slope of the sum."""
+        if torch.is_grad_enabled():
+            (logits,) = ctx.saved_tensors
+            found = ctx.value(slice(None), logits)
+            return None, None, torch.autograd.grad(found, logits, slopes[0], create_graph=True)[0]
         return None, None, ctx.gradient * slopes[0]
 
 
@@ -116,6 +122,28 @@ def distance_maps(target: Tensor, task: LossTask, classes: int, ignore_index: in
         for picture, has in zip(present & labelled, labelled, strict=True)
     ]
     return torch.stack([torch.stack([torch.from_numpy(m) for m in picture]) for picture in maps]).to(target.device)
+
+
+class DistanceMaps(Function):
+    """`distance_maps` inside torch.func's transformations, which hand the plain numbers to a function like this."""
+
+    @staticmethod
+    def forward(target: Tensor, task: LossTask, classes: int, ignore_index: int) -> Tensor:
+        """As `distance_maps`."""
+        return distance_maps(target, task, classes, ignore_index)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        """Labels have no gradient."""
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], target: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        """Many batches as one long one."""
+        batches = target.movedim(in_dims[0] or 0, 0)
+        maps: Any = DistanceMaps.apply  # there may be another vmap around this one
+        found = maps(batches.flatten(0, 1), *rest)
+        return found.view(*batches.shape[:2], *found.shape[1:]), 0
 
 
 def build(

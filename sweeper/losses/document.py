@@ -54,6 +54,7 @@ the others (*relatives*) have a formula of their own and keep the same conventio
   something there. The relatives have a policy of their own with the same effect.
 - Ignored pixels (255 unless told otherwise) change neither value nor gradient, whatever stands there. A batch without
   any label has value 0 and gradient 0.
+- Derivatives of any order, in any layout of memory, and under `torch.func` (`vmap`, `grad`, `hessian`, `jvp`).
 - Computed in at least float32, whatever the autocast; float64 stays. Finite for logits up to ±1e4, and a NaN shows.
 
 ## Symbols

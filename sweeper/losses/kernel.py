@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.coordinates import KernelSettings
-from sweeper.losses.pixels import averaged, cleaned, focal_factor, looked_at_freely, near_boundary
+from sweeper.losses.pixels import averaged, cleaned, focal_factor, looked_at_freely, near_boundary, placed
 
 SMOOTHING = 1.0
 """Added to numerator and denominator of the Tversky index, in pixels, unless told otherwise."""
@@ -171,7 +171,7 @@ def softmax_loss(
         p = log_p.exp() if settings.mix > 0 else F.softmax(z, dim=1)
         mask = labelled.to(p.dtype)
         mask = (mask if weight is None else mask * weight).unsqueeze(1)
-        own = torch.zeros_like(p).scatter_(1, index.unsqueeze(1), mask)  # weights of the own class, 0 under ignore
+        own = placed(p, index.unsqueeze(1), mask)  # weights of the own class, 0 under ignore
         parts.append((1 - settings.mix) * _classes_overlap(p, own, mask, settings))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.families import LossTask
-from sweeper.losses.pixels import at_least_float32, looked_at_freely
+from sweeper.losses.pixels import at_least_float32, looked_at_freely, placed
 from sweeper.losses.segmentation import SegmentationLoss
 
 
@@ -74,7 +74,7 @@ def jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
         total = own.sum(dim=1, keepdim=True)
         number = labelled.sum(dim=1, keepdim=True).clamp(min=1).to(errors.dtype)
         steps = _steps(hit, total, errors.dtype)
-        weights = torch.where(total > 0, torch.zeros_like(errors).scatter_(1, order, steps), 1 / number)
+        weights = torch.where(total > 0, placed(errors, order, steps), 1 / number)
     return (torch.where(labelled, errors, 0.0) * weights).sum(dim=1)
 
 

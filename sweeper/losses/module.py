@@ -13,6 +13,7 @@ from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_se
 from sweeper.losses.families import FAMILIES, LossTask
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
 from sweeper.losses.onepass import covers, kernel_loss
+from sweeper.losses.pixels import transformed
 from sweeper.losses.segmentation import SegmentationLoss
 from sweeper.records import IGNORE
 
@@ -22,8 +23,7 @@ class KernelLoss(SegmentationLoss):
 
     Has no parameters and nothing in its state dict; follows the logits to whatever device they are on, so that it need
     not be moved. Works under autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and pickles.
-    On a processor it has a first derivative and no second, but for what `sweeper.losses.onepass` leaves to plain
-    operations.
+    Derivatives of any order, and `torch.func`'s transformations.
     """
 
     def __init__(
@@ -75,7 +75,9 @@ class KernelLoss(SegmentationLoss):
         kept = self._kept
         if not kept or kept[0].device != logits.device or kept[0].dtype != dtype:
             # From the exact numbers, so that float64 does not inherit float32's rounding.
-            kept = self._kept = tuple(torch.tensor(w, dtype=dtype, device=logits.device) for w in given)
+            kept = tuple(torch.tensor(w, dtype=dtype, device=logits.device) for w in given)
+            if not transformed():  # else they belong to the transformation, and end with it
+                self._kept = kept
         return kept
 
 

@@ -16,8 +16,23 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def looked_at_freely(values: Tensor) -> bool:
-    """Whether values may be read without waiting for a device or breaking a graph: on the processor, not compiled."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether values may be read without waiting for a device or breaking a graph: on the processor, neither compiled
+    nor inside torch.func's transformations."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed()
+
+
+def transformed(*values: Tensor | None) -> bool:
+    """Whether a transformation of torch.func (vmap, grad, jvp …) is at work, or one of these tensors is many, as
+    in `torch.autograd.grad(…, is_grads_batched=True)`: numbers cannot be read then."""
+    batched = torch._C._functorch.is_legacy_batchedtensor
+    return torch._C._are_functorch_transforms_active() or any(v is not None and batched(v) for v in values)
+
+
+def placed(like: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """Zeros with `values` at each pixel's class; `like` (N, C, H, W), index and values (N, 1, H, W)."""
+    zeros = torch.zeros_like(like)
+    # Under vmap the labels may be many where the logits are one: then there is no place to write to.
+    return zeros.scatter(1, index, values) if transformed() else zeros.scatter_(1, index, values)
 
 
 def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
@@ -36,8 +51,8 @@ def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
     return torch.where(labelled, z, 0.0)
 
 
-def focal_factor(loss: Tensor, gamma: float) -> Tensor:
-    """(1 − p)^γ from −log p ≥ 0, any shape.
+def focal_factor(loss: Tensor, gamma: float | Tensor) -> Tensor:
+    """(1 − p)^γ from −log p ≥ 0, any shape; γ ≥ 0: one, or one for each.
 
     log(1 − p) = log(−expm1(log p)); kept off p = 1, where it has no finite slope and the loss is 0.
     """
@@ -89,7 +104,7 @@ def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float, weight: Tenso
     factor = labelled.to(loss.dtype)
     loss = loss * (factor if weight is None else factor * weight)
     if hard_fraction >= 1:
-        return loss.sum() / torch.count_nonzero(labelled).clamp(min=1)
+        return loss.sum() / labelled.sum().clamp(min=1)
     if looked_at_freely(loss):
         number = max(1, int(int(torch.count_nonzero(labelled)) * hard_fraction + _ROUNDING))
         return torch.topk(loss.flatten(), number, sorted=False).values.sum() / number  # those under ignore are 0

@@ -15,8 +15,9 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.onepass import Entropy, Sums, class_sums, walks
-from sweeper.losses.pixels import cleaned, focal_factor
+from sweeper.losses.onepass import Entropy, Sums, class_sums, plain_sums, walks
+from sweeper.losses.onepass.sums import Batch, Plan
+from sweeper.losses.pixels import cleaned, placed
 
 
 class Classes(NamedTuple):
@@ -44,7 +45,7 @@ def as_classes(
         mask = mask * (weight if weight.ndim == 4 else weight.unsqueeze(1))
     if task == "multiclass":
         p = F.softmax(z, dim=1)
-        own = torch.zeros_like(p).scatter_(1, torch.where(labelled, labels, 0), mask)
+        own = placed(p, torch.where(labelled, labels, 0), mask)
     else:
         p, own = torch.sigmoid(z), (labels == 1).to(z.dtype) * mask
     return Classes(z, p, own, mask)
@@ -63,38 +64,13 @@ def sums(
 
     Shapes as for `SegmentationLoss.forward`. In one pass on a processor, in plain operations elsewhere.
     """
+    softmax = task == "multiclass"
+    if not softmax:
+        target = target.unsqueeze(1) if task == "binary" else target
+        weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
     if walks(logits, weight):
-        if task != "multiclass":
-            target = target.unsqueeze(1) if task == "binary" else target
-            weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
-        softmax = task == "multiclass"
         return class_sums(logits, target, ignore_index, softmax=softmax, entropy=entropy, weight=weight)
-    classes = as_classes(logits, target, task, ignore_index, weight)
-    value = classes.z.new_zeros(())
-    if entropy is not None:
-        # Pixels, not weights, divide, as in the kernel; `mask` may hold weights.
-        value = _entropy(classes, task, entropy) / (target.long() != ignore_index).sum().clamp(min=1)
-    others = classes.mask - classes.own
-    counts = (classes.p * others, (1 - classes.p) * classes.own, classes.own, others)
-    return Sums(value, *(mass(each) for each in counts))
-
-
-def _entropy(classes: Classes, task: LossTask, entropy: Entropy) -> Tensor:
-    """Sum of the cross-entropy over all labelled pixels; its hard fraction is not looked at."""
-    gammas, weights, own = entropy.gammas, entropy.weights, classes.own
-    if task == "multiclass":
-        surprise = -F.log_softmax(classes.z, dim=1)
-    else:  # absence and presence of each class
-        surprise = -F.logsigmoid(torch.cat([-classes.z, classes.z], dim=1))
-        k = own.shape[1]
-        own = torch.cat([classes.mask - own, own], dim=1)
-        gammas = (gammas[0],) * k + (gammas[1],) * k
-        weights = (entropy.absent_weights * k)[:k] + (entropy.weights * k)[:k]
-    each = [
-        weight * ((one * focal_factor(one, gamma) if gamma > 0 else one) * there).sum()
-        for one, there, gamma, weight in zip(surprise.unbind(1), own.unbind(1), gammas, weights, strict=True)
-    ]
-    return torch.stack(each).sum()
+    return plain_sums(Batch(logits, target, weight, None), Plan(ignore_index, entropy, True, True), softmax=softmax)
 
 
 def mass(values: Tensor) -> Tensor:

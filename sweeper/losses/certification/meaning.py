@@ -35,6 +35,28 @@ def _slope_agrees_with_finite_differences(subject: Subject) -> Finding:
     return worst(findings)
 
 
+def _second_derivatives_agree_with_finite_differences(subject: Subject) -> Finding:
+    """Hessian × direction against central differences of the slope: neither missing nor silently 0."""
+    logits, target = subject.logits(size=6), subject.target(size=6, ignored=0.1)
+    along = subject.logits(seed=100, scale=1.0, size=6)
+    findings = {}
+    for point, coordinates in subject.points(options=True).items():
+        loss = subject.build(**coordinates)
+        leaf = logits.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(subject.call(loss, leaf, target), leaf, create_graph=True)
+        if not slope.requires_grad:
+            return Finding(False, f"{point}: the slope has no derivative, and nothing says so")
+        (bend,) = torch.autograd.grad((slope * along).sum(), leaf, materialize_grads=True)
+        _, ahead = subject.value_and_gradient(loss, logits + STEP * along, target)
+        _, behind = subject.value_and_gradient(loss, logits - STEP * along, target)
+        # Where the slope does not change (hinges), rounding is all that is left.
+        rest = torch.finfo(slope.dtype).eps * slope.abs().max().item() / STEP
+        gap = (bend - (ahead - behind) / (2 * STEP)).abs().max().item()
+        size = bend.abs().max().item()
+        findings[point] = Finding(gap <= 1e-5 * size + 10 * rest, f"off by {gap:.1e}, size {size:.1e}")
+    return worst(findings)
+
+
 def _a_constant_changes_nothing(subject: Subject) -> Finding:
     """Softmax does not see a number added to all logits of a pixel, so neither does the loss."""
     logits, target = subject.logits(), subject.target()
@@ -152,6 +174,7 @@ def _descent_recovers_the_mask(subject: Subject) -> Finding:
 
 RULES = (
     Rule("its slope agrees with finite differences", _slope_agrees_with_finite_differences),
+    Rule("second derivatives agree with finite differences", _second_derivatives_agree_with_finite_differences),
     Rule(
         "a constant on all softmax logits changes nothing",
         _a_constant_changes_nothing,

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
+from sweeper.losses.onepass.plain import differentiable_gradient
 from sweeper.losses.onepass.sums import Batch, Entropy, Plan, Slopes, Sums, block_size, hardest, precision_of
+from sweeper.losses.pixels import transformed
 
 BLOCK = 1 << 17
 """Elements worked on at once by a thread: a few arrays of them fit into a core's cache."""
@@ -54,10 +56,12 @@ class SigmoidSums(Function):
         return tuple(sums)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
-        """The other."""
+        """The other; in plain operations where a graph of it is wanted (second derivatives) or it is transformed."""
         batch = Batch(*ctx.saved_tensors)
+        if torch.is_grad_enabled() or transformed(*slopes):
+            gradient = differentiable_gradient(batch, ctx.plan, slopes[:3], softmax=False)
+            return None, gradient, None, None, None
         # What was kept is written over; whoever asks a second time (retain_graph) pays for the first pass again.
         kept: Kept = ctx.kept or _measure(batch, ctx.plan)[1]
         ctx.kept = None

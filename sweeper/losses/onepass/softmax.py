@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function
 
+from sweeper.losses.onepass.plain import differentiable_gradient
 from sweeper.losses.onepass.sums import Batch, Entropy, Plan, Slopes, Sums, block_size, hardest, precision_of
+from sweeper.losses.pixels import transformed
 
 BLOCK = 1 << 20
 """Elements worked on at once by a thread: pictures of usual size whole, which saves copies."""
@@ -53,10 +55,12 @@ class SoftmaxSums(Function):
         return tuple(sums)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
-        """The other."""
+        """The other; in plain operations where a graph of it is wanted (second derivatives) or it is transformed."""
         batch = Batch(*ctx.saved_tensors)
+        if torch.is_grad_enabled() or transformed(*slopes):
+            gradient = differentiable_gradient(batch, ctx.plan, slopes[:3], softmax=True)
+            return None, gradient, None, None, None
         # What was kept is written over; whoever asks a second time (retain_graph) pays for the first pass again.
         kept: Kept = ctx.kept or _measure(batch, ctx.plan)[1]
         ctx.kept = None

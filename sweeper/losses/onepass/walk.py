@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from sweeper.losses.onepass.sigmoid import SigmoidSums
 from sweeper.losses.onepass.softmax import SoftmaxSums
 from sweeper.losses.onepass.sums import Entropy, Plan, Sums
+from sweeper.losses.pixels import looked_at_freely
 
 
 def walks(logits: Tensor, weight: Tensor | None = None) -> bool:
-    """Whether `class_sums` can be used: on a processor, not compiled, not transformed, no gradient for the weights."""
+    """Whether `class_sums` can be used: on a processor, not compiled, not transformed, no gradient for the weights, no
+    forward-mode derivative."""
     return (
-        logits.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
+        looked_at_freely(logits)
         and not (weight is not None and weight.requires_grad)
+        and not any(t is not None and _is_dual(t) for t in (logits, weight))
     )
+
+
+def _is_dual(values: Tensor) -> bool:
+    """Whether values carry a derivative forward."""
+    tangent = unpack_dual(values).tangent  # type: ignore[no-untyped-call]
+    return tangent is not None
 
 
 def class_sums(
@@ -31,7 +39,7 @@ def class_sums(
     weight: Tensor | None = None,
     entropy_weight: Tensor | None = None,
 ) -> Sums:
-    """Cross-entropy and class sums of a batch on a processor, differentiable once in the logits.
+    """Cross-entropy and class sums of a batch on a processor, differentiable in the logits.
 
     Args:
         logits: (N, C, H, W), floating, unbounded; C ≥ 2 for the softmax.
