@@ -50,7 +50,18 @@ def problems(task, z, y):
     return [(p[:, c], y[:, c] == 1, y[:, c] != IGNORE) for c in range(p.shape[1])]
 
 
-def ce_terms(task, z, y, v):
+def weights_of(task, w, count):
+    """Weights of the pixels in each of the problems, (N, H, W)."""
+    return [w[:, c] if task == "multilabel" else w for c in range(count)]
+
+
+def weighted_problems(task, z, y, w):
+    """(p, is-the-class, labelled, weight) of each problem."""
+    found = problems(task, z, y)
+    return [(*problem, weight) for problem, weight in zip(found, weights_of(task, w, len(found)), strict=True)]
+
+
+def ce_terms(task, z, y, w, v):
     """One (weighted, focal) cross-entropy per labelled pixel, in picture order, and the labels at which it stands."""
     gamma, alpha = v.get("gamma", 0.0), v.get("alpha")
     p = probabilities(task, z)
@@ -68,23 +79,23 @@ def ce_terms(task, z, y, v):
                 weight = f[label] ** -v["class_weight_power"] / (f * f ** -v["class_weight_power"]).sum()
         else:
             weight = (alpha if label else 1 - alpha) if alpha is not None else (v.get("pos_weight", 1) if label else 1)
-        terms.append(-weight * (1 - own) ** gamma * np.log(own))
+        terms.append(-w[index] * weight * (1 - own) ** gamma * np.log(own))
         places.append(index)
     return np.array(terms), places
 
 
-def cross_entropy(task, z, y, v):
-    terms, _ = ce_terms(task, z, y, v)
+def cross_entropy(task, z, y, w, v):
+    terms, _ = ce_terms(task, z, y, w, v)
     return terms.mean()
 
 
-def hard(task, z, y, v):
-    terms, _ = ce_terms(task, z, y, v)
+def hard(task, z, y, w, v):
+    terms, _ = ce_terms(task, z, y, w, v)
     return np.sort(terms)[::-1][: max(1, int(v["hard_fraction"] * len(terms)))].mean()
 
 
-def boundary_ce(task, z, y, v):
-    terms, places = ce_terms(task, z, y, v)
+def boundary_ce(task, z, y, w, v):
+    terms, places = ce_terms(task, z, y, w, v)
     total = 0.0
     for term, index in zip(terms, places, strict=True):
         *lead, i, j = index
@@ -94,61 +105,74 @@ def boundary_ce(task, z, y, v):
     return total / len(terms)
 
 
-def tversky(task, z, y, v):
+def soft_counts(p, own, known, w):
+    """Soft true positives, false positives and false negatives: a pixel of weight 2 counts as two."""
+    other = known & ~own
+    return (w * p)[own].sum(), (w * p)[other].sum(), (w * (1 - p))[own].sum()
+
+
+def mean_over(values, known, w):
+    """Mean over the labelled pixels, a pixel of weight 2 counting as two."""
+    return (w * values)[known].sum() / w[known].sum()
+
+
+def tversky(task, z, y, w, v):
     each = []
-    for p, own, known in problems(task, z, y):
-        tp, fp, fn = p[own].sum(), p[known & ~own].sum(), (1 - p[own]).sum()
+    for p, own, known, u in weighted_problems(task, z, y, w):
+        tp, fp, fn = soft_counts(p, own, known, u)
         fn_weight = v.get("fn_weight", 0.5)
         lost = 1 - (tp + 1) / (tp + v.get("fp_weight", 1 - fn_weight) * fp + fn_weight * fn + 1)
-        each.append((lost if own.any() else p[known].mean()) ** v.get("overlap_exponent", 1))
+        each.append((lost if own.any() else mean_over(p, known, u)) ** v.get("overlap_exponent", 1))
     return np.mean(each)
 
 
 def mixed(ce):
-    return lambda task, z, y, v: v["mix"] * ce(task, z, y, v) + (1 - v["mix"]) * tversky(task, z, y, {})
+    return lambda task, z, y, w, v: v["mix"] * ce(task, z, y, w, v) + (1 - v["mix"]) * tversky(task, z, y, w, {})
 
 
-def generalized_dice(task, z, y, v):
+def generalized_dice(task, z, y, w, v):
+    found = weighted_problems(task, z, y, w)
     if task == "multiclass":
-        groups = [problems(task, z, y)]
+        groups = [found]
     else:
-        groups = [[(1 - p, known & ~own, known), (p, own, known)] for p, own, known in problems(task, z, y)]
+        groups = [[(1 - p, known & ~own, known, u), (p, own, known, u)] for p, own, known, u in found]
     values = []
     for group in groups:
         top = bottom = absent = 0.0
-        for p, own, known in group:
+        for p, own, known, u in group:
             if not own.any():
-                absent += p[known].mean()
+                absent += mean_over(p, known, u)
                 continue
-            w = own.sum() ** -v["volume_exponent"]
-            top += w * (p * own).sum()
-            bottom += w * (p[known].sum() + own.sum())
-        present = sum(own.any() for _, own, _ in group)
+            size = u[own].sum() ** -v["volume_exponent"]
+            top += size * (u * p)[own].sum()
+            bottom += size * ((u * p)[known].sum() + u[own].sum())
+        present = sum(own.any() for _, own, _, _ in group)
         values.append((present * (1 - 2 * top / bottom) + absent) / len(group))
     return np.mean(values)
 
 
-def unified_focal(task, z, y, v):
+def unified_focal(task, z, y, w, v):
     delta, s = v["delta"], v["suppression"]
     common = int(np.argmax(FREQUENCIES)) if task == "multiclass" else 0
     flat = []
-    for c, (p, own, known) in enumerate(problems(task, z, y)):
+    for c, (p, own, known, u) in enumerate(weighted_problems(task, z, y, w)):
         if task == "multiclass":
-            flat.append((p, own, known, c == common))
+            flat.append((p, own, known, u, c == common))
         else:
-            flat += [(1 - p, known & ~own, known, True), (p, own, known, False)]
+            flat += [(1 - p, known & ~own, known, u, True), (p, own, known, u, False)]
     pixels = (y != IGNORE).sum()
     ce, overlap = 0.0, []
-    for p, own, known, is_common in flat:
-        surprise = -np.log(p[own])
+    for p, own, known, u, is_common in flat:
+        surprise = -u[own] * np.log(p[own])
         ce += ((1 - delta) * (1 - p[own]) ** s * surprise if is_common else delta * surprise).sum()
-        tp, fp, fn = p[own].sum(), p[known & ~own].sum(), (1 - p[own]).sum()
-        lost = 1 - (tp + 1) / (tp + (1 - delta) * fp + delta * fn + 1) if own.any() else p[known].mean()
+        tp, fp, fn = soft_counts(p, own, known, u)
+        lost = 1 - (tp + 1) / (tp + (1 - delta) * fp + delta * fn + 1) if own.any() else mean_over(p, known, u)
         overlap.append(lost if is_common else lost ** (1 - s))
     return v["mix"] * ce / pixels + (1 - v["mix"]) * np.mean(overlap)
 
 
-def lovasz(task, z, y, v):
+def lovasz(task, z, y, w, v):
+    assert (w == 1).all()  # it takes no weights
     each = []
     for c, (p, own, known) in enumerate(problems(task, z, y)):
         if task == "multiclass":
@@ -195,23 +219,24 @@ def skeleton(p, known):
     return np.where(known, line, 0)
 
 
-def soft_cldice(task, z, y, v):
+def soft_cldice(task, z, y, w, v):
     each = []
-    for p, own, known in problems(task, z, y):
+    for p, own, known, u in weighted_problems(task, z, y, w):
         if not own.any():
-            each.append(p[known].mean())
+            each.append(mean_over(p, known, u))
             continue
         mine = np.stack([skeleton(a, k) for a, k in zip(p, known, strict=True)])
         true = np.stack([skeleton(a.astype(float), k) for a, k in zip(own, known, strict=True)])
+        mine, true = mine * u, true * u  # what a line is, its neighbours decide, whatever their weights
         precision = (mine[own].sum() + 1) / (mine[known].sum() + 1)
         recall = ((true * p).sum() + 1) / (true.sum() + 1)
         each.append(1 - 2 * precision * recall / (precision + recall))
-    return (1 - v["skeleton_weight"]) * tversky(task, z, y, {}) + v["skeleton_weight"] * np.mean(each)
+    return (1 - v["skeleton_weight"]) * tversky(task, z, y, w, {}) + v["skeleton_weight"] * np.mean(each)
 
 
-def boundary(task, z, y, v):
+def boundary(task, z, y, w, v):
     total, number = 0.0, 0
-    for p, own, known in problems(task, z, y):
+    for p, own, known, u in weighted_problems(task, z, y, w):
         for picture in range(len(p)):
             here, other, k = own[picture], known[picture] & ~own[picture], known[picture]
             far = np.full(here.shape, 100.0)
@@ -219,9 +244,9 @@ def boundary(task, z, y, v):
                 far[other] = (distance_transform_edt(~here) - 0.5)[other]
             if other.any():
                 far[here] = (distance_transform_edt(~other) - 0.5)[here]
-            total += (np.minimum(far, 100) * np.abs(p[picture] - here))[k].sum()
+            total += (np.minimum(far, 100) * u[picture] * np.abs(p[picture] - here))[k].sum()
             number += k.sum()
-    return (1 - v["distance_mix"]) * tversky(task, z, y, {}) + v["distance_mix"] * total / number
+    return (1 - v["distance_mix"]) * tversky(task, z, y, w, {}) + v["distance_mix"] * total / number
 
 
 FORMULAS = {
@@ -231,9 +256,9 @@ FORMULAS = {
     "topk_ce": hard,
     "boundary_ce": boundary_ce,
     "dice": tversky,
-    "jaccard": lambda task, z, y, v: tversky(task, z, y, {"fp_weight": 1, "fn_weight": 1}),
+    "jaccard": lambda task, z, y, w, v: tversky(task, z, y, w, {"fp_weight": 1, "fn_weight": 1}),
     "generalized_dice": generalized_dice,
-    "log_cosh_dice": lambda task, z, y, v: np.log(np.cosh(tversky(task, z, y, {}))),
+    "log_cosh_dice": lambda task, z, y, w, v: np.log(np.cosh(tversky(task, z, y, w, {}))),
     "tversky": tversky,
     "focal_tversky": tversky,
     "lovasz": lovasz,
@@ -260,8 +285,11 @@ def test_every_family_equals_its_formula(family, task, coordinates, absent):
     if "pos_weight" in free and free["pos_weight"].default is None:
         given["pos_weight"] = given.get("pos_weight", 5.0)
     defaults = {name: c.default for name, c in free.items() if c.default is not None}
+    loss = build_loss(family, task=task, class_frequencies=FREQUENCIES, **given)
     for seed in range(2):
         z, y = batch(task, seed, absent)
-        loss = build_loss(family, task=task, class_frequencies=FREQUENCIES, **given)
-        value = loss(torch.from_numpy(z), torch.from_numpy(y))
-        assert value.item() == pytest.approx(FORMULAS[family](task, z, y, {**defaults, **given}), rel=1e-6, abs=1e-12)
+        ones, drawn = np.ones(y.shape), 3 * np.random.default_rng(seed).random(y.shape)
+        for w in (None, drawn) if loss.takes_weight else (None,):
+            value = loss(torch.from_numpy(z), torch.from_numpy(y), None if w is None else torch.from_numpy(w))
+            expected = FORMULAS[family](task, z, y, ones if w is None else w, {**defaults, **given})
+            assert value.item() == pytest.approx(expected, rel=1e-6, abs=1e-12)
