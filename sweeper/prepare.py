@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -27,6 +25,7 @@ from sweeper.study import storage as studies
 from sweeper.study.confirm import confirm_seed, fold_numbers
 from sweeper.study.executors import Executor
 from sweeper.study.recheck import second_seed
+from sweeper.version import versions
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -103,7 +102,7 @@ def prepare(
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
         imbalance=imbalance_of(dataset.class_pixels(split.train)),
-        versions=versions(),
+        versions=dict(old.versions if old else versions()),
     )
     if old is not None and (changed := studies.differences(old, plan)):
         raise StudyError(
@@ -176,9 +175,3 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
         raise DataError(dataset.name, sorted(set(problems)))
     for note in notes:
         speaker.warn(note)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    names = ("sweeper", "torch", "segmentation-models-pytorch", "optuna", "mlflow", "numpy")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}

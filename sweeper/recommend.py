@@ -11,6 +11,7 @@ from typing import Any
 from sweeper.evidence.looks import level_of
 from sweeper.evidence.preferences import preference_rows
 from sweeper.evidence.verdict import decide, difference
+from sweeper.provenance import trained_by
 from sweeper.recipe import Metric
 from sweeper.records import (
     Collapse,
@@ -92,7 +93,8 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
     what is unknown or undefined is null. `held_out` is false where the search saw the pictures that the finalists were
     scored on (`folds`: so many trainings then make up a seed, and `points` and `mlflow_run_ids` are of each). Every key
     of the contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `preferences`,
-    `analysis`, `looks`, `timeout`, `cut`, `held_out`, `folds` and the details per class and per run come on top of it.
+    `analysis`, `trained_by` (device and versions of each training), `looks`, `timeout`,
+    `cut`, `held_out`, `folds` and the details per class and per run come on top of it.
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
     states = Counter(trial.state for trial in sweep.trials)
@@ -145,6 +147,7 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         "collapses": {family: sum(kinds.values()) for family, kinds in _collapses(sweep).items()},
         "collapse_kinds": {family: dict(kinds) for family, kinds in _collapses(sweep).items()},
         "versions": sweep.versions,
+        "trained_by": [trainer.document for trainer in trained_by(sweep)],
         "seconds": sweep.seconds,
     }
     finite: dict[str, Any] = _finite(document)

@@ -317,6 +317,15 @@ class Predictions(Record):
     """(H, W) uint8 class indices, one per picture."""
 
 
+class TrainedBy(Record):
+    """What trained the first steps of a training that was paused and went on elsewhere, or under other versions."""
+
+    device: str
+    versions: dict[str, str]
+    step: int = Field(ge=0)
+    """Up to this step."""
+
+
 class TrialResult(Record):
     """What a training gave. `state` failed carries a reason and no evaluation need exist."""
 
@@ -342,6 +351,11 @@ class TrialResult(Record):
     seconds_per_step: float | None
     device: str
     """For people: `cpu, 1 thread` or the GPU's name."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Of Python, sweeper and the libraries of the process that trained it; {} in studies of earlier versions, whose
+    trainings have those of the study."""
+    earlier: tuple[TrainedBy, ...] = ()
+    """What trained its first steps, where that was another device or other versions."""
     run_id: str | None = None
     """The MLflow run that shows it."""
 
@@ -610,3 +624,4 @@ class SweepRecord(Record):
     command: str
     """The command that repeats it."""
     versions: dict[str, str]
+    """Of the session that made the study; each training has its own (`TrialResult.versions`)."""

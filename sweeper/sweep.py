@@ -21,6 +21,7 @@ from sweeper.paths import checkpoints_dir
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.place import make_executor
 from sweeper.prepare import Prepared, prepare
+from sweeper.provenance import Newcomers
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
 from sweeper.requested import check_conditions, check_places, check_request
@@ -28,11 +29,12 @@ from sweeper.room import told_when_full
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
 from sweeper.study import storage as studies
 from sweeper.study.executors import Executor
-from sweeper.study.search import Watcher, enqueue_defaults
+from sweeper.study.search import Silent, Watcher, enqueue_defaults
 from sweeper.study.shared import SharedExecutor
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.text import count
 from sweeper.tracking import Tracker
+from sweeper.version import versions
 
 if TYPE_CHECKING:
     import optuna
@@ -122,7 +124,7 @@ def run_sweep(
                 before=studies.all_results(study) if seconds is not None else (),
                 pace=running_seconds,
             )
-            watcher = _Watchers(keeper, tracker, display)
+            watcher = _Watchers(keeper, tracker, _Provenance(study, prepared.plan, display), display)
             stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, keeper)
             try:
                 train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
@@ -156,7 +158,7 @@ def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple
     """Open the study of a resume, or make a new one; a name of our own choice gives way to one that exists."""
     if prepared.old is not None:
         study = studies.load_study(storage, prepared.name, prepared.plan)
-        if prepared.plan != prepared.old:
+        if prepared.plan != prepared.old or studies.PLAN_COPY not in study.user_attrs:
             studies.replace_plan(study, prepared.plan)
         return prepared.name, study
     for number in itertools.count(1):
@@ -228,6 +230,19 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[As
 
 def _add_seconds(study: optuna.Study, seconds: float) -> None:
     study.set_user_attr("seconds", max(0.0, float(study.user_attrs.get("seconds", 0.0))) + seconds)
+
+
+class _Provenance(Silent):
+    """Tells when a training was done by what trained nothing before."""
+
+    def __init__(self, study: optuna.Study, plan: studies.Plan, display: Display) -> None:
+        self._newcomers, self._display = Newcomers(studies.all_results(study), plan.versions), display
+        if (other := self._newcomers.of_session(versions())) is not None:
+            display.warn(other)
+
+    def training_kept(self, result: TrialResult) -> None:
+        if (text := self._newcomers.of_result(result)) is not None:
+            self._display.warn(text)
 
 
 class _Watchers:

@@ -1,3 +1,16 @@
-"""The version, alone in its file so that the build can read it without importing anything."""
+"""The version, in a file of its own so that the build can read it, and the versions of what decides the numbers."""
+
+from collections.abc import Mapping
+from functools import cache
 
 __version__ = "0.1.0"
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """Versions of Python, sweeper and the libraries that decide the numbers, as installed here."""
+    import platform
+    from importlib import metadata
+
+    names = ("sweeper", "torch", "segmentation-models-pytorch", "optuna", "mlflow", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.caveats import caveats as evidence_caveats
+from sweeper.provenance import trained_by
 from sweeper.report.answer import FEW_TRIALS, recipe_text
 from sweeper.report.facts import Facts, at_edge, finalist_name, search_split
 from sweeper.report.words import code, escape_md, number, prose, signed, significant
@@ -43,6 +44,12 @@ def _scope(facts: Facts) -> Iterator[str]:
         yield "The pictures are synthetic: this shows how the tool works, not which loss suits your data."
     if recipe.encoder_weights == "none":
         yield "The encoder started from random weights. With ImageNet weights differences are often smaller."
+    trainers = trained_by(facts.sweep)
+    if len(trainers) > 1:
+        yield (
+            f"Its trainings were made under {len(trainers)} combinations of device and versions (the last tables; "
+            "`trials.csv` has each training's): small differences between them can come from there."
+        )
     if recipe.metric != "miou":
         yield f"The search maximised {facts.objective}, while finalists are compared by mIoU."
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.provenance import trained_by
 from sweeper.records import SweepRecord
 from sweeper.report import analysis, confirmation, cost, preferences, sections
 from sweeper.report.answer import answer
@@ -183,9 +184,25 @@ def _reproduce(facts: Facts) -> str:
         ["margin of equivalence", f"{number(sweep.rope)} mIoU"],
         ["time", duration(sweep.seconds)],
         ["device", _device(sweep)],
-        ["versions", ", ".join(f"{escape_md(k)} {escape_md(v)}" for k, v in sweep.versions.items()) or MISSING],
+        *_versions(sweep),
     ]
     return table(["what", "value"], rows, left=2)
+
+
+def _versions(sweep: SweepRecord) -> list[list[str]]:
+    """Versions; where a session was under others, those of each training."""
+    trainers = trained_by(sweep)
+    if len({tuple(trainer.versions.items()) for trainer in trainers}) < 2:
+        used = trainers[0].versions if trainers else sweep.versions
+        return [["versions", _version_text(used) or MISSING]]
+    return [
+        [f"versions of {count(len(t.trainings), 'training')} ({escape_md(t.device)})", _version_text(t.versions)]
+        for t in trainers
+    ]
+
+
+def _version_text(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{escape_md(k)} {escape_md(v)}" for k, v in versions.items())
 
 
 def _device(sweep: SweepRecord) -> str:

@@ -17,11 +17,21 @@ _BEFORE = (
 )
 _AFTER = (
     *("collapse", "collapse_at_default", "never_predicted", "steps_done", "steps", "seconds", "seconds_per_step"),
-    *("device", "run_id", "reason"),
+    *("device", "versions", "run_id", "reason"),
 )
 _INTEGERS = ("number", "seed", "steps_done", "steps")
 _TEXTS = (
-    *("purpose", "family", "state", "collapse", "collapse_at_default", "never_predicted", "device", "run_id"),
+    *(
+        "purpose",
+        "family",
+        "state",
+        "collapse",
+        "collapse_at_default",
+        "never_predicted",
+        "device",
+        "versions",
+        "run_id",
+    ),
     "reason",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -114,6 +124,7 @@ def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "seconds": trial.seconds,
         "seconds_per_step": trial.seconds_per_step,
         "device": trial.device,
+        "versions": ", ".join(f"{name} {version}" for name, version in trial.versions.items()) or None,
         "run_id": trial.run_id,
         "reason": trial.reason,
     }

@@ -71,6 +71,32 @@ class Watcher(Protocol):
         """It was cut off and does not count."""
 
 
+class Silent:
+    """A watcher that does nothing; for those that want to know of one thing alone."""
+
+    def training_started(self, spec: TrialSpec) -> None:
+        """See `Watcher`."""
+
+    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+        """See `Watcher`."""
+
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """See `Watcher`."""
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        """See `Watcher`."""
+
+    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+        """See `Watcher`."""
+        return result
+
+    def training_kept(self, result: TrialResult) -> None:
+        """See `Watcher`."""
+
+    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+        """See `Watcher`."""
+
+
 def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> None:
     """Queue the literature defaults of each family, then each family's floor of trials, as far as they are missing.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sweeper import metrics
 from sweeper.paths import slug
 from sweeper.records import Collapse, Conditions, Evaluation, Scores, TrialResult, TrialSpec
@@ -86,6 +88,11 @@ class Values:
     def of_result(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
         """Metrics and tags of a training that has ended."""
         tags = {"sweeper.state": result.state, "sweeper.device": result.device}
+        if result.versions:
+            tags["sweeper.versions"] = version_text(result.versions)
+        if result.earlier:
+            stints = [f"up to step {e.step}: {e.device}; {version_text(e.versions)}" for e in result.earlier]
+            tags["sweeper.earlier"] = " | ".join(stints)[:TAG_LIMIT]
         if result.collapse != Collapse.NONE:
             tags["sweeper.collapse"] = result.collapse.value
         if result.never_predicted:
@@ -116,6 +123,11 @@ class Values:
             pairs = zip(self._classes, per_class, strict=True)
             values |= {f"{split}/{name}/{label}": value for label, value in pairs if value is not None}
         return values
+
+
+def version_text(versions: Mapping[str, str]) -> str:
+    """`python 3.11.7, torch 2.12.1`."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def number(value: float) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from sweeper.base import Record
 from sweeper.errors import CheckpointError
-from sweeper.records import Conditions, Evaluation, TrialSpec
+from sweeper.records import Conditions, Evaluation, TrainedBy, TrialSpec
 from sweeper.training.causes import not_its_own
 
 
@@ -28,6 +29,11 @@ class Checkpoint(Record):
     training_seconds: float
     averaged: int
     """Updates that the weights' average has taken."""
+    device: str = ""
+    """That trained the last steps before it; as `TrialResult.device`."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    earlier: tuple[TrainedBy, ...] = ()
+    """What trained the steps before those."""
 
 
 def key_of(conditions: Conditions) -> str:

@@ -39,6 +39,7 @@ from sweeper.records import (
     ImageCounts,
     Predictions,
     TestDetail,
+    TrainedBy,
     TrialResult,
     TrialSpec,
 )
@@ -50,6 +51,7 @@ from sweeper.training.evaluation import Evaluator
 from sweeper.training.model import WeightAverage, decoder_channels, normaliser
 from sweeper.training.starts import Starts
 from sweeper.training.weights import save_weights
+from sweeper.version import versions
 from sweeper.weights import WeightsRecord
 
 RUNG_COST = 0.03
@@ -150,6 +152,7 @@ class Training:
         self._last: ImageCounts | None = None
         self._diverged = False
         self._training_seconds = 0.0
+        self._earlier: tuple[TrainedBy, ...] = ()
         if checkpoint is not None:
             self._restore(load_checkpoint(checkpoint, spec, conditions, device))
 
@@ -170,6 +173,9 @@ class Training:
             seconds=self._clock() - self._started,
             training_seconds=self._training_seconds,
             averaged=self._average.updates,
+            device=self._device_name(),
+            versions=dict(versions()),
+            earlier=self._earlier,
         )
         tensors = {
             "model": self._model.state_dict(),
@@ -214,6 +220,10 @@ class Training:
         self._step, self._evaluations = state.step, list(state.evaluations)
         self._training_seconds = state.training_seconds
         self._started = self._clock() - state.seconds
+        self._earlier = state.earlier
+        if state.versions and (state.device, state.versions) != (self._device_name(), versions()):
+            now = TrainedBy(device=state.device, versions=state.versions, step=state.step)
+            self._earlier = (*state.earlier, now)
 
     @property
     def finished(self) -> bool:
@@ -280,6 +290,8 @@ class Training:
             seconds=self._clock() - self._started,
             seconds_per_step=self._training_seconds / self._step,
             device=self._device_name(),
+            versions=dict(versions()),
+            earlier=self._earlier,
         )
 
     def _train_to(self, target: int) -> tuple[float, float]:

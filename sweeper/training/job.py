@@ -25,6 +25,7 @@ from sweeper.training.causes import device_lost, explain, not_its_own, out_of_me
 from sweeper.training.engine import Training
 from sweeper.training.messages import Answer, DeviceLost, Done, Exhausted, Looked, Told, Waits
 from sweeper.training.starts import Starts
+from sweeper.version import versions
 
 
 @dataclass(frozen=True)
@@ -118,4 +119,5 @@ def failed(
         seconds=seconds,
         seconds_per_step=None,
         device=device,
+        versions=dict(versions()),
     )
