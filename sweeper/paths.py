@@ -20,6 +20,8 @@ CACHE = Path(".sweeper") / "cache"
 """Decoded data sets, one folder per content digest."""
 SPOOL = Path(".sweeper") / "spool"
 """What MLflow could not be told while it was away, one file per study."""
+STATUS = Path(".sweeper") / "status"
+"""What running sweeps say of themselves, one file per study."""
 REPORTS = Path("reports")
 
 

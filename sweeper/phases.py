@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sweeper.conclude import judge
 from sweeper.errors import ExecutorError, InterruptedSweepError
+from sweeper.life import Signs
 from sweeper.records import Look, LookTaken, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.batch import Batch, Key, completed, key_of
@@ -85,6 +86,8 @@ class Stage:
     time: Timekeeper
     failures: Failures = field(default_factory=Failures)
     """Trainings that failed in a row, over all phases."""
+    signs: Signs | None = None
+    """The status file; None = none is written."""
 
     def go(self, work: Work) -> bool:
         """Train; False when the time is up, after which nothing more can be trained.
@@ -112,7 +115,13 @@ class Stage:
     def begin(self, name: str, batch: Batch, total: int) -> None:
         """Show a batch as a phase, unless all of it is there."""
         if len(batch):
-            self.display.phase(name, total - len(batch), total)
+            self.show(name, total - len(batch), total)
+
+    def show(self, name: str, done: int, total: int) -> None:
+        """Show a phase to people and monitors."""
+        self.display.phase(name, done, total)
+        if self.signs is not None:
+            self.signs.phase(name, done, total)
 
     def cut(self, sentence: str) -> None:
         """Note, and tell, what the time limit cut short."""
@@ -121,6 +130,8 @@ class Stage:
         self.display.warn(f"--timeout: {sentence}")
 
     def _reason_to_stop(self) -> str | None:
+        if self.signs is not None:
+            self.signs.beat()
         if self.stop.status is not None:
             return "the sweep was stopped"
         return "the time was up" if self.time.over() else None
@@ -195,7 +206,7 @@ def search(stage: Stage) -> bool:
     """Up to its total, or as far as its share of the time goes; False when the whole time is up."""
     plan, total = stage.plan, stage.asked.trials
     done = len(studies.search_results(stage.study))
-    stage.display.phase("search", done, total)
+    stage.show("search", done, total)
     work = Search(
         stage.study,
         plan.space,

@@ -15,6 +15,7 @@ from sweeper.clocks import running_seconds
 from sweeper.conclude import Outcome, report_study
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
 from sweeper.evidence.sequence import planned_looks
+from sweeper.life import Signs, status_file
 from sweeper.locks import spool_folder, sqlite_path
 from sweeper.machines import one_machine_only
 from sweeper.paths import checkpoints_dir
@@ -94,6 +95,7 @@ def run_sweep(
         checkpoints = checkpoints_dir(settings.cache, prepared.name)
         with (
             studies.sole_use(settings.storage, name) as lost,
+            Signs(status_file(settings.storage, name), name) as signs,
             closing(SharedExecutor(executor, settings.storage, study, checkpoints, display.say, lost)) as shared,
         ):
             asked, seconds = _remember(study, settings, executor.workers)
@@ -124,8 +126,8 @@ def run_sweep(
                 before=studies.all_results(study) if seconds is not None else (),
                 pace=running_seconds,
             )
-            watcher = _Watchers(keeper, tracker, _Provenance(study, prepared.plan, display), display)
-            stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, keeper)
+            watcher = _Watchers(keeper, tracker, signs, _Provenance(study, prepared.plan, display), display)
+            stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, keeper, signs=signs)
             try:
                 train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
             except (InterruptedSweepError, KeyboardInterrupt):

@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 
 from sweeper.data import divide
+from sweeper.life import Signs
 from sweeper.phases import Asked, Stage, train_all
 from sweeper.records import Collapse, Conditions, Look, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import load_space
@@ -175,6 +176,7 @@ def train(
     probe: bool = False,
     timeout: float | None = None,
     clock: Callable[[], float] = lambda: 0.0,
+    signs: Signs | None = None,
 ) -> Stage:
     """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
     display, plan = display or Recorder(), plan or new_plan()
@@ -184,8 +186,8 @@ def train(
     enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, workers=executor.workers, before=studies.all_results(study))
     asked = Asked(trials, tuple(looks), rope=0.01, probe=probe, confirm_steps=None)
-    watcher = Watching(time, display)
-    stage = Stage(study, plan, asked, executor, Path("nowhere"), watcher, display, display, time)  # type: ignore[arg-type]
+    watcher = Watching(time, display, signs)
+    stage = Stage(study, plan, asked, executor, Path("nowhere"), watcher, display, display, time, signs=signs)  # type: ignore[arg-type]
     train_all(stage, decided=lambda _: None)
     return stage
 
@@ -193,9 +195,9 @@ def train(
 class Watching(Recorder):
     """Tells the timekeeper and the display."""
 
-    def __init__(self, time: Timekeeper, display: Recorder) -> None:
+    def __init__(self, time: Timekeeper, display: Recorder, signs: Signs | None = None) -> None:
         super().__init__()
-        self._time, self._display = time, display
+        self._time, self._display, self._signs = time, display, signs
 
     def training_started(self, spec: TrialSpec) -> None:
         self._time.training_started(spec)
@@ -213,6 +215,8 @@ class Watching(Recorder):
 
     def training_kept(self, result: TrialResult) -> None:
         self._display.training_kept(result)
+        if self._signs is not None:
+            self._signs.training_kept(result)
 
     def training_dropped(self, spec: TrialSpec, reason: str) -> None:
         self._time.training_dropped(spec, reason)

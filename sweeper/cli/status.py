@@ -1,0 +1,60 @@
+"""`sweeper status`: how the sweeps are doing."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from sweeper import paths
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage, as for `sweeper run`.")
+@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+def command(study: str | None, *, storage: str, as_json: bool) -> int:
+    """Say of STUDY (default: of every study of this storage) whether its sweep lives and gets on.
+
+    The exit status is 0 where all is well (running, finished, or stopped by a signal), 1 where something needs a hand
+    (the process is gone, silent for 5 minutes, 3 trainings or workers in a row failed, an error ended it), and 2 where
+    nothing is known. Read from `.sweeper/status` beside the SQLite file (else of the working folder); the database is
+    not opened.
+    """
+    from sweeper.errors import UsageError
+    from sweeper.life import diagnose, read_life, status_file, status_folder
+
+    folder = status_folder(storage)
+    files = sorted(folder.glob("*.json")) if study is None else [status_file(storage, study)]
+    lives = [life for life in map(read_life, files) if life is not None]
+    if not lives:
+        asked = f"of study {study!r}" if study is not None else "of any study"
+        raise UsageError(
+            f"nothing is known {asked} in {folder}: no sweep wrote its status there; name the --storage of the run"
+        )
+    found = [diagnose(life, time.time()) for life in lives]
+    bad = any(one.problems for one in found)
+    if as_json:
+        rows = [
+            {
+                **one.life.model_dump(mode="json"),
+                "ok": not one.problems,
+                "problems": list(one.problems),
+                "silent_seconds": one.silent_seconds,
+                "stalled_seconds": one.stalled_seconds,
+            }
+            for one in found
+        ]
+        click.echo(json.dumps({"ok": not bad, "studies": rows}, indent=2, ensure_ascii=False))
+        return int(bad)
+    for one in found:
+        life = one.life
+        where = f"{life.phase} {life.done}/{life.total}" if life.phase else "no training yet"
+        click.echo(
+            f"{'PROBLEM' if one.problems else 'ok     '}  {life.study}: {life.state}, {where}, last progress "
+            f"{one.stalled_seconds:.0f} s ago (process {life.pid} on {life.host})"
+        )
+        for problem in one.problems:
+            click.echo(f"         → {problem}")
+    return int(bad)
