@@ -10,6 +10,7 @@ import traceback
 import click
 
 from sweeper.errors import SweeperError
+from sweeper.limits import limit_reached
 from sweeper.redact import redact
 from sweeper.version import __version__
 
@@ -23,7 +24,9 @@ COMMANDS = {
     "synth": "Write a synthetic scene set as ordinary files.",
     "cache": "List the decoded data sets, or clear them.",
     "ui": "Open MLflow's user interface on this store.",
-    "doctor": "Versions, device, stores: what is slow, missing or broken here.",
+    "status": "How the sweeps of this folder are doing: a sign of life for people and monitors.",
+    "backup": "Copy a study's database to one file, while sweeps go on.",
+    "doctor": "Versions, device, stores: what is slow, missing or broken here; repair a study.",
 }
 """Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""
 
@@ -79,6 +82,12 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
+        if (words := limit_reached(error)) is not None:
+            click.echo(
+                redact(f"sweeper: {words}. What was finished is kept, and `sweeper run --study NAME --resume` goes on"),
+                err=True,
+            )
+            sys.exit(1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)
         text = redact(" ".join(str(error).split()))[:500]

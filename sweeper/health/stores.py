@@ -61,7 +61,8 @@ def _version(connection: sqlite3.Connection) -> str:
 def _storage(url: str) -> Check:
     path = sqlite_path(url)
     if path is not None:
-        return sqlite_check("storage", path)
+        found = sqlite_check("storage", path)
+        return _records(url, found) if found.status == "ok" and path.exists() else found
     from sweeper.study.storage import open_storage, study_names
 
     try:
@@ -73,6 +74,26 @@ def _storage(url: str) -> Check:
         text = redact(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         return Check(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
     return Check(name="storage", status="ok", found=f"{redact(url)} answers, {len(names)} studies")
+
+
+def _records(url: str, whole: Check) -> Check:
+    """Whether every stored record of every study is what was written."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from sweeper.study.storage.damage import find_damage, study_names_in
+    from sweeper.study.storage.raw import rows_of
+
+    try:
+        with rows_of(url) as connection:
+            damaged = [(name, d) for name in study_names_in(connection) for d in find_damage(connection, name)]
+    except SQLAlchemyError:
+        return whole  # no database of studies
+    if not damaged:
+        return whole
+    shown = "; ".join(f"{d.what} of study {name!r}: {d.why}" for name, d in damaged[:5])
+    more = f"; and {len(damaged) - 5} more" if len(damaged) > 5 else ""
+    advice = f"`sweeper doctor --repair {damaged[0][0]}` takes it out, and a resume trains it again"
+    return Check(name="storage", status="broken", found=f"damaged records: {shown}{more}", advice=advice)
 
 
 def _tracking(uri: str) -> Check:

@@ -154,6 +154,18 @@ class SteadyStorage(RDBStorage):
         found: dict[int, datetime] = self.patiently(read)
         return found
 
+    def _damage(self, name: str, error: Exception) -> SweeperError | None:
+        """What to say where a read failed because a record, or the file, was changed; None for any other cause."""
+        from sweeper.study.storage.damage import name_damage
+
+        if isinstance(error, StorageInternalError | DBAPIError):
+            words = _reason(error).lower()
+            if not any(sign in words for sign in ("malformed", "not a database", "decode to utf-8")):
+                return None
+        elif isinstance(error, KeyError) or not name.startswith(("get_", "_get_")):
+            return None
+        return name_damage(self.url, error)
+
     def _claim(self, trial_id: int, stamp: datetime) -> bool:
         trials = TrialModel.__table__
         mine = trials.c.trial_id == trial_id
@@ -172,7 +184,12 @@ def _repeated(name: str) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def call(self: SteadyStorage, *args: Any, **kwargs: Any) -> Any:
-        return self.patiently(lambda: original(self, *args, **kwargs))
+        try:
+            return self.patiently(lambda: original(self, *args, **kwargs))
+        except (ValueError, TypeError, LookupError, AssertionError, StorageInternalError, DBAPIError) as error:
+            if (told := self._damage(name, error)) is None:
+                raise
+            raise told from error
 
     return call
 

@@ -1,0 +1,36 @@
+"""`sweeper backup`: one file that holds a study, made while sweeps go on."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import click
+
+from sweeper import paths
+
+
+@click.command()
+@click.argument("study", metavar="STUDY")
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
+@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
+    """Copy the database that holds STUDY to FILE, whole and at one instant, and check the study's records in it.
+
+    A copy of sweeper.db alone may lack what was written last: SQLite keeps that in sweeper.db-wal. To restore: stop the
+    sweep, move sweeper.db, sweeper.db-wal and sweeper.db-shm away, and copy FILE to sweeper.db; or name FILE itself:
+    --storage sqlite:///FILE.
+    """
+    from sweeper.errors import SweeperError
+    from sweeper.study.storage.backup import back_up
+
+    try:
+        size = back_up(storage, study, file)
+    except (OSError, sqlite3.Error) as error:
+        raise SweeperError(f"{file} could not be written: {error}") from error
+    if as_json:
+        click.echo(json.dumps({"study": study, "file": str(file), "bytes": size}))
+    else:
+        click.echo(f"{file}: {size / 1e6:.1f} MB, every record of study {study} is whole")

@@ -1,0 +1,303 @@
+"""Damaged databases: what is damaged is named, taken out, and trained again; everything else is kept."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sweeper import limits
+from sweeper.cli import main as entry
+from sweeper.cli.main import cli
+from sweeper.errors import DamagedError, StudyError, SweeperError, UsageError
+from sweeper.records import SweepRecord
+from sweeper.study import storage as studies
+from sweeper.study.storage.backup import back_up
+from sweeper.study.storage.damage import Damage, find_damage
+from sweeper.study.storage.raw import rows_of
+from sweeper.study.storage.repair import file_is_whole, repair
+from tests import builders
+from tests.faking import fake_result, new_plan, train
+
+NAME = "study"
+NOW = datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
+
+
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder}/sweeper.db"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study with a search, rechecks and confirmations, closed so that its file is complete."""
+    folder = tmp_path_factory.mktemp("whole")
+    storage = studies.open_storage(url_of(folder))
+    study = studies.create_study(storage, NAME, new_plan())
+    train(study, trials=9)
+    for key in ("trials", "rope"):
+        study.set_user_attr(key, studies.pack_value(9 if key == "trials" else 0.01))
+    storage.engine.dispose()
+    back_up(url_of(folder), NAME, folder / "copy.db")
+    return folder / "copy.db"
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    (tmp_path / "sweeper.db").write_bytes(whole.read_bytes())
+    return tmp_path
+
+
+def execute(folder: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(folder / "sweeper.db")) as connection, connection:
+        assert connection.execute(statement, values).rowcount > 0
+
+
+def found_in(folder: Path) -> list[Damage]:
+    with rows_of(url_of(folder)) as connection:
+        return find_damage(connection, NAME)
+
+
+def load(folder: Path) -> SweepRecord:
+    storage = studies.open_storage(url_of(folder), create=False)
+    try:
+        return studies.load_sweep(storage, NAME)
+    finally:
+        storage.engine.dispose()
+
+
+def go_on(folder: Path) -> None:
+    """What a resume does, with trainings that cost nothing."""
+    storage = studies.open_storage(url_of(folder), create=False)
+    plan = studies.read_plan(storage, NAME)
+    train(studies.load_study(storage, NAME, plan), plan=plan, trials=9)
+    storage.engine.dispose()
+
+
+def test_a_whole_study_has_no_damage(folder: Path) -> None:
+    assert found_in(folder) == []
+    before = (folder / "sweeper.db").read_bytes()
+    assert repair(url_of(folder), NAME, NOW).found == ()
+    assert load(folder).trials and len(before) > 0
+
+
+CASES = {
+    "no JSON": ("UPDATE trial_user_attributes SET value_json = replace(value_json, '\"spec\":', '\"spec\"') WHERE "
+                "key = 'result' AND trial_id = 4", "trial 3"),
+    "another value": ("UPDATE trial_user_attributes SET value_json = replace(value_json, '\"seconds\": 1.0', "
+                      "'\"seconds\": 9.0') WHERE key = 'result' AND trial_id = 4", "trial 3"),
+    "no UTF-8": ("UPDATE trial_user_attributes SET value_json = CAST(x'7b22ff227d' AS TEXT) WHERE key = 'result' AND "
+                 "trial_id = 4", "trial 3"),
+    "its name": ("UPDATE trial_user_attributes SET key = 'resulu' WHERE key = 'result' AND trial_id = 4", "trial 3"),
+    "its state": ("UPDATE trials SET state = 'COMPLEUE' WHERE trial_id = 4", "trial 3"),
+    "its value": ("UPDATE trial_values SET value = value + 0.125 WHERE trial_id = 4", "trial 3"),
+    "a parameter": ("UPDATE trial_params SET param_value = param_value * 1.06 WHERE trial_id = 4 AND "
+                    "param_name LIKE '%.lr'",
+                    "trial 3"),
+    "a distribution": ("UPDATE trial_params SET distribution_json = 'x' || distribution_json WHERE trial_id = 4 AND "
+                       "param_name LIKE '%.lr'", "trial 3"),
+    "a confirmation": ("UPDATE study_user_attributes SET value_json = replace(value_json, '\"seconds\": 1.0', "
+                       "'\"seconds\": 3.0') WHERE key = 'confirm/00001'", "confirm/00001"),
+    "a confirmation's number": ("UPDATE study_user_attributes SET key = 'confirm/00091' WHERE key = 'confirm/00001'",
+                                "confirm/00091"),
+    "a confirmation's name": ("UPDATE study_user_attributes SET key = 'conform/00001' WHERE key = 'confirm/00001'",
+                              "conform/00001"),
+    "the plan": ("UPDATE study_user_attributes SET value_json = replace(value_json, '60.0', '61.0') WHERE key = 'plan'",
+                 "'plan'"),
+    "the ROPE": ("UPDATE study_user_attributes SET value_json = replace(value_json, '0.01', '0.03') WHERE key = 'rope'",
+                 "'rope'"),
+    "a number": ("UPDATE trials SET number = 35 WHERE trial_id = 4", "trial 3"),
+    "a date": ("UPDATE trials SET datetime_start = '2026-1x-20' WHERE trial_id = 4", "trial 3"),
+    "a small attribute": ("UPDATE trial_user_attributes SET value_json = '\"d' WHERE key = 'family' AND trial_id = 4",
+                          "trial 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_damage_is_named_taken_out_and_trained_again(folder: Path, case: str) -> None:
+    statement, what = CASES[case]
+    before = load(folder)
+    execute(folder, statement)
+    found = found_in(folder)
+    assert len(found) == 1 and what in found[0].what, found
+    if case not in {"a number", "a small attribute", "a confirmation's number", "a confirmation's name"}:
+        with pytest.raises(SweeperError) as caught:
+            load_and_more(folder)
+        assert "damaged" in str(caught.value) and "--repair" in str(caught.value)
+    done = repair(url_of(folder), NAME, NOW)
+    assert [d.what for d in done.found] == [d.what for d in found]
+    assert done.kept is not None and done.kept.exists()
+    assert found_in(folder) == []
+    go_on(folder)
+    assert found_in(folder) == []
+    after = load(folder)
+    assert len(after.trials) == len(before.trials) == 9
+    assert sorted(t.spec.family for t in after.trials) == sorted(t.spec.family for t in before.trials)
+    assert len(after.confirmations) == len(before.confirmations)
+
+
+def load_and_more(folder: Path) -> None:
+    """A report, and what a resume reads besides."""
+    load(folder)
+    storage = studies.open_storage(url_of(folder), create=False)
+    with rows_of(url_of(folder)) as connection:
+        found = find_damage(connection, NAME)
+    storage.engine.dispose()
+    if found:  # read by nobody yet: the scan before a resume tells
+        raise DamagedError(found[0].what, found[0].why)
+
+
+def test_a_plan_without_a_whole_copy_is_not_repaired(folder: Path) -> None:
+    execute(folder, "UPDATE study_user_attributes SET value_json = 'x' WHERE key LIKE 'plan%'")
+    before = (folder / "sweeper.db").read_bytes()
+    with pytest.raises(StudyError, match="cannot be repaired: its plan is damaged"):
+        repair(url_of(folder), NAME, NOW)
+    assert len(before) == (folder / "sweeper.db").stat().st_size
+
+
+def test_flipped_bits_anywhere_are_found_or_change_nothing(whole: Path, tmp_path: Path) -> None:
+    """One bit of the file, at 60 random places: told by SQLite or by us, or the record reads as before."""
+    draw, original = random.Random(7), whole.read_bytes()
+    (tmp_path / "sweeper.db").write_bytes(original)
+    before = load(tmp_path)
+    silent = []
+    for _ in range(60):
+        place, bit = draw.randrange(len(original)), draw.randrange(8)
+        for own in tmp_path.glob("sweeper.db*"):
+            own.unlink()
+        flipped = bytearray(original)
+        flipped[place] ^= 1 << bit
+        (tmp_path / "sweeper.db").write_bytes(flipped)
+        try:
+            if not file_is_whole(tmp_path / "sweeper.db") or found_in(tmp_path):
+                continue
+            if load(tmp_path) != before:
+                silent.append((place, bit))
+        except SweeperError:
+            continue  # told
+        except Exception as error:
+            if "sqlalchemy" not in type(error).__module__:
+                raise
+    assert silent == []
+
+
+def test_a_torn_file_is_made_anew_from_what_can_be_read(folder: Path) -> None:
+    path = folder / "sweeper.db"
+    with closing(sqlite3.connect(path)) as connection:
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        roots = {row[1]: row[0] for row in connection.execute("SELECT rootpage, name FROM sqlite_master")}
+    data = bytearray(path.read_bytes())
+    start = (roots["ix_trials_study_id"] - 1) * size
+    data[start : start + size] = bytes(size)
+    path.write_bytes(data)
+    assert not file_is_whole(path)
+    done = repair(url_of(folder), NAME, NOW)
+    assert done.kept is not None and "damaged" in done.kept.name
+    assert file_is_whole(path) and found_in(folder) == []
+    go_on(folder)
+    assert len(load(folder).trials) == 9
+
+
+def test_a_file_of_which_nothing_can_be_read_is_left_as_it_is(folder: Path) -> None:
+    path = folder / "sweeper.db"
+    data = bytearray(path.read_bytes())
+    data[100:4096] = bytes(3996)
+    path.write_bytes(data)
+    with pytest.raises(SweeperError, match=r"nothing of .* can be read"):
+        repair(url_of(folder), NAME, NOW)
+    assert path.read_bytes() == bytes(data)
+
+
+def test_doctor_names_the_record_and_repairs_it(folder: Path) -> None:
+    execute(folder, CASES["another value"][0])
+    asked = ["doctor", "--storage", url_of(folder), "--tracking-uri", f"sqlite:///{folder}/none.db"]
+    shown = CliRunner().invoke(cli, [*asked, "--repair", NAME, "--json"], standalone_mode=False)
+    assert shown.exception is None, shown.exception
+    document = json.loads(shown.stdout)
+    assert document["queued"] == 1 and document["found"][0]["record"] == "trial 3"
+    again = CliRunner().invoke(cli, [*asked, "--repair", NAME], standalone_mode=False)
+    assert "every record is whole" in again.stdout
+
+
+# --- Backups ------------------------------------------------------------------------------------------------
+
+
+def confirmations_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            found = connection.execute("SELECT count(*) FROM study_user_attributes WHERE key LIKE 'confirm/%'")
+        except sqlite3.OperationalError:  # not even the tables
+            return 0
+        return int(found.fetchone()[0])
+
+
+def test_a_backup_made_amid_writing_holds_what_a_copy_of_the_file_does_not(tmp_path: Path) -> None:
+    storage = studies.open_storage(url_of(tmp_path))  # stays open: what is written lies in the log beside the file
+    study = studies.create_study(storage, NAME, new_plan())
+    result = fake_result(builders.spec("dice", purpose="confirm", steps=4))
+    studies.store_extra(study, result)
+    (tmp_path / "plain.db").write_bytes((tmp_path / "sweeper.db").read_bytes())
+    back_up(url_of(tmp_path), NAME, tmp_path / "copy.db")
+    assert [p.name for p in tmp_path.glob("copy.db*")] == ["copy.db"]
+    assert confirmations_in(tmp_path / "plain.db") == 0
+    assert confirmations_in(tmp_path / "copy.db") == 1
+    # Restored elsewhere, under the old name, it is the study.
+    there = tmp_path / "restored"
+    there.mkdir()
+    (there / "sweeper.db").write_bytes((tmp_path / "copy.db").read_bytes())
+    assert load(there).confirmations == (result,)
+    go_on(there)
+    assert len(load(there).trials) == 9
+    storage.engine.dispose()
+
+
+def test_a_backup_refuses_what_it_cannot_do_and_tells_of_damage(folder: Path) -> None:
+    with pytest.raises(UsageError, match="exists already"):
+        back_up(url_of(folder), NAME, folder / "sweeper.db")
+    with pytest.raises(StudyError, match="no study 'other'"):
+        back_up(url_of(folder), "other", folder / "copy.db")
+    assert not (folder / "copy.db").exists()
+    with pytest.raises(UsageError, match="pg_dump"):
+        back_up("postgresql://me@host/db", NAME, folder / "copy.db")
+    execute(folder, CASES["another value"][0])
+    with pytest.raises(DamagedError, match="trial 3"):
+        back_up(url_of(folder), NAME, folder / "copy.db")
+    assert (folder / "copy.db").exists()
+
+
+# --- Limits of the system -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (BlockingIOError(11, "Resource temporarily unavailable"), "ulimit -u"),
+        (OSError(24, "Too many open files"), "ulimit -n"),
+        (MemoryError(), "memory"),
+    ],
+)
+def test_limits_of_the_system_are_told_as_such(error: Exception, words: str) -> None:
+    assert words in str(limits.limit_reached(error))
+    wrapped = RuntimeError("something else")
+    wrapped.__cause__ = error
+    assert words in str(limits.limit_reached(wrapped))
+    assert limits.limit_reached(RuntimeError("something else")) is None
+
+
+def test_a_thread_that_cannot_be_started_is_no_mistake_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(**_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(entry.cli, "main", refused)
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 1 and "mistake in sweeper" not in told and "ulimit -u" in told and "--resume" in told
