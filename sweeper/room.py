@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterable, Iterator
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.errors import SweeperError, UsageError
 from sweeper.locks import sqlite_path
-from sweeper.paths import ReportPaths
 
 MB = 1_000_000
 SPARE = 100 * MB
@@ -24,8 +24,11 @@ POOLED_PICTURES = 2_000
 """Beyond these counts are pooled."""
 REPORT_BYTES = 15 * MB
 FINALISTS = 4
-_PATTERNS = ("disk is full", "no space left", "disk quota exceeded", "disk i/o error", "file too large")
-_CODES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_PROTECTED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO}
+_SQLITE = ("disk I/O error", "readonly database", "unable to open database file")
+_SERVER_FULL = {"53100"}
+"""PostgreSQL's disk_full."""
 
 
 CHECKPOINTS = 0.25
@@ -115,44 +118,89 @@ def keep_within_room(files: Iterable[Path]) -> list[Path]:
     return gone
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, says that a disk or a quota is full."""
+def write_failure(error: BaseException | None, places: Mapping[str, Path], server: str | None) -> str | None:
+    """What could not be written, in a sentence, if that is what an error, or one that it came from, says.
+
+    Args:
+        error: what was raised.
+        places: files and folders that the sweep writes, by what they are; the study's storage first.
+        server: address of the PostgreSQL server that holds the study, without secrets; None = a file does.
+
+    Returns:
+        None where the error says something else.
+    """
+    for one in _chain(error):
+        text = " ".join(str(one).split())[:200]
+        if server is not None and getattr(one, "sqlstate", None) in _SERVER_FULL:
+            return f"the database server {server} has no room left on its own disk ({text})"
+        if isinstance(one, OSError) and one.errno in _FULL:
+            path = Path(one.filename) if isinstance(one.filename, str) else None
+            return _full(path, places) if one.errno != errno.EFBIG else _protected(path, places, text)
+        if isinstance(one, sqlite3.Error):
+            if "disk is full" in text or "no space left" in text.lower():
+                return _full(None, places)
+            if any(pattern in text for pattern in _SQLITE):
+                return _protected(None, places, text)
+        if isinstance(one, OSError) and one.errno in _PROTECTED and isinstance(one.filename, str):
+            return _protected(Path(one.filename), places, text)
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what SQLAlchemy wraps, and what it came from."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _CODES:
-            return True
-        if any(pattern in str(error).lower() for pattern in _PATTERNS):
-            return True
+        if isinstance(inner := getattr(error, "orig", None), BaseException):
+            yield inner
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
-def full_text(study: str | None, out: Path) -> str:
-    """What to tell people when a disk is full amid a sweep."""
-    place = ReportPaths(out, study).folder.parent if study else out
-    name = study or "NAME"
+def _full(path: Path | None, places: Mapping[str, Path]) -> str:
+    """The fullest disk of those that are written, unless the error names a file."""
+    if path is not None:
+        return f"the disk of {path} is full, or a quota is used up ({_free(path)})"
+    what = min(places, key=lambda name: shutil.disk_usage(_existing(places[name])).free)
+    return f"the disk of {what}, {places[what]}, is full, or a quota is used up ({_free(places[what])})"
+
+
+def _protected(path: Path | None, places: Mapping[str, Path], text: str) -> str:
+    """There is room, and yet a file cannot be written."""
+    if path is None:
+        what = next(iter(places))
+        path = places[what]
+        if shutil.disk_usage(_existing(path)).free < MB:
+            return _full(None, places)
     return (
-        f"a disk is full ({_free(place)}): nothing more can be kept, so that the sweep ends here. What was finished is "
-        f"kept. Free some room, and go on with: sweeper run --study {name} --resume"
+        f"{path} cannot be written, though there is room ({_free(path)}): {text}. It may be write-protected or "
+        "immutable (lsattr), its file system read-only, its size limited (ulimit -f), or the disk damaged"
     )
 
 
 @contextmanager
-def told_when_full(study: str | None, out: Path) -> Iterator[None]:
-    """Turn what a full disk raises within the block into one message that says what to do.
+def told_when_full(study: str | None, places: Mapping[str, Path], server: str | None = None) -> Iterator[None]:
+    """Turn what a full disk, or a file that cannot be written, raises within the block into one message.
+
+    Args:
+        study: its name; None = not known yet.
+        places: as `write_failure` takes them.
+        server: likewise.
 
     Raises:
-        SweeperError: in place of an error that a full disk caused; every other error passes.
+        SweeperError: in place of such an error; every other error passes.
     """
     try:
         yield
     except SweeperError:
         raise
     except Exception as error:
-        if not is_full(error):
+        if (what := write_failure(error, places, server)) is None:
             raise
-        raise SweeperError(full_text(study, out)) from error
+        raise SweeperError(
+            f"{what}. The sweep ends here, and what was finished is kept. Mend that, and go on with: sweeper run "
+            f"--study {study or 'NAME'} --resume"
+        ) from error
 
 
 def _free(place: Path) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.clocks import running_seconds
@@ -84,7 +85,7 @@ def run_sweep(
     check_request(storage, settings)
     executor = executor or make_executor(settings, cores, display.warn)
     opened_tracker = partial(Tracker, settings.tracking_uri, warn=display.warn, spool=spool_folder(settings.storage))
-    with closing(executor), told_when_full(settings.study, settings.out):
+    with closing(executor), told_when_full(settings.study, *_written(settings)):
         tracker = None if _new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
         check_conditions(settings, prepared.plan.conditions, on_cpu=executor.hardware().device == "cpu")
@@ -142,6 +143,14 @@ def run_sweep(
             tracker.catch_up()
             shared.conclude()  # the report needs no workers, and they need memory
             return _conclude(storage, name, study, settings, tracker)
+
+
+def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
+    """Files and folders that a sweep writes, the study's storage first, and the server that holds it, if one does."""
+    files = {"the study's storage": sqlite_path(settings.storage), "MLflow's store": sqlite_path(settings.tracking_uri)}
+    places = {what: path for what, path in files.items() if path is not None}
+    places |= {"the reports": settings.out, "the cache": settings.cache}
+    return places, None if sqlite_path(settings.storage) else redact(settings.storage)
 
 
 def _opened(settings: Settings, display: Display) -> RDBStorage:

@@ -10,18 +10,19 @@ import sqlite3
 import subprocess
 import sys
 from collections import namedtuple
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
+import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from sweeper import room
 from sweeper.errors import SweeperError, UsageError
-from sweeper.room import MB, Need, check_room, is_full, keep_within_room, needs, told_when_full
+from sweeper.room import MB, Need, check_room, keep_within_room, needs, told_when_full
 from sweeper.study.storage import counted
-from tests import builders
 from tests.folders import folder as write_folder
 from tests.sweeping import Recorder, sweep_in
 from tests.test_cli_run import QUICK, sweeper
@@ -76,30 +77,89 @@ def test_a_sweep_without_room_ends_before_anything_is_trained(tmp_path: Path, mo
     assert names == []
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        OSError(errno.EFBIG, "File too large"),
-        OSError(errno.EDQUOT, "Disk quota exceeded"),
-        sqlite3.OperationalError("database or disk is full"),
-        OperationalError("INSERT", {}, sqlite3.OperationalError("disk I/O error")),
-    ],
-)
-def test_a_full_disk_is_recognised_through_what_was_made_of_it(error: Exception, tmp_path: Path) -> None:
-    words = r"a disk is full .* MB free.*sweeper run --study s --resume"
-    with pytest.raises(SweeperError, match=words), told_when_full("s", tmp_path):
-        raise optuna.exceptions.StorageInternalError("the commit failed") from error
-    assert is_full(error)
+def raised_from(error: BaseException) -> Exception:
+    """As Optuna's storage raises it."""
+    outer = optuna.exceptions.StorageInternalError("the commit failed")
+    outer.__cause__ = OperationalError("INSERT", {}, error)
+    return outer
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS t (x BLOB)")
+        for _ in range(100):
+            connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+            connection.commit()
+
+
+def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
+    places = {"the study's storage": tmp_path / "roomy.db", "the reports": tmp_path / "small" / "reports"}
+    words = r"the disk of the reports, .*small/reports, is full.*\(0 MB free.*sweeper run --study s --resume"
+    with small_disk(tmp_path / "small", 1):
+        with pytest.raises(OSError, match="No space left") as full:
+            (tmp_path / "small" / "x").write_bytes(bytes(2_000_000))
+        full.value.filename = None
+        with pytest.raises(SweeperError, match=words), told_when_full("s", places):
+            raise full.value
+    with small_disk(tmp_path / "other", 1):
+        with pytest.raises(sqlite3.OperationalError) as filled:
+            fill(tmp_path / "other" / "a.db")
+        at = {"the study's storage": tmp_path / "other" / "a.db", "the reports": tmp_path}
+        with pytest.raises(SweeperError, match=r"the study's storage, .*other/a.db, is full"), told_when_full("s", at):
+            raise raised_from(filled.value)
+
+
+def test_a_file_that_is_protected_is_not_a_full_disk(tmp_path: Path) -> None:
+    database = tmp_path / "a.db"
+    fill(database)
+    if subprocess.run(["chattr", "+i", str(database)], check=False, capture_output=True).returncode:
+        pytest.skip("files cannot be made immutable here")
+    try:
+        with pytest.raises(sqlite3.OperationalError) as refused:
+            fill(database)
+        words = r"a.db cannot be written, though there is room \([1-9][0-9]* MB free.*readonly database.*immutable"
+        with pytest.raises(SweeperError, match=words), told_when_full("s", {"the study's storage": database}):
+            raise raised_from(refused.value)
+    finally:
+        subprocess.run(["chattr", "-i", str(database)], check=True)
+
+
+def test_a_servers_own_full_disk_is_not_ours(tmp_path: Path) -> None:
+    error = psycopg.errors.DiskFull('could not extend file "base/5/16400": No space left on device')
+    with (
+        pytest.raises(
+            SweeperError, match=r"the database server postgresql://db has no room left on its own disk"
+        ) as told,
+        told_when_full("s", {"the reports": tmp_path}, "postgresql://db"),
+    ):
+        raise raised_from(error)
+    assert "MB free" not in str(told.value)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_an_error_that_names_its_file_tells_that_disk(code: int, tmp_path: Path) -> None:
+    places = {"the study's storage": tmp_path / "a.db"}
+    with pytest.raises(SweeperError, match="the disk of /else/where is full"), told_when_full("s", places):
+        raise OSError(code, os.strerror(code), "/else/where")
 
 
 def test_other_errors_pass(tmp_path: Path) -> None:
-    for error in (ValueError("no"), OSError(errno.EACCES, "no"), UsageError("disk is full")):
-        with pytest.raises(type(error)) as caught, told_when_full(None, tmp_path):
+    for error in (ValueError("no"), OSError(errno.EACCES, "no"), UsageError("disk is full"), sqlite3.Error("locked")):
+        with pytest.raises(type(error)) as caught, told_when_full(None, {"the reports": tmp_path}):
             raise error
         assert caught.value is error
-    assert not is_full(ValueError("no"))
-    assert builders.spec("dice", 0)
 
 
 def whole(path: Path) -> bool:
@@ -123,7 +183,8 @@ def test_a_disk_that_fills_up_amid_a_sweep_ends_it_clearly_and_a_resume_complete
         command, cwd=tmp_path, preexec_fn=small_files, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert "a disk is full" in done.stderr and "--resume" in done.stderr and "Traceback" not in done.stderr
+    assert "sweeper.db cannot be written, though there is room" in done.stderr and "ulimit -f" in done.stderr
+    assert "--resume" in done.stderr and "Traceback" not in done.stderr
     assert whole(tmp_path / "sweeper.db") and whole(tmp_path / "mlflow.db")
     before = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
     kept = {t.number: t.value for t in before if counted(t)}
