@@ -53,6 +53,8 @@ class Prepared(NamedTuple):
     name: str
     plan: studies.Plan
     old: studies.Plan | None
+    on_cpu: bool = True
+    """Whether the trainings use this machine's processors and memory."""
     held: FileLock | None = None
     """Keeps the decoded pictures from being cleared while the sweep lives."""
 
@@ -112,7 +114,7 @@ def prepare(
         )
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     executor.configure(plan.conditions, checkpoints_dir(settings.cache, name))
-    return Prepared(name, plan, old, hold(Path(dataset.store)))
+    return Prepared(name, plan, old, hardware.device == "cpu", hold(Path(dataset.store)))
 
 
 def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:

@@ -76,7 +76,7 @@ def preview(
     with tempfile.TemporaryDirectory() as folder, closing(executor()) as place:
         own = settings.model_copy(update={"cache": Path(folder)})
         prepared = prepare(own, storage, place, speaker, clock())
-        check_conditions(settings, prepared.plan.conditions, on_cpu=place.hardware().device == "cpu")
+        check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
     plan = prepared.plan
     options: dict[str, Any] = {}
     there = NOTHING

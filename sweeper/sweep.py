@@ -88,7 +88,7 @@ def run_sweep(
     with closing(executor), told_when_full(settings.study, *_written(settings)):
         tracker = None if _new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
-        check_conditions(settings, prepared.plan.conditions, on_cpu=executor.hardware().device == "cpu")
+        check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
         storage = storage or _opened(settings, display)
         tracker = tracker or opened_tracker()
         stop.defer()
