@@ -1,10 +1,15 @@
-"""Kill a study between every two of its writes: `python -m tests.killing FOLDER sweep|search FIRST STEP`.
+"""Kill a study between two of its writes, and see whether it becomes another.
 
-Optuna and SQLite are real, trainings cost nothing and die with the process. `sweep` is all phases, in which each family
-is tried once; `search` has few families and trials enough for the sampler to model them, and for trials to wait and go
-on. The K-th commit that changes the study's database (K = FIRST, FIRST + STEP, …) is not reached: the process kills
-itself with SIGKILL right before it. A second process goes on to the end. What it leaves is compared with a study that
-nothing cut off, and told as JSON: the `writes` of that study, how often it was `killed`, and, by K, the `differences`.
+    python -m tests.killing FOLDER KIND each FIRST STEP
+    python -m tests.killing FOLDER KIND random SEED KILLS
+
+Optuna and SQLite are real, trainings cost nothing and die with the process. KIND `sweep` is all phases, in which each
+family is tried once; `search` has few families and trials enough for the sampler to model them, and for trials to wait
+and go on. The K-th commit that changes the study's database is not reached: the process kills itself with SIGKILL right
+before it, and another goes on. With `each` that goes on to the end, for K = FIRST, FIRST + STEP, …; with `random` it is
+killed after a few writes of its own, and so on, until there were so many kills. What is left is compared with a study
+that nothing cut off, and told as JSON: the `writes` of that study, how often one was `killed`, and the `differences`,
+by K or by the study.
 
 It is a program so that pytest's process, which has threads, is not forked.
 """
@@ -13,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -149,14 +155,39 @@ def differences(folder: Path, kind: str, kill_at: int, whole: dict[str, Any]) ->
     return [key for key in whole if json.dumps(found[key]) != json.dumps(whole[key])]
 
 
-def main(folder: Path, kind: str, first: int, step: int) -> None:
+def cut_at_random(
+    folder: Path, kind: str, rng: random.Random, kills: int, whole: dict[str, Any]
+) -> tuple[int, list[str]]:
+    """A study whose sessions are killed after at most 12 writes, `kills` times at most: how often, what differs."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    killed = 0
+    while (status := in_a_process(folder, kind, rng.randint(1, 12) if killed < kills else None)) == -signal.SIGKILL:
+        killed += 1
+    if status == 2 and "cut off while being made" in (folder / "refused.txt").read_text():
+        return killed, []
+    if status:
+        return killed, [f"status {status} of a resume: {(folder / 'error.txt').read_text()}"]
+    found = record_of(folder, kind)
+    return killed, [key for key in whole if json.dumps(found[key]) != json.dumps(whole[key])]
+
+
+def main(folder: Path, kind: str, how: str, first: int, second: int) -> None:
     """Print the summary."""
     (folder / "whole").mkdir(parents=True)
     writes = session(folder / "whole", kind)
     whole = record_of(folder / "whole", kind)
-    found = {k: differences(folder / "cut", kind, k, whole) for k in range(first, writes + 1, step)}
-    print(json.dumps({"writes": writes, "killed": len(found), "differences": {k: d for k, d in found.items() if d}}))
+    found, killed = dict[int, list[str]](), 0
+    if how == "each":
+        found = {k: differences(folder / "cut", kind, k, whole) for k in range(first, writes + 1, second)}
+        killed = len(found)
+    else:
+        rng = random.Random(first)
+        while killed < second:
+            some, found[len(found)] = cut_at_random(folder / "cut", kind, rng, second - killed, whole)
+            killed += some
+    print(json.dumps({"writes": writes, "killed": killed, "differences": {k: d for k, d in found.items() if d}}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

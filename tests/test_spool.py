@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -96,9 +95,10 @@ class Bench:
         return points_of(self.uri, self.tracker.experiment_id)
 
 
-def points_of(uri: str, experiment: str) -> dict[str, list[int]]:
+def points_of(uri: str, experiment: str, *, killed: bool = True) -> dict[str, list[int]]:
     client = MlflowClient(uri)
     runs = client.search_runs([experiment], "tags.sweeper.kind != 'sweep'", max_results=5000)
+    runs = [run for run in runs if run.info.status != "KILLED" or killed]
     found: dict[str, list[int]] = {}
     for run in runs:
         name = f"{run.data.tags['sweeper.kind']}/{int(run.data.tags['sweeper.trial']):05d}"
@@ -406,13 +406,11 @@ def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once(tmp
     experiment = client.get_experiment_by_name("s")
     assert experiment is not None
     wanted = evaluations_of(tmp_path, "s")
-    found = points_of(server.store, experiment.experiment_id)
-    assert {name: steps for name, steps in found.items() if name in wanted} == wanted
+    assert (
+        points_of(server.store, experiment.experiment_id, killed=False) == wanted
+    )  # but for attempts that were cut off
     statuses = Counter(r.info.status for r in client.search_runs([experiment.experiment_id], max_results=1000))
     assert set(statuses) <= {"FINISHED", "KILLED"}
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db")
-    abandoned = {f"trial/{t.number:05d}" for t in study.trials if "abandoned" in t.user_attrs}
-    assert found.keys() - wanted.keys() <= abandoned
 
 
 @pytest.mark.slow
