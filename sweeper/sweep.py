@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweeper.clocks import running_seconds
 from sweeper.conclude import Outcome, report_study
@@ -175,7 +175,7 @@ def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple
     for number in itertools.count(1):
         name = prepared.name if number == 1 else f"{prepared.name}-{number}"
         try:
-            return name, studies.create_study(storage, name, prepared.plan)
+            return name, studies.create_study(storage, name, prepared.plan, _given(settings))
         except StudyError:
             if settings.study is not None:
                 raise
@@ -212,14 +212,18 @@ def _conclude(storage: RDBStorage, name: str, study: optuna.Study, settings: Set
     return outcome
 
 
+def _given(settings: Settings) -> dict[str, Any]:
+    """What was asked for on the command line."""
+    return settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
+
+
 def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[Asked, float | None]:
     """Keep with the study what is asked of it: what is given now, else what was before, else the default.
 
     Returns:
         What is asked, and the seconds that this session may take.
     """
-    given = settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
-    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **given}
+    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **_given(settings)}
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))

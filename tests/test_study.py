@@ -286,6 +286,22 @@ def test_a_plan_round_trips_through_the_storage(tmp_path: Path) -> None:
     assert studies.read_plan(studies.open_storage(f"sqlite:///{tmp_path}/a.db"), "s") == new_plan()
 
 
+def test_a_study_with_a_plan_knows_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off right after its plan was stored, it is resumed with the same total."""
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
+    order: list[str] = []
+    write = optuna.Study.set_user_attr
+
+    def noting(study: optuna.Study, key: str, value: Any) -> None:
+        order.append(key)
+        write(study, key, value)
+
+    monkeypatch.setattr(optuna.Study, "set_user_attr", noting)
+    studies.create_study(storage, "s", new_plan(), {"trials": 7})
+    assert order[:2] == [studies.OPTIONS, studies.PLAN]
+    assert studies.read_options(storage, "s") == {"trials": 7}
+
+
 def test_names_that_exist_and_names_that_do_not_are_refused_with_the_remedy(tmp_path: Path) -> None:
     storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
     studies.create_study(storage, "s", new_plan())

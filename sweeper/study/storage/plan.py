@@ -12,7 +12,7 @@ from sweeper.base import Record
 from sweeper.errors import MissingStudyError, StudyError
 from sweeper.records import Conditions, ImbalanceProfile, SearchSpace
 from sweeper.study.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
-from sweeper.study.storage.stored import pack, unpack, unpack_value
+from sweeper.study.storage.stored import pack, pack_value, unpack, unpack_value
 
 NAME_LIMIT = 200
 
@@ -47,8 +47,14 @@ def study_names(storage: RDBStorage) -> list[str]:
     return [study.study_name for study in storage.get_all_studies() if QUEUE_OF not in study.user_attrs]
 
 
-def create_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
-    """Make a new study with its plan.
+def create_study(storage: RDBStorage, name: str, plan: Plan, options: Mapping[str, Any] | None = None) -> optuna.Study:
+    """Make a new study with its plan, and before it with what was asked for: a study with a plan can be resumed.
+
+    Args:
+        storage: where.
+        name: of the study.
+        plan: what it is made for.
+        options: what was asked for on the command line, None = nothing.
 
     Raises:
         StudyError: if the name is taken.
@@ -59,6 +65,8 @@ def create_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
         raise StudyError(
             f"study {name!r} exists already; add --resume to continue it, or choose another name with --study"
         ) from None
+    if options is not None:
+        study.set_user_attr(OPTIONS, pack_value(dict(options)))
     replace_plan(study, plan)
     return study
 
