@@ -602,6 +602,9 @@ class SweepRecord(Record):
     """The search's counted trials, by number."""
     abandoned: int
     """Attempts cut off by a dead worker (in older studies by an interruption, too); not counted as trials."""
+    differences: tuple[float, ...] = ()
+    """Of each training that was begun again on another machine and gave other numbers there: by how much the objective
+    differed."""
     confirmations: tuple[TrialResult, ...]
     rechecks: tuple[TrialResult, ...] = ()
     """Leaders on a second search seed, and learning rates that a finalist's family lacked."""

@@ -73,7 +73,25 @@ def run_sweep(
         UsageError: (DataError, SpaceError, StudyError among them) before anything was trained.
         NothingCompletedError: if no trial completed; the report says so too.
         InterruptedSweepError: if `stop` said so; the study can be resumed.
+        ExecutorError: if nothing can be trained any more, or everything fails; the study can be resumed.
     """
+    try:
+        return _run_sweep(settings, display, stop, clock=clock, cores=cores, executor=executor, timer=timer)
+    finally:
+        if executor is not None:  # also where the request was refused
+            executor.close()
+
+
+def _run_sweep(
+    settings: Settings,
+    display: Display,
+    stop: Stop,
+    *,
+    clock: Clock,
+    cores: int,
+    executor: Executor | None,
+    timer: Callable[[], float],
+) -> Outcome:
     now, began = clock(), timer()
 
     def gone() -> float:

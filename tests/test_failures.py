@@ -8,18 +8,19 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sweeper.errors import ExecutorError
-from sweeper.records import TrialSpec
+from sweeper.errors import ExecutorError, UsageError
+from sweeper.records import Conditions, Dataset, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.drive import drive
-from sweeper.study.executors import Died, Event, Finished, Paused
+from sweeper.study.executors import Died, Event, Finished, InlineExecutor, Paused, Reported
 from sweeper.study.failures import IN_A_ROW, Failures
 from sweeper.study.search import enqueue_defaults
+from sweeper.sweep import run_sweep
 from sweeper.training.engine import Training
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, train
-from tests.sweeping import Recorder, sweep_in
-from tests.test_training import spec
+from tests.sweeping import Recorder, settings_in, seven_oclock, sweep_in
+from tests.test_training import SMALL, spec
 
 FAILED = Finished(spec(), builders.failed_trial("dice", 0))
 GOOD = Finished(spec(), fake_result(spec()))
@@ -44,6 +45,32 @@ def test_failures_and_deaths_in_a_row_count_alike(workers: int) -> None:
 @pytest.mark.parametrize("good", [GOOD, Paused(spec(), fake_result(spec()))])
 def test_a_training_that_gives_a_result_ends_the_row(good: Event) -> None:
     seen(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check(1)
+
+
+def test_an_answer_to_another_training_comes_too_late(tiny: Dataset, tmp_path: Path) -> None:
+    executor = InlineExecutor("cpu")
+    executor.hardware()
+    executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+    executor.submit(spec(number=1))
+    assert isinstance(executor.poll(1)[0], Reported)
+    executor.answer(spec(number=0), "stop")
+    assert executor.poll(1) == []  # it waits for its own
+    executor.answer(spec(number=1), "go")
+    assert isinstance(executor.poll(1)[0], Reported)
+
+
+def test_an_executor_is_closed_where_the_request_is_refused(tmp_path: Path) -> None:
+    class Closing(FakeExecutor):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    executor, display = Closing(), Recorder()
+    settings = settings_in(tmp_path, resume=True)  # there is no such study
+    with pytest.raises(UsageError):
+        run_sweep(settings, display, display, clock=seven_oclock, cores=1, executor=executor)  # type: ignore[arg-type]
+    assert executor.closed
 
 
 def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resume() -> None:

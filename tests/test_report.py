@@ -302,6 +302,9 @@ def test_caveats_are_computed() -> None:
     assert "The 24 test pictures come in 9 groups" in "\n".join(caveats(collect(builders.sweep(), grouped)))
     assert "masks of a.png are small" in real
     assert "2 attempts cut off" in real
+    assert "another machine" not in plain
+    repeated = of(builders.sweep(differences=(0.0, 0.0123)))
+    assert "2 trainings, begun again on another machine" in repeated and "by up to 0.012" in repeated
 
 
 # --- Whatever the study -------------------------------------------------------------------------------------

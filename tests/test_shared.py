@@ -17,7 +17,7 @@ from sqlalchemy import update
 
 from sweeper.errors import ExecutorError, SweeperError
 from sweeper.paths import checkpoint_path
-from sweeper.records import TrialSpec
+from sweeper.records import TrialResult, TrialSpec
 from sweeper.study import joined, queue, shared
 from sweeper.study import storage as studies
 from sweeper.study.executors import Died, Event, Finished, Paused, Reported
@@ -219,6 +219,28 @@ def test_who_goes_gives_back_and_nothing_is_told_twice(url: str, leading: Any) -
     told = [e.evaluation.step for e in before + after if isinstance(e, Reported)]
     assert told == [e.step for e in fake_result(spec_of(0)).evaluations]
     assert after[-1] == Finished(spec_of(0), fake_result(spec_of(0)))
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_repetition_that_gives_other_numbers_is_noted(
+    url: str, study: optuna.Study, leading: Any, *, differs: bool
+) -> None:
+    def rounds_otherwise(spec: TrialSpec) -> TrialResult:
+        whole = fake_result(spec)
+        changed = [e.model_copy(update={"value": e.value + 1e-4, "seconds": 9.0}) for e in whole.evaluations]
+        return whole.model_copy(update={"evaluations": tuple(changed)})
+
+    lines = list[str]()
+    with Elsewhere(url, Slow()):
+        executor = leading(Full(), say=lines.append)
+        wait_until(lambda: has_room(executor))
+        executor.submit(spec_of(0))
+        before = events_until(executor, lambda events: len(events) == 2)
+    with Elsewhere(url, Slow(rounds_otherwise if differs else fake_result)):
+        after = events_until(executor, is_over)
+    assert len([e for e in before + after if isinstance(e, Reported)]) == 4
+    assert [round(d, 9) for d in studies.differences_of_repeats(study.user_attrs)] == [1e-4] * differs
+    assert sum("gives other numbers" in line for line in lines) == differs
 
 
 def test_a_worker_that_dies_elsewhere_is_told_with_its_place(url: str, leading: Any) -> None:

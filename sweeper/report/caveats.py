@@ -114,6 +114,15 @@ def _search(facts: Facts) -> Iterator[str]:
         yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed trials: {listed(names)}."
     if len(frame) < facts.sweep.trials_asked:
         yield f"The search stopped after {len(frame)} of {facts.sweep.trials_asked} trials."
+    if facts.sweep.differences:
+        number_of, largest = len(facts.sweep.differences), max(facts.sweep.differences)
+        yield (
+            f"{count(number_of, 'training')}, begun again on another machine, gave other numbers there: another "
+            f"processor or library rounds otherwise. At one step {facts.objective} differed by up to "
+            f"{significant(largest, 2)}. "
+            "Which trials went on was decided by the first numbers; those of the repetition are stored. Only machines "
+            "of one kind give a study that repeats to the last digit."
+        )
     if facts.sweep.abandoned:
         yield (
             f"{count(facts.sweep.abandoned, 'attempt')} cut off by a dead worker or an interruption "

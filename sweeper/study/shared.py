@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper.errors import SweeperError
 from sweeper.paths import checkpoint_path
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.study import storage as studies
 from sweeper.study.executors import Died, Event, Executor, Finished, Paused, Reported
 from sweeper.study.queue import (
     GRACE_SECONDS,
@@ -46,6 +47,11 @@ Key = tuple[str, int]
 
 def _key(spec: TrialSpec) -> Key:
     return spec.purpose, spec.number
+
+
+def _alike(one: Evaluation, other: Evaluation) -> bool:
+    """Whether two evaluations of a training at one step say the same, to the last digit; their time aside."""
+    return one == other.model_copy(update={"seconds": one.seconds})
 
 
 @dataclass
@@ -83,6 +89,10 @@ class SharedExecutor:
     _paused_at: dict[Key, int] = field(default_factory=dict)
     _answers: dict[Key, dict[int, Answer]] = field(default_factory=dict)
     """What was answered to the evaluations of a training that were told, by step; the last may not be answered yet."""
+    _told: dict[Key, dict[int, Evaluation]] = field(default_factory=dict)
+    """These evaluations, in this session."""
+    _differ: set[Key] = field(default_factory=set)
+    """Trainings that gave other numbers when they were repeated."""
     _looked: float = float("-inf")
     _buried: float = float("-inf")
 
@@ -181,8 +191,7 @@ class SharedExecutor:
         for event in events:
             if isinstance(event, Reported):
                 answers = self._answers[_key(event.spec)]
-                if event.evaluation.step not in answers:
-                    answers[event.evaluation.step] = "go"
+                if self._new(event.spec, event.evaluation):
                     fresh.append(event)
                 elif not event.last:
                     self.own.answer(event.spec, answers[event.evaluation.step])
@@ -192,12 +201,32 @@ class SharedExecutor:
             fresh.append(event)
         return fresh
 
+    def _new(self, spec: TrialSpec, evaluation: Evaluation) -> bool:
+        """Whether an evaluation was not told before; one that was is compared with what was told."""
+        key = _key(spec)
+        told = self._told.setdefault(key, {})
+        if evaluation.step not in self._answers[key]:
+            self._answers[key][evaluation.step] = "go"
+            told[evaluation.step] = evaluation
+            return True
+        first = told.get(evaluation.step)
+        if first is not None and key not in self._differ and not _alike(first, evaluation):
+            self._differ.add(key)
+            studies.note_difference(self.study, spec, first, evaluation)
+            self.say(
+                f"{spec.purpose} {spec.number} was begun again elsewhere and gives other numbers there: "
+                f"{first.value!r} and {evaluation.value!r} at step {evaluation.step}. Use machines of one "
+                "kind for one study"
+            )
+        return False
+
     def _ended(self, event: Event, place: int) -> None:
         key = _key(event.spec)
         if isinstance(event, Paused):
             self._paused_at[key] = place
         else:
             self._answers.pop(key, None)
+            self._told.pop(key, None)
 
     # --- elsewhere ---
 
@@ -258,8 +287,7 @@ class SharedExecutor:
             sent.told += 1
             evaluation, last = Evaluation.model_validate(found["evaluation"]), bool(found["last"])
             answers = self._answers[_key(sent.spec)]
-            if evaluation.step not in answers:
-                answers[evaluation.step] = "go"
+            if self._new(sent.spec, evaluation):
                 events.append(Reported(sent.spec, evaluation, last))
             elif not last:
                 self._reply(sent, answers[evaluation.step])

@@ -8,7 +8,7 @@ from sweeper.records import SweepRecord
 from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT
 from sweeper.study.storage.looks import looks_taken, plans_of_looks
 from sweeper.study.storage.plan import load_study, read_plan
-from sweeper.study.storage.results import results_in, search_results
+from sweeper.study.storage.results import differences_of_repeats, results_in, search_results
 from sweeper.study.storage.runs import linked
 from sweeper.study.storage.stored import unpack_value
 
@@ -36,6 +36,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         rope=float(unpack_value(attributes, "rope", 0.01)),
         trials=linked(search_results(study), attributes),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
+        differences=differences_of_repeats(attributes),
         confirmations=linked(results_in(attributes, "confirm"), attributes),
         rechecks=linked(results_in(attributes, "recheck"), attributes),
         probes=linked(results_in(attributes, "probe"), attributes),

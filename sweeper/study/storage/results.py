@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeper.records import Collapse, TrialResult
-from sweeper.study.storage.attributes import ABANDONED, ATTEMPT_OF, RESULT, RETRY_OF, WAITS
+from sweeper.records import Collapse, Evaluation, TrialResult, TrialSpec
+from sweeper.study.storage.attributes import ABANDONED, ATTEMPT_OF, DIFFERS, RESULT, RETRY_OF, WAITS
 from sweeper.study.storage.stored import pack, unpack
 
 NOT_A_SHARE = "the value of a trial must lie in [0, 1]"
@@ -62,6 +62,18 @@ def results_in(attributes: Mapping[str, Any], purpose: str) -> list[TrialResult]
 def store_extra(study: optuna.Study, result: TrialResult) -> None:
     """Keep a training that is not one of the search's with the study, as `confirm/00000` and the like."""
     study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", pack(result))
+
+
+def note_difference(study: optuna.Study, spec: TrialSpec, first: Evaluation, again: Evaluation) -> None:
+    """Note with the study that a training that was repeated up to a step gave other numbers there."""
+    found = {"step": again.step, "first": first.value, "again": again.value}
+    study.set_user_attr(f"{DIFFERS}{spec.purpose}/{spec.number:05d}", found)
+
+
+def differences_of_repeats(attributes: Mapping[str, Any]) -> tuple[float, ...]:
+    """Of each training that gave other numbers when it was repeated: by how much the objective differed."""
+    found = (attributes[key] for key in sorted(attributes) if key.startswith(DIFFERS))
+    return tuple(abs(float(one["again"]) - float(one["first"])) for one in found)
 
 
 def waiting_results(study: optuna.Study) -> list[TrialResult]:
