@@ -1,4 +1,4 @@
-"""What the system allows a user, and the words for having reached it."""
+"""Errors that are the machine's and not the program's: limits of the system, a damaged file; and the words for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 
 
 def limit_reached(error: BaseException) -> str | None:
-    """What to say of an error that comes from a limit of the system, with the next step; None for any other."""
+    """What to say of an error that the machine made, with the next step; None for any other."""
     seen: BaseException | None = error
     while seen is not None:
         if (text := _words(seen)) is not None:
@@ -27,6 +27,11 @@ def _words(error: BaseException) -> str | None:
         return (
             f"the system lets this program open no more files{_limit('RLIMIT_NOFILE', 'ulimit -n')}: {error}. Raise "
             "the limit (`ulimit -n`), or ask for fewer --workers"
+        )
+    if "database disk image is malformed" in str(error):
+        return (
+            "a SQLite file, of the study or of MLflow, is damaged (database disk image is malformed): `sweeper "
+            "doctor` says which. `sweeper doctor --repair STUDY` saves what can be read of a study; or restore a backup"
         )
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
         return (

@@ -196,6 +196,8 @@ def test_a_torn_file_is_made_anew_from_what_can_be_read(folder: Path) -> None:
     data[start : start + size] = bytes(size)
     path.write_bytes(data)
     assert not file_is_whole(path)
+    with pytest.raises(SweeperError, match=r"is damaged .*--repair"):
+        load(folder)
     done = repair(url_of(folder), NAME, NOW)
     assert done.kept is not None and "damaged" in done.kept.name
     assert file_is_whole(path) and found_in(folder) == []
@@ -280,6 +282,7 @@ def test_a_backup_refuses_what_it_cannot_do_and_tells_of_damage(folder: Path) ->
         (BlockingIOError(11, "Resource temporarily unavailable"), "ulimit -u"),
         (OSError(24, "Too many open files"), "ulimit -n"),
         (MemoryError(), "memory"),
+        (sqlite3.DatabaseError("database disk image is malformed"), "--repair STUDY"),
     ],
 )
 def test_limits_of_the_system_are_told_as_such(error: Exception, words: str) -> None:

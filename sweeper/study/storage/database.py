@@ -39,6 +39,12 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
         return _open_postgres(url, create, warn) if is_postgres(url) else _open_sqlite(url, create, warn)
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
         text = redact((str(error).splitlines() or [type(error).__name__])[0])
+        if "malformed" in text:
+            raise StudyError(
+                f"the database {redact(url)} is damaged ({text}). Stop all sweeps that use it; `sweeper doctor "
+                "--repair STUDY` makes it anew from all rows that can be read, and keeps the damaged file; or restore "
+                "a backup"
+            ) from error
         raise StudyError(
             f"--storage {redact(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that can be "
             f"written: {text}"
