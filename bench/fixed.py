@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # As `sweeper run`: what is imported here the workers import too, and they start before the rest is.
-from sweeper.study.executors import available_cores
+from sweeper.cores import available_cores
 from sweeper.study.processes import ProcessExecutor
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixed import Fixed, spec
 
-from sweeper.study.executors import available_cores
+from sweeper.cores import available_cores
 from sweeper.study.processes import ProcessExecutor
 
 if TYPE_CHECKING:

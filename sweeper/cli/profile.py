@@ -17,6 +17,7 @@ from sweeper import paths
 from sweeper.advice import bounds, difficulty, suggestions
 from sweeper.cli.bar import Bar
 from sweeper.cli.options import SweeperCommand, exclude_option, resize_option
+from sweeper.cores import available_cores
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
@@ -27,7 +28,6 @@ from sweeper.errors import UsageError
 from sweeper.label_doctor import Finding, counts, examine
 from sweeper.profile import consequences, profile_dataset
 from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
-from sweeper.study.executors import available_cores
 from sweeper.text import shortened
 
 

@@ -166,8 +166,8 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
     sweeper run --study NAME --resume       go on with a study
     sweeper run --study NAME --join         help a run that goes on elsewhere
     """
+    from sweeper.cores import available_cores
     from sweeper.place import make_executor
-    from sweeper.study.executors import available_cores
 
     settings = Settings(**options)
     if dry_run:
@@ -195,8 +195,8 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
 
 
 def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool) -> None:
+    from sweeper.cores import available_cores
     from sweeper.join import run_join
-    from sweeper.study.executors import available_cores
 
     try:
         with StopRequest(display.warn) as stop:
@@ -208,9 +208,9 @@ def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool
 
 
 def _preview(settings: Settings, as_json: bool) -> None:
+    from sweeper.cores import available_cores
     from sweeper.place import make_executor
     from sweeper.preview import preview, preview_json, preview_text
-    from sweeper.study.executors import available_cores
 
     speaker = PlainDisplay(-1 if as_json else 0)
     alone = settings.model_copy(update={"workers": 1})  # one is enough to ask

@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from sweeper.cores import available_cores
 from sweeper.errors import SweeperError
 from sweeper.health.check import Check
-from sweeper.study.executors import available_cores
 
 GIB = 2**30
 WORKER_BYTES = int(1.2 * GIB)

@@ -7,7 +7,6 @@ training that was told to pause is begun again, in any worker, by submitting the
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,11 +17,6 @@ from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, L
 
 if TYPE_CHECKING:
     from sweeper.training.job import Job
-
-
-def available_cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

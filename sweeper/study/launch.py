@@ -17,6 +17,7 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
+from sweeper.cores import waiting_quietly
 from sweeper.errors import SweeperError
 
 PRELOAD = "sweeper.training.preload"
@@ -56,7 +57,8 @@ def begin_loading() -> Method:
         return "spawn"
     forkserver.set_forkserver_preload([PRELOAD])
     try:
-        forkserver.ensure_running()
+        with waiting_quietly():
+            forkserver.ensure_running()
     except OSError:
         return "spawn"
     return "forkserver"
@@ -78,7 +80,8 @@ class Launched:
                 target=target, args=(theirs, *args), daemon=True, name="sweeper-worker"
             )
             try:
-                self.process.start()
+                with waiting_quietly():
+                    self.process.start()
                 break
             except (OSError, EOFError) as error:  # no process to be had, or the fork server ended: it is started anew
                 self.pipe.close()

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from sweeper.clocks import running_seconds
+from sweeper.cores import threads_asked
 from sweeper.errors import ExecutorError, SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
 from sweeper.study.executors import Died, Event, Finished, Paused, Reported
@@ -94,7 +95,8 @@ class ProcessExecutor:
         log: Callable[[str], None],
         watchdog: Watchdog | None = None,
     ) -> None:
-        """`workers` None = as many as pay: one per GPU; on a CPU one thread each, one per core, at most 8."""
+        """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or as OMP_NUM_THREADS says),
+        one per core, at most 8."""
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         # Loading torch takes seconds: it begins at once, with as many processes as load for themselves.
@@ -110,7 +112,11 @@ class ProcessExecutor:
     def _guess(self) -> int:
         """How many workers there will be, should there be no GPU; one where there may be some."""
         gpu = self._asked not in {"auto", "cpu"} or (self._asked == "auto" and _may_have_gpu())
-        return 1 if gpu else min(self._cores, MAX_WORKERS)
+        return 1 if gpu else self._as_many_as_pay()
+
+    def _as_many_as_pay(self) -> int:
+        """Workers on a CPU."""
+        return max(1, min(self._cores // (threads_asked() or 1), MAX_WORKERS))
 
     def hardware(self) -> Hardware:
         """Wait for the first worker's report."""
@@ -118,7 +124,7 @@ class ProcessExecutor:
         assert isinstance(hardware, Hardware)
         self._hardware = hardware
         if self._count is None:
-            self._count = self._hardware.devices if self._hardware.device != "cpu" else min(self._cores, MAX_WORKERS)
+            self._count = self._hardware.devices if self._hardware.device != "cpu" else self._as_many_as_pay()
         return self._hardware
 
     def has_weights(self, encoder: str) -> bool:
@@ -154,8 +160,12 @@ class ProcessExecutor:
 
     @property
     def threads(self) -> int:
-        """Threads of each worker."""
-        return max(1, self._cores // self.workers)
+        """Threads of each worker: what the user says by OMP_NUM_THREADS, or its share of the cores.
+
+        Not fewer on a machine that is busy just now: sums of floats, and with them every digit of a result, depend on
+        how many threads share them.
+        """
+        return threads_asked() or max(1, self._cores // self.workers)
 
     def configure(self, conditions: Conditions, checkpoints: Path) -> None:
         """Start the other workers and hand the conditions to all."""

@@ -1,0 +1,103 @@
+"""How many cores there are, and how trainings use them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sweeper.cores import available_cores, cpu_quota, threads_asked, waiting_quietly
+from sweeper.study import launch
+from sweeper.study.processes import ProcessExecutor
+
+
+def group(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text + "\n")
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "quota"),
+    [("max 100000", "max 100000", None), ("150000 100000", "max 100000", 1.5), ("max 100000", "50000 100000", 0.5)],
+)
+def test_the_quota_of_a_control_group_and_of_those_above_it(
+    tmp_path: Path, inner: str, outer: str, quota: float | None
+) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("0::/jobs/one\n")
+    group(tmp_path / "fs" / "jobs", cpu__max=outer)
+    group(tmp_path / "fs" / "jobs" / "one", cpu__max=inner)
+    assert cpu_quota(tmp_path / "fs", own) == quota
+
+
+@pytest.mark.parametrize(("text", "quota"), [("-1", None), ("200000", 2.0)])
+def test_the_quota_of_a_control_group_of_version_1(tmp_path: Path, text: str, quota: float | None) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/\n")
+    group(tmp_path / "fs" / "cpu,cpuacct", cpu__cfs_quota_us=text, cpu__cfs_period_us="100000")
+    assert cpu_quota(tmp_path / "fs", own) == quota
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
+    assert cpu_quota(tmp_path, tmp_path / "missing") is None
+    assert available_cores() >= 1
+
+
+def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for quota, cores in ((None, 8), (2.5, 2), (0.3, 1), (64.0, 8)):
+        monkeypatch.setattr("sweeper.cores.cpu_quota", lambda found=quota: found)
+        assert available_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("text", "workers", "threads"),
+    [(None, 4, 1), ("1", 4, 1), ("2", 2, 2), (" 2 , 1", 2, 2), ("16", 1, 16), ("0", 4, 1), ("many", 4, 1)],
+)
+def test_threads_are_as_many_as_the_user_says(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, workers: int, threads: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if text is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+    with closing(ProcessExecutor("cpu", None, 4, print)) as executor:
+        executor.hardware()
+        assert (executor.workers, executor.threads) == (workers, threads)
+    with closing(ProcessExecutor("cpu", 1, 4, print)) as executor:
+        assert executor.threads == (threads_asked() or 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+@pytest.mark.parametrize("said", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "1000"}])
+def test_threads_of_workers_sleep_while_they_wait_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, str]
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    launch.forkserver.ensure_running()
+    os.kill(launch.forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    os.waitid(os.P_PID, launch.forkserver._forkserver._forkserver_pid, os.WEXITED | os.WNOWAIT)  # type: ignore[attr-defined]
+    assert launch.begin_loading() == "forkserver"
+    server = psutil.Process(launch.forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+    while not server.environ():  # it is just replacing its program
+        time.sleep(0.01)
+    assert server.environ().get("OMP_WAIT_POLICY") == said.get("OMP_WAIT_POLICY", None if said else "PASSIVE")
+    assert dict(os.environ) == before
+
+
+def test_the_own_environment_is_left_as_it_was_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    with pytest.raises(OSError), waiting_quietly():
+        assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+        raise OSError
+    assert "OMP_WAIT_POLICY" not in os.environ
