@@ -128,12 +128,12 @@ def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dat
     if settings.exclude is not None:
         excluded = read_exclusions(settings.exclude)
     if excluded:
-        dataset = without(dataset, excluded, settings.cache)
+        dataset = without(dataset, excluded, settings.cache, speaker.say)
     short_side = settings.resize or (old.resized if old else None)
     return (
         dataset
         if short_side is None
-        else resized(dataset, short_side, settings.cache, partial(speaker.progress, "shrinking"))
+        else resized(dataset, short_side, settings.cache, partial(speaker.progress, "shrinking"), speaker.say)
     )
 
 

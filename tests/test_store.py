@@ -18,7 +18,9 @@ from PIL import Image
 
 from sweeper.data import load_dataset, open_store
 from sweeper.data import read as reader
-from sweeper.data.store import StoreWriter
+from sweeper.data.exclude import without
+from sweeper.data.resize import resized
+from sweeper.data.store import StoreWriter, is_intact
 from sweeper.errors import DataError, SweeperError, UsageError
 from tests.folders import folder, image, mask
 
@@ -253,3 +255,78 @@ def test_forgetting_gives_memory_back(tmp_path):
         read = resident()
         store.forget()
         assert read - before > 50_000 > resident() - before
+
+
+def flip(path: Path, bit: int) -> None:
+    """Turn one bit of a file around."""
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        (byte,) = file.read(1)
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def test_of_a_hundred_single_bits_of_a_store_that_turn_every_one_is_found(tmp_path):
+    dataset = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
+    store, rng = Path(dataset.store), np.random.default_rng(0)
+    assert is_intact(store)
+    files = {name: (store / name).stat().st_size * 8 for name in ("images.bin", "masks.bin", "index.json")}
+    found = 0
+    for number in range(100):
+        name = list(files)[number % 3]
+        bit = int(rng.integers(files[name]))
+        flip(store / name, bit)
+        found += not is_intact(store)
+        flip(store / name, bit)
+    assert found == 100
+    assert is_intact(store)
+
+
+@pytest.mark.parametrize("name", ["images.bin", "masks.bin"])
+def test_a_store_with_a_turned_bit_is_decoded_anew_and_it_is_said(tmp_path, name):
+    source = "synthetic:cracks?images=4&size=64"
+    dataset = load_dataset(source, tmp_path)
+    flip(Path(dataset.store) / name, 1001)
+    lines = []
+    assert load_dataset(source, tmp_path, lines.append) == dataset
+    assert is_intact(Path(dataset.store))
+    assert [line for line in lines if "damaged" in line and dataset.store in line]
+
+
+def test_a_note_with_a_turned_bit_is_not_believed(tmp_path):
+    source = "synthetic:cracks?images=4&size=64"
+    dataset = load_dataset(source, tmp_path)
+    (note,) = (tmp_path / "sources").glob("*.json")
+    text = note.read_text()
+    place = text.index('"ignored": 0') + len('"ignored": ')
+    note.write_text(text[:place] + "1" + text[place + 1 :])
+    lines = []
+    assert load_dataset(source, tmp_path, lines.append) == dataset
+    assert any("damaged" in line for line in lines)
+
+
+def test_derived_stores_are_checked_too(tmp_path):
+    dataset = load_dataset("synthetic:cracks?images=5&size=64", tmp_path)
+    lines = []
+    for made in (
+        lambda: without(dataset, [dataset.pictures[0].stem], tmp_path, lines.append),
+        lambda: resized(dataset, 32, tmp_path, log=lines.append),
+    ):
+        first = made()
+        flip(Path(first.store) / "masks.bin", 77)
+        assert made() == first and is_intact(Path(first.store))
+    assert len([line for line in lines if "damaged" in line]) == 2
+
+
+def test_a_store_of_the_first_format_is_read_and_replaced_when_it_is_made_again(tmp_path):
+    source = "synthetic:cracks?images=4&size=64"
+    dataset = load_dataset(source, tmp_path)
+    index = Path(dataset.store) / "index.json"
+    old = {**json.loads(index.read_text()), "format": 1}
+    del old["crc32"]
+    index.write_text(json.dumps(old))
+    (note,) = (tmp_path / "sources").glob("*.json")
+    assert open_store(dataset.store).mask(0).shape == (64, 64)
+    note.write_text(json.dumps({k: v for k, v in json.loads(note.read_text()).items() if k != "crc32"}))
+    assert load_dataset(source, tmp_path) == dataset
+    assert json.loads(index.read_text())["format"] == 2

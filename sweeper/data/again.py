@@ -8,7 +8,7 @@ from pathlib import Path
 from sweeper.data.exclude import without
 from sweeper.data.load import load_dataset
 from sweeper.data.resize import resized
-from sweeper.data.store import is_complete
+from sweeper.data.store import is_intact
 from sweeper.errors import SweeperError
 from sweeper.records import Dataset
 
@@ -20,7 +20,7 @@ def store_here(dataset: Dataset) -> Path:
         SweeperError: if neither can be read here, or the source holds other pictures here.
     """
     folder = Path(dataset.store)
-    if is_complete(folder):
+    if is_intact(folder):
         return folder
     host, cache = socket.gethostname(), folder.parent
     remedy = "put the pictures, or the folder of --cache, where every machine sees them under one path"

@@ -10,7 +10,7 @@ import numpy as np
 
 from sweeper.data.assemble import assemble
 from sweeper.data.labels import some
-from sweeper.data.load import _remember, _remembered
+from sweeper.data.load import Log, _remember, _remembered
 from sweeper.data.store import StoreWriter, open_store
 from sweeper.data.tables import Side, normal, shown
 from sweeper.errors import DataError, UsageError
@@ -38,13 +38,14 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
     return stems
 
 
-def without(dataset: Dataset, stems: Sequence[str], cache: Path) -> Dataset:
+def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None = None) -> Dataset:
     """The data set without some of its pictures: another content digest, another store. No file of the user's changes.
 
     Args:
         dataset: as it was read.
         stems: pictures to leave out; they are remembered in `Dataset.excluded`.
         cache: where the smaller store is put.
+        log: called with one line where the store was damaged.
 
     Raises:
         DataError: a stem that no picture has, fewer than three pictures left, or a single class.
@@ -62,7 +63,7 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path) -> Dataset:
         raise DataError(dataset.name, problems)
     # Copying the pixels takes a while: what an earlier start copied is used again.
     key = f"exclude:{dataset.digest}:{json.dumps(sorted(gone))}"
-    known = _remembered(cache, key, dataset.digest)
+    known = _remembered(cache, key, dataset.digest, log or (lambda line: None))
     if known is None:
         try:
             known = _smaller(dataset, kept, cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sweeper.data.files import new_name
 from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
 from sweeper.data.read import read_dataset
-from sweeper.data.store import is_complete
+from sweeper.data.store import is_complete, is_intact
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
 from sweeper.data.tables import read_classes, shown
 from sweeper.data.threads import Tick
@@ -55,11 +56,12 @@ def load_dataset(
             raise UsageError(f"--format is for files, and {shown(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
-        return _kept(cache, key, state, source, lambda: read_scenes(scene, source, cache, say, tick))
+        return _kept(cache, key, state, source, lambda: read_scenes(scene, source, cache, say, tick), say=say)
     place = _place(source)
     found = choose(place, format)
     key = f"{found.name}:{(place.entry or place.root).resolve()}"
-    return _kept(cache, key, _fingerprint(place, found.name), source, lambda: _read(place, found, cache, say, tick))
+    state = _fingerprint(place, found.name)
+    return _kept(cache, key, state, source, lambda: _read(place, found, cache, say, tick), say=say)
 
 
 def _place(source: str) -> Place:
@@ -115,9 +117,9 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _kept(cache: Path, key: str, state: str, source: str, read: Callable[[], Dataset]) -> Dataset:
+def _kept(cache: Path, key: str, state: str, source: str, read: Callable[[], Dataset], *, say: Log) -> Dataset:
     """The data set as an earlier start read it in this state, else read now and remembered."""
-    known = _remembered(cache, key, state)
+    known = _remembered(cache, key, state, say)
     if known is not None:
         return known.model_copy(update={"source": source})
     try:
@@ -134,22 +136,38 @@ def _note(cache: Path, key: str) -> Path:
     return cache / "sources" / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".json")
 
 
-def _remembered(cache: Path, key: str, state: str) -> Dataset | None:
-    """The data set as it was read when the source was in this state, if its store is still whole."""
+def _remembered(cache: Path, key: str, state: str, say: Log) -> Dataset | None:
+    """The data set as it was read when the source was in this state, if note and store are as they were written.
+
+    `say` is told of a damage.
+    """
     try:
         note = json.loads(_note(cache, key).read_text(encoding="utf-8"))
         if note["state"] != state:
+            return None
+        if note["crc32"] != _sum_of(note["dataset"]):
+            say(f"what was remembered of a data set is damaged ({_note(cache, key)}); it is read anew")
             return None
         dataset = Dataset.model_validate(note["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     store = cache / dataset.digest.removeprefix("sha256:")  # the cache may have been moved since
-    return dataset.model_copy(update={"store": str(store)}) if is_complete(store) else None
+    if not is_complete(store):
+        return None
+    if not is_intact(store):
+        say(f"the decoded pictures in {store} are damaged: they are not what their checksums say; decoding them anew")
+        return None
+    return dataset.model_copy(update={"store": str(store)})
+
+
+def _sum_of(dataset: object) -> int:
+    return zlib.crc32(json.dumps(dataset, sort_keys=True).encode())
 
 
 def _remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
     path = _note(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(dataset.model_dump_json())
     temporary = new_name(path.parent, ".writing-")
-    temporary.write_text(json.dumps({"state": state, "dataset": dataset.model_dump(mode="json")}), encoding="utf-8")
+    temporary.write_text(json.dumps({"state": state, "dataset": known, "crc32": _sum_of(known)}), encoding="utf-8")
     temporary.replace(path)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from sweeper.data.assemble import assemble
 from sweeper.data.labels import some
-from sweeper.data.load import _remember, _remembered
+from sweeper.data.load import Log, _remember, _remembered
 from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, open_store
 from sweeper.data.tables import Side, shown
@@ -40,7 +40,9 @@ class Shrunk(NamedTuple):
     """(classes, 3), as `components_lost` gives it."""
 
 
-def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None) -> Dataset:
+def resized(
+    dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log | None = None
+) -> Dataset:
     """The data set with pictures whose shorter side is above `short_side` shrunk to it; none is enlarged.
 
     Pictures are averaged by area, labels go by majority (`sweeper.data.shrink`). It has another content digest and
@@ -53,6 +55,7 @@ def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = 
         short_side: in pixels, ≥ 1; remembered in `Dataset.resized`.
         cache: where the smaller store is put.
         tick: is called with how many pictures of how many are done.
+        log: called with one line where the store was damaged.
 
     Raises:
         DataError: fewer than two classes are left.
@@ -64,7 +67,7 @@ def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = 
         note = f"--resize {short_side} changes nothing: no picture has a shorter side above {short_side} pixels."
         return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
     key, state = f"resize:{dataset.digest}:{short_side}", RESIZER
-    known = _remembered(cache, key, state)
+    known = _remembered(cache, key, state, log or (lambda line: None))
     if known is None:
         try:
             known = _smaller(dataset, short_side, sizes, cache, tick)

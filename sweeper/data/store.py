@@ -4,7 +4,8 @@ A store is a folder with three files:
 
     images.bin   uint8 or little-endian uint16, one picture after the other, each (H, W, channels) in C order
     masks.bin    uint8, one mask after the other, each (H, W) in C order; 255 = ignore
-    index.json   {"format": 1, "channels": C, "sizes": [[H, W], …]}, and "dtype": "uint16" where it is; written last
+    index.json   {"format": 2, "channels": C, "sizes": [[H, W], …], "crc32": {"images.bin": …, "masks.bin": …}}, and
+                 "dtype": "uint16" where it is; written last. Format 1 has no checksums, and is read too
 
 A folder becomes a store by one rename, so that a reader sees all of it or nothing.
 """
@@ -16,6 +17,7 @@ import json
 import mmap
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +33,8 @@ from sweeper.errors import SweeperError
 Pixels = npt.NDArray[np.uint8]
 ImagePixels = npt.NDArray[np.uint8 | np.uint16]
 
-FORMAT = 1
+FORMAT = 2
+_FILES = ("images.bin", "masks.bin")
 _TYPES: dict[str, type[np.uint8 | np.uint16]] = {"uint8": np.uint8, "uint16": np.uint16}
 _CHUNK = 1 << 24
 _SAMPLE = 1 << 20
@@ -110,6 +113,7 @@ class StoreWriter:
         self.channels = channels
         self.dtype = np.dtype(dtype)
         self._sizes: list[tuple[int, int]] = []
+        self._sums = dict.fromkeys(_FILES, 0)
         self._images: BinaryIO = (self.folder / "images.bin").open("wb")
         self._masks: BinaryIO = (self.folder / "masks.bin").open("wb")
 
@@ -143,26 +147,36 @@ class StoreWriter:
                 f"picture and mask must be {self.dtype} and uint8 of shapes (H, W, {self.channels}) and (H, W), "
                 f"got {image.dtype} {image.shape} and {mask.dtype} {mask.shape}"
             )
-        self._images.write(np.ascontiguousarray(image, dtype=self.dtype.newbyteorder("<")).data)
-        self._masks.write(np.ascontiguousarray(mask).data)
+        pixels = np.ascontiguousarray(image, dtype=self.dtype.newbyteorder("<"))
+        for name, file, array in zip(_FILES, (self._images, self._masks), (pixels, mask), strict=True):
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            self._sums[name] = zlib.crc32(data, self._sums[name])
+            file.write(data)
         self._sizes.append((mask.shape[0], mask.shape[1]))
 
     def finish(self) -> PixelStore:
         """Write the index and open what was written; nothing can be appended any more."""
         self._images.close()
         self._masks.close()
+        self._write_index()
+        return PixelStore(self.folder, self.channels, self._sizes, self.dtype)
+
+    def _write_index(self) -> None:
         index: dict[str, object] = {"format": FORMAT, "channels": self.channels, "sizes": self._sizes}
         if self.dtype != np.uint8:
             index["dtype"] = self.dtype.name
-        (self.folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
-        return PixelStore(self.folder, self.channels, self._sizes, self.dtype)
+        (self.folder / "index.json").write_text(json.dumps(index | {"crc32": self._sums}), encoding="utf-8")
 
     def relabel(self, old: int, new: int) -> None:
         """Replace one label by another in all masks written so far. Call after `finish`."""
         labels: Pixels = np.memmap(self.folder / "masks.bin", dtype=np.uint8, mode="r+")
+        found = 0
         for start in range(0, len(labels), _CHUNK):
             part = labels[start : start + _CHUNK]
             part[part == old] = new
+            found = zlib.crc32(part.data, found)
+        self._sums["masks.bin"] = found
+        self._write_index()
 
     def publish(self, name: str) -> Path:
         """Rename the finished folder to `cache / name` and return that; another process's equal store is kept.
@@ -171,7 +185,7 @@ class StoreWriter:
         """
         target = self.cache / name
         for _ in range(10):
-            if is_complete(target):
+            if is_intact(target, old=False):
                 return target
             if target.exists():
                 try:
@@ -188,16 +202,17 @@ class StoreWriter:
 
 
 def open_store(folder: str | Path) -> PixelStore:
-    """Open the store in `folder`.
+    """Open the store in `folder`. Its pixels are not checked against their checksums: see `is_intact`.
 
     Raises:
         SweeperError: if the folder is not a complete store.
     """
     folder = Path(folder)
-    layout = _layout(folder)
-    if layout is None:
+    found = _layout(folder)
+    if found is None:
         raise SweeperError(f"{folder} must hold a complete store of decoded pictures; load the data set again")
-    return PixelStore(folder, *layout)
+    channels, sizes, dtype, _ = found
+    return PixelStore(folder, channels, sizes, dtype)
 
 
 def is_complete(folder: Path) -> bool:
@@ -205,20 +220,47 @@ def is_complete(folder: Path) -> bool:
     return _layout(folder) is not None
 
 
-def _layout(folder: Path) -> tuple[int, list[tuple[int, int]], np.dtype[np.uint8 | np.uint16]] | None:
-    """Channels, sizes and type from the index; None where it is missing, unreadable, or at odds with the files."""
+def is_intact(folder: Path, *, old: bool = True) -> bool:
+    """Whether `folder` holds a complete store whose every byte is as it was written, by its checksums: reads it all.
+
+    `old`: what is said of a store of format 1, which has none.
+    """
+    found = _layout(folder)
+    if found is None or not (found[3] or old):
+        return False
+    try:
+        return all(_sum_of(folder / name) == known for name, known in found[3].items())
+    except OSError:
+        return False
+
+
+def _sum_of(path: Path) -> int:
+    found = 0
+    with path.open("rb", buffering=0) as file:
+        while part := file.read(_CHUNK):
+            found = zlib.crc32(part, found)
+    return found
+
+
+_Layout = tuple[int, list[tuple[int, int]], np.dtype[np.uint8 | np.uint16], dict[str, int]]
+
+
+def _layout(folder: Path) -> _Layout | None:
+    """Channels, sizes, type and checksums from the index; None where it is missing, unreadable, or at odds with the
+    files. Format 1 has no checksums."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        if index["format"] != FORMAT:
+        if index["format"] not in (1, FORMAT):
             return None
+        sums = {} if index["format"] == 1 else {name: int(index["crc32"][name]) for name in _FILES}
         channels = int(index["channels"])
         dtype: np.dtype[np.uint8 | np.uint16] = np.dtype(_TYPES[index.get("dtype", "uint8")])
         sizes = [(int(height), int(width)) for height, width in index["sizes"]]
-        found = [os.stat(folder / name).st_size for name in ("images.bin", "masks.bin")]  # noqa: PTH116
+        found = [os.stat(folder / name).st_size for name in _FILES]  # noqa: PTH116
     except (OSError, ValueError, KeyError, TypeError):
         return None
     area = sum(height * width for height, width in sizes)
-    return (channels, sizes, dtype) if area and found == [area * channels * dtype.itemsize, area] else None
+    return (channels, sizes, dtype, sums) if area and found == [area * channels * dtype.itemsize, area] else None
 
 
 def picture_hashes(store: PixelStore) -> list[tuple[str, str]]:
