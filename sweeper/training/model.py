@@ -48,7 +48,8 @@ def build_model(
         A module from (N, channels, H, W) float to logits (N, 1 or C, H, W); H and W multiples of the recipe's stride.
 
     Raises:
-        UsageError: if the library does not know the architecture or encoder, or the encoder weights cannot be read.
+        UsageError: if the library does not know the architecture or encoder, the network does not answer images of the
+            recipe's size or of others, or the encoder weights cannot be read.
     """
     import segmentation_models_pytorch as smp
 
@@ -66,7 +67,7 @@ def build_model(
                 classes=1 if task == "binary" else len(class_pixels),
                 **settings,
             )
-        except (KeyError, ValueError, RuntimeError, OSError) as error:
+        except Exception as error:  # each of some hundred encoders refuses in its own way
             if not_its_own(error):
                 raise
             raise UsageError(
@@ -75,13 +76,17 @@ def build_model(
             ) from error
     if recipe.encoder_weights not in {"none", "imagenet"}:
         _load_encoder(model, recipe.encoder_weights)
-    _drop_unused(model, channels, recipe.stride)
+    _drop_unused(model, _called(model, recipe, channels))
     _set_prior(model, class_pixels, task)
     return model
 
 
-def _drop_unused(model: nn.Module, channels: int, stride: int) -> None:
-    """Remove the encoder's stages that a network of this depth never calls: they would only be copied and stored."""
+def _called(model: nn.Module, recipe: Recipe, channels: int) -> set[str]:
+    """Names of the encoder's stages that are called for training crops and for an image of another size.
+
+    Raises:
+        UsageError: if the network does not answer one of them with logits of its height and width.
+    """
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
     called: set[str] = set()
@@ -89,11 +94,67 @@ def _drop_unused(model: nn.Module, channels: int, stride: int) -> None:
         child.register_forward_hook(lambda *_, name=name: called.add(name)) for name, child in encoder.named_children()
     ]
     training = model.training
-    with torch.no_grad():
-        model.eval()(torch.zeros(1, channels, 2 * stride, 2 * stride))
-    model.train(training)
-    for hook in hooks:
-        hook.remove()
+    model.eval()
+    try:
+        require_answer(model, recipe, channels, recipe.size, recipe.size)
+        # Scoring gives whole images, padded to the stride: a network for one size alone would fail there.
+        require_answer(model, recipe, channels, recipe.size, recipe.size + recipe.stride)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return called
+
+
+def require_answer(model: nn.Module, recipe: Recipe, channels: int, height: int, width: int) -> None:
+    """Refuse a network that does not answer images (1, channels, height, width) with logits of that height and width.
+
+    Raises:
+        UsageError: with what the library says, and whether larger images would do.
+    """
+    what = f"architecture `{recipe.arch}` with encoder `{recipe.encoder}` at depth {recipe.encoder_depth}"
+    try:
+        answered = _answered(model, (1, channels, height, width))
+    except Exception as error:  # each of some hundred encoders fails in its own way
+        if not_its_own(error):
+            raise
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UsageError(
+            f"{what} must answer images of every height and width that is a multiple of {recipe.stride}, as training "
+            f"crops and whole images for scoring are; it fails on {height}×{width}: {text}; choose "
+            + ("larger images and --size, or " if _answers_larger(model, channels, recipe) else "")
+            + "another --encoder"
+        ) from error
+    if answered[-2:] != (height, width):
+        raise UsageError(
+            f"{what} must answer at the image's own height and width, and gives {answered[-2]}×{answered[-1]} for "
+            f"{height}×{width}; choose another --arch or --encoder"
+        )
+
+
+def _answers_larger(model: nn.Module, channels: int, recipe: Recipe) -> bool:
+    """Whether images of 16 and 17 strides are answered: many encoders only need more pixels."""
+    try:
+        return all(_answered(model, (1, channels, 16 * recipe.stride, n * recipe.stride)) for n in (16, 17))
+    except Exception:
+        return False
+
+
+@torch.no_grad()
+def _answered(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the logits for an image (1, channels, H, W); without computing them where the encoder allows that."""
+    meta = {n: torch.empty_like(v, device="meta") for n, v in [*model.named_parameters(), *model.named_buffers()]}
+    try:
+        answer = torch.func.functional_call(model, meta, (torch.empty(shape, device="meta"),))
+    except Exception:  # some read numbers, and the words are plainer where there are numbers
+        answer = model(torch.zeros(shape))
+    return tuple(answer.shape)
+
+
+def _drop_unused(model: nn.Module, called: set[str]) -> None:
+    """Remove the encoder's stages that a network of this depth never calls: they would only be copied and stored."""
+    encoder = model.encoder
+    assert isinstance(encoder, nn.Module)
     for name, child in list(encoder.named_children()):
         # Containers that are indexed and not called (ModuleList) run their members: these stay.
         if name not in called and not isinstance(child, nn.ModuleList | nn.ModuleDict):

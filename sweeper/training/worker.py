@@ -25,7 +25,7 @@ from sweeper.training.causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
 from sweeper.training.job import Job, Workshop
 from sweeper.training.messages import Looked
-from sweeper.training.model import build_model, imagenet_cached
+from sweeper.training.model import build_model, imagenet_cached, require_answer
 
 
 def _die_with_parent() -> None:
@@ -70,15 +70,22 @@ def serve(pipe: Connection, device: str) -> None:
 
 
 def check_model(conditions: Conditions) -> None:
-    """Build the network once, so that a wrong name is refused before anything is trained."""
+    """Build the network once, so that a wrong name is refused before anything is trained, and one that fails on the
+    smallest image."""
     dataset = conditions.dataset
-    build_model(
+    model = build_model(
         conditions.recipe,
         channels=dataset.channels,
         class_pixels=dataset.class_pixels(),
         task=dataset.task,
         seed=conditions.seed,
     )
+    stride = conditions.recipe.stride
+    height, width = (
+        -(-min(sides) // stride) * stride
+        for sides in zip(*((p.height, p.width) for p in dataset.pictures), strict=True)
+    )
+    require_answer(model.eval(), conditions.recipe, dataset.channels, height, width)
 
 
 def _train(pipe: Connection, job: Job) -> None:
