@@ -24,6 +24,7 @@ from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.place import make_executor
 from sweeper.prepare import Prepared, prepare
 from sweeper.provenance import Newcomers
+from sweeper.rebuild import summary_for_mlflow
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
 from sweeper.requested import check_conditions, check_places, check_request
@@ -40,7 +41,8 @@ from sweeper.version import versions
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.storages import RDBStorage
+
+    from sweeper.study.storage.steady import SteadyStorage
 
 Clock = Callable[[], datetime]
 ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join", "workers", "executor", "ray_address"}
@@ -133,8 +135,7 @@ def _run_sweep(
                 undecided=("steps", "confirm_steps") if undecided else (),
                 found=partial(studies.note_runs, study),
             )
-            study.set_user_attr("experiment_id", tracker.experiment_id)
-            study.set_user_attr("parent_run_id", tracker.parent_run_id)
+            studies.note_parent(study, tracker.experiment_id, tracker.parent_run_id)
             if (warning := one_machine_only(settings.storage)) is not None:
                 display.warn(warning)
             display.say(f"study {name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
@@ -171,7 +172,7 @@ def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
     return places, None if sqlite_path(settings.storage) else redact(settings.storage)
 
 
-def _opened(settings: Settings, display: Display) -> RDBStorage:
+def _opened(settings: Settings, display: Display) -> SteadyStorage:
     return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn)
 
 
@@ -183,7 +184,7 @@ def _new_file(uri: str) -> bool:
     return next(folder for folder in path.absolute().parents if folder.exists()).is_dir()
 
 
-def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
+def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
     """Open the study of a resume, or make a new one; a name of our own choice gives way to one that exists."""
     if prepared.old is not None:
         study = studies.load_study(storage, prepared.name, prepared.plan)
@@ -200,27 +201,16 @@ def _study(storage: RDBStorage, prepared: Prepared, settings: Settings) -> tuple
     raise AssertionError("unreachable")
 
 
-def _conclude(storage: RDBStorage, name: str, study: optuna.Study, settings: Settings, tracker: Tracker) -> Outcome:
+def _conclude(storage: SteadyStorage, name: str, study: optuna.Study, settings: Settings, tracker: Tracker) -> Outcome:
     """Evidence, recommendation, report; copies to MLflow."""
-    from sweeper.report import report_summary
-
     studies.note_conclusion(study)
     try:
         outcome = report_study(storage, name, out=settings.out)
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
-    recommendation = outcome.recommendation
-    tags = {"sweeper.verdict": recommendation.verdict.value}
-    values: dict[str, float] = {}
-    if recommendation.recommended is not None and recommendation.evidence is not None:
-        tags["sweeper.recommended"] = recommendation.recommended.family
-        for finalist in recommendation.evidence.finalists:
-            if finalist.family == recommendation.recommended.family:
-                miou = finalist.miou
-                values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
-    note = report_summary(outcome.sweep, recommendation)
-    tracker.end_sweep("FINISHED", note=note, folder=outcome.paths.folder, tags=tags, values=values)
+    tracker.end_sweep("FINISHED", folder=outcome.paths.folder, **summary_for_mlflow(outcome)._asdict())
+    storage.check_file()
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):
         reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})
         raise NothingCompletedError(

@@ -15,8 +15,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")
 
+from sweeper.tracking.rebuild import Rebuild, Rebuilt, Training
 from sweeper.tracking.store import send_spooled
 from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.values import NOTE, NOTE_LIMIT, class_slugs
 
-__all__ = ["NOTE", "NOTE_LIMIT", "Tracker", "class_slugs", "send_spooled"]
+__all__ = ["NOTE", "NOTE_LIMIT", "Rebuild", "Rebuilt", "Tracker", "Training", "class_slugs", "send_spooled"]

@@ -7,6 +7,7 @@ throughout: the fluent API keeps the active run in global state.
 
 from __future__ import annotations
 
+import shlex
 import time
 import uuid
 from collections import defaultdict
@@ -22,6 +23,7 @@ from sweeper.locks import sqlite_path
 from sweeper.paths import SPOOL, folder_name
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
+from sweeper.same_file import SameFile
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.operations import Operation, send
 from sweeper.tracking.spool import Spool
@@ -31,6 +33,11 @@ from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Val
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 PAUSED = "SCHEDULED"
 """MLflow's status of a run that waits: RUNNING is what somebody works on."""
+
+
+def rebuild_command(study: str) -> str:
+    """The command that writes a study's runs to MLflow again."""
+    return f"sweeper mlflow {shlex.quote(study)}"
 
 
 def _nothing(_: dict[str, str]) -> None:
@@ -72,8 +79,11 @@ class Tracker:
         """Runs of earlier sessions that are not over, by kind and number; the newest of each."""
         self.experiment_id = ""
         self.parent_run_id = ""
+        self._told_lost = False
         try:
             self._client = connect(uri)
+            path = sqlite_path(uri)
+            self._file = None if path is None else SameFile(path)
         except Exception as error:
             raise UsageError(
                 f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the "
@@ -109,7 +119,7 @@ class Tracker:
         Raises:
             UsageError: if the store does not take it.
         """
-        self._values, self._undecided = Values(conditions), tuple(undecided)
+        self._values, self._undecided, self._study = Values(conditions), tuple(undecided), study
         spool = Spool(self._spool_folder, study, self._uri)
         self._courier = Courier(self._client, spool, place=self._uri, warn=self._warn, found=found)
         self._courier.flush(PATIENCE)
@@ -288,21 +298,35 @@ class Tracker:
         return Operation.model_validate({"kind": kind, "key": key, "at": int(self._clock() * 1000), **fields})
 
     def _post(self, kind: str, key: str, **fields: object) -> None:
-        self._courier.post(self._operation(kind, key, **fields))
+        if not self._lost():
+            self._courier.post(self._operation(kind, key, **fields))
+
+    def _lost(self) -> bool:
+        """Whether the store's file was deleted or replaced: what it is told is gone when this process ends."""
+        if self._file is None or (fault := self._file.fault()) is None:
+            return self._told_lost
+        if not self._told_lost:
+            self._told_lost = True
+            self._warn(
+                f"{self._file.path}, MLflow's store, {fault}: it is told nothing more. The sweep goes on, its storage "
+                f"and the report have everything. Afterwards, to write its runs again: {rebuild_command(self._study)}"
+            )
+        return True
 
     def _is_here(self, run_id: str) -> bool:
-        """Whether this store knows the run (a resume may name another store)."""
+        """Whether this store has the run (a resume may name another store), and nobody deleted it."""
         try:
-            found: str = self._client.get_run(run_id).info.experiment_id
+            info = self._client.get_run(run_id).info
         except MlflowException as error:
             if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise
             return False
-        return found == self.experiment_id
+        return bool(info.experiment_id == self.experiment_id and info.lifecycle_stage == "active")
 
-    def _children(self, status: str) -> list[Run]:
-        """This sweep's own trainings with that status, the newest first: others may share the experiment's name."""
-        mine = f"attributes.status = '{status}' and tags.mlflow.parentRunId = '{self.parent_run_id}'"
+    def _children(self, status: str | None = None) -> list[Run]:
+        """This sweep's own trainings (with that status), the newest first: others may share the experiment's name."""
+        mine = f"tags.mlflow.parentRunId = '{self.parent_run_id}'"
+        mine += f" and attributes.status = '{status}'" if status else ""
         return list(self._client.search_runs([self.experiment_id], mine, max_results=50_000))
 
     def _take_up(self, spec: TrialSpec, result: TrialResult) -> None:

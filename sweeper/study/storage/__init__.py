@@ -48,7 +48,7 @@ from sweeper.study.storage.results import (
     store_extra,
     waiting_results,
 )
-from sweeper.study.storage.runs import note_runs
+from sweeper.study.storage.runs import note_parent, note_runs, parents
 from sweeper.study.storage.stored import FORMAT, pack, pack_value, unpack, unpack_value
 from sweeper.study.storage.wave import Wave
 
@@ -83,10 +83,12 @@ __all__ = [
     "looks_taken",
     "note_conclusion",
     "note_difference",
+    "note_parent",
     "note_runs",
     "open_storage",
     "pack",
     "pack_value",
+    "parents",
     "plans_of_looks",
     "present_trials",
     "read_options",

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
-from filelock import Timeout
-from optuna.storages import RDBStorage
+from filelock import FileLock, Timeout
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -18,12 +17,13 @@ from sweeper.errors import MissingStudyError, StudyError
 from sweeper.locks import lock_beside, sqlite_path
 from sweeper.postgres import AdvisoryLock, engine_options, is_postgres, one_at_a_time, sqlalchemy_url
 from sweeper.redact import redact
+from sweeper.same_file import SameFile
 from sweeper.study.storage.steady import SteadyStorage
 
 TIMEOUT_SECONDS = 60
 
 
-def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None) -> RDBStorage:
+def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None) -> SteadyStorage:
     """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
     With `create` what is missing is made, once, whoever else starts at the same time. `warn` is told when the database
@@ -51,7 +51,7 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
         ) from error
 
 
-def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> RDBStorage:
+def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> SteadyStorage:
     path = _file(url)
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
@@ -60,10 +60,11 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> RDBStor
         with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
-        return SteadyStorage(url, warn=warn, engine_kwargs={"connect_args": {"timeout": TIMEOUT_SECONDS}})
+        options = {"connect_args": {"timeout": TIMEOUT_SECONDS}}
+        return SteadyStorage(url, warn=warn, engine_kwargs=options, file=path)
 
 
-def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> RDBStorage:
+def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> SteadyStorage:
     address = sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
     with one_at_a_time(url, "create"):
         if not create and not _holds_studies(address):
@@ -93,7 +94,8 @@ def sole_use(url: str, name: str) -> Iterator[Callable[[], bool]]:
     """Keep others from running this study for as long as the block lasts, or the process lives.
 
     Yields:
-        Whether the right was lost to another process after all: a PostgreSQL server that is restarted forgets it.
+        Whether the right was lost to another process after all: a PostgreSQL server that is restarted forgets it, and
+        a lock file can be deleted.
 
     Raises:
         StudyError: if another process is running it.
@@ -113,12 +115,39 @@ def sole_use(url: str, name: str) -> Iterator[Callable[[], bool]]:
         finally:
             held.release()
         return
-    lock = lock_beside(path, f"study.{name}")
+    lock = _StudyLock(path, f"study.{name}")
+    if not lock.acquire():
+        raise taken
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise taken from None
-    try:
-        yield lambda: False
+        yield lock.lost
     finally:
         lock.release()
+
+
+class _StudyLock:
+    """A lock file that is taken again when somebody deletes it: another process would lock the new file at its path."""
+
+    def __init__(self, database: Path, purpose: str) -> None:
+        self._database, self._purpose = database, purpose
+        self._held: list[FileLock] = []
+        self._file: SameFile | None = None
+
+    def acquire(self) -> bool:
+        """Take it; False when another process holds it."""
+        lock = lock_beside(self._database, self._purpose)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        self._held.append(lock)
+        self._file = SameFile(Path(lock.lock_file))
+        return True
+
+    def lost(self) -> bool:
+        """Whether another process holds it by now."""
+        return self._file is not None and self._file.fault() is not None and not self.acquire()
+
+    def release(self) -> None:
+        """Give it back."""
+        for lock in self._held:
+            lock.release()

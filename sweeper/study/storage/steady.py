@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -19,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sweeper.clocks import running_seconds
 from sweeper.errors import SweeperError
 from sweeper.redact import redact
+from sweeper.study.storage.guard import Guard
 
 PATIENCE_SECONDS = 180.0
 """A database that does not answer for so long ends the sweep, which can be resumed."""
@@ -80,17 +82,37 @@ def _reason(error: BaseException) -> str:
 class SteadyStorage(RDBStorage):
     """RDBStorage that waits, for a bounded time, for a database that went away, and whose queue is safe on SQLite."""
 
-    def __init__(self, url: str, *, warn: Callable[[str], None], engine_kwargs: dict[str, Any]) -> None:
-        """`warn` is told when a wait lasts, and when it is over."""
-        self._warn = warn
+    def __init__(
+        self, url: str, *, warn: Callable[[str], None], engine_kwargs: dict[str, Any], file: Path | None = None
+    ) -> None:
+        """Open it.
+
+        Args:
+            url: SQLAlchemy's.
+            warn: is told when a wait lasts, and when it is over.
+            engine_kwargs: SQLAlchemy's.
+            file: the database's, for SQLite.
+        """
+        self._warn, self._guard = warn, None
         super().__init__(url, engine_kwargs=engine_kwargs)
+        self._guard = None if file is None else Guard(file)
+
+    def check_file(self) -> None:
+        """Nothing while a SQLite database is still the file at its path.
+
+        Raises:
+            SweeperError: if that file was deleted or replaced; says where its content was saved.
+        """
+        if self._guard is not None:
+            self._guard.check()
 
     def patiently(self, call: Callable[[], Any]) -> Any:
         """The call's result, repeated while the database is away.
 
         Raises:
-            SweeperError: if that lasts longer than `PATIENCE_SECONDS`.
+            SweeperError: if that lasts longer than `PATIENCE_SECONDS`, or the database's file was deleted or replaced.
         """
+        self.check_file()
         began, (pause, longest), told = running_seconds(), PAUSE_SECONDS, False
         while True:
             try:

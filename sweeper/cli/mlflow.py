@@ -1,0 +1,49 @@
+"""`sweeper mlflow`: write a study's runs to MLflow again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sweeper import paths
+
+
+@click.command()
+@click.argument("study")
+@click.option(
+    "--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE or postgresql://…"
+)
+@click.option(
+    "--tracking-uri",
+    envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"],
+    default=paths.TRACKING,
+    show_default=True,
+    help="MLflow store that is to have the runs.",
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
+@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: bool) -> None:
+    """Write to MLflow what it lacks of STUDY, from the study's storage.
+
+    For a store that was lost, that was away to the end of a sweep, or that is to have a copy. Runs that are there are
+    completed, not made twice: the command may be repeated. No sweep may be running the study meanwhile.
+    """
+    from sweeper.rebuild import rebuild_mlflow
+    from sweeper.redact import redact
+    from sweeper.requested import check_writable
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {text}", err=True)
+
+    check_writable(out)
+    done = rebuild_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=warn)
+    if as_json:
+        counts = {"trainings": len(done.runs), "made": done.made, "completed": done.completed}
+        click.echo(json.dumps({"study": study, "tracking_uri": redact(tracking_uri), **counts}, indent=2))
+        return
+    click.echo(
+        f"study {study}: MLflow at {redact(tracking_uri)} has the runs of {len(done.runs)} training(s): {done.made} "
+        f"made, {done.completed} completed, the others were whole"
+    )

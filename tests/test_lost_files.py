@@ -1,0 +1,121 @@
+"""Files that are deleted or replaced while a sweep writes to them: it ends, says so, and saves what there is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import StudyError, SweeperError
+from sweeper.records import TrialResult
+from sweeper.study import storage as studies
+from tests.faking import new_plan
+from tests.sweeping import Recorder, sweep_in
+
+
+class Acting(Recorder):
+    """Does something once, after so many trainings."""
+
+    def __init__(self, after: int, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._after, self._act = after, act
+
+    def training_kept(self, result: TrialResult) -> None:
+        super().training_kept(result)
+        if len(self.results) == self._after:
+            self._act()
+
+
+def results_in(path: Path, name: str = "study") -> list[TrialResult]:
+    storage = studies.open_storage(f"sqlite:///{path}", create=False)
+    return studies.search_results(studies.load_study(storage, name, studies.read_plan(storage, name)))
+
+
+def delete(path: Path) -> None:
+    for name in path.parent.glob(f"{path.name}*"):
+        name.unlink()
+
+
+def replace(path: Path) -> None:
+    """As an editor, a synchronising service or a restored backup does."""
+    other = path.with_name("other")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE other (number INTEGER)")
+    other.replace(path)
+
+
+@pytest.mark.parametrize(("how", "word"), [(delete, "was deleted"), (replace, "was replaced by another file")])
+def test_a_database_that_is_lost_amid_a_sweep_ends_it_and_its_content_is_saved(
+    tmp_path: Path, how: Callable[[Path], None], word: str
+) -> None:
+    path = tmp_path / "sweeper.db"
+    display = Acting(3, lambda: how(path))
+    with pytest.raises(SweeperError, match=f"sweeper.db {word} .*Everything stored so far was saved as") as caught:
+        sweep_in(tmp_path, display)
+    assert caught.value.exit_status == 1
+    (saved,) = tmp_path.glob("sweeper.saved-*.db")
+    assert f"--resume --storage sqlite:///{saved}" in str(caught.value)
+    assert [r.value for r in results_in(saved)] == [r.value for r in display.results]
+    assert len(display.results) == 3
+    outcome = sweep_in(tmp_path, resume=True, storage=f"sqlite:///{saved}", trials=None, data=None)
+    assert len(outcome.sweep.trials) == 7
+
+
+def test_a_database_whose_folder_is_gone_is_saved_where_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
+    study = studies.create_study(storage, "s", new_plan())
+    shutil.rmtree(folder)
+    with pytest.raises(SweeperError, match="was deleted") as caught:
+        study.ask()
+    (saved,) = folder.glob("*.db")
+    found = studies.open_storage(f"sqlite:///{saved}", create=False)
+    assert studies.read_plan(found, "s") == new_plan()
+    with pytest.raises(SweeperError, match=re.escape(str(caught.value))):  # the same words, and no second copy
+        study.ask()
+    assert list(folder.glob("*.db")) == [saved]
+
+
+def test_a_copy_that_cannot_be_saved_is_no_other_error(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    study = studies.create_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s", new_plan())
+    shutil.rmtree(folder)
+    folder.write_text("a file where the folder was")
+    with pytest.raises(SweeperError, match=r"could not be saved .* Put a copy of the database back"):
+        study.ask()
+
+
+def test_two_storages_on_one_file_save_it_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sweeper.db"
+    first, second = studies.open_storage(url), studies.open_storage(url)
+    delete(tmp_path / "sweeper.db")
+    for storage in (first, second):
+        with pytest.raises(SweeperError, match="was deleted"):
+            studies.study_names(storage)
+    assert len(list(tmp_path.glob("sweeper.saved-*.db"))) == 1
+
+
+def test_a_lock_file_that_is_deleted_is_taken_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sweeper.db"
+    studies.open_storage(url)
+    with studies.sole_use(url, "s") as lost:
+        shutil.rmtree(tmp_path / ".sweeper")
+        assert not lost()
+        with pytest.raises(StudyError, match="being run by another process"), studies.sole_use(url, "s"):
+            raise AssertionError("two at once")
+    with studies.sole_use(url, "s"):
+        pass
+
+
+def test_a_lock_file_that_is_deleted_and_taken_by_another_is_lost(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sweeper.db"
+    studies.open_storage(url)
+    with studies.sole_use(url, "s") as lost:
+        shutil.rmtree(tmp_path / ".sweeper")
+        with studies.sole_use(url, "s"):
+            assert lost()
