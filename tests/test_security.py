@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ast
+import base64
 import http.client
 import json
 import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
@@ -23,13 +27,12 @@ from torch.utils._pytree import tree_leaves
 
 from sweeper.data.formats import yolo
 from sweeper.errors import SweeperError, UsageError
+from sweeper.health.stores import check_stores
 from sweeper.paths import ComparisonPaths, ReportPaths, checkpoints_dir, folder_name, spool_file
 from sweeper.space_file import parse_yaml
-from sweeper.sweep import run_sweep
 from sweeper.tracking import Tracker
 from sweeper.training.model import _load_encoder, build_model
 from tests.mlflow_server import free_port
-from tests.sweeping import Recorder, settings_in, seven_oclock
 from tests.test_cli_run import QUICK, sweeper
 from tests.test_training import SMALL
 
@@ -206,25 +209,30 @@ def test_a_secret_in_an_address_shows_nowhere(tmp_path: Path) -> None:
         assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
 
 
-def test_the_stores_and_the_report_keep_no_secret_of_the_tracking_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A sweep whose MLflow address holds a password: everything it leaves is searched for it."""
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    opened = Tracker.__init__
+def test_the_doctor_shows_the_password_to_the_server_alone(tmp_path: Path) -> None:
+    """What a live MLflow server's password shows in is tested in test_mlflow_live.py."""
+    asked: list[str | None] = []
 
-    def through_a_proxy(self: Tracker, address: str, **settings: Any) -> None:
-        assert CANARY in address
-        opened(self, uri, **settings)
-        self._uri = address
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Authorization"))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"3.0")
 
-    monkeypatch.setattr(Tracker, "__init__", through_a_proxy)
-    display = Recorder()
-    settings = settings_in(tmp_path, trials=2, tracking_uri=f"http://me:{CANARY}@host/?token={CANARY}")
-    run_sweep(settings, display, display, clock=seven_oclock, cores=1)
-    for file in tmp_path.rglob("*"):
-        assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
-    assert [r.info.status for r in MlflowClient(uri).search_runs(["1"])]
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://me:{CANARY}@127.0.0.1:{server.server_address[1]}"
+        check = next(c for c in check_stores(f"sqlite:///{tmp_path}/x.db", address) if c.name == "MLflow")
+        server.shutdown()
+    assert asked == ["Basic " + base64.b64encode(f"me:{CANARY}".encode()).decode()]
+    assert check.status == "ok" and "MLflow 3.0" in check.found and "***" in check.found
+    for wrong in (address, f"http://me:{CANARY}@[::1", f"http://{CANARY}@127.0.0.1:x", f"http://me:{CANARY}@:1"):
+        check = next(c for c in check_stores(f"sqlite:///{tmp_path}/x.db", wrong) if c.name == "MLflow")
+        assert check.status == "broken" and CANARY not in str(check), check
 
 
 # --- The user interface ---
@@ -279,10 +287,9 @@ def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
             assert ask("POST", create, {"name": "made by a foreign page"}, Origin=origin) == 403, origin
         experiments = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_experiments()
         assert [e.name for e in experiments] == ["Default"]
-        listening = {
-            c.laddr.ip for c in __import__("psutil").net_connections("tcp") if c.laddr and c.laddr.port == port
-        }
-        assert listening <= {"127.0.0.1"}
+        connections = psutil.net_connections("tcp")
+        listening = [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
+        assert listening and set(listening) == {"127.0.0.1"}
     finally:
         os.killpg(process.pid, 9)
         process.wait(10)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import sqlite3
-import urllib.error
+import urllib.parse
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -103,12 +105,27 @@ def _tracking(uri: str) -> Check:
     if not uri.startswith(("http://", "https://")):
         return Check(name="MLflow", status="note", found=f"{redact(uri)}: only files and servers are looked at")
     try:
-        with urllib.request.urlopen(f"{uri.partition('?')[0].rstrip('/')}/version", timeout=6) as answer:
+        with urllib.request.urlopen(_version_of(uri), timeout=6) as answer:
             version = answer.read(100).decode("utf-8", "replace").strip()
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         advice = "start the server: a sweep begins with a store that answers alone"
         return Check(name="MLflow", status="broken", found=redact(f"{uri} does not answer: {error}"), advice=advice)
     return Check(name="MLflow", status="ok", found=f"{redact(uri)} answers, MLflow {version}")
+
+
+def _version_of(uri: str) -> urllib.request.Request:
+    """The question for a server's version; the password of the address goes where a server looks for it.
+
+    Raises:
+        ValueError: if this is no address.
+    """
+    parts = urllib.parse.urlsplit(uri)
+    _, _, place = parts.netloc.rpartition("@")
+    question = urllib.request.Request(f"{parts.scheme}://{place}{parts.path.rstrip('/')}/version")
+    if parts.username is not None:
+        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        question.add_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
+    return question
 
 
 def _spool(folder: Path) -> Check:

@@ -14,6 +14,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # repeat a request by itself: a run whose creation was answered too late would be there twice. The spool repeats.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")
+# At the end of each run MLflow prints the server's address, password and all, on standard output, which is for results
+# alone. Whatever the environment says of it.
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 from sweeper.tracking.rebuild import Rebuild, Rebuilt, Training
 from sweeper.tracking.store import send_spooled
