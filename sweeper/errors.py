@@ -12,7 +12,8 @@ SweeperError
 ├── CheckpointError     a paused training's file cannot be read, or is another training's
 ├── ExecutorError       trainings cannot go on: failures in a row, no worker left; the study can be resumed
 ├── NothingCompletedError   no trial completed (exit status 3)
-└── InterruptedSweepError   Ctrl-C or SIGTERM; the study can be resumed (exit status 130 or 143)
+├── OutputError         standard output does not take the result (exit status 1)
+└── InterruptedSweepError   Ctrl-C, SIGTERM or SIGHUP; the study can be resumed (exit status 130, 143 or 129)
 
 The library raises these; `sweeper.cli.main` alone turns them into words and an exit status.
 Every message states the rule, the value found and the next step.
@@ -104,6 +105,10 @@ class NothingCompletedError(SweeperError):
     """No trial completed, so nothing can be recommended."""
 
     exit_status = 3
+
+
+class OutputError(SweeperError):
+    """Standard output does not take the result, which is computed, and stored where the command stores it."""
 
 
 class InterruptedSweepError(SweeperError):

@@ -52,7 +52,7 @@ class Stop(Protocol):
 
     @property
     def status(self) -> int | None:
-        """130 after Ctrl-C, 143 after SIGTERM, None while nothing was asked."""
+        """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, None while nothing was asked."""
 
     def defer(self) -> None:
         """From now on a signal is to be noted in `status`; until then it may end the program at once."""

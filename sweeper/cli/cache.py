@@ -40,7 +40,7 @@ def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) 
     left = entries(cache)
     if as_json:
         groups = {"entries": left, "removed": removed, "kept_in_use": kept}
-        click.echo(json.dumps({key: [_row(e) for e in group] for key, group in groups.items()}, ensure_ascii=False))
+        click.echo(json.dumps({key: [_row(e) for e in group] for key, group in groups.items()}))
         return
     for entry in removed:
         click.echo(f"deleted {_text(entry, now)}")

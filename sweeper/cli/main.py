@@ -12,6 +12,7 @@ import click
 from sweeper.errors import SweeperError
 from sweeper.limits import limit_reached
 from sweeper.redact import redact
+from sweeper.streams import check_output, steady_streams
 from sweeper.version import __version__
 
 COMMANDS = {
@@ -66,8 +67,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with the contract's status."""
+    steady_streams()
     try:
         status = cli.main(standalone_mode=False)
+        check_output()
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
         click.echo(redact(f"sweeper: {error}"), err=True)
@@ -80,8 +83,6 @@ def main() -> None:
     except click.Abort:
         click.echo("sweeper: stopped", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
     except Exception as error:
         if (words := limit_reached(error)) is not None:
             click.echo(

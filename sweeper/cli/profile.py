@@ -85,7 +85,7 @@ def command(
     split = split_lines(dataset)
     document = _document(dataset, profile, findings, split)
     if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(document, allow_nan=False))
     else:
         _print(dataset, profile, findings, split)
     if out is not None:

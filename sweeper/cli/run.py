@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sweeper import paths
 from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, resize_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
+from sweeper.errors import OutputError
 from sweeper.metrics import METRICS
 from sweeper.recipe import ARCHITECTURES
 from sweeper.settings import (
@@ -32,6 +34,7 @@ from sweeper.settings import (
     duration,
     seed_range,
 )
+from sweeper.streams import check_output
 
 
 class Workers(click.ParamType[Any]):
@@ -179,19 +182,25 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
         return
     try:
         cores = available_cores()
-        with StopRequest(display.warn) as stop, closing(make_executor(settings, cores, display.warn)) as executor:
+        with (
+            StopRequest(display.warn) as stop,
+            redirect_stdout(sys.stderr),  # what libraries print is no result
+            closing(make_executor(settings, cores, display.warn)) as executor,
+        ):
             from sweeper.sweep import run_sweep  # takes seconds, in which the workers load what they need
 
             clock = lambda: datetime.now(UTC)  # noqa: E731
             outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, executor=executor)
     finally:
         display.close()
-    if as_json:
-        click.echo(json.dumps(json.loads(outcome.paths.recommendation.read_text("utf-8")), indent=2))
-        return
     from sweeper.cli.answer import answer_text
 
-    click.echo(answer_text(outcome))
+    stored = outcome.paths.recommendation
+    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else answer_text(outcome))
+    try:
+        check_output()
+    except OutputError as error:
+        raise OutputError(f"{error}. It is stored: {stored} and {outcome.paths.markdown}") from error
 
 
 def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool) -> None:
@@ -199,7 +208,7 @@ def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool
     from sweeper.join import run_join
 
     try:
-        with StopRequest(display.warn) as stop:
+        with StopRequest(display.warn) as stop, redirect_stdout(sys.stderr):
             done = run_join(settings, display, stop, clock=lambda: datetime.now(UTC), cores=available_cores())
     finally:
         display.close()
@@ -220,7 +229,7 @@ def _preview(settings: Settings, as_json: bool) -> None:
         executor=lambda: make_executor(alone, available_cores(), speaker.warn),
         clock=lambda: datetime.now(UTC),
     )
-    click.echo(json.dumps(preview_json(found), indent=2, ensure_ascii=False) if as_json else preview_text(found))
+    click.echo(json.dumps(preview_json(found), indent=2) if as_json else preview_text(found))
 
 
 def _display(verbose: bool, quiet: bool) -> PlainDisplay | LiveDisplay:

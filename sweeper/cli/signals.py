@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the sweep to stop cleanly, a second Ctrl-C aborts."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks the sweep to stop cleanly, a second Ctrl-C aborts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from types import FrameType
 
 from sweeper.errors import InterruptedSweepError
 
+STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+"""SIGHUP comes when the terminal is closed; a platform without it has none."""
+
 
 class StopRequest:
     """Remembers the first signal as an exit status; installed for as long as the `with` block runs.
+
+    SIGHUP stays ignored where it is, as under `nohup`.
 
     Before `defer` was called nothing was trained and nothing can be lost: a signal ends the program at once.
     """
@@ -26,7 +31,9 @@ class StopRequest:
         self._deferred = True
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
+            if number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._before[number] = signal.signal(number, self._receive)
         return self
 

@@ -13,5 +13,7 @@ with suppress(Exception):  # what cannot be imported ends the worker that needs 
     import sweeper.training.worker  # noqa: F401
 
 # As the workers do: the parent decides when all of them end.
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for _name in ("SIGTERM", "SIGHUP"):
+    if hasattr(signal, _name):
+        signal.signal(getattr(signal, _name), signal.SIG_IGN)
 gc.freeze()  # what the libraries made is never searched for garbage: a collection after each training took 0.15 s

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from sweeper.data.store import open_store
 from sweeper.errors import SweeperError
 from sweeper.records import Conditions
+from sweeper.streams import steady_streams
 from sweeper.training.causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
 from sweeper.training.job import Job, Workshop
@@ -42,9 +43,13 @@ def _die_with_parent() -> None:
 
 def serve(pipe: Connection, device: str) -> None:
     """Entry point of the process. `device` is what the user asked for; ends when the pipe closes or says stop."""
-    # Ctrl-C, and often SIGTERM, reach the whole process group; the parent decides, and ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C, a closed terminal, and often SIGTERM, reach the whole process group; the parent decides, and ends its
+    # workers.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    steady_streams()
+    os.dup2(2, 1)  # what libraries print is no result
     _die_with_parent()
     try:
         pipe.send(("hardware", probe(device)))
