@@ -104,7 +104,14 @@ def _run_sweep(
     storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings, display)
     check_request(storage, settings)
     executor = executor or make_executor(settings, cores, display.warn)
-    opened_tracker = partial(Tracker, settings.tracking_uri, warn=display.warn, spool=spool_folder(settings.storage))
+    opened_tracker = partial(
+        Tracker,
+        settings.tracking_uri,
+        warn=display.warn,
+        spool=spool_folder(settings.storage),
+        say=display.say,
+        stopped=lambda: stop.status is not None,
+    )
     with closing(executor), told_when_full(settings.study, *_written(settings)):
         tracker = None if _new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from tests.mlflow_server import PasswordProxy, Server
 from tests.test_cli_run import QUICK, sweeper
+from tests.test_spool import evaluations_of, points_of
 
 CANARY = "canary-0123456789abcdef"
 
@@ -81,3 +83,25 @@ def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
     assert wrong.returncode == 2 and proxy.refused and wrong.stdout == ""
     assert_no_secret(tmp_path, report, wrong)
     assert_no_secret(server.folder)
+
+
+@pytest.mark.parametrize("lose_answers", [False, True])
+def test_a_server_that_answers_500_now_and_then_has_everything_in_the_end(
+    tmp_path: Path, server: Server, proxy: PasswordProxy, lose_answers: bool
+) -> None:
+    """Two of five requests fail once the sweep has begun, a dozen in a row among them."""
+    study, luck = f"fails-{lose_answers}", random.Random(0)
+    proxy.lose_answers = lose_answers
+    proxy.fails = lambda n: n > 40 and (n % 100 < 12 or luck.random() < 0.4)
+    done = sweeper(
+        tmp_path, "run", *QUICK, "--trials", "4", "--study", study, "--workers", "1", "--tracking-uri", proxy.uri,
+        timeout=800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "does not answer" in done.stderr
+    assert "were not told" not in done.stderr and "was not told everything" not in done.stderr
+    assert not list(tmp_path.glob(".sweeper/spool/*.db"))
+    assert set(run_statuses(server, study)) == {"FINISHED"}
+    experiment = MlflowClient(server.store).get_experiment_by_name(study)
+    assert experiment is not None
+    assert points_of(server.store, experiment.experiment_id) == evaluations_of(tmp_path, study)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import time
@@ -17,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.records import TrialResult
 from sweeper.tracking import Tracker, send_spooled
-from sweeper.tracking.courier import Courier
+from sweeper.tracking.courier import MOST_FLUSH_SECONDS, Courier
 from sweeper.tracking.operations import KEY, Operation
 from sweeper.tracking.spool import Spool
 from tests import builders
@@ -31,6 +32,8 @@ class Line:
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
         self.cut: str | None = None
+        self.cuts: Callable[[], str | None] = lambda: self.cut
+        """How the line is at each request."""
         self.requests = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -38,10 +41,11 @@ class Line:
 
         def call(*arguments: Any, **settings: Any) -> Any:
             self.requests += 1
-            if self.cut == "request":
+            cut = self.cuts()
+            if cut == "request":
                 raise ConnectionError("cut")
             answer = method(*arguments, **settings)
-            if self.cut == "answer":
+            if cut == "answer":
                 raise ConnectionError("the answer was lost")
             return answer
 
@@ -262,6 +266,67 @@ def test_the_end_says_how_to_send_what_is_left_and_that_works(uri: str, tmp_path
     assert bench.points() == {"trial/00000": STEPS}
     assert MlflowClient(uri).get_run(bench.tracker.parent_run_id).info.status == "KILLED"
     assert send_spooled(uri, tmp_path, "end", warn=pytest.fail, found=bench.found.update) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_store_that_fails_now_and_then_gets_everything_at_the_end(uri: str, tmp_path: Path, seed: int) -> None:
+    """Every third request fails or its answer is lost, and in between it is away for five seconds."""
+    bench = Bench(uri, tmp_path, f"flapping-{seed}")
+    trainings = 8
+    for number in range(trainings):
+        bench.train(number, lambda _: "request")
+    waiting = len(bench.spool)
+    assert waiting > trainings * len(STEPS)
+    luck = random.Random(seed)
+
+    def cuts() -> str | None:
+        bench.clock.now += 0.2
+        if 20 < bench.clock.now % 30 < 25:
+            return "request"
+        return luck.choice([None, None, None, None, "request", "answer"])
+
+    bench.line.cuts = cuts
+    assert bench.tracker._courier.flush(20.0, sleep=bench.clock.sleep) == 0
+    assert bench.clock.now > 20  # it took longer than what is waited where nothing is taken
+    assert bench.points() == {f"trial/{n:05d}": STEPS for n in range(trainings)}
+    assert not bench.spool.path.exists()
+
+
+def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, tmp_path: Path) -> None:
+    bench = Bench(uri, tmp_path, "bounded")
+    for number in range(4):
+        bench.train(number, lambda _: "request")
+    courier, said = bench.tracker._courier, list[str]()
+    courier._say = said.append
+
+    def slow() -> str | None:
+        bench.clock.now += 200.0
+        return None
+
+    bench.line.cuts = slow
+    waiting = len(bench.spool)
+    assert 0 < courier.flush(1000.0, sleep=bench.clock.sleep) < waiting
+    assert MOST_FLUSH_SECONDS <= bench.clock.now <= MOST_FLUSH_SECONDS + 500
+    assert said and "still to be sent" in said[0]
+    courier._stopped = lambda: True
+    before = bench.line.requests
+    assert courier.flush(1000.0, sleep=bench.clock.sleep) > 0
+    assert bench.line.requests <= before + 2
+
+
+def test_nothing_waits_behind_files_that_a_server_cannot_take(uri: str, tmp_path: Path) -> None:
+    bench = Bench(uri, tmp_path, "files")
+    bench.train(0)
+    client = bench.line._client
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("507 insufficient storage")
+
+    bench.line.log_artifacts = full  # type: ignore[attr-defined]
+    bench.tracker._courier._stopped = lambda: True
+    bench.tracker.end_sweep("FINISHED", folder=tmp_path)
+    assert client.get_run(bench.tracker.parent_run_id).info.status == "FINISHED"
+    assert len(bench.spool) == 1 and "1 operation(s) are kept" in bench.warnings[-1]
 
 
 # --- Paused trainings ---

@@ -10,6 +10,7 @@ import click
 
 from sweeper import paths
 from sweeper.cli.options import SweeperCommand
+from sweeper.redact import redact
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -27,11 +28,16 @@ def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) ->
 
     study = load_study(opened, name, read_plan(opened, name))
 
-    def warn(text: str) -> None:
-        click.echo(f"warning: {text}", err=True)
+    def say(text: str) -> None:
+        click.echo(redact(text), err=True)
 
-    sent, _ = send_spooled(tracking_uri, folder, name, warn=warn, found=lambda runs: note_runs(study, runs))
-    click.echo(f"MLflow was told {sent} operation(s) that it had missed", err=True)
+    def warn(text: str) -> None:
+        say(f"warning: {text}")
+
+    sent, left = send_spooled(tracking_uri, folder, name, warn=warn, found=lambda runs: note_runs(study, runs), say=say)
+    say(f"MLflow was told {sent} operation(s) that it had missed")
+    if left:
+        warn(f"{left} operation(s) still wait for MLflow; when it answers, the same command sends them")
 
 
 @click.command(cls=SweeperCommand)

@@ -21,7 +21,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 3.0, 60.0
 SLICE_SECONDS = 1.0
 """How long what waited may be sent at a time while trainings wait for their answers."""
 MOST_FLUSH_SECONDS = 600.0
-"""How long a store that answers may take for what waited at the end of a sweep."""
+"""How long a store that takes something now and then may take for what waited at the end of a sweep."""
+FIRST_FLUSH_PAUSE, LONGEST_FLUSH_PAUSE = 0.1, 1.0
+"""Seconds between two attempts at the end, where nobody waits for anything else: twice as long after each failure."""
+TOLD_EVERY = 10.0
+"""Seconds between two lines about what is still to be sent."""
 KEPT = {"FINISHED", "FAILED"}
 
 
@@ -36,12 +40,18 @@ class Courier:
         place: str,
         warn: Callable[[str], None],
         found: Callable[[dict[str, str]], None],
+        say: Callable[[str], None] = lambda _: None,
+        stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`place` names the store to people; `found` is told the runs of `search/00012` and the like when they were
-        made too late for their results, once everything was sent."""
+        made too late for their results, once everything was sent; `say` is told how far a long `flush` is, and
+        `stopped` ends it."""
         self._client, self._spool, self._place = client, spool, redact(place)
         self._warn, self._found, self._clock = warn, found, clock
+        self._say, self._stopped = say, stopped
+        self._sent = 0
+        """How many of the operations that waited were sent."""
         self.runs = spool.runs()
         """Ids of runs by our keys."""
         self._waiting = bool(spool)
@@ -107,23 +117,32 @@ class Courier:
         return True
 
     def flush(self, wait: float, sleep: Callable[[float], None] = time.sleep) -> int:
-        """Send what waits while MLflow takes it, and where it does not answer try again for `wait` seconds.
+        """Send what waits; where the store fails, try again until it took nothing for `wait` seconds.
 
-        With `wait` 0 there is one attempt, of about a second where it answers, and none where it has just failed.
+        A store that fails now and then, or is started again meanwhile, gets everything in the end, for as long as
+        `MOST_FLUSH_SECONDS`. With `wait` 0 there is one attempt, of about a second where it answers, and none where it
+        has just failed.
 
         Returns:
             How many operations are still waiting.
         """
         if not wait and self._clock() < self._retry_at:
             return self.waiting
-        until = self._clock() + wait
-        limit = until + (MOST_FLUSH_SECONDS if wait else 0.0)
+        began = told = progress = self._clock()
+        sent, pause = self._sent, FIRST_FLUSH_PAUSE
         while not self.drain(SLICE_SECONDS):
-            failed = self._clock() < self._retry_at
-            if self._clock() >= (until if failed else limit):
+            now = self._clock()
+            if self._sent > sent:
+                sent, progress, pause = self._sent, now, FIRST_FLUSH_PAUSE
+            left = min(progress + wait, began + MOST_FLUSH_SECONDS) - now
+            if not wait or left <= 0 or self._stopped():
                 break
-            if failed:
-                sleep(min(1.0, max(0.0, until - self._clock())))
+            if now - told >= TOLD_EVERY:
+                told = now
+                self._say(f"MLflow at {self._place}: {self.waiting:,} operation(s) are still to be sent")
+            if now < self._retry_at:  # it failed
+                sleep(min(pause, left))
+                pause = min(LONGEST_FLUSH_PAUSE, 2 * pause)
         return self.waiting
 
     def _deliver(self, operation: Operation) -> str:
@@ -158,6 +177,8 @@ class Courier:
             self.runs[operation.key] = run_id
         kept = operation.kind == "status" and operation.status in KEPT
         self._spool.done(first.number, operation.key, run_id or "", kept=kept)
+        self._sent += 1
+        self._pause = FIRST_PAUSE
         return True
 
     def _fail(self, error: Exception) -> None:

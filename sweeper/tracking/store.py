@@ -16,7 +16,9 @@ from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.spool import Spool
 
 PATIENCE = 15.0
-"""Seconds that the begin and the end of a sweep wait for a server that is away."""
+"""Seconds that the begin of a sweep waits for a server that takes nothing."""
+END_PATIENCE = 30.0
+"""The same at the end: long enough for a server that is being started again."""
 FIRST_ATTEMPTS = 4
 """A server that takes connections and is slow to answer, as after its start, is asked so often at the begin."""
 
@@ -56,9 +58,15 @@ def connect(uri: str) -> MlflowClient:
 
 
 def send_spooled(
-    uri: str, folder: Path, study: str, *, warn: Callable[[str], None], found: Callable[[dict[str, str]], None]
+    uri: str,
+    folder: Path,
+    study: str,
+    *,
+    warn: Callable[[str], None],
+    found: Callable[[dict[str, str]], None],
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[int, int]:
-    """Send what earlier sessions of a study kept for this MLflow store.
+    """Send what earlier sessions of a study kept for this MLflow store; `say` is told how far it is.
 
     Returns:
         How many operations were sent, and how many are still waiting.
@@ -72,5 +80,5 @@ def send_spooled(
     except Exception as error:
         warn(f"MLflow at {redact(uri)} does not answer: {short(error)}; {before} operation(s) are kept in {spool.path}")
         return 0, before
-    left = Courier(client, spool, place=uri, warn=warn, found=found).flush(PATIENCE)
+    left = Courier(client, spool, place=uri, warn=warn, found=found, say=say).flush(END_PATIENCE)
     return before - left, left

@@ -27,7 +27,7 @@ from sweeper.same_file import SameFile
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.operations import Operation, send
 from sweeper.tracking.spool import Spool
-from sweeper.tracking.store import PATIENCE, connect
+from sweeper.tracking.store import END_PATIENCE, PATIENCE, connect
 from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
 
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
@@ -56,6 +56,8 @@ class Tracker:
         *,
         warn: Callable[[str], None],
         spool: Path | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Connect, creating and migrating a SQLite store.
@@ -64,12 +66,14 @@ class Tracker:
             uri: MLflow's tracking address.
             warn: is told when the store goes away and comes back.
             spool: folder for what cannot be sent; None = `.sweeper/spool` in the working folder.
+            say: is told how far it is where the end takes long.
+            stopped: whether somebody asked not to wait any longer.
             clock: seconds since 1970, for the runs' times.
 
         Raises:
             UsageError: if the store cannot be reached.
         """
-        self._uri, self._warn, self._clock = uri, warn, clock
+        self._uri, self._warn, self._say, self._stopped, self._clock = uri, warn, say, stopped, clock
         self._spool_folder = spool or SPOOL
         self._keys: dict[tuple[str, int], str] = {}
         self._paused: set[tuple[str, int]] = set()
@@ -121,7 +125,15 @@ class Tracker:
         """
         self._values, self._undecided, self._study = Values(conditions), tuple(undecided), study
         spool = Spool(self._spool_folder, study, self._uri)
-        self._courier = Courier(self._client, spool, place=self._uri, warn=self._warn, found=found)
+        self._courier = Courier(
+            self._client,
+            spool,
+            place=self._uri,
+            warn=self._warn,
+            found=found,
+            say=self._say,
+            stopped=self._stopped,
+        )
         self._courier.flush(PATIENCE)
         try:
             self._begin(study, parent_run_id, settings)
@@ -188,7 +200,8 @@ class Tracker:
 
         The report's folder goes with it as artifacts, `note` becomes its description and the experiment's, `values`
         its metrics. Paused runs stay paused when the sweep is to be resumed (`status` KILLED). A store that is away is
-        waited for a little; what it was not told by then is kept, and it is said how to send it.
+        waited for a little, one that takes something now and then for longer; what it was not told by then is kept, and
+        it is said how to send it.
         """
         over = status != "KILLED"
         for training, key in self._keys.items():
@@ -197,8 +210,6 @@ class Tracker:
         self._keys.clear()
         if over:
             self._close_paused()
-        if folder is not None:
-            self._post("artifacts", "sweep", folder=str(folder.resolve()))
         all_tags = dict(tags or {})
         if note:
             all_tags[NOTE] = note if len(note) <= NOTE_LIMIT else note[: NOTE_LIMIT - 1] + "…"
@@ -211,7 +222,9 @@ class Tracker:
         if all_tags or values:
             self._post("batch", "sweep", metrics=values or {}, tags=all_tags)
         self._post("status", "sweep", status=status)
-        if left := self._courier.flush(PATIENCE if over else 0.0):
+        if folder is not None:  # last: files are what a server most likely cannot take, and nothing waits behind them
+            self._post("artifacts", "sweep", folder=str(folder.resolve()))
+        if left := self._courier.flush(END_PATIENCE if over else 0.0):
             self._warn(
                 f"MLflow at {redact(self._uri)} was not told everything: {left} operation(s) are kept. When it "
                 "answers: `sweeper report STUDY` (or a resume) with the same --tracking-uri sends them"
