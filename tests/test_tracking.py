@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from mlflow.tracking import MlflowClient
+from mlflow.tracking._tracking_service import utils
 
 from sweeper.errors import UsageError
 from sweeper.records import Collapse
-from sweeper.tracking import NOTE, NOTE_LIMIT, Tracker, class_slugs
+from sweeper.tracking import NOTE, NOTE_LIMIT, Tracker, class_slugs, send_spooled
+from sweeper.tracking.operations import Operation
+from sweeper.tracking.spool import Spool
 from tests import builders
 
 
@@ -201,3 +206,82 @@ def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> No
     (tmp_path / "file").write_text("this is no database, and long enough not to look like an empty one" * 20)
     with pytest.raises(UsageError, match="--tracking-uri"):
         Tracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def as_in_a_new_process() -> None:
+    """MLflow remembers for as long as a process lives where a run's files are, by the run's id alone."""
+    utils._artifact_repos_cache.clear()
+
+
+def reported(folder: Path, study: str, words: str, parent: str | None = None) -> tuple[Tracker, list[str]]:
+    """A sweep with one training on the store in `folder`, whose report says these words."""
+    as_in_a_new_process()
+    warnings: list[str] = []
+    tracker = Tracker(f"sqlite:///{folder}/mlflow.db", warn=warnings.append, spool=folder / "spool")
+    tracker.start_sweep(study, builders.conditions(), parent_run_id=parent, settings={})
+    trial = builders.trial("dice", 0.5, 0)
+    tracker.training_started(trial.spec)
+    tracker.training_ended(trial.spec, trial)
+    (folder / "report").mkdir(exist_ok=True)
+    (folder / "report" / "report.md").write_text(words)
+    tracker.end_sweep("FINISHED", folder=folder / "report")
+    return tracker, warnings
+
+
+def test_a_copied_or_moved_folder_writes_its_files_beside_itself(tmp_path: Path) -> None:
+    original, copy, elsewhere = tmp_path / "the original", tmp_path / "cöpy", tmp_path / "below" / "moved"
+    original.mkdir()
+    studies = ("study", "Another Study")  # the second has a folder of another name
+    parents = {}
+    for study in studies:
+        tracker, warnings = reported(original, study, f"first {study}")
+        parents[study] = tracker.parent_run_id
+        assert not warnings
+    client = MlflowClient(f"sqlite:///{original}/mlflow.db")
+    own = client.create_experiment("own", artifact_location=str(tmp_path / "elsewhere" / "mlruns" / "own files"))
+    before = files_below(original)
+    shutil.copytree(original, copy)
+    for index, study in enumerate(studies):
+        _, warnings = reported(copy, study, "second", parents[study])
+        assert sum("was moved or copied" in text for text in warnings) == (2 if index == 0 else 0)
+    assert files_below(original) == before
+    assert list(copy.rglob("mlruns/*/*/artifacts/report/report.md"))
+    in_copy = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    for study in studies:
+        place = in_copy.get_run(parents[study]).info.artifact_uri
+        assert place.startswith(copy.as_uri() + "/mlruns/")
+        assert (Path(unquote(urlsplit(place).path)) / "report/report.md").read_text() == "second"
+    assert in_copy.get_experiment(own).artifact_location == client.get_experiment(own).artifact_location
+
+    shutil.rmtree(original)
+    elsewhere.parent.mkdir()
+    shutil.move(copy, elsewhere)
+    _, warnings = reported(elsewhere, "study", "third", parents["study"])
+    assert len(warnings) == 2
+    assert not original.exists() and not copy.exists()
+    again, warnings = reported(elsewhere, "study", "fourth", parents["study"])
+    assert not warnings and again.parent_run_id == parents["study"]
+
+
+def test_what_waited_for_a_copied_store_goes_to_the_copy(tmp_path: Path) -> None:
+    """`sweeper report` alone, without a resume."""
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    original.mkdir()
+    tracker, _ = reported(original, "study", "first")
+    before = files_below(original)
+    shutil.copytree(original, copy)
+    (copy / "report" / "report.md").write_text("second")
+    uri = f"sqlite:///{copy}/mlflow.db"
+    waiting = Operation(kind="artifacts", key="sweep", at=1, run_id=tracker.parent_run_id, folder=str(copy / "report"))
+    Spool(copy / "spool", "study", uri).append(waiting)
+    as_in_a_new_process()
+    warnings: list[str] = []
+    sent = send_spooled(uri, copy / "spool", "study", warn=warnings.append, found=lambda _: None)
+    assert sent == (1, 0) and "was moved or copied" in warnings[0]
+    assert files_below(original) == before
+    found = list(copy.rglob("mlruns/*/*/artifacts/report/report.md"))
+    assert [path.read_text() for path in found] == ["second"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote
 
 from mlflow.tracking import MlflowClient
 
 from sweeper.locks import lock_beside, sqlite_path
+from sweeper.paths import folder_name
 from sweeper.postgres import is_postgres, one_at_a_time, sqlalchemy_url
 from sweeper.redact import redact
 from sweeper.tracking.courier import Courier, short
@@ -23,8 +26,12 @@ FIRST_ATTEMPTS = 4
 """A server that takes connections and is slow to answer, as after its start, is asked so often at the begin."""
 
 
-def connect(uri: str) -> MlflowClient:
+def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowClient:
     """A client of a store that answers; a SQLite store is made, and migrated, once.
+
+    Args:
+        uri: MLflow's tracking address.
+        warn: is told when a SQLite store was moved or copied, files and all.
 
     Raises:
         Exception: whatever MLflow, the database or the file system raises.
@@ -54,7 +61,44 @@ def connect(uri: str) -> MlflowClient:
         connection.close()
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
+        for study, old, new in _bring_files_along(path):
+            warn(
+                f"{path} was moved or copied: MLflow's files of study {study} are looked for, and written, at {new} "
+                f"from now on, no longer at {old}"
+            )
     return client
+
+
+def artifacts_of(store: Path, study: str) -> str:
+    """Address of the folder of a study's files in MLflow: beside its SQLite store."""
+    return (store.resolve().parent / "mlruns" / folder_name(study)).as_uri()
+
+
+def _bring_files_along(store: Path) -> list[tuple[str, str, str]]:
+    """Have a SQLite store that was moved or copied name the files beside itself.
+
+    MLflow keeps absolute addresses alone. What a copy were to write would overwrite the original's files, or make its
+    folder anew. Only folders that this module named are changed.
+
+    Returns:
+        Study, address before and address now, of each that changed.
+    """
+    moved = []
+    with closing(sqlite3.connect(store, timeout=60)) as connection, connection:
+        known = connection.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
+        for number, study, old in known:
+            new = artifacts_of(store, study)
+            ours = f"/mlruns/{folder_name(study)}"
+            if old == new or not str(old).startswith("file:") or not unquote(old).endswith(ours):
+                continue
+            moved.append((study, old, new))
+            connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, number))
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+                "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                (new, len(old) + 1, number, len(old) + 1, f"{old}/"),
+            )
+    return moved
 
 
 def send_spooled(
@@ -76,7 +120,7 @@ def send_spooled(
     if not before:
         return 0, 0
     try:
-        client = connect(uri)
+        client = connect(uri, warn)
     except Exception as error:
         warn(f"MLflow at {redact(uri)} does not answer: {short(error)}; {before} operation(s) are kept in {spool.path}")
         return 0, before

@@ -20,14 +20,14 @@ from mlflow.exceptions import MlflowException
 
 from sweeper.errors import UsageError
 from sweeper.locks import sqlite_path
-from sweeper.paths import SPOOL, folder_name
+from sweeper.paths import SPOOL
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
 from sweeper.same_file import SameFile
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.operations import Operation, send
 from sweeper.tracking.spool import Spool
-from sweeper.tracking.store import END_PATIENCE, PATIENCE, connect
+from sweeper.tracking.store import END_PATIENCE, PATIENCE, artifacts_of, connect
 from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
 
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
@@ -85,7 +85,7 @@ class Tracker:
         self.parent_run_id = ""
         self._told_lost = False
         try:
-            self._client = connect(uri)
+            self._client = connect(uri, warn)
             path = sqlite_path(uri)
             self._file = None if path is None else SameFile(path)
         except Exception as error:
@@ -388,4 +388,4 @@ class Tracker:
     def _artifacts(self, study: str) -> str | None:
         """Beside a SQLite store (its own default when that is in the working folder); a server decides for itself."""
         path = sqlite_path(self._uri)
-        return None if path is None else (path.resolve().parent / "mlruns" / folder_name(study)).as_uri()
+        return None if path is None else artifacts_of(path, study)
