@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -295,6 +296,19 @@ def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
         process.wait(10)
 
 
+def test_a_port_that_is_taken_is_refused_at_once_with_one_that_is_free(tmp_path: Path) -> None:
+    Path(tmp_path / "mlflow.db").touch()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen(1)
+        taken = other.getsockname()[1]
+        done = sweeper(tmp_path, "ui", "--port", str(taken))
+    assert done.returncode == 2 and "starting" not in done.stderr
+    assert f"got {taken} (Address already in use)" in done.stderr
+    free = int(done.stderr.rpartition("sweeper ui --port ")[2])
+    assert free != taken and free > 1023
+
+
 def test_no_secret_stands_on_the_uis_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody on a machine can read the command lines of all its processes."""
     from click.testing import CliRunner
@@ -303,7 +317,8 @@ def test_no_secret_stands_on_the_uis_command_line(monkeypatch: pytest.MonkeyPatc
 
     seen: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *given: seen.append(given))
-    CliRunner().invoke(command, ["--tracking-uri", f"postgresql://me:{CANARY}@host/db"], catch_exceptions=False)
+    given = ["--tracking-uri", f"postgresql://me:{CANARY}@host/db", "--port", str(free_port())]
+    CliRunner().invoke(command, given, catch_exceptions=False)
     _, words, environment = seen[0]
     assert CANARY not in " ".join(words)
     assert (
