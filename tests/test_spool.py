@@ -300,7 +300,7 @@ def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, tmp_path: Path) 
     courier._say = said.append
 
     def slow() -> str | None:
-        bench.clock.now += 200.0
+        bench.clock.now += 50.0
         return None
 
     bench.line.cuts = slow

@@ -242,4 +242,4 @@ def test_json_is_json_in_a_poor_encoding(tmp_path: Path, poor: dict[str, str]) -
     data = folder(tmp_path / "data", {c: mask(0, 1, 2, 3) for c in "abcd"}, classes="\n".join(names))
     done = call(tmp_path, "profile", str(data), "--json", env={**os.environ, **poor})
     assert done.returncode == 0, done.stderr
-    assert [found["name"] for found in json.loads((tmp_path / "out").read_bytes())["classes"]] == names
+    assert json.loads((tmp_path / "out").read_bytes())["dataset"]["classes"] == names

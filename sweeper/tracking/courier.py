@@ -20,8 +20,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 3.0, 60.0
 """Seconds without an attempt after MLflow failed: twice as long after each failure."""
 SLICE_SECONDS = 1.0
 """How long what waited may be sent at a time while trainings wait for their answers."""
-MOST_FLUSH_SECONDS = 600.0
-"""How long a store that takes something now and then may take for what waited at the end of a sweep."""
+MOST_FLUSH_SECONDS = 300.0
+"""How long a store that takes something now and then may take for what waited, before the report and after it."""
 FIRST_FLUSH_PAUSE, LONGEST_FLUSH_PAUSE = 0.1, 1.0
 """Seconds between two attempts at the end, where nobody waits for anything else: twice as long after each failure."""
 TOLD_EVERY = 10.0
