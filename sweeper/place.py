@@ -23,7 +23,7 @@ def make_executor(settings: Settings, cores: int, warn: Callable[[str], None]) -
         UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
     """
     if settings.executor == "inline":
-        return InlineExecutor(settings.device)
+        return InlineExecutor(settings.device, warn)
     if settings.executor == "ray":
         return _ray_executor(settings, cores, warn)
     return ProcessExecutor(settings.device, settings.workers, cores, warn)

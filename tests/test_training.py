@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from sweeper.recipe import ARCHITECTURES, Recipe
 from sweeper.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.training.augment import Draws, augment, draw
 from sweeper.training.batches import picture_indices, to_inputs, training_batch
+from sweeper.training.checkpoint import load_checkpoint, write_sealed
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.engine import Training, schedule
 from sweeper.training.evaluation import Evaluator
@@ -536,7 +537,7 @@ def numbers(result: TrialResult) -> list[tuple[int, float, float | None]]:
     return [(e.step, e.value, e.train_loss) for e in result.evaluations]
 
 
-@pytest.mark.parametrize("harm", ["none", "truncated", "gone", "pickle"])
+@pytest.mark.parametrize("harm", ["none", "truncated", "gone", "pickle", "bit"])
 def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
     tiny: Dataset, tmp_path: Path, harm: str
 ) -> None:
@@ -554,16 +555,40 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
     elif harm == "gone":
         path.unlink()
     elif harm == "pickle":
-        torch.save({"checkpoint": Canary()}, path)
+        write_sealed(path, {"checkpoint": Canary()})
+    elif harm == "bit":
+        turned = bytearray(path.read_bytes())
+        turned[len(turned) // 2] ^= 4
+        path.write_bytes(turned)
     again, looked = Job(spec(steps=8), shop), []
-    told = again.proceed()
+    told, notes = again.proceed(), ""
     while isinstance(told, Looked):
         looked.append(told.evaluation.step)
+        notes += told.note
         told = again.proceed()
     assert isinstance(told, Done) and told.result.state == "complete"
     assert looked == ([4, 6, 8] if harm == "none" else [2, 4, 6, 8])
     assert numbers(told.result) == numbers(whole.result("complete"))
     assert not Canary.sung
+    assert ("the training begins anew" in notes and str(path) in notes) == (harm in {"truncated", "pickle", "bit"})
+
+
+def test_of_a_hundred_single_bits_of_a_checkpoint_that_turn_every_one_is_found(tiny: Dataset, tmp_path: Path) -> None:
+    training, path = timeless(tiny), tmp_path / "pause.pt"
+    training.advance()
+    training.save(path)
+    whole, rng, found = path.read_bytes(), np.random.default_rng(0), 0
+    for bit in rng.integers(8 * len(whole), size=100):
+        turned = bytearray(whole)
+        turned[bit // 8] ^= 1 << int(bit % 8)
+        path.write_bytes(turned)
+        with suppress(CheckpointError):
+            load_checkpoint(path, spec(steps=8), training._conditions, torch.device("cpu"))
+            continue
+        found += 1
+    assert found == 100
+    path.write_bytes(whole)
+    load_checkpoint(path, spec(steps=8), training._conditions, torch.device("cpu"))
 
 
 class Canary:

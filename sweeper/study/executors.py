@@ -7,6 +7,7 @@ training that was told to pause is begun again, in any worker, by submitting the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -102,8 +103,9 @@ class Executor(Protocol):
 class InlineExecutor:
     """Trains in this process, one training at a time; an exception in a training is a failed result."""
 
-    def __init__(self, device: str) -> None:
-        self._asked = device
+    def __init__(self, device: str, log: Callable[[str], None] = lambda line: None) -> None:
+        """`log` is told what people should know of a training."""
+        self._asked, self._log = device, log
         self._job: Job | None = None
         self._spec: TrialSpec | None = None
         self._answer: Answer | None = None
@@ -165,6 +167,8 @@ class InlineExecutor:
             return []
         told = self._job.proceed(self._answer)
         if isinstance(told, Looked):
+            if told.note:
+                self._log(told.note)
             self._answer = "go" if told.last else None
             return [Reported(spec, told.evaluation, last=told.last)]
         self._job.free()

@@ -246,6 +246,8 @@ class ProcessExecutor:
                 events.append(Died(spec, self._replace(worker, told.reason)))
                 continue
             if isinstance(told, Looked):
+                if told.note:
+                    self._log(told.note)
                 if told.last:
                     self._watchdog.wait(worker, spec.purpose, "result")
                 events.append(Reported(spec, told.evaluation, last=told.last))

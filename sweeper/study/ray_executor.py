@@ -257,6 +257,8 @@ class RayExecutor:
                 ray.kill(actor.handle)
             return None
         if isinstance(told, Looked):
+            if told.note:
+                self.log(told.note)
             if told.last:
                 actor.pending = actor.handle.proceed.remote("go")
             return Reported(spec, told.evaluation, told.last)

@@ -1,11 +1,16 @@
-"""Files of paused trainings: tensors and numbers alone, so that nothing in them can be run."""
+"""Files of paused trainings: tensors and numbers alone, so that nothing in them can be run.
+
+Such a file is torch's own archive, then 8 bytes that say what it is, then the digest of the archive: torch itself takes
+an archive in which single bits turned for what was written.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from pydantic import Field
@@ -14,6 +19,26 @@ from sweeper.base import Record
 from sweeper.errors import CheckpointError
 from sweeper.records import Conditions, Evaluation, TrainedBy, TrialSpec
 from sweeper.training.causes import not_its_own
+
+_SEAL = b"sweeper1"
+_DIGEST_BYTES = 32
+
+
+class _Sealed(io.RawIOBase):
+    """Passes on what is written, and knows its digest."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest = file, hashlib.blake2b(digest_size=_DIGEST_BYTES)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return self._file.write(data)
+
+    def seal(self) -> None:
+        self._file.write(_SEAL + self._digest.digest())
 
 
 class Checkpoint(Record):
@@ -52,7 +77,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any])
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         # RuntimeError: what torch's archive writer makes of a full disk.
-        torch.save({"checkpoint": checkpoint.model_dump_json(), **tensors}, part)
+        write_sealed(part, {"checkpoint": checkpoint.model_dump_json(), **tensors})
         part.replace(path)
     except RuntimeError as error:
         if not_its_own(error):
@@ -62,16 +87,24 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any])
         part.unlink(missing_ok=True)
 
 
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write torch's archive of the content, and its digest."""
+    with path.open("wb") as file:
+        sealed = _Sealed(file)
+        torch.save(content, cast(BinaryIO, sealed))
+        sealed.seal()
+
+
 def load_checkpoint(
     path: Path, spec: TrialSpec, conditions: Conditions, device: torch.device
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """Read the checkpoint of this training.
 
     Raises:
-        CheckpointError: if the file cannot be read, or belongs to another training.
+        CheckpointError: if the file cannot be read, is not what was written, or belongs to another training.
     """
     try:
-        tensors: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        tensors: dict[str, Any] = torch.load(io.BytesIO(_unsealed(path)), map_location=device, weights_only=True)
         checkpoint = Checkpoint.model_validate_json(tensors.pop("checkpoint"))
     except Exception as error:  # torch, pickle, zip and pydantic each have their own
         if not_its_own(error):  # the file may be sound, and another process can read it
@@ -80,3 +113,22 @@ def load_checkpoint(
     if checkpoint.spec != spec or checkpoint.conditions != key_of(conditions):
         raise CheckpointError(f"the checkpoint {path} is of another training: {checkpoint.spec}, not {spec}")
     return checkpoint, tensors
+
+
+def _unsealed(path: Path) -> bytes:
+    """The archive in the file.
+
+    Raises:
+        ValueError: if it is not the one that was written there.
+    """
+    whole = path.read_bytes()
+    archive, seal, digest = (
+        whole[: -len(_SEAL) - _DIGEST_BYTES],
+        whole[-len(_SEAL) - _DIGEST_BYTES : -_DIGEST_BYTES],
+        whole[-_DIGEST_BYTES:],
+    )
+    if seal != _SEAL:
+        raise ValueError("it has no checksum")
+    if hashlib.blake2b(archive, digest_size=_DIGEST_BYTES).digest() != digest:
+        raise ValueError("it is not what its checksum says")
+    return archive

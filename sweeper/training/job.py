@@ -48,6 +48,7 @@ class Job:
         self._path = checkpoint_path(workshop.checkpoints, spec)
         self._training: Training | None = None
         self._seen: list[Evaluation] = []
+        self._note = ""
         self._began = running_seconds()
 
     def proceed(self, answer: Answer = "go") -> Told:
@@ -67,7 +68,8 @@ class Job:
                     _try(lambda: training.save_weights(path))  # the result is what matters
                 return Done(result)
             self._seen.append(training.advance())
-            return Looked(self._seen[-1], training.finished)
+            note, self._note = self._note, ""
+            return Looked(self._seen[-1], training.finished, note)
         except Exception as error:
             return self._ended_by(error)
 
@@ -90,8 +92,10 @@ class Job:
         if self._path.exists():
             try:
                 return Training(*given, checkpoint=self._path, starts=work.starts)
-            except CheckpointError:
+            except CheckpointError as error:
                 self._path.unlink(missing_ok=True)
+                told = " ".join(str(error).split())[:300]
+                self._note = f"{told}; the training begins anew, and gives the same numbers"
         return Training(*given, starts=work.starts)
 
 

@@ -32,6 +32,8 @@ class Looked:
 
     evaluation: Evaluation
     last: bool
+    note: str = ""
+    """What people should know of how the training began."""
 
 
 @dataclass(frozen=True)
