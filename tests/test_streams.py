@@ -243,3 +243,9 @@ def test_json_is_json_in_a_poor_encoding(tmp_path: Path, poor: dict[str, str]) -
     done = call(tmp_path, "profile", str(data), "--json", env={**os.environ, **poor})
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out").read_bytes())["dataset"]["classes"] == names
+
+
+def test_no_command_writes_json_that_an_encoding_can_break() -> None:
+    """What an encoding lacks is written as \\U0001f3c3, which JSON does not know: escapes of its own are safe."""
+    for path in sorted((Path(__file__).parent.parent / "sweeper" / "cli").glob("*.py")):
+        assert "ensure_ascii=False" not in path.read_text("utf-8"), path
