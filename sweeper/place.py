@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from sweeper.errors import UsageError
 from sweeper.settings import Settings
+from sweeper.study.apart import ApartExecutor
 from sweeper.study.executors import Executor, InlineExecutor
 from sweeper.study.processes import ProcessExecutor
 
@@ -33,10 +35,18 @@ def _ray_executor(settings: Settings, cores: int, warn: Callable[[str], None]) -
     if settings.ray_address is None:
         # Read when Ray is imported: a cluster of this machine alone listens on the loopback address alone.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    make = partial(joined_to_ray, settings.device, settings.workers, cores, settings.ray_address)
+    return ApartExecutor(make, warn)
+
+
+def joined_to_ray(
+    device: str, workers: int | None, cores: int, address: str | None, warn: Callable[[str], None]
+) -> Executor:
+    """In the process that talks to Ray."""
     try:
         from sweeper.study.ray_executor import RayExecutor
     except ImportError as error:
         raise UsageError(
             f"--executor ray needs Ray, which is not installed ({error}): pip install 'sweeper[ray]'"
         ) from None
-    return RayExecutor(settings.device, settings.workers, cores, settings.ray_address, warn)
+    return RayExecutor(device, workers, cores, address, warn)

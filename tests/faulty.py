@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,12 @@ from typing import Any, Literal
 import torch
 
 from sweeper.data.store import PixelStore
-from sweeper.records import Evaluation, TrialResult
+from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.study.executors import Executor
+from sweeper.study.watchdog import Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
+from sweeper.training.messages import Told
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault")
 
@@ -132,3 +136,34 @@ def second_place_is_broken(pipe: Connection, device: str) -> None:
 
     job.Training = Broken  # type: ignore[misc]
     worker.serve(pipe, device)
+
+
+def ray_with_faults(log: Callable[[str], None]) -> Executor:
+    """Two of Ray's actors whose trainings have the faults above, on a cluster of this machine; made in its process."""
+    from sweeper.study import ray_executor
+
+    class FaultyTrainer(ray_executor.Trainer):
+        def begin(self, spec: TrialSpec) -> Told:
+            job.Training = FaultyTraining  # type: ignore[misc]
+            return super().begin(spec)
+
+    ray_executor.Trainer = FaultyTrainer  # type: ignore[misc]
+    watchdog = Watchdog(least_seconds=10)
+    watchdog._known["search", "first"].append(0.5)  # as after a night of trainings
+    return ray_executor.RayExecutor("cpu", 2, 2, None, log, watchdog)
+
+
+def ray_with_an_actor_that_cannot_be_configured(log: Callable[[str], None]) -> Executor:
+    """Two of Ray's actors, of which the first alone can be configured."""
+    from sweeper.study import ray_executor
+
+    class Unready(ray_executor.Trainer):
+        def configure(self, *given: Any) -> tuple[str, str | None]:
+            try:
+                os.close(os.open(given[3] / "first", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                raise MemoryError("no room for the network") from None
+            return super().configure(*given)
+
+    ray_executor.Trainer = Unready  # type: ignore[misc]
+    return ray_executor.RayExecutor("cpu", 2, 2, None, log)

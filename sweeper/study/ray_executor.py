@@ -1,4 +1,7 @@
-"""Ray: trainings in actors on the nodes of a cluster. Where an actor runs, and how it gets there, is Ray's."""
+"""Ray: trainings in actors on the nodes of a cluster. Where an actor runs, and how it gets there, is Ray's.
+
+Ray ends the process that uses it when the raylet or the cluster's head is gone: see `sweeper.study.apart`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,14 +21,21 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 
-from sweeper.errors import SweeperError, UsageError
+from sweeper.clocks import running_seconds
+from sweeper.errors import ExecutorError, SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
 from sweeper.study.executors import Died, Event, Finished, Paused, Reported
-from sweeper.training.messages import Answer, Hardware, Looked, Told, Waits
+from sweeper.study.watchdog import Watchdog
+from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Told, Waits
 
 KNOCK_SECONDS = 10.0
 START_SECONDS = 300.0
-"""A first actor that is not there by then is given up: the cluster has no room."""
+"""A first actor that is not there by then is given up: the cluster has no room. So is the sweep when all actors were
+lost, and none came back for so long."""
+NODE_SECONDS = 10.0
+"""How often Ray is asked whether this machine is still part of the cluster."""
+STARTS = 3
+"""An actor that is lost before it is ready is asked for so often in all."""
 MOST = 64
 """Actors at most, unless --workers says otherwise."""
 
@@ -84,7 +93,7 @@ class Trainer:
         return told
 
 
-@dataclass
+@dataclass(eq=False)
 class _Actor:
     """The driver's end of one actor."""
 
@@ -96,13 +105,16 @@ class _Actor:
     """Whether it was evaluated, and has no answer yet."""
     ready: bool = False
     node: str = ""
+    starts: int = 1
+    """How often an actor was asked for in this place since one was ready."""
 
 
 @dataclass
 class RayExecutor:
     """Actors on the nodes of a Ray cluster: an existing one, or one on this machine alone.
 
-    A node or actor that is lost costs its training (`Died`), and Ray starts another actor where there is room.
+    A node or actor that is lost costs its training (`Died`), and Ray starts another actor where there is room. One that
+    hangs, or in which a training failed, is replaced, too.
     """
 
     device: str
@@ -113,9 +125,15 @@ class RayExecutor:
     address: str | None
     """Of an existing cluster; None = one for this sweep, which only this machine reaches."""
     log: Callable[[str], None]
+    watchdog: Watchdog = field(default_factory=Watchdog)
     _actors: list[_Actor] = field(default_factory=list)
     _paused_on: dict[tuple[str, int], str] = field(default_factory=dict)
     _hardware: Hardware | None = None
+    _node: str | None = None
+    """This machine's, where it is one of the cluster's."""
+    _node_seen: float = 0.0
+    _alone_since: float | None = None
+    """Since when there is no actor that could train; None while there is one."""
 
     def __post_init__(self) -> None:
         """Connect.
@@ -123,8 +141,6 @@ class RayExecutor:
         Raises:
             UsageError: if there is no cluster at the address.
         """
-        # Ray prints what its nodes complain of, and standard output is for results alone.
-        self._stdout, sys.stdout = sys.stdout, sys.stderr
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         options: dict[str, Any] = {"address": self.address}
         if self.address is None:  # a cluster that exists has its own
@@ -138,12 +154,15 @@ class RayExecutor:
             _knock(self.address)
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
-            sys.stdout = self._stdout
             text = " ".join(str(error).split())[:200]
             raise UsageError(
                 f"--ray-address {self.address or '(none)'} must be a Ray cluster that answers, got: {text}. Start one "
                 "with `ray start --head`, or leave the option out for one on this machine"
             ) from error
+        else:
+            own = ray.get_runtime_context().get_node_id()
+            self._node = own if own in _nodes() else None
+            self._node_seen = running_seconds()
         finally:
             for number, handler in before.items():  # Ray takes SIGTERM for itself; the sweep ends cleanly on it
                 signal.signal(number, handler)
@@ -219,10 +238,19 @@ class RayExecutor:
         """Idle actors.
 
         Raises:
-            SweeperError: if none is left.
+            ExecutorError: if none is left, or none came back for `START_SECONDS` after all were lost.
         """
         if not self._actors:
-            raise SweeperError("every Ray actor was lost or refused; see the warnings above")
+            raise ExecutorError("every Ray actor was lost or refused; see the warnings above")
+        if any(actor.ready for actor in self._actors):
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = running_seconds()
+        elif running_seconds() - self._alone_since > START_SECONDS:
+            raise ExecutorError(
+                f"all Ray actors were lost, and none came back within {START_SECONDS:.0f} s; see `ray status` for what "
+                "the cluster has room for"
+            )
         return sum(actor.ready and actor.spec is None for actor in self._actors)
 
     def submit(self, spec: TrialSpec) -> None:
@@ -231,9 +259,15 @@ class RayExecutor:
         idle = [actor for actor in self._actors if actor.ready and actor.spec is None]
         actor = min(idle, key=lambda a: a.node != node)
         actor.spec, actor.pending = spec, actor.handle.begin.remote(spec)
+        self.watchdog.wait(actor, spec.purpose, "first")
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """What the actors told, and which were lost."""
+        """What the actors told, and which were lost.
+
+        Raises:
+            ExecutorError: if this machine is no part of the cluster any more.
+        """
+        self._look_at_node()
         waiting = {actor.pending: actor for actor in self._actors if actor.pending is not None}
         if not waiting:
             time.sleep(timeout_seconds)
@@ -241,14 +275,37 @@ class RayExecutor:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
         if ready:  # and whatever else is there
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        return [event for reference in ready if (event := self._event(waiting[reference], reference)) is not None]
+        events = [event for reference in ready if (event := self._event(waiting[reference], reference)) is not None]
+        return events + self._hung()
+
+    def _look_at_node(self) -> None:
+        """Without its raylet this machine gets no new actors and no large results, and Ray does not say so."""
+        now = running_seconds()
+        if self._node is None or now - self._node_seen < NODE_SECONDS:
+            return
+        self._node_seen = now
+        if self._node not in _nodes():
+            raise ExecutorError("this machine is no part of the Ray cluster any more: its raylet is gone")
+
+    def _hung(self) -> list[Event]:
+        """Deaths of the actors that say nothing any more: they are killed."""
+        found: list[Event] = []
+        for actor in [a for a in self._actors if a.spec is not None and a.pending is not None]:
+            reason = self.watchdog.hangs(actor)
+            if reason is not None and actor.spec is not None and not ray.wait([actor.pending], timeout=0)[0]:
+                found.append(Died(actor.spec, reason))
+                self._replace(actor, reason)
+        return found
 
     def _event(self, actor: _Actor, reference: Any) -> Event | None:
         try:
             told = ray.get(reference)
         except ray.exceptions.RayError as error:
-            return self._lost(actor, error)
+            reason = f"Ray lost the actor or its node ({_line(error)})"
+            self._replace(actor, reason)
+            return None if actor.spec is None else Died(actor.spec, reason)
         actor.pending = None
+        self.watchdog.heard(actor)
         spec = actor.spec
         if spec is None:
             if (refusal := self._settled(actor, told)) is not None:
@@ -259,26 +316,41 @@ class RayExecutor:
         if isinstance(told, Looked):
             if told.note:
                 self.log(told.note)
+            actor.waits = not told.last
             if told.last:
                 actor.pending = actor.handle.proceed.remote("go")
+                self.watchdog.wait(actor, spec.purpose, "result")
             return Reported(spec, told.evaluation, told.last)
+        if isinstance(told, Exhausted | DeviceLost):
+            self._replace(actor, told.reason)
+            return Died(spec, told.reason)
         actor.spec = None
+        if told.result.state == "failed":
+            self._replace(actor, "a training failed in a Ray actor")
         if isinstance(told, Waits):
             self._paused_on[spec.purpose, spec.number] = actor.node
             return Paused(spec, told.result)
         return Finished(spec, told.result)
 
-    def _lost(self, actor: _Actor, error: Exception) -> Event | None:
-        reason = f"Ray lost the actor or its node ({_line(error)})"
-        self.log(f"{reason}; asking Ray for another")
+    def _replace(self, actor: _Actor, reason: str) -> None:
+        """Ask Ray for another in its place, unless that is of no use."""
+        self.watchdog.forget(actor)
         self._actors.remove(actor)
-        self._actors.append(self._start())
-        return None if actor.spec is None else Died(actor.spec, reason)
+        ray.kill(actor.handle)
+        if not actor.ready and actor.starts >= STARTS:
+            self.log(f"{reason}, before it was ready, as {STARTS} did in this place; {len(self._actors)} are left")
+            return
+        self.log(f"{reason}; asking Ray for another")
+        another = self._start()
+        another.starts = 1 if actor.ready else actor.starts + 1
+        self._actors.append(another)
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
         """Tell the actor of this training."""
         for actor in self._actors:
-            if actor.spec == spec:
+            if actor.spec == spec and actor.waits:
+                actor.waits = False
+                self.watchdog.wait(actor, spec.purpose, "next" if answer == "go" else "result")
                 actor.pending = actor.handle.proceed.remote(answer)
 
     def close(self) -> None:
@@ -287,8 +359,6 @@ class RayExecutor:
             ray.kill(actor.handle)
         self._actors = []
         ray.shutdown()
-        if sys.stdout is sys.stderr:
-            sys.stdout = self._stdout
 
 
 def _knock(address: str | None) -> None:
@@ -299,6 +369,12 @@ def _knock(address: str | None) -> None:
     """
     if found := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address or ""):
         socket.create_connection((found[1], int(found[2])), timeout=KNOCK_SECONDS).close()
+
+
+def _nodes() -> set[str]:
+    """The nodes that are alive, by their ids."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"] for node in nodes if node["Alive"]}
 
 
 def _total(resource: str) -> int:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import optuna
+import psutil
 import pytest
+from optuna.trial import TrialState
 
 pytestmark = [
     pytest.mark.slow,
@@ -18,9 +24,16 @@ pytestmark = [
 ]
 ray = pytest.importorskip("ray")
 
-from sweeper.errors import UsageError  # noqa: E402
-from sweeper.records import TrialResult  # noqa: E402
+from sweeper.errors import ExecutorError, UsageError  # noqa: E402
+from sweeper.place import joined_to_ray  # noqa: E402
+from sweeper.records import Dataset, TrialResult  # noqa: E402
+from sweeper.study import storage as studies  # noqa: E402
+from sweeper.study.apart import ApartExecutor  # noqa: E402
+from sweeper.study.drive import drive  # noqa: E402
+from sweeper.study.search import Search  # noqa: E402
+from tests import faulty  # noqa: E402
 from tests.sweeping import Recorder, sweep_in  # noqa: E402
+from tests.test_faults import study_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -63,6 +76,86 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsy
     confirmed = outcome.sweep.confirmations
     assert confirmed and all(training.state == "complete" for training in confirmed)
     assert sys.stdout is not sys.stderr and capsys.readouterr().out == ""  # Ray's own words went elsewhere
+
+
+def ready(executor: ApartExecutor, plan: studies.Plan, folder: Path, actors: int = 2) -> None:
+    """Wait for so many actors."""
+    folder.mkdir(exist_ok=True)
+    executor.hardware()
+    executor.configure(plan.conditions, folder)
+    deadline = time.monotonic() + 300
+    while executor.free() < actors and time.monotonic() < deadline:
+        executor.poll(0.5)
+    assert executor.free() == actors
+
+
+def work_of(study: optuna.Study, plan: studies.Plan, folder: Path) -> Search:
+    trials = len(study.get_trials())
+    return Search(
+        study, plan.space, plan.conditions, imbalance=60.0, trials=trials, watcher=Recorder(), checkpoints=folder
+    )
+
+
+def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path: Path, tiny: Dataset) -> None:
+    faults = ("memory", "hangs", "segfault", "raises")
+    study, plan = study_of(tmp_path, tiny, [*map(faulty.rate_of, faults), 0.002, 0.003])
+    log = list[str]()
+    with closing(ApartExecutor(faulty.ray_with_faults, log.append)) as executor:
+        ready(executor, plan, tmp_path / "checkpoints")
+        assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
+        assert executor.workers == 2
+    trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if studies.counted(t)}
+    assert {rate: t.state for rate, t in trials.items() if rate in {0.002, 0.003}} == dict.fromkeys(
+        (0.002, 0.003), TrialState.COMPLETE
+    )
+    reasons = {fault: studies.result_of(trials[faulty.rate_of(fault)]).reason or "" for fault in faults}
+    assert "allocate memory" in reasons["memory"] and "each of 2 attempts" in reasons["memory"]
+    assert "worker hung" in reasons["hangs"] and "each of 2 attempts" in reasons["hangs"]
+    assert "Ray lost the actor" in reasons["segfault"] and "each of 2 attempts" in reasons["segfault"]
+    assert reasons["raises"].startswith("ValueError: a fault of the loss")
+    assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+    assert len(log) == 7 and all("asking Ray for another" in line for line in log)
+
+
+@pytest.mark.parametrize("word", ["raylet/raylet", "gcs/gcs_server", "spawn_main"])
+def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
+    word: str, tmp_path: Path, tiny: Dataset
+) -> None:
+    """Or the process that talks to it."""
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004])
+    long = plan.conditions.recipe.model_copy(update={"steps": 200_000})
+    plan = plan.model_copy(update={"conditions": plan.conditions.model_copy(update={"recipe": long})})
+    make = partial(joined_to_ray, "cpu", 2, 2, None)
+    with closing(ApartExecutor(make, print)) as executor:
+        ready(executor, plan, tmp_path / "checkpoints")
+        family = psutil.Process().children(recursive=True)
+
+        def kill() -> None:
+            if study.get_trials(states=(TrialState.RUNNING,)):
+                for process in family:
+                    with suppress(psutil.NoSuchProcess):
+                        if word in " ".join(process.cmdline()):
+                            process.kill()
+
+        with pytest.raises(ExecutorError, match=r"Ray|raylet"):
+            drive(executor, work_of(study, plan, tmp_path / "checkpoints"), kill)
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert study.get_trials(states=(TrialState.WAITING,))
+    assert psutil.wait_procs(family, timeout=300)[1] == []  # those of Ray that outlive its head end by themselves
+
+
+def test_an_actor_that_cannot_be_configured_is_asked_for_three_times(tmp_path: Path, tiny: Dataset) -> None:
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
+    log = list[str]()
+    with closing(ApartExecutor(faulty.ray_with_an_actor_that_cannot_be_configured, log.append)) as executor:
+        ready(executor, plan, tmp_path / "checkpoints", actors=1)
+        deadline = time.monotonic() + 300
+        while len(log) < 3 and time.monotonic() < deadline:
+            executor.poll(0.5)
+        assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
+    assert len(log) == 3 and "no room for the network" in log[0]
+    assert log[-1].endswith("before it was ready, as 3 did in this place; 1 are left")
+    assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 2
 
 
 def test_an_address_without_a_cluster_is_refused(tmp_path: Path) -> None:
