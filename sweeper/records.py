@@ -260,12 +260,29 @@ class Collapse(StrEnum):
         }[self.value]
 
 
+class PartScores(Record):
+    """What an evaluation on all validation images gives on those alone that the rungs before it were scored on."""
+
+    value: float
+    """The objective, in [0, 1]."""
+    point: float
+    """Operating point chosen on these images."""
+    chosen: Scores
+    default: Scores
+    """At 0.5 (binary) or τ = 0 (multi-class)."""
+    pictures: int
+
+
 class Evaluation(Record):
-    """One look at a training in progress, on validation pictures."""
+    """One evaluation of a training in progress: at a rung on a part of the validation images, at the end on all.
+
+    Values of two trainings, or of two steps, compare where they come from the same images: `value` where both
+    evaluations are `complete`, else `part_value`.
+    """
 
     step: int
     value: float
-    """The objective, finite, in [0, 1]."""
+    """The objective on the images of this evaluation, finite, in [0, 1]."""
     point: float
     """Chosen operating point: threshold as a probability (binary) or τ (multi-class)."""
     chosen: Scores
@@ -275,16 +292,48 @@ class Evaluation(Record):
     """Mean training loss since the last evaluation; None where it was not finite."""
     lr: float
     pictures: int
+    """How many images it was scored on."""
+    val_images: int | None = None
+    """How many there are for validation; None in studies of earlier versions."""
+    part: PartScores | None = None
+    """The same on the images of the rungs; None at a rung, and where the rungs are scored on all."""
     curve_miou: float | None = None
-    """mIoU (at the operating point chosen there) on the rungs' fixed subset of pictures, also at the last evaluation,
-    which looks at all: what a learning curve may compare. None = the same as `chosen.miou`."""
+    """mIoU in `part`, of studies of earlier versions, which kept no more of it."""
     seconds: float
     """Since the training began."""
 
     @property
-    def comparable_miou(self) -> float:
-        """mIoU on the same pictures at every evaluation of a training."""
+    def complete(self) -> bool:
+        """Whether it was scored on all validation images."""
+        if self.val_images is None:  # earlier versions kept `curve_miou` at the end alone
+            return self.curve_miou is not None
+        return self.pictures == self.val_images
+
+    @property
+    def part_value(self) -> float:
+        """The objective on the images that every evaluation of the training was scored on.
+
+        In studies of earlier versions that maximised another metric than mIoU, the end is known on all images alone.
+        """
+        if self.part is not None:
+            return self.part.value
+        same = self.curve_miou is None or self.value != self.chosen.miou
+        return self.value if same else float(self.curve_miou or 0.0)
+
+    @property
+    def part_miou(self) -> float:
+        """mIoU on the images that every evaluation of the training was scored on."""
+        if self.part is not None:
+            return self.part.chosen.miou
         return self.chosen.miou if self.curve_miou is None else self.curve_miou
+
+    @property
+    def part_scores(self) -> PartScores | None:
+        """All that is known on these images; None at the end of a training of an earlier version."""
+        if self.part is not None or self.curve_miou is not None:
+            return self.part
+        known = {name: getattr(self, name) for name in ("value", "point", "chosen", "default", "pictures")}
+        return PartScores(**known)
 
 
 class TestDetail(Record):
@@ -332,7 +381,8 @@ class TrialResult(Record):
     spec: TrialSpec
     state: Literal["complete", "pruned", "failed"]
     value: float | None
-    """The last evaluation's objective; 0 when diverged; None when failed."""
+    """The last evaluation's objective: of a complete training on all validation images, of a pruned one on those of
+    its rung (see `Evaluation`); 0 when diverged; None when failed."""
     evaluations: tuple[Evaluation, ...]
     collapse: Collapse
     collapse_at_default: Collapse

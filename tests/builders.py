@@ -208,9 +208,19 @@ def evaluation(step: int, value: float, point: float = 0.5, classes: int = 2, **
         "train_loss": 0.5,
         "lr": 1e-3,
         "pictures": 4,
+        "val_images": 4,
         "seconds": step * 0.1,
     }
     return Evaluation(**values | changes)
+
+
+def curve_on_part(on_part: Sequence[float], on_all: float | None = None, steps: int = 100) -> tuple[Evaluation, ...]:
+    """A training's evaluations on 8 of 20 images; with `on_all`, the last of them is the end, on all 20."""
+    found = [evaluation(steps * (i + 1) // 4, v, pictures=8, val_images=20) for i, v in enumerate(on_part)]
+    if on_all is not None:
+        part = found[-1].part_scores
+        found[-1] = evaluation(found[-1].step, on_all, pictures=20, val_images=20, part=part)
+    return tuple(found)
 
 
 def curve(final: float, steps: int = 100, rise: float = 0.0, point: float = 0.5, classes: int = 2) -> tuple[Any, ...]:

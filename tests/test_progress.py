@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from functools import partial
 
+import pytest
 from rich.console import Console
 
 from sweeper.cli.bar import Bar
@@ -48,6 +49,23 @@ def test_a_search_shows_each_familys_best_counts_and_the_time_left() -> None:
     assert ["dice", "0.650", "2"] in rows
     assert any(row[:1] == ["focal"] and "1" in row for row in rows)
     assert "0.300" not in text  # a stopped trial's value is no best
+
+
+def test_values_from_a_part_of_the_images_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
+    stopped = builders.trial("focal", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
+    display = PlainDisplay(1, clock=lambda: 0.0)
+    display.phase("search", 0, 2)
+    for evaluation in done.evaluations:
+        display.training_evaluated(done.spec, evaluation)
+    display.training_paused(stopped.spec, stopped)
+    keep(display, done, stopped)  # type: ignore[arg-type]
+    lines = [line.strip().split(" (0:00 left")[0] for line in capsys.readouterr().err.splitlines()]
+    assert "dice #0 step 75: 0.650 on 8 of 20 images" in lines
+    assert "dice #0 step 100: 0.600 (0.700 on the 8 images of the steps before)" in lines
+    assert "[1/2] focal #1: 0.650 on 8 of 20 images at step 50, waits" in lines
+    assert "[2/2] dice #0: 0.600" in lines
+    assert "[2/2] focal #1: 0.650 on 8 of 20 images, stopped at step 50" in lines
 
 
 def test_a_confirmation_shows_means_over_seeds() -> None:

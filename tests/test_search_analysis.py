@@ -18,7 +18,7 @@ from sweeper.evidence.spread import EFFECTS, Point, take_apart
 from sweeper.recipe import Recipe
 from sweeper.records import Collapse, SearchAnalysis, TrialResult
 from tests import builders
-from tests.builders import PARAMS, confirmation, curve, diverged, evaluation, failed_trial, spec, trial
+from tests.builders import PARAMS, confirmation, curve, curve_on_part, diverged, evaluation, failed_trial, spec, trial
 
 FAMILIES = tuple(PARAMS)
 STUDIES = 50
@@ -283,7 +283,7 @@ def test_a_ranking_that_turns_at_the_end_has_not_settled() -> None:
 def test_the_metric_that_was_maximised_is_the_unit_of_what_the_losses_lie_apart() -> None:
     runs = confirmed({f: (0.5, 0.6, 0.69, 0.7 + n / 1000) for n, f in enumerate(FAMILIES[:4])})
     recipe = Recipe(metric="dice")
-    assert "0.003 validation Dice of each other" in told(analyse(searched(), confirmations=runs, recipe=recipe))
+    assert "0.003 validation mean Dice of each other" in told(analyse(searched(), confirmations=runs, recipe=recipe))
 
 
 def test_losses_that_end_alike_have_no_ranking_to_settle() -> None:
@@ -303,6 +303,39 @@ def test_probes_of_several_lengths_come_before_the_search() -> None:
     analysis = analyse(searched(), probes=probes)
     assert [(p.steps, p.families) for p in analysis.budget] == [(50, 3), (200, 3), (800, 3)]
     assert analysis.settled_at == 200 and "the budget probe's" in told(analysis)
+
+
+def test_probes_of_several_lengths_are_compared_on_all_images() -> None:
+    """A longer training can afford rungs on more images: their parts differ."""
+    heights = {"dice": (0.7, 0.62, 0.6), "focal": (0.6, 0.66, 0.7), "dice_ce": (0.5, 0.7, 0.8)}
+    probes = [
+        probe(f, s, v).model_copy(update={"evaluations": curve_on_part((0.9 - v,) * 4, v, steps=s)})
+        for f, values in heights.items()
+        for s, v in zip((50, 200, 800), values, strict=True)
+    ]
+    analysis = analyse(searched(), probes=probes)
+    assert [p.tau for p in analysis.budget] == [-1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("metric", ["miou", "fg_iou", "dice"])
+def test_the_ranking_at_each_budget_is_from_the_same_images(metric: str) -> None:
+    """On all images the end reads lower than the rungs, and in another order."""
+    runs = [
+        confirmation(
+            f, s, number=10 * n + s, evaluations=curve_on_part((0.5, 0.6, 0.7 + n / 20, 0.8 + n / 20), 0.5 - n / 20)
+        )
+        for n, f in enumerate(FAMILIES[:4])
+        for s in (1, 2, 3)
+    ]
+    analysis = analyse(searched(), confirmations=runs, recipe=Recipe(metric=metric))  # type: ignore[arg-type]
+    assert analysis.budget[-2].steps == 75 and analysis.budget[-2].tau == 1.0
+
+
+def test_a_stopped_trial_is_not_what_a_second_seed_is_compared_with() -> None:
+    leader = trial("dice", 0.6, 0)
+    stopped = leader.model_copy(update={"state": "pruned", "value": 0.9, "spec": spec("dice", 1)})
+    again = trial("dice", 0.58, 0, spec=spec("dice", 0, seed=7, purpose="recheck"))
+    assert "one leader read −0.020" in told(analyse([leader, stopped], rechecks=[again]))
 
 
 def test_probes_of_one_length_are_read_at_their_rungs() -> None:

@@ -70,6 +70,34 @@ def test_runs_form_a_tree_with_the_contracts_names(uri: str) -> None:
     assert parent.inputs.dataset_inputs[0].dataset.name == builders.dataset().name
 
 
+def test_values_from_a_part_of_the_images_have_names_of_their_own(uri: str) -> None:
+    tracker = started(uri, "parts")
+    done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
+    stopped = builders.trial("dice", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
+    lost = builders.trial("dice", 0.0, 2, evaluations=builders.curve_on_part((0.0,)), collapse="diverged")
+    client, histories = MlflowClient(uri), []
+    for trial in (done, stopped, lost):
+        tracker.training_started(trial.spec)
+        for evaluation in trial.evaluations:
+            tracker.training_evaluated(trial.spec, evaluation)
+        run_id = tracker.training_ended(trial.spec, trial).run_id
+        assert run_id is not None
+        histories.append(
+            {
+                name: [(m.step, m.value) for m in client.get_metric_history(run_id, name)]
+                for name in client.get_run(run_id).data.metrics
+            }
+        )
+    whole, part, nothing = histories
+    assert whole["val/miou"] == whole["val/value"] == [(100, 0.6)]
+    assert whole["val_part/miou"] == whole["val_part/value"] == [(25, 0.5), (50, 0.6), (75, 0.65), (100, 0.7)]
+    assert {"val_part/miou_at_0.5", "val_part/fg_iou", "val_part/iou/crack", "val_part/threshold"} <= whole.keys()
+    assert part["val_part/miou"] == [(25, 0.4), (50, 0.65)]
+    assert not [name for name in part if name.startswith("val/")]
+    assert nothing["val/value"] == nothing["val/miou"] == [(25, 0.0)]
+    tracker.end_sweep("FINISHED")
+
+
 def test_confirmations_carry_test_metrics(uri: str) -> None:
     tracker = started(uri, "confirmations")
     result = builders.confirmation("dice_focal", 101)

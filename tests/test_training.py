@@ -325,6 +325,36 @@ def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: p
     assert result.test is None
 
 
+@pytest.mark.parametrize(("metric", "threshold"), [("miou", "tuned"), ("dice", "0.5"), ("fg_iou", "tuned")])
+def test_the_end_is_also_scored_on_the_images_of_the_rungs(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, metric: Any, threshold: Any
+) -> None:
+    monkeypatch.setattr("sweeper.training.engine.RUNG_PICTURES", 1)
+    recipe = SMALL.model_copy(update={"metric": metric, "threshold": threshold})
+    *rungs, last = train(tiny, recipe).evaluations
+    # The network of the end, counted on the image of the rungs alone.
+    conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
+    training = Training(spec(), conditions, open_store(tiny.store), "cpu", clock=lambda: 0.0)
+    while not training.finished:
+        training.advance()
+    counts, _ = training._evaluator.count(training._average.model, training._rung_pictures)
+    point, value = metrics.best_point(counts, metric)
+    if threshold == "0.5":
+        point, at = 0.5, metrics.at_point(counts, 0.5)
+        value = float(metrics.objective(at.sum(axis=0), metrics.present(at), metric))
+    assert [e.complete for e in (*rungs, last)] == [False, False, False, True]
+    assert all(e.part is None and e.part_value == e.value for e in rungs)
+    assert last.part is not None and last.part.pictures == 1 < last.pictures == last.val_images
+    assert last.part_value == last.part.value == pytest.approx(value) and last.part.point == point
+    assert last.part_miou == last.part.chosen.miou
+    assert last.part_value != last.value
+
+
+def test_nothing_is_told_apart_where_the_rungs_see_all_images(tiny: Dataset) -> None:
+    found = train(tiny).evaluations
+    assert all(e.complete and e.part is None and e.part_value == e.value for e in found)
+
+
 def test_a_confirmation_is_scored_on_the_locked_test_split(tiny: Dataset) -> None:
     split = divide(tiny, test_seed=0, seed=0)
     result = train(tiny, purpose="confirm", seed=1000, keep_predictions=2)

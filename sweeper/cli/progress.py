@@ -103,13 +103,25 @@ def spec_text(spec: TrialSpec) -> str:
     }[spec.purpose]
 
 
+def value_text(evaluation: Evaluation) -> str:
+    """The objective, and on which part of the validation images: values on different images do not compare."""
+    text = f"{evaluation.value:.3f}"
+    if not evaluation.complete:
+        of = "" if evaluation.val_images is None else f" of {evaluation.val_images}"
+        text += f" on {evaluation.pictures}{of} images"
+    elif evaluation.part is not None:
+        text += f" ({evaluation.part.value:.3f} on the {evaluation.part.pictures} images of the steps before)"
+    return text
+
+
 def outcome_text(result: TrialResult) -> str:
     """How a training ended, in a few words."""
     if result.state == "failed":
         return f"failed: {result.reason}"
-    words = f"{result.value:.3f}"
     if result.state == "pruned":
-        words += f", stopped at step {result.evaluations[-1].step}"
+        words = f"{value_text(result.evaluations[-1])}, stopped at step {result.evaluations[-1].step}"
+    else:
+        words = f"{result.value:.3f}"
     if result.collapse != Collapse.NONE:
         words += f", {result.collapse.text}"
     return words
@@ -146,14 +158,14 @@ class PlainDisplay:
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """A line when verbose."""
         if self._level > 0:
-            self.say(f"  {spec_text(spec)} step {evaluation.step}: {evaluation.value:.3f}")
+            self.say(f"  {spec_text(spec)} step {evaluation.step}: {value_text(evaluation)}")
 
     def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
         """A line the first time."""
         first = spec.number not in self._state.waiting
         self._state.wait(spec)
         if first:
-            at = f"{result.value:.3f} at step {result.evaluations[-1].step}, waits"
+            at = f"{value_text(result.evaluations[-1])} at step {result.evaluations[-1].step}, waits"
             self.say(self._line(f"{spec_text(spec)}: {at}"))
 
     def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
@@ -222,7 +234,7 @@ class LiveDisplay(PlainDisplay):
     def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """Show how far it is."""
         self._state.running[spec.purpose, spec.number] = (
-            f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {evaluation.value:.3f}"
+            f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {value_text(evaluation)}"
         )
 
     def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweeper.recipe import Metric
-from sweeper.records import BudgetPoint, Collapse, Evaluation, TrialResult
+from sweeper.records import BudgetPoint, Collapse, TrialResult
 from sweeper.text import minus
 
 AGREES = 0.6
@@ -44,7 +43,6 @@ def ranked_budgets(
     done: Sequence[TrialResult],
     confirmations: Sequence[TrialResult],
     probes: Sequence[TrialResult],
-    metric: Metric,
     rope: float,
 ) -> Budget:
     """Rankings at several budgets of the same trainings.
@@ -52,11 +50,11 @@ def ranked_budgets(
     The probes' where they were made; else the confirmation's, which are longest and averaged over seeds, where at least
     three were confirmed; else the search's. Empty where nothing was seen at two budgets.
     """
-    probed = _probe_curves([p for p in probes if p.state == "complete" and learned_something(p)], metric)
+    probed = _probe_curves([p for p in probes if p.state == "complete" and learned_something(p)])
     sources = (
         (probed, "the budget probe's", 2),
-        (_seed_means(confirmations, metric), "the confirmation's", 3),
-        (best_of_families(done, metric), "the search's", 2),
+        (_seed_means(confirmations), "the confirmation's", 3),
+        (best_of_families(done), "the search's", 2),
     )
     for curves, where, least in sources:
         found = ranking(curves, rope)
@@ -65,40 +63,36 @@ def ranked_budgets(
     return Budget()
 
 
-def _comparable(evaluation: Evaluation, metric: Metric) -> float:
-    return evaluation.comparable_miou if metric == "miou" else evaluation.value
+def _curve(trial: TrialResult) -> Curve:
+    return {e.step: e.part_value for e in trial.evaluations}
 
 
-def _curve(trial: TrialResult, metric: Metric) -> Curve:
-    return {e.step: _comparable(e, metric) for e in trial.evaluations}
-
-
-def best_of_families(done: Sequence[TrialResult], metric: Metric) -> dict[object, Curve]:
+def best_of_families(done: Sequence[TrialResult]) -> dict[object, Curve]:
     """Of each family the highest value of its complete trainings at each step."""
     best: dict[object, Curve] = defaultdict(dict)
     for trial in done:
         held = best[trial.spec.family]
-        for step, value in _curve(trial, metric).items():
+        for step, value in _curve(trial).items():
             held[step] = max(value, held.get(step, value))
     return dict(best)
 
 
-def _seed_means(runs: Iterable[TrialResult], metric: Metric) -> dict[object, Curve]:
+def _seed_means(runs: Iterable[TrialResult]) -> dict[object, Curve]:
     """Of each configuration the mean over seeds at each step."""
     found: dict[object, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        for step, value in _curve(run, metric).items():
+        for step, value in _curve(run).items():
             found[run.spec.configuration][step].append(value)
     return {key: {step: mean(values) for step, values in steps.items()} for key, steps in found.items()}
 
 
-def _probe_curves(probes: Sequence[TrialResult], metric: Metric) -> dict[object, Curve]:
+def _probe_curves(probes: Sequence[TrialResult]) -> dict[object, Curve]:
     """Of each family its value at each budget: of trainings of several lengths where there are, else at the rungs."""
     if len({p.spec.steps for p in probes}) < 2:
-        return best_of_families(probes, metric)
+        return best_of_families(probes)
     found: dict[object, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for probe in probes:
-        found[probe.spec.family][probe.spec.steps].append(_comparable(probe.evaluations[-1], metric))
+    for probe in probes:  # rungs of a longer training are scored on more images: their ends alone compare, on all
+        found[probe.spec.family][probe.spec.steps].append(probe.evaluations[-1].value)
     return {family: {step: mean(values) for step, values in steps.items()} for family, steps in found.items()}
 
 

@@ -25,7 +25,7 @@ from sweeper.evidence.budget import (
 from sweeper.evidence.spread import ENOUGH, Point, take_apart
 from sweeper.evidence.weigh import last_quarter_gain
 from sweeper.metrics import METRICS
-from sweeper.recipe import Metric, Recipe
+from sweeper.recipe import Recipe
 from sweeper.records import (
     Coordinate,
     Evidence,
@@ -83,10 +83,10 @@ def analyse_search(
             sentences=(f"None of {len(trials)} search trainings completed: nothing can be said about the search.",),
         )
     replicates = [t for t in (*confirmations, *rechecks) if learned_something(t) and t.state == "complete"]
-    points, imputed = _points(trials, done, space, imbalance, recipe.metric)
+    points, imputed = _points(trials, done, space, imbalance)
     parts, told = _parts(points, imputed, replicates, unit)
     confirmed = [r for r in replicates if r.spec.purpose == "confirm"]
-    budget = ranked_budgets(done, confirmed, probes, recipe.metric, rope)
+    budget = ranked_budgets(done, confirmed, probes, rope)
     tau = None if evidence is None else _confirmation_tau(evidence)
     return SearchAnalysis(
         parts=parts,
@@ -96,7 +96,7 @@ def analyse_search(
         sentences=(
             *told,
             _rising(done, rope),
-            *_first_rung(done, recipe.metric, rope),
+            *_first_rung(done, rope),
             *_more_trials([p.value for p in points], rope, unit),
             *_second_seed(trials, rechecks, unit),
             *_confirmed(evidence, tau),
@@ -109,12 +109,13 @@ def analyse_search(
 
 
 def _points(
-    trials: Sequence[TrialResult], done: Sequence[TrialResult], space: SearchSpace, imbalance: float, metric: Metric
+    trials: Sequence[TrialResult], done: Sequence[TrialResult], space: SearchSpace, imbalance: float
 ) -> tuple[list[Point], int]:
     """All trainings that learned, and how many of them were stopped early.
 
     To leave those out would leave out the weak ones. They count with what complete trainings gained, in the median,
-    after the rung at which they stopped.
+    after the rung at which they stopped. A rung is scored on a part of the validation images: the gain is to the value
+    on all, so that every point is one on all images, measured or estimated.
     """
     ranges = {f.family: f.coordinates for f in space.families}
     gains: dict[int, list[float]] = defaultdict(list)
@@ -234,8 +235,8 @@ def _rising(done: Sequence[TrialResult], rope: float) -> str:
     )
 
 
-def _first_rung(done: Sequence[TrialResult], metric: Metric, rope: float) -> list[str]:
-    points = ranking(best_of_families(done, metric), rope).points
+def _first_rung(done: Sequence[TrialResult], rope: float) -> list[str]:
+    points = ranking(best_of_families(done), rope).points
     if len(points) < 2 or points[0].tau is None:
         return []
     first, last = points[0], points[-1]
@@ -285,11 +286,12 @@ def _second_seed(trials: Sequence[TrialResult], rechecks: Sequence[TrialResult],
     """What leaders lost when they were trained again."""
     seeds = {t.spec.seed for t in trials}
     same_seed = [r for r in rechecks if r.spec.seed in seeds]  # a leader may be best at a rechecked learning rate
-    first = {t.spec.configuration: t.value for t in (*trials, *same_seed) if learned_something(t)}
+    ended = [t for t in (*trials, *same_seed) if t.state == "complete"]  # a stopped one saw a part of the images
+    first = {t.spec.configuration: t.value for t in ended if learned_something(t)}
     losses = []
     for again in (r for r in rechecks if r.spec.seed not in seeds):
         before = first.get(again.spec.configuration)
-        if learned_something(again) and before is not None and again.value is not None:
+        if again.state == "complete" and learned_something(again) and before is not None and again.value is not None:
             losses.append(before - again.value)
     if not losses:
         return []

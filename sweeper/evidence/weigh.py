@@ -271,7 +271,7 @@ def last_quarter_gain(run: TrialResult) -> float:
     evaluation gains 0: nothing was seen to rise.
     """
     steps = [e.step for e in run.evaluations]
-    miou = [e.comparable_miou for e in run.evaluations]
+    miou = [e.part_miou for e in run.evaluations]
     return float(miou[-1] - np.interp(0.75 * steps[-1], steps, miou))
 
 

@@ -13,6 +13,16 @@ from sweeper.records import SweepRecord, TrialResult
 
 _BEFORE = (
     *("purpose", "number", "family", "state", "value", "miou", "miou_at_default", "fg_iou", "dice", "point"),
+    *(
+        "value_part",
+        "miou_part",
+        "miou_at_default_part",
+        "fg_iou_part",
+        "dice_part",
+        "point_part",
+        "part",
+        "val_images",
+    ),
     *("test_miou", "test_fg_iou", "seed", "fold", "lr"),
 )
 _AFTER = (
@@ -48,9 +58,13 @@ def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     Columns, always in this order; numbers are empty (NaN) and texts None where they do not exist:
 
     - `purpose` search, recheck, probe or confirm; `number`; `family`; `state` complete, pruned or failed
-    - `value`: the last evaluation's objective, on validation (0 when diverged)
-    - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): of the last
-      evaluation, on validation, shares in 0–1
+    - `value`: the last evaluation's objective, on all validation images (0 when diverged); empty for a training that
+      was stopped at a rung, which is scored on a part of them
+    - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): the same for
+      these, shares in 0–1
+    - `value_part`, `miou_part`, `miou_at_default_part`, `fg_iou_part`, `dice_part`, `point_part`: of the last
+      evaluation of every training, on the `part` of the `val_images` that the rungs are scored on; the search's trials
+      compare by these, whether complete or stopped. Equal to the columns above where `part` is all
     - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation trainings only
     - `seed`; `fold`: which fold `test_miou` is of (from 0), with folds only; `lr`; `params.NAME`: every coordinate of
       the losses, in the order of the search space
@@ -97,19 +111,28 @@ def _csv_text(value: object) -> object:
 def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
     spec = trial.spec
     last = trial.evaluations[-1] if trial.evaluations else None
-    chosen = last.chosen if last else None
+    whole = last if last and (last.complete or trial.state == "complete") else None
+    part = last.part_scores if last else None
     tested = scores(at_point(trial.test, last.point)) if trial.test is not None and last else None
     return {
         "purpose": spec.purpose,
         "number": spec.number,
         "family": spec.family,
         "state": trial.state,
-        "value": trial.value,
-        "miou": chosen.miou if chosen else None,
-        "miou_at_default": last.default.miou if last else None,
-        "fg_iou": chosen.fg_iou if chosen else None,
-        "dice": chosen.dice if chosen else None,
-        "point": last.point if last else None,
+        "value": trial.value if whole else None,
+        "miou": whole.chosen.miou if whole else None,
+        "miou_at_default": whole.default.miou if whole else None,
+        "fg_iou": whole.chosen.fg_iou if whole else None,
+        "dice": whole.chosen.dice if whole else None,
+        "point": whole.point if whole else None,
+        "value_part": last.part_value if last else None,
+        "miou_part": last.part_miou if last else None,
+        "miou_at_default_part": part.default.miou if part else None,
+        "fg_iou_part": part.chosen.fg_iou if part else None,
+        "dice_part": part.chosen.dice if part else None,
+        "point_part": part.point if part else None,
+        "part": part.pictures if part else None,
+        "val_images": last.val_images if last else None,
         "test_miou": tested.miou if tested else None,
         "test_fg_iou": tested.fg_iou if tested else None,
         "seed": spec.seed,

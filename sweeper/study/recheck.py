@@ -164,11 +164,14 @@ def _contested(field: Sequence[Finalist], rivals: Sequence[Finalist]) -> list[Fi
 
 
 def _origin(trial: TrialResult, trials: Sequence[TrialResult]) -> int:
-    """The search trial with the same coordinates, the best of them."""
+    """The search trial with the same coordinates: the best of those that completed.
+
+    A stopped one's value is from fewer steps and a part of the images.
+    """
     if trial.spec.purpose == "search":
         return trial.spec.number
     same = [t for t in trials if (t.spec.family, t.spec.params) == (trial.spec.family, trial.spec.params)]
-    return max(same, key=lambda t: (t.value or 0.0, -t.spec.number)).spec.number
+    return max(same, key=lambda t: (t.state == "complete", t.value or 0.0, -t.spec.number)).spec.number
 
 
 def _recheck(

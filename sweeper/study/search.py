@@ -221,8 +221,8 @@ class Search:
     def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
         """Note the value; a trial that is not among the best at its rung waits there, or ends if it never can be."""
         if evaluation.step not in self._field.steps(spec.number):
-            report(self._study, spec.number, evaluation.step, evaluation.value)
-            self._field.see(spec.number, spec.family, evaluation.step, evaluation.value)
+            report(self._study, spec.number, evaluation.step, evaluation.part_value)
+            self._field.see(spec.number, spec.family, evaluation.step, evaluation.part_value)
         if evaluation.step not in self._told[spec.number]:
             self._told[spec.number].add(evaluation.step)
             self._watcher.training_evaluated(spec, evaluation)

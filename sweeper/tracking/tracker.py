@@ -352,7 +352,7 @@ class Tracker:
             key = self._keys[spec.purpose, spec.number] = self._key(f"{spec.purpose}/{spec.number:05d}")
             self._courier.runs[key] = run_id
             try:
-                self._steps[key] = {point.step for point in self._client.get_metric_history(run_id, "val/value")}
+                self._steps[key] = {point.step for point in self._client.get_metric_history(run_id, "lr")}
             except Exception:  # it is away: what was given before the pause was sent, or is on its way
                 self._steps[key] = {evaluation.step for evaluation in result.evaluations}
         self._complete(self._keys[spec.purpose, spec.number], result)

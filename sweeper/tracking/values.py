@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sweeper import metrics
 from sweeper.paths import slug
-from sweeper.records import Collapse, Conditions, Evaluation, Scores, TrialResult, TrialSpec
+from sweeper.records import Collapse, Conditions, Evaluation, PartScores, Scores, TrialResult, TrialSpec
 
 NOTE = "mlflow.note.content"
 NOTE_LIMIT = 8000
@@ -78,9 +78,16 @@ class Values:
         return {**params, **self.recipe(), "steps": str(spec.steps)}
 
     def of_evaluation(self, evaluation: Evaluation) -> dict[str, float]:
-        """Metrics of one evaluation."""
-        values = self._scores("val", evaluation.chosen, evaluation.default)
-        values |= {f"val/{self._point}": evaluation.point, "val/value": evaluation.value, "lr": evaluation.lr}
+        """Metrics of one evaluation: `val/…` from all validation images, `val_part/…` from the rungs' part of them.
+
+        The end has both: the second continues the curve of the rungs, the first compares with other ends.
+        """
+        values = {"lr": evaluation.lr}
+        part = evaluation.part_scores
+        if evaluation.complete:
+            values |= self._evaluated("val", evaluation)
+        if part is not None and not (evaluation.complete and evaluation.part is None):
+            values |= self._evaluated("val_part", part)
         if evaluation.train_loss is not None:
             values["train/loss"] = evaluation.train_loss
         return values
@@ -102,6 +109,8 @@ class Values:
         values = {"seconds": result.seconds}
         if result.seconds_per_step is not None:
             values["seconds_per_step"] = result.seconds_per_step
+        if result.collapse == Collapse.DIVERGED and not result.evaluations[-1].complete:
+            values |= {"val/value": 0.0, "val/miou": 0.0}  # it has no further evaluation, and counts as 0
         if result.test is not None:
             point = result.evaluations[-1].point
             default = metrics.default_point(self.conditions.dataset.task)
@@ -110,6 +119,10 @@ class Values:
         if result.detail is not None:
             values |= {f"test/{name}": value for name, value in metrics.detail_scores(result.detail).items()}
         return values, tags
+
+    def _evaluated(self, split: str, found: Evaluation | PartScores) -> dict[str, float]:
+        values = self._scores(split, found.chosen, found.default)
+        return {**values, f"{split}/{self._point}": found.point, f"{split}/value": found.value}
 
     def _scores(self, split: str, chosen: Scores, default: Scores) -> dict[str, float]:
         values = {

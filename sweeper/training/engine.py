@@ -37,6 +37,7 @@ from sweeper.records import (
     Conditions,
     Evaluation,
     ImageCounts,
+    PartScores,
     Predictions,
     TestDetail,
     TrainedBy,
@@ -238,24 +239,22 @@ class Training:
         counts, finite = self._evaluator.count(self._average.model, pictures)
         self._diverged = not (finite and math.isfinite(loss))
         self._last = counts
-        tuned, _ = metrics.best_point(counts, self._recipe.metric)
-        default = metrics.default_point(self._task)
-        point = tuned if self._recipe.threshold == "tuned" else default
-        at_chosen = metrics.at_point(counts, point)
-        summed = at_chosen.sum(axis=0)
-        value = float(metrics.objective(summed, metrics.present(at_chosen), self._recipe.metric))
-        # What NaN logits were counted as is no answer, and must not read like a constant one.
-        score = metrics.nothing_right if self._diverged else metrics.scores
+        on_part = None
+        if len(pictures) > len(self._rung_pictures) and not self._diverged:
+            rows = [counts.pictures.index(i) for i in self._rung_pictures]
+            on_part = counts.model_copy(update={"pictures": self._rung_pictures, "data": counts.data[rows]})
+        scored = self._scores(counts)
         evaluation = Evaluation(
             step=self._step,
-            value=0.0 if self._diverged else value,
-            point=point,
-            chosen=score(at_chosen),
-            default=score(metrics.at_point(counts, default)),
+            value=scored.value,
+            point=scored.point,
+            chosen=scored.chosen,
+            default=scored.default,
             train_loss=loss if math.isfinite(loss) else None,
             lr=rate,
             pictures=len(pictures),
-            curve_miou=self._curve_miou(counts) if self.finished and not self._diverged else None,
+            val_images=len(self._split.val),
+            part=None if on_part is None else self._scores(on_part),
             seconds=self._clock() - self._started,
         )
         self._evaluations.append(evaluation)
@@ -342,16 +341,22 @@ class Training:
         maps = distance_batch(self._distances, places, recipe.size).to(self._device)
         return inputs, labels, {"distance": augment_distances(maps, draws)}
 
-    def _curve_miou(self, counts: ImageCounts) -> float:
-        """mIoU on the rungs' pictures, so that the last evaluation compares with those before it."""
-        rows = [counts.pictures.index(i) for i in self._rung_pictures]
-        subset = counts.model_copy(update={"pictures": self._rung_pictures, "data": counts.data[rows]})
-        if self._recipe.threshold == "tuned":
-            point = metrics.best_point(subset)[0]
-        else:
-            point = metrics.default_point(self._task)
-        at_point = metrics.at_point(subset, point)
-        return float(metrics.objective(at_point.sum(axis=0), metrics.present(at_point)))
+    def _scores(self, counts: ImageCounts) -> PartScores:
+        """Objective and metrics of these images; 0 where the training diverged."""
+        default = metrics.default_point(self._task)
+        tuned = self._recipe.threshold == "tuned"
+        point = metrics.best_point(counts, self._recipe.metric)[0] if tuned else default
+        at_chosen = metrics.at_point(counts, point)
+        value = float(metrics.objective(at_chosen.sum(axis=0), metrics.present(at_chosen), self._recipe.metric))
+        # What NaN logits were counted as is no answer, and must not read like a constant one.
+        score = metrics.nothing_right if self._diverged else metrics.scores
+        return PartScores(
+            value=0.0 if self._diverged else value,
+            point=point,
+            chosen=score(at_chosen),
+            default=score(metrics.at_point(counts, default)),
+            pictures=len(counts.pictures),
+        )
 
     def _score_test(self, point: float) -> tuple[ImageCounts, TestDetail, Predictions | None]:
         found = self._evaluator.examine(

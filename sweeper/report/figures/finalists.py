@@ -145,13 +145,22 @@ def curves(facts: Facts) -> Drawn | str:
     band = f", for {listed(banded)} with a band from the lowest to the highest seed" if banded and seeds[-1] > 1 else ""
     text = (
         f"Validation mIoU of the confirmation trainings: mean over {of}{band}. Gained over the last quarter of the "
-        f"steps: {listed(rising)}."
+        f"steps: {listed(rising)}.{_part_text([run for f, *_ in lines for run in confirmations(facts, f)])}"
     )
     return Drawn(figure, text, "Learning curves of the confirmation trainings")
 
 
+def _part_text(runs: Sequence[TrialResult]) -> str:
+    ends = [run.evaluations[-1] for run in runs if run.evaluations]
+    parts = sorted({(e.part.pictures, e.val_images) for e in ends if e.part is not None and e.val_images is not None})
+    if not parts:
+        return ""
+    counts = listed([f"{part} of {whole}" for part, whole in parts])
+    return f" Every point is from the same {counts} validation images of a training; other values are from all of them."
+
+
 def _curve(trials: Sequence[TrialResult]) -> tuple[Floats, Floats]:
     """Steps (S,) and mIoU (seeds, S), at the steps where every evaluated training was evaluated."""
-    known = [{e.step: e.comparable_miou for e in trial.evaluations} for trial in trials if trial.evaluations]
+    known = [{e.step: e.part_miou for e in trial.evaluations} for trial in trials if trial.evaluations]
     shared = sorted(set.intersection(*(set(k) for k in known))) if known else []
     return np.array(shared), np.array([[k[step] for step in shared] for k in known])

@@ -43,8 +43,11 @@ _GOLDEN = 0.6180339887498949
 
 
 def search(facts: Facts) -> Drawn | str:
-    """Every search trial's last validation objective, one strip per family, in registry order."""
-    frame = facts.search.dropna(subset=["value"])
+    """Every search trial's last objective on the rungs' validation images, one strip per family, in registry order.
+
+    A stopped trial was scored on these alone: complete ones are drawn by the same images.
+    """
+    frame = facts.search.dropna(subset=["value_part"])
     if frame.empty:
         return "no trial of the search has a value"
     families = facts.families
@@ -54,7 +57,7 @@ def search(facts: Facts) -> Drawn | str:
     rows = frame["family"].map({name: i for i, name in enumerate(families)}).to_numpy(dtype=float)
     order = frame.groupby("family").cumcount().to_numpy(dtype=float)
     height = rows + 0.5 * ((order * _GOLDEN) % 1 - 0.5)
-    value = frame["value"].to_numpy(dtype=float)
+    value = frame["value_part"].to_numpy(dtype=float)
     pruned = (frame["state"] == "pruned").to_numpy()
     collapsed = (frame["collapse"] != "none").to_numpy()
     early, done = pruned & ~collapsed, ~pruned & ~collapsed
@@ -68,7 +71,8 @@ def search(facts: Facts) -> Drawn | str:
         axes.plot(at, height[collapsed], "x", color=VERMILLION, ms=5, mew=1.4, label="collapsed", clip_on=False)
     best = [(i, best_trial(facts, family)) for i, family in enumerate(families)]
     ticks = [(t.value, i) for i, t in best if t is not None and t.value is not None]
-    marked = [(v, i) for v, i in ticks if v >= left]
+    drawn = [(t.evaluations[-1].part_value, i) for i, t in best if t is not None and t.evaluations]
+    marked = [(v, i) for v, i in drawn if v >= left]
     axes.vlines(
         [v for v, _ in marked], [i - 0.36 for _, i in marked], [i + 0.36 for _, i in marked], color=BLACK, lw=1.4
     )
@@ -76,21 +80,46 @@ def search(facts: Facts) -> Drawn | str:
     axes.set_xlim(left, right)
     axes.set_yticks(range(len(families)), labels=[plain(name) for name in families])
     axes.set_ylim(len(families) - 0.5, -0.5)
-    axes.set_xlabel(f"validation {facts.objective} at the last evaluation")
+    axes.set_xlabel(f"validation {facts.objective} at the last evaluation{_images(part_of(facts))}")
     legend(axes, 4)
     text = f"{count(int((~pruned).sum()), 'trial')} completed, {pruned.sum()} {_were(int(pruned.sum()))} stopped early"
     text += f"; {collapsed.sum()} of these collapsed." if collapsed.any() else "."
     if ticks:
         value_of, row = max(ticks)
-        text += f" The best single trial is one of {code(families[row])} with {number(value_of)}"
+        on_all = " on all validation images" if part_of(facts) else ""
+        text += f" The best single trial is one of {code(families[row])} with {number(value_of)}{on_all}"
         last, last_row = min(ticks)
         text += f"; the best of {code(families[last_row])} reached {number(last)}." if len(ticks) > 1 else "."
     if beyond.any():
         n, low, high = int(beyond.sum()), number(float(value[beyond].min())), number(float(value[beyond].max()))
         values = f"its value: {low}" if n == 1 else f"their values: {low}" + (f" to {high}" if low != high else "")
         text += f" {count(n, 'collapsed trial')} {'is' if n == 1 else 'are'} drawn at the left edge ({values})."
+    text += _part_text(facts)
     text += " One trial is one seed: read the spread within a family, not single points."
     return Drawn(figure, text, f"Validation {facts.objective} of all search trials by family")
+
+
+def part_of(facts: Facts) -> tuple[int, int] | None:
+    """How many validation images the search's rungs are scored on, of how many; None where on all, or not known."""
+    known = facts.search.dropna(subset=["part", "val_images"])
+    if known.empty:
+        return None
+    part, whole = int(known["part"].iloc[0]), int(known["val_images"].iloc[0])
+    return (part, whole) if part < whole else None
+
+
+def _images(part: tuple[int, int] | None) -> str:
+    return "" if part is None else f", on {part[0]} of the {part[1]} images"
+
+
+def _part_text(facts: Facts) -> str:
+    found = part_of(facts)
+    if found is None:
+        return ""
+    return (
+        f" Drawn by the {found[0]} of {found[1]} validation images that every evaluation was scored on, as stopped "
+        "trials saw no others; the tables give complete trials on all."
+    )
 
 
 def _limits(value: Floats, collapsed: npt.NDArray[np.bool_]) -> tuple[float, float]:
@@ -107,7 +136,7 @@ def _were(n: int) -> str:
 
 def landscape(facts: Facts) -> Drawn | str:
     """A panel per searched coordinate against the objective, coloured by learning rate."""
-    frame = facts.search.dropna(subset=["value"])
+    frame = facts.search.dropna(subset=["value_part"])
     panels = [
         (family, name, coordinate)
         for family, name, coordinate in searched(facts)
@@ -132,7 +161,7 @@ def landscape(facts: Facts) -> Drawn | str:
             axes.set_ylabel(plain(facts.objective))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    value = frame["value"].to_numpy(dtype=float)
+    value = frame["value_part"].to_numpy(dtype=float)
     floor, ceiling = _limits(value, (frame["collapse"] != "none").to_numpy())
     grid[0].set_ylim(floor, ceiling + 0.08 * (ceiling - floor))  # room for the ring of the best
     below = np.sort(value[value < floor])
@@ -176,16 +205,16 @@ def _panel(
     else:
         axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
     early = frame[frame["state"] == "pruned"]
-    axes.plot(early[column], early["value"], "o", color=GREY, mfc="none", ms=3.5, mew=0.7)
+    axes.plot(early[column], early["value_part"], "o", color=GREY, mfc="none", ms=3.5, mew=0.7)
     done = frame[frame["state"] == "complete"]
     axes.scatter(
-        done[column], done["value"], c=colours.to_rgba(done["lr"].to_numpy(dtype=float)), s=22, lw=0.4, ec="white"
+        done[column], done["value_part"], c=colours.to_rgba(done["lr"].to_numpy(dtype=float)), s=22, lw=0.4, ec="white"
     )  # fmt: skip
     if not done.empty:
         best = int(done["value"].to_numpy(dtype=float).argmax())
         axes.plot(
             done[column].iloc[best],
-            done["value"].iloc[best],
+            done["value_part"].iloc[best],
             "o",
             color=BLACK,
             mfc="none",
@@ -216,4 +245,4 @@ def _landscape_text(facts: Facts, panels: list[tuple[str, str, Coordinate]], lef
             f" {count(len(below), 'collapsed trial')} {'lies' if len(below) == 1 else 'lie'} below the axis, at {low}"
         )
         text += "." if low == high else f" to {high}."
-    return text + (f" {left_out} more panels are left out." if left_out > 0 else "")
+    return text + _part_text(facts) + (f" {left_out} more panels are left out." if left_out > 0 else "")

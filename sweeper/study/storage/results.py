@@ -92,7 +92,7 @@ def waiting_result(trial: FrozenTrial) -> TrialResult:
 
 
 def report(study: optuna.Study, number: int, step: int, value: float) -> None:
-    """Note what a running trial reached at a step."""
+    """Note what a running trial reached at a step, on the images that all its steps are scored on."""
     study._storage.set_trial_intermediate_value(_trial_id(study, number), step, value)
 
 
