@@ -171,6 +171,16 @@ def scores(class_counts: Counts) -> Scores:
     )
 
 
+def image_mious(class_counts: Counts) -> Floats:
+    """mIoU of each image by itself, (n, C, 3) → (n,): mean IoU over the classes that occur in its own labels.
+
+    As everywhere, a class that does not occur is left out: where it is predicted, the IoU of the classes whose pixels
+    it took falls. 0 for an image without a label.
+    """
+    values: Floats = np.array([float(objective(counts, present(counts[None]))) for counts in class_counts])
+    return values
+
+
 def nothing_right(class_counts: Counts) -> Scores:
     """Scores of a training that gives no answer (NaN logits): 0 for every class that occurs."""
     classes = present(class_counts)

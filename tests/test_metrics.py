@@ -174,6 +174,14 @@ def test_an_absent_class_is_left_out_even_where_it_is_predicted() -> None:
     assert scores.fg_iou is None  # three classes
 
 
+def test_an_image_is_scored_over_the_classes_of_its_own_labels() -> None:
+    empty, full = [[97, 0, 3], [0, 3, 0]], [[80, 5, 5], [10, 5, 5]]
+    unlabelled = [[0, 0, 0], [0, 0, 0]]
+    found = metrics.image_mious(np.array([empty, full, unlabelled]))
+    assert found == pytest.approx([0.97, (80 / 90 + 10 / 20) / 2, 0.0])
+    assert list(found[:2]) == [metrics.scores(np.array([image])).miou for image in (empty, full)]
+
+
 def test_a_present_class_that_is_never_predicted_scores_zero() -> None:
     scores = metrics.scores(np.array([[[90, 10, 0], [0, 0, 10]]]))
     assert (scores.fg_iou, scores.precision[1], scores.recall[1]) == (0.0, 0.0, 0.0)

@@ -10,7 +10,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from sweeper.metrics import at_point, image_mious
 from sweeper.recommend import recommend
+from sweeper.records import Predictions
 from sweeper.report.facts import Facts, collect
 from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.report.figures.pictures import DETAIL, _detail, imbalance, predictions
@@ -103,6 +105,30 @@ def test_the_search_figure_counts_every_trial_once_and_marks_collapsed_ones_at_t
     assert axes.get_xlim()[0] > 0.6
 
 
+@pytest.mark.parametrize("name", ["search", "landscape"])
+def test_stopped_and_complete_trials_are_drawn_by_the_same_images(name: str) -> None:
+    """On all images the complete trials read lower than the stopped one did on its part."""
+    trials = [
+        builders.trial(
+            "dice", 0.5 + i / 100, i, evaluations=builders.curve_on_part((0.5, 0.6, 0.7, 0.7 + i / 100), 0.5 + i / 100)
+        )
+        for i in range(3)
+    ]
+    trials += [builders.trial("dice", 0.6, 3, state="pruned", evaluations=builders.curve_on_part((0.5, 0.6)))]
+    result = FIGURES[name](literal({"dice": 0.71}, trials=trials, confirmations=[]))
+    assert isinstance(result, Drawn)
+    axes = result.figure.axes[0]
+    lines = [np.asarray(line.get_xdata() if name == "search" else line.get_ydata(), dtype=float) for line in axes.lines]
+    drawn = np.concatenate(
+        [*lines, *(np.ma.getdata(c.get_offsets())[:, 1] for c in axes.collections if name != "search")]
+    )
+    assert {0.6, 0.7, 0.71, 0.72} <= set(np.round(drawn, 6)) and not {0.5, 0.51, 0.52} & set(np.round(drawn, 6))
+    assert "8 of 20 validation images that every evaluation was scored on" in result.caption
+    if name == "search":
+        assert axes.get_xlabel() == "validation mIoU at the last evaluation, on 8 of the 20 images"
+        assert "with 0.520 on all validation images" in result.caption
+
+
 def test_the_imbalance_caption_names_the_rarest_class_and_the_absent_ones() -> None:
     data = builders.dataset(builders.STREET)
     profile = builders.profile(data)
@@ -177,6 +203,36 @@ def test_wins_are_counted_picture_by_picture() -> None:
         if r.test is not None
     ]
     assert picture_wins(literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=pooled)) is None
+
+
+def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_caption() -> None:
+    """A false alarm on an image without foreground costs what it takes from the background, not half of everything."""
+    truth = np.zeros((4, 20, 20), np.uint8)
+    truth[0, :5], truth[1, :2] = 1, 1  # the last two images hold nothing but background
+    first, second = truth.copy(), truth.copy()
+    first[0, 4], first[2, 0, :3], first[3, 0] = 0, 1, 1
+    second[1, 0], second[2, 0, :9], second[3, 1] = 0, 1, 1
+    runs = []
+    for number, (family, answers) in enumerate({"dice_focal": first, "cross_entropy": second}.items()):
+        cells = [
+            [int(((answers[i] == a) & (truth[i] == t)).sum()) for i in range(4)]
+            for a, t in ((1, 1), (1, 0), (0, 1), (0, 0))
+        ]
+        kept = Predictions(pictures=(0, 1, 2, 3), masks=tuple(answers))
+        run = builders.confirmation(family, 101, builders.histogram_counts(*cells), number)
+        runs.append(run.model_copy(update={"predictions": kept}))
+    facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs)
+    drawn = predictions(facts, lambda i: (np.zeros((20, 20, 3), np.uint8), truth[i]))
+    assert isinstance(drawn, Drawn)
+    panels = np.asarray(drawn.figure.axes).reshape(4, 4)
+    for side, run in enumerate(runs):
+        assert run.test is not None
+        printed = [axes.get_xlabel() for axes in panels[:, 2 + side]]
+        assert printed == [f"mIoU {value:.3f}" for value in image_mious(at_point(run.test, 0.5))]
+    assert [axes.get_xlabel() for axes in panels[2, 2:]] == ["mIoU 0.993", "mIoU 0.978"]
+    assert picture_wins(facts) == (2, 1, 1)
+    assert "is ahead on 2, level on 1." in drawn.caption
+    assert "of all 4 test pictures it is ahead on 2, behind on 1, level on 1." in drawn.caption
 
 
 @pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\u202eabc", "\n", "x\\$y$"])

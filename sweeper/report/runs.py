@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.evidence.replicates import Replicate, by_seed, class_counts, own_point, scored_pictures
-from sweeper.metrics import at_point, iou, scores
-from sweeper.records import FinalistEvidence, ImageCounts, TrialResult
+from sweeper.metrics import at_point, image_mious, scores
+from sweeper.records import FinalistEvidence, TrialResult
 from sweeper.report.facts import Facts
 
 
@@ -46,30 +47,34 @@ def seed_mious(facts: Facts, finalist: FinalistEvidence) -> list[float]:
     return [scores(counts).miou for counts in class_counts(own, scored_pictures(own), own_point)]
 
 
-def picture_wins(facts: Facts) -> tuple[int, int, int] | None:
-    """Test pictures on which (recommended, rival, neither) has the higher mIoU, in the first seed both have.
+class Wins(NamedTuple):
+    """On how many images the recommended loss has the higher mIoU, the rival has, neither has."""
 
-    None when there is no such pair, or when the pictures were pooled before they were stored.
+    ahead: int
+    behind: int
+    level: int
+
+
+def wins(first: npt.ArrayLike, second: npt.ArrayLike) -> Wins:
+    """Count the images (n,) on which the first answer's mIoU is higher, lower, the same within 1e-9."""
+    gap = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    return Wins(int((gap > 1e-9).sum()), int((gap < -1e-9).sum()), int((abs(gap) <= 1e-9).sum()))
+
+
+def picture_wins(facts: Facts) -> Wins | None:
+    """Test images on which the recommended loss, its rival or neither has the higher mIoU, in their first common seed.
+
+    None when there is no such pair, or when the images were pooled before they were stored.
     """
-    gaps: list[npt.NDArray[np.float64]] = []
-    for first, second in common_runs(facts):
-        if first.test is None or second.test is None or first.test.pictures != second.test.pictures:
+    sides: list[list[npt.NDArray[np.float64]]] = [[], []]
+    for pair in common_runs(facts):
+        if pair[0].test is None or pair[1].test is None or pair[0].test.pictures != pair[1].test.pictures:
             return None
-        if first.test.pooled_from is not None:
-            return None
-        gaps.append(_picture_means(first, first.test) - _picture_means(second, second.test))
-    if not gaps:
-        return None
-    gap = np.concatenate(gaps)
-    return int((gap > 1e-9).sum()), int((gap < -1e-9).sum()), int((abs(gap) <= 1e-9).sum())
-
-
-def _picture_means(trial: TrialResult, test: ImageCounts) -> npt.NDArray[np.float64]:
-    """(n,) mean IoU of each picture over its classes."""
-    per_class = iou(at_point(test, trial.evaluations[-1].point))  # (n, C)
-    defined = np.isfinite(per_class)
-    means: npt.NDArray[np.float64] = np.where(defined, per_class, 0).sum(axis=1) / np.maximum(1, defined.sum(axis=1))
-    return means
+        for side, run in zip(sides, pair, strict=True):
+            if run.test is None or run.test.pooled_from is not None:
+                return None
+            side.append(image_mious(at_point(run.test, run.evaluations[-1].point)))
+    return wins(*(np.concatenate(side) for side in sides)) if sides[0] else None
 
 
 def common_runs(facts: Facts) -> list[tuple[TrialResult, TrialResult]]:

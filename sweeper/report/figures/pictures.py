@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
-from sweeper.metrics import iou
+from sweeper.metrics import image_mious
 from sweeper.records import IGNORE, TrialResult
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
@@ -29,7 +29,7 @@ from sweeper.report.figures.style import (
     palette,
     plain,
 )
-from sweeper.report.runs import common_runs, picture_wins
+from sweeper.report.runs import common_runs, picture_wins, wins
 from sweeper.report.words import code, escape_md, number, percent
 from sweeper.text import count
 
@@ -134,17 +134,16 @@ def _detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _mious(truth: Bytes, answers: Sequence[Bytes], classes: int) -> tuple[float, float]:
-    """mIoU of two answers on one picture, over the classes that occur in it."""
-    values = []
-    for answer in answers:
-        known = truth != IGNORE
+    """mIoU of two answers on one picture, as `sweeper.metrics.image_mious` defines it."""
+    counts = np.zeros((len(answers), classes, 3), dtype=np.int64)
+    known = truth != IGNORE
+    for answer, own in zip(answers, counts, strict=True):
         table = np.zeros((classes, classes), dtype=np.int64)
         np.add.at(table, (truth[known], np.minimum(answer[known], classes - 1)), 1)
         hits = table.diagonal()
-        counts = np.stack([hits, table.sum(axis=0) - hits, table.sum(axis=1) - hits], axis=-1)
-        occurring = iou(counts)[table.sum(axis=1) > 0]
-        values.append(float(np.nan_to_num(occurring).mean()) if len(occurring) else 0.0)
-    return values[0], values[1]
+        own[:] = np.stack([hits, table.sum(axis=0) - hits, table.sum(axis=1) - hits], axis=-1)
+    first, second = image_mious(counts)
+    return float(first), float(second)
 
 
 def _dark(image: Bytes) -> npt.NDArray[np.float64]:
@@ -199,22 +198,25 @@ def _legend_entries(facts: Facts, colours: Bytes, used: Sequence[int]) -> list[P
 
 
 def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str]) -> str:
-    ahead = sum(row.miou[0] > row.miou[1] for row in rows)
+    shown = wins(*zip(*(row.miou for row in rows), strict=True))
     text = (
         f"The {count(len(rows), 'test picture')} (of those whose predictions were kept) on which {code(names[0])} and "
         f"{code(names[1])} differ "
         f"in most pixels (seed {first.spec.seed}, each at its own {facts.point_name}): {code(names[0])} is ahead "
-        f"on {ahead}. Chosen because they differ, so not typical"
+        f"on {shown.ahead}{f', level on {shown.level}' if shown.level else ''}. Chosen because they differ, so not "
+        "typical"
     )
     if any(row.detail for row in rows):
         text = f"Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole picture. {text}"
     if not facts.binary:
         text = f"Answers are in full colour where the two differ and pale where they agree. {text}"
-    wins = picture_wins(facts)
-    if wins is None:
-        return f"{text}."
+    meaning = "An image's mIoU is the mean over the classes that occur in its labels."
+    every = picture_wins(facts)
+    if every is None:
+        return f"{text}. {meaning}"
     return (
-        f"{text}: of all {sum(wins)} test pictures it is ahead on {wins[0]}, behind on {wins[1]}, level on {wins[2]}."
+        f"{text}: of all {sum(every)} test pictures it is ahead on {every.ahead}, behind on {every.behind}, level on "
+        f"{every.level}. {meaning}"
     )
 
 
