@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +24,7 @@ from sweeper.study.confirm import confirmed
 from sweeper.study.recheck import Finalist, choose_finalists
 from sweeper.study.rounds import Judge, Judgement
 from sweeper.study.storage import load_sweep
+from sweeper.text import resume_command
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -62,7 +62,13 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         return equivalent(family, params, dataset.task, frequencies)
 
     found = recommend(
-        evidence, task=dataset.task, order=list(FAMILIES), snippet=paste, equivalent=elsewhere, metric=metric
+        evidence,
+        task=dataset.task,
+        order=list(FAMILIES),
+        snippet=paste,
+        equivalent=elsewhere,
+        metric=metric,
+        resume=resume_command(sweep.study),
     )
     analysis = analyse_search(
         sweep.trials,
@@ -77,7 +83,8 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     )
     found = found.model_copy(update={"analysis": analysis})
     if evidence is not None and (missing := _never_confirmed(evidence, finalists, sweep)):
-        mend = "Read the reasons of the failed trainings, mend their cause, and resume: they are tried again."
+        again = f"resume (`{resume_command(sweep.study)}`)"
+        mend = f"Read the reasons of the failed trainings, mend their cause, and {again}: they are tried again."
         steps = (*found.next_steps, mend) if any(failed for _, failed in missing) else found.next_steps
         reasons = (*found.reasons, *(sentence for sentence, _ in missing))
         found = found.model_copy(update={"reasons": reasons, "next_steps": steps})
@@ -85,7 +92,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         return found
     given = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
     reasons = (*found.reasons, f"The time limit ({given}) cut this sweep short: {'; '.join(sweep.cut)}.")
-    more = f"Give it more time: `sweeper run --study {shlex.quote(sweep.study)} --resume --timeout …` goes on with it."
+    more = f"Give it more time: `{resume_command(sweep.study)} --timeout …` goes on with it."
     return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
 
 

@@ -12,6 +12,7 @@ SweeperError
 ├── CheckpointError     a paused training's file cannot be read, or is another training's
 ├── ExecutorError       trainings cannot go on: failures in a row, no worker left; the study can be resumed
 ├── NothingCompletedError   no trial completed (exit status 3)
+├── NothingConfirmedError   trials completed, and no confirmation did (exit status 1)
 ├── OutputError         standard output does not take the result (exit status 1)
 └── InterruptedSweepError   Ctrl-C, SIGTERM or SIGHUP; the study can be resumed (exit status 130, 143 or 129)
 
@@ -109,6 +110,10 @@ class NothingCompletedError(SweeperError):
 
 class OutputError(SweeperError):
     """Standard output does not take the result, which is computed, and stored where the command stores it."""
+
+
+class NothingConfirmedError(SweeperError):
+    """Trials completed, and no confirmation training did: out of time, or all failed. Nothing can be recommended."""
 
 
 class InterruptedSweepError(SweeperError):

@@ -23,6 +23,7 @@ from sweeper.settings import Settings, duration
 from sweeper.study import storage as studies
 from sweeper.study.joined import LEADER_SECONDS, Joined
 from sweeper.study.queue import HOST, KIND, Queue
+from sweeper.text import resume_command
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -107,7 +108,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     if ending == "alone":
         raise SweeperError(
             f"no run led study {name!r} for {LEADER_SECONDS / 60:.0f} min; everything finished is kept. To lead it: "
-            f"sweeper run --study {name} --resume"
+            + resume_command(name)
         )
     return Joining(joined.finished, "its time is up" if ending == "stopped" else "the study is concluded")
 

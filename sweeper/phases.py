@@ -22,7 +22,7 @@ from sweeper.study.recheck import Finalist, Need, choose_finalists, what_is_need
 from sweeper.study.rounds import plan_looks, run_rounds
 from sweeper.study.search import Search, Watcher
 from sweeper.study.timekeeper import PROBE_SHARE, RECHECK_SHARE, SEARCH_SHARE, Timekeeper
-from sweeper.text import count
+from sweeper.text import count, resume_command
 
 if TYPE_CHECKING:
     import optuna
@@ -107,7 +107,7 @@ class Stage:
             ) from error
         if self.stop.status is not None and not done:
             raise InterruptedSweepError(
-                f"stopped; everything finished is kept. To go on: sweeper run --study {self.study.study_name} --resume",
+                f"stopped; everything finished is kept. To go on: {resume_command(self.study.study_name)}",
                 self.stop.status,
             )
         return done

@@ -40,6 +40,7 @@ def recommend(
     snippet: Snippet,
     equivalent: Equivalent | None = None,
     metric: Metric = "miou",
+    resume: str = "--resume",
 ) -> Recommendation:
     """The answer that this evidence allows.
 
@@ -51,8 +52,9 @@ def recommend(
         equivalent: writes the same with other libraries; None = not said.
         metric: what the search maximised; the winner's curse is in mIoU and None for another metric. Of a leader that
             was trained on a second search seed, the mean of both is what the search says.
+        resume: the command that goes on with the study.
     """
-    decision = decide(evidence, order)
+    decision = decide(evidence, order, resume)
     chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]
     return Recommendation(
         verdict=decision.verdict,

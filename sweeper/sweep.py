@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.clocks import running_seconds
 from sweeper.conclude import Outcome, report_study
-from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError
+from sweeper.errors import InterruptedSweepError, NothingCompletedError, NothingConfirmedError, StudyError
 from sweeper.evidence.sequence import planned_looks
 from sweeper.life import Signs, status_file
 from sweeper.locks import spool_folder, sqlite_path
@@ -35,7 +35,7 @@ from sweeper.study.executors import Executor
 from sweeper.study.search import Silent, Watcher, enqueue_defaults
 from sweeper.study.shared import SharedExecutor
 from sweeper.study.timekeeper import Timekeeper
-from sweeper.text import count
+from sweeper.text import count, resume_command
 from sweeper.tracking import Tracker
 from sweeper.version import versions
 
@@ -224,6 +224,15 @@ def _conclude(storage: SteadyStorage, name: str, study: optuna.Study, settings: 
             f"no trial completed, so no loss can be recommended; see {outcome.paths.markdown}"
             + "".join(f"\n  - {reason}" for reason in reasons[:5])
         )
+    evidence = outcome.recommendation.evidence
+    if evidence is None or not evidence.finalists:
+        failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
+        raise NothingConfirmedError(
+            f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
+            "finished is kept, and this goes on with it: "
+            f"{resume_command(name)}{' --timeout …' if outcome.sweep.cut else ''}"
+            + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
+        )
     return outcome
 
 
@@ -239,6 +248,9 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[As
         What is asked, and the seconds that this session may take.
     """
     options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **_given(settings)}
+    # A total below what the study holds takes nothing away: the command that repeats it asks for all that it holds.
+    if (held := studies.held(study)) > int(options.get("trials", TRIALS)):
+        options["trials"] = held
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))

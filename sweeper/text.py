@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+
+
+def resume_command(study: str) -> str:
+    """The command that goes on with a study."""
+    return f"sweeper run --study {shlex.quote(study)} --resume"
 
 
 def listed(items: Sequence[str]) -> str:

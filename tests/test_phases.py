@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 
 from sweeper.conclude import conclude
-from sweeper.errors import InterruptedSweepError
+from sweeper.errors import InterruptedSweepError, NothingConfirmedError
 from sweeper.records import Collapse, Look, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.study import storage as studies
 from sweeper.study.batch import key_of
@@ -18,6 +21,7 @@ from sweeper.study.executors import Died, Event
 from sweeper.study.probe import Probed, compare
 from sweeper.study.recheck import choose_finalists, second_seed
 from sweeper.study.rounds import Judgement
+from sweeper.sweep import _conclude, _remember
 from tests import builders
 from tests.faking import (
     LEVELS,
@@ -31,7 +35,7 @@ from tests.faking import (
     new_study,
     train,
 )
-from tests.sweeping import Recorder
+from tests.sweeping import Recorder, settings_in
 
 THREE = (Look(seeds=1, error=0.01), Look(seeds=2, error=0.015), Look(seeds=3, error=0.025))
 
@@ -445,6 +449,59 @@ def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> 
     train(study, FakeExecutor(began=again.began), trials=7, timeout=3600, clock=again)
     assert kept(study) == kept(WHOLE)
     assert recorded(study).cut == ()
+
+
+def test_out_of_time_with_nothing_confirmed_is_a_failure_with_the_command_that_goes_on(tmp_path: Path) -> None:
+    """A script must not take it for an answer; what is finished is kept, and the report is written."""
+    plan, time = new_plan(), Time()
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
+    study = studies.create_study(storage, "cracks 1", plan)
+    train(study, FakeExecutor(began=time.began), plan=plan, trials=7, timeout=40, clock=time)
+    assert studies.search_results(study) and not studies.extra_results(study, "confirm")
+    ended: list[str] = []
+    tracker = SimpleNamespace(end_sweep=lambda status, **_: ended.append(status))
+    with pytest.raises(NothingConfirmedError) as caught:
+        _conclude(storage, "cracks 1", study, settings_in(tmp_path), tracker)  # type: ignore[arg-type]
+    assert caught.value.exit_status == 1 and ended == ["FINISHED"]
+    text = str(caught.value)
+    assert "no confirmation training completed" in text and "report.md" in text
+    assert "sweeper run --study 'cracks 1' --resume --timeout" in text
+    assert study.user_attrs[studies.CUT][0] in text
+    document = json.loads(next((tmp_path / "reports").rglob("recommendation.json")).read_text("utf-8"))
+    assert document["verdict"] == "none"
+
+
+def test_a_smaller_total_takes_nothing_from_the_command_that_repeats_a_study(tmp_path: Path) -> None:
+    study = new_study()
+    _remember(study, settings_in(tmp_path, trials=7), 1)
+    train(study, trials=7)
+    for given, total in ((2, 7), (None, 7), (9, 9)):
+        asked, _ = _remember(study, settings_in(tmp_path, trials=given, resume=True), 1)
+        assert asked.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
+        assert f"--trials {total}" in study.user_attrs["command"]
+
+
+def test_trials_that_wait_belong_to_the_study_that_is_repeated(tmp_path: Path) -> None:
+    study = new_study()
+    with pytest.raises(CrashError):
+        train(study, FakeExecutor(crash_after=8), trials=16)
+    waiting = len(studies.waiting_results(study))
+    assert waiting
+    held = waiting + len(studies.search_results(study))
+    assert studies.held(study) == held
+    asked, _ = _remember(study, settings_in(tmp_path, trials=1, resume=True), 1)
+    assert asked.trials == held
+
+
+def test_every_next_step_that_resumes_names_the_study() -> None:
+    steps = [
+        step
+        for rope in (0.01, 1e-4)
+        for step in conclude(recorded(WHOLE, rope=rope).model_copy(update={"study": "my study"})).next_steps
+    ]
+    resuming = [step for step in steps if "--resume" in step]
+    assert resuming
+    assert all(step.count("--resume") == step.count("sweeper run --study 'my study' --resume") for step in resuming)
 
 
 def test_a_training_that_outlasts_the_time_is_given_up_and_the_rest_is_kept() -> None:

@@ -358,9 +358,10 @@ def test_what_would_settle_it_is_told_at_the_level_of_the_look_and_as_an_option(
     assert without is not None and at_looks is not None
     assert at_looks > without
     found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.02, 0.002)
-    (sentence,) = decide(found, ORDER).next_steps
+    (sentence,) = decide(found, ORDER, "sweeper run --study x --resume").next_steps
     assert at_looks > 8
-    assert f"some {at_looks} seeds in place of 3 (`--resume --confirm-seeds 3..{at_looks}`)" in sentence
+    option = f"(`sweeper run --study x --resume --confirm-seeds 3..{at_looks}`)"
+    assert f"some {at_looks} seeds in place of 3 {option}" in sentence
 
 
 def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_look() -> None:

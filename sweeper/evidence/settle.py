@@ -40,8 +40,8 @@ class _Plan:
     gap: Interval | None = None
 
 
-def what_would_settle(evidence: Evidence, pairs: Sequence[tuple[int, int]]) -> list[str]:
-    """Sentences for the open comparisons, given as indices into `evidence.finalists`.
+def what_would_settle(evidence: Evidence, pairs: Sequence[tuple[int, int]], resume: str = "--resume") -> list[str]:
+    """Sentences for the open comparisons, given as indices into `evidence.finalists`; `resume` goes on with the study.
 
     Rivals of one loss for which the same would do share a sentence, which asks for the most that one of them needs.
     """
@@ -50,7 +50,7 @@ def what_would_settle(evidence: Evidence, pairs: Sequence[tuple[int, int]]) -> l
     for first, rival in pairs:
         plan = _plan(evidence, first, rival, differences[first, rival])
         groups.setdefault((first, plan.kind, plan.goal), []).append(plan)
-    return [_sentence(evidence, plans) for plans in groups.values()]
+    return [_sentence(evidence, plans, resume) for plans in groups.values()]
 
 
 def needed_half_width(gap: Interval, rope: float) -> float:
@@ -135,7 +135,7 @@ def _goal(gap: Interval, rope: float) -> str:
     return "a difference of this size" if abs(gap.estimate) >= rope else f"equivalence within ± {rope:g}"
 
 
-def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
+def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
     """What these plans of one kind ask for together."""
     first, kind, goal = plans[0].first, plans[0].kind, plans[0].goal
     names = [evidence.finalists[plan.rival].family for plan in plans]
@@ -144,7 +144,7 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
         least, most = (evidence.looks[0].seeds, evidence.looks[-1].seeds) if evidence.looks else (3, 3)
         asked = f"{max(3, least)}..{most}" if most > 3 else "3"
         return (
-            f"{against}confirm on at least 3 common seeds (`--resume --confirm-seeds {asked}`), got {plans[0].seeds}."
+            f"{against}confirm on at least 3 common seeds (`{resume} --confirm-seeds {asked}`), got {plans[0].seeds}."
         )
     if kind == "label":
         return f"{against}label more {_unit(evidence)}; {units(evidence)} cannot show a difference."
@@ -155,7 +155,7 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
     in_place = f"{shots} in place of {units(evidence)}"
     if kind == "seeds":
         also = f", or {in_place}" if shots else ""
-        how = f"some {seeds} seeds in place of {now} ({_command(evidence, seeds)})"
+        how = f"some {seeds} seeds in place of {now} (`{resume} {_option(evidence, seeds)}`)"
         return f"{against}{how}{also} would show {goal}, if estimate and noise stay as they are."
     if kind == "pictures":
         error = max(p.gap.se_image for p in plans if p.gap is not None)
@@ -184,7 +184,7 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan]) -> str:
     )
 
 
-def _command(evidence: Evidence, seeds: int) -> str:
+def _option(evidence: Evidence, seeds: int) -> str:
     """The option that adds seeds.
 
     Up to as many as are needed, with looks on the way; or, where the plan had as many and ended before them as futile,
@@ -192,7 +192,7 @@ def _command(evidence: Evidence, seeds: int) -> str:
     """
     most = evidence.looks[-1].seeds if evidence.looks else seeds
     asked = f"{evidence.looks[0].seeds}..{seeds}" if seeds > most else str(most)
-    return f"`--resume --confirm-seeds {asked}`"
+    return f"--confirm-seeds {asked}"
 
 
 def _unit(evidence: Evidence) -> str:

@@ -55,12 +55,13 @@ class Decision:
     """The others that `best` does not beat."""
 
 
-def decide(evidence: Evidence | None, order: Sequence[str]) -> Decision:
+def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--resume") -> Decision:
     """The verdict on `evidence` by the rule above.
 
     Args:
         evidence: what the confirmation showed; None (or without finalists) where nothing completed.
         order: family names, simplest first; a family not in it counts as less simple than all that are.
+        resume: the command that goes on with the study, to which the next steps add options.
     """
     if evidence is None or not evidence.finalists:
         return Decision(
@@ -68,13 +69,13 @@ def decide(evidence: Evidence | None, order: Sequence[str]) -> Decision:
             None,
             False,
             ("No confirmation training completed, so that nothing can be recommended.",),
-            ("Read the reasons of the failed trainings, mend their cause, and resume the study.",),
+            (f"Read the reasons of the failed trainings, mend their cause, and resume the study (`{resume}`).",),
         )
     eligible = [i for i, f in enumerate(evidence.finalists) if f.collapses < f.trainings]
     if not any(has_learned(evidence, i) for i in eligible):
         return _nothing_learned(evidence, eligible)
     if len(evidence.finalists) == 1:
-        return _nothing_compared(evidence)
+        return _nothing_compared(evidence, resume)
     standing = [i for i in eligible if not any(beats(evidence, k, i) for k in eligible if k != i)] or eligible
     best = min(standing, key=lambda i: (-evidence.finalists[i].miou.estimate, *simplicity(evidence, i, order)))
     unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not beats(evidence, best, i)]
@@ -95,11 +96,11 @@ def decide(evidence: Evidence | None, order: Sequence[str]) -> Decision:
     rising = _baseline_gain(evidence)
     provisional = not _is_open(verdict) and rising > evidence.rope
     pairs = _open_pairs(evidence, best, recommended, unbeaten) if _is_open(verdict) else []
-    next_steps = what_would_settle(evidence, pairs)
+    next_steps = what_would_settle(evidence, pairs, resume)
     if rising > evidence.rope:
         reasons.append(still_rising(evidence, rising, provisional))
         next_steps.append(
-            "Confirm with more steps, until the baseline's curve is flat: `--resume` with a larger `--confirm-steps` "
+            f"Confirm with more steps, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
             "goes on with the same study."
         )
     reasons += [*collapsed(evidence), *look_taken(evidence)]
@@ -165,7 +166,7 @@ def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
     )
 
 
-def _nothing_compared(evidence: Evidence) -> Decision:
+def _nothing_compared(evidence: Evidence, resume: str) -> Decision:
     finalist = evidence.finalists[0]
     return Decision(
         Verdict.UNDECIDED,
@@ -176,6 +177,6 @@ def _nothing_compared(evidence: Evidence) -> Decision:
             "compared and no claim about the choice of loss can be made.",
             *collapsed(evidence),
         ),
-        ("Search at least two families, or resume the study so that the baseline is confirmed too.",),
+        (f"Search at least two families, or resume the study (`{resume}`) so that the baseline is confirmed too.",),
         best=0,
     )

@@ -28,6 +28,13 @@ def present_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [t for t in trials if t.number not in replaced and ABANDONED not in t.user_attrs]
 
 
+def held(study: optuna.Study) -> int:
+    """How many trials the study has, counted ones and those that will be: at a rung, or with a result to be told."""
+    return sum(
+        trial.state.is_finished() or not {WAITS, RESULT}.isdisjoint(trial.user_attrs) for trial in present_trials(study)
+    )
+
+
 def result_of(trial: FrozenTrial) -> TrialResult:
     """The result stored with a counted trial.
 
