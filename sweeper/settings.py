@@ -14,7 +14,7 @@ from sweeper import paths
 from sweeper.base import Record
 from sweeper.errors import UsageError
 from sweeper.metrics import METRICS
-from sweeper.recipe import Augmentation, Metric, OperatingPoint, Recipe
+from sweeper.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Metric, OperatingPoint, Recipe
 from sweeper.records import Dataset
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ class Settings(Record):
     batch_size: int | None = Field(None, ge=2, le=MOST_PIXELS)
     arch: str | None = Field(None, min_length=1)
     encoder: str | None = Field(None, min_length=1)
+    encoder_depth: int | None = Field(None, ge=LEAST_DEPTH, le=FULL_DEPTH)
+    """Stages of the encoder that are used."""
     encoder_weights: str | None = Field(None, min_length=1)
     augment: Augmentation | None = None
     device: str = "auto"
@@ -148,14 +150,16 @@ def make_recipe(
         UsageError: if the options exclude each other or the data.
     """
     gpu = hardware.device != "cpu"
-    depth = 5 if gpu else 3
+    depth = settings.encoder_depth or (FULL_DEPTH if gpu else LEAST_DEPTH)
     encoder = settings.encoder or ("resnet34" if gpu else "resnet18")
     batch_size = settings.batch_size or (16 if gpu else 8)
     largest = max(max(p.height, p.width) for p in dataset.pictures)
     # A crop larger than every picture would train on padding.
     size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
     if size % 2**depth:
-        raise UsageError(f"--size must be a multiple of {2**depth} (the network's stride), got {size}")
+        raise UsageError(
+            f"--size must be a multiple of {2**depth} (the network's stride at --encoder-depth {depth}), got {size}"
+        )
     steps = _steps(settings, training_pictures, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
     metric = settings.metric or "miou"
     if METRICS[metric].binary_only and dataset.task != "binary":
@@ -187,9 +191,9 @@ def make_recipe(
 def describe(recipe: Recipe) -> str:
     """The recipe in one line."""
     return (
-        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth}, weights: {recipe.encoder_weights}), "
-        f"{recipe.size}² crops, batch {recipe.batch_size}, {recipe.steps} steps a trial, "
-        f"{recipe.confirm_steps} to confirm, {recipe.precision}"
+        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, "
+        f"weights: {recipe.encoder_weights}), {recipe.size}² crops, batch {recipe.batch_size}, "
+        f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {recipe.precision}"
     )
 
 
@@ -198,6 +202,7 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
     given = {
         "arch": settings.arch,
         "encoder": settings.encoder,
+        "encoder_depth": settings.encoder_depth,
         "augmentation": settings.augment,
         "size": settings.size,
         "batch_size": settings.batch_size,

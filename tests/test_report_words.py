@@ -110,6 +110,8 @@ def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
         (text.listed(["a", "b", "c"]), "a, b and c"),
         (text.listed(["a"]), "a"),
         (words.network("unet", "resnet34"), "U-Net/ResNet-34"),
+        (words.network("unet", "resnet34", 5), "U-Net/ResNet-34"),
+        (words.network("linknet", "mit_b0", 4), "linknet/mit_b0 cut to depth 4 of 5"),
     ],
 )
 def test_numbers_read_as_people_write_them(written: str, expected: str) -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweeper.settings import Settings, duration, seed_range
+from sweeper.errors import UsageError
+from sweeper.recipe import Recipe
+from sweeper.report.answer import recipe_text
+from sweeper.settings import Settings, describe, duration, make_recipe, resumed_recipe, seed_range
+from sweeper.training.messages import Hardware
+from tests import builders
+
+CPU = Hardware(device="cpu", devices=1, name="CPU", precision="float32")
+GPU = Hardware(device="cuda", devices=1, name="GPU", precision="bfloat16")
+DATA = builders.dataset(side=400)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +88,34 @@ def test_settings_keep_one_spelling_and_refuse_the_rest() -> None:
     for wrong in ({"confirm_seeds": "8..3"}, {"timeout": "soon"}, {"steps": 3}, {"steps": "many"}):
         with pytest.raises(ValidationError):
             Settings(**wrong)  # type: ignore[arg-type]
+
+
+def recipe_of(hardware: Hardware = CPU, **options: Any) -> Recipe:
+    chosen = Settings(**options)
+    return make_recipe(chosen, DATA, hardware, training_pictures=30, has_weights=lambda _: False, say=lambda _: None)
+
+
+def test_the_encoders_depth_follows_the_device_or_the_option() -> None:
+    assert recipe_of().encoder_depth == 3 and recipe_of(GPU).encoder_depth == 5
+    assert recipe_of(encoder_depth=4).encoder_depth == recipe_of(GPU, encoder_depth=4).encoder_depth == 4
+    for depth in (2, 6):
+        with pytest.raises(ValidationError):
+            Settings(encoder_depth=depth)
+
+
+def test_a_crop_must_fit_the_stride_of_the_depth_that_was_asked_for() -> None:
+    assert recipe_of(size=72).size == 72
+    with pytest.raises(UsageError, match=r"--size must be a multiple of 32 .*--encoder-depth 5.*, got 72"):
+        recipe_of(size=72, encoder_depth=5)
+
+
+def test_wherever_a_network_is_named_a_cut_encoder_says_so() -> None:
+    assert recipe_text(recipe_of()).startswith("U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights")
+    assert recipe_text(recipe_of(encoder_depth=5)).startswith("U-Net/ResNet-18 without pretrained weights")
+    assert "depth 3 of 5" in describe(recipe_of())
+
+
+def test_a_resume_keeps_the_depth_unless_it_is_given_again() -> None:
+    stored = recipe_of(encoder_depth=4)
+    assert resumed_recipe(Settings(resume=True), stored, CPU, 30).encoder_depth == 4
+    assert resumed_recipe(Settings(resume=True, encoder_depth=5), stored, CPU, 30).encoder_depth == 5

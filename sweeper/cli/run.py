@@ -20,7 +20,7 @@ from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.errors import OutputError
 from sweeper.metrics import METRICS
-from sweeper.recipe import ARCHITECTURES
+from sweeper.recipe import ARCHITECTURES, FULL_DEPTH, LEAST_DEPTH
 from sweeper.settings import (
     CONFIRM_SEEDS,
     DATA,
@@ -114,6 +114,12 @@ class Steps(click.ParamType[Any]):
 )
 @click.option("--arch", type=click.Choice(ARCHITECTURES), help="Architecture.  [default: unet]")
 @click.option("--encoder", help="Encoder of segmentation-models-pytorch.  [default: resnet18; GPU resnet34]")
+@click.option(
+    "--encoder-depth",
+    type=click.IntRange(LEAST_DEPTH, FULL_DEPTH),
+    help=f"Stages of the encoder that are used; {FULL_DEPTH} is the encoder as published.  "
+    f"[default: {LEAST_DEPTH}; GPU {FULL_DEPTH}]",
+)
 @click.option("--encoder-weights", metavar="auto|imagenet|none|FILE", help="Where the encoder starts.  [default: auto]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")

@@ -203,8 +203,8 @@ def _holds_for(facts: Facts) -> str:
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The network and its input, in a few words: `U-Net/ResNet-18 without pretrained weights on 96² crops`."""
+    """The network and its input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 96² crops`."""
     weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
         recipe.encoder_weights, "with weights from a file"
     )
-    return f"{escape_md(network(recipe.arch, recipe.encoder))} {weights} on {recipe.size}² crops"
+    return f"{escape_md(network(recipe.arch, recipe.encoder, recipe.encoder_depth))} {weights} on {recipe.size}² crops"

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
+from sweeper.recipe import FULL_DEPTH
 from sweeper.records import Interval
 
 MISSING = "–"
@@ -107,10 +108,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def network(arch: str, encoder: str) -> str:
-    """`U-Net/ResNet-18` for `unet` and `resnet18`; unknown names as they are."""
+def network(arch: str, encoder: str, depth: int = FULL_DEPTH) -> str:
+    """`U-Net/ResNet-18` for `unet` and `resnet18`; unknown names as they are. An encoder that is cut short says so."""
+    cut = f" cut to depth {depth} of {FULL_DEPTH}" if depth < FULL_DEPTH else ""
     readable = re.sub(r"^resnet(\d+)$", r"ResNet-\1", encoder)
-    return f"{_ARCHITECTURES.get(arch, arch)}/{readable}"
+    return f"{_ARCHITECTURES.get(arch, arch)}/{readable}{cut}"
 
 
 # --- Names --------------------------------------------------------------------------------------------------
