@@ -384,6 +384,8 @@ def _total(resource: str) -> int:
 
 
 def _line(error: BaseException) -> str:
-    """The kind of error and its first sentence: Ray's own texts fill a page."""
+    """The kind of error and its first line; of what an actor raised, if it did: Ray's own texts fill a page."""
+    cause = getattr(error, "cause", None)
+    error = cause if isinstance(cause, BaseException) else error
     text = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {text[0][:150]}"
