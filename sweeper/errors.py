@@ -11,6 +11,7 @@ SweeperError
 ├── DamagedError        a stored record was changed by something else than sweeper (exit status 1)
 ├── CheckpointError     a paused training's file cannot be read, or is another training's
 ├── ExecutorError       trainings cannot go on: failures in a row, no worker left; the study can be resumed
+├── LostStudyError      another process runs the study by now
 ├── NothingCompletedError   no trial completed (exit status 3)
 ├── NothingConfirmedError   trials completed, and no confirmation did (exit status 1)
 ├── OutputError         standard output does not take the result (exit status 1)
@@ -100,6 +101,18 @@ class CheckpointError(SweeperError):
 
 class ExecutorError(SweeperError):
     """Where trainings run, none can go on. What is finished is kept, and the study can be resumed."""
+
+
+class LostStudyError(SweeperError):
+    """Another process runs the study by now."""
+
+    def __init__(self, study: str, trainings: int) -> None:
+        super().__init__(
+            f"the database forgot that this process runs study {study!r}, and another process runs it by now. "
+            f"Everything finished is kept there; {trainings} training(s) were in work here, and may be shown as "
+            f"RUNNING until the study is resumed the next time. Once the other has ended: sweeper run --study "
+            f"{study} --resume"
+        )
 
 
 class NothingCompletedError(SweeperError):

@@ -15,6 +15,7 @@ from sweeper.data.cache import hold
 from sweeper.errors import InterruptedSweepError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.machines import one_machine_only
 from sweeper.paths import checkpoints_dir
+from sweeper.patience import Patience
 from sweeper.phases import Display, Stop
 from sweeper.place import make_executor
 from sweeper.prepare import dataset_of
@@ -70,7 +71,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     """
     name = _check(settings)
     began, started = clock(), time.monotonic()
-    storage, plan = _wait_for(settings, name, display)
+    patience = Patience(lambda: stop.status is not None)
+    storage, plan = _wait_for(settings, name, display, patience)
     seconds = duration(settings.timeout) if settings.timeout is not None else None
     given = settings.model_copy(update={"format": settings.format or plan.conditions.dataset.format})
     dataset = dataset_of(given, plan.conditions.dataset, display)
@@ -84,7 +86,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
                 + "\nName the same pictures with --data, and use machines of one kind for one study"
             )
         held = hold(Path(dataset.store))
-        queue = Queue(settings.storage, name)
+        queue = Queue(settings.storage, name, patience)
         checkpoints = checkpoints_dir(settings.cache, name) / f"joined-{queue.host}-{began:%Y%m%dT%H%M%S%f}"
         executor.configure(conditions, checkpoints)
         stop.defer()
@@ -128,7 +130,7 @@ def _check(settings: Settings) -> str:
     return settings.study
 
 
-def _wait_for(settings: Settings, name: str, display: Display) -> tuple[RDBStorage, studies.Plan]:
+def _wait_for(settings: Settings, name: str, display: Display, patience: Patience) -> tuple[RDBStorage, studies.Plan]:
     """The study, which may still be in the making: jobs of an array begin in any order.
 
     Raises:
@@ -137,7 +139,7 @@ def _wait_for(settings: Settings, name: str, display: Display) -> tuple[RDBStora
     began, told = running_seconds(), False
     while True:
         try:
-            storage = studies.open_storage(settings.storage, create=False, warn=display.warn)
+            storage = studies.open_storage(settings.storage, create=False, warn=display.warn, patience=patience)
             return storage, studies.read_plan(storage, name)
         except MissingStudyError as error:
             if running_seconds() - began > LEADER_SECONDS:

@@ -1,23 +1,57 @@
-"""PostgreSQL: how its addresses are written, and locks that the server frees when their holder dies."""
+"""PostgreSQL: how its addresses are written, and connections on which no wait is without end.
+
+A server, or the way to it, can fall silent without closing a connection: the machine lost its power, a firewall forgot
+the connection. TCP alone notices that after minutes or hours. So every connection has short TCP timeouts on both ends,
+and the client's own limit on silence; a session that its client lost in a transaction is ended by the server.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from sweeper.errors import UsageError
+from sweeper.patience import Patience
 from sweeper.redact import redact
 
 if TYPE_CHECKING:
     import psycopg
 
+Found = TypeVar("Found")
+
 SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 CONNECT_SECONDS = 10
-WATCH_SECONDS = 5.0
-"""A lock that is held for long is looked after this often."""
+ANSWER_SECONDS = 30.0
+"""A server that sends nothing for so long while it is waited for is away."""
+START_SECONDS = 180.0
+"""A server that has no connection left, or is starting, is waited for so long."""
+NAME = "sweeper"
+"""Application name of our sessions; others of ours begin with it."""
+SOCKET: dict[str, Any] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""This end of a connection: what was sent and not received within 25 s, or 25 s without a sign of life, ends it."""
+SESSION = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+    "idle_in_transaction_session_timeout": "60000",
+}
+"""The server's end, likewise: a session whose client is gone holds its locks no longer than that."""
+_FULL = ("too many clients", "too many connections", "connection slots are reserved")
+_STARTING = ("starting up", "shutting down", "not yet accepting connections", "in recovery mode", "is a standby")
+_limits: dict[str, str] = {}
+"""`max_connections` of each server, by host and port, as it was told by a connection that was had."""
 
 
 def is_postgres(url: str) -> bool:
@@ -33,8 +67,17 @@ def sqlalchemy_url(url: str) -> str:
     """
     if not is_postgres(url):
         return url
-    _require()
+    require_driver()
+    _watch_engines()
     return "postgresql+psycopg://" + url.split("://", 1)[1]
+
+
+def named_url(url: str, purpose: str) -> str:
+    """`sqlalchemy_url` with an application name of ours, for whoever makes an engine of the address alone."""
+    address = sqlalchemy_url(url)
+    if not is_postgres(url) or "application_name" in dict(parse_qsl(urlsplit(address).query)):
+        return address
+    return f"{address}{'&' if '?' in address else '?'}application_name={quote(f'{NAME} {purpose}')}"
 
 
 def same_database(one: str, other: str) -> bool:
@@ -42,15 +85,72 @@ def same_database(one: str, other: str) -> bool:
     return is_postgres(one) and is_postgres(other) and one.split("://", 1)[1] == other.split("://", 1)[1]
 
 
-def engine_options() -> dict[str, object]:
+def engine_options(patience: Patience) -> dict[str, object]:
     """SQLAlchemy's options for a server that may be restarted: a connection is tried before it is used."""
-    return {
-        "pool_pre_ping": True,
-        "connect_args": {"connect_timeout": CONNECT_SECONDS, "application_name": "sweeper"},
-    }
+    return {"pool_pre_ping": True, "connect_args": {"application_name": NAME, "patience": patience}}
 
 
-def _require() -> None:
+def connect(url: str, name: str, patience: Patience) -> psycopg.Connection:
+    """A connection that commits each statement, on which no wait is without end.
+
+    Raises:
+        psycopg.OperationalError: if the server does not answer, or is a standby that takes no writes.
+    """
+    connection: psycopg.Connection = _bounded().connect(
+        "postgresql://" + url.split("://", 1)[1], application_name=name, patience=patience, autocommit=True
+    )
+    return connection
+
+
+def server_error(url: str, error: BaseException) -> UsageError:
+    """What to tell people of a server that cannot be used."""
+    text = redact((str(error).strip().splitlines() or [type(error).__name__])[0])
+    more = f". {advice(url)}" if is_full(error) else ""
+    return UsageError(f"{redact(url)} must be a PostgreSQL database that answers, got: {text}{more}")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a server has no connection left."""
+    return any(words in str(error) for words in _FULL)
+
+
+def advice(url: str) -> str:
+    """What a server without connections needs."""
+    known = _limits.get(_server(url))
+    has = f"the server's max_connections is {known}" if known else "the server's max_connections says how many it takes"
+    return f"{has[0].upper()}{has[1:]}, and each run and each --join needs 4 or more: raise it, or use fewer machines"
+
+
+def when_it_takes_connections(
+    url: str, call: Callable[[], Found], *, warn: Callable[[str], None], patience: Patience
+) -> Found:
+    """The call's result, repeated while the server has no connection left, or is starting.
+
+    Raises:
+        Exception: whatever the call raises, after `START_SECONDS` of such errors, or at once for any other.
+    """
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            passes = is_full(error) or any(words in str(error) for words in _STARTING)
+            if not passes or time.monotonic() - began >= patience.seconds(START_SECONDS):
+                raise
+            if not told:
+                told = True
+                text = redact(" ".join(str(getattr(error, "orig", None) or error).split())[:200])
+                more = f". {advice(url)}" if is_full(error) else ""
+                warn(f"{redact(url)} takes no connection now ({text}); waiting up to {START_SECONDS:.0f} s{more}")
+            time.sleep(0.5)
+
+
+def require_driver() -> None:
+    """Refuse where psycopg is not installed.
+
+    Raises:
+        UsageError: with the command that installs it.
+    """
     try:
         import psycopg  # noqa: F401
     except ImportError:
@@ -59,95 +159,101 @@ def _require() -> None:
         ) from None
 
 
-class AdvisoryLock:
-    """A lock of the database, held by a connection of its own: the server frees it when the process or machine dies.
+@cache
+def _bounded() -> Any:
+    """The class of our connections; psycopg is loaded where it is needed alone."""
+    import psycopg
+    from psycopg import pq
 
-    While it is held a thread looks after the connection. A server that was restarted has forgotten the lock; it is
-    taken again as soon as the server answers, and `lost` says so if another holds it by then.
-    """
+    class Bounded(psycopg.Connection[Any]):
+        """A connection that is closed when the server is silent for too long while it is waited for."""
 
-    def __init__(self, url: str, purpose: str) -> None:
-        self._url = "postgresql://" + url.split("://", 1)[1]
-        digest = hashlib.blake2b(f"sweeper\0{purpose}".encode(), digest_size=8).digest()
-        self._key = int.from_bytes(digest, "big", signed=True)
-        self._connection: psycopg.Connection | None = None
-        self._end = threading.Event()
-        self._watch: threading.Thread | None = None
-        self.lost = False
+        patience: Patience = Patience()
 
-    def acquire(self, *, wait: bool) -> bool:
-        """Take the lock; without `wait`, False when another holds it.
-
-        Raises:
-            psycopg.OperationalError: if the server does not answer.
-        """
-        import psycopg
-
-        connection = psycopg.connect(
-            self._url, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="sweeper lock"
-        )
-        # A machine that lost its power says no goodbye: the server notices within a minute or so.
-        mine = False
-        try:
-            connection.execute(
-                "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
-            )
-            how = "SELECT pg_advisory_lock(%s) IS NOT NULL" if wait else "SELECT pg_try_advisory_lock(%s)"
-            row = connection.execute(how, [self._key]).fetchone()
-            mine = row is not None and bool(row[0])
-        finally:
-            if not mine:
-                connection.close()
-        self._connection = connection if mine else None
-        return mine
-
-    def keep(self) -> None:
-        """Look after the lock, in a thread, until it is released."""
-        self._watch = threading.Thread(target=self._look_after, name="sweeper-lock", daemon=True)
-        self._watch.start()
-
-    def release(self) -> None:
-        """Give it back. Safe to call twice."""
-        self._end.set()
-        if self._watch is not None:
-            self._watch.join(2 * CONNECT_SECONDS)
-        if self._connection is not None:
-            with suppress(Exception):  # the server may be away, and then the lock is gone anyhow
-                self._connection.close()
-            self._connection = None
-
-    def _look_after(self) -> None:
-        import psycopg
-
-        while not self._end.wait(WATCH_SECONDS):
+        @classmethod
+        def connect(  # type: ignore[override]
+            cls, conninfo: str = "", *, patience: Patience | None = None, **options: Any
+        ) -> Any:
+            """As psycopg's, with our timeouts where the address names none."""
+            patience = patience or Patience()
+            given = psycopg.conninfo.conninfo_to_dict(conninfo)
+            defaults = {key: value for key, value in SOCKET.items() if key not in given}
+            limit = float(given.get("connect_timeout") or SOCKET["connect_timeout"])
+            defaults["connect_timeout"] = max(2, int(patience.seconds(limit)))  # 0 would be without end
+            autocommit = bool(options.pop("autocommit", False))
+            connection = super().connect(conninfo, autocommit=True, **{**defaults, **options})
+            connection.patience = patience
             try:
-                if self._connection is None:
-                    self.lost = not self.acquire(wait=False)
-                else:
-                    self._connection.execute("SELECT 1")
-            except psycopg.Error:
-                if self._connection is not None:
-                    self._connection.close()
-                self._connection = None
+                cls._begin(connection)
+                connection.autocommit = autocommit
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+        @staticmethod
+        def _begin(connection: Any) -> None:
+            asked = ", ".join("set_config(%s, %s, false)" for _ in SESSION)
+            values = [text for pair in SESSION.items() for text in pair]
+            # A server that does not know one of them: this end's timeouts have to do.
+            with suppress(psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError):
+                connection.execute(f"SELECT {asked}", values, prepare=False)
+            row = connection.execute("SELECT pg_is_in_recovery(), current_setting('max_connections')").fetchone()
+            info = connection.info
+            _limits[f"{info.host}:{info.port}"] = str(row[1])
+            if row[0]:
+                raise psycopg.OperationalError("the server is a standby, which takes no writes")
+
+        def wait(self, gen: Any, interval: float = 0.1, **more: Any) -> Any:  # type: ignore[override]
+            """As psycopg's, for so long as the server is not silent for longer than `ANSWER_SECONDS`."""
+            try:
+                return super().wait(self._while_it_answers(gen), interval, **more)
+            except _SilentError as error:
+                self.pgconn.finish()
+                raise psycopg.OperationalError(f"the server did not answer within {error.seconds:.0f} s") from None
+
+        def _while_it_answers(self, gen: Generator[Any, Any, Found]) -> Generator[Any, Any, Found]:
+            heard = time.monotonic()
+            try:
+                state = next(gen)
+                while True:
+                    ready = yield state
+                    now = time.monotonic()
+                    if ready:
+                        heard = now
+                    elif now - heard > (limit := self.patience.seconds(ANSWER_SECONDS)):
+                        raise _SilentError(limit)
+                    state = gen.send(ready)
+            except StopIteration as end:
+                found: Found = end.value
+                return found
+
+    assert pq.__impl__
+    return Bounded
 
 
-@contextmanager
-def one_at_a_time(url: str, purpose: str) -> Iterator[None]:
-    """Wait until no other process is in such a block for this database.
+class _SilentError(Exception):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
-    Raises:
-        UsageError: if the server does not answer.
-    """
-    _require()
+
+@cache
+def _watch_engines() -> None:
+    """Let SQLAlchemy's engines whose application name is ours, Optuna's and MLflow's, make such connections."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def bounded(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        if dialect.driver != "psycopg" or not str(options.get("application_name", "")).startswith(NAME):
+            return None
+        return _bounded().connect(*arguments, **options)
+
+    event.listen(Engine, "do_connect", bounded)
+
+
+def _server(url: str) -> str:
     import psycopg
 
-    lock = AdvisoryLock(url, purpose)
-    try:
-        lock.acquire(wait=True)
-    except psycopg.Error as error:
-        text = redact((str(error).strip().splitlines() or [type(error).__name__])[0])
-        raise UsageError(f"{redact(url)} must be a PostgreSQL database that answers, got: {text}") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    given = psycopg.conninfo.conninfo_to_dict("postgresql://" + url.split("://", 1)[1])
+    return f"{given.get('host', '')}:{given.get('port', 5432)}"

@@ -6,7 +6,7 @@ import itertools
 import shlex
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.clocks import running_seconds
 from sweeper.conclude import Outcome, report_study
-from sweeper.errors import InterruptedSweepError, NothingCompletedError, NothingConfirmedError, StudyError
+from sweeper.errors import (
+    InterruptedSweepError,
+    LostStudyError,
+    NothingCompletedError,
+    NothingConfirmedError,
+    StudyError,
+    SweeperError,
+)
 from sweeper.evidence.sequence import planned_looks
 from sweeper.life import Signs, status_file
 from sweeper.locks import spool_folder, sqlite_path
 from sweeper.machines import one_machine_only
 from sweeper.paths import checkpoints_dir
+from sweeper.patience import Patience
 from sweeper.phases import Asked, Display, Stage, Stop, train_all
 from sweeper.place import make_executor
 from sweeper.prepare import Prepared, prepare
@@ -99,9 +107,10 @@ def _run_sweep(
     def gone() -> float:
         return timer() - began
 
+    patience = Patience(lambda: stop.status is not None)
     check_places(settings)
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
-    storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings, display)
+    storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings, display, patience)
     check_request(storage, settings)
     executor = executor or make_executor(settings, cores, display.warn)
     opened_tracker = partial(
@@ -116,15 +125,17 @@ def _run_sweep(
         tracker = None if _new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
         check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
-        storage = storage or _opened(settings, display)
+        storage = storage or _opened(settings, display, patience)
         tracker = tracker or opened_tracker()
         stop.defer()
         name, study = _study(storage, prepared, settings)
         checkpoints = checkpoints_dir(settings.cache, prepared.name)
         with (
-            studies.sole_use(settings.storage, name) as lost,
+            studies.sole_use(settings.storage, name, warn=display.warn, patience=patience) as lost,
             Signs(status_file(settings.storage, name), name) as signs,
-            closing(SharedExecutor(executor, settings.storage, study, checkpoints, display.say, lost)) as shared,
+            closing(
+                SharedExecutor(executor, settings.storage, study, checkpoints, display.say, lost, patience)
+            ) as shared,
         ):
             asked, seconds = _remember(study, settings, executor.workers)
             if left := studies.reconcile(study):
@@ -156,16 +167,10 @@ def _run_sweep(
             watcher = _Watchers(keeper, tracker, signs, _Provenance(study, prepared.plan, display), display)
             stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, keeper, signs=signs)
             try:
-                train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
-            except (InterruptedSweepError, KeyboardInterrupt):
-                studies.reconcile(study)
-                tracker.end_sweep("KILLED")
-                raise
-            except BaseException:
-                tracker.end_sweep("FAILED")
-                raise
+                _train(stage, tracker, patience)
             finally:
-                _add_seconds(study, gone())
+                with suppress(SweeperError):  # a database that is away is told by what asks it next
+                    _add_seconds(study, gone())
             tracker.catch_up()
             shared.conclude()  # the report needs no workers, and they need memory
             return _conclude(storage, name, study, settings, tracker)
@@ -179,8 +184,33 @@ def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
     return places, None if sqlite_path(settings.storage) else redact(settings.storage)
 
 
-def _opened(settings: Settings, display: Display) -> SteadyStorage:
-    return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn)
+def _train(stage: Stage, tracker: Tracker, patience: Patience) -> None:
+    """Everything that is trained; MLflow is told how that ended, unless it ended well."""
+    try:
+        try:
+            train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
+        except (InterruptedSweepError, KeyboardInterrupt):
+            studies.reconcile(stage.study)
+            raise
+    except (InterruptedSweepError, KeyboardInterrupt):
+        tracker.end_sweep("KILLED")
+        raise
+    except LostStudyError:
+        tracker.hand_over()
+        raise
+    except SweeperError as error:
+        if stage.stop.status is None or not patience.given_up:
+            tracker.end_sweep("FAILED")
+            raise
+        tracker.end_sweep("KILLED")
+        raise InterruptedSweepError(f"stopped, and {error}", stage.stop.status) from error
+    except BaseException:
+        tracker.end_sweep("FAILED")
+        raise
+
+
+def _opened(settings: Settings, display: Display, patience: Patience) -> SteadyStorage:
+    return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn, patience=patience)
 
 
 def _new_file(uri: str) -> bool:

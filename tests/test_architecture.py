@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
 ROOMS = {
     "optuna": ("study/", "space.py"),
     "mlflow": ("tracking/",),
-    "psycopg": ("postgres.py",),
+    "psycopg": ("postgres.py", "advisory.py"),
     "ray": ("study/ray_executor.py",),
     "click": ("cli/",),
     "rich": ("cli/",),

@@ -29,6 +29,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.clocks import running_seconds
+from sweeper.patience import Patience
 from sweeper.study.storage.attributes import QUEUE_OF
 from sweeper.study.storage.database import open_storage
 from sweeper.study.storage.steady import SteadyStorage
@@ -52,13 +53,13 @@ def queue_name(study: str) -> str:
 class Queue:
     """One process's end of the queue of a study."""
 
-    def __init__(self, url: str, study: str) -> None:
-        """Open the queue, and make it where it is missing.
+    def __init__(self, url: str, study: str, patience: Patience | None = None) -> None:
+        """Open the queue, and make it where it is missing; `patience` is this process's.
 
         Raises:
             StudyError, UsageError: as `open_storage`.
         """
-        storage = open_storage(url, create=False)
+        storage = open_storage(url, create=False, patience=patience)
         # Set here, as the constructor warns that Optuna's heartbeats are experimental.
         storage.heartbeat_interval, storage.grace_period = BEAT_SECONDS, GRACE_SECONDS
         self._study = optuna.create_study(storage=storage, study_name=queue_name(study), load_if_exists=True)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper.errors import SweeperError
+from sweeper.errors import LostStudyError, SweeperError
 from sweeper.paths import checkpoint_path
+from sweeper.patience import Patience
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.executors import Died, Event, Executor, Finished, Paused, Reported
@@ -76,6 +78,8 @@ class SharedExecutor:
     say: Callable[[str], None]
     lost: Callable[[], bool] = lambda: False
     """Whether another process runs the study by now."""
+    patience: Patience | None = None
+    """This process's, with the database."""
     clock: Callable[[], float] = time.monotonic
     _queue: Queue | None = None
     _leader: FrozenTrial | None = None
@@ -140,13 +144,11 @@ class SharedExecutor:
         """What is new, here and elsewhere.
 
         Raises:
-            SweeperError: if another process has taken the study over.
+            LostStudyError: if another process has taken the study over.
         """
         if self.lost():
-            raise SweeperError(
-                "the database forgot that this process runs the study, and another runs it by now; everything finished "
-                "is kept there"
-            )
+            work = len(self._here) + len(self._backlog) + len(self._returned) + len(self._sent)
+            raise LostStudyError(self.study.study_name, work)
         events = self._look(at_once=timeout_seconds == 0)
         self._place_returned()
         wait = 0.0 if events else min(timeout_seconds, LOOK_SECONDS) if self._sent else timeout_seconds
@@ -170,13 +172,18 @@ class SharedExecutor:
 
     def close(self) -> None:
         """End everything here; those who joined wait for another to lead the study."""
-        self._part(TrialState.FAIL)
-        self.own.close()
+        try:
+            with suppress(SweeperError):  # a database that is away: those who joined notice by themselves
+                self._part(TrialState.FAIL)
+        finally:
+            self.own.close()
 
     def conclude(self) -> None:
         """The study needs no training any more: those who joined may go."""
-        self._part(TrialState.COMPLETE)
-        self.own.close()
+        try:
+            self._part(TrialState.COMPLETE)
+        finally:
+            self.own.close()
 
     # --- here ---
 
@@ -264,7 +271,7 @@ class SharedExecutor:
             self.study._storage.get_study_id_from_name(queue_name(self.study.study_name))
         except KeyError:
             return False
-        self._queue = Queue(self.url, self.study.study_name)
+        self._queue = Queue(self.url, self.study.study_name, self.patience)
         for trial in self._queue.trials():  # of a leader before us
             if not trial.state.is_finished() and trial.user_attrs[KIND] != "worker":
                 self._queue.finish(trial, TrialState.FAIL)

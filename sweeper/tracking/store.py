@@ -11,9 +11,10 @@ from urllib.parse import unquote
 
 from mlflow.tracking import MlflowClient
 
+from sweeper.advisory import one_at_a_time
 from sweeper.locks import lock_beside, sqlite_path
 from sweeper.paths import folder_name
-from sweeper.postgres import is_postgres, one_at_a_time, sqlalchemy_url
+from sweeper.postgres import is_postgres, named_url
 from sweeper.redact import redact
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.spool import Spool
@@ -41,7 +42,7 @@ def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowCli
     path = sqlite_path(uri)
     if is_postgres(uri):
         with one_at_a_time(uri, "mlflow"):
-            client = MlflowClient(tracking_uri=sqlalchemy_url(uri))
+            client = MlflowClient(tracking_uri=named_url(uri, "mlflow"))
             client.search_experiments(max_results=1)
         return client
     if path is None:

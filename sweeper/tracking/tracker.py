@@ -230,6 +230,14 @@ class Tracker:
                 "answers: `sweeper report STUDY` (or a resume) with the same --tracking-uri sends them"
             )
 
+    def hand_over(self) -> None:
+        """Another process runs the study by now, and the sweep's run is its: only our own trainings are closed."""
+        for training, key in self._keys.items():
+            if training not in self._paused:
+                self._post("status", key, status="KILLED")
+        self._keys.clear()
+        self._courier.flush(0.0)
+
     # --- The trainings --------------------------------------------------------------------------------------
 
     def training_started(self, spec: TrialSpec) -> None:

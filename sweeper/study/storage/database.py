@@ -13,9 +13,11 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from sweeper.advisory import AdvisoryLock, one_at_a_time
 from sweeper.errors import MissingStudyError, StudyError
 from sweeper.locks import lock_beside, sqlite_path
-from sweeper.postgres import AdvisoryLock, engine_options, is_postgres, one_at_a_time, sqlalchemy_url
+from sweeper.patience import Patience
+from sweeper.postgres import engine_options, is_postgres, server_error, sqlalchemy_url, when_it_takes_connections
 from sweeper.redact import redact
 from sweeper.same_file import SameFile
 from sweeper.study.storage.steady import SteadyStorage
@@ -23,11 +25,13 @@ from sweeper.study.storage.steady import SteadyStorage
 TIMEOUT_SECONDS = 60
 
 
-def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None) -> SteadyStorage:
+def open_storage(
+    url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None, patience: Patience | None = None
+) -> SteadyStorage:
     """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
     With `create` what is missing is made, once, whoever else starts at the same time. `warn` is told when the database
-    goes away for a while, and when it is back.
+    goes away for a while, and when it is back. `patience` is this process's: how long it waits then.
 
     Raises:
         StudyError: if the address is neither a SQLite file's nor a PostgreSQL database's, cannot be opened, or holds
@@ -36,7 +40,13 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens is told by our own display
     try:
-        return _open_postgres(url, create, warn) if is_postgres(url) else _open_sqlite(url, create, warn)
+        patience = patience or Patience()
+        if not is_postgres(url):
+            return _open_sqlite(url, create, warn, patience)
+        opened: SteadyStorage = when_it_takes_connections(
+            url, lambda: _open_postgres(url, create, warn, patience), warn=warn, patience=patience
+        )
+        return opened
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
         text = redact((str(error).splitlines() or [type(error).__name__])[0])
         if "malformed" in text:
@@ -51,7 +61,7 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
         ) from error
 
 
-def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> SteadyStorage:
+def _open_sqlite(url: str, create: bool, warn: Callable[[str], None], patience: Patience) -> SteadyStorage:
     path = _file(url)
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
@@ -61,21 +71,21 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> SteadyS
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
         options = {"connect_args": {"timeout": TIMEOUT_SECONDS}}
-        return SteadyStorage(url, warn=warn, engine_kwargs=options, file=path)
+        return SteadyStorage(url, warn=warn, engine_kwargs=options, file=path, patience=patience)
 
 
-def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> SteadyStorage:
+def _open_postgres(url: str, create: bool, warn: Callable[[str], None], patience: Patience) -> SteadyStorage:
     address = sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
-    with one_at_a_time(url, "create"):
-        if not create and not _holds_studies(address):
+    with one_at_a_time(url, "create", warn=warn, patience=patience):
+        if not create and not _holds_studies(address, patience):
             raise MissingStudyError(
                 f"--storage {redact(url)} holds no studies; name the database that the study was made in"
             )
-        return SteadyStorage(address, warn=warn, engine_kwargs=engine_options())
+        return SteadyStorage(address, warn=warn, engine_kwargs=engine_options(patience), patience=patience)
 
 
-def _holds_studies(address: str) -> bool:
-    engine = create_engine(address, poolclass=NullPool)
+def _holds_studies(address: str, patience: Patience) -> bool:
+    engine = create_engine(address, poolclass=NullPool, connect_args=engine_options(patience)["connect_args"])
     return inspect(engine).has_table("studies")
 
 
@@ -90,8 +100,13 @@ def _file(url: str) -> Path:
 
 
 @contextmanager
-def sole_use(url: str, name: str) -> Iterator[Callable[[], bool]]:
+def sole_use(
+    url: str, name: str, *, warn: Callable[[str], None] = lambda _: None, patience: Patience | None = None
+) -> Iterator[Callable[[], bool]]:
     """Keep others from running this study for as long as the block lasts, or the process lives.
+
+    On PostgreSQL a process whose session shows no sign of life for a minute is taken for dead: that is waited for.
+    `warn` is told when the server has no connection left, and `patience` is this process's.
 
     Yields:
         Whether the right was lost to another process after all: a PostgreSQL server that is restarted forgets it, and
@@ -100,28 +115,42 @@ def sole_use(url: str, name: str) -> Iterator[Callable[[], bool]]:
     Raises:
         StudyError: if another process is running it.
     """
-    taken = StudyError(
-        f"study {name!r} is being run by another process; wait for it, work on it too with --join, or start another "
-        "study with --study"
-    )
     path = sqlite_path(url)
     if path is None:
-        held = AdvisoryLock(url, f"study.{name}")
-        if not held.acquire(wait=False):
-            raise taken
-        held.keep()
-        try:
+        with _advisory(url, name, warn, patience or Patience()) as held:
             yield lambda: held.lost
-        finally:
-            held.release()
         return
     lock = _StudyLock(path, f"study.{name}")
     if not lock.acquire():
-        raise taken
+        raise _taken(name)
     try:
         yield lock.lost
     finally:
         lock.release()
+
+
+@contextmanager
+def _advisory(url: str, name: str, warn: Callable[[str], None], patience: Patience) -> Iterator[AdvisoryLock]:
+    held = AdvisoryLock(url, f"study.{name}", patience)
+    try:
+        mine = when_it_takes_connections(url, lambda: held.acquire(wait=False), warn=warn, patience=patience)
+    except Exception as error:
+        raise server_error(url, error) from error
+    if not mine:
+        raise _taken(name, held.holder.who if held.holder is not None else None)
+    held.keep()
+    try:
+        yield held
+    finally:
+        held.release()
+
+
+def _taken(name: str, who: str | None = None) -> StudyError:
+    by = "" if who is None else f" ({who})"
+    return StudyError(
+        f"study {name!r} is being run by another process{by}; wait for it, work on it too with --join, or start "
+        "another study with --study"
+    )
 
 
 class _StudyLock:

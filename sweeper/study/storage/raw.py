@@ -12,7 +12,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from sweeper.locks import sqlite_path
-from sweeper.postgres import sqlalchemy_url
+from sweeper.postgres import named_url
 
 
 def lenient(path: Path) -> sqlite3.Connection:
@@ -27,7 +27,7 @@ def rows_of(url: str) -> Iterator[Connection]:
     """A connection in one transaction, which is kept when the block ends well."""
     path = sqlite_path(url)
     if path is None:
-        engine = create_engine(sqlalchemy_url(url), poolclass=NullPool)
+        engine = create_engine(named_url(url, "records"), poolclass=NullPool)
     else:
         engine = create_engine("sqlite://", creator=lambda: lenient(path), poolclass=NullPool)
     try:

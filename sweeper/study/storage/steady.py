@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sweeper.clocks import running_seconds
 from sweeper.errors import SweeperError
+from sweeper.patience import Patience
 from sweeper.redact import redact
 from sweeper.study.storage.guard import Guard
 
@@ -62,7 +63,7 @@ def is_away(error: BaseException) -> bool:
         return True
     if not isinstance(cause, DBAPIError):
         return False
-    if cause.connection_invalidated:
+    if cause.connection_invalidated or _read_only(cause):
         return True
     if not isinstance(cause, OperationalError | InterfaceError):
         return False
@@ -70,6 +71,12 @@ def is_away(error: BaseException) -> bool:
     if "sqlite" in type(cause.orig).__module__:
         return "locked" in words or "busy" in words
     return "disk" not in words and "no space" not in words and "password" not in words
+
+
+def _read_only(error: BaseException) -> bool:
+    """Whether PostgreSQL takes no writes: the session's server became a standby, and another takes its place."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return getattr(getattr(cause, "orig", None), "sqlstate", None) == "25006"
 
 
 def _reason(error: BaseException) -> str:
@@ -83,7 +90,13 @@ class SteadyStorage(RDBStorage):
     """RDBStorage that waits, for a bounded time, for a database that went away, and whose queue is safe on SQLite."""
 
     def __init__(
-        self, url: str, *, warn: Callable[[str], None], engine_kwargs: dict[str, Any], file: Path | None = None
+        self,
+        url: str,
+        *,
+        warn: Callable[[str], None],
+        engine_kwargs: dict[str, Any],
+        file: Path | None = None,
+        patience: Patience | None = None,
     ) -> None:
         """Open it.
 
@@ -92,8 +105,10 @@ class SteadyStorage(RDBStorage):
             warn: is told when a wait lasts, and when it is over.
             engine_kwargs: SQLAlchemy's.
             file: the database's, for SQLite.
+            patience: of this process.
         """
         self._warn, self._guard = warn, None
+        self.patience = patience or Patience()
         super().__init__(url, engine_kwargs=engine_kwargs)
         self._guard = None if file is None else Guard(file)
 
@@ -121,9 +136,12 @@ class SteadyStorage(RDBStorage):
                 if not is_away(error):
                     raise
                 gone, reason = running_seconds() - began, _reason(error)
-                if gone >= PATIENCE_SECONDS:
+                if _read_only(error):
+                    self.engine.dispose()  # a new connection may lead to the server that takes writes
+                if gone >= (limit := self.patience.seconds(PATIENCE_SECONDS)):
+                    self.patience.given_up = True
                     raise SweeperError(
-                        f"the study's database did not answer for {PATIENCE_SECONDS:.0f} s ({reason}); everything "
+                        f"the study's database did not answer for {max(limit, gone):.0f} s ({reason}); everything "
                         "finished is kept. When it is back: sweeper run --study NAME --resume"
                     ) from error
                 if gone >= TOLD_SECONDS and not told:
@@ -132,12 +150,20 @@ class SteadyStorage(RDBStorage):
                         f"the study's database does not answer ({reason}); waiting for it, up to "
                         f"{PATIENCE_SECONDS:.0f} s. Workers finish what they are at"
                     )
-                time.sleep(pause)
+                self._pause(pause)
                 pause = min(2 * pause, longest)
             else:
+                self.patience.given_up = False
                 if told:
                     self._warn(f"the study's database answers again, after {running_seconds() - began:.0f} s")
                 return found
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.patience.hurries():
+            time.sleep(min(left, 0.2))
+        if self.patience.hurries():
+            time.sleep(0.1)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """See `RDBStorage`. A waiting trial is taken by one process alone: SQLite knows no locks on rows, so that

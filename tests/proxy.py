@@ -1,0 +1,143 @@
+"""A forwarder between a client and a server, on the loopback address, that fails as networks do."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg.conninfo import conninfo_to_dict
+
+
+class Proxy:
+    """Forwards every connection to one server until it is told to fail."""
+
+    def __init__(self, target: str | tuple[str, int]) -> None:
+        """`target` is the path of a Unix socket, or a host and a port."""
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._passing = threading.Event()
+        self._passing.set()
+        self._refusing = False
+        self._pairs: list[_Pair] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self.delay = 0.0
+        """Seconds that each piece of data takes on its way."""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def silent(self) -> None:
+        """Swallow everything, from now on: connections stay open, and can still be made, and nothing comes."""
+        self._passing.clear()
+
+    def speak(self) -> None:
+        """Pass on again what was held back, and all that comes."""
+        self._passing.set()
+
+    def forget(self) -> None:
+        """Forget the connections of now, as a firewall does: both ends keep theirs open, and nothing passes."""
+        with self._lock:
+            for pair in self._pairs:
+                pair.forgotten = True
+
+    def refuse(self, refusing: bool = True) -> None:
+        """Reset every connection, and every new one."""
+        self._refusing = refusing
+        if refusing:
+            with self._lock:
+                for pair in self._pairs:
+                    pair.reset()
+
+    @property
+    def open(self) -> int:
+        """How many connections are not closed by either end."""
+        with self._lock:
+            return sum(not pair.ended for pair in self._pairs)
+
+    def close(self) -> None:
+        """End everything."""
+        self._closed = True
+        self._passing.set()
+        self._listener.close()
+        with self._lock:
+            for pair in self._pairs:
+                pair.reset()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._refusing:
+                _reset(client)
+                continue
+            pair = _Pair(self, client, self._connected())
+            with self._lock:
+                self._pairs.append(pair)
+            pair.start()
+
+    def _connected(self) -> socket.socket:
+        if isinstance(self._target, tuple):
+            return socket.create_connection(self._target)
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self._target)
+        return server
+
+    def wait_to_pass(self) -> None:
+        """Until data may pass."""
+        if self.delay:
+            time.sleep(self.delay)
+        self._passing.wait()
+
+
+class _Pair:
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy, self._client, self._server = proxy, client, server
+        self.forgotten = self.ended = False
+
+    def start(self) -> None:
+        for source, sink in ((self._client, self._server), (self._server, self._client)):
+            threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def reset(self) -> None:
+        self.ended = True
+        for end in (self._client, self._server):
+            _reset(end)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._proxy.wait_to_pass()
+                if not self.forgotten:
+                    sink.sendall(data)
+            self._proxy.wait_to_pass()
+            if not self.forgotten:  # else the other end never learns of it
+                sink.shutdown(socket.SHUT_WR)
+        if not self.forgotten:
+            self.ended = True
+
+
+def _reset(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
+
+
+@contextmanager
+def proxied(url: str) -> Iterator[tuple[Proxy, str]]:
+    """A proxy before the PostgreSQL server of an address, and the address of the same database through it."""
+    given = conninfo_to_dict(url)
+    host, port = str(given["host"]), int(given.get("port") or 5432)
+    proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
+    try:
+        # A connection that asks for encryption first would need one more round trip, and the server has none.
+        yield proxy, f"postgresql://{given['user']}@127.0.0.1:{proxy.port}/{given['dbname']}?sslmode=disable"
+    finally:
+        proxy.close()
