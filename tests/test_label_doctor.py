@@ -309,6 +309,59 @@ def test_an_inverted_mask_is_a_suspect(planted):
     assert finding.pictures == ("00002",) and "cell" in finding.text
 
 
+@pytest.fixture
+def several() -> Callable[[np.ndarray], tuple[Dataset, list[Signs]]]:
+    """A set of four classes with these shares (N, 3 or 4) of each image, and images that look different."""
+
+    def make(shares: np.ndarray) -> tuple[Dataset, list[Signs]]:
+        rng = np.random.default_rng(1)
+        rows = [tuple(round(10_000 * share) for share in row) for row in shares]
+        names = tuple(f"class{i}" for i in range(shares.shape[1]))
+        task = "multiclass"
+        dataset = record(rows).model_copy(update={"classes": names, "task": task})
+        signs = []
+        for i in range(len(rows)):
+            view = rng.standard_normal((32, 32))
+            view = ((view - view.mean()) / np.linalg.norm(view - view.mean())).astype(np.float16)
+            none = np.zeros(len(names), int)
+            signs.append(blank_signs(str(i))._replace(thumbnail=view, flat=False, pieces=none, specks=none))
+        return dataset, signs
+
+    return make
+
+
+@pytest.mark.parametrize("swapped", [1, 2, 3])
+@pytest.mark.parametrize("common", [0.9, 0.6])
+def test_swapped_labels_are_suspects_among_several_classes(swapped, common, several):
+    """The commonest class and another have changed places in one image of thirty."""
+    rng = np.random.default_rng(0)
+    rest = (1 - common) * np.array([0.5, 0.3, 0.2])
+    rows = rng.dirichlet([40 * common, *(40 * rest)], 30)
+    rows[7] = [common, *rest]
+    assert [f for f in judge(*several(rows)) if f.kind == "inverted"] == []
+    rows[7, [0, swapped]] = rows[7, [swapped, 0]]
+    (finding,) = found(judge(*several(rows)), "inverted")
+    assert finding.pictures == ("0007",) and f"class{swapped}" in finding.text
+
+
+@pytest.mark.parametrize(("empty", "severity"), [(1, "warning"), (3, "warning"), (8, "note"), (20, "warning")])
+def test_an_empty_mask_weighs_by_how_many_are(empty, severity, several):
+    """The one among thirty is a slip; some are images without objects; most of a set is not labelled."""
+    rows = np.tile([0.7, 0.2, 0.1], (30, 1))
+    rows[:empty] = [1, 0, 0]
+    (finding,) = found(judge(*several(rows)), "empty")
+    assert finding.severity.value == severity and len(finding.pictures) == empty
+
+
+def test_an_empty_mask_beside_a_look_alike_with_objects_is_a_warning(several):
+    rows = np.tile([0.7, 0.2, 0.1], (30, 1))
+    rows[:8] = [1, 0, 0]
+    dataset, signs = several(rows)
+    signs[3] = signs[3]._replace(thumbnail=signs[20].thumbnail)
+    (finding,) = found(judge(dataset, signs), "empty")
+    assert finding.severity == Severity.WARNING and "0003 looks like 0020" in finding.text
+
+
 def test_specks_are_counted_and_their_pictures_named(planted):
     def spoil(root: Path) -> None:
         def sprinkle(mask: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from sweeper.data.labels import some
 from sweeper.label_doctor.finding import Finding, Severity, counted, ranked
@@ -22,7 +23,19 @@ SPECKED = 0.05
 ODD_SIZE = 4.0
 """Factor in pixels by which a picture must differ from the median to be remarkable."""
 FEW = 0.1
-"""Sizes that more of the pictures share are a kind of their own, not a slip."""
+"""What more of the pictures share is a kind of its own, not a slip."""
+TAKES_OVER = 2.0
+"""Factor by which a class must exceed what it has elsewhere, and another fall below it, to have taken its place."""
+OCCURS = 0.01
+"""Median share of a class that usually occurs; an image full of one that does not is a close-up, not a swap."""
+LARGE = 0.25
+"""Share of an image from which on a class is large."""
+FEWEST_DRAWN = 8
+"""With fewer images that have objects, a rare empty one says nothing."""
+ALIKE = 0.97
+"""Correlation of two shrunk images from which on they show the same."""
+
+Floats = npt.NDArray[np.float64]
 
 
 def judge(dataset: Dataset, signs: Sequence[Signs]) -> tuple[Finding, ...]:
@@ -50,29 +63,52 @@ def judge(dataset: Dataset, signs: Sequence[Signs]) -> tuple[Finding, ...]:
             *_sizes(dataset),
             *_absent(dataset),
             *_unlabelled(dataset),
-            *_empty(dataset),
+            *_empty(dataset, signs),
             *_specks(dataset, signs),
         ]
     )
 
 
 def _inverted(dataset: Dataset) -> Iterator[Finding]:
-    """Binary: pictures that are nearly all foreground in a set where foreground is rare."""
-    if dataset.task != "binary":
+    """Images in which the set's commonest class is nearly gone and a rare one has its place: labels swapped."""
+    shown = [p for p in dataset.pictures if sum(p.pixels)]
+    if not shown:
         return
-    shares = {p.stem: p.pixels[1] / sum(p.pixels) for p in dataset.pictures if sum(p.pixels)}
-    middle = float(np.median(list(shares.values()))) if shares else 1.0
-    found = [stem for stem, share in shares.items() if share > 0.5 and share > 1 - 2 * middle]
-    if middle < 0.2 and found and len(found) <= FEW * len(shares):
+    shares = np.array([p.pixels for p in shown], dtype=np.float64)
+    shares /= shares.sum(axis=1, keepdims=True)
+    middle = np.median(shares, axis=0)
+    common = int(middle.argmax())
+    gone = _gone(shares[:, common])
+    found: dict[int, list[int]] = {}
+    for index in np.flatnonzero(gone):
+        c, share = int(shares[index].argmax()), float(shares[index].max())
+        usual = float(np.quantile(shares[:, c], 1 - FEW))
+        least = min(0.5 if middle[c] < 0.2 else 1.0, TAKES_OVER * usual)
+        usually = len(dataset.classes) == 2 or middle[c] >= OCCURS
+        if c != common and usually and share > max(LARGE, TAKES_OVER * middle[c], least):
+            found.setdefault(c, []).append(int(index))
+    if sum(map(len, found.values())) > FEW * len(shown):
+        return
+    for c, indices in sorted(found.items()):
+        stems = [shown[i].stem for i in indices]
         yield Finding(
             kind="inverted",
             severity=Severity.WARNING,
             text=(
-                f"{counted(len(found), 'picture is', 'pictures are')} mostly {dataset.classes[1]} in a set whose "
-                f"median is {100 * middle:.2g} %: {some(found)}. The two labels may be swapped there; look at them."
+                f"{counted(len(stems), 'picture is', 'pictures are')} mostly {dataset.classes[c]} in a set whose "
+                f"median is {100 * middle[c]:.2g} %, and {dataset.classes[common]}, {100 * middle[common]:.2g} % "
+                f"by the median, is nearly gone: {some(stems)}. The two labels may be swapped there; look at them."
             ),
-            pictures=tuple(found),
+            pictures=tuple(stems),
         )
+
+
+def _gone(share: Floats) -> npt.NDArray[np.bool_]:
+    """Where the commonest class takes far less than it does elsewhere: (N,) shares → (N,)."""
+    middle = float(np.median(share))
+    rest = 2 * (1 - middle) if middle > 0.8 else 0.0  # so little as all else usually has, twice
+    found: npt.NDArray[np.bool_] = (share < rest) | (share < np.quantile(share, FEW) / TAKES_OVER)
+    return found
 
 
 def _flat(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
@@ -147,19 +183,48 @@ def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
         )
 
 
-def _empty(dataset: Dataset) -> Iterator[Finding]:
-    found = [p.stem for p in dataset.pictures if p.pixels[0] and not any(p.pixels[1:])]
-    if found:
-        total = len(dataset.pictures)
-        yield Finding(
-            kind="empty",
-            severity=Severity.WARNING if len(found) > total / 2 else Severity.NOTE,
-            text=(
-                f"{len(found)} of {total} pictures show nothing but {dataset.classes[0]}: {some(found)}. Right if "
-                "there is nothing in them; wrong if nobody has labelled them yet."
-            ),
-            pictures=tuple(found),
+def _empty(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
+    """Masks without objects: suspects where they are rare, where most are so, or beside a look-alike that has some."""
+    pictures = dataset.pictures
+    empty = [i for i, p in enumerate(pictures) if p.pixels[0] and not any(p.pixels[1:])]
+    drawn = [i for i, p in enumerate(pictures) if any(p.pixels[1:])]
+    if not empty:
+        return
+    total = len(pictures)
+    found = [pictures[i].stem for i in empty]
+    rare, most = len(empty) <= max(1, FEW * total) and len(drawn) >= FEWEST_DRAWN, len(empty) > total / 2
+    alike = _alike(signs, empty, drawn)
+    text = f"{len(found)} of {total} pictures show nothing but {dataset.classes[0]}: {some(found)}. "
+    if alike:
+        pairs = some([f"{pictures[i].stem} looks like {pictures[j].stem}" for i, j in alike], 3)
+        text += f"Probably not labelled yet: {pairs}, in which objects are drawn; look at them."
+    elif rare:
+        text += (
+            "Nearly all others have objects, so these may not be labelled yet, or their mask failed to export: look at "
+            "them, and leave them out with --exclude if so. What is left unlabelled is learned as background."
         )
+    else:
+        text += "Right if there is nothing in them; wrong if nobody has labelled them yet."
+    yield Finding(
+        kind="empty",
+        severity=Severity.WARNING if rare or most or alike else Severity.NOTE,
+        text=text,
+        pictures=tuple(found),
+    )
+
+
+def _alike(signs: Sequence[Signs], empty: Sequence[int], drawn: Sequence[int]) -> list[tuple[int, int]]:
+    """(empty, drawn) images that look the same, the best partner of each."""
+    if not drawn:
+        return []
+    views = np.stack([signs[i].thumbnail.astype(np.float32).ravel() for i in drawn])
+    pairs = []
+    for i in empty:
+        likeness = views @ signs[i].thumbnail.astype(np.float32).ravel()
+        best = int(likeness.argmax())
+        if likeness[best] >= ALIKE:
+            pairs.append((i, drawn[best]))
+    return pairs
 
 
 def _specks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
