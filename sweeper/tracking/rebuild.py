@@ -222,7 +222,7 @@ class Rebuild(Tracker):
         if own.data.tags.get("mlflow.parentRunId") != self.parent_run_id:
             self._post("batch", key, tags={"mlflow.parentRunId": self.parent_run_id})
         if own.data.metrics:
-            self._steps[key] = {p.step for p in self._client.get_metric_history(own.info.run_id, "val/value")}
+            self._steps[key] = {p.step for p in self._client.get_metric_history(own.info.run_id, "lr")}
         lacking = {k: v for k, v in self._values.params(spec).items() if k not in own.data.params}
         if lacking:
             self._post("batch", key, params=lacking)
