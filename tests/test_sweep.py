@@ -19,7 +19,14 @@ from PIL import Image
 import sweeper
 from sweeper.conclude import Outcome, conclude, report_study
 from sweeper.data import divide, write_scenes
-from sweeper.errors import DataError, InterruptedSweepError, NothingCompletedError, StudyError, UsageError
+from sweeper.errors import (
+    DataError,
+    InterruptedSweepError,
+    NothingCompletedError,
+    NothingConfirmedError,
+    StudyError,
+    UsageError,
+)
 from sweeper.paths import folder_name
 from sweeper.records import TrialResult, Verdict
 from sweeper.space import load_space
@@ -306,7 +313,10 @@ def _training(result: TrialResult) -> tuple[str, int, float | None]:
 
 def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
     ticks = itertools.count()
-    hurried = sweep_in(tmp_path, trials=7, timeout="60", timer=lambda: float(next(ticks)))
+    with pytest.raises(NothingConfirmedError, match="sweeper run --study study --resume --timeout"):
+        sweep_in(tmp_path, trials=7, timeout="60", timer=lambda: float(next(ticks)))
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    hurried = report_study(storage, "study", out=tmp_path / "reports")
     assert hurried.sweep.timeout == 60 and hurried.sweep.cut
     assert 0 < len(hurried.sweep.trials) < 7
     document = json.loads(hurried.paths.recommendation.read_text("utf-8"))
