@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -317,16 +318,35 @@ def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, tmp_path: Path) 
 def test_nothing_waits_behind_files_that_a_server_cannot_take(uri: str, tmp_path: Path) -> None:
     bench = Bench(uri, tmp_path, "files")
     bench.train(0)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.md").write_text("words")
     client = bench.line._client
 
     def full(*_: object, **__: object) -> None:
         raise OSError("507 insufficient storage")
 
-    bench.line.log_artifacts = full  # type: ignore[attr-defined]
+    bench.line.log_artifact = full  # type: ignore[attr-defined]
     bench.tracker._courier._stopped = lambda: True
-    bench.tracker.end_sweep("FINISHED", folder=tmp_path)
+    bench.tracker.end_sweep("FINISHED", folder=tmp_path / "report")
     assert client.get_run(bench.tracker.parent_run_id).info.status == "FINISHED"
     assert len(bench.spool) == 1 and "1 operation(s) are kept" in bench.warnings[-1]
+
+
+def test_many_files_reach_a_store_that_fails_every_third_time(uri: str, tmp_path: Path) -> None:
+    bench = Bench(uri, tmp_path, "many-files")
+    folder = tmp_path / "report"
+    for number in range(40):
+        path = folder / ("figures" if number % 2 else "") / f"{number}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(number))
+    luck = random.Random(0)
+    bench.line.cuts = lambda: luck.choice([None, None, "request", "answer"])
+    bench.tracker.end_sweep("FINISHED", folder=folder)
+    place = MlflowClient(uri).get_run(bench.tracker.parent_run_id).info.artifact_uri
+    kept = Path(unquote(urlsplit(place).path)) / "report"
+    found = {p.relative_to(kept): p.read_text() for p in kept.rglob("*.md")}
+    assert found == {p.relative_to(folder): p.read_text() for p in folder.rglob("*.md")}
+    assert len(bench.spool) == 0
 
 
 # --- Paused trainings ---

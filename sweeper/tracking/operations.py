@@ -17,6 +17,8 @@ PARAM_LIMIT = 6000
 """MLflow cuts parameter values there, silently."""
 KEY = "sweeper.key"
 """Tag of a run: the name that we gave it before MLflow gave it an id."""
+FILE_ATTEMPTS = 6
+"""A file may be sent so often in a row; to send it twice does no harm."""
 REFUSED = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST"}
 """Errors of a server that is there and will never take this operation, say for a run that somebody deleted."""
 
@@ -70,9 +72,25 @@ def send(client: MlflowClient, operation: Operation, run_id: str) -> str:
             for name, value in operation.tags.items():
                 client.set_experiment_tag(operation.experiment, name, value)
         case "artifacts":
-            if Path(operation.folder).is_dir():
-                client.log_artifacts(run_id, operation.folder, "report")
+            _send_files(client, run_id, Path(operation.folder))
     return run_id
+
+
+def _send_files(client: MlflowClient, run_id: str, folder: Path) -> None:
+    """Each file by itself, tried again by itself: of many, some always fail where every third request does.
+
+    Raises:
+        Exception: whatever MLflow raises, of a file that failed `FILE_ATTEMPTS` times.
+    """
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        place = Path("report", path.parent.relative_to(folder)).as_posix()
+        for left in reversed(range(FILE_ATTEMPTS)):
+            try:
+                client.log_artifact(run_id, str(path), place)
+                break
+            except Exception:
+                if not left:
+                    raise
 
 
 def find_run(client: MlflowClient, operation: Operation) -> str | None:
