@@ -93,7 +93,7 @@ class Settings(Record):
     resize: int | None = Field(None, ge=16, le=MOST_PIXELS)
     """Shorter side in pixels that larger pictures are shrunk to."""
     trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
-    study: str | None = Field(None, min_length=1)
+    study: str | None = None
     space: str | None = Field(None, min_length=1)
     metric: Metric | None = None
     threshold: OperatingPoint | None = None

@@ -255,7 +255,8 @@ def _conclude(storage: SteadyStorage, name: str, study: optuna.Study, settings: 
             + "".join(f"\n  - {reason}" for reason in reasons[:5])
         )
     evidence = outcome.recommendation.evidence
-    if evidence is None or not evidence.finalists:
+    asked = outcome.sweep.confirmations or outcome.sweep.cut  # where every trial diverged, there is nobody to confirm
+    if asked and (evidence is None or not evidence.finalists):
         failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
         raise NothingConfirmedError(
             f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "

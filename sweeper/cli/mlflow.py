@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from sweeper import paths
+from sweeper.cli.options import SweeperCommand
 
 
-@click.command()
+@click.command(cls=SweeperCommand)
 @click.argument("study")
 @click.option(
     "--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE or postgresql://…"

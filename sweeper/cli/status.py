@@ -8,9 +8,10 @@ import time
 import click
 
 from sweeper import paths
+from sweeper.cli.options import SweeperCommand
 
 
-@click.command()
+@click.command(cls=SweeperCommand)
 @click.argument("study", required=False)
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage, as for `sweeper run`.")
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")

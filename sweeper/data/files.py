@@ -18,11 +18,15 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: if it cannot be opened, or is a pipe, a device or a folder.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    return open(path, "rb", opener=_regular)
+
+
+def _regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # else the opening of a pipe waits for its writer
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return os.fdopen(descriptor, "rb")
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return descriptor
 
 
 def read_regular(path: Path) -> bytes:
