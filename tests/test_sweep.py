@@ -312,9 +312,9 @@ def _training(result: TrialResult) -> tuple[str, int, float | None]:
 
 
 def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
-    ticks = itertools.count()
+    display = Recorder()
     with pytest.raises(NothingConfirmedError, match="sweeper run --study study --resume --timeout"):
-        sweep_in(tmp_path, trials=7, timeout="60", timer=lambda: float(next(ticks)))
+        sweep_in(tmp_path, display, trials=7, timeout="60", timer=lambda: 61.0 if len(display.results) > 2 else 0.0)
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     hurried = report_study(storage, "study", out=tmp_path / "reports")
     assert hurried.sweep.timeout == 60 and hurried.sweep.cut
