@@ -12,7 +12,9 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.entities import Run
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
+from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
 from sweeper.errors import StudyError, SweeperError
 from sweeper.rebuild import rebuild_mlflow
@@ -56,6 +58,14 @@ def content(uri: str, run: Run) -> dict[str, Any]:
 
 def contents(uri: str) -> dict[tuple[str, str], dict[str, Any]]:
     return {key: content(uri, run) for key, run in runs_in(uri).items()}
+
+
+def forget_connections() -> None:
+    """As a new process begins: MLflow keeps its connections, those to a deleted file too."""
+    for engine in SqlAlchemyStore._engine_map.values():
+        engine.dispose()
+    SqlAlchemyStore._engine_map.clear()
+    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
 
 
 def again(folder: Path, uri: str | None = None) -> rebuild.Rebuilt:
@@ -161,7 +171,9 @@ def test_an_interrupted_study_can_go_on_in_the_store_written_again(tmp_path: Pat
         sweep_in(tmp_path, display)
     before = contents(f"sqlite:///{tmp_path}/mlflow.db")
     delete(tmp_path / "mlflow.db")
+    forget_connections()
     again(tmp_path)
+    assert (tmp_path / "mlflow.db").stat().st_size > 100_000
     parents = {key for key in runs_in(f"sqlite:///{tmp_path}/mlflow.db") if key[0] == "sweep"}
     assert parents == {("sweep", "")}
     after = contents(f"sqlite:///{tmp_path}/mlflow.db")
