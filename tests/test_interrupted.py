@@ -21,6 +21,7 @@ from sweeper.study import storage as studies
 from tests.test_cli_run import DATA, start, sweeper
 
 KILLS = int(os.environ.get("SWEEPER_TEST_KILLS", "10"))
+exhaustive = pytest.mark.skipif(KILLS < 50, reason="takes an hour: set SWEEPER_TEST_KILLS=50")
 
 
 def killed(folder: Path, kind: str, how: str, first: int, second: int) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def test_kills_between_writes_change_nothing(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.slow
+@exhaustive
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", ["sweep", "search"])
 def test_a_kill_between_any_two_writes_changes_nothing(tmp_path: Path, kind: str) -> None:
@@ -126,6 +128,7 @@ def ended_by_kills(folder: Path, rng: random.Random, kills: int) -> tuple[int, b
 
 
 @pytest.mark.slow
+@exhaustive
 @pytest.mark.timeout(14400)
 def test_a_sweep_killed_at_random_instants_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL and SIGTERM of the sweep, SIGKILL of its worker and of the process that workers are forked from."""
