@@ -101,19 +101,24 @@ class There(NamedTuple):
     trials: int
     rechecks: int
     confirmations: int
-    """With the plan's steps."""
+    """Completed, with the plan's steps."""
+    failed: int
+    """Trainings of all phases that a run would train again."""
     interim: LooksTaken
 
 
-NOTHING = There(0, 0, 0, LooksTaken())
+NOTHING = There(0, 0, 0, 0, LooksTaken())
 
 
 def _there(study: optuna.Study, plan: studies.Plan) -> There:
-    confirmations = studies.extra_results(study, "confirm")
+    failed = studies.failed_trials(study)
+    extra = {purpose: studies.extra_results(study, purpose) for purpose in ("recheck", "confirm")}
+    complete = {purpose: [r for r in results if r.state == "complete"] for purpose, results in extra.items()}
     return There(
-        trials=len(studies.search_results(study)),
-        rechecks=len(studies.extra_results(study, "recheck")),
-        confirmations=sum(result.spec.steps == plan.conditions.recipe.confirm_steps for result in confirmations),
+        trials=len(studies.search_results(study)) - len(failed),
+        rechecks=len(complete["recheck"]),
+        confirmations=sum(r.spec.steps == plan.conditions.recipe.confirm_steps for r in complete["confirm"]),
+        failed=len(failed) + sum(len(extra[purpose]) - len(complete[purpose]) for purpose in extra),
         interim=looks_taken(study.user_attrs),
     )
 
@@ -146,7 +151,9 @@ def _check_tracking(settings: Settings) -> None:
 def _finished(plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...]) -> bool:
     """Whether a run would train nothing: its search is complete, and its last interim analysis ended it."""
     interim = there.interim
-    if there.trials < trials or interim.cut is not None or not interim.stored or interim.planned != looks:
+    if there.trials < trials or there.failed or interim.cut is not None:
+        return False
+    if not interim.stored or interim.planned != looks:
         return False
     last = interim.stored[-1]
     ended = not (last.go_on and last.families) or last.found.seeds >= looks[-1].seeds

@@ -7,11 +7,13 @@ import re
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sweeper.cli.main import main
 from sweeper.errors import RequestError
+from sweeper.losses import build_loss
 from sweeper.requested import check_places
 from sweeper.settings import Settings
 
@@ -93,6 +95,27 @@ def test_a_dry_run_of_a_finished_study_announces_nothing(
         out = capsys.readouterr().out
         assert ended.value.code == 0 and words in out
     assert "confirmation: 0 to" in out  # those that are there are not trained again
+
+
+def test_a_dry_run_counts_the_trials_that_failed_and_are_trained_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(family: str, **options: Any) -> Any:
+        if family == "focal":
+            raise ValueError("a fault of the loss")
+        return build_loss(family, **options)
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("sweeper.training.engine.build_loss", breaks)
+        status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "3")
+    assert status == 0 and "a fault of the loss" in err, err
+    monkeypatch.setattr(
+        sys, "argv", ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run"]
+    )
+    with pytest.raises(SystemExit):
+        main()
+    assert "search: 1 trainings" in capsys.readouterr().out
 
 
 def test_what_can_be_made_is_accepted(tmp_path: Path) -> None:

@@ -178,12 +178,17 @@ def attempts_lost(study: optuna.Study, number: int) -> int:
     return before + len([t for t in trials if t.user_attrs.get(ATTEMPT_OF) == number])
 
 
-def retry_failed(study: optuna.Study) -> list[TrialResult]:
-    """Queue the failed trials once more, whose cause may have been mended since; their results so far.
+def failed_trials(study: optuna.Study) -> list[TrialResult]:
+    """Results of the failed trials whose cause may have been mended since: a resume trains them again.
 
     A value outside its range is no such cause: the same training would give it again.
     """
-    failed = [r for r in search_results(study) if r.state == "failed" and not (r.reason or "").startswith(NOT_A_SHARE)]
+    return [r for r in search_results(study) if r.state == "failed" and not (r.reason or "").startswith(NOT_A_SHARE)]
+
+
+def retry_failed(study: optuna.Study) -> list[TrialResult]:
+    """Queue the failed trials once more; their results so far."""
+    failed = failed_trials(study)
     trials = study.get_trials(deepcopy=False)
     for result in failed:
         study.enqueue_trial(trials[result.spec.number].params, user_attrs={RETRY_OF: result.spec.number})
