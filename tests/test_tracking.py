@@ -17,6 +17,7 @@ from sweeper.records import Collapse
 from sweeper.tracking import NOTE, NOTE_LIMIT, Tracker, class_slugs, send_spooled
 from sweeper.tracking.operations import Operation
 from sweeper.tracking.spool import Spool
+from sweeper.tracking.store import connect
 from tests import builders
 
 
@@ -24,6 +25,17 @@ from tests import builders
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One store for all tests: making and migrating it takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert connect("sqlite:///mlflow.db").get_experiment_by_name("s") is None
+        connect("sqlite:///mlflow.db").create_experiment("s")
+        assert (tmp_path / name / "mlflow.db").stat().st_size > 100_000
 
 
 def started(uri: str, study: str, **conditions: object) -> Tracker:

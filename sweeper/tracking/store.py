@@ -60,7 +60,8 @@ def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowCli
         with sqlite3.connect(path, timeout=60) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
-        client = MlflowClient(tracking_uri=uri)
+        # MLflow keeps its connections by address: a relative one would name the first working folder's file for ever.
+        client = MlflowClient(tracking_uri=f"sqlite:///{path.absolute()}")
         client.search_experiments(max_results=1)
         for study, old, new in _bring_files_along(path):
             warn(
