@@ -142,7 +142,9 @@ def write_failure(error: BaseException | None, places: Mapping[str, Path], serve
             if any(pattern in text for pattern in _SQLITE):
                 return _protected(None, places, text)
         if isinstance(one, OSError) and one.errno in _PROTECTED and isinstance(one.filename, str):
-            return _protected(Path(one.filename), places, text)
+            path = Path(one.filename).absolute()  # elsewhere it may be a file that cannot be read
+            if any(path.is_relative_to(place.absolute()) for place in places.values()):
+                return _protected(path, places, text)
     return None
 
 
