@@ -39,6 +39,15 @@ def ended(process: subprocess.Popen[str], where: Path) -> str:
     return (where / "err.txt").read_text()
 
 
+def together(here: Path, there: Path, url: str) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """A leader and a joiner at work. The joiner begins: on a busy machine the leader can end before it has loaded."""
+    joiner = start(there, "run", *JOIN, "--storage", url)
+    wait_for(there, "for it to be made", joiner, 400)
+    leader = start(here, "run", *LEAD, "--storage", url)
+    wait_for(here, "joined with 1 worker", leader, 400)
+    return leader, joiner
+
+
 def check(url: str, trials: int) -> None:
     """Exactly so many trials counted, and every training is there once."""
     storage = studies.open_storage(url, create=False)
@@ -52,9 +61,7 @@ def check(url: str, trials: int) -> None:
 
 def test_two_processes_share_a_study(url: str, tmp_path: Path) -> None:
     here, there = folder(tmp_path, "here"), folder(tmp_path, "there")
-    joiner = start(there, "run", *JOIN, "--storage", url)  # comes first, and waits
-    leader = start(here, "run", *LEAD, "--storage", url)
-    wait_for(here, "joined with 1 worker", leader, 400)
+    leader, joiner = together(here, there, url)
     second = sweeper(there, "run", "--study", "s", "--resume", "--storage", url)
     refused = (second.returncode, "being run by another process" in second.stderr) == (2, True)
     assert refused or leader.poll() == 0  # on a busy machine the leader may have ended before the second began
@@ -66,9 +73,7 @@ def test_two_processes_share_a_study(url: str, tmp_path: Path) -> None:
 
 def test_a_leader_killed_is_followed_by_another_and_the_joined_stay(url: str, tmp_path: Path) -> None:
     here, there, next_ = (folder(tmp_path, name) for name in ("here", "there", "next"))
-    leader = start(here, "run", *LEAD, "--storage", url)
-    joiner = start(there, "run", *JOIN, "--storage", url)
-    wait_for(here, "joined with 1 worker", leader, 400)
+    leader, joiner = together(here, there, url)
     wait_for(there, "working for the run", joiner, 400)
     os.killpg(leader.pid, signal.SIGKILL)
     leader.wait(10)
@@ -81,9 +86,7 @@ def test_a_leader_killed_is_followed_by_another_and_the_joined_stay(url: str, tm
 def test_one_that_is_told_to_go_gives_its_training_back(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     here, there = folder(tmp_path, "here"), folder(tmp_path, "there")
-    leader = start(here, "run", *LEAD, "--storage", url)
-    joiner = start(there, "run", *JOIN, "--storage", url)
-    wait_for(here, "joined with 1 worker", leader, 400)
+    leader, joiner = together(here, there, url)
     joiner.terminate()
     assert joiner.wait(60) == 143
     said = ended(leader, here)
