@@ -21,6 +21,12 @@ def sqlite_path(url: str) -> Path | None:
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
+def sqlite_file(url: str) -> Path | None:
+    """As `sqlite_path`, but None too for an address that names no file, or more than it: memory, or options."""
+    path = sqlite_path(url)
+    return None if path is None or not path.name or ":memory:" in url or set("?#") & set(url) else path
+
+
 def spool_folder(storage: str) -> Path:
     """Where the spools of the studies in this storage lie: beside a SQLite file, else below the working folder."""
     path = sqlite_path(storage)

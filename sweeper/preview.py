@@ -16,7 +16,7 @@ from sweeper.evidence.sequence import planned_looks
 from sweeper.locks import sqlite_path
 from sweeper.prepare import Speaker, prepare
 from sweeper.records import Look
-from sweeper.requested import check_conditions, check_places, check_request
+from sweeper.requested import check_conditions, check_places, check_request, is_new_file
 from sweeper.settings import CONFIRM_SEEDS, TRIALS, Settings, describe, seed_range
 from sweeper.study import storage as studies
 from sweeper.study.executors import Executor
@@ -125,8 +125,7 @@ def _there(study: optuna.Study, plan: studies.Plan) -> There:
 
 def _storage(settings: Settings) -> RDBStorage | None:
     """The storage that is there; None where it would be made."""
-    path = sqlite_path(settings.storage)
-    if path is not None and not path.exists() and not settings.resume:
+    if is_new_file(settings.storage) and not settings.resume:
         return None
     try:
         return studies.open_storage(settings.storage, create=False)

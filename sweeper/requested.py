@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.errors import RequestError, StudyError, UsageError
 from sweeper.health.machine import GIB, available_memory
-from sweeper.locks import sqlite_path
+from sweeper.locks import sqlite_file
 from sweeper.postgres import same_database
 from sweeper.recipe import Recipe
 from sweeper.records import Conditions
@@ -130,6 +130,12 @@ def check_writable(out: Path) -> None:
         raise RequestError("this report", problems)
 
 
+def is_new_file(url: str) -> bool:
+    """Whether this names a SQLite file that is not there; that it can be made is for `check_places` to say."""
+    path = sqlite_file(url)
+    return path is not None and not path.exists()
+
+
 def _folder_problems(option: str, folder: Path, *, locks: bool = False) -> Iterator[str]:
     try:
         there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
@@ -170,8 +176,8 @@ def _locks(descriptor: int) -> bool:
 
 def _database_problems(option: str, url: str) -> Iterator[str]:
     """Of a SQLite file; servers tell their own when they are asked."""
-    path = sqlite_path(url)
-    if path is None or not path.name or ":memory:" in url or set("?#") & set(url):
+    path = sqlite_file(url)
+    if path is None:
         return
     where = f"{option} {url}"
     try:

@@ -35,7 +35,7 @@ from sweeper.provenance import Newcomers
 from sweeper.rebuild import summary_for_mlflow
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
-from sweeper.requested import check_conditions, check_places, check_request
+from sweeper.requested import check_conditions, check_places, check_request, is_new_file
 from sweeper.room import told_when_full
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
 from sweeper.study import storage as studies
@@ -110,7 +110,7 @@ def _run_sweep(
     patience = Patience(lambda: stop.status is not None)
     check_places(settings)
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
-    storage = None if _new_file(settings.storage) and not settings.resume else _opened(settings, display, patience)
+    storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display, patience)
     check_request(storage, settings)
     executor = executor or make_executor(settings, cores, display.warn)
     opened_tracker = partial(
@@ -122,7 +122,7 @@ def _run_sweep(
         stopped=lambda: stop.status is not None,
     )
     with closing(executor), told_when_full(settings.study, *_written(settings)):
-        tracker = None if _new_file(settings.tracking_uri) else opened_tracker()
+        tracker = None if is_new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
         check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
         storage = storage or _opened(settings, display, patience)
@@ -211,14 +211,6 @@ def _train(stage: Stage, tracker: Tracker, patience: Patience) -> None:
 
 def _opened(settings: Settings, display: Display, patience: Patience) -> SteadyStorage:
     return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn, patience=patience)
-
-
-def _new_file(uri: str) -> bool:
-    """Whether this names a SQLite file that is not there and can be made; what cannot is to be refused at once."""
-    path = sqlite_path(uri)
-    if path is None or path.exists() or not path.name or ":memory:" in uri or set("?#") & set(uri):
-        return False
-    return next(folder for folder in path.absolute().parents if folder.exists()).is_dir()
 
 
 def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:

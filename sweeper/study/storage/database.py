@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from sweeper.advisory import AdvisoryLock, one_at_a_time
 from sweeper.errors import MissingStudyError, StudyError
-from sweeper.locks import lock_beside, sqlite_path
+from sweeper.locks import lock_beside, sqlite_file, sqlite_path
 from sweeper.patience import Patience
 from sweeper.postgres import engine_options, is_postgres, server_error, sqlalchemy_url, when_it_takes_connections
 from sweeper.redact import redact
@@ -90,8 +90,8 @@ def _holds_studies(address: str, patience: Patience) -> bool:
 
 
 def _file(url: str) -> Path:
-    path = sqlite_path(url)
-    if path is None or ":memory:" in url or not path.name or set("?#") & set(url):
+    path = sqlite_file(url)
+    if path is None:
         raise StudyError(
             f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {redact(url)!r}; other "
             "databases are not supported"
