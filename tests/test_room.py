@@ -157,7 +157,13 @@ def test_an_error_that_names_its_file_tells_that_disk(code: int, tmp_path: Path)
 
 def test_other_errors_pass(tmp_path: Path) -> None:
     unreadable = OSError(errno.EACCES, "no", "/elsewhere/image.png")
-    for error in (ValueError("no"), OSError(errno.EACCES, "no"), unreadable, UsageError("disk is full"), sqlite3.Error("locked")):
+    for error in (
+        ValueError("no"),
+        OSError(errno.EACCES, "no"),
+        unreadable,
+        UsageError("disk is full"),
+        sqlite3.Error("locked"),
+    ):
         with pytest.raises(type(error)) as caught, told_when_full(None, {"the reports": tmp_path}):
             raise error
         assert caught.value is error
