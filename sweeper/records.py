@@ -525,6 +525,8 @@ class Evidence(Record):
     few_groups: int | None = None
     """Groups of related test pictures where these are too few to be a sample: every picture is its own then, and the
     verdict holds for these groups alone."""
+    scarce: tuple[tuple[str, int], ...] = ()
+    """Classes that occur in fewer than 5 test images (or groups of images), and in how many."""
     folds: int | None = None
     """Trainings that make up a seed, each scored on its own fold; the search saw these pictures: not held out. None =
     one, on a test split that the search never saw."""

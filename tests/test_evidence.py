@@ -168,7 +168,7 @@ def test_a_pictures_share_of_a_plain_mean_is_its_deviation_from_the_mean() -> No
     np.testing.assert_allclose(table.shares, x[..., 0, 0] - x[..., 0, 0].mean(axis=1, keepdims=True))
 
 
-def test_leaving_pictures_out_gives_the_standard_error_that_resampling_gives() -> None:
+def test_influences_give_the_standard_error_that_resampling_gives() -> None:
     # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
     for seed, pictures in ((0, 24), (1, 40), (2, 120)):
         runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), pictures=pictures)
@@ -179,7 +179,33 @@ def test_leaving_pictures_out_gives_the_standard_error_that_resampling_gives() -
         columns = table.shares.mean(axis=0)
         alone = np.sqrt(np.square(columns).sum() / (pictures * (pictures - 1)))
         assert alone == pytest.approx(resampled.se_image, rel=0.05)
-        np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-9)
+        np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-7)
+
+
+def test_an_images_influence_on_miou_is_the_derivative_along_its_counts() -> None:
+    rng = np.random.default_rng(3)
+    counts = rng.integers(0, 500, (4, 9, 5, 3))
+    counts[:, 1:, 4] = 0  # a class of a single image
+    classes = np.array([True, True, False, True, True])
+    table = picture_table(counts, lambda summed: metrics.objective(summed, classes))
+    union, true = counts.sum(axis=-1), counts[..., 0]
+    iou = (true.sum(axis=1) / union.sum(axis=1))[:, None]
+    of_classes = (true - iou * union) / union.sum(axis=1)[:, None]
+    np.testing.assert_allclose(table.shares, 9 * of_classes[..., classes].mean(axis=-1), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-7)
+
+
+def test_a_class_of_a_single_image_does_not_widen_the_interval_by_one_false_alarm() -> None:
+    """Without that image its IoU would be 0 by the false alarm: leaving it out made the interval ± 0.66."""
+    counts = np.zeros((6, 12, 3, 3), dtype=np.int64)
+    counts[..., :2, :] = np.random.default_rng(5).integers(900, 1000, (1, 12, 1, 3))
+    counts[:, 0, 2] = (900, 50, 50)
+    counts[3:, 0, 2] += (-6, 0, 6)  # the second loss reads 0.002 lower
+    counts[:3, 7, 2, 1] = 1  # and the first has one false alarm elsewhere
+    table = picture_table(counts, lambda summed: metrics.objective(summed, np.ones(3, dtype=np.bool_)))
+    found = paired_interval(table.rows([0, 1, 2], [3, 4, 5]), (-1, 1))
+    assert found.estimate == pytest.approx(0.0017, abs=0.0005)
+    assert found.high - found.low < 0.01
 
 
 def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
@@ -543,6 +569,18 @@ def test_few_pictures_or_groups_are_a_caveat() -> None:
     grouped = caveats(weighed(simulated(pictures=40), groups=["a", "a", *[None] * 38]))
     assert any("39 groups of test pictures, fewer than 40" in line for line in grouped)
     assert any("40 test pictures come in 39 groups" in line for line in grouped)
+
+
+def test_a_class_that_few_test_images_show_is_a_caveat() -> None:
+    rare = []
+    for run in simulated(pictures=40):
+        assert run.test is not None
+        data = run.test.data.copy()
+        data[3:, 1] = 0  # foreground in three images alone
+        rare.append(run.model_copy(update={"test": run.test.model_copy(update={"data": data})}))
+    assert weighed(rare).scarce == ((BINARY[1], 3),) and weighed(simulated(pictures=40)).scarce == ()
+    assert any(f"fewer than 5 test images: {BINARY[1]} (3 images)" in line for line in caveats(weighed(rare)))
+    assert not any("occur in" in line for line in caveats(weighed(simulated(pictures=40))))
 
 
 def test_what_never_happened_is_not_excluded() -> None:

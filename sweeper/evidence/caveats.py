@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sweeper.evidence.rule import units
 from sweeper.records import Evidence
+from sweeper.text import count, listed
 
 FEW_PICTURES = 40
 """Fewer test pictures (or groups) than this, and the intervals were seen to cover less than they say
@@ -25,18 +26,25 @@ def caveats(evidence: Evidence) -> tuple[str, ...]:
             "The intervals take a group as one picture."
         )
     if evidence.few_groups is not None:
-        count = evidence.few_groups
+        groups = count(evidence.few_groups, "group")
         found.append(
-            f"The {evidence.test_pictures:,} test pictures come in only {count} group{'' if count == 1 else 's'} of "
-            "related ones, too few to stand for others. The intervals take the pictures as the sample: they hold for "
-            "more pictures of these very groups, and say nothing of other ones (another video, another patient)."
+            f"The {evidence.test_pictures:,} test pictures come in only {groups} of related ones, too few to stand "
+            "for others. The intervals take the pictures as the sample: they hold for more pictures of these very "
+            "groups, and say nothing of other ones (another video, another patient)."
+        )
+    if evidence.scarce:
+        unit = "image" if evidence.test_groups is None else "group"
+        where = listed([f"{name} ({count(images, unit)})" for name, images in evidence.scarce])
+        found.append(
+            f"Classes that occur in fewer than 5 test {unit}s: {where}. The intervals cannot know how another {unit} "
+            "of such a class would be answered."
         )
     sound = [f.trainings for f in evidence.finalists if f.collapses == 0 and f.seeds]
     if sound:
-        count = min(sound)
+        least = min(sound)
         what = "seeds" if evidence.folds is None else "trainings"
         found.append(
-            f"That no training of a loss collapsed in {count} {what} excludes, at 95 %, only that it collapses in more "
-            f"than {100 * (1 - 0.05 ** (1 / count)):.0f} % of trainings: no interval knows of what never happened."
+            f"That no training of a loss collapsed in {least} {what} excludes, at 95 %, only that it collapses in more "
+            f"than {100 * (1 - 0.05 ** (1 / least)):.0f} % of trainings: no interval knows of what never happened."
         )
     return tuple(found)

@@ -32,7 +32,7 @@ class Measure:
     points: tuple[float, ...] = ()  # per replicate
     higher: bool = True
     smooth: bool = True
-    """Whether leaving out one picture changes it in proportion; else its intervals come from resampled pictures."""
+    """Whether it is smooth in the counts; else its intervals come from resampled images."""
 
     @property
     def worst(self) -> float:

@@ -245,7 +245,7 @@ def _difference(
 
 
 def _interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, replicates: int) -> Intervals:
-    """By leaving each picture out where the measure is smooth in the counts, else by resampling pictures."""
+    """From influences where the measure is smooth in the counts, else from resampled images."""
 
     def score(summed: Counts) -> Floats:
         return np.where(lost, measure.worst, measure.score(summed))
@@ -253,10 +253,10 @@ def _interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, repli
     if measure.smooth:
         table = picture_table(measure.counts, score)
 
-        def left_out(plus: list[int], minus: list[int] | None, level: float) -> Interval:
+        def by_influence(plus: list[int], minus: list[int] | None, level: float) -> Interval:
             return paired_interval(table.rows(plus, minus), (0.0 if minus is None else -1.0, 1.0), level)
 
-        return left_out
+        return by_influence
     pictures = int(measure.counts.shape[1])
     on_data, replicas = score(measure.counts.sum(axis=1)), _resampled(measure.counts, score, seed, replicates)
 

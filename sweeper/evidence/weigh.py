@@ -45,6 +45,8 @@ from sweeper.records import (
 )
 
 BASELINE = "cross_entropy"
+SCARCE = 5
+"""A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def weigh(
         test_pictures=_test_pictures(replicates),
         test_groups=None if units is None or not replicates else bench.pictures,
         few_groups=few_groups(groups),
+        scarce=_scarce(bench, classes),
         folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
         constant_miou=next(
             (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
@@ -226,6 +229,14 @@ def _bench(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.
         counts, at_default = united(counts, units), united(at_default, units)
     present = metrics.present(counts.reshape(-1, classes, 3))
     return _Bench(classes=present, counts=counts, at_default=at_default, lost=lost)
+
+
+def _scarce(bench: _Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    for counts, lost in zip(bench.counts, bench.lost, strict=True):
+        if not lost:  # the labels are the same for all
+            images = ((counts[..., 0] + counts[..., 2]) > 0).sum(axis=0)
+            return tuple((name, int(n)) for name, n in zip(classes, images, strict=True) if 0 < n < SCARCE)
+    return ()
 
 
 def _finalist(
