@@ -396,7 +396,7 @@ def _gap_held(evidence: Evidence, truth: Floats, level: float | None = None) -> 
     if level is None:
         return _holds(found, gap)
     seeds = min(len(f.seeds) for f in evidence.finalists)
-    half = half_width(found.se_seed**2, seeds, found.se_image**2, evidence.test_pictures, level)
+    half = half_width(found.se_seed**2, seeds, found.se_image**2, evidence.test_pictures, level, lent=found.lent)
     return abs(found.estimate - gap) <= half
 
 

@@ -426,6 +426,9 @@ class Interval(Record):
     se_both: float = 0.0
     """The part of `se_seed` that comes from what single trainings do to single pictures: it falls with more seeds and
     with more pictures."""
+    lent: float = 0.0
+    """Degrees of freedom of `se_seed` beyond seeds − 1, lent by the other pairs' variances, towards whose mean it was
+    drawn (`sweeper.evidence.moderation`)."""
 
 
 class Look(Record):

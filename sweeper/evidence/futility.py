@@ -2,10 +2,11 @@
 
 More seeds shrink the seed part of a difference's variance and nothing else: the test pictures stay those that there
 are. Given the estimate D from S seeds, the standard deviation s of a seed's difference and the picture part of the
-variance, the confirmation is played to its end many times: σ² = s² (S − 1) / χ² (not below the interaction, which is
-known far better), the true difference on these pictures from N(D, σ²/S), the seeds to come from there on. At every
-look still planned the interval is formed as `sweeper.evidence.intervals` would and asked for a verdict on the pair. The
-share of plays in which one comes is the predictive power (Spiegelhalter, Freedman & Blackburn 1986).
+variance, the confirmation is played to its end many times: σ² = s² ν / χ² with ν degrees of freedom (not below the
+interaction, which is known far better), the true difference on these pictures from N(D, σ²/S), the seeds to come from
+there on. At every look still planned the interval is formed as `sweeper.evidence.intervals` would and asked for a
+verdict on the pair. The share of plays in which one comes is the predictive power (Spiegelhalter, Freedman & Blackburn
+1986).
 
 A verdict needs all open comparisons at once, each of the best with another. They share the best's noise: two
 differences between independent scores of one variance correlate at ½, and so are the plays drawn.
@@ -67,10 +68,12 @@ def chances_of_settling(
 
     estimate = np.array([gap.estimate for gap, _ in gaps])
     so_far = np.array([seeds for _, seeds in gaps], dtype=np.float64)
-    squares = np.broadcast_to(np.array([gap.se_seed for gap, _ in gaps]) ** 2 * so_far * (so_far - 1), shape)
+    lent = np.array([gap.lent for gap, _ in gaps])  # the variance is moderated: so many degrees of freedom more
+    squares = np.array([gap.se_seed for gap, _ in gaps]) ** 2 * so_far * (so_far - 1 + lent)
+    squares = np.broadcast_to(squares, shape)
     floor = np.array([gap.se_both for gap, _ in gaps]) ** 2 * so_far
     v_image = np.array([gap.se_image for gap, _ in gaps]) ** 2
-    truth_variance = np.maximum(squares / squared(so_far - 1), floor)  # of a single seed's difference
+    truth_variance = np.maximum(squares / squared(so_far - 1 + lent), floor)  # of a single seed's difference
     truth = estimate + np.sqrt(truth_variance / so_far) * normal()
     mean = np.broadcast_to(estimate, shape)
     apart = np.zeros(shape, dtype=np.bool_)  # who was beaten stays so; equivalence is shown of all at one look
@@ -86,7 +89,8 @@ def chances_of_settling(
         squares = squares + truth_variance * within + (new_mean - mean) ** 2 * so_far * more / total
         mean = mean + (new_mean - mean) * more / total
         so_far = total
-        half = _half_widths(squares / ((so_far - 1) * so_far), so_far, v_image, pictures, 1 - look.error)
+        freedom = so_far - 1 + lent
+        half = _half_widths(squares / (freedom * so_far), freedom, v_image, pictures, 1 - look.error)
         apart |= (np.abs(mean) >= max(rope, 1e-12)) & (np.abs(mean) > half)
         settled = apart | (np.abs(mean) + half <= rope)
         each |= settled
@@ -94,9 +98,9 @@ def chances_of_settling(
     return Chances(float(all_of_them.mean()), tuple(float(share) for share in each.mean(axis=0)))
 
 
-def _half_widths(v_seed: Floats, seeds: Floats, v_image: Floats, pictures: int, level: float) -> Floats:
+def _half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, pictures: int, level: float) -> Floats:
     """`intervals.half_width` for many variances at once, (plays, comparisons)."""
-    t_seed, t_image = stdtrit(seeds - 1, (1 + level) / 2), stdtrit(pictures - 1, (1 + level) / 2)
+    t_seed, t_image = stdtrit(freedom, (1 + level) / 2), stdtrit(pictures - 1, (1 + level) / 2)
     total = np.maximum(v_seed + v_image, 1e-300)
     half: Floats = (t_seed * v_seed + t_image * v_image) / np.sqrt(total)
     return half

@@ -56,10 +56,13 @@ Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def critical_value(v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL) -> float:
+def critical_value(
+    v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL, *, lent: float = 0.0
+) -> float:
     """Cochran–Cox critical value of a sum of two variance estimates with `seeds` − 1 and `pictures` − 1 d.o.f.
 
-    For a two-sided interval at `level` in (0, 1). Both variances ≥ 0; `seeds` and `pictures` ≥ 2. With both
+    For a two-sided interval at `level` in (0, 1); `lent` ≥ 0 degrees of freedom come to those of the seeds
+    (`sweeper.evidence.moderation`). Both variances ≥ 0; `seeds` and `pictures` ≥ 2. With both
     variances 0 it is the larger of the two quantiles (what it multiplies is 0 anyway).
 
     Raises:
@@ -71,14 +74,16 @@ def critical_value(v_seed: float, seeds: int, v_image: float, pictures: int, lev
             "ask `mean_interval`, which widens to the score's whole range"
         )
     upper = (1 + level) / 2
-    t_seed, t_image = float(stdtrit(seeds - 1, upper)), float(stdtrit(pictures - 1, upper))
+    t_seed, t_image = float(stdtrit(seeds - 1 + lent, upper)), float(stdtrit(pictures - 1, upper))
     total = v_seed + v_image
     return max(t_seed, t_image) if total <= 0 else (t_seed * v_seed + t_image * v_image) / total
 
 
-def half_width(v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL) -> float:
+def half_width(
+    v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL, *, lent: float = 0.0
+) -> float:
     """Half the width of the interval that these variances of the mean give; arguments as in `critical_value`."""
-    return critical_value(v_seed, seeds, v_image, pictures, level) * float(np.sqrt(v_seed + v_image))
+    return critical_value(v_seed, seeds, v_image, pictures, level, lent=lent) * float(np.sqrt(v_seed + v_image))
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,14 @@ def variance_parts(table: PictureTable) -> Parts:
     return Parts(v_seed=v_seed, v_image=max(0.0, v_image - v_both), v_both=min(v_both, v_seed))
 
 
-def paired_interval(table: PictureTable, bounds: tuple[float, float], level: float = LEVEL) -> Interval:
+def paired_interval(
+    table: PictureTable,
+    bounds: tuple[float, float],
+    level: float = LEVEL,
+    *,
+    moderated: float | None = None,
+    lent: float = 0.0,
+) -> Interval:
     """Interval of the mean over seeds of a score, or of a paired difference of scores.
 
     Args:
@@ -151,6 +163,9 @@ def paired_interval(table: PictureTable, bounds: tuple[float, float], level: flo
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
         level: coverage of the interval, two-sided.
+        moderated: variance of a single seed's score to take in place of the table's own, on `lent` more degrees of
+            freedom (`sweeper.evidence.moderation`); None = the table's own.
+        lent: see there.
 
     With fewer than two seeds, or two pictures, that source of variance cannot be estimated from the data. The
     interval is then the whole range `bounds`, and the standard error of each unknown source is the largest possible
@@ -161,7 +176,10 @@ def paired_interval(table: PictureTable, bounds: tuple[float, float], level: flo
     estimate = float(table.scores.mean()) if seeds else (low + high) / 2
     if seeds >= 2 and pictures >= 2:
         parts = variance_parts(table)
-        half = half_width(parts.v_seed, seeds, parts.v_image, pictures, level)
+        if moderated is not None:
+            v_seed = moderated / seeds
+            parts = Parts(v_seed=v_seed, v_image=parts.v_image, v_both=min(parts.v_both, v_seed))
+        half = half_width(parts.v_seed, seeds, parts.v_image, pictures, level, lent=lent)
         low, high = max(low, estimate - half), min(high, estimate + half)
     else:
         v_seed = v_image = ((high - low) / 2) ** 2
@@ -177,6 +195,7 @@ def paired_interval(table: PictureTable, bounds: tuple[float, float], level: flo
         se_seed=float(np.sqrt(parts.v_seed)),
         se_image=float(np.sqrt(parts.v_image)),
         se_both=float(np.sqrt(parts.v_both)),
+        lent=lent,
     )
 
 

@@ -68,7 +68,8 @@ def planned_half_width(gap: Interval, now: tuple[int, int], then: tuple[int, int
     fewer_seeds, fewer_pictures = now[0] / then[0], now[1] / then[1]
     v_both = gap.se_both**2 * fewer_seeds * fewer_pictures
     v_seed = (gap.se_seed**2 - gap.se_both**2) * fewer_seeds + v_both
-    return half_width(max(0.0, v_seed), then[0], gap.se_image**2 * fewer_pictures, then[1], level_at(looks, then[0]))
+    level = level_at(looks, then[0])
+    return half_width(max(0.0, v_seed), then[0], gap.se_image**2 * fewer_pictures, then[1], level, lent=gap.lent)
 
 
 def seeds_needed(gap: Interval, seeds: int, pictures: int, target: float, *, looks: Sequence[Look] = ()) -> int | None:

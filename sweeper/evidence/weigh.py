@@ -21,6 +21,7 @@ import numpy.typing as npt
 from sweeper import metrics
 from sweeper.evidence.intervals import Counts, Floats, PictureTable, negated, paired_interval, picture_table
 from sweeper.evidence.looks import level_at, look_at
+from sweeper.evidence.moderation import moderated
 from sweeper.evidence.probability import DRAWS, probability_best
 from sweeper.evidence.replicates import (
     Replicate,
@@ -287,17 +288,39 @@ def last_quarter_gain(run: TrialResult) -> float:
 
 
 def _compare(finalists: Sequence[Mapping[int, int]], bench: _Bench, looks: Sequence[Look]) -> list[Comparison]:
-    """All ordered pairs; `finalists[i]` is seed → row of finalist i."""
+    """All ordered pairs; `finalists[i]` is seed → row of finalist i.
+
+    Look by look: a pair that shares no more seeds than at the look before keeps the interval that it had then.
+    """
+    order = sorted({seed for seeds in finalists for seed in seeds})
     found: dict[tuple[int, int], Interval] = {}
+    known: dict[tuple[int, int], int] = {}
+    for until in [*(look.seeds for look in looks[:-1] if look.seeds < len(order)), len(order)]:
+        within = set(order[:until])
+        common = {
+            (j, i): seeds
+            for i, first in enumerate(finalists)
+            for j, second in enumerate(finalists[:i])
+            if (seeds := [s for s in first if s in second and s in within])
+        }
+        tables = {
+            (j, i): bench.miou.rows([finalists[j][s] for s in seeds], [finalists[i][s] for s in seeds])
+            for (j, i), seeds in common.items()
+        }
+        several = [pair for pair, seeds in common.items() if len(seeds) >= 2]
+        variances = np.array([tables[pair].scores.var(ddof=1) for pair in several])
+        drawn, lent = moderated(variances, np.array([len(common[pair]) for pair in several]), len(finalists))
+        of = dict(zip(several, drawn.tolist(), strict=True))
+        for pair, table in tables.items():
+            if len(table.scores) > known.get(pair, 0):
+                known[pair] = len(table.scores)
+                given = {"moderated": of[pair], "lent": lent} if pair in of else {}
+                found[pair] = paired_interval(table, (-1.0, 1.0), level_at(looks, len(table.scores)), **given)
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
-            common = [s for s in first if s in second]
-            if common:
-                table = bench.miou.rows([second[s] for s in common], [first[s] for s in common])
-                difference = paired_interval(table, (-1.0, 1.0), level_at(looks, len(common)))
-            else:  # estimated from all runs there are; nothing is paired, so nothing is known of its error
+            if (j, i) not in found:  # from all runs there are; nothing is paired, so nothing is known of its error
                 scores = bench.miou.scores
                 gap = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
-                difference = Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
-            found[j, i], found[i, j] = difference, negated(difference)
+                found[j, i] = Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
+            found[i, j] = negated(found[j, i])
     return [Comparison(first=i, second=j, difference=found[i, j]) for i, j in sorted(found)]
