@@ -94,7 +94,7 @@ def play(
     ended: Played | None = None
     for look in looks:
         taken = [run for f, seeds in have.items() for run in runs[f][:seeds]]
-        evidence = weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=looks, draws=0)
+        evidence = weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=looks)
         evidence = distort(evidence) if distort else evidence
         decision = decide(evidence, ORDER)
         step = next_step(evidence, decision)
@@ -378,7 +378,7 @@ def covered(task: Task) -> Tally:
 
 def _weighed(runs: Sequence[Sequence[TrialResult]], seeds: int, search: dict[str, TrialResult]) -> Evidence:
     taken = [run for loss in runs for run in loss[:seeds]]
-    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=LOOKS, draws=0)
+    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=LOOKS)
 
 
 def _holds(interval: Interval, truth: float) -> bool:

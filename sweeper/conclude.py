@@ -152,7 +152,7 @@ def _weighed(
     """Evidence of completed confirmations, with what the search and the rechecks said of each finalist."""
     if not results:
         return None
-    dataset, seed = conditions.dataset, conditions.seed
+    dataset = conditions.dataset
     search = {f.family: f.trial.model_copy(update={"spec": _numbered(f.trial.spec, f.origin)}) for f in finalists}
     evidence = weigh(
         results,
@@ -161,7 +161,6 @@ def _weighed(
         rope=rope,
         looks=looks,
         groups=_test_groups(conditions, results),
-        seed=seed,
     )
     second = {f.family: f.second.value for f in finalists if f.second is not None}
     rows = tuple(f.model_copy(update={"recheck_value": second.get(f.family)}) for f in evidence.finalists)

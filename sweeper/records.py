@@ -442,6 +442,21 @@ class Look(Record):
     much as `error`."""
 
 
+class Regret(Record):
+    """What taking a finalist can cost: its regret, the best finalist's true mean test mIoU less its own, in mIoU.
+
+    Posterior values of a hierarchical model (`sweeper.evidence.regret`).
+    """
+
+    expected: float
+    bound: float
+    """The regret is below it with a probability of 95 %."""
+    within_rope: float
+    """Probability that the regret is within the region of practical equivalence, 0–1."""
+    best: float
+    """Probability that the regret is 0: that no finalist is better, 0–1."""
+
+
 class FinalistEvidence(Record):
     """One confirmed configuration on the test split: means over its seeds, each at that run's operating point."""
 
@@ -470,8 +485,8 @@ class FinalistEvidence(Record):
     still_rising: float
     """mIoU gained on validation over the last quarter of the steps, mean over seeds."""
     seconds_per_step: float | None
-    probability_best: float | None = None
-    """That its true mean test mIoU is the highest of the finalists, 0–1, from both sources of variance."""
+    regret: Regret | None = None
+    """What taking it can cost; None where it cannot be told: one finalist, one seed, one image."""
 
     @property
     def trainings(self) -> int:

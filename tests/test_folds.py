@@ -176,7 +176,7 @@ def test_a_diverged_fold_misses_all_of_its_pictures_and_the_others_count() -> No
     runs = simulated(4)
     target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 2)
     lost = builders.diverged("dice", target.spec.seed).model_copy(update={"spec": target.spec})
-    after = weigh([lost if r is target else r for r in runs], SEARCH, classes=builders.BINARY, draws=0)
+    after = weigh([lost if r is target else r for r in runs], SEARCH, classes=builders.BINARY)
     dice = next(f for f in after.finalists if f.family == "dice")
     assert target.test is not None
     missed = target.test.data.astype(np.int64)
@@ -194,9 +194,9 @@ def test_a_diverged_fold_misses_all_of_its_pictures_and_the_others_count() -> No
             counts += [[background[:256].sum(), crack[:256].sum(), fp], [tp, fp, crack[:256].sum()]]
     assert missed.sum() > 0
     expected = float((counts[:, 0] / counts.sum(axis=1)).mean())
-    whole = weigh(runs, SEARCH, classes=builders.BINARY, draws=0)
+    whole = weigh(runs, SEARCH, classes=builders.BINARY)
     of_seed = 3 * (dice.miou.estimate - next(f for f in whole.finalists if f.family == "dice").miou.estimate)
-    single = weigh([r for r in runs if r.spec.seed == target.spec.seed], SEARCH, classes=builders.BINARY, draws=0)
+    single = weigh([r for r in runs if r.spec.seed == target.spec.seed], SEARCH, classes=builders.BINARY)
     before = next(f for f in single.finalists if f.family == "dice").miou.estimate
     assert before + of_seed == pytest.approx(expected, abs=1e-12)
 

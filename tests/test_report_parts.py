@@ -6,7 +6,7 @@ from typing import Any
 
 from sweeper.evidence.intervals import negated
 from sweeper.recommend import recommend
-from sweeper.records import BudgetPoint, Comparison, Recommendation, SweepRecord, VariancePart, Verdict
+from sweeper.records import BudgetPoint, Comparison, Recommendation, Regret, SweepRecord, VariancePart, Verdict
 from sweeper.report import analysis, confirmation, preferences
 from sweeper.report.answer import answer
 from sweeper.report.cost import cost_table, cost_text, costs
@@ -117,15 +117,26 @@ def test_a_study_without_planned_looks_says_nothing_of_them() -> None:
 # --- From the search to the test split ----------------------------------------------------------------------
 
 
-def test_the_probability_of_being_best_is_a_column_and_in_the_head() -> None:
-    likely = {"dice_focal": {"probability_best": 0.973}, "dice_ce": {"probability_best": 0.004}}
+def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
+    likely = {
+        "dice_focal": {"regret": Regret(expected=0.001, bound=0.0042, within_rope=0.99, best=0.973)},
+        "dice_ce": {"regret": Regret(expected=0.02, bound=0.05, within_rope=0.1, best=0.004)},
+    }
     facts = facts_of(finalists=likely)
-    assert "probability that it is the best of the 3 finalists: 97 %" in " ".join(answer(facts))
+    assert "the best of the 3 finalists it costs at most **0.004** mIoU, with a probability of 95 %" in " ".join(
+        answer(facts)
+    )
     cells = {row[0]: row for row in rows(confirmation.finalists_table(facts, UI))}
     place = cells["loss"].index("probability of being best")
     assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == [
         "97 %",
         "< 1 %",
+        "–",
+    ]
+    place = cells["loss"].index("costs at most (95 %)")
+    assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == [
+        "0.004",
+        "0.050",
         "–",
     ]
     assert "probability" not in text_of(facts_of())

@@ -22,7 +22,7 @@ from sweeper import metrics
 from sweeper.evidence.intervals import Counts, Floats, PictureTable, negated, paired_interval, picture_table
 from sweeper.evidence.looks import level_at, look_at
 from sweeper.evidence.moderation import moderated
-from sweeper.evidence.probability import DRAWS, probability_best
+from sweeper.evidence.regret import regrets
 from sweeper.evidence.replicates import (
     Replicate,
     by_seed,
@@ -113,8 +113,6 @@ def weigh(
     rope: float = 0.01,
     looks: Sequence[Look] = (),
     groups: Sequence[str | None] | None = None,
-    seed: int = 0,
-    draws: int = DRAWS,
 ) -> Evidence:
     """Weigh the confirmation trainings of all finalists.
 
@@ -130,8 +128,6 @@ def weigh(
             looks it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
         groups: group of each test picture, in ascending order of the pictures; None (for one or for all) = a group of
             its own. Pictures of one group stand or fall together: their counts are summed, and n counts groups.
-        seed: of the draws behind `probability_best`, the only numbers that need any.
-        draws: how many; with 0 it stays None.
 
     Returns:
         Evidence with the finalists by falling mIoU; without finalists where no confirmation completed.
@@ -153,10 +149,7 @@ def weigh(
     ]
     rows.sort(key=lambda f: (-f.miou.estimate, f.family != baseline, f.family))
     order = [f.family for f in rows]
-    if draws:
-        odds = probability_best([at[family] for family in order], bench.miou, np.random.default_rng(seed), draws)
-        rows = [row.model_copy(update={"probability_best": p}) for row, p in zip(rows, odds, strict=True)]
-    return Evidence(
+    evidence = Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
         comparisons=tuple(_compare([at[family] for family in order], bench, looks)),
@@ -173,6 +166,11 @@ def weigh(
             (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
         ),
     )
+    found = regrets(evidence)
+    if found is None:
+        return evidence
+    known = [row.model_copy(update={"regret": own}) for row, own in zip(rows, found, strict=True)]
+    return evidence.model_copy(update={"finalists": tuple(known)})
 
 
 def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResult]) -> dict[str, dict[int, Replicate]]:

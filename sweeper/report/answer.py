@@ -20,7 +20,6 @@ from sweeper.report.words import (
     network,
     number,
     params_text,
-    probability,
     signed,
     signed_interval,
     significant,
@@ -143,9 +142,9 @@ def _numbers(facts: Facts) -> str:
         text += "; cross-entropy was not confirmed, so the gain over it is not known"
     if chosen.fg_iou is not None:
         text += f"; foreground IoU {interval(chosen.fg_iou)}"
-    if chosen.probability_best is not None and len(facts.finalists) > 1:
-        text += f"; probability that it is the best of the {len(facts.finalists)} finalists: "
-        text += probability(chosen.probability_best)
+    if chosen.regret is not None:
+        text += f"; against the best of the {len(facts.finalists)} finalists it costs at most "
+        text += f"**{number(chosen.regret.bound)}** mIoU, with a probability of 95 %"
     what = f"These are {level(LEVEL)} intervals"
     against = facts.rival if chosen is facts.baseline else facts.baseline
     if (at := level_between(facts, chosen, against)) != LEVEL:

@@ -31,13 +31,13 @@ MOST_LINKS = 8
 
 def finalists_table(facts: Facts, ui_url: str) -> str:
     """Finalists by test mIoU, with the paired difference to the baseline and links to the runs."""
-    likely = any(f.probability_best is not None for f in facts.finalists)
+    likely = any(f.regret is not None for f in facts.finalists)
     header = ["loss", "parameters", "learning rate", f"test mIoU [{level(0.95)}]", facts.default_name]
     header += ["foreground IoU"] if facts.binary else []
     levels = {id(f): level_between(facts, f, facts.baseline) for f in facts.finalists if f is not facts.baseline}
     usual = max(set(levels.values()), key=list(levels.values()).count, default=facts.level)
     header += [f"vs cross-entropy [{level(usual)}]"]
-    header += ["probability of being best"] if likely else []
+    header += ["costs at most (95 %)", "probability of being best"] if likely else []
     header += ["seeds", "runs"]
     rows = []
     for finalist in facts.finalists:
@@ -49,7 +49,8 @@ def finalists_table(facts: Facts, ui_url: str) -> str:
         own = levels.get(id(finalist), usual)
         other = f" at {level(own)}" if own != usual and gain is not None else ""
         cells += ["baseline" if finalist is facts.baseline else signed_interval(gain) + other]
-        cells += [probability(finalist.probability_best)] if likely else []
+        bound, best = (None, None) if finalist.regret is None else (finalist.regret.bound, finalist.regret.best)
+        cells += [number(bound), probability(best)] if likely else []
         experiment, runs = facts.sweep.experiment_id, finalist.run_ids
         links = [run_link(str(i + 1), ui_url, experiment, run) for i, run in enumerate(runs[:MOST_LINKS])]
         rows.append([*cells, str(len(finalist.seeds)), " ".join(links) or MISSING])
