@@ -155,7 +155,8 @@ def require_driver() -> None:
         import psycopg  # noqa: F401
     except ImportError:
         raise UsageError(
-            "a postgresql:// address needs psycopg; install it with: pip install 'sweeper[postgres]'"
+            "a postgresql:// address needs psycopg; install it, in the checkout, with: "
+            "pip install -c constraints.txt -e '.[postgres]'"
         ) from None
 
 
