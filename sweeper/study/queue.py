@@ -8,9 +8,11 @@ and never touch the study itself. Who is there, and what is to be trained, are t
 - `training`: WAITING until a worker takes it, RUNNING while it trains, COMPLETE or PRUNED (paused) with its result,
   FAIL with the reason, or without one when its machine was not heard of any more.
 
-Optuna gives a waiting trial to one process alone, and its heartbeats tell who is gone: whose do not change while
-another process watches for a minute. So no time of day is compared, which may be set back or forward meanwhile. An
-evaluation is an attribute that the worker writes (`evaluation/00`), its answer one of the leader's (`answer/00`).
+A waiting trial is taken by one process alone, by `SteadyStorage`'s own UPDATE with a condition: on SQLite Optuna's way
+gives it to two. Everybody there writes a heartbeat into Optuna's table every `BEAT_SECONDS`; gone is whose heartbeat
+does not change while another process watches for `GRACE_SECONDS`. So no time of day is compared, which may be set back
+or forward meanwhile. An evaluation is an attribute that the worker writes (`evaluation/00`), its answer one of the
+leader's (`answer/00`).
 """
 
 from __future__ import annotations
