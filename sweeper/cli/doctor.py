@@ -27,8 +27,8 @@ MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
 def command(*, storage: str, tracking_uri: str, cache: Path, device: str, repair: str | None, as_json: bool) -> int:
     """Look at versions, device, memory, disk and stores, and say what to do. Nothing is made or changed.
 
-    With --repair STUDY: nothing of this, but damaged records are taken out of the study. Stop its sweep before. The
-    database as it was is kept beside it.
+    With --repair STUDY: nothing of this, but damaged records are taken out of the study. Stop its sweep before. A
+    SQLite database as it was is kept beside it; of a PostgreSQL database nothing is kept: run pg_dump before.
 
     The exit status is 1 where something is broken, else 0.
     """
