@@ -68,7 +68,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         snippet=paste,
         equivalent=elsewhere,
         metric=metric,
-        resume=resume_command(sweep.study),
+        resume=resume_command(sweep.study, sweep.storage),
     )
     analysis = analyse_search(
         sweep.trials,
@@ -83,7 +83,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     )
     found = found.model_copy(update={"analysis": analysis})
     if evidence is not None and (missing := _never_confirmed(evidence, finalists, sweep)):
-        again = f"resume (`{resume_command(sweep.study)}`)"
+        again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
         mend = f"Read the reasons of the failed trainings, mend their cause, and {again}: they are tried again."
         steps = (*found.next_steps, mend) if any(failed for _, failed in missing) else found.next_steps
         reasons = (*found.reasons, *(sentence for sentence, _ in missing))
@@ -92,7 +92,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         return found
     given = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
     reasons = (*found.reasons, f"The time limit ({given}) cut this sweep short: {'; '.join(sweep.cut)}.")
-    more = f"Give it more time: `{resume_command(sweep.study)} --timeout …` goes on with it."
+    more = f"Give it more time: `{resume_command(sweep.study, sweep.storage)} --timeout …` goes on with it."
     return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
 
 

@@ -110,7 +110,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     if ending == "alone":
         raise SweeperError(
             f"no run led study {name!r} for {LEADER_SECONDS / 60:.0f} min; everything finished is kept. To lead it: "
-            + resume_command(name)
+            + resume_command(name, settings.storage)
         )
     return Joining(joined.finished, "its time is up" if ending == "stopped" else "the study is concluded")
 

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from sweeper.base import Record
 from sweeper.errors import InterruptedSweepError, NothingCompletedError
 from sweeper.locks import sqlite_path
-from sweeper.paths import STATUS, folder_name
+from sweeper.paths import STATUS, STORAGE, folder_name
 from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.text import resume_command
 
 BEAT_SECONDS = 10.0
 """A sweep that lives writes at least this often while it trains."""
@@ -162,8 +163,8 @@ class Diagnosis(Record):
     """Since the last evaluation or result."""
 
 
-def diagnose(life: Life, now: float) -> Diagnosis:
-    """Whether the sweep lives and gets on.
+def diagnose(life: Life, now: float, storage: str = STORAGE) -> Diagnosis:
+    """Whether the sweep lives and gets on; `storage` is its study's.
 
     A process that is gone is seen on its own machine; from elsewhere its silence tells.
     """
@@ -171,7 +172,7 @@ def diagnose(life: Life, now: float) -> Diagnosis:
     silent = max(0.0, now - life.written)
     if life.state == "running":
         if life.host == socket.gethostname() and not _lives(life.pid):
-            problems.append(f"its process {life.pid} on {life.host} is gone: sweeper run --study {life.study} --resume")
+            problems.append(f"its process {life.pid} on {life.host} is gone: {resume_command(life.study, storage)}")
         elif silent > SILENT_SECONDS:
             problems.append(f"nothing was heard of process {life.pid} on {life.host} for {silent:.0f} s: it hangs")
         if life.failures >= FAILURES:
@@ -179,7 +180,7 @@ def diagnose(life: Life, now: float) -> Diagnosis:
         if life.dropped >= FAILURES:
             problems.append(f"{life.dropped} workers in a row died or hung; the last: {life.last_reason}")
     elif life.state == "failed":
-        problems.append(f"it ended with an error: sweeper run --study {life.study} --resume")
+        problems.append(f"it ended with an error: {resume_command(life.study, storage)}")
     return Diagnosis(
         life=life, problems=tuple(problems), silent_seconds=silent, stalled_seconds=max(0.0, now - life.progress)
     )

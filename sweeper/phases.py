@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from sweeper.conclude import judge
 from sweeper.errors import ExecutorError, InterruptedSweepError
 from sweeper.life import Signs
+from sweeper.paths import STORAGE
 from sweeper.records import Look, LookTaken, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.batch import Batch, Key, completed, key_of
@@ -88,6 +89,8 @@ class Stage:
     """Trainings that failed in a row, over all phases."""
     signs: Signs | None = None
     """The status file; None = none is written."""
+    storage: str = STORAGE
+    """Where the study is, for the command that goes on with it."""
 
     def go(self, work: Work) -> bool:
         """Train; False when the time is up, after which nothing more can be trained.
@@ -103,11 +106,12 @@ class Stage:
         except ExecutorError as error:
             raise ExecutorError(
                 f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then go on: "
-                f"sweeper run --study {self.study.study_name} --resume"
+                f"{resume_command(self.study.study_name, self.storage)}"
             ) from error
         if self.stop.status is not None and not done:
             raise InterruptedSweepError(
-                f"stopped; everything finished is kept. To go on: {resume_command(self.study.study_name)}",
+                "stopped; everything finished is kept. To go on: "
+                f"{resume_command(self.study.study_name, self.storage)}",
                 self.stop.status,
             )
         return done

@@ -121,7 +121,7 @@ def _run_sweep(
         say=display.say,
         stopped=lambda: stop.status is not None,
     )
-    with closing(executor), told_when_full(settings.study, *_written(settings)):
+    with closing(executor), told_when_full(settings.study, *_written(settings), storage=settings.storage):
         tracker = None if is_new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
         check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
@@ -152,6 +152,7 @@ def _run_sweep(
                 settings={"trials": str(asked.trials), "space": prepared.plan.space.name},
                 undecided=("steps", "confirm_steps") if undecided else (),
                 found=partial(studies.note_runs, study),
+                storage=settings.storage,
             )
             studies.note_parent(study, tracker.experiment_id, tracker.parent_run_id)
             if (warning := one_machine_only(settings.storage)) is not None:
@@ -166,6 +167,7 @@ def _run_sweep(
             )
             watcher = _Watchers(keeper, tracker, signs, _Provenance(study, prepared.plan, display), display)
             stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, keeper, signs=signs)
+            stage.storage = settings.storage
             try:
                 _train(stage, tracker, patience)
             finally:
@@ -253,7 +255,7 @@ def _conclude(storage: SteadyStorage, name: str, study: optuna.Study, settings: 
         raise NothingConfirmedError(
             f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
             "finished is kept, and this goes on with it: "
-            f"{resume_command(name)}{' --timeout …' if outcome.sweep.cut else ''}"
+            f"{resume_command(name, settings.storage)}{' --timeout …' if outcome.sweep.cut else ''}"
             + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
         )
     return outcome

@@ -30,6 +30,7 @@ from sqlalchemy.engine import Engine
 
 from sweeper.conclude import conclude
 from sweeper.errors import MissingStudyError, StudyError
+from sweeper.paths import STORAGE
 from sweeper.recommend import recommendation_json
 from sweeper.records import SweepRecord, TrialResult, TrialSpec
 from sweeper.study import storage as studies
@@ -111,7 +112,7 @@ def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
 def record_of(folder: Path, kind: str) -> dict[str, Any]:
     """All that the study and its recommendation say."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
-    sweep: SweepRecord = studies.load_sweep(storage, NAME)
+    sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it lies
     study = studies.load_study(storage, NAME, PLANS[kind])
     return {
         "recommendation": recommendation_json(sweep, conclude(sweep)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -186,7 +187,8 @@ def test_resume_of_nothing_names_what_there_is(outcome: Outcome, folder: Path) -
 
 
 def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
-    with pytest.raises(InterruptedSweepError, match=r"sweeper run --study study --resume") as caught:
+    words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db"
+    with pytest.raises(InterruptedSweepError, match=re.escape(words)) as caught:
         sweep_in(tmp_path, Recorder(stop_after=3))
     assert caught.value.exit_status == 130
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -313,7 +315,8 @@ def _training(result: TrialResult) -> tuple[str, int, float | None]:
 
 def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
     display = Recorder()
-    with pytest.raises(NothingConfirmedError, match="sweeper run --study study --resume --timeout"):
+    words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --timeout"
+    with pytest.raises(NothingConfirmedError, match=re.escape(words)):
         sweep_in(tmp_path, display, trials=7, timeout="60", timer=lambda: 61.0 if len(display.results) > 2 else 0.0)
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     hurried = report_study(storage, "study", out=tmp_path / "reports")

@@ -34,7 +34,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
         raise UsageError(
             f"nothing is known {asked} in {folder}: no sweep wrote its status there; name the --storage of the run"
         )
-    found = [diagnose(life, time.time()) for life in lives]
+    found = [diagnose(life, time.time(), storage) for life in lives]
     bad = any(one.problems for one in found)
     if as_json:
         rows = [

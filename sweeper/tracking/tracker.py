@@ -20,10 +20,11 @@ from mlflow.exceptions import MlflowException
 
 from sweeper.errors import UsageError
 from sweeper.locks import sqlite_path
-from sweeper.paths import SPOOL
+from sweeper.paths import SPOOL, STORAGE
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
 from sweeper.same_file import SameFile
+from sweeper.text import resume_command
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.operations import Operation, send
 from sweeper.tracking.spool import Spool
@@ -105,6 +106,7 @@ class Tracker:
         settings: dict[str, str],
         undecided: Collection[str] = (),
         found: Callable[[dict[str, str]], None] = _nothing,
+        storage: str = STORAGE,
     ) -> None:
         """Begin (or, with `parent_run_id`, go on with) a sweep; runs left RUNNING by a crash become KILLED.
 
@@ -119,6 +121,7 @@ class Tracker:
                 sweep's run gets them from `decide`.
             found: is told ids of runs (by `search/00012` and the like) that were not known when their results were
                 stored, as soon as they are.
+            storage: where the study is, for the command that goes on with it.
 
         Raises:
             UsageError: if the store does not take it.
@@ -140,7 +143,7 @@ class Tracker:
         except Exception as error:
             raise UsageError(
                 f"--tracking-uri {redact(self._uri)} must be an MLflow store that can be written, got: {short(error)}. "
-                f"Nothing was trained; mend it, and go on with: sweeper run --study {study} --resume"
+                f"Nothing was trained; mend it, and go on with: {resume_command(study, storage)}"
             ) from error
 
     def _begin(self, study: str, parent_run_id: str | None, settings: dict[str, str]) -> None:
