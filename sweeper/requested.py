@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.errors import RequestError, StudyError, UsageError
-from sweeper.health.machine import GIB, available_memory
+from sweeper.health.machine import available_memory, shown_memory
 from sweeper.locks import sqlite_file
 from sweeper.postgres import same_database
 from sweeper.recipe import Recipe
@@ -211,5 +211,5 @@ def _memory_problems(size: int | None, batch_size: int | None, *, on_cpu: bool) 
     if needed > free:
         yield (
             f"a batch of {crops} crops of {side}² pixels must fit into the memory: it takes at least "
-            f"{needed / GIB:.0f} GiB, got {free / GIB:.1f} GiB free; choose a smaller --size or --batch-size"
+            f"{shown_memory(needed)}, got {shown_memory(free)} free; choose a smaller --size or --batch-size"
         )
