@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,35 @@ def test_servers_that_do_not_answer_are_named_without_their_secrets(tmp_path: Pa
     checks = check_stores(f"oracle://me:canary@127.0.0.1:{port}/db", f"http://me:canary@127.0.0.1:{port}")
     assert [check.status for check in checks[:2]] == ["broken", "broken"]
     assert "canary" not in "".join(check.found + check.advice for check in checks)
+
+
+def test_the_password_is_not_sent_to_where_a_server_redirects() -> None:
+    heard: list[tuple[str, str | None]] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append((self.path, self.headers["Authorization"]))
+            if self.path == "/version":
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{server.server_port}/elsewhere")
+            else:
+                self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            check = check_stores("sqlite:///none.db", f"http://me:canary@127.0.0.1:{server.server_port}")[1]
+        finally:
+            server.shutdown()
+            thread.join()
+    assert check.status == "ok"
+    assert heard == [("/version", f"Basic {base64.b64encode(b'me:canary').decode()}"), ("/elsewhere", None)]
 
 
 def test_what_waits_for_mlflow_is_counted(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ def _version_of(uri: str) -> urllib.request.Request:
     question = urllib.request.Request(f"{parts.scheme}://{place}{parts.path.rstrip('/')}/version")
     if parts.username is not None:
         pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        question.add_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
+        # A redirection may lead to somebody else's server, who is not to have it.
+        question.add_unredirected_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
     return question
 
 
