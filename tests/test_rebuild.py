@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
 from sweeper.errors import StudyError, SweeperError
-from sweeper.rebuild import rebuild_mlflow
+from sweeper.rebuild import Summary, rebuild_mlflow
 from sweeper.study import storage as studies
 from sweeper.tracking import operations, rebuild
 from tests.sweeping import Recorder, sweep_in
@@ -99,6 +100,26 @@ def test_a_store_written_again_holds_what_the_sweep_wrote(finished: Path, tmp_pa
     assert parent.data.tags["mlflow.note.content"]
     listed = {item.path for item in MlflowClient(other).list_artifacts(parent.info.run_id, "report")}
     assert {"report/report.md", "report/report.html", "report/recommendation.json"} <= listed
+
+
+def test_numbers_that_changed_stand_beside_the_tags_that_changed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Say, because another family is recommended than when the store was written."""
+    other = f"sqlite:///{tmp_path}/other.db"
+    summary = Summary("", {"sweeper.recommended": "dice"}, {"test/miou": 0.5, "test/miou_ci_low": 0.1})
+    monkeypatch.setattr("sweeper.rebuild.summary_for_mlflow", lambda _: summary)
+    again(finished, other)
+    client, parent = MlflowClient(other), runs_in(other)["sweep", ""].info.run_id
+    client.log_metric(parent, "test/miou", 0.7, timestamp=int(time.time() * 1000) + 123)  # it ended after its trainings
+    summary = Summary("", {"sweeper.recommended": "focal"}, {"test/miou": 0.3, "test/miou_ci_low": 0.1})
+    for _ in range(2):
+        again(finished, other)
+        found = client.get_run(parent).data
+        assert found.tags["sweeper.recommended"] == "focal"
+        assert (found.metrics["test/miou"], found.metrics["test/miou_ci_low"]) == (0.3, 0.1)
+    points = {name: [p.value for p in client.get_metric_history(parent, name)] for name in summary.values}
+    assert sorted(points["test/miou"]) == [0.3, 0.5, 0.7] and points["test/miou_ci_low"] == [0.1]
 
 
 @pytest.mark.slow
