@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
-from sweeper.errors import StudyError, SweeperError
+from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError, SweeperError
 from sweeper.rebuild import Summary, rebuild_mlflow
 from sweeper.study import storage as studies
 from sweeper.tracking import operations, rebuild
@@ -138,6 +140,43 @@ def test_the_store_that_the_sweep_wrote_is_left_as_it_is(finished: Path) -> None
     done = again(finished)  # also when another store was written meanwhile
     assert (done.made, done.completed) == (0, 0)
     assert contents(uri) == before
+
+
+def status_of_the_sweep(uri: str) -> str:
+    status: str = runs_in(uri)["sweep", ""].info.status
+    return status
+
+
+def test_a_resume_that_was_stopped_is_not_finished_although_the_study_was_once(finished: Path, tmp_path: Path) -> None:
+    folder, others = tmp_path / "again", [f"sqlite:///{tmp_path}/{name}.db" for name in ("stopped", "ended", "older")]
+    shutil.copytree(finished, folder)
+    report = folder / "reports" / "study" / "report.md"
+    with pytest.raises(InterruptedSweepError):
+        sweep_in(folder, Recorder(stop_after=1), resume=True, trials=9, data=None)
+    before = report.read_bytes()
+    again(folder, others[0])
+    assert status_of_the_sweep(others[0]) == "KILLED" and report.read_bytes() == before
+    sweep_in(folder, resume=True, trials=None, data=None)
+    again(folder, others[1])
+    assert status_of_the_sweep(others[1]) == "FINISHED"
+    with sqlite3.connect(folder / "sweeper.db") as connection:  # as a study of before this was stored
+        connection.execute("DELETE FROM study_user_attributes WHERE key = 'over'")
+    connection.close()
+    again(folder, others[2])
+    assert status_of_the_sweep(others[2]) == "FINISHED"
+
+
+def test_a_sweep_without_any_confirmation_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(family: str, **_: Any) -> Any:
+        raise ValueError("a fault of the loss")
+
+    monkeypatch.setattr("sweeper.training.engine.build_loss", breaks)
+    with pytest.raises(NothingCompletedError):
+        sweep_in(tmp_path, trials=2)
+    uri, other = f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/other.db"
+    assert status_of_the_sweep(uri) == "FINISHED"
+    again(tmp_path, other)
+    assert status_of_the_sweep(other) == "FINISHED"
 
 
 @pytest.mark.slow
