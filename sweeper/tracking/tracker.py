@@ -25,7 +25,7 @@ from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
 from sweeper.same_file import SameFile
 from sweeper.tracking.courier import Courier, short
-from sweeper.tracking.operations import Operation, send
+from sweeper.tracking.operations import FILE_ATTEMPTS, Operation, send
 from sweeper.tracking.spool import Spool
 from sweeper.tracking.store import END_PATIENCE, PATIENCE, artifacts_of, connect
 from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
@@ -134,7 +134,7 @@ class Tracker:
             say=self._say,
             stopped=self._stopped,
         )
-        self._courier.flush(PATIENCE)
+        self._courier.flush(PATIENCE, file_attempts=1)
         try:
             self._begin(study, parent_run_id, settings)
         except Exception as error:
@@ -185,7 +185,7 @@ class Tracker:
 
     def catch_up(self) -> None:
         """Send what waits, for a little: called before the report, which links to the runs."""
-        self._courier.flush(PATIENCE)
+        self._courier.flush(PATIENCE, file_attempts=0)
 
     def end_sweep(
         self,
@@ -224,7 +224,7 @@ class Tracker:
         self._post("status", "sweep", status=status)
         if folder is not None:  # last: files are what a server most likely cannot take, and nothing waits behind them
             self._post("artifacts", "sweep", folder=str(folder.resolve()))
-        if left := self._courier.flush(END_PATIENCE if over else 0.0):
+        if left := self._courier.flush(END_PATIENCE if over else 0.0, file_attempts=FILE_ATTEMPTS if over else 0):
             self._warn(
                 f"MLflow at {redact(self._uri)} was not told everything: {left} operation(s) are kept. When it "
                 "answers: `sweeper report STUDY` (or a resume) with the same --tracking-uri sends them"
@@ -236,7 +236,7 @@ class Tracker:
             if training not in self._paused:
                 self._post("status", key, status="KILLED")
         self._keys.clear()
-        self._courier.flush(0.0)
+        self._courier.flush(0.0, file_attempts=0)
 
     # --- The trainings --------------------------------------------------------------------------------------
 
@@ -374,7 +374,7 @@ class Tracker:
 
     def _close_paused(self) -> None:
         """What an earlier session paused and nobody went on with."""
-        if self._courier.waiting:
+        if self._courier.behind:
             return
         try:
             for run in self._children(PAUSED):
