@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from sweeper.cli.main import main
@@ -19,6 +20,7 @@ from sweeper.errors import RequestError
 from sweeper.losses import build_loss
 from sweeper.requested import check_places
 from sweeper.settings import Settings
+from tests.postgres_server import Server
 
 QUICK = [
     *("--data", "synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
@@ -82,6 +84,31 @@ def test_a_dry_run_asks_the_tracking_server(
             status, _, err = call(capsys, monkeypatch, "--tracking-uri", address, *dry)
             assert status == 2 and address in err and "Start the server" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_makes_no_tables_of_mlflow(
+    postgres: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = postgres.fresh()
+    for address in (url, url.replace("postgresql", "postgresql+psycopg", 1)):
+        status, out, err = call(capsys, monkeypatch, "--tracking-uri", address, "--dry-run")
+        assert status == 0 and "nothing was trained, and nothing written" in out, err
+    assert list(tmp_path.iterdir()) == []
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+def test_a_dry_run_asks_a_tracking_database_in_the_words_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    address, said = "postgresql://user:hunter2@127.0.0.1:1/db", []
+    for dry in ([], ["--dry-run"]):
+        status, _, err = call(capsys, monkeypatch, "--tracking-uri", address, *dry)
+        assert status == 2 and "PostgreSQL database that answers" in err and "hunter2" not in err
+        said.append(err)
+    assert said[0] == said[1]
 
 
 def test_a_dry_run_of_a_finished_study_announces_nothing(

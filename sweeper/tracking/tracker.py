@@ -40,6 +40,14 @@ def rebuild_command(study: str) -> str:
     return f"sweeper mlflow {shlex.quote(study)}"
 
 
+def no_store(uri: str, error: Exception) -> UsageError:
+    """What to tell people of an address at which nothing answers."""
+    return UsageError(
+        f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the server, or "
+        "leave the option out for a file in the working folder"
+    )
+
+
 def _nothing(_: dict[str, str]) -> None:
     """Nobody wants to know."""
 
@@ -89,10 +97,7 @@ class Tracker:
             path = sqlite_path(uri)
             self._file = None if path is None else SameFile(path)
         except Exception as error:
-            raise UsageError(
-                f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the "
-                "server, or leave the option out for a file in the working folder"
-            ) from error
+            raise no_store(uri, error) from error
 
     # --- The sweep ------------------------------------------------------------------------------------------
 
