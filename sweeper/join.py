@@ -14,7 +14,7 @@ from sweeper.clocks import running_seconds
 from sweeper.data.cache import hold
 from sweeper.errors import InterruptedSweepError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.machines import one_machine_only
-from sweeper.paths import checkpoints_dir
+from sweeper.paths import joined_dir
 from sweeper.patience import Patience
 from sweeper.phases import Display, Stop
 from sweeper.place import make_executor
@@ -87,7 +87,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
             )
         held = hold(Path(dataset.store))
         queue = Queue(settings.storage, name, patience)
-        checkpoints = checkpoints_dir(settings.cache, name) / f"joined-{queue.host}-{began:%Y%m%dT%H%M%S%f}"
+        checkpoints = joined_dir(settings.cache, name, f"{queue.host}-{began:%Y%m%dT%H%M%S%f}")
         executor.configure(conditions, checkpoints)
         stop.defer()
         others = {t.user_attrs[HOST] for t in queue.trials() if t.user_attrs[KIND] == "leader"} - {queue.host}
@@ -101,9 +101,9 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
 
         joined = Joined(queue, executor, display.say)
         try:
-            ending = joined.serve(stopping, studies.CONCLUDED in studies.load_study(storage, name, plan).user_attrs)
+            ending = joined.serve(stopping, studies.is_concluded(studies.load_study(storage, name, plan).user_attrs))
         finally:
-            shutil.rmtree(checkpoints, ignore_errors=True)
+            shutil.rmtree(checkpoints.parent, ignore_errors=True)
             held.release()
     if stop.status is not None:
         raise InterruptedSweepError("stopped; what was in work here goes to another machine", stop.status)

@@ -155,6 +155,7 @@ def _run_sweep(
                 storage=settings.storage,
             )
             studies.note_parent(study, tracker.experiment_id, tracker.parent_run_id)
+            studies.note_session(study)
             if (warning := one_machine_only(settings.storage)) is not None:
                 display.warn(warning)
             display.say(f"study {name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")

@@ -26,7 +26,7 @@ from sweeper.redact import redact
 from sweeper.same_file import SameFile
 from sweeper.text import resume_command
 from sweeper.tracking.courier import Courier, short
-from sweeper.tracking.operations import Operation, send
+from sweeper.tracking.operations import FILE_ATTEMPTS, Operation, send
 from sweeper.tracking.spool import Spool
 from sweeper.tracking.store import END_PATIENCE, PATIENCE, artifacts_of, connect
 from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
@@ -39,6 +39,14 @@ PAUSED = "SCHEDULED"
 def rebuild_command(study: str) -> str:
     """The command that writes a study's runs to MLflow again."""
     return f"sweeper mlflow {shlex.quote(study)}"
+
+
+def no_store(uri: str, error: Exception) -> UsageError:
+    """What to tell people of an address at which nothing answers."""
+    return UsageError(
+        f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the server, or "
+        "leave the option out for a file in the working folder"
+    )
 
 
 def _nothing(_: dict[str, str]) -> None:
@@ -90,10 +98,7 @@ class Tracker:
             path = sqlite_path(uri)
             self._file = None if path is None else SameFile(path)
         except Exception as error:
-            raise UsageError(
-                f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the "
-                "server, or leave the option out for a file in the working folder"
-            ) from error
+            raise no_store(uri, error) from error
 
     # --- The sweep ------------------------------------------------------------------------------------------
 
@@ -137,7 +142,7 @@ class Tracker:
             say=self._say,
             stopped=self._stopped,
         )
-        self._courier.flush(PATIENCE)
+        self._courier.flush(PATIENCE, file_attempts=1)
         try:
             self._begin(study, parent_run_id, settings)
         except Exception as error:
@@ -188,7 +193,7 @@ class Tracker:
 
     def catch_up(self) -> None:
         """Send what waits, for a little: called before the report, which links to the runs."""
-        self._courier.flush(PATIENCE)
+        self._courier.flush(PATIENCE, file_attempts=0)
 
     def end_sweep(
         self,
@@ -227,7 +232,7 @@ class Tracker:
         self._post("status", "sweep", status=status)
         if folder is not None:  # last: files are what a server most likely cannot take, and nothing waits behind them
             self._post("artifacts", "sweep", folder=str(folder.resolve()))
-        if left := self._courier.flush(END_PATIENCE if over else 0.0):
+        if left := self._courier.flush(END_PATIENCE if over else 0.0, file_attempts=FILE_ATTEMPTS if over else 0):
             self._warn(
                 f"MLflow at {redact(self._uri)} was not told everything: {left} operation(s) are kept. When it "
                 "answers: `sweeper report STUDY` (or a resume) with the same --tracking-uri sends them"
@@ -239,7 +244,7 @@ class Tracker:
             if training not in self._paused:
                 self._post("status", key, status="KILLED")
         self._keys.clear()
-        self._courier.flush(0.0)
+        self._courier.flush(0.0, file_attempts=0)
 
     # --- The trainings --------------------------------------------------------------------------------------
 
@@ -377,7 +382,7 @@ class Tracker:
 
     def _close_paused(self) -> None:
         """What an earlier session paused and nobody went on with."""
-        if self._courier.waiting:
+        if self._courier.behind:
             return
         try:
             for run in self._children(PAUSED):
