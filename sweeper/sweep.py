@@ -137,6 +137,7 @@ def _run_sweep(
                 SharedExecutor(executor, settings.storage, study, checkpoints, display.say, lost, patience)
             ) as shared,
         ):
+            _replan(storage, study, prepared)
             asked, seconds = _remember(study, settings, executor.workers)
             if left := studies.reconcile(study):
                 display.say(f"{left} trial(s) that were cut off are queued again")
@@ -214,12 +215,10 @@ def _opened(settings: Settings, display: Display, patience: Patience) -> SteadyS
 
 
 def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
-    """Open the study of a resume, or make a new one; a name of our own choice gives way to one that exists."""
+    """Open the study of a resume, in which nothing is written yet, as another process may be running it; or make a new
+    one: a name of our own choice gives way to one that exists."""
     if prepared.old is not None:
-        study = studies.load_study(storage, prepared.name, prepared.plan)
-        if prepared.plan != prepared.old or studies.PLAN_COPY not in study.user_attrs:
-            studies.replace_plan(study, prepared.plan)
-        return prepared.name, study
+        return prepared.name, studies.load_study(storage, prepared.name, prepared.plan)
     for number in itertools.count(1):
         name = prepared.name if number == 1 else f"{prepared.name}-{number}"
         try:
@@ -228,6 +227,23 @@ def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tu
             if settings.study is not None:
                 raise
     raise AssertionError("unreachable")
+
+
+def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> None:
+    """Store the plan of a resume, now that nobody else runs the study.
+
+    Raises:
+        StudyError: if another process ran it while this one prepared, and changed its plan: a probe's steps, say.
+    """
+    if prepared.old is None:
+        return
+    if studies.pack(studies.read_plan(storage, prepared.name)) != studies.pack(prepared.old):
+        raise StudyError(
+            f"another process ran study {prepared.name!r} while this one was starting, and changed its plan; start the "
+            "same command again"
+        )
+    if prepared.plan != prepared.old or studies.PLAN_COPY not in study.user_attrs:
+        studies.replace_plan(study, prepared.plan)
 
 
 def _conclude(storage: SteadyStorage, name: str, study: optuna.Study, settings: Settings, tracker: Tracker) -> Outcome:
