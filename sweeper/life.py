@@ -130,9 +130,10 @@ class Signs:
             last_reason=result.reason if failed else life.last_reason,
         )
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
-        """A worker died, or hung and was ended."""
-        self._change(dropped=self._life.dropped + 1, last_reason=reason)
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+        """A worker died, or hung and was ended; what the time limit or a stop cut off is no fault."""
+        if died:
+            self._change(dropped=self._life.dropped + 1, last_reason=reason)
 
     def _change(self, **values: object) -> None:
         self._life = self._life.model_copy(update=values)

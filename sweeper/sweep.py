@@ -357,6 +357,6 @@ class _Watchers:
         for watcher in self._watchers:
             watcher.training_kept(result)
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         for watcher in self._watchers:
-            watcher.training_dropped(spec, reason)
+            watcher.training_dropped(spec, reason, died=died)

@@ -14,9 +14,11 @@ from click.testing import CliRunner
 
 from sweeper.cli.main import cli
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, UsageError
-from sweeper.life import BEAT_SECONDS, SILENT_SECONDS, Life, Signs, diagnose, read_life, status_file
+from sweeper.life import BEAT_SECONDS, FAILURES, SILENT_SECONDS, Life, Signs, diagnose, read_life, status_file
+from sweeper.study.executors import Died
 from tests import builders
 from tests.faking import FakeExecutor, new_study, train
+from tests.sweeping import Recorder
 
 
 class Clock:
@@ -53,7 +55,7 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
         found = life_at(path)
         assert (found.failures, found.last_reason, found.done, found.total) == (2, "it raised", 3, 9)
         assert found.progress == clock.now - 2, "a failure is no progress"
-        signs.training_dropped(spec, "it hung")
+        signs.training_dropped(spec, "it hung", died=True)
         assert life_at(path).dropped == 1 and life_at(path).last_reason == "it hung"
         signs.training_kept(builders.trial("dice", 0.5, 3))
         assert (life_at(path).failures, life_at(path).dropped) == (0, 0)
@@ -136,6 +138,31 @@ def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
     phases: list[str] = []
     train(new_study(), FakeExecutor(began=lambda _: phases.append(life_at(path).phase)), trials=9, signs=signs)
     assert list(dict.fromkeys(phases)) == ["search", "recheck", "confirm"] and life_at(path).failures == 0
+
+
+def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> None:
+    """Search and confirmation with four workers, each cut off amid their trainings; then workers that do die."""
+    path = tmp_path / "s.json"
+    for purpose in ("search", "confirm"):
+        begun, recorder = list[str](), Recorder()
+
+        def gone(of: str = purpose, so_far: list[str] = begun) -> float:
+            return 1000.0 if so_far.count(of) >= 4 else 0.0
+
+        executor = FakeExecutor(began=lambda spec, told=begun: told.append(spec.purpose), workers=4)  # type: ignore[misc]
+        signs = Signs(path, "s")
+        train(new_study(), executor, recorder, trials=9, timeout=1000.0, clock=gone, signs=signs)
+        assert len(recorder.dropped) >= FAILURES and recorder.dropped[-1].purpose == purpose
+        assert diagnose(life_at(path), life_at(path).written).problems == ()
+        assert (life_at(path).dropped, life_at(path).last_reason) == (0, None)
+    seen: list[Life] = []
+
+    def dies(spec: Any) -> Any:
+        seen.append(life_at(path))
+        return Died(spec, "worker killed by signal 9")
+
+    train(new_study(), FakeExecutor(dies), trials=4, signs=Signs(path, "s"))
+    assert max(life.dropped for life in seen) >= FAILURES
 
 
 def test_the_command_tells_people_and_monitors(tmp_path: Path) -> None:

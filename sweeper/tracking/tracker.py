@@ -297,7 +297,7 @@ class Tracker:
     def training_kept(self, result: TrialResult) -> None:
         """Nothing: the run was closed when the training ended."""
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         """Close the run of a training that was cut off."""
         self._paused.discard((spec.purpose, spec.number))
         key = self._keys.pop((spec.purpose, spec.number), None)
