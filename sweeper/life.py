@@ -23,11 +23,14 @@ from sweeper.paths import STATUS, folder_name
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 
 BEAT_SECONDS = 10.0
-"""A sweep that lives writes at least this often while it trains."""
+"""A sweep that lives writes at least this often while it trains, and while it tells MLflow and draws its report."""
 SILENT_SECONDS = 300.0
 """Silent for longer, it is taken to hang: it may be preparing data or waiting for its database for some minutes."""
 FAILURES = 3
 """So many failed trainings in a row are a problem."""
+
+REPORT = "report"
+"""The phase in which nothing is trained any more: MLflow is told what it lacks, and the report is written."""
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -38,10 +41,10 @@ class Life(Record):
     study: str
     state: State
     phase: str = ""
-    """`probe`, `search`, `recheck` or `confirm`; "" before the first."""
+    """`probe`, `search`, `recheck`, `confirm` or `report`; "" before the first."""
     done: int = 0
     total: int = 0
-    """Trainings of the phase."""
+    """Trainings of the phase; none belong to the report."""
     written: float
     """Seconds since 1970, UTC."""
     progress: float

@@ -23,7 +23,7 @@ from sweeper.errors import (
     SweeperError,
 )
 from sweeper.evidence.sequence import planned_looks
-from sweeper.life import Signs, status_file
+from sweeper.life import REPORT, Signs, status_file
 from sweeper.locks import spool_folder, sqlite_path
 from sweeper.machines import one_machine_only
 from sweeper.paths import checkpoints_dir
@@ -153,6 +153,7 @@ def _run_sweep(
                 settings={"trials": str(asked.trials), "space": prepared.plan.space.name},
                 undecided=("steps", "confirm_steps") if undecided else (),
                 found=partial(studies.note_runs, study),
+                beat=signs.beat,
             )
             studies.note_parent(study, tracker.experiment_id, tracker.parent_run_id)
             if (warning := one_machine_only(settings.storage)) is not None:
@@ -172,9 +173,11 @@ def _run_sweep(
             finally:
                 with suppress(SweeperError):  # a database that is away is told by what asks it next
                     _add_seconds(study, gone())
+            signs.phase(REPORT, 0, 0)
             tracker.catch_up()
+            signs.beat()
             shared.conclude()  # the report needs no workers, and they need memory
-            return _conclude(storage, name, study, settings, tracker)
+            return _conclude(storage, name, study, settings, tracker, beat=signs.beat)
 
 
 def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
@@ -246,14 +249,23 @@ def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> 
         studies.replace_plan(study, prepared.plan)
 
 
-def _conclude(storage: SteadyStorage, name: str, study: optuna.Study, settings: Settings, tracker: Tracker) -> Outcome:
+def _conclude(
+    storage: SteadyStorage,
+    name: str,
+    study: optuna.Study,
+    settings: Settings,
+    tracker: Tracker,
+    *,
+    beat: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Evidence, recommendation, report; copies to MLflow."""
     studies.note_conclusion(study)
     try:
-        outcome = report_study(storage, name, out=settings.out)
+        outcome = report_study(storage, name, out=settings.out, beat=beat)
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
+    beat()
     tracker.end_sweep("FINISHED", folder=outcome.paths.folder, **summary_for_mlflow(outcome)._asdict())
     storage.check_file()
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):

@@ -105,6 +105,7 @@ class Tracker:
         settings: dict[str, str],
         undecided: Collection[str] = (),
         found: Callable[[dict[str, str]], None] = _nothing,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin (or, with `parent_run_id`, go on with) a sweep; runs left RUNNING by a crash become KILLED.
 
@@ -119,6 +120,7 @@ class Tracker:
                 sweep's run gets them from `decide`.
             found: is told ids of runs (by `search/00012` and the like) that were not known when their results were
                 stored, as soon as they are.
+            beat: is called while the store is waited for, before the trainings and after them.
 
         Raises:
             UsageError: if the store does not take it.
@@ -133,6 +135,7 @@ class Tracker:
             found=found,
             say=self._say,
             stopped=self._stopped,
+            beat=beat,
         )
         self._courier.flush(PATIENCE)
         try:
