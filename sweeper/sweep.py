@@ -28,7 +28,7 @@ from sweeper.locks import spool_folder, sqlite_path
 from sweeper.machines import one_machine_only
 from sweeper.paths import checkpoints_dir
 from sweeper.patience import Patience
-from sweeper.phases import Asked, Display, Stage, Stop, train_all
+from sweeper.phases import Asked, Display, Stage, Stop, ended_by, train_all
 from sweeper.place import make_executor
 from sweeper.prepare import Prepared, prepare
 from sweeper.provenance import Newcomers
@@ -121,7 +121,7 @@ def _run_sweep(
         say=display.say,
         stopped=lambda: stop.status is not None,
     )
-    with closing(executor), told_when_full(settings.study, *_written(settings)):
+    with ended_by(stop, patience), closing(executor), told_when_full(settings.study, *_written(settings)):
         tracker = None if is_new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
         check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
@@ -133,6 +133,7 @@ def _run_sweep(
         with (
             studies.sole_use(settings.storage, name, warn=display.warn, patience=patience) as lost,
             Signs(status_file(settings.storage, name), name) as signs,
+            ended_by(stop, patience),
             closing(
                 SharedExecutor(executor, settings.storage, study, checkpoints, display.say, lost, patience)
             ) as shared,
@@ -191,23 +192,18 @@ def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
 def _train(stage: Stage, tracker: Tracker, patience: Patience) -> None:
     """Everything that is trained; MLflow is told how that ended, unless it ended well."""
     try:
-        try:
-            train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
-        except (InterruptedSweepError, KeyboardInterrupt):
-            studies.reconcile(stage.study)
-            raise
+        with ended_by(stage.stop, patience):
+            try:
+                train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
+            except (InterruptedSweepError, KeyboardInterrupt):
+                studies.reconcile(stage.study)
+                raise
     except (InterruptedSweepError, KeyboardInterrupt):
         tracker.end_sweep("KILLED")
         raise
     except LostStudyError:
         tracker.hand_over()
         raise
-    except SweeperError as error:
-        if stage.stop.status is None or not patience.given_up:
-            tracker.end_sweep("FAILED")
-            raise
-        tracker.end_sweep("KILLED")
-        raise InterruptedSweepError(f"stopped, and {error}", stage.stop.status) from error
     except BaseException:
         tracker.end_sweep("FAILED")
         raise

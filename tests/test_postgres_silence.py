@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 from sweeper import advisory, patience
 from sweeper import postgres as server_side
 from sweeper.advisory import AdvisoryLock
-from sweeper.errors import InterruptedSweepError, LostStudyError, StudyError, SweeperError
+from sweeper.errors import InterruptedSweepError, LostStudyError, StudyError, SweeperError, UsageError
 from sweeper.patience import Patience
 from sweeper.records import TrialResult
 from sweeper.study import storage as studies
@@ -170,6 +170,45 @@ def test_a_holder_that_lives_keeps_its_lock_however_long_it_is_asked(
             with pytest.raises(StudyError, match="being run"), studies.sole_use(direct, "s"):
                 raise AssertionError("two at once")
         assert holders(direct) == mine and not lost()
+
+
+@pytest.fixture
+def for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead session is waited for without end, but by a process that is to stop."""
+    monkeypatch.setattr(advisory, "GHOST_SECONDS", 3600.0)
+    monkeypatch.setattr(patience, "HURRY_SECONDS", 0.5)
+
+
+def leave_a_ghost(proxy: Proxy, url: str, purpose: str) -> None:
+    """The lock of a process that is gone, which the server was not told of."""
+    dead = AdvisoryLock(url, purpose)
+    assert dead.acquire(wait=False)
+    proxy.forget()
+    dead.release()
+
+
+@pytest.mark.usefixtures("for_long")
+def test_a_dead_session_is_not_waited_for_by_a_process_that_is_to_stop(through: tuple[Proxy, str, str]) -> None:
+    proxy, url, direct = through
+    leave_a_ghost(proxy, url, "study.s")
+    leave_a_ghost(proxy, url, "create")
+    stop = threading.Event()
+    threading.Timer(1, stop.set).start()
+    with pytest.raises(StudyError, match="being run"), studies.sole_use(direct, "s", patience=Patience(stop.is_set)):
+        raise AssertionError("two at once")
+    with pytest.raises(UsageError, match=r"not opened: process \d+ on .* was still making tables"):
+        studies.open_storage(direct, patience=Patience(stop.is_set))
+
+
+@pytest.mark.usefixtures("for_long")
+def test_a_sweep_that_is_stopped_while_it_waits_for_a_dead_session_is_told_as_stopped(
+    through: tuple[Proxy, str, str], tmp_path: Path
+) -> None:
+    proxy, url, direct = through
+    leave_a_ghost(proxy, url, "study.study")
+    with pytest.raises(InterruptedSweepError, match=r"stopped, and .* being run") as caught:
+        sweep_in(tmp_path, Recorder(stop_after=0, status=143), storage=direct)
+    assert caught.value.exit_status == 143
 
 
 # --- The storage ---
