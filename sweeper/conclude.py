@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -180,8 +180,17 @@ def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
     return spec.model_copy(update={"number": number})
 
 
-def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | None = None) -> Outcome:
+def report_study(
+    storage: RDBStorage,
+    name: str,
+    *,
+    out: Path,
+    ui_url: str | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Write (again) the report of a study, from its storage and the decoded pictures alone.
+
+    `beat` is called meanwhile, as a sign of life.
 
     Raises:
         StudyError: if there is no such study.
@@ -190,6 +199,7 @@ def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | Non
 
     sweep = load_sweep(storage, name)
     recommendation = conclude(sweep)
+    beat()
     folder = Path(sweep.conditions.dataset.store)
     store = open_store(folder) if is_complete(folder) else None
     pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
@@ -202,6 +212,7 @@ def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | Non
             pixels=pixels,
             explanation=explain(sweep.profile, recommendation.evidence, recommended_index(recommendation)),
             literature=compare_with_literature(sweep.profile, recommendation.evidence),
+            beat=beat,
             **settings,
         )
     except OSError as error:

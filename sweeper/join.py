@@ -16,7 +16,7 @@ from sweeper.errors import InterruptedSweepError, MissingStudyError, StudyError,
 from sweeper.machines import one_machine_only
 from sweeper.paths import joined_dir
 from sweeper.patience import Patience
-from sweeper.phases import Display, Stop
+from sweeper.phases import Display, Stop, ended_by
 from sweeper.place import make_executor
 from sweeper.prepare import dataset_of
 from sweeper.redact import redact
@@ -76,7 +76,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     seconds = duration(settings.timeout) if settings.timeout is not None else None
     given = settings.model_copy(update={"format": settings.format or plan.conditions.dataset.format})
     dataset = dataset_of(given, plan.conditions.dataset, display)
-    with closing(make_executor(settings, cores, display.warn)) as executor:
+    with ended_by(stop, patience), closing(make_executor(settings, cores, display.warn)) as executor:
         recipe = plan.conditions.recipe.model_copy(update={"precision": executor.hardware().precision})
         conditions = plan.conditions.model_copy(update={"dataset": dataset, "recipe": recipe})
         if changed := studies.differences(plan, plan.model_copy(update={"conditions": conditions})):

@@ -24,11 +24,14 @@ from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.text import resume_command
 
 BEAT_SECONDS = 10.0
-"""A sweep that lives writes at least this often while it trains."""
+"""A sweep that lives writes at least this often while it trains, and while it tells MLflow and draws its report."""
 SILENT_SECONDS = 300.0
 """Silent for longer, it is taken to hang: it may be preparing data or waiting for its database for some minutes."""
 FAILURES = 3
 """So many failed trainings in a row are a problem."""
+
+REPORT = "report"
+"""The phase in which nothing is trained any more: MLflow is told what it lacks, and the report is written."""
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -39,10 +42,10 @@ class Life(Record):
     study: str
     state: State
     phase: str = ""
-    """`probe`, `search`, `recheck` or `confirm`; "" before the first."""
+    """`probe`, `search`, `recheck`, `confirm` or `report`; "" before the first."""
     done: int = 0
     total: int = 0
-    """Trainings of the phase."""
+    """Trainings of the phase; none belong to the report."""
     written: float
     """Seconds since 1970, UTC."""
     progress: float
@@ -131,9 +134,10 @@ class Signs:
             last_reason=result.reason if failed else life.last_reason,
         )
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
-        """A worker died, or hung and was ended."""
-        self._change(dropped=self._life.dropped + 1, last_reason=reason)
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+        """A worker died, or hung and was ended; what the time limit or a stop cut off is no fault."""
+        if died:
+            self._change(dropped=self._life.dropped + 1, last_reason=reason)
 
     def _change(self, **values: object) -> None:
         self._life = self._life.model_copy(update=values)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sweeper.conclude import judge
-from sweeper.errors import ExecutorError, InterruptedSweepError
+from sweeper.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
 from sweeper.life import Signs
 from sweeper.paths import STORAGE
+from sweeper.patience import Patience
 from sweeper.records import Look, LookTaken, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.batch import Batch, Key, completed, key_of
@@ -57,6 +59,23 @@ class Stop(Protocol):
 
     def defer(self) -> None:
         """From now on a signal is to be noted in `status`; until then it may end the program at once."""
+
+
+@contextmanager
+def ended_by(stop: Stop, patience: Patience) -> Iterator[None]:
+    """Tell an error that comes of a stop as that stop: with one, no wait for the database is long.
+
+    Raises:
+        InterruptedSweepError: in place of an error of a database that was waited for no longer, or of a refusal.
+    """
+    try:
+        yield
+    except (InterruptedSweepError, LostStudyError):
+        raise
+    except SweeperError as error:
+        if stop.status is None or not (patience.given_up or isinstance(error, UsageError)):
+            raise
+        raise InterruptedSweepError(f"stopped, and {error}", stop.status) from error
 
 
 class Asked(NamedTuple):

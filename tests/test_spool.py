@@ -166,7 +166,7 @@ def test_an_attempt_that_was_dropped_is_not_the_trainings_run(uri: str, tmp_path
     bench.line.cut = "request"
     spec = builders.spec("dice", 0)
     bench.tracker.training_started(spec)
-    bench.tracker.training_dropped(spec, "worker killed by signal 9")
+    bench.tracker.training_dropped(spec, "worker killed by signal 9", died=True)
     bench.train(0, lambda _: "request")
     bench.line.cut = None
     bench.tracker.catch_up()

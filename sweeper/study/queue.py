@@ -69,8 +69,8 @@ class Queue:
         self._storage: BaseStorage = self._study._storage
         assert isinstance(storage, SteadyStorage)
         self._database = storage
-        self._beats: dict[int, tuple[datetime, float]] = {}
-        """Of each running trial the last heartbeat, and since when we know of it."""
+        self._beats: dict[int, tuple[datetime | None, float]] = {}
+        """Of each running trial the last heartbeat, None before the first, and since when we know of it."""
         self._heart = _Heart(self._storage)
         self.host = socket.gethostname()
 
@@ -97,7 +97,7 @@ class Queue:
         return self._study.get_trials(deepcopy=False)
 
     def bury(self) -> None:
-        """End what belongs to machines that were not heard of while this process watched for a minute.
+        """End what belongs to machines that were not heard of while this process watched for a minute, or never were.
 
         Not while the database is away, nor in the minute after: nobody was heard of then.
         """

@@ -51,14 +51,15 @@ class Courier:
         found: Callable[[dict[str, str]], None],
         say: Callable[[str], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
+        beat: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`place` names the store to people; `found` is told the runs of `search/00012` and the like when they were
-        made too late for their results, once everything was sent; `say` is told how far a long `flush` is, and
-        `stopped` ends it."""
+        made too late for their results, once everything was sent; `say` is told how far a long `flush` is,
+        `stopped` ends it, and `beat` is called meanwhile, as a sign of life."""
         self._client, self._spool, self._place = client, spool, redact(place)
         self._warn, self._found, self._clock = warn, found, clock
-        self._say, self._stopped = say, stopped
+        self._say, self._stopped, self._beat = say, stopped, beat
         self._sent = 0
         """How many of the operations that waited were sent."""
         self.runs = spool.runs()
@@ -168,6 +169,7 @@ class Courier:
         began = told = progress = self._clock()
         sent, pause = self._sent, FIRST_FLUSH_PAUSE
         while not self.drain(SLICE_SECONDS, file_attempts=file_attempts):
+            self._beat()
             now = self._clock()
             if self._sent > sent:
                 sent, progress, pause = self._sent, now, FIRST_FLUSH_PAUSE

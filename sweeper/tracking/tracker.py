@@ -112,6 +112,7 @@ class Tracker:
         undecided: Collection[str] = (),
         found: Callable[[dict[str, str]], None] = _nothing,
         storage: str = STORAGE,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin (or, with `parent_run_id`, go on with) a sweep; runs left RUNNING by a crash become KILLED.
 
@@ -127,6 +128,7 @@ class Tracker:
             found: is told ids of runs (by `search/00012` and the like) that were not known when their results were
                 stored, as soon as they are.
             storage: where the study is, for the command that goes on with it.
+            beat: is called while the store is waited for, before the trainings and after them.
 
         Raises:
             UsageError: if the store does not take it.
@@ -141,6 +143,7 @@ class Tracker:
             found=found,
             say=self._say,
             stopped=self._stopped,
+            beat=beat,
         )
         self._courier.flush(PATIENCE, file_attempts=1)
         try:
@@ -305,7 +308,7 @@ class Tracker:
     def training_kept(self, result: TrialResult) -> None:
         """Nothing: the run was closed when the training ended."""
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         """Close the run of a training that was cut off."""
         self._paused.discard((spec.purpose, spec.number))
         key = self._keys.pop((spec.purpose, spec.number), None)

@@ -189,20 +189,23 @@ class SteadyStorage(RDBStorage):
 
         return bool(self.patiently(end))
 
-    def heartbeats(self, study_id: int) -> dict[int, datetime]:
-        """When each running trial of the study was last heard of, by the time of day of the database; by its id."""
+    def heartbeats(self, study_id: int) -> dict[int, datetime | None]:
+        """When each running trial of the study was last heard of, by the time of day of the database; by its id.
+
+        None for one that was never heard of: its process died, or lost the database, right after it made the trial.
+        """
         trials, beats = TrialModel.__table__, TrialHeartbeatModel.__table__
         asked = (
             select(trials.c.trial_id, beats.c.heartbeat)
-            .join(beats, beats.c.trial_id == trials.c.trial_id)
+            .outerjoin(beats, beats.c.trial_id == trials.c.trial_id)
             .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
         )
 
-        def read() -> dict[int, datetime]:
+        def read() -> dict[int, datetime | None]:
             with self.engine.connect() as connection:
                 return {int(trial_id): beat for trial_id, beat in connection.execute(asked)}
 
-        found: dict[int, datetime] = self.patiently(read)
+        found: dict[int, datetime | None] = self.patiently(read)
         return found
 
     def _damage(self, name: str, error: Exception) -> SweeperError | None:
