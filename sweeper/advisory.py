@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from sweeper.errors import UsageError
 from sweeper.patience import Patience
 from sweeper.postgres import (
     NAME,
@@ -19,6 +22,7 @@ from sweeper.postgres import (
     server_error,
     when_it_takes_connections,
 )
+from sweeper.redact import redact
 
 if TYPE_CHECKING:
     import psycopg
@@ -91,9 +95,10 @@ class AdvisoryLock:
         """Who held it when it could not be had."""
 
     def acquire(self, *, wait: bool) -> bool:
-        """Take the lock; without `wait`, False when another process that lives holds it.
+        """Take the lock; False when it is not to be had: without `wait`, when another process that lives holds it.
 
-        Whether it lives shows within `WATCH_SECONDS`, or, if it is silent, after `GHOST_SECONDS` of silence.
+        Whether it lives shows within `WATCH_SECONDS`, or, if it is silent, after `GHOST_SECONDS` of silence. A process
+        that is to stop waits for neither.
 
         Raises:
             psycopg.Error: if the server does not answer.
@@ -125,6 +130,7 @@ class AdvisoryLock:
 
     def _take(self, connection: psycopg.Connection, wait: bool) -> bool:
         first: Holder | None = None
+        began = time.monotonic()
         while True:
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", [self._key]).fetchone()
             if row is not None and row[0]:
@@ -141,6 +147,9 @@ class AdvisoryLock:
                         return False
                     first = first if same else holder
             if self._end.wait(POLL_SECONDS):
+                return False
+            # Who looks after a lock is ended by its release, and is to see for certain whether another has it.
+            if self._watch is None and time.monotonic() - began >= self._outer.seconds(math.inf):
                 return False
 
     def _found(self, connection: psycopg.Connection) -> Holder | None:
@@ -171,16 +180,21 @@ def one_at_a_time(
     """Wait until no other process is in such a block for this database.
 
     Raises:
-        UsageError: if the server does not answer.
+        UsageError: if the server does not answer, or this process is to stop.
     """
     require_driver()
     import psycopg
 
     lock = AdvisoryLock(url, purpose, patience)
     try:
-        when_it_takes_connections(url, lambda: lock.acquire(wait=True), warn=warn, patience=patience or Patience())
+        mine = when_it_takes_connections(
+            url, lambda: lock.acquire(wait=True), warn=warn, patience=patience or Patience()
+        )
     except psycopg.Error as error:
         raise server_error(url, error) from error
+    if not mine:
+        by = "another process" if lock.holder is None else lock.holder.who
+        raise UsageError(f"{redact(url)} was not opened: {by} was still making tables there")
     lock.keep()  # making the tables of MLflow takes a while: who waits sees that this process lives
     try:
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,7 +68,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         snippet=paste,
         equivalent=elsewhere,
         metric=metric,
-        resume=resume_command(sweep.study),
+        resume=resume_command(sweep.study, sweep.storage),
     )
     analysis = analyse_search(
         sweep.trials,
@@ -83,7 +83,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     )
     found = found.model_copy(update={"analysis": analysis})
     if evidence is not None and (missing := _never_confirmed(evidence, finalists, sweep)):
-        again = f"resume (`{resume_command(sweep.study)}`)"
+        again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
         mend = f"Read the reasons of the failed trainings, mend their cause, and {again}: they are tried again."
         steps = (*found.next_steps, mend) if any(failed for _, failed in missing) else found.next_steps
         reasons = (*found.reasons, *(sentence for sentence, _ in missing))
@@ -92,7 +92,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         return found
     given = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
     reasons = (*found.reasons, f"The time limit ({given}) cut this sweep short: {'; '.join(sweep.cut)}.")
-    more = f"Give it more time: `{resume_command(sweep.study)} --timeout …` goes on with it."
+    more = f"Give it more time: `{resume_command(sweep.study, sweep.storage)} --timeout …` goes on with it."
     return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
 
 
@@ -179,8 +179,17 @@ def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
     return spec.model_copy(update={"number": number})
 
 
-def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | None = None) -> Outcome:
+def report_study(
+    storage: RDBStorage,
+    name: str,
+    *,
+    out: Path,
+    ui_url: str | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Write (again) the report of a study, from its storage and the decoded pictures alone.
+
+    `beat` is called meanwhile, as a sign of life.
 
     Raises:
         StudyError: if there is no such study.
@@ -189,6 +198,7 @@ def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | Non
 
     sweep = load_sweep(storage, name)
     recommendation = conclude(sweep)
+    beat()
     folder = Path(sweep.conditions.dataset.store)
     store = open_store(folder) if is_complete(folder) else None
     pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
@@ -201,6 +211,7 @@ def report_study(storage: RDBStorage, name: str, *, out: Path, ui_url: str | Non
             pixels=pixels,
             explanation=explain(sweep.profile, recommendation.evidence, recommended_index(recommendation)),
             literature=compare_with_literature(sweep.profile, recommendation.evidence),
+            beat=beat,
             **settings,
         )
     except OSError as error:

@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sweeper.text import resume_command
+
 
 class SweeperError(Exception):
     """Anything sweeper reports on purpose. `exit_status` is what the command line ends with."""
@@ -106,12 +108,12 @@ class ExecutorError(SweeperError):
 class LostStudyError(SweeperError):
     """Another process runs the study by now."""
 
-    def __init__(self, study: str, trainings: int) -> None:
+    def __init__(self, study: str, trainings: int, storage: str) -> None:
         super().__init__(
             f"the database forgot that this process runs study {study!r}, and another process runs it by now. "
             f"Everything finished is kept there; {trainings} training(s) were in work here, and may be shown as "
-            f"RUNNING until the study is resumed the next time. Once the other has ended: sweeper run --study "
-            f"{study} --resume"
+            f"RUNNING until the study is resumed the next time. Once the other has ended: "
+            f"{resume_command(study, storage)}"
         )
 
 

@@ -14,9 +14,9 @@ from sweeper.clocks import running_seconds
 from sweeper.data.cache import hold
 from sweeper.errors import InterruptedSweepError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.machines import one_machine_only
-from sweeper.paths import checkpoints_dir
+from sweeper.paths import joined_dir
 from sweeper.patience import Patience
-from sweeper.phases import Display, Stop
+from sweeper.phases import Display, Stop, ended_by
 from sweeper.place import make_executor
 from sweeper.prepare import dataset_of
 from sweeper.redact import redact
@@ -76,7 +76,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     seconds = duration(settings.timeout) if settings.timeout is not None else None
     given = settings.model_copy(update={"format": settings.format or plan.conditions.dataset.format})
     dataset = dataset_of(given, plan.conditions.dataset, display)
-    with closing(make_executor(settings, cores, display.warn)) as executor:
+    with ended_by(stop, patience), closing(make_executor(settings, cores, display.warn)) as executor:
         recipe = plan.conditions.recipe.model_copy(update={"precision": executor.hardware().precision})
         conditions = plan.conditions.model_copy(update={"dataset": dataset, "recipe": recipe})
         if changed := studies.differences(plan, plan.model_copy(update={"conditions": conditions})):
@@ -87,7 +87,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
             )
         held = hold(Path(dataset.store))
         queue = Queue(settings.storage, name, patience)
-        checkpoints = checkpoints_dir(settings.cache, name) / f"joined-{queue.host}-{began:%Y%m%dT%H%M%S%f}"
+        checkpoints = joined_dir(settings.cache, name, f"{queue.host}-{began:%Y%m%dT%H%M%S%f}")
         executor.configure(conditions, checkpoints)
         stop.defer()
         others = {t.user_attrs[HOST] for t in queue.trials() if t.user_attrs[KIND] == "leader"} - {queue.host}
@@ -101,16 +101,16 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
 
         joined = Joined(queue, executor, display.say)
         try:
-            ending = joined.serve(stopping, studies.CONCLUDED in studies.load_study(storage, name, plan).user_attrs)
+            ending = joined.serve(stopping, studies.is_concluded(studies.load_study(storage, name, plan).user_attrs))
         finally:
-            shutil.rmtree(checkpoints, ignore_errors=True)
+            shutil.rmtree(checkpoints.parent, ignore_errors=True)
             held.release()
     if stop.status is not None:
         raise InterruptedSweepError("stopped; what was in work here goes to another machine", stop.status)
     if ending == "alone":
         raise SweeperError(
             f"no run led study {name!r} for {LEADER_SECONDS / 60:.0f} min; everything finished is kept. To lead it: "
-            + resume_command(name)
+            + resume_command(name, settings.storage)
         )
     return Joining(joined.finished, "its time is up" if ending == "stopped" else "the study is concluded")
 

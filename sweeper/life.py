@@ -19,15 +19,19 @@ from pydantic import ValidationError
 from sweeper.base import Record
 from sweeper.errors import InterruptedSweepError, NothingCompletedError
 from sweeper.locks import sqlite_path
-from sweeper.paths import STATUS, folder_name
+from sweeper.paths import STATUS, STORAGE, folder_name
 from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.text import resume_command
 
 BEAT_SECONDS = 10.0
-"""A sweep that lives writes at least this often while it trains."""
+"""A sweep that lives writes at least this often while it trains, and while it tells MLflow and draws its report."""
 SILENT_SECONDS = 300.0
 """Silent for longer, it is taken to hang: it may be preparing data or waiting for its database for some minutes."""
 FAILURES = 3
 """So many failed trainings in a row are a problem."""
+
+REPORT = "report"
+"""The phase in which nothing is trained any more: MLflow is told what it lacks, and the report is written."""
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -38,10 +42,10 @@ class Life(Record):
     study: str
     state: State
     phase: str = ""
-    """`probe`, `search`, `recheck` or `confirm`; "" before the first."""
+    """`probe`, `search`, `recheck`, `confirm` or `report`; "" before the first."""
     done: int = 0
     total: int = 0
-    """Trainings of the phase."""
+    """Trainings of the phase; none belong to the report."""
     written: float
     """Seconds since 1970, UTC."""
     progress: float
@@ -130,9 +134,10 @@ class Signs:
             last_reason=result.reason if failed else life.last_reason,
         )
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
-        """A worker died, or hung and was ended."""
-        self._change(dropped=self._life.dropped + 1, last_reason=reason)
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+        """A worker died, or hung and was ended; what the time limit or a stop cut off is no fault."""
+        if died:
+            self._change(dropped=self._life.dropped + 1, last_reason=reason)
 
     def _change(self, **values: object) -> None:
         self._life = self._life.model_copy(update=values)
@@ -162,8 +167,8 @@ class Diagnosis(Record):
     """Since the last evaluation or result."""
 
 
-def diagnose(life: Life, now: float) -> Diagnosis:
-    """Whether the sweep lives and gets on.
+def diagnose(life: Life, now: float, storage: str = STORAGE) -> Diagnosis:
+    """Whether the sweep lives and gets on; `storage` is its study's.
 
     A process that is gone is seen on its own machine; from elsewhere its silence tells.
     """
@@ -171,7 +176,7 @@ def diagnose(life: Life, now: float) -> Diagnosis:
     silent = max(0.0, now - life.written)
     if life.state == "running":
         if life.host == socket.gethostname() and not _lives(life.pid):
-            problems.append(f"its process {life.pid} on {life.host} is gone: sweeper run --study {life.study} --resume")
+            problems.append(f"its process {life.pid} on {life.host} is gone: {resume_command(life.study, storage)}")
         elif silent > SILENT_SECONDS:
             problems.append(f"nothing was heard of process {life.pid} on {life.host} for {silent:.0f} s: it hangs")
         if life.failures >= FAILURES:
@@ -179,7 +184,7 @@ def diagnose(life: Life, now: float) -> Diagnosis:
         if life.dropped >= FAILURES:
             problems.append(f"{life.dropped} workers in a row died or hung; the last: {life.last_reason}")
     elif life.state == "failed":
-        problems.append(f"it ended with an error: sweeper run --study {life.study} --resume")
+        problems.append(f"it ended with an error: {resume_command(life.study, storage)}")
     return Diagnosis(
         life=life, problems=tuple(problems), silent_seconds=silent, stalled_seconds=max(0.0, now - life.progress)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 from filelock import FileLock
 
@@ -25,6 +26,11 @@ def sqlite_file(url: str) -> Path | None:
     """As `sqlite_path`, but None too for an address that names no file, or more than it: memory, or options."""
     path = sqlite_path(url)
     return None if path is None or not path.name or ":memory:" in url or set("?#") & set(url) else path
+
+
+def sqlite_uri(path: Path, mode: str) -> str:
+    """What `sqlite3.connect(…, uri=True)` takes to open a file that is there: `mode` is ro or rw."""
+    return f"file:{quote(str(path.absolute()))}?mode={mode}"
 
 
 def spool_folder(storage: str) -> Path:

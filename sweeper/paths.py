@@ -30,6 +30,11 @@ def checkpoints_dir(cache: Path, study: str) -> Path:
     return cache.parent / "checkpoints" / folder_name(study)
 
 
+def joined_dir(cache: Path, study: str, who: str) -> Path:
+    """The same for the process `who` that joined the study, in a folder of its own: `weights_beside` is the study's."""
+    return cache.parent / f"joined-{who}" / folder_name(study)
+
+
 def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
     """Where a paused training waits."""
     return folder / f"{spec.purpose}-{spec.number:05d}.pt"
@@ -41,7 +46,7 @@ def weights_dir(cache: Path, study: str) -> Path:
 
 
 def weights_beside(checkpoints: Path) -> Path:
-    """The same, from a study's `checkpoints_dir`."""
+    """The same, from a study's `checkpoints_dir` or `joined_dir`."""
     return checkpoints.parent.parent / "weights" / checkpoints.name
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sweeper.conclude import judge
-from sweeper.errors import ExecutorError, InterruptedSweepError
+from sweeper.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
 from sweeper.life import Signs
+from sweeper.paths import STORAGE
+from sweeper.patience import Patience
 from sweeper.records import Look, LookTaken, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.batch import Batch, Key, completed, key_of
@@ -58,6 +61,23 @@ class Stop(Protocol):
         """From now on a signal is to be noted in `status`; until then it may end the program at once."""
 
 
+@contextmanager
+def ended_by(stop: Stop, patience: Patience) -> Iterator[None]:
+    """Tell an error that comes of a stop as that stop: with one, no wait for the database is long.
+
+    Raises:
+        InterruptedSweepError: in place of an error of a database that was waited for no longer, or of a refusal.
+    """
+    try:
+        yield
+    except (InterruptedSweepError, LostStudyError):
+        raise
+    except SweeperError as error:
+        if stop.status is None or not (patience.given_up or isinstance(error, UsageError)):
+            raise
+        raise InterruptedSweepError(f"stopped, and {error}", stop.status) from error
+
+
 class Asked(NamedTuple):
     """What is asked of a study: what is given now, else what was before, else the default."""
 
@@ -88,6 +108,8 @@ class Stage:
     """Trainings that failed in a row, over all phases."""
     signs: Signs | None = None
     """The status file; None = none is written."""
+    storage: str = STORAGE
+    """Where the study is, for the command that goes on with it."""
 
     def go(self, work: Work) -> bool:
         """Train; False when the time is up, after which nothing more can be trained.
@@ -103,11 +125,12 @@ class Stage:
         except ExecutorError as error:
             raise ExecutorError(
                 f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then go on: "
-                f"sweeper run --study {self.study.study_name} --resume"
+                f"{resume_command(self.study.study_name, self.storage)}"
             ) from error
         if self.stop.status is not None and not done:
             raise InterruptedSweepError(
-                f"stopped; everything finished is kept. To go on: {resume_command(self.study.study_name)}",
+                "stopped; everything finished is kept. To go on: "
+                f"{resume_command(self.study.study_name, self.storage)}",
                 self.stop.status,
             )
         return done

@@ -47,6 +47,7 @@ def joined_to_ray(
         from sweeper.study.ray_executor import RayExecutor
     except ImportError as error:
         raise UsageError(
-            f"--executor ray needs Ray, which is not installed ({error}): pip install 'sweeper[ray]'"
+            f"--executor ray needs Ray, which is not installed ({error}); install it, in the checkout, with: "
+            "pip install -c constraints.txt -e '.[ray]'"
         ) from None
     return RayExecutor(device, workers, cores, address, warn)

@@ -102,6 +102,25 @@ def connect(url: str, name: str, patience: Patience) -> psycopg.Connection:
     return connection
 
 
+def check_answers(url: str, patience: Patience | None = None) -> None:
+    """Ask a server for one row, and leave it as it is.
+
+    Raises:
+        UsageError: if it does not answer, or is a standby that takes no writes.
+    """
+    require_driver()
+    import psycopg
+
+    try:
+        connection = connect(url, NAME, patience or Patience())
+        try:
+            connection.execute("SELECT 1").fetchone()
+        finally:
+            connection.close()
+    except psycopg.Error as error:
+        raise server_error(url, error) from error
+
+
 def server_error(url: str, error: BaseException) -> UsageError:
     """What to tell people of a server that cannot be used."""
     text = redact((str(error).strip().splitlines() or [type(error).__name__])[0])
@@ -155,7 +174,8 @@ def require_driver() -> None:
         import psycopg  # noqa: F401
     except ImportError:
         raise UsageError(
-            "a postgresql:// address needs psycopg; install it with: pip install 'sweeper[postgres]'"
+            "a postgresql:// address needs psycopg; install it, in the checkout, with: "
+            "pip install -c constraints.txt -e '.[postgres]'"
         ) from None
 
 

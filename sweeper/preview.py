@@ -8,12 +8,13 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from sweeper.base import Record
 from sweeper.data.folds import NOT_HELD_OUT, scored_pictures, split_of
-from sweeper.errors import MissingStudyError
+from sweeper.errors import MissingStudyError, UsageError
 from sweeper.evidence.sequence import planned_looks
-from sweeper.locks import sqlite_path
+from sweeper.postgres import check_answers, is_postgres
 from sweeper.prepare import Speaker, prepare
 from sweeper.records import Look
 from sweeper.requested import check_conditions, check_places, check_request, is_new_file
@@ -27,6 +28,10 @@ from sweeper.study.storage.looks import LooksTaken, looks_taken
 if TYPE_CHECKING:
     import optuna
     from optuna.storages import RDBStorage
+
+
+MADE_BY_MLFLOW = {"sqlite", "mysql", "mssql"}
+"""Schemes of the databases whose tables MLflow makes when it opens them; PostgreSQL's are others."""
 
 
 class Trainings(Record):
@@ -136,15 +141,26 @@ def _storage(settings: Settings) -> RDBStorage | None:
 
 
 def _check_tracking(settings: Settings) -> None:
-    """Ask a server whether it answers; a file is checked with the places, as opening it would make or migrate it.
+    """Ask a server whether it answers.
+
+    MLflow makes its tables in every database that it opens. So PostgreSQL is asked without it, other databases are not
+    asked, and a file is checked with the places.
 
     Raises:
         UsageError: if it does not answer.
     """
-    if sqlite_path(settings.tracking_uri) is None:
+    uri = settings.tracking_uri
+    if is_postgres(uri):
+        try:
+            check_answers(uri)
+        except UsageError as error:
+            from sweeper.tracking import no_store
+
+            raise no_store(uri, error) from error
+    elif urlsplit(uri).scheme.partition("+")[0] not in MADE_BY_MLFLOW:
         from sweeper.tracking import Tracker
 
-        Tracker(settings.tracking_uri, warn=lambda _: None)
+        Tracker(uri, warn=lambda _: None)
 
 
 def _finished(plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...]) -> bool:

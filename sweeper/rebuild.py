@@ -86,7 +86,7 @@ def rebuild_mlflow(
         studies.note_parent(study, rebuild.experiment_id, rebuild.parent_run_id)
         changed = {key: run for key, run in done.runs.items() if key not in results or results[key].run_id != run}
         studies.note_runs(study, changed)
-        if studies.CONCLUDED in study.user_attrs:
+        if studies.is_concluded(study.user_attrs):
             outcome = report_study(storage, name, out=out)
             summary = summary_for_mlflow(outcome)
             rebuild.conclude("FINISHED", folder=outcome.paths.folder, **summary._asdict())

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from sweeper.base import Array, Record
+from sweeper.paths import STORAGE
 from sweeper.points import Points
 from sweeper.recipe import Recipe
 
@@ -656,6 +657,8 @@ class SweepRecord(Record):
     """Everything the report needs, read from the study's storage alone."""
 
     study: str
+    storage: str = STORAGE
+    """Where it was read, as `--storage` names it."""
     created: str
     """UTC, ISO 8601."""
     conditions: Conditions

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.errors import RequestError, StudyError, UsageError
-from sweeper.health.machine import GIB, available_memory
-from sweeper.locks import sqlite_file
+from sweeper.health.machine import available_memory, shown_memory
+from sweeper.locks import sqlite_file, sqlite_uri
 from sweeper.postgres import same_database
 from sweeper.recipe import Recipe
 from sweeper.records import Conditions
@@ -23,7 +25,8 @@ from sweeper.study import storage as studies
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-SQLITE_HEADER = b"SQLite format 3\x00"
+HEAD_BYTES = 16
+"""So much of a file that is no database is told."""
 BATCH_BYTES = 15
 """Of one pixel of a batch with three channels, as bytes and as float32: the least that any training holds."""
 CPU_BYTES = 500
@@ -185,9 +188,11 @@ def _database_problems(option: str, url: str) -> Iterator[str]:
             if not path.is_file():
                 yield f"{where} must be a SQLite file, got something that is not a file; name another one"
                 return
-            with path.open("r+b") as file:
-                head = file.read(len(SQLITE_HEADER))
-            if head not in (b"", SQLITE_HEADER):
+            if not os.access(path, os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            if not _is_database(path):
+                with path.open("rb") as file:  # of no database, so that no lock is lost
+                    head = file.read(HEAD_BYTES)
                 yield f"{where} must be a SQLite file, got a file that begins with {head!r}; name another one"
                 return
         there = next(one for one in path.absolute().parents if os.path.lexists(one))
@@ -201,6 +206,22 @@ def _database_problems(option: str, url: str) -> Iterator[str]:
         yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"
 
 
+def _is_database(path: Path) -> bool:
+    """Whether SQLite takes a file for its own; an empty one is to be a database.
+
+    SQLite itself is asked: a file that this process closes by itself loses the locks of all its connections to it
+    (POSIX), and another process could take the database for unused and delete its log.
+    """
+    if path.stat().st_size == 1:  # SQLite would write over it
+        return False
+    try:
+        with closing(sqlite3.connect(sqlite_uri(path, "rw"), uri=True, timeout=1)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        return error.sqlite_errorname != "SQLITE_NOTADB"  # what else is wrong is told by whoever opens it
+    return True
+
+
 def _memory_problems(size: int | None, batch_size: int | None, *, on_cpu: bool) -> Iterator[str]:
     """A lower bound: what passes may still be too much for the network. None = not given."""
     free = available_memory()
@@ -211,5 +232,5 @@ def _memory_problems(size: int | None, batch_size: int | None, *, on_cpu: bool) 
     if needed > free:
         yield (
             f"a batch of {crops} crops of {side}² pixels must fit into the memory: it takes at least "
-            f"{needed / GIB:.0f} GiB, got {free / GIB:.1f} GiB free; choose a smaller --size or --batch-size"
+            f"{shown_memory(needed)}, got {shown_memory(free)} free; choose a smaller --size or --batch-size"
         )

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from sweeper.errors import SweeperError, UsageError
 from sweeper.locks import sqlite_path
+from sweeper.paths import STORAGE
+from sweeper.text import resume_command
 
 MB = 1_000_000
 SPARE = 100 * MB
@@ -181,13 +183,16 @@ def _protected(path: Path | None, places: Mapping[str, Path], text: str) -> str:
 
 
 @contextmanager
-def told_when_full(study: str | None, places: Mapping[str, Path], server: str | None = None) -> Iterator[None]:
+def told_when_full(
+    study: str | None, places: Mapping[str, Path], server: str | None = None, *, storage: str = STORAGE
+) -> Iterator[None]:
     """Turn what a full disk, or a file that cannot be written, raises within the block into one message.
 
     Args:
         study: its name; None = not known yet.
         places: as `write_failure` takes them.
         server: likewise.
+        storage: where the study is, for the command that goes on with it.
 
     Raises:
         SweeperError: in place of such an error; every other error passes.
@@ -200,8 +205,8 @@ def told_when_full(study: str | None, places: Mapping[str, Path], server: str | 
         if (what := write_failure(error, places, server)) is None:
             raise
         raise SweeperError(
-            f"{what}. The sweep ends here, and what was finished is kept. Mend that, and go on with: sweeper run "
-            f"--study {study or 'NAME'} --resume"
+            f"{what}. The sweep ends here, and what was finished is kept. Mend that, and go on with: "
+            f"{resume_command(study or 'NAME', storage)}"
         ) from error
 
 

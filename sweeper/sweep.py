@@ -23,12 +23,12 @@ from sweeper.errors import (
     SweeperError,
 )
 from sweeper.evidence.sequence import planned_looks
-from sweeper.life import Signs, status_file
+from sweeper.life import REPORT, Signs, status_file
 from sweeper.locks import spool_folder, sqlite_path
 from sweeper.machines import one_machine_only
 from sweeper.paths import checkpoints_dir
 from sweeper.patience import Patience
-from sweeper.phases import Asked, Display, Stage, Stop, train_all
+from sweeper.phases import Asked, Display, Stage, Stop, ended_by, train_all
 from sweeper.place import make_executor
 from sweeper.prepare import Prepared, prepare
 from sweeper.provenance import Newcomers
@@ -121,7 +121,11 @@ def _run_sweep(
         say=display.say,
         stopped=lambda: stop.status is not None,
     )
-    with closing(executor), told_when_full(settings.study, *_written(settings)):
+    with (
+        ended_by(stop, patience),
+        closing(executor),
+        told_when_full(settings.study, *_written(settings), storage=settings.storage),
+    ):
         tracker = None if is_new_file(settings.tracking_uri) else opened_tracker()
         prepared = prepare(settings, storage, executor, display, now)
         check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
@@ -133,10 +137,12 @@ def _run_sweep(
         with (
             studies.sole_use(settings.storage, name, warn=display.warn, patience=patience) as lost,
             Signs(status_file(settings.storage, name), name) as signs,
+            ended_by(stop, patience),
             closing(
                 SharedExecutor(executor, settings.storage, study, checkpoints, display.say, lost, patience)
             ) as shared,
         ):
+            _replan(storage, study, prepared)
             asked, seconds = _remember(study, settings, executor.workers)
             if left := studies.reconcile(study):
                 display.say(f"{left} trial(s) that were cut off are queued again")
@@ -152,8 +158,11 @@ def _run_sweep(
                 settings={"trials": str(asked.trials), "space": prepared.plan.space.name},
                 undecided=("steps", "confirm_steps") if undecided else (),
                 found=partial(studies.note_runs, study),
+                storage=settings.storage,
+                beat=signs.beat,
             )
             studies.note_parent(study, tracker.experiment_id, tracker.parent_run_id)
+            studies.note_session(study)
             if (warning := one_machine_only(settings.storage)) is not None:
                 display.warn(warning)
             display.say(f"study {name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
@@ -166,14 +175,17 @@ def _run_sweep(
             )
             watcher = _Watchers(keeper, tracker, signs, _Provenance(study, prepared.plan, display), display)
             stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, keeper, signs=signs)
+            stage.storage = settings.storage
             try:
                 _train(stage, tracker, patience)
             finally:
                 with suppress(SweeperError):  # a database that is away is told by what asks it next
                     _add_seconds(study, gone())
+            signs.phase(REPORT, 0, 0)
             tracker.catch_up()
+            signs.beat()
             shared.conclude()  # the report needs no workers, and they need memory
-            return _conclude(storage, name, study, settings, tracker)
+            return _conclude(storage, name, study, settings, tracker, beat=signs.beat)
 
 
 def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
@@ -187,23 +199,18 @@ def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
 def _train(stage: Stage, tracker: Tracker, patience: Patience) -> None:
     """Everything that is trained; MLflow is told how that ended, unless it ended well."""
     try:
-        try:
-            train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
-        except (InterruptedSweepError, KeyboardInterrupt):
-            studies.reconcile(stage.study)
-            raise
+        with ended_by(stage.stop, patience):
+            try:
+                train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
+            except (InterruptedSweepError, KeyboardInterrupt):
+                studies.reconcile(stage.study)
+                raise
     except (InterruptedSweepError, KeyboardInterrupt):
         tracker.end_sweep("KILLED")
         raise
     except LostStudyError:
         tracker.hand_over()
         raise
-    except SweeperError as error:
-        if stage.stop.status is None or not patience.given_up:
-            tracker.end_sweep("FAILED")
-            raise
-        tracker.end_sweep("KILLED")
-        raise InterruptedSweepError(f"stopped, and {error}", stage.stop.status) from error
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
@@ -214,12 +221,10 @@ def _opened(settings: Settings, display: Display, patience: Patience) -> SteadyS
 
 
 def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
-    """Open the study of a resume, or make a new one; a name of our own choice gives way to one that exists."""
+    """Open the study of a resume, in which nothing is written yet, as another process may be running it; or make a new
+    one: a name of our own choice gives way to one that exists."""
     if prepared.old is not None:
-        study = studies.load_study(storage, prepared.name, prepared.plan)
-        if prepared.plan != prepared.old or studies.PLAN_COPY not in study.user_attrs:
-            studies.replace_plan(study, prepared.plan)
-        return prepared.name, study
+        return prepared.name, studies.load_study(storage, prepared.name, prepared.plan)
     for number in itertools.count(1):
         name = prepared.name if number == 1 else f"{prepared.name}-{number}"
         try:
@@ -230,14 +235,40 @@ def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tu
     raise AssertionError("unreachable")
 
 
-def _conclude(storage: SteadyStorage, name: str, study: optuna.Study, settings: Settings, tracker: Tracker) -> Outcome:
+def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> None:
+    """Store the plan of a resume, now that nobody else runs the study.
+
+    Raises:
+        StudyError: if another process ran it while this one prepared, and changed its plan: a probe's steps, say.
+    """
+    if prepared.old is None:
+        return
+    if studies.pack(studies.read_plan(storage, prepared.name)) != studies.pack(prepared.old):
+        raise StudyError(
+            f"another process ran study {prepared.name!r} while this one was starting, and changed its plan; start the "
+            "same command again"
+        )
+    if prepared.plan != prepared.old or studies.PLAN_COPY not in study.user_attrs:
+        studies.replace_plan(study, prepared.plan)
+
+
+def _conclude(
+    storage: SteadyStorage,
+    name: str,
+    study: optuna.Study,
+    settings: Settings,
+    tracker: Tracker,
+    *,
+    beat: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Evidence, recommendation, report; copies to MLflow."""
     studies.note_conclusion(study)
     try:
-        outcome = report_study(storage, name, out=settings.out)
+        outcome = report_study(storage, name, out=settings.out, beat=beat)
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
+    beat()
     tracker.end_sweep("FINISHED", folder=outcome.paths.folder, **summary_for_mlflow(outcome)._asdict())
     storage.check_file()
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):
@@ -253,7 +284,7 @@ def _conclude(storage: SteadyStorage, name: str, study: optuna.Study, settings: 
         raise NothingConfirmedError(
             f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
             "finished is kept, and this goes on with it: "
-            f"{resume_command(name)}{' --timeout …' if outcome.sweep.cut else ''}"
+            f"{resume_command(name, settings.storage)}{' --timeout …' if outcome.sweep.cut else ''}"
             + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
         )
     return outcome
@@ -341,6 +372,6 @@ class _Watchers:
         for watcher in self._watchers:
             watcher.training_kept(result)
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         for watcher in self._watchers:
-            watcher.training_dropped(spec, reason)
+            watcher.training_dropped(spec, reason, died=died)

@@ -5,10 +5,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from sweeper.paths import STORAGE
+from sweeper.redact import redact
 
-def resume_command(study: str) -> str:
-    """The command that goes on with a study."""
-    return f"sweeper run --study {shlex.quote(study)} --resume"
+
+def resume_command(study: str, storage: str = STORAGE) -> str:
+    """The command that goes on with a study, with its `--storage` where that is not the default.
+
+    An address that holds a password or token is not shown: the command takes it from the variable that is for such.
+    """
+    command = f"sweeper run --study {shlex.quote(study)} --resume"
+    if storage == STORAGE:
+        return command
+    if redact(storage) != storage:
+        return f'{command} --storage "$SWEEPER_STORAGE"'
+    return f"{command} --storage {shlex.quote(storage)}"
 
 
 def listed(items: Sequence[str]) -> str:

@@ -218,9 +218,11 @@ class Watching(Recorder):
         if self._signs is not None:
             self._signs.training_kept(result)
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
-        self._time.training_dropped(spec, reason)
-        self._display.training_dropped(spec, reason)
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+        self._time.training_dropped(spec, reason, died=died)
+        self._display.training_dropped(spec, reason, died=died)
+        if self._signs is not None:
+            self._signs.training_dropped(spec, reason, died=died)
 
 
 def diverges(spec: TrialSpec) -> TrialResult:

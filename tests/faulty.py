@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from sweeper.data.store import PixelStore
+from sweeper.errors import DataError
 from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.study.executors import Executor
 from sweeper.study.watchdog import Watchdog
@@ -117,6 +118,21 @@ def breaks_with_its_second_training(pipe: Connection, device: str) -> None:
             super().__init__(spec, *given, **settings)
 
     job.Training = Breaking  # type: ignore[misc]
+    worker.serve(pipe, device)
+
+
+def ends_between_two_trainings(pipe: Connection, device: str) -> None:
+    """A worker whose first process cannot go on after its first training, as `want` in the current folder says."""
+    want = Path("want").read_text()
+    own = job.Job.free
+
+    def free(self: job.Job) -> None:
+        own(self)
+        if not Path("ended").exists():
+            Path("ended").touch()
+            raise MemoryError("no room for the answer") if want == "broken" else DataError("s", ["it is gone"])
+
+    job.Job.free = free  # type: ignore[method-assign]
     worker.serve(pipe, device)
 
 

@@ -7,9 +7,9 @@ Optuna and SQLite are real, trainings cost nothing and die with the process. KIN
 family is tried once; `search` has few families and trials enough for the sampler to model them, and for trials to wait
 and go on. The K-th commit that changes the study's database is not reached: the process kills itself with SIGKILL right
 before it, and another goes on. With `each` that goes on to the end, for K = FIRST, FIRST + STEP, …; with `random` it is
-killed after a few writes of its own, and so on, until there were so many kills. What is left is compared with a study
-that nothing cut off, and told as JSON: the `writes` of that study, how often one was `killed`, and the `differences`,
-by K or by the study.
+killed after a few writes of its own, and so on, until there were so many kills, spread evenly over its results.
+What is left is compared with a study that nothing cut off, and told as JSON: the `writes` of that study, how often one
+was `killed`, in which `phases` with `random`, and the `differences`, by K or by the study.
 
 It is a program so that pytest's process, which has threads, is not forked.
 """
@@ -22,6 +22,8 @@ import random
 import shutil
 import signal
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from sqlalchemy.engine import Engine
 
 from sweeper.conclude import conclude
 from sweeper.errors import MissingStudyError, StudyError
+from sweeper.paths import STORAGE
 from sweeper.recommend import recommendation_json
 from sweeper.records import SweepRecord, TrialResult, TrialSpec
 from sweeper.study import storage as studies
@@ -56,10 +59,11 @@ def crossing(spec: TrialSpec) -> TrialResult:
 
 
 class Writes:
-    """Counts the commits that change a database, and ends the process right before one of them."""
+    """Counts the commits that change a database, once it is `ready`, and ends the process right before one of them,
+    which it notes."""
 
-    def __init__(self, last: int | None) -> None:
-        self.count, self._last, self._changed = 0, last, False
+    def __init__(self, last: int | None, ready: Callable[[], bool], note: Callable[[], object]) -> None:
+        self.count, self._last, self._ready, self._note, self._changed = 0, last, ready, note, False
         event.listen(Engine, "before_cursor_execute", self._execute)
         event.listen(Engine, "commit", self._commit)
 
@@ -70,8 +74,9 @@ class Writes:
         if not self._changed:
             return
         self._changed = False
-        self.count += 1
+        self.count += self._ready()
         if self.count == self._last:
+            self._note()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -81,17 +86,27 @@ PLANS = {
 }
 
 
-def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
-    """One session of the study in `folder`, begun or gone on with; how many writes it made."""
+def session(folder: Path, kind: str, kill_at: int | None = None, results: int = 0) -> int:
+    """One session of the study in `folder`, begun or gone on with; how many writes it made.
+
+    It is killed at the `kill_at`-th of its writes that follow when the study has so many `results`.
+    """
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
-    plan, writes = PLANS[kind], Writes(kill_at)
+    plan, display, before = PLANS[kind], Recorder(), 0
+
+    def note() -> None:
+        with (folder / "phases.txt").open("a") as file:
+            print(display.phases[-1][0] if display.phases else "begin", file=file)
+
+    writes = Writes(kill_at, lambda: before + len(display.results) >= results, note)
     try:
         studies.read_plan(storage, NAME)
         study = studies.load_study(storage, NAME, plan)
+        before = len(studies.all_results(study))
     except MissingStudyError:
         study = studies.create_study(storage, NAME, plan)
     if kind == "sweep":
-        train(study, FakeExecutor(crossing), trials=9)
+        train(study, FakeExecutor(crossing), display, trials=9)
     else:
         studies.reconcile(study)
         enqueue_defaults(study, plan.space, 18)
@@ -101,7 +116,7 @@ def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
             plan.conditions,
             imbalance=plan.imbalance,
             trials=18,
-            watcher=Recorder(),
+            watcher=display,
             checkpoints=folder,
         )
         drive(FakeExecutor(crossing), work, lambda: None)
@@ -111,7 +126,7 @@ def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
 def record_of(folder: Path, kind: str) -> dict[str, Any]:
     """All that the study and its recommendation say."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
-    sweep: SweepRecord = studies.load_sweep(storage, NAME)
+    sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it lies
     study = studies.load_study(storage, NAME, PLANS[kind])
     return {
         "recommendation": recommendation_json(sweep, conclude(sweep)),
@@ -124,12 +139,12 @@ def record_of(folder: Path, kind: str) -> dict[str, Any]:
     }
 
 
-def in_a_process(folder: Path, kind: str, kill_at: int | None) -> int:
+def in_a_process(folder: Path, kind: str, kill_at: int | None, results: int = 0) -> int:
     """The status of a forked process that ran one session."""
     child = os.fork()
     if child == 0:
         try:
-            session(folder, kind, kill_at)
+            session(folder, kind, kill_at, results)
         except StudyError as error:
             (folder / "refused.txt").write_text(str(error))
             os._exit(2)
@@ -156,20 +171,28 @@ def differences(folder: Path, kind: str, kill_at: int, whole: dict[str, Any]) ->
 
 
 def cut_at_random(
-    folder: Path, kind: str, rng: random.Random, kills: int, whole: dict[str, Any]
-) -> tuple[int, list[str]]:
-    """A study whose sessions are killed after at most 12 writes, `kills` times at most: how often, what differs."""
+    folder: Path, kind: str, rng: random.Random, whole: dict[str, Any], kills: int
+) -> tuple[list[str], list[str]]:
+    """A study whose sessions are killed up to 12 writes after the next part of its results is there, `kills` times at
+    most: in which phases, and what differs."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     killed = 0
-    while (status := in_a_process(folder, kind, rng.randint(1, 12) if killed < kills else None)) == -signal.SIGKILL:
+
+    def go_on() -> int:
+        if killed == kills:
+            return in_a_process(folder, kind, None)
+        return in_a_process(folder, kind, rng.randint(1, 12), len(whole["results"]) * killed // kills)
+
+    while (status := go_on()) == -signal.SIGKILL:
         killed += 1
+    phases = (folder / "phases.txt").read_text().split() if killed else []
     if status == 2 and "cut off while being made" in (folder / "refused.txt").read_text():
-        return killed, []
+        return phases, []
     if status:
-        return killed, [f"status {status} of a resume: {(folder / 'error.txt').read_text()}"]
+        return phases, [f"status {status} of a resume: {(folder / 'error.txt').read_text()}"]
     found = record_of(folder, kind)
-    return killed, [key for key in whole if json.dumps(found[key]) != json.dumps(whole[key])]
+    return phases, [key for key in whole if json.dumps(found[key]) != json.dumps(whole[key])]
 
 
 def main(folder: Path, kind: str, how: str, first: int, second: int) -> None:
@@ -177,16 +200,18 @@ def main(folder: Path, kind: str, how: str, first: int, second: int) -> None:
     (folder / "whole").mkdir(parents=True)
     writes = session(folder / "whole", kind)
     whole = record_of(folder / "whole", kind)
-    found, killed = dict[int, list[str]](), 0
+    found, killed, phases = dict[int, list[str]](), 0, list[str]()
     if how == "each":
         found = {k: differences(folder / "cut", kind, k, whole) for k in range(first, writes + 1, second)}
         killed = len(found)
     else:
         rng = random.Random(first)
         while killed < second:
-            some, found[len(found)] = cut_at_random(folder / "cut", kind, rng, second - killed, whole)
-            killed += some
-    print(json.dumps({"writes": writes, "killed": killed, "differences": {k: d for k, d in found.items() if d}}))
+            some, found[len(found)] = cut_at_random(folder / "cut", kind, rng, whole, second - killed)
+            killed += len(some)
+            phases += some
+    differing = {k: d for k, d in found.items() if d}
+    print(json.dumps({"writes": writes, "killed": killed, "phases": Counter(phases), "differences": differing}))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Recorder:
     def training_kept(self, result: TrialResult) -> None:
         self.results.append(result)
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         self.dropped.append(spec)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,24 @@ def test_the_flow_has_one_direction(room: str) -> None:
                 if path.name == "executors.py":
                     continue  # the inline executor trains in this process: it is the bridge
                 assert not node.module.startswith(later), f"{path.relative_to(PACKAGE)} imports {node.module}"
+
+
+NAMES = {"PIL": "pillow", "markdown_it": "markdown-it-py"}
+"""Packages that are not called as they are imported, beside `_` for `-`."""
+
+
+def test_the_table_names_every_module_and_what_it_imports() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    rows = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("| `")]
+    table = {tuple(re.findall("`([^`]+)`", row[0])): set(re.findall(r"[\w-]+", "".join(row[2:]))) for row in rows}
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        first, *more = path.relative_to(PACKAGE).parts
+        others = imports_of(path) - sys.stdlib_module_names - {"sweeper"}
+        own = found.setdefault(f"{first}/" if more else first, set())
+        own.update(NAMES.get(other, other.replace("_", "-")) for other in others)
+    assert sorted(name for names in table for name in names) == sorted(n for n in found if not n.startswith("__"))
+    assert {names: set.union(*(found[name] for name in names)) for names in table} == table
 
 
 def loaded_by(statement: str) -> set[str]:

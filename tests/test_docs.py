@@ -54,6 +54,12 @@ def test_the_example_is_a_whole_report_of_the_default() -> None:
     assert "sweeper run --trials 50" in text
 
 
+def test_extras_are_installed_from_the_checkout() -> None:
+    """The package index has another package of this name."""
+    written = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.rglob("sweeper/**/*.py")]
+    assert not [path for path in written if re.search(r"pip install[^\n&]*\bsweeper\b", path.read_text("utf-8"))]
+
+
 def test_every_shipped_space_is_documented() -> None:
     text = (ROOT / "search_spaces" / "README.md").read_text("utf-8")
     for path in search_spaces_dir().glob("*.yaml"):

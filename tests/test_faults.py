@@ -408,6 +408,22 @@ def test_a_worker_that_is_broken_fails_one_training_and_not_the_study(
     assert len(log) == 1 and words in log[0] and "starting another" in log[0]
 
 
+@pytest.mark.parametrize(("want", "words"), [("broken", "no room for the answer"), ("refused", "it is gone")])
+def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
+    want: str, words: str, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_serve", faulty.ends_between_two_trainings)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "want").write_text(want)
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
+    log = list[str]()
+    with closing(ProcessExecutor("cpu", 1, 1, log.append)) as executor:
+        assert drive(executor, search_of(study, plan, executor, tmp_path), lambda: None)
+    assert [t.state for t in study.get_trials() if studies.counted(t)] == [TrialState.COMPLETE] * 2
+    assert sum(studies.ABANDONED in t.user_attrs for t in study.get_trials()) == 1
+    assert len(log) == 1 and words in log[0] and "starting another" in log[0]
+
+
 def test_a_failed_training_gets_its_worker_replaced(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

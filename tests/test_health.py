@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from sweeper.health.libraries import unmet
-from sweeper.health.machine import GIB, file_system, memory_check
+from sweeper.health.machine import GIB, available_memory, file_system, memory_check, shown_memory
 from sweeper.health.stores import check_stores, sqlite_check
 from sweeper.paths import SPOOL
 from sweeper.study.storage import open_storage
@@ -68,6 +71,35 @@ def test_servers_that_do_not_answer_are_named_without_their_secrets(tmp_path: Pa
     assert "canary" not in "".join(check.found + check.advice for check in checks)
 
 
+def test_the_password_is_not_sent_to_where_a_server_redirects() -> None:
+    heard: list[tuple[str, str | None]] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append((self.path, self.headers["Authorization"]))
+            if self.path == "/version":
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{server.server_port}/elsewhere")
+            else:
+                self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            check = check_stores("sqlite:///none.db", f"http://me:canary@127.0.0.1:{server.server_port}")[1]
+        finally:
+            server.shutdown()
+            thread.join()
+    assert check.status == "ok"
+    assert heard == [("/version", f"Basic {base64.b64encode(b'me:canary').decode()}"), ("/elsewhere", None)]
+
+
 def test_what_waits_for_mlflow_is_counted(tmp_path: Path) -> None:
     spool = Spool(tmp_path / SPOOL, "s", "http://host")
     spool.append(Operation(kind="batch", key="k", at=1))
@@ -89,6 +121,35 @@ def test_packages_are_compared_with_what_is_asked_for() -> None:
 def test_memory_for_the_workers(free: int | None, status: str, words: str) -> None:
     check = memory_check(free, 8)
     assert check.status == status and words in check.advice
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "files", "free"),
+    [
+        (4 * GIB, 4 * GIB, 3 * GIB, 3 * GIB),  # nothing but what was read from the disk
+        (4 * GIB, 4 * GIB, 0, 0),
+        (4 * GIB, GIB, None, 3 * GIB),  # it does not say
+        ("max", 9 * GIB, 0, 16 * GIB),  # what the machine says
+        (99 * GIB, 0, 0, 16 * GIB),
+    ],
+)
+def test_what_a_container_keeps_of_files_is_free_memory(
+    limit: object, used: int, files: int | None, free: int, tmp_path: Path
+) -> None:
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {16 * 2**20} kB\n")
+    (group / "memory.max").write_text(f"{limit}\n")
+    (group / "memory.current").write_text(f"{used}\n")
+    if files is not None:
+        parts = {"anon": 5, "file": 7, "inactive_file": files // 3, "active_file": files // 3 * 2}
+        (group / "memory.stat").write_text("".join(f"{name} {number}\n" for name, number in parts.items()))
+    assert available_memory(tmp_path) == free
+
+
+def test_less_than_a_gib_is_told_in_mb() -> None:
+    assert (shown_memory(3 * GIB), shown_memory(0.03 * GIB)) == ("3.0 GiB", "32 MB")
 
 
 def test_the_file_system_of_a_path(tmp_path: Path) -> None:

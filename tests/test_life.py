@@ -12,11 +12,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from sweeper import life
 from sweeper.cli.main import cli
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, UsageError
-from sweeper.life import BEAT_SECONDS, SILENT_SECONDS, Life, Signs, diagnose, read_life, status_file
+from sweeper.life import BEAT_SECONDS, FAILURES, REPORT, SILENT_SECONDS, Life, Signs, diagnose, read_life, status_file
+from sweeper.report import figures
+from sweeper.report.facts import Facts
+from sweeper.study.executors import Died
+from sweeper.tracking.courier import Courier
 from tests import builders
 from tests.faking import FakeExecutor, new_study, train
+from tests.sweeping import Recorder, sweep_in
 
 
 class Clock:
@@ -53,7 +59,7 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
         found = life_at(path)
         assert (found.failures, found.last_reason, found.done, found.total) == (2, "it raised", 3, 9)
         assert found.progress == clock.now - 2, "a failure is no progress"
-        signs.training_dropped(spec, "it hung")
+        signs.training_dropped(spec, "it hung", died=True)
         assert life_at(path).dropped == 1 and life_at(path).last_reason == "it hung"
         signs.training_kept(builders.trial("dice", 0.5, 3))
         assert (life_at(path).failures, life_at(path).dropped) == (0, 0)
@@ -111,8 +117,8 @@ def test_what_needs_a_hand_is_told() -> None:
         (made(dropped=3, last_reason="it hung"), 1010.0, "3 workers in a row died or hung"),
         (made(state="failed"), 1010.0, "ended with an error"),
     ]
-    for life, now, words in cases:
-        assert len(diagnose(life, now).problems) == 1 and words in diagnose(life, now).problems[0], words
+    for one, now, words in cases:
+        assert len(diagnose(one, now).problems) == 1 and words in diagnose(one, now).problems[0], words
     assert diagnose(made(host="elsewhere", pid=gone()), 1010.0).problems == ()
     for state in ("finished", "stopped"):
         assert diagnose(made(state=state, pid=gone()), silent).problems == ()
@@ -138,6 +144,59 @@ def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
     assert list(dict.fromkeys(phases)) == ["search", "recheck", "confirm"] and life_at(path).failures == 0
 
 
+def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> None:
+    """Search and confirmation with four workers, each cut off amid their trainings; then workers that do die."""
+    path = tmp_path / "s.json"
+    for purpose in ("search", "confirm"):
+        begun, recorder = list[str](), Recorder()
+
+        def gone(of: str = purpose, so_far: list[str] = begun) -> float:
+            return 1000.0 if so_far.count(of) >= 4 else 0.0
+
+        executor = FakeExecutor(began=lambda spec, told=begun: told.append(spec.purpose), workers=4)  # type: ignore[misc]
+        signs = Signs(path, "s")
+        train(new_study(), executor, recorder, trials=9, timeout=1000.0, clock=gone, signs=signs)
+        assert len(recorder.dropped) >= FAILURES and recorder.dropped[-1].purpose == purpose
+        assert diagnose(life_at(path), life_at(path).written).problems == ()
+        assert (life_at(path).dropped, life_at(path).last_reason) == (0, None)
+    seen: list[Life] = []
+
+    def dies(spec: Any) -> Any:
+        seen.append(life_at(path))
+        return Died(spec, "worker killed by signal 9")
+
+    train(new_study(), FakeExecutor(dies), trials=4, signs=Signs(path, "s"))
+    assert max(life.dropped for life in seen) >= FAILURES
+
+
+def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that takes something now and then may take minutes, and so may a figure of much: each is one here."""
+    monkeypatch.setattr(life, "BEAT_SECONDS", 0.0)
+    path = status_file(f"sqlite:///{tmp_path}/sweeper.db", "study")
+    seen, drawn = list[Life](), list[Life]()
+
+    def drain(courier: Courier, seconds: float) -> bool:
+        seen.append(life_at(path))
+        return len(seen) % 3 == 0
+
+    def draw(facts: Facts) -> str:
+        drawn.append(life_at(path))
+        return "nothing was drawn"
+
+    for name in figures.FIGURES:
+        monkeypatch.setitem(figures.FIGURES, name, draw)
+    monkeypatch.setattr(Courier, "drain", drain)
+    monkeypatch.setattr(Courier, "waiting", 0)
+    sweep_in(tmp_path, trials=1, confirm_seeds="1")
+    assert [found.phase for found in seen] == [""] * 3 + ["report"] * 6
+    written = [found.written for found in seen]
+    assert len(set(written)) == len(written) == 9, "it was written before each attempt"
+    assert len({found.written for found in drawn}) == len(drawn) == len(figures.FIGURES)
+    assert life_at(path).state == "finished"
+
+
 def test_the_command_tells_people_and_monitors(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/sweeper.db"
 
@@ -153,6 +212,8 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path) -> None:
         signs.phase("confirm", 2, 6)
         status, text = asked("a")
         assert status == 0 and text.startswith("ok") and "confirm 2/6" in text
+        signs.phase(REPORT, 0, 0)
+        assert "running, report, last progress" in asked("a")[1]
     with pytest.raises(RuntimeError), Signs(status_file(storage, "b"), "b"):
         raise RuntimeError
     assert asked("a")[0] == 0

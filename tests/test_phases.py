@@ -465,7 +465,7 @@ def test_out_of_time_with_nothing_confirmed_is_a_failure_with_the_command_that_g
     assert caught.value.exit_status == 1 and ended == ["FINISHED"]
     text = str(caught.value)
     assert "no confirmation training completed" in text and "report.md" in text
-    assert "sweeper run --study 'cracks 1' --resume --timeout" in text
+    assert f"sweeper run --study 'cracks 1' --resume --storage {settings_in(tmp_path).storage} --timeout" in text
     assert study.user_attrs[studies.CUT][0] in text
     document = json.loads(next((tmp_path / "reports").rglob("recommendation.json")).read_text("utf-8"))
     assert document["verdict"] == "none"

@@ -20,16 +20,19 @@ from mlflow.tracking import MlflowClient
 from sweeper import advisory, patience
 from sweeper import postgres as server_side
 from sweeper.advisory import AdvisoryLock
-from sweeper.errors import InterruptedSweepError, LostStudyError, StudyError, SweeperError
+from sweeper.errors import InterruptedSweepError, LostStudyError, StudyError, SweeperError, UsageError
+from sweeper.join import run_join
 from sweeper.patience import Patience
 from sweeper.records import TrialResult
+from sweeper.settings import Settings
 from sweeper.study import storage as studies
 from sweeper.study.storage import steady
 from sweeper.tracking.store import connect as connect_mlflow
+from tests.conftest import TINY
 from tests.faking import new_plan
 from tests.postgres_server import Server
 from tests.proxy import Proxy, proxied
-from tests.sweeping import Recorder, sweep_in
+from tests.sweeping import Recorder, seven_oclock, sweep_in
 
 
 @pytest.fixture
@@ -172,6 +175,45 @@ def test_a_holder_that_lives_keeps_its_lock_however_long_it_is_asked(
         assert holders(direct) == mine and not lost()
 
 
+@pytest.fixture
+def for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead session is waited for without end, but by a process that is to stop."""
+    monkeypatch.setattr(advisory, "GHOST_SECONDS", 3600.0)
+    monkeypatch.setattr(patience, "HURRY_SECONDS", 0.5)
+
+
+def leave_a_ghost(proxy: Proxy, url: str, purpose: str) -> None:
+    """The lock of a process that is gone, which the server was not told of."""
+    dead = AdvisoryLock(url, purpose)
+    assert dead.acquire(wait=False)
+    proxy.forget()
+    dead.release()
+
+
+@pytest.mark.usefixtures("for_long")
+def test_a_dead_session_is_not_waited_for_by_a_process_that_is_to_stop(through: tuple[Proxy, str, str]) -> None:
+    proxy, url, direct = through
+    leave_a_ghost(proxy, url, "study.s")
+    leave_a_ghost(proxy, url, "create")
+    stop = threading.Event()
+    threading.Timer(1, stop.set).start()
+    with pytest.raises(StudyError, match="being run"), studies.sole_use(direct, "s", patience=Patience(stop.is_set)):
+        raise AssertionError("two at once")
+    with pytest.raises(UsageError, match=r"not opened: process \d+ on .* was still making tables"):
+        studies.open_storage(direct, patience=Patience(stop.is_set))
+
+
+@pytest.mark.usefixtures("for_long")
+def test_a_sweep_that_is_stopped_while_it_waits_for_a_dead_session_is_told_as_stopped(
+    through: tuple[Proxy, str, str], tmp_path: Path
+) -> None:
+    proxy, url, direct = through
+    leave_a_ghost(proxy, url, "study.study")
+    with pytest.raises(InterruptedSweepError, match=r"stopped, and .* being run") as caught:
+        sweep_in(tmp_path, Recorder(stop_after=0, status=143), storage=direct)
+    assert caught.value.exit_status == 143
+
+
 # --- The storage ---
 
 
@@ -265,6 +307,40 @@ def test_a_sweep_that_is_stopped_while_the_database_is_silent_ends_and_can_be_re
     storage = studies.open_storage(direct)
     trials = studies.load_study(storage, "study", studies.read_plan(storage, "study")).trials
     assert not [t for t in trials if t.state == optuna.trial.TrialState.RUNNING]
+
+
+class SilencingJoiner(Recorder):
+    """Makes the network silent a little after it joined, and asks for a stop a little later."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        super().__init__()
+        self._proxy, self._stopped = proxy, threading.Event()
+
+    @property
+    def status(self) -> int | None:
+        return 143 if self._stopped.is_set() else None
+
+    def say(self, text: str) -> None:
+        super().say(text)
+        if text.startswith("joined study"):
+            threading.Timer(1, self._proxy.silent).start()
+            threading.Timer(2, self._stopped.set).start()
+
+
+def test_a_joiner_that_is_stopped_while_the_database_is_silent_is_told_as_stopped(
+    through: tuple[Proxy, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, url, direct = through
+    with pytest.raises(InterruptedSweepError):
+        sweep_in(tmp_path, Recorder(stop_after=1), storage=direct)
+    monkeypatch.setattr(server_side, "ANSWER_SECONDS", 300.0)
+    monkeypatch.setattr(patience, "HURRY_SECONDS", 0.5)
+    given = {"storage": url, "study": "study", "cache": tmp_path / "cache", "executor": "inline", "device": "cpu"}
+    settings = Settings.model_validate({"data": TINY, "join": True, **given})
+    display = SilencingJoiner(proxy)
+    with pytest.raises(InterruptedSweepError, match=r"stopped, and .* did not answer") as caught:
+        run_join(settings, display, display, clock=seven_oclock, cores=1)
+    assert caught.value.exit_status == 143
 
 
 @pytest.mark.slow

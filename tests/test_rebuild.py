@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,8 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
-from sweeper.errors import StudyError, SweeperError
-from sweeper.rebuild import rebuild_mlflow
+from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError, SweeperError
+from sweeper.rebuild import Summary, rebuild_mlflow
 from sweeper.study import storage as studies
 from sweeper.tracking import operations, rebuild
 from tests.sweeping import Recorder, sweep_in
@@ -101,6 +104,26 @@ def test_a_store_written_again_holds_what_the_sweep_wrote(finished: Path, tmp_pa
     assert {"report/report.md", "report/report.html", "report/recommendation.json"} <= listed
 
 
+def test_numbers_that_changed_stand_beside_the_tags_that_changed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Say, because another family is recommended than when the store was written."""
+    other = f"sqlite:///{tmp_path}/other.db"
+    summary = Summary("", {"sweeper.recommended": "dice"}, {"test/miou": 0.5, "test/miou_ci_low": 0.1})
+    monkeypatch.setattr("sweeper.rebuild.summary_for_mlflow", lambda _: summary)
+    again(finished, other)
+    client, parent = MlflowClient(other), runs_in(other)["sweep", ""].info.run_id
+    client.log_metric(parent, "test/miou", 0.7, timestamp=int(time.time() * 1000) + 123)  # it ended after its trainings
+    summary = Summary("", {"sweeper.recommended": "focal"}, {"test/miou": 0.3, "test/miou_ci_low": 0.1})
+    for _ in range(2):
+        again(finished, other)
+        found = client.get_run(parent).data
+        assert found.tags["sweeper.recommended"] == "focal"
+        assert (found.metrics["test/miou"], found.metrics["test/miou_ci_low"]) == (0.3, 0.1)
+    points = {name: [p.value for p in client.get_metric_history(parent, name)] for name in summary.values}
+    assert sorted(points["test/miou"]) == [0.3, 0.5, 0.7] and points["test/miou_ci_low"] == [0.1]
+
+
 @pytest.mark.slow
 def test_a_second_call_makes_no_doubles_and_changes_nothing(finished: Path, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
@@ -117,6 +140,43 @@ def test_the_store_that_the_sweep_wrote_is_left_as_it_is(finished: Path) -> None
     done = again(finished)  # also when another store was written meanwhile
     assert (done.made, done.completed) == (0, 0)
     assert contents(uri) == before
+
+
+def status_of_the_sweep(uri: str) -> str:
+    status: str = runs_in(uri)["sweep", ""].info.status
+    return status
+
+
+def test_a_resume_that_was_stopped_is_not_finished_although_the_study_was_once(finished: Path, tmp_path: Path) -> None:
+    folder, others = tmp_path / "again", [f"sqlite:///{tmp_path}/{name}.db" for name in ("stopped", "ended", "older")]
+    shutil.copytree(finished, folder)
+    report = folder / "reports" / "study" / "report.md"
+    with pytest.raises(InterruptedSweepError):
+        sweep_in(folder, Recorder(stop_after=1), resume=True, trials=9, data=None)
+    before = report.read_bytes()
+    again(folder, others[0])
+    assert status_of_the_sweep(others[0]) == "KILLED" and report.read_bytes() == before
+    sweep_in(folder, resume=True, trials=None, data=None)
+    again(folder, others[1])
+    assert status_of_the_sweep(others[1]) == "FINISHED"
+    with sqlite3.connect(folder / "sweeper.db") as connection:  # as a study of before this was stored
+        connection.execute("DELETE FROM study_user_attributes WHERE key = 'over'")
+    connection.close()
+    again(folder, others[2])
+    assert status_of_the_sweep(others[2]) == "FINISHED"
+
+
+def test_a_sweep_without_any_confirmation_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(family: str, **_: Any) -> Any:
+        raise ValueError("a fault of the loss")
+
+    monkeypatch.setattr("sweeper.training.engine.build_loss", breaks)
+    with pytest.raises(NothingCompletedError):
+        sweep_in(tmp_path, trials=2)
+    uri, other = f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/other.db"
+    assert status_of_the_sweep(uri) == "FINISHED"
+    again(tmp_path, other)
+    assert status_of_the_sweep(other) == "FINISHED"
 
 
 @pytest.mark.slow

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sqlite3
+import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from sweeper.cli.main import main
@@ -16,6 +20,7 @@ from sweeper.errors import RequestError
 from sweeper.losses import build_loss
 from sweeper.requested import check_places
 from sweeper.settings import Settings
+from tests.postgres_server import Server
 
 QUICK = [
     *("--data", "synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
@@ -81,6 +86,31 @@ def test_a_dry_run_asks_the_tracking_server(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_makes_no_tables_of_mlflow(
+    postgres: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = postgres.fresh()
+    for address in (url, url.replace("postgresql", "postgresql+psycopg", 1)):
+        status, out, err = call(capsys, monkeypatch, "--tracking-uri", address, "--dry-run")
+        assert status == 0 and "nothing was trained, and nothing written" in out, err
+    assert list(tmp_path.iterdir()) == []
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+def test_a_dry_run_asks_a_tracking_database_in_the_words_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    address, said = "postgresql://user:hunter2@127.0.0.1:1/db", []
+    for dry in ([], ["--dry-run"]):
+        status, _, err = call(capsys, monkeypatch, "--tracking-uri", address, *dry)
+        assert status == 2 and "PostgreSQL database that answers" in err and "hunter2" not in err
+        said.append(err)
+    assert said[0] == said[1]
+
+
 def test_a_dry_run_of_a_finished_study_announces_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,3 +158,46 @@ def test_a_dangling_link_is_told(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     with pytest.raises(RequestError, match="--out"):
         check_places(Settings(out=tmp_path / "link" / "reports", storage=f"sqlite:///{tmp_path}/e.db"))
+
+
+def test_a_check_takes_no_lock_from_an_open_database(tmp_path: Path) -> None:
+    """A file that a process closes by itself loses all its locks: another one could delete the database's log."""
+    path = tmp_path / "a b.db"
+    ask = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); r = c.execute('SELECT count(*) FROM t')"
+    other = [sys.executable, "-c", f"{ask}; print(*r.fetchone()); c.close()", str(path)]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        with connection:
+            connection.execute("CREATE TABLE t (x)")
+        with connection:
+            connection.execute("INSERT INTO t VALUES (1), (2)")
+        check_places(Settings(out=tmp_path, cache=tmp_path / "c", storage=f"sqlite:///{path}"))
+        assert subprocess.run(other, check=True, capture_output=True, text=True).stdout == "2\n"
+        for number in range(50):
+            with connection:
+                connection.execute("INSERT INTO t VALUES (?)", (number,))
+        assert path.with_name(path.name + "-wal").exists()
+        assert subprocess.run(other, check=True, capture_output=True, text=True).stdout == "52\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"nothing but text", b"SQLite format 2\x00" * 500, bytes(8192)])
+def test_a_file_that_is_no_database_is_told_by_how_it_begins(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    path.write_bytes(content)
+    settings = Settings(out=tmp_path, cache=tmp_path / "c", storage=f"sqlite:///{path}")
+    if content:
+        with pytest.raises(RequestError, match=re.escape(f"begins with {content[:16]!r}")):
+            check_places(settings)
+    else:
+        check_places(settings)
+    assert path.read_bytes() == content and [one.name for one in tmp_path.iterdir()] == ["s.db"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+def test_a_database_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE t (x)")
+    path.chmod(0o444)
+    with pytest.raises(RequestError, match=r"must be a file that can be written.*Permission denied"):
+        check_places(Settings(out=tmp_path, cache=tmp_path / "c", storage=f"sqlite:///{path}"))

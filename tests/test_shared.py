@@ -365,6 +365,22 @@ def test_nobody_is_buried_after_an_outage(url: str, study: optuna.Study, monkeyp
     here.close()
 
 
+def test_a_worker_that_was_never_heard_of_is_gone_too(
+    url: str, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died between its entry and its first heartbeat."""
+    monkeypatch.setattr(queue, "GRACE_SECONDS", 1)
+    here, there = Queue(url, "s"), Queue(url, "s")
+    monkeypatch.setattr(there._heart, "add", lambda _: None)
+    here.enter("leader")
+    silent = there.enter("worker", slots=1)
+    there.close()
+    here.bury()
+    assert here.trials()[silent.number].state == TrialState.RUNNING
+    wait_until(lambda: (here.bury(), here.trials()[silent.number].state == TrialState.FAIL)[1])
+    here.close()
+
+
 @pytest.mark.parametrize("hours", [-2, 1])
 def test_who_is_gone_does_not_depend_on_the_time_of_day(
     url: str, study: optuna.Study, monkeypatch: pytest.MonkeyPatch, hours: int

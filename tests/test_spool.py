@@ -166,7 +166,7 @@ def test_an_attempt_that_was_dropped_is_not_the_trainings_run(uri: str, tmp_path
     bench.line.cut = "request"
     spec = builders.spec("dice", 0)
     bench.tracker.training_started(spec)
-    bench.tracker.training_dropped(spec, "worker killed by signal 9")
+    bench.tracker.training_dropped(spec, "worker killed by signal 9", died=True)
     bench.train(0, lambda _: "request")
     bench.line.cut = None
     bench.tracker.catch_up()
@@ -330,6 +330,66 @@ def test_nothing_waits_behind_files_that_a_server_cannot_take(uri: str, tmp_path
     bench.tracker.end_sweep("FINISHED", folder=tmp_path / "report")
     assert client.get_run(bench.tracker.parent_run_id).info.status == "FINISHED"
     assert len(bench.spool) == 1 and "1 operation(s) are kept" in bench.warnings[-1]
+
+
+def test_a_report_that_a_server_cannot_take_holds_up_no_later_session(uri: str, tmp_path: Path) -> None:
+    bench = Bench(uri, tmp_path, "later")
+    bench.train(0)
+    folders = [tmp_path / "report", tmp_path / "elsewhere"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / f"{folder.name}.md").write_text("words")
+    tried: list[Path] = []
+
+    def full(_: str, path: str, *__: object) -> None:
+        tried.append(Path(path))
+        raise OSError("507 insufficient storage")
+
+    bench.line.log_artifact = full  # type: ignore[attr-defined]
+    paused = builders.trial("dice", 0.5, 1)
+    bench.tracker.training_started(paused.spec)
+    waiting = bench.tracker.run_id(paused.spec)
+    bench.tracker.training_paused(paused.spec, paused)
+    bench.tracker.end_sweep("KILLED", folder=folders[0])
+    assert len(bench.spool) == 1 and waiting is not None
+    for session, folder in enumerate(reversed(folders)):
+        clock, warnings = Clock(), list[str]()
+        again = Tracker(uri, warn=warnings.append, spool=tmp_path)
+        again._client = bench.line  # type: ignore[assignment]
+        tried.clear()
+        again.start_sweep(
+            "later", builders.conditions(), parent_run_id=bench.tracker.parent_run_id, settings={}, found=pytest.fail
+        )
+        assert len(tried) == 1 and "does not take the report's files" in warnings[0]
+        again._courier._clock, again._courier._stopped = clock, lambda: True
+        bench.tracker = again
+        assert bench.train(10 + session).run_id is not None
+        assert bench.points()[f"trial/{10 + session:05d}"] == STEPS
+        again.catch_up()
+        assert len(tried) == 1 and len(bench.spool) == session + 1
+        again.end_sweep("FINISHED", folder=folder)
+        assert len(bench.spool) == 2 and len(warnings) == 2 and "2 operation(s) are kept" in warnings[1]
+    assert MlflowClient(uri).get_run(waiting).info.status == "KILLED"
+    del bench.line.log_artifact
+    assert send_spooled(uri, tmp_path, "later", warn=pytest.fail, found=lambda _: None) == (2, 0)
+    place = MlflowClient(uri).get_run(bench.tracker.parent_run_id).info.artifact_uri
+    sent = {path.name for path in (Path(unquote(urlsplit(place).path)) / "report").iterdir()}
+    assert sent == {"report.md", "elsewhere.md"} and not bench.spool.path.exists()
+
+
+def test_files_that_cannot_be_sent_let_those_of_another_folder_pass(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "s", "http://host")
+    for folder in ("one", "two", "one"):
+        spool.append(Operation(kind="artifacts", key="sweep", at=1, folder=folder))
+    spool.append(Operation(kind="batch", key="sweep", at=1))
+    order = []
+    while (first := spool.first()) is not None:
+        order.append(first.operation.folder)
+        if order == ["", "two"]:
+            spool.postpone(first.number)
+        else:
+            spool.drop(first.number)
+    assert order == ["", "two", "one", "two"]
 
 
 def test_many_files_reach_a_store_that_fails_every_third_time(uri: str, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -186,7 +188,8 @@ def test_resume_of_nothing_names_what_there_is(outcome: Outcome, folder: Path) -
 
 
 def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
-    with pytest.raises(InterruptedSweepError, match=r"sweeper run --study study --resume") as caught:
+    words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db"
+    with pytest.raises(InterruptedSweepError, match=re.escape(words)) as caught:
         sweep_in(tmp_path, Recorder(stop_after=3))
     assert caught.value.exit_status == 130
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -313,7 +316,8 @@ def _training(result: TrialResult) -> tuple[str, int, float | None]:
 
 def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
     display = Recorder()
-    with pytest.raises(NothingConfirmedError, match="sweeper run --study study --resume --timeout"):
+    words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --timeout"
+    with pytest.raises(NothingConfirmedError, match=re.escape(words)):
         sweep_in(tmp_path, display, trials=7, timeout="60", timer=lambda: 61.0 if len(display.results) > 2 else 0.0)
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     hurried = report_study(storage, "study", out=tmp_path / "reports")
@@ -369,13 +373,33 @@ def test_more_steps_to_confirm_are_other_confirmations_of_the_same_search(tmp_pa
     assert {r.spec.steps for r in longer.sweep.confirmations} == {4, 6}
 
 
-def test_a_study_that_is_being_run_cannot_be_run_by_another(tmp_path: Path) -> None:
+def test_a_study_that_is_being_run_cannot_be_run_or_changed_by_another(tmp_path: Path) -> None:
+    outcome = sweep_in(tmp_path, trials=1, confirm_seeds="1")
+    url = f"sqlite:///{tmp_path}/sweeper.db"
+
+    def attributes() -> dict[str, Any]:
+        return optuna.load_study(study_name="study", storage=url).user_attrs
+
+    before = attributes()
+    with studies.sole_use(url, "study"), pytest.raises(StudyError, match="being run by another process"):
+        sweep_in(tmp_path, resume=True, trials=2, confirm_steps=999)
+    assert attributes() == before
+    assert studies.read_plan(studies.open_storage(url), "study").conditions == outcome.sweep.conditions
+
+
+def test_a_resume_does_not_undo_what_another_process_planned_while_it_prepared(tmp_path: Path) -> None:
     sweep_in(tmp_path, trials=1, confirm_seeds="1")
-    with (
-        studies.sole_use(f"sqlite:///{tmp_path}/sweeper.db", "study"),
-        pytest.raises(StudyError, match="being run by another process"),
-    ):
-        sweep_in(tmp_path, resume=True, trials=2)
+    url = f"sqlite:///{tmp_path}/sweeper.db"
+
+    class Meanwhile(Recorder):
+        """Another process runs the study to its end while this one reads the data."""
+
+        def defer(self) -> None:
+            sweep_in(tmp_path, resume=True, trials=1, confirm_seeds="1", confirm_steps=6)
+
+    with pytest.raises(StudyError, match="start the same command again"):
+        sweep_in(tmp_path, Meanwhile(), resume=True, trials=1, confirm_seeds="1")
+    assert studies.read_plan(studies.open_storage(url), "study").conditions.recipe.confirm_steps == 6
 
 
 def test_a_diverged_training_scores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,6 +307,40 @@ def test_a_copied_or_moved_folder_writes_its_files_beside_itself(tmp_path: Path)
     assert not warnings and again.parent_run_id == parents["study"]
 
 
+def test_a_store_that_is_moved_without_its_files_still_finds_them(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    tracker, _ = reported(first, "study", "first")
+    run = tracker.parent_run_id
+
+    def report() -> str:
+        as_in_a_new_process()
+        path = MlflowClient(uri).download_artifacts(run, "report/report.md", str(second))
+        return Path(path).read_text()
+
+    uri = f"sqlite:///{second}/mlflow.db"
+    for path in first.glob("mlflow.db*"):
+        shutil.move(path, second)
+    warnings: list[str] = []
+    client = connect(uri, warnings.append)
+    assert report() == "first"
+    assert len(warnings) == 1
+    assert f"1 run(s) stay at {first.as_uri()}/mlruns/study" in warnings[0]
+    experiment = client.get_experiment_by_name("study")
+    assert experiment is not None and experiment.artifact_location == f"{second.as_uri()}/mlruns/study"
+    later, warnings = reported(second, "study", "later")  # a new sweep of that name
+    assert not warnings and client.get_run(later.parent_run_id).info.artifact_uri.startswith(second.as_uri())
+    assert report() == "first"
+    assert len(list(first.rglob("artifacts/report/report.md"))) == 1
+
+    shutil.copytree(first / "mlruns", second / "mlruns", dirs_exist_ok=True)  # the files come along at last
+    shutil.rmtree(first)
+    connect(uri, pytest.fail)
+    assert client.get_run(run).info.artifact_uri.startswith(second.as_uri())
+    assert report() == "first"
+
+
 def test_what_waited_for_a_copied_store_goes_to_the_copy(tmp_path: Path) -> None:
     """`sweeper report` alone, without a resume."""
     original, copy = tmp_path / "original", tmp_path / "copy"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 
 from sweeper import paths
 from sweeper.cli.options import SweeperCommand
+from sweeper.text import resume_command
 
 MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
 
@@ -27,8 +27,8 @@ MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
 def command(*, storage: str, tracking_uri: str, cache: Path, device: str, repair: str | None, as_json: bool) -> int:
     """Look at versions, device, memory, disk and stores, and say what to do. Nothing is made or changed.
 
-    With --repair STUDY: nothing of this, but damaged records are taken out of the study. Stop its sweep before. The
-    database as it was is kept beside it.
+    With --repair STUDY: nothing of this, but damaged records are taken out of the study. Stop its sweep before. A
+    SQLite database as it was is kept beside it; of a PostgreSQL database nothing is kept: run pg_dump before.
 
     The exit status is 1 where something is broken, else 0.
     """
@@ -71,7 +71,6 @@ def _repair(storage: str, name: str, as_json: bool) -> int:
         click.echo(f"the database as it was: {done.kept}")
     if done.found or done.kept is not None:
         click.echo(
-            f"{done.requeued} trial(s) are queued again. Next: sweeper run --study {shlex.quote(name)} --resume trains "
-            "what is missing (name --storage as here)"
+            f"{done.requeued} trial(s) are queued again. Next: {resume_command(name, storage)} trains what is missing"
         )
     return 0

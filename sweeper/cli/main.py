@@ -86,7 +86,10 @@ def main() -> None:
     except Exception as error:
         if (words := limit_reached(error)) is not None:
             click.echo(
-                redact(f"sweeper: {words}. What was finished is kept, and `sweeper run --study NAME --resume` goes on"),
+                redact(
+                    f"sweeper: {words}. What was finished is kept, and `sweeper run --study NAME --resume` (with the "
+                    "same --storage) goes on"
+                ),
                 err=True,
             )
             sys.exit(1)
@@ -95,7 +98,8 @@ def main() -> None:
         text = redact(" ".join(str(error).split()))[:500]
         click.echo(
             f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper; what was "
-            "finished is kept, and `sweeper run --study NAME --resume` goes on. -v shows where it happened.",
+            "finished is kept, and `sweeper run --study NAME --resume` (with the same --storage) goes on. -v shows "
+            "where it happened.",
             err=True,
         )
         sys.exit(1)

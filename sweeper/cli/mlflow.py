@@ -7,24 +7,15 @@ from pathlib import Path
 
 import click
 
-from sweeper import paths
-from sweeper.cli.options import SweeperCommand
+from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option, tracking_option
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study")
-@click.option(
-    "--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE or postgresql://…"
-)
-@click.option(
-    "--tracking-uri",
-    envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"],
-    default=paths.TRACKING,
-    show_default=True,
-    help="MLflow store that is to have the runs.",
-)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
-@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+@storage_option()
+@tracking_option("is to have the runs")
+@out_option()
+@json_option()
 def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: bool) -> None:
     """Write to MLflow what it lacks of STUDY, from the study's storage.
 

@@ -12,6 +12,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from sweeper import paths
+
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 
 
@@ -90,3 +92,33 @@ def resize_option(default: str) -> Decorator:
         help="Shrink larger pictures to this shorter side in pixels; scores hold at that resolution.  "
         f"[default: {default}]",
     )
+
+
+def storage_option() -> Decorator:
+    """`--storage ADDRESS` of the studies."""
+    return click.option(
+        "--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE or postgresql://…"
+    )
+
+
+def tracking_option(what: str) -> Decorator:
+    """`--tracking-uri ADDRESS`; `what` says what the MLflow store is for."""
+    return click.option(
+        "--tracking-uri",
+        envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"],
+        default=paths.TRACKING,
+        show_default=True,
+        help=f"MLflow store that {what}.",
+    )
+
+
+def out_option() -> Decorator:
+    """`--out FOLDER` of the reports."""
+    return click.option(
+        "--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True
+    )
+
+
+def json_option() -> Decorator:
+    """`--json`, with its variable."""
+    return click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")

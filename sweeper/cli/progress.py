@@ -189,7 +189,7 @@ class PlainDisplay:
         left = self._state.left(self._clock())
         return f"[{self._state.done}/{self._state.total}] {text}" + (f" ({left})" if left else "")
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         """A warning."""
         self.warn(f"{spec_text(spec)} was cut off: {reason}")
 
@@ -255,10 +255,10 @@ class LiveDisplay(PlainDisplay):
         if result.state == "failed":
             self.warn(f"{spec_text(spec)} {outcome_text(result)}")
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         """Forget it, with a warning."""
         self._state.running.pop((spec.purpose, spec.number), None)
-        super().training_dropped(spec, reason)
+        super().training_dropped(spec, reason, died=died)
 
     def close(self) -> None:
         """Take the live part off the screen."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sweeper import paths
-from sweeper.cli.options import SweeperCommand
+from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option, tracking_option
 from sweeper.redact import redact
 
 if TYPE_CHECKING:
@@ -43,19 +43,11 @@ def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) ->
 @click.command(cls=SweeperCommand)
 @click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
 @click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
-@click.option(
-    "--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE or postgresql://…"
-)
-@click.option(
-    "--tracking-uri",
-    envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"],
-    default=paths.TRACKING,
-    show_default=True,
-    help="MLflow store that is told what it could not be told amid the sweep, if anything.",
-)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
+@storage_option()
+@tracking_option("is told what it could not be told amid the sweep, if anything")
+@out_option()
 @click.option("--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Where the links to runs point.")
-@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+@json_option()
 def command(
     studies: tuple[str, ...],
     *,

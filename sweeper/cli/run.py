@@ -162,7 +162,12 @@ class Steps(click.ParamType[Any]):
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True)
-@click.option("--dry-run", is_flag=True, help="Say what would be done; nothing is trained or written.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done; nothing is trained, and nothing stays: images are decoded into a temporary folder "
+    "(TMPDIR).",
+)
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Every evaluation as a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and the result alone.")

@@ -34,7 +34,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
         raise UsageError(
             f"nothing is known {asked} in {folder}: no sweep wrote its status there; name the --storage of the run"
         )
-    found = [diagnose(life, time.time()) for life in lives]
+    found = [diagnose(life, time.time(), storage) for life in lives]
     bad = any(one.problems for one in found)
     if as_json:
         rows = [
@@ -51,7 +51,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
         return int(bad)
     for one in found:
         life = one.life
-        where = f"{life.phase} {life.done}/{life.total}" if life.phase else "no training yet"
+        where = f"{life.phase} {life.done}/{life.total}" if life.total else life.phase or "no training yet"
         click.echo(
             f"{'PROBLEM' if one.problems else 'ok     '}  {life.study}: {life.state}, {where}, last progress "
             f"{one.stalled_seconds:.0f} s ago (process {life.pid} on {life.host})"

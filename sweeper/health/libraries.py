@@ -49,5 +49,5 @@ def unmet(requirements: list[str]) -> Check:
         name="packages",
         status="broken",
         found="; ".join(wrong),
-        advice="install sweeper again: pip install -U sweeper, in an environment of its own",
+        advice="in the checkout, in an environment of its own: pip install -c constraints.txt -e .",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from sweeper.cores import available_cores
@@ -69,27 +70,46 @@ def _processors(cores: int) -> Check:
     return Check(name="processors", status="ok", found=shown)
 
 
-def available_memory() -> int | None:
-    """Bytes that may still be taken, by the machine's and the control group's word; None where neither says."""
+def available_memory(system: Path = Path("/")) -> int | None:
+    """Bytes that may still be taken, by the machine's and the control group's word; None where neither says.
+
+    Pages of files that a control group holds are counted as free, as the machine counts its own: the kernel drops them
+    for whoever needs memory.
+
+    Args:
+        system: the root of the file system.
+    """
     found = []
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    with suppress(OSError):
+        lines = (system / "proc" / "meminfo").read_text("ascii").splitlines()
         found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    except OSError:
-        pass
-    try:
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
-        found += [max(0, int(limit) - int(used))] if limit.isdigit() else []
-    except OSError:
-        pass
+    group = system / "sys" / "fs" / "cgroup"
+    with suppress(OSError):
+        limit, used = ((group / f"memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
+        if limit.isdigit():
+            found += [max(0, int(limit) - max(0, int(used) - _pages_of_files(group)))]
     return min(found, default=None)
+
+
+def _pages_of_files(group: Path) -> int:
+    """Bytes of a control group's memory that hold what is on disk as well."""
+    try:
+        pairs = [line.split() for line in (group / "memory.stat").read_text("ascii").splitlines()]
+    except OSError:
+        return 0
+    return sum(int(number) for name, number in pairs if name in {"inactive_file", "active_file"})
+
+
+def shown_memory(size: float) -> str:
+    """Bytes for people: GiB, and MB where less than one is meant."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 1e6:.0f} MB"
 
 
 def memory_check(free: int | None, cores: int) -> Check:
     """Whether as many workers as there are cores find room."""
     if free is None:
         return Check(name="memory", status="note", found="this system does not say how much is free")
-    shown = f"{free / GIB:.1f} GiB free"
+    shown = f"{shown_memory(free)} free"
     fit = free // WORKER_BYTES
     if fit < 1:
         advice = "close other programs: a worker takes about 1 GiB, more with large networks"
@@ -104,7 +124,7 @@ def memory_check(free: int | None, cores: int) -> Check:
 def _disk(cache: Path) -> Check:
     here = existing(cache)
     free = shutil.disk_usage(here).free
-    shown = f"{free / GIB:.1f} GiB free for {cache}"
+    shown = f"{shown_memory(free)} free for {cache}"
     if free < SPARE_BYTES:
         advice = "free some (`sweeper cache --clear` deletes decoded pictures), or name another --cache"
         return Check(name="disk", status="broken" if free < SPARE_BYTES // 8 else "slow", found=shown, advice=advice)

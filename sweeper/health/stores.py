@@ -13,7 +13,7 @@ from pathlib import Path
 from sweeper.errors import SweeperError
 from sweeper.health.check import Check
 from sweeper.health.machine import NETWORK, file_system
-from sweeper.locks import spool_folder, sqlite_path
+from sweeper.locks import spool_folder, sqlite_path, sqlite_uri
 from sweeper.redact import redact
 
 
@@ -35,7 +35,7 @@ def sqlite_check(name: str, path: Path) -> Check:
     if not path.exists():
         return Check(name=name, status="ok", found=f"{path} is not there yet; a sweep makes it")
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        with closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=10)) as connection:
             answer = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
             version = _version(connection)
@@ -124,7 +124,8 @@ def _version_of(uri: str) -> urllib.request.Request:
     question = urllib.request.Request(f"{parts.scheme}://{place}{parts.path.rstrip('/')}/version")
     if parts.username is not None:
         pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        question.add_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
+        # A redirection may lead to somebody else's server, who is not to have it.
+        question.add_unredirected_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
     return question
 
 
@@ -132,7 +133,7 @@ def _spool(folder: Path) -> Check:
     waiting = {}
     for path in sorted(folder.glob("*.db")):
         try:
-            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+            with closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=10)) as connection:
                 waiting[path.name] = connection.execute("SELECT count(*) FROM operation").fetchone()[0]
         except sqlite3.Error:
             continue

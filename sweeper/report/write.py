@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sweeper.paths import ReportPaths
@@ -28,6 +28,7 @@ def write_report(
     pixels: Pixels | None = None,
     explanation: Sequence[str] = (),
     literature: Sequence[str] = (),
+    beat: Callable[[], None] = lambda: None,
 ) -> ReportPaths:
     """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, figures/*.png}` over an earlier one.
 
@@ -40,13 +41,14 @@ def write_report(
             predictions are not drawn and the report says why.
         explanation: What the data's imbalance has to do with the result, in plain sentences; () leaves it out.
         literature: How the result compares with published ones, in plain sentences; () leaves it out.
+        beat: is called meanwhile, as a sign of life.
 
     Raises:
         OSError: if a file cannot be written.
     """
     paths = ReportPaths(out, sweep.study)
     facts = collect(sweep, recommendation, explanation, literature)
-    figures = draw_all(facts, paths.figures, pixels)
+    figures = draw_all(facts, paths.figures, pixels, beat)
     document = recommendation_json(sweep, recommendation)
     paths.recommendation.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     write_csv(facts.frame, paths.trials)

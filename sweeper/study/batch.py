@@ -91,7 +91,7 @@ class Batch:
 
     def died(self, spec: TrialSpec, reason: str) -> None:
         """Try once more; then it failed."""
-        self._watcher.training_dropped(spec, reason)
+        self._watcher.training_dropped(spec, reason, died=True)
         self._deaths[spec.number] = self._deaths.get(spec.number, 0) + 1
         if self._deaths[spec.number] < ATTEMPTS:
             self._running.discard(spec.number)
@@ -102,4 +102,4 @@ class Batch:
 
     def interrupted(self, spec: TrialSpec, reason: str) -> None:
         """Nothing to keep: a resume trains it again."""
-        self._watcher.training_dropped(spec, reason)
+        self._watcher.training_dropped(spec, reason, died=False)

@@ -84,9 +84,11 @@ class Joined:
                     self._tell(event)
                 self._failures.check(self._executor.workers)
         finally:
-            self._give_back()
-            self._queue.leave(own, TrialState.FAIL)
-            self._queue.close()
+            try:
+                self._give_back()
+                self._queue.leave(own, TrialState.FAIL)
+            finally:  # a database that is away takes neither: the others see by the heart that this machine is gone
+                self._queue.close()
 
     def _look(self) -> list[FrozenTrial] | None:
         now = self._clock()

@@ -238,9 +238,12 @@ class ProcessExecutor:
             assert spec is not None
             self._watchdog.heard(worker)
             try:
-                told: Told = pipe.recv()
+                told: Told | tuple[str, str] = pipe.recv()
             except (EOFError, OSError):
                 events.append(Died(spec, self._replace(worker)))
+                continue
+            if isinstance(told, tuple):  # "refused" or "broken": it ends, though it had been ready
+                events.append(Died(spec, self._replace(worker, str(told[1]))))
                 continue
             if isinstance(told, Exhausted | DeviceLost):
                 events.append(Died(spec, self._replace(worker, told.reason)))

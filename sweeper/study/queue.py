@@ -8,9 +8,11 @@ and never touch the study itself. Who is there, and what is to be trained, are t
 - `training`: WAITING until a worker takes it, RUNNING while it trains, COMPLETE or PRUNED (paused) with its result,
   FAIL with the reason, or without one when its machine was not heard of any more.
 
-Optuna gives a waiting trial to one process alone, and its heartbeats tell who is gone: whose do not change while
-another process watches for a minute. So no time of day is compared, which may be set back or forward meanwhile. An
-evaluation is an attribute that the worker writes (`evaluation/00`), its answer one of the leader's (`answer/00`).
+A waiting trial is taken by one process alone, by `SteadyStorage`'s own UPDATE with a condition: on SQLite Optuna's way
+gives it to two. Everybody there writes a heartbeat into Optuna's table every `BEAT_SECONDS`; gone is whose heartbeat
+does not change while another process watches for `GRACE_SECONDS`. So no time of day is compared, which may be set back
+or forward meanwhile. An evaluation is an attribute that the worker writes (`evaluation/00`), its answer one of the
+leader's (`answer/00`).
 """
 
 from __future__ import annotations
@@ -67,8 +69,8 @@ class Queue:
         self._storage: BaseStorage = self._study._storage
         assert isinstance(storage, SteadyStorage)
         self._database = storage
-        self._beats: dict[int, tuple[datetime, float]] = {}
-        """Of each running trial the last heartbeat, and since when we know of it."""
+        self._beats: dict[int, tuple[datetime | None, float]] = {}
+        """Of each running trial the last heartbeat, None before the first, and since when we know of it."""
         self._heart = _Heart(self._storage)
         self.host = socket.gethostname()
 
@@ -95,7 +97,7 @@ class Queue:
         return self._study.get_trials(deepcopy=False)
 
     def bury(self) -> None:
-        """End what belongs to machines that were not heard of while this process watched for a minute.
+        """End what belongs to machines that were not heard of while this process watched for a minute, or never were.
 
         Not while the database is away, nor in the minute after: nobody was heard of then.
         """

@@ -67,8 +67,8 @@ class Watcher(Protocol):
     def training_kept(self, result: TrialResult) -> None:
         """Its result is stored: from now on nothing can lose it, and people may be told."""
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
-        """It was cut off and does not count."""
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+        """It was cut off and does not count: its worker `died`, or the sweep ends."""
 
 
 class Silent:
@@ -93,7 +93,7 @@ class Silent:
     def training_kept(self, result: TrialResult) -> None:
         """See `Watcher`."""
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         """See `Watcher`."""
 
 
@@ -279,13 +279,16 @@ class Search:
             return
         self._drop_checkpoint(spec)
         abandon(self._study, spec.number, reason)
-        self.interrupted(spec, reason)
+        self._put_back(spec, reason, died=True)
 
     def interrupted(self, spec: TrialSpec, reason: str) -> None:
         """Leave the training to be begun again: first in the queue, or at its rung where it waited before.
 
         What it reported stands: the same configuration gives the same values again.
         """
+        self._put_back(spec, reason, died=False)
+
+    def _put_back(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         del self._running[spec.number]
         trial = self._study.get_trials(deepcopy=False)[spec.number]
         if WAITS in trial.user_attrs:
@@ -293,7 +296,7 @@ class Search:
         else:
             requeue(self._study, spec.number)
             self._cut.add(spec.number)
-        self._watcher.training_dropped(spec, reason)
+        self._watcher.training_dropped(spec, reason, died=died)
 
     def _drop_checkpoint(self, spec: TrialSpec) -> None:
         checkpoint_path(self._checkpoints, spec).unlink(missing_ok=True)

@@ -148,7 +148,7 @@ class SharedExecutor:
         """
         if self.lost():
             work = len(self._here) + len(self._backlog) + len(self._returned) + len(self._sent)
-            raise LostStudyError(self.study.study_name, work)
+            raise LostStudyError(self.study.study_name, work, self.url)
         events = self._look(at_once=timeout_seconds == 0)
         self._place_returned()
         wait = 0.0 if events else min(timeout_seconds, LOOK_SECONDS) if self._sent else timeout_seconds

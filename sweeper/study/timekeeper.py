@@ -93,7 +93,7 @@ class Timekeeper:
     def training_kept(self, result: TrialResult) -> None:
         """Nothing more."""
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         """Nothing was measured."""
         self._starts.pop((spec.purpose, spec.number), None)
 

@@ -20,7 +20,7 @@ os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 from sweeper.tracking.rebuild import Rebuild, Rebuilt, Training
 from sweeper.tracking.store import send_spooled
-from sweeper.tracking.tracker import Tracker
+from sweeper.tracking.tracker import Tracker, no_store
 from sweeper.tracking.values import NOTE, NOTE_LIMIT, class_slugs
 
-__all__ = ["NOTE", "NOTE_LIMIT", "Rebuild", "Rebuilt", "Tracker", "Training", "class_slugs", "send_spooled"]
+__all__ = ["NOTE", "NOTE_LIMIT", "Rebuild", "Rebuilt", "Tracker", "Training", "class_slugs", "no_store", "send_spooled"]

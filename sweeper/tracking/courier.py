@@ -1,7 +1,8 @@
 """Sends operations to MLflow: at once while it answers; while it does not, they wait on disk and are sent in order.
 
 An operation whose answer was lost is looked up before it is sent again, so that each is there exactly once. While
-MLflow is away a call costs the trainings one short attempt now and then, and nothing in between.
+MLflow is away a call costs the trainings one short attempt now and then, and nothing in between. Files that it does
+not take wait by themselves, and nothing waits behind them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from collections.abc import Callable
 from mlflow.tracking import MlflowClient
 
 from sweeper.redact import redact
-from sweeper.tracking.operations import Operation, find_run, is_refused, send, without_what_is_there
+from sweeper.tracking.operations import (
+    FILE_ATTEMPTS,
+    FILES,
+    Operation,
+    find_run,
+    is_refused,
+    send,
+    without_what_is_there,
+)
 from sweeper.tracking.spool import Spool, Spooled
 
 FIRST_PAUSE, LONGEST_PAUSE = 3.0, 60.0
@@ -42,27 +51,36 @@ class Courier:
         found: Callable[[dict[str, str]], None],
         say: Callable[[str], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
+        beat: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`place` names the store to people; `found` is told the runs of `search/00012` and the like when they were
-        made too late for their results, once everything was sent; `say` is told how far a long `flush` is, and
-        `stopped` ends it."""
+        made too late for their results, once everything was sent; `say` is told how far a long `flush` is,
+        `stopped` ends it, and `beat` is called meanwhile, as a sign of life."""
         self._client, self._spool, self._place = client, spool, redact(place)
         self._warn, self._found, self._clock = warn, found, clock
-        self._say, self._stopped = say, stopped
+        self._say, self._stopped, self._beat = say, stopped, beat
         self._sent = 0
         """How many of the operations that waited were sent."""
         self.runs = spool.runs()
         """Ids of runs by our keys."""
-        self._waiting = bool(spool)
-        self._away = False
+        first = spool.first()
+        self._waiting = first is not None and first.operation.kind != FILES
+        self._files = first is not None
+        """Whether files may wait."""
+        self._away = self._told_files = False
         self._pause, self._retry_at = FIRST_PAUSE, 0.0
         self._refused = self._lost = False
 
     @property
     def waiting(self) -> int:
         """How many operations were not sent yet."""
-        return len(self._spool) if self._waiting else 0
+        return len(self._spool) if self._waiting or self._files else 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether anything but files was not sent yet."""
+        return self._waiting
 
     def post(self, operation: Operation) -> None:
         """Send it, or keep it. Nothing is raised: MLflow has copies, and the study's storage has everything."""
@@ -78,11 +96,12 @@ class Courier:
                     self._tell_refused(error)
                     return
                 attempted = True
-                self._fail(error)
+                self._fail(error, files=operation.kind == FILES)
         try:
             known = {"run_id": operation.run_id or self.runs.get(operation.key)}
             self._spool.append(operation.model_copy(update=known), attempted=attempted)
-            self._waiting = True
+            self._files = self._files or operation.kind == FILES
+            self._waiting = self._waiting or operation.kind != FILES
         except (OSError, sqlite3.Error) as error:
             self._lost = True
             self._warn(
@@ -93,35 +112,54 @@ class Courier:
         if self._clock() >= self._retry_at:
             self.drain(SLICE_SECONDS)
 
-    def drain(self, seconds: float) -> bool:
-        """Send what waits for at most so long, give or take one operation; whether nothing waits any more."""
-        if not self._waiting:
+    def drain(self, seconds: float, *, file_attempts: int = 0) -> bool:
+        """Send what waits for at most so long, give or take one operation; whether nothing waits any more.
+
+        Files come last. Each is sent at most `file_attempts` times in a row; with 0 they stay, and do not count.
+        """
+        if not self._waiting and not (self._files and file_attempts):
             return True
         until = self._clock() + seconds
         try:
             while (first := self._spool.first()) is not None:
+                if first.operation.kind == FILES:
+                    self._caught_up(but_files=True)
+                    if not file_attempts:
+                        return True
                 if self._clock() >= until:
                     return False
-                if not self._replay(first):
+                if not self._replay(first, file_attempts):
                     return False
             self._found(self._spool.kept())
             self._spool.remove()
         except (OSError, sqlite3.Error) as error:
             self._fail(error)
             return False
-        self._waiting = False
-        self._pause = FIRST_PAUSE
-        if self._away:
-            self._away = False
-            self._warn(f"MLflow at {self._place} answers again, and has been told everything")
+        self._files = False
+        self._caught_up()
         return True
 
-    def flush(self, wait: float, sleep: Callable[[float], None] = time.sleep) -> int:
+    def _caught_up(self, *, but_files: bool = False) -> None:
+        """Everything was sent, or everything but files."""
+        if self._waiting:
+            self._found(self._spool.kept())
+            self._waiting = False
+            self._files = but_files
+            self._pause = FIRST_PAUSE
+        if self._away:
+            self._away = False
+            but = " but the report's files" if but_files else ""
+            self._warn(f"MLflow at {self._place} answers again, and has been told everything{but}")
+
+    def flush(
+        self, wait: float, sleep: Callable[[float], None] = time.sleep, *, file_attempts: int = FILE_ATTEMPTS
+    ) -> int:
         """Send what waits; where the store fails, try again until it took nothing for `wait` seconds.
 
         A store that fails now and then, or is started again meanwhile, gets everything in the end, for as long as
         `MOST_FLUSH_SECONDS`. With `wait` 0 there is one attempt, of about a second where it answers, and none where it
-        has just failed.
+        has just failed. Files alone are waited for where `file_attempts` is not less than `FILE_ATTEMPTS`; otherwise
+        they have that many attempts, once.
 
         Returns:
             How many operations are still waiting.
@@ -130,12 +168,15 @@ class Courier:
             return self.waiting
         began = told = progress = self._clock()
         sent, pause = self._sent, FIRST_FLUSH_PAUSE
-        while not self.drain(SLICE_SECONDS):
+        while not self.drain(SLICE_SECONDS, file_attempts=file_attempts):
+            self._beat()
             now = self._clock()
             if self._sent > sent:
                 sent, progress, pause = self._sent, now, FIRST_FLUSH_PAUSE
             left = min(progress + wait, began + MOST_FLUSH_SECONDS) - now
             if not wait or left <= 0 or self._stopped():
+                break
+            if not self._waiting and file_attempts < FILE_ATTEMPTS and now < self._retry_at:
                 break
             if now - told >= TOLD_EVERY:
                 told = now
@@ -145,16 +186,16 @@ class Courier:
                 pause = min(LONGEST_FLUSH_PAUSE, 2 * pause)
         return self.waiting
 
-    def _deliver(self, operation: Operation) -> str:
+    def _deliver(self, operation: Operation, file_attempts: int = FILE_ATTEMPTS) -> str:
         run_id = operation.run_id or self.runs.get(operation.key, "")
         if not run_id and operation.kind != "create":
             return ""  # its run was refused
-        run_id = send(self._client, operation, run_id)
+        run_id = send(self._client, operation, run_id, file_attempts=file_attempts)
         self.runs[operation.key] = run_id
         return run_id
 
-    def _replay(self, first: Spooled) -> bool:
-        """Send the operation that waits longest; False when MLflow does not take it now."""
+    def _replay(self, first: Spooled, file_attempts: int = FILE_ATTEMPTS) -> bool:
+        """Send the operation whose turn it is; False when MLflow does not take it now."""
         operation = first.operation
         try:
             if first.attempted:
@@ -165,10 +206,12 @@ class Courier:
             else:
                 self._spool.attempt(first.number)
             created = operation.kind == "create" and operation.run_id is not None
-            run_id = operation.run_id if created else self._deliver(operation)
+            run_id = operation.run_id if created else self._deliver(operation, file_attempts)
         except Exception as error:
             if not is_refused(error):
-                self._fail(error)
+                if operation.kind == FILES:  # those of another folder have their turn
+                    self._spool.postpone(first.number)
+                self._fail(error, files=operation.kind == FILES)
                 return False
             self._tell_refused(error)
             self._spool.drop(first.number)
@@ -181,10 +224,17 @@ class Courier:
         self._pause = FIRST_PAUSE
         return True
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, *, files: bool = False) -> None:
         self._retry_at = self._clock() + self._pause
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
-        if not self._away:
+        if files:
+            if not self._told_files:
+                self._told_files = True
+                self._warn(
+                    f"MLflow at {self._place} does not take the report's files: {short(error)}. They are sent again at "
+                    "the end, and where that fails, by the next session or report; all else is sent as ever"
+                )
+        elif not self._away:
             self._away = True
             self._warn(
                 f"MLflow at {self._place} does not answer: {short(error)}. The sweep goes on; what MLflow is to be "

@@ -17,6 +17,8 @@ PARAM_LIMIT = 6000
 """MLflow cuts parameter values there, silently."""
 KEY = "sweeper.key"
 """Tag of a run: the name that we gave it before MLflow gave it an id."""
+FILES = "artifacts"
+"""Kind of an operation that sends files: what a server most likely cannot take, and nothing depends on."""
 FILE_ATTEMPTS = 6
 """A file may be sent so often in a row; to send it twice does no harm."""
 REFUSED = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST"}
@@ -42,7 +44,7 @@ class Operation(Record):
     """Artifacts: what lies there when it is sent."""
 
 
-def send(client: MlflowClient, operation: Operation, run_id: str) -> str:
+def send(client: MlflowClient, operation: Operation, run_id: str, *, file_attempts: int = FILE_ATTEMPTS) -> str:
     """Do it now; the id of the run. `run_id` is "" for a run that is to be created.
 
     Raises:
@@ -72,19 +74,19 @@ def send(client: MlflowClient, operation: Operation, run_id: str) -> str:
             for name, value in operation.tags.items():
                 client.set_experiment_tag(operation.experiment, name, value)
         case "artifacts":
-            _send_files(client, run_id, Path(operation.folder))
+            _send_files(client, run_id, Path(operation.folder), file_attempts)
     return run_id
 
 
-def _send_files(client: MlflowClient, run_id: str, folder: Path) -> None:
+def _send_files(client: MlflowClient, run_id: str, folder: Path, attempts: int) -> None:
     """Each file by itself, tried again by itself: of many, some always fail where every third request does.
 
     Raises:
-        Exception: whatever MLflow raises, of a file that failed `FILE_ATTEMPTS` times.
+        Exception: whatever MLflow raises, of a file that failed `attempts` times.
     """
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         place = Path("report", path.parent.relative_to(folder)).as_posix()
-        for left in reversed(range(FILE_ATTEMPTS)):
+        for left in reversed(range(attempts)):
             try:
                 client.log_artifact(run_id, str(path), place)
                 break

@@ -112,9 +112,7 @@ class Rebuild(Tracker):
             SweeperError: if the store does not take it.
         """
         try:
-            if values and values.keys() <= self._client.get_run(self.parent_run_id).data.metrics.keys():
-                values = {}  # it has them: metrics are a history, and would be there twice
-            self.end_sweep(status, note=note, folder=folder, tags=tags, values=values)
+            self.end_sweep(status, note=note, folder=folder, tags=tags, values=self._new(values))
         except SweeperError:
             raise
         except Exception as error:
@@ -132,6 +130,18 @@ class Rebuild(Tracker):
             raise self._refused(error) from error
 
     # --- Inside ---------------------------------------------------------------------------------------------
+
+    def _new(self, values: dict[str, float]) -> dict[str, float]:
+        """What the sweep's run lacks of these: metrics are a history, and what it has would be there twice.
+
+        The clock is set behind the points that it has of them, as MLflow shows the latest.
+        """
+        have = self._client.get_run(self.parent_run_id).data.metrics if values else {}
+        new = {name: value for name, value in values.items() if have.get(name) != value}
+        for name in new.keys() & have.keys():
+            last = max(point.timestamp for point in self._client.get_metric_history(self.parent_run_id, name))
+            self._now = max(self._now, (last + 1.5) / 1000)
+        return new
 
     def _write(self, trainings: Sequence[Training]) -> Rebuilt:
         everything = self._client.search_runs([self.experiment_id], max_results=50_000)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.paths import spool_file
-from sweeper.tracking.operations import Operation
+from sweeper.tracking.operations import FILES, Operation
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS operation (
@@ -51,21 +51,30 @@ class Spool:
             return int(connection.execute("SELECT count(*) FROM operation").fetchone()[0])
 
     def append(self, operation: Operation, *, attempted: bool = False) -> None:
-        """Put an operation at the end."""
+        """Put an operation at the end. Files of a folder wait once: what is sent is what lies there then."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as connection:
+            if operation.kind == FILES:
+                for spooled in list(_in_order(connection)):
+                    other = spooled.operation
+                    if (other.kind, other.key, other.folder) == (FILES, operation.key, operation.folder):
+                        connection.execute("DELETE FROM operation WHERE number = ?", (spooled.number,))
             connection.execute(
                 "INSERT INTO operation (document, attempted) VALUES (?, ?)",
                 (operation.model_dump_json(exclude_defaults=True), attempted),
             )
 
     def first(self) -> Spooled | None:
-        """The operation that waits longest."""
+        """The operation that waits longest; files come after all else, as nothing depends on them."""
         if not self.path.exists():
             return None
+        files = None
         with self._open() as connection:
-            row = connection.execute("SELECT number, document, attempted FROM operation ORDER BY number").fetchone()
-        return Spooled(row[0], Operation.model_validate_json(row[1]), bool(row[2])) if row else None
+            for spooled in _in_order(connection):
+                if spooled.operation.kind != FILES:
+                    return spooled
+                files = files or spooled
+        return files
 
     def attempt(self, number: int) -> None:
         """Note that it is being sent now."""
@@ -80,6 +89,13 @@ class Spool:
                 (key, run_id, kept),
             )
             connection.execute("DELETE FROM operation WHERE number = ?", (number,))
+
+    def postpone(self, number: int) -> None:
+        """Put an operation that waits at the end."""
+        with self._open() as connection:
+            connection.execute(
+                "UPDATE operation SET number = (SELECT max(number) + 1 FROM operation) WHERE number = ?", (number,)
+            )
 
     def drop(self, number: int) -> None:
         """Forget an operation that will never be taken."""
@@ -112,3 +128,9 @@ class Spool:
             connection.executescript(_TABLES)
             with connection:  # one transaction
                 yield connection
+
+
+def _in_order(connection: sqlite3.Connection) -> Iterator[Spooled]:
+    rows = connection.execute("SELECT number, document, attempted FROM operation ORDER BY number")
+    for number, document, attempted in rows:
+        yield Spooled(number, Operation.model_validate_json(document), bool(attempted))

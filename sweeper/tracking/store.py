@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from mlflow.tracking import MlflowClient
 
@@ -63,11 +63,8 @@ def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowCli
         # MLflow keeps its connections by address: a relative one would name the first working folder's file for ever.
         client = MlflowClient(tracking_uri=f"sqlite:///{path.absolute()}")
         client.search_experiments(max_results=1)
-        for study, old, new in _bring_files_along(path):
-            warn(
-                f"{path} was moved or copied: MLflow's files of study {study} are looked for, and written, at {new} "
-                f"from now on, no longer at {old}"
-            )
+        for moved in _bring_files_along(path):
+            warn(f"{path} was moved or copied: {moved}")
     return client
 
 
@@ -76,31 +73,57 @@ def artifacts_of(store: Path, study: str) -> str:
     return (store.resolve().parent / "mlruns" / folder_name(study)).as_uri()
 
 
-def _bring_files_along(store: Path) -> list[tuple[str, str, str]]:
+def _bring_files_along(store: Path) -> list[str]:
     """Have a SQLite store that was moved or copied name the files beside itself.
 
     MLflow keeps absolute addresses alone. What a copy were to write would overwrite the original's files, or make its
-    folder anew. Only folders that this module named are changed.
+    folder anew. Only folders that this module named are changed. A run whose files lie at the old place alone keeps
+    that address, until they are moved too.
 
     Returns:
-        Study, address before and address now, of each that changed.
+        What changed, a sentence for each study.
     """
     moved = []
     with closing(sqlite3.connect(store, timeout=60)) as connection, connection:
         known = connection.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
         for number, study, old in known:
-            new = artifacts_of(store, study)
-            ours = f"/mlruns/{folder_name(study)}"
-            if old == new or not str(old).startswith("file:") or not unquote(old).endswith(ours):
+            new, ours = artifacts_of(store, study), f"/mlruns/{folder_name(study)}"
+            if not _is_file(old, ours):
                 continue
-            moved.append((study, old, new))
+            left: dict[str, int] = {}
+            runs = connection.execute(
+                "SELECT run_uuid, artifact_uri FROM runs WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) <> ?",
+                (number, len(new) + 1, f"{new}/"),
+            ).fetchall()
+            for run, address in runs:
+                place, found, rest = str(address).rpartition(f"/{run}/")
+                if not found or not _is_file(place, ours):
+                    continue
+                if _folder(f"{place}/{run}").exists() and not _folder(f"{new}/{run}").exists():
+                    left[place] = left.get(place, 0) + 1
+                    continue
+                changed = f"{new}/{run}/{rest}"
+                connection.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (changed, run))
+            if old == new:
+                continue
             connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, number))
-            connection.execute(
-                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
-                "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
-                (new, len(old) + 1, number, len(old) + 1, f"{old}/"),
-            )
+            text = f"MLflow's files of study {study} are looked for, and written, at {new} from now on, "
+            if left:
+                text += "; ".join(f"but those of {count} run(s) stay at {place}" for place, count in left.items())
+                text += ", where they are: move that folder, too, and they are found at the new place"
+            else:
+                text += f"no longer at {old}"
+            moved.append(text)
     return moved
+
+
+def _is_file(address: str, ours: str) -> bool:
+    """Whether an address is that of a folder that this module named."""
+    return str(address).startswith("file:") and unquote(address).endswith(ours)
+
+
+def _folder(address: str) -> Path:
+    return Path(unquote(urlsplit(address).path))
 
 
 def send_spooled(

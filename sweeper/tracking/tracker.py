@@ -20,12 +20,13 @@ from mlflow.exceptions import MlflowException
 
 from sweeper.errors import UsageError
 from sweeper.locks import sqlite_path
-from sweeper.paths import SPOOL
+from sweeper.paths import SPOOL, STORAGE
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
 from sweeper.same_file import SameFile
+from sweeper.text import resume_command
 from sweeper.tracking.courier import Courier, short
-from sweeper.tracking.operations import Operation, send
+from sweeper.tracking.operations import FILE_ATTEMPTS, Operation, send
 from sweeper.tracking.spool import Spool
 from sweeper.tracking.store import END_PATIENCE, PATIENCE, artifacts_of, connect
 from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
@@ -38,6 +39,14 @@ PAUSED = "SCHEDULED"
 def rebuild_command(study: str) -> str:
     """The command that writes a study's runs to MLflow again."""
     return f"sweeper mlflow {shlex.quote(study)}"
+
+
+def no_store(uri: str, error: Exception) -> UsageError:
+    """What to tell people of an address at which nothing answers."""
+    return UsageError(
+        f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the server, or "
+        "leave the option out for a file in the working folder"
+    )
 
 
 def _nothing(_: dict[str, str]) -> None:
@@ -89,10 +98,7 @@ class Tracker:
             path = sqlite_path(uri)
             self._file = None if path is None else SameFile(path)
         except Exception as error:
-            raise UsageError(
-                f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the "
-                "server, or leave the option out for a file in the working folder"
-            ) from error
+            raise no_store(uri, error) from error
 
     # --- The sweep ------------------------------------------------------------------------------------------
 
@@ -105,6 +111,8 @@ class Tracker:
         settings: dict[str, str],
         undecided: Collection[str] = (),
         found: Callable[[dict[str, str]], None] = _nothing,
+        storage: str = STORAGE,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin (or, with `parent_run_id`, go on with) a sweep; runs left RUNNING by a crash become KILLED.
 
@@ -119,6 +127,8 @@ class Tracker:
                 sweep's run gets them from `decide`.
             found: is told ids of runs (by `search/00012` and the like) that were not known when their results were
                 stored, as soon as they are.
+            storage: where the study is, for the command that goes on with it.
+            beat: is called while the store is waited for, before the trainings and after them.
 
         Raises:
             UsageError: if the store does not take it.
@@ -133,14 +143,15 @@ class Tracker:
             found=found,
             say=self._say,
             stopped=self._stopped,
+            beat=beat,
         )
-        self._courier.flush(PATIENCE)
+        self._courier.flush(PATIENCE, file_attempts=1)
         try:
             self._begin(study, parent_run_id, settings)
         except Exception as error:
             raise UsageError(
                 f"--tracking-uri {redact(self._uri)} must be an MLflow store that can be written, got: {short(error)}. "
-                f"Nothing was trained; mend it, and go on with: sweeper run --study {study} --resume"
+                f"Nothing was trained; mend it, and go on with: {resume_command(study, storage)}"
             ) from error
 
     def _begin(self, study: str, parent_run_id: str | None, settings: dict[str, str]) -> None:
@@ -185,7 +196,7 @@ class Tracker:
 
     def catch_up(self) -> None:
         """Send what waits, for a little: called before the report, which links to the runs."""
-        self._courier.flush(PATIENCE)
+        self._courier.flush(PATIENCE, file_attempts=0)
 
     def end_sweep(
         self,
@@ -224,7 +235,7 @@ class Tracker:
         self._post("status", "sweep", status=status)
         if folder is not None:  # last: files are what a server most likely cannot take, and nothing waits behind them
             self._post("artifacts", "sweep", folder=str(folder.resolve()))
-        if left := self._courier.flush(END_PATIENCE if over else 0.0):
+        if left := self._courier.flush(END_PATIENCE if over else 0.0, file_attempts=FILE_ATTEMPTS if over else 0):
             self._warn(
                 f"MLflow at {redact(self._uri)} was not told everything: {left} operation(s) are kept. When it "
                 "answers: `sweeper report STUDY` (or a resume) with the same --tracking-uri sends them"
@@ -236,7 +247,7 @@ class Tracker:
             if training not in self._paused:
                 self._post("status", key, status="KILLED")
         self._keys.clear()
-        self._courier.flush(0.0)
+        self._courier.flush(0.0, file_attempts=0)
 
     # --- The trainings --------------------------------------------------------------------------------------
 
@@ -297,7 +308,7 @@ class Tracker:
     def training_kept(self, result: TrialResult) -> None:
         """Nothing: the run was closed when the training ended."""
 
-    def training_dropped(self, spec: TrialSpec, reason: str) -> None:
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         """Close the run of a training that was cut off."""
         self._paused.discard((spec.purpose, spec.number))
         key = self._keys.pop((spec.purpose, spec.number), None)
@@ -374,7 +385,7 @@ class Tracker:
 
     def _close_paused(self) -> None:
         """What an earlier session paused and nobody went on with."""
-        if self._courier.waiting:
+        if self._courier.behind:
             return
         try:
             for run in self._children(PAUSED):

@@ -6,7 +6,8 @@ last. Closing the pipe ends it.
 
 Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training a `Looked` for each evaluation,
 and `Waits`, `Done`, `Exhausted` or `DeviceLost` (training/messages.py). A training that raises gives a result in state
-`failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given ("broken", text).
+`failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given ("broken", text);
+so does, later, whatever goes wrong between its trainings. Either ends the process.
 """
 
 from __future__ import annotations

@@ -29,8 +29,12 @@ FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
 """Name of the file (without `.png`) → what draws it. `predictions` is drawn apart: it needs pixels."""
 
 
-def draw_all(facts: Facts, folder: Path, pixels: Pixels | None) -> dict[str, Drawn | str]:
+def draw_all(
+    facts: Facts, folder: Path, pixels: Pixels | None, beat: Callable[[], None] = lambda: None
+) -> dict[str, Drawn | str]:
     """Draw every figure into `folder` as NAME.png; figures of an earlier report that are not drawn now are removed.
+
+    `beat` is called before each, as a sign of life.
 
     Returns:
         For every name what was drawn, or why it was not, in words.
@@ -41,6 +45,7 @@ def draw_all(facts: Facts, folder: Path, pixels: Pixels | None) -> dict[str, Dra
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Drawn | str] = {}
     for name in (*FIGURES, "predictions"):
+        beat()
         result = predictions(facts, pixels) if name == "predictions" else FIGURES[name](facts)
         path = folder / f"{name}.png"
         if isinstance(result, Drawn):

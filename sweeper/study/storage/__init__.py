@@ -21,7 +21,7 @@ from sweeper.study.storage.attributes import (
     WAVE,
 )
 from sweeper.study.storage.database import open_storage, sole_use
-from sweeper.study.storage.looks import looks_taken, note_conclusion, plans_of_looks
+from sweeper.study.storage.looks import is_concluded, looks_taken, note_conclusion, note_session, plans_of_looks
 from sweeper.study.storage.plan import (
     Plan,
     check_name,
@@ -82,6 +82,7 @@ __all__ = [
     "extra_results",
     "failed_trials",
     "held",
+    "is_concluded",
     "load_study",
     "load_sweep",
     "looks_taken",
@@ -89,6 +90,7 @@ __all__ = [
     "note_difference",
     "note_parent",
     "note_runs",
+    "note_session",
     "open_storage",
     "pack",
     "pack_value",

@@ -46,6 +46,7 @@ def open_storage(
         opened: SteadyStorage = when_it_takes_connections(
             url, lambda: _open_postgres(url, create, warn, patience), warn=warn, patience=patience
         )
+        opened.address = url
         return opened
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
         text = redact((str(error).splitlines() or [type(error).__name__])[0])

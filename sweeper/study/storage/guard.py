@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sweeper.errors import SweeperError
 from sweeper.same_file import SameFile
+from sweeper.text import resume_command
 
 _told: dict[tuple[int, int], str] = {}
 """What became of each file that was lost: a process may have several storages open on one, and saves it once."""
@@ -63,11 +64,11 @@ class Guard:
         except (OSError, sqlite3.Error) as error:
             return (
                 f"Its content could not be saved beside it ({error}). Put a copy of the database back in its place, "
-                "and go on with: sweeper run --study NAME --resume"
+                f"and go on with: {resume_command('NAME', f'sqlite:///{path}')}"
             )
         return (
-            f"Everything stored so far was saved as {saved}. Go on with: sweeper run --study NAME --resume --storage "
-            f"sqlite:///{saved} (or move it to the place of the old one first)"
+            f"Everything stored so far was saved as {saved}. Go on with: "
+            f"{resume_command('NAME', f'sqlite:///{saved}')} (or move it to the place of the old one first)"
         )
 
 

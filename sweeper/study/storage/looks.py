@@ -9,7 +9,7 @@ import optuna
 
 from sweeper.base import Record
 from sweeper.records import Look, LookTaken
-from sweeper.study.storage.attributes import CONCLUDED, PLANNED, TAKEN
+from sweeper.study.storage.attributes import CONCLUDED, OVER, PLANNED, TAKEN
 from sweeper.study.storage.stored import pack_value, unpack, unpack_value
 
 
@@ -58,12 +58,24 @@ def plans_of_looks(attributes: Mapping[str, Any]) -> list[tuple[Look, ...]]:
     return [tuple(Look.model_validate(look) for look in looks) for looks in unpack_value(attributes, PLANNED, [])]
 
 
+def note_session(study: optuna.Study) -> None:
+    """Remember that a session has begun, and is not concluded."""
+    study.set_user_attr(OVER, pack_value(False))
+
+
+def is_concluded(attributes: Mapping[str, Any]) -> bool:
+    """Whether a study's last session came to its conclusion; of an older study, whether any did with confirmations."""
+    return bool(unpack_value(attributes, OVER, CONCLUDED in attributes))
+
+
 def note_conclusion(study: optuna.Study) -> None:
-    """Remember that the test split's scores were concluded from, and how, unless it was so the last time.
+    """Remember that the session is concluded; and that the test split's scores were concluded from, and how, unless it
+    was so the last time.
 
     Other confirmations, another plan of looks and another ROPE are all occasions for chance. Without a confirmation
     nothing was seen.
     """
+    study.set_user_attr(OVER, pack_value(True))
     attributes = study.user_attrs
     confirmations = sum(key.startswith("confirm/") for key in attributes)
     if not confirmations:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from optuna.storages import RDBStorage
 
+from sweeper.paths import STORAGE
 from sweeper.records import SweepRecord
 from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT
 from sweeper.study.storage.looks import looks_taken, plans_of_looks
 from sweeper.study.storage.plan import load_study, read_plan
 from sweeper.study.storage.results import differences_of_repeats, results_in, search_results
 from sweeper.study.storage.runs import linked
+from sweeper.study.storage.steady import SteadyStorage
 from sweeper.study.storage.stored import unpack_value
 
 
@@ -26,6 +28,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     planned = plans_of_looks(attributes)
     return SweepRecord(
         study=name,
+        storage=storage.address if isinstance(storage, SteadyStorage) else STORAGE,
         created=plan.created,
         conditions=plan.conditions,
         profile=plan.profile,

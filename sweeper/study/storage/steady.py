@@ -22,6 +22,7 @@ from sweeper.errors import SweeperError
 from sweeper.patience import Patience
 from sweeper.redact import redact
 from sweeper.study.storage.guard import Guard
+from sweeper.text import resume_command
 
 PATIENCE_SECONDS = 180.0
 """A database that does not answer for so long ends the sweep, which can be resumed."""
@@ -108,6 +109,8 @@ class SteadyStorage(RDBStorage):
             patience: of this process.
         """
         self._warn, self._guard = warn, None
+        self.address = url
+        """As `--storage` names it, once `open_storage` has opened it."""
         self.patience = patience or Patience()
         super().__init__(url, engine_kwargs=engine_kwargs)
         self._guard = None if file is None else Guard(file)
@@ -142,7 +145,7 @@ class SteadyStorage(RDBStorage):
                     self.patience.given_up = True
                     raise SweeperError(
                         f"the study's database did not answer for {max(limit, gone):.0f} s ({reason}); everything "
-                        "finished is kept. When it is back: sweeper run --study NAME --resume"
+                        f"finished is kept. When it is back: {resume_command('NAME', self.address)}"
                     ) from error
                 if gone >= TOLD_SECONDS and not told:
                     told = True
@@ -186,20 +189,23 @@ class SteadyStorage(RDBStorage):
 
         return bool(self.patiently(end))
 
-    def heartbeats(self, study_id: int) -> dict[int, datetime]:
-        """When each running trial of the study was last heard of, by the time of day of the database; by its id."""
+    def heartbeats(self, study_id: int) -> dict[int, datetime | None]:
+        """When each running trial of the study was last heard of, by the time of day of the database; by its id.
+
+        None for one that was never heard of: its process died, or lost the database, right after it made the trial.
+        """
         trials, beats = TrialModel.__table__, TrialHeartbeatModel.__table__
         asked = (
             select(trials.c.trial_id, beats.c.heartbeat)
-            .join(beats, beats.c.trial_id == trials.c.trial_id)
+            .outerjoin(beats, beats.c.trial_id == trials.c.trial_id)
             .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
         )
 
-        def read() -> dict[int, datetime]:
+        def read() -> dict[int, datetime | None]:
             with self.engine.connect() as connection:
                 return {int(trial_id): beat for trial_id, beat in connection.execute(asked)}
 
-        found: dict[int, datetime] = self.patiently(read)
+        found: dict[int, datetime | None] = self.patiently(read)
         return found
 
     def _damage(self, name: str, error: Exception) -> SweeperError | None:
