@@ -1,17 +1,20 @@
 """How often the verdict is wrong, how often it comes, how often intervals hold: the procedure on simulated sweeps.
 
 Every simulated confirmation goes through the very code of the product, look by look (3, 5 and 8 seeds): `weigh`,
-`decide`, `next_step` with dropping and futility. Three tables:
+`decide`, `next_step`, with finalists that are dropped and confirmations that end early. Five tables:
 
-- false winners: equal losses; how often one of them is a clear winner. Limit: the upper end of the 95 % interval
+- winners: equal losses; how often one of them is a clear winner. Limit: the upper end of the 95 % interval
   (Clopper–Pearson, two-sided) at most 6 %.
 - power: one loss better by as much as an oracle needs in order to name it in 50, 80 and 95 % of sweeps. The oracle uses
-  the same rule and looks, but knows the true variances and takes normal quantiles; it neither drops nor gives up.
+  the same rule and looks, but knows the true variances and takes normal quantiles; it goes on until it knows.
+- choice: losses that differ truly; what the sweep says, what the named loss costs, how often the bound holds.
+- safe: the named loss is worse by just more than the ROPE; how often it is called safe or equivalent all the same.
+  Limit: the upper end at most 6.5 %.
 - coverage: of the intervals of a finalist's own mIoU and of a paired difference, by number of test pictures.
 
     python bench/verdict_calibration.py [--simulations 2000] [--quick] [--seed 0] [--processes 2] [--only TABLE]
 
-The same arguments print the same tables, whatever the number of processes. Takes some ten minutes of one core.
+The same arguments print the same tables, whatever the number of processes. Takes some TIME of one core.
 """
 
 from __future__ import annotations
@@ -66,10 +69,11 @@ class Played:
     winner: str | None
     """Family of a clear winner."""
     ending: str
-    """`settled`, `futile` or `budget`."""
+    """`settled` (a winner or equivalence), `enough` (what the named loss costs is known), `budget` (the last look)."""
     trainings: int
     untiring: str | None
-    """The clear winner if it had never given up for futility; None also where that was not asked."""
+    """The clear winner if it had gone on to the last look; None also where that was not asked."""
+    decision: Decision
     evidence: Evidence
 
 
@@ -88,7 +92,7 @@ def play(
         search: where the finalists come from.
         looks: the planned looks; levels other than the product's show what they would do.
         distort: changes the evidence of every look: to show that a broken rule is seen.
-        untiring: go on where the product gives up, to see what that cost.
+        untiring: go on where the product has enough, to see what that costs.
     """
     have = dict.fromkeys(range(len(runs)), looks[0].seeds)
     ended: Played | None = None
@@ -101,10 +105,10 @@ def play(
         winner = _winner(evidence, decision)
         last = look is looks[-1]
         if not step.go_on and ended is None:
-            settled = decision.verdict is not Verdict.UNDECIDED
-            ending = "settled" if settled else "budget" if last else "futile"
-            ended = Played(decision.verdict, winner, ending, len(taken), winner, evidence)
-        if ended is not None and (ended.ending != "futile" or not untiring or winner is not None or last):
+            settled = decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}
+            ending = "settled" if settled else "budget" if last else "enough"
+            ended = Played(decision.verdict, winner, ending, len(taken), winner, decision, evidence)
+        if ended is not None and (ended.ending != "enough" or not untiring or winner is not None or last):
             return Played(**{**vars(ended), "untiring": winner if untiring else ended.winner})
         going = step.finalists or (decision.best, *decision.unbeaten)
         after = looks[looks.index(look) + 1].seeds
@@ -112,6 +116,11 @@ def play(
             assert i is not None
             have[ORDER.index(evidence.finalists[i].family)] = after
     raise AssertionError("the last look always ends it")
+
+
+def _said(decision: Decision) -> str:
+    """The verdict; where it is undecided, how sure it is what the named loss costs."""
+    return decision.strength if decision.verdict is Verdict.UNDECIDED else decision.verdict.value
 
 
 def _winner(evidence: Evidence, decision: Decision) -> str | None:
@@ -156,6 +165,10 @@ class Tally:
         self.mious += other.mious
         return self
 
+    def share(self, *said: str) -> float:
+        """Of the sweeps that ended so."""
+        return sum(self.verdicts[word] for word in said) / self.sweeps
+
     @property
     def sweeps(self) -> int:
         return self.verdicts.total()
@@ -170,7 +183,7 @@ def confirm(task: Task) -> Tally:
         played = play(simulation.trainings(counts, collapsed), search, untiring=task.untiring)
         tally.winners[played.winner] += 1
         tally.untiring[played.untiring] += 1
-        tally.verdicts[played.verdict.value] += 1
+        tally.verdicts[_said(played.decision)] += 1
         tally.endings[played.ending] += 1
         tally.trainings += played.trainings
         tally.mious.append(simulation.miou(counts))
@@ -287,16 +300,20 @@ def false_winner_table(
     run: Spread, scenarios: Scenarios, simulations: int, seed: int, losses: Sequence[int] = (2, 4, 8)
 ) -> Iterator[str]:
     """Rows of the first table."""
-    yield "| scenario | finalists | clear winners | upper limit | equivalent | given up | trainings each |"
-    yield "| --- | --: | --: | --: | --: | --: | --: |"
+    yield (
+        "| scenario | images | finalists | clear winners | upper limit | safe or equivalent | probable | open | "
+        "trainings each |"
+    )
+    yield "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
     tasks = [Task(scenario, n, simulations, (seed, 1, k, n)) for k, scenario in scenarios.items() for n in losses]
     for task, tally in zip(tasks, run(confirm, tasks), strict=True):
         false = false_winners(task.scenario, task.losses, tally.winners)
         limit = upper_limit(false, tally.sweeps)
         yield (
-            f"| {task.scenario.name} | {task.losses} | {false / tally.sweeps:.2%} | {limit:.2%}"
-            f"{'' if limit <= LIMIT else ' **too many**'} | {tally.verdicts['equivalent'] / tally.sweeps:.1%} | "
-            f"{tally.endings['futile'] / tally.sweeps:.0%} | {tally.trainings / tally.sweeps / task.losses:.1f} |"
+            f"| {task.scenario.name} | {task.scenario.pictures} | {task.losses} | {false / tally.sweeps:.2%} | "
+            f"{limit:.2%}{'' if limit <= LIMIT else ' **too many**'} | "
+            f"{tally.share('safe_choice', 'equivalent'):.0%} | {tally.share('probable'):.0%} | "
+            f"{tally.share('open'):.0%} | {tally.trainings / tally.sweeps / task.losses:.1f} |"
         )
 
 
@@ -304,7 +321,7 @@ def power_table(
     run: Spread, scenarios: Scenarios, simulations: int, seed: int, losses: Sequence[int] = (2, 4)
 ) -> Iterator[str]:
     """Rows of the second table."""
-    yield "| scenario | finalists | true gap | oracle | ours | ratio | asked | without giving up | trainings each |"
+    yield "| scenario | finalists | true gap | oracle | ours | ratio | asked | to the last look | trainings each |"
     yield "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
     cases = [(k, scenario, n) for k, scenario in scenarios.items() for n in losses]
     tasks = [
@@ -400,60 +417,104 @@ def _gap_held(evidence: Evidence, truth: Floats, level: float | None = None) -> 
     return abs(found.estimate - gap) <= half
 
 
-def equivalence_table(run: Spread, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
-    """Rows of the fourth table: losses that differ by exactly the ROPE, where equivalence is just false."""
-    yield "| scenario | pictures | called equivalent | upper limit |"
-    yield "| --- | --: | --: | --: |"
-    tasks = [Task(simulation.BINARY, 2, simulations, (seed, 5, n), gap=ROPE, pictures=n) for n in (40, 160, 640)]
-    for task, tally in zip(tasks, run(confirm, tasks), strict=True):
-        same = tally.verdicts["equivalent"]
-        yield (
-            f"| {task.scenario.name} | {task.pictures} | {same / tally.sweeps:.2%} | "
-            f"{upper_limit(same, tally.sweeps):.2%} |"
-        )
+SPREADS = (0.005, 0.01, 0.02)
+"""True standard deviations between the losses of the third table."""
 
 
-RULES = ("simplest of all", "simplest within the ROPE", "highest")
-
-
-def meanwhile_table(run: Spread, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
-    """Rows of the fifth table: what the choice that is made while a verdict is open costs, by rule."""
-    yield "| scenario | spread of the losses | undecided | " + " | ".join(RULES) + " |"
-    yield "| --- | --: | --: |" + " --: |" * len(RULES)
+def choice_table(
+    run: Spread, scenarios: Scenarios, simulations: int, seed: int, losses: Sequence[int] = (2, 4, 8)
+) -> Iterator[str]:
+    """Rows of the third table."""
+    yield (
+        "| scenario | images | finalists | spread | clear winner | safe or equivalent | probable | open | "
+        "cost of the named | wrong winner | wrong safe | wrong probable | bound holds | trainings each |"
+    )
+    yield "| --- |" + " --: |" * 13
     tasks = [
-        Task(scenario, 4, simulations, (seed, 6, k, n), gap=spread)
+        Task(scenario, n, simulations, (seed, 6, k, n, j), gap=spread)
         for k, scenario in scenarios.items()
         if not (scenario.collapse or scenario.last_collapse)
-        for n, spread in enumerate((0.005, 0.01, 0.02))
+        for n in losses
+        for j, spread in enumerate(SPREADS)
     ]
-    for task, tally in zip(tasks, run(regretted, tasks), strict=True):
-        lost = np.stack(tally.mious)[:, 0].mean(axis=0) if tally.mious else np.full(len(RULES), np.nan)
+    for task, tally in zip(tasks, run(chosen, tasks), strict=True):
+        cost, held = np.concatenate(tally.mious).mean(axis=0)
+        wrong = [f"{tally.winners[kind] / tally.sweeps:.1%}" for kind in ("clear_winner", "safe", "probable")]
         yield (
-            f"| {task.scenario.name} | {task.gap:g} | {tally.verdicts['undecided'] / tally.sweeps:.0%} | "
-            + " | ".join(f"{value:.4f}" for value in lost)
-            + " |"
+            f"| {task.scenario.name} | {task.scenario.pictures} | {task.losses} | {task.gap:g} | "
+            f"{tally.share('clear_winner'):.0%} | {tally.share('safe_choice', 'equivalent'):.0%} | "
+            f"{tally.share('probable'):.0%} | {tally.share('open'):.0%} | {cost:.4f} | {' | '.join(wrong)} | "
+            f"{held:.1%} | {tally.trainings / tally.sweeps / task.losses:.1f} |"
         )
 
 
-def regretted(task: Task) -> Tally:
-    """True mIoU lost by each of RULES in sweeps that end undecided, (1, rules) each in `Tally.mious`.
+def chosen(task: Task) -> Tally:
+    """Sweeps over losses that differ truly, with a standard deviation of `task.gap`; simplicity says nothing of it.
 
-    Losses differ truly, with a standard deviation of `task.gap`, and complexity says nothing about it.
+    `Tally.mious` gets (1, 2) a sweep: what the named loss truly costs, and whether the bound of its regret holds;
+    `Tally.winners` counts what was said wrongly.
     """
     rng, tally = np.random.default_rng(task.stream), Tally()
     search = simulation.searched(task.losses)
     for _ in range(task.sweeps):
         gaps = task.gap * rng.standard_normal(task.losses)
         counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gaps=gaps)
-        evidence = play(simulation.trainings(counts, collapsed), search).evidence
-        decision = decide(evidence, ORDER)
-        tally.verdicts[decision.verdict.value] += 1
-        if decision.verdict is Verdict.UNDECIDED:
-            assert decision.best is not None and decision.recommended is not None
-            place = [ORDER.index(f.family) for f in evidence.finalists]
-            all_left = min((decision.best, *decision.unbeaten), key=lambda i: place[i])
-            picks = [place[i] for i in (all_left, decision.recommended, decision.best)]
-            tally.mious.append((gaps.max() - gaps[picks])[None])
+        played = play(simulation.trainings(counts, collapsed), search)
+        said = _said(played.decision)
+        tally.verdicts[said] += 1
+        tally.trainings += played.trainings
+        assert played.decision.recommended is not None  # every loss learns
+        named = played.evidence.finalists[played.decision.recommended]
+        true = simulation.true_gaps(task.scenario, gaps)
+        cost = float(true.max() - true[ORDER.index(named.family)])
+        assert named.regret is not None
+        tally.mious.append(np.array([[cost, cost <= named.regret.bound]]))
+        tally.winners["clear_winner"] += said == "clear_winner" and cost > 0
+        tally.winners["safe"] += said in {"safe_choice", "equivalent"} and cost > ROPE
+        tally.winners["probable"] += said == "probable" and cost > ROPE
+    return tally
+
+
+SAFE_LIMIT = 0.065
+
+
+def safe_table(run: Spread, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
+    """Rows of the fourth table: the first loss is better than all others by 1.01 × the ROPE."""
+    yield "| scenario | images | finalists | wrongly safe or equivalent | upper limit |"
+    yield "| --- | --: | --: | --: | --: |"
+    tasks = [
+        Task(scenario, n, simulations, (seed, 5, k, n, j), gap=_asked(scenario, 1.01 * ROPE), pictures=images)
+        for k, scenario in scenarios.items()
+        if not (scenario.collapse or scenario.last_collapse)
+        for n in (2, 4)
+        for j, images in enumerate((scenario.pictures, 160))
+    ]
+    for task, tally in zip(tasks, run(unsafe, tasks), strict=True):
+        wrong = tally.winners["safe"]
+        limit = upper_limit(wrong, tally.sweeps)
+        yield (
+            f"| {task.scenario.name} | {task.pictures} | {task.losses} | {wrong / tally.sweeps:.2%} | {limit:.2%}"
+            f"{'' if limit <= SAFE_LIMIT else ' **too many**'} |"
+        )
+
+
+def _asked(scenario: Scenario, true: float) -> float:
+    """The gap to ask for so that the true one is this."""
+    asked = np.linspace(0, 0.04, 401)
+    return float(np.interp(true, simulation.true_gaps(scenario, asked), asked))
+
+
+def unsafe(task: Task) -> Tally:
+    """How often a loss that is worse by more than the ROPE is called safe, or the better one's equivalent."""
+    rng, tally = np.random.default_rng(task.stream), Tally()
+    search = simulation.searched(task.losses)
+    for _ in range(task.sweeps):
+        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, pictures=task.pictures)
+        played = play(simulation.trainings(counts, collapsed), search)
+        said, named = _said(played.decision), played.decision.recommended
+        wrong = named is not None and played.evidence.finalists[named].family != ORDER[0]
+        tally.verdicts[said] += 1
+        tally.winners["safe"] += said == "equivalent" or (said == "safe_choice" and wrong)
     return tally
 
 
@@ -463,23 +524,21 @@ def main() -> None:
         "--simulations",
         type=int,
         default=2000,
-        help="of each row of the first table (power: a quarter, coverage: half)",
+        help="of each row of the first table (power: a quarter, choice: a fifth, coverage: half)",
     )
     parser.add_argument("--quick", action="store_true", help="100 of each row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--scenario", choices=[s.name for s in simulation.SCENARIOS], help="one scenario alone")
-    parser.add_argument(
-        "--only", choices=("winners", "power", "coverage", "equivalence", "meanwhile"), help="one table alone"
-    )
+    parser.add_argument("--only", choices=("winners", "power", "choice", "safe", "coverage"), help="one table alone")
     asked = parser.parse_args()
     simulations = 100 if asked.quick else asked.simulations
     tables = {
         "winners": ("Clear winners among equal losses", false_winner_table, simulations),
         "power": ("Clear winners where one loss is better", power_table, max(1, simulations // 4)),
+        "choice": ("What is said and named where losses differ", choice_table, max(1, simulations // 5)),
+        "safe": ("Losses called safe that are worse by 1.01 × the ROPE", safe_table, simulations),
         "coverage": ("Intervals that hold the truth (two losses)", coverage_table, max(1, simulations // 2)),
-        "equivalence": ("Equivalence called where the true difference is the ROPE", equivalence_table, simulations),
-        "meanwhile": ("What the choice made while undecided loses", meanwhile_table, simulations),
     }
     scenarios = {k: s for k, s in enumerate(simulation.SCENARIOS) if asked.scenario in (None, s.name)}
     with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as pool:

@@ -22,7 +22,7 @@ In both binary sets nearly all of what differs between seeds is `own`; in the mu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -191,6 +191,29 @@ def miou(counts: Counts) -> Floats:
     summed = counts.sum(axis=2).astype(np.float64)
     values: Floats = (summed[..., 0] / summed.sum(axis=-1)).mean(axis=-1)
     return values
+
+
+@lru_cache
+def _response(scenario: Scenario) -> tuple[Floats, Floats]:
+    """Levels that are asked for, and the true mIoU that comes of them, relative to the scenario's own level.
+
+    Where scores are clipped or heavy-tailed these are not the same.
+    """
+    asked = np.linspace(-0.08, 0.08, 17)
+    plain = replace(scenario, last_seed=None, last_collapse=None, collapse=0.0)
+    found = []
+    for level in asked:
+        rng = np.random.default_rng(11)  # the same numbers for all levels
+        drawn = (draw(plain, 1, rng, gaps=np.array([level]), seeds=10, pictures=3000)[0] for _ in range(6))
+        found.append(np.mean([miou(counts).mean() for counts in drawn]))
+    response = np.array(found)
+    return asked, response - response[len(asked) // 2]
+
+
+def true_gaps(scenario: Scenario, gaps: Floats) -> Floats:
+    """True mean mIoU of losses that were drawn with these `gaps`, relative to the scenario's level; no collapse."""
+    found: Floats = np.interp(gaps, *_response(scenario))
+    return found
 
 
 @lru_cache

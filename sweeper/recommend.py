@@ -58,6 +58,7 @@ def recommend(
     chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]
     return Recommendation(
         verdict=decision.verdict,
+        strength=decision.strength,
         recommended=None if chosen is None else _recommended(chosen, task, snippet, equivalent),
         evidence=evidence,
         provisional=decision.provisional,
@@ -104,6 +105,7 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         "schema": SCHEMA,
         "study": sweep.study,
         "verdict": recommendation.verdict.value,
+        "strength": recommendation.strength,
         "provisional": recommendation.provisional,
         "reasons": list(recommendation.reasons),
         "next_steps": list(recommendation.next_steps),

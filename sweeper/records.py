@@ -483,6 +483,10 @@ class FinalistEvidence(Record):
     recall: tuple[float | None, ...]
     collapses: int
     """How many of its trainings collapsed."""
+    collapses_in_search: int = 0
+    """How many trainings of the very configuration collapsed before the confirmation."""
+    lr_at_edge: bool = False
+    """Whether its learning rate lies at an end of the searched range."""
     still_rising: float
     """mIoU gained on validation over the last quarter of the steps, mean over seeds."""
     seconds_per_step: float | None
@@ -501,6 +505,23 @@ class Comparison(Record):
     first: int
     second: int
     difference: Interval
+    """At the level of the look at which the common seeds were complete."""
+    at_least: float | None = None
+    """Highest lower end of that interval and of those of earlier looks, which hold together; None = there was one."""
+    at_most: float | None = None
+    """Lowest upper end of them."""
+    won: bool | None = None
+    """Whether `first` beat `second` at one of these looks; None = it follows from the interval."""
+
+    @property
+    def floor(self) -> float:
+        """The difference is at least this."""
+        return self.difference.low if self.at_least is None else self.at_least
+
+    @property
+    def ceiling(self) -> float:
+        """The difference is at most this."""
+        return self.difference.high if self.at_most is None else self.at_most
 
 
 PreferenceName = Literal["misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities"]
@@ -564,8 +585,13 @@ class Verdict(StrEnum):
 
     CLEAR_WINNER = "clear_winner"
     EQUIVALENT = "equivalent"
+    SAFE_CHOICE = "safe_choice"
     UNDECIDED = "undecided"
     NONE = "none"
+
+
+Strength = Literal["shown", "probable", "open"]
+"""How sure it is that the recommended loss costs at most the margin: shown by intervals, probable, or neither."""
 
 
 class LookTaken(Record):
@@ -638,6 +664,7 @@ class Recommendation(Record):
     verdict: Verdict
     recommended: Recommended | None
     """None only for verdict `none`."""
+    strength: Strength = "open"
     evidence: Evidence | None
     provisional: bool
     """True when the baseline was still improving, so that a clear verdict holds at this budget only."""

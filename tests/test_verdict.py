@@ -12,7 +12,7 @@ from sweeper.evidence.intervals import half_width
 from sweeper.evidence.settle import needed_half_width, pictures_needed, seeds_needed
 from sweeper.evidence.verdict import Decision, decide, difference
 from sweeper.evidence.weigh import weigh
-from sweeper.records import Evidence, Interval, Verdict
+from sweeper.records import Evidence, Interval, Regret, Verdict
 from tests.builders import (
     BINARY,
     CONFIRM_SEEDS,
@@ -25,7 +25,8 @@ from tests.builders import (
     trial,
 )
 
-CLEAR, SAME, OPEN, NONE = Verdict.CLEAR_WINNER, Verdict.EQUIVALENT, Verdict.UNDECIDED, Verdict.NONE
+CLEAR, SAME, SAFE = Verdict.CLEAR_WINNER, Verdict.EQUIVALENT, Verdict.SAFE_CHOICE
+OPEN, NONE = Verdict.UNDECIDED, Verdict.NONE
 SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
 
 
@@ -41,13 +42,19 @@ def said(decision: Decision) -> str:
 
 # --- The four verdicts --------------------------------------------------------------------------------------
 
+THREE = {"tversky": 0.704, "focal": 0.7005, "dice": 0.7}
+FAR = {("tversky", "dice"): 0.02}
 TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] = [
     ("beats every rival", {"dice": 0.75, "focal": 0.7, "cross_entropy": 0.7}, {}, CLEAR, "dice"),
     ("beats its only rival", {"dice": 0.75, "cross_entropy": 0.7}, {}, CLEAR, "dice"),
     ("the baseline can win", {"cross_entropy": 0.75, "dice": 0.7}, {}, CLEAR, "cross_entropy"),
-    ("interval above 0, estimate below the ROPE", {"dice": 0.708, "focal": 0.7}, {"half": 0.007}, OPEN, "focal"),
+    ("interval above 0, estimate below the ROPE", {"dice": 0.708, "focal": 0.7}, {"half": 0.007}, SAFE, "dice"),
     ("the estimate is exactly the ROPE", {"dice": 0.75, "focal": 0.5}, {"half": 0.125, "rope": 0.25}, CLEAR, "dice"),
-    ("interval touches 0", {"dice": 0.75, "focal": 0.5}, {"half": 0.25}, OPEN, "dice"),
+    ("interval touches 0", {"dice": 0.75, "focal": 0.5}, {"half": 0.25}, SAFE, "dice"),
+    ("another may be better by more than the ROPE", {"dice": 0.71, "focal": 0.7}, {"half": 0.021}, OPEN, "focal"),
+    ("the lead of another ends at the ROPE", {"dice": 0.75, "focal": 0.5}, {"half": 0.5, "rope": 0.25}, SAFE, "dice"),
+    ("one is as good as either of two that are far apart", THREE, {"half": 0.005, "halves": FAR}, SAFE, "focal"),
+    ("more than half the ROPE lower", {"dice": 0.7055, "focal": 0.7}, {"half": 0.02}, OPEN, "focal"),
     ("the simplest reads lower by more than the ROPE", {"dice": 0.711, "focal": 0.7}, {"half": 0.25}, OPEN, "dice"),
     ("the simplest reads lower by the ROPE", {"dice": 0.71, "focal": 0.7}, {"half": 0.25}, OPEN, "focal"),
     (
@@ -75,7 +82,7 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
         "both near the best, but not near each other",
         {"focal": 0.706, "dice_ce": 0.703, "dice": 0.698},
         {"half": 0.0039, "halves": {("focal", "dice"): 0.009}},
-        OPEN,
+        SAFE,
         "focal",
     ),
     (
@@ -131,10 +138,10 @@ def test_a_finalist_of_which_every_training_collapsed_is_not_recommended() -> No
     highest = evidence({"focal": 0.8, "dice": 0.75, "cross_entropy": 0.6}, finalists={"focal": {"collapses": 3}})
     assert answer(highest) == (OPEN, "dice")  # not beaten, so that dice is not proven best, and not eligible
     same = evidence({"dice": 0.7, "cross_entropy": 0.7}, half=0.0, finalists=gone)
-    assert answer(same) == (OPEN, "dice")
-    # Two learned and are equivalent, but neither is shown to be better than the one that always collapsed.
+    assert answer(same) == (SAFE, "dice")
+    # Two learned and are equivalent to each other and to the one that always collapsed: not "all left are equivalent".
     third = evidence({"dice": 0.7, "focal": 0.7, "cross_entropy": 0.7}, half=0.0, finalists=gone)
-    assert answer(third) == (OPEN, "focal")
+    assert answer(third) == (SAFE, "focal")
 
 
 def test_when_everything_collapsed_nothing_is_recommended() -> None:
@@ -154,21 +161,90 @@ def test_undecided_passes_over_a_loss_that_sometimes_collapses_while_another_is_
     assert answer(evidence(levels, half=0.1)) == (OPEN, "cross_entropy")
     shaky = evidence(levels, half=0.1, finalists={"cross_entropy": {"collapses": 1}})
     assert answer(shaky) == (OPEN, "dice")
-    assert "passing over cross_entropy" in said(decide(shaky, ORDER))
+    assert "dice is named of dice_focal, dice and cross_entropy: none of its trainings collapsed and it is" in said(
+        decide(shaky, ORDER)
+    )
     all_shaky = evidence(levels, half=0.1, finalists={f: {"collapses": 1} for f in levels})
     assert answer(all_shaky) == (OPEN, "cross_entropy")
-    # One that reads far higher and is not sound makes no other look low.
-    shaky_top: dict[str, Any] = {"half": 0.4, "finalists": {"top_k": {"collapses": 1}}}
-    far = evidence({"top_k": 0.9, "dice": 0.705, "cross_entropy": 0.7}, **shaky_top)
-    assert answer(far) == (OPEN, "cross_entropy")
-    both = evidence({"top_k": 0.9, "dice": 0.72, "cross_entropy": 0.7}, **shaky_top)
-    assert answer(both) == (OPEN, "dice")
-    words = said(decide(both, ORDER))
+
+
+def test_a_loss_that_collapsed_is_no_clear_winner_and_no_safe_choice() -> None:
+    levels = {"dice": 0.75, "cross_entropy": 0.7}
+    assert answer(evidence(levels)) == (CLEAR, "dice")
+    for where in ("collapses", "collapses_in_search"):
+        fallen = evidence(levels, finalists={"dice": {where: 1}})
+        decision = decide(fallen, ORDER)
+        assert (decision.verdict, decision.recommended, decision.strength) == (OPEN, 0, "open")
+        assert "a clear winner never collapses" in said(decision)
+    near = {"dice": 0.704, "focal": 0.7}
+    assert answer(evidence(near, half=0.006, finalists={"focal": {"collapses": 1}})) == (SAFE, "dice")
+    both = {f: {"collapses": 1} for f in near}
+    assert answer(evidence(near, half=0.006, finalists=both))[0] is OPEN
+
+
+# --- Whom to name -------------------------------------------------------------------------------------------
+
+
+def costs(*expected: float, within: float = 0.5) -> dict[str, dict[str, Any]]:
+    names = ("dice", "focal", "cross_entropy")
+    found = [Regret(expected=e, bound=3 * e, within_rope=within, best=0.3) for e in expected]
+    return {name: {"regret": regret} for name, regret in zip(names, found, strict=False)}
+
+
+LEVELS = {"dice": 0.705, "focal": 0.703, "cross_entropy": 0.701}
+
+
+def test_of_several_the_one_that_costs_least_is_named_and_only_then_the_simplest() -> None:
+    assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.001, 0.004, 0.006)))[1] == "dice"
+    assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)))[1] == "focal"
+    assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.0019)))[1] == "cross_entropy"
+    words = said(decide(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)), ORDER))
     assert (
-        "dice is recommended meanwhile: the only one that trained soundly and reads within 0.01 of the highest" in words
+        "focal is named of dice, focal and cross_entropy: its expected cost is within 0.001 mIoU of the least" in words
     )
-    assert "passing over top_k: a training collapsed" in words
-    assert "passing over cross_entropy: more than 0.01 below the highest" in words
+
+
+def test_what_needs_a_special_operating_point_is_passed_over() -> None:
+    plain = costs(0.001, 0.001, 0.001)
+    plain["cross_entropy"] |= {"miou_at_default": 0.6}
+    for other in ("dice", "focal"):
+        plain[other] |= {"miou_at_default": 0.7}
+    found = evidence(LEVELS, half=0.05, finalists=plain)
+    assert answer(found)[1] == "focal"
+    assert "at the plain operating point" in said(decide(found, ORDER))
+
+
+def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse() -> None:
+    edge = costs(0.001, 0.001, 0.001)
+    edge["cross_entropy"] |= {"lr_at_edge": True}
+    assert answer(evidence(LEVELS, half=0.05, finalists=edge))[1] == "focal"
+    edge["focal"] |= {"collapses": 1}
+    edge["dice"] |= {"collapses": 1}
+    assert answer(evidence(LEVELS, half=0.05, finalists=edge))[1] == "cross_entropy"
+
+
+@pytest.mark.parametrize(("within", "strength"), [(0.95, "probable"), (0.949, "open")])
+def test_an_open_verdict_is_probable_where_the_named_one_costs_little_for_sure(within: float, strength: str) -> None:
+    decision = decide(evidence(LEVELS, half=0.05, finalists=costs(0.001, 0.002, 0.003, within=within)), ORDER)
+    assert (decision.verdict, decision.strength) == (OPEN, strength)
+    assert ("is probable (95 %), and not shown" in said(decision)) == (strength == "probable")
+
+
+def test_what_is_shown_is_never_by_the_posterior_alone() -> None:
+    sure = costs(0.0, 0.02, 0.03, within=1.0)
+    assert decide(evidence(LEVELS, half=0.05, finalists=sure), ORDER).strength == "probable"
+    unsure = costs(0.02, 0.02, 0.02, within=0.1)
+    assert decide(evidence(LEVELS, half=0.005, finalists=unsure), ORDER).strength == "shown"
+
+
+def test_who_was_beaten_at_an_early_look_stays_beaten_and_ends_of_earlier_intervals_count() -> None:
+    found = evidence({"dice": 0.705, "focal": 0.7}, half=0.05)
+    earlier = [
+        c.model_copy(update={"won": c.first == 0, "at_least": -0.004, "at_most": 0.008}) for c in found.comparisons
+    ]
+    assert answer(found.model_copy(update={"comparisons": tuple(earlier)})) == (CLEAR, "dice")
+    ends = [c.model_copy(update={"won": False, "at_least": -0.004, "at_most": 0.008}) for c in found.comparisons]
+    assert answer(found.model_copy(update={"comparisons": tuple(ends)}))[0] is SAME
 
 
 def test_undecided_passes_over_a_loss_no_better_than_a_constant_answer() -> None:
@@ -263,9 +339,11 @@ def test_reasons_name_losses_and_numbers() -> None:
     assert "farthest end is at 0.007" in same
     open_ = said(decide(evidence({"dice": 0.72, "cross_entropy": 0.7}, half=0.05), ORDER))
     assert "dice against cross_entropy: +0.020 mIoU (95 % interval −0.030 to +0.070): the interval contains 0" in open_
-    assert "dice is recommended meanwhile: the only one that reads within 0.01 of the highest of dice and" in open_
+    assert "dice is named of dice and cross_entropy: it reads within 0.01 of the highest." in open_
     near = said(decide(evidence({"dice": 0.705, "cross_entropy": 0.7}, half=0.05), ORDER))
-    assert "cross_entropy is recommended meanwhile: the simplest of dice and cross_entropy" in near
+    assert "cross_entropy is named of dice and cross_entropy: it is the simplest of what is left." in near
+    safe = said(decide(evidence(THREE, half=0.005, halves=FAR), ORDER))
+    assert "focal is a safe choice: no finalist is better by more than 0.01 mIoU (lead over it: tversky +0.003" in safe
 
 
 def test_a_difference_that_is_missing_is_an_error_that_says_so() -> None:

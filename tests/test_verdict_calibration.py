@@ -19,12 +19,14 @@ from bench.verdict_calibration import (
     ORDER,
     Played,
     Task,
+    chosen,
     confirm,
     false_winners,
     gap_for,
     oracle_wins,
     play,
     true_sds,
+    unsafe,
     upper_limit,
 )
 from sweeper.records import Evidence, Look
@@ -88,10 +90,24 @@ def test_a_better_loss_is_found_nearly_as_often_as_by_an_oracle() -> None:
     assert tally.winners[ORDER[1]] == 0
 
 
-def test_giving_up_saves_trainings_where_nothing_can_be_shown() -> None:
+def test_a_confirmation_ends_early_once_it_is_known_what_the_named_loss_costs() -> None:
     endings = played(simulation.BINARY, 4, 40, 5)
-    assert Counter(p.ending for p in endings)["futile"] > 20
+    assert Counter(p.ending for p in endings)["enough"] > 20
     assert np.mean([p.trainings for p in endings]) < 6 * 4
+
+
+def test_losses_that_differ_get_an_answer_that_holds() -> None:
+    tally = chosen(Task(simulation.TAILS, 4, 60, (9,), gap=0.01))
+    assert tally.share("open") <= 0.15
+    cost, held = np.concatenate(tally.mious).mean(axis=0)
+    assert cost < 0.003
+    assert held > 0.85
+    assert tally.winners["probable"] + tally.winners["safe"] + tally.winners["clear_winner"] <= 6
+
+
+def test_a_loss_that_is_worse_by_more_than_the_margin_is_seldom_called_safe() -> None:
+    tally = unsafe(Task(simulation.BINARY, 2, 200, (10,), gap=0.0101, pictures=160))
+    assert tally.winners["safe"] <= LIMIT
 
 
 # --- Broken rules are caught --------------------------------------------------------------------------------
@@ -111,7 +127,7 @@ def pooled(evidence: Evidence) -> Evidence:
         gap = c.difference.model_copy(
             update={"low": c.difference.estimate - half, "high": c.difference.estimate + half}
         )
-        changed.append(c.model_copy(update={"difference": gap}))
+        changed.append(c.model_copy(update={"difference": gap, "won": None, "at_least": None, "at_most": None}))
     return evidence.model_copy(update={"comparisons": tuple(changed)})
 
 

@@ -15,8 +15,9 @@ from sweeper.report.sides import sides
 
 HEADLINE = {
     Verdict.CLEAR_WINNER: "clear winner: {family} beats every rival",
-    Verdict.EQUIVALENT: "equivalent: the leaders differ by less than matters; {family} is the simplest sound one",
-    Verdict.UNDECIDED: "undecided: no loss is shown to be best; {family} is the simplest sound one near the top",
+    Verdict.EQUIVALENT: "equivalent: the leaders differ by less than matters; {family} is named",
+    Verdict.SAFE_CHOICE: "safe choice: no finalist is better than {family} by more than the margin",
+    Verdict.UNDECIDED: "undecided: no loss is shown to be best; {family} costs least on average",
     Verdict.NONE: "none: no loss can be recommended",
 }
 REASONS = 3
@@ -31,13 +32,15 @@ def answer_text(outcome: Outcome, width: int | None = None) -> str:
     evidence = recommendation.evidence
     if recommendation.verdict is Verdict.UNDECIDED and evidence is not None and len(evidence.finalists) == 1:
         verdict = f"undecided: only {family} was confirmed, so that nothing was compared"
+    elif recommendation.verdict is Verdict.UNDECIDED and recommendation.strength == "probable":
+        verdict = f"undecided who is best; probably {family} costs no more than the margin against the best"
     if recommendation.provisional:
         verdict += " (provisional: at this budget)"
     if outcome.sweep.conditions.folds is not None:
         verdict += f" ({NOT_HELD_OUT}: the search saw these pictures)"
     lines = [textwrap.fill(f"Verdict: {verdict}", width, subsequent_indent="         ")]
     if recommended is not None:
-        lead = "Use:     " if recommendation.verdict != Verdict.UNDECIDED else "Meanwhile: "
+        lead = "Use:     " if recommendation.strength != "open" else "Meanwhile: "
         lines.append(textwrap.fill(lead + _loss_text(recommended), width, subsequent_indent="         "))
     lines += _finalists(recommendation)
     lines += [

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from sweeper.evidence.looks import common_seeds, level_of
-from sweeper.evidence.rule import against, difference, faults, same, troubled, units
+from sweeper.evidence.rule import NEAR, Ground, comparison, difference, same, units
 from sweeper.records import Evidence
 from sweeper.text import listed, minus
 
@@ -51,37 +51,74 @@ def beating(evidence: Evidence, best: int, rival: int) -> str:
     )
 
 
-def equivalence(evidence: Evidence, left: Sequence[int], recommended: int) -> list[str]:
-    """That all that are left are equivalent, and which is the simplest."""
-    gaps = [difference(evidence, i, j) for i, j in combinations(left, 2)]
-    levels = {percent(level_of(evidence, i, j)) for i, j in combinations(left, 2)}
-    widest = max(max(abs(gap.low), abs(gap.high)) for gap in gaps)
+def equivalence(evidence: Evidence, left: Sequence[int]) -> list[str]:
+    """That all that are left are equivalent."""
+    pairs = list(combinations(left, 2))
+    levels = {percent(level_of(evidence, i, j)) for i, j in pairs}
+    widest = max(max(abs((c := comparison(evidence, i, j)).floor), abs(c.ceiling)) for i, j in pairs)
     return [
         f"{names(evidence, left)} are practically equivalent: every paired {'–'.join(sorted(levels))} interval lies "
-        f"within ± {evidence.rope:g} mIoU (the farthest end is at {widest:.3f}).",
-        f"{name(evidence, recommended)} is {simplest(evidence, left, recommended)} of them.",
+        f"within ± {evidence.rope:g} mIoU (the farthest end is at {widest:.3f})."
     ]
 
 
-def passed_over(evidence: Evidence, among: Sequence[int], chosen: int) -> tuple[list[int], list[int]]:
-    """Those that were not asked for their simplicity: as they trained worse than the chosen one; as they read lower."""
-    worse = [i for i in among if faults(evidence, i) > faults(evidence, chosen)]
-    own = against(evidence, chosen, among)
-    return worse, [i for i in among if i not in worse and against(evidence, i, among) > own]
+def safety(evidence: Evidence, chosen: int, rivals: Sequence[int]) -> str:
+    """That none of the others that may be the best is better by more than the ROPE."""
+    leads = [
+        minus(f"{name(evidence, g)} {difference(evidence, g, chosen).estimate:+.3f}, at most {ceiling:+.3f}")
+        for g in rivals
+        if (ceiling := comparison(evidence, g, chosen).ceiling) is not None
+    ]
+    return (
+        f"{name(evidence, chosen)} is a safe choice: no finalist is better by more than {evidence.rope:g} mIoU "
+        f"(lead over it: {'; '.join(leads)})."
+    )
 
 
-def simplest(evidence: Evidence, among: Sequence[int], chosen: int) -> str:
-    """How the chosen one is the simplest: of all, or of those that trained as soundly and read as high."""
-    worse, lower = passed_over(evidence, among, chosen)
-    how = []
-    if worse:
-        how.append("beats a constant answer" if troubled(evidence, chosen) else "trained soundly")
-    if lower:
-        how.append(f"reads within {evidence.rope:g} of the highest{' that did' if worse else ''}")
-    if not how:
-        return "the simplest"
-    alone = len(worse) + len(lower) == len(among) - 1
-    return f"the {'only one' if alone else 'simplest'} that {' and '.join(how)}"
+def probable(evidence: Evidence, chosen: int, sure: float) -> str:
+    """What the named one can cost, and how probable that is; empty where it cannot be told."""
+    regret = evidence.finalists[chosen].regret
+    if regret is None:
+        return ""
+    cost = f"{name(evidence, chosen)} costs at most {regret.bound:.3f} mIoU against the best finalist, with 95 %"
+    within = f"{100 * regret.within_rope:.0f} %"
+    if regret.within_rope >= sure:
+        return f"{cost}; that it costs no more than {evidence.rope:g} is probable ({within}), and not shown."
+    return f"{cost}; that it costs no more than {evidence.rope:g} has {within}, and {percent(sure)} is asked for."
+
+
+_GROUNDS: dict[Ground, str] = {
+    "learned": "it learned more than a constant answer",
+    "regret": f"its expected cost is within {NEAR:g} mIoU of the least",
+    "plain": "it reads within the margin of the highest at the plain operating point, too",
+    "collapse": "none of its trainings collapsed",
+    "edge": "its learning rate is not at the edge of the searched range",
+    "simplicity": "it is the simplest of what is left",
+}
+
+
+def named(evidence: Evidence, among: Sequence[int], chosen: int, grounds: Sequence[Ground]) -> str:
+    """Why this one is named of several that may be the best; empty where it is the only one."""
+    if len(among) < 2:
+        return ""
+    return f"{name(evidence, chosen)} is named of {names(evidence, among)}: {why_named(evidence, grounds)}."
+
+
+def why_named(evidence: Evidence, grounds: Sequence[Ground]) -> str:
+    """The grounds, in their order: `its expected cost is …, and it is the simplest of what is left`."""
+    known = all(f.regret is not None for f in evidence.finalists)
+    reads = f"it reads within {evidence.rope:g} of the highest"
+    return listed([reads if ground == "regret" and not known else _GROUNDS[ground] for ground in grounds])
+
+
+def unsound(evidence: Evidence, best: int) -> str:
+    """That a loss which collapsed is no clear winner."""
+    finalist = evidence.finalists[best]
+    return (
+        f"{finalist.family} is better than every rival when it trains, but {finalist.collapses} of its "
+        f"{finalist.trainings} confirmation trainings and {finalist.collapses_in_search} before them collapsed: a "
+        "clear winner never collapses."
+    )
 
 
 def doubt(evidence: Evidence, best: int, rival: int) -> str:
@@ -104,25 +141,6 @@ def doubt(evidence: Evidence, best: int, rival: int) -> str:
         f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}: neither a difference nor equivalence is shown "
         f"(standard error {gap.se_seed:.3f} from seeds, {gap.se_image:.3f} from pictures)."
     )
-
-
-def meanwhile(evidence: Evidence, best: int, left: Sequence[int], recommended: int) -> str:
-    """Whom to take while it is undecided, and why."""
-    one = name(evidence, recommended)
-    if len(left) == 1:
-        return f"{one} is recommended meanwhile: it is the only finalist left whose trainings did not all collapse."
-    worse, lower = passed_over(evidence, left, recommended)
-    why = (
-        f"{simplest(evidence, left, recommended)} of {names(evidence, left)}, of which none is shown to be better than "
-        f"the others by {evidence.rope:g} mIoU or more"
-    )
-    if recommended != best:
-        why += f" ({name(evidence, best)} reads highest)"
-    if worse:
-        why += f" (passing over {names(evidence, worse)}: a training collapsed, or no better than a constant answer)"
-    if lower:
-        why += f" (passing over {names(evidence, lower)}: more than {evidence.rope:g} below the highest)"
-    return f"{one} is recommended meanwhile: {why}."
 
 
 def still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:

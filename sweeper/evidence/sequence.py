@@ -1,11 +1,15 @@
 """After each look at the confirmation: go on, with whom, or end, and why.
 
-- A finalist that the best beats by the rule needs no more seeds: the comparison keeps the level of the look at which it
-  was won (`sweeper.evidence.looks`). Should another finalist come to lead that does not beat it, it goes on again.
-- The baseline goes on as long as anyone does: every finalist's gain is told against it, on common seeds, and that
-  number is worth its one training per seed even where the baseline has been beaten.
-- The confirmation ends when the verdict is settled, after the last planned look, or when it is *futile*: with all seeds
-  still planned the chance that the open comparisons are settled, all of them, is below CHANCE.
+A user asks what to train with and what it can cost. So the confirmation ends
+
+- when a clear winner or equivalence is shown;
+- when the named finalist is a safe choice, or costs at most the ROPE with a probability of at least `SURE`, unless the
+  seeds still planned are likely to show a clear winner (`LIKELY`);
+- after the last planned look.
+
+It goes on with those who may be the best: with a probability of at least `CONTENDER`, and always the best and the named
+one; with all whom the best does not beat where a clear winner is likely, as that asks for all of them. The baseline
+goes on as long as anyone does: every finalist's gain is told against it, on common seeds.
 """
 
 from __future__ import annotations
@@ -13,19 +17,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.evidence.futility import Chances, chances_of_settling
-from sweeper.evidence.intervals import half_width
-from sweeper.evidence.looks import common_seeds, level_at, planned_looks
+from sweeper.evidence.looks import common_seeds, planned_looks
+from sweeper.evidence.predictive_power import chance_of_a_winner
 from sweeper.evidence.rule import difference, measured, units
-from sweeper.evidence.settle import needed_half_width, planned_half_width
 from sweeper.evidence.verdict import Decision
 from sweeper.records import Evidence, Look, Verdict
-from sweeper.text import count, listed, minus
+from sweeper.text import count, listed
 
-__all__ = ["CHANCE", "NextStep", "next_step", "planned_looks"]
+__all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_looks"]
 
-CHANCE = 0.10
-"""More seeds are trained only where they settle the verdict with at least this probability."""
+LIKELY = 0.5
+"""Where the named one will do, more seeds are trained only if a clear winner comes with at least this probability."""
+CONTENDER = 0.02
+"""Finalists that are the best with a lower probability get no more seeds while others are trained."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +53,43 @@ def next_step(evidence: Evidence, decision: Decision) -> NextStep:
     at = f"after {count(_seeds(evidence), 'seed')}"
     if why := _over(evidence, decision):
         return NextStep(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
-    assert decision.best is not None  # else it is over
+    assert decision.best is not None and decision.recommended is not None  # else it is over
     to_come = evidence.looks[evidence.look + 1 :]
-    most, rivals = to_come[-1].seeds, [i for i in decision.unbeaten if measured(evidence, decision.best, i)]
-    chances = _chances(evidence, decision.best, rivals, to_come) if rivals else Chances(1.0, ())
-    if chances.together < CHANCE:
-        rival = rivals[min(range(len(rivals)), key=lambda n: chances.alone[n])]
-        pair = f"{evidence.finalists[decision.best].family} against {evidence.finalists[rival].family}"
-        what, hardest = pair, ""
-        if len(rivals) > 1:
-            what = f"all {len(rivals)} open comparisons"
-            hardest = f"; the hardest is {pair}, at {_share(min(chances.alone))}"
+    win = _chance_of_a_winner(evidence, decision, to_come)
+    enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
+    named = evidence.finalists[decision.recommended].family
+    if enough and win < LIKELY:
+        sure = "is a safe choice" if decision.verdict is Verdict.SAFE_CHOICE else _sure(evidence, decision.recommended)
         reason = (
-            f"The confirmation ended {at}: the chance that up to {most} would settle {what} is "
-            f"{_share(chances.together)}, and {_share(CHANCE)} is asked for{hardest} "
-            f"({_obstacle(evidence, decision.best, rival)})."
+            f"The confirmation ended {at}: {named} {sure}, and the chance that up to {to_come[-1].seeds} seeds show a "
+            f"clear winner is {_share(win)}."
         )
         return NextStep(go_on=False, finalists=(), reason=reason)
-    on = {decision.best, *decision.unbeaten, *([] if evidence.baseline is None else [evidence.baseline])}
-    names = listed([evidence.finalists[i].family for i in sorted(on)])
-    odds = f"; the chance that up to {most} settle it is at most {_share(chances.together)}" if rivals else ""
-    reason = f"The verdict is open {at}: {names} go on to {to_come[0].seeds} seeds{odds}."
-    return NextStep(go_on=True, finalists=tuple(sorted(on)), reason=reason)
+    on = _contenders(evidence, decision, everyone=win >= LIKELY)
+    why = f"a clear winner is likely ({_share(win)})" if win >= LIKELY else f"what {named} can cost is open"
+    names = listed([evidence.finalists[i].family for i in on])
+    reason = f"The confirmation goes on {at}, as {why}: {names} {'go' if len(on) > 1 else 'goes'} on to "
+    reason += f"{to_come[0].seeds} seeds."
+    return NextStep(go_on=True, finalists=on, reason=reason)
+
+
+def _contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tuple[int, ...]:
+    assert decision.best is not None and decision.recommended is not None
+
+    def may_be_best(i: int) -> bool:
+        regret = evidence.finalists[i].regret
+        return everyone or regret is None or regret.best >= CONTENDER
+
+    on = {decision.best, decision.recommended, *(i for i in decision.unbeaten if may_be_best(i))}
+    if evidence.baseline is not None:
+        on.add(evidence.baseline)
+    return tuple(sorted(on))
+
+
+def _sure(evidence: Evidence, named: int) -> str:
+    regret = evidence.finalists[named].regret
+    assert regret is not None  # else it would not be called probable
+    return f"costs at most {evidence.rope:g} mIoU with a probability of {_share(regret.within_rope)}"
 
 
 def _over(evidence: Evidence, decision: Decision) -> str | None:
@@ -79,7 +98,7 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
         return "nothing was learned that more seeds could compare"
     if len(evidence.finalists) < 2:
         return "there is only one finalist, and nothing to compare it with"
-    if decision.verdict is not Verdict.UNDECIDED:
+    if decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}:
         return "a clear winner is shown" if decision.verdict is Verdict.CLEAR_WINNER else "equivalence is shown"
     if units(evidence) < 2:
         return f"with {units(evidence)} test picture, no number of seeds can settle it"
@@ -88,9 +107,14 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
     return None
 
 
-def _chances(evidence: Evidence, best: int, rivals: Sequence[int], to_come: Sequence[Look]) -> Chances:
-    gaps = [(difference(evidence, best, other), common_seeds(evidence, best, other)) for other in rivals]
-    return chances_of_settling(gaps, units(evidence), evidence.rope, to_come)
+def _chance_of_a_winner(evidence: Evidence, decision: Decision, to_come: Sequence[Look]) -> float:
+    """That the best beats all the others at one of the looks to come; 0 where that cannot be told."""
+    best = decision.best
+    assert best is not None
+    if not all(measured(evidence, best, i) for i in decision.unbeaten) or not decision.unbeaten:
+        return 0.0
+    gaps = [(difference(evidence, best, i), common_seeds(evidence, best, i)) for i in decision.unbeaten]
+    return chance_of_a_winner(gaps, units(evidence), evidence.rope, to_come)
 
 
 def _seeds(evidence: Evidence) -> int:
@@ -98,16 +122,4 @@ def _seeds(evidence: Evidence) -> int:
 
 
 def _share(chance: float) -> str:
-    return f"{100 * chance:.0f} %" if chance >= 0.01 or chance == 0 else "less than 1 %"
-
-
-def _obstacle(evidence: Evidence, best: int, rival: int) -> str:
-    """What stands in the way of this pair: the pictures, whatever the seeds; or what is left at the last look."""
-    gap, last = difference(evidence, best, rival), evidence.looks[-1].seeds
-    pictures, target = units(evidence), needed_half_width(gap, evidence.rope)
-    wanted = minus(f"the difference is {gap.estimate:+.3f}, to be settled by an interval narrower than ± {target:.3f}")
-    alone = half_width(0.0, last, gap.se_image**2, pictures, level_at(evidence.looks, last))
-    if alone >= target:
-        return f"{wanted}; the choice of test pictures alone leaves ± {alone:.3f}, whatever the number of seeds"
-    then = planned_half_width(gap, (common_seeds(evidence, best, rival), pictures), (last, pictures), evidence.looks)
-    return f"{wanted}; {last} seeds leave some ± {then:.3f}"
+    return f"{100 * chance:.0f} %" if chance >= 0.01 else "less than 1 %"

@@ -1,18 +1,22 @@
-"""What the evidence proves: the verdict, and whom it recommends.
+"""What the evidence shows: the verdict, and whom it names.
 
-The rule. A finalist is *eligible* unless every one of its trainings collapsed. It *beats* a rival when the paired
-interval of their difference lies above 0 and its estimate is at least the region of practical equivalence (ROPE). Let
-*best* be the eligible finalist with the highest mean test mIoU that none beats (one that was dropped after an early
-look may read high on its fewer seeds).
+The rule. A finalist is *eligible* unless every one of its trainings collapsed. It *beats* a rival when, at a look, the
+paired interval of their difference lies above 0 and its estimate is at least the region of practical equivalence
+(ROPE); who was beaten stays beaten. Let *best* be the eligible finalist with the highest mean test mIoU that none beats
+(one that was dropped after an early look may read high on its fewer seeds).
 
-- clear_winner: best beats every rival. Each comparison is made at the level of its look (95 % without looks) and all
-  must succeed, an intersection–union test, so that the number of rivals needs no further correction (Berger 1982).
-- equivalent: at least two are left (best and those it does not beat), and all their paired intervals lie within
-  ± ROPE. The simplest by the declared order is recommended.
-- undecided: anything else. The simplest of those left is recommended meanwhile, passing over losses of which a
-  training collapsed, or which are no better than a constant answer, or which read more than the ROPE lower than
-  another, while one is left that does not.
+- clear_winner: best beats every rival, and no training of its configuration collapsed. Each comparison is made at the
+  level of its look (95 % without looks) and all must succeed, an intersection–union test, so that the number of rivals
+  needs no further correction (Berger 1982).
+- equivalent: at least two are left (best and those it does not beat), and all their differences are shown to lie within
+  ± ROPE.
+- safe_choice: one of those left reads within half the ROPE of best, never collapsed, and no finalist that is left is
+  better than it by more than the ROPE (non-inferiority against each: an intersection–union test again).
+- undecided: anything else. It is *probable* that the named one will do where its regret is within the ROPE with a
+  probability of at least `SURE` (`sweeper.evidence.regret`), else *open*.
 - none: nothing completed, nothing is eligible, or no eligible finalist is better than a constant answer.
+
+Where several will do, `rule.preferred` names one.
 """
 
 from __future__ import annotations
@@ -27,15 +31,32 @@ from sweeper.evidence.reasons import (
     doubt,
     equivalence,
     look_taken,
-    meanwhile,
+    named,
     names,
+    probable,
+    safety,
     still_rising,
+    unsound,
 )
-from sweeper.evidence.rule import LEARNED, against, beats, difference, has_learned, others, same, simplicity
+from sweeper.evidence.rule import (
+    LEARNED,
+    beats,
+    difference,
+    has_learned,
+    others,
+    preferred,
+    safe,
+    same,
+    simplicity,
+    sound,
+)
 from sweeper.evidence.settle import what_would_settle
-from sweeper.records import Evidence, Verdict
+from sweeper.records import Evidence, Strength, Verdict
 
-__all__ = ["Decision", "decide", "difference"]
+__all__ = ["SURE", "Decision", "decide", "difference"]
+
+SURE = 0.95
+"""Probability from which on it is called probable that the named finalist costs at most the ROPE."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,8 @@ class Decision:
     """The eligible finalist with the highest estimate; None for verdict `none`."""
     unbeaten: tuple[int, ...] = ()
     """The others that `best` does not beat."""
+    strength: Strength = "open"
+    """How sure it is that the recommended one will do."""
 
 
 def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--resume") -> Decision:
@@ -81,18 +104,25 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
     unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not beats(evidence, best, i)]
     left = [i for i in eligible if i == best or i in unbeaten]
     hopeless = [i for i in unbeaten if i not in eligible]
-    if not unbeaten:
+    recommended, grounds = preferred(evidence, left, order)
+    if not unbeaten and sound(evidence, best):
         verdict, recommended = Verdict.CLEAR_WINNER, best
         reasons = [beating(evidence, best, i) for i in others(evidence, best)]
     elif len(left) >= 2 and not hopeless and all(same(evidence, i, j) for i, j in combinations(left, 2)):
-        verdict, recommended = Verdict.EQUIVALENT, _simplest(evidence, left, order)
-        reasons = equivalence(evidence, left, recommended)
+        verdict = Verdict.EQUIVALENT
+        reasons = [*equivalence(evidence, left), named(evidence, left, recommended, grounds)]
         reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in left]
-    else:
-        verdict, recommended = Verdict.UNDECIDED, _simplest(evidence, left, order)
-        reasons = [doubt(evidence, best, i) for i in unbeaten]
+    elif safes := [i for i in left if safe(evidence, i, best, unbeaten)]:
+        verdict, (recommended, grounds) = Verdict.SAFE_CHOICE, preferred(evidence, safes, order)
+        reasons = [safety(evidence, recommended, [i for i in (best, *unbeaten) if i != recommended])]
+        reasons += [named(evidence, safes, recommended, grounds)] if len(safes) > 1 else []
         reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
-        reasons.append(meanwhile(evidence, best, left, recommended))
+    else:
+        verdict = Verdict.UNDECIDED
+        reasons = [probable(evidence, recommended, SURE), named(evidence, left, recommended, grounds)]
+        reasons += [unsound(evidence, best)] if not unbeaten else [doubt(evidence, best, i) for i in unbeaten]
+        reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
+    reasons = [reason for reason in reasons if reason]
     rising = _baseline_gain(evidence)
     provisional = not _is_open(verdict) and rising > evidence.rope
     pairs = _open_pairs(evidence, best, recommended, unbeaten) if _is_open(verdict) else []
@@ -104,7 +134,23 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
             "goes on with the same study."
         )
     reasons += [*collapsed(evidence), *look_taken(evidence)]
-    return Decision(verdict, recommended, provisional, tuple(reasons), tuple(next_steps), best, tuple(unbeaten))
+    return Decision(
+        verdict,
+        recommended,
+        provisional,
+        tuple(reasons),
+        tuple(next_steps),
+        best,
+        tuple(unbeaten),
+        _strength(evidence, verdict, recommended),
+    )
+
+
+def _strength(evidence: Evidence, verdict: Verdict, recommended: int) -> Strength:
+    if not _is_open(verdict):
+        return "shown"
+    regret = evidence.finalists[recommended].regret
+    return "probable" if regret is not None and regret.within_rope >= SURE else "open"
 
 
 def _is_open(verdict: Verdict) -> bool:
@@ -128,13 +174,6 @@ def _open_pairs(evidence: Evidence, best: int, recommended: int, unbeaten: Seque
     if recommended != best and may_equal(recommended):
         pairs += [(recommended, i) for i in unbeaten if i != recommended and may_equal(i)]
     return [pair for pair in pairs if is_open(*pair)]
-
-
-def _simplest(evidence: Evidence, among: Sequence[int], order: Sequence[str]) -> int:
-    def rank(i: int) -> tuple[tuple[bool, ...], tuple[int, str]]:
-        return against(evidence, i, among), simplicity(evidence, i, order)
-
-    return min(among, key=rank)
 
 
 def _baseline_gain(evidence: Evidence) -> float:

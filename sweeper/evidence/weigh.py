@@ -22,7 +22,7 @@ from sweeper import metrics
 from sweeper.evidence.intervals import Counts, Floats, PictureTable, negated, paired_interval, picture_table
 from sweeper.evidence.looks import level_at, look_at
 from sweeper.evidence.moderation import moderated
-from sweeper.evidence.regret import regrets
+from sweeper.evidence.regret import with_regrets
 from sweeper.evidence.replicates import (
     Replicate,
     by_seed,
@@ -34,6 +34,7 @@ from sweeper.evidence.replicates import (
     scored_pictures,
     united,
 )
+from sweeper.evidence.rule import wins
 from sweeper.recipe import Metric
 from sweeper.records import (
     Collapse,
@@ -152,7 +153,7 @@ def weigh(
     evidence = Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
-        comparisons=tuple(_compare([at[family] for family in order], bench, looks)),
+        comparisons=tuple(_compare([at[family] for family in order], bench, looks, rope)),
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
         looks=tuple(looks),
@@ -166,11 +167,7 @@ def weigh(
             (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
         ),
     )
-    found = regrets(evidence)
-    if found is None:
-        return evidence
-    known = [row.model_copy(update={"regret": own}) for row, own in zip(rows, found, strict=True)]
-    return evidence.model_copy(update={"finalists": tuple(known)})
+    return with_regrets(evidence)
 
 
 def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResult]) -> dict[str, dict[int, Replicate]]:
@@ -285,13 +282,18 @@ def last_quarter_gain(run: TrialResult) -> float:
     return float(miou[-1] - np.interp(0.75 * steps[-1], steps, miou))
 
 
-def _compare(finalists: Sequence[Mapping[int, int]], bench: _Bench, looks: Sequence[Look]) -> list[Comparison]:
+def _compare(
+    finalists: Sequence[Mapping[int, int]], bench: _Bench, looks: Sequence[Look], rope: float
+) -> list[Comparison]:
     """All ordered pairs; `finalists[i]` is seed → row of finalist i.
 
-    Look by look: a pair that shares no more seeds than at the look before keeps the interval that it had then.
+    Look by look: a pair that shares no more seeds than at the look before keeps the interval that it had then; who was
+    beaten stays beaten; and as the intervals of all looks hold together, so do their innermost ends.
     """
     order = sorted({seed for seeds in finalists for seed in seeds})
     found: dict[tuple[int, int], Interval] = {}
+    ends: dict[tuple[int, int], tuple[float, float]] = {}
+    won: set[tuple[int, int]] = set()
     known: dict[tuple[int, int], int] = {}
     for until in [*(look.seeds for look in looks[:-1] if look.seeds < len(order)), len(order)]:
         within = set(order[:until])
@@ -313,12 +315,23 @@ def _compare(finalists: Sequence[Mapping[int, int]], bench: _Bench, looks: Seque
             if len(table.scores) > known.get(pair, 0):
                 known[pair] = len(table.scores)
                 given = {"moderated": of[pair], "lent": lent} if pair in of else {}
-                found[pair] = paired_interval(table, (-1.0, 1.0), level_at(looks, len(table.scores)), **given)
+                gap = paired_interval(table, (-1.0, 1.0), level_at(looks, len(table.scores)), **given)
+                low, high = ends.get(pair, (-1.0, 1.0))
+                found[pair], ends[pair] = gap, (max(low, gap.low), min(high, gap.high))
+                if pair in of and bench.pictures >= 2:
+                    won |= {pair} if wins(gap, rope) else set()
+                    won |= {pair[::-1]} if wins(negated(gap), rope) else set()
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
             if (j, i) not in found:  # from all runs there are; nothing is paired, so nothing is known of its error
                 scores = bench.miou.scores
-                gap = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
-                found[j, i] = Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
-            found[i, j] = negated(found[j, i])
-    return [Comparison(first=i, second=j, difference=found[i, j]) for i, j in sorted(found)]
+                lead = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
+                found[j, i], ends[j, i] = (
+                    Interval(estimate=lead, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0),
+                    (-1.0, 1.0),
+                )
+            found[i, j], ends[i, j] = negated(found[j, i]), (0.0 - ends[j, i][1], 0.0 - ends[j, i][0])
+    return [
+        Comparison(first=i, second=j, difference=gap, at_least=ends[i, j][0], at_most=ends[i, j][1], won=(i, j) in won)
+        for (i, j), gap in sorted(found.items(), key=lambda item: item[0])
+    ]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.reasons import simplest
+from sweeper.evidence.reasons import why_named
+from sweeper.evidence.rule import preferred
 from sweeper.evidence.verdict import decide
 from sweeper.recipe import Recipe
 from sweeper.records import FinalistEvidence, Recommended, Verdict
@@ -20,6 +21,7 @@ from sweeper.report.words import (
     network,
     number,
     params_text,
+    probability,
     signed,
     signed_interval,
     significant,
@@ -29,6 +31,7 @@ from sweeper.text import count, listed
 VERDICTS = {
     Verdict.CLEAR_WINNER: "clear winner",
     Verdict.EQUIVALENT: "equivalent",
+    Verdict.SAFE_CHOICE: "safe choice",
     Verdict.UNDECIDED: "undecided",
     Verdict.NONE: "no recommendation",
 }
@@ -91,31 +94,39 @@ def _what(facts: Facts, recommended: Recommended) -> str:
         provisional = f" It is **provisional at this budget**: cross-entropy was still improving{gained}."
     if verdict is Verdict.CLEAR_WINNER:
         return f"**Train with {settings}.** Verdict: **clear winner** over every other finalist.{provisional}"
-    if verdict is Verdict.EQUIVALENT:
-        same = [code(finalist_name(facts, f)) for f in _left(facts)]
-        of = f": {listed(same)} differ by less than that" if len(same) > 1 else ""
-        return (
-            f"**Train with {settings}.** Verdict: **equivalent** within ±{number(facts.sweep.rope)} mIoU{of}; "
-            f"{name} is {_simplest(facts, _left(facts))} of them.{provisional}"
-        )
-    if len(facts.finalists) < 2:
-        return f"Verdict: **undecided**, nothing was compared. **Meanwhile train with {settings}**.{provisional}"
     asked = _left(facts)
     names = [code(finalist_name(facts, f)) for f in asked]
-    why = f": of those it is {_simplest(facts, asked)}" if len(asked) > 1 else ""
+    why = f": {_why(facts, asked)}" if len(asked) > 1 else ""
+    rope = f"{facts.sweep.rope:g} mIoU"
+    if verdict is Verdict.EQUIVALENT:
+        return (
+            f"**Train with {settings}.** Verdict: **equivalent**, {listed(names)} differ by less than {rope}. "
+            f"{name} is named{why}.{provisional}"
+        )
+    if verdict is Verdict.SAFE_CHOICE:
+        shown = f"Verdict: **safe choice**, no finalist is better by more than {rope}."
+        return f"**Train with {settings}.** {shown}{provisional}"
+    if len(facts.finalists) < 2:
+        return f"Verdict: **undecided**, nothing was compared. **Meanwhile train with {settings}**.{provisional}"
+    if facts.recommendation.strength == "probable" and facts.chosen is not None and facts.chosen.regret is not None:
+        sure = probability(facts.chosen.regret.within_rope)
+        return (
+            f"**Train with {settings}.** Verdict: **undecided** who is best, but it is **probable ({sure})** that "
+            f"{name} costs no more than {rope} against the best finalist.{provisional}"
+        )
     return (
-        f"Verdict: **undecided**, no loss is shown to be better than its rivals by {facts.sweep.rope:g} mIoU or more "
+        f"Verdict: **undecided**, no loss is shown to be better than its rivals by {rope} or more "
         f"({', '.join(names)}). **Meanwhile train with {settings}**{why}.{provisional}"
     )
 
 
-def _simplest(facts: Facts, among: Sequence[FinalistEvidence]) -> str:
-    """How the recommended one is the simplest of these, in the verdict's own words."""
-    evidence, chosen = facts.recommendation.evidence, facts.chosen
-    if evidence is None or chosen is None:
-        return "the simplest"
+def _why(facts: Facts, among: Sequence[FinalistEvidence]) -> str:
+    """Why the recommended one is named of these, in the verdict's own words."""
+    evidence = facts.recommendation.evidence
+    if evidence is None:
+        return "it is the simplest"
     places = {id(f): i for i, f in enumerate(evidence.finalists)}
-    return simplest(evidence, [places[id(f)] for f in among], places[id(chosen)])
+    return why_named(evidence, preferred(evidence, [places[id(f)] for f in among], facts.families)[1])
 
 
 def _left(facts: Facts) -> list[FinalistEvidence]:

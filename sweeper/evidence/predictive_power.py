@@ -1,24 +1,19 @@
-"""Whether more seeds could still settle a verdict: its predictive power, by simulation from what was measured.
+"""Whether more seeds are likely to show a clear winner: the predictive power, by simulation from what was measured.
 
-More seeds shrink the seed part of a difference's variance and nothing else: the test pictures stay those that there
-are. Given the estimate D from S seeds, the standard deviation s of a seed's difference and the picture part of the
-variance, the confirmation is played to its end many times: σ² = s² ν / χ² with ν degrees of freedom (not below the
-interaction, which is known far better), the true difference on these pictures from N(D, σ²/S), the seeds to come from
-there on. At every look still planned the interval is formed as `sweeper.evidence.intervals` would and asked for a
-verdict on the pair. The share of plays in which one comes is the predictive power (Spiegelhalter, Freedman & Blackburn
-1986).
+More seeds shrink the seed part of a difference's variance and nothing else: the test images stay those that there are.
+Given the estimate D from S seeds, the standard deviation s of a seed's difference and the image part of the variance,
+the confirmation is played to its end many times: σ² = s² ν / χ² with ν degrees of freedom (not below the interaction,
+which is known far better), the true difference on these images from N(D, σ²/S), the seeds to come from there on. At
+every look still planned the interval is formed as `sweeper.evidence.intervals` would. The share of plays in which the
+best beats all others is the predictive power (Spiegelhalter, Freedman & Blackburn 1986).
 
-A verdict needs all open comparisons at once, each of the best with another. They share the best's noise: two
-differences between independent scores of one variance correlate at ½, and so are the plays drawn.
-
-Ending early for futility can only prevent verdicts, so that it never adds false ones; what it costs in power is in
-docs/verdict.md.
+The comparisons share the best's noise: two differences between independent scores of one variance correlate at ½, and
+so are the plays drawn. What follows from it is the number of trainings alone, never a word of the verdict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -32,20 +27,10 @@ SHARED = 0.5
 """Correlation of the differences between one finalist and two others."""
 
 
-class Chances(NamedTuple):
-    """Of the looks to come, each from 0 to 1."""
-
-    together: float
-    """That all comparisons are settled at once. The verdict's own chance is lower where some of them end in
-    equivalence, which those must show among themselves too."""
-    alone: tuple[float, ...]
-    """That each is settled."""
-
-
-def chances_of_settling(
+def chance_of_a_winner(
     gaps: Sequence[tuple[Interval, int]], pictures: int, rope: float, looks: Sequence[Look]
-) -> Chances:
-    """Chances that pairs with one finalist in common are told apart or shown equivalent at one of the looks to come.
+) -> float:
+    """Chance, 0–1, that one finalist beats all others by the end: those that it leads by these differences.
 
     Args:
         gaps: K ≥ 1 measured differences, each with its S ≥ 2 common seeds, on `pictures` ≥ 2 pictures or groups.
@@ -76,8 +61,7 @@ def chances_of_settling(
     truth_variance = np.maximum(squares / squared(so_far - 1 + lent), floor)  # of a single seed's difference
     truth = estimate + np.sqrt(truth_variance / so_far) * normal()
     mean = np.broadcast_to(estimate, shape)
-    apart = np.zeros(shape, dtype=np.bool_)  # who was beaten stays so; equivalence is shown of all at one look
-    each, all_of_them = np.zeros(shape, dtype=np.bool_), np.zeros(PLAYS, dtype=np.bool_)
+    won = np.zeros(shape, dtype=np.bool_)  # who was beaten stays so
     for look in looks:
         more = look.seeds - so_far
         if (more <= 0).all():
@@ -91,11 +75,8 @@ def chances_of_settling(
         so_far = total
         freedom = so_far - 1 + lent
         half = _half_widths(squares / (freedom * so_far), freedom, v_image, pictures, 1 - look.error)
-        apart |= (np.abs(mean) >= max(rope, 1e-12)) & (np.abs(mean) > half)
-        settled = apart | (np.abs(mean) + half <= rope)
-        each |= settled
-        all_of_them |= settled.all(axis=1)
-    return Chances(float(all_of_them.mean()), tuple(float(share) for share in each.mean(axis=0)))
+        won |= (mean >= max(rope, 1e-12)) & (mean > half)
+    return float(won.all(axis=1).mean())
 
 
 def _half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, pictures: int, level: float) -> Floats:
