@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.data import open_store
 from sweeper.data.folds import scored_pictures, split_of
@@ -19,7 +19,8 @@ from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
-from sweeper.records import Conditions, Evidence, Look, Recommendation, SweepRecord, TrialResult, TrialSpec
+from sweeper.records import Conditions, Evidence, Look, Recommendation, SearchSpace, SweepRecord, TrialResult, TrialSpec
+from sweeper.space import edge_of
 from sweeper.study.confirm import confirmed
 from sweeper.study.recheck import Finalist, choose_finalists
 from sweeper.study.rounds import Judge, Judgement
@@ -44,7 +45,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     dataset = conditions.dataset
     finalists = choose_finalists(sweep.trials, sweep.rechecks, conditions)
     usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
-    evidence = _weighed(usable, finalists, conditions, rope=sweep.rope, looks=sweep.looks_planned)
+    evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, looks=sweep.looks_planned)
     if evidence is not None:
         tuned = conditions.recipe.threshold == "tuned"
         groups, seed = _test_groups(conditions, usable), conditions.seed
@@ -126,11 +127,13 @@ def _seeds_seen(sweep: SweepRecord) -> int | None:
     return sweep.looks_planned[-1].seeds if sweep.looks_planned else None
 
 
-def judge(finalists: Sequence[Finalist], conditions: Conditions, *, rope: float, looks: Sequence[Look]) -> Judge:
+def judge(
+    finalists: Sequence[Finalist], conditions: Conditions, space: SearchSpace, *, rope: float, looks: Sequence[Look]
+) -> Judge:
     """What the confirmation's rounds ask after each look: the same evidence and verdict as the report's."""
 
     def judged(results: Sequence[TrialResult]) -> Judgement:
-        evidence = _weighed(results, finalists, conditions, rope=rope, looks=looks)
+        evidence = _weighed(results, finalists, conditions, space, rope=rope, looks=looks)
         decision = decide(evidence, list(FAMILIES))
         if evidence is None:
             return Judgement(decision.verdict, looks[0].error, False, (), decision.reasons[0])
@@ -145,6 +148,7 @@ def _weighed(
     results: Sequence[TrialResult],
     finalists: Sequence[Finalist],
     conditions: Conditions,
+    space: SearchSpace,
     *,
     rope: float,
     looks: Sequence[Look],
@@ -162,9 +166,19 @@ def _weighed(
         looks=looks,
         groups=_test_groups(conditions, results),
     )
-    second = {f.family: f.second.value for f in finalists if f.second is not None}
-    rows = tuple(f.model_copy(update={"recheck_value": second.get(f.family)}) for f in evidence.finalists)
+    of = {finalist.family: finalist for finalist in finalists}
+    rows = tuple(row.model_copy(update=_before(of[row.family], space)) for row in evidence.finalists)
     return evidence.model_copy(update={"finalists": rows})
+
+
+def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
+    """What is known of a finalist from before its confirmation."""
+    trained = [t for t in (finalist.trial, finalist.second) if t is not None]
+    return {
+        "recheck_value": None if finalist.second is None else finalist.second.value,
+        "collapses_in_search": sum(not training.collapse.learned for training in trained),
+        "lr_at_edge": edge_of(finalist.trial.spec.lr, space) is not None,
+    }
 
 
 def _test_groups(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:

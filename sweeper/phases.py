@@ -325,7 +325,7 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
         finalists,
         stage.plan.conditions,
         looks,
-        judge=judge(finalists, stage.plan.conditions, rope=stage.asked.rope, looks=looks),
+        judge=judge(finalists, stage.plan.conditions, stage.plan.space, rope=stage.asked.rope, looks=looks),
         train=train,
         tell=tell,
     )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sweeper.base import Record
 from sweeper.errors import SpaceError
@@ -210,3 +210,12 @@ def _range_text(coordinate: Coordinate) -> str:
         "power_of_imbalance": f"imbalance^({ends})",
         "fixed": f"{coordinate.low:g}, fixed",
     }[coordinate.kind]
+
+
+def edge_of(lr: float, space: SearchSpace) -> Literal["low", "high"] | None:
+    """At which end of the searched range a learning rate lies: in its outer 5 % on the log scale; None = within."""
+    low, high = space.lr.low, space.lr.high
+    if not 0 < low < high:
+        return None
+    place = math.log(lr / low) / math.log(high / low)
+    return "low" if place < 0.05 else "high" if place > 0.95 else None

@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sweeper.recommend import recommend
-from sweeper.records import Evidence, ImbalanceProfile, Recommendation, SweepRecord, Verdict
+from sweeper.records import Evidence, ImbalanceProfile, Recommendation, Regret, SweepRecord, Verdict
 from sweeper.report import report_summary, write_report
 from sweeper.report.caveats import caveats
 from sweeper.report.facts import collect
@@ -87,11 +87,11 @@ def test_undecided_says_so_and_names_those_in_question() -> None:
         in first
     )
     assert "Meanwhile train with `dice_ce`" in first
-    assert "of those it is the simplest." in first
+    assert "**: it is the simplest of what is left." in first
     shaky = {"dice_ce": {"collapses": 1}, "dice_focal": {"collapses": 1}}
     first = head(text_of(builders.sweep(), recommended(builders.evidence(NEAR, half=0.05, finalists=shaky))))
-    assert "of those it is the simplest." in first
-    assert "soundly" not in first
+    assert "**: it is the simplest of what is left." in first
+    assert "none of its trainings" not in first
 
 
 def test_who_is_preferred_for_training_soundly_is_not_called_the_simplest() -> None:
@@ -99,20 +99,25 @@ def test_who_is_preferred_for_training_soundly_is_not_called_the_simplest() -> N
     answer = recommended(builders.evidence(CLEAR, half=0.05, finalists=shaky))
     text = text_of(builders.sweep(), answer)
     assert "Meanwhile train with `dice_focal`" in head(text)
-    assert "of those it is the only one that trained soundly." in head(text)
-    assert "the only one that trained soundly of `dice_focal` and `dice_ce`" in text
+    assert "**: it reads within 0.01 of the highest." in head(text)
+    near = {"dice_focal": 0.70, "dice_ce": 0.695, "cross_entropy": 0.5}
+    answer = recommended(builders.evidence(near, half=0.05, finalists=shaky))
+    text = text_of(builders.sweep(), answer)
+    assert "Meanwhile train with `dice_focal`" in head(text)
+    assert "**: none of its trainings collapsed." in head(text)
+    assert "`dice_focal` is named of `dice_focal` and `dice_ce`: none of its trainings collapsed." in text
     both = shaky | {"dice_focal": {"collapses": 1}}
     level = {"dice_focal": 0.51, "dice_ce": 0.4905, "cross_entropy": 0.4905}  # a constant answer reads 0.490
     learned = recommended(builders.evidence(level, half=0.05, finalists=both))
     text = text_of(builders.sweep(), learned)
-    assert "of those it is the only one that beats a constant answer." in head(text)
-    assert "the simplest" not in text
+    assert "**: it learned more than a constant answer." in head(text)
+    assert "the simplest of what" not in text
     same = {"dice": 0.701, "tversky": 0.7, "cross_entropy": 0.6}
     equals = recommended(builders.evidence(same, half=0.005, finalists={"dice": {"collapses": 1}}))
     assert equals.verdict is Verdict.EQUIVALENT
     text = text_of(builders.sweep(), equals)
-    assert "`tversky` is the only one that trained soundly of them" in head(text)
-    assert "the simplest" not in text
+    assert "`tversky` is named: none of its trainings collapsed." in head(text)
+    assert "the simplest of what" not in text
 
 
 def test_reasons_and_next_steps_name_losses_in_code_and_use_a_true_minus_sign() -> None:
@@ -151,8 +156,30 @@ def test_equivalent_names_the_margin_and_the_equals() -> None:
     assert answer.verdict is Verdict.EQUIVALENT
     first = head(text_of(builders.sweep(), answer))
     assert "Train with `dice`" in first
-    assert "**equivalent** within ±0.010 mIoU: `dice` and `tversky`" in first
-    assert "`dice` is the simplest" in first
+    assert "**equivalent**, `dice` and `tversky` differ by less than 0.01 mIoU." in first
+    assert "`dice` is named: it is the simplest of what is left." in first
+
+
+def test_a_safe_choice_says_what_it_can_cost() -> None:
+    levels = {"tversky": 0.704, "focal": 0.7005, "dice": 0.7}
+    answer = recommended(builders.evidence(levels, half=0.005, halves={("tversky", "dice"): 0.02}))
+    assert (answer.verdict, answer.strength) == (Verdict.SAFE_CHOICE, "shown")
+    first = head(text_of(builders.sweep(), answer))
+    assert "**Train with `focal`" in first
+    assert "Verdict: **safe choice**, no finalist is better by more than 0.01 mIoU." in first
+
+
+def test_a_probable_choice_is_said_with_its_probability_and_not_as_shown() -> None:
+    sure = {"dice_focal": {"regret": Regret(expected=0.001, bound=0.006, within_rope=0.972, best=0.6)}}
+    answer = recommended(builders.evidence(NEAR, half=0.05, finalists=sure))
+    assert (answer.verdict, answer.strength) == (Verdict.UNDECIDED, "open")  # the others' regrets are not known
+    unsure = {name: {"regret": Regret(expected=0.02, bound=0.05, within_rope=0.3, best=0.2)} for name in NEAR}
+    answer = recommended(builders.evidence(NEAR, half=0.05, finalists=unsure | sure))
+    assert (answer.verdict, answer.strength) == (Verdict.UNDECIDED, "probable")
+    first = head(text_of(builders.sweep(), answer))
+    assert "**Train with `dice_focal`" in first and "Meanwhile" not in first
+    assert "it is **probable (97 %)** that `dice_focal` costs no more than 0.01 mIoU against the best finalist" in first
+    assert "against the best of the 3 finalists it costs at most **0.006** mIoU, with a probability of 95 %" in first
 
 
 def test_the_baseline_itself_can_be_the_answer() -> None:

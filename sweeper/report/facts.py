@@ -26,6 +26,7 @@ from sweeper.records import (
     TrialResult,
 )
 from sweeper.report.tables import trials_frame
+from sweeper.space import edge_of
 
 ENOUGH = 8
 """Fewer completed trials than this say nothing about a trend: at n = 7 only |ρ| > 0.78 would be significant."""
@@ -240,9 +241,5 @@ def is_log(coordinate: Coordinate) -> bool:
 
 
 def at_edge(facts: Facts, lr: float) -> str | None:
-    """`low` or `high` when a learning rate lies in the outer 5 % (on the log scale) of the searched range."""
-    low, high = facts.sweep.space.lr.low, facts.sweep.space.lr.high
-    if not 0 < low < high:
-        return None
-    place = math.log(lr / low) / math.log(high / low)
-    return "low" if place < 0.05 else "high" if place > 0.95 else None
+    """`low` or `high` when a learning rate lies at an end of the searched range."""
+    return edge_of(lr, facts.sweep.space)
