@@ -177,7 +177,7 @@ def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
     path = status_file(f"sqlite:///{tmp_path}/sweeper.db", "study")
     seen, drawn = list[Life](), list[Life]()
 
-    def drain(courier: Courier, seconds: float) -> bool:
+    def drain(courier: Courier, seconds: float, *, file_attempts: int) -> bool:
         seen.append(life_at(path))
         return len(seen) % 3 == 0
 

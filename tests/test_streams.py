@@ -50,6 +50,8 @@ def nothing_left_running() -> Iterator[None]:
 
 def launch(folder: Path, *arguments: str, out: Any, err: Any, **settings: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "sweeper", *arguments]
+    # Where the tests themselves run under nohup, a child would inherit that SIGHUP is ignored.
+    settings.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, start_new_session=True, **settings)
     STARTED.append(process)
     return process
