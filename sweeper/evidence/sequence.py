@@ -26,9 +26,9 @@ from sweeper.text import count, listed
 
 __all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_looks"]
 
-LIKELY = 0.5
+LIKELY = 1 / 3
 """Where the named one will do, more seeds are trained only if a clear winner comes with at least this probability."""
-CONTENDER = 0.02
+CONTENDER = 0.05
 """Finalists that are the best with a lower probability get no more seeds while others are trained."""
 
 
