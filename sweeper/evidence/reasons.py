@@ -80,11 +80,17 @@ def probable(evidence: Evidence, chosen: int, sure: float) -> str:
     regret = evidence.finalists[chosen].regret
     if regret is None:
         return ""
-    cost = f"{name(evidence, chosen)} costs at most {regret.bound:.3f} mIoU against the best finalist, with 95 %"
-    within = f"{100 * regret.within_rope:.0f} %"
+    cost = (
+        f"{name(evidence, chosen)} costs at most {regret.bound:.3f} mIoU against the best finalist, with a "
+        "probability of 95 %"
+    )
+    within = "more than 99 %" if regret.within_rope > 0.99 else f"{100 * regret.within_rope:.0f} %"
     if regret.within_rope >= sure:
         return f"{cost}; that it costs no more than {evidence.rope:g} is probable ({within}), and not shown."
-    return f"{cost}; that it costs no more than {evidence.rope:g} has {within}, and {percent(sure)} is asked for."
+    return (
+        f"{cost}; that it costs no more than {evidence.rope:g} has a probability of {within}, and {percent(sure)} is "
+        "asked for."
+    )
 
 
 _GROUNDS: dict[Ground, str] = {

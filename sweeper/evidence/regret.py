@@ -35,8 +35,8 @@ from sweeper.records import Evidence, Regret
 SPREAD = 0.02
 """Scale of the half-normal prior of τ, in mIoU."""
 BOUND = 0.965
-"""Posterior probability of the bound that is printed as one of 95 %: what it takes to hold as often in simulated sweeps,
-where the named finalist is the one of least expected regret (docs/verdict.md)."""
+"""Posterior probability of the bound that is printed as one of 95 %: what it takes to hold as often in simulated
+sweeps, where the named finalist is the one of least expected regret (docs/verdict.md)."""
 SCALES = 8
 DRAWS = 256
 _UNIT = 1e-5

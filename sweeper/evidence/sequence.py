@@ -122,4 +122,4 @@ def _seeds(evidence: Evidence) -> int:
 
 
 def _share(chance: float) -> str:
-    return f"{100 * chance:.0f} %" if chance >= 0.01 else "less than 1 %"
+    return "less than 1 %" if chance < 0.01 else "more than 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"
