@@ -16,10 +16,11 @@ import psycopg
 import pytest
 
 from sweeper.cli.main import main
-from sweeper.errors import RequestError
+from sweeper.errors import MissingStudyError, RequestError
 from sweeper.losses import build_loss
 from sweeper.requested import check_places
 from sweeper.settings import Settings
+from sweeper.study.storage import open_storage
 from tests.postgres_server import Server
 
 QUICK = [
@@ -84,6 +85,23 @@ def test_a_dry_run_asks_the_tracking_server(
             status, _, err = call(capsys, monkeypatch, "--tracking-uri", address, *dry)
             assert status == 2 and address in err and "Start the server" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_makes_no_tables_of_optuna_in_a_database_of_other_things(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE mine (x INTEGER)")
+        connection.commit()
+    before = path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(capsys, monkeypatch, "--storage", f"sqlite:///{path}", "--dry-run")
+    assert status == 0, err
+    assert path.read_bytes() == before
+    with pytest.raises(MissingStudyError, match="holds no studies"):
+        open_storage(f"sqlite:///{path}", create=False)
+    assert path.read_bytes() == before
 
 
 def test_a_dry_run_makes_no_tables_of_mlflow(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
@@ -68,11 +68,21 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None], patience: 
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock_beside(path, "create"):  # a cold start of several at once would break the one that comes second
+        if not create:
+            _check_holds_studies(path)  # opening makes Optuna's tables: a program's own file is left as it is
         with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
         options = {"connect_args": {"timeout": TIMEOUT_SECONDS}}
         return SteadyStorage(url, warn=warn, engine_kwargs=options, file=path, patience=patience)
+
+
+def _check_holds_studies(path: Path) -> None:
+    """Raises MissingStudyError if the file is no database of Optuna's."""
+    with closing(sqlite3.connect(path, timeout=TIMEOUT_SECONDS)) as connection:
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'studies'").fetchone()
+    if found is None:
+        raise MissingStudyError(f"--storage: {path} holds no studies; name the file that the study was made in")
 
 
 def _open_postgres(url: str, create: bool, warn: Callable[[str], None], patience: Patience) -> SteadyStorage:
