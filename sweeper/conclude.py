@@ -19,7 +19,17 @@ from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.paths import ReportPaths
 from sweeper.recommend import recommend
-from sweeper.records import Conditions, Evidence, Look, Recommendation, SearchSpace, SweepRecord, TrialResult, TrialSpec
+from sweeper.records import (
+    Conditions,
+    Evidence,
+    Look,
+    Recommendation,
+    SearchSpace,
+    SweepRecord,
+    TrialResult,
+    TrialSpec,
+    Verdict,
+)
 from sweeper.space import edge_of
 from sweeper.study.confirm import confirmed
 from sweeper.study.recheck import Finalist, choose_finalists
@@ -71,6 +81,11 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         metric=metric,
         resume=resume_command(sweep.study, sweep.storage),
     )
+    if evidence is not None and evidence.few_groups is not None:
+        alone = _weighed(
+            usable, finalists, conditions, sweep.space, rope=sweep.rope, looks=sweep.looks_planned, alone=True
+        )
+        found = found.model_copy(update={"reasons": (_on_these_groups(evidence, alone), *found.reasons)})
     analysis = analyse_search(
         sweep.trials,
         space=sweep.space,
@@ -152,8 +167,12 @@ def _weighed(
     *,
     rope: float,
     looks: Sequence[Look],
+    alone: bool = False,
 ) -> Evidence | None:
-    """Evidence of completed confirmations, with what the search and the rechecks said of each finalist."""
+    """Evidence of completed confirmations, with what the search and the rechecks said of each finalist.
+
+    `alone`: on the groups of related test pictures that there are, with the pictures as the sample.
+    """
     if not results:
         return None
     dataset = conditions.dataset
@@ -164,11 +183,28 @@ def _weighed(
         classes=dataset.classes,
         rope=rope,
         looks=looks,
-        groups=_test_groups(conditions, results),
+        groups=None if alone else _test_groups(conditions, results),
     )
     of = {finalist.family: finalist for finalist in finalists}
     rows = tuple(row.model_copy(update=_before(of[row.family], space)) for row in evidence.finalists)
     return evidence.model_copy(update={"finalists": rows})
+
+
+def _on_these_groups(evidence: Evidence, alone: Evidence | None) -> str:
+    """What holds for the few groups of test pictures that there are, in a sentence that says so."""
+    decision = decide(alone, list(FAMILIES))
+    these = f"On these {evidence.few_groups} groups of test pictures alone"
+    if evidence.few_groups == 1:
+        these = "On this one group of test pictures alone"
+    if alone is None or decision.recommended is None:
+        return f"{these}, too, nothing can be recommended."
+    name = alone.finalists[decision.recommended].family
+    said = {
+        Verdict.CLEAR_WINNER: f"{name} is a clear winner",
+        Verdict.EQUIVALENT: f"{name} and all that it does not beat are equivalent",
+        Verdict.SAFE_CHOICE: f"{name} is a safe choice",
+    }.get(decision.verdict, f"it is open who is best, and {name} is named")
+    return f"{these} (more pictures of them, no other group): {said}."
 
 
 def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:

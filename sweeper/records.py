@@ -563,8 +563,7 @@ class Evidence(Record):
     test_groups: int | None = None
     """Groups of related test pictures, which count as one picture each; None = every picture is its own."""
     few_groups: int | None = None
-    """Groups of related test pictures where these are too few to be a sample: every picture is its own then, and the
-    verdict holds for these groups alone."""
+    """How many groups of related test pictures there are, where they are fewer than 5; each is one unit even so."""
     scarce: tuple[tuple[str, int], ...] = ()
     """Classes that occur in fewer than 5 test images (or groups of images), and in how many."""
     folds: int | None = None

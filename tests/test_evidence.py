@@ -21,9 +21,10 @@ from sweeper.evidence.intervals import (
     resample_sums,
     variance_parts,
 )
+from sweeper.evidence.verdict import decide
 from sweeper.evidence.weigh import last_quarter_gain, weigh
 from sweeper.points import THRESHOLDS
-from sweeper.records import Collapse, Evidence, Interval, TrialResult
+from sweeper.records import Collapse, Evidence, Interval, TrialResult, Verdict
 from tests.builders import (
     BINARY,
     CONFIRM_SEEDS,
@@ -529,12 +530,39 @@ def test_pictures_without_a_group_stand_for_themselves() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_few_groups_are_no_sample_and_said_to_be_so(count: int) -> None:
+def test_few_groups_are_the_units_and_said_to_be_few(count: int) -> None:
     alone, few = weighed(simulated()), weighed(simulated(), groups=[f"g{i % count}" for i in range(24)])
-    assert (few.test_groups, few.few_groups) == (None, count)
-    assert few.comparisons == alone.comparisons
+    assert (few.test_groups, few.few_groups) == (count, count)
+    wide = [c.difference.high - c.difference.low for c in few.comparisons]
+    narrow = [c.difference.high - c.difference.low for c in alone.comparisons]
+    assert (count == 1) == all(width == 2 for width in wide)  # a single unit: nothing is known
+    assert wide != narrow
     text = " ".join(caveats(few))
-    assert f"only {count} group" in text and "say nothing of other ones" in text and "only" not in caveats(alone)[0]
+    assert f"only {count} group" in text and "nothing of other groups" in text and "only" not in caveats(alone)[0]
+
+
+def test_images_of_few_groups_that_fail_together_make_no_winner() -> None:
+    """Three videos, on each of which one of two equal losses is better by chance: the images would swear to it."""
+    rng, by_images, by_groups = np.random.default_rng(8), 0, 0
+    groups = [f"video {i % 3}" for i in range(24)]
+    for _ in range(60):
+        liking = {family: 0.08 * rng.standard_normal(3) for family in ("dice", "cross_entropy")}
+        runs = [
+            confirmation(
+                family,
+                seed,
+                counts_from_iou(
+                    np.clip(0.6 + own[np.arange(24) % 3] + 0.01 * rng.standard_normal(24), 0, 1), 4000, 100_000
+                ),
+                3 * f + s,
+            )
+            for f, (family, own) in enumerate(liking.items())
+            for s, seed in enumerate(CONFIRM_SEEDS)
+        ]
+        by_images += decide(weighed(runs), ORDER).verdict is Verdict.CLEAR_WINNER
+        by_groups += decide(weighed(runs, groups=groups), ORDER).verdict is Verdict.CLEAR_WINNER
+    assert by_images > 15
+    assert by_groups <= 6
 
 
 def test_five_groups_are_the_sample() -> None:

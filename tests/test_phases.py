@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
+from sweeper import conclude as conclude_module
 from sweeper.conclude import conclude
 from sweeper.errors import InterruptedSweepError, NothingConfirmedError
 from sweeper.records import Collapse, Look, SweepRecord, TrialResult, TrialSpec, Verdict
@@ -296,6 +297,23 @@ def test_whoever_was_dropped_goes_on_again_where_a_look_names_it(monkeypatch: py
     train(study, trials=7, looks=THREE)
     seeds = Counter(r.spec.family for r in studies.extra_results(study, "confirm"))
     assert seeds == {"dice": 3, "tversky": 3, "cross_entropy": 2, "dice_ce": 1}
+
+
+def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is_said_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = new_study()
+    train(study, trials=7, looks=THREE)
+    sweep = recorded(study)
+    plain, groups_of = conclude(sweep), conclude_module._test_groups
+    monkeypatch.setattr(
+        conclude_module, "_test_groups", lambda *given: [f"video {i % 2}" for i, _ in enumerate(groups_of(*given))]
+    )
+    found = conclude(sweep)
+    assert found.evidence is not None and (found.evidence.test_groups, found.evidence.few_groups) == (2, 2)
+    start = "On these 2 groups of test pictures alone (more pictures of them, no other group): "
+    assert found.reasons[0].startswith(start)
+    assert not any("alone (more" in reason for reason in plain.reasons)
 
 
 @pytest.mark.parametrize("looks", [THREE[:2], (*THREE, Look(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"])

@@ -20,7 +20,7 @@ def caveats(evidence: Evidence) -> tuple[str, ...]:
             f"{units(evidence)} {what}, fewer than {FEW_PICTURES}: intervals from so few are themselves uncertain, and "
             "where single pictures weigh much they hold the truth less often than they say."
         )
-    if evidence.test_groups is not None:
+    if evidence.test_groups is not None and evidence.few_groups is None:
         found.append(
             f"The {evidence.test_pictures:,} test pictures come in {evidence.test_groups:,} groups of related ones. "
             "The intervals take a group as one picture."
@@ -28,9 +28,9 @@ def caveats(evidence: Evidence) -> tuple[str, ...]:
     if evidence.few_groups is not None:
         groups = count(evidence.few_groups, "group")
         found.append(
-            f"The {evidence.test_pictures:,} test pictures come in only {groups} of related ones, too few to stand "
-            "for others. The intervals take the pictures as the sample: they hold for more pictures of these very "
-            "groups, and say nothing of other ones (another video, another patient)."
+            f"The {evidence.test_pictures:,} test pictures come in only {groups} of related ones. The intervals take a "
+            "group as one picture, so that they are wide; the sentence about these groups alone takes the pictures as "
+            "the sample, and says nothing of other groups (another video, another patient)."
         )
     if evidence.scarce:
         unit = "image" if evidence.test_groups is None else "group"

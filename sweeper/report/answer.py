@@ -205,7 +205,11 @@ def _holds_for(facts: Facts) -> str:
     recipe = facts.sweep.conditions.recipe
     evidence = facts.recommendation.evidence
     few = evidence.few_groups if evidence else None
-    groups = f" All test pictures come from {count(few, 'group')} of related ones: it holds for these." if few else ""
+    groups = (
+        f" All test pictures come from {count(few, 'group')} of related ones, which count as one picture each."
+        if few
+        else ""
+    )
     return (
         f"It holds for this recipe and budget: {recipe_text(recipe)}; {recipe.steps:,} search steps and "
         f"{recipe.confirm_steps:,} confirmation steps of {recipe.batch_size} crops.{groups}"
