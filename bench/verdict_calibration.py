@@ -14,7 +14,7 @@ Every simulated confirmation goes through the very code of the product, look by 
 
     python bench/verdict_calibration.py [--simulations 2000] [--quick] [--seed 0] [--processes 2] [--only TABLE]
 
-The same arguments print the same tables, whatever the number of processes. Takes some TIME of one core.
+The same arguments print the same tables, whatever the number of processes. Takes some 45 minutes of one core.
 """
 
 from __future__ import annotations
