@@ -20,9 +20,11 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
 from sweeper.errors import InterruptedSweepError, NothingCompletedError, StudyError, SweeperError
+from sweeper.locks import spool_folder
 from sweeper.rebuild import Summary, rebuild_mlflow
 from sweeper.study import storage as studies
 from sweeper.tracking import operations, rebuild
+from sweeper.tracking.spool import Spool
 from tests.sweeping import Recorder, sweep_in
 from tests.test_lost_files import Acting, delete
 
@@ -210,6 +212,31 @@ def test_a_call_that_was_cut_off_is_completed_by_the_next(
             again(finished, uri)
     again(finished, uri)
     assert contents(uri) == expected
+
+
+def test_files_that_wait_do_not_stop_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"sqlite:///{finished}/mlflow.db"
+    parent = runs_in(uri)["sweep", ""].info.run_id
+    spool = Spool(spool_folder(f"sqlite:///{finished}/sweeper.db"), "study", uri)
+    spool.append(operations.Operation(kind="artifacts", key="sweep", at=0, run_id=parent, folder="refused"))
+    send_files = operations._send_files
+
+    def refuses(client: MlflowClient, run_id: str, folder: Path, attempts: int) -> None:
+        if str(folder) == "refused":
+            raise mlflow.exceptions.MlflowException("no room for files")
+        send_files(client, run_id, folder, attempts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "_send_files", refuses)
+        done = rebuild_mlflow(
+            f"sqlite:///{finished}/sweeper.db",
+            "study",
+            tracking_uri=uri,
+            out=finished / "reports",
+            warn=lambda text: None,
+        )
+    assert done.made == 0 and status_of_the_sweep(uri) == "FINISHED"
+    spool.remove()
 
 
 def test_runs_that_lack_something_are_completed(finished: Path) -> None:

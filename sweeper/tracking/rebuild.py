@@ -17,7 +17,7 @@ from sweeper.paths import SPOOL
 from sweeper.records import Conditions, TrialResult, TrialSpec
 from sweeper.redact import redact
 from sweeper.tracking.courier import Courier, short
-from sweeper.tracking.operations import find_run, send
+from sweeper.tracking.operations import FILES, find_run, send
 from sweeper.tracking.spool import Spool
 from sweeper.tracking.store import send_spooled
 from sweeper.tracking.tracker import PAUSED, STATUS, Tracker, rebuild_command
@@ -183,7 +183,8 @@ class Rebuild(Tracker):
         )
         if parent is not None:
             _, left = send_spooled(self._uri, self._folder, self._study, warn=self._warn, found=found)
-            if left:
+            first = Spool(self._folder, self._study, self._uri).first() if left else None
+            if first is not None and first.operation.kind != FILES:  # files are written again at the end
                 raise SweeperError(
                     f"MLflow at {redact(self._uri)} did not take {left} operation(s) that wait for it; repeat the "
                     f"command when it answers: {rebuild_command(self._study)}"

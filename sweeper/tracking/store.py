@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from mlflow.tracking import MlflowClient
 
 from sweeper.advisory import one_at_a_time
-from sweeper.locks import lock_beside, sqlite_path
+from sweeper.locks import created_once, sqlite_path
 from sweeper.paths import folder_name
 from sweeper.postgres import is_postgres, named_url
 from sweeper.redact import redact
@@ -56,7 +56,7 @@ def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowCli
                     raise
         return client
     path.parent.mkdir(parents=True, exist_ok=True)
-    with lock_beside(path, "create"):  # two that create and migrate at once would break each other
+    with created_once(path):
         with sqlite3.connect(path, timeout=60) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()

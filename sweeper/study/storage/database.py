@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from sweeper.advisory import AdvisoryLock, one_at_a_time
 from sweeper.errors import MissingStudyError, StudyError
-from sweeper.locks import lock_beside, sqlite_file, sqlite_path
+from sweeper.locks import created_once, lock_beside, sqlite_file, sqlite_path
 from sweeper.patience import Patience
 from sweeper.postgres import engine_options, is_postgres, server_error, sqlalchemy_url, when_it_takes_connections
 from sweeper.redact import redact
@@ -67,7 +67,7 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None], patience: 
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with lock_beside(path, "create"):  # a cold start of several at once would break the one that comes second
+    with created_once(path):  # a cold start of several at once would break the one that comes second
         if not create:
             _check_holds_studies(path)  # opening makes Optuna's tables: a program's own file is left as it is
         with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
