@@ -34,8 +34,9 @@ from sweeper.space import edge_of
 from sweeper.study.confirm import confirmed
 from sweeper.study.recheck import Finalist, choose_finalists
 from sweeper.study.rounds import Judge, Judgement
+from sweeper.study.same_loss import as_they_are
 from sweeper.study.storage import load_sweep
-from sweeper.text import resume_command
+from sweeper.text import capitalised, resume_command
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -53,10 +54,11 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     """What a study's record allows to say; pure, but for the losses' registry."""
     conditions = sweep.conditions
     dataset = conditions.dataset
-    finalists = choose_finalists(sweep.trials, sweep.rechecks, conditions)
+    finalists = choose_finalists(as_they_are(sweep.trials, sweep.same_losses), sweep.rechecks, conditions)
     usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
     evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, looks=sweep.looks_planned)
     if evidence is not None:
+        evidence = _under_their_names(evidence, sweep)
         tuned = conditions.recipe.threshold == "tuned"
         groups, seed = _test_groups(conditions, usable), conditions.seed
         also = preferences(usable, evidence, sweep.profile, tuned=tuned, groups=groups, seed=seed)
@@ -98,6 +100,8 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         rope=sweep.rope,
     )
     found = found.model_copy(update={"analysis": analysis})
+    if evidence is None:
+        found = _without_evidence(found, sweep)
     if evidence is not None and (missing := _never_confirmed(evidence, finalists, sweep)):
         again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
         mend = f"Read the reasons of the failed trainings, mend their cause, and {again}: they are tried again."
@@ -112,6 +116,19 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
 
 
+def _without_evidence(found: Recommendation, sweep: SweepRecord) -> Recommendation:
+    """Why nothing was confirmed, where that is because nothing was learned."""
+    ended = [trial for trial in sweep.trials if trial.state != "failed"]
+    if sweep.budget and not sweep.trials:
+        return found.model_copy(update={"reasons": (capitalised(sweep.budget) + ".",), "next_steps": ()})
+    if not ended or sweep.confirmations or any(trial.collapse.learned for trial in ended):
+        return found
+    steps = sweep.conditions.recipe.steps
+    reason = f"No loss learned more than a constant answer in {steps} steps, so that nothing was confirmed."
+    mend = f"Raise the budget in another study (`--steps {4 * steps}`), and check the labels (`sweeper profile`)."
+    return found.model_copy(update={"reasons": (reason,), "next_steps": (mend,)})
+
+
 def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord) -> list[tuple[str, int]]:
     """Of each finalist without a completed confirmation: a sentence, and how many of its trainings failed.
 
@@ -119,8 +136,8 @@ def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: S
     """
     weighed, steps = {f.family for f in evidence.finalists}, sweep.conditions.recipe.confirm_steps
     found = []
-    for family, own in ((f.family, f.trial.spec.configuration) for f in finalists if f.family not in weighed):
-        runs = [r for r in sweep.confirmations if r.spec.configuration == own and r.spec.steps == steps]
+    for family, own in ((f.family, f.trial.spec.loss) for f in finalists if f.family not in weighed):
+        runs = [r for r in sweep.confirmations if r.spec.loss == own and r.spec.steps == steps]
         failed = sum(r.state == "failed" for r in runs)
         why = f"all of its {failed} trainings failed" if failed > 1 else "its training failed" if failed else ""
         if failed < len(runs):  # with folds alone: some of them completed
@@ -213,8 +230,17 @@ def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
     return {
         "recheck_value": None if finalist.second is None else finalist.second.value,
         "collapses_in_search": sum(not training.collapse.learned for training in trained),
-        "lr_at_edge": edge_of(finalist.trial.spec.lr, space) is not None,
+        "lr": finalist.lr,
+        "rates": finalist.tuned if finalist.drawn else None,
+        "lr_at_edge": finalist.open_end if finalist.tuned else edge_of(finalist.lr, space) is not None,
     }
+
+
+def _under_their_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
+    """With what the search called each finalist, where that was another name."""
+    of = {same.trial: same for same in sweep.same_losses}
+    rows = tuple(row.model_copy(update={"found_as": of.get(row.search_trial)}) for row in evidence.finalists)
+    return evidence.model_copy(update={"finalists": rows})
 
 
 def _test_groups(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:

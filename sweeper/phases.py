@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from sweeper.budget import find_budget
 from sweeper.conclude import judge
 from sweeper.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
 from sweeper.life import Signs
 from sweeper.paths import STORAGE
 from sweeper.patience import Patience
-from sweeper.records import Look, LookTaken, TrialSpec
+from sweeper.records import Look, LookTaken, TrialResult, TrialSpec
+from sweeper.settings import Budget
 from sweeper.study import storage as studies
 from sweeper.study.batch import Batch, Key, completed, key_of
 from sweeper.study.drive import Work, drive
 from sweeper.study.executors import Executor
 from sweeper.study.failures import Failures
-from sweeper.study.probe import FACTORS, Probed, compare, probes
 from sweeper.study.recheck import Finalist, Need, choose_finalists, what_is_needed
 from sweeper.study.rounds import plan_looks, run_rounds
+from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
 from sweeper.study.search import Search, Watcher
-from sweeper.study.timekeeper import PROBE_SHARE, RECHECK_SHARE, SEARCH_SHARE, Timekeeper
+from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
 from sweeper.text import count, resume_command
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ class Asked(NamedTuple):
     trials: int
     looks: tuple[Look, ...]
     rope: float
-    probe: bool
-    """Whether the steps are to be found by a probe."""
+    budget: Budget
+    """How the steps of the search are found: `given` by the user, by the `ranking` that is to hold (`--steps auto`), or
+    as the first at which a loss `learns` (nothing was given)."""
     confirm_steps: int | None
     """None = twice the search's."""
 
@@ -110,6 +112,8 @@ class Stage:
     """The status file; None = none is written."""
     storage: str = STORAGE
     """Where the study is, for the command that goes on with it."""
+    measure: Measure = measured
+    """How far losses are apart on the data's labels."""
 
     def go(self, work: Work) -> bool:
         """Train; False when the time is up, after which nothing more can be trained.
@@ -167,59 +171,12 @@ def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
         InterruptedSweepError: if a signal said so; the study can be resumed.
     """
     stage.study.set_user_attr(studies.CUT, [])
-    if stage.asked.probe:
-        probe(stage)
+    if stage.asked.budget != "given":
+        if not find_budget(stage):
+            return
         decided(stage.plan)
-    if search(stage):
+    if search(stage) and _learned_something(stage):
         confirm(stage, recheck(stage))
-
-
-# --- The budget ---------------------------------------------------------------------------------------------
-
-
-def probe(stage: Stage) -> None:
-    """Find the steps of the search, unless that was done, and put them into the plan."""
-    study, recipe = stage.study, stage.plan.conditions.recipe
-    stored = study.user_attrs.get(studies.PROBED)
-    probed = studies.unpack(Probed, stored, "the record of the budget probe") if stored else Probed(first=recipe.steps)
-    if probed.steps is None:
-        study.set_user_attr(studies.PROBED, studies.pack(probed))
-        probed = _probe(stage, probed.first)
-        study.set_user_attr(studies.PROBED, studies.pack(probed))
-    stage.display.say(probed.sentence)
-    assert probed.steps is not None
-    if studies.search_results(study) or probed.steps == recipe.steps:
-        return
-    steps = {"steps": probed.steps, "confirm_steps": stage.asked.confirm_steps or 2 * probed.steps}
-    conditions = stage.plan.conditions.model_copy(update={"recipe": recipe.model_copy(update=steps)})
-    stage.plan = stage.plan.model_copy(update={"conditions": conditions})
-    studies.replace_plan(study, stage.plan)
-
-
-def _probe(stage: Stage, first: int) -> Probed:
-    plan, study = stage.plan, stage.study
-    if len(plan.space.families) < 2:
-        return Probed(
-            first=first, steps=first, sentence=f"one loss has no ranking to probe: searching at {first} steps"
-        )
-    text = ""
-    for small, large in pairwise(factor * first for factor in FACTORS):
-        specs = [s for steps in (small, large) for s in probes(plan.space, plan.conditions, plan.imbalance, steps)]
-        batch = Batch(study, specs, watcher=stage.watcher, admit=stage.time.admits(PROBE_SHARE))
-        if stage.time.fits(batch.steps, PROBE_SHARE):
-            stage.begin("probe", batch, len(specs))
-            stage.go(batch)
-        if not batch.complete:
-            stage.cut(f"the probe of the budget ended before {large} steps were tried")
-            sentence = f"the probe was cut short{text and f' ({text})'}: searching at {small} steps"
-            return Probed(first=first, steps=small, sentence=sentence)
-        agreement = compare(studies.extra_results(study, "probe"), small, stage.asked.rope)
-        text = agreement.text
-        if agreement.agrees:
-            return Probed(first=first, steps=small, sentence=f"{text}: searching at {small} steps")
-        stage.display.say(text)
-    sentence = f"{text}, and more was not tried: searching at {small} steps, where the ranking had not settled"
-    return Probed(first=first, steps=small, sentence=sentence)
 
 
 # --- The search ---------------------------------------------------------------------------------------------
@@ -249,13 +206,27 @@ def search(stage: Stage) -> bool:
     return in_time
 
 
+def _learned_something(stage: Stage) -> bool:
+    """Whether any training beats a constant answer: else there is nothing to confirm, and that is said."""
+    trials = studies.search_results(stage.study)
+    ended = [trial for trial in trials if trial.state != "failed"]
+    if not ended or any(trial.collapse.learned for trial in ended):
+        return True
+    steps = stage.plan.conditions.recipe.steps
+    stage.display.warn(
+        f"no loss learned more than a constant answer in {steps} steps, so that nothing is confirmed; raise the budget "
+        f"in another study (--steps {4 * steps}), and check the labels (sweeper profile)"
+    )
+    return False
+
+
 # --- The finalists ------------------------------------------------------------------------------------------
 
 
 def recheck(stage: Stage) -> list[Finalist]:
     """Train what the choice of finalists waits for, wave by wave, and choose them."""
     study, conditions = stage.study, stage.plan.conditions
-    trials = studies.search_results(study)
+    trials = _under_their_names(stage, studies.search_results(study))
     given_up: set[Key] = set()
     need = _wave_at_hand(study, len(trials))
     while True:
@@ -276,6 +247,26 @@ def recheck(stage: Stage) -> list[Finalist]:
             return choose_finalists(trials, rechecks, conditions)
         given_up |= {key_of(spec) for spec in need.specs} - completed(rechecks).keys()
         need = None
+
+
+def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialResult]:
+    """The trials, those that are another name for a simpler loss under that one's; what was found is kept."""
+    study, plan = stage.study, stage.plan
+    if plan.conditions.rates == "searched":
+        return trials
+    stored = study.user_attrs.get(studies.SAME)
+    known = studies.unpack(studies.SameLosses, stored, "the record of losses that are the same") if stored else None
+    if known is None or known.trials != len(trials):
+        try:
+            known = same_losses(trials, plan.space, plan.conditions, stage.measure)
+        except SweeperError as error:
+            stage.display.warn(f"whether losses of the search are the same could not be measured ({error}); none is")
+            return trials
+        study.set_user_attr(studies.SAME, studies.pack(known))
+    for same in known.found:
+        params = ", ".join(f"{name} {value:.3g}" for name, value in same.params.items())
+        stage.display.say(f"trial {same.trial}, {same.family} ({params}), is {same.is_family} on these data")
+    return as_they_are(trials, known.found)
 
 
 def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:

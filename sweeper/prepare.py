@@ -18,7 +18,7 @@ from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.errors import DataError, StudyError
 from sweeper.paths import checkpoints_dir, slug
 from sweeper.profile import imbalance_of, profile_dataset
-from sweeper.records import Conditions, Dataset
+from sweeper.records import Conditions, Dataset, Rates, SearchSpace
 from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
 from sweeper.space import default_space_name, load_space
 from sweeper.study import storage as studies
@@ -100,7 +100,9 @@ def prepare(
         recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
     plan = studies.Plan(
         created=old.created if old else now.isoformat(timespec="seconds"),
-        conditions=Conditions(dataset=dataset, recipe=recipe, seed=seed, folds=folds),
+        conditions=Conditions(
+            dataset=dataset, recipe=recipe, seed=seed, folds=folds, rates=_rates(settings, old, space)
+        ),
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
         imbalance=imbalance_of(dataset.class_pixels(split.train)),
@@ -115,6 +117,13 @@ def prepare(
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     executor.configure(plan.conditions, checkpoints_dir(settings.cache, name))
     return Prepared(name, plan, old, hardware.device == "cpu", hold(Path(dataset.store)))
+
+
+def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> Rates:
+    """How the confirmation's learning rates are chosen: of a study that has begun, as it was."""
+    if old is not None and (settings.fixed_lr is None or old.conditions.rates == "searched"):
+        return old.conditions.rates
+    return "best" if settings.fixed_lr or space.lr.kind == "fixed" else "drawn"
 
 
 def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:

@@ -16,11 +16,13 @@ from sweeper.errors import MissingStudyError, UsageError
 from sweeper.evidence.sequence import planned_looks
 from sweeper.postgres import check_answers, is_postgres
 from sweeper.prepare import Speaker, prepare
+from sweeper.rates import EXTENSIONS, GRID
 from sweeper.records import Look
 from sweeper.requested import check_conditions, check_places, check_request, is_new_file
-from sweeper.settings import CONFIRM_SEEDS, TRIALS, Settings, describe, seed_range
+from sweeper.settings import CONFIRM_SEEDS, TRIALS, Budget, Settings, budget_of, describe, seed_range
 from sweeper.study import storage as studies
 from sweeper.study.executors import Executor
+from sweeper.study.learning import PROMISING
 from sweeper.study.probe import FACTORS
 from sweeper.study.recheck import BASELINE, LEADERS, RATES
 from sweeper.study.storage.looks import LooksTaken, looks_taken
@@ -88,7 +90,9 @@ def preview(
     if prepared.old is not None and storage is not None:
         options = studies.read_options(storage, prepared.name)
         there = _there(studies.load_study(storage, prepared.name, plan), plan)
-    options |= settings.model_dump(mode="json", exclude_none=True, include={"trials", "confirm_seeds", "steps"})
+    options |= settings.model_dump(
+        mode="json", exclude_none=True, include={"trials", "confirm_seeds", "steps", "epochs"}
+    )
     looks = planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS)))
     split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
@@ -96,7 +100,7 @@ def preview(
         pictures=(len(split.train), len(split.val), len(scored_pictures(plan.conditions))),
         done=there.trials,
         looks=looks,
-        trainings=_trainings(plan, int(options.get("trials", TRIALS)), there, looks, options.get("steps") == "auto"),
+        trainings=_trainings(plan, int(options.get("trials", TRIALS)), there, looks, budget_of(options)),
     )
 
 
@@ -176,7 +180,7 @@ def _finished(plan: studies.Plan, trials: int, there: There, looks: tuple[Look, 
 
 
 def _trainings(
-    plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...], probe: bool
+    plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...], budget: Budget
 ) -> dict[str, Trainings]:
     if _finished(plan, trials, there, looks):
         return {}
@@ -186,13 +190,26 @@ def _trainings(
     leaders = min(LEADERS, tried)
     finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
     contested = tried > LEADERS
-    rates = 0 if plan.space.lr.kind == "fixed" else (leaders + 2 * contested) * (RATES - 1)
+    fixed = plan.space.lr.kind == "fixed" or plan.space.lr.high <= plan.space.lr.low
+    rates = 0 if fixed else (leaders + 2 * contested) * (RATES - 1)
+    least = 0
+    if plan.conditions.rates != "searched":
+        rates, least = (0, 0) if fixed else (finalists * (GRID + EXTENSIONS), leaders * GRID)
     rotation = plan.conditions.folds or 1
-    probed = len(families) if probe and not done and len(families) > 1 else 0
+    begun = done or budget == "given"
+    probed = len(families) if budget == "ranking" and not begun and len(families) > 1 else 0
+    probe = Trainings(least=2 * probed, most=len(FACTORS) * probed, steps=recipe.steps)
+    if budget == "learns" and not begun:  # until one has learned, nearly always the first
+        most = len(families) + min(PROMISING, len(families)) * (len(FACTORS) - 1)
+        probe = Trainings(least=1, most=most, steps=recipe.steps)
     found = {
-        "probe": Trainings(least=2 * probed, most=len(FACTORS) * probed, steps=recipe.steps),
+        "probe": probe,
         "search": Trainings(least=max(0, trials - done), most=max(0, trials - done), steps=recipe.steps),
-        "recheck": Trainings(least=0, most=max(0, rates + tried * contested - there.rechecks), steps=recipe.steps),
+        "recheck": Trainings(
+            least=max(0, least - there.rechecks),
+            most=max(0, rates + tried * contested - there.rechecks),
+            steps=recipe.steps,
+        ),
         "confirm": Trainings(
             least=max(0, looks[0].seeds * leaders * rotation - there.confirmations),
             most=max(0, looks[-1].seeds * finalists * rotation - there.confirmations),

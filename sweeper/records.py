@@ -165,6 +165,9 @@ class SearchSpace(Record):
 # --- 4 Trials -----------------------------------------------------------------------------------------------
 
 
+Rates = Literal["searched", "best", "drawn"]
+
+
 class Conditions(Record):
     """What all trainings of a study share; sent to a worker once."""
 
@@ -174,6 +177,21 @@ class Conditions(Record):
     """Seed of the study: fixes the test split, and the search's train/validation division."""
     folds: int | None = Field(None, ge=2)
     """Nothing is held out from the search; the confirmation rotates over so many folds. None = a test split."""
+    rates: Rates = "searched"
+    """Learning rates of the confirmation. `drawn`: each seed draws one from the finalist's good range, which a common
+    grid of rates told; `best`: all seeds use the best rate of that grid (`--fixed-lr`); `searched`: all use the
+    search's, as studies of earlier versions did, whose finalists had no common grid."""
+
+
+class RateRange(Record):
+    """Learning rates at which a loss is as good as at its best, all above 0."""
+
+    best: float
+    """Where its curve peaks."""
+    low: float
+    high: float
+    shared: bool = False
+    """Whether `low` and `high` are what it has in common with other finalists, so that all draw the same rates."""
 
 
 class TrialSpec(Record):
@@ -197,9 +215,14 @@ class TrialSpec(Record):
     """Confirmation with folds only: which of them it is scored on, from 0."""
 
     @property
+    def loss(self) -> tuple[object, ...]:
+        """The loss and its coordinates."""
+        return self.family, tuple(sorted(self.params.items()))
+
+    @property
     def configuration(self) -> tuple[object, ...]:
-        """What two trainings of one finalist share: loss, coordinates and learning rate."""
-        return self.family, tuple(sorted(self.params.items())), self.lr
+        """The loss, its coordinates and the learning rate."""
+        return *self.loss, self.lr
 
 
 class ImageCounts(Record):
@@ -411,6 +434,19 @@ class TrialResult(Record):
     """The MLflow run that shows it."""
 
 
+class SameLoss(Record):
+    """A search trial whose loss is, on these data, the same function as a simpler one."""
+
+    trial: int
+    family: str
+    params: dict[str, float]
+    is_family: str
+    """The simpler one, which it counts as."""
+    is_params: dict[str, float]
+    distance: float
+    """How far the two gradients are apart, relative to their length and up to a common factor; at most 0.02."""
+
+
 # --- 5 Evidence ---------------------------------------------------------------------------------------------
 
 
@@ -464,6 +500,13 @@ class FinalistEvidence(Record):
     family: str
     params: dict[str, float]
     lr: float
+    """What is recommended: the middle of `rates`; without them the one rate that all its trainings have."""
+    rates: RateRange | None = None
+    """The range that its seeds' learning rates were drawn from; None = all have the same."""
+    seed_lrs: tuple[float, ...] = ()
+    """The learning rate of each of its seeds; () in evidence of earlier versions, where all have `lr`."""
+    found_as: SameLoss | None = None
+    """What the search called it, where that was another name for the same function."""
     search_trial: int
     search_value: float
     """Objective on validation, on the search's seed: of that trial, or of its recheck at another learning rate."""
@@ -709,6 +752,10 @@ class SweepRecord(Record):
     """Leaders on a second search seed, and learning rates that a finalist's family lacked."""
     probes: tuple[TrialResult, ...] = ()
     """Trainings of `--steps auto`."""
+    budget: str = ""
+    """What was found of the budget before the search, a sentence; "" where there was nothing to find."""
+    same_losses: tuple[SameLoss, ...] = ()
+    """Search trials that count as a simpler loss, of which they are another name."""
     looks_planned: tuple[Look, ...] = ()
     looks_taken: tuple[LookTaken, ...] = ()
     timeout: float | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -120,6 +120,9 @@ class Settings(Record):
     """`MIN..MAX`, as `seed_range` reads it."""
     confirm_steps: int | None = Field(None, ge=4, le=MOST_STEPS)
     boundary_pixels: int | None = Field(None, ge=1, le=MOST_PIXELS)
+    fixed_lr: bool | None = None
+    """Whether all seeds of the confirmation have one learning rate, each finalist's best; None = as the study was made,
+    a new one without."""
     rope: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     timeout: Annotated[str, BeforeValidator(_checked_duration)] | None = None
     """How long this session may take, as `duration` reads it."""
@@ -130,6 +133,16 @@ class Settings(Record):
     join: bool = False
     """Whether to work for the run that leads the study, on this machine."""
     resume: bool = False
+
+
+Budget = Literal["given", "ranking", "learns"]
+
+
+def budget_of(options: Mapping[str, Any]) -> Budget:
+    """How the steps of a study's search are found, by what was asked for over all its sessions."""
+    if options.get("steps") == "auto":
+        return "ranking"
+    return "learns" if options.get("steps") is None and options.get("epochs") is None else "given"
 
 
 def make_recipe(

@@ -4,7 +4,7 @@ A file names the families to search, the range of each of their coordinates, and
 
     version: 1
     task: binary
-    nuisance: {lr: {log: [3.0e-4, 1.0e-2]}}
+    nuisance: {lr: {log: [1.0e-4, 1.0e-2]}}
     losses:
       dice: {}
       focal: {gamma: {uniform: [0, 5]}, alpha: 0.25}

@@ -37,7 +37,7 @@ from sweeper.records import Evaluation, TrialResult, TrialSpec
 from sweeper.redact import redact
 from sweeper.requested import check_conditions, check_places, check_request, is_new_file
 from sweeper.room import told_when_full
-from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, duration, seed_range
+from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, budget_of, duration, seed_range
 from sweeper.study import storage as studies
 from sweeper.study.executors import Executor
 from sweeper.study.search import Silent, Watcher, enqueue_defaults
@@ -150,7 +150,7 @@ def _run_sweep(
                 reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
                 display.say(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
             enqueue_defaults(study, prepared.plan.space, asked.trials)
-            undecided = asked.probe and not studies.search_results(study)
+            undecided = asked.budget != "given" and not studies.search_results(study)
             tracker.start_sweep(
                 name,
                 prepared.plan.conditions,
@@ -275,6 +275,7 @@ def _conclude(
         reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})
         raise NothingCompletedError(
             f"no trial completed, so no loss can be recommended; see {outcome.paths.markdown}"
+            + (f"\n  - {outcome.sweep.budget}" if outcome.sweep.budget and not outcome.sweep.trials else "")
             + "".join(f"\n  - {reason}" for reason in reasons[:5])
         )
     evidence = outcome.recommendation.evidence
@@ -306,14 +307,14 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[As
     if (held := studies.held(study)) > int(options.get("trials", TRIALS)):
         options["trials"] = held
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
-    words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    words = [word for key, value in options.items() for word in _words(f"--{key.replace('_', '-')}", value)]
     study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("workers", workers)
     asked = Asked(
         trials=int(options.get("trials", TRIALS)),
         looks=planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
         rope=float(options.get("rope", ROPE)),
-        probe=options.get("steps") == "auto",
+        budget=budget_of(options),
         confirm_steps=options.get("confirm_steps"),
     )
     timeout = duration(options["timeout"]) if "timeout" in options else None
@@ -322,6 +323,10 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[As
     study.set_user_attr("rope", studies.pack_value(asked.rope))
     study.set_user_attr("timeout", timeout)
     return asked, timeout
+
+
+def _words(option: str, value: Any) -> list[str]:
+    return [option, str(value)] if not isinstance(value, bool) else [option] if value else []
 
 
 def _add_seconds(study: optuna.Study, seconds: float) -> None:

@@ -38,6 +38,11 @@ def shortened(name: str, longest: int) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1 - half]}…{name[-half:]}"
 
 
+def capitalised(sentence: str) -> str:
+    """With its first letter large, the others as they are."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 def count(n: int, noun: str) -> str:
     """`1 trial`, `3 trials`, `2 families`."""
     if n == 1:

@@ -12,10 +12,12 @@ import optuna
 from sweeper.data import divide
 from sweeper.life import Signs
 from sweeper.phases import Asked, Stage, train_all
-from sweeper.records import Collapse, Conditions, Look, SearchSpace, TrialResult, TrialSpec
+from sweeper.records import Collapse, Conditions, Coordinate, Look, SearchSpace, TrialResult, TrialSpec
+from sweeper.settings import Budget
 from sweeper.space import load_space
 from sweeper.study import storage as studies
 from sweeper.study.executors import Event, Finished, Paused, Reported
+from sweeper.study.same_loss import Measure, Question
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
@@ -23,7 +25,7 @@ from sweeper.training.messages import Answer
 from tests import builders
 from tests.sweeping import Recorder
 
-SPACE = load_space("binary", "binary")
+SPACE = load_space("binary", "binary").model_copy(update={"lr": Coordinate(kind="log", low=3e-4, high=1e-2)})
 LEVELS = {
     "cross_entropy": 0.50,
     "weighted_ce": 0.56,
@@ -165,6 +167,11 @@ def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -
     )
 
 
+def nothing_alike(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    """No loss is another name for another one."""
+    return [1.0] * len(questions)
+
+
 def train(
     study: optuna.Study,
     executor: FakeExecutor | None = None,
@@ -177,6 +184,8 @@ def train(
     timeout: float | None = None,
     clock: Callable[[], float] = lambda: 0.0,
     signs: Signs | None = None,
+    measure: Measure = nothing_alike,
+    learns: Budget | None = None,
 ) -> Stage:
     """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
     display, plan = display or Recorder(), plan or new_plan()
@@ -185,9 +194,11 @@ def train(
     studies.retry_failed(study)
     enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, workers=executor.workers, before=studies.all_results(study))
-    asked = Asked(trials, tuple(looks), rope=0.01, probe=probe, confirm_steps=None)
+    budget: Budget = "ranking" if probe else "given"
+    asked = Asked(trials, tuple(looks), rope=0.01, budget=learns or budget, confirm_steps=None)
     watcher = Watching(time, display, signs)
     stage = Stage(study, plan, asked, executor, Path("nowhere"), watcher, display, display, time, signs=signs)  # type: ignore[arg-type]
+    stage.measure = measure
     train_all(stage, decided=lambda _: None)
     return stage
 

@@ -437,8 +437,11 @@ def test_no_completed_confirmation_gives_evidence_without_finalists() -> None:
         ([confirmation("dice", state="pruned")], "finished confirmation trainings, got a pruned confirm"),
         ([confirmation("dice").model_copy(update={"test": None})], "must carry counts"),
         (
-            [confirmation("dice", 1), confirmation("dice", 2, spec=spec("dice", 1, 2, purpose="confirm", lr=0.1))],
-            "one configuration, got 2 of dice",
+            [
+                confirmation("focal", 1),
+                confirmation("focal", 2, spec=spec("focal", 1, 2, purpose="confirm", params={"gamma": 1.0})),
+            ],
+            "one loss with its coordinates, got 2 of focal",
         ),
         ([confirmation("dice"), confirmation("focal", test=counts_from_iou([0.5] * 4))], "the same test pictures"),
         ([confirmation("unheard_of")], "needs its search trial, got none for unheard_of"),

@@ -24,7 +24,7 @@ from tests.test_report_simulated import cracks, snippet, street
 NO_FIGURES = dict.fromkeys(
     (
         *("finalists", "per_class_iou", "threshold", "precision_recall", "curves", "imbalance", "search", "landscape"),
-        *("spread", "cost", "predictions"),
+        *("learning_rates", "spread", "cost", "predictions"),
     ),
     "not drawn in this test",
 )  # fmt: skip

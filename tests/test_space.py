@@ -63,7 +63,7 @@ def test_the_shipped_space_searches_exactly_what_the_registry_declares(task):
         for family in space.families:
             declared = FAMILIES[family.family].searched(task)
             assert family.coordinates == {name: free.search for name, free in declared.items()}
-        assert space.lr == Coordinate(kind="log", low=3e-4, high=1e-2)
+        assert space.lr == Coordinate(kind="log", low=1e-4, high=1e-2)
 
 
 def test_a_space_survives_json():
@@ -320,7 +320,7 @@ def test_fixed_values_are_not_asked_for(write):
 
 def test_literature_defaults_come_first_in_the_registrys_order():
     queue = initial_queue(load_space("binary"), 50)
-    lr = pytest.approx(math.sqrt(3e-4 * 1e-2))
+    lr = pytest.approx(math.sqrt(1e-4 * 1e-2))
     assert queue[:7] == [
         {"loss": "cross_entropy", "cross_entropy.lr": lr},
         {"loss": "weighted_ce", "weighted_ce.pos_weight_power": 1.0, "weighted_ce.lr": lr},
@@ -386,4 +386,4 @@ def test_a_description_has_a_row_for_everything_searched():
     rows = describe(load_space("binary"))
     assert ("cross_entropy", "", "") in rows
     assert ("weighted_ce", "pos_weight", "imbalance^(0 to 1.1)") in rows
-    assert rows[-1] == ("every family", "lr", "0.0003 to 0.01, logarithmic")
+    assert rows[-1] == ("every family", "lr", "0.0001 to 0.01, logarithmic")

@@ -143,6 +143,12 @@ class Steps(click.ParamType[Any]):
 @click.option(
     "--confirm-steps", type=click.IntRange(4, MOST_STEPS), help="Steps of a confirmation.  [default: 2 × --steps]"
 )
+@click.option(
+    "--fixed-lr",
+    is_flag=True,
+    default=None,
+    help="Confirm each finalist at its one best learning rate.  [default: each seed draws one of its good rates]",
+)
 @click.option("--rope", type=Fraction(), help=f"Differences in mIoU below this do not matter.  [default: {ROPE}]")
 @click.option(
     "--timeout",

@@ -82,7 +82,7 @@ def _seed_means(runs: Iterable[TrialResult]) -> dict[object, Curve]:
     found: dict[object, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         for step, value in _curve(run).items():
-            found[run.spec.configuration][step].append(value)
+            found[run.spec.loss][step].append(value)
     return {key: {step: mean(values) for step, values in steps.items()} for key, steps in found.items()}
 
 

@@ -178,17 +178,17 @@ def _learned(evidence: Evidence) -> list[int]:
 def _rows(confirmations: Sequence[TrialResult], evidence: Evidence) -> tuple[list[dict[int, int]], list[Replicate]]:
     """For each finalist seed → row, and the replicate of each row."""
 
-    def key(family: str, params: Mapping[str, float], lr: float) -> tuple[object, ...]:
-        return family, tuple(sorted(params.items())), lr
+    def key(family: str, params: Mapping[str, float]) -> tuple[object, ...]:
+        return family, tuple(sorted(params.items()))
 
     taken: dict[tuple[object, ...], list[TrialResult]] = {}
     for run in confirmations:
         if run.state == "complete":
-            taken.setdefault(key(run.spec.family, run.spec.params, run.spec.lr), []).append(run)
+            taken.setdefault(key(run.spec.family, run.spec.params), []).append(run)
     rows: list[Replicate] = []
     at: list[dict[int, int]] = []
     for finalist in evidence.finalists:
-        own = by_seed(taken.get(key(finalist.family, finalist.params, finalist.lr), ()))
+        own = by_seed(taken.get(key(finalist.family, finalist.params), ()))
         at.append({})
         for s in finalist.seeds:
             if s in own:

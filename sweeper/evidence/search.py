@@ -201,7 +201,8 @@ def _seed_variance(replicates: Sequence[TrialResult]) -> tuple[float | None, flo
     """Variance over seeds of one configuration's value; its part that is not common to all; how many configurations."""
     groups: dict[tuple[object, ...], dict[tuple[int, int | None], float]] = defaultdict(dict)
     for run in replicates:  # each fold has other pictures to validate on, as another seed has
-        key = (run.spec.purpose, run.spec.steps, *run.spec.configuration)
+        own = run.spec.loss if run.spec.purpose == "confirm" else run.spec.configuration  # its seeds may draw rates
+        key = (run.spec.purpose, run.spec.steps, *own)
         groups[key][run.spec.seed, run.spec.fold] = run.value or 0.0
     several = {key: g for key, g in groups.items() if len(g) >= 2}
     freedom = sum(len(g) - 1 for g in several.values())

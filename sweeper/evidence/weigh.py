@@ -184,11 +184,10 @@ def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResul
     found = {family: by_seed(grouped[family]) for family in sorted(grouped)}
     for family, seeds in found.items():
         specs = [run.spec for replicate in seeds.values() for run in replicate.runs]
-        configurations = {(tuple(sorted(spec.params.items())), spec.lr) for spec in specs}
-        if len(configurations) > 1:
-            raise ValueError(
-                f"a finalist is one configuration, got {len(configurations)} of {family}; weigh them separately"
-            )
+        if (losses := len({spec.loss for spec in specs})) > 1:
+            raise ValueError(f"a finalist is one loss with its coordinates, got {losses} of {family}; weigh them apart")
+        if any(len({run.spec.lr for run in replicate.runs}) > 1 for replicate in seeds.values()):
+            raise ValueError(f"the folds of one seed have one learning rate, got several of {family}; weigh them apart")
         if family not in search:
             raise ValueError(f"every finalist needs its search trial, got none for {family}; add it to `search`")
     return found
@@ -239,14 +238,15 @@ def _finalist(
     seeds: Mapping[int, Replicate], origin: TrialResult, rows: Sequence[int], bench: _Bench, binary: bool
 ) -> FinalistEvidence:
     runs = [run for replicate in seeds.values() for run in replicate.runs]
-    spec = runs[0].spec
+    spec, rates = runs[0].spec, {run.spec.lr for run in runs}
     iou, precision, recall = bench.class_means(rows)
     speeds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
     gains = [last_quarter_gain(run) for run in runs if run.evaluations]
     return FinalistEvidence(
         family=spec.family,
         params=spec.params,
-        lr=spec.lr,
+        lr=float(np.exp(np.median([np.log(run.spec.lr) for run in runs]))) if len(rates) > 1 else spec.lr,
+        seed_lrs=tuple(replicate.runs[0].spec.lr for replicate in seeds.values()),
         search_trial=origin.spec.number,
         search_value=origin.value if origin.value is not None else 0.0,
         seeds=tuple(seeds),

@@ -46,7 +46,17 @@ def answer(facts: Facts) -> list[str]:
     recommended = facts.recommendation.recommended
     if recommended is None or facts.recommendation.verdict is Verdict.NONE:
         return _nothing(facts)
-    return [_what(facts, recommended), _numbers(facts), *held_out(facts), _holds_for(facts)]
+    return [_what(facts, recommended), *_true_name(facts), _numbers(facts), *held_out(facts), _holds_for(facts)]
+
+
+def _true_name(facts: Facts) -> list[str]:
+    """That the search had another name for what is recommended; a paragraph."""
+    if facts.chosen is None or (same := facts.chosen.found_as) is None:
+        return []
+    idle = [code(name) for name in same.params if name not in same.is_params]
+    use = f": the search found no use for its {listed(idle)}" if idle else ""
+    found = f"{code(same.family)} ({params_text(same.params)}, trial {same.trial})"
+    return [f"The search found it as {found}, which is the same function on these data{use}."]
 
 
 def held_out(facts: Facts) -> list[str]:
@@ -148,7 +158,7 @@ def _numbers(facts: Facts) -> str:
             text += f", {signed_interval(other)} against {code(finalist_name(facts, facts.rival))}"
     elif gain is not None:
         text += f", **{signed(gain.estimate)}** [{signed(gain.low)}, {signed(gain.high)}] over cross-entropy"
-        text += " at its best learning rate"
+        text += _rates_compared(facts)
     else:
         text += "; cross-entropy was not confirmed, so the gain over it is not known"
     if chosen.fg_iou is not None:
@@ -172,6 +182,16 @@ def _numbers(facts: Facts) -> str:
     )
 
 
+def _rates_compared(facts: Facts) -> str:
+    """At which learning rates the recommended loss was compared with the baseline."""
+    if facts.chosen is None or facts.baseline is None or facts.chosen.rates is None or facts.baseline.rates is None:
+        return ", each at its best learning rate"
+    if facts.chosen.seed_lrs[:2] == facts.baseline.seed_lrs[:2]:
+        rates = facts.chosen.rates
+        return f", both at the same learning rates ({significant(rates.low)} to {significant(rates.high)})"
+    return ", each at learning rates that are good for it"
+
+
 def _hardly_tuned(facts: Facts) -> str:
     """How little the recommended loss and the baseline were tuned, where a family completed few search trials."""
     pair = ((facts.baseline, "The baseline "), (facts.chosen, ""))
@@ -188,11 +208,12 @@ def _hardly_tuned(facts: Facts) -> str:
         rest = [stopped] if pruned else []
         rest += [f"{failed} failed"] if failed else []
         searched = facts.sweep.space.lr
-        middle = math.isclose(finalist.lr, math.sqrt(searched.low * searched.high), rel_tol=1e-3)
+        drawn = facts.sweep.conditions.rates != "searched"
+        middle = not drawn and math.isclose(finalist.lr, math.sqrt(searched.low * searched.high), rel_tol=1e-3)
         lr = "its learning rate is the default, the middle of the range; " if middle else ""
         done = f"{complete} of its {total} search trials completed" if total > 1 else "it had a single search trial"
         seed = facts.sweep.conditions.seed
-        again = [t for t in facts.sweep.rechecks if t.spec.family == finalist.family and t.spec.seed == seed]
+        again = [t for t in facts.sweep.rechecks if t.spec.family == finalist.family and (drawn or t.spec.seed == seed)]
         rates = len({t.spec.lr for t in again if t.state == "complete"})
         tried = f"{count(rates, 'other learning rate')} {'was' if rates == 1 else 'were'} tried before the confirmation"
         rest += [tried] if rates else []

@@ -100,8 +100,13 @@ def _confirmation(facts: Facts) -> Iterator[str]:
 
 def _search(facts: Facts) -> Iterator[str]:
     for finalist in {id(f): f for f in (facts.chosen, facts.baseline) if f is not None}.values():
-        edge = at_edge(facts, finalist.lr)
-        if edge is not None:
+        if facts.sweep.conditions.rates != "searched":
+            if finalist.lr_at_edge:
+                yield (
+                    f"{code(finalist_name(facts, finalist))} was best at the lowest or highest learning rate that was "
+                    f"tried ({significant(finalist.lr)} stands for it): others beyond could improve it."
+                )
+        elif (edge := at_edge(facts, finalist.lr)) is not None:
             yield (
                 f"The best learning rate of {code(finalist_name(facts, finalist))}, {significant(finalist.lr)}, "
                 f"lies at the {edge} edge of the searched range: a wider range could improve it."

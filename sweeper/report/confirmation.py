@@ -43,7 +43,7 @@ def finalists_table(facts: Facts, ui_url: str) -> str:
     for finalist in facts.finalists:
         name = code(finalist_name(facts, finalist))
         cells = [f"**{name}**" if finalist is facts.chosen else name, params_text(finalist.params) or MISSING]
-        cells += [significant(finalist.lr), interval(finalist.miou), number(finalist.miou_at_default)]
+        cells += [rates_text(finalist), interval(finalist.miou), number(finalist.miou_at_default)]
         cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
         gain = difference(facts, finalist, facts.baseline)
         own = levels.get(id(finalist), usual)
@@ -55,6 +55,13 @@ def finalists_table(facts: Facts, ui_url: str) -> str:
         links = [run_link(str(i + 1), ui_url, experiment, run) for i, run in enumerate(runs[:MOST_LINKS])]
         rows.append([*cells, str(len(finalist.seeds)), " ".join(links) or MISSING])
     return table(header, rows, left=2)
+
+
+def rates_text(finalist: FinalistEvidence) -> str:
+    """The learning rate of a finalist's trainings, or the range that they were drawn from."""
+    if finalist.rates is None:
+        return significant(finalist.lr)
+    return f"{significant(finalist.rates.low)} to {significant(finalist.rates.high)}"
 
 
 # --- Looks --------------------------------------------------------------------------------------------------
@@ -130,16 +137,21 @@ def recheck(facts: Facts, finalist: FinalistEvidence) -> TrialResult | None:
 
 def _trained(facts: Facts, finalist: FinalistEvidence, *, second: bool) -> TrialResult | None:
     """The completed training of exactly this configuration in the search or its rechecks, on either search seed."""
-    seed = facts.sweep.conditions.seed
+    seed, trials, lr = facts.sweep.conditions.seed, facts.sweep.trials, finalist.lr
+    if facts.sweep.conditions.rates != "searched":
+        origin = next((t for t in trials if t.spec.number == finalist.search_trial), None)
+        if origin is None or not second:
+            return origin
+        lr = origin.spec.lr
     return next(
         (
             trial
-            for trial in (*facts.sweep.trials, *facts.sweep.rechecks)
+            for trial in (*trials, *facts.sweep.rechecks)
             if trial.state == "complete"
             and (trial.spec.purpose == "recheck" and trial.spec.seed != seed) == second
             and trial.spec.family == finalist.family
             and trial.spec.params == finalist.params
-            and math.isclose(trial.spec.lr, finalist.lr)
+            and math.isclose(trial.spec.lr, lr)
         ),
         None,
     )

@@ -114,6 +114,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "coordinates": sections.coordinates_table(facts),
         "coordinates_text": sections.coordinates_text(facts),
         "binary": facts.binary,
+        "grid": sweep.conditions.rates != "searched",
         "collapses": sections.collapses(facts),
         "collapses_text": sections.collapses_text(facts),
         "failures": sections.failures(facts),

@@ -20,13 +20,14 @@ def confirmations(facts: Facts, finalist: FinalistEvidence) -> tuple[TrialResult
     A study may hold more of the same configuration: at another budget (`--confirm-steps`), on seeds beyond those of its
     last look, or twice on one seed, of which the later counts.
     """
+    rates = dict(zip(finalist.seeds, finalist.seed_lrs, strict=False))
     found = {
         (trial.spec.seed, trial.spec.fold): trial
         for trial in sorted(facts.sweep.confirmations, key=lambda trial: trial.spec.number)
         if trial.state == "complete"
         and trial.spec.family == finalist.family
         and trial.spec.params == finalist.params
-        and math.isclose(trial.spec.lr, finalist.lr)
+        and math.isclose(trial.spec.lr, rates.get(trial.spec.seed, finalist.lr))
         and trial.spec.steps == facts.sweep.conditions.recipe.confirm_steps
     }
     folds = facts.sweep.conditions.folds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from sweeper.records import Conditions, TrialResult, TrialSpec
 from sweeper.study.recheck import Finalist
@@ -31,6 +31,7 @@ def confirmations(finalists: Sequence[Finalist], conditions: Conditions, seeds: 
             update={
                 "purpose": "confirm",
                 "seed": confirm_seed(conditions.seed, number),
+                "lr": finalist.lr_of(number),
                 "fold": fold,
                 "steps": conditions.recipe.confirm_steps,
                 "keep_predictions": shown if number == 0 else 0,
@@ -49,8 +50,9 @@ def confirmed(
 
     With folds, of whole rotations alone: a seed that lacks a fold has not scored every picture.
     """
-    wanted: Collection[object] = {f.trial.spec.configuration for f in finalists}
-    allowed = {confirm_seed(conditions.seed, number) for number in range(seeds or 0)}
+    wanted = {f.trial.spec.loss: f for f in finalists}
+    first = confirm_seed(conditions.seed, 0)
+    allowed = {first + number for number in range(seeds or 0)}
     steps = conditions.recipe.confirm_steps
     found = [
         r
@@ -58,10 +60,12 @@ def confirmed(
         if r.state == "complete"
         and r.spec.steps == steps
         and (seeds is None or r.spec.seed in allowed)
-        and r.spec.configuration in wanted
+        and (finalist := wanted.get(r.spec.loss)) is not None
+        and r.spec.seed >= first
+        and r.spec.lr == finalist.lr_of(r.spec.seed - first)
     ]
     have: dict[object, set[int | None]] = defaultdict(set)
     for r in found:
-        have[r.spec.configuration, r.spec.seed].add(r.spec.fold)
+        have[r.spec.loss, r.spec.seed].add(r.spec.fold)
     needed = set(fold_numbers(conditions.folds))
-    return [r for r in found if have[r.spec.configuration, r.spec.seed] >= needed]
+    return [r for r in found if have[r.spec.loss, r.spec.seed] >= needed]

@@ -31,6 +31,8 @@ class Probed(Record):
     steps: int | None = None
     """Steps that the search is to have; None while the probe is not over."""
     sentence: str = ""
+    learned: bool = True
+    """Whether any loss beat a constant answer; else nothing is searched."""
 
 
 class Agreement(NamedTuple):

@@ -1,13 +1,16 @@
-"""Who enters the confirmation: leaders that a second search seed bears out, each with learning rates enough.
+"""Who enters the confirmation: leaders that a second search seed bears out, all tuned on the same learning rates.
 
 The best of many noisy trials is partly luck, and the sampler tries one family more often than another. So before a
 leader is believed,
 
-- it, its nearest rivals and the baseline get the same minimum of learning rates (`RATES`): those that the search did
-  not try are trained with the family's best coordinates;
 - where the places are contested, the leaders and the first family after them are trained once more on a second search
   seed (other weights, batches and division). They are ranked by the mean of the two values; who diverges is out, and
-  the next family takes its place.
+  the next family takes its place;
+- the finalists and the baseline complete the same grid of learning rates on that second seed (`sweeper.rates`), with
+  more at an end where the best lies there. From that curve follow the rates at which they are confirmed.
+
+Studies of earlier versions had no grid: each entrant had `RATES` rates, stopped trials counted, and was confirmed at
+the best of them.
 
 Everything here is a function of stored results. Trainings are asked for in waves, each of which is stored before it
 begins and finished before the next is asked for: a study that was cut off amid one makes the same trainings as one that
@@ -20,7 +23,8 @@ import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sweeper.records import Collapse, Conditions, Coordinate, SearchSpace, TrialResult, TrialSpec
+from sweeper.rates import beyond, drawn_from, drawn_rate, good_range, grid_of, middle_of, open_end
+from sweeper.records import Collapse, Conditions, Coordinate, RateRange, SearchSpace, TrialResult, TrialSpec
 from sweeper.study.batch import Key, completed, key_of
 
 BASELINE = "cross_entropy"
@@ -46,6 +50,30 @@ class Finalist(NamedTuple):
     """Number of the search trial that its coordinates come from."""
     second: TrialResult | None
     """Its training on the second search seed."""
+    tuned: RateRange | None = None
+    """Its good learning rates, and the best, as the grid told; None before it, and in studies of earlier versions."""
+    drawn: bool = False
+    """Whether each seed of the confirmation draws a rate from these; else all use the best."""
+    open_end: bool = False
+    """Whether its best rate is the lowest or the highest that was tried."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate that stands for the configuration."""
+        if self.tuned is None:
+            return self.trial.spec.lr
+        return middle_of(self.tuned) if self.drawn else self.tuned.best
+
+    def lr_of(self, number: int) -> float:
+        """The learning rate of its `number`-th confirmation seed, from 0."""
+        return drawn_rate(self.tuned, number) if self.drawn and self.tuned is not None else self.lr
+
+    @property
+    def text(self) -> str:
+        """What its confirmations are known by."""
+        if not self.drawn or self.tuned is None:
+            return str((*self.trial.spec.loss, self.lr))
+        return str((*self.trial.spec.loss, self.tuned.low, self.tuned.high))
 
     @property
     def family(self) -> str:
@@ -105,7 +133,37 @@ def best_of_families(
 def choose_finalists(
     trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], conditions: Conditions, leaders: int = LEADERS
 ) -> list[Finalist]:
-    """The leading families' best configurations, best first by what both seeds say, and the baseline's in any case."""
+    """The leading families' best configurations, best first by what both seeds say, and the baseline's in any case.
+
+    With the learning rates that they are confirmed at, as far as the rechecks tell them.
+    """
+    entered = _entered(trials, rechecks, conditions, leaders)
+    if conditions.rates == "searched":
+        return entered
+    curves = [curve_of(finalist, rechecks, conditions) for finalist in entered]
+    known = [curve or {f.trial.spec.lr: f.value} for f, curve in zip(entered, curves, strict=True)]
+    good, drawn = [good_range(curve) for curve in known], conditions.rates == "drawn"
+    return [
+        finalist._replace(tuned=tuned, drawn=drawn, open_end=open_end(curve) is not None)
+        for finalist, tuned, curve in zip(entered, drawn_from(good) if drawn else good, known, strict=True)
+    ]
+
+
+def curve_of(finalist: Finalist, rechecks: Sequence[TrialResult], conditions: Conditions) -> dict[float, float]:
+    """Learning rate → value of the finalist's completed trainings on the second search seed; 0 where one diverged."""
+    return {
+        r.spec.lr: r.value or 0.0
+        for r in rechecks
+        if r.state == "complete"
+        and r.spec.seed == second_seed(conditions.seed)
+        and r.spec.steps == conditions.recipe.steps
+        and r.spec.loss == finalist.trial.spec.loss
+    }
+
+
+def _entered(
+    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], conditions: Conditions, leaders: int = LEADERS
+) -> list[Finalist]:
     field = best_of_families(trials, rechecks, conditions)
     ranked = sorted(_rivals(field, leaders), key=lambda f: (-f.belief, f.origin))
     entered = ranked[:leaders]
@@ -131,8 +189,52 @@ def what_is_needed(
     """
     field = best_of_families(trials, rechecks, conditions)
     rivals = _rivals(field, LEADERS)
-    entrants = rivals + [f for f in field if f.family == BASELINE and f not in rivals]
     have = {*completed(rechecks), *given_up}
+    old = conditions.rates == "searched"
+    if old and (need := _lacking_rates(trials, rechecks, space, conditions, have)):
+        return need
+    specs = [_recheck(f, conditions, seed=second_seed(conditions.seed)) for f in _contested(field, rivals)]
+    if specs := [spec for spec in specs if key_of(spec) not in have]:
+        names = ", ".join(spec.family for spec in specs)
+        return Need(tuple(specs), f"training the leaders on a second seed before they are believed: {names}")
+    return None if old else _grid(_entered(trials, rechecks, conditions), rechecks, space, conditions, have)
+
+
+def _grid(
+    entered: Sequence[Finalist],
+    rechecks: Sequence[TrialResult],
+    space: SearchSpace,
+    conditions: Conditions,
+    have: Collection[Key],
+) -> Need | None:
+    """What the finalists' common grid of learning rates lacks, then what its ends do."""
+    if space.lr.kind == "fixed" or space.lr.high <= space.lr.low:
+        return None
+    second = second_seed(conditions.seed)
+    grid = grid_of([f.trial.spec.lr for f in entered], space.lr)
+    specs = [_recheck(f, conditions, lr=lr, seed=second) for lr in grid for f in entered]
+    if specs := [spec for spec in specs if key_of(spec) not in have]:
+        rates, names = ", ".join(f"{lr:g}" for lr in grid), ", ".join(dict.fromkeys(spec.family for spec in specs))
+        return Need(tuple(specs), f"training every finalist at the same learning rates ({rates}): {names}")
+    further = [(f, lr) for f in entered if (lr := beyond(curve_of(f, rechecks, conditions), space.lr)) is not None]
+    specs = [_recheck(f, conditions, lr=lr, seed=second) for f, lr in further]
+    if specs := [spec for spec in specs if key_of(spec) not in have]:
+        names = ", ".join(f"{spec.family} at {spec.lr:g}" for spec in specs)
+        return Need(tuple(specs), f"the best learning rate lies at an end of those tried; going further: {names}")
+    return None
+
+
+def _lacking_rates(
+    trials: Sequence[TrialResult],
+    rechecks: Sequence[TrialResult],
+    space: SearchSpace,
+    conditions: Conditions,
+    have: Collection[Key],
+) -> Need | None:
+    """As earlier versions asked: each entrant is to be tried with `RATES` learning rates, stopped trials included."""
+    field = best_of_families(trials, rechecks, conditions)
+    rivals = _rivals(field, LEADERS)
+    entrants = [*rivals, *(f for f in field if f.family == BASELINE and f not in rivals)]
     rates = {f.family: _missing_rates(f, trials, rechecks, space.lr, conditions.seed) for f in entrants}
     specs = [_recheck(f, conditions, lr=lr) for f in entrants for lr in rates[f.family]]
     if specs := [spec for spec in specs if key_of(spec) not in have]:
@@ -143,10 +245,6 @@ def what_is_needed(
             f"each finalist is to be tried with at least {RATES} learning rates, and the search gave fewer: training "
             f"{lacking}",
         )
-    specs = [_recheck(f, conditions, seed=second_seed(conditions.seed)) for f in _contested(field, rivals)]
-    if specs := [spec for spec in specs if key_of(spec) not in have]:
-        names = ", ".join(spec.family for spec in specs)
-        return Need(tuple(specs), f"training the leaders on a second seed before they are believed: {names}")
     return None
 
 

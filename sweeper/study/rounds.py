@@ -108,7 +108,7 @@ def _memory(
     """Looks taken before, if they were taken at the same confirmation."""
     before = looks_taken(study.user_attrs)
     fresh = LooksTaken(
-        finalists=tuple(str(finalist.trial.spec.configuration) for finalist in finalists),
+        finalists=tuple(finalist.text for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
         planned=tuple(looks),
     )

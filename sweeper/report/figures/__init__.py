@@ -10,6 +10,7 @@ from sweeper.report.figures.cost import cost
 from sweeper.report.figures.finalists import curves, finalists, per_class_iou
 from sweeper.report.figures.pictures import Pixels, imbalance, predictions
 from sweeper.report.figures.points import precision_recall, threshold
+from sweeper.report.figures.rates import learning_rates
 from sweeper.report.figures.search import landscape, search
 from sweeper.report.figures.spread import spread
 from sweeper.report.figures.style import Drawn, save
@@ -20,6 +21,7 @@ FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
     "threshold": threshold,
     "precision_recall": precision_recall,
     "curves": curves,
+    "learning_rates": learning_rates,
     "imbalance": imbalance,
     "search": search,
     "landscape": landscape,

@@ -16,6 +16,7 @@ from sweeper.study.storage.attributes import (
     PROBED,
     RESULT,
     RETRY_OF,
+    SAME,
     TAKEN,
     WAITS,
     WAVE,
@@ -51,6 +52,7 @@ from sweeper.study.storage.results import (
     waiting_results,
 )
 from sweeper.study.storage.runs import note_parent, note_runs, parents
+from sweeper.study.storage.same import SameLosses
 from sweeper.study.storage.stored import FORMAT, pack, pack_value, unpack, unpack_value
 from sweeper.study.storage.wave import Wave
 
@@ -68,10 +70,12 @@ __all__ = [
     "PROBED",
     "RESULT",
     "RETRY_OF",
+    "SAME",
     "TAKEN",
     "WAITS",
     "WAVE",
     "Plan",
+    "SameLosses",
     "Wave",
     "all_results",
     "check_name",

@@ -24,6 +24,7 @@ from sweeper.study.storage.attributes import (
     PROBED,
     QUEUE_OF,
     RESULT,
+    SAME,
     TAKEN,
     WAITS,
     WAVE,
@@ -31,6 +32,7 @@ from sweeper.study.storage.attributes import (
 from sweeper.study.storage.looks import LooksTaken
 from sweeper.study.storage.plan import Plan
 from sweeper.study.storage.raw import fetch, rows_of
+from sweeper.study.storage.same import SameLosses
 from sweeper.study.storage.stored import MARK, Value, unpack
 from sweeper.study.storage.wave import Wave
 
@@ -39,6 +41,7 @@ KINDS: Mapping[str, type[Record]] = {
     PLAN_COPY: Plan,
     TAKEN: LooksTaken,
     PROBED: Probed,
+    SAME: SameLosses,
     WAVE: Wave,
 }
 TRAINING = re.compile(r"(confirm|recheck|probe)/(\d{5,})")

@@ -136,6 +136,15 @@ def differences(old: Plan, new: Plan) -> list[str]:
         found.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
     if old.conditions.folds != new.conditions.folds:
         found.append(f"folds: {old.conditions.folds or 'none'} → {new.conditions.folds or 'none'}")
+    if old.conditions.rates != new.conditions.rates:
+        names = {
+            "searched": "the search's",
+            "best": "each finalist's best (--fixed-lr)",
+            "drawn": "drawn for each seed",
+        }
+        found.append(
+            f"learning rates of the confirmation: {names[old.conditions.rates]} → {names[new.conditions.rates]}"
+        )
     # More steps to confirm only ask for other confirmations: the search stands.
     recipes = [plan.conditions.recipe.model_dump(exclude={"confirm_steps"}) for plan in (old, new)]
     found += _changed("recipe", *recipes)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from optuna.storages import RDBStorage
 
 from sweeper.paths import STORAGE
-from sweeper.records import SweepRecord
-from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT
+from sweeper.records import SameLoss, SweepRecord
+from sweeper.study.probe import Probed
+from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME
 from sweeper.study.storage.looks import looks_taken, plans_of_looks
 from sweeper.study.storage.plan import load_study, read_plan
 from sweeper.study.storage.results import differences_of_repeats, results_in, search_results
 from sweeper.study.storage.runs import linked
+from sweeper.study.storage.same import SameLosses
 from sweeper.study.storage.steady import SteadyStorage
-from sweeper.study.storage.stored import unpack_value
+from sweeper.study.storage.stored import unpack, unpack_value
 
 
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
@@ -43,6 +48,8 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         confirmations=linked(results_in(attributes, "confirm"), attributes),
         rechecks=linked(results_in(attributes, "recheck"), attributes),
         probes=linked(results_in(attributes, "probe"), attributes),
+        budget=_found_budget(attributes),
+        same_losses=_same_losses(attributes),
         looks_planned=planned[-1] if planned else (),
         looks_taken=looks_taken(attributes).looks,
         timeout=attributes.get("timeout"),
@@ -55,3 +62,13 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         workers=attributes.get("workers"),
         versions=plan.versions,
     )
+
+
+def _found_budget(attributes: Mapping[str, Any]) -> str:
+    stored = attributes.get(PROBED)
+    return "" if stored is None else unpack(Probed, stored, "the record of the budget probe").sentence
+
+
+def _same_losses(attributes: Mapping[str, Any]) -> tuple[SameLoss, ...]:
+    stored = attributes.get(SAME)
+    return () if stored is None else unpack(SameLosses, stored, "the record of losses that are the same").found

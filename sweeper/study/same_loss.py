@@ -1,0 +1,187 @@
+"""Search trials whose loss is another name for a simpler one, so that nothing is compared with itself.
+
+A family's coordinates reach points at which it is another family: `pos_weight` 1, `gamma` 0, `mix` 0 or 1, `fn_weight`
+½. A trial near such a point counts as the simplest family that it is: its learning rate is one that this family was
+tried with, and what is named in the end is what the function is. Whether two are the same is measured on the data set's
+own labels (`sweeper.losses.coincide`), not read off the coordinates: at which `mix` a part no longer counts depends on
+the imbalance.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.data.folds import split_of
+from sweeper.data.store import open_store
+from sweeper.errors import SweeperError
+from sweeper.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SearchSpace, TrialResult
+from sweeper.study.launch import Launched, Method, WorkerDiedError, begin_loading
+from sweeper.study.storage.same import SameLosses
+
+CLOSE = 0.02
+"""Gradients nearer than this are those of one function."""
+IMAGES = 8
+"""Training images whose labels it is measured on."""
+SIDE = 256
+"""Their largest side in pixels: what is larger is cut to its middle."""
+NEUTRAL = {
+    "pos_weight": 1.0,
+    "alpha": 0.5,
+    "class_weight_power": 0.0,
+    "gamma": 0.0,
+    "hard_fraction": 1.0,
+    "boundary_weight": 0.0,
+    "fn_weight": 0.5,
+    "fp_weight": 0.5,
+    "overlap_exponent": 1.0,
+}
+"""Where a coordinate does nothing: what a loss without it has."""
+
+
+class Question(NamedTuple):
+    """A trial's loss, and a simpler one that it may be."""
+
+    trial: int
+    family: str
+    params: Mapping[str, float]
+    is_family: str
+    is_params: dict[str, float]
+
+
+Measure = Callable[[Sequence[Question], Conditions], list[float]]
+"""(questions, conditions) → how far the gradients are apart in each."""
+
+
+def same_losses(
+    trials: Sequence[TrialResult], space: SearchSpace, conditions: Conditions, measure: Measure
+) -> SameLosses:
+    """Which completed trials are another name for a simpler family of the space.
+
+    Of several families that a trial is, the simplest counts (the registry's order).
+    """
+    asked = [q for trial in trials if _counts(trial) for q in _questions(trial, space)]
+    found: dict[int, SameLoss] = {}
+    for question, distance in zip(asked, measure(asked, conditions) if asked else [], strict=True):
+        if distance <= CLOSE and question.trial not in found:
+            found[question.trial] = SameLoss(
+                trial=question.trial,
+                family=question.family,
+                params=dict(question.params),
+                is_family=question.is_family,
+                is_params=question.is_params,
+                distance=distance,
+            )
+    return SameLosses(trials=len(trials), found=tuple(found.values()))
+
+
+def as_they_are(trials: Sequence[TrialResult], same: Sequence[SameLoss]) -> list[TrialResult]:
+    """The trials, those that are another name for a simpler loss under that one's."""
+    of = {found.trial: found for found in same}
+    return [
+        trial.model_copy(
+            update={"spec": trial.spec.model_copy(update={"family": known.is_family, "params": known.is_params})}
+        )
+        if (known := of.get(trial.spec.number)) is not None and trial.spec.family == known.family
+        else trial
+        for trial in trials
+    ]
+
+
+def _counts(trial: TrialResult) -> bool:
+    return trial.state == "complete" and trial.value is not None and trial.collapse is not Collapse.DIVERGED
+
+
+def _questions(trial: TrialResult, space: SearchSpace) -> list[Question]:
+    """The simpler families of the space, each at the trial's own coordinates and neutral where it has none."""
+    spec, names = trial.spec, [family.family for family in space.families]
+    own = {**spec.params}
+    if "alpha" in own and 0 < own["alpha"] < 1:
+        own.setdefault("pos_weight", own["alpha"] / (1 - own["alpha"]))  # one coordinate, up to a factor of the loss
+    found = []
+    for family in space.families[: names.index(spec.family) if spec.family in names else 0]:
+        known = {
+            name: coordinate.low if coordinate.kind == "fixed" else own.get(name, NEUTRAL.get(name, math.nan))
+            for name, coordinate in family.coordinates.items()
+        }
+        if not any(math.isnan(value) for value in known.values()):
+            found.append(Question(spec.number, spec.family, dict(spec.params), family.family, known))
+    return found
+
+
+# --- Measuring, in a process that may load torch -------------------------------------------------------------
+
+
+def measured(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    """Distances on labels of the training images; in this process where torch is loaded, else in one of its own.
+
+    Raises:
+        SweeperError: if that process ends without an answer.
+    """
+    if "torch" in sys.modules:
+        return _distances(questions, conditions)
+    method: Method = begin_loading()
+    worker = Launched(_answer, (list(questions), conditions), method)
+    try:
+        told = worker.pipe.recv()
+    except (EOFError, OSError) as error:
+        raise WorkerDiedError(worker.reason()) from error
+    finally:
+        worker.end()
+    if isinstance(told, str):
+        raise SweeperError(told)
+    return list(told)
+
+
+def _answer(pipe: Connection, questions: Sequence[Question], conditions: Conditions) -> None:
+    try:
+        pipe.send(_distances(questions, conditions))
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def _distances(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    from sweeper.losses.coincide import Loss, gradient_distances
+
+    dataset = conditions.dataset
+    train = split_of(conditions, conditions.seed).train
+    pairs = [(Loss(q.family, q.params), Loss(q.is_family, q.is_params)) for q in questions]
+    return gradient_distances(pairs, _labels(dataset, train), dataset.task, dataset.class_pixels(train).tolist())
+
+
+def _labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """(N, H, W) labels of training images, cut or filled up to one size.
+
+    One half are spread over them; the other hold the most of each class in turn, the rarest first: where a class does
+    not occur, its weight cannot be seen.
+    """
+    store = open_store(dataset.store)
+    pixels = np.array([dataset.pictures[i].pixels for i in train])
+    rarest = np.argsort(pixels.sum(axis=0))
+    rich = [(train[int(pixels[:, c].argmax())], int(c)) for c in np.resize(rarest, IMAGES // 2)]
+    spread = [(train[i], 0) for i in np.linspace(0, len(train) - 1, IMAGES // 2).round().astype(int)]
+    chosen = list(dict.fromkeys([*rich, *spread]))
+    sides = [dataset.pictures[i] for i, _ in chosen]
+    height, width = (min(SIDE, max(getattr(p, side) for p in sides)) for side in ("height", "width"))
+    batch = np.full((len(chosen), height, width), IGNORE, dtype=np.uint8)
+    for row, (index, label) in zip(batch, chosen, strict=True):
+        part = _window(store.mask(index), label, height, width)
+        row[: part.shape[0], : part.shape[1]] = part
+    return batch
+
+
+def _window(mask: npt.NDArray[np.uint8], label: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """The part of a mask around the middle of a class, or of the mask where the class does not occur."""
+    where = np.argwhere(mask == label)
+    middle = np.median(where, axis=0) if len(where) else np.array(mask.shape) / 2
+    starts = [
+        int(np.clip(m - want / 2, 0, max(0, have - want)))
+        for m, want, have in zip(middle, (height, width), mask.shape, strict=True)
+    ]
+    return mask[starts[0] : starts[0] + height, starts[1] : starts[1] + width]

@@ -1,0 +1,149 @@
+"""Losses that are another name for a simpler one are not compared with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from sweeper.losses.coincide import Loss, gradient_distances
+from sweeper.records import Collapse, Conditions, Task
+from sweeper.space import load_space
+from sweeper.study.same_loss import CLOSE, Question, as_they_are, same_losses
+from tests import builders
+
+SPACES = {"binary": load_space("binary", "binary"), "multiclass": load_space("multiclass", "multiclass")}
+
+
+def labels(task: Task, share: float = 0.05) -> np.ndarray:
+    """(4, 32, 32) with some pixels unlabelled."""
+    rng = np.random.default_rng(0)
+    classes = 2 if task == "binary" else 3
+    found = rng.choice(classes, size=(4, 32, 32), p=[1 - share * (classes - 1), *[share] * (classes - 1)])
+    found[rng.random(found.shape) < 0.02] = 255
+    return found.astype(np.uint8)
+
+
+def distance(task: Task, first: Loss, second: Loss, share: float = 0.05) -> float:
+    drawn = labels(task, share)
+    pixels = np.bincount(drawn[drawn != 255].ravel(), minlength=2).tolist()
+    return gradient_distances([(first, second)], drawn, task, pixels)[0]
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "second"),
+    [
+        ("binary", Loss("weighted_ce", {"pos_weight": 1.0}), Loss("cross_entropy", {})),
+        ("binary", Loss("weighted_ce", {"pos_weight": 1.007}), Loss("cross_entropy", {})),
+        ("binary", Loss("focal", {"gamma": 0.0, "alpha": 0.5}), Loss("cross_entropy", {})),
+        ("binary", Loss("focal", {"gamma": 0.0, "alpha": 0.8}), Loss("weighted_ce", {"pos_weight": 4.0})),
+        ("binary", Loss("tversky", {"fn_weight": 0.5}), Loss("dice", {})),
+        ("binary", Loss("dice_ce", {"mix": 1.0, "pos_weight": 3.0}), Loss("weighted_ce", {"pos_weight": 3.0})),
+        ("binary", Loss("dice_ce", {"mix": 0.0, "pos_weight": 3.0}), Loss("dice", {})),
+        ("binary", Loss("dice_focal", {"mix": 0.5, "gamma": 0.0}), Loss("dice_ce", {"mix": 0.5, "pos_weight": 1.0})),
+        ("multiclass", Loss("weighted_ce", {"class_weight_power": 0.0}), Loss("cross_entropy", {})),
+        ("multiclass", Loss("tversky", {"fn_weight": 0.5}), Loss("dice", {})),
+        ("multiclass", Loss("focal", {"gamma": 0.0, "alpha": 0.5}), Loss("cross_entropy", {})),
+    ],
+)
+def test_names_of_one_function_are_close(task: Task, first: Loss, second: Loss) -> None:
+    assert distance(task, first, second) <= CLOSE
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "second"),
+    [
+        ("binary", Loss("weighted_ce", {"pos_weight": 1.2}), Loss("cross_entropy", {})),
+        ("binary", Loss("focal", {"gamma": 0.3, "alpha": 0.5}), Loss("cross_entropy", {})),
+        ("binary", Loss("tversky", {"fn_weight": 0.6}), Loss("dice", {})),
+        ("binary", Loss("dice_ce", {"mix": 0.9, "pos_weight": 1.0}), Loss("cross_entropy", {})),
+        ("binary", Loss("log_cosh_dice", {}), Loss("dice", {})),  # one direction, but its length fades
+        ("binary", Loss("dice", {}), Loss("cross_entropy", {})),
+        ("multiclass", Loss("weighted_ce", {"class_weight_power": 0.2}), Loss("cross_entropy", {})),
+    ],
+)
+def test_different_losses_are_not(task: Task, first: Loss, second: Loss) -> None:
+    assert distance(task, first, second) > CLOSE
+
+
+def test_at_which_mix_a_part_no_longer_counts_depends_on_the_labels() -> None:
+    nearly = Loss("dice_ce", {"mix": 0.998, "pos_weight": 1.0}), Loss("cross_entropy", {})
+    assert distance("binary", *nearly, share=0.5) < distance("binary", *nearly, share=0.01)
+
+
+def test_what_cannot_be_built_or_needs_more_than_labels_is_the_same_as_nothing() -> None:
+    assert distance("binary", Loss("weighted_ce", {"pos_weight": -1.0}), Loss("cross_entropy", {})) == math.inf
+    assert distance("binary", Loss("boundary", {}), Loss("dice", {})) == math.inf
+
+
+# --- trials ---
+
+CONDITIONS = builders.conditions()
+
+
+def by_closeness(close: set[tuple[str, str]]) -> object:
+    def measure(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+        return [0.004 if (q.family, q.is_family) in close else 0.5 for q in questions]
+
+    return measure
+
+
+def test_a_trial_counts_as_the_simplest_family_that_it_is() -> None:
+    trials = [
+        builders.trial("cross_entropy", 0.5, 0),
+        builders.trial("weighted_ce", 0.6, 1, spec=builders.spec("weighted_ce", 1, params={"pos_weight": 1.007})),
+        builders.trial("dice_ce", 0.6, 2, spec=builders.spec("dice_ce", 2, params={"mix": 1.0, "pos_weight": 1.0})),
+        builders.trial("dice_ce", 0.6, 3, spec=builders.spec("dice_ce", 3, params={"mix": 0.3, "pos_weight": 5.0})),
+    ]
+    close = {("weighted_ce", "cross_entropy"), ("dice_ce", "weighted_ce"), ("dice_ce", "cross_entropy")}
+    measure = by_closeness(close)
+    found = same_losses(trials[:3], SPACES["binary"], CONDITIONS, measure)  # type: ignore[arg-type]
+    assert found.trials == 3
+    assert [(s.trial, s.family, s.is_family, s.is_params) for s in found.found] == [
+        (1, "weighted_ce", "cross_entropy", {}),
+        (2, "dice_ce", "cross_entropy", {}),
+    ]
+    named = as_they_are(trials, found.found)
+    assert [t.spec.family for t in named] == ["cross_entropy", "cross_entropy", "cross_entropy", "dice_ce"]
+    assert named[1].spec.params == {} and named[1].spec.lr == trials[1].spec.lr and named[1].value == trials[1].value
+
+
+def test_simpler_losses_take_over_the_coordinates_that_they_know() -> None:
+    asked: list[Question] = []
+
+    def measure(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+        asked.extend(questions)
+        return [1.0] * len(questions)
+
+    trials = [
+        builders.trial("focal", 0.6, 1, spec=builders.spec("focal", 1, params={"gamma": 0.1, "alpha": 0.75})),
+        builders.trial("dice_focal", 0.6, 2, spec=builders.spec("dice_focal", 2, params={"mix": 0.9, "gamma": 1.0})),
+    ]
+    assert same_losses(trials, SPACES["binary"], CONDITIONS, measure).found == ()
+    of = {(q.trial, q.is_family): q.is_params for q in asked}
+    assert of[1, "weighted_ce"] == {"pos_weight": pytest.approx(3.0)}
+    assert of[1, "cross_entropy"] == {}
+    assert of[2, "focal"] == {"gamma": 1.0, "alpha": 0.5}
+    assert of[2, "dice_ce"] == {"mix": 0.9, "pos_weight": 1.0}
+    assert (1, "dice") not in of  # less simple than focal
+
+
+def test_stopped_and_diverged_trials_are_left_alone() -> None:
+    def never(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+        raise AssertionError("nothing is to be measured")
+
+    trials = [
+        builders.trial(
+            "weighted_ce", 0.6, 1, spec=builders.spec("weighted_ce", 1, params={"pos_weight": 1.0}), state="pruned"
+        ),
+        builders.trial(
+            "weighted_ce",
+            0.0,
+            2,
+            spec=builders.spec("weighted_ce", 2, params={"pos_weight": 1.0}),
+            collapse=Collapse.DIVERGED,
+        ),
+    ]
+    assert same_losses(trials, SPACES["binary"], CONDITIONS, never).found == ()

@@ -1,0 +1,242 @@
+"""Finalists are tuned on one grid of learning rates, confirmed at rates that are good for all, and never with
+themselves; with trainings that cost nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import optuna
+import pytest
+
+from sweeper.conclude import conclude
+from sweeper.rates import GRID, drawn_rate
+from sweeper.records import Conditions, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.report.answer import answer as paragraphs
+from sweeper.report.facts import collect
+from sweeper.report.figures import FIGURES, Drawn
+from sweeper.report.figures.rates import curve
+from sweeper.report.markdown import render
+from sweeper.report.words import significant
+from sweeper.space import load_space
+from sweeper.study import storage as studies
+from sweeper.study.confirm import confirm_seed
+from sweeper.study.executors import Died, Event
+from sweeper.study.recheck import choose_finalists, second_seed
+from sweeper.study.same_loss import Question, as_they_are
+from tests import builders
+from tests.faking import DATA, LEVELS, CrashError, FakeExecutor, fake_result, new_plan, new_study, nothing_alike, train
+from tests.sweeping import Recorder
+
+
+def plan_with(rates: Rates = "drawn") -> studies.Plan:
+    conditions = builders.conditions(DATA).model_copy(update={"rates": rates})
+    return new_plan(load_space("binary", "binary"), conditions)
+
+
+def recorded(study: optuna.Study, plan: studies.Plan) -> SweepRecord:
+    attributes = study.user_attrs
+    same = studies.unpack(studies.SameLosses, attributes[studies.SAME], "what is the same")
+    return builders.sweep(
+        trials=studies.search_results(study),
+        confirmations=studies.extra_results(study, "confirm"),
+        conditions=plan.conditions,
+        space=plan.space,
+        rechecks=tuple(studies.extra_results(study, "recheck")),
+        same_losses=same.found,
+        looks_planned=studies.plans_of_looks(attributes)[-1],
+        looks_taken=studies.looks_taken(attributes).looks,
+        cut=tuple(attributes[studies.CUT]),
+    )
+
+
+def peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], TrialResult]:
+    """Trainings that are best at a learning rate, and lose 0.05 a `width` decades away."""
+
+    def given(spec: TrialSpec) -> TrialResult:
+        result = fake_result(spec)
+        level = LEVELS[spec.family] - 0.05 * (math.log10(spec.lr / best) / width) ** 2
+        shift = max(0.01, level) - (result.value or 0.0)
+        seen = tuple(e.model_copy(update={"value": e.value + shift}) for e in result.evaluations)
+        return result.model_copy(update={"value": max(0.01, level), "evaluations": seen})
+
+    return given
+
+
+def rates_by_family(results: Sequence[TrialResult], seed: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for result in results:
+        if result.spec.seed == seed:
+            found.setdefault(result.spec.family, []).append(result.spec.lr)
+    return {family: sorted(rates) for family, rates in found.items()}
+
+
+def test_finalists_and_the_baseline_complete_the_same_grid_on_a_seed_of_its_own() -> None:
+    study, display, plan = new_study(), Recorder(), plan_with()
+    train(study, None, display, trials=21, plan=plan)
+    confirmed = {r.spec.family for r in studies.extra_results(study, "confirm")}
+    grid = rates_by_family(studies.extra_results(study, "recheck"), second_seed(0))
+    common = set.intersection(*(set(grid[family]) for family in confirmed))
+    assert "cross_entropy" in confirmed and len(common) >= GRID
+    assert all(r.state == "complete" for r in studies.extra_results(study, "recheck"))
+    assert any("every finalist at the same learning rates" in line for line in display.lines)
+
+
+def test_seeds_draw_the_same_rates_for_all_whose_good_ranges_overlap() -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
+    by_seed: dict[int, set[float]] = {}
+    for result in studies.extra_results(study, "confirm"):
+        by_seed.setdefault(result.spec.seed, set()).add(result.spec.lr)
+    assert all(len(rates) == 1 for rates in by_seed.values())
+    assert len(set.union(*by_seed.values())) == len(by_seed)  # but each seed another
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None
+    for finalist in evidence.finalists:
+        assert finalist.rates is not None and finalist.rates.shared
+        assert finalist.rates.low <= 2e-3 <= finalist.rates.high
+        assert finalist.lr == finalist.seed_lrs[0] and not finalist.lr_at_edge
+        assert finalist.seed_lrs == tuple(drawn_rate(finalist.rates, n) for n in range(len(finalist.seeds)))
+
+
+def test_a_loss_that_wants_other_rates_draws_from_its_own() -> None:
+    def given(spec: TrialSpec) -> TrialResult:
+        return peaked(1e-4 if spec.family == "dice" else 8e-3, 0.3)(spec)
+
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(given), trials=28, plan=plan)
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None
+    of = {f.family: f for f in evidence.finalists}
+    assert "dice" in of and of["dice"].rates is not None and not of["dice"].rates.shared
+    assert max(of["dice"].seed_lrs) < 4e-4
+    assert all(min(f.seed_lrs) > 3e-3 for name, f in of.items() if name != "dice")
+
+
+def test_a_grid_goes_beyond_the_searched_range_where_its_best_lies_at_an_end() -> None:
+    study, display, plan = new_study(), Recorder(), plan_with()
+    train(study, FakeExecutor(peaked(3e-5)), display, trials=21, plan=plan)
+    grid = rates_by_family(studies.extra_results(study, "recheck"), second_seed(0))
+    assert min(min(rates) for rates in grid.values()) < plan.space.lr.low
+    assert any("going further" in line for line in display.lines)
+    assert all(r.spec.lr < plan.space.lr.low * 3 for r in studies.extra_results(study, "confirm"))
+
+
+def test_a_fixed_rate_is_the_best_of_the_grid() -> None:
+    study, plan = new_study(), plan_with("best")
+    train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
+    rates = {(r.spec.family, r.spec.lr) for r in studies.extra_results(study, "confirm")}
+    assert len(rates) == len({family for family, _ in rates})
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None and all(f.rates is None and len(set(f.seed_lrs)) == 1 for f in evidence.finalists)
+
+
+def test_trainings_of_the_grid_that_fail_are_given_up() -> None:
+    def given(spec: TrialSpec) -> TrialResult | Event:
+        fatal = spec.purpose == "recheck" and spec.family == "dice" and spec.lr > 2e-3
+        return Died(spec, "worker killed by signal 9") if fatal else fake_result(spec)
+
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(given), trials=21, plan=plan)
+    assert {r.state for r in studies.extra_results(study, "confirm")} == {"complete"}
+
+
+@pytest.mark.parametrize("mode", ["drawn", "best"])
+def test_a_study_that_is_cut_off_anywhere_confirms_at_the_same_rates(mode: Rates) -> None:
+    plan = plan_with(mode)
+    whole = new_study()
+    executor = FakeExecutor()
+    train(whole, executor, trials=14, plan=plan)
+    wanted = sorted((r.spec.family, r.spec.seed, r.spec.lr) for r in studies.extra_results(whole, "confirm"))
+    for crash_after in range(14, len(executor.specs) + 1, 3):
+        study = new_study()
+        with pytest.raises(CrashError):
+            train(study, FakeExecutor(crash_after=crash_after - 1), trials=14, plan=plan)
+        train(study, trials=14, plan=plan)
+        found = sorted((r.spec.family, r.spec.seed, r.spec.lr) for r in studies.extra_results(study, "confirm"))
+        assert found == wanted, crash_after
+
+
+def test_the_report_shows_how_forgiving_each_loss_is() -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(peaked(2e-3, 0.5)), trials=21, plan=plan)
+    sweep = recorded(study, plan)
+    facts = collect(sweep, conclude(sweep))
+    drawn = FIGURES["learning_rates"](facts)
+    assert isinstance(drawn, Drawn)
+    for finalist in facts.finalists:
+        own = curve(facts, finalist)
+        near = sum(value >= max(own.values()) - 0.02 for value in own.values())
+        assert f"{near} of {len(own)} rates with `{finalist.family}`" in drawn.caption
+    text = render(facts, dict.fromkeys((*FIGURES, "predictions"), drawn), "http://127.0.0.1:5000")
+    assert "both at the same learning rates" in text and "How forgiving each loss is" in text
+    low, high = (significant(end) for end in (facts.finalists[0].rates.low, facts.finalists[0].rates.high))  # type: ignore[union-attr]
+    assert f"| {low} to {high} |" in text
+
+
+# --- nothing is compared with itself ---
+
+
+def planted(spec: TrialSpec) -> TrialResult:
+    """`weighted_ce` is cross-entropy here: the same value at the same seed and rate. On the search seed a low rate was
+    lucky, and only `weighted_ce` was tried with it."""
+    twin = spec.model_copy(update={"family": "cross_entropy"}) if spec.family == "weighted_ce" else spec
+    result = peaked(1e-3, 2.0)(twin)
+    lucky = spec.purpose == "search" and spec.family == "weighted_ce" and spec.lr < 1e-3
+    value = (result.value or 0.0) + (0.3 if lucky else 0.0)
+    seen = tuple(e.model_copy(update={"value": value}) for e in result.evaluations)
+    return result.model_copy(update={"spec": spec, "value": value, "evaluations": seen})
+
+
+def known(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    return [0.004 if (q.family, q.is_family) == ("weighted_ce", "cross_entropy") else 1.0 for q in questions]
+
+
+def claims_against(study: optuna.Study, plan: studies.Plan, family: str) -> list[str]:
+    """Finalists that are said to be better than another, by this family's name."""
+    found = conclude(recorded(study, plan))
+    assert found.evidence is not None
+    names = [f.family for f in found.evidence.finalists]
+    return [names[c.first] for c in found.evidence.comparisons if c.won and names[c.second] == family]
+
+
+def test_a_planted_search_yields_no_claim_of_a_loss_against_itself() -> None:
+    study, display, plan = new_study(), Recorder(), plan_with()
+    train(study, FakeExecutor(planted), display, trials=28, plan=plan, measure=known)
+    names = {r.spec.family for r in studies.extra_results(study, "confirm")}
+    assert "cross_entropy" in names and "weighted_ce" not in names
+    assert any("is cross_entropy on these data" in line for line in display.lines)
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None and evidence.baseline is not None
+    baseline = evidence.finalists[evidence.baseline]
+    assert baseline.found_as is not None and baseline.found_as.family == "weighted_ce"
+    facts = collect(recorded(study, plan), conclude(recorded(study, plan)))
+    told = " ".join(paragraphs(replace(facts, chosen=facts.baseline)))
+    assert f"as `weighted_ce` (`pos_weight` {significant(baseline.found_as.params['pos_weight'])}" in told
+    assert "the search found no use for its `pos_weight`" in told
+
+
+def test_a_planted_search_yields_none_where_the_names_are_not_seen_through() -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(planted), trials=28, plan=plan, measure=nothing_alike)
+    names = {r.spec.family for r in studies.extra_results(study, "confirm")}
+    assert {"cross_entropy", "weighted_ce"} <= names  # the luck took it into the confirmation
+    assert "weighted_ce" not in claims_against(study, plan, "cross_entropy")
+    assert conclude(recorded(study, plan)).verdict is not Verdict.CLEAR_WINNER
+
+
+def test_the_names_are_part_of_the_study() -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(planted), trials=28, plan=plan, measure=known)
+    sweep = recorded(study, plan)
+    trials = as_they_are(sweep.trials, sweep.same_losses)
+    finalists = choose_finalists(trials, sweep.rechecks, plan.conditions)
+    for finalist in finalists:
+        seeds = [r for r in sweep.confirmations if r.spec.loss == finalist.trial.spec.loss]
+        assert seeds and all(r.spec.lr == finalist.lr_of(r.spec.seed - confirm_seed(0, 0)) for r in seeds)
+
+    def never(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+        raise AssertionError("a resume reads what was found")
+
+    train(study, FakeExecutor(planted), trials=28, plan=plan, measure=never)
