@@ -167,6 +167,9 @@ def _finalist(evidence: Evidence, index: int) -> dict[str, Any]:
         "family": finalist.family,
         "params": finalist.params,
         "lr": finalist.lr,
+        "lr_range": None if finalist.rates is None else [finalist.rates.low, finalist.rates.high],
+        "seed_lrs": list(finalist.seed_lrs),
+        "found_as": None if finalist.found_as is None else finalist.found_as.model_dump(mode="json"),
         "seeds": len(finalist.seeds),
         "seed_values": list(finalist.seeds),
         "points": list(finalist.points),
@@ -187,6 +190,9 @@ def _finalist(evidence: Evidence, index: int) -> dict[str, Any]:
             ],
         },
         "vs_baseline": versus,
+        "vs_plain_baseline": None
+        if finalist.vs_plain is None
+        else {"difference": finalist.vs_plain.estimate, **_ends(finalist.vs_plain)},
         "validation_miou": finalist.val_miou,
         "search_trial": finalist.search_trial,
         "search_value": finalist.search_value,

@@ -25,6 +25,7 @@ from sweeper.evidence.replicates import by_seed
 from sweeper.evidence.weigh import weigh
 from sweeper.records import TrialResult, TrialSpec
 from sweeper.study.confirm import confirm_seed, confirmed
+from sweeper.study.recheck import Finalist
 from sweeper.study.storage import extra_results
 from tests import builders, faking
 from tests.sweeping import Recorder, sweep_in
@@ -264,12 +265,10 @@ def test_a_seed_without_all_its_folds_is_not_weighed() -> None:
     finalists = [r for r in runs if r.spec.seed == confirm_seed(0, 0)]
     fewer = [r for r in runs if r is not finalists[0]]
 
-    class Of:
-        trial = finalists[0]
-
-    kept = confirmed(fewer, [Of()], CONDITIONS, None)  # type: ignore[list-item]
+    finalist = Finalist(finalists[0], 0, None)
+    kept = confirmed(fewer, [finalist], CONDITIONS, None)
     assert {r.spec.seed for r in kept} == {r.spec.seed for r in runs} - {finalists[0].spec.seed}
-    assert len(confirmed(runs, [Of()], CONDITIONS, None)) == len(kept) + 3  # type: ignore[list-item]
+    assert len(confirmed(runs, [finalist], CONDITIONS, None)) == len(kept) + 3
 
 
 def test_a_fold_that_fails_costs_its_seed_and_is_said() -> None:

@@ -123,8 +123,9 @@ def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
         "dice_ce": {"regret": Regret(expected=0.02, bound=0.05, within_rope=0.1, best=0.004)},
     }
     facts = facts_of(finalists=likely)
-    assert "the best of the 3 finalists it costs at most **0.004** mIoU, with a probability of 95 %" in " ".join(
-        answer(facts)
+    assert (
+        "It costs at most **0.004** mIoU against the best of the 3 finalists, with a probability of 95 %."
+        in " ".join(answer(facts))
     )
     cells = {row[0]: row for row in rows(confirmation.finalists_table(facts, UI))}
     place = cells["loss"].index("probability of being best")

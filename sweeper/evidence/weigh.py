@@ -12,7 +12,7 @@ counts, or with 0 on every picture where it left none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -101,6 +101,14 @@ class _Bench:
         return picture_table(self.counts, self.scored)
 
     @cached_property
+    def both_points(self) -> PictureTable:
+        """Rows 0 to R − 1 at each run's operating point, R to 2 R − 1 at 0.5 or τ = 0."""
+        doubled = replace(
+            self, counts=np.concatenate([self.counts, self.at_default]), lost=np.concatenate([self.lost, self.lost])
+        )
+        return picture_table(doubled.counts, doubled.scored)
+
+    @cached_property
     def fg_iou(self) -> PictureTable:
         return picture_table(self.counts, partial(self.scored, metric="fg_iou"))
 
@@ -148,6 +156,8 @@ def weigh(
     rows = [
         _finalist(finalists[family], search[family], list(at[family].values()), bench, binary) for family in finalists
     ]
+    if baseline in at:
+        rows = [f.model_copy(update={"vs_plain": _gain(bench, at[f.family], at[baseline])}) for f in rows]
     rows.sort(key=lambda f: (-f.miou.estimate, f.family != baseline, f.family))
     order = [f.family for f in rows]
     evidence = Evidence(
@@ -264,6 +274,15 @@ def _finalist(
         still_rising=float(np.mean(gains)) if gains else 0.0,
         seconds_per_step=float(np.median(speeds)) if speeds else None,
     )
+
+
+def _gain(bench: _Bench, own: Mapping[int, int], plain: Mapping[int, int]) -> Interval | None:
+    """What a finalist (seed → row) gains over the baseline at 0.5 or τ = 0."""
+    seeds = [seed for seed in own if seed in plain]
+    if not seeds:
+        return None
+    first, second = [own[s] for s in seeds], [len(bench.lost) + plain[s] for s in seeds]
+    return paired_interval(bench.both_points.rows(first, second), (-1.0, 1.0))
 
 
 def _val_miou(run: TrialResult) -> float:

@@ -42,11 +42,58 @@ FEW_TRIALS = 3
 
 
 def answer(facts: Facts) -> list[str]:
-    """The paragraphs of the answer, in markdown: what to do, the numbers behind it, what it holds for."""
+    """The paragraphs of the answer, in markdown: what to use and what it can cost, what it gains, what it holds for."""
     recommended = facts.recommendation.recommended
     if recommended is None or facts.recommendation.verdict is Verdict.NONE:
         return _nothing(facts)
-    return [_what(facts, recommended), *_true_name(facts), _numbers(facts), *held_out(facts), _holds_for(facts)]
+    first = [_what(facts, recommended) + _cost(facts), *_true_name(facts), *_gain(facts)]
+    return [*first, *_how_sure(facts), *held_out(facts)]
+
+
+def numbers(facts: Facts) -> list[str]:
+    """The paragraphs of the numbers behind the answer, in markdown."""
+    recommended = facts.recommendation.recommended
+    if recommended is None or facts.recommendation.verdict is Verdict.NONE:
+        return []
+    return [_numbers(facts), _holds_for(facts)]
+
+
+def _cost(facts: Facts) -> str:
+    if facts.chosen is None or facts.chosen.regret is None:
+        return ""
+    best = f"the best of the {len(facts.finalists)} finalists"
+    bound = number(facts.chosen.regret.bound)
+    return f" It costs at most **{bound}** mIoU against {best}, with a probability of 95 %."
+
+
+def _gain(facts: Facts) -> list[str]:
+    """What is gained over cross-entropy as it is usually trained; a paragraph."""
+    if facts.chosen is None or (gain := facts.chosen.vs_plain) is None:
+        return []
+    plain = f"at {facts.point_name} {'0.5' if facts.binary else '0'}"
+    if facts.chosen is facts.baseline:
+        return [f"The {facts.point_name} alone gains **{signed_interval(gain)}** test mIoU over the same loss {plain}."]
+    return [f"It gains **{signed_interval(gain)}** test mIoU over cross-entropy as it is usually trained, {plain}."]
+
+
+def _how_sure(facts: Facts) -> list[str]:
+    """From what it is known and what it holds for; a paragraph."""
+    evidence, recipe = facts.recommendation.evidence, facts.sweep.conditions.recipe
+    if facts.chosen is None or evidence is None:
+        return []
+    seen = f"{count(evidence.test_pictures, 'test image')} that the search never saw"
+    if evidence.folds is not None:
+        seen = f"{count(evidence.test_pictures, 'image')} in {evidence.folds} folds"
+    groups = ""
+    if evidence.few_groups:
+        groups = (
+            f" All test images come from {count(evidence.few_groups, 'group')} of related ones, which count as one "
+        )
+        groups += "image each."
+    return [
+        f"Known from {seen} and {count(len(facts.chosen.seeds), 'seed')}; it holds for {recipe_text(recipe)}, trained "
+        f"for {recipe.confirm_steps:,} steps.{groups}"
+    ]
 
 
 def _true_name(facts: Facts) -> list[str]:
@@ -163,9 +210,8 @@ def _numbers(facts: Facts) -> str:
         text += "; cross-entropy was not confirmed, so the gain over it is not known"
     if chosen.fg_iou is not None:
         text += f"; foreground IoU {interval(chosen.fg_iou)}"
-    if chosen.regret is not None:
-        text += f"; against the best of the {len(facts.finalists)} finalists it costs at most "
-        text += f"**{number(chosen.regret.bound)}** mIoU, with a probability of 95 %"
+    if gain is not None and chosen.regret is not None and chosen.regret.gain is not None:
+        text += f"; allowing for the luck of the highest, the gain is {signed(chosen.regret.gain)}"
     what = f"These are {level(LEVEL)} intervals"
     against = facts.rival if chosen is facts.baseline else facts.baseline
     if (at := level_between(facts, chosen, against)) != LEVEL:
@@ -224,16 +270,9 @@ def _hardly_tuned(facts: Facts) -> str:
 
 def _holds_for(facts: Facts) -> str:
     recipe = facts.sweep.conditions.recipe
-    evidence = facts.recommendation.evidence
-    few = evidence.few_groups if evidence else None
-    groups = (
-        f" All test pictures come from {count(few, 'group')} of related ones, which count as one picture each."
-        if few
-        else ""
-    )
     return (
         f"It holds for this recipe and budget: {recipe_text(recipe)}; {recipe.steps:,} search steps and "
-        f"{recipe.confirm_steps:,} confirmation steps of {recipe.batch_size} crops.{groups}"
+        f"{recipe.confirm_steps:,} confirmation steps of {recipe.batch_size} crops."
     )
 
 

@@ -12,7 +12,7 @@ from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.provenance import trained_by
 from sweeper.records import SweepRecord
 from sweeper.report import analysis, confirmation, cost, preferences, sections
-from sweeper.report.answer import answer
+from sweeper.report.answer import answer, numbers
 from sweeper.report.caveats import caveats, split_sizes
 from sweeper.report.facts import Facts
 from sweeper.report.figures.style import Drawn
@@ -78,6 +78,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "study": escape_md(sweep.study),
         "created": escape_md(sweep.created),
         "answer": answer(facts),
+        "numbers": numbers(facts),
         "snippet": fence(recommended.snippet, "python") if recommended else "",
         "parent_link": _parent(facts, ui_url),
         "ui_url": code(ui_url),

@@ -61,7 +61,7 @@ def confirmed(
         and r.spec.steps == steps
         and (seeds is None or r.spec.seed in allowed)
         and (finalist := wanted.get(r.spec.loss)) is not None
-        and r.spec.seed >= first
+        and (r.spec.seed >= first or not finalist.drawn)
         and r.spec.lr == finalist.lr_of(r.spec.seed - first)
     ]
     have: dict[object, set[int | None]] = defaultdict(set)

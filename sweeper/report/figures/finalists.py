@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sweeper.evidence.verdict import SURE
 from sweeper.metrics import Floats
 from sweeper.records import TrialResult
 from sweeper.report.facts import Facts, finalist_name
@@ -59,6 +60,9 @@ def finalists(facts: Facts) -> Drawn | str:
     names = [plain(finalist_name(facts, f)) for f in found]
     axes.set_yticks(range(len(found)), labels=names)
     axes.set_ylim(len(found) - 0.5, -0.5)
+    safe = [row for row, f in enumerate(found) if f.regret is not None and f.regret.within_rope >= SURE]
+    for row in safe:
+        axes.axhspan(row - 0.42, row + 0.42, color="#E8F3EC", lw=0, zorder=0)
     axes.set_xlabel("test mIoU (dot: mean, line: 95 % interval" + (", ticks: single seeds)" if dots else ")"))
     best = found[0]
     text = f"{code(finalist_name(facts, best))} has the highest test mIoU, {interval(best.miou)}"
@@ -67,6 +71,9 @@ def finalists(facts: Facts) -> Drawn | str:
         text += f"; the {count(len(found), 'finalist')} lie between {number(low)} and {number(high)}"
     text += f". Answering the commonest class everywhere scores {number(evidence.constant_miou)}"
     text += ", the dashed line." if near else ", far to the left of this axis."
+    if safe:
+        which = "Each on green costs" if len(safe) > 1 else "The one on green costs"
+        text += f" {which} at most {number(evidence.rope)} mIoU against the best, with a probability of 95 % or more."
     text += (
         " Overlap is no proof of equality: all saw the same pictures, and the table's paired differences are sharper."
     )
