@@ -1,6 +1,6 @@
 """A/A on real trainings: every family of the space is cross-entropy under another name, so that no claim can be true.
 
-    python bench/aliases.py OUT.jsonl [--data synthetic:cracks] [--sweeps 40] [--trials 10] [--steps 60]
+    python bench/aliases.py OUT.jsonl [--data synthetic:cracks] [--sweeps 40] [--first 0] [--trials 10] [--steps 60]
 
 Each sweep has a seed of its own (other splits, weights, proposals). That two names are one function is kept from it:
 `sweeper.study.same_loss` would see through them and confirm one loss alone. The half of cross-entropy (`focal` with
@@ -49,6 +49,8 @@ def sweep(arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, o
         steps=arguments.steps,
         size=arguments.size,
         seed=seed,
+        executor="inline",
+        confirm_seeds=arguments.confirm_seeds,
         study="aliases",
         storage=f"sqlite:///{folder}/sweeper.db",
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
@@ -83,12 +85,14 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--confirm-seeds", default="3..8")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first sweep")
     arguments = parser.parse_args()
     same_loss.CLOSE = -1.0  # nothing is seen through
     rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     for seed in range(len(rows), arguments.sweeps):
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(sweep(arguments, seed, Path(folder)))
+            rows.append(sweep(arguments, arguments.first + seed, Path(folder)))
         with arguments.out.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
     claimed = sum(bool(row["claims"]) for row in rows)

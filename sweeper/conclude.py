@@ -226,10 +226,13 @@ def _on_these_groups(evidence: Evidence, alone: Evidence | None) -> str:
 
 def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
     """What is known of a finalist from before its confirmation."""
-    trained = [t for t in (finalist.trial, finalist.second) if t is not None]
+    trained = finalist.trained
+    if finalist.tuned is None:
+        trained = tuple(t for t in (finalist.trial, finalist.second) if t is not None)
     return {
         "recheck_value": None if finalist.second is None else finalist.second.value,
         "collapses_in_search": sum(not training.collapse.learned for training in trained),
+        "trainings_in_search": len(trained),
         "lr": finalist.lr,
         "rates": finalist.tuned if finalist.drawn else None,
         "lr_at_edge": finalist.open_end if finalist.tuned else edge_of(finalist.lr, space) is not None,

@@ -10,6 +10,7 @@ from typing import Any
 
 from sweeper.evidence.looks import level_of
 from sweeper.evidence.preferences import preference_rows
+from sweeper.evidence.reasons import collapse_rate
 from sweeper.evidence.verdict import decide, difference
 from sweeper.provenance import trained_by
 from sweeper.recipe import Metric
@@ -200,6 +201,8 @@ def _finalist(evidence: Evidence, index: int) -> dict[str, Any]:
         "regret": None if finalist.regret is None else finalist.regret.model_dump(mode="json"),
         "probability_best": None if finalist.regret is None else finalist.regret.best,
         "collapses": finalist.collapses,
+        "collapse_rate": dict(zip(("ci_low", "ci_high"), collapse_rate(finalist), strict=True)),
+        "miou_when_trained": finalist.miou_when_trained,
         "still_rising": finalist.still_rising,
         "seconds_per_step": finalist.seconds_per_step,
     }

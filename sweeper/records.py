@@ -531,6 +531,10 @@ class FinalistEvidence(Record):
     """How many of its trainings collapsed."""
     collapses_in_search: int = 0
     """How many trainings of the very configuration collapsed before the confirmation."""
+    trainings_in_search: int = 0
+    """How many there were, at the learning rates that it is confirmed at."""
+    miou_when_trained: float | None = None
+    """Mean test mIoU over the seeds of which no training collapsed; None where all did."""
     lr_at_edge: bool = False
     """Whether its learning rate lies at an end of the searched range."""
     still_rising: float

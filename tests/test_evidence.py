@@ -616,3 +616,21 @@ def test_what_never_happened_is_not_excluded() -> None:
     )
     fallen = [r.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for r in simulated()]
     assert not any("never happened" in line for line in caveats(weighed(fallen)))
+
+
+def test_the_gain_over_cross_entropy_as_it_is_usually_trained_is_paired_by_seed() -> None:
+    counts = [counts_from_iou([0.5, 0.6, 0.4]), counts_from_iou([0.55, 0.62, 0.5]), counts_from_iou([0.4, 0.5, 0.45])]
+    low = THRESHOLDS[0]  # a bad point: at 0.5 cross-entropy reads more
+    runs = [
+        confirmation("dice", seed, test, i) for i, (seed, test) in enumerate(zip(CONFIRM_SEEDS, counts, strict=True))
+    ]
+    runs += [confirmation("cross_entropy", s, counts[0], 10 + i, point=low) for i, s in enumerate(CONFIRM_SEEDS)]
+    found = {f.family: f for f in weighed(runs).finalists}
+    dice, plain = found["dice"], found["cross_entropy"]
+    assert plain.miou_at_default > plain.miou.estimate + 0.05
+    assert dice.vs_plain is not None and plain.vs_plain is not None
+    assert dice.vs_plain.estimate == pytest.approx(dice.miou.estimate - plain.miou_at_default)
+    assert plain.vs_plain.estimate == pytest.approx(plain.miou.estimate - plain.miou_at_default)
+    assert plain.vs_plain.se_seed == pytest.approx(0)  # the same counts at each seed
+    assert dice.vs_plain.se_seed > 0 and dice.vs_plain.low < dice.vs_plain.estimate < dice.vs_plain.high
+    assert weighed(runs[:3]).finalists[0].vs_plain is None

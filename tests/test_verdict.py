@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sweeper.evidence.intervals import half_width
+from sweeper.evidence.reasons import collapse_rate
 from sweeper.evidence.settle import needed_half_width, pictures_needed, seeds_needed
 from sweeper.evidence.verdict import Decision, decide, difference
 from sweeper.evidence.weigh import weigh
@@ -488,3 +489,22 @@ def test_two_equal_losses_seldom_give_a_clear_winner_even_when_one_is_six_times_
         runs = simulated_confirmations(dict.fromkeys(noise, 0.6), rng, seed_sd=noise)
         clear += verdict_of(runs)[0] is CLEAR
     assert clear <= 0.08 * 200
+
+
+@pytest.mark.parametrize(
+    ("collapses", "trainings", "low", "high"),
+    [(0, 8, 0.0, 0.3694), (1, 8, 0.0032, 0.5265), (8, 8, 0.6306, 1.0), (2, 10, 0.0252, 0.5561), (0, 0, 0.0, 1.0)],
+)
+def test_the_rate_of_collapses_has_the_exact_interval(collapses: int, trainings: int, low: float, high: float) -> None:
+    """Values of R's binom.test."""
+    own = {"collapses": collapses, "points": (0.5,) * trainings}
+    finalist = evidence({"dice": 0.75}, finalists={"dice": own}).finalists[0]
+    assert collapse_rate(finalist) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_trainings_before_the_confirmation_count_in_the_rate_and_the_level_is_told_apart() -> None:
+    own = {"collapses": 1, "points": (0.5,) * 4, "trainings_in_search": 4, "miou_when_trained": 0.741}
+    found = evidence({"dice": 0.75, "cross_entropy": 0.5}, finalists={"dice": own})
+    assert collapse_rate(found.finalists[0]) == pytest.approx((0.0032, 0.5265), abs=1e-4)
+    text = said(decide(found, ORDER))
+    assert "a rate of 0 to 53 % (95 % interval); where it trains it reads 0.741 test mIoU" in text

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
+from scipy.special import betaincinv
+
 from sweeper.evidence.looks import common_seeds, level_of
 from sweeper.evidence.rule import NEAR, Ground, comparison, difference, same, units
-from sweeper.records import Evidence
+from sweeper.records import Evidence, FinalistEvidence
 from sweeper.text import listed, minus
 
 
@@ -162,10 +164,28 @@ def still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
 
 
 def collapsed(evidence: Evidence) -> list[str]:
-    """How many trainings of whom collapsed."""
-    return [
-        f"{f.collapses} of {f.trainings} confirmation trainings of {f.family} collapsed (diverged, or no better than "
-        "a constant answer)."
-        for f in evidence.finalists
-        if f.collapses
-    ]
+    """How many trainings of whom collapsed, how often that may happen, and what it reads where it trains."""
+    found = []
+    for f in evidence.finalists:
+        if f.collapses:
+            share, (low, high) = f"{f.collapses} of {f.trainings}", collapse_rate(f)
+            trained = ""
+            if f.miou_when_trained is not None:
+                trained = f"; where it trains it reads {f.miou_when_trained:.3f} test mIoU"
+            found.append(
+                f"{share} confirmation trainings of {f.family} collapsed (diverged, or no better than a constant "
+                f"answer): with those before, a rate of {100 * low:.0f} to {100 * high:.0f} % (95 % interval){trained}."
+            )
+    return found
+
+
+def collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
+    """Exact 95 % interval of how often a training of this configuration collapses (Clopper & Pearson 1934), in 0–1.
+
+    From the confirmation and the trainings before it; (0, 1) where there is none.
+    """
+    of = finalist.trainings + finalist.trainings_in_search
+    bad = finalist.collapses + finalist.collapses_in_search
+    low = float(betaincinv(bad, of - bad + 1, 0.025)) if bad else 0.0
+    high = float(betaincinv(bad + 1, of - bad, 0.975)) if bad < of else 1.0
+    return low, high

@@ -249,6 +249,8 @@ def _hardly_tuned(facts: Facts) -> str:
         total = complete + pruned + failed
         if not 0 < complete < FEW_TRIALS:
             continue
+        if facts.sweep.conditions.rates != "searched" and not finalist.params:
+            continue  # it has nothing but its learning rate to be tuned, and that was, on the grid
         others = f"the other {pruned}" if pruned + complete == total else count(pruned, "other")
         stopped = f"{others} {'was' if pruned == 1 else 'were'} stopped early, not among the best at the same step"
         rest = [stopped] if pruned else []

@@ -56,6 +56,8 @@ class Finalist(NamedTuple):
     """Whether each seed of the confirmation draws a rate from these; else all use the best."""
     open_end: bool = False
     """Whether its best rate is the lowest or the highest that was tried."""
+    trained: tuple[TrialResult, ...] = ()
+    """Its trainings before the confirmation, at the rates that it is confirmed at."""
 
     @property
     def lr(self) -> float:
@@ -144,9 +146,23 @@ def choose_finalists(
     known = [curve or {f.trial.spec.lr: f.value} for f, curve in zip(entered, curves, strict=True)]
     good, drawn = [good_range(curve) for curve in known], conditions.rates == "drawn"
     return [
-        finalist._replace(tuned=tuned, drawn=drawn, open_end=open_end(curve) is not None)
+        finalist._replace(
+            tuned=tuned,
+            drawn=drawn,
+            open_end=open_end(curve) is not None,
+            trained=_trained_at(finalist, rechecks, conditions, tuned, drawn=drawn),
+        )
         for finalist, tuned, curve in zip(entered, drawn_from(good) if drawn else good, known, strict=True)
     ]
+
+
+def _trained_at(
+    finalist: Finalist, rechecks: Sequence[TrialResult], conditions: Conditions, tuned: RateRange, *, drawn: bool
+) -> tuple[TrialResult, ...]:
+    """A finalist's complete trainings before the confirmation, at rates that it is confirmed at."""
+    low, high = (tuned.low, tuned.high) if drawn else (tuned.best, tuned.best)
+    same = (r for r in rechecks if r.spec.loss == finalist.trial.spec.loss and r.spec.steps == conditions.recipe.steps)
+    return tuple(t for t in (finalist.trial, *same) if t.state == "complete" and low <= t.spec.lr <= high)
 
 
 def curve_of(finalist: Finalist, rechecks: Sequence[TrialResult], conditions: Conditions) -> dict[float, float]:
