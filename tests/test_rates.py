@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from sweeper.rates import (
     GOOD,
     GRID,
     NARROWEST,
+    NOISE,
     OVERLAP,
     WIDEST,
     beyond,
@@ -23,6 +25,7 @@ from sweeper.rates import (
     grid_of,
     middle_of,
     open_end,
+    pooled,
 )
 from sweeper.records import Coordinate, RateRange
 
@@ -85,9 +88,11 @@ def test_a_good_range_ends_where_the_curve_leaves_the_peak() -> None:
     assert found.high == pytest.approx(1e-3 * 10**0.5)
 
 
-def test_a_flat_curve_is_good_everywhere_within_a_decade() -> None:
+def test_a_flat_curve_is_good_wherever_it_was_tried() -> None:
     found = good_range({1e-4: 0.6, 1e-3: 0.6, 1e-2: 0.6})
-    assert found.high / found.low == pytest.approx(WIDEST)
+    assert (found.low, found.high) == (pytest.approx(1e-4), pytest.approx(1e-2))
+    everywhere = good_range({10.0**-power: 0.6 for power in range(1, 7)})
+    assert everywhere.high / everywhere.low == pytest.approx(WIDEST)
 
 
 def test_there_is_no_good_range_without_a_training() -> None:
@@ -111,6 +116,47 @@ def test_a_good_range_goes_with_the_units_of_the_rate(curve: dict[float, float],
     if len(moved) == len(curve):
         first, second = good_range(curve), good_range(moved)
         assert second.low == pytest.approx(first.low * factor) and second.high == pytest.approx(first.high * factor)
+
+
+# --- the common course ---
+
+GRIDDED = (2e-4, 7e-4, 2e-3, 7e-3)
+COURSE = dict(zip(GRIDDED, (0.64, 0.69, 0.70, 0.67), strict=True))
+
+
+def test_equal_losses_share_one_range_although_single_trainings_are_noisy() -> None:
+    rng = np.random.default_rng(0)
+    shared = {True: 0, False: 0}
+    for _ in range(200):
+        curves = [{r: v + NOISE * rng.standard_normal() for r, v in COURSE.items()} for _ in range(4)]
+        for by_course in shared:
+            drawn = drawn_from([good_range(c) for c in (pooled(curves) if by_course else curves)])
+            shared[by_course] += len({(d.low, d.high) for d in drawn}) == 1
+    assert shared[True] > 185 and shared[False] < 150
+
+
+def test_a_loss_that_wants_other_rates_keeps_its_own() -> None:
+    other = dict(zip(GRIDDED, (0.76, 0.70, 0.66, 0.55), strict=True))
+    first, *_, last = drawn_from([good_range(c) for c in pooled([COURSE, COURSE, COURSE, other])])
+    assert first.shared and first.best == 2e-3
+    assert not last.shared and last.best == 2e-4 and last.high < first.low
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_pooling_keeps_each_curves_level_and_the_common_course(values: list[list[float]]) -> None:
+    curves = [dict(zip(GRIDDED, own, strict=True)) for own in values]
+    found = pooled(curves)
+    for before, after in zip(curves, found, strict=True):
+        assert sum(after.values()) == pytest.approx(sum(before.values()))
+    alone = pooled([curves[0]])
+    assert alone == [curves[0]]
+
+
+def test_rates_that_not_all_completed_keep_their_values() -> None:
+    found = pooled([COURSE | {2e-2: 0.1}, COURSE, {r: v + 0.01 for r, v in COURSE.items()}])
+    assert found[0][2e-2] == 0.1 and found[1] == pytest.approx(COURSE)
+    few = [{1e-3: 0.5, 1e-2: 0.6}, {1e-3: 0.7}]
+    assert pooled(few) == few and pooled([]) == []
 
 
 # --- draws ---

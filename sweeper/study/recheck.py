@@ -23,7 +23,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sweeper.rates import beyond, drawn_from, drawn_rate, good_range, grid_of, middle_of, open_end
+from sweeper.rates import beyond, drawn_from, drawn_rate, good_range, grid_of, middle_of, open_end, pooled
 from sweeper.records import Collapse, Conditions, Coordinate, RateRange, SearchSpace, TrialResult, TrialSpec
 from sweeper.study.batch import Key, completed, key_of
 
@@ -144,7 +144,7 @@ def choose_finalists(
         return entered
     curves = [curve_of(finalist, rechecks, conditions) for finalist in entered]
     known = [curve or {f.trial.spec.lr: f.value} for f, curve in zip(entered, curves, strict=True)]
-    good, drawn = [good_range(curve) for curve in known], conditions.rates == "drawn"
+    good, drawn = [good_range(curve) for curve in pooled(known)], conditions.rates == "drawn"
     return [
         finalist._replace(
             tuned=tuned,
