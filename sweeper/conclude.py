@@ -54,7 +54,8 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     """What a study's record allows to say; pure, but for the losses' registry."""
     conditions = sweep.conditions
     dataset = conditions.dataset
-    finalists = choose_finalists(as_they_are(sweep.trials, sweep.same_losses), sweep.rechecks, conditions)
+    trials = as_they_are(sweep.trials, sweep.same_losses)
+    finalists = choose_finalists(trials, sweep.rechecks, conditions, tuned=sweep.tuned)
     usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
     evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, looks=sweep.looks_planned)
     if evidence is not None:

@@ -14,7 +14,7 @@ from sweeper.errors import ExecutorError, InterruptedSweepError, LostStudyError,
 from sweeper.life import Signs
 from sweeper.paths import STORAGE
 from sweeper.patience import Patience
-from sweeper.records import Look, LookTaken, TrialResult, TrialSpec
+from sweeper.records import Look, LookTaken, TrialResult, TrialSpec, Tuned
 from sweeper.settings import Budget
 from sweeper.study import storage as studies
 from sweeper.study.batch import Batch, Key, completed, key_of
@@ -233,7 +233,7 @@ def recheck(stage: Stage) -> list[Finalist]:
         rechecks = studies.extra_results(study, "recheck")
         need = need or what_is_needed(trials, rechecks, stage.plan.space, conditions, given_up=given_up)
         if need is None:
-            return choose_finalists(trials, rechecks, conditions)
+            return _finalists(stage, trials, rechecks)
         wave = studies.Wave(trials=len(trials), why=need.why, specs=tuple(need.specs))
         study.set_user_attr(studies.WAVE, studies.pack(wave))
         batch = Batch(study, need.specs, watcher=stage.watcher, admit=stage.time.admits(RECHECK_SHARE))
@@ -244,9 +244,26 @@ def recheck(stage: Stage) -> list[Finalist]:
         rechecks = studies.extra_results(study, "recheck")
         if not batch.complete:
             stage.cut(f"there was no time for all of these trainings: {need.why}")
-            return choose_finalists(trials, rechecks, conditions)
+            return _finalists(stage, trials, rechecks)
         given_up |= {key_of(spec) for spec in need.specs} - completed(rechecks).keys()
         need = None
+
+
+def _finalists(stage: Stage, trials: Sequence[TrialResult], rechecks: Sequence[TrialResult]) -> list[Finalist]:
+    """The finalists, at the learning rates that were decided on; these are kept."""
+    study = stage.study
+    stored = study.user_attrs.get(studies.TUNED)
+    what = "the finalists' learning rates"
+    before = () if stored is None else studies.unpack(studies.TunedFinalists, stored, what).finalists
+    found = choose_finalists(trials, rechecks, stage.plan.conditions, tuned=before)
+    tuned = tuple(
+        Tuned(family=f.family, params=f.trial.spec.params, curve=f.curve, rates=f.tuned)
+        for f in found
+        if f.tuned is not None
+    )
+    if tuned and tuned != before:
+        study.set_user_attr(studies.TUNED, studies.pack(studies.TunedFinalists(finalists=tuned)))
+    return found
 
 
 def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialResult]:

@@ -194,6 +194,16 @@ class RateRange(Record):
     """Whether `low` and `high` are what it has in common with other finalists, so that all draw the same rates."""
 
 
+class Tuned(Record):
+    """A finalist's learning rates as its study decided on them, with what they were read off."""
+
+    family: str
+    params: dict[str, float]
+    curve: tuple[tuple[float, float], ...]
+    """(learning rate, value) of its completed trainings on the common grid, ascending."""
+    rates: RateRange
+
+
 class TrialSpec(Record):
     """One training, completely: with the Conditions it determines the result."""
 
@@ -764,6 +774,8 @@ class SweepRecord(Record):
     """Trainings of `--steps auto`."""
     budget: str = ""
     """What was found of the budget before the search, a sentence; "" where there was nothing to find."""
+    tuned: tuple[Tuned, ...] = ()
+    """The finalists' learning rates, as they were decided on before the confirmation."""
     same_losses: tuple[SameLoss, ...] = ()
     """Search trials that count as a simpler loss, of which they are another name."""
     looks_planned: tuple[Look, ...] = ()

@@ -45,6 +45,7 @@ def recorded(study: optuna.Study, plan: studies.Plan) -> SweepRecord:
         space=plan.space,
         rechecks=tuple(studies.extra_results(study, "recheck")),
         same_losses=same.found,
+        tuned=studies.unpack(studies.TunedFinalists, attributes[studies.TUNED], "rates").finalists,
         looks_planned=studies.plans_of_looks(attributes)[-1],
         looks_taken=studies.looks_taken(attributes).looks,
         cut=tuple(attributes[studies.CUT]),
@@ -121,6 +122,19 @@ def test_a_grid_goes_beyond_the_searched_range_where_its_best_lies_at_an_end() -
     assert min(min(rates) for rates in grid.values()) < plan.space.lr.low
     assert any("going further" in line for line in display.lines)
     assert all(r.spec.lr < plan.space.lr.low * 3 for r in studies.extra_results(study, "confirm"))
+
+
+def test_rates_that_were_decided_on_stand_whatever_rule_a_later_version_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
+    before = conclude(recorded(study, plan))
+    monkeypatch.setattr("sweeper.rates.GOOD", 0.001)
+    assert conclude(recorded(study, plan)) == before
+    again = FakeExecutor(peaked(2e-3))
+    train(study, again, trials=21, plan=plan)
+    assert again.specs == []
+    untold = recorded(study, plan).model_copy(update={"tuned": ()})
+    assert conclude(untold).evidence != before.evidence  # else nothing was tested
 
 
 def test_a_fixed_rate_is_the_best_of_the_grid() -> None:

@@ -24,7 +24,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from sweeper.rates import beyond, drawn_from, drawn_rate, good_range, grid_of, middle_of, open_end, pooled
-from sweeper.records import Collapse, Conditions, Coordinate, RateRange, SearchSpace, TrialResult, TrialSpec
+from sweeper.records import Collapse, Conditions, Coordinate, RateRange, SearchSpace, TrialResult, TrialSpec, Tuned
 from sweeper.study.batch import Key, completed, key_of
 
 BASELINE = "cross_entropy"
@@ -52,6 +52,8 @@ class Finalist(NamedTuple):
     """Its training on the second search seed."""
     tuned: RateRange | None = None
     """Its good learning rates, and the best, as the grid told; None before it, and in studies of earlier versions."""
+    curve: tuple[tuple[float, float], ...] = ()
+    """(learning rate, value), from which they were read."""
     drawn: bool = False
     """Whether each seed of the confirmation draws a rate from these; else all use the best."""
     open_end: bool = False
@@ -133,27 +135,49 @@ def best_of_families(
 
 
 def choose_finalists(
-    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], conditions: Conditions, leaders: int = LEADERS
+    trials: Sequence[TrialResult],
+    rechecks: Sequence[TrialResult],
+    conditions: Conditions,
+    leaders: int = LEADERS,
+    tuned: Sequence[Tuned] = (),
 ) -> list[Finalist]:
     """The leading families' best configurations, best first by what both seeds say, and the baseline's in any case.
 
-    With the learning rates that they are confirmed at, as far as the rechecks tell them.
+    With the learning rates that they are confirmed at, as far as the rechecks tell them. Where `tuned` holds those that
+    were decided on from the same trainings, they stand: by whatever rule another version of sweeper read them off.
     """
     entered = _entered(trials, rechecks, conditions, leaders)
     if conditions.rates == "searched":
         return entered
     curves = [curve_of(finalist, rechecks, conditions) for finalist in entered]
     known = [curve or {f.trial.spec.lr: f.value} for f, curve in zip(entered, curves, strict=True)]
-    good, drawn = [good_range(curve) for curve in pooled(known)], conditions.rates == "drawn"
+    drawn = conditions.rates == "drawn"
+    rates = _decided(entered, known, tuned)
+    if rates is None:
+        good = [good_range(curve) for curve in pooled(known)]
+        rates = list(drawn_from(good)) if drawn else good
     return [
         finalist._replace(
-            tuned=tuned,
+            tuned=own,
+            curve=tuple(sorted(curve.items())),
             drawn=drawn,
             open_end=open_end(curve) is not None,
-            trained=_trained_at(finalist, rechecks, conditions, tuned, drawn=drawn),
+            trained=_trained_at(finalist, rechecks, conditions, own, drawn=drawn),
         )
-        for finalist, tuned, curve in zip(entered, drawn_from(good) if drawn else good, known, strict=True)
+        for finalist, own, curve in zip(entered, rates, known, strict=True)
     ]
+
+
+def _decided(
+    entered: Sequence[Finalist], curves: Sequence[dict[float, float]], tuned: Sequence[Tuned]
+) -> list[RateRange] | None:
+    """The rates that were decided on for these finalists by these curves; None where that is not so for all."""
+    of: dict[tuple[object, ...], RateRange] = {
+        (t.family, tuple(sorted(t.params.items())), t.curve): t.rates for t in tuned
+    }
+    found = [of.get((*f.trial.spec.loss, tuple(sorted(c.items())))) for f, c in zip(entered, curves, strict=True)]
+    known = [rates for rates in found if rates is not None]
+    return known if len(known) == len(entered) else None
 
 
 def _trained_at(

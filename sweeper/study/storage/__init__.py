@@ -18,6 +18,7 @@ from sweeper.study.storage.attributes import (
     RETRY_OF,
     SAME,
     TAKEN,
+    TUNED,
     WAITS,
     WAVE,
 )
@@ -52,7 +53,7 @@ from sweeper.study.storage.results import (
     waiting_results,
 )
 from sweeper.study.storage.runs import note_parent, note_runs, parents
-from sweeper.study.storage.same import SameLosses
+from sweeper.study.storage.same import SameLosses, TunedFinalists
 from sweeper.study.storage.stored import FORMAT, pack, pack_value, unpack, unpack_value
 from sweeper.study.storage.wave import Wave
 
@@ -72,10 +73,12 @@ __all__ = [
     "RETRY_OF",
     "SAME",
     "TAKEN",
+    "TUNED",
     "WAITS",
     "WAVE",
     "Plan",
     "SameLosses",
+    "TunedFinalists",
     "Wave",
     "all_results",
     "check_name",

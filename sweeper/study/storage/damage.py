@@ -26,13 +26,14 @@ from sweeper.study.storage.attributes import (
     RESULT,
     SAME,
     TAKEN,
+    TUNED,
     WAITS,
     WAVE,
 )
 from sweeper.study.storage.looks import LooksTaken
 from sweeper.study.storage.plan import Plan
 from sweeper.study.storage.raw import fetch, rows_of
-from sweeper.study.storage.same import SameLosses
+from sweeper.study.storage.same import SameLosses, TunedFinalists
 from sweeper.study.storage.stored import MARK, Value, unpack
 from sweeper.study.storage.wave import Wave
 
@@ -42,6 +43,7 @@ KINDS: Mapping[str, type[Record]] = {
     TAKEN: LooksTaken,
     PROBED: Probed,
     SAME: SameLosses,
+    TUNED: TunedFinalists,
     WAVE: Wave,
 }
 TRAINING = re.compile(r"(confirm|recheck|probe)/(\d{5,})")

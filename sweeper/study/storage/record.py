@@ -8,14 +8,14 @@ from typing import Any
 from optuna.storages import RDBStorage
 
 from sweeper.paths import STORAGE
-from sweeper.records import SameLoss, SweepRecord
+from sweeper.records import SameLoss, SweepRecord, Tuned
 from sweeper.study.probe import Probed
-from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME
+from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME, TUNED
 from sweeper.study.storage.looks import looks_taken, plans_of_looks
 from sweeper.study.storage.plan import load_study, read_plan
 from sweeper.study.storage.results import differences_of_repeats, results_in, search_results
 from sweeper.study.storage.runs import linked
-from sweeper.study.storage.same import SameLosses
+from sweeper.study.storage.same import SameLosses, TunedFinalists
 from sweeper.study.storage.steady import SteadyStorage
 from sweeper.study.storage.stored import unpack, unpack_value
 
@@ -49,6 +49,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         rechecks=linked(results_in(attributes, "recheck"), attributes),
         probes=linked(results_in(attributes, "probe"), attributes),
         budget=_found_budget(attributes),
+        tuned=_tuned(attributes),
         same_losses=_same_losses(attributes),
         looks_planned=planned[-1] if planned else (),
         looks_taken=looks_taken(attributes).looks,
@@ -67,6 +68,11 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
 def _found_budget(attributes: Mapping[str, Any]) -> str:
     stored = attributes.get(PROBED)
     return "" if stored is None else unpack(Probed, stored, "the record of the budget probe").sentence
+
+
+def _tuned(attributes: Mapping[str, Any]) -> tuple[Tuned, ...]:
+    stored = attributes.get(TUNED)
+    return () if stored is None else unpack(TunedFinalists, stored, "the finalists' learning rates").finalists
 
 
 def _same_losses(attributes: Mapping[str, Any]) -> tuple[SameLoss, ...]:

@@ -1,9 +1,9 @@
-"""Which search trials are another name for a simpler loss."""
+"""What is decided before the confirmation: which losses are the same, and at which learning rates all are confirmed."""
 
 from __future__ import annotations
 
 from sweeper.base import Record
-from sweeper.records import SameLoss
+from sweeper.records import SameLoss, Tuned
 
 
 class SameLosses(Record):
@@ -12,3 +12,9 @@ class SameLosses(Record):
     trials: int
     """How many trials of the search it rests on."""
     found: tuple[SameLoss, ...]
+
+
+class TunedFinalists(Record):
+    """The finalists' learning rates, so that a report by another version of sweeper finds their confirmations."""
+
+    finalists: tuple[Tuned, ...]
