@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sweeper.data import write_scenes
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.records import Verdict
+from sweeper.study import same_loss
 from tests.sweeping import sweep_in
 
 
@@ -56,16 +57,31 @@ def space(tmp_path: Path) -> str:
 LONG_ENOUGH = {"steps": 30, "confirm_steps": 40, "size": 64, "batch_size": 4, "confirm_seeds": 3}
 
 
-def test_aliases_of_cross_entropy_yield_no_clear_winner(
-    tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_aliases_of_cross_entropy_are_one_loss(tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(monkeypatch, ("dice", "tversky"), cross_entropy)
     outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
     evidence = outcome.recommendation.evidence
+    assert {(s.family, s.is_family) for s in outcome.sweep.same_losses} >= {("dice", "cross_entropy")}
+    assert evidence is not None and [f.family for f in evidence.finalists] == ["cross_entropy"]
+    assert "nothing was compared" in outcome.recommendation.reasons[0]
+
+
+def test_aliases_that_are_not_seen_through_yield_no_claim(
+    tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(monkeypatch, ("dice", "tversky"), cross_entropy)
+    monkeypatch.setattr(same_loss, "CLOSE", -1.0)
+    outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
+    evidence = outcome.recommendation.evidence
     assert evidence is not None and len(evidence.finalists) == 3
-    assert len({f.lr for f in evidence.finalists}) > 1  # not all the very same training
+    found = {t.spec.family: t.spec.lr for t in outcome.sweep.trials}
+    assert len(set(found.values())) > 1  # the search tried them at different rates
     assert evidence.finalists[0].miou.estimate > evidence.constant_miou + 0.02  # and something was learned
-    assert outcome.recommendation.verdict in {Verdict.UNDECIDED, Verdict.EQUIVALENT}
+    assert not any(c.won for c in evidence.comparisons)
+    assert outcome.recommendation.verdict in {Verdict.UNDECIDED, Verdict.EQUIVALENT, Verdict.SAFE_CHOICE}
+    for f in evidence.finalists[1:]:
+        if f.seed_lrs == evidence.finalists[0].seed_lrs:  # one function, one rate, one seed: one number
+            assert f.miou.estimate == evidence.finalists[0].miou.estimate
 
 
 class Idle(nn.Module):
