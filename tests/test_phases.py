@@ -354,7 +354,7 @@ def test_after_a_look_that_ended_it_more_seeds_that_lie_there_are_not_weighed(mo
     monkeypatch.setattr("sweeper.phases.judge", Scripted(said()))
     # Another finalist: the looks begin anew, at one seed, and end there.
     with monkeypatch.context() as patched:
-        patched.setattr("sweeper.phases.choose_finalists", lambda *a: choose_finalists(*a)[1:])
+        patched.setattr("sweeper.phases.choose_finalists", lambda *a, **k: choose_finalists(*a, **k)[1:])
         train(study, trials=7, looks=THREE)
     sweep = recorded(study)
     evidence = conclude(sweep).evidence
