@@ -19,9 +19,9 @@ EXAMPLE = ROOT / "reports" / "example"
 
 
 def example_head() -> str:
-    """The example report's answer: everything between its title and the line that names the study."""
+    """The example report's first screen: everything between its title and the first figure."""
     text = (EXAMPLE / "report.md").read_text("utf-8")
-    return text.split("\n", 1)[1].split("\nStudy ", 1)[0].strip()
+    return text.split("\n", 1)[1].split("\n![", 1)[0].strip()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
