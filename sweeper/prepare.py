@@ -18,6 +18,7 @@ from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.errors import DataError, StudyError
 from sweeper.paths import checkpoints_dir, slug
 from sweeper.profile import imbalance_of, profile_dataset
+from sweeper.rates import is_one_rate
 from sweeper.records import Conditions, Dataset, Rates, SearchSpace
 from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
 from sweeper.space import default_space_name, load_space
@@ -123,7 +124,7 @@ def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> 
     """How the confirmation's learning rates are chosen: of a study that has begun, as it was."""
     if old is not None and (settings.fixed_lr is None or old.conditions.rates == "searched"):
         return old.conditions.rates
-    return "best" if settings.fixed_lr or space.lr.kind == "fixed" else "drawn"
+    return "best" if settings.fixed_lr or is_one_rate(space.lr) else "drawn"
 
 
 def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:

@@ -16,7 +16,7 @@ from sweeper.errors import MissingStudyError, UsageError
 from sweeper.evidence.sequence import planned_looks
 from sweeper.postgres import check_answers, is_postgres
 from sweeper.prepare import Speaker, prepare
-from sweeper.rates import EXTENSIONS, GRID
+from sweeper.rates import EXTENSIONS, GRID, is_one_rate
 from sweeper.records import Look
 from sweeper.requested import check_conditions, check_places, check_request, is_new_file
 from sweeper.settings import CONFIRM_SEEDS, TRIALS, Budget, Settings, budget_of, describe, seed_range
@@ -190,7 +190,7 @@ def _trainings(
     leaders = min(LEADERS, tried)
     finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
     contested = tried > LEADERS
-    fixed = plan.space.lr.kind == "fixed" or plan.space.lr.high <= plan.space.lr.low
+    fixed = is_one_rate(plan.space.lr)
     rates = 0 if fixed else (leaders + 2 * contested) * (RATES - 1)
     least = 0
     if plan.conditions.rates != "searched":

@@ -42,19 +42,22 @@ _PLACES = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
 """Where in the searched range rates are added to the finalists' own."""
 
 
+def is_one_rate(searched: Coordinate) -> bool:
+    """Whether the searched range is a single rate, or so narrow (below `NARROWEST`) that its rates are one."""
+    return searched.kind == "fixed" or searched.high < NARROWEST * searched.low
+
+
 def grid_of(own: Sequence[float], searched: Coordinate) -> tuple[float, ...]:
     """The common grid: the finalists' own best rates, and others as far as can be from these, ascending.
 
     Args:
         own: each finalist's best rate in the search, the best finalist's first; of two that are nearer than `APART` the
             first stays.
-        searched: range of the learning rate.
+        searched: range of the learning rate, which is not one rate (`is_one_rate`).
 
     Returns:
-        At least `GRID` rates; of a fixed rate, that one.
+        At least `GRID` rates.
     """
-    if searched.kind == "fixed" or searched.high <= searched.low:
-        return (searched.low,)
     kept: list[float] = []
     for rate in own:
         if all(abs(math.log(rate / other)) >= math.log(APART) - 1e-9 for other in kept):
@@ -89,7 +92,7 @@ def beyond(curve: Mapping[float, float], searched: Coordinate) -> float | None:
         searched: range of the learning rate, which is left by at most `STEP` to the power of `EXTENSIONS`.
     """
     end = open_end(curve)
-    if end is None or searched.kind == "fixed":
+    if end is None:
         return None
     farthest = STEP**EXTENSIONS * 1.01  # rates are rounded
     if end == "low":
@@ -104,9 +107,9 @@ def pooled(curves: Sequence[Mapping[float, float]]) -> list[dict[float, float]]:
 
     A rate does much the same to all losses, as AdamW does not care for their scale; single trainings differ by `NOISE`.
     At the R rates that all completed, a curve is its own mean, the finalists' common course, and a deviation d. That is
-    shrunken by max(0, 1 − NOISE²/S), S = |d|²/(R − 1), James and Stein's factor: deviations like noise vanish, those
-    of a loss that wants other rates stay. Four equal losses with that noise share one good range in most cases then
-    (tests/test_rates.py).
+    shrunken by max(0, 1 − NOISE²/S), S = |d|²/(R − 1), as a positive-part empirical Bayes estimate (Morris 1983):
+    deviations like noise vanish, those of a loss that wants other rates stay. Four equal losses with that noise share
+    one good range in most cases then (tests/test_rates.py).
 
     Args:
         curves: of each finalist, rate → value.
@@ -196,8 +199,8 @@ def drawn_rate(drawn: RateRange, number: int) -> float:
 
 
 def middle_of(drawn: RateRange) -> float:
-    """The geometric middle of a range: what is recommended of it."""
-    return rounded(math.sqrt(drawn.low * drawn.high))
+    """The geometric middle of a range, which is recommended of it: what the first seed draws."""
+    return drawn_rate(drawn, 0)
 
 
 def rounded(rate: float) -> float:

@@ -23,6 +23,7 @@ from sweeper.rates import (
     drawn_rate,
     good_range,
     grid_of,
+    is_one_rate,
     middle_of,
     open_end,
     pooled,
@@ -47,6 +48,11 @@ def test_a_grid_holds_the_finalists_own_rates_and_fills_the_range() -> None:
     assert len(grid) == GRID and grid == tuple(sorted(grid))
 
 
+@given(rates, st.floats(NARROWEST, WIDEST))
+def test_what_is_recommended_is_the_middle_to_three_digits(low: float, wide: float) -> None:
+    assert middle_of(good(low, low * wide)) == pytest.approx(low * math.sqrt(wide), rel=5.1e-3)
+
+
 @given(st.lists(rates, min_size=1, max_size=6))
 def test_a_grid_has_rates_enough_and_none_twice(own: list[float]) -> None:
     grid = grid_of(own, SEARCHED)
@@ -55,8 +61,14 @@ def test_a_grid_has_rates_enough_and_none_twice(own: list[float]) -> None:
     assert all(1e-4 <= rate <= 1e-2 for rate in grid)
 
 
-def test_a_fixed_rate_is_its_own_grid() -> None:
-    assert grid_of([1e-3], Coordinate(kind="fixed", low=1e-3, high=1e-3)) == (1e-3,)
+@pytest.mark.parametrize(
+    ("low", "high", "one"), [(1e-3, 1e-3, True), (1e-3, 1.001e-3, True), (1e-3, 1.6e-3, False), (1e-4, 1e-2, False)]
+)
+def test_a_range_too_narrow_to_tell_rates_apart_is_one_rate(low: float, high: float, one: bool) -> None:
+    assert is_one_rate(Coordinate(kind="log", low=low, high=high)) is one
+    assert is_one_rate(Coordinate(kind="fixed", low=low, high=low))
+    if not one:
+        assert len(grid_of([low], Coordinate(kind="log", low=low, high=high))) >= GRID
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sweeper.rates import beyond, drawn_from, drawn_rate, good_range, grid_of, middle_of, open_end, pooled
+from sweeper.rates import beyond, drawn_from, drawn_rate, good_range, grid_of, is_one_rate, middle_of, open_end, pooled
 from sweeper.records import Collapse, Conditions, Coordinate, RateRange, SearchSpace, TrialResult, TrialSpec, Tuned
 from sweeper.study.batch import Key, completed, key_of
 
@@ -248,18 +248,18 @@ def _grid(
     have: Collection[Key],
 ) -> Need | None:
     """What the finalists' common grid of learning rates lacks, then what its ends do."""
-    if space.lr.kind == "fixed" or space.lr.high <= space.lr.low:
+    if is_one_rate(space.lr):
         return None
     second = second_seed(conditions.seed)
     grid = grid_of([f.trial.spec.lr for f in entered], space.lr)
     specs = [_recheck(f, conditions, lr=lr, seed=second) for lr in grid for f in entered]
     if specs := [spec for spec in specs if key_of(spec) not in have]:
-        rates, names = ", ".join(f"{lr:g}" for lr in grid), ", ".join(dict.fromkeys(spec.family for spec in specs))
+        rates, names = ", ".join(f"{lr:.3g}" for lr in grid), ", ".join(dict.fromkeys(spec.family for spec in specs))
         return Need(tuple(specs), f"training every finalist at the same learning rates ({rates}): {names}")
     further = [(f, lr) for f in entered if (lr := beyond(curve_of(f, rechecks, conditions), space.lr)) is not None]
     specs = [_recheck(f, conditions, lr=lr, seed=second) for f, lr in further]
     if specs := [spec for spec in specs if key_of(spec) not in have]:
-        names = ", ".join(f"{spec.family} at {spec.lr:g}" for spec in specs)
+        names = ", ".join(f"{spec.family} at {spec.lr:.3g}" for spec in specs)
         return Need(tuple(specs), f"the best learning rate lies at an end of those tried; going further: {names}")
     return None
 
