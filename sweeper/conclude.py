@@ -59,7 +59,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
     evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, looks=sweep.looks_planned)
     if evidence is not None:
-        evidence = _under_their_names(evidence, sweep)
+        evidence = _with_other_names(evidence, sweep)
         tuned = conditions.recipe.threshold == "tuned"
         groups, seed = _test_groups(conditions, usable), conditions.seed
         also = preferences(usable, evidence, sweep.profile, tuned=tuned, groups=groups, seed=seed)
@@ -240,7 +240,7 @@ def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
     }
 
 
-def _under_their_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
+def _with_other_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
     """With what the search called each finalist, where that was another name."""
     of = {same.trial: same for same in sweep.same_losses}
     rows = tuple(row.model_copy(update={"found_as": of.get(row.search_trial)}) for row in evidence.finalists)

@@ -96,6 +96,19 @@ def test_a_search_for_the_budget_that_was_cut_off_goes_on(after: int) -> None:
     )
 
 
+def test_where_all_trainings_fail_the_search_tells_why() -> None:
+    def fails(spec: TrialSpec) -> TrialResult:
+        if spec.purpose != "probe":
+            return fake_result(spec)
+        return builders.failed_trial(spec.family, spec=spec)
+
+    study, executor = new_study(), FakeExecutor(fails)
+    stage = train(study, executor, trials=7, learns="learns")
+    assert probed(executor) == {100: 7}
+    assert stage.plan.conditions.recipe.steps == 100 and stored(study).learned
+    assert "search" in {spec.purpose for spec in executor.specs}
+
+
 def test_a_study_that_has_begun_is_not_probed() -> None:
     study = new_study()
     train(study, trials=7)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +79,33 @@ def test_at_which_mix_a_part_no_longer_counts_depends_on_the_labels() -> None:
 def test_what_cannot_be_built_or_needs_more_than_labels_is_the_same_as_nothing() -> None:
     assert distance("binary", Loss("weighted_ce", {"pos_weight": -1.0}), Loss("cross_entropy", {})) == math.inf
     assert distance("binary", Loss("boundary", {}), Loss("dice", {})) == math.inf
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from sweeper.data import load_dataset
+from sweeper.recipe import Recipe
+from sweeper.records import Conditions
+from sweeper.study.same_loss import Question, measured
+
+if __name__ == "__main__":
+    data = load_dataset("synthetic:cracks?images=15&size=64&foreground=0.05", Path(sys.argv[1]), lambda line: None)
+    questions = [
+        Question(1, "weighted_ce", {"pos_weight": 1.007}, "cross_entropy", {}),
+        Question(2, "weighted_ce", {"pos_weight": 30.0}, "cross_entropy", {}),
+    ]
+    print(*measured(questions, Conditions(dataset=data, recipe=Recipe(), seed=0)))
+    assert "torch" not in sys.modules
+"""
+
+
+def test_the_parent_process_measures_in_another_and_loads_no_torch(tmp_path: Path) -> None:
+    script = tmp_path / "measure.py"
+    script.write_text(MEASURE)
+    run = subprocess.run([sys.executable, script, tmp_path / "cache"], capture_output=True, text=True, check=True)
+    same, other = (float(word) for word in run.stdout.split())
+    assert same <= CLOSE < 0.1 < other
 
 
 # --- trials ---

@@ -29,7 +29,8 @@ def next_probes(
         first: steps of the first budget.
 
     Returns:
-        Steps, and what is to be trained there: nothing where a loss has learned, or none at the last budget.
+        Steps, and what is to be trained there: nothing where a loss has learned, none did at the last budget, or all
+        trainings failed, which more steps would not mend.
     """
     steps, before = first, list[TrialResult]()
     for factor in FACTORS:
@@ -40,8 +41,10 @@ def next_probes(
             best = sorted(before, key=lambda r: -(r.value or 0.0))[:PROMISING]
             specs = [spec for spec in specs if spec.family in {r.spec.family for r in best}]
         lacking = [spec for spec in specs if spec.family not in {r.spec.family for r in here}]
-        if lacking or learned(here):
-            return steps, [] if learned(here) else lacking
+        if learned(here) or not (lacking or any(r.state == "complete" for r in here)):
+            return steps, []
+        if lacking:
+            return steps, lacking
         before = here
     return steps, []
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from sweeper.data.store import open_store
 from sweeper.errors import SweeperError
 from sweeper.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SearchSpace, TrialResult
 from sweeper.study.launch import Launched, Method, WorkerDiedError, begin_loading
-from sweeper.study.storage.same import SameLosses
+from sweeper.study.storage.decided import SameLosses
 
 CLOSE = 0.02
 """Gradients nearer than this are those of one function."""
@@ -31,6 +31,8 @@ IMAGES = 8
 """Training images whose labels it is measured on."""
 SIDE = 256
 """Their largest side in pixels: what is larger is cut to its middle."""
+MEASURING_SECONDS = 300.0
+"""How long the process that measures is waited for; a second or two are usual, after torch is loaded."""
 NEUTRAL = {
     "pos_weight": 1.0,
     "alpha": 0.5,
@@ -50,7 +52,7 @@ class Question(NamedTuple):
 
     trial: int
     family: str
-    params: Mapping[str, float]
+    params: dict[str, float]
     is_family: str
     is_params: dict[str, float]
 
@@ -70,14 +72,7 @@ def same_losses(
     found: dict[int, SameLoss] = {}
     for question, distance in zip(asked, measure(asked, conditions) if asked else [], strict=True):
         if distance <= CLOSE and question.trial not in found:
-            found[question.trial] = SameLoss(
-                trial=question.trial,
-                family=question.family,
-                params=dict(question.params),
-                is_family=question.is_family,
-                is_params=question.is_params,
-                distance=distance,
-            )
+            found[question.trial] = SameLoss(**question._asdict(), distance=distance)
     return SameLosses(trials=len(trials), found=tuple(found.values()))
 
 
@@ -129,6 +124,8 @@ def measured(questions: Sequence[Question], conditions: Conditions) -> list[floa
     method: Method = begin_loading()
     worker = Launched(_answer, (list(questions), conditions), method)
     try:
+        if not worker.pipe.poll(MEASURING_SECONDS):
+            raise WorkerDiedError(f"no answer within {MEASURING_SECONDS:g} s")
         told = worker.pipe.recv()
     except (EOFError, OSError) as error:
         raise WorkerDiedError(worker.reason()) from error

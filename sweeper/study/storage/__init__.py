@@ -23,6 +23,7 @@ from sweeper.study.storage.attributes import (
     WAVE,
 )
 from sweeper.study.storage.database import open_storage, sole_use
+from sweeper.study.storage.decided import SameLosses, TunedFinalists
 from sweeper.study.storage.looks import is_concluded, looks_taken, note_conclusion, note_session, plans_of_looks
 from sweeper.study.storage.plan import (
     Plan,
@@ -53,7 +54,6 @@ from sweeper.study.storage.results import (
     waiting_results,
 )
 from sweeper.study.storage.runs import note_parent, note_runs, parents
-from sweeper.study.storage.same import SameLosses, TunedFinalists
 from sweeper.study.storage.stored import FORMAT, pack, pack_value, unpack, unpack_value
 from sweeper.study.storage.wave import Wave
 

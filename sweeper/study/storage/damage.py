@@ -30,10 +30,10 @@ from sweeper.study.storage.attributes import (
     WAITS,
     WAVE,
 )
+from sweeper.study.storage.decided import SameLosses, TunedFinalists
 from sweeper.study.storage.looks import LooksTaken
 from sweeper.study.storage.plan import Plan
 from sweeper.study.storage.raw import fetch, rows_of
-from sweeper.study.storage.same import SameLosses, TunedFinalists
 from sweeper.study.storage.stored import MARK, Value, unpack
 from sweeper.study.storage.wave import Wave
 

@@ -11,11 +11,11 @@ from sweeper.paths import STORAGE
 from sweeper.records import SameLoss, SweepRecord, Tuned
 from sweeper.study.probe import Probed
 from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME, TUNED
+from sweeper.study.storage.decided import SameLosses, TunedFinalists
 from sweeper.study.storage.looks import looks_taken, plans_of_looks
 from sweeper.study.storage.plan import load_study, read_plan
 from sweeper.study.storage.results import differences_of_repeats, results_in, search_results
 from sweeper.study.storage.runs import linked
-from sweeper.study.storage.same import SameLosses, TunedFinalists
 from sweeper.study.storage.steady import SteadyStorage
 from sweeper.study.storage.stored import unpack, unpack_value
 
