@@ -12,30 +12,24 @@ counts, or with 0 on every picture where it left none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper import metrics
-from sweeper.evidence.intervals import Counts, Floats, PictureTable, negated, paired_interval, picture_table
+from sweeper.evidence.bench import Bench, bench_of
+from sweeper.evidence.intervals import PictureTable, negated, paired_interval
 from sweeper.evidence.looks import level_at, look_at
 from sweeper.evidence.moderation import moderated
 from sweeper.evidence.regret import with_regrets
 from sweeper.evidence.replicates import (
     Replicate,
     by_seed,
-    class_counts,
-    default_of,
     few_groups,
     own_point,
     picture_units,
     scored_pictures,
-    united,
 )
 from sweeper.evidence.rule import wins
-from sweeper.recipe import Metric
 from sweeper.records import (
     Collapse,
     Comparison,
@@ -49,68 +43,6 @@ from sweeper.records import (
 BASELINE = "cross_entropy"
 SCARCE = 5
 """A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
-
-
-@dataclass(frozen=True)
-class _Bench:
-    """All replicates side by side on the same pictures (or groups, their counts summed); row r is one seed's."""
-
-    classes: np.ndarray  # (C,) bool: which occur in the test split
-    counts: Counts  # (R, n, C, 3) at each run's operating point
-    at_default: Counts  # (R, n, C, 3) at 0.5 or τ = 0
-    lost: np.ndarray  # (R,) bool: diverged and left no counts; scores 0
-
-    @property
-    def pictures(self) -> int:
-        return int(self.counts.shape[1])
-
-    def scored(self, summed: Counts, metric: Metric = "miou") -> Floats:
-        """(..., R, C, 3) → (..., R)."""
-        return np.where(self.lost, 0.0, metrics.objective(summed, self.classes, metric))
-
-    @cached_property
-    def summed(self) -> Counts:
-        """(R, C, 3) over all pictures."""
-        summed: Counts = self.counts.sum(axis=1)
-        return summed
-
-    @cached_property
-    def per_class(self) -> Floats:
-        """(3, R, C) IoU, precision and recall; lost runs and undefined ratios count as 0."""
-        true, false, missed = np.moveaxis(self.summed, -1, 0)
-        ratios = (metrics.iou(self.summed), metrics.ratio(true, true + false), metrics.ratio(true, true + missed))
-        return np.where(self.lost[:, None], 0.0, np.nan_to_num(np.stack(ratios), nan=0.0))
-
-    def class_means(self, rows: Sequence[int]) -> list[tuple[float | None, ...]]:
-        """Mean IoU, precision and recall over the runs `rows`; None where a class does not occur in the test split."""
-        means = self.per_class[:, list(rows)].mean(axis=1).tolist()
-        return [tuple(v if occurs else None for v, occurs in zip(m, self.classes, strict=True)) for m in means]
-
-    @cached_property
-    def dice(self) -> Floats:
-        """(R,) mean Dice."""
-        return self.scored(self.summed, "dice")
-
-    @cached_property
-    def miou_at_default(self) -> Floats:
-        """(R,) mIoU at 0.5 or τ = 0."""
-        return self.scored(self.at_default.sum(axis=1))
-
-    @cached_property
-    def miou(self) -> PictureTable:
-        return picture_table(self.counts, self.scored)
-
-    @cached_property
-    def both_points(self) -> PictureTable:
-        """Rows 0 to R − 1 at each run's operating point, R to 2 R − 1 at 0.5 or τ = 0."""
-        doubled = replace(
-            self, counts=np.concatenate([self.counts, self.at_default]), lost=np.concatenate([self.lost, self.lost])
-        )
-        return picture_table(doubled.counts, doubled.scored)
-
-    @cached_property
-    def fg_iou(self) -> PictureTable:
-        return picture_table(self.counts, partial(self.scored, metric="fg_iou"))
 
 
 def weigh(
@@ -148,7 +80,7 @@ def weigh(
     finalists = _group(confirmations, search)
     replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]
     units = picture_units(replicates, groups)
-    bench = _bench(replicates, len(classes), units)
+    bench = bench_of(replicates, len(classes), units)
     place = {id(replicate): r for r, replicate in enumerate(replicates)}
     # `at[family][seed]` is the row of that replicate on the bench.
     at = {family: {s: place[id(own)] for s, own in seeds.items()} for family, seeds in finalists.items()}
@@ -209,34 +141,7 @@ def _test_pictures(replicates: Sequence[Replicate]) -> int:
     return pooled or len(scored_pictures(replicates))
 
 
-def _bench(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None) -> _Bench:
-    for run in (run for replicate in replicates for run in replicate.runs):
-        if run.test is None and run.collapse is not Collapse.DIVERGED:
-            raise ValueError(
-                f"a completed confirmation must carry counts of the test pictures, got none from number "
-                f"{run.spec.number} ({run.spec.family}, seed {run.spec.seed}); train it again"
-            )
-    whole = [replicate for replicate in replicates if len(replicate.answered) == len(replicate.runs)]
-    seen = {scored_pictures([replicate]) for replicate in whole}
-    if len(seen) > 1:
-        raise ValueError(
-            f"all confirmations must be scored on the same test pictures, got {len(seen)} different sets; "
-            "weigh only runs of one study"
-        )
-    lost = np.array([replicate.lost for replicate in replicates], dtype=np.bool_)
-    if lost.all():
-        counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
-        return _Bench(classes=np.zeros(classes, dtype=np.bool_), counts=counts, at_default=counts, lost=lost)
-    pictures = scored_pictures(replicates)
-    counts = class_counts(replicates, pictures, own_point)
-    at_default = class_counts(replicates, pictures, lambda run: default_of(run.test) if run.test else 0.0)
-    if units is not None:
-        counts, at_default = united(counts, units), united(at_default, units)
-    present = metrics.present(counts.reshape(-1, classes, 3))
-    return _Bench(classes=present, counts=counts, at_default=at_default, lost=lost)
-
-
-def _scarce(bench: _Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
+def _scarce(bench: Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
     for counts, lost in zip(bench.counts, bench.lost, strict=True):
         if not lost:  # the labels are the same for all
             images = ((counts[..., 0] + counts[..., 2]) > 0).sum(axis=0)
@@ -245,7 +150,7 @@ def _scarce(bench: _Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...
 
 
 def _finalist(
-    seeds: Mapping[int, Replicate], origin: TrialResult, rows: Sequence[int], bench: _Bench, binary: bool
+    seeds: Mapping[int, Replicate], origin: TrialResult, rows: Sequence[int], bench: Bench, binary: bool
 ) -> FinalistEvidence:
     runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
@@ -278,13 +183,14 @@ def _finalist(
     )
 
 
-def _gain(bench: _Bench, own: Mapping[int, int], plain: Mapping[int, int]) -> Interval | None:
+def _gain(bench: Bench, own: Mapping[int, int], plain: Mapping[int, int]) -> Interval | None:
     """What a finalist (seed → row) gains over the baseline at 0.5 or τ = 0."""
     seeds = [seed for seed in own if seed in plain]
     if not seeds:
         return None
-    first, second = [own[s] for s in seeds], [len(bench.lost) + plain[s] for s in seeds]
-    return paired_interval(bench.both_points.rows(first, second), (-1.0, 1.0))
+    first, second = bench.miou.rows([own[s] for s in seeds]), bench.at_default_only([plain[s] for s in seeds])
+    table = PictureTable(first.scores - second.scores, first.shares - second.shares)
+    return paired_interval(table, (-1.0, 1.0))
 
 
 def _val_miou(run: TrialResult) -> float:
@@ -304,7 +210,7 @@ def last_quarter_gain(run: TrialResult) -> float:
 
 
 def _compare(
-    finalists: Sequence[Mapping[int, int]], bench: _Bench, looks: Sequence[Look], rope: float
+    finalists: Sequence[Mapping[int, int]], bench: Bench, looks: Sequence[Look], rope: float
 ) -> list[Comparison]:
     """All ordered pairs; `finalists[i]` is seed → row of finalist i.
 
