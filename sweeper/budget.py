@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from sweeper.records import TrialResult
+from sweeper.records import Probed, TrialResult
 from sweeper.study import storage as studies
 from sweeper.study.batch import Batch
 from sweeper.study.learning import learned, next_probes
-from sweeper.study.probe import FACTORS, Probed, compare, probes
+from sweeper.study.probe import FACTORS, compare, probes
 from sweeper.study.timekeeper import PROBE_SHARE
 from sweeper.text import count
 

@@ -32,7 +32,8 @@ from sweeper.records import (
 )
 from sweeper.space import edge_of
 from sweeper.study.confirm import confirmed
-from sweeper.study.recheck import Finalist, choose_finalists
+from sweeper.study.finalist import Finalist
+from sweeper.study.recheck import choose_finalists
 from sweeper.study.rounds import Judge, Judgement
 from sweeper.study.same_loss import as_they_are
 from sweeper.study.storage import load_sweep

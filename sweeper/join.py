@@ -101,7 +101,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
 
         joined = Joined(queue, executor, display.say)
         try:
-            ending = joined.serve(stopping, studies.is_concluded(studies.load_study(storage, name, plan).user_attrs))
+            ending = joined.serve(stopping, studies.is_concluded(studies.load_study(storage, name).user_attrs))
         finally:
             shutil.rmtree(checkpoints.parent, ignore_errors=True)
             held.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeper.health.machine import NETWORK, file_system
+from sweeper.file_systems import NETWORK, file_system
 from sweeper.locks import sqlite_path
 
 

@@ -19,9 +19,10 @@ from sweeper.settings import Budget
 from sweeper.study import storage as studies
 from sweeper.study.batch import Batch, Key, completed, key_of
 from sweeper.study.drive import Work, drive
-from sweeper.study.executors import Executor
 from sweeper.study.failures import Failures
-from sweeper.study.recheck import Finalist, Need, choose_finalists, what_is_needed
+from sweeper.study.finalist import Finalist, Need
+from sweeper.study.protocol import Executor
+from sweeper.study.recheck import choose_finalists, what_is_needed
 from sweeper.study.rounds import plan_looks, run_rounds
 from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
 from sweeper.study.search import Search, Watcher

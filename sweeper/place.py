@@ -9,8 +9,9 @@ from functools import partial
 from sweeper.errors import UsageError
 from sweeper.settings import Settings
 from sweeper.study.apart import ApartExecutor
-from sweeper.study.executors import Executor, InlineExecutor
+from sweeper.study.executors import InlineExecutor
 from sweeper.study.processes import ProcessExecutor
+from sweeper.study.protocol import Executor
 
 
 def make_executor(settings: Settings, cores: int, warn: Callable[[str], None]) -> Executor:

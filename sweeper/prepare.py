@@ -24,8 +24,8 @@ from sweeper.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed
 from sweeper.space import default_space_name, load_space
 from sweeper.study import storage as studies
 from sweeper.study.confirm import confirm_seed, fold_numbers
-from sweeper.study.executors import Executor
-from sweeper.study.recheck import second_seed
+from sweeper.study.finalist import second_seed
+from sweeper.study.protocol import Executor
 from sweeper.version import versions
 
 if TYPE_CHECKING:

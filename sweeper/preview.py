@@ -21,10 +21,11 @@ from sweeper.records import Look
 from sweeper.requested import check_conditions, check_places, check_request, is_new_file
 from sweeper.settings import CONFIRM_SEEDS, TRIALS, Budget, Settings, budget_of, describe, seed_range
 from sweeper.study import storage as studies
-from sweeper.study.executors import Executor
+from sweeper.study.earlier_rates import RATES
+from sweeper.study.finalist import BASELINE, LEADERS
 from sweeper.study.learning import PROMISING
 from sweeper.study.probe import FACTORS
-from sweeper.study.recheck import BASELINE, LEADERS, RATES
+from sweeper.study.protocol import Executor
 from sweeper.study.storage.looks import LooksTaken, looks_taken
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def preview(
     there = NOTHING
     if prepared.old is not None and storage is not None:
         options = studies.read_options(storage, prepared.name)
-        there = _there(studies.load_study(storage, prepared.name, plan), plan)
+        there = _there(studies.load_study(storage, prepared.name), plan)
     options |= settings.model_dump(
         mode="json", exclude_none=True, include={"trials", "confirm_seeds", "steps", "epochs"}
     )

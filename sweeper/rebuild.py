@@ -68,7 +68,7 @@ def rebuild_mlflow(
 
     storage = studies.open_storage(storage_url, create=False, warn=warn)
     plan = studies.read_plan(storage, name)
-    study = studies.load_study(storage, name, plan)
+    study = studies.load_study(storage, name)
     created = datetime.fromisoformat(plan.created).timestamp()
     with studies.sole_use(storage_url, name):
         rebuild = Rebuild(tracking_uri, warn=warn, mark=plan.created, spool=spool_folder(storage_url))

@@ -457,6 +457,18 @@ class SameLoss(Record):
     """How far the two gradients are apart, relative to their length and up to a common factor; at most 0.02."""
 
 
+class Probed(Record):
+    """What the budget probe found, as it is stored with the study."""
+
+    first: int
+    """Steps of the first budget."""
+    steps: int | None = None
+    """Steps that the search is to have; None while the probe is not over."""
+    sentence: str = ""
+    learned: bool = True
+    """Whether any loss beat a constant answer; else nothing is searched."""
+
+
 # --- 5 Evidence ---------------------------------------------------------------------------------------------
 
 

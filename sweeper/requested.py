@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.errors import RequestError, StudyError, UsageError
-from sweeper.health.machine import available_memory, shown_memory
 from sweeper.locks import sqlite_file, sqlite_uri
+from sweeper.memory import available_memory, shown_memory
 from sweeper.postgres import same_database
 from sweeper.recipe import Recipe
 from sweeper.records import Conditions

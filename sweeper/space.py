@@ -27,7 +27,8 @@ from sweeper.losses.coordinates import LIMITS, suggestion
 from sweeper.losses.families import FAMILIES, LossCoordinate
 from sweeper.paths import search_spaces_dir
 from sweeper.records import Coordinate, FamilySpace, SearchSpace, Task
-from sweeper.space_file import parse_space, read_yaml
+from sweeper.space_file import parse_space
+from sweeper.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     import optuna

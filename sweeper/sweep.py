@@ -39,7 +39,7 @@ from sweeper.requested import check_conditions, check_places, check_request, is_
 from sweeper.room import told_when_full
 from sweeper.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, budget_of, duration, seed_range
 from sweeper.study import storage as studies
-from sweeper.study.executors import Executor
+from sweeper.study.protocol import Executor
 from sweeper.study.search import Silent, Watcher, enqueue_defaults
 from sweeper.study.shared import SharedExecutor
 from sweeper.study.timekeeper import Timekeeper
@@ -224,7 +224,7 @@ def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tu
     """Open the study of a resume, in which nothing is written yet, as another process may be running it; or make a new
     one: a name of our own choice gives way to one that exists."""
     if prepared.old is not None:
-        return prepared.name, studies.load_study(storage, prepared.name, prepared.plan)
+        return prepared.name, studies.load_study(storage, prepared.name)
     for number in itertools.count(1):
         name = prepared.name if number == 1 else f"{prepared.name}-{number}"
         try:

@@ -16,7 +16,7 @@ from sweeper.records import Collapse, Conditions, Coordinate, Look, SearchSpace,
 from sweeper.settings import Budget
 from sweeper.space import load_space
 from sweeper.study import storage as studies
-from sweeper.study.executors import Event, Finished, Paused, Reported
+from sweeper.study.protocol import Event, Finished, Paused, Reported
 from sweeper.study.same_loss import Measure, Question
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults

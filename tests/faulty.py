@@ -16,7 +16,7 @@ import torch
 from sweeper.data.store import PixelStore
 from sweeper.errors import DataError
 from sweeper.records import Evaluation, TrialResult, TrialSpec
-from sweeper.study.executors import Executor
+from sweeper.study.protocol import Executor
 from sweeper.study.watchdog import Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training

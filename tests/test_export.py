@@ -29,7 +29,7 @@ from sweeper.settings import Settings
 from sweeper.space import load_space
 from sweeper.study import storage as studies
 from sweeper.study.confirm import confirm_seed
-from sweeper.study.executors import Event, Finished, Reported
+from sweeper.study.protocol import Event, Finished, Reported
 from sweeper.study.shared import SharedExecutor
 from sweeper.training.job import Job, Workshop
 from sweeper.training.messages import Done, Looked

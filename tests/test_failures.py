@@ -12,8 +12,9 @@ from sweeper.errors import ExecutorError, UsageError
 from sweeper.records import Conditions, Dataset, TrialSpec
 from sweeper.study import storage as studies
 from sweeper.study.drive import drive
-from sweeper.study.executors import Died, Event, Finished, InlineExecutor, Paused, Reported
+from sweeper.study.executors import InlineExecutor
 from sweeper.study.failures import IN_A_ROW, Failures
+from sweeper.study.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.study.search import enqueue_defaults
 from sweeper.sweep import run_sweep
 from sweeper.training.engine import Training

@@ -28,8 +28,9 @@ from sweeper.records import Collapse, Conditions, Coordinate, Dataset, FamilySpa
 from sweeper.study import launch, processes
 from sweeper.study import storage as studies
 from sweeper.study.drive import drive
-from sweeper.study.executors import Died, Event, InlineExecutor, Reported
+from sweeper.study.executors import InlineExecutor
 from sweeper.study.processes import ProcessExecutor
+from sweeper.study.protocol import Died, Event, Reported
 from sweeper.study.search import Search
 from sweeper.study.watchdog import Watchdog
 from sweeper.training.causes import device_lost, out_of_memory

@@ -25,7 +25,7 @@ from sweeper.evidence.replicates import by_seed
 from sweeper.evidence.weigh import weigh
 from sweeper.records import TrialResult, TrialSpec
 from sweeper.study.confirm import confirm_seed, confirmed
-from sweeper.study.recheck import Finalist
+from sweeper.study.finalist import Finalist
 from sweeper.study.storage import extra_results
 from tests import builders, faking
 from tests.sweeping import Recorder, sweep_in

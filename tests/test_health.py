@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.file_systems import file_system
 from sweeper.health.libraries import unmet
-from sweeper.health.machine import GIB, available_memory, file_system, memory_check, shown_memory
+from sweeper.health.machine import memory_check
 from sweeper.health.stores import check_stores, sqlite_check
+from sweeper.memory import GIB, available_memory, shown_memory
 from sweeper.paths import SPOOL
 from sweeper.study.storage import open_storage
 from sweeper.tracking.operations import Operation

@@ -9,10 +9,9 @@ import optuna
 import pytest
 
 from sweeper.conclude import conclude
-from sweeper.records import Collapse, TrialResult, TrialSpec, Verdict
+from sweeper.records import Collapse, Probed, TrialResult, TrialSpec, Verdict
 from sweeper.settings import budget_of
 from sweeper.study import storage as studies
-from sweeper.study.probe import Probed
 from tests import builders
 from tests.faking import CrashError, FakeExecutor, fake_result, new_plan, new_study, train
 from tests.sweeping import Recorder

@@ -18,7 +18,7 @@ from sweeper.errors import InterruptedSweepError, NothingCompletedError, UsageEr
 from sweeper.life import BEAT_SECONDS, FAILURES, REPORT, SILENT_SECONDS, Life, Signs, diagnose, read_life, status_file
 from sweeper.report import figures
 from sweeper.report.facts import Facts
-from sweeper.study.executors import Died
+from sweeper.study.protocol import Died
 from sweeper.tracking.courier import Courier
 from tests import builders
 from tests.faking import FakeExecutor, new_study, train

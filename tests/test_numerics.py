@@ -14,8 +14,9 @@ from sweeper.data import divide, load_dataset, open_store
 from sweeper.recipe import Precision, Recipe
 from sweeper.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.study.batch import key_of
-from sweeper.study.executors import Executor, Finished, InlineExecutor, Reported
+from sweeper.study.executors import InlineExecutor
 from sweeper.study.processes import ProcessExecutor
+from sweeper.study.protocol import Executor, Finished, Reported
 from sweeper.training.augment import augment
 from sweeper.training.batches import to_inputs, training_batch
 from sweeper.training.engine import Training

@@ -14,13 +14,14 @@ import pytest
 from sweeper import conclude as conclude_module
 from sweeper.conclude import conclude
 from sweeper.errors import InterruptedSweepError, NothingConfirmedError
-from sweeper.records import Collapse, Look, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.records import Collapse, Look, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.study import storage as studies
 from sweeper.study.batch import key_of
 from sweeper.study.confirm import confirm_seed
-from sweeper.study.executors import Died, Event
-from sweeper.study.probe import Probed, compare
-from sweeper.study.recheck import choose_finalists, second_seed
+from sweeper.study.finalist import second_seed
+from sweeper.study.probe import compare
+from sweeper.study.protocol import Died, Event
+from sweeper.study.recheck import choose_finalists
 from sweeper.study.rounds import Judgement
 from sweeper.sweep import _conclude, _remember
 from tests import builders

@@ -201,7 +201,7 @@ from contextlib import closing
 from pathlib import Path
 from sweeper.data.load import load_dataset
 from sweeper.records import Conditions
-from sweeper.study.executors import Died, Finished, Reported
+from sweeper.study.protocol import Died, Finished, Reported
 from sweeper.study.processes import ProcessExecutor
 from sweeper.study.watchdog import Watchdog
 from tests.test_cli_run import DATA

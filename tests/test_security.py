@@ -30,9 +30,9 @@ from sweeper.data.formats import yolo
 from sweeper.errors import SweeperError, UsageError
 from sweeper.health.stores import check_stores
 from sweeper.paths import ComparisonPaths, ReportPaths, checkpoints_dir, folder_name, spool_file
-from sweeper.space_file import parse_yaml
 from sweeper.tracking import Tracker
 from sweeper.training.model import _load_encoder, build_model
+from sweeper.yaml_file import parse_yaml
 from tests.mlflow_server import free_port
 from tests.test_cli_run import QUICK, sweeper
 from tests.test_training import SMALL
@@ -173,7 +173,7 @@ def test_the_other_yaml_files_go_through_the_same_reader() -> None:
     text = Path(yolo.__file__).read_text("utf-8")
     assert "read_yaml" in text and "import yaml" not in text
     users = [p for p in PACKAGE.rglob("*.py") if "import yaml" in p.read_text("utf-8")]
-    assert {p.name for p in users} == {"space_file.py", "export.py"}  # the latter writes alone
+    assert {p.name for p in users} == {"yaml_file.py", "export.py"}  # the latter writes alone
 
 
 # --- Paths ---

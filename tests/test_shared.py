@@ -20,9 +20,9 @@ from sweeper.paths import checkpoint_path
 from sweeper.records import TrialResult, TrialSpec
 from sweeper.study import joined, queue, shared
 from sweeper.study import storage as studies
-from sweeper.study.executors import Died, Event, Finished, Paused, Reported
 from sweeper.study.failures import IN_A_ROW
 from sweeper.study.joined import Ending, Joined
+from sweeper.study.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.study.queue import Queue
 from sweeper.study.shared import SharedExecutor
 from tests.faking import FakeExecutor, fake_result, new_plan, train

@@ -23,7 +23,8 @@ from sweeper.space import (
     shipped_spaces,
     suggest,
 )
-from sweeper.space_file import MAX_BYTES, parse_space, parse_yaml
+from sweeper.space_file import parse_space
+from sweeper.yaml_file import MAX_BYTES, parse_yaml
 
 TASKS = ["binary", "multiclass"]
 HEAD = "version: 1\ntask: binary\nnuisance: {lr: {log: [3.0e-4, 1.0e-2]}}\nlosses:\n"

@@ -19,9 +19,10 @@ from sweeper.study import storage as studies
 from sweeper.study.batch import Batch
 from sweeper.study.confirm import confirm_seed, confirmations, confirmed
 from sweeper.study.drive import drive
-from sweeper.study.executors import Died, Event
+from sweeper.study.finalist import Finalist, Need, second_seed
 from sweeper.study.probe import compare, probes
-from sweeper.study.recheck import Finalist, Need, choose_finalists, second_seed, what_is_needed
+from sweeper.study.protocol import Died, Event
+from sweeper.study.recheck import choose_finalists, what_is_needed
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper

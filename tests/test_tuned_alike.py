@@ -22,8 +22,9 @@ from sweeper.report.words import significant
 from sweeper.space import load_space
 from sweeper.study import storage as studies
 from sweeper.study.confirm import confirm_seed
-from sweeper.study.executors import Died, Event
-from sweeper.study.recheck import choose_finalists, second_seed
+from sweeper.study.finalist import second_seed
+from sweeper.study.protocol import Died, Event
+from sweeper.study.recheck import choose_finalists
 from sweeper.study.same_loss import Question, as_they_are
 from tests import builders
 from tests.faking import DATA, LEVELS, CrashError, FakeExecutor, fake_result, new_plan, new_study, nothing_alike, train

@@ -23,10 +23,10 @@ def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) ->
     folder = spool_folder(storage)
     if not paths.spool_file(folder, name, tracking_uri).exists():
         return
-    from sweeper.study.storage import load_study, note_runs, read_plan
+    from sweeper.study.storage import load_study, note_runs
     from sweeper.tracking import send_spooled
 
-    study = load_study(opened, name, read_plan(opened, name))
+    study = load_study(opened, name)
 
     def say(text: str) -> None:
         click.echo(redact(text), err=True)

@@ -99,7 +99,8 @@ class Steps(click.ParamType[Any]):
 @click.option(
     "--steps",
     type=Steps(),
-    help="Optimiser steps of a trial; auto finds where the losses' ranking settles.  [default: 100; GPU 1000]",
+    help="Optimiser steps of a trial; auto finds where the losses' ranking settles.  [default: 100, GPU 1000; up to 8 "
+    "times that where no loss learns]",
 )
 @click.option("--epochs", type=click.IntRange(1, MOST_STEPS), help="The same in passes over the training pictures.")
 @click.option(

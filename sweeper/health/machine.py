@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from sweeper.cores import available_cores
 from sweeper.errors import SweeperError
+from sweeper.file_systems import existing
 from sweeper.health.check import Check
+from sweeper.memory import GIB, available_memory, shown_memory
 
-GIB = 2**30
 WORKER_BYTES = int(1.2 * GIB)
 """Resident memory of a worker with a small network, with room to breathe: torch alone takes 0.5 GiB."""
 SPARE_BYTES = 2 * GIB
 """Disk below which a sweep may end amid its trials."""
-NETWORK = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "fuse.sshfs",
-    "9p",
-    "afs",
-    "ceph",
-    "fuse.glusterfs",
-}
-"""File systems whose locks SQLite cannot rely on."""
 
 
 def check_machine(cache: Path, device: str) -> list[Check]:
@@ -70,41 +54,6 @@ def _processors(cores: int) -> Check:
     return Check(name="processors", status="ok", found=shown)
 
 
-def available_memory(system: Path = Path("/")) -> int | None:
-    """Bytes that may still be taken, by the machine's and the control group's word; None where neither says.
-
-    Pages of files that a control group holds are counted as free, as the machine counts its own: the kernel drops them
-    for whoever needs memory.
-
-    Args:
-        system: the root of the file system.
-    """
-    found = []
-    with suppress(OSError):
-        lines = (system / "proc" / "meminfo").read_text("ascii").splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    group = system / "sys" / "fs" / "cgroup"
-    with suppress(OSError):
-        limit, used = ((group / f"memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
-        if limit.isdigit():
-            found += [max(0, int(limit) - max(0, int(used) - _pages_of_files(group)))]
-    return min(found, default=None)
-
-
-def _pages_of_files(group: Path) -> int:
-    """Bytes of a control group's memory that hold what is on disk as well."""
-    try:
-        pairs = [line.split() for line in (group / "memory.stat").read_text("ascii").splitlines()]
-    except OSError:
-        return 0
-    return sum(int(number) for name, number in pairs if name in {"inactive_file", "active_file"})
-
-
-def shown_memory(size: float) -> str:
-    """Bytes for people: GiB, and MB where less than one is meant."""
-    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 1e6:.0f} MB"
-
-
 def memory_check(free: int | None, cores: int) -> Check:
     """Whether as many workers as there are cores find room."""
     if free is None:
@@ -129,29 +78,6 @@ def _disk(cache: Path) -> Check:
         advice = "free some (`sweeper cache --clear` deletes decoded pictures), or name another --cache"
         return Check(name="disk", status="broken" if free < SPARE_BYTES // 8 else "slow", found=shown, advice=advice)
     return Check(name="disk", status="ok", found=shown)
-
-
-def existing(path: Path) -> Path:
-    """The path, or its nearest folder that is there."""
-    path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def file_system(path: Path, mounts: str | None = None) -> str | None:
-    """Type of the file system that a path lies on; None where the system does not say."""
-    if mounts is None:
-        try:
-            mounts = Path("/proc/mounts").read_text("utf-8")
-        except OSError:
-            return None
-    real = existing(path).resolve()
-    best, kind = -1, None
-    for line in mounts.splitlines():
-        _, point, fs, *_ = line.split()
-        folder = Path(point.replace("\\040", " "))
-        if (real == folder or folder in real.parents) and len(folder.parts) > best:
-            best, kind = len(folder.parts), fs
-    return kind
 
 
 def _weights() -> Check:

@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 from sweeper.errors import SweeperError
+from sweeper.file_systems import NETWORK, file_system
 from sweeper.health.check import Check
-from sweeper.health.machine import NETWORK, file_system
 from sweeper.locks import spool_folder, sqlite_path, sqlite_uri
 from sweeper.redact import redact
 

@@ -20,8 +20,8 @@ from typing import Any
 from sweeper.clocks import running_seconds
 from sweeper.errors import ExecutorError, SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
-from sweeper.study.executors import Event, Executor
 from sweeper.study.launch import Launched
+from sweeper.study.protocol import Event, Executor
 from sweeper.training.messages import Answer, Hardware
 
 START_SECONDS = 900.0

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from sweeper.records import Conditions, TrialResult, TrialSpec
-from sweeper.study.recheck import Finalist
+from sweeper.study.finalist import Finalist
 
 SHOWN = 48
 """Test pictures whose predictions are kept, of each finalist's first seed, for the report's side-by-side figure."""

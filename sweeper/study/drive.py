@@ -7,8 +7,8 @@ from typing import Protocol
 
 from sweeper.errors import ExecutorError
 from sweeper.records import Evaluation, TrialResult, TrialSpec
-from sweeper.study.executors import Died, Executor, Finished, Paused, Reported
 from sweeper.study.failures import Failures
+from sweeper.study.protocol import Died, Executor, Finished, Paused, Reported
 from sweeper.training.messages import Answer
 
 POLL_SECONDS = 0.5

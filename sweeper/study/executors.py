@@ -1,103 +1,18 @@
-"""Where trainings run: one interface, and the simplest place: this very process (for debugging and tests).
-
-`poll` returns events; after each `Reported` that is not the training's last, `answer` must say what becomes of it. A
-training that was told to pause is begun again, in any worker, by submitting the same spec once more.
-`sweeper.study.processes` has the place that sweeps use.
-"""
+"""Trainings in this process, one at a time: for `--executor inline`, debugging and tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sweeper.errors import ExecutorError
-from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.records import Conditions, TrialSpec
+from sweeper.study.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Waits
 
 if TYPE_CHECKING:
     from sweeper.training.job import Job
-
-
-@dataclass(frozen=True)
-class Reported:
-    """A training looked at its validation pictures; `last` when it has nothing more to ask."""
-
-    spec: TrialSpec
-    evaluation: Evaluation
-    last: bool
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A training gave its result (failed ones included)."""
-
-    spec: TrialSpec
-    result: TrialResult
-
-
-@dataclass(frozen=True)
-class Paused:
-    """A training was told to pause and waits in its checkpoint; `result` is what it gave if it never goes on."""
-
-    spec: TrialSpec
-    result: TrialResult
-
-
-@dataclass(frozen=True)
-class Died:
-    """The worker died under the training; nothing is known of it but the reason."""
-
-    spec: TrialSpec
-    reason: str
-
-
-Event = Reported | Finished | Paused | Died
-
-
-class Executor(Protocol):
-    """A place where trainings run."""
-
-    def hardware(self) -> Hardware:
-        """What the machine offers; called once, first."""
-
-    def has_weights(self, encoder: str) -> bool:
-        """Whether ImageNet weights of the encoder lie in the local cache; may be called second."""
-
-    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
-        """Make ready for trainings under these conditions; called once, before the first of them.
-
-        Args:
-            conditions: the study's.
-            checkpoints: folder of the paused trainings; made when it is needed.
-
-        Raises:
-            UsageError: if the network cannot be built as asked.
-        """
-
-    @property
-    def workers(self) -> int:
-        """How many trainings run at a time; known once `hardware` was asked."""
-
-    def free(self) -> int:
-        """How many more trainings can be submitted now.
-
-        Raises:
-            ExecutorError: if none can be any more.
-        """
-
-    def submit(self, spec: TrialSpec) -> None:
-        """Start a training, or go on with a paused one. Only when `free() > 0`."""
-
-    def poll(self, timeout_seconds: float) -> list[Event]:
-        """Events since the last call, waiting for the first at most this long."""
-
-    def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """What becomes of a training that reported; nothing where that one is gone."""
-
-    def close(self) -> None:
-        """End everything, running trainings included. Safe to call twice."""
 
 
 class InlineExecutor:
@@ -128,7 +43,7 @@ class InlineExecutor:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
         from sweeper.training.causes import explain, not_its_own
-        from sweeper.training.job import Workshop
+        from sweeper.training.job import Workshop, leave_to_the_end
         from sweeper.training.worker import check_model
 
         try:
@@ -138,6 +53,7 @@ class InlineExecutor:
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
         self._workshop = Workshop(conditions, open_store(conditions.dataset.store), self._hardware.device, checkpoints)
+        leave_to_the_end()
 
     @property
     def workers(self) -> int:

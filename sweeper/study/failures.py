@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeper.errors import ExecutorError
-from sweeper.study.executors import Died, Event, Finished, Paused
+from sweeper.study.protocol import Died, Event, Finished, Paused
 
 IN_A_ROW = 8
 """So many failures in a row, beyond one for each worker, and nothing more is begun: what fails everything (a full

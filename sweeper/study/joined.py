@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.clocks import running_seconds
 from sweeper.records import TrialSpec
-from sweeper.study.executors import Died, Event, Executor, Finished, Paused, Reported
 from sweeper.study.failures import Failures
+from sweeper.study.protocol import Died, Event, Executor, Finished, Paused, Reported
 from sweeper.study.queue import HOST, KIND, ONLY_FOR, REASON, RESULT, SESSION, SPEC, Queue
 from sweeper.training.messages import Answer
 

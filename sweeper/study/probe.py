@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from scipy.stats import kendalltau
 
-from sweeper.base import Record
 from sweeper.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import default_choice
 
@@ -21,18 +20,6 @@ FACTORS = (1, 2, 4, 8)
 """Budgets that may be probed, in units of the first."""
 TAU = 0.6
 """Kendall's τ-b from which on two rankings agree."""
-
-
-class Probed(Record):
-    """What a probe found, as it is stored with the study."""
-
-    first: int
-    """Steps of the first budget."""
-    steps: int | None = None
-    """Steps that the search is to have; None while the probe is not over."""
-    sentence: str = ""
-    learned: bool = True
-    """Whether any loss beat a constant answer; else nothing is searched."""
 
 
 class Agreement(NamedTuple):

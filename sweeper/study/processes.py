@@ -17,8 +17,8 @@ from sweeper.clocks import running_seconds
 from sweeper.cores import threads_asked
 from sweeper.errors import ExecutorError, SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
-from sweeper.study.executors import Died, Event, Finished, Paused, Reported
 from sweeper.study.launch import Launched, Method, WorkerDiedError, begin_loading
+from sweeper.study.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.study.watchdog import Watchdog
 from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Told, Waits
 

@@ -24,7 +24,7 @@ import ray
 from sweeper.clocks import running_seconds
 from sweeper.errors import ExecutorError, SweeperError, UsageError
 from sweeper.records import Conditions, TrialSpec
-from sweeper.study.executors import Died, Event, Finished, Paused, Reported
+from sweeper.study.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.study.watchdog import Watchdog
 from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Told, Waits
 
@@ -62,7 +62,7 @@ class Trainer:
         from sweeper.data.again import store_here
         from sweeper.data.store import open_store
         from sweeper.training.hardware import probe, settle_process
-        from sweeper.training.job import Workshop
+        from sweeper.training.job import Workshop, leave_to_the_end
         from sweeper.training.worker import check_model
 
         node = ray.get_runtime_context().get_node_id()
@@ -74,6 +74,7 @@ class Trainer:
             settle_process(threads)
             check_model(conditions)
             self._workshop = Workshop(conditions, open_store(str(store_here(conditions.dataset))), device, checkpoints)
+            leave_to_the_end()
         except SweeperError as error:
             return node, str(error)
         return node, None

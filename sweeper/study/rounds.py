@@ -13,7 +13,7 @@ import optuna
 
 from sweeper.records import Conditions, Look, LookTaken, TrialResult, TrialSpec, Verdict
 from sweeper.study.confirm import confirmations, confirmed
-from sweeper.study.recheck import Finalist
+from sweeper.study.finalist import Finalist
 from sweeper.study.storage.attributes import PLANNED, TAKEN
 from sweeper.study.storage.looks import LooksTaken, LookStored, looks_taken, plans_of_looks
 from sweeper.study.storage.results import extra_results

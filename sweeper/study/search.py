@@ -19,7 +19,7 @@ from sweeper.records import Collapse, Conditions, Evaluation, SearchSpace, Trial
 from sweeper.room import keep_within_room
 from sweeper.space import FLOOR, Choice, initial_queue, suggest
 from sweeper.study.halving import Halving
-from sweeper.study.sampler import AskedAgain
+from sweeper.study.sampler import AskedAgain, KeyedTPESampler
 from sweeper.study.storage.attributes import FAMILY, WAITS
 from sweeper.study.storage.results import (
     NOT_A_SHARE,
@@ -140,6 +140,8 @@ class Search:
             checkpoints: folder of the trials that wait.
             admit: whether a training of so many steps may still begin.
         """
+        if not isinstance(study.sampler, KeyedTPESampler):
+            study.sampler = KeyedTPESampler(conditions.seed)  # storage opens studies without one
         self._study, self._space, self._conditions = study, space, conditions
         self._imbalance, self._trials, self._watcher, self._admit = imbalance, trials, watcher, admit
         self._checkpoints = checkpoints

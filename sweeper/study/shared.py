@@ -21,7 +21,7 @@ from sweeper.paths import checkpoint_path
 from sweeper.patience import Patience
 from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.study import storage as studies
-from sweeper.study.executors import Died, Event, Executor, Finished, Paused, Reported
+from sweeper.study.protocol import Died, Event, Executor, Finished, Paused, Reported
 from sweeper.study.queue import (
     GRACE_SECONDS,
     HOST,

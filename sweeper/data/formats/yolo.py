@@ -23,7 +23,7 @@ from sweeper.data.labels import some
 from sweeper.data.store import Pixels
 from sweeper.data.tables import MAX_CLASSES, Side, normal, shown, text_of
 from sweeper.records import SplitName
-from sweeper.space_file import read_yaml
+from sweeper.yaml_file import read_yaml
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")

@@ -13,9 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.base import Record
 from sweeper.errors import DamagedError, MissingStudyError, SweeperError
-from sweeper.records import TrialResult
+from sweeper.records import Probed, TrialResult
 from sweeper.redact import redact
-from sweeper.study.probe import Probed
 from sweeper.study.storage.attributes import (
     ABANDONED,
     FAMILY,

@@ -60,7 +60,7 @@ def create_study(storage: RDBStorage, name: str, plan: Plan, options: Mapping[st
         StudyError: if the name is taken.
     """
     try:
-        study = _study(storage, name, plan.conditions.seed, load=False)
+        study = _study(storage, name, load=False)
     except optuna.exceptions.DuplicatedStudyError:
         raise StudyError(
             f"study {name!r} exists already; add --resume to continue it, or choose another name with --study"
@@ -71,19 +71,16 @@ def create_study(storage: RDBStorage, name: str, plan: Plan, options: Mapping[st
     return study
 
 
-def load_study(storage: RDBStorage, name: str, plan: Plan) -> optuna.Study:
+def load_study(storage: RDBStorage, name: str) -> optuna.Study:
     """Open an existing study for going on with it."""
-    return _study(storage, name, plan.conditions.seed, load=True)
+    return _study(storage, name, load=True)
 
 
-def _study(storage: RDBStorage, name: str, seed: int, *, load: bool) -> optuna.Study:
-    from sweeper.study.sampler import KeyedTPESampler  # which reads attributes of this package
-
+def _study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
     return optuna.create_study(
         storage=storage,
         study_name=name,
         direction="maximize",
-        sampler=KeyedTPESampler(seed),
         pruner=optuna.pruners.NopPruner(),  # sweeper.study.halving decides
         load_if_exists=load,
     )

@@ -8,8 +8,7 @@ from typing import Any
 from optuna.storages import RDBStorage
 
 from sweeper.paths import STORAGE
-from sweeper.records import SameLoss, SweepRecord, Tuned
-from sweeper.study.probe import Probed
+from sweeper.records import Probed, SameLoss, SweepRecord, Tuned
 from sweeper.study.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME, TUNED
 from sweeper.study.storage.decided import SameLosses, TunedFinalists
 from sweeper.study.storage.looks import looks_taken, plans_of_looks
@@ -27,7 +26,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         StudyError: as `read_plan`.
     """
     plan = read_plan(storage, name)
-    study = load_study(storage, name, plan)
+    study = load_study(storage, name)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
     planned = plans_of_looks(attributes)

@@ -18,7 +18,7 @@ from sweeper.locks import sqlite_path
 from sweeper.study.storage.attributes import ABANDONED, FAMILY, PLAN, PLAN_COPY
 from sweeper.study.storage.damage import Damage, find_damage, study_id
 from sweeper.study.storage.database import open_storage, sole_use
-from sweeper.study.storage.plan import Plan, load_study, read_plan
+from sweeper.study.storage.plan import Plan, load_study
 from sweeper.study.storage.raw import change, fetch, lenient, rows_of
 from sweeper.study.storage.stored import pack, unpack
 
@@ -164,7 +164,7 @@ def _write_attribute(connection: Connection, trial_id: int, key: str, value: str
 def _queue_again(url: str, name: str, found: list[Damage]) -> int:
     """Queue the parameters of damaged trials, where these are whole; else the search asks for others."""
     storage = open_storage(url, create=False)
-    study = load_study(storage, name, read_plan(storage, name))
+    study = load_study(storage, name)
     again = [damage for damage in found if damage.trial is not None and damage.params]
     for damage in again:
         assert damage.params is not None

@@ -1,0 +1,112 @@
+"""YAML files, strict and bounded: no tags, no aliases, no duplicate keys. Mistakes are named by key path or line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 20
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
+
+def read_yaml(path: Path, problems: list[str]) -> Any:
+    """Plain data (dicts with text keys, lists, scalars) of a YAML file.
+
+    Mistakes are added to `problems`, beginning with their key path or line. When the file cannot be read as YAML at all
+    the result is None; after a duplicate key the first one counts.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        problems.append(f"(file): must be readable, got {error.strerror or error}; check the path and its permissions")
+        return None
+    if len(raw) > MAX_BYTES:
+        problems.append("(file): must be at most 1 MiB, got more; a search space is a page of text")
+        return None
+    try:
+        return parse_yaml(raw.decode("utf-8-sig"), problems)
+    except UnicodeDecodeError as error:
+        problems.append(f"(file): must be UTF-8 text, got other bytes at offset {error.start}; save it as UTF-8")
+        return None
+
+
+def parse_yaml(text: str, problems: list[str]) -> Any:
+    """The same from text."""
+    try:
+        if fault := _structure_fault(text):
+            problems.append(f"(file): {fault}")
+            return None
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            return None if node is None else _plain(loader, node, "", problems)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "(file)"
+        problems.append(f"{where}: must be valid YAML, got {error.problem or error.context}; mend that line")
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        problems.append(f"(file): must be valid YAML, got {reason[:200]}; mend that value")
+    return None
+
+
+def _structure_fault(text: str) -> str | None:
+    """What could make a small file expand or take for ever: references and nesting without end."""
+    depth = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        if isinstance(token, (yaml.AliasToken, yaml.AnchorToken)):
+            return "must not use anchors or aliases (& and *); write the values out"
+        if isinstance(token, _OPENING):
+            depth += 1
+        elif isinstance(token, _CLOSING):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            return f"must not be nested deeper than {MAX_DEPTH} levels; a search space has five"
+    return None
+
+
+def _plain(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: list[str]) -> Any:
+    """Data of a node, reporting duplicate and non-text keys by their path."""
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(loader, item, path, problems) for item in node.value]
+    if not isinstance(node, yaml.MappingNode):
+        return loader.construct_object(node, deep=True)
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            problems.append(
+                f"{path or '(top)'}: keys must be plain words (line {line}); write one word before the colon"
+            )
+            continue
+        key = str(key_node.value)
+        inner = f"{path}.{key_text(key)}" if path else key_text(key)
+        value = _plain(loader, value_node, inner, problems)
+        if key in result:
+            problems.append(f"{inner}: appears twice (line {line}); keep one of them")
+            continue
+        result[key] = value
+    return result
+
+
+def key_text(name: str) -> str:
+    """A key for a message: as it is when it is a word, else escaped and cut."""
+    return name if name.isidentifier() and len(name) <= 60 else shown(name)
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
