@@ -18,12 +18,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sweeper.cores import available_cores
-from sweeper.place import make_executor
-from sweeper.records import Verdict
-from sweeper.settings import Settings
+from sweeper.core.records import Verdict
 from sweeper.study import same_loss
-from sweeper.sweep import run_sweep
+from sweeper.system.cores import available_cores
+from sweeper.workflow.executor_choice import make_executor
+from sweeper.workflow.run import run_sweep
+from sweeper.workflow.settings import Settings
 from tests.sweeping import Recorder
 
 SPACE = """

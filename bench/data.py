@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sweeper.core.records import Dataset, Picture
 from sweeper.data import load_dataset, open_store
-from sweeper.records import Dataset, Picture
 
 GIB = 2**30
 
@@ -103,13 +103,13 @@ def sparse_store(folder: Path, count: int, size: int) -> Dataset:
 MEMORY = """
 import sys
 from pathlib import Path
-from sweeper.records import Dataset
+from sweeper.core.records import Dataset
 dataset = Dataset.model_validate_json(Path(sys.argv[1]).read_text())
 if sys.argv[2] == "profile":
-    from sweeper.profile import profile_dataset
+    from sweeper.fingerprint.profile import profile_dataset
     profile_dataset(dataset)
 elif sys.argv[2] == "doctor":
-    from sweeper.label_doctor import examine
+    from sweeper.fingerprint.label_checks import examine
     examine(dataset, 2)
 else:
     from sweeper.data import divide, open_store
@@ -183,9 +183,9 @@ def children() -> float:
 def feed(folder: Path) -> None:
     import torch
 
+    from sweeper.core.recipe import Recipe
+    from sweeper.core.records import Conditions, TrialSpec
     from sweeper.data import divide
-    from sweeper.recipe import Recipe
-    from sweeper.records import Conditions, TrialSpec
     from sweeper.training.batches import training_batch
     from sweeper.training.engine import Training
     from sweeper.training.hardware import settle_process
@@ -216,9 +216,9 @@ def timed(action: Callable[[int], object], repeats: int) -> float:
 
 
 def doctor(folder: Path) -> None:
-    from sweeper.label_doctor.looks import look_alikes
-    from sweeper.label_doctor.measure import measure_all
-    from sweeper.profile import profile_dataset
+    from sweeper.fingerprint.label_checks.looks import look_alikes
+    from sweeper.fingerprint.label_checks.measure import measure_all
+    from sweeper.fingerprint.profile import profile_dataset
 
     dataset = load_dataset(str(draw(folder / "data", 300, 512)), folder / "cache")
     workers = len(os.sched_getaffinity(0))

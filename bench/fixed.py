@@ -14,12 +14,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.executors.processes import ProcessExecutor
+
 # As `sweeper run`: what is imported here the workers import too, and they start before the rest is.
-from sweeper.cores import available_cores
-from sweeper.study.processes import ProcessExecutor
+from sweeper.system.cores import available_cores
 
 if TYPE_CHECKING:
-    from sweeper.records import Evaluation, TrialResult, TrialSpec
+    from sweeper.core.records import Evaluation, TrialResult, TrialSpec
     from sweeper.tracking import Tracker
     from sweeper.training.messages import Answer
 
@@ -75,10 +76,10 @@ def train(executor: ProcessExecutor, data: str, count: int, steps: int) -> list[
     """The plain loop's configurations, each to its end."""
     from configurations import fixed_trials
 
+    from sweeper.core.recipe import Recipe
+    from sweeper.core.records import Conditions
     from sweeper.data import divide, load_dataset
-    from sweeper.profile import imbalance_of
-    from sweeper.recipe import Recipe
-    from sweeper.records import Conditions
+    from sweeper.fingerprint.profile import imbalance_of
     from sweeper.study.drive import drive
     from sweeper.tracking import Tracker
 
@@ -99,7 +100,7 @@ def train(executor: ProcessExecutor, data: str, count: int, steps: int) -> list[
 
 def spec(number: int, params: dict[str, Any], imbalance: float, steps: int) -> TrialSpec:
     """The plain loop's configuration as ours."""
-    from sweeper.records import TrialSpec
+    from sweeper.core.records import TrialSpec
 
     kind = params["loss"]
     coordinates = {key: float(params[key]) for key in ("gamma", "alpha", "mix", "fn_weight") if key in params}

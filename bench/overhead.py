@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.conclude import report_study
-from sweeper.records import ImageCounts, TrialResult, TrialSpec
-from sweeper.study import storage as studies
+from sweeper import storage as studies
+from sweeper.core.records import ImageCounts, TrialResult, TrialSpec
 from sweeper.study.drive import drive
 from sweeper.study.search import Search, enqueue_defaults
-from sweeper.sweep import _Watchers
 from sweeper.tracking import Tracker
+from sweeper.workflow.conclude import report_study
+from sweeper.workflow.run import _Watchers
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan
 from tests.mlflow_server import Server

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from fixed import Fixed, spec
 
-from sweeper.cores import available_cores
-from sweeper.study.processes import ProcessExecutor
+from sweeper.executors.processes import ProcessExecutor
+from sweeper.system.cores import available_cores
 
 if TYPE_CHECKING:
-    from sweeper.records import TrialResult, TrialSpec
+    from sweeper.core.records import TrialResult, TrialSpec
 
 
 class Untracked(Fixed):
@@ -51,8 +51,8 @@ def compared(executor: ProcessExecutor, study: str, params: dict[str, Any]) -> d
     """Paired differences, recommended minus other, by seed."""
     import optuna
 
-    from sweeper.metrics import at_point, objective, present
-    from sweeper.study import storage as studies
+    from sweeper import storage as studies
+    from sweeper.core.metrics import at_point, objective, present
     from sweeper.study.drive import drive
 
     storage = studies.open_storage("sqlite:///sweeper.db")

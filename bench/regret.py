@@ -21,10 +21,10 @@ from typing import Any
 import optuna
 from scipy.stats import kendalltau
 
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
-from sweeper.profile import imbalance_of
-from sweeper.recipe import Recipe
-from sweeper.records import Collapse, Conditions, TrialSpec
+from sweeper.fingerprint.profile import imbalance_of
 from sweeper.space import default_space_name, initial_queue, load_space, suggest
 from sweeper.study.halving import SHARES, Halving
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.conclude import conclude
-from sweeper.records import SweepRecord
+from sweeper.core.records import SweepRecord
 from sweeper.report import write_report
+from sweeper.workflow.conclude import conclude
 from tests import builders
 
 

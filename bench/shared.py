@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper.study import storage as studies
-from sweeper.study.queue import RESULT, Queue
+from sweeper import storage as studies
+from sweeper.executors.task_queue import RESULT, Queue
 from tests import builders
 
 LOOKS = 20

@@ -20,9 +20,9 @@ from pathlib import Path
 import segmentation_models_pytorch as smp
 import torch
 
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data import load_dataset, open_store
-from sweeper.recipe import Recipe
-from sweeper.records import Conditions, TrialSpec
 from sweeper.training.engine import Training
 from sweeper.training.hardware import settle_process
 

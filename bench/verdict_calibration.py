@@ -38,11 +38,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import verdict_simulation as simulation
 from bench.verdict_simulation import Scenario
+from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
 from sweeper.evidence.intervals import LEVEL, half_width
 from sweeper.evidence.sequence import next_step, planned_looks
 from sweeper.evidence.verdict import Decision, decide
 from sweeper.evidence.weigh import weigh
-from sweeper.records import Evidence, Interval, Look, TrialResult, Verdict
 
 ROPE = 0.01
 LOOKS = planned_looks(3, simulation.SEEDS)

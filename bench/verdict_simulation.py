@@ -28,7 +28,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.records import Collapse, ImageCounts, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, ImageCounts, TrialResult, TrialSpec
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sweeper.paths import STORAGE
+from sweeper.core.paths import STORAGE
 from sweeper.version import __version__
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:
         storage: Optuna's storage, `sqlite:///FILE` or `postgresql://…`.
 
     Raises:
-        sweeper.errors.StudyError: if there is no such study.
+        sweeper.core.errors.StudyError: if there is no such study.
     """
     from sweeper.report.tables import trials_frame
-    from sweeper.study.storage import load_sweep, open_storage
+    from sweeper.storage import load_sweep, open_storage
 
     return trials_frame(load_sweep(open_storage(storage), study))

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweeper import metrics
-from sweeper.points import BINS, TAUS, THRESHOLDS
-from sweeper.recipe import Recipe
-from sweeper.records import (
+from sweeper.core import metrics
+from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import (
     BudgetPoint,
     ClassProfile,
     Collapse,

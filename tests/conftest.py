@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from sweeper.cli.main import main
+from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
-from sweeper.records import Dataset
 from tests.postgres_server import Server, running_server
 
 TINY = "synthetic:cracks?images=15&size=64&foreground=0.05"

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import optuna
 
+from sweeper import storage as studies
+from sweeper.core.records import Collapse, Conditions, Coordinate, Look, SearchSpace, TrialResult, TrialSpec
 from sweeper.data import divide
-from sweeper.life import Signs
-from sweeper.phases import Asked, Stage, train_all
-from sweeper.records import Collapse, Conditions, Coordinate, Look, SearchSpace, TrialResult, TrialSpec
-from sweeper.settings import Budget
+from sweeper.executors.protocol import Event, Finished, Paused, Reported
 from sweeper.space import load_space
-from sweeper.study import storage as studies
-from sweeper.study.protocol import Event, Finished, Paused, Reported
 from sweeper.study.same_loss import Measure, Question
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.training.messages import Answer
+from sweeper.workflow.phases import Asked, Stage, train_all
+from sweeper.workflow.settings import Budget
+from sweeper.workflow.status import Signs
 from tests import builders
 from tests.sweeping import Recorder
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import torch
 
+from sweeper.core.errors import DataError
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
-from sweeper.errors import DataError
-from sweeper.records import Evaluation, TrialResult, TrialSpec
-from sweeper.study.protocol import Executor
-from sweeper.study.watchdog import Watchdog
+from sweeper.executors.protocol import Executor
+from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
 from sweeper.training.messages import Told
@@ -62,7 +62,7 @@ class FaultyTraining(Training):
 
 
 def serve(pipe: Connection, device: str) -> None:
-    """What a worker process runs in place of `sweeper.study.processes._serve`."""
+    """What a worker process runs in place of `sweeper.executors.processes._serve`."""
     job.Training = FaultyTraining  # type: ignore[misc]
     worker.serve(pipe, device)
 
@@ -156,7 +156,7 @@ def second_place_is_broken(pipe: Connection, device: str) -> None:
 
 def ray_with_faults(log: Callable[[str], None]) -> Executor:
     """Two of Ray's actors whose trainings have the faults above, on a cluster of this machine; made in its process."""
-    from sweeper.study import ray_executor
+    from sweeper.executors import ray_actors as ray_executor
 
     class FaultyTrainer(ray_executor.Trainer):
         def begin(self, spec: TrialSpec) -> Told:
@@ -171,7 +171,7 @@ def ray_with_faults(log: Callable[[str], None]) -> Executor:
 
 def ray_with_an_actor_that_cannot_be_configured(log: Callable[[str], None]) -> Executor:
     """Two of Ray's actors, of which the first alone can be configured."""
-    from sweeper.study import ray_executor
+    from sweeper.executors import ray_actors as ray_executor
 
     class Unready(ray_executor.Trainer):
         def configure(self, *given: Any) -> tuple[str, str | None]:

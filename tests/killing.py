@@ -30,14 +30,14 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from sweeper.conclude import conclude
-from sweeper.errors import MissingStudyError, StudyError
-from sweeper.paths import STORAGE
-from sweeper.recommend import recommendation_json
-from sweeper.records import SweepRecord, TrialResult, TrialSpec
-from sweeper.study import storage as studies
+from sweeper import storage as studies
+from sweeper.core.errors import MissingStudyError, StudyError
+from sweeper.core.paths import STORAGE
+from sweeper.core.records import SweepRecord, TrialResult, TrialSpec
+from sweeper.evidence.recommendation import recommendation_json
 from sweeper.study.drive import drive
 from sweeper.study.search import Search, enqueue_defaults
+from sweeper.workflow.conclude import conclude
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, train
 from tests.sweeping import Recorder
 

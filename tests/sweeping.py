@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweeper.conclude import Outcome
-from sweeper.records import Evaluation, TrialResult, TrialSpec
-from sweeper.settings import Settings
-from sweeper.sweep import run_sweep
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.run import run_sweep
+from sweeper.workflow.settings import Settings
 from tests.conftest import TINY
 
 

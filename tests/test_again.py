@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.core.errors import SweeperError
 from sweeper.data import load_dataset
 from sweeper.data.again import store_here
 from sweeper.data.resize import resized
 from sweeper.data.store import is_complete
-from sweeper.errors import SweeperError
 from tests.conftest import TINY
 
 

@@ -12,10 +12,10 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
 ROOMS = {
-    "optuna": ("study/", "space.py"),
+    "optuna": ("study/", "space/", "storage/", *(f"executors/{m}.py" for m in ("task_queue", "shared", "joined"))),
     "mlflow": ("tracking/",),
-    "psycopg": ("postgres.py", "advisory.py"),
-    "ray": ("study/ray_executor.py",),
+    "psycopg": ("system/postgres.py", "system/advisory_locks.py"),
+    "ray": ("executors/ray_actors.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "torch": ("losses/", "training/"),
@@ -59,38 +59,63 @@ def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
         assert where.startswith(ROOMS[library]), f"{library} is imported in {where}, not in {ROOMS[library]}"
 
 
-@pytest.mark.parametrize("room", ["data", "evidence", "study", "report"])
-def test_the_flow_has_one_direction(room: str) -> None:
-    later = {
-        "data": ("sweeper.study", "sweeper.training", "sweeper.evidence", "sweeper.report", "sweeper.tracking"),
-        "evidence": ("sweeper.study", "sweeper.training", "sweeper.report", "sweeper.data", "sweeper.losses"),
-        "study": ("sweeper.report", "sweeper.evidence", "sweeper.tracking", "sweeper.cli"),
-        "report": ("sweeper.study", "sweeper.training", "sweeper.tracking", "sweeper.cli"),
-    }[room]
-    for path in (PACKAGE / room).rglob("*.py"):
+def rows() -> dict[str, set[str]]:
+    """Room → libraries, as the table of the document has them, in its order."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    lines = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("| `")]
+    return {re.findall("`([^`]+)`", row[0])[0]: set(re.findall(r"[\w-]+", "".join(row[2:]))) for row in lines}
+
+
+def room_of(path: Path) -> str:
+    first, *more = path.relative_to(PACKAGE).parts
+    return f"{first}/" if more else first
+
+
+def arrows() -> dict[tuple[str, str], set[str]]:
+    """(importing room, imported room) → the modules that do so; imports for type checking alone count too."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for path in FILES:
+        own = room_of(path)
+        if own.startswith("__"):
+            continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                if path.name == "executors.py":
-                    continue  # the inline executor trains in this process: it is the bridge
-                assert not node.module.startswith(later), f"{path.relative_to(PACKAGE)} imports {node.module}"
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            for name in names:
+                top, *rest = name.split(".")
+                if top == "sweeper" and rest:
+                    other = f"{rest[0]}/" if (PACKAGE / rest[0]).is_dir() else f"{rest[0]}.py"
+                    if other not in {own, "__version__.py"}:
+                        found.setdefault((own, other), set()).add(str(path.relative_to(PACKAGE)))
+    return found
+
+
+def test_nothing_imports_upwards() -> None:
+    """The table's order is the order of the rooms: each imports those above it in the table alone."""
+    order = list(rows())
+    upwards = {arrow: who for arrow, who in arrows().items() if order.index(arrow[0]) < order.index(arrow[1])}
+    assert not upwards
+
+
+def test_the_house_stays_small() -> None:
+    assert len(rows()) <= 22
+    assert len(arrows()) <= 100
 
 
 NAMES = {"PIL": "pillow", "markdown_it": "markdown-it-py"}
 """Packages that are not called as they are imported, beside `_` for `-`."""
 
 
-def test_the_table_names_every_module_and_what_it_imports() -> None:
-    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
-    rows = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("| `")]
-    table = {tuple(re.findall("`([^`]+)`", row[0])): set(re.findall(r"[\w-]+", "".join(row[2:]))) for row in rows}
+def test_the_table_names_every_room_and_what_it_imports() -> None:
     found: dict[str, set[str]] = {}
     for path in FILES:
-        first, *more = path.relative_to(PACKAGE).parts
         others = imports_of(path) - sys.stdlib_module_names - {"sweeper"}
-        own = found.setdefault(f"{first}/" if more else first, set())
-        own.update(NAMES.get(other, other.replace("_", "-")) for other in others)
-    assert sorted(name for names in table for name in names) == sorted(n for n in found if not n.startswith("__"))
-    assert {names: set.union(*(found[name] for name in names)) for names in table} == table
+        found.setdefault(room_of(path), set()).update(NAMES.get(other, other.replace("_", "-")) for other in others)
+    assert rows() == {room: libraries for room, libraries in found.items() if not room.startswith("__")}
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -101,7 +126,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_parent_process_never_loads_torch() -> None:
     """Torch takes half a gigabyte; only the workers need it."""
-    loaded = loaded_by("import sweeper.sweep, sweeper.cli.run")
+    loaded = loaded_by("import sweeper.workflow.run, sweeper.cli.run")
     assert "optuna" in loaded
     assert not loaded & {"torch", "segmentation_models_pytorch", "timm"}
 
@@ -109,8 +134,10 @@ def test_the_parent_process_never_loads_torch() -> None:
 def test_what_workers_tell_does_not_load_torch_either() -> None:
     """Taking a message apart imports the module of its class."""
     start = "e = ProcessExecutor('cpu', 1, 1, print); e.hardware(); e.close()"
-    assert "torch" not in loaded_by(f"from sweeper.study.processes import ProcessExecutor; {start}")
-    told = "sweeper.training.messages, sweeper.study.processes, sweeper.study.executors"
+    assert "torch" not in loaded_by(f"from sweeper.executors.processes import ProcessExecutor; {start}")
+    told = (
+        "sweeper.training.messages, sweeper.executors.processes, sweeper.executors.protocol, sweeper.executors.inline"
+    )
     assert not loaded_by(f"import {told}") & {"torch", "segmentation_models_pytorch", "timm"}
     names = {"Hardware", "Looked", "Waits", "Done"}
     sent = {

@@ -14,11 +14,11 @@ import pytest
 
 from sweeper.cli.cache import _ago
 from sweeper.cli.main import main
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import TrialResult
 from sweeper.data import load_dataset, open_store
 from sweeper.data.cache import DAY, clear, entries, hold
-from sweeper.errors import SweeperError
-from sweeper.records import TrialResult
-from sweeper.sweep import run_sweep
+from sweeper.workflow.run import run_sweep
 from tests.sweeping import Recorder, settings_in
 
 ONE, TWO = "synthetic:cracks?images=3&size=64", "synthetic:blobs?images=4&size=64"

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from sweeper.cli import losses as cli_losses
 from sweeper.cli.main import main
-from sweeper.errors import UsageError
+from sweeper.core.errors import UsageError
 from sweeper.losses import FAMILIES
 from sweeper.losses.certification import RULES, Check, certify, identities, relations
 from sweeper.losses.certification.subject import Subject

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from sweeper.records import ImbalanceProfile
+from sweeper.core.records import ImbalanceProfile
 from tests.folders import folder, image, mask
 
 

@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from sweeper.cli.main import cli
-from sweeper.errors import SpaceError
+from sweeper.core.errors import SpaceError
 from sweeper.losses import FAMILIES, Family
 from sweeper.space import shipped_spaces
 

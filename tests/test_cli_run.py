@@ -19,13 +19,13 @@ from click.testing import CliRunner
 from sweeper.cli.answer import answer_text
 from sweeper.cli.main import COMMANDS, cli, main
 from sweeper.cli.options import SweeperCommand
-from sweeper.conclude import Outcome
-from sweeper.paths import ReportPaths
-from sweeper.recommend import recommend
-from sweeper.records import Verdict
-from sweeper.settings import MOST_SEED, MOST_SEEDS, Settings
+from sweeper.core.paths import ReportPaths
+from sweeper.core.records import Verdict
+from sweeper.evidence.recommendation import recommend
+from sweeper.storage import WAITS
 from sweeper.study.confirm import confirm_seed
-from sweeper.study.storage import WAITS
+from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS, Settings
 from tests import builders
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
@@ -228,7 +228,7 @@ def test_what_nobody_foresaw_is_one_line_and_status_1(here: Here, monkeypatch: p
     def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr("sweeper.study.storage.open_storage", breaks)
+    monkeypatch.setattr("sweeper.storage.open_storage", breaks)
     status, _, err = here("report", "s")
     assert status == 1
     assert "the sky fell" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sweeper.contours import boundary_counts, centreline_counts, near_boundary, skeleton, thinness
-from sweeper.records import IGNORE
+from sweeper.core.contours import boundary_counts, centreline_counts, near_boundary, skeleton, thinness
+from sweeper.core.records import IGNORE
 
 seeds = st.integers(0, 2**32 - 1)
 

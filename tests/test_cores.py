@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeper.cores import available_cores, cpu_quota, threads_asked, waiting_quietly
-from sweeper.study import launch
-from sweeper.study.processes import ProcessExecutor
+from sweeper.executors import launch
+from sweeper.executors.processes import ProcessExecutor
+from sweeper.system.cores import available_cores, cpu_quota, threads_asked, waiting_quietly
 
 
 def group(folder: Path, **files: str) -> None:
@@ -53,7 +53,7 @@ def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
 def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     for quota, cores in ((None, 8), (2.5, 2), (0.3, 1), (64.0, 8)):
-        monkeypatch.setattr("sweeper.cores.cpu_quota", lambda found=quota: found)
+        monkeypatch.setattr("sweeper.system.cores.cpu_quota", lambda found=quota: found)
         assert available_cores() == cores
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sweeper import limits
+from sweeper import storage as studies
 from sweeper.cli import main as entry
 from sweeper.cli.main import cli
-from sweeper.errors import DamagedError, StudyError, SweeperError, UsageError
-from sweeper.records import SweepRecord
-from sweeper.study import storage as studies
-from sweeper.study.storage.backup import back_up
-from sweeper.study.storage.damage import Damage, find_damage
-from sweeper.study.storage.raw import rows_of
-from sweeper.study.storage.repair import file_is_whole, repair
+from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
+from sweeper.core.records import SweepRecord
+from sweeper.storage.backup import back_up
+from sweeper.storage.damage import Damage, find_damage
+from sweeper.storage.raw import rows_of
+from sweeper.storage.repair import file_is_whole, repair
+from sweeper.system import limits
 from tests import builders
 from tests.faking import fake_result, new_plan, train
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import open_store
 from sweeper.data.distance import FARTHEST, DistanceStore, signed_distances
 from sweeper.data.store import PixelStore, StoreWriter
-from sweeper.errors import SweeperError
 from sweeper.losses import build_loss
 from sweeper.losses.boundary import distance_maps
-from sweeper.records import IGNORE, Dataset
 from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import crops, distance_batch, training_batch
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.cli.main import COMMANDS
-from sweeper.paths import search_spaces_dir
+from sweeper.core.paths import search_spaces_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(

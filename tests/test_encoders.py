@@ -7,8 +7,8 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from sweeper.errors import UsageError
-from sweeper.recipe import ARCHITECTURES, Recipe
+from sweeper.core.errors import UsageError
+from sweeper.core.recipe import ARCHITECTURES, Recipe
 from sweeper.training.model import build_model
 
 NEEDS_NUMBERS = ("mit_b",)

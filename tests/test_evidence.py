@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from sweeper import metrics
+from sweeper.core import metrics
+from sweeper.core.operating_points import THRESHOLDS
+from sweeper.core.records import Collapse, Evidence, Interval, TrialResult, Verdict
 from sweeper.evidence.caveats import FEW_PICTURES, caveats
 from sweeper.evidence.intervals import (
     PictureTable,
@@ -23,8 +25,6 @@ from sweeper.evidence.intervals import (
 )
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.weigh import last_quarter_gain, weigh
-from sweeper.points import THRESHOLDS
-from sweeper.records import Collapse, Evidence, Interval, TrialResult, Verdict
 from tests.builders import (
     BINARY,
     CONFIRM_SEEDS,

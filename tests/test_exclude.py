@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sweeper.core.errors import DataError, StudyError, UsageError
 from sweeper.data import load_dataset, open_store
 from sweeper.data.exclude import read_exclusions, without
-from sweeper.errors import DataError, StudyError, UsageError
 from tests import annotated
 from tests.folders import folder, mask
 from tests.sweeping import sweep_in

@@ -15,26 +15,26 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch import nn
 
+from sweeper import storage as studies
 from sweeper.cli.export import command
-from sweeper.conclude import conclude
+from sweeper.core.errors import InterruptedSweepError, SweeperError
+from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
+from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
-from sweeper.errors import InterruptedSweepError, SweeperError
-from sweeper.export import export_study, space_text
-from sweeper.export_code import model_code
-from sweeper.join import run_join
+from sweeper.executors.protocol import Event, Finished, Reported
+from sweeper.executors.shared import SharedExecutor
 from sweeper.losses import snippet
-from sweeper.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
-from sweeper.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
-from sweeper.settings import Settings
 from sweeper.space import load_space
-from sweeper.study import storage as studies
 from sweeper.study.confirm import confirm_seed
-from sweeper.study.protocol import Event, Finished, Reported
-from sweeper.study.shared import SharedExecutor
 from sweeper.training.job import Job, Workshop
 from sweeper.training.messages import Done, Looked
 from sweeper.training.weights import save_weights
-from sweeper.weights import WeightsRecord, kept_weights, read_record
+from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.export import export_study, space_text
+from sweeper.workflow.export_code import model_code
+from sweeper.workflow.join import run_join
+from sweeper.workflow.settings import Settings
 from tests import builders
 from tests.faking import DATA, FakeExecutor, fake_result, new_plan, train
 from tests.sweeping import Recorder, seven_oclock, sweep_in

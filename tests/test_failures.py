@@ -8,16 +8,16 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sweeper.errors import ExecutorError, UsageError
-from sweeper.records import Conditions, Dataset, TrialSpec
-from sweeper.study import storage as studies
+from sweeper import storage as studies
+from sweeper.core.errors import ExecutorError, UsageError
+from sweeper.core.records import Conditions, Dataset, TrialSpec
+from sweeper.executors.failures import IN_A_ROW, Failures
+from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.study.drive import drive
-from sweeper.study.executors import InlineExecutor
-from sweeper.study.failures import IN_A_ROW, Failures
-from sweeper.study.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.study.search import enqueue_defaults
-from sweeper.sweep import run_sweep
 from sweeper.training.engine import Training
+from sweeper.workflow.run import run_sweep
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, train
 from tests.sweeping import Recorder, settings_in, seven_oclock, sweep_in

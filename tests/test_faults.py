@@ -19,23 +19,23 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from sweeper.clocks import RunningClock, running_seconds
-from sweeper.conclude import report_study
+from sweeper import storage as studies
+from sweeper.core.errors import ExecutorError, SweeperError
+from sweeper.core.paths import checkpoint_path
+from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.data import open_store
-from sweeper.errors import ExecutorError, SweeperError
-from sweeper.paths import checkpoint_path
-from sweeper.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
-from sweeper.study import launch, processes
-from sweeper.study import storage as studies
+from sweeper.executors import launch, processes
+from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.processes import ProcessExecutor
+from sweeper.executors.protocol import Died, Event, Reported
+from sweeper.executors.watchdog import Watchdog
 from sweeper.study.drive import drive
-from sweeper.study.executors import InlineExecutor
-from sweeper.study.processes import ProcessExecutor
-from sweeper.study.protocol import Died, Event, Reported
 from sweeper.study.search import Search
-from sweeper.study.watchdog import Watchdog
+from sweeper.system.clocks import RunningClock, running_seconds
 from sweeper.training.causes import device_lost, out_of_memory
 from sweeper.training.job import Job, Workshop
 from sweeper.training.messages import DeviceLost, Done, Exhausted, Looked, Told, Waits
+from sweeper.workflow.conclude import report_study
 from tests import builders, faulty
 from tests.faking import new_plan
 from tests.sweeping import Recorder

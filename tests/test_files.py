@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.core.errors import DataError, RequestError
 from sweeper.data import load_dataset
 from sweeper.data.cache import entries, hold
 from sweeper.data.files import open_regular, read_regular
-from sweeper.errors import DataError, RequestError
-from sweeper.requested import check_places
-from sweeper.settings import Settings
+from sweeper.workflow.requested import check_places
+from sweeper.workflow.settings import Settings
 from tests.folders import folder, mask
 
 NOBODY = 65534

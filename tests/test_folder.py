@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset
 from sweeper.data import load_dataset, open_store
 from sweeper.data.tables import read_classes, read_sides
-from sweeper.errors import DataError
-from sweeper.records import Dataset
 from tests.folders import folder, image, mask
 
 

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from sweeper.cli.main import cli
-from sweeper.conclude import conclude
+from sweeper.core.errors import DataError, InterruptedSweepError, StudyError
+from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.data import divide
 from sweeper.data.folds import fold_split, split_of, untested
 from sweeper.data.split_notes import fold_notes, split_notes
-from sweeper.errors import DataError, InterruptedSweepError, StudyError
 from sweeper.evidence.replicates import by_seed
 from sweeper.evidence.weigh import weigh
-from sweeper.records import TrialResult, TrialSpec
+from sweeper.storage import extra_results
 from sweeper.study.confirm import confirm_seed, confirmed
 from sweeper.study.finalist import Finalist
-from sweeper.study.storage import extra_results
+from sweeper.workflow.conclude import conclude
 from tests import builders, faking
 from tests.sweeping import Recorder, sweep_in
 from tests.test_split import PLAIN, dataset, side_of

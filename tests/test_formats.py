@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_masks
 
+from sweeper.core.errors import DataError, UsageError
+from sweeper.core.records import Dataset
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.data.decode import UnreadableFileError
 from sweeper.data.drawing import KINDS, Shape, draw, point_fault
@@ -30,9 +32,7 @@ from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco_json import parse_object
 from sweeper.data.jsonfile import stream_entries
 from sweeper.data.rle import checked_rle, pixels
-from sweeper.errors import DataError, UsageError
-from sweeper.profile import profile_masks
-from sweeper.records import Dataset
+from sweeper.fingerprint.profile import profile_masks
 from tests import annotated
 from tests.annotated import CLASSES, HEIGHT, STEMS, WIDTH, photo, truth
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from sweeper.paths import checkpoint_path
-from sweeper.records import TrialResult, TrialSpec
-from sweeper.study import storage as studies
+from sweeper import storage as studies
+from sweeper.core.paths import checkpoint_path
+from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.executors.protocol import Died, Event, Finished
 from sweeper.study.drive import drive
 from sweeper.study.halving import Halving
-from sweeper.study.protocol import Died, Event, Finished
 from sweeper.study.search import Search, enqueue_defaults
 from tests import builders
 from tests.faking import SPACE, CrashError, FakeExecutor, fake_result, new_search, new_study

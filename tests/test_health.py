@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.file_systems import file_system
-from sweeper.health.libraries import unmet
-from sweeper.health.machine import memory_check
-from sweeper.health.stores import check_stores, sqlite_check
-from sweeper.memory import GIB, available_memory, shown_memory
-from sweeper.paths import SPOOL
-from sweeper.study.storage import open_storage
+from sweeper.core.paths import SPOOL
+from sweeper.doctor.libraries import unmet
+from sweeper.doctor.machine import memory_check
+from sweeper.doctor.stores import check_stores, sqlite_check
+from sweeper.storage import open_storage
+from sweeper.system.file_systems import file_system
+from sweeper.system.memory import GIB, available_memory, shown_memory
 from sweeper.tracking.operations import Operation
 from sweeper.tracking.spool import Spool
 from tests.mlflow_server import free_port
@@ -165,6 +165,6 @@ def test_the_file_system_of_a_path(tmp_path: Path) -> None:
 
 
 def test_a_database_on_a_network_file_system_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.health.stores.file_system", lambda _: "nfs4")
+    monkeypatch.setattr("sweeper.doctor.stores.file_system", lambda _: "nfs4")
     check = sqlite_check("storage", tmp_path / "sweeper.db")
     assert check.status == "broken" and "network file system" in check.found

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from torch import Tensor, nn
 
+from sweeper.core.records import Verdict
 from sweeper.data import write_scenes
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.records import Verdict
 from sweeper.study import same_loss
 from tests.sweeping import sweep_in
 

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sweeper.study import storage as studies
+from sweeper import storage as studies
 from tests.test_cli_run import DATA, start, sweeper
 
 KILLS = int(os.environ.get("SWEEPER_TEST_KILLS", "10"))

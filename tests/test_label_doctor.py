@@ -15,16 +15,16 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import ndimage
 
-from sweeper.contours import near_boundary
+from sweeper.core.contours import near_boundary
+from sweeper.core.records import IGNORE, Dataset, Picture
 from sweeper.data import load_dataset, write_scenes
 from sweeper.data.synthetic import draw, parse_scene
-from sweeper.label_doctor import Finding, Severity, counts, examine
-from sweeper.label_doctor.edges import Fit, edge_fit
-from sweeper.label_doctor.fits import MISFIT
-from sweeper.label_doctor.looks import clusters, look_alikes
-from sweeper.label_doctor.measure import Signs, measure, measure_all, thumbnail
-from sweeper.label_doctor.rules import judge
-from sweeper.records import IGNORE, Dataset, Picture
+from sweeper.fingerprint.label_checks import Finding, Severity, counts, examine
+from sweeper.fingerprint.label_checks.edges import Fit, edge_fit
+from sweeper.fingerprint.label_checks.fits import MISFIT
+from sweeper.fingerprint.label_checks.looks import clusters, look_alikes
+from sweeper.fingerprint.label_checks.measure import Signs, measure, measure_all, thumbnail
+from sweeper.fingerprint.label_checks.rules import judge
 
 BLOBS = parse_scene("blobs?images=12&size=96")
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import optuna
 import pytest
 
-from sweeper.conclude import conclude
-from sweeper.records import Collapse, Probed, TrialResult, TrialSpec, Verdict
-from sweeper.settings import budget_of
-from sweeper.study import storage as studies
+from sweeper import storage as studies
+from sweeper.core.records import Collapse, Probed, TrialResult, TrialSpec, Verdict
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.settings import budget_of
 from tests import builders
 from tests.faking import CrashError, FakeExecutor, fake_result, new_plan, new_study, train
 from tests.sweeping import Recorder

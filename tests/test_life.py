@@ -12,14 +12,24 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sweeper import life
 from sweeper.cli.main import cli
-from sweeper.errors import InterruptedSweepError, NothingCompletedError, UsageError
-from sweeper.life import BEAT_SECONDS, FAILURES, REPORT, SILENT_SECONDS, Life, Signs, diagnose, read_life, status_file
+from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
+from sweeper.executors.protocol import Died
 from sweeper.report import figures
 from sweeper.report.facts import Facts
-from sweeper.study.protocol import Died
 from sweeper.tracking.courier import Courier
+from sweeper.workflow import status as life
+from sweeper.workflow.status import (
+    BEAT_SECONDS,
+    FAILURES,
+    REPORT,
+    SILENT_SECONDS,
+    Life,
+    Signs,
+    diagnose,
+    read_life,
+    status_file,
+)
 from tests import builders
 from tests.faking import FakeExecutor, new_study, train
 from tests.sweeping import Recorder, sweep_in

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeper.core.records import Evidence
+from sweeper.core.records import ImbalanceProfile as Profile
 from sweeper.literature import STUDIES, Study, compare_with_literature, explain
 from sweeper.literature.compare import signed
 from sweeper.literature.document import document
 from sweeper.literature.studies import Figures, published
 from sweeper.losses import FAMILIES
-from sweeper.records import Evidence
-from sweeper.records import ImbalanceProfile as Profile
 from tests import builders
 from tests.builders import evidence
 

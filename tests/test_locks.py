@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import locks
-from sweeper.errors import UsageError
-from sweeper.locks import created_once
-from sweeper.study import storage as studies
+from sweeper import storage as studies
+from sweeper.core.errors import UsageError
+from sweeper.system import locks
+from sweeper.system.locks import created_once
 
 HOLD = """
 import sys
 from pathlib import Path
-from sweeper.locks import created_once
+from sweeper.system.locks import created_once
 with created_once(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

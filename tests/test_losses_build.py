@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.errors import LossError
+from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, Family, build_loss, snippet
 from sweeper.losses.coordinates import LIMITS, MEANINGS, frequency_weights, kernel_settings
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.errors import LossError
+from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, build_loss, equivalent
 from sweeper.losses.families import TASKS
 from sweeper.losses.snippet import rounded

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
-from sweeper.errors import LossError
+from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.pixels import near_boundary
 from sweeper.losses.weights import effective_number_weights

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.errors import StudyError, SweeperError
-from sweeper.records import TrialResult
-from sweeper.study import storage as studies
+from sweeper import storage as studies
+from sweeper.core.errors import StudyError, SweeperError
+from sweeper.core.records import TrialResult
 from tests.faking import new_plan
 from tests.sweeping import Recorder, sweep_in
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper import metrics
 from sweeper.cli.run import command
-from sweeper.points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
-from sweeper.recipe import Metric
-from sweeper.records import ImageCounts, Scores, TestDetail
+from sweeper.core import metrics
+from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
+from sweeper.core.recipe import Metric
+from sweeper.core.records import ImageCounts, Scores, TestDetail
 from tests.builders import counts_from_iou, histogram_counts, point_counts
 
 EDGES = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from sweeper.core.recipe import Precision, Recipe
+from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
-from sweeper.recipe import Precision, Recipe
-from sweeper.records import Conditions, Dataset, TrialResult, TrialSpec
+from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.processes import ProcessExecutor
+from sweeper.executors.protocol import Executor, Finished, Reported
 from sweeper.study.batch import key_of
-from sweeper.study.executors import InlineExecutor
-from sweeper.study.processes import ProcessExecutor
-from sweeper.study.protocol import Executor, Finished, Reported
 from sweeper.training.augment import augment
 from sweeper.training.batches import to_inputs, training_batch
 from sweeper.training.engine import Training

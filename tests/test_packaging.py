@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweeper.paths import search_spaces_dir
+from sweeper.core.paths import search_spaces_dir
 from sweeper.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,7 +22,7 @@ def test_the_installation_at_hand_finds_the_shipped_spaces() -> None:
 
 
 def test_an_editable_install_reads_the_folder_at_the_top() -> None:
-    code = "from sweeper.paths import search_spaces_dir; print(search_spaces_dir())"
+    code = "from sweeper.core.paths import search_spaces_dir; print(search_spaces_dir())"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert Path(run.stdout.strip()) == ROOT / "search_spaces"
 

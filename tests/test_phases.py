@@ -11,19 +11,19 @@ from typing import Any
 import optuna
 import pytest
 
-from sweeper import conclude as conclude_module
-from sweeper.conclude import conclude
-from sweeper.errors import InterruptedSweepError, NothingConfirmedError
-from sweeper.records import Collapse, Look, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
-from sweeper.study import storage as studies
+from sweeper import storage as studies
+from sweeper.core.errors import InterruptedSweepError, NothingConfirmedError
+from sweeper.core.records import Collapse, Look, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.executors.protocol import Died, Event
 from sweeper.study.batch import key_of
 from sweeper.study.confirm import confirm_seed
 from sweeper.study.finalist import second_seed
 from sweeper.study.probe import compare
-from sweeper.study.protocol import Died, Event
 from sweeper.study.recheck import choose_finalists
 from sweeper.study.rounds import Judgement
-from sweeper.sweep import _conclude, _remember
+from sweeper.workflow import conclude as conclude_module
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.run import _conclude, _remember
 from tests import builders
 from tests.faking import (
     LEVELS,
@@ -232,7 +232,7 @@ def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> Judgement:
 
 def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
-    monkeypatch.setattr("sweeper.phases.judge", judge)
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     study, display = new_study(), Recorder()
     train(study, None, display, trials=7, looks=THREE)
     confirmations = studies.extra_results(study, "confirm")
@@ -251,17 +251,17 @@ def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest
 
 def test_looks_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     study = new_study()
-    monkeypatch.setattr("sweeper.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
     train(study, trials=7, looks=THREE)
     before, again = kept(study), Scripted(said("dice", "dice_ce", "cross_entropy"))
-    monkeypatch.setattr("sweeper.phases.judge", again)
+    monkeypatch.setattr("sweeper.workflow.phases.judge", again)
     train(study, trials=7, looks=THREE)
     assert again.seen == [] and kept(study) == before
 
 
 def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     everyone = tuple(LEVELS)
-    monkeypatch.setattr("sweeper.phases.judge", Scripted(said(*everyone)))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*everyone)))
     study, display = new_study(), Recorder()
     train(study, trials=7, looks=THREE[:2])
     first = len(studies.extra_results(study, "confirm"))
@@ -293,7 +293,7 @@ def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> N
 
 def test_whoever_was_dropped_goes_on_again_where_a_look_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Scripted(said("dice", "cross_entropy"), said("dice", "tversky"), said())
-    monkeypatch.setattr("sweeper.phases.judge", judge)
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     study = new_study()
     train(study, trials=7, looks=THREE)
     seeds = Counter(r.spec.family for r in studies.extra_results(study, "confirm"))
@@ -321,11 +321,11 @@ def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is
 def test_under_another_plan_the_report_weighs_what_the_last_look_did(
     looks: tuple[Look, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.phases.judge", Scripted(said(*LEVELS)))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
     study = new_study()
     train(study, trials=7, looks=THREE)
     judge, executor = Scripted(said()), FakeExecutor()
-    monkeypatch.setattr("sweeper.phases.judge", judge)
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     train(study, executor, trials=7, looks=looks)
     (seen,) = judge.seen  # one look, at all the seeds that the plan knows of
     evidence = conclude(recorded(study)).evidence
@@ -338,24 +338,24 @@ def test_under_another_plan_the_report_weighs_what_the_last_look_did(
 
 
 def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.phases.judge", Scripted(said("dice", "cross_entropy")))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy")))
     study = new_study()
     train(study, trials=7, looks=THREE[:2])
     judge = Scripted(said("dice", "cross_entropy"))
-    monkeypatch.setattr("sweeper.phases.judge", judge)
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     train(study, trials=7, looks=THREE)
     assert [len(seen) for seen in judge.seen] == [6, 8]
     assert "tversky 0" in judge.seen[0] and "tversky 1" not in judge.seen[1]
 
 
 def test_after_a_look_that_ended_it_more_seeds_that_lie_there_are_not_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.phases.judge", Scripted(said(*LEVELS)))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
     study = new_study()
     train(study, trials=7, looks=THREE)
-    monkeypatch.setattr("sweeper.phases.judge", Scripted(said()))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said()))
     # Another finalist: the looks begin anew, at one seed, and end there.
     with monkeypatch.context() as patched:
-        patched.setattr("sweeper.phases.choose_finalists", lambda *a, **k: choose_finalists(*a, **k)[1:])
+        patched.setattr("sweeper.workflow.phases.choose_finalists", lambda *a, **k: choose_finalists(*a, **k)[1:])
         train(study, trials=7, looks=THREE)
     sweep = recorded(study)
     evidence = conclude(sweep).evidence

@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy
 from mlflow.tracking import MlflowClient
 
-from sweeper import advisory
-from sweeper import postgres as server_side
-from sweeper.errors import StudyError, SweeperError, UsageError
-from sweeper.study import storage as studies
-from sweeper.study.storage import steady
+from sweeper import storage as studies
+from sweeper.core.errors import StudyError, SweeperError, UsageError
+from sweeper.storage import steady
+from sweeper.system import advisory_locks as advisory
+from sweeper.system import postgres as server_side
 from tests.faking import new_plan, train
 from tests.postgres_server import Server, running_server
 from tests.sweeping import Recorder, sweep_in

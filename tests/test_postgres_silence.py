@@ -17,17 +17,18 @@ import psycopg
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeper import advisory, patience
-from sweeper import postgres as server_side
-from sweeper.advisory import AdvisoryLock
-from sweeper.errors import InterruptedSweepError, LostStudyError, StudyError, SweeperError, UsageError
-from sweeper.join import run_join
-from sweeper.patience import Patience
-from sweeper.records import TrialResult
-from sweeper.settings import Settings
-from sweeper.study import storage as studies
-from sweeper.study.storage import steady
+from sweeper import storage as studies
+from sweeper.core.errors import InterruptedSweepError, LostStudyError, StudyError, SweeperError, UsageError
+from sweeper.core.records import TrialResult
+from sweeper.storage import steady
+from sweeper.system import advisory_locks as advisory
+from sweeper.system import patience
+from sweeper.system import postgres as server_side
+from sweeper.system.advisory_locks import AdvisoryLock
+from sweeper.system.patience import Patience
 from sweeper.tracking.store import connect as connect_mlflow
+from sweeper.workflow.join import run_join
+from sweeper.workflow.settings import Settings
 from tests.conftest import TINY
 from tests.faking import new_plan
 from tests.postgres_server import Server

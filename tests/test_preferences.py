@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeper.core.operating_points import BINS
+from sweeper.core.records import Evidence, ImbalanceProfile, Preference, SweepRecord, TestDetail, TrialResult
 from sweeper.evidence.preferences import choose, preference_rows, preferences, recommended_index
+from sweeper.evidence.recommendation import recommendation_json
 from sweeper.evidence.weigh import weigh
-from sweeper.points import BINS
-from sweeper.recommend import recommendation_json
-from sweeper.records import Evidence, ImbalanceProfile, Preference, SweepRecord, TestDetail, TrialResult
 from tests import builders
 from tests.builders import confirmation, counts_from_iou, diverged, histogram_counts, interval, point_counts, trial
 
@@ -288,7 +288,7 @@ def test_the_recommended_loss_stays_where_it_is_unbeaten() -> None:
 
 
 def test_rows_say_what_to_take_and_in_place_of_what() -> None:
-    from sweeper.conclude import conclude
+    from sweeper.workflow.conclude import conclude
 
     counted = [counts_from_iou(np.full(10, v)) for v in (0.8, 0.6)]
     results = [
@@ -309,7 +309,7 @@ def test_rows_say_what_to_take_and_in_place_of_what() -> None:
 
 
 def test_a_difference_under_a_preference_names_its_level_in_the_document() -> None:
-    from sweeper.conclude import conclude
+    from sweeper.workflow.conclude import conclude
 
     losses = {"dice_ce": (0.8, 0.1), "dice": (0.7, 0.1), "tversky": (0.7, 0.1), "cross_entropy": (0.6, 0.01)}
     results = [
@@ -325,15 +325,15 @@ def test_a_difference_under_a_preference_names_its_level_in_the_document() -> No
 
 
 def test_without_evidence_there_are_no_rows() -> None:
-    from sweeper.conclude import conclude
+    from sweeper.workflow.conclude import conclude
 
     recommendation = conclude(builders.sweep([], []))
     assert preference_rows(recommendation) == [] and recommended_index(recommendation) is None
 
 
 def test_the_json_answer_says_what_to_choose() -> None:
-    from sweeper.conclude import conclude
-    from sweeper.recommend import recommendation_json
+    from sweeper.evidence.recommendation import recommendation_json
+    from sweeper.workflow.conclude import conclude
 
     rng = np.random.default_rng(0)
     levels = {"dice_focal": 0.6, "dice_ce": 0.59, "cross_entropy": 0.45}

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
+from sweeper.core.errors import UsageError
+from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset
-from sweeper.errors import UsageError
-from sweeper.profile import class_weights_of, consequences, imbalance_of, profile_dataset, profile_masks
-from sweeper.records import IGNORE
+from sweeper.fingerprint.profile import class_weights_of, consequences, imbalance_of, profile_dataset, profile_masks
 
 TWO = ("background", "crack")
 

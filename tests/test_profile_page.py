@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from sweeper.advice import bounds, difficulty, suggestions
-from sweeper.class_sizes import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
+from sweeper.core.records import IGNORE, ImbalanceProfile
 from sweeper.data import load_dataset, open_store
+from sweeper.fingerprint.advice import bounds, difficulty, suggestions
+from sweeper.fingerprint.class_sizes import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
+from sweeper.fingerprint.profile import profile_masks
 from sweeper.losses import FAMILIES
-from sweeper.profile import profile_masks
-from sweeper.records import IGNORE, ImbalanceProfile
 from sweeper.report.figures.style import palette
 from sweeper.report.profile_page.overlays import for_people, overlay, thinned
 from tests.folders import folder, image, mask

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sweeper.cli.bar import Bar
 from sweeper.cli.progress import LiveDisplay, PlainDisplay, spec_text
-from sweeper.records import TrialResult
+from sweeper.core.records import TrialResult
 from tests import builders
 
 

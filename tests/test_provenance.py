@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import provenance
+from sweeper import storage as studies
+from sweeper.core import provenance
+from sweeper.core.provenance import Newcomers, trained_by
+from sweeper.core.records import Dataset, TrainedBy
 from sweeper.data import open_store
-from sweeper.provenance import Newcomers, trained_by
-from sweeper.recommend import recommend, recommendation_json
-from sweeper.records import Dataset, TrainedBy
+from sweeper.evidence.recommendation import recommend, recommendation_json
 from sweeper.report.tables import trials_frame
-from sweeper.study import storage as studies
 from sweeper.tracking.values import Values
 from sweeper.training import engine
 from sweeper.training.engine import Training

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.rates import (
+from sweeper.core.records import Coordinate, RateRange
+from sweeper.study.learning_rates import (
     APART,
     GOOD,
     GRID,
@@ -28,7 +29,6 @@ from sweeper.rates import (
     open_end,
     pooled,
 )
-from sweeper.records import Coordinate, RateRange
 
 SEARCHED = Coordinate(kind="log", low=1e-4, high=1e-2)
 rates = st.floats(1e-4, 1e-2)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeper.core.records import Collapse, Evidence, Recommendation, SweepRecord, Verdict
+from sweeper.evidence.recommendation import recommend, recommendation_json
 from sweeper.evidence.weigh import weigh
-from sweeper.recommend import recommend, recommendation_json
-from sweeper.records import Collapse, Evidence, Recommendation, SweepRecord, Verdict
 from tests.builders import (
     BINARY,
     CONFIRM_SEEDS,

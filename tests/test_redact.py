@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.redact import redact
+from sweeper.core.redact import redact
 
 
 @pytest.mark.parametrize(

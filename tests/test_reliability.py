@@ -16,7 +16,7 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeper.study.storage import counted, present_trials
+from sweeper.storage import counted, present_trials
 from tests.mlflow_server import Server
 from tests.test_cli_run import QUICK, start, sweeper, wait_for
 
@@ -200,10 +200,10 @@ SUSPENDED = """
 from contextlib import closing
 from pathlib import Path
 from sweeper.data.load import load_dataset
-from sweeper.records import Conditions
-from sweeper.study.protocol import Died, Finished, Reported
-from sweeper.study.processes import ProcessExecutor
-from sweeper.study.watchdog import Watchdog
+from sweeper.core.records import Conditions
+from sweeper.executors.protocol import Died, Finished, Reported
+from sweeper.executors.processes import ProcessExecutor
+from sweeper.executors.watchdog import Watchdog
 from tests.test_cli_run import DATA
 from tests.test_training import SMALL, spec
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from sweeper.recommend import recommend
-from sweeper.records import Evidence, ImbalanceProfile, Recommendation, Regret, SweepRecord, Verdict
+from sweeper.core.records import Evidence, ImbalanceProfile, Recommendation, Regret, SweepRecord, Verdict
+from sweeper.evidence.recommendation import recommend
 from sweeper.report import report_summary, write_report
 from sweeper.report.caveats import caveats
 from sweeper.report.facts import collect

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from sweeper import storage as studies
 from sweeper.cli.main import cli
-from sweeper.compare import compare_studies
-from sweeper.errors import StudyError, UsageError
-from sweeper.paths import ComparisonPaths
-from sweeper.recommend import recommend
-from sweeper.records import Recommendation, SweepRecord
+from sweeper.core.errors import StudyError, UsageError
+from sweeper.core.paths import ComparisonPaths
+from sweeper.core.records import Recommendation, SweepRecord
+from sweeper.evidence.recommendation import recommend
 from sweeper.report import write_comparison
 from sweeper.report.compare import comparison_json
 from sweeper.report.compare_text import comparison_text, headline, limits, study_table, trends
 from sweeper.report.figures.gains import gains
 from sweeper.report.figures.style import Drawn
 from sweeper.report.sides import families, sides
-from sweeper.study import storage as studies
+from sweeper.workflow.compare import compare_studies
 from tests import builders
 from tests.test_report_html import Document
 from tests.test_report_simulated import snippet

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from sweeper.metrics import at_point, image_mious
-from sweeper.recommend import recommend
-from sweeper.records import Predictions
+from sweeper.core.metrics import at_point, image_mious
+from sweeper.core.records import Predictions
+from sweeper.evidence.recommendation import recommend
 from sweeper.report.facts import Facts, collect
 from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.report.figures.pictures import DETAIL, _detail, imbalance, predictions

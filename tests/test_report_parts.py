@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sweeper.core.records import BudgetPoint, Comparison, Recommendation, Regret, SweepRecord, VariancePart, Verdict
 from sweeper.evidence.intervals import negated
-from sweeper.recommend import recommend
-from sweeper.records import BudgetPoint, Comparison, Recommendation, Regret, SweepRecord, VariancePart, Verdict
+from sweeper.evidence.recommendation import recommend
 from sweeper.report import analysis, confirmation, preferences
 from sweeper.report.answer import answer
 from sweeper.report.cost import cost_table, cost_text, costs

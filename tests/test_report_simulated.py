@@ -8,12 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sweeper import metrics
-from sweeper.evidence.search import analyse_search
-from sweeper.evidence.weigh import weigh
-from sweeper.points import BINS, TAUS, THRESHOLDS
-from sweeper.recommend import recommend
-from sweeper.records import (
+from sweeper.core import metrics
+from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
+from sweeper.core.records import (
     Collapse,
     Dataset,
     Evaluation,
@@ -24,6 +21,9 @@ from sweeper.records import (
     TrialResult,
     TrialSpec,
 )
+from sweeper.evidence.recommendation import recommend
+from sweeper.evidence.search import analyse_search
+from sweeper.evidence.weigh import weigh
 from tests import builders
 
 STREET = ("road", "building", "vegetation", "person", "animal", "sign")

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeper.conclude import conclude
-from sweeper.records import Collapse, SweepRecord, TrialResult, Verdict
+from sweeper.core.records import Collapse, SweepRecord, TrialResult, Verdict
 from sweeper.report import write_comparison, write_report
 from sweeper.report.facts import collect
 from sweeper.report.markdown import render
+from sweeper.workflow.conclude import conclude
 from tests import builders
 from tests.test_report import GFM, NO_FIGURES
 from tests.test_report_html import check_harmless

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from sweeper import text
-from sweeper.records import Interval
+from sweeper.core import text
+from sweeper.core.records import Interval
 from sweeper.report import words
 
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -16,11 +16,11 @@ import psycopg
 import pytest
 
 from sweeper.cli.main import main
-from sweeper.errors import MissingStudyError, RequestError
+from sweeper.core.errors import MissingStudyError, RequestError
 from sweeper.losses import build_loss
-from sweeper.requested import check_places
-from sweeper.settings import Settings
-from sweeper.study.storage import open_storage
+from sweeper.storage import open_storage
+from sweeper.workflow.requested import check_places
+from sweeper.workflow.settings import Settings
 from tests.postgres_server import Server
 
 QUICK = [

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sweeper.core.errors import DataError, StudyError
+from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset, open_store
 from sweeper.data.exclude import without
 from sweeper.data.resize import components_lost, resized
 from sweeper.data.shrink import coverage, enlarge_mask, shrink_image, shrink_mask, shrunk_size
-from sweeper.errors import DataError, StudyError
-from sweeper.records import IGNORE
 from tests import annotated
 from tests.sweeping import Recorder, sweep_in
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from sweeper import storage as studies
 from sweeper.cli.main import cli
 from sweeper.cli.run import command
-from sweeper.conclude import conclude
-from sweeper.errors import LostStudyError, SweeperError
-from sweeper.life import Life, diagnose
-from sweeper.paths import STORAGE
-from sweeper.records import SweepRecord
-from sweeper.room import told_when_full
-from sweeper.study import storage as studies
-from sweeper.study.storage.damage import Damage
-from sweeper.study.storage.repair import Repaired
-from sweeper.text import resume_command
+from sweeper.core.errors import LostStudyError, SweeperError
+from sweeper.core.paths import STORAGE
+from sweeper.core.records import SweepRecord
+from sweeper.core.text import resume_command
+from sweeper.storage.damage import Damage
+from sweeper.storage.repair import Repaired
+from sweeper.system.disk_space import told_when_full
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.status import Life, diagnose
 from tests import builders
 from tests.faking import FakeExecutor, new_plan, train
 
@@ -64,7 +64,7 @@ def test_every_message_that_resumes_names_the_storage(tmp_path: Path, storage: s
 
 def test_a_repair_names_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = Repaired((Damage("trial 3", "another value"),), 1, None, {})
-    monkeypatch.setattr("sweeper.study.storage.repair.repair", lambda *_: done)
+    monkeypatch.setattr("sweeper.storage.repair.repair", lambda *_: done)
     shown = CliRunner().invoke(cli, ["doctor", "--repair", "my study", "--storage", "sqlite:///elsewhere.db"])
     assert resume_command("my study", "sqlite:///elsewhere.db") in shown.stdout, shown.output
 

@@ -19,10 +19,10 @@ import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from sweeper import room
-from sweeper.errors import SweeperError, UsageError
-from sweeper.room import MB, Need, check_room, keep_within_room, needs, told_when_full
-from sweeper.study.storage import counted
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.storage import counted
+from sweeper.system import disk_space as room
+from sweeper.system.disk_space import MB, Need, check_room, keep_within_room, needs, told_when_full
 from tests.folders import folder as write_folder
 from tests.sweeping import Recorder, sweep_in
 from tests.test_cli_run import QUICK, sweeper

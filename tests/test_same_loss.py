@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweeper.core.records import Collapse, Conditions, Task
 from sweeper.losses.coincide import Loss, gradient_distances
-from sweeper.records import Collapse, Conditions, Task
 from sweeper.space import load_space
 from sweeper.study.same_loss import CLOSE, Question, as_they_are, same_losses
 from tests import builders
@@ -85,8 +85,8 @@ MEASURE = """
 import sys
 from pathlib import Path
 from sweeper.data import load_dataset
-from sweeper.recipe import Recipe
-from sweeper.records import Conditions
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Conditions
 from sweeper.study.same_loss import Question, measured
 
 if __name__ == "__main__":

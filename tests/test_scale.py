@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from optuna.storages import RDBStorage
 
-from sweeper.records import TrialResult, TrialSpec
-from sweeper.study import storage as studies
+from sweeper import storage as studies
+from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.study.drive import drive
 from sweeper.study.search import Search, enqueue_defaults
 from tests import builders

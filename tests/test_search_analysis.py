@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Collapse, SearchAnalysis, TrialResult
 from sweeper.evidence.budget import Budget, kendall, ranking, settled_at, settling
 from sweeper.evidence.search import analyse_search, expected_gain
 from sweeper.evidence.spread import EFFECTS, Point, take_apart
-from sweeper.recipe import Recipe
-from sweeper.records import Collapse, SearchAnalysis, TrialResult
 from tests import builders
 from tests.builders import PARAMS, confirmation, curve, curve_on_part, diverged, evaluation, failed_trial, spec, trial
 

@@ -26,13 +26,13 @@ from mlflow.tracking import MlflowClient
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.paths import ComparisonPaths, ReportPaths, checkpoints_dir, folder_name, spool_file
+from sweeper.core.yaml_file import parse_yaml
 from sweeper.data.formats import yolo
-from sweeper.errors import SweeperError, UsageError
-from sweeper.health.stores import check_stores
-from sweeper.paths import ComparisonPaths, ReportPaths, checkpoints_dir, folder_name, spool_file
+from sweeper.doctor.stores import check_stores
 from sweeper.tracking import Tracker
 from sweeper.training.model import _load_encoder, build_model
-from sweeper.yaml_file import parse_yaml
 from tests.mlflow_server import free_port
 from tests.test_cli_run import QUICK, sweeper
 from tests.test_training import SMALL

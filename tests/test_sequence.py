@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.looks import level_at, look_at
 from sweeper.evidence.predictive_power import chance_of_a_winner
@@ -17,7 +18,6 @@ from sweeper.evidence.sequence import CONTENDER, NextStep, next_step, planned_lo
 from sweeper.evidence.settle import planned_half_width, seeds_needed
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.weigh import weigh
-from sweeper.records import Evidence, Interval, Look, TrialResult, Verdict
 from tests.builders import BINARY, ORDER, evidence, simulated_confirmations, trial
 
 SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}

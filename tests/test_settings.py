@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweeper.errors import UsageError
-from sweeper.recipe import Recipe
+from sweeper.core.errors import UsageError
+from sweeper.core.recipe import Recipe
 from sweeper.report.answer import recipe_text
-from sweeper.settings import Settings, describe, duration, make_recipe, resumed_recipe, seed_range
 from sweeper.training.messages import Hardware
+from sweeper.workflow.settings import Settings, describe, duration, make_recipe, resumed_recipe, seed_range
 from tests import builders
 
 CPU = Hardware(device="cpu", devices=1, name="CPU", precision="float32")

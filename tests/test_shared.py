@@ -15,16 +15,17 @@ from optuna.storages._rdb.models import TrialHeartbeatModel
 from optuna.trial import TrialState
 from sqlalchemy import update
 
-from sweeper.errors import ExecutorError, SweeperError
-from sweeper.paths import checkpoint_path
-from sweeper.records import TrialResult, TrialSpec
-from sweeper.study import joined, queue, shared
-from sweeper.study import storage as studies
-from sweeper.study.failures import IN_A_ROW
-from sweeper.study.joined import Ending, Joined
-from sweeper.study.protocol import Died, Event, Finished, Paused, Reported
-from sweeper.study.queue import Queue
-from sweeper.study.shared import SharedExecutor
+from sweeper import storage as studies
+from sweeper.core.errors import ExecutorError, SweeperError
+from sweeper.core.paths import checkpoint_path
+from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.executors import joined, shared
+from sweeper.executors import task_queue as queue
+from sweeper.executors.failures import IN_A_ROW
+from sweeper.executors.joined import Ending, Joined
+from sweeper.executors.protocol import Died, Event, Finished, Paused, Reported
+from sweeper.executors.shared import SharedExecutor
+from sweeper.executors.task_queue import Queue
 from tests.faking import FakeExecutor, fake_result, new_plan, train
 from tests.postgres_server import Server
 from tests.sweeping import Recorder

@@ -10,10 +10,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.errors import SpaceError
+from sweeper.core.errors import SpaceError
+from sweeper.core.paths import search_spaces_dir
+from sweeper.core.records import Coordinate, SearchSpace
+from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.paths import search_spaces_dir
-from sweeper.records import Coordinate, SearchSpace
 from sweeper.space import (
     default_space_name,
     describe,
@@ -23,8 +24,7 @@ from sweeper.space import (
     shipped_spaces,
     suggest,
 )
-from sweeper.space_file import parse_space
-from sweeper.yaml_file import MAX_BYTES, parse_yaml
+from sweeper.space.file import parse_space
 
 TASKS = ["binary", "multiclass"]
 HEAD = "version: 1\ntask: binary\nnuisance: {lr: {log: [3.0e-4, 1.0e-2]}}\nlosses:\n"

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset, Picture
 from sweeper.data import divide, load_dataset, stratified_subset
 from sweeper.data.split_notes import SMALL, split_notes
-from sweeper.errors import DataError
-from sweeper.records import Dataset, Picture
 
 
 def dataset(

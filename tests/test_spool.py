@@ -17,7 +17,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.records import TrialResult
+from sweeper.core.records import TrialResult
 from sweeper.tracking import Tracker, send_spooled
 from sweeper.tracking.courier import MOST_FLUSH_SECONDS, Courier
 from sweeper.tracking.operations import KEY, Operation
@@ -495,7 +495,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def evaluations_of(folder: Path, study: str) -> dict[str, list[int]]:
     """What the study's own storage says was evaluated: the steps of each counted training."""
-    from sweeper.study.storage import load_sweep, open_storage
+    from sweeper.storage import load_sweep, open_storage
 
     sweep = load_sweep(open_storage(f"sqlite:///{folder}/sweeper.db"), study)
     kinds = {"search": "trial"}

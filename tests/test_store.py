@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sweeper.core.errors import DataError, SweeperError, UsageError
 from sweeper.data import load_dataset, open_store
 from sweeper.data import read as reader
 from sweeper.data.exclude import without
 from sweeper.data.resize import resized
 from sweeper.data.store import StoreWriter, is_intact
-from sweeper.errors import DataError, SweeperError, UsageError
 from tests.folders import folder, image, mask
 
 

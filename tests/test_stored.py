@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from sweeper.conclude import report_study
-from sweeper.errors import DamagedError, InterruptedSweepError, StudyError
-from sweeper.records import TrialResult
-from sweeper.study import storage as studies
-from sweeper.study.storage import stored
+from sweeper import storage as studies
+from sweeper.core.errors import DamagedError, InterruptedSweepError, StudyError
+from sweeper.core.records import TrialResult
+from sweeper.storage import stored
 from sweeper.version import __version__
+from sweeper.workflow.conclude import report_study
 from tests import builders
 from tests.old_studies import restore_old
 from tests.sweeping import Recorder, sweep_in

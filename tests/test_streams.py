@@ -17,7 +17,7 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeper.study.storage import WAITS
+from sweeper.storage import WAITS
 from tests.folders import folder, mask
 from tests.test_cli_run import QUICK
 

@@ -12,16 +12,16 @@ from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from sweeper.errors import StudyError
-from sweeper.records import Collapse, Coordinate, TrialResult, TrialSpec
+from sweeper import storage as studies
+from sweeper.core.errors import StudyError
+from sweeper.core.records import Collapse, Coordinate, TrialResult, TrialSpec
+from sweeper.executors.protocol import Died, Event
 from sweeper.space import load_space, suggest
-from sweeper.study import storage as studies
 from sweeper.study.batch import Batch
 from sweeper.study.confirm import confirm_seed, confirmations, confirmed
 from sweeper.study.drive import drive
 from sweeper.study.finalist import Finalist, Need, second_seed
 from sweeper.study.probe import compare, probes
-from sweeper.study.protocol import Died, Event
 from sweeper.study.recheck import choose_finalists, what_is_needed
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import enqueue_defaults

@@ -19,9 +19,8 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 
 import sweeper
-from sweeper.conclude import Outcome, conclude, report_study
-from sweeper.data import divide, write_scenes
-from sweeper.errors import (
+from sweeper import storage as studies
+from sweeper.core.errors import (
     DataError,
     InterruptedSweepError,
     NothingCompletedError,
@@ -29,10 +28,11 @@ from sweeper.errors import (
     StudyError,
     UsageError,
 )
-from sweeper.paths import folder_name
-from sweeper.records import TrialResult, Verdict
+from sweeper.core.paths import folder_name
+from sweeper.core.records import TrialResult, Verdict
+from sweeper.data import divide, write_scenes
 from sweeper.space import load_space
-from sweeper.study import storage as studies
+from sweeper.workflow.conclude import Outcome, conclude, report_study
 from tests.sweeping import Recorder, sweep_in
 
 SEARCHED = [family.family for family in load_space("binary", "binary").families]
@@ -345,7 +345,7 @@ def test_a_time_of_day_that_is_set_amid_a_sweep_changes_neither_its_seconds_nor_
 def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.settings.CPU_STEPS", 4)
+    monkeypatch.setattr("sweeper.workflow.settings.CPU_STEPS", 4)
     space = tmp_path / "two.yaml"
     space.write_text(
         "version: 1\ntask: binary\nnuisance: {lr: {log: [1.0e-3, 5.0e-3]}}\nlosses: {cross_entropy: {}, dice: {}}\n"

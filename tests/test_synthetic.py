@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from sweeper.core.errors import DataError, UsageError
 from sweeper.data import load_dataset, open_store, write_scenes
 from sweeper.data.scenes.faults import objects, spoil_labels
 from sweeper.data.synthetic import SCENES, draw, parameters, parse_scene
-from sweeper.errors import DataError, UsageError
 
 
 def share(text: str) -> float:
@@ -279,7 +279,7 @@ def test_blur_softens_the_picture_and_leaves_the_labels(name):
     mark = "&" if "?" in name else "?"
     sharp, soft = (draw(parse_scene(f"{name}{mark}noise=0&blur={b}"), 0) for b in (0, 3))
     assert np.array_equal(sharp.mask, soft.mask)
-    from sweeper.contours import near_boundary
+    from sweeper.core.contours import near_boundary
 
     def steepness(drawn) -> float:
         grey = drawn.image.astype(float).mean(axis=2)

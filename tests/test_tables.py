@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sweeper.records import SweepRecord
+from sweeper.core.records import SweepRecord
 from sweeper.report.tables import trials_frame, write_csv
 from tests import builders
 from tests.test_report_simulated import cracks

@@ -12,8 +12,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service import utils
 
-from sweeper.errors import UsageError
-from sweeper.records import Collapse
+from sweeper.core.errors import UsageError
+from sweeper.core.records import Collapse
 from sweeper.tracking import NOTE, NOTE_LIMIT, Tracker, class_slugs, send_spooled
 from sweeper.tracking.operations import Operation
 from sweeper.tracking.spool import Spool
@@ -231,7 +231,7 @@ def test_ending_the_sweep_closes_what_still_runs(uri: str) -> None:
 @pytest.mark.slow
 def test_cold_starts_at_once_all_succeed(tmp_path: Path) -> None:
     code = (
-        "import sys; from sweeper.tracking import Tracker; from sweeper.study.storage import open_storage; "
+        "import sys; from sweeper.tracking import Tracker; from sweeper.storage import open_storage; "
         "open_storage('sqlite:///sweeper.db'); Tracker('sqlite:///mlflow.db', warn=print)"
     )
     starts = [

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweeper import metrics
-from sweeper.contours import boundary_counts
+from sweeper.core import metrics
+from sweeper.core.contours import boundary_counts
+from sweeper.core.errors import CheckpointError, UsageError
+from sweeper.core.operating_points import TAUS
+from sweeper.core.paths import checkpoint_path
+from sweeper.core.recipe import ARCHITECTURES, Recipe
+from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
-from sweeper.errors import CheckpointError, UsageError
 from sweeper.losses import FAMILIES
-from sweeper.paths import checkpoint_path
-from sweeper.points import TAUS
-from sweeper.recipe import ARCHITECTURES, Recipe
-from sweeper.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.training.augment import Draws, augment, draw
 from sweeper.training.batches import picture_indices, to_inputs, training_batch
 from sweeper.training.checkpoint import load_checkpoint, write_sealed

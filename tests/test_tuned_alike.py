@@ -10,9 +10,9 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from sweeper.conclude import conclude
-from sweeper.rates import GRID, drawn_rate
-from sweeper.records import Conditions, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper import storage as studies
+from sweeper.core.records import Conditions, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.executors.protocol import Died, Event
 from sweeper.report.answer import answer as paragraphs
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
@@ -20,12 +20,12 @@ from sweeper.report.figures.rates import curve
 from sweeper.report.markdown import render
 from sweeper.report.words import significant
 from sweeper.space import load_space
-from sweeper.study import storage as studies
 from sweeper.study.confirm import confirm_seed
 from sweeper.study.finalist import second_seed
-from sweeper.study.protocol import Died, Event
+from sweeper.study.learning_rates import GRID, drawn_rate
 from sweeper.study.recheck import choose_finalists
 from sweeper.study.same_loss import Question, as_they_are
+from sweeper.workflow.conclude import conclude
 from tests import builders
 from tests.faking import DATA, LEVELS, CrashError, FakeExecutor, fake_result, new_plan, new_study, nothing_alike, train
 from tests.sweeping import Recorder
@@ -129,7 +129,7 @@ def test_rates_that_were_decided_on_stand_whatever_rule_a_later_version_has(monk
     study, plan = new_study(), plan_with()
     train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
     before = conclude(recorded(study, plan))
-    monkeypatch.setattr("sweeper.rates.GOOD", 0.001)
+    monkeypatch.setattr("sweeper.study.learning_rates.GOOD", 0.001)
     assert conclude(recorded(study, plan)) == before
     again = FakeExecutor(peaked(2e-3))
     train(study, again, trials=21, plan=plan)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeper.core.records import Evidence, Interval, Regret, Verdict
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.reasons import collapse_rate
 from sweeper.evidence.settle import needed_half_width, pictures_needed, seeds_needed
 from sweeper.evidence.verdict import Decision, decide, difference
 from sweeper.evidence.weigh import weigh
-from sweeper.records import Evidence, Interval, Regret, Verdict
 from tests.builders import (
     BINARY,
     CONFIRM_SEEDS,

@@ -29,7 +29,7 @@ from bench.verdict_calibration import (
     unsafe,
     upper_limit,
 )
-from sweeper.records import Evidence, Look
+from sweeper.core.records import Evidence, Look
 
 SWEEPS = 200
 LIMIT = int(binom.isf(1e-4, SWEEPS, 0.05))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import textwrap
 
-from sweeper.compare import Compared
-from sweeper.conclude import Outcome
+from sweeper.core.records import Recommendation, Recommended, Verdict
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.preferences import preference_rows, recommended_index
-from sweeper.records import Recommendation, Recommended, Verdict
 from sweeper.report.compare_text import answer_lines
 from sweeper.report.sides import sides
+from sweeper.workflow.compare import Compared
+from sweeper.workflow.conclude import Outcome
 
 HEADLINE = {
     Verdict.CLEAR_WINNER: "clear winner: {family} beats every rival",

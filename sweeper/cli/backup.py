@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from sweeper import paths
 from sweeper.cli.options import SweeperCommand
+from sweeper.core import paths
 
 
 @click.command(cls=SweeperCommand)
@@ -24,8 +24,8 @@ def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
     sweep, move sweeper.db, sweeper.db-wal and sweeper.db-shm away, and copy FILE to sweeper.db; or name FILE itself:
     --storage sqlite:///FILE.
     """
-    from sweeper.errors import SweeperError
-    from sweeper.study.storage.backup import back_up
+    from sweeper.core.errors import SweeperError
+    from sweeper.storage.backup import back_up
 
     try:
         size = back_up(storage, study, file)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from sweeper import paths
 from sweeper.cli.options import SweeperCommand
+from sweeper.core import paths
+from sweeper.core.errors import UsageError
 from sweeper.data.cache import DAY, Entry, clear, entries
 from sweeper.data.tables import shown
-from sweeper.errors import UsageError
 
 
 @click.command("cache", cls=SweeperCommand)

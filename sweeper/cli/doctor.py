@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from sweeper import paths
 from sweeper.cli.options import SweeperCommand
-from sweeper.text import resume_command
+from sweeper.core import paths
+from sweeper.core.text import resume_command
 
 MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
 
@@ -34,7 +34,7 @@ def command(*, storage: str, tracking_uri: str, cache: Path, device: str, repair
     """
     if repair is not None:
         return _repair(storage, repair, as_json)
-    from sweeper.health import examine
+    from sweeper.doctor import examine
 
     checks = examine(storage, tracking_uri, cache, device)
     broken = any(check.status == "broken" for check in checks)
@@ -50,7 +50,7 @@ def command(*, storage: str, tracking_uri: str, cache: Path, device: str, repair
 
 
 def _repair(storage: str, name: str, as_json: bool) -> int:
-    from sweeper.study.storage.repair import repair
+    from sweeper.storage.repair import repair
 
     done = repair(storage, name, datetime.now(UTC))
     if as_json:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from sweeper import paths
 from sweeper.cli.options import SweeperCommand
+from sweeper.core import paths
 
 
 @click.command(cls=SweeperCommand)
@@ -29,8 +29,8 @@ def command(study: str, *, storage: str, out: Path, cache: Path, as_json: bool) 
     The weights are those of the recommended loss's first confirmation (averaged, with BatchNorm statistics), in
     safetensors; model.py beside them loads them with segmentation-models-pytorch alone.
     """
-    from sweeper.export import export_study
-    from sweeper.study.storage import open_storage
+    from sweeper.storage import open_storage
+    from sweeper.workflow.export import export_study
 
     made = export_study(open_storage(storage, create=False), study, out=out, cache=cache)
     if as_json:

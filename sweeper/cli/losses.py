@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.options import SweeperCommand
-from sweeper.errors import UsageError
+from sweeper.core.errors import UsageError
+from sweeper.core.records import Coordinate
 from sweeper.losses.coordinates import MEANINGS
 from sweeper.losses.families import FAMILIES, Family, LossCoordinate
-from sweeper.records import Coordinate
 
 if TYPE_CHECKING:
     from sweeper.losses.certification import Check

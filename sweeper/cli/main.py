@@ -9,10 +9,10 @@ import traceback
 
 import click
 
-from sweeper.errors import SweeperError
-from sweeper.limits import limit_reached
-from sweeper.redact import redact
-from sweeper.streams import check_output, steady_streams
+from sweeper.core.errors import SweeperError
+from sweeper.core.redact import redact
+from sweeper.system.limits import limit_reached
+from sweeper.system.streams import check_output, steady_streams
 from sweeper.version import __version__
 
 COMMANDS = {

@@ -22,9 +22,9 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
     For a store that was lost, that was away to the end of a sweep, or that is to have a copy. Runs that are there are
     completed, not made twice: the command may be repeated. No sweep may be running the study meanwhile.
     """
-    from sweeper.rebuild import rebuild_mlflow
-    from sweeper.redact import redact
-    from sweeper.requested import check_writable
+    from sweeper.core.redact import redact
+    from sweeper.workflow.rebuild import rebuild_mlflow
+    from sweeper.workflow.requested import check_writable
 
     def warn(text: str) -> None:
         click.echo(f"warning: {text}", err=True)

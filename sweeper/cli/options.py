@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sweeper import paths
+from sweeper.core import paths
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 

@@ -13,22 +13,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeper import paths
-from sweeper.advice import bounds, difficulty, suggestions
 from sweeper.cli.bar import Bar
 from sweeper.cli.options import SweeperCommand, exclude_option, resize_option
-from sweeper.cores import available_cores
+from sweeper.core import paths
+from sweeper.core.errors import UsageError
+from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
+from sweeper.core.text import shortened
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_lines
 from sweeper.data.tables import shown
-from sweeper.errors import UsageError
-from sweeper.label_doctor import Finding, counts, examine
-from sweeper.profile import consequences, profile_dataset
-from sweeper.records import ClassProfile, Dataset, ImbalanceProfile
-from sweeper.text import shortened
+from sweeper.fingerprint.advice import bounds, difficulty, suggestions
+from sweeper.fingerprint.label_checks import Finding, counts, examine
+from sweeper.fingerprint.profile import consequences, profile_dataset
+from sweeper.system.cores import available_cores
 
 
 @click.command("profile", cls=SweeperCommand)
@@ -96,7 +96,7 @@ def command(
 def _write_page(
     dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], document: dict[str, object], out: Path
 ) -> None:
-    from sweeper.class_sizes import measure_shapes
+    from sweeper.fingerprint.class_sizes import measure_shapes
     from sweeper.report.profile_page import write_profile_page
 
     with Bar("drawing") as bar:

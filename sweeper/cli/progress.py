@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.bar import Paced
-from sweeper.records import Collapse, Evaluation, TrialResult, TrialSpec
-from sweeper.redact import redact
-from sweeper.text import count
+from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
+from sweeper.core.redact import redact
+from sweeper.core.text import count
 
 BAR_WIDTH = 30
 PHASES = {"probe": "the probe", "search": "the search", "recheck": "the recheck", "confirm": "this look"}

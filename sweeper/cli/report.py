@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper import paths
 from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option, tracking_option
-from sweeper.redact import redact
+from sweeper.core import paths
+from sweeper.core.redact import redact
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) -> None:
     """Tell MLflow what it was not told while it was away, before the report links to its runs."""
-    from sweeper.locks import spool_folder
+    from sweeper.system.locks import spool_folder
 
     folder = spool_folder(storage)
     if not paths.spool_file(folder, name, tracking_uri).exists():
         return
-    from sweeper.study.storage import load_study, note_runs
+    from sweeper.storage import load_study, note_runs
     from sweeper.tracking import send_spooled
 
     study = load_study(opened, name)
@@ -60,10 +60,10 @@ def command(
 ) -> None:
     """Write the report of STUDY again, from its storage alone; with --compare, of several studies side by side."""
     from sweeper.cli.answer import answer_text, comparison_text
-    from sweeper.compare import compare_studies
-    from sweeper.conclude import report_study
-    from sweeper.requested import check_writable
-    from sweeper.study.storage import open_storage
+    from sweeper.storage import open_storage
+    from sweeper.workflow.compare import compare_studies
+    from sweeper.workflow.conclude import report_study
+    from sweeper.workflow.requested import check_writable
 
     if len(studies) > 1 and not compare:
         raise click.UsageError(f"one STUDY must be named, got {len(studies)}; --compare sets them side by side")

@@ -14,14 +14,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from sweeper import paths
 from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, resize_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
-from sweeper.errors import OutputError
-from sweeper.metrics import METRICS
-from sweeper.recipe import ARCHITECTURES, FULL_DEPTH, LEAST_DEPTH
-from sweeper.settings import (
+from sweeper.core import paths
+from sweeper.core.errors import OutputError
+from sweeper.core.metrics import METRICS
+from sweeper.core.recipe import ARCHITECTURES, FULL_DEPTH, LEAST_DEPTH
+from sweeper.system.streams import check_output
+from sweeper.workflow.settings import (
     CONFIRM_SEEDS,
     DATA,
     MOST_PIXELS,
@@ -34,7 +35,6 @@ from sweeper.settings import (
     duration,
     seed_range,
 )
-from sweeper.streams import check_output
 
 
 class Workers(click.ParamType[Any]):
@@ -187,8 +187,8 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
     sweeper run --study NAME --resume       go on with a study
     sweeper run --study NAME --join         help a run that goes on elsewhere
     """
-    from sweeper.cores import available_cores
-    from sweeper.place import make_executor
+    from sweeper.system.cores import available_cores
+    from sweeper.workflow.executor_choice import make_executor
 
     settings = Settings(**options)
     if dry_run:
@@ -205,7 +205,7 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
             redirect_stdout(sys.stderr),  # what libraries print is no result
             closing(make_executor(settings, cores, display.warn)) as executor,
         ):
-            from sweeper.sweep import run_sweep  # takes seconds, in which the workers load what they need
+            from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 
             clock = lambda: datetime.now(UTC)  # noqa: E731
             outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, executor=executor)
@@ -222,8 +222,8 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
 
 
 def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool) -> None:
-    from sweeper.cores import available_cores
-    from sweeper.join import run_join
+    from sweeper.system.cores import available_cores
+    from sweeper.workflow.join import run_join
 
     try:
         with StopRequest(display.warn) as stop, redirect_stdout(sys.stderr):
@@ -235,9 +235,9 @@ def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool
 
 
 def _preview(settings: Settings, as_json: bool) -> None:
-    from sweeper.cores import available_cores
-    from sweeper.place import make_executor
-    from sweeper.preview import preview, preview_json, preview_text
+    from sweeper.system.cores import available_cores
+    from sweeper.workflow.executor_choice import make_executor
+    from sweeper.workflow.preview import preview, preview_json, preview_text
 
     speaker = PlainDisplay(-1 if as_json else 0)
     alone = settings.model_copy(update={"workers": 1})  # one is enough to ask

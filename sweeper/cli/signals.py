@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from sweeper.errors import InterruptedSweepError
+from sweeper.core.errors import InterruptedSweepError
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 """SIGHUP comes when the terminal is closed; a platform without it has none."""

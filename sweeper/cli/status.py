@@ -7,8 +7,8 @@ import time
 
 import click
 
-from sweeper import paths
 from sweeper.cli.options import SweeperCommand
+from sweeper.core import paths
 
 
 @click.command(cls=SweeperCommand)
@@ -23,8 +23,8 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     nothing is known. Read from `.sweeper/status` beside the SQLite file (else of the working folder); the database is
     not opened.
     """
-    from sweeper.errors import UsageError
-    from sweeper.life import diagnose, read_life, status_file, status_folder
+    from sweeper.core.errors import UsageError
+    from sweeper.workflow.status import diagnose, read_life, status_file, status_folder
 
     folder = status_folder(storage)
     files = sorted(folder.glob("*.json")) if study is None else [status_file(storage, study)]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from sweeper import paths
 from sweeper.cli.options import SweeperCommand
-from sweeper.errors import UsageError
-from sweeper.postgres import sqlalchemy_url
-from sweeper.redact import redact
+from sweeper.core import paths
+from sweeper.core.errors import UsageError
+from sweeper.core.redact import redact
+from sweeper.system.postgres import sqlalchemy_url
 
 
 @click.command(cls=SweeperCommand)

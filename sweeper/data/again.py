@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import Dataset
 from sweeper.data.exclude import without
 from sweeper.data.load import load_dataset
 from sweeper.data.resize import resized
 from sweeper.data.store import is_intact
-from sweeper.errors import SweeperError
-from sweeper.records import Dataset
 
 
 def store_here(dataset: Dataset) -> Path:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.records import IGNORE, Dataset, Picture
 from sweeper.data.labels import some
 from sweeper.data.store import PixelStore, StoreWriter, content_digest, picture_hashes
 from sweeper.data.tables import Side
-from sweeper.records import IGNORE, Dataset, Picture
 
 ONE_BY_ONE = 3
 """Groups, or sets of alike pictures, that are warned of one by one; more share a sentence."""

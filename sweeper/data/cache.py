@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from sweeper.core.errors import SweeperError
 from sweeper.data.files import new_name
 from sweeper.data.store import is_complete
-from sweeper.errors import SweeperError
 
 DAY = 86_400.0
 _MARK = "used"

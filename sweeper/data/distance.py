@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import IGNORE
 from sweeper.data.files import new_name
 from sweeper.data.store import PixelStore
-from sweeper.errors import SweeperError
-from sweeper.records import IGNORE
 
 FARTHEST = 100.0
 """Pixels; distances are clipped to it, and a class that a picture does not have is this far away."""

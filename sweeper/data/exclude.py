@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sweeper.core.errors import DataError, UsageError
+from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.assemble import assemble
 from sweeper.data.labels import some
 from sweeper.data.load import Log, _remember, _remembered
 from sweeper.data.store import StoreWriter, open_store
 from sweeper.data.tables import Side, normal, shown
-from sweeper.errors import DataError, UsageError
-from sweeper.records import IGNORE, Dataset
 
 FEWEST = 3
 """Pictures that must be left: one each to train, validate and test."""

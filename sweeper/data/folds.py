@@ -6,11 +6,11 @@ trainings as there are folds. What is found so is *not held out*: the search saw
 
 from __future__ import annotations
 
+from sweeper.core.errors import DataError
+from sweeper.core.metrics import POOL
+from sweeper.core.records import Conditions, Dataset, Split
 from sweeper.data.split import VAL_SHARE, divide
 from sweeper.data.stratify import indices_of, keyed, size_of, strata_of, take, units_of, without
-from sweeper.errors import DataError
-from sweeper.metrics import POOL
-from sweeper.records import Conditions, Dataset, Split
 
 NOT_HELD_OUT = "not held out"
 """The label of every result with folds, wherever it is told."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.records import IGNORE
 from sweeper.data.tables import MAX_CLASSES
-from sweeper.records import IGNORE
 
 MAX_UNNAMED = 64
 """More classes than this must be listed in `classes.txt`: a larger highest label is more often a mistake."""

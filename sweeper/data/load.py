@@ -11,6 +11,8 @@ from pathlib import Path
 import PIL
 import tifffile
 
+from sweeper.core.errors import DataError, UsageError
+from sweeper.core.records import Dataset
 from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES
 from sweeper.data.files import new_name
@@ -21,8 +23,6 @@ from sweeper.data.store import is_complete, is_intact
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
 from sweeper.data.tables import read_classes, shown
 from sweeper.data.threads import Tick
-from sweeper.errors import DataError, UsageError
-from sweeper.records import Dataset
 
 Log = Callable[[str], None]
 READER = "formats/1"

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.errors import DataError
+from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.assemble import assemble
 from sweeper.data.decode import Kind, UnreadableFileError, picture_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Format, Place, Reading, Sample
@@ -21,9 +23,7 @@ from sweeper.data.labels import class_names, foreground_is_255
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
 from sweeper.data.tables import Side, read_sides, shown
 from sweeper.data.threads import Tick, in_order
-from sweeper.errors import DataError
-from sweeper.records import IGNORE, Dataset
-from sweeper.room import Need, check_room
+from sweeper.system.disk_space import Need, check_room
 
 MIN_PICTURES = 3
 _CHUNK = 1 << 22

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from sweeper.core.errors import DataError, UsageError
+from sweeper.core.records import Dataset
 from sweeper.data.assemble import assemble
 from sweeper.data.labels import some
 from sweeper.data.load import Log, _remember, _remembered
@@ -16,8 +18,6 @@ from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, open_store
 from sweeper.data.tables import Side, shown
 from sweeper.data.threads import Tick, in_order
-from sweeper.errors import DataError, UsageError
-from sweeper.records import Dataset
 
 RESIZER = "area/1"
 """Raised when other pixels or sentences come out, so that remembered sets are made again."""

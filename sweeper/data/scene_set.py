@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from sweeper.core.errors import DataError
 from sweeper.data.scenes import Canvas, Drawn, blobs, cracks, shapes, street
 from sweeper.data.tables import shown
-from sweeper.errors import DataError
 
 PREFIX = "synthetic:"
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from sweeper.core.records import IGNORE
 from sweeper.data.store import ImagePixels, Pixels
-from sweeper.records import IGNORE
 
 Size = tuple[int, int]
 _BLOCK = 1 << 22

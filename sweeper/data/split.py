@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset, Split
 from sweeper.data.stratify import Unit, indices_of, keyed, size_of, strata_of, take, units_of, without
-from sweeper.errors import DataError
-from sweeper.records import Dataset, Split
 
 TEST_SHARE = 0.2
 """Of all pictures."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset, Split
+from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.data.labels import some
 from sweeper.data.split import divide
-from sweeper.errors import DataError
-from sweeper.records import Dataset, Split
-from sweeper.text import count
 
 SMALL = 20
 """With fewer groups of pictures a test split has four at most: too few for a verdict."""

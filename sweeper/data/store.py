@@ -27,8 +27,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.errors import SweeperError
 from sweeper.data.files import new_name
-from sweeper.errors import SweeperError
 
 Pixels = npt.NDArray[np.uint8]
 ImagePixels = npt.NDArray[np.uint8 | np.uint16]

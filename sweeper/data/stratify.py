@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.records import Dataset, SplitName
+from sweeper.core.records import Dataset, SplitName
 
 SHARE_BINS = 4
 """Bins of the foreground's pixel share in binary sets, besides one for pictures without foreground."""

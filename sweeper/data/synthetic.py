@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sweeper.core.errors import UsageError
+from sweeper.core.records import Dataset
 from sweeper.data.assemble import assemble
 from sweeper.data.scene_set import PREFIX, SCENES, SceneSet, parameters, parse_scene
 from sweeper.data.scenes import Drawn
@@ -18,8 +20,6 @@ from sweeper.data.scenes.faults import spoil_labels
 from sweeper.data.store import StoreWriter
 from sweeper.data.tables import Side, shown
 from sweeper.data.threads import Tick, in_order
-from sweeper.errors import UsageError
-from sweeper.records import Dataset
 
 __all__ = ["PREFIX", "SCENES", "SceneSet", "draw", "parameters", "parse_scene", "read_scenes", "write_scenes"]
 

@@ -9,8 +9,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from sweeper.core.records import SplitName
 from sweeper.data.files import read_regular
-from sweeper.records import SplitName
 
 MAX_CLASSES = 255
 """Labels 0–254; 255 means ignore."""

@@ -9,11 +9,11 @@ from functools import cached_property, partial
 import numpy as np
 import numpy.typing as npt
 
-from sweeper import metrics
+from sweeper.core import metrics
+from sweeper.core.recipe import Metric
+from sweeper.core.records import Collapse
 from sweeper.evidence.intervals import Counts, Floats, PictureTable, picture_table
 from sweeper.evidence.replicates import Replicate, class_counts, default_of, own_point, scored_pictures, united
-from sweeper.recipe import Metric
-from sweeper.records import Collapse
 
 
 @dataclass(frozen=True)

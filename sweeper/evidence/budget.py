@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweeper.records import BudgetPoint, Collapse, TrialResult
-from sweeper.text import minus
+from sweeper.core.records import BudgetPoint, Collapse, TrialResult
+from sweeper.core.text import minus
 
 AGREES = 0.6
 """Kendall's τ from which on two rankings are said to agree: of 5 families, 2 of 10 pairs stand the other way round."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sweeper.core.records import Evidence
+from sweeper.core.text import count, listed
 from sweeper.evidence.rule import units
-from sweeper.records import Evidence
-from sweeper.text import count, listed
 
 FEW_PICTURES = 40
 """Fewer test pictures (or groups) than this, and the intervals were seen to cover less than they say

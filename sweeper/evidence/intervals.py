@@ -40,7 +40,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from sweeper.records import Interval
+from sweeper.core.records import Interval
 
 REPLICATES = 2000
 """Bootstrap replicates: the Monte-Carlo error of a standard error is then about 1.6 %."""

@@ -16,8 +16,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import stdtr
 
+from sweeper.core.records import Evidence, Look
 from sweeper.evidence.intervals import LEVEL, Floats
-from sweeper.records import Evidence, Look
 
 SEEDS = (3, 5, 8, 13, 21, 34)
 """Numbers of seeds at which the confirmation is looked at."""

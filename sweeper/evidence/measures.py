@@ -9,10 +9,10 @@ from typing import get_args
 
 import numpy as np
 
-from sweeper import metrics
+from sweeper.core import metrics
+from sweeper.core.records import ImbalanceProfile, PreferenceName, Task, TrialResult
 from sweeper.evidence.intervals import Counts, Floats
 from sweeper.evidence.replicates import Replicate, all_missed, class_counts, own_point, scored_pictures, stacked
-from sweeper.records import ImbalanceProfile, PreferenceName, Task, TrialResult
 
 THIN = 0.5
 """A class of which more than this share of the pixels is thin (`ClassProfile.thinness`) is a thin structure."""

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
+from sweeper.core.records import Interval, Look
 from sweeper.evidence.intervals import Floats
-from sweeper.records import Interval, Look
 
 PLAYS = 2000
 """A chance of 10 % is then known to within 1.3 percentage points (95 %)."""

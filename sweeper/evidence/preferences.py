@@ -18,6 +18,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.records import (
+    Evidence,
+    FinalistEvidence,
+    ImbalanceProfile,
+    Interval,
+    Preference,
+    PreferenceName,
+    Recommendation,
+    TrialResult,
+)
 from sweeper.evidence.intervals import (
     LEVEL,
     REPLICATES,
@@ -31,16 +41,6 @@ from sweeper.evidence.intervals import (
 from sweeper.evidence.measures import Measure, measures
 from sweeper.evidence.replicates import Replicate, by_seed, picture_units, united
 from sweeper.evidence.rule import has_learned
-from sweeper.records import (
-    Evidence,
-    FinalistEvidence,
-    ImbalanceProfile,
-    Interval,
-    Preference,
-    PreferenceName,
-    Recommendation,
-    TrialResult,
-)
 
 CARES: Mapping[PreferenceName, str] = {
     "misses": "missing little (a miss is dearer than a false alarm)",

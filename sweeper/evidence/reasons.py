@@ -7,10 +7,10 @@ from itertools import combinations
 
 from scipy.special import betaincinv
 
+from sweeper.core.records import Evidence, FinalistEvidence
+from sweeper.core.text import listed, minus
 from sweeper.evidence.looks import common_seeds, level_of
 from sweeper.evidence.rule import NEAR, Ground, comparison, difference, same, units
-from sweeper.records import Evidence, FinalistEvidence
-from sweeper.text import listed, minus
 
 
 def name(evidence: Evidence, i: int) -> str:

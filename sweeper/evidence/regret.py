@@ -27,10 +27,10 @@ import numpy as np
 from scipy.special import chdtri, ndtri
 from scipy.stats import qmc
 
+from sweeper.core.records import Evidence, Regret
 from sweeper.evidence.intervals import Floats
 from sweeper.evidence.looks import common_seeds
 from sweeper.evidence.rule import difference, measured, units
-from sweeper.records import Evidence, Regret
 
 SPREAD = 0.02
 """Scale of the half-normal prior of τ, in mIoU."""

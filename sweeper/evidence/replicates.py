@@ -17,8 +17,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sweeper import metrics
-from sweeper.records import ImageCounts, TrialResult
+from sweeper.core import metrics
+from sweeper.core.records import ImageCounts, TrialResult
 
 FEW_GROUPS = 5
 """With fewer groups of test pictures their variance has hardly a degree of freedom: nothing could ever be settled."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from sweeper.core.records import Comparison, Evidence, Interval
 from sweeper.evidence.looks import common_seeds
-from sweeper.records import Comparison, Evidence, Interval
 
 LEARNED = 0.002
 """Test mIoU by which a finalist must beat a constant answer to have learned anything: the margin by which collapses are

@@ -13,6 +13,10 @@ from statistics import mean, median
 
 import numpy as np
 
+from sweeper.core.metrics import METRICS
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Coordinate, Evidence, SearchAnalysis, SearchSpace, TrialResult, VariancePart
+from sweeper.core.text import listed, minus
 from sweeper.evidence.budget import (
     best_of_families,
     kendall,
@@ -24,17 +28,6 @@ from sweeper.evidence.budget import (
 )
 from sweeper.evidence.spread import ENOUGH, Point, take_apart
 from sweeper.evidence.weigh import last_quarter_gain
-from sweeper.metrics import METRICS
-from sweeper.recipe import Recipe
-from sweeper.records import (
-    Coordinate,
-    Evidence,
-    SearchAnalysis,
-    SearchSpace,
-    TrialResult,
-    VariancePart,
-)
-from sweeper.text import listed, minus
 
 FEW_TRIALS = 6
 """Fewer than this say nothing about what more of them would bring."""

@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sweeper.core.records import Evidence, Look, Verdict
+from sweeper.core.text import count, listed
 from sweeper.evidence.looks import common_seeds, planned_looks
 from sweeper.evidence.predictive_power import chance_of_a_winner
 from sweeper.evidence.rule import difference, measured, units
 from sweeper.evidence.verdict import Decision
-from sweeper.records import Evidence, Look, Verdict
-from sweeper.text import count, listed
 
 __all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_looks"]
 

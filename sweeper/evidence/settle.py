@@ -14,11 +14,11 @@ from functools import partial
 from math import hypot
 from typing import Literal
 
+from sweeper.core.records import Evidence, Interval, Look
+from sweeper.core.text import listed, minus
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.looks import common_seeds, level_at
 from sweeper.evidence.rule import units
-from sweeper.records import Evidence, Interval, Look
-from sweeper.text import listed, minus
 
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from sweeper.core.records import Evidence, Strength, Verdict
 from sweeper.evidence.reasons import (
     beating,
     collapsed,
@@ -51,7 +52,6 @@ from sweeper.evidence.rule import (
     sound,
 )
 from sweeper.evidence.settle import what_would_settle
-from sweeper.records import Evidence, Strength, Verdict
 
 __all__ = ["SURE", "Decision", "decide", "difference"]
 

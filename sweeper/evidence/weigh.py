@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sweeper import metrics
+from sweeper.core import metrics
+from sweeper.core.records import Collapse, Comparison, Evidence, FinalistEvidence, Interval, Look, TrialResult
 from sweeper.evidence.bench import Bench, bench_of
 from sweeper.evidence.intervals import PictureTable, negated, paired_interval
 from sweeper.evidence.looks import level_at, look_at
@@ -30,15 +31,6 @@ from sweeper.evidence.replicates import (
     scored_pictures,
 )
 from sweeper.evidence.rule import wins
-from sweeper.records import (
-    Collapse,
-    Comparison,
-    Evidence,
-    FinalistEvidence,
-    Interval,
-    Look,
-    TrialResult,
-)
 
 BASELINE = "cross_entropy"
 SCARCE = 5

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+from sweeper.core.records import ClassProfile, Evidence, ImbalanceProfile
+from sweeper.core.text import listed, minus
 from sweeper.evidence.measures import THIN
 from sweeper.evidence.verdict import difference
 from sweeper.literature.studies import STUDIES, Study, published
-from sweeper.records import ClassProfile, Evidence, ImbalanceProfile
-from sweeper.text import listed, minus
 
 WIDER = 2.0
 """A foreground share within this factor of the studied range counts as studied."""

@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from sweeper.core.records import Evidence, FinalistEvidence, ImbalanceProfile
+from sweeper.core.text import minus
 from sweeper.evidence.measures import THIN
 from sweeper.literature.compare import rarest, signed
-from sweeper.records import Evidence, FinalistEvidence, ImbalanceProfile
-from sweeper.text import minus
 
 VISIBLE = 0.005
 """Differences in precision, recall and IoU below this are not spoken of."""

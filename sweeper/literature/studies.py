@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from sweeper.base import Record
-from sweeper.records import Task
+from sweeper.core.base import Record
+from sweeper.core.records import Task
 
 
 class Figures(Record):

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sweeper.errors import LossError
+from sweeper.core.errors import LossError
+from sweeper.core.records import IGNORE, Task
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.module import build_loss
-from sweeper.records import IGNORE, Task
 
 STAGES = ((0.0, 0.5, 0.0), (1.5, 1.0, 0.1), (4.0, 1.5, 0.03))
 """Of a training: how far the logits have moved to the labels, their noise, and the share of pixels that go astray."""

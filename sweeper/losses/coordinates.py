@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from sweeper.errors import LossError
+from sweeper.core.errors import LossError
 from sweeper.losses.families import FAMILIES, LOSS_TASKS, Family, LossTask
 from sweeper.losses.limits import (
     FLAGS,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
+from sweeper.core.records import Coordinate
 from sweeper.losses.families import FAMILIES, Family, LossCoordinate, LossTask
 from sweeper.losses.limits import CROSS_ENTROPY_OPTIONS, FLAGS, LIMITS, MEANINGS, OVERLAP_OPTIONS, Limits
-from sweeper.records import Coordinate
 
 TASK_WORDS: dict[LossTask, str] = {"binary": "binary", "multiclass": "multi-class", "multilabel": "multi-label"}
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from sweeper.core.records import IGNORE, Task
 from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings, needs_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.snippet import rounded
-from sweeper.records import IGNORE, Task
 
 SMP = "import segmentation_models_pytorch as smp  # 0.5 or later"
 MONAI = "import monai  # 1.5 or later"

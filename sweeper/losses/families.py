@@ -8,8 +8,8 @@ space, `sweeper losses`, documentation and tests come from this declaration: add
 
 from __future__ import annotations
 
+from sweeper.core.records import Coordinate
 from sweeper.losses.family import LOSS_TASKS, TASKS, Family, LossCoordinate, LossTask
-from sweeper.records import Coordinate
 
 __all__ = ["FAMILIES", "LOSS_TASKS", "TASKS", "Family", "LossCoordinate", "LossTask"]
 

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
-from sweeper.base import Record
+from sweeper.core.base import Record
+from sweeper.core.records import Coordinate, Task
 from sweeper.losses.limits import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS
-from sweeper.records import Coordinate, Task
 
 LossTask = Literal["binary", "multiclass", "multilabel"]
 """What a loss can be built for. In a multi-label task a pixel may belong to several classes, or to none."""

@@ -8,14 +8,14 @@ from importlib import import_module
 import torch
 from torch import Tensor, nn
 
-from sweeper.errors import LossError
+from sweeper.core.errors import LossError
+from sweeper.core.records import IGNORE
 from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings
 from sweeper.losses.families import FAMILIES, LossTask
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
 from sweeper.losses.onepass import covers, kernel_loss
 from sweeper.losses.pixels import transformed
 from sweeper.losses.segmentation import SegmentationLoss
-from sweeper.records import IGNORE
 
 
 class KernelLoss(SegmentationLoss):

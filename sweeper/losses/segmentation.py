@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sweeper.errors import LossError
+from sweeper.core.errors import LossError
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import LossTask
 

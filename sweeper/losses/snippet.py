@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sweeper.core.records import IGNORE, Task
 from sweeper.losses.coordinates import Value, checked, needs_frequencies
 from sweeper.losses.families import FAMILIES
-from sweeper.records import IGNORE, Task
 
 SHOWN_CLASSES = 20
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import FinalistEvidence, Recommended, Verdict
+from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.reasons import why_named
 from sweeper.evidence.rule import preferred
 from sweeper.evidence.verdict import decide
-from sweeper.recipe import Recipe
-from sweeper.records import FinalistEvidence, Recommended, Verdict
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.words import (
     code,
@@ -26,7 +27,6 @@ from sweeper.report.words import (
     signed_interval,
     significant,
 )
-from sweeper.text import count, listed
 
 VERDICTS = {
     Verdict.CLEAR_WINNER: "clear winner",

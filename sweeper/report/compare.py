@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.paths import ComparisonPaths
-from sweeper.records import Recommendation, SweepRecord
+from sweeper.core.paths import ComparisonPaths
+from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.report.compare_text import comparison_text
 from sweeper.report.figures.gains import gains
 from sweeper.report.figures.style import Drawn, save

@@ -8,8 +8,9 @@ from typing import Any
 
 from scipy import stats
 
+from sweeper.core.records import SweepRecord
+from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.records import SweepRecord
 from sweeper.report.answer import VERDICTS
 from sweeper.report.facts import difference
 from sweeper.report.sides import Side, families
@@ -27,7 +28,6 @@ from sweeper.report.words import (
     significant,
     table,
 )
-from sweeper.text import count, listed
 
 ENOUGH = 5
 """With fewer data sets even the same order throughout is chance in one of twelve."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sweeper.records import FinalistEvidence, TrialResult
+from sweeper.core.records import FinalistEvidence, TrialResult
 from sweeper.report.answer import VERDICTS
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.words import (

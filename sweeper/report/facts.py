@@ -10,21 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from sweeper.core.errors import DataError
+from sweeper.core.metrics import METRICS, constant_miou, default_point
+from sweeper.core.records import Coordinate, FinalistEvidence, Interval, Recommendation, Split, SweepRecord, TrialResult
 from sweeper.data.folds import split_of
 from sweeper.data.split import stratified_subset
-from sweeper.errors import DataError
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.looks import level_of
-from sweeper.metrics import METRICS, constant_miou, default_point
-from sweeper.records import (
-    Coordinate,
-    FinalistEvidence,
-    Interval,
-    Recommendation,
-    Split,
-    SweepRecord,
-    TrialResult,
-)
 from sweeper.report.tables import trials_frame
 from sweeper.space import edge_of
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sweeper.core.provenance import trained_by
+from sweeper.core.records import SweepRecord
+from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.provenance import trained_by
-from sweeper.records import SweepRecord
 from sweeper.report import analysis, confirmation, cost, preferences, sections
 from sweeper.report.answer import answer, numbers
 from sweeper.report.caveats import caveats, split_sizes
@@ -32,7 +33,6 @@ from sweeper.report.words import (
     run_link,
     table,
 )
-from sweeper.text import count
 
 
 def render(facts: Facts, figures: Mapping[str, Drawn | str], ui_url: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from sweeper.core.records import Evidence, Preference
+from sweeper.core.text import count, listed
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.preferences import PreferenceRow, preference_rows, recommended_index
-from sweeper.records import Evidence, Preference
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.words import code, escape_md, interval, level, number, signed_interval, table
-from sweeper.text import count, listed
 
 
 def preferences_table(facts: Facts) -> str:

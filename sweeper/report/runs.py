@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.metrics import at_point, image_mious, scores
+from sweeper.core.records import FinalistEvidence, TrialResult
 from sweeper.evidence.replicates import Replicate, by_seed, class_counts, own_point, scored_pictures
-from sweeper.metrics import at_point, image_mious, scores
-from sweeper.records import FinalistEvidence, TrialResult
 from sweeper.report.facts import Facts
 
 

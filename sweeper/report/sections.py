@@ -6,8 +6,9 @@ from collections import Counter
 
 import pandas as pd
 
+from sweeper.core.records import Collapse, Coordinate
+from sweeper.core.text import count, listed
 from sweeper.evidence.measures import THIN
-from sweeper.records import Collapse, Coordinate
 from sweeper.report.facts import (
     ENOUGH,
     Facts,
@@ -30,7 +31,6 @@ from sweeper.report.words import (
     significant,
     table,
 )
-from sweeper.text import count, listed
 
 CONSTANT = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT})
 """Collapses that mean: no better than a constant answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.records import FinalistEvidence, Interval, Recommendation, SweepRecord
+from sweeper.core.records import FinalistEvidence, Interval, Recommendation, SweepRecord
 from sweeper.report.facts import Facts, collect, difference, level_between
 
 BASELINE = "cross_entropy"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sweeper.metrics import at_point, scores
-from sweeper.records import SweepRecord, TrialResult
+from sweeper.core.metrics import at_point, scores
+from sweeper.core.records import SweepRecord, TrialResult
 
 _BEFORE = (
     *("purpose", "number", "family", "state", "value", "miou", "miou_at_default", "fg_iou", "dice", "point"),

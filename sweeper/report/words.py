@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
-from sweeper.recipe import FULL_DEPTH
-from sweeper.records import Interval
+from sweeper.core.recipe import FULL_DEPTH
+from sweeper.core.records import Interval
 
 MISSING = "–"
 """Stands for a number that does not exist."""

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sweeper.paths import ReportPaths
-from sweeper.recommend import recommendation_json
-from sweeper.records import Recommendation, SweepRecord
+from sweeper.core.paths import ReportPaths
+from sweeper.core.records import Recommendation, SweepRecord
+from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report.facts import collect
 from sweeper.report.figures import Pixels, draw_all
 from sweeper.report.html import to_html

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import optuna
 
-from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.storage.results import extra_results, store_extra
 from sweeper.study.search import ATTEMPTS, Watcher, always, dead
-from sweeper.study.storage.results import extra_results, store_extra
 from sweeper.training.messages import Answer
 
 Key = tuple[object, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sweeper.records import Conditions, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.study.finalist import Finalist
 
 SHOWN = 48

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from sweeper.errors import ExecutorError
-from sweeper.records import Evaluation, TrialResult, TrialSpec
-from sweeper.study.failures import Failures
-from sweeper.study.protocol import Died, Executor, Finished, Paused, Reported
+from sweeper.core.errors import ExecutorError
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.executors.failures import Failures
+from sweeper.executors.protocol import Died, Executor, Finished, Paused, Reported
 from sweeper.training.messages import Answer
 
 POLL_SECONDS = 0.5

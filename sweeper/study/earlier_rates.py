@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from sweeper.records import Conditions, Coordinate, SearchSpace, TrialResult
+from sweeper.core.records import Conditions, Coordinate, SearchSpace, TrialResult
 from sweeper.study.batch import Key, key_of
 from sweeper.study.finalist import BASELINE, LEADERS, Finalist, Need, best_of_families, recheck_of, rivals_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sweeper.rates import drawn_rate, middle_of
-from sweeper.records import Collapse, Conditions, RateRange, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, Conditions, RateRange, TrialResult, TrialSpec
+from sweeper.study.learning_rates import drawn_rate, middle_of
 
 BASELINE = "cross_entropy"
 LEADERS = 3

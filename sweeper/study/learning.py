@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeper.records import Conditions, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.study.probe import FACTORS, probes
 
 PROMISING = 2

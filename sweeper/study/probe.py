@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from scipy.stats import kendalltau
 
-from sweeper.records import Conditions, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import default_choice
 
 FACTORS = (1, 2, 4, 8)

@@ -6,8 +6,9 @@ leader is believed,
 - where the places are contested, the leaders and the first family after them are trained once more on a second search
   seed (other weights, batches and division). They are ranked by the mean of the two values; who diverges is out, and
   the next family takes its place;
-- the finalists and the baseline complete the same grid of learning rates on that second seed (`sweeper.rates`), with
-  more at an end where the best lies there. From that curve follow the rates at which they are confirmed.
+- the finalists and the baseline complete the same grid of learning rates on that second seed
+  (`sweeper.study.learning_rates`), with more at an end where the best lies there. From that curve follow the rates at
+  which they are confirmed.
 
 Studies of earlier versions had no grid (`sweeper.study.earlier_rates`).
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sweeper.records import Conditions, SearchSpace, TrialResult, Tuned
+from sweeper.core.records import Conditions, SearchSpace, TrialResult, Tuned
 from sweeper.study.batch import Key, completed, key_of
 from sweeper.study.earlier_rates import lacking_rates
 from sweeper.study.finalist import (

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import optuna
 
-from sweeper.records import Conditions, Look, LookTaken, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import Conditions, Look, LookTaken, TrialResult, TrialSpec, Verdict
+from sweeper.storage.attributes import PLANNED, TAKEN
+from sweeper.storage.looks import LooksTaken, LookStored, looks_taken, plans_of_looks
+from sweeper.storage.results import extra_results
+from sweeper.storage.stored import pack, pack_value
 from sweeper.study.confirm import confirmations, confirmed
 from sweeper.study.finalist import Finalist
-from sweeper.study.storage.attributes import PLANNED, TAKEN
-from sweeper.study.storage.looks import LooksTaken, LookStored, looks_taken, plans_of_looks
-from sweeper.study.storage.results import extra_results
-from sweeper.study.storage.stored import pack, pack_value
 
 
 class Judgement(NamedTuple):

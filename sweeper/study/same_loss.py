@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SearchSpace, TrialResult
 from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
-from sweeper.errors import SweeperError
-from sweeper.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SearchSpace, TrialResult
-from sweeper.study.launch import Launched, Method, WorkerDiedError, begin_loading
-from sweeper.study.storage.decided import SameLosses
+from sweeper.executors.launch import Launched, Method, WorkerDiedError, begin_loading
+from sweeper.storage.decided import SameLosses
 
 CLOSE = 0.02
 """Gradients nearer than this are those of one function."""

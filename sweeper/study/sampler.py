@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper.study.storage.attributes import ATTEMPT_OF, RETRY_OF
+from sweeper.storage.attributes import ATTEMPT_OF, RETRY_OF
 
 LOSS = "loss"
 """The parameter that says which family, whose other parameters are called `FAMILY.name`."""

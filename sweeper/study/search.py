@@ -14,14 +14,11 @@ from typing import Protocol
 import optuna
 from optuna.trial import TrialState
 
-from sweeper.paths import checkpoint_path
-from sweeper.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
-from sweeper.room import keep_within_room
+from sweeper.core.paths import checkpoint_path
+from sweeper.core.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import FLOOR, Choice, initial_queue, suggest
-from sweeper.study.halving import Halving
-from sweeper.study.sampler import AskedAgain, KeyedTPESampler
-from sweeper.study.storage.attributes import FAMILY, WAITS
-from sweeper.study.storage.results import (
+from sweeper.storage.attributes import FAMILY, WAITS
+from sweeper.storage.results import (
     NOT_A_SHARE,
     abandon,
     attempts_lost,
@@ -35,6 +32,9 @@ from sweeper.study.storage.results import (
     waiting_result,
     waiting_results,
 )
+from sweeper.study.halving import Halving
+from sweeper.study.sampler import AskedAgain, KeyedTPESampler
+from sweeper.system.disk_space import keep_within_room
 from sweeper.training.messages import Answer
 
 ATTEMPTS = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from sweeper.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 
 PROBE_SHARE = 0.25
 """By this share of the time a probe of the budget must be over."""

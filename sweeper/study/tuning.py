@@ -1,17 +1,17 @@
 """The learning rates that the finalists are confirmed at: one grid for all, on the second search seed.
 
-The finalists and the baseline complete the same grid (`sweeper.rates`), with more at an end where the best lies there.
-From these curves follow their good ranges.
+The finalists and the baseline complete the same grid (`sweeper.study.learning_rates`), with more at an end where the
+best lies there. From these curves follow their good ranges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sweeper.rates import beyond, drawn_from, good_range, grid_of, is_one_rate, open_end, pooled
-from sweeper.records import Conditions, RateRange, SearchSpace, TrialResult, Tuned
+from sweeper.core.records import Conditions, RateRange, SearchSpace, TrialResult, Tuned
 from sweeper.study.batch import Key, key_of
 from sweeper.study.finalist import Finalist, Need, recheck_of, second_seed
+from sweeper.study.learning_rates import beyond, drawn_from, good_range, grid_of, is_one_rate, open_end, pooled
 
 
 def lacking_grid(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from mlflow.tracking import MlflowClient
 
-from sweeper.redact import redact
+from sweeper.core.redact import redact
 from sweeper.tracking.operations import (
     FILE_ATTEMPTS,
     FILES,

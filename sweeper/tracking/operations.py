@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import Field
 
-from sweeper.base import Record
+from sweeper.core.base import Record
 
 PARAM_LIMIT = 6000
 """MLflow cuts parameter values there, silently."""

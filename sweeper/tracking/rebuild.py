@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from mlflow.entities import Run
 
-from sweeper.errors import SweeperError
-from sweeper.paths import SPOOL
-from sweeper.records import Conditions, TrialResult, TrialSpec
-from sweeper.redact import redact
+from sweeper.core.errors import SweeperError
+from sweeper.core.paths import SPOOL
+from sweeper.core.records import Conditions, TrialResult, TrialSpec
+from sweeper.core.redact import redact
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.operations import FILES, find_run, send
 from sweeper.tracking.spool import Spool

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeper.paths import spool_file
+from sweeper.core.paths import spool_file
 from sweeper.tracking.operations import FILES, Operation
 
 _TABLES = """

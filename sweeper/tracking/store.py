@@ -11,11 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow.tracking import MlflowClient
 
-from sweeper.advisory import one_at_a_time
-from sweeper.locks import created_once, sqlite_path
-from sweeper.paths import folder_name
-from sweeper.postgres import is_postgres, named_url
-from sweeper.redact import redact
+from sweeper.core.paths import folder_name
+from sweeper.core.redact import redact
+from sweeper.system.advisory_locks import one_at_a_time
+from sweeper.system.locks import created_once, sqlite_path
+from sweeper.system.postgres import is_postgres, named_url
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.spool import Spool
 

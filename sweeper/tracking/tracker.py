@@ -18,13 +18,13 @@ from mlflow.entities import Dataset as TrackedDataset
 from mlflow.entities import DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 
-from sweeper.errors import UsageError
-from sweeper.locks import sqlite_path
-from sweeper.paths import SPOOL, STORAGE
-from sweeper.records import Conditions, Evaluation, TrialResult, TrialSpec
-from sweeper.redact import redact
-from sweeper.same_file import SameFile
-from sweeper.text import resume_command
+from sweeper.core.errors import UsageError
+from sweeper.core.paths import SPOOL, STORAGE
+from sweeper.core.records import Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.core.redact import redact
+from sweeper.core.text import resume_command
+from sweeper.system.locks import sqlite_path
+from sweeper.system.same_file import SameFile
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.operations import FILE_ATTEMPTS, Operation, send
 from sweeper.tracking.spool import Spool

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sweeper import metrics
-from sweeper.paths import slug
-from sweeper.records import Collapse, Conditions, Evaluation, PartScores, Scores, TrialResult, TrialSpec
+from sweeper.core import metrics
+from sweeper.core.paths import slug
+from sweeper.core.records import Collapse, Conditions, Evaluation, PartScores, Scores, TrialResult, TrialSpec
 
 NOTE = "mlflow.note.content"
 NOTE_LIMIT = 8000

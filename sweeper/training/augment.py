@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from sweeper.recipe import Augmentation
-from sweeper.records import IGNORE
+from sweeper.core.recipe import Augmentation
+from sweeper.core.records import IGNORE
 
 LIGHT = 0.2
 """Contrast factors lie within 1 ± this, brightness shifts within ± this standard deviations."""

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.core.recipe import Augmentation
+from sweeper.core.records import IGNORE
 from sweeper.data.distance import DistanceStore
 from sweeper.data.store import PixelStore
-from sweeper.recipe import Augmentation
-from sweeper.records import IGNORE
 from sweeper.training.augment import Draws, draw
 
 FORGET = 32

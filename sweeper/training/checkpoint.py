@@ -15,9 +15,9 @@ from typing import Any, BinaryIO, cast
 import torch
 from pydantic import Field
 
-from sweeper.base import Record
-from sweeper.errors import CheckpointError
-from sweeper.records import Conditions, Evaluation, TrainedBy, TrialSpec
+from sweeper.core.base import Record
+from sweeper.core.errors import CheckpointError
+from sweeper.core.records import Conditions, Evaluation, TrainedBy, TrialSpec
 from sweeper.training.causes import not_its_own
 
 _SEAL = b"sweeper1"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweeper.metrics import Counts, constant_miou, objective, present
-from sweeper.records import Collapse
+from sweeper.core.metrics import Counts, constant_miou, objective, present
+from sweeper.core.records import Collapse
 
 MARGIN = 0.002
 """mIoU by which an answer must beat every constant answer to count as having learned."""

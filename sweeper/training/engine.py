@@ -23,15 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweeper import metrics
-from sweeper.clocks import running_seconds
-from sweeper.data.distance import DistanceStore
-from sweeper.data.folds import scored_pictures, split_of
-from sweeper.data.split import stratified_subset
-from sweeper.data.store import PixelStore
-from sweeper.losses import FAMILIES, build_loss
-from sweeper.recipe import Precision
-from sweeper.records import (
+from sweeper.core import metrics
+from sweeper.core.recipe import Precision
+from sweeper.core.records import (
     IGNORE,
     Collapse,
     Conditions,
@@ -44,6 +38,12 @@ from sweeper.records import (
     TrialResult,
     TrialSpec,
 )
+from sweeper.data.distance import DistanceStore
+from sweeper.data.folds import scored_pictures, split_of
+from sweeper.data.split import stratified_subset
+from sweeper.data.store import PixelStore
+from sweeper.losses import FAMILIES, build_loss
+from sweeper.system.clocks import running_seconds
 from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import crops, distance_batch, to_inputs, training_batch
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
@@ -52,8 +52,8 @@ from sweeper.training.evaluation import Evaluator
 from sweeper.training.model import WeightAverage, decoder_channels, normaliser
 from sweeper.training.starts import Starts
 from sweeper.training.weights import save_weights
+from sweeper.training.weights_file import WeightsRecord
 from sweeper.version import versions
-from sweeper.weights import WeightsRecord
 
 RUNG_COST = 0.03
 """Share of a trial's work that one rung may cost, counting a training pixel as three evaluated ones."""

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweeper.contours import boundary_counts, centreline_counts, thinness
+from sweeper.core.contours import boundary_counts, centreline_counts, thinness
+from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
+from sweeper.core.records import IGNORE, ImageCounts, Task, TestDetail
 from sweeper.data.store import PixelStore
-from sweeper.points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
-from sweeper.records import IGNORE, ImageCounts, Task, TestDetail
 from sweeper.training.batches import to_inputs
 
 TILE = 1024

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from sweeper.errors import UsageError
+from sweeper.core.errors import UsageError
 from sweeper.training.messages import Hardware
 
 

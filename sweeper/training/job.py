@@ -16,11 +16,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from sweeper.clocks import running_seconds
+from sweeper.core.errors import CheckpointError
+from sweeper.core.paths import checkpoint_path, weights_beside, weights_path
+from sweeper.core.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
-from sweeper.errors import CheckpointError
-from sweeper.paths import checkpoint_path, weights_beside, weights_path
-from sweeper.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.system.clocks import running_seconds
 from sweeper.training.causes import device_lost, explain, not_its_own, out_of_memory
 from sweeper.training.engine import Training
 from sweeper.training.messages import Answer, DeviceLost, Done, Exhausted, Looked, Told, Waits

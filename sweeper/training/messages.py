@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sweeper.base import Record
-from sweeper.recipe import Precision
-from sweeper.records import Evaluation, TrialResult
+from sweeper.core.base import Record
+from sweeper.core.recipe import Precision
+from sweeper.core.records import Evaluation, TrialResult
 
 Answer = Literal["go", "stop", "pause"]
 """What becomes of a training that was looked at: it goes on, ends here, or is kept for going on later."""

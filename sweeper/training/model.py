@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sweeper.core.errors import UsageError
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Task
 from sweeper.data.store import PixelStore
-from sweeper.errors import UsageError
-from sweeper.recipe import Recipe
-from sweeper.records import Task
 from sweeper.training.causes import not_its_own
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -1,4 +1,4 @@
-"""What every worker needs, imported once by the process that workers are forked from; see study/processes.py.
+"""What every worker needs, imported once by the process that workers are forked from; see executors/processes.py.
 
 Nothing may be computed here: threads and a GPU's state do not survive a fork.
 """

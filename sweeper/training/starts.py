@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from sweeper.recipe import Recipe
-from sweeper.records import Task
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Task
 from sweeper.training.model import build_model
 
 KEPT = 2

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 
-from sweeper.weights import HEADER, WeightsRecord
+from sweeper.training.weights_file import HEADER, WeightsRecord
 
 
 def save_weights(path: Path, model: nn.Module, record: WeightsRecord) -> None:

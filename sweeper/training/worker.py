@@ -19,10 +19,10 @@ import signal
 import threading
 from multiprocessing.connection import Connection
 
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
-from sweeper.errors import SweeperError
-from sweeper.records import Conditions
-from sweeper.streams import steady_streams
+from sweeper.system.streams import steady_streams
 from sweeper.training.causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
 from sweeper.training.job import Job, Workshop

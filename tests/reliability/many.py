@@ -13,10 +13,10 @@ import sys
 import time
 from multiprocessing.synchronize import Barrier
 
-from sweeper.errors import StudyError
-from sweeper.records import TrialSpec
+from sweeper import storage as studies
+from sweeper.core.errors import StudyError
+from sweeper.core.records import TrialSpec
 from sweeper.space import load_space, suggest
-from sweeper.study import storage as studies
 from tests import builders
 
 STUDY = "many"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.study import storage as studies
+from sweeper import storage as studies
 from tests.postgres_server import Server
 from tests.test_cli_run import QUICK, start, sweeper, wait_for
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.study import storage as studies
+from sweeper import storage as studies
 from tests.postgres_server import Server
 from tests.reliability.many import STUDY, new_plan
 

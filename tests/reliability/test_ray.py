@@ -24,13 +24,13 @@ pytestmark = [
 ]
 ray = pytest.importorskip("ray")
 
-from sweeper.errors import ExecutorError, UsageError  # noqa: E402
-from sweeper.place import joined_to_ray  # noqa: E402
-from sweeper.records import Dataset, TrialResult  # noqa: E402
-from sweeper.study import storage as studies  # noqa: E402
-from sweeper.study.apart import ApartExecutor  # noqa: E402
+from sweeper import storage as studies  # noqa: E402
+from sweeper.core.errors import ExecutorError, UsageError  # noqa: E402
+from sweeper.core.records import Dataset, TrialResult  # noqa: E402
+from sweeper.executors.apart import ApartExecutor  # noqa: E402
 from sweeper.study.drive import drive  # noqa: E402
 from sweeper.study.search import Search  # noqa: E402
+from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
 from tests import faulty  # noqa: E402
 from tests.sweeping import Recorder, sweep_in  # noqa: E402
 from tests.test_faults import study_of  # noqa: E402
@@ -181,8 +181,8 @@ LISTENING = """
 import sys
 from pathlib import Path
 import psutil
-from sweeper.place import make_executor
-from sweeper.settings import Settings
+from sweeper.workflow.executor_choice import make_executor
+from sweeper.workflow.settings import Settings
 executor = make_executor(Settings(executor="ray", device="cpu", workers=1), 1, print)
 assert executor.workers == 1
 mine = [psutil.Process(), *psutil.Process().children(recursive=True)]

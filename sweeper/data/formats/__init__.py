@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from sweeper.core.errors import DataError, UsageError
 from sweeper.data.formats import cityscapes, coco, folder, labelme, manifest, nnunet, voc, yolo
 from sweeper.data.formats.base import Format, Place
 from sweeper.data.labels import some
 from sweeper.data.tables import shown
-from sweeper.errors import DataError, UsageError
 
 FORMATS: dict[str, Format] = {
     "folder": folder.FORMAT,

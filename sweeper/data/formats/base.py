@@ -16,13 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweeper.core.records import SplitName
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, Source
 from sweeper.data.files import open_regular
 from sweeper.data.labels import some
 from sweeper.data.store import Pixels
 from sweeper.data.tables import Side, normal, shown
-from sweeper.records import SplitName
 
 Size = tuple[int, int]
 """Height and width in pixels."""

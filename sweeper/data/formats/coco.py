@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.records import IGNORE
 from sweeper.data.decode import UnreadableFileError
 from sweeper.data.drawing import point_fault, reaches_out
 from sweeper.data.formats.base import (
@@ -39,7 +40,6 @@ from sweeper.data.labels import some
 from sweeper.data.rle import Rle, area, checked_rle, pixels, polygon_rle
 from sweeper.data.store import Pixels
 from sweeper.data.tables import MAX_CLASSES, Side, shown
-from sweeper.records import IGNORE
 
 _MARKS = (b'"images"', b'"annotations"', b'"categories"')
 MAX_OBJECTS = 100_000

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sweeper.core.records import IGNORE
 from sweeper.data.decode import UnreadableFileError
 from sweeper.data.drawing import KINDS, Shape, draw, point_fault, reaches_out
 from sweeper.data.formats.base import (
@@ -36,7 +37,6 @@ from sweeper.data.jsonfile import load_json
 from sweeper.data.labels import some
 from sweeper.data.store import Pixels
 from sweeper.data.tables import MAX_CLASSES, Side, normal, shown, text_of
-from sweeper.records import IGNORE
 
 IGNORED = "__ignore__"
 _MARKS = (b'"shapes"', b'"imagePath"', b'"imageData"')

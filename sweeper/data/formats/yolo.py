@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.records import SplitName
+from sweeper.core.yaml_file import read_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError
 from sweeper.data.drawing import Shape, draw, point_fault, reaches_out
 from sweeper.data.files import read_regular
@@ -22,8 +24,6 @@ from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop
 from sweeper.data.labels import some
 from sweeper.data.store import Pixels
 from sweeper.data.tables import MAX_CLASSES, Side, normal, shown, text_of
-from sweeper.records import SplitName
-from sweeper.yaml_file import read_yaml
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")

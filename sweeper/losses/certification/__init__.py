@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from sweeper.errors import UsageError
+from sweeper.core.errors import UsageError
 from sweeper.losses.certification import directions, identities, meaning, relations, stability
 from sweeper.losses.certification.checks import Check, Rule, judged
 from sweeper.losses.certification.subject import Precision, Subject

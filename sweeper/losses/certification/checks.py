@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sweeper.base import Record
+from sweeper.core.base import Record
 from sweeper.losses.certification.subject import Precision, Subject
 from sweeper.losses.families import LossTask
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
+from sweeper.core.records import IGNORE
 from sweeper.losses.certification.checks import Finding, Rule, equal, worst
 from sweeper.losses.certification.subject import CLASSES, FREQUENCIES, Subject
-from sweeper.records import IGNORE
 
 EXACT = 1e-10
 """Allowed relative difference in float64."""

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sweeper.core.records import IGNORE
 from sweeper.losses.families import FAMILIES, Family, LossTask
 from sweeper.losses.module import build_loss
-from sweeper.records import IGNORE
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 """float64 and float32: plain tensors. bfloat16 and float16: logits of that type, as a network under autocast gives

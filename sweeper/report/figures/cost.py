@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from sweeper.core.text import count
 from sweeper.report.cost import BASELINE, cost_device, costs
 from sweeper.report.facts import Facts
 from sweeper.report.figures.style import BLACK, CHOSEN, GREY, Drawn, clean, new_figure, plain
-from sweeper.text import count
 
 
 def cost(facts: Facts) -> Drawn | str:

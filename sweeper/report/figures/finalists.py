@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sweeper.core.metrics import Floats
+from sweeper.core.records import TrialResult
+from sweeper.core.text import count, listed
 from sweeper.evidence.verdict import SURE
-from sweeper.metrics import Floats
-from sweeper.records import TrialResult
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
     BLACK,
@@ -26,7 +27,6 @@ from sweeper.report.figures.style import (
 )
 from sweeper.report.runs import confirmations, seed_mious
 from sweeper.report.words import code, escape_md, interval, number, signed
-from sweeper.text import count, listed
 
 MOST_CLASSES = 40
 """More classes than this do not fit a figure; those that differ most are drawn."""

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
-from sweeper.metrics import image_mious
-from sweeper.records import IGNORE, TrialResult
+from sweeper.core.metrics import image_mious
+from sweeper.core.records import IGNORE, TrialResult
+from sweeper.core.text import count
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
     BLUE,
@@ -31,7 +32,6 @@ from sweeper.report.figures.style import (
 )
 from sweeper.report.runs import common_runs, picture_wins, wins
 from sweeper.report.words import code, escape_md, number, percent
-from sweeper.text import count
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of a picture → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
@@ -134,7 +134,7 @@ def _detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _mious(truth: Bytes, answers: Sequence[Bytes], classes: int) -> tuple[float, float]:
-    """mIoU of two answers on one picture, as `sweeper.metrics.image_mious` defines it."""
+    """mIoU of two answers on one picture, as `sweeper.core.metrics.image_mious` defines it."""
     counts = np.zeros((len(answers), classes, 3), dtype=np.int64)
     known = truth != IGNORE
     for answer, own in zip(answers, counts, strict=True):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
+from sweeper.core.metrics import Floats, objective, present, scores, sweep_points
+from sweeper.core.records import FinalistEvidence, ImageCounts
 from sweeper.evidence.replicates import class_counts, own_point, scored_pictures
-from sweeper.metrics import Floats, objective, present, scores, sweep_points
-from sweeper.records import FinalistEvidence, ImageCounts
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import BLACK, GREY, LIGHT, Drawn, clean, finalist_colours, legend, new_figure, plain
 from sweeper.report.runs import replicates

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from statistics import mean
 
-from sweeper.records import FinalistEvidence
+from sweeper.core.records import FinalistEvidence
+from sweeper.core.text import listed
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import Drawn, clean, finalist_colours, legend, new_figure, plain
 from sweeper.report.words import code, significant
-from sweeper.text import listed
 
 
 def learning_rates(facts: Facts) -> Drawn | str:

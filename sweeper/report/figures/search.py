@@ -10,8 +10,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from sweeper.metrics import Floats
-from sweeper.records import Coordinate
+from sweeper.core.metrics import Floats
+from sweeper.core.records import Coordinate
+from sweeper.core.text import count, listed
 from sweeper.report.facts import ENOUGH, Facts, best_trial, is_log, searched_range, trend
 from sweeper.report.figures.style import (
     BLACK,
@@ -25,7 +26,6 @@ from sweeper.report.figures.style import (
     plain,
 )
 from sweeper.report.words import code, number, signed
-from sweeper.text import count, listed
 
 MOST_PANELS = 30
 SYMBOLS = {

@@ -21,10 +21,10 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
-from sweeper.records import FinalistEvidence
+from sweeper.core.records import FinalistEvidence
+from sweeper.core.text import shortened
 from sweeper.report.facts import Facts
 from sweeper.report.words import one_line
-from sweeper.text import shortened
 
 WIDTH = 6.0
 """Inches; with DPI, 900 pixels."""

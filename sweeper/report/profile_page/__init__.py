@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sweeper.class_sizes import ClassShapes
+from sweeper.core.records import Dataset, ImbalanceProfile
+from sweeper.core.text import shortened
 from sweeper.data.store import open_store
-from sweeper.label_doctor import Finding
-from sweeper.records import Dataset, ImbalanceProfile
+from sweeper.fingerprint.class_sizes import ClassShapes
+from sweeper.fingerprint.label_checks import Finding
 from sweeper.report.figures.style import Drawn, save
 from sweeper.report.html import to_html
 from sweeper.report.profile_page.charts import shares, sizes, thinness
 from sweeper.report.profile_page.overlays import samples, suspects
 from sweeper.report.profile_page.page import page
-from sweeper.text import shortened
 
 __all__ = ["write_profile_page"]
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from sweeper.class_sizes import DEPTHS, ClassShapes
-from sweeper.records import ClassProfile, ImbalanceProfile
+from sweeper.core.records import ClassProfile, ImbalanceProfile
+from sweeper.core.text import count
+from sweeper.fingerprint.class_sizes import DEPTHS, ClassShapes
 from sweeper.report.figures.style import (
     BLUE,
     FONT,
@@ -22,7 +23,6 @@ from sweeper.report.figures.style import (
     new_figure,
 )
 from sweeper.report.words import escape_md, number, percent
-from sweeper.text import count
 
 MOST = 40
 """Classes a figure shows: the rarest are left out first."""

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sweeper.contours import near_boundary
+from sweeper.core.contours import near_boundary
+from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.split import stratified_subset
-from sweeper.label_doctor import Finding, Severity
-from sweeper.records import IGNORE, Dataset
+from sweeper.fingerprint.label_checks import Finding, Severity
 from sweeper.report.figures.style import FONT, GREY, Drawn, class_label, new_figure, palette, plain
 from sweeper.report.words import escape_md
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sweeper.advice import bounds, difficulty, suggestions
-from sweeper.label_doctor import Finding, Severity, counts
-from sweeper.profile import consequences
-from sweeper.records import Dataset, ImbalanceProfile
+from sweeper.core.records import Dataset, ImbalanceProfile
+from sweeper.core.text import count
+from sweeper.fingerprint.advice import bounds, difficulty, suggestions
+from sweeper.fingerprint.label_checks import Finding, Severity, counts
+from sweeper.fingerprint.profile import consequences
 from sweeper.report.figures.style import Drawn
 from sweeper.report.words import code, escape_md, number, percent, prose, significant, table
-from sweeper.text import count
 
 MOST_NAMED = 40
 """Stems that a finding's full list holds on the page; profile.json has them all."""

@@ -1,0 +1,139 @@
+"""What can go wrong, as one tree.
+
+SweeperError
+├── UsageError          wrong option, bad configuration: nothing was trained (exit status 2)
+│   ├── DataError       the data set has problems, all of them in `problems`
+│   ├── RequestError    places, or amounts, that this machine cannot serve, all of them in `problems`
+│   ├── SpaceError      the search space has mistakes, each with its key path
+│   ├── LossError       a loss was asked for with parameters it cannot take
+│   └── StudyError      the study exists, does not exist, or was made under other conditions
+│       └── MissingStudyError   it does not exist, or not yet
+├── DamagedError        a stored record was changed by something else than sweeper (exit status 1)
+├── CheckpointError     a paused training's file cannot be read, or is another training's
+├── ExecutorError       trainings cannot go on: failures in a row, no worker left; the study can be resumed
+├── LostStudyError      another process runs the study by now
+├── NothingCompletedError   no trial completed (exit status 3)
+├── NothingConfirmedError   trials completed, and no confirmation did (exit status 1)
+├── OutputError         standard output does not take the result (exit status 1)
+└── InterruptedSweepError   Ctrl-C, SIGTERM or SIGHUP; the study can be resumed (exit status 130, 143 or 129)
+
+The library raises these; `sweeper.cli.main` alone turns them into words and an exit status.
+Every message states the rule, the value found and the next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeper.core.text import resume_command
+
+
+class SweeperError(Exception):
+    """Anything sweeper reports on purpose. `exit_status` is what the command line ends with."""
+
+    exit_status = 1
+
+
+class UsageError(SweeperError):
+    """A wrong option or configuration; nothing was trained."""
+
+    exit_status = 2
+
+
+class ProblemListError(UsageError):
+    """A usage error made of several findings, reported together so that they can be mended in one go."""
+
+    heading = "{count} problem(s):"
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        heading = self.heading.format(count=len(self.problems), where=where)
+        super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class DataError(ProblemListError):
+    """The data set cannot be used as it is. `problems` names every fault that was found."""
+
+    heading = "{count} problem(s) in the data set {where}; nothing was trained:"
+
+
+class RequestError(ProblemListError):
+    """Folders, files or amounts that this machine cannot serve. `problems` names every fault that was found."""
+
+    heading = "{where} cannot be begun, {count} problem(s); nothing was trained:"
+
+
+class SpaceError(ProblemListError):
+    """The search space cannot be used as it is. Every problem begins with its key path."""
+
+    heading = "{count} problem(s) in the search space {where}; nothing was trained:"
+
+
+class LossError(UsageError, ValueError):
+    """A loss was asked for with a family, task or coordinate it cannot take."""
+
+
+class StudyError(UsageError):
+    """The study cannot be opened as asked: it exists, does not exist, or was made under other conditions."""
+
+
+class MissingStudyError(StudyError):
+    """There is no such study, or not yet."""
+
+
+class DamagedError(SweeperError):
+    """A stored record is not what was written: a disk, a copy or a hand changed it.
+
+    `what` names the record, `why` says how that is known.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what, self.why = what, why
+        super().__init__(
+            f"{what} is damaged: {why}. All other records are kept. Next: `sweeper doctor --repair STUDY` (with the "
+            "same --storage) lists what is damaged and takes it out, and `sweeper run --study STUDY --resume` trains "
+            "that again; or restore a backup"
+        )
+
+
+class CheckpointError(SweeperError):
+    """The file of a paused training cannot be read, or belongs to another one; it is trained from its start again."""
+
+
+class ExecutorError(SweeperError):
+    """Where trainings run, none can go on. What is finished is kept, and the study can be resumed."""
+
+
+class LostStudyError(SweeperError):
+    """Another process runs the study by now."""
+
+    def __init__(self, study: str, trainings: int, storage: str) -> None:
+        super().__init__(
+            f"the database forgot that this process runs study {study!r}, and another process runs it by now. "
+            f"Everything finished is kept there; {trainings} training(s) were in work here, and may be shown as "
+            f"RUNNING until the study is resumed the next time. Once the other has ended: "
+            f"{resume_command(study, storage)}"
+        )
+
+
+class NothingCompletedError(SweeperError):
+    """No trial completed, so nothing can be recommended."""
+
+    exit_status = 3
+
+
+class OutputError(SweeperError):
+    """Standard output does not take the result, which is computed, and stored where the command stores it."""
+
+
+class NothingConfirmedError(SweeperError):
+    """Trials completed, and no confirmation training did: out of time, or all failed. Nothing can be recommended."""
+
+
+class InterruptedSweepError(SweeperError):
+    """The sweep was asked to stop by a signal; what is finished is kept and `--resume` continues."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status

@@ -1,0 +1,297 @@
+"""Segmentation metrics from per-picture confusion counts. Pure NumPy: training and evidence share it.
+
+mIoU is computed from counts summed over the pictures, then averaged over the classes that occur in the full
+split; classes that do not occur are left out, not counted as 0 or 1. (torchmetrics averages per picture and
+segmentation-models-pytorch counts an absent class as 1; neither can be compared across splits.)
+
+Counts have shape (..., C, 3): true positives, false positives, false negatives of each class, in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core.recipe import Metric
+from sweeper.core.records import ImageCounts, Scores, Task, TestDetail
+
+POOL = 2000
+"""Beyond this many pictures, counts are pooled into this many groups before they are stored."""
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def default_point(task: Task) -> float:
+    """Operating point everyone uses without thinking: threshold 0.5, or τ = 0."""
+    return {"binary": 0.5, "multiclass": 0.0}[task]
+
+
+def sweep_points(counts: ImageCounts) -> Counts:
+    """Class counts of each picture at every operating point, shape (n, T, C, 3)."""
+    if counts.kind == "points":
+        return counts.data.astype(np.int64)
+    histogram = counts.data.astype(np.int64)  # (n, 2, BINS)
+    above = histogram[..., ::-1].cumsum(axis=-1)[..., ::-1]  # pixels in this bin or a higher one
+    predicted = above[..., 1:]  # at the inner edges: (n, 2, BINS − 1)
+    total = above[..., :1]
+    fp, tp = predicted[:, 0], predicted[:, 1]
+    fn, tn = total[:, 1] - tp, total[:, 0] - fp
+    background = np.stack([tn, fn, fp], axis=-1)  # background's own tp, fp, fn
+    foreground = np.stack([tp, fp, fn], axis=-1)
+    return np.stack([background, foreground], axis=-2)
+
+
+def at_point(counts: ImageCounts, point: float) -> Counts:
+    """Class counts of each picture at one operating point, shape (n, C, 3).
+
+    Raises:
+        ValueError: if `point` is not one of `counts.points`.
+    """
+    gaps = np.abs(np.asarray(counts.points) - point)
+    index = int(gaps.argmin())
+    if gaps[index] > 1e-6:
+        raise ValueError(f"operating point must be one of the stored {len(gaps)}, got {point}")
+    if counts.kind == "points":
+        return counts.data[:, index].astype(np.int64)
+    histogram = counts.data.astype(np.int64)
+    tp = histogram[:, 1, index + 1 :].sum(axis=-1)
+    fp = histogram[:, 0, index + 1 :].sum(axis=-1)
+    total = histogram.sum(axis=-1)  # (n, 2)
+    fn, tn = total[:, 1] - tp, total[:, 0] - fp
+    return np.stack([np.stack([tn, fn, fp], axis=-1), np.stack([tp, fp, fn], axis=-1)], axis=-2)
+
+
+def present(class_counts: Counts) -> npt.NDArray[np.bool_]:
+    """Which classes have pixels in these pictures; class_counts (n, C, 3) → (C,)."""
+    summed = class_counts.sum(axis=0)
+    result: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
+    return result
+
+
+def ratio(numerator: Counts | Floats, denominator: Counts | Floats) -> Floats:
+    """Element by element, NaN where the denominator is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quotient: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
+        return quotient
+
+
+def iou(summed: Counts) -> Floats:
+    """IoU of each class, NaN where it neither occurs nor is predicted; (..., C, 3) → (..., C)."""
+    return ratio(summed[..., 0], summed.sum(axis=-1))
+
+
+def dice(summed: Counts) -> Floats:
+    """Dice (F1) of each class, NaN where undefined; (..., C, 3) → (..., C)."""
+    return ratio(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
+
+
+def _foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
+    return np.nan_to_num(iou(summed)[..., 1], nan=1.0 if classes[1] else 0.0)
+
+
+class Objective(NamedTuple):
+    """A metric that a search can maximise."""
+
+    title: str
+    """For people."""
+    binary_only: bool
+    measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
+    """Summed counts (..., C, 3) and the marked classes (C,) → (...), in 0–1."""
+
+
+METRICS: Mapping[Metric, Objective] = {
+    "miou": Objective("mIoU", False, lambda summed, classes: mean_over(iou(summed), classes)),
+    "fg_iou": Objective("foreground IoU", True, _foreground_iou),
+    "dice": Objective("mean Dice", False, lambda summed, classes: mean_over(dice(summed), classes)),
+}
+"""Every metric that can be maximised, under the name of `--metric` and of its field in `Scores`."""
+
+
+def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: Metric = "miou") -> Floats:
+    """The metric, from summed counts (..., C, 3), over the classes marked in `classes` (C,) → (...).
+
+    A marked class without pixels in this replicate (a bootstrap sample without it) that is predicted nowhere
+    counts as 1: it was answered correctly, and the class set stays the same in every replicate.
+    `fg_iou` is the foreground's IoU and only for binary tasks. Without any marked class the result is 0.
+
+    Raises:
+        ValueError: if the metric is none of `METRICS`, or is for binary tasks and there are not two classes.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"the metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    found = METRICS[metric]
+    if found.binary_only and len(classes) != 2:
+        raise ValueError(f"the metric {metric} is for binary tasks, got {len(classes)} classes")
+    return found.measure(summed, classes)
+
+
+def best_point(counts: ImageCounts, metric: Metric = "miou") -> tuple[float, float]:
+    """Operating point with the highest metric over these pictures, and that metric.
+
+    Ties go to the point nearest the default (0.5 or τ = 0), so that flat optima are not read as a shift.
+    """
+    return best_point_of(counts, lambda summed, classes: objective(summed, classes, metric))
+
+
+def best_point_of(
+    counts: ImageCounts, measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
+) -> tuple[float, float]:
+    """The same for any measure, which makes (T, C, 3) summed counts and (C,) present classes into (T,) values."""
+    swept = sweep_points(counts)
+    values = measure(swept.sum(axis=0), present(swept[:, 0]))
+    points = np.asarray(counts.points)
+    distance = np.abs(points - (0.5 if counts.kind == "histogram" else 0.0))
+    best = np.flatnonzero(values >= values.max() - 1e-12)
+    index = int(best[distance[best].argmin()])
+    return float(points[index]), float(values[index])
+
+
+def scores(class_counts: Counts) -> Scores:
+    """All metrics of pictures with counts (n, C, 3)."""
+    classes = present(class_counts)
+    summed = class_counts.sum(axis=0)
+    per_class = iou(summed)
+
+    def known(values: Floats) -> tuple[float | None, ...]:
+        return tuple(
+            float(v) if ok and np.isfinite(v) else (0.0 if ok else None) for v, ok in zip(values, classes, strict=True)
+        )
+
+    return Scores(
+        miou=float(objective(summed, classes)),
+        fg_iou=float(np.nan_to_num(per_class[1])) if len(per_class) == 2 else None,
+        dice=float(objective(summed, classes, "dice")),
+        iou=known(per_class),
+        precision=known(ratio(summed[:, 0], summed[:, 0] + summed[:, 1])),
+        recall=known(ratio(summed[:, 0], summed[:, 0] + summed[:, 2])),
+    )
+
+
+def image_mious(class_counts: Counts) -> Floats:
+    """mIoU of each image by itself, (n, C, 3) → (n,): mean IoU over the classes that occur in its own labels.
+
+    As everywhere, a class that does not occur is left out: where it is predicted, the IoU of the classes whose pixels
+    it took falls. 0 for an image without a label.
+    """
+    values: Floats = np.array([float(objective(counts, present(counts[None]))) for counts in class_counts])
+    return values
+
+
+def nothing_right(class_counts: Counts) -> Scores:
+    """Scores of a training that gives no answer (NaN logits): 0 for every class that occurs."""
+    classes = present(class_counts)
+    zeros = tuple(0.0 if ok else None for ok in classes)
+    return Scores(
+        miou=0.0, fg_iou=0.0 if len(classes) == 2 else None, dice=0.0, iou=zeros, precision=zeros, recall=zeros
+    )
+
+
+def constant_miou(class_counts: Counts) -> float:
+    """mIoU of answering the commonest class everywhere, on pictures with counts (n, C, 3)."""
+    summed = class_counts.sum(axis=0)
+    pixels = summed[:, 0] + summed[:, 2]
+    return float(pixels.max() / pixels.sum() / max(1, int((pixels > 0).sum()))) if pixels.sum() else 0.0
+
+
+def f_beta(summed: Counts, beta: float) -> Floats:
+    """F_β of each class, NaN where undefined; (..., C, 3) → (..., C). β = 2 makes misses dear, β = ½ false alarms."""
+    weight = beta * beta
+    tp, fp, fn = (summed[..., i].astype(np.float64) for i in range(3))
+    return ratio((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)
+
+
+def cldice(summed: Counts) -> Floats:
+    """Centre-line Dice of each class from (..., C, 4) counts as in `TestDetail.centreline` → (..., C).
+
+    Harmonic mean of the shares of the answer's centre line inside the label and of the label's inside the answer
+    (Shit et al. 2021, eq. 1–2); 0 where either is 0 or one of the lines is missing, NaN where both are.
+    """
+    precision = np.nan_to_num(ratio(summed[..., 0], summed[..., 1]))
+    recall = np.nan_to_num(ratio(summed[..., 2], summed[..., 3]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(precision + recall > 0, 2 * precision * recall / (precision + recall), 0.0)
+    result: Floats = np.where(summed[..., 1] + summed[..., 3] > 0, mean, np.nan)
+    return result
+
+
+def calibration_error(summed: Floats) -> Floats:
+    """Expected calibration error from (..., B, 3) counts as in `TestDetail.confidence` → (...); NaN without pixels.
+
+    Σ_b n_b/n · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3).
+    """
+    gaps: Floats = np.abs(summed[..., 1] - summed[..., 2])
+    return ratio(np.asarray(gaps.sum(axis=-1)), np.asarray(summed[..., 0].sum(axis=-1)))
+
+
+def mean_over(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
+    """Mean of (..., C) over the classes marked in (C,) → (...); an undefined one counts as 1, as in `objective`.
+
+    0 without any marked class.
+    """
+    if not classes.any():
+        return np.zeros(values.shape[:-1])
+    mean: Floats = np.nan_to_num(values[..., classes], nan=1.0).mean(axis=-1)
+    return mean
+
+
+def with_contour(boundary: Counts) -> npt.NDArray[np.bool_]:
+    """Which classes have a contour in the labels; (n, C, 3) → (C,). Binary: the foreground's alone."""
+    summed = boundary.sum(axis=0)
+    found: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
+    if len(found) == 2:
+        found[0] = False
+    return found
+
+
+def with_centreline(centreline: Counts) -> npt.NDArray[np.bool_]:
+    """Which classes have a centre line in the labels; (n, C, 4) → (C,)."""
+    found: npt.NDArray[np.bool_] = centreline[..., 3].sum(axis=0) > 0
+    return found
+
+
+def detail_scores(detail: TestDetail) -> dict[str, float]:
+    """Boundary IoU and clDice (mean over the classes that have contours, or measured centre lines), and ECE.
+
+    Keys `boundary_iou`, `cldice`, `ece`; one that is undefined is left out. Values in 0–1.
+    """
+    boundary, centreline = detail.boundary.astype(np.int64), detail.centreline.astype(np.int64)
+    contours, lines = with_contour(boundary), with_centreline(centreline)
+    found = {}
+    if contours.any():
+        found["boundary_iou"] = float(mean_over(iou(boundary.sum(axis=0)), contours))
+    if lines.any():
+        found["cldice"] = float(mean_over(cldice(centreline.sum(axis=0)), lines))
+    error = float(calibration_error(detail.confidence.sum(axis=0)))
+    if np.isfinite(error):
+        found["ece"] = error
+    return found
+
+
+def pooled(counts: ImageCounts, groups: int = POOL) -> ImageCounts:
+    """Counts of at most `groups` groups of pictures (picture i goes to group i mod `groups`)."""
+    n = len(counts.pictures)
+    if n <= groups:
+        return counts
+    data = _grouped(counts.data, groups)
+    return counts.model_copy(update={"pictures": tuple(range(groups)), "pooled_from": n, "data": data})
+
+
+def pooled_detail(detail: TestDetail, groups: int = POOL) -> TestDetail:
+    """The same for what confusion counts do not hold; the groups are those of `pooled`."""
+    n = len(detail.pictures)
+    if n <= groups:
+        return detail
+    arrays = {name: _grouped(getattr(detail, name), groups) for name in ("boundary", "centreline", "confidence")}
+    return detail.model_copy(update={"pictures": tuple(range(groups)), "pooled_from": n, **arrays})
+
+
+def _grouped(data: npt.NDArray[Any], groups: int) -> npt.NDArray[Any]:
+    """Sums over the pictures of each group, as wide as needed."""
+    exact = np.float64 if data.dtype.kind == "f" else np.int64
+    summed = np.zeros((groups, *data.shape[1:]), dtype=exact)
+    np.add.at(summed, np.arange(len(data)) % groups, data)
+    return summed

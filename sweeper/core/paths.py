@@ -1,0 +1,115 @@
+"""Every file name sweeper uses, in one place."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeper.core.records import TrialSpec
+
+STORAGE = "sqlite:///sweeper.db"
+"""Optuna's storage, unless `--storage` says otherwise."""
+TRACKING = "sqlite:///mlflow.db"
+"""MLflow's store: its own default, so that a bare `mlflow ui` in the same folder shows everything."""
+CACHE = Path(".sweeper") / "cache"
+"""Decoded data sets, one folder per content digest."""
+SPOOL = Path(".sweeper") / "spool"
+"""What MLflow could not be told while it was away, one file per study."""
+STATUS = Path(".sweeper") / "status"
+"""What running sweeps say of themselves, one file per study."""
+REPORTS = Path("reports")
+
+
+def checkpoints_dir(cache: Path, study: str) -> Path:
+    """Folder of a study's paused trainings, beside the decoded data."""
+    return cache.parent / "checkpoints" / folder_name(study)
+
+
+def joined_dir(cache: Path, study: str, who: str) -> Path:
+    """The same for the process `who` that joined the study, in a folder of its own: `weights_beside` is the study's."""
+    return cache.parent / f"joined-{who}" / folder_name(study)
+
+
+def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
+    """Where a paused training waits."""
+    return folder / f"{spec.purpose}-{spec.number:05d}.pt"
+
+
+def weights_dir(cache: Path, study: str) -> Path:
+    """Folder of the weights that a study keeps, beside the decoded data."""
+    return weights_beside(checkpoints_dir(cache, study))
+
+
+def weights_beside(checkpoints: Path) -> Path:
+    """The same, from a study's `checkpoints_dir` or `joined_dir`."""
+    return checkpoints.parent.parent / "weights" / checkpoints.name
+
+
+def weights_path(folder: Path, spec: TrialSpec) -> Path:
+    """Where the weights of a training are kept."""
+    return folder / f"{spec.purpose}-{spec.number:05d}.safetensors"
+
+
+def slug(text: str) -> str:
+    """Name made of letters, digits, `.`, `_` and `-` alone, fit for files, metrics and study names.
+
+    Never empty: text without any such character becomes `x`.
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")[:80] or "x"
+
+
+def folder_name(name: str) -> str:
+    """`slug(name)`, with six digits of the name's hash where that is not the name itself.
+
+    So distinct names have distinct folders, names that differ in their case alone among them: some disks do not tell
+    those apart.
+    """
+    plain = slug(name)
+    # Our own study names hold the T of a time stamp in capitals; nothing else is worth an exception.
+    if plain == name and (name == name.lower() or re.fullmatch(r"[a-z0-9._-]+-\d{8}T\d{6}(-\d+)?", name)):
+        return plain
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def spool_file(folder: Path, study: str, uri: str) -> Path:
+    """Where waits what the MLflow store at `uri` could not be told of a study."""
+    return folder / f"{folder_name(study)}.{hashlib.sha256(uri.encode()).hexdigest()[:8]}.db"
+
+
+def search_spaces_dir() -> Path:
+    """Folder of the shipped search spaces, in a wheel (inside the package) or an editable install (beside it)."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "_search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+class ReportPaths:
+    """Where the files of one study's report lie: `OUT/STUDY/…`."""
+
+    def __init__(self, out: Path, study: str) -> None:
+        self.folder = out / folder_name(study)
+        self.markdown = self.folder / "report.md"
+        self.html = self.folder / "report.html"
+        self.recommendation = self.folder / "recommendation.json"
+        self.trials = self.folder / "trials.csv"
+        self.figures = self.folder / "figures"
+
+
+class ComparisonPaths:
+    """Where the files of a comparison of studies lie: `OUT/compare-…/…`, the same for the same studies in any order."""
+
+    def __init__(self, out: Path, studies: Sequence[str]) -> None:
+        names = sorted(studies)
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:6]
+        shown = "-".join(slug(name)[: max(6, 60 // len(names))] for name in names[:4])
+        self.folder = out / f"compare-{shown}-{digest}"
+        self.markdown = self.folder / "report.md"
+        self.html = self.folder / "report.html"
+        self.document = self.folder / "comparison.json"
+        self.figures = self.folder / "figures"

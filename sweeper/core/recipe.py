@@ -1,0 +1,72 @@
+"""The recipe: everything about a training but its loss.
+
+A recommendation holds for its recipe and says so; two trials of a study never differ in it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from sweeper.core.base import Record
+
+ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer")
+"""Architectures of segmentation-models-pytorch that answer at the picture's own resolution at every depth."""
+FULL_DEPTH = 5
+"""Downsampling stages of the encoders as they were published."""
+LEAST_DEPTH = 3
+Precision = Literal["float32", "bfloat16"]
+Metric = Literal["miou", "fg_iou", "dice"]
+Augmentation = Literal["none", "light", "full"]
+OperatingPoint = Literal["tuned", "0.5"]
+
+
+class Recipe(Record):
+    """How every trial of a study is trained and scored. Defaults are those for a CPU."""
+
+    arch: str = "unet"
+    """Architecture name of segmentation-models-pytorch."""
+    encoder: str = "resnet18"
+    encoder_depth: int = Field(LEAST_DEPTH, ge=LEAST_DEPTH, le=FULL_DEPTH)
+    """Number of downsampling stages of the encoder that are used; the network's stride is 2 to this power. Below
+    `FULL_DEPTH` it is not the published encoder: ResNet-18 at depth 3 has 0.7 of its 11 million weights."""
+    encoder_weights: str = "none"
+    """`none`, `imagenet`, or the path of a file with the encoder's state."""
+    size: int = Field(96, ge=16)
+    """Side of the square training crop, in pixels at native resolution."""
+    batch_size: int = Field(8, ge=1)
+    steps: int = Field(100, ge=4)
+    """Optimiser steps of a search trial."""
+    confirm_steps: int = Field(200, ge=4)
+    """Optimiser steps of a confirmation training."""
+    evaluations: int = Field(4, ge=1)
+    """Evaluations of a trial, evenly spaced; the first is no earlier than 1/evaluations of the budget."""
+    augmentation: Augmentation = "light"
+    """`light` = flips left–right, contrast, brightness; `full` = also flips top–bottom, rotation, zoom, noise."""
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.05, ge=0, le=1)
+    """Share of the steps over which the learning rate rises linearly from 0."""
+    decay: float = Field(0.3, ge=0, le=1)
+    """Share of the steps, at the end, over which the learning rate falls linearly to 0."""
+    average: float = Field(0.1, gt=0, le=1)
+    """Horizon of the exponential moving average of weights, as a share of the steps."""
+    precision: Precision = "float32"
+    """Autocast type of the forward pass; losses are computed in at least float32 whatever this says."""
+    metric: Metric = "miou"
+    """What the search maximises."""
+    threshold: OperatingPoint = "tuned"
+    """Whether the objective is read at the operating point chosen on validation, or at 0.5 (τ = 0)."""
+
+    boundary_pixels: int = Field(2, ge=1)
+    """Width of the band along class boundaries that boundary IoU looks at on confirmed runs, in pixels."""
+
+    @property
+    def stride(self) -> int:
+        """Pictures are padded to multiples of this many pixels."""
+        return int(2**self.encoder_depth)
+
+    def rungs(self, steps: int) -> tuple[int, ...]:
+        """Steps after which a training of `steps` steps is evaluated, ascending; the last is `steps`."""
+        return tuple(sorted({math.ceil(steps * i / self.evaluations) for i in range(1, self.evaluations + 1)}))

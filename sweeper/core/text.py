@@ -1,0 +1,51 @@
+"""Words that several rooms write alike: lists and numbers in sentences for people."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from sweeper.core.paths import STORAGE
+from sweeper.core.redact import redact
+
+
+def resume_command(study: str, storage: str = STORAGE) -> str:
+    """The command that goes on with a study, with its `--storage` where that is not the default.
+
+    An address that holds a password or token is not shown: the command takes it from the variable that is for such.
+    """
+    command = f"sweeper run --study {shlex.quote(study)} --resume"
+    if storage == STORAGE:
+        return command
+    if redact(storage) != storage:
+        return f'{command} --storage "$SWEEPER_STORAGE"'
+    return f"{command} --storage {shlex.quote(storage)}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; empty of nothing."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def minus(text: str) -> str:
+    """Formatted numbers with a true minus sign, as the tables of the report have it."""
+    return text.replace("-", "−")
+
+
+def shortened(name: str, longest: int) -> str:
+    """A name of at most `longest` characters (≥ 3): a longer one has an ellipsis in its middle."""
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[: longest - 1 - half]}…{name[-half:]}"
+
+
+def capitalised(sentence: str) -> str:
+    """With its first letter large, the others as they are."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def count(n: int, noun: str) -> str:
+    """`1 trial`, `3 trials`, `2 families`."""
+    if n == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{n:,} {plural}"

@@ -1,0 +1,284 @@
+"""From evidence to the answer, as a record and as the JSON of the contract (`recommendation.json`)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from sweeper.core.provenance import trained_by
+from sweeper.core.recipe import Metric
+from sweeper.core.records import (
+    Collapse,
+    Evidence,
+    FinalistEvidence,
+    Interval,
+    Recommendation,
+    Recommended,
+    SweepRecord,
+    Task,
+)
+from sweeper.evidence.looks import level_of
+from sweeper.evidence.preferences import preference_rows
+from sweeper.evidence.reasons import collapse_rate
+from sweeper.evidence.verdict import decide, difference
+
+SCHEMA = "sweeper.recommendation/1"
+
+Snippet = Callable[[str, dict[str, float], float], str]
+"""(family, params, operating point) → Python text that builds the loss, ready to paste."""
+Equivalent = Callable[[str, dict[str, float]], str | None]
+"""(family, params) → Python text of the same loss with other libraries, or None where none of them agrees."""
+
+
+def recommend(
+    evidence: Evidence | None,
+    *,
+    task: Task,
+    order: Sequence[str],
+    snippet: Snippet,
+    equivalent: Equivalent | None = None,
+    metric: Metric = "miou",
+    resume: str = "--resume",
+) -> Recommendation:
+    """The answer that this evidence allows.
+
+    Args:
+        evidence: what the confirmation showed; None where nothing was confirmed.
+        task: decides whether the operating point is a threshold (binary) or τ (multi-class).
+        order: family names, simplest first (`list(sweeper.losses.FAMILIES)`).
+        snippet: writes the text to paste.
+        equivalent: writes the same with other libraries; None = not said.
+        metric: what the search maximised; the winner's curse is in mIoU and None for another metric. Of a leader that
+            was trained on a second search seed, the mean of both is what the search says.
+        resume: the command that goes on with the study.
+    """
+    decision = decide(evidence, order, resume)
+    chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]
+    return Recommendation(
+        verdict=decision.verdict,
+        strength=decision.strength,
+        recommended=None if chosen is None else _recommended(chosen, task, snippet, equivalent),
+        evidence=evidence,
+        provisional=decision.provisional,
+        reasons=decision.reasons,
+        next_steps=decision.next_steps,
+        winners_curse=None if chosen is None or metric != "miou" else _searched(chosen) - chosen.miou.estimate,
+    )
+
+
+def _searched(chosen: FinalistEvidence) -> float:
+    """What the search says of a configuration: one training, or the mean of two."""
+    if chosen.recheck_value is None:
+        return chosen.search_value
+    return (chosen.search_value + chosen.recheck_value) / 2
+
+
+def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equivalent: Equivalent | None) -> Recommended:
+    point = float(median(chosen.points))  # over the seeds: one run's validation split does not decide it
+    return Recommended(
+        family=chosen.family,
+        params=chosen.params,
+        lr=chosen.lr,
+        threshold=point if task == "binary" else None,
+        tau=point if task == "multiclass" else None,
+        snippet=snippet(chosen.family, dict(chosen.params), point),
+        equivalent=None if equivalent is None else equivalent(chosen.family, dict(chosen.params)),
+    )
+
+
+def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> dict[str, Any]:
+    """The answer for programs, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
+
+    Intervals are at 95 %, or at the `level` beside them (of a look at the confirmation, or of one of several rivals
+    under one preference); shares and scores lie in 0–1;
+    what is unknown or undefined is null. `held_out` is false where the search saw the pictures that the finalists were
+    scored on (`folds`: so many trainings then make up a seed, and `points` and `mlflow_run_ids` are of each). Every key
+    of the contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `preferences`,
+    `analysis`, `trained_by` (device and versions of each training), `looks`, `timeout`,
+    `cut`, `held_out`, `folds` and the details per class and per run come on top of it.
+    """
+    data, evidence = sweep.conditions.dataset, recommendation.evidence
+    states = Counter(trial.state for trial in sweep.trials)
+    document = {
+        "schema": SCHEMA,
+        "study": sweep.study,
+        "verdict": recommendation.verdict.value,
+        "strength": recommendation.strength,
+        "provisional": recommendation.provisional,
+        "reasons": list(recommendation.reasons),
+        "next_steps": list(recommendation.next_steps),
+        "dataset": {
+            "name": data.name,
+            "source": data.source,
+            "digest": data.digest,
+            "task": data.task,
+            "classes": list(data.classes),
+            "pictures": len(data.pictures),
+            "profile": sweep.profile.model_dump(mode="json"),
+        },
+        "recipe": sweep.conditions.recipe.model_dump(mode="json"),
+        "recommended": None
+        if recommendation.recommended is None
+        else recommendation.recommended.model_dump(mode="json"),
+        "held_out": sweep.conditions.folds is None,
+        "folds": sweep.conditions.folds,
+        "finalists": [] if evidence is None else [_finalist(evidence, i) for i in range(len(evidence.finalists))],
+        "comparisons": [] if evidence is None else _comparisons(evidence),
+        "preferences": [] if evidence is None else _preferences(evidence, recommendation),
+        "analysis": None if recommendation.analysis is None else recommendation.analysis.model_dump(mode="json"),
+        "rope": sweep.rope,
+        "looks": {
+            "planned": [look.model_dump(mode="json") for look in sweep.looks_planned],
+            "taken": [look.model_dump(mode="json") for look in sweep.looks_taken],
+        },
+        "timeout": sweep.timeout,
+        "cut": list(sweep.cut),
+        "test_pictures": None if evidence is None else evidence.test_pictures,
+        "test_groups": None if evidence is None else evidence.test_groups,
+        "few_test_groups": None if evidence is None else evidence.few_groups,
+        "constant_miou": None if evidence is None else evidence.constant_miou,
+        "search": {
+            "trials": len(sweep.trials),
+            "completed": states["complete"],
+            "pruned": states["pruned"],
+            "failed": states["failed"],
+            "abandoned": sweep.abandoned,
+            "per_family": dict(Counter(trial.spec.family for trial in sweep.trials)),
+        },
+        "winners_curse": recommendation.winners_curse,
+        "collapses": {family: sum(kinds.values()) for family, kinds in _collapses(sweep).items()},
+        "collapse_kinds": {family: dict(kinds) for family, kinds in _collapses(sweep).items()},
+        "versions": sweep.versions,
+        "trained_by": [trainer.document for trainer in trained_by(sweep)],
+        "seconds": sweep.seconds,
+    }
+    finite: dict[str, Any] = _finite(document)
+    return finite
+
+
+def _finalist(evidence: Evidence, index: int) -> dict[str, Any]:
+    finalist = evidence.finalists[index]
+    baseline = evidence.baseline
+    versus = None if baseline is None or baseline == index else _difference(evidence, index, baseline)
+    binary = finalist.fg_iou is not None
+    return {
+        "family": finalist.family,
+        "params": finalist.params,
+        "lr": finalist.lr,
+        "lr_range": None if finalist.rates is None else [finalist.rates.low, finalist.rates.high],
+        "seed_lrs": list(finalist.seed_lrs),
+        "found_as": None if finalist.found_as is None else finalist.found_as.model_dump(mode="json"),
+        "seeds": len(finalist.seeds),
+        "seed_values": list(finalist.seeds),
+        "points": list(finalist.points),
+        "mlflow_run_ids": list(finalist.run_ids),
+        "test": {
+            "miou": finalist.miou.estimate,
+            **_ends(finalist.miou),
+            "fg_iou": None if finalist.fg_iou is None else finalist.fg_iou.estimate,
+            "precision": _overall(finalist.precision, binary),
+            "recall": _overall(finalist.recall, binary),
+            "dice": finalist.dice,
+            "miou_at_default": finalist.miou_at_default,
+            "per_class": [
+                {"name": name, "iou": iou, "precision": precision, "recall": recall}
+                for name, iou, precision, recall in zip(
+                    evidence.classes, finalist.iou, finalist.precision, finalist.recall, strict=True
+                )
+            ],
+        },
+        "vs_baseline": versus,
+        "vs_plain_baseline": None
+        if finalist.vs_plain is None
+        else {"difference": finalist.vs_plain.estimate, **_ends(finalist.vs_plain)},
+        "validation_miou": finalist.val_miou,
+        "search_trial": finalist.search_trial,
+        "search_value": finalist.search_value,
+        "recheck_value": finalist.recheck_value,
+        "regret": None if finalist.regret is None else finalist.regret.model_dump(mode="json"),
+        "probability_best": None if finalist.regret is None else finalist.regret.best,
+        "collapses": finalist.collapses,
+        "collapse_rate": dict(zip(("ci_low", "ci_high"), collapse_rate(finalist), strict=True)),
+        "miou_when_trained": finalist.miou_when_trained,
+        "still_rising": finalist.still_rising,
+        "seconds_per_step": finalist.seconds_per_step,
+    }
+
+
+def _difference(evidence: Evidence, first: int, second: int) -> dict[str, float]:
+    gap = difference(evidence, first, second)
+    return {"difference": gap.estimate, **_ends(gap), "level": level_of(evidence, first, second)}
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    return {"ci_low": interval.low, "ci_high": interval.high}
+
+
+def _overall(per_class: Sequence[float | None], binary: bool) -> float | None:
+    """Binary: of the foreground. Multi-class: mean over the classes that occur."""
+    if binary:
+        return per_class[-1]
+    known = [value for value in per_class if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _comparisons(evidence: Evidence) -> list[dict[str, Any]]:
+    """Each pair once, the better first, by family name."""
+    return [
+        {
+            "first": evidence.finalists[c.first].family,
+            "second": evidence.finalists[c.second].family,
+            **_difference(evidence, c.first, c.second),
+            "se_seed": c.difference.se_seed,
+            "se_image": c.difference.se_image,
+        }
+        for c in evidence.comparisons
+        if c.first < c.second
+    ]
+
+
+def _preferences(evidence: Evidence, recommendation: Recommendation) -> list[dict[str, Any]]:
+    """What to choose if something else than mIoU matters most, with every finalist's value."""
+    rows = zip(evidence.preferences, preference_rows(recommendation), strict=True)
+    return [
+        {
+            "name": row.name,
+            "measure": row.measure,
+            "higher_is_better": row.higher_is_better,
+            "choose": row.family,
+            "finalist": row.finalist,
+            "point": row.point,
+            "value": row.value.estimate,
+            **_ends(row.value),
+            "instead_of": row.instead_of,
+            "difference": None
+            if row.difference is None
+            else {"difference": row.difference.estimate, **_ends(row.difference), "level": row.level},
+            "unbeaten": list(preference.unbeaten),
+            "values": [{"value": score.estimate, **_ends(score)} for score in preference.scores],
+        }
+        for preference, row in rows
+    ]
+
+
+def _collapses(sweep: SweepRecord) -> dict[str, Counter[str]]:
+    """How often each family collapsed in which way, over search and confirmation trainings."""
+    found: dict[str, Counter[str]] = {}
+    for trial in (*sweep.trials, *sweep.confirmations):
+        if trial.collapse is not Collapse.NONE:
+            found.setdefault(trial.spec.family, Counter())[trial.collapse.value] += 1
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """The same JSON value with every NaN and infinity as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

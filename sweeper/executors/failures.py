@@ -1,0 +1,42 @@
+"""When a sweep stops because its trainings fail one after the other: the rule alone."""
+
+from __future__ import annotations
+
+from sweeper.core.errors import ExecutorError
+from sweeper.executors.protocol import Died, Event, Finished, Paused
+
+IN_A_ROW = 8
+"""So many failures in a row, beyond one for each worker, and nothing more is begun: what fails everything (a full
+memory, a GPU in an error state, pictures that are gone) would use up the trials."""
+
+
+class Failures:
+    """Counts trainings that failed, or whose worker died, since the last one that gave a result.
+
+    Workers that are lost all at once, as with a node of a cluster, count once each; so the limit grows with them.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._reason = ""
+
+    def see(self, event: Event) -> None:
+        """Take an event into account."""
+        if isinstance(event, Died):
+            self._count, self._reason = self._count + 1, event.reason
+        elif isinstance(event, Finished) and event.result.state == "failed":
+            self._count, self._reason = self._count + 1, event.result.reason or "no reason is known"
+        elif isinstance(event, Finished | Paused):
+            self._count = 0
+
+    def check(self, workers: int) -> None:
+        """Stop if there were too many for so many workers.
+
+        Raises:
+            ExecutorError: if so.
+        """
+        if self._count >= IN_A_ROW + workers:
+            raise ExecutorError(
+                f"{self._count} trainings in a row failed, and at most {IN_A_ROW + workers - 1} may with {workers} "
+                f"worker(s); the last: {self._reason}"
+            )

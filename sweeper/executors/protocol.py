@@ -1,0 +1,94 @@
+"""Where trainings run: what every executor offers, and the events that it tells.
+
+`poll` returns events; after each `Reported` that is not the training's last, `answer` must say what becomes of it. A
+training that was told to pause is begun again, in any worker, by submitting the same spec once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sweeper.core.records import Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.training.messages import Answer, Hardware
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A training looked at its validation pictures; `last` when it has nothing more to ask."""
+
+    spec: TrialSpec
+    evaluation: Evaluation
+    last: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A training gave its result (failed ones included)."""
+
+    spec: TrialSpec
+    result: TrialResult
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A training was told to pause and waits in its checkpoint; `result` is what it gave if it never goes on."""
+
+    spec: TrialSpec
+    result: TrialResult
+
+
+@dataclass(frozen=True)
+class Died:
+    """The worker died under the training; nothing is known of it but the reason."""
+
+    spec: TrialSpec
+    reason: str
+
+
+Event = Reported | Finished | Paused | Died
+
+
+class Executor(Protocol):
+    """A place where trainings run."""
+
+    def hardware(self) -> Hardware:
+        """What the machine offers; called once, first."""
+
+    def has_weights(self, encoder: str) -> bool:
+        """Whether ImageNet weights of the encoder lie in the local cache; may be called second."""
+
+    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
+        """Make ready for trainings under these conditions; called once, before the first of them.
+
+        Args:
+            conditions: the study's.
+            checkpoints: folder of the paused trainings; made when it is needed.
+
+        Raises:
+            UsageError: if the network cannot be built as asked.
+        """
+
+    @property
+    def workers(self) -> int:
+        """How many trainings run at a time; known once `hardware` was asked."""
+
+    def free(self) -> int:
+        """How many more trainings can be submitted now.
+
+        Raises:
+            ExecutorError: if none can be any more.
+        """
+
+    def submit(self, spec: TrialSpec) -> None:
+        """Start a training, or go on with a paused one. Only when `free() > 0`."""
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        """Events since the last call, waiting for the first at most this long."""
+
+    def answer(self, spec: TrialSpec, answer: Answer) -> None:
+        """What becomes of a training that reported; nothing where that one is gone."""
+
+    def close(self) -> None:
+        """End everything, running trainings included. Safe to call twice."""

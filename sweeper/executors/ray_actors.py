@@ -1,0 +1,392 @@
+"""Ray: trainings in actors on the nodes of a cluster. Where an actor runs, and how it gets there, is Ray's.
+
+Ray ends the process that uses it when the raylet or the cluster's head is gone: see `sweeper.executors.apart`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: it reports its use to nobody
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+
+from sweeper.core.errors import ExecutorError, SweeperError, UsageError
+from sweeper.core.records import Conditions, TrialSpec
+from sweeper.executors.protocol import Died, Event, Finished, Paused, Reported
+from sweeper.executors.watchdog import Watchdog
+from sweeper.system.clocks import running_seconds
+from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Told, Waits
+
+KNOCK_SECONDS = 10.0
+START_SECONDS = 300.0
+"""A first actor that is not there by then is given up: the cluster has no room. So is the sweep when all actors were
+lost, and none came back for so long."""
+NODE_SECONDS = 10.0
+"""How often Ray is asked whether this machine is still part of the cluster."""
+STARTS = 3
+"""An actor that is lost before it is ready is asked for so often in all."""
+MOST = 64
+"""Actors at most, unless --workers says otherwise."""
+
+
+class Trainer:
+    """What runs in an actor: one training at a time. Torch is imported here alone."""
+
+    def hardware(self, device: str) -> Hardware:
+        """What this node offers."""
+        from sweeper.training.hardware import probe
+
+        return probe(device)
+
+    def has_weights(self, encoder: str) -> bool:
+        """Whether the encoder's weights lie in this node's cache."""
+        from sweeper.training.model import imagenet_cached
+
+        return imagenet_cached(encoder)
+
+    def configure(
+        self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
+    ) -> tuple[str, str | None]:
+        """Make ready; the node's id, and why it refuses, if it does."""
+        from sweeper.data.again import store_here
+        from sweeper.data.store import open_store
+        from sweeper.training.hardware import probe, settle_process
+        from sweeper.training.job import Workshop, leave_to_the_end
+        from sweeper.training.worker import check_model
+
+        node = ray.get_runtime_context().get_node_id()
+        try:
+            own = probe(device)
+            if own.precision != expected:
+                refusal = f"a node computes in {own.precision}, the study in {expected}; use nodes of one kind"
+                return node, refusal
+            settle_process(threads)
+            check_model(conditions)
+            self._workshop = Workshop(conditions, open_store(str(store_here(conditions.dataset))), device, checkpoints)
+            leave_to_the_end()
+        except SweeperError as error:
+            return node, str(error)
+        return node, None
+
+    def begin(self, spec: TrialSpec) -> Told:
+        """Train to the first evaluation."""
+        from sweeper.training.job import Job
+
+        self._job = Job(spec, self._workshop)
+        return self.proceed("go")
+
+    def proceed(self, answer: Answer) -> Told:
+        """Train on to the next."""
+        told = self._job.proceed(answer)
+        if not isinstance(told, Looked):
+            self._job.free()
+        return told
+
+
+@dataclass(eq=False)
+class _Actor:
+    """The driver's end of one actor."""
+
+    handle: Any
+    pending: Any
+    """What it is doing: a reference to come."""
+    spec: TrialSpec | None = None
+    waits: bool = False
+    """Whether it was evaluated, and has no answer yet."""
+    ready: bool = False
+    node: str = ""
+    starts: int = 1
+    """How often an actor was asked for in this place since one was ready."""
+
+
+@dataclass
+class RayExecutor:
+    """Actors on the nodes of a Ray cluster: an existing one, or one on this machine alone.
+
+    A node or actor that is lost costs its training (`Died`), and Ray starts another actor where there is room. One that
+    hangs, or in which a training failed, is replaced, too.
+    """
+
+    device: str
+    count: int | None
+    """Actors; None = one per GPU of the cluster, or one per core, at most 64."""
+    cores: int
+    """Processor cores of this machine, where the cluster is its own."""
+    address: str | None
+    """Of an existing cluster; None = one for this sweep, which only this machine reaches."""
+    log: Callable[[str], None]
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    _actors: list[_Actor] = field(default_factory=list)
+    _paused_on: dict[tuple[str, int], str] = field(default_factory=dict)
+    _hardware: Hardware | None = None
+    _node: str | None = None
+    """This machine's, where it is one of the cluster's."""
+    _node_seen: float = 0.0
+    _alone_since: float | None = None
+    """Since when there is no actor that could train; None while there is one."""
+
+    def __post_init__(self) -> None:
+        """Connect.
+
+        Raises:
+            UsageError: if there is no cluster at the address.
+        """
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        options: dict[str, Any] = {"address": self.address}
+        if self.address is None:  # a cluster that exists has its own
+            # `local`: else Ray would join whatever cluster was started here last.
+            options = {
+                "address": "local",
+                "num_cpus": self.cores,
+                "include_dashboard": False,
+            }
+        try:
+            _knock(self.address)
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        except (OSError, RuntimeError, ValueError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"--ray-address {self.address or '(none)'} must be a Ray cluster that answers, got: {text}. Start one "
+                "with `ray start --head`, or leave the option out for one on this machine"
+            ) from error
+        else:
+            own = ray.get_runtime_context().get_node_id()
+            self._node = own if own in _nodes() else None
+            self._node_seen = running_seconds()
+        finally:
+            for number, handler in before.items():  # Ray takes SIGTERM for itself; the sweep ends cleanly on it
+                signal.signal(number, handler)
+
+    @property
+    def _gpus(self) -> int:
+        return 0 if self.device == "cpu" else _total("GPU")
+
+    def _start(self) -> _Actor:
+        options = {"num_cpus": 1, "num_gpus": 1 if self._gpus else 0, "scheduling_strategy": "SPREAD"}
+        handle = ray.remote(Trainer).options(**options).remote()
+        actor = _Actor(handle, None)
+        if self._hardware is not None:
+            self._configure(actor)
+        return actor
+
+    def _configure(self, actor: _Actor) -> None:
+        assert self._hardware is not None
+        given = (self._conditions, self._hardware.device, 1, self._checkpoints, self._hardware.precision)
+        actor.pending = actor.handle.configure.remote(*given)
+
+    def hardware(self) -> Hardware:
+        """Of the node that the first actor is placed on."""
+        first = self._start()
+        self._actors.append(first)
+        self._hardware = self._ask(first.handle.hardware.remote(self.device))
+        return self._hardware
+
+    def _ask(self, reference: Any) -> Any:
+        try:
+            return ray.get(reference, timeout=START_SECONDS)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(_line(error)) from None
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            raise SweeperError(
+                f"no Ray actor came up within {START_SECONDS:.0f} s ({_line(error)}); see `ray status` for what the "
+                "cluster has room for"
+            ) from error
+
+    def has_weights(self, encoder: str) -> bool:
+        """On the first actor's node."""
+        return bool(self._ask(self._actors[0].handle.has_weights.remote(encoder)))
+
+    @property
+    def workers(self) -> int:
+        """How many actors there are to be."""
+        return self.count or self._gpus or max(1, min(_total("CPU"), MOST))
+
+    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
+        """Configure the first actor, and start the others, which come as Ray finds room for them.
+
+        Raises:
+            UsageError: if the first refuses.
+        """
+        dataset = conditions.dataset
+        absolute = {"store": str(Path(dataset.store).resolve())}  # actors have another working folder
+        if not dataset.synthetic:
+            absolute["source"] = str(Path(dataset.source).expanduser().resolve())
+        self._conditions = conditions.model_copy(update={"dataset": dataset.model_copy(update=absolute)})
+        self._checkpoints = checkpoints.resolve()
+        first = self._actors[0]
+        self._configure(first)
+        if (refusal := self._settled(first, self._ask(first.pending))) is not None:
+            raise UsageError(refusal)
+        self._actors += [self._start() for _ in range(self.workers - 1)]
+
+    def _settled(self, actor: _Actor, answer: tuple[str, str | None]) -> str | None:
+        actor.node, refusal = answer
+        actor.pending, actor.ready = None, refusal is None
+        return refusal
+
+    def free(self) -> int:
+        """Idle actors.
+
+        Raises:
+            ExecutorError: if none is left, or none came back for `START_SECONDS` after all were lost.
+        """
+        if not self._actors:
+            raise ExecutorError("every Ray actor was lost or refused; see the warnings above")
+        if any(actor.ready for actor in self._actors):
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = running_seconds()
+        elif running_seconds() - self._alone_since > START_SECONDS:
+            raise ExecutorError(
+                f"all Ray actors were lost, and none came back within {START_SECONDS:.0f} s; see `ray status` for what "
+                "the cluster has room for"
+            )
+        return sum(actor.ready and actor.spec is None for actor in self._actors)
+
+    def submit(self, spec: TrialSpec) -> None:
+        """To an idle actor; one that was paused goes to the node of its checkpoint, if it can."""
+        node = self._paused_on.pop((spec.purpose, spec.number), None)
+        idle = [actor for actor in self._actors if actor.ready and actor.spec is None]
+        actor = min(idle, key=lambda a: a.node != node)
+        actor.spec, actor.pending = spec, actor.handle.begin.remote(spec)
+        self.watchdog.wait(actor, spec.purpose, "first")
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        """What the actors told, and which were lost.
+
+        Raises:
+            ExecutorError: if this machine is no part of the cluster any more.
+        """
+        self._look_at_node()
+        waiting = {actor.pending: actor for actor in self._actors if actor.pending is not None}
+        if not waiting:
+            time.sleep(timeout_seconds)
+            return []
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
+        if ready:  # and whatever else is there
+            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+        events = [event for reference in ready if (event := self._event(waiting[reference], reference)) is not None]
+        return events + self._hung()
+
+    def _look_at_node(self) -> None:
+        """Without its raylet this machine gets no new actors and no large results, and Ray does not say so."""
+        now = running_seconds()
+        if self._node is None or now - self._node_seen < NODE_SECONDS:
+            return
+        self._node_seen = now
+        if self._node not in _nodes():
+            raise ExecutorError("this machine is no part of the Ray cluster any more: its raylet is gone")
+
+    def _hung(self) -> list[Event]:
+        """Deaths of the actors that say nothing any more: they are killed."""
+        found: list[Event] = []
+        for actor in [a for a in self._actors if a.spec is not None and a.pending is not None]:
+            reason = self.watchdog.hangs(actor)
+            if reason is not None and actor.spec is not None and not ray.wait([actor.pending], timeout=0)[0]:
+                found.append(Died(actor.spec, reason))
+                self._replace(actor, reason)
+        return found
+
+    def _event(self, actor: _Actor, reference: Any) -> Event | None:
+        try:
+            told = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            reason = f"Ray lost the actor or its node ({_line(error)})"
+            self._replace(actor, reason)
+            return None if actor.spec is None else Died(actor.spec, reason)
+        actor.pending = None
+        self.watchdog.heard(actor)
+        spec = actor.spec
+        if spec is None:
+            if (refusal := self._settled(actor, told)) is not None:
+                self.log(f"a Ray actor cannot take part: {refusal}")
+                self._actors.remove(actor)
+                ray.kill(actor.handle)
+            return None
+        if isinstance(told, Looked):
+            if told.note:
+                self.log(told.note)
+            actor.waits = not told.last
+            if told.last:
+                actor.pending = actor.handle.proceed.remote("go")
+                self.watchdog.wait(actor, spec.purpose, "result")
+            return Reported(spec, told.evaluation, told.last)
+        if isinstance(told, Exhausted | DeviceLost):
+            self._replace(actor, told.reason)
+            return Died(spec, told.reason)
+        actor.spec = None
+        if told.result.state == "failed":
+            self._replace(actor, "a training failed in a Ray actor")
+        if isinstance(told, Waits):
+            self._paused_on[spec.purpose, spec.number] = actor.node
+            return Paused(spec, told.result)
+        return Finished(spec, told.result)
+
+    def _replace(self, actor: _Actor, reason: str) -> None:
+        """Ask Ray for another in its place, unless that is of no use."""
+        self.watchdog.forget(actor)
+        self._actors.remove(actor)
+        ray.kill(actor.handle)
+        if not actor.ready and actor.starts >= STARTS:
+            self.log(f"{reason}, before it was ready, as {STARTS} did in this place; {len(self._actors)} are left")
+            return
+        self.log(f"{reason}; asking Ray for another")
+        another = self._start()
+        another.starts = 1 if actor.ready else actor.starts + 1
+        self._actors.append(another)
+
+    def answer(self, spec: TrialSpec, answer: Answer) -> None:
+        """Tell the actor of this training."""
+        for actor in self._actors:
+            if actor.spec == spec and actor.waits:
+                actor.waits = False
+                self.watchdog.wait(actor, spec.purpose, "next" if answer == "go" else "result")
+                actor.pending = actor.handle.proceed.remote(answer)
+
+    def close(self) -> None:
+        """End the actors, and the cluster if it is ours."""
+        for actor in self._actors:
+            ray.kill(actor.handle)
+        self._actors = []
+        ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Whether anyone listens at HOST:PORT: Ray itself would try for a minute.
+
+    Raises:
+        OSError: if nobody does.
+    """
+    if found := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address or ""):
+        socket.create_connection((found[1], int(found[2])), timeout=KNOCK_SECONDS).close()
+
+
+def _nodes() -> set[str]:
+    """The nodes that are alive, by their ids."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"] for node in nodes if node["Alive"]}
+
+
+def _total(resource: str) -> int:
+    """What the whole cluster has of it."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(resources.get(resource, 0))
+
+
+def _line(error: BaseException) -> str:
+    """The kind of error and its first line; of what an actor raised, if it did: Ray's own texts fill a page."""
+    cause = getattr(error, "cause", None)
+    error = cause if isinstance(cause, BaseException) else error
+    text = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {text[0][:150]}"

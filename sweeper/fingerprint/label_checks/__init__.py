@@ -1,0 +1,26 @@
+"""The label doctor: what is wrong with pictures and labels, before it costs a night. It deletes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sweeper.core.records import Dataset
+from sweeper.fingerprint.label_checks.finding import Finding, Severity
+from sweeper.fingerprint.label_checks.measure import measure_all
+from sweeper.fingerprint.label_checks.rules import counts, judge
+
+__all__ = ["Finding", "Severity", "counts", "examine"]
+
+
+def examine(dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None) -> tuple[Finding, ...]:
+    """Measure every picture of a data set and judge the whole, the weightiest findings first.
+
+    Args:
+        dataset: its store is read, picture by picture; a few kilobytes are kept of each.
+        workers: threads.
+        tick: called with (done, total) after each picture.
+
+    Raises:
+        SweeperError: if the store is gone.
+    """
+    return judge(dataset, measure_all(dataset, workers, tick))

@@ -1,0 +1,40 @@
+"""What the doctor says: one record per finding, the weightiest first."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sweeper.core.base import Record
+
+
+class Severity(StrEnum):
+    """How much a finding matters; nothing is deleted, whatever it says."""
+
+    ERROR = "error"
+    """A label or a split is wrong: mend it or leave the picture out."""
+    WARNING = "warning"
+    """Probably wrong, or scores will be misleading: look at it."""
+    NOTE = "note"
+    """Right as it may be, it should be known."""
+
+
+class Finding(Record):
+    """One thing that was found, with the pictures it is about."""
+
+    kind: str
+    """A name for programs, e.g. `identical_masks`."""
+    severity: Severity
+    text: str
+    """For people: what was found, with its numbers, and what to do."""
+    pictures: tuple[str, ...] = ()
+    """Stems of the suspects, all of them; the text may name fewer. Empty: it is about the whole set."""
+
+
+def ranked(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Errors, then warnings, then notes; otherwise in the order given."""
+    return tuple(sorted(findings, key=lambda finding: list(Severity).index(finding.severity)))
+
+
+def counted(number: int, one: str, more: str) -> str:
+    """`1 mask does`, `1,200 masks do`."""
+    return f"{number:,} {one if number == 1 else more}"

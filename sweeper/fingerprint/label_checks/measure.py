@@ -1,0 +1,121 @@
+"""What the doctor measures on each picture, alone: small records, so that any number of pictures fits in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sweeper.core.records import IGNORE, Dataset
+from sweeper.data.store import PixelStore, open_store
+from sweeper.data.threads import in_order
+from sweeper.fingerprint.label_checks.edges import Bytes, Fit, edge_fit
+
+THUMBNAIL = 32
+"""Side of the shrunk picture that looks are compared on."""
+FORGET = 64
+"""Pictures after which the pages of memory that they took are given back."""
+SPECK_PIXELS = 4
+"""A connected piece of at most this many pixels is a speck."""
+_EIGHT = np.ones((3, 3), dtype=np.int8)
+
+Thumbnail = npt.NDArray[np.float16]
+"""(32, 32), mean 0 and norm 1; all zero for a picture of one colour."""
+
+
+class Signs(NamedTuple):
+    """One picture's measurements."""
+
+    image_digest: bytes
+    mask_digest: bytes
+    fit: Fit | None
+    thumbnail: Thumbnail
+    flat: bool
+    """Whether all its pixels have one colour."""
+    pieces: npt.NDArray[np.int64]
+    """(C,) connected pieces of each class."""
+    specks: npt.NDArray[np.int64]
+    """(C,) those of them that are specks."""
+
+
+def measure_all(dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None) -> list[Signs]:
+    """Measure every picture on a few threads (filters, transforms and hashes run beside each other).
+
+    Args:
+        dataset: its store is read.
+        workers: threads; each holds one picture at a time.
+        tick: called with (done, total) after each picture.
+
+    Raises:
+        SweeperError: if the store is gone.
+    """
+    store = open_store(dataset.store)
+    total = len(store)
+    signs = []
+    for number, sign in enumerate(_measured(store, len(dataset.classes), workers), 1):
+        signs.append(sign)
+        if number % FORGET == 0:
+            store.forget()
+        if tick is not None:
+            tick(number, total)
+    return signs
+
+
+def _measured(store: PixelStore, classes: int, workers: int) -> Iterator[Signs]:
+    def one(index: int) -> Signs:
+        return measure(store.view(index), store.mask(index), classes)
+
+    return in_order(one, range(len(store)), workers)
+
+
+def measure(image: Bytes, mask: Bytes, classes: int) -> Signs:
+    """Measure one picture.
+
+    Args:
+        image: (H, W, channels).
+        mask: (H, W) uint8, class indices below `classes` or 255 = ignore.
+        classes: how many there are.
+    """
+    pieces, specks = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
+    for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[: min(classes, IGNORE)]):
+        labels, found = ndimage.label(mask == label, structure=_EIGHT)
+        pieces[label] = found
+        specks[label] = int((np.bincount(labels.ravel())[1:] <= SPECK_PIXELS).sum())
+    return Signs(
+        image_digest=_digest(image),
+        mask_digest=_digest(mask),
+        fit=edge_fit(image, mask),
+        thumbnail=thumbnail(image),
+        flat=bool((image == image[:1, :1]).all()),
+        pieces=pieces,
+        specks=specks,
+    )
+
+
+def thumbnail(image: Bytes) -> Thumbnail:
+    """The picture shrunk to 32 × 32 means of grey, of mean 0 and norm 1; its shape is not kept."""
+    grey = image.mean(axis=2, dtype=np.float32)
+    small = grey
+    for axis in (0, 1):
+        size = small.shape[axis]
+        # Means over 32 equal stretches that may begin inside a pixel: differences of the interpolated running sum.
+        total = np.concatenate([np.zeros_like(small.take([0], axis)), small.cumsum(axis=axis, dtype=np.float64)], axis)
+        places = np.linspace(0, size, THUMBNAIL + 1)
+        low = np.minimum(places.astype(np.int64), size - 1)
+        part = (places - low).reshape([-1, 1] if axis == 0 else [1, -1])
+        at = total.take(low, axis) * (1 - part) + total.take(low + 1, axis) * part
+        small = np.diff(at, axis=axis) * (THUMBNAIL / size)
+    small = small - small.mean()
+    norm = float(np.linalg.norm(small))
+    result: Thumbnail = (small / norm if norm > 1e-6 * THUMBNAIL else np.zeros_like(small)).astype(np.float16)
+    return result
+
+
+def _digest(array: Bytes) -> bytes:
+    digest = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()

@@ -1,0 +1,179 @@
+"""The imbalance fingerprint of a data set's labels: how rare, how small, how thin its classes are, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sweeper.core.contours import THIN_PIXELS, near_boundary
+from sweeper.core.errors import UsageError
+from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile
+from sweeper.data.store import open_store
+
+_EIGHT = np.ones((3, 3), dtype=np.int8)
+
+Mask = npt.NDArray[np.uint8]
+
+
+def profile_dataset(dataset: Dataset) -> ImbalanceProfile:
+    """Profile all labels of a data set, from its store.
+
+    Raises:
+        SweeperError: if the store is gone.
+    """
+    store = open_store(dataset.store)
+
+    def masks() -> Iterator[Mask]:
+        for index in range(len(store)):
+            if index % 256 == 0:
+                store.forget()
+            yield store.mask(index)
+
+    return profile_masks(masks(), dataset.classes)
+
+
+def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalanceProfile:
+    """Profile label masks.
+
+    Args:
+        masks: (H, W) uint8 each, class indices below `len(classes)`, or 255 = ignore; sizes may differ.
+        classes: names, in index order; two make a binary task.
+
+    Raises:
+        ValueError: a label is out of range, or there are no masks.
+        UsageError: fewer than two classes occur, so that there is no imbalance to speak of.
+    """
+    count = len(classes)
+    pixels = np.zeros(count, dtype=np.int64)
+    thin = np.zeros(count, dtype=np.int64)
+    occurs = np.zeros(count, dtype=np.int64)
+    sizes: list[list[npt.NDArray[np.int64]]] = [[] for _ in classes]
+    pictures = empty = ignored = 0
+    for mask in masks:
+        counts = np.bincount(mask.ravel(), minlength=256)
+        if counts[count:IGNORE].any():
+            wrong = int(np.flatnonzero(counts[count:IGNORE])[-1]) + count
+            raise ValueError(
+                f"labels must be below {count} or {IGNORE} (ignore), found {wrong}; name its class or mend it"
+            )
+        pictures += 1
+        ignored += int(counts[IGNORE])
+        empty += not counts[1:count].any()
+        pixels += counts[:count]
+        occurs += counts[:count] > 0
+        thin += np.bincount(mask[near_boundary(mask)], minlength=256)[:count]
+        for label in np.flatnonzero(counts[:count]):
+            sizes[int(label)].append(_component_sizes(mask == label))
+    if not pictures:
+        raise ValueError("a profile needs at least one mask, got none")
+    labelled = int(pixels.sum())
+    imbalance = imbalance_of(pixels)
+    binary = count == 2
+    return ImbalanceProfile(
+        pictures=pictures,
+        labelled_pixels=labelled,
+        ignored_share=ignored / (labelled + ignored),
+        empty_pictures=empty,
+        classes=tuple(
+            ClassProfile(
+                name=name,
+                pixel_share=int(pixels[i]) / labelled,
+                picture_share=int(occurs[i]) / pictures,
+                components=sum(len(part) for part in sizes[i]),
+                component_pixels=_percentiles(sizes[i]),
+                thinness=int(thin[i]) / int(pixels[i]) if pixels[i] else None,
+            )
+            for i, name in enumerate(classes)
+        ),
+        imbalance=imbalance,
+        pos_weight=imbalance if binary else None,
+        alpha=imbalance / (1 + imbalance) if binary else None,
+        class_weights=class_weights_of(pixels),
+    )
+
+
+def imbalance_of(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
+    """Binary: background / foreground pixels. More classes: commonest / rarest of those that occur.
+
+    Args:
+        class_pixels: (C,) labelled pixels of each class, ≥ 0.
+
+    Raises:
+        UsageError: fewer than two classes occur.
+    """
+    pixels = np.asarray(class_pixels, dtype=np.float64)
+    occurring = pixels[pixels > 0]
+    if len(occurring) < 2:
+        raise UsageError(
+            f"imbalance needs pixels of at least two classes, found {[int(n) for n in pixels]}; "
+            "give the training split pictures that show another class"
+        )
+    return float(pixels[0] / pixels[1] if len(pixels) == 2 else occurring.max() / occurring.min())
+
+
+def class_weights_of(class_pixels: Sequence[int] | npt.NDArray[np.int64], power: float = 1.0) -> tuple[float, ...]:
+    """Weights w_c ∝ f_c^−power with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
+
+    Args:
+        class_pixels: (C,) labelled pixels of each class; f_c is the share of class c.
+        power: 1 balances the classes, 0 weighs all pixels alike.
+
+    Raises:
+        UsageError: no class occurs.
+    """
+    pixels = np.asarray(class_pixels, dtype=np.float64)
+    if not pixels.any():
+        raise UsageError("class weights need labelled pixels, found none; give the training split labelled pictures")
+    share = pixels / pixels.sum()
+    weights = np.zeros_like(share)
+    occurs = share > 0
+    weights[occurs] = share[occurs] ** -power
+    weights /= (share * weights).sum()
+    weights[~occurs] = weights.max()
+    return tuple(float(weight) for weight in weights)
+
+
+def consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
+    """What the imbalance means in practice, in sentences with their numbers."""
+    occurring = [c for c in profile.classes if c.pixel_share > 0]
+    common = max(occurring, key=lambda c: c.pixel_share)
+    rare = min(occurring, key=lambda c: c.pixel_share)
+    sentences = [
+        f"Predicting only {common.name} would score {100 * common.pixel_share:.1f} % pixel accuracy and "
+        f"{common.pixel_share / len(occurring):.3f} mIoU"
+        + (": pixel accuracy says little here." if common.pixel_share >= 0.6 else ".")
+    ]
+    ratio = common.pixel_share / rare.pixel_share
+    if ratio >= 3:
+        sentences.append(
+            f"One pixel of {rare.name} stands against {ratio:.1f} of {common.name}: in an unweighted "
+            f"cross-entropy {common.name} decides most of the loss, so weights, focal exponents and overlap losses "
+            "are worth searching."
+        )
+    else:
+        sentences.append("The classes are nearly balanced: expect the losses to differ little.")
+    foreground = occurring[1:] if profile.classes[0] in occurring else occurring
+    thinnest = max(foreground, key=lambda c: c.thinness or 0.0)
+    if (thinnest.thinness or 0.0) >= 0.8:
+        sentences.append(
+            f"{100 * (thinnest.thinness or 0.0):.0f} % of the pixels of {thinnest.name} lie within {THIN_PIXELS} "
+            "pixels of its boundary: labels one pixel off cost much of its IoU, whatever the loss."
+        )
+    return tuple(sentences)
+
+
+def _component_sizes(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Pixels of each connected component (8-neighbourhood)."""
+    labels, _ = ndimage.label(inside, structure=_EIGHT)
+    return np.bincount(labels.ravel())[1:].astype(np.int64)
+
+
+def _percentiles(sizes: Sequence[npt.NDArray[np.int64]]) -> tuple[float, float, float] | None:
+    """10th, 50th and 90th percentile of all sizes together."""
+    if not sizes:
+        return None
+    low, median, high = np.percentile(np.concatenate(sizes), [10, 50, 90])
+    return float(low), float(median), float(high)

@@ -1,0 +1,177 @@
+"""Search-space files: the data of a YAML file → SearchSpace, with every mistake named by its key path.
+
+The form of a file is described in search_spaces/README.md and in `sweeper.space`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sweeper.core.records import Coordinate, CoordinateKind, FamilySpace, SearchSpace, Task
+from sweeper.core.yaml_file import key_text, shown
+from sweeper.losses.coordinates import LIMITS, POWER_LIMITS, Limits, suggestion
+from sweeper.losses.families import FAMILIES, TASKS, Family
+
+KINDS: tuple[CoordinateKind, ...] = ("uniform", "log", "power_of_imbalance")
+LR_LIMITS = Limits(0, 10, open_low=True)
+
+
+def parse_space(name: str, content: Any, task: Task | None, problems: list[str]) -> SearchSpace | None:
+    """The space that plain YAML data stands for; mistakes are added to `problems`, and then None may be returned."""
+    if not isinstance(content, dict):
+        problems.append(f"(top): must be a mapping with version, task, nuisance, losses, got {shown(content)}")
+        return None
+    before = len(problems)
+    _check_keys("", content, ("version", "task", "nuisance", "losses"), problems, required=True)
+    version = content.get("version", 1)
+    if version != 1 or isinstance(version, bool):
+        problems.append(f"version: must be 1, got {shown(version)}; this sweeper reads version 1 alone")
+    own_task = _task(content.get("task"), task, problems) if "task" in content else task
+    lr = _learning_rate(content.get("nuisance"), problems) if "nuisance" in content else None
+    families = _families(content["losses"], own_task, problems) if "losses" in content and own_task else []
+    if len(problems) > before or lr is None or own_task is None:
+        return None
+    return SearchSpace(name=name, task=own_task, lr=lr, families=tuple(families))
+
+
+def _check_keys(
+    path: str, mapping: Mapping[str, Any], known: Iterable[str], problems: list[str], *, required: bool = False
+) -> None:
+    """Report keys that are not known and, on demand, known ones that are missing."""
+    known = list(known)
+    for key in mapping:
+        if key not in known:
+            problems.append(
+                f"{path}{key_text(key)}: unknown key{suggestion(key, known)}; known here: {', '.join(known)}"
+            )
+    if required:
+        problems.extend(f"{path}{key}: missing; add it" for key in known if key not in mapping)
+
+
+def _task(value: Any, wanted: Task | None, problems: list[str]) -> Task | None:
+    task = next((known for known in TASKS if known == value), None)
+    if task is None:
+        hint = suggestion(value, TASKS) if isinstance(value, str) else ""
+        problems.append(f"task: must be {' or '.join(TASKS)}, got {shown(value)}{hint}")
+        return wanted
+    if wanted is not None and task != wanted:
+        problems.append(f"task: must be {wanted} as the data are, got {task}; use a space for {wanted} tasks")
+    return task
+
+
+def _learning_rate(nuisance: Any, problems: list[str]) -> Coordinate | None:
+    if not isinstance(nuisance, dict):
+        problems.append(f"nuisance: must be a mapping with lr, got {shown(nuisance)}")
+        return None
+    _check_keys("nuisance.", nuisance, ("lr",), problems, required=True)
+    if "lr" not in nuisance:
+        return None
+    return _coordinate("nuisance.lr", nuisance["lr"], LR_LIMITS, ("uniform", "log"), problems)
+
+
+def _families(losses: Any, task: Task, problems: list[str]) -> list[FamilySpace]:
+    if not isinstance(losses, dict) or not losses:
+        problems.append(f"losses: must be a mapping with at least one family, got {shown(losses)}")
+        return []
+    usable = [name for name, family in FAMILIES.items() if task in family.tasks]
+    _check_keys("losses.", losses, usable, problems)
+    return [_family(FAMILIES[name], losses[name], task, problems) for name in usable if name in losses]
+
+
+def _family(family: Family, given: Any, task: Task, problems: list[str]) -> FamilySpace:
+    path = f"losses.{family.name}"
+    given = {} if given is None else given  # `dice:` without anything means `dice: {}`
+    if not isinstance(given, dict):
+        problems.append(f"{path}: must be a mapping of coordinates ({{}} for none), got {shown(given)}")
+        given = {}
+    free = family.coordinates[task]
+    coordinates: dict[str, Coordinate] = {}
+    for name, value in given.items():
+        if name not in free:
+            takes = ", ".join(free) or "none"
+            problems.append(
+                f"{path}.{key_text(name)}: not a coordinate of {family.name} for {task} tasks{suggestion(name, free)}; "
+                f"it takes {takes}"
+            )
+            continue
+        kinds = KINDS if name == "pos_weight" else ("uniform", "log")
+        found = _coordinate(f"{path}.{name}", value, LIMITS[name], kinds, problems)
+        if found is not None:
+            coordinates[name] = found
+    if "pos_weight" in free and free["pos_weight"].default is None and "pos_weight" not in given:
+        problems.append(
+            f"{path}.pos_weight: missing, and it has no default; add pos_weight: {{power_of_imbalance: [0, 1.1]}}"
+        )
+    _check_tversky(path, coordinates, "fp_weight" in given, problems)
+    # In the registry's order: the order of a file must not change a study.
+    return FamilySpace(family=family.name, coordinates={n: coordinates[n] for n in free if n in coordinates})
+
+
+def _check_tversky(path: str, coordinates: Mapping[str, Coordinate], fp_given: bool, problems: list[str]) -> None:
+    fn, fp = coordinates.get("fn_weight"), coordinates.get("fp_weight")
+    if fn is not None and not fp_given and fn.high > 1:
+        problems.append(
+            f"{path}.fn_weight: must be at most 1 when fp_weight is left to 1 − fn_weight, got {fn.high:g}; "
+            "lower it or add fp_weight"
+        )
+    if fn is not None and fp is not None and fn.low == 0 and fp.low == 0:
+        problems.append(f"{path}: fn_weight and fp_weight must not both reach 0; raise the lower end of one")
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also where YAML 1.1 takes `3e-4` for text; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _coordinate(
+    path: str, value: Any, limits: Limits, kinds: tuple[CoordinateKind, ...], problems: list[str]
+) -> Coordinate | None:
+    """One range or fixed number."""
+    if isinstance(value, dict):
+        kind = next((known for known in kinds if known in value), None)
+        if kind is not None and len(value) == 1:
+            return _range(f"{path}.{kind}", kind, value[kind], limits, problems)
+        names = [key_text(name) for name in value]
+        hint = suggestion(names[0], kinds) if len(names) == 1 else ""
+        problems.append(
+            f"{path}: must have exactly one of {', '.join(kinds)}, got {', '.join(names) or 'nothing'}{hint}"
+        )
+        return None
+    number = _number(value)
+    rule: str | None
+    if number is None:
+        forms = ", ".join(f"{{{kind}: [low, high]}}" for kind in kinds)
+        rule = f"must be {forms} or a finite number"
+    else:
+        rule = limits.problem(number)
+    if rule is None and number is not None:
+        return Coordinate(kind="fixed", low=number, high=number)
+    problems.append(f"{path}: {rule}, got {shown(value)}")
+    return None
+
+
+def _range(path: str, kind: CoordinateKind, ends: Any, limits: Limits, problems: list[str]) -> Coordinate | None:
+    """The range `kind: [low, high]`."""
+    numbers = [_number(end) for end in ends] if isinstance(ends, list) else []
+    if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
+        problems.append(f"{path}: must be [low, high], two finite numbers, got {shown(ends)}")
+        return None
+    low, high = numbers[0], numbers[1]
+    limits = POWER_LIMITS if kind == "power_of_imbalance" else limits
+    rule = limits.problem(low) or limits.problem(high)
+    if low >= high:
+        rule = "low must be below high" + (" (for one value write the number alone)" if low == high else "")
+    elif rule is None and kind == "log" and low <= 0:
+        rule = "low must be above 0 for a logarithmic range"
+    if rule is not None:
+        problems.append(f"{path}: {rule}, got [{low:g}, {high:g}]")
+        return None
+    return Coordinate(kind=kind, low=low, high=high)

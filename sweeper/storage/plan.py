@@ -1,0 +1,164 @@
+"""What a study was made for: written once, compared at each resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+
+from sweeper.core.base import Record
+from sweeper.core.errors import MissingStudyError, StudyError
+from sweeper.core.records import Conditions, ImbalanceProfile, SearchSpace
+from sweeper.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
+from sweeper.storage.stored import pack, pack_value, unpack, unpack_value
+
+NAME_LIMIT = 200
+
+
+class Plan(Record):
+    """What a study was made for, written once when it is created."""
+
+    created: str
+    conditions: Conditions
+    profile: ImbalanceProfile
+    space: SearchSpace
+    imbalance: float
+    versions: dict[str, str]
+
+
+def check_name(name: str) -> None:
+    """Refuse names that a database, a folder or a terminal would not take.
+
+    Raises:
+        StudyError: if the name is empty, longer than 200 characters, or holds control characters.
+    """
+    if not name.strip() or len(name) > NAME_LIMIT or not name.isprintable():
+        shown = name if len(name) <= 40 else name[:40] + "…"
+        raise StudyError(
+            f"--study must be 1 to {NAME_LIMIT} printable characters, got {len(name)}: {shown!r}; choose a shorter, "
+            "plainer name"
+        )
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    """Names of all studies, newest last; the queues of trainings that machines share are none."""
+    return [study.study_name for study in storage.get_all_studies() if QUEUE_OF not in study.user_attrs]
+
+
+def create_study(storage: RDBStorage, name: str, plan: Plan, options: Mapping[str, Any] | None = None) -> optuna.Study:
+    """Make a new study with its plan, and before it with what was asked for: a study with a plan can be resumed.
+
+    Args:
+        storage: where.
+        name: of the study.
+        plan: what it is made for.
+        options: what was asked for on the command line, None = nothing.
+
+    Raises:
+        StudyError: if the name is taken.
+    """
+    try:
+        study = _study(storage, name, load=False)
+    except optuna.exceptions.DuplicatedStudyError:
+        raise StudyError(
+            f"study {name!r} exists already; add --resume to continue it, or choose another name with --study"
+        ) from None
+    if options is not None:
+        study.set_user_attr(OPTIONS, pack_value(dict(options)))
+    replace_plan(study, plan)
+    return study
+
+
+def load_study(storage: RDBStorage, name: str) -> optuna.Study:
+    """Open an existing study for going on with it."""
+    return _study(storage, name, load=True)
+
+
+def _study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction="maximize",
+        pruner=optuna.pruners.NopPruner(),  # sweeper.study.halving decides
+        load_if_exists=load,
+    )
+
+
+def replace_plan(study: optuna.Study, plan: Plan) -> None:
+    """Store the plan of a resume: the same but for what `differences` allows (confirmation steps, where pixels lie)."""
+    document = pack(plan)
+    study.set_user_attr(PLAN, document)
+    study.set_user_attr(PLAN_COPY, document)
+
+
+def read_plan(storage: RDBStorage, name: str) -> Plan:
+    """The plan of an existing study.
+
+    Raises:
+        StudyError: if there is no such study, or it is not one of sweeper's.
+    """
+    names = study_names(storage)
+    if name not in names:
+        known = ", ".join(names[-5:]) or "none"
+        raise MissingStudyError(f"there is no study {name!r} in this storage; the newest are: {known}")
+    attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    if PLAN not in attributes:
+        raise StudyError(
+            f"study {name!r} was not made by sweeper, or was cut off while being made; choose another name"
+        )
+    return unpack(Plan, attributes[PLAN], f"the plan of study {name!r}")
+
+
+def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
+    """What was asked for on the command line so far."""
+    attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    options: dict[str, Any] = unpack_value(attributes, OPTIONS, {})
+    return options
+
+
+def differences(old: Plan, new: Plan) -> list[str]:
+    """What differs between two plans so that their trials could not be compared, each as `what: old → new`."""
+    found = []
+    if old.conditions.dataset.digest != new.conditions.dataset.digest:
+        ours, theirs = old.conditions.dataset, new.conditions.dataset
+        found.append(
+            f"data set: {ours.name} ({len(ours.pictures)} pictures, {ours.digest[:19]}…) → "
+            f"{theirs.name} ({len(theirs.pictures)} pictures, {theirs.digest[:19]}…)"
+        )
+        if ours.resized != theirs.resized:
+            found.append(f"resize: {ours.resized or 'native'} → {theirs.resized or 'native'}")
+    if old.conditions.seed != new.conditions.seed:
+        found.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
+    if old.conditions.folds != new.conditions.folds:
+        found.append(f"folds: {old.conditions.folds or 'none'} → {new.conditions.folds or 'none'}")
+    if old.conditions.rates != new.conditions.rates:
+        names = {
+            "searched": "the search's",
+            "best": "each finalist's best (--fixed-lr)",
+            "drawn": "drawn for each seed",
+        }
+        found.append(
+            f"learning rates of the confirmation: {names[old.conditions.rates]} → {names[new.conditions.rates]}"
+        )
+    # More steps to confirm only ask for other confirmations: the search stands.
+    recipes = [plan.conditions.recipe.model_dump(exclude={"confirm_steps"}) for plan in (old, new)]
+    found += _changed("recipe", *recipes)
+    before, after = (
+        {
+            "lr": plan.space.lr.model_dump(),
+            **{f.family: {k: c.model_dump() for k, c in f.coordinates.items()} for f in plan.space.families},
+        }
+        for plan in (old, new)
+    )
+    return found + _changed("space", before, after)
+
+
+def _changed(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    keys = [*old, *(key for key in new if key not in old)]
+    return [
+        f"{what}.{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]

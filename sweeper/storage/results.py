@@ -1,0 +1,195 @@
+"""Results of trainings: the search's with their trials, all others with the study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
+from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, DIFFERS, RESULT, RETRY_OF, WAITS
+from sweeper.storage.stored import pack, unpack
+
+NOT_A_SHARE = "the value of a trial must lie in [0, 1]"
+"""How the reason of a trial begins whose value was none."""
+
+
+def counted(trial: FrozenTrial) -> bool:
+    """Whether a trial counts towards the total, unless another takes its place: finished, and no cut-off attempt."""
+    return trial.state.is_finished() and ABANDONED not in trial.user_attrs
+
+
+def present_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The study's trials by number, without cut-off attempts and failed trials that are trained again."""
+    trials = study.get_trials(deepcopy=False)
+    replaced = {t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs}
+    return [t for t in trials if t.number not in replaced and ABANDONED not in t.user_attrs]
+
+
+def held(study: optuna.Study) -> int:
+    """How many trials the study has, counted ones and those that will be: at a rung, or with a result to be told."""
+    return sum(
+        trial.state.is_finished() or not {WAITS, RESULT}.isdisjoint(trial.user_attrs) for trial in present_trials(study)
+    )
+
+
+def result_of(trial: FrozenTrial) -> TrialResult:
+    """The result stored with a counted trial.
+
+    Raises:
+        DamagedError: if it is not what was stored.
+    """
+    return unpack(TrialResult, trial.user_attrs[RESULT], f"the result of trial {trial.number}", beside=trial.params)
+
+
+def search_results(study: optuna.Study) -> list[TrialResult]:
+    """Results of all counted trials, by number."""
+    return [result_of(t) for t in present_trials(study) if counted(t) and RESULT in t.user_attrs]
+
+
+def extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
+    """Results of all trainings of a purpose other than `search`, by number."""
+    return results_in(study.user_attrs, purpose)
+
+
+def all_results(study: optuna.Study) -> list[TrialResult]:
+    """Results of all trainings, the search's last."""
+    extra = [r for purpose in ("probe", "recheck", "confirm") for r in extra_results(study, purpose)]
+    return extra + search_results(study)
+
+
+def results_in(attributes: Mapping[str, Any], purpose: str) -> list[TrialResult]:
+    """Results of all trainings of a purpose other than `search` in a study's attributes, by number."""
+    keys = sorted(key for key in attributes if key.startswith(f"{purpose}/"))
+    return [unpack(TrialResult, attributes[key], f"the training {key}") for key in keys]
+
+
+def store_extra(study: optuna.Study, result: TrialResult) -> None:
+    """Keep a training that is not one of the search's with the study, as `confirm/00000` and the like."""
+    study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", pack(result))
+
+
+def note_difference(study: optuna.Study, spec: TrialSpec, first: Evaluation, again: Evaluation) -> None:
+    """Note with the study that a training that was repeated up to a step gave other numbers there."""
+    found = {"step": again.step, "first": first.value, "again": again.value}
+    study.set_user_attr(f"{DIFFERS}{spec.purpose}/{spec.number:05d}", found)
+
+
+def differences_of_repeats(attributes: Mapping[str, Any]) -> tuple[float, ...]:
+    """Of each training that gave other numbers when it was repeated: by how much the objective differed."""
+    found = (attributes[key] for key in sorted(attributes) if key.startswith(DIFFERS))
+    return tuple(abs(float(one["again"]) - float(one["first"])) for one in found)
+
+
+def waiting_results(study: optuna.Study) -> list[TrialResult]:
+    """What the trials that wait at a rung gave so far, by number."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [waiting_result(t) for t in trials if WAITS in t.user_attrs]
+
+
+def waiting_result(trial: FrozenTrial) -> TrialResult:
+    """What a trial that waits at a rung gave so far.
+
+    Raises:
+        DamagedError: if it is not what was stored.
+    """
+    return unpack(TrialResult, trial.user_attrs[WAITS], f"what trial {trial.number} gave before it was paused")
+
+
+def report(study: optuna.Study, number: int, step: int, value: float) -> None:
+    """Note what a running trial reached at a step, on the images that all its steps are scored on."""
+    study._storage.set_trial_intermediate_value(_trial_id(study, number), step, value)
+
+
+def wait(study: optuna.Study, result: TrialResult) -> None:
+    """Note that a running trial waits at a rung, and what it gave so far."""
+    study._storage.set_trial_user_attr(_trial_id(study, result.spec.number), WAITS, pack(result))
+
+
+def end(study: optuna.Study, result: TrialResult) -> None:
+    """Store the result of a running trial, then tell Optuna; doing it again after a crash amid it changes nothing."""
+    trial_id = _trial_id(study, result.spec.number)
+    params = study._storage.get_trial(trial_id).params
+    study._storage.set_trial_user_attr(trial_id, RESULT, pack(result, beside=params))
+    if result.collapse != Collapse.NONE:
+        study._storage.set_trial_user_attr(trial_id, "collapse", result.collapse.value)
+    tell(study, result)
+
+
+def _trial_id(study: optuna.Study, number: int) -> int:
+    """Optuna's own functions take a Trial, which a later session does not have; the storage knows it by this."""
+    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+
+
+def tell(study: optuna.Study, result: TrialResult) -> None:
+    """End a trial in Optuna by its stored result."""
+    if result.state == "complete":
+        study.tell(result.spec.number, result.value)
+    else:
+        study.tell(result.spec.number, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
+
+
+def reconcile(study: optuna.Study) -> int:
+    """Make a study ready for going on after a session that was cut off; how many trainings were cut off.
+
+    A trial whose result was stored and not yet told is told now: it is not trained twice. One that waited at a rung
+    goes on waiting: if its checkpoint is gone, it is trained from its start to the same numbers. Any other goes back to
+    the queue as itself, with its number and parameters, so that the search goes on as if it had not been cut off.
+    """
+    left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in left:
+        if RESULT in trial.user_attrs:
+            end(study, result_of(trial))
+        elif WAITS not in trial.user_attrs:
+            requeue(study, trial.number)
+    return sum(WAITS not in trial.user_attrs for trial in left)
+
+
+def requeue(study: optuna.Study, number: int) -> None:
+    """Put a running trial back into the queue, as itself."""
+    study._storage.set_trial_state_values(_trial_id(study, number), TrialState.WAITING)
+
+
+def take(study: optuna.Study, number: int) -> FrozenTrial:
+    """Take a trial that was begun before, and that nobody else can take meanwhile, from the queue."""
+    study._storage.set_trial_state_values(_trial_id(study, number), TrialState.RUNNING)
+    return study.get_trials(deepcopy=False)[number]
+
+
+def abandon(study: optuna.Study, number: int, reason: str) -> None:
+    """Keep the record of an attempt at a running trial whose worker died."""
+    trial = study.get_trials(deepcopy=False)[number]
+    study.add_trial(
+        create_trial(
+            state=TrialState.FAIL,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={ABANDONED: reason, ATTEMPT_OF: number},
+        )
+    )
+
+
+def attempts_lost(study: optuna.Study, number: int) -> int:
+    """How many workers died under a trial, in earlier sessions too."""
+    trials = study.get_trials(deepcopy=False)
+    before = int(trials[number].user_attrs.get("deaths", 0))  # of a version that gave each attempt a number of its own
+    return before + len([t for t in trials if t.user_attrs.get(ATTEMPT_OF) == number])
+
+
+def failed_trials(study: optuna.Study) -> list[TrialResult]:
+    """Results of the failed trials whose cause may have been mended since: a resume trains them again.
+
+    A value outside its range is no such cause: the same training would give it again.
+    """
+    return [r for r in search_results(study) if r.state == "failed" and not (r.reason or "").startswith(NOT_A_SHARE)]
+
+
+def retry_failed(study: optuna.Study) -> list[TrialResult]:
+    """Queue the failed trials once more; their results so far."""
+    failed = failed_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    for result in failed:
+        study.enqueue_trial(trials[result.spec.number].params, user_attrs={RETRY_OF: result.spec.number})
+    return failed

@@ -1,0 +1,151 @@
+"""How records are stored: as their JSON, with the number of the format, who wrote it, and a checksum.
+
+A document is the record's own JSON with one more key:
+
+    {…, "stored_as": {"format": 2, "by": "0.1.0", "sha256": "…", "beside": "…"}}
+
+`format` is the number of the formats of all stored records together. Format 1 is what was written before there were
+numbers: it has no such key, and no checksum. `beside` is a checksum of what the database holds beside the document and
+must fit to it (of a trial's result: the trial's parameters).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from sweeper.core.base import Record
+from sweeper.core.errors import DamagedError, StudyError
+from sweeper.version import __version__
+
+FORMAT = 2
+"""Raised by one when a stored record changes so that its older documents need more than a default; the reader of the
+format before then goes into `READERS`."""
+MARK = "stored_as"
+
+Document = dict[str, Any]
+Kind = TypeVar("Kind", bound=Record)
+
+
+def _from_1(_: str, document: Document) -> Document:
+    """Format 1 had neither number nor checksum; what came since has defaults."""
+    return document
+
+
+READERS: Mapping[int, Callable[[str, Document], Document]] = {1: _from_1}
+"""Format → (name of the record, its document) → the document in the next format."""
+
+
+def checksum(value: object) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pack(record: Record, beside: object = None) -> Document:
+    """The document of a record.
+
+    Args:
+        record: what is to be stored.
+        beside: a JSON value that is stored elsewhere and must fit to it; None = nothing.
+    """
+    document = record.model_dump(mode="json")
+    assert MARK not in document
+    mark = {"format": FORMAT, "by": __version__, "sha256": checksum(document)}
+    if beside is not None:
+        mark["beside"] = checksum(beside)
+    return {**document, MARK: mark}
+
+
+def unpack(kind: type[Kind], document: object, what: str, beside: object = None) -> Kind:
+    """The record of a document, of this format or an older one.
+
+    Args:
+        kind: the record's class.
+        document: as `pack` gave it, or of an older format.
+        what: what it is, for people: `the result of trial 3 of study 'x'`.
+        beside: as `pack` took it; not compared where the document has no checksum of it.
+
+    Raises:
+        DamagedError: if it was changed since it was written, or cannot be read at all.
+        StudyError: if another version wrote it and this one cannot read it.
+    """
+    if not isinstance(document, Mapping):
+        raise DamagedError(what, f"it must be a JSON object, found {type(document).__name__}")
+    content = {key: value for key, value in document.items() if key != MARK}
+    mark = document.get(MARK)
+    if mark is None:
+        return _validated(kind, _upgraded(kind, content, 1), what, writer=None)
+    number = mark.get("format") if isinstance(mark, Mapping) else None
+    if not isinstance(number, int) or number < 1:
+        raise DamagedError(what, f"its format must be a whole number from 1, found {number!r}")
+    if checksum(content) != mark.get("sha256"):
+        if number > FORMAT:
+            raise _too_new(what, mark)
+        raise DamagedError(what, "its checksum does not fit")
+    if beside is not None and "beside" in mark and checksum(beside) != mark["beside"]:
+        raise DamagedError(what, "what the database holds beside it does not fit to it")
+    if number > FORMAT:
+        raise _too_new(what, mark)
+    return _validated(kind, _upgraded(kind, content, number), what, writer=str(mark.get("by")))
+
+
+class Value(Record):
+    """A single value, or a list or table of them, that is stored under a name of its own."""
+
+    value: Any
+
+
+def pack_value(value: object) -> Document:
+    """The document of a JSON value."""
+    return pack(Value(value=value))
+
+
+def unpack_value(attributes: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """A JSON value among a study's attributes; format 1 stored it as it is.
+
+    Raises:
+        DamagedError, StudyError: as `unpack`.
+    """
+    found = attributes.get(key, default)
+    if not isinstance(found, Mapping) or MARK not in found:
+        return found
+    return unpack(Value, found, f"the study's {key!r}").value
+
+
+def _upgraded(kind: type[Record], content: Document, number: int) -> Document:
+    for older in range(number, FORMAT):
+        content = READERS[older](kind.__name__, content)
+    return content
+
+
+def _too_new(what: str, mark: Mapping[str, Any]) -> StudyError:
+    return StudyError(
+        f"{what} was made by sweeper {mark.get('by')} in format {mark.get('format')}; this is sweeper {__version__}, "
+        f"which reads formats up to {FORMAT}. Use the version that made it, or a newer one"
+    )
+
+
+def _validated(kind: type[Kind], content: Document, what: str, writer: str | None) -> Kind:
+    try:
+        return kind.model_validate(content)
+    except (ValidationError, ValueError, TypeError, KeyError) as error:
+        found = _first(error)
+        if writer is None:
+            raise DamagedError(what, f"it cannot be read: {found}") from error
+        raise StudyError(
+            f"{what} was made by sweeper {writer}; this is sweeper {__version__}, which cannot read it: {found}. Use "
+            "the version that made it, or a newer one"
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    """One line: where, and what is wrong."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    return f"{type(error).__name__}: {error}"

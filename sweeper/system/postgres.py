@@ -1,0 +1,279 @@
+"""PostgreSQL: how its addresses are written, and connections on which no wait is without end.
+
+A server, or the way to it, can fall silent without closing a connection: the machine lost its power, a firewall forgot
+the connection. TCP alone notices that after minutes or hours. So every connection has short TCP timeouts on both ends,
+and the client's own limit on silence; a session that its client lost in a transaction is ended by the server.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from sweeper.core.errors import UsageError
+from sweeper.core.redact import redact
+from sweeper.system.patience import Patience
+
+if TYPE_CHECKING:
+    import psycopg
+
+Found = TypeVar("Found")
+
+SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+CONNECT_SECONDS = 10
+ANSWER_SECONDS = 30.0
+"""A server that sends nothing for so long while it is waited for is away."""
+START_SECONDS = 180.0
+"""A server that has no connection left, or is starting, is waited for so long."""
+NAME = "sweeper"
+"""Application name of our sessions; others of ours begin with it."""
+SOCKET: dict[str, Any] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""This end of a connection: what was sent and not received within 25 s, or 25 s without a sign of life, ends it."""
+SESSION = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+    "idle_in_transaction_session_timeout": "60000",
+}
+"""The server's end, likewise: a session whose client is gone holds its locks no longer than that."""
+_FULL = ("too many clients", "too many connections", "connection slots are reserved")
+_STARTING = ("starting up", "shutting down", "not yet accepting connections", "in recovery mode", "is a standby")
+_limits: dict[str, str] = {}
+"""`max_connections` of each server, by host and port, as it was told by a connection that was had."""
+
+
+def is_postgres(url: str) -> bool:
+    """Whether an address is a PostgreSQL server's."""
+    return url.startswith(SCHEMES)
+
+
+def sqlalchemy_url(url: str) -> str:
+    """`postgresql+psycopg://…`, which names psycopg 3 as the driver; any other address as it is.
+
+    Raises:
+        UsageError: if psycopg is not installed.
+    """
+    if not is_postgres(url):
+        return url
+    require_driver()
+    _watch_engines()
+    return "postgresql+psycopg://" + url.split("://", 1)[1]
+
+
+def named_url(url: str, purpose: str) -> str:
+    """`sqlalchemy_url` with an application name of ours, for whoever makes an engine of the address alone."""
+    address = sqlalchemy_url(url)
+    if not is_postgres(url) or "application_name" in dict(parse_qsl(urlsplit(address).query)):
+        return address
+    return f"{address}{'&' if '?' in address else '?'}application_name={quote(f'{NAME} {purpose}')}"
+
+
+def same_database(one: str, other: str) -> bool:
+    """Whether two addresses are one PostgreSQL database, as far as can be told from them."""
+    return is_postgres(one) and is_postgres(other) and one.split("://", 1)[1] == other.split("://", 1)[1]
+
+
+def engine_options(patience: Patience) -> dict[str, object]:
+    """SQLAlchemy's options for a server that may be restarted: a connection is tried before it is used."""
+    return {"pool_pre_ping": True, "connect_args": {"application_name": NAME, "patience": patience}}
+
+
+def connect(url: str, name: str, patience: Patience) -> psycopg.Connection:
+    """A connection that commits each statement, on which no wait is without end.
+
+    Raises:
+        psycopg.OperationalError: if the server does not answer, or is a standby that takes no writes.
+    """
+    connection: psycopg.Connection = _bounded().connect(
+        "postgresql://" + url.split("://", 1)[1], application_name=name, patience=patience, autocommit=True
+    )
+    return connection
+
+
+def check_answers(url: str, patience: Patience | None = None) -> None:
+    """Ask a server for one row, and leave it as it is.
+
+    Raises:
+        UsageError: if it does not answer, or is a standby that takes no writes.
+    """
+    require_driver()
+    import psycopg
+
+    try:
+        connection = connect(url, NAME, patience or Patience())
+        try:
+            connection.execute("SELECT 1").fetchone()
+        finally:
+            connection.close()
+    except psycopg.Error as error:
+        raise server_error(url, error) from error
+
+
+def server_error(url: str, error: BaseException) -> UsageError:
+    """What to tell people of a server that cannot be used."""
+    text = redact((str(error).strip().splitlines() or [type(error).__name__])[0])
+    more = f". {advice(url)}" if is_full(error) else ""
+    return UsageError(f"{redact(url)} must be a PostgreSQL database that answers, got: {text}{more}")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a server has no connection left."""
+    return any(words in str(error) for words in _FULL)
+
+
+def advice(url: str) -> str:
+    """What a server without connections needs."""
+    known = _limits.get(_server(url))
+    has = f"the server's max_connections is {known}" if known else "the server's max_connections says how many it takes"
+    return f"{has[0].upper()}{has[1:]}, and each run and each --join needs 4 or more: raise it, or use fewer machines"
+
+
+def when_it_takes_connections(
+    url: str, call: Callable[[], Found], *, warn: Callable[[str], None], patience: Patience
+) -> Found:
+    """The call's result, repeated while the server has no connection left, or is starting.
+
+    Raises:
+        Exception: whatever the call raises, after `START_SECONDS` of such errors, or at once for any other.
+    """
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            passes = is_full(error) or any(words in str(error) for words in _STARTING)
+            if not passes or time.monotonic() - began >= patience.seconds(START_SECONDS):
+                raise
+            if not told:
+                told = True
+                text = redact(" ".join(str(getattr(error, "orig", None) or error).split())[:200])
+                more = f". {advice(url)}" if is_full(error) else ""
+                warn(f"{redact(url)} takes no connection now ({text}); waiting up to {START_SECONDS:.0f} s{more}")
+            time.sleep(0.5)
+
+
+def require_driver() -> None:
+    """Refuse where psycopg is not installed.
+
+    Raises:
+        UsageError: with the command that installs it.
+    """
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "a postgresql:// address needs psycopg; install it, in the checkout, with: "
+            "pip install -c constraints.txt -e '.[postgres]'"
+        ) from None
+
+
+@cache
+def _bounded() -> Any:
+    """The class of our connections; psycopg is loaded where it is needed alone."""
+    import psycopg
+    from psycopg import pq
+
+    class Bounded(psycopg.Connection[Any]):
+        """A connection that is closed when the server is silent for too long while it is waited for."""
+
+        patience: Patience = Patience()
+
+        @classmethod
+        def connect(  # type: ignore[override]
+            cls, conninfo: str = "", *, patience: Patience | None = None, **options: Any
+        ) -> Any:
+            """As psycopg's, with our timeouts where the address names none."""
+            patience = patience or Patience()
+            given = psycopg.conninfo.conninfo_to_dict(conninfo)
+            defaults = {key: value for key, value in SOCKET.items() if key not in given}
+            limit = float(given.get("connect_timeout") or SOCKET["connect_timeout"])
+            defaults["connect_timeout"] = max(2, int(patience.seconds(limit)))  # 0 would be without end
+            autocommit = bool(options.pop("autocommit", False))
+            connection = super().connect(conninfo, autocommit=True, **{**defaults, **options})
+            connection.patience = patience
+            try:
+                cls._begin(connection)
+                connection.autocommit = autocommit
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+        @staticmethod
+        def _begin(connection: Any) -> None:
+            asked = ", ".join("set_config(%s, %s, false)" for _ in SESSION)
+            values = [text for pair in SESSION.items() for text in pair]
+            # A server that does not know one of them: this end's timeouts have to do.
+            with suppress(psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError):
+                connection.execute(f"SELECT {asked}", values, prepare=False)
+            row = connection.execute("SELECT pg_is_in_recovery(), current_setting('max_connections')").fetchone()
+            info = connection.info
+            _limits[f"{info.host}:{info.port}"] = str(row[1])
+            if row[0]:
+                raise psycopg.OperationalError("the server is a standby, which takes no writes")
+
+        def wait(self, gen: Any, interval: float = 0.1, **more: Any) -> Any:  # type: ignore[override]
+            """As psycopg's, for so long as the server is not silent for longer than `ANSWER_SECONDS`."""
+            try:
+                return super().wait(self._while_it_answers(gen), interval, **more)
+            except _SilentError as error:
+                self.pgconn.finish()
+                raise psycopg.OperationalError(f"the server did not answer within {error.seconds:.0f} s") from None
+
+        def _while_it_answers(self, gen: Generator[Any, Any, Found]) -> Generator[Any, Any, Found]:
+            heard = time.monotonic()
+            try:
+                state = next(gen)
+                while True:
+                    ready = yield state
+                    now = time.monotonic()
+                    if ready:
+                        heard = now
+                    elif now - heard > (limit := self.patience.seconds(ANSWER_SECONDS)):
+                        raise _SilentError(limit)
+                    state = gen.send(ready)
+            except StopIteration as end:
+                found: Found = end.value
+                return found
+
+    assert pq.__impl__
+    return Bounded
+
+
+class _SilentError(Exception):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+@cache
+def _watch_engines() -> None:
+    """Let SQLAlchemy's engines whose application name is ours, Optuna's and MLflow's, make such connections."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def bounded(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        if dialect.driver != "psycopg" or not str(options.get("application_name", "")).startswith(NAME):
+            return None
+        return _bounded().connect(*arguments, **options)
+
+    event.listen(Engine, "do_connect", bounded)
+
+
+def _server(url: str) -> str:
+    import psycopg
+
+    given = psycopg.conninfo.conninfo_to_dict("postgresql://" + url.split("://", 1)[1])
+    return f"{given.get('host', '')}:{given.get('port', 5432)}"

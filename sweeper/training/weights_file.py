@@ -1,0 +1,58 @@
+"""Trained weights as a file that explains itself: safetensors with a record of the network in its header. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from sweeper.core.base import Record
+from sweeper.core.records import Task, TrialSpec
+
+HEADER = "sweeper"
+"""Key of the record in the file's metadata."""
+
+
+class WeightsRecord(Record):
+    """What a file of weights belongs to, and what rebuilds its network with segmentation-models-pytorch alone."""
+
+    spec: TrialSpec
+    """The training it comes from."""
+    digest: str
+    """Of the data set."""
+    arch: str
+    encoder: str
+    encoder_depth: int
+    decoder_channels: tuple[int, ...] | None
+    """None = the library's default of this architecture."""
+    channels: int
+    """Of a picture."""
+    task: Task
+    classes: tuple[str, ...]
+    full_scale: int
+    """What 1.0 stands for in the pictures' files: 255 or 65535."""
+    mean: tuple[float, ...]
+    """Per channel, of pictures whose full scale is 1."""
+    std: tuple[float, ...]
+    point: float
+    """Operating point chosen on this training's validation pictures: a threshold (binary) or τ."""
+    log_prior: tuple[float, ...]
+    """Log share of each class among the training pixels, for τ."""
+    versions: dict[str, str]
+
+
+def read_record(path: Path) -> WeightsRecord | None:
+    """The record of a file of weights; None where it is none of sweeper's, or damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return WeightsRecord.model_validate_json(file.metadata()[HEADER])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:
+    """Every readable file of weights in a study's folder, by name."""
+    for path in sorted(folder.glob("*.safetensors")):
+        if (record := read_record(path)) is not None:
+            yield path, record

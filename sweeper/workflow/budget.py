@@ -1,0 +1,115 @@
+"""The budget of the search: found before it, where the user gave none, or asked for the ranking that is to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from sweeper import storage as studies
+from sweeper.core.records import Probed, TrialResult
+from sweeper.core.text import count
+from sweeper.study.batch import Batch
+from sweeper.study.learning import learned, next_probes
+from sweeper.study.probe import FACTORS, compare, probes
+from sweeper.study.timekeeper import PROBE_SHARE
+
+if TYPE_CHECKING:
+    from sweeper.workflow.phases import Stage
+
+
+def find_budget(stage: Stage) -> bool:
+    """Find the steps of the search, unless that was done, and put them into the plan; False where no loss learned."""
+    study, recipe = stage.study, stage.plan.conditions.recipe
+    stored = study.user_attrs.get(studies.PROBED)
+    probed = studies.unpack(Probed, stored, "the record of the budget probe") if stored else Probed(first=recipe.steps)
+    if stored is None and studies.search_results(study):
+        return True  # a study of an earlier version, that has begun
+    if probed.steps is None:
+        study.set_user_attr(studies.PROBED, studies.pack(probed))
+        find = _where_a_loss_learns if stage.asked.budget == "learns" else _where_the_ranking_holds
+        probed = find(stage, probed.first)
+        study.set_user_attr(studies.PROBED, studies.pack(probed))
+    if probed.sentence:
+        (stage.display.say if probed.learned else stage.display.warn)(probed.sentence)
+    assert probed.steps is not None
+    if not probed.learned:
+        return False
+    if studies.search_results(study) or probed.steps == recipe.steps:
+        return True
+    steps = {"steps": probed.steps, "confirm_steps": stage.asked.confirm_steps or 2 * probed.steps}
+    conditions = stage.plan.conditions.model_copy(update={"recipe": recipe.model_copy(update=steps)})
+    stage.plan = stage.plan.model_copy(update={"conditions": conditions})
+    studies.replace_plan(study, stage.plan)
+    return True
+
+
+def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
+    """The first budget at which a default beats a constant answer: nearly always the first that is tried."""
+    study, plan = stage.study, stage.plan
+    while True:
+        results = studies.extra_results(study, "probe")
+        steps, specs = next_probes(results, plan.space, plan.conditions, plan.imbalance, first)
+        if not specs:
+            break
+        # As many as there are workers: what one of them shows need not be shown by the others.
+        batch = Batch(
+            study, specs[: stage.executor.workers], watcher=stage.watcher, admit=stage.time.admits(PROBE_SHARE)
+        )
+        in_time = stage.time.fits(batch.steps, PROBE_SHARE)
+        if in_time:
+            stage.begin("probe", batch, len(batch))
+            stage.go(batch)
+        if not batch.complete:
+            stage.cut(f"whether a loss learns in {steps} steps was not found out")
+            return Probed(first=first, steps=first)
+    here = [r for r in results if r.spec.steps == steps]
+    if not any(r.state == "complete" for r in here):
+        return Probed(first=first, steps=first)  # the search tells why
+    if winners := learned(here):
+        if steps == first:
+            return Probed(first=first, steps=steps)
+        name, longer = winners[0].spec.family, count(max(1, round(_estimate(stage, here, steps) / 60)), "minute")
+        sentence = f"no loss beats a constant answer after {steps // 2} steps, {name} does after {steps}: searching at "
+        return Probed(first=first, steps=steps, sentence=f"{sentence}{steps} steps, which takes some {longer}")
+    best = max((r.value or 0.0 for r in here), default=0.0)
+    sentence = (
+        f"no loss beats a constant answer after {steps} steps ({FACTORS[-1]} times the default; the best reads "
+        f"{best:.3f}), so that no search was begun. Check that images and labels belong together (sweeper profile); or "
+        f"give a larger budget (--steps {4 * steps}), larger crops (--size), or pretrained weights (--encoder-weights "
+        "imagenet) in another study"
+    )
+    return Probed(first=first, steps=steps, sentence=sentence, learned=False)
+
+
+def _estimate(stage: Stage, results: Sequence[TrialResult], steps: int) -> float:
+    """Seconds that search and confirmation will take, roughly: half of the trials' steps are trained."""
+    paces = [r.seconds / r.spec.steps for r in results if r.seconds > 0]
+    trained = stage.asked.trials / 2 + 16 + 2 * 4 * stage.asked.looks[0].seeds
+    return trained * steps * (sum(paces) / len(paces) if paces else 0.0) / max(1, stage.executor.workers)
+
+
+def _where_the_ranking_holds(stage: Stage, first: int) -> Probed:
+    plan, study = stage.plan, stage.study
+    if len(plan.space.families) < 2:
+        return Probed(
+            first=first, steps=first, sentence=f"one loss has no ranking to probe: searching at {first} steps"
+        )
+    text = ""
+    for small, large in pairwise(factor * first for factor in FACTORS):
+        specs = [s for steps in (small, large) for s in probes(plan.space, plan.conditions, plan.imbalance, steps)]
+        batch = Batch(study, specs, watcher=stage.watcher, admit=stage.time.admits(PROBE_SHARE))
+        if stage.time.fits(batch.steps, PROBE_SHARE):
+            stage.begin("probe", batch, len(specs))
+            stage.go(batch)
+        if not batch.complete:
+            stage.cut(f"the probe of the budget ended before {large} steps were tried")
+            sentence = f"the probe was cut short{text and f' ({text})'}: searching at {small} steps"
+            return Probed(first=first, steps=small, sentence=sentence)
+        agreement = compare(studies.extra_results(study, "probe"), small, stage.asked.rope)
+        text = agreement.text
+        if agreement.agrees:
+            return Probed(first=first, steps=small, sentence=f"{text}: searching at {small} steps")
+        stage.display.say(text)
+    sentence = f"{text}, and more was not tried: searching at {small} steps, where the ranking had not settled"
+    return Probed(first=first, steps=small, sentence=sentence)

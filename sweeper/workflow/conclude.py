@@ -1,0 +1,302 @@
+"""The end of the flow: what a study's storage allows to say, and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sweeper.core.errors import SweeperError
+from sweeper.core.paths import ReportPaths
+from sweeper.core.records import (
+    Conditions,
+    Evidence,
+    Look,
+    Recommendation,
+    SearchSpace,
+    SweepRecord,
+    TrialResult,
+    TrialSpec,
+    Verdict,
+)
+from sweeper.core.text import capitalised, resume_command
+from sweeper.data import open_store
+from sweeper.data.folds import scored_pictures, split_of
+from sweeper.data.store import is_complete
+from sweeper.evidence.preferences import preferences, recommended_index
+from sweeper.evidence.recommendation import recommend
+from sweeper.evidence.search import analyse_search
+from sweeper.evidence.sequence import next_step
+from sweeper.evidence.verdict import decide
+from sweeper.evidence.weigh import weigh
+from sweeper.literature import compare_with_literature, explain
+from sweeper.losses import FAMILIES, equivalent, snippet
+from sweeper.space import edge_of
+from sweeper.storage import load_sweep
+from sweeper.study.confirm import confirmed
+from sweeper.study.finalist import Finalist
+from sweeper.study.recheck import choose_finalists
+from sweeper.study.rounds import Judge, Judgement
+from sweeper.study.same_loss import as_they_are
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+
+class Outcome(NamedTuple):
+    """What a sweep leaves behind."""
+
+    sweep: SweepRecord
+    recommendation: Recommendation
+    paths: ReportPaths
+
+
+def conclude(sweep: SweepRecord) -> Recommendation:
+    """What a study's record allows to say; pure, but for the losses' registry."""
+    conditions = sweep.conditions
+    dataset = conditions.dataset
+    trials = as_they_are(sweep.trials, sweep.same_losses)
+    finalists = choose_finalists(trials, sweep.rechecks, conditions, tuned=sweep.tuned)
+    usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
+    evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, looks=sweep.looks_planned)
+    if evidence is not None:
+        evidence = _with_other_names(evidence, sweep)
+        tuned = conditions.recipe.threshold == "tuned"
+        groups, seed = _test_groups(conditions, usable), conditions.seed
+        also = preferences(usable, evidence, sweep.profile, tuned=tuned, groups=groups, seed=seed)
+        evidence = evidence.model_copy(update={"preferences": also})
+    split = split_of(conditions, conditions.seed)
+    frequencies = [float(n) for n in dataset.class_pixels(split.train)]
+
+    def paste(family: str, params: dict[str, float], point: float) -> str:
+        return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point)
+
+    metric = conditions.recipe.metric
+
+    def elsewhere(family: str, params: dict[str, float]) -> str | None:
+        return equivalent(family, params, dataset.task, frequencies)
+
+    found = recommend(
+        evidence,
+        task=dataset.task,
+        order=list(FAMILIES),
+        snippet=paste,
+        equivalent=elsewhere,
+        metric=metric,
+        resume=resume_command(sweep.study, sweep.storage),
+    )
+    if evidence is not None and evidence.few_groups is not None:
+        alone = _weighed(
+            usable, finalists, conditions, sweep.space, rope=sweep.rope, looks=sweep.looks_planned, alone=True
+        )
+        found = found.model_copy(update={"reasons": (_on_these_groups(evidence, alone), *found.reasons)})
+    analysis = analyse_search(
+        sweep.trials,
+        space=sweep.space,
+        imbalance=sweep.imbalance,
+        recipe=sweep.conditions.recipe,
+        rechecks=sweep.rechecks,
+        confirmations=usable,
+        probes=sweep.probes,
+        evidence=evidence,
+        rope=sweep.rope,
+    )
+    found = found.model_copy(update={"analysis": analysis})
+    if evidence is None:
+        found = _without_evidence(found, sweep)
+    if evidence is not None and (missing := _never_confirmed(evidence, finalists, sweep)):
+        again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
+        mend = f"Read the reasons of the failed trainings, mend their cause, and {again}: they are tried again."
+        steps = (*found.next_steps, mend) if any(failed for _, failed in missing) else found.next_steps
+        reasons = (*found.reasons, *(sentence for sentence, _ in missing))
+        found = found.model_copy(update={"reasons": reasons, "next_steps": steps})
+    if not sweep.cut:
+        return found
+    given = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
+    reasons = (*found.reasons, f"The time limit ({given}) cut this sweep short: {'; '.join(sweep.cut)}.")
+    more = f"Give it more time: `{resume_command(sweep.study, sweep.storage)} --timeout …` goes on with it."
+    return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
+
+
+def _without_evidence(found: Recommendation, sweep: SweepRecord) -> Recommendation:
+    """Why nothing was confirmed, where that is because nothing was learned."""
+    ended = [trial for trial in sweep.trials if trial.state != "failed"]
+    if sweep.budget and not sweep.trials:
+        return found.model_copy(update={"reasons": (capitalised(sweep.budget) + ".",), "next_steps": ()})
+    if not ended or sweep.confirmations or any(trial.collapse.learned for trial in ended):
+        return found
+    steps = sweep.conditions.recipe.steps
+    reason = f"No loss learned more than a constant answer in {steps} steps, so that nothing was confirmed."
+    mend = f"Raise the budget in another study (`--steps {4 * steps}`), and check the labels (`sweeper profile`)."
+    return found.model_copy(update={"reasons": (reason,), "next_steps": (mend,)})
+
+
+def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord) -> list[tuple[str, int]]:
+    """Of each finalist without a completed confirmation: a sentence, and how many of its trainings failed.
+
+    The verdict is among the others, and whoever reads "clear winner" should know.
+    """
+    weighed, steps = {f.family for f in evidence.finalists}, sweep.conditions.recipe.confirm_steps
+    found = []
+    for family, own in ((f.family, f.trial.spec.loss) for f in finalists if f.family not in weighed):
+        runs = [r for r in sweep.confirmations if r.spec.loss == own and r.spec.steps == steps]
+        failed = sum(r.state == "failed" for r in runs)
+        why = f"all of its {failed} trainings failed" if failed > 1 else "its training failed" if failed else ""
+        if failed < len(runs):  # with folds alone: some of them completed
+            why = f"no seed of it has all {sweep.conditions.folds} folds ({failed} of its trainings failed)"
+        rest = "nothing is known of it on the test split, and the verdict is among the others."
+        found.append(
+            (f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}", failed)
+        )
+    return found
+
+
+def _seeds_seen(sweep: SweepRecord) -> int | None:
+    """The confirmations of how many seeds the last look weighed, so that the report weighs the same; None = of all.
+
+    There may be more: of a plan of looks that had another maximum, or of a round that was cut off.
+    """
+    if sweep.looks_taken and sweep.looks_taken[-1].within is not None:
+        return sweep.looks_taken[-1].within
+    return sweep.looks_planned[-1].seeds if sweep.looks_planned else None
+
+
+def judge(
+    finalists: Sequence[Finalist], conditions: Conditions, space: SearchSpace, *, rope: float, looks: Sequence[Look]
+) -> Judge:
+    """What the confirmation's rounds ask after each look: the same evidence and verdict as the report's."""
+
+    def judged(results: Sequence[TrialResult]) -> Judgement:
+        evidence = _weighed(results, finalists, conditions, space, rope=rope, looks=looks)
+        decision = decide(evidence, list(FAMILIES))
+        if evidence is None:
+            return Judgement(decision.verdict, looks[0].error, False, (), decision.reasons[0])
+        step = next_step(evidence, decision)
+        families = tuple(evidence.finalists[i].family for i in step.finalists)
+        return Judgement(decision.verdict, looks[evidence.look].error, step.go_on, families, step.reason)
+
+    return judged
+
+
+def _weighed(
+    results: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    space: SearchSpace,
+    *,
+    rope: float,
+    looks: Sequence[Look],
+    alone: bool = False,
+) -> Evidence | None:
+    """Evidence of completed confirmations, with what the search and the rechecks said of each finalist.
+
+    `alone`: on the groups of related test pictures that there are, with the pictures as the sample.
+    """
+    if not results:
+        return None
+    dataset = conditions.dataset
+    search = {f.family: f.trial.model_copy(update={"spec": _numbered(f.trial.spec, f.origin)}) for f in finalists}
+    evidence = weigh(
+        results,
+        search,
+        classes=dataset.classes,
+        rope=rope,
+        looks=looks,
+        groups=None if alone else _test_groups(conditions, results),
+    )
+    of = {finalist.family: finalist for finalist in finalists}
+    rows = tuple(row.model_copy(update=_before(of[row.family], space)) for row in evidence.finalists)
+    return evidence.model_copy(update={"finalists": rows})
+
+
+def _on_these_groups(evidence: Evidence, alone: Evidence | None) -> str:
+    """What holds for the few groups of test pictures that there are, in a sentence that says so."""
+    decision = decide(alone, list(FAMILIES))
+    these = f"On these {evidence.few_groups} groups of test pictures alone"
+    if evidence.few_groups == 1:
+        these = "On this one group of test pictures alone"
+    if alone is None or decision.recommended is None:
+        return f"{these}, too, nothing can be recommended."
+    name = alone.finalists[decision.recommended].family
+    said = {
+        Verdict.CLEAR_WINNER: f"{name} is a clear winner",
+        Verdict.EQUIVALENT: f"{name} and all that it does not beat are equivalent",
+        Verdict.SAFE_CHOICE: f"{name} is a safe choice",
+    }.get(decision.verdict, f"it is open who is best, and {name} is named")
+    return f"{these} (more pictures of them, no other group): {said}."
+
+
+def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
+    """What is known of a finalist from before its confirmation."""
+    trained = finalist.trained
+    if finalist.tuned is None:
+        trained = tuple(t for t in (finalist.trial, finalist.second) if t is not None)
+    return {
+        "recheck_value": None if finalist.second is None else finalist.second.value,
+        "collapses_in_search": sum(not training.collapse.learned for training in trained),
+        "trainings_in_search": len(trained),
+        "lr": finalist.lr,
+        "rates": finalist.tuned if finalist.drawn else None,
+        "lr_at_edge": finalist.open_end if finalist.tuned else edge_of(finalist.lr, space) is not None,
+    }
+
+
+def _with_other_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
+    """With what the search called each finalist, where that was another name."""
+    of = {same.trial: same for same in sweep.same_losses}
+    rows = tuple(row.model_copy(update={"found_as": of.get(row.search_trial)}) for row in evidence.finalists)
+    return evidence.model_copy(update={"finalists": rows})
+
+
+def _test_groups(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:
+    """Group of each test picture, by ascending index; with folds, of those that any training gave an answer for."""
+    pictures = set(scored_pictures(conditions))
+    if conditions.folds is not None:
+        pictures &= {i for result in results if result.test is not None for i in result.test.pictures}
+    return [conditions.dataset.pictures[i].group for i in sorted(pictures)]
+
+
+def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
+    return spec.model_copy(update={"number": number})
+
+
+def report_study(
+    storage: RDBStorage,
+    name: str,
+    *,
+    out: Path,
+    ui_url: str | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Write (again) the report of a study, from its storage and the decoded pictures alone.
+
+    `beat` is called meanwhile, as a sign of life.
+
+    Raises:
+        StudyError: if there is no such study.
+    """
+    from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
+
+    sweep = load_sweep(storage, name)
+    recommendation = conclude(sweep)
+    beat()
+    folder = Path(sweep.conditions.dataset.store)
+    store = open_store(folder) if is_complete(folder) else None
+    pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
+    settings = {} if ui_url is None else {"ui_url": ui_url}
+    try:
+        paths = write_report(
+            sweep,
+            recommendation,
+            out,
+            pixels=pixels,
+            explanation=explain(sweep.profile, recommendation.evidence, recommended_index(recommendation)),
+            literature=compare_with_literature(sweep.profile, recommendation.evidence),
+            beat=beat,
+            **settings,
+        )
+    except OSError as error:
+        raise SweeperError(
+            f"the report could not be written: {error}; nothing is lost: sweeper report {name} --out FOLDER"
+        ) from error
+    return Outcome(sweep, recommendation, paths)

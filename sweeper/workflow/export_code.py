@@ -1,0 +1,82 @@
+"""Python text that rebuilds an exported network with segmentation-models-pytorch alone. No torch."""
+
+from __future__ import annotations
+
+from sweeper.training.weights_file import WeightsRecord
+
+_HEAD = '''"""The network that sweeper trained with the recommended loss.
+
+Needs torch, safetensors and segmentation-models-pytorch.
+
+One training of {steps} steps on seed {seed}, as scored on the test split; the averaged weights. Classes: {classes}.
+"""
+
+import math
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import load_file
+
+'''
+_BODY = '''
+
+def load(path=Path(__file__).with_name("model.safetensors")):
+    """The network, ready to predict."""
+    model = smp.create_model(
+        {arch!r},
+        encoder_name={encoder!r},
+        encoder_weights=None,
+        encoder_depth={depth},
+        in_channels={channels},
+        classes={outputs},{decoder}
+    )
+    missing, unexpected = model.load_state_dict(load_file(path), strict=False)
+    # What is missing are stages of the encoder that a network of this depth never calls.
+    if unexpected or not all(name.startswith("encoder.") for name in missing):
+        raise ValueError(f"these weights do not fit: unexpected {{unexpected}}, missing {{missing}}")
+    return model.eval()
+
+
+@torch.no_grad()
+def predict(model, images):
+    """Class indices (N, H, W) of images (N, {channels}, H, W) with values from 0 to {full_scale}, of any size."""
+    height, width = images.shape[-2:]
+    pad = (0, -width % {stride}, 0, -height % {stride})
+    padded = torch.nn.functional.pad(images.float() / {full_scale}, pad)
+    logits = model((padded - MEAN) / STD)
+    logits = logits[..., :height, :width]
+    {answer}
+'''
+
+
+def model_code(record: WeightsRecord) -> str:
+    """A module with `load()` and `predict(model, images)`."""
+    binary = record.task == "binary"
+    constants = [
+        f"MEAN = torch.tensor({list(record.mean)!r}).view(-1, 1, 1)",
+        f"STD = torch.tensor({list(record.std)!r}).view(-1, 1, 1)",
+    ]
+    if binary:
+        constants.append(f"THRESHOLD = {record.point!r}  # chosen on validation pictures")
+        answer = "return (logits[:, 0] >= math.log(THRESHOLD / (1 - THRESHOLD))).long()"
+    else:
+        constants.append(f"TAU = {record.point!r}  # chosen on validation pictures")
+        constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
+        answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
+    widths = record.decoder_channels
+    head = _HEAD if binary else _HEAD.replace("import math\n", "")
+    # Names come from files: escaped, and nothing in them can end the text they stand in.
+    classes = ", ".join(ascii(name).replace("\\", "/").replace('"', "'") for name in record.classes)
+    body = _BODY.format(
+        arch=record.arch,
+        encoder=record.encoder,
+        depth=record.encoder_depth,
+        channels=record.channels,
+        outputs=1 if binary else len(record.classes),
+        decoder="" if widths is None else f"\n        decoder_channels={widths!r},",
+        stride=2**record.encoder_depth,
+        full_scale=record.full_scale,
+        answer=answer,
+    )
+    return head.format(steps=record.spec.steps, seed=record.spec.seed, classes=classes) + "\n".join(constants) + body

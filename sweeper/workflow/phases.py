@@ -1,0 +1,344 @@
+"""What a sweep trains, in this order: the budget probe, the search, the rechecks, the confirmation's rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sweeper import storage as studies
+from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
+from sweeper.core.paths import STORAGE
+from sweeper.core.records import Look, LookTaken, TrialResult, TrialSpec, Tuned
+from sweeper.core.text import count, resume_command
+from sweeper.executors.failures import Failures
+from sweeper.executors.protocol import Executor
+from sweeper.study.batch import Batch, Key, completed, key_of
+from sweeper.study.drive import Work, drive
+from sweeper.study.finalist import Finalist, Need
+from sweeper.study.recheck import choose_finalists, what_is_needed
+from sweeper.study.rounds import plan_looks, run_rounds
+from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
+from sweeper.study.search import Search, Watcher
+from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
+from sweeper.system.patience import Patience
+from sweeper.workflow.budget import find_budget
+from sweeper.workflow.conclude import judge
+from sweeper.workflow.settings import Budget
+from sweeper.workflow.status import Signs
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Display(Watcher, Protocol):
+    """What shows the sweep to the person who waits for it."""
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+
+    def warn(self, text: str) -> None:
+        """One line that they should not miss."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` pictures are done of a step called `what`: called after each, to be shown now and then."""
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """A phase (probe, search, recheck, confirm) of `total` trainings begins, `done` of which are there already.
+
+        A confirmation begins anew with each look: how many follow is not known before.
+        """
+
+
+class Stop(Protocol):
+    """Whether a signal asked to stop, and the exit status that goes with it."""
+
+    @property
+    def status(self) -> int | None:
+        """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, None while nothing was asked."""
+
+    def defer(self) -> None:
+        """From now on a signal is to be noted in `status`; until then it may end the program at once."""
+
+
+@contextmanager
+def ended_by(stop: Stop, patience: Patience) -> Iterator[None]:
+    """Tell an error that comes of a stop as that stop: with one, no wait for the database is long.
+
+    Raises:
+        InterruptedSweepError: in place of an error of a database that was waited for no longer, or of a refusal.
+    """
+    try:
+        yield
+    except (InterruptedSweepError, LostStudyError):
+        raise
+    except SweeperError as error:
+        if stop.status is None or not (patience.given_up or isinstance(error, UsageError)):
+            raise
+        raise InterruptedSweepError(f"stopped, and {error}", stop.status) from error
+
+
+class Asked(NamedTuple):
+    """What is asked of a study: what is given now, else what was before, else the default."""
+
+    trials: int
+    looks: tuple[Look, ...]
+    rope: float
+    budget: Budget
+    """How the steps of the search are found: `given` by the user, by the `ranking` that is to hold (`--steps auto`), or
+    as the first at which a loss `learns` (nothing was given)."""
+    confirm_steps: int | None
+    """None = twice the search's."""
+
+
+@dataclass
+class Stage:
+    """A study in progress, and all that its phases work with."""
+
+    study: optuna.Study
+    plan: studies.Plan
+    asked: Asked
+    executor: Executor
+    checkpoints: Path
+    """Folder of the trials that wait."""
+    watcher: Watcher
+    display: Display
+    stop: Stop
+    time: Timekeeper
+    failures: Failures = field(default_factory=Failures)
+    """Trainings that failed in a row, over all phases."""
+    signs: Signs | None = None
+    """The status file; None = none is written."""
+    storage: str = STORAGE
+    """Where the study is, for the command that goes on with it."""
+    measure: Measure = measured
+    """How far losses are apart on the data's labels."""
+
+    def go(self, work: Work) -> bool:
+        """Train; False when the time is up, after which nothing more can be trained.
+
+        Raises:
+            InterruptedSweepError: if a signal said so; the study can be resumed.
+            ExecutorError: if nothing can be trained any more, or everything fails; the study can be resumed.
+        """
+        if self.time.over():
+            return False
+        try:
+            done = drive(self.executor, work, self._reason_to_stop, self.failures)
+        except ExecutorError as error:
+            raise ExecutorError(
+                f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then go on: "
+                f"{resume_command(self.study.study_name, self.storage)}"
+            ) from error
+        if self.stop.status is not None and not done:
+            raise InterruptedSweepError(
+                "stopped; everything finished is kept. To go on: "
+                f"{resume_command(self.study.study_name, self.storage)}",
+                self.stop.status,
+            )
+        return done
+
+    def begin(self, name: str, batch: Batch, total: int) -> None:
+        """Show a batch as a phase, unless all of it is there."""
+        if len(batch):
+            self.show(name, total - len(batch), total)
+
+    def show(self, name: str, done: int, total: int) -> None:
+        """Show a phase to people and monitors."""
+        self.display.phase(name, done, total)
+        if self.signs is not None:
+            self.signs.phase(name, done, total)
+
+    def cut(self, sentence: str) -> None:
+        """Note, and tell, what the time limit cut short."""
+        sentences = [*self.study.user_attrs.get(studies.CUT, []), sentence]
+        self.study.set_user_attr(studies.CUT, sentences)
+        self.display.warn(f"--timeout: {sentence}")
+
+    def _reason_to_stop(self) -> str | None:
+        if self.signs is not None:
+            self.signs.beat()
+        if self.stop.status is not None:
+            return "the sweep was stopped"
+        return "the time was up" if self.time.over() else None
+
+
+def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
+    """Everything up to the last look, or to the end of the time; `decided` is told the plan after a probe.
+
+    Raises:
+        InterruptedSweepError: if a signal said so; the study can be resumed.
+    """
+    stage.study.set_user_attr(studies.CUT, [])
+    if stage.asked.budget != "given":
+        if not find_budget(stage):
+            return
+        decided(stage.plan)
+    if search(stage) and _learned_something(stage):
+        confirm(stage, recheck(stage))
+
+
+# --- The search ---------------------------------------------------------------------------------------------
+
+
+def search(stage: Stage) -> bool:
+    """Up to its total, or as far as its share of the time goes; False when the whole time is up."""
+    plan, total = stage.plan, stage.asked.trials
+    done = len(studies.search_results(stage.study))
+    stage.show("search", done, total)
+    work = Search(
+        stage.study,
+        plan.space,
+        plan.conditions,
+        imbalance=plan.imbalance,
+        trials=total,
+        watcher=stage.watcher,
+        checkpoints=stage.checkpoints,
+        admit=stage.time.admits(SEARCH_SHARE),
+    )
+    in_time = stage.go(work)
+    if not in_time:
+        work.give_up()
+    if (done := len(studies.search_results(stage.study))) < total:
+        why = "to leave time for the confirmation" if in_time else "as all of the time was gone"
+        stage.cut(f"the search ended after {done} of {total} trials, {why}")
+    return in_time
+
+
+def _learned_something(stage: Stage) -> bool:
+    """Whether any training beats a constant answer: else there is nothing to confirm, and that is said."""
+    trials = studies.search_results(stage.study)
+    ended = [trial for trial in trials if trial.state != "failed"]
+    if not ended or any(trial.collapse.learned for trial in ended):
+        return True
+    steps = stage.plan.conditions.recipe.steps
+    stage.display.warn(
+        f"no loss learned more than a constant answer in {steps} steps, so that nothing is confirmed; raise the budget "
+        f"in another study (--steps {4 * steps}), and check the labels (sweeper profile)"
+    )
+    return False
+
+
+# --- The finalists ------------------------------------------------------------------------------------------
+
+
+def recheck(stage: Stage) -> list[Finalist]:
+    """Train what the choice of finalists waits for, wave by wave, and choose them."""
+    study, conditions = stage.study, stage.plan.conditions
+    trials = _under_their_names(stage, studies.search_results(study))
+    given_up: set[Key] = set()
+    need = _wave_at_hand(study, len(trials))
+    while True:
+        rechecks = studies.extra_results(study, "recheck")
+        need = need or what_is_needed(trials, rechecks, stage.plan.space, conditions, given_up=given_up)
+        if need is None:
+            return _finalists(stage, trials, rechecks)
+        wave = studies.Wave(trials=len(trials), why=need.why, specs=tuple(need.specs))
+        study.set_user_attr(studies.WAVE, studies.pack(wave))
+        batch = Batch(study, need.specs, watcher=stage.watcher, admit=stage.time.admits(RECHECK_SHARE))
+        if len(batch):
+            stage.display.say(need.why)
+        stage.begin("recheck", batch, len(need.specs))
+        stage.go(batch)
+        rechecks = studies.extra_results(study, "recheck")
+        if not batch.complete:
+            stage.cut(f"there was no time for all of these trainings: {need.why}")
+            return _finalists(stage, trials, rechecks)
+        given_up |= {key_of(spec) for spec in need.specs} - completed(rechecks).keys()
+        need = None
+
+
+def _finalists(stage: Stage, trials: Sequence[TrialResult], rechecks: Sequence[TrialResult]) -> list[Finalist]:
+    """The finalists, at the learning rates that were decided on; these are kept."""
+    study = stage.study
+    stored = study.user_attrs.get(studies.TUNED)
+    what = "the finalists' learning rates"
+    before = () if stored is None else studies.unpack(studies.TunedFinalists, stored, what).finalists
+    found = choose_finalists(trials, rechecks, stage.plan.conditions, tuned=before)
+    tuned = tuple(
+        Tuned(family=f.family, params=f.trial.spec.params, curve=f.curve, rates=f.tuned)
+        for f in found
+        if f.tuned is not None
+    )
+    if tuned and tuned != before:
+        study.set_user_attr(studies.TUNED, studies.pack(studies.TunedFinalists(finalists=tuned)))
+    return found
+
+
+def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialResult]:
+    """The trials, those that are another name for a simpler loss under that one's; what was found is kept."""
+    study, plan = stage.study, stage.plan
+    if plan.conditions.rates == "searched":
+        return trials
+    stored = study.user_attrs.get(studies.SAME)
+    known = studies.unpack(studies.SameLosses, stored, "the record of losses that are the same") if stored else None
+    if known is None or known.trials != len(trials):
+        try:
+            known = same_losses(trials, plan.space, plan.conditions, stage.measure)
+        except SweeperError as error:
+            stage.display.warn(f"whether losses of the search are the same could not be measured ({error}); none is")
+            return trials
+        study.set_user_attr(studies.SAME, studies.pack(known))
+    for same in known.found:
+        params = ", ".join(f"{name} {value:.3g}" for name, value in same.params.items())
+        stage.display.say(f"trial {same.trial}, {same.family} ({params}), is {same.is_family} on these data")
+    return as_they_are(trials, known.found)
+
+
+def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:
+    """The wave that was asked for last, if it rests on the same search: it is finished before another is asked for."""
+    stored = study.user_attrs.get(studies.WAVE)
+    if stored is None:
+        return None
+    wave = studies.unpack(studies.Wave, stored, "the record of the rechecks that were asked for last")
+    return Need(wave.specs, wave.why) if wave.trials == trials else None
+
+
+# --- The confirmation ---------------------------------------------------------------------------------------
+
+
+def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
+    """Train the finalists on fresh seeds, look by look, until a look says that it is enough."""
+    study, looks, say = stage.study, stage.asked.looks, stage.display.say
+    if (before := plan_looks(study, looks)) is not None and _seeds(looks) != _seeds(before):
+        say(f"the confirmation is looked at after {_seeds(looks)} seeds from now on (before: {_seeds(before)})")
+    if not finalists:
+        return
+    tried: set[Key] = set()
+    folds = stage.plan.conditions.folds
+
+    def train(number: int, specs: Sequence[TrialSpec]) -> bool:
+        fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is not tried again by each look
+        tried.update(key_of(spec) for spec in fresh)
+        batch = Batch(study, fresh, watcher=stage.watcher, admit=stage.time.admits(1.0))
+        if len(batch):
+            names = ", ".join(dict.fromkeys(spec.family for spec in specs))
+            rotation = f", each a rotation over {folds} folds" if folds is not None else ""
+            say(f"{_place(number)}: {count(looks[number].seeds, 'seed')} of {names}{rotation}")
+        stage.begin("confirm", batch, len(specs))
+        stage.go(batch)
+        return batch.complete
+
+    def tell(number: int, found: LookTaken) -> None:
+        say(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
+        if number < len(looks) and found.seeds < looks[number].seeds:
+            stage.cut(f"the confirmation ended before the look at {looks[number].seeds} seeds")
+
+    def _place(number: int) -> str:
+        return f"look {number + 1} of at most {len(looks)}"
+
+    run_rounds(
+        study,
+        finalists,
+        stage.plan.conditions,
+        looks,
+        judge=judge(finalists, stage.plan.conditions, stage.plan.space, rope=stage.asked.rope, looks=looks),
+        train=train,
+        tell=tell,
+    )
+
+
+def _seeds(looks: Sequence[Look]) -> str:
+    return ", ".join(str(look.seeds) for look in looks)

@@ -1,0 +1,189 @@
+"""Everything that can be refused, before anything is trained: names, folders, data, space, recipe, network."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from filelock import FileLock
+
+from sweeper import storage as studies
+from sweeper.core.errors import DataError, StudyError
+from sweeper.core.paths import checkpoints_dir, slug
+from sweeper.core.records import Conditions, Dataset, Rates, SearchSpace
+from sweeper.data import load_dataset
+from sweeper.data.cache import hold
+from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.folds import check_folds, split_for
+from sweeper.data.resize import resized
+from sweeper.data.split_notes import fold_notes, split_notes
+from sweeper.executors.protocol import Executor
+from sweeper.fingerprint.profile import imbalance_of, profile_dataset
+from sweeper.space import default_space_name, load_space
+from sweeper.study.confirm import confirm_seed, fold_numbers
+from sweeper.study.finalist import second_seed
+from sweeper.study.learning_rates import is_one_rate
+from sweeper.version import versions
+from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+ENOUGH_CLASSES = 2
+"""A split with fewer classes scores constant answers best."""
+
+
+class Speaker(Protocol):
+    """Whoever tells people."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+
+    def warn(self, text: str) -> None:
+        """One line that they should not miss."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` pictures are done of a step called `what`: called after each, to be shown now and then."""
+
+
+class Prepared(NamedTuple):
+    """What a sweep starts from; `old` is the plan that the study was made with, None for a new one."""
+
+    name: str
+    plan: studies.Plan
+    old: studies.Plan | None
+    on_cpu: bool = True
+    """Whether the trainings use this machine's processors and memory."""
+    held: FileLock | None = None
+    """Keeps the decoded pictures from being cleared while the sweep lives."""
+
+
+def prepare(
+    settings: Settings, storage: RDBStorage | None, executor: Executor, speaker: Speaker, now: datetime
+) -> Prepared:
+    """Read the data, the space and the machine into a plan; for a resume, compare it with the study's own.
+
+    Raises:
+        UsageError: (DataError, SpaceError, StudyError among them) naming what is wrong.
+    """
+    old, options = None, {}
+    if storage is not None and settings.resume and settings.study:
+        old = studies.read_plan(storage, settings.study)
+        options = studies.read_options(storage, settings.study)
+    dataset = dataset_of(settings, old.conditions.dataset if old else None, speaker)
+    for warning in dataset.warnings:
+        speaker.warn(warning)
+    seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
+    folds = settings.folds if settings.folds is not None else (old.conditions.folds if old else None)
+    if folds is not None:
+        check_folds(dataset, folds)
+    split = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
+    _check_probe(settings, options)
+    seeds = seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
+    _check_splits(dataset, seed, folds, seeds[1], speaker)
+    if old and settings.space is None:
+        space = old.space
+    else:
+        space = load_space(settings.space or default_space_name(dataset.task), dataset.task)
+    hardware = executor.hardware()
+    if old is None:
+        recipe = make_recipe(
+            settings,
+            dataset,
+            hardware,
+            training_pictures=len(split.train),
+            has_weights=executor.has_weights,
+            say=speaker.say,
+        )
+    else:
+        recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
+    plan = studies.Plan(
+        created=old.created if old else now.isoformat(timespec="seconds"),
+        conditions=Conditions(
+            dataset=dataset, recipe=recipe, seed=seed, folds=folds, rates=_rates(settings, old, space)
+        ),
+        profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
+        space=space,
+        imbalance=imbalance_of(dataset.class_pixels(split.train)),
+        versions=dict(old.versions if old else versions()),
+    )
+    if old is not None and (changed := studies.differences(old, plan)):
+        raise StudyError(
+            f"study {settings.study!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
+            + "\n".join(f"  - {line}" for line in changed)
+            + f"\nLeave these options out, or start another study: --study {settings.study}-2"
+        )
+    name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
+    executor.configure(plan.conditions, checkpoints_dir(settings.cache, name))
+    return Prepared(name, plan, old, hardware.device == "cpu", hold(Path(dataset.store)))
+
+
+def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> Rates:
+    """How the confirmation's learning rates are chosen: of a study that has begun, as it was."""
+    if old is not None and (settings.fixed_lr is None or old.conditions.rates == "searched"):
+        return old.conditions.rates
+    return "best" if settings.fixed_lr or is_one_rate(space.lr) else "drawn"
+
+
+def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:
+    """What is asked for, else what the study was made with: source, format, pictures left out, and size."""
+    source = settings.data or (old.source if old else DATA)
+    format_ = settings.format or (old.format if old and not settings.data else None)
+    dataset = load_dataset(
+        source, settings.cache, speaker.say, format=format_, tick=partial(speaker.progress, "decoding")
+    )
+    excluded = old.excluded if old else ()
+    if settings.exclude is not None:
+        excluded = read_exclusions(settings.exclude)
+    if excluded:
+        dataset = without(dataset, excluded, settings.cache, speaker.say)
+    short_side = settings.resize or (old.resized if old else None)
+    return (
+        dataset
+        if short_side is None
+        else resized(dataset, short_side, settings.cache, partial(speaker.progress, "shrinking"), speaker.say)
+    )
+
+
+def _check_probe(settings: Settings, options: dict[str, Any]) -> None:
+    """A study whose steps were given has nothing to probe: its trials are there.
+
+    Raises:
+        StudyError: if a resume asks for a probe that the study was not made with.
+    """
+    if settings.resume and settings.steps == "auto" and options.get("steps") != "auto":
+        raise StudyError(
+            f"study {settings.study!r} was not made with --steps auto, so that its trials could not be compared with "
+            f"those after a probe; leave --steps out, or start another study: --study {settings.study}-2"
+        )
+
+
+def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, speaker: Speaker) -> None:
+    """Refuse splits on which nothing can be told; say what else a split lacks.
+
+    A class that training never sees is allowed, and will show as never predicted. So is a fold that tests one class
+    alone: its pictures are scored together with those of the other folds.
+    """
+    problems: list[str] = []
+    searched = [(own, None) for own in (seed, second_seed(seed))]
+    confirmed = [(confirm_seed(seed, n), fold) for n in range(confirm_seeds) for fold in fold_numbers(folds)]
+    for own, fold in [*searched, *confirmed]:
+        split = split_for(dataset, study_seed=seed, folds=folds, seed=own, fold=fold)
+        sides = {"training": split.train, "validation": split.val, **({} if folds else {"test": split.test})}
+        where = f"seed {own}" + ("" if fold is None else f", fold {fold + 1}")
+        for side, indices in sides.items():
+            here = dataset.class_pixels(indices) > 0
+            if here.sum() < ENOUGH_CLASSES:
+                found = ", ".join(name for name, is_here in zip(dataset.classes, here, strict=True) if is_here)
+                problems.append(
+                    f"the {side} split ({len(indices)} pictures, {where}) must hold at least two classes, found "
+                    f"{found or 'no labelled pixel'}; label more pictures, or divide them yourself in split.csv"
+                )
+    first = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
+    notes = split_notes(dataset, first) if folds is None else fold_notes(dataset, first, folds)
+    if problems:
+        raise DataError(dataset.name, sorted(set(problems)))
+    for note in notes:
+        speaker.warn(note)

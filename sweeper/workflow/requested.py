@@ -1,0 +1,236 @@
+"""What a request must satisfy before any data are read: the same checks for `sweeper run` and for its `--dry-run`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeper import storage as studies
+from sweeper.core.errors import RequestError, StudyError, UsageError
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Conditions
+from sweeper.core.redact import redact
+from sweeper.system.disk_space import check_room, needs
+from sweeper.system.locks import sqlite_file, sqlite_uri
+from sweeper.system.memory import available_memory, shown_memory
+from sweeper.system.postgres import same_database
+from sweeper.workflow.settings import CONFIRM_SEEDS, TRIALS, Settings, seed_range
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+HEAD_BYTES = 16
+"""So much of a file that is no database is told."""
+BATCH_BYTES = 15
+"""Of one pixel of a batch with three channels, as bytes and as float32: the least that any training holds."""
+CPU_BYTES = 500
+"""Of one pixel of a batch while a network trains on a CPU: the default one (ResNet-18 at depth 3, bfloat16) took 770 on
+crops of 512²."""
+
+
+def check_request(storage: RDBStorage | None, settings: Settings) -> None:
+    """Refuse a name that is taken or unfit, a resume of nothing, options that exclude each other.
+
+    Args:
+        storage: the studies that are there; None = there is no storage yet.
+        settings: what is asked for.
+
+    Raises:
+        StudyError, UsageError: with the remedy.
+    """
+    names = studies.study_names(storage) if storage is not None else []
+    if settings.study is not None:
+        studies.check_name(settings.study)
+    if same_database(settings.storage, settings.tracking_uri):
+        raise UsageError(
+            "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
+            f"tables under one name; got {redact(settings.storage)} for both: create another one for MLflow"
+        )
+    if settings.ray_address is not None and settings.executor != "ray":
+        raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
+    if settings.resume:
+        if settings.study is None:
+            known = ", ".join(names[-5:]) or "none"
+            raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
+        assert storage is not None
+        studies.read_plan(storage, settings.study)
+    elif settings.study in names:
+        raise StudyError(
+            f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
+        )
+
+
+def check_places(settings: Settings) -> None:
+    """Refuse files and folders that cannot be written, and what no disk or memory here can hold.
+
+    Nothing is made: what is missing must be such that its nearest parent lets it be made.
+
+    Raises:
+        RequestError: with all problems that were found.
+    """
+    problems = [
+        *_folder_problems("--out", settings.out),
+        *_folder_problems("--cache", settings.cache, locks=True),
+        *_shared_problems(settings.cache),
+        *_database_problems("--storage", settings.storage),
+        *_database_problems("--tracking-uri", settings.tracking_uri),
+        *_memory_problems(settings.size, settings.batch_size, on_cpu=settings.device == "cpu"),
+    ]
+    if problems:
+        raise RequestError("this run", problems)
+    _check_disks(settings, encoder_depth=0, pictures=0)
+
+
+def check_conditions(settings: Settings, conditions: Conditions, *, on_cpu: bool) -> None:
+    """Refuse what the disks and the memory of this machine cannot hold, now that data and recipe are known.
+
+    Args:
+        settings: what is asked for; a resume needs what is asked for anew.
+        conditions: of the trainings.
+        on_cpu: whether the trainings use this machine's memory.
+
+    Raises:
+        UsageError: with what is needed, what is free, and what to change.
+    """
+    recipe = conditions.recipe
+    if problems := [*_memory_problems(recipe.size, recipe.batch_size, on_cpu=on_cpu)]:
+        raise RequestError("this run", problems)
+    _check_disks(settings, encoder_depth=recipe.encoder_depth, pictures=len(conditions.dataset.pictures))
+
+
+def _check_disks(settings: Settings, *, encoder_depth: int, pictures: int) -> None:
+    new = not settings.resume
+    seeds = settings.confirm_seeds or (CONFIRM_SEEDS if new else None)
+    check_room(
+        [
+            *needs(
+                encoder_depth=encoder_depth,
+                pictures=pictures,
+                trials=settings.trials or (TRIALS if new else 0),
+                seeds=seed_range(seeds)[1] if seeds else 0,
+                storage=settings.storage,
+                tracking=settings.tracking_uri,
+                out=settings.out,
+                cache=settings.cache,
+            )
+        ]
+    )
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a report folder that cannot be written.
+
+    Raises:
+        RequestError: if it is so.
+    """
+    if problems := [*_folder_problems("--out", out)]:
+        raise RequestError("this report", problems)
+
+
+def is_new_file(url: str) -> bool:
+    """Whether this names a SQLite file that is not there; that it can be made is for `check_places` to say."""
+    path = sqlite_file(url)
+    return path is not None and not path.exists()
+
+
+def _folder_problems(option: str, folder: Path, *, locks: bool = False) -> Iterator[str]:
+    try:
+        there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+        with tempfile.TemporaryFile(dir=there) as file:
+            if locks and not _locks(file.fileno()):
+                yield f"{option} {folder} must lie on a file system with file locks (flock); name a local folder"
+    except OSError as error:
+        yield f"{option} {folder} must be a folder that can be written: {error}; name another one"
+
+
+def _shared_problems(cache: Path) -> Iterator[str]:
+    """Of a cache that another user made."""
+    for folder in (cache / ".locks", cache / "sources"):
+        try:
+            if folder.is_dir():
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+        except OSError as error:
+            yield (
+                f"--cache {cache} must be writable with what is in it: {error}; its owner can share it with "
+                f"`chmod -R g+rwX {cache}` and a common group, or name another one"
+            )
+            return
+
+
+def _locks(descriptor: int) -> bool:
+    """Whether the file system of an open file has flock; some network and cluster ones have not."""
+    try:
+        import fcntl
+    except ImportError:  # no POSIX system: filelock has other means there
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+    return True
+
+
+def _database_problems(option: str, url: str) -> Iterator[str]:
+    """Of a SQLite file; servers tell their own when they are asked."""
+    path = sqlite_file(url)
+    if path is None:
+        return
+    where = f"{option} {url}"
+    try:
+        if os.path.lexists(path):
+            if not path.is_file():
+                yield f"{where} must be a SQLite file, got something that is not a file; name another one"
+                return
+            if not os.access(path, os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            if not _is_database(path):
+                with path.open("rb") as file:  # of no database, so that no lock is lost
+                    head = file.read(HEAD_BYTES)
+                yield f"{where} must be a SQLite file, got a file that begins with {head!r}; name another one"
+                return
+        there = next(one for one in path.absolute().parents if os.path.lexists(one))
+        with tempfile.TemporaryFile(dir=there) as file:  # SQLite writes its log beside the file
+            if not _locks(file.fileno()):
+                yield (
+                    f"{where} must lie on a file system with file locks (flock), or two processes could run one study; "
+                    "name a file on a local disk"
+                )
+    except OSError as error:
+        yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"
+
+
+def _is_database(path: Path) -> bool:
+    """Whether SQLite takes a file for its own; an empty one is to be a database.
+
+    SQLite itself is asked: a file that this process closes by itself loses the locks of all its connections to it
+    (POSIX), and another process could take the database for unused and delete its log.
+    """
+    if path.stat().st_size == 1:  # SQLite would write over it
+        return False
+    try:
+        with closing(sqlite3.connect(sqlite_uri(path, "rw"), uri=True, timeout=1)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        return error.sqlite_errorname != "SQLITE_NOTADB"  # what else is wrong is told by whoever opens it
+    return True
+
+
+def _memory_problems(size: int | None, batch_size: int | None, *, on_cpu: bool) -> Iterator[str]:
+    """A lower bound: what passes may still be too much for the network. None = not given."""
+    free = available_memory()
+    if free is None:
+        return
+    side, crops = size or Recipe().size, batch_size or Recipe().batch_size
+    needed = side**2 * crops * (CPU_BYTES if on_cpu else BATCH_BYTES)
+    if needed > free:
+        yield (
+            f"a batch of {crops} crops of {side}² pixels must fit into the memory: it takes at least "
+            f"{shown_memory(needed)}, got {shown_memory(free)} free; choose a smaller --size or --batch-size"
+        )

@@ -1,0 +1,382 @@
+"""The whole flow: data → profile → space → search → confirmation → evidence → recommendation → report."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeper import storage as studies
+from sweeper.core.errors import (
+    InterruptedSweepError,
+    LostStudyError,
+    NothingCompletedError,
+    NothingConfirmedError,
+    StudyError,
+    SweeperError,
+)
+from sweeper.core.paths import checkpoints_dir
+from sweeper.core.provenance import Newcomers
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.redact import redact
+from sweeper.core.text import count, resume_command
+from sweeper.evidence.sequence import planned_looks
+from sweeper.executors.protocol import Executor
+from sweeper.executors.shared import SharedExecutor
+from sweeper.study.search import Silent, Watcher, enqueue_defaults
+from sweeper.study.timekeeper import Timekeeper
+from sweeper.system.clocks import running_seconds
+from sweeper.system.disk_space import told_when_full
+from sweeper.system.locks import spool_folder, sqlite_path
+from sweeper.system.patience import Patience
+from sweeper.tracking import Tracker
+from sweeper.version import versions
+from sweeper.workflow.conclude import Outcome, report_study
+from sweeper.workflow.executor_choice import make_executor
+from sweeper.workflow.machines import one_machine_only
+from sweeper.workflow.phases import Asked, Display, Stage, Stop, ended_by, train_all
+from sweeper.workflow.prepare import Prepared, prepare
+from sweeper.workflow.rebuild import summary_for_mlflow
+from sweeper.workflow.requested import check_conditions, check_places, check_request, is_new_file
+from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, budget_of, duration, seed_range
+from sweeper.workflow.status import REPORT, Signs, status_file
+
+if TYPE_CHECKING:
+    import optuna
+
+    from sweeper.storage.steady import SteadyStorage
+
+Clock = Callable[[], datetime]
+ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join", "workers", "executor", "ray_address"}
+"""Settings that say where and how, not what: they are no part of the command that repeats a study."""
+
+
+def run_sweep(
+    settings: Settings,
+    display: Display,
+    stop: Stop,
+    *,
+    clock: Clock,
+    cores: int,
+    executor: Executor | None = None,
+    timer: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Run, or resume, a sweep to its report.
+
+    Args:
+        settings: what was asked for.
+        display: is told what happens.
+        stop: is looked at between events.
+        clock: the time in UTC, for the study's name and its record.
+        cores: processor cores that the workers share.
+        executor: where the trainings run; None = made here. It is closed in any case.
+        timer: seconds from an arbitrary zero, for the time limit and how long the session took: the time of day may be
+            set back or forward meanwhile.
+
+    Raises:
+        UsageError: (DataError, SpaceError, StudyError among them) before anything was trained.
+        NothingCompletedError: if no trial completed; the report says so too.
+        InterruptedSweepError: if `stop` said so; the study can be resumed.
+        ExecutorError: if nothing can be trained any more, or everything fails; the study can be resumed.
+    """
+    try:
+        return _run_sweep(settings, display, stop, clock=clock, cores=cores, executor=executor, timer=timer)
+    finally:
+        if executor is not None:  # also where the request was refused
+            executor.close()
+
+
+def _run_sweep(
+    settings: Settings,
+    display: Display,
+    stop: Stop,
+    *,
+    clock: Clock,
+    cores: int,
+    executor: Executor | None,
+    timer: Callable[[], float],
+) -> Outcome:
+    now, began = clock(), timer()
+
+    def gone() -> float:
+        return timer() - began
+
+    patience = Patience(lambda: stop.status is not None)
+    check_places(settings)
+    # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
+    storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display, patience)
+    check_request(storage, settings)
+    executor = executor or make_executor(settings, cores, display.warn)
+    opened_tracker = partial(
+        Tracker,
+        settings.tracking_uri,
+        warn=display.warn,
+        spool=spool_folder(settings.storage),
+        say=display.say,
+        stopped=lambda: stop.status is not None,
+    )
+    with (
+        ended_by(stop, patience),
+        closing(executor),
+        told_when_full(settings.study, *_written(settings), storage=settings.storage),
+    ):
+        tracker = None if is_new_file(settings.tracking_uri) else opened_tracker()
+        prepared = prepare(settings, storage, executor, display, now)
+        check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
+        storage = storage or _opened(settings, display, patience)
+        tracker = tracker or opened_tracker()
+        stop.defer()
+        name, study = _study(storage, prepared, settings)
+        checkpoints = checkpoints_dir(settings.cache, prepared.name)
+        with (
+            studies.sole_use(settings.storage, name, warn=display.warn, patience=patience) as lost,
+            Signs(status_file(settings.storage, name), name) as signs,
+            ended_by(stop, patience),
+            closing(
+                SharedExecutor(executor, settings.storage, study, checkpoints, display.say, lost, patience)
+            ) as shared,
+        ):
+            _replan(storage, study, prepared)
+            asked, seconds = _remember(study, settings, executor.workers)
+            if left := studies.reconcile(study):
+                display.say(f"{left} trial(s) that were cut off are queued again")
+            if failed := studies.retry_failed(study):
+                reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
+                display.say(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
+            enqueue_defaults(study, prepared.plan.space, asked.trials)
+            undecided = asked.budget != "given" and not studies.search_results(study)
+            tracker.start_sweep(
+                name,
+                prepared.plan.conditions,
+                parent_run_id=study.user_attrs.get("parent_run_id"),
+                settings={"trials": str(asked.trials), "space": prepared.plan.space.name},
+                undecided=("steps", "confirm_steps") if undecided else (),
+                found=partial(studies.note_runs, study),
+                storage=settings.storage,
+                beat=signs.beat,
+            )
+            studies.note_parent(study, tracker.experiment_id, tracker.parent_run_id)
+            studies.note_session(study)
+            if (warning := one_machine_only(settings.storage)) is not None:
+                display.warn(warning)
+            display.say(f"study {name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
+            keeper = Timekeeper(
+                seconds,
+                gone,
+                workers=executor.workers,
+                before=studies.all_results(study) if seconds is not None else (),
+                pace=running_seconds,
+            )
+            watcher = _Watchers(keeper, tracker, signs, _Provenance(study, prepared.plan, display), display)
+            stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, keeper, signs=signs)
+            stage.storage = settings.storage
+            try:
+                _train(stage, tracker, patience)
+            finally:
+                with suppress(SweeperError):  # a database that is away is told by what asks it next
+                    _add_seconds(study, gone())
+            signs.phase(REPORT, 0, 0)
+            tracker.catch_up()
+            signs.beat()
+            shared.conclude()  # the report needs no workers, and they need memory
+            return _conclude(storage, name, study, settings, tracker, beat=signs.beat)
+
+
+def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
+    """Files and folders that a sweep writes, the study's storage first, and the server that holds it, if one does."""
+    files = {"the study's storage": sqlite_path(settings.storage), "MLflow's store": sqlite_path(settings.tracking_uri)}
+    places = {what: path for what, path in files.items() if path is not None}
+    places |= {"the reports": settings.out, "the cache": settings.cache}
+    return places, None if sqlite_path(settings.storage) else redact(settings.storage)
+
+
+def _train(stage: Stage, tracker: Tracker, patience: Patience) -> None:
+    """Everything that is trained; MLflow is told how that ended, unless it ended well."""
+    try:
+        with ended_by(stage.stop, patience):
+            try:
+                train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
+            except (InterruptedSweepError, KeyboardInterrupt):
+                studies.reconcile(stage.study)
+                raise
+    except (InterruptedSweepError, KeyboardInterrupt):
+        tracker.end_sweep("KILLED")
+        raise
+    except LostStudyError:
+        tracker.hand_over()
+        raise
+    except BaseException:
+        tracker.end_sweep("FAILED")
+        raise
+
+
+def _opened(settings: Settings, display: Display, patience: Patience) -> SteadyStorage:
+    return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn, patience=patience)
+
+
+def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
+    """Open the study of a resume, in which nothing is written yet, as another process may be running it; or make a new
+    one: a name of our own choice gives way to one that exists."""
+    if prepared.old is not None:
+        return prepared.name, studies.load_study(storage, prepared.name)
+    for number in itertools.count(1):
+        name = prepared.name if number == 1 else f"{prepared.name}-{number}"
+        try:
+            return name, studies.create_study(storage, name, prepared.plan, _given(settings))
+        except StudyError:
+            if settings.study is not None:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> None:
+    """Store the plan of a resume, now that nobody else runs the study.
+
+    Raises:
+        StudyError: if another process ran it while this one prepared, and changed its plan: a probe's steps, say.
+    """
+    if prepared.old is None:
+        return
+    if studies.pack(studies.read_plan(storage, prepared.name)) != studies.pack(prepared.old):
+        raise StudyError(
+            f"another process ran study {prepared.name!r} while this one was starting, and changed its plan; start the "
+            "same command again"
+        )
+    if prepared.plan != prepared.old or studies.PLAN_COPY not in study.user_attrs:
+        studies.replace_plan(study, prepared.plan)
+
+
+def _conclude(
+    storage: SteadyStorage,
+    name: str,
+    study: optuna.Study,
+    settings: Settings,
+    tracker: Tracker,
+    *,
+    beat: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Evidence, recommendation, report; copies to MLflow."""
+    studies.note_conclusion(study)
+    try:
+        outcome = report_study(storage, name, out=settings.out, beat=beat)
+    except BaseException:
+        tracker.end_sweep("FAILED")
+        raise
+    beat()
+    tracker.end_sweep("FINISHED", folder=outcome.paths.folder, **summary_for_mlflow(outcome)._asdict())
+    storage.check_file()
+    if not any(trial.state == "complete" for trial in outcome.sweep.trials):
+        reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})
+        raise NothingCompletedError(
+            f"no trial completed, so no loss can be recommended; see {outcome.paths.markdown}"
+            + (f"\n  - {outcome.sweep.budget}" if outcome.sweep.budget and not outcome.sweep.trials else "")
+            + "".join(f"\n  - {reason}" for reason in reasons[:5])
+        )
+    evidence = outcome.recommendation.evidence
+    asked = outcome.sweep.confirmations or outcome.sweep.cut  # where every trial diverged, there is nobody to confirm
+    if asked and (evidence is None or not evidence.finalists):
+        failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
+        raise NothingConfirmedError(
+            f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
+            "finished is kept, and this goes on with it: "
+            f"{resume_command(name, settings.storage)}{' --timeout …' if outcome.sweep.cut else ''}"
+            + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
+        )
+    return outcome
+
+
+def _given(settings: Settings) -> dict[str, Any]:
+    """What was asked for on the command line."""
+    return settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
+
+
+def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[Asked, float | None]:
+    """Keep with the study what is asked of it: what is given now, else what was before, else the default.
+
+    Returns:
+        What is asked, and the seconds that this session may take.
+    """
+    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **_given(settings)}
+    # A total below what the study holds takes nothing away: the command that repeats it asks for all that it holds.
+    if (held := studies.held(study)) > int(options.get("trials", TRIALS)):
+        options["trials"] = held
+    study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
+    words = [word for key, value in options.items() for word in _words(f"--{key.replace('_', '-')}", value)]
+    study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
+    study.set_user_attr("workers", workers)
+    asked = Asked(
+        trials=int(options.get("trials", TRIALS)),
+        looks=planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
+        rope=float(options.get("rope", ROPE)),
+        budget=budget_of(options),
+        confirm_steps=options.get("confirm_steps"),
+    )
+    timeout = duration(options["timeout"]) if "timeout" in options else None
+    study.set_user_attr("trials", studies.pack_value(asked.trials))
+    study.set_user_attr("confirm_seeds", studies.pack_value(asked.looks[-1].seeds))
+    study.set_user_attr("rope", studies.pack_value(asked.rope))
+    study.set_user_attr("timeout", timeout)
+    return asked, timeout
+
+
+def _words(option: str, value: Any) -> list[str]:
+    return [option, str(value)] if not isinstance(value, bool) else [option] if value else []
+
+
+def _add_seconds(study: optuna.Study, seconds: float) -> None:
+    study.set_user_attr("seconds", max(0.0, float(study.user_attrs.get("seconds", 0.0))) + seconds)
+
+
+class _Provenance(Silent):
+    """Tells when a training was done by what trained nothing before."""
+
+    def __init__(self, study: optuna.Study, plan: studies.Plan, display: Display) -> None:
+        self._newcomers, self._display = Newcomers(studies.all_results(study), plan.versions), display
+        if (other := self._newcomers.of_session(versions())) is not None:
+            display.warn(other)
+
+    def training_kept(self, result: TrialResult) -> None:
+        if (text := self._newcomers.of_result(result)) is not None:
+            self._display.warn(text)
+
+
+class _Watchers:
+    """Tells each in turn, and passes on what one makes of a result: the display and the storage see the run's id."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def training_started(self, spec: TrialSpec) -> None:
+        for watcher in self._watchers:
+            watcher.training_started(spec)
+
+    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+        for watcher in self._watchers:
+            watcher.training_evaluated(spec, evaluation)
+
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        for watcher in self._watchers:
+            watcher.training_paused(spec, result)
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        for watcher in self._watchers:
+            watcher.training_resumed(spec, result)
+
+    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+        for watcher in self._watchers:
+            result = watcher.training_ended(spec, result)
+        return result
+
+    def training_kept(self, result: TrialResult) -> None:
+        for watcher in self._watchers:
+            watcher.training_kept(result)
+
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+        for watcher in self._watchers:
+            watcher.training_dropped(spec, reason, died=died)

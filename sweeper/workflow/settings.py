@@ -1,0 +1,262 @@
+"""What the user asked for, and the recipe that follows from it on this machine."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from sweeper.core import paths
+from sweeper.core.base import Record
+from sweeper.core.errors import UsageError
+from sweeper.core.metrics import METRICS
+from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Metric, OperatingPoint, Recipe
+from sweeper.core.records import Dataset
+
+if TYPE_CHECKING:
+    from sweeper.training.messages import Hardware
+
+DATA = "synthetic:cracks"
+TRIALS = 50
+CPU_STEPS, GPU_STEPS = 100, 1000
+"""Optimiser steps of a trial."""
+CONFIRM_SEEDS = "3..8"
+MOST_SEEDS = 100
+MOST_TRIALS, MOST_STEPS, MOST_PIXELS = 1_000_000, 1_000_000_000, 65_536
+"""Upper ends of what can be asked for: beyond them numbers overflow, or no machine could do it."""
+MOST_SEED = 2**53 - 1
+"""The confirmation's seeds are 1000 × (seed + 1) and on, and torch takes 63 bits."""
+ROPE = 0.01
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seed_range(text: str | int) -> tuple[int, int]:
+    """`3..8` → (3, 8); a single number is both ends.
+
+    Raises:
+        ValueError: unless 1 ≤ MIN ≤ MAX ≤ 100.
+    """
+    found = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:\.\.\s*([0-9]{1,9})\s*)?", str(text))
+    least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= least <= most <= MOST_SEEDS:
+        raise ValueError(
+            f"must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ {MOST_SEEDS}, got {text!r}; for example 3..8"
+        )
+    return least, most
+
+
+def duration(text: str | float) -> float:
+    """Seconds of a duration: `90`, `90s`, `90m`, `2h`, `1h30m`, `1d`.
+
+    Raises:
+        ValueError: if it is none, or not above 0.
+    """
+    words = str(text).strip().lower()
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*([dhms])\s*", words)
+    units = "".join(unit for _, unit in parts)
+    whole = re.fullmatch(r"(?:[0-9]+(?:\.[0-9]+)?\s*[dhms]\s*)+", words) and units == "".join(
+        sorted(units, key="dhms".index)
+    )
+    if whole and len(set(units)) == len(units):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        seconds = float(words) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", words) else 0.0
+    if not 0 < seconds <= 366 * 86400:
+        raise ValueError(f"must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got {text!r}")
+    return seconds
+
+
+def _checked_range(value: object) -> object:
+    if isinstance(value, str | int):
+        least, most = seed_range(value)
+        return str(least) if least == most else f"{least}..{most}"
+    return value
+
+
+def _checked_duration(value: object) -> object:
+    if isinstance(value, str | int | float):
+        duration(value)
+        return str(value).strip()
+    return value
+
+
+class Settings(Record):
+    """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with."""
+
+    data: str | None = Field(None, min_length=1)
+    format: str | None = Field(None, min_length=1)
+    exclude: Path | None = None
+    resize: int | None = Field(None, ge=16, le=MOST_PIXELS)
+    """Shorter side in pixels that larger pictures are shrunk to."""
+    trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
+    study: str | None = None
+    space: str | None = Field(None, min_length=1)
+    metric: Metric | None = None
+    threshold: OperatingPoint | None = None
+    steps: Annotated[int, Field(ge=4, le=MOST_STEPS)] | Literal["auto"] | None = None
+    """`auto`: a probe decides, from the default of this device on."""
+    epochs: int | None = Field(None, ge=1, le=MOST_STEPS)
+    size: int | None = Field(None, ge=16, le=MOST_PIXELS)
+    batch_size: int | None = Field(None, ge=2, le=MOST_PIXELS)
+    arch: str | None = Field(None, min_length=1)
+    encoder: str | None = Field(None, min_length=1)
+    encoder_depth: int | None = Field(None, ge=LEAST_DEPTH, le=FULL_DEPTH)
+    """Stages of the encoder that are used."""
+    encoder_weights: str | None = Field(None, min_length=1)
+    augment: Augmentation | None = None
+    device: str = "auto"
+    workers: int | None = Field(None, ge=1)
+    executor: Literal["processes", "inline", "ray"] = "processes"
+    ray_address: str | None = None
+    """Of an existing Ray cluster; None = one on this machine."""
+    seed: int | None = Field(None, ge=0, le=MOST_SEED)
+    folds: int | None = Field(None, ge=2)
+    """Nothing is held out from the search, and each confirmation seed is a rotation over so many folds."""
+    confirm_seeds: Annotated[str, BeforeValidator(_checked_range)] | None = None
+    """`MIN..MAX`, as `seed_range` reads it."""
+    confirm_steps: int | None = Field(None, ge=4, le=MOST_STEPS)
+    boundary_pixels: int | None = Field(None, ge=1, le=MOST_PIXELS)
+    fixed_lr: bool | None = None
+    """Whether all seeds of the confirmation have one learning rate, each finalist's best; None = as the study was made,
+    a new one without."""
+    rope: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    timeout: Annotated[str, BeforeValidator(_checked_duration)] | None = None
+    """How long this session may take, as `duration` reads it."""
+    storage: str = paths.STORAGE
+    tracking_uri: str = paths.TRACKING
+    out: Path = paths.REPORTS
+    cache: Path = paths.CACHE
+    join: bool = False
+    """Whether to work for the run that leads the study, on this machine."""
+    resume: bool = False
+
+
+Budget = Literal["given", "ranking", "learns"]
+
+
+def budget_of(options: Mapping[str, Any]) -> Budget:
+    """How the steps of a study's search are found, by what was asked for over all its sessions."""
+    if options.get("steps") == "auto":
+        return "ranking"
+    return "learns" if options.get("steps") is None and options.get("epochs") is None else "given"
+
+
+def make_recipe(
+    settings: Settings,
+    dataset: Dataset,
+    hardware: Hardware,
+    *,
+    training_pictures: int,
+    has_weights: Callable[[str], bool],
+    say: Callable[[str], None],
+) -> Recipe:
+    """The recipe of a new study: what was asked for, else the defaults of this device.
+
+    `training_pictures` turns epochs into steps; `has_weights` tells whether an encoder's ImageNet weights lie in the
+    local cache. What was decided for the user is said, in one line each.
+
+    Raises:
+        UsageError: if the options exclude each other or the data.
+    """
+    gpu = hardware.device != "cpu"
+    depth = settings.encoder_depth or (FULL_DEPTH if gpu else LEAST_DEPTH)
+    encoder = settings.encoder or ("resnet34" if gpu else "resnet18")
+    batch_size = settings.batch_size or (16 if gpu else 8)
+    largest = max(max(p.height, p.width) for p in dataset.pictures)
+    # A crop larger than every picture would train on padding.
+    size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
+    if size % 2**depth:
+        raise UsageError(
+            f"--size must be a multiple of {2**depth} (the network's stride at --encoder-depth {depth}), got {size}"
+        )
+    steps = _steps(settings, training_pictures, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
+    metric = settings.metric or "miou"
+    if METRICS[metric].binary_only and dataset.task != "binary":
+        others = " or ".join(name for name, known in METRICS.items() if not known.binary_only)
+        raise UsageError(
+            f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
+            f"use --metric {others}"
+        )
+    weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
+    recipe = Recipe(
+        arch=settings.arch or "unet",
+        encoder=encoder,
+        encoder_depth=depth,
+        encoder_weights=weights,
+        size=size,
+        batch_size=batch_size,
+        steps=steps,
+        augmentation=settings.augment or "light",
+        confirm_steps=settings.confirm_steps or 2 * steps,
+        precision=hardware.precision,
+        metric=metric,
+        threshold=settings.threshold or "tuned",
+        boundary_pixels=settings.boundary_pixels or 2,
+    )
+    say(f"{hardware.name}: {describe(recipe)}" + (" (to begin with: a probe decides)" * (settings.steps == "auto")))
+    return recipe
+
+
+def describe(recipe: Recipe) -> str:
+    """The recipe in one line."""
+    return (
+        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, "
+        f"weights: {recipe.encoder_weights}), {recipe.size}² crops, batch {recipe.batch_size}, "
+        f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {recipe.precision}"
+    )
+
+
+def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_pictures: int) -> Recipe:
+    """The recipe that a resume asks for: the stored one, changed by what was given again."""
+    given = {
+        "arch": settings.arch,
+        "encoder": settings.encoder,
+        "encoder_depth": settings.encoder_depth,
+        "augmentation": settings.augment,
+        "size": settings.size,
+        "batch_size": settings.batch_size,
+        "steps": _steps(settings, training_pictures, settings.batch_size or stored.batch_size),
+        "confirm_steps": settings.confirm_steps,
+        "metric": settings.metric,
+        "threshold": settings.threshold,
+        "boundary_pixels": settings.boundary_pixels,
+        "encoder_weights": None if settings.encoder_weights == "auto" else settings.encoder_weights,
+        "precision": hardware.precision,
+    }
+    return stored.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+
+def _steps(settings: Settings, training_pictures: int, batch_size: int) -> int | None:
+    if settings.steps is not None and settings.epochs is not None:
+        raise UsageError(
+            f"--steps and --epochs exclude each other, got {settings.steps} and {settings.epochs}; give one of them"
+        )
+    if settings.epochs is not None:
+        return max(4, settings.epochs * math.ceil(training_pictures / batch_size))
+    return None if settings.steps == "auto" else settings.steps
+
+
+def _weights(
+    asked: str, encoder: str, dataset: Dataset, has_weights: Callable[[str], bool], say: Callable[[str], None]
+) -> str:
+    if asked in {"none", "imagenet"}:
+        return asked
+    if asked != "auto":
+        path = Path(asked)
+        if not path.is_file():
+            raise UsageError(f"--encoder-weights must be auto, imagenet, none or a file; there is no file {asked!r}")
+        return str(path)
+    if dataset.synthetic:
+        return "none"  # drawn scenes are not ImageNet's kind of pictures
+    if has_weights(encoder):
+        say(f"encoder weights: ImageNet, from the local cache ({encoder})")
+        return "imagenet"
+    say(
+        f"encoder weights: none (random), as {encoder}'s ImageNet weights are not in the local cache; "
+        "--encoder-weights imagenet downloads them"
+    )
+    return "none"

@@ -1,0 +1,208 @@
+"""A sign of life of a running sweep: a small file that says what it is at, for people and monitors.
+
+The loop that trains writes it, not a thread: a loop that hangs is silent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from sweeper.core.base import Record
+from sweeper.core.errors import InterruptedSweepError, NothingCompletedError
+from sweeper.core.paths import STATUS, STORAGE, folder_name
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.text import resume_command
+from sweeper.system.locks import sqlite_path
+
+BEAT_SECONDS = 10.0
+"""A sweep that lives writes at least this often while it trains, and while it tells MLflow and draws its report."""
+SILENT_SECONDS = 300.0
+"""Silent for longer, it is taken to hang: it may be preparing data or waiting for its database for some minutes."""
+FAILURES = 3
+"""So many failed trainings in a row are a problem."""
+
+REPORT = "report"
+"""The phase in which nothing is trained any more: MLflow is told what it lacks, and the report is written."""
+
+State = Literal["running", "finished", "stopped", "failed"]
+
+
+class Life(Record):
+    """What a sweep says of itself."""
+
+    study: str
+    state: State
+    phase: str = ""
+    """`probe`, `search`, `recheck`, `confirm` or `report`; "" before the first."""
+    done: int = 0
+    total: int = 0
+    """Trainings of the phase; none belong to the report."""
+    written: float
+    """Seconds since 1970, UTC."""
+    progress: float
+    """The same, of the last evaluation or result."""
+    failures: int = 0
+    """Failed trainings in a row, up to now."""
+    dropped: int = 0
+    """Attempts in a row that a worker did not finish: it died, or hung and was ended."""
+    last_reason: str | None = None
+    """Of the last failure or lost worker."""
+    pid: int
+    host: str
+
+
+def status_folder(storage: str) -> Path:
+    """Where the status files of a storage's studies lie: beside a SQLite file, else below the working folder."""
+    path = sqlite_path(storage)
+    return STATUS if path is None else path.parent / STATUS
+
+
+def status_file(storage: str, study: str) -> Path:
+    """The status file of a study."""
+    return status_folder(storage) / f"{folder_name(study)}.json"
+
+
+class Signs:
+    """Writes the status file of one sweep; a full disk or a folder that cannot be written never ends a sweep."""
+
+    def __init__(self, path: Path, study: str, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._clock = path, clock
+        now = clock()
+        own = {"pid": os.getpid(), "host": socket.gethostname()}
+        self._life = Life(study=study, state="running", written=now, progress=now, **own)
+        self._write()
+
+    def beat(self) -> None:
+        """The loop is alive; written every `BEAT_SECONDS`."""
+        if not 0 <= self._clock() - self._life.written < BEAT_SECONDS:
+            self._write()
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """A phase begins."""
+        self._change(phase=name, done=done, total=total)
+
+    def end(self, state: State) -> None:
+        """The sweep is over."""
+        self._change(state=state)
+
+    def __enter__(self) -> Signs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, NothingCompletedError):
+            self.end("finished")
+        else:
+            self.end("stopped" if issubclass(kind, InterruptedSweepError | KeyboardInterrupt) else "failed")
+
+    # --- As a watcher of trainings ---
+
+    def training_started(self, spec: TrialSpec) -> None:
+        """Nothing: what counts is what comes of it."""
+
+    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+        """Progress."""
+        self._change(progress=self._clock())
+
+    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Nothing: it was evaluated just before."""
+
+    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Nothing."""
+
+    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+        """Nothing: it counts when it is stored."""
+        return result
+
+    def training_kept(self, result: TrialResult) -> None:
+        """A result: progress, or a failure."""
+        life = self._life
+        failed = result.state == "failed"
+        self._change(
+            progress=life.progress if failed else self._clock(),
+            done=life.done + 1,
+            failures=life.failures + 1 if failed else 0,
+            dropped=life.dropped if failed else 0,
+            last_reason=result.reason if failed else life.last_reason,
+        )
+
+    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+        """A worker died, or hung and was ended; what the time limit or a stop cut off is no fault."""
+        if died:
+            self._change(dropped=self._life.dropped + 1, last_reason=reason)
+
+    def _change(self, **values: object) -> None:
+        self._life = self._life.model_copy(update=values)
+        self._write()
+
+    def _write(self) -> None:
+        self._life = self._life.model_copy(update={"written": self._clock()})
+        part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(self._life.model_dump(mode="json"), ensure_ascii=False), "utf-8")
+            part.replace(self._path)
+            return
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+class Diagnosis(Record):
+    """What a status file tells whoever looks."""
+
+    life: Life
+    problems: tuple[str, ...]
+    """Sentences; () = all is well."""
+    silent_seconds: float
+    """Since it was written."""
+    stalled_seconds: float
+    """Since the last evaluation or result."""
+
+
+def diagnose(life: Life, now: float, storage: str = STORAGE) -> Diagnosis:
+    """Whether the sweep lives and gets on; `storage` is its study's.
+
+    A process that is gone is seen on its own machine; from elsewhere its silence tells.
+    """
+    problems = []
+    silent = max(0.0, now - life.written)
+    if life.state == "running":
+        if life.host == socket.gethostname() and not _lives(life.pid):
+            problems.append(f"its process {life.pid} on {life.host} is gone: {resume_command(life.study, storage)}")
+        elif silent > SILENT_SECONDS:
+            problems.append(f"nothing was heard of process {life.pid} on {life.host} for {silent:.0f} s: it hangs")
+        if life.failures >= FAILURES:
+            problems.append(f"{life.failures} trainings in a row failed; the last: {life.last_reason}")
+        if life.dropped >= FAILURES:
+            problems.append(f"{life.dropped} workers in a row died or hung; the last: {life.last_reason}")
+    elif life.state == "failed":
+        problems.append(f"it ended with an error: {resume_command(life.study, storage)}")
+    return Diagnosis(
+        life=life, problems=tuple(problems), silent_seconds=silent, stalled_seconds=max(0.0, now - life.progress)
+    )
+
+
+def read_life(path: Path) -> Life | None:
+    """What a status file says; None where it is missing or none."""
+    try:
+        return Life.model_validate_json(path.read_text("utf-8"))
+    except (OSError, UnicodeError, ValidationError):
+        return None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
