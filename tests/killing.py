@@ -101,7 +101,7 @@ def session(folder: Path, kind: str, kill_at: int | None = None, results: int = 
     writes = Writes(kill_at, lambda: before + len(display.results) >= results, note)
     try:
         studies.read_plan(storage, NAME)
-        study = studies.load_study(storage, NAME, plan)
+        study = studies.load_study(storage, NAME)
         before = len(studies.all_results(study))
     except MissingStudyError:
         study = studies.create_study(storage, NAME, plan)
@@ -127,7 +127,7 @@ def record_of(folder: Path, kind: str) -> dict[str, Any]:
     """All that the study and its recommendation say."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
     sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it lies
-    study = studies.load_study(storage, NAME, PLANS[kind])
+    study = studies.load_study(storage, NAME)
     return {
         "recommendation": recommendation_json(sweep, conclude(sweep)),
         "trials": [

@@ -75,7 +75,7 @@ def go_on(folder: Path) -> None:
     """What a resume does, with trainings that cost nothing."""
     storage = studies.open_storage(url_of(folder), create=False)
     plan = studies.read_plan(storage, NAME)
-    train(studies.load_study(storage, NAME, plan), plan=plan, trials=9)
+    train(studies.load_study(storage, NAME), plan=plan, trials=9)
     storage.engine.dispose()
 
 

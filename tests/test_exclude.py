@@ -71,6 +71,7 @@ def test_a_list_is_read_line_by_line(tmp_path):
         read_exclusions(tmp_path / "missing.txt")
 
 
+@pytest.mark.slow
 def test_a_study_remembers_what_was_left_out(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("00003\n00007\n")

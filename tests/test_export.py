@@ -98,7 +98,7 @@ def test_weights_of_a_process_that_joined_lie_where_the_export_looks(tmp_path: P
     url, cache, display = f"sqlite:///{tmp_path}/sweeper.db", tmp_path / "cache", Recorder()
     settings = Settings(study="study", join=True, storage=url, cache=cache, executor="inline", device="cpu")
     storage = studies.open_storage(url, create=False)
-    study = studies.load_study(storage, "study", studies.read_plan(storage, "study"))
+    study = studies.load_study(storage, "study")
     first = studies.search_results(study)[0].spec
     own = first.model_copy(update={"purpose": "confirm", "steps": 4, "keep_predictions": 48})
     leader = SharedExecutor(Slow(workers=0), url, study, checkpoints_dir(cache, "study"), display.say)  # type: ignore[arg-type]

@@ -115,6 +115,7 @@ def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
         train(study, FakeExecutor(fails), trials=14)
 
 
+@pytest.mark.slow
 def test_the_command_that_goes_on_is_named_and_reaches_the_total(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,11 +127,7 @@ def test_the_command_that_goes_on_is_named_and_reaches_the_total(
         with pytest.raises(ExecutorError, match=r"images\.bin.*sweeper run --study study --resume") as caught:
             sweep_in(tmp_path, trials=12)
     assert caught.value.exit_status == 1
-    study = studies.load_study(
-        storage := studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"),
-        "study",
-        studies.read_plan(storage, "study"),
-    )
+    study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert sum(studies.counted(trial) for trial in study.get_trials()) == IN_A_ROW + 1
     outcome = sweep_in(tmp_path, data=None, trials=12, resume=True)

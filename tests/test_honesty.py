@@ -57,6 +57,7 @@ def space(tmp_path: Path) -> str:
 LONG_ENOUGH = {"steps": 30, "confirm_steps": 40, "size": 64, "batch_size": 4, "confirm_seeds": 3}
 
 
+@pytest.mark.slow
 def test_aliases_of_cross_entropy_are_one_loss(tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(monkeypatch, ("dice", "tversky"), cross_entropy)
     outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
@@ -66,6 +67,7 @@ def test_aliases_of_cross_entropy_are_one_loss(tmp_path: Path, space: str, monke
     assert "nothing was compared" in outcome.recommendation.reasons[0]
 
 
+@pytest.mark.slow
 def test_aliases_that_are_not_seen_through_yield_no_claim(
     tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +93,7 @@ class Idle(nn.Module):
         return 0 * logits.sum()
 
 
+@pytest.mark.slow
 def test_a_loss_among_losses_that_teach_nothing_is_a_clear_winner(
     tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +105,7 @@ def test_a_loss_among_losses_that_teach_nothing_is_a_clear_winner(
     assert outcome.recommendation.recommended.family == "dice"
 
 
+@pytest.mark.slow
 def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(monkeypatch, ("focal", "dice", "dice_ce"), lambda **_: Flipped(cross_entropy()))
     outcome = sweep_in(tmp_path, trials=7, steps=40, confirm_steps=40, size=64, confirm_seeds=2)
@@ -119,6 +123,7 @@ def test_only_flipped_losses_recommend_nothing(tmp_path: Path, monkeypatch: pyte
     assert outcome.recommendation.recommended is None
 
 
+@pytest.mark.slow
 def test_swapped_labels_in_the_test_masks_change_the_test_numbers_and_nothing_before_them(tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_scenes("cracks?images=15&size=64&foreground=0.05", data)

@@ -33,7 +33,7 @@ class Acting(Recorder):
 
 def results_in(path: Path, name: str = "study") -> list[TrialResult]:
     storage = studies.open_storage(f"sqlite:///{path}", create=False)
-    return studies.search_results(studies.load_study(storage, name, studies.read_plan(storage, name)))
+    return studies.search_results(studies.load_study(storage, name))
 
 
 def delete(path: Path) -> None:
@@ -49,6 +49,7 @@ def replace(path: Path) -> None:
     other.replace(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "word"), [(delete, "was deleted"), (replace, "was replaced by another file")])
 def test_a_database_that_is_lost_amid_a_sweep_ends_it_and_its_content_is_saved(
     tmp_path: Path, how: Callable[[Path], None], word: str

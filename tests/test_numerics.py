@@ -99,6 +99,7 @@ def fast(dataset: Dataset, seed: int, precision: Precision, *, evaluations: int)
     return [e.train_loss or 0.0 for e in seen], seen[-1].default.miou
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_fast_path_learns_what_the_plain_one_learns(blobs: Dataset, precision: Precision) -> None:
     """The first step agrees to rounding, the second nearly; what follows as far as training lets it.

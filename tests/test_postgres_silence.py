@@ -291,6 +291,7 @@ class Silencing(Recorder):
             threading.Timer(1, self._stop).start()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_while_the_database_is_silent_ends_and_can_be_resumed(
     through: tuple[Proxy, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +307,7 @@ def test_a_sweep_that_is_stopped_while_the_database_is_silent_ends_and_can_be_re
     outcome = sweep_in(tmp_path, storage=direct, resume=True, trials=None, data=None)
     assert len(outcome.sweep.trials) == 7
     storage = studies.open_storage(direct)
-    trials = studies.load_study(storage, "study", studies.read_plan(storage, "study")).trials
+    trials = studies.load_study(storage, "study").trials
     assert not [t for t in trials if t.state == optuna.trial.TrialState.RUNNING]
 
 
@@ -377,6 +378,7 @@ def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy
 # --- A leader that lost the study ---
 
 
+@pytest.mark.slow
 def test_a_leader_that_lost_the_study_says_what_is_left_and_leaves_the_sweeps_run_to_the_other(
     postgres: Server, tmp_path: Path
 ) -> None:

@@ -149,6 +149,7 @@ def status_of_the_sweep(uri: str) -> str:
     return status
 
 
+@pytest.mark.slow
 def test_a_resume_that_was_stopped_is_not_finished_although_the_study_was_once(finished: Path, tmp_path: Path) -> None:
     folder, others = tmp_path / "again", [f"sqlite:///{tmp_path}/{name}.db" for name in ("stopped", "ended", "older")]
     shutil.copytree(finished, folder)
@@ -214,6 +215,7 @@ def test_a_call_that_was_cut_off_is_completed_by_the_next(
     assert contents(uri) == expected
 
 
+@pytest.mark.slow
 def test_files_that_wait_do_not_stop_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"sqlite:///{finished}/mlflow.db"
     parent = runs_in(uri)["sweep", ""].info.run_id

@@ -129,6 +129,7 @@ def test_a_dry_run_asks_a_tracking_database_in_the_words_of_the_run(
     assert said[0] == said[1]
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_finished_study_announces_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +146,7 @@ def test_a_dry_run_of_a_finished_study_announces_nothing(
     assert "confirmation: 0 to" in out  # those that are there are not trained again
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_the_trials_that_failed_and_are_trained_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

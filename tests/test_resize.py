@@ -207,6 +207,7 @@ def test_a_single_class_left_is_a_problem(tmp_path):
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".writing")]
 
 
+@pytest.mark.slow
 def test_a_study_remembers_the_size_and_refuses_another(tmp_path):
     display = Recorder()
     first = sweep_in(tmp_path, display, trials=2, confirm_seeds=1, resize=32)

@@ -193,6 +193,7 @@ def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
 # --- Secrets ---
 
 
+@pytest.mark.slow
 def test_a_secret_in_an_address_shows_nowhere(tmp_path: Path) -> None:
     for arguments in (
         ["run", *QUICK, "--tracking-uri", f"http://me:{CANARY}@127.0.0.1:9", "--trials", "1"],

@@ -49,7 +49,7 @@ def test_a_study_of_the_first_format_is_resumed(tmp_path: Path) -> None:
     study = opened(path)
     after = studies.load_sweep(study, "interrupted")
     assert len(after.trials) >= 2 and after.conditions.recipe.steps == 8
-    waiting = studies.load_study(study, "interrupted", studies.read_plan(study, "interrupted"))
+    waiting = studies.load_study(study, "interrupted")
     held = {r.spec.number for r in studies.waiting_results(waiting)}
     assert {0, 1} <= held | {t.spec.number for t in after.trials}, "the trials that waited are neither lost nor doubled"
     # What is finished needs no training: the whole resume reads what was stored, and writes its report.

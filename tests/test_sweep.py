@@ -148,6 +148,7 @@ def test_confirmations_redivide_what_was_not_given(outcome: Outcome) -> None:
     assert len(set(validation.values())) == 2
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(outcome: Outcome, tmp_path: Path) -> None:
     again = sweep_in(tmp_path, trials=8, **LEARN)
     for name in ("trials", "rechecks"):
@@ -274,6 +275,7 @@ def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
     assert display.results[0].spec.steps == 2 * -(-9 // 2)  # 60 % of 15 pictures, two at a time
 
 
+@pytest.mark.slow
 def test_multiclass_runs_from_pictures_to_report(tmp_path: Path) -> None:
     outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=7, **LEARN)
     recommended = outcome.recommendation.recommended
@@ -286,6 +288,7 @@ def test_multiclass_runs_from_pictures_to_report(tmp_path: Path) -> None:
     assert "τ" in outcome.paths.markdown.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path) -> None:
     sweep_in(tmp_path, trials=3, confirm_seeds="1")
     outcome = sweep_in(tmp_path, resume=True, trials=14)
@@ -298,6 +301,7 @@ def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path)
     assert outcome.sweep.looks == 2
 
 
+@pytest.mark.slow
 def test_a_larger_maximum_of_seeds_goes_on_with_the_same_finalists_and_says_so(tmp_path: Path) -> None:
     first = sweep_in(tmp_path, trials=2, confirm_seeds="1")
     display = Recorder()
@@ -314,6 +318,7 @@ def _training(result: TrialResult) -> tuple[str, int, float | None]:
     return result.spec.family, result.spec.seed, result.value
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
     display = Recorder()
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --timeout"
@@ -331,6 +336,7 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     assert len(whole.sweep.trials) == 7 and whole.sweep.cut == () and whole.sweep.timeout == 7200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [-1, 2])
 def test_a_time_of_day_that_is_set_amid_a_sweep_changes_neither_its_seconds_nor_its_end(
     tmp_path: Path, hours: int
@@ -342,6 +348,7 @@ def test_a_time_of_day_that_is_set_amid_a_sweep_changes_neither_its_seconds_nor_
     assert 0 < done.sweep.seconds < 1800
 
 
+@pytest.mark.slow
 def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +371,7 @@ def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(
     assert again.sweep.probes == outcome.sweep.probes and again.sweep.trials == outcome.sweep.trials
 
 
+@pytest.mark.slow
 def test_more_steps_to_confirm_are_other_confirmations_of_the_same_search(tmp_path: Path) -> None:
     first = sweep_in(tmp_path, trials=3, confirm_seeds="1")
     longer = sweep_in(tmp_path, resume=True, trials=3, confirm_seeds="1", confirm_steps=6)
@@ -437,6 +445,7 @@ def test_a_report_folder_that_cannot_be_written_is_refused_before_anything_is_tr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_a_damaged_picture_store_leaves_the_report_without_pictures_only(tmp_path: Path) -> None:
     outcome = sweep_in(tmp_path, trials=2, confirm_seeds="1")
     (Path(outcome.sweep.conditions.dataset.store) / "masks.bin").unlink()

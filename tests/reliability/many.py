@@ -42,7 +42,7 @@ def work(url: str, trials: int, barrier: Barrier, mine: multiprocessing.Queue[li
     try:
         study = studies.create_study(storage, STUDY, plan)
     except StudyError:
-        study = studies.load_study(storage, STUDY, plan)
+        study = studies.load_study(storage, STUDY)
     draw, numbers = random.Random(os.getpid()), []
     for _ in range(trials):
         trial = study.ask()

@@ -51,7 +51,7 @@ def together(here: Path, there: Path, url: str) -> tuple[subprocess.Popen[str], 
 def check(url: str, trials: int) -> None:
     """Exactly so many trials counted, and every training is there once."""
     storage = studies.open_storage(url, create=False)
-    study = studies.load_study(storage, "s", studies.read_plan(storage, "s"))
+    study = studies.load_study(storage, "s")
     assert sum(studies.counted(trial) for trial in study.trials) == trials
     assert {trial.state.name for trial in study.trials}.isdisjoint({"RUNNING", "WAITING"})
     extra = [r.spec for purpose in ("recheck", "confirm") for r in studies.extra_results(study, purpose)]

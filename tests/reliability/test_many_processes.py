@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, postgres: Server) -> str
 def test_sixteen_processes_finish_480_trials(url: str) -> None:
     told = all_at_once(url, TRIALS)
     assert [len(numbers) for numbers in told] == [TRIALS] * PROCESSES
-    study = studies.load_study(studies.open_storage(url), STUDY, new_plan())
+    study = studies.load_study(studies.open_storage(url), STUDY)
     trials = study.get_trials(deepcopy=False)
     assert [trial.number for trial in trials] == list(range(PROCESSES * TRIALS))
     assert all(studies.counted(trial) for trial in trials)
