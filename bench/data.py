@@ -1,10 +1,10 @@
 """Speed and memory of the data path, with the figures that were promised.
 
-    python bench/data.py start     second start from the store, 10,000 pictures              (< 1 s)
-    python bench/data.py memory    resident memory with 20,000 pictures of 512²              (< 2 GiB)
+    python bench/data.py start     second start from the store, 10,000 images              (< 1 s)
+    python bench/data.py memory    resident memory with 20,000 images of 512²              (< 2 GiB)
     python bench/data.py decode    decoding, against an 8-worker torch DataLoader            (not slower)
     python bench/data.py feed      share of a CPU training step that making its batch takes  (< 5 %)
-    python bench/data.py doctor    pictures per second of the doctor and the profile
+    python bench/data.py doctor    images per second of the doctor and the profile
 
 Everything is drawn into a temporary folder (--folder to choose) and deleted. `memory` uses sparse files: 21 GB that
 take no room on disk, but fill pages of memory when they are read, as real ones do.
@@ -34,7 +34,7 @@ GIB = 2**30
 
 
 def draw(folder: Path, count: int, size: int, suffix: str = ".png", distinct: int = 0) -> Path:
-    """A folder of `count` noisy pictures with discs; `distinct` of them differ, the others are links to these."""
+    """A folder of `count` noisy images with discs; `distinct` of them differ, the others are links to these."""
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     rng = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def start(folder: Path) -> None:
     data = draw(folder / "data", 10_000, 32, distinct=500)
     began = time.perf_counter()
     load_dataset(str(data), folder / "cache")
-    print(f"first start, 10,000 pictures of 32²: {time.perf_counter() - began:.1f} s")
+    print(f"first start, 10,000 images of 32²: {time.perf_counter() - began:.1f} s")
     code = (
         "import sys, time; from pathlib import Path; from sweeper.data import load_dataset, open_store\n"
         "began = time.perf_counter(); d = load_dataset(sys.argv[1], Path(sys.argv[2])); open_store(d.store)\n"
@@ -78,7 +78,7 @@ def start(folder: Path) -> None:
 
 
 def sparse_store(folder: Path, count: int, size: int) -> Dataset:
-    """A store of `count` pictures whose pixels are holes in a file, with a foreground line here and there."""
+    """A store of `count` images whose pixels are holes in a file, with a foreground line here and there."""
     store = folder / "store"
     store.mkdir()
     for name, channels in (("images", 3), ("masks", 1)):
@@ -170,7 +170,7 @@ def decode(folder: Path) -> None:
         print(
             f"{count} {suffix} of 512²: into the store (decoded, checked, hashed, written) "
             f"{count / sorted(ours)[1]:.0f} a second; DataLoader of 8 workers (decoded) {count / sorted(theirs)[1]:.0f}"
-            f"; processor time {1000 * work[0] / count / 3:.1f} and {1000 * work[1] / count / 3:.1f} ms a picture"
+            f"; processor time {1000 * work[0] / count / 3:.1f} and {1000 * work[1] / count / 3:.1f} ms an image"
         )
 
 
@@ -222,14 +222,14 @@ def doctor(folder: Path) -> None:
 
     dataset = load_dataset(str(draw(folder / "data", 300, 512)), folder / "cache")
     workers = len(os.sched_getaffinity(0))
-    signs = both("doctor, pictures of 512²", lambda: measure_all(dataset, workers), 300)
-    both("profile, pictures of 512²", lambda: profile_dataset(dataset), 300)
+    signs = both("doctor, images of 512²", lambda: measure_all(dataset, workers), 300)
+    both("profile, images of 512²", lambda: profile_dataset(dataset), 300)
     rng = np.random.default_rng(0)
     many = [sign.thumbnail for sign in signs]
     while len(many) < 20_000:
         noise = rng.normal(size=(32, 32))
         many.append((noise / np.linalg.norm(noise)).astype(np.float16))
-    both("look-alikes among 20,000 pictures, pictures", lambda: look_alikes(many), 20_000)
+    both("look-alikes among 20,000 images", lambda: look_alikes(many), 20_000)
 
 
 def both(what: str, action: Callable[[], Any], count: int) -> Any:

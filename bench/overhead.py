@@ -39,7 +39,7 @@ def resident() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=50)
-    parser.add_argument("--pictures", type=int, default=20, help="validation pictures, whose counts are stored")
+    parser.add_argument("--pictures", type=int, default=20, help="validation images, whose counts are stored")
     parser.add_argument("--server", action="store_true", help="MLflow behind `mlflow server`")
     parser.add_argument("--no-mlflow", action="store_true")
     parser.add_argument("--profile", action="store_true")

@@ -1,8 +1,8 @@
 """The loop people write: Optuna + segmentation-models-pytorch + DataLoader + MLflow, straightforward and not crippled.
 
-Every trial decodes its pictures again, trains in float32 with AdamW and a one-cycle schedule, is evaluated on whole
-validation pictures four times, and logs to MLflow at each evaluation. With `--tuned` it gets what a careful engineer
-adds: autocast where the processor has bfloat16, channels_last, fused AdamW, pictures decoded once into memory.
+Every trial decodes its images again, trains in float32 with AdamW and a one-cycle schedule, is evaluated on whole
+validation images four times, and logs to MLflow at each evaluation. With `--tuned` it gets what a careful engineer
+adds: autocast where the processor has bfloat16, channels_last, fused AdamW, images decoded once into memory.
 
     python bench/plain_loop.py DATA [--trials 50] [--prune] [--tuned] [--loader-workers 0] [--fixed 8]
 
@@ -180,7 +180,7 @@ class Loop:
 
     @torch.no_grad()
     def miou(self, model: nn.Module, stems: list[str]) -> float:
-        """From confusion counts summed over whole pictures, at 0.5; pictures padded to the stride."""
+        """From confusion counts summed over whole images, at 0.5; images padded to the stride."""
         model.eval()
         counts = np.zeros((2, 2), dtype=np.int64)
         for stem in stems:

@@ -1,7 +1,7 @@
-"""How long the report of a large study takes: python bench/report.py [--trials 1000] [--pictures 500] [--finalists 6].
+"""How long the report of a large study takes: python bench/report.py [--trials 1000] [--images 500] [--finalists 6].
 
 Nothing is trained: the study is made of literal records as tests/builders.py makes them, with counts of every test
-picture in every confirmation and of every validation picture in every trial.
+image in every confirmation and of every validation image in every trial.
 The first turn includes what is imported late.
 """
 
@@ -49,7 +49,7 @@ def study(trials: int, pictures: int, finalists: int, seeds: int) -> SweepRecord
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--pictures", type=int, default=500, help="test pictures")
+    parser.add_argument("--pictures", type=int, default=500, help="test images")
     parser.add_argument("--finalists", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=8)
     given = parser.parse_args()
@@ -62,7 +62,7 @@ def main() -> None:
             paths = write_report(sweep, recommendation, Path(folder))
             written = time.perf_counter()
             print(
-                f"{turn}: {given.trials} trials, {len(sweep.confirmations)} confirmations, {given.pictures} pictures: "
+                f"{turn}: {given.trials} trials, {len(sweep.confirmations)} confirmations, {given.pictures} images: "
                 f"concluded in {concluded - started:.2f} s, written in {written - concluded:.2f} s, of the processor "
                 f"{time.process_time() - spent:.2f} s; {paths.html.stat().st_size / 1e6:.2f} MB of HTML"
             )

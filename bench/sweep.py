@@ -1,4 +1,4 @@
-"""A sweep against the loop people write, on the same pictures: alternating runs in fresh processes, ratios, mIoU.
+"""A sweep against the loop people write, on the same images: alternating runs in fresh processes, ratios, mIoU.
 
     python bench/sweep.py [--what fixed search] [--repetitions 3] [--against plain tuned prune ray] [--trials 50]
 
@@ -98,7 +98,7 @@ def ours_search(data: Path, folder: Path, trials: int) -> dict[str, Any]:
 
 
 def paired(folder: Path, study: str, best: dict[str, Any]) -> dict[str, Any]:
-    """What was recommended minus the loop's best configuration, on the same seeds, steps and test pictures."""
+    """What was recommended minus the loop's best configuration, on the same seeds, steps and test images."""
     command = [sys.executable, str(HERE / "paired.py"), study, json.dumps(best)]
     done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
     if done.returncode:

@@ -10,7 +10,7 @@ Every simulated confirmation goes through the very code of the product, look by 
 - choice: losses that differ truly; what the sweep says, what the named loss costs, how often the bound holds.
 - safe: the named loss is worse by just more than the ROPE; how often it is called safe or equivalent all the same.
   Limit: the upper end at most 6.5 %.
-- coverage: of the intervals of a finalist's own mIoU and of a paired difference, by number of test pictures.
+- coverage: of the intervals of a finalist's own mIoU and of a paired difference, by number of test images.
 
     python bench/verdict_calibration.py [--simulations 2000] [--quick] [--seed 0] [--processes 2] [--only TABLE]
 
@@ -354,7 +354,7 @@ PICTURES = (20, 40, 80, 160)
 def coverage_table(run: Spread, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
     """Rows of the third table."""
     yield (
-        "| scenario | pictures | own mIoU, 3 seeds | own, 8 seeds | difference, 3 seeds | 8 seeds | "
+        "| scenario | images | own mIoU, 3 seeds | own, 8 seeds | difference, 3 seeds | 8 seeds | "
         "printed at the end | all looks |"
     )
     yield "| --- | --: | --: | --: | --: | --: | --: | --: |"

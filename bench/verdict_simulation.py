@@ -1,17 +1,17 @@
 """Simulated confirmations whose truth is known: test counts of losses with the noise of real trainings.
 
-A loss's foreground IoU on picture i in the training of seed s is, before it is clipped to [0, 1],
+A loss's foreground IoU on image i in the training of seed s is, before it is clipped to [0, 1],
 
     level + seed_s + picture_i + liking_i + own_si          (all in foreground IoU: twice the mIoU that is quoted here)
 
-`seed`: how well this training went; `picture`: how hard the picture is for all; `liking`: how it suits this loss;
-`own`: what this training does to this picture (the seed × picture interaction). False positives and false negatives
-share the errors; pictures differ in how much foreground they hold, which is their weight in the data set's IoU.
+`seed`: how well this training went; `image`: how hard the image is for all; `liking`: how it suits this loss;
+`own`: what this training does to this image (the seed × image interaction). False positives and false negatives
+share the errors; images differ in how much foreground they hold, which is their weight in the data set's IoU.
 
 Where the numbers come from: the two-way table of `sweeper.evidence.intervals`, applied to the confirmations of the
 first sweeps with this tool (3 seeds, 200 steps; standard deviations in mIoU, of a single run):
 
-| study | test pictures | picture | liking | own | seed (main effect) | kurtosis of paired differences |
+| study | test images | image | liking | own | seed (main effect) | kurtosis of paired differences |
 | --- | --: | --: | --: | --: | --: | --: |
 | synthetic cracks (reports/example) | 32 | 0.089 | 0–0.007 | 0.019 | 0–0.004 | 3–8 |
 | cracks_cfd | 24 | 0.065 | 0–0.012 | 0.014 | 0–0.002 | 3–4 |
@@ -41,7 +41,7 @@ SEEDS = 8
 SHARE = 0.05
 """Foreground of the pixels."""
 FOREGROUND = 1000
-"""Foreground pixels of a typical picture; with fewer, rounding to whole pixels would add a noise of its own."""
+"""Foreground pixels of a typical image; with fewer, rounding to whole pixels would add a noise of its own."""
 COLLAPSED = 0.02
 """Foreground IoU of a training that collapsed: a constant answer."""
 
@@ -62,9 +62,9 @@ class Scenario:
     last_seed: float | None = None
     """The last loss's own seed noise; None = the same."""
     sizes: float = 0.4
-    """Standard deviation of the log of a picture's foreground."""
+    """Standard deviation of the log of an image's foreground."""
     tails: float | None = None
-    """Degrees of freedom of Student's t for picture, liking and own; None = normal."""
+    """Degrees of freedom of Student's t for image, liking and own; None = normal."""
     collapse: float = 0.0
     """Share of trainings that collapse."""
     last_collapse: float | None = None
@@ -85,7 +85,7 @@ UNEQUAL = Scenario("6:1", "the last loss has six times the others' seed noise", 
 BOUNDED = Scenario("bounded", "scores pressed against 1", 32, level=0.93, picture=0.04, seed=0.006)
 COLLAPSING = Scenario("collapse", "every loss collapses in 15 % of seeds", 32, collapse=0.15)
 ONE_COLLAPSES = Scenario("one collapses", "the last loss collapses in 15 % of seeds", 32, last_collapse=0.15)
-TAILS = Scenario("tails", "heavy-tailed pictures of unequal size", 40, seed=0.005, tails=4.0, sizes=0.7, liking=0.012)
+TAILS = Scenario("tails", "heavy-tailed images of unequal size", 40, seed=0.005, tails=4.0, sizes=0.7, liking=0.012)
 SCENARIOS = (BINARY, STREET, UNEQUAL, BOUNDED, COLLAPSING, ONE_COLLAPSES, TAILS)
 
 
@@ -99,7 +99,7 @@ def draw(
     seeds: int = SEEDS,
     pictures: int | None = None,
 ) -> tuple[Counts, npt.NDArray[np.bool_]]:
-    """Counts (losses, seeds, pictures, 2, 3) of one sweep, and which trainings collapsed (losses, seeds).
+    """Counts (losses, seeds, images, 2, 3) of one sweep, and which trainings collapsed (losses, seeds).
 
     The first loss is better than the others by `gap` mIoU; or each than the scenario's level by its own of `gaps`.
     """
@@ -120,7 +120,7 @@ def draw(
     np.clip(iou, 0.0, 1.0, out=iou)
     wrong = size * (1 - iou) / (1 + iou)  # FP = FN, so that IoU = (size − wrong) / (size + wrong)
     wrong, size = np.rint(wrong).astype(np.int64), np.rint(size).astype(np.int64)
-    # The background is what is left of the picture, and at least half of it.
+    # The background is what is left of the image, and at least half of it.
     area = int(FOREGROUND / SHARE)
     background = np.maximum(area - size - wrong, area // 2)
     counts: Counts = np.stack(
@@ -130,7 +130,7 @@ def draw(
 
 
 def _noise(scenario: Scenario, rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Standardised noise of pictures: variance 1, heavy tails where the scenario has them."""
+    """Standardised noise of images: variance 1, heavy tails where the scenario has them."""
     if scenario.tails is None:
         return rng.standard_normal(shape)
     drawn: Floats = rng.standard_t(scenario.tails, shape) / np.sqrt(scenario.tails / (scenario.tails - 2))
@@ -187,7 +187,7 @@ def searched(losses: int) -> dict[str, TrialResult]:
 
 
 def miou(counts: Counts) -> Floats:
-    """(losses, seeds, pictures, 2, 3) → mIoU of each training, (losses, seeds)."""
+    """(losses, seeds, images, 2, 3) → mIoU of each training, (losses, seeds)."""
     summed = counts.sum(axis=2).astype(np.float64)
     values: Floats = (summed[..., 0] / summed.sum(axis=-1)).mean(axis=-1)
     return values
@@ -218,7 +218,7 @@ def true_gaps(scenario: Scenario, gaps: Floats) -> Floats:
 
 @lru_cache
 def population(scenario: Scenario, losses: int, draws: int = 150) -> Floats:
-    """True mean mIoU of each loss, (losses,), over the populations of seeds and pictures: by simulation."""
+    """True mean mIoU of each loss, (losses,), over the populations of seeds and images: by simulation."""
     rng = np.random.default_rng(1)
     found = [miou(draw(scenario, losses, rng, seeds=20, pictures=2000)[0]).mean(axis=1) for _ in range(draws)]
     values: Floats = np.mean(found, axis=0)

@@ -1,4 +1,4 @@
-"""One small set of pictures, written in every format; each writer gives back nothing but files."""
+"""One small set of images, written in every format; each writer gives back nothing but files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Labels = npt.NDArray[np.uint8]
 
 
 def boxes(index: int) -> list[tuple[int, int, int, int, int]]:
-    """Label, left, top, right, bottom (beyond the last pixel) of the objects of picture `index`: a dog on a cat."""
+    """Label, left, top, right, bottom (beyond the last pixel) of the objects of image `index`: a dog on a cat."""
     return [(1, 4 + index, 5, 40 + index, 30), (2, 10 + index, 10 + index, 24 + index, 24 + index)]
 
 
 def truth(index: int) -> Labels:
-    """The labels of picture `index`."""
+    """The labels of image `index`."""
     mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     for label, left, top, right, bottom in boxes(index):
         mask[top:bottom, left:right] = label
@@ -37,7 +37,7 @@ def truth(index: int) -> Labels:
 
 
 def photo(index: int) -> Image.Image:
-    """Picture `index`: noise, brighter where there is an object."""
+    """Image `index`: noise, brighter where there is an object."""
     noise = np.random.default_rng(index).integers(0, 100, (HEIGHT, WIDTH, 3))
     return Image.fromarray((noise + 70 * truth(index)[..., None]).astype(np.uint8))
 
@@ -50,7 +50,7 @@ def palette(mask: Labels) -> Image.Image:
 
 
 def each(save: Callable[[int, str], None]) -> None:
-    """Call `save` with index and stem of each picture."""
+    """Call `save` with index and stem of each image."""
     for index, stem in enumerate(STEMS):
         save(index, stem)
 
@@ -105,7 +105,7 @@ def labelme_json(path: Path, index: int, **changes: Any) -> None:
 
 
 def labelme(root: Path) -> None:
-    """The last picture lies inside its JSON."""
+    """The last image lies inside its JSON."""
     made(root)
     each(lambda i, stem: photo(i).save(root / f"{stem}.png"))
     each(lambda i, stem: labelme_json(root / f"{stem}.json", i))
@@ -115,7 +115,7 @@ def labelme(root: Path) -> None:
 
 
 def coco_data(**changes: Any) -> dict[str, Any]:
-    """COCO's JSON of all pictures; the dog comes first in the file, and is smaller."""
+    """COCO's JSON of all images; the dog comes first in the file, and is smaller."""
     images, annotations = [], []
     for index, stem in enumerate(STEMS):
         images.append({"id": index + 1, "file_name": f"{stem}.png", "height": HEIGHT, "width": WIDTH})
@@ -141,7 +141,7 @@ def coco(root: Path) -> None:
 
 
 def voc(root: Path) -> None:
-    """With lists, and a border of 255 in the first picture."""
+    """With lists, and a border of 255 in the first image."""
     made(root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation")
     (root / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
     each(lambda i, stem: photo(i).save(root / "JPEGImages" / f"{stem}.png"))
@@ -242,7 +242,7 @@ def layout(channels: int) -> dict[str, Any]:
 
 
 def png_bytes(image: Image.Image) -> bytes:
-    """A picture as PNG."""
+    """An image as PNG."""
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()

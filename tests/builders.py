@@ -66,7 +66,7 @@ PARAMS: dict[str, dict[str, float]] = {
 
 
 def dataset(classes: Sequence[str] = BINARY, pictures: int = 10, side: int = 20, **changes: Any) -> Dataset:
-    """Square pictures, class c with a share of pixels that falls tenfold from class to class."""
+    """Square images, class c with a share of pixels that falls tenfold from class to class."""
     total = side * side
     rare = [max(1, total // 10**c // 2) for c in range(1, len(classes))]
     pixels = (total - sum(rare), *rare)
@@ -146,7 +146,7 @@ def space(families: Sequence[str] = ORDER, task: str = "binary") -> SearchSpace:
 def histogram_counts(
     tp: Sequence[int], fp: Sequence[int], fn: Sequence[int], tn: Sequence[int], pictures: Sequence[int] | None = None
 ) -> ImageCounts:
-    """Binary counts, one entry per picture; every prediction lies at logit ±2, so 0.5 gives these very counts."""
+    """Binary counts, one entry per image; every prediction lies at logit ±2, so 0.5 gives these very counts."""
     data = np.zeros((len(tp), 2, BINS), dtype=np.int64)
     low, high = 213, 298  # the bins of logits −2 and +2
     data[:, 1, high], data[:, 1, low] = tp, fn
@@ -170,7 +170,7 @@ def point_counts(class_counts: npt.ArrayLike, pictures: Sequence[int] | None = N
 
 
 def counts_from_iou(fg_iou: npt.ArrayLike, foreground: npt.ArrayLike = 200, pixels: int = 10_000) -> ImageCounts:
-    """Binary counts of pictures whose foreground IoU is as asked (up to rounding); shapes (n,) or a number each.
+    """Binary counts of images whose foreground IoU is as asked (up to rounding); shapes (n,) or a number each.
 
     The errors are shared equally by false positives and false negatives.
     """
@@ -279,7 +279,7 @@ def confirmation(
     point: float | None = None,
     **changes: Any,
 ) -> TrialResult:
-    """A completed confirmation training; `test` defaults to five pictures with foreground IoU 0.5."""
+    """A completed confirmation training; `test` defaults to five images with foreground IoU 0.5."""
     test = counts_from_iou([0.5] * 5) if test is None else test
     classes = 2 if test.kind == "histogram" else test.data.shape[2]
     point = metrics.default_point("binary" if classes == 2 else "multiclass") if point is None else point
@@ -314,9 +314,9 @@ def simulated_confirmations(
 ) -> list[TrialResult]:
     """Confirmations of binary losses whose true foreground IoU is known, with the noise of real trainings.
 
-    Each picture has a difficulty shared by all runs (`picture_sd`), each pair of loss and picture its own
+    Each image has a difficulty shared by all runs (`picture_sd`), each pair of loss and image its own
     (`interaction_sd`, on top of it an equal part for each run), each training its own level (`seed_sd`, in mIoU, for
-    all or by family; in foreground IoU it is about twice that). Pictures differ threefold in foreground.
+    all or by family; in foreground IoU it is about twice that). Images differ threefold in foreground.
     """
     difficulty = rng.normal(0, picture_sd, pictures)
     foreground = rng.integers(100, 300, pictures)

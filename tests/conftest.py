@@ -37,7 +37,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Fifteen small synthetic pictures of cracks, decoded."""
+    """Fifteen small synthetic images of cracks, decoded."""
     return load_dataset(TINY, tmp_path_factory.mktemp("tiny-cache"))
 
 
@@ -49,10 +49,10 @@ def tiny_street(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture
 def real_data() -> Path:
-    """Folder of the real pictures."""
+    """Folder of the real images."""
     folder = os.environ.get("SWEEPER_REAL_DATA")
     if not folder:
-        pytest.skip(reason="SWEEPER_REAL_DATA does not say where the real pictures are")
+        pytest.skip(reason="SWEEPER_REAL_DATA does not say where the real images are")
     return Path(folder).resolve()
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def image(seed: int = 0, height: int = 12, width: int = 16, mode: str = "RGB") -> Image.Image:
-    """A picture of random pixels."""
+    """An image of random pixels."""
     shape = (height, width, 3) if mode == "RGB" else (height, width)
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
@@ -24,7 +24,7 @@ def mask(*labels: int, height: int = 12, width: int = 16, shift: int = 0) -> Ima
 
 
 def folder(root: Path, masks: dict[str, Any] | None = None, *, classes: str = "", split: str = "") -> Path:
-    """A data set with one PNG picture for each mask; by default four sound pictures a–d, binary."""
+    """A data set with one PNG image for each mask; by default four sound images a–d, binary."""
     masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcd")} if masks is None else masks
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()

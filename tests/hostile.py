@@ -89,7 +89,7 @@ def written(name: str, content: bytes | str) -> Spoil:
 
 
 def saved(name: str, image: Callable[[], Image.Image], **options: Any) -> Spoil:
-    """Save another picture in a file's place."""
+    """Save another image in a file's place."""
     return lambda root: image().save(root / name, **options)
 
 
@@ -104,7 +104,7 @@ def masks_of(label: Callable[[int], np.ndarray]) -> Spoil:
 
 
 def link(name: str, target: str) -> Spoil:
-    """Put a link in a file's place; {away} in the target is a folder beside the set, with a picture."""
+    """Put a link in a file's place; {away} in the target is a folder beside the set, with an image."""
 
     def spoil(root: Path) -> None:
         away = root.parent / "away"
@@ -117,7 +117,7 @@ def link(name: str, target: str) -> Spoil:
 
 
 def manifest_row(image: str, mask: str = "b/p0_label.png", rest: str = "train,g") -> Spoil:
-    """Add a row to the manifest; there is a picture `secret.png` outside."""
+    """Add a row to the manifest; there is an image `secret.png` outside."""
 
     def spoil(root: Path) -> None:
         photo(0).save(root.parent / "secret.png")
@@ -222,7 +222,7 @@ def big_labelme(text: str, repeat: int) -> Spoil:
 
 
 def large_pictures(count: int, side: int) -> Spoil:
-    """Pictures just below the limit, small on disk."""
+    """Images just below the limit, small on disk."""
 
     def spoil(root: Path) -> None:
         image = Image.new("RGB", (side, side), (1, 2, 3))
@@ -262,10 +262,10 @@ YAML_BOMB = "names: [a, b]\ntrain: train/images\na: &a [x, x]\nb: &b [*a, *a, *a
 NIFTI = b"\x1f\x8b" + bytes(100)
 
 CASES: dict[str, Case] = {
-    # Pictures and masks as files
-    "truncated picture": Case("folder", truncated("images/p0.png"), ("images/p0.png: cannot be decoded",)),
+    # Images and masks as files
+    "truncated image": Case("folder", truncated("images/p0.png"), ("images/p0.png: cannot be decoded",)),
     "truncated mask": Case("folder", truncated("masks/p0.png"), ("masks/p0.png: cannot be decoded",)),
-    "picture of zero bytes": Case("folder", written("images/p0.png", b""), ("images/p0.png", "0 bytes")),
+    "image of zero bytes": Case("folder", written("images/p0.png", b""), ("images/p0.png", "0 bytes")),
     "mask of zero bytes": Case("folder", written("masks/p0.png", b""), ("masks/p0.png", "0 bytes")),
     "text called png": Case("folder", written("images/p0.png", "hello"), ("images/p0.png: must be one of PNG",)),
     "gif called png": Case("folder", saved("images/p0.png", lambda: photo(0), format="GIF"), ("must be one of PNG",)),
@@ -276,9 +276,9 @@ CASES: dict[str, Case] = {
         ("masks/p0.jpg: masks must be lossless",),
     ),
     "animated gif": Case("folder", animated("GIF"), ("images/p0.png: must be one of PNG",)),
-    "animated png": Case("folder", animated("PNG"), ("images/p0.png: must be a single picture, found 3 frames",)),
-    "animated webp": Case("folder", animated("WEBP"), ("must be a single picture, found 3 frames",)),
-    "pages without meaning": Case("folder", animated("TIFF"), ("must be a single picture, found 3 frames",)),
+    "animated png": Case("folder", animated("PNG"), ("images/p0.png: must be a single image, found 3 frames",)),
+    "animated webp": Case("folder", animated("WEBP"), ("must be a single image, found 3 frames",)),
+    "pages without meaning": Case("folder", animated("TIFF"), ("must be a single image, found 3 frames",)),
     "cmyk": Case(
         "folder",
         all_of(
@@ -324,8 +324,8 @@ CASES: dict[str, Case] = {
         all_of(written("images/p0.tif", bad_tiff(0, 900, 12)), lambda root: (root / "images" / "p0.png").unlink()),
         ("images/p0.tif: ",),
     ),
-    "enormous pictures below the limit": Case(
-        "folder", large_pictures(3, 9_990), ("masks/p0.png: must have its picture's size 9990×9990",), heavy=True
+    "enormous images below the limit": Case(
+        "folder", large_pictures(3, 9_990), ("masks/p0.png: must have its image's size 9990×9990",), heavy=True
     ),
     "enormous text in a png": Case(
         "folder",
@@ -341,7 +341,7 @@ CASES: dict[str, Case] = {
         ("images/p0.png: ",),
         heavy=True,
     ),
-    "floating-point picture": Case(
+    "floating-point image": Case(
         "folder",
         all_of(
             lambda root: tifffile.imwrite(root / "images" / "p0.tif", np.ones((HEIGHT, WIDTH), np.float32)),
@@ -349,7 +349,7 @@ CASES: dict[str, Case] = {
         ),
         ("images/p0.tif", "8 or 16 bits"),
     ),
-    "negative picture": Case(
+    "negative image": Case(
         "folder",
         all_of(
             lambda root: tifffile.imwrite(root / "images" / "p0.tif", -np.ones((HEIGHT, WIDTH), np.int16)),
@@ -366,14 +366,14 @@ CASES: dict[str, Case] = {
         ("masks/p0.tif: masks must hold one whole number per pixel",),
     ),
     "mask of another size": Case(
-        "folder", saved("masks/p0.png", lambda: Image.new("L", (9, 9))), ("masks/p0.png: must have its picture's size",)
+        "folder", saved("masks/p0.png", lambda: Image.new("L", (9, 9))), ("masks/p0.png: must have its image's size",)
     ),
-    "picture turned by exif, mask not": Case(
+    "image turned by exif, mask not": Case(
         "folder",
         lambda root: photo(0).save(
             root / "images" / "p0.png", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
         ),
-        ("masks/p0.png: must have its picture's size 48×64 (upright)",),
+        ("masks/p0.png: must have its image's size 48×64 (upright)",),
     ),
     "label beyond the classes": Case(
         "folder", masks_of(lambda i: truth(i) + np.uint8(5 * (i == 2))), ("masks/p2.png: labels must be below 3",)
@@ -408,7 +408,7 @@ CASES: dict[str, Case] = {
     "link out of the folder": Case("folder", link("images/p0.png", "{away}/secret.png"), ("must lie inside",)),
     "link to itself": Case("folder", link("images/p0.png", "p0.png"), ("images/p0.png",)),
     "link to nowhere": Case("folder", link("images/p0.png", "nowhere.png"), ("p0",)),
-    "a pipe among the pictures": Case(
+    "a pipe among the images": Case(
         "folder", lambda root: os.mkfifo(root / "images" / "x.png"), ("passed over: images/x.png",), "warning"
     ),
     "a folder called png": Case(
@@ -426,12 +426,12 @@ CASES: dict[str, Case] = {
     "manifest with NUL": Case("manifest", manifest_row("a/p\0.png"), ("manifest.csv: line 10", "NUL")),
     "manifest with 300 characters": Case("manifest", manifest_row(f"a/{LONG}.png"), ("which is none",)),
     "manifest with a missing mask": Case("manifest", manifest_row("a/p0.png", "b/none.png"), ("mask must be a file",)),
-    "manifest with a picture twice": Case("manifest", manifest_row("a/p0.png"), ("a stem may name one picture",)),
+    "manifest with an image twice": Case("manifest", manifest_row("a/p0.png"), ("a stem may name one image",)),
     "manifest with a wrong split": Case("manifest", manifest_row("a/p0.png", rest="both,"), ("found 'both'",)),
     "manifest with open quotes": Case("manifest", manifest_row('"a/p0.png'), ("must be comma-separated text",)),
     # LabelMe
     "labelme with a foreign path": Case(
-        "labelme", labelme_file(imagePath="C:\\x\\other.png"), ("p0.json: the picture C:/x/other.png must be in",)
+        "labelme", labelme_file(imagePath="C:\\x\\other.png"), ("p0.json: the image C:/x/other.png must be in",)
     ),
     "labelme with ..": Case("labelme", labelme_file(imagePath="../secret.png"), ("must lie inside the data folder",)),
     "labelme with a long path": Case("labelme", labelme_file(imagePath=f"{LONG}.png"), ("no such file",)),
@@ -439,10 +439,10 @@ CASES: dict[str, Case] = {
     "labelme with NaN": Case("labelme", labelme_shape([[1, 1], [9, float("nan")], [9, 9]]), ("p0.json", "finite")),
     "labelme far away": Case("labelme", labelme_shape([[1, 1], [1e9, 1], [9, 9]]), ("p0.json", "must be near")),
     "labelme outside": Case(
-        "labelme", labelme_shape([[90, 1], [99, 1], [99, 9]]), ("p0.json", "must lie in the picture")
+        "labelme", labelme_shape([[90, 1], [99, 1], [99, 9]]), ("p0.json", "must lie in the image")
     ),
     "labelme partly outside": Case(
-        "labelme", labelme_shape([[50, 1], [99, 1], [99, 9]]), ("reach out of the picture",), "warning"
+        "labelme", labelme_shape([[50, 1], [99, 1], [99, 9]]), ("reach out of the image",), "warning"
     ),
     "labelme of two points": Case(
         "labelme", labelme_shape([[5, 1], [9, 1]]), ("fewer than 3 points", "p0.json"), "warning"
@@ -456,7 +456,7 @@ CASES: dict[str, Case] = {
     "labelme with half a character": Case(
         "labelme", labelme_shape([[1, 1], [5, 5], [1, 5]], label="\ud800"), ("printable label",)
     ),
-    "labelme with a broken picture": Case(
+    "labelme with a broken image": Case(
         "labelme", labelme_file(imagePath="none.png", imageData="AAAA"), ("p0.json (imageData): must be one of PNG",)
     ),
     "labelme with a bomb inside": Case(
@@ -478,7 +478,7 @@ CASES: dict[str, Case] = {
     "labelme of 100 MB of numbers": Case("labelme", big_labelme("[%]", 50_000_000), ("values at most",), heavy=True),
     "labelme of 100 MB of text": Case("labelme", big_labelme(f'"{"x" * 100_000_000}"', 0), (), "fine", heavy=True),
     # COCO
-    "coco with a missing picture": Case(
+    "coco with a missing image": Case(
         "coco", coco_image(file_name="none.png"), ("none.png must be in the data folder",)
     ),
     "coco with ..": Case("coco", coco_image(file_name="../../secret.png"), ("must lie inside the data folder",)),
@@ -489,7 +489,7 @@ CASES: dict[str, Case] = {
     "coco far away": Case(
         "coco", coco_first(segmentation=[[1, 1, 1e9, 1, 9, 9]]), ("annotation 1 must be near",), heavy=True
     ),
-    "coco outside": Case("coco", coco_first(segmentation=[[90, 1, 99, 1, 99, 9]]), ("must lie in the picture",)),
+    "coco outside": Case("coco", coco_first(segmentation=[[90, 1, 99, 1, 99, 9]]), ("must lie in the image",)),
     "coco of two points": Case("coco", coco_first(segmentation=[[1, 1, 9, 9]]), ("fewer than 3 points",), "warning"),
     "coco with an odd number": Case("coco", coco_first(segmentation=[[1, 1, 9, 9, 5]]), ("lists of x, y",)),
     "coco with runs of nonsense": Case(
@@ -502,7 +502,7 @@ CASES: dict[str, Case] = {
         "coco", coco_first(segmentation={"size": [HEIGHT, WIDTH], "counts": ""}), ("an RLE must",)
     ),
     "coco with enormous runs": Case(
-        "coco", coco_first(segmentation={"size": [10**6, 10**6], "counts": [10**12]}), ("its picture's size",)
+        "coco", coco_first(segmentation={"size": [10**6, 10**6], "counts": [10**12]}), ("its image's size",)
     ),
     "coco with negative runs": Case(
         "coco", coco_first(segmentation={"size": [HEIGHT, WIDTH], "counts": [-1, HEIGHT * WIDTH + 1]}), ("runs ≥ 0",)
@@ -550,14 +550,14 @@ CASES: dict[str, Case] = {
     "yolo with NaN": Case("yolo", yolo_line("1 .1 .1 nan .1 .2 .2"), ("finite numbers",)),
     "yolo with words": Case("yolo", yolo_line("cat .1 .1 .2 .1 .2 .2"), ("must be `class x1",)),
     "yolo of two points": Case("yolo", yolo_line("1 .1 .1"), ("fewer than 3 points",), "warning"),
-    "voc with a picture in two lists": Case(
+    "voc with an image in two lists": Case(
         "voc", written("ImageSets/Segmentation/val.txt", "p0\np4\n"), ("must be in one list",)
     ),
     "voc with a stranger in a list": Case(
         "voc", written("ImageSets/Segmentation/val.txt", "p4\nzz\n"), ("zz must have a mask",)
     ),
     "voc with a mask alone": Case(
-        "voc", lambda root: (root / "JPEGImages" / "p0.png").unlink(), ("SegmentationClass/p0.png: has no picture",)
+        "voc", lambda root: (root / "JPEGImages" / "p0.png").unlink(), ("SegmentationClass/p0.png: has no image",)
     ),
     "cityscapes with a missing label": Case(
         "cityscapes",

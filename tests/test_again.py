@@ -1,4 +1,4 @@
-"""The data set once more, on a machine that lacks its decoded pictures."""
+"""The data set once more, on a machine that lacks its decoded images."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_a_shrunk_set_is_shrunk_again(tmp_path: Path) -> None:
 def test_other_pictures_and_none_are_refused_with_the_remedy(tmp_path: Path) -> None:
     dataset = load_dataset(TINY, tmp_path / "cache")
     shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(SweeperError, match="holds other pictures"):
+    with pytest.raises(SweeperError, match="holds other images"):
         store_here(dataset.model_copy(update={"digest": "sha256:" + 64 * "0"}))
     shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(SweeperError, match=r"lacks the decoded pictures .* cannot read"):
+    with pytest.raises(SweeperError, match=r"lacks the decoded images .* cannot read"):
         store_here(dataset.model_copy(update={"source": str(tmp_path / "nowhere")}))

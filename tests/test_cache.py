@@ -1,4 +1,4 @@
-"""The cache of decoded pictures: listed, cleared by age, never under the feet of a running sweep."""
+"""The cache of decoded images: listed, cleared by age, never under the feet of a running sweep."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_the_command_lists_and_clears(two, monkeypatch, capfd):
         return capfd.readouterr().out
 
     listed = run()
-    assert "2 data set(s)" in listed and f"3 pictures  {ONE}" in listed and "10 days ago" in listed
+    assert "2 data set(s)" in listed and f"3 images  {ONE}" in listed and "10 days ago" in listed
     assert [row["pictures"] for row in json.loads(run("--json"))["entries"]] == [4, 3]
     lock = hold(first)
     cleared = run("--clear")

@@ -269,7 +269,7 @@ MUTATIONS = [
     (Overwriting, "dice_focal", "multiclass", "its inputs are left alone"),
     (CannotTravel, "jaccard", "binary", "it pickles"),
     (Positional, "cross_entropy", "binary", "the order of pixels does not matter"),
-    (Positional, "soft_cldice", "binary", "the order of pictures, mirrors and turns do not matter"),
+    (Positional, "soft_cldice", "binary", "the order of images, mirrors and turns do not matter"),
     (Synchronising, "focal", "binary", "it never waits for the device"),
     (AssumesContiguousMemory, "dice_ce", "binary", "memory layout does not matter"),
     (OnceDifferentiable, "focal", "binary", "second derivatives agree with finite differences"),

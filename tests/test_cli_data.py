@@ -25,9 +25,9 @@ def test_profile_prints_the_fingerprint(sweeper, tmp_path):
     assert "\x1b" not in out
     assert "7.500" in out and "imbalance 12.3:1" in out and "pos_weight = 12.3" in out and "alpha = 0.9250" in out
     assert "Predicting only ground would score 92.5 % pixel accuracy and 0.463 mIoU" in out
-    assert "warning: Pictures a, b, c have byte-identical masks" in err
-    assert "warning: Pictures" not in out
-    assert "warning: a, b, c have byte-identical masks on different pictures" in out
+    assert "warning: Images a, b, c have byte-identical masks" in err
+    assert "warning: Images" not in out
+    assert "warning: a, b, c have byte-identical masks on different images" in out
     assert (tmp_path / ".sweeper" / "cache" / "sources").is_dir()
 
 
@@ -84,7 +84,7 @@ def test_wrong_data_ends_with_status_2(sweeper, data):
 def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
     status, out, _ = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
     assert status == 0
-    assert "4 pictures" in out
+    assert "4 images" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.txt", "images", "masks"]
     assert len(list((tmp_path / "out" / "images").iterdir())) == 4
     document = json.loads(sweeper("profile", tmp_path / "out", "--json")[1])
@@ -141,13 +141,13 @@ def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):
     second = json.loads(out)
     assert status == 0 and second["findings"] == [] and second["excluded"] == ["00003"]
     assert second["profile"]["pictures"] == 5 and second["dataset"]["digest"] != first["dataset"]["digest"]
-    assert "1 picture(s) were left out as asked: 00003" in err
+    assert "1 image(s) were left out as asked: 00003" in err
     assert (tmp_path / "d" / "images" / "00003.png").exists()
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("00009\n00001.png\n", "2 problem(s)"), ("", "at least one stem"), ("00001\n00002", "3 pictures")],
+    [("00009\n00001.png\n", "2 problem(s)"), ("", "at least one stem"), ("00001\n00002", "3 images")],
 )
 def test_a_wrong_list_of_exclusions_ends_with_status_2(sweeper, tmp_path, text, words):
     (tmp_path / "out.txt").write_text(text)

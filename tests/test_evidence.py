@@ -82,7 +82,7 @@ def test_resampled_sums_are_sums_of_n_pictures_the_same_for_all_runs() -> None:
     rng = np.random.default_rng(3)
     one = rng.integers(0, 50, (6, 2, 3))
     counts = np.stack([one, 2 * one])
-    counts[..., 0, 0] = [[1] * 6, [2] * 6]  # one per picture: the number of pictures drawn
+    counts[..., 0, 0] = [[1] * 6, [2] * 6]  # one per image: the number of images drawn
     sums = resample_sums(counts, np.random.default_rng(0), 300)
     assert sums.shape == (300, 2, 2, 3)
     assert (sums[:, 0, 0, 0] == 6).all()
@@ -92,7 +92,7 @@ def test_resampled_sums_are_sums_of_n_pictures_the_same_for_all_runs() -> None:
 
 
 def test_the_image_part_is_the_textbook_standard_error_of_a_mean() -> None:
-    # A score that is a plain mean over pictures has s / √n; the n / (n − 1) correction is what makes it unbiased.
+    # A score that is a plain mean over images has s / √n; the n / (n − 1) correction is what makes it unbiased.
     rng = np.random.default_rng(0)
     x = rng.normal(size=12)
     weights = rng.multinomial(12, np.full(12, 1 / 12), 40_000)
@@ -133,7 +133,7 @@ def test_a_negated_interval_is_the_mirror_image_without_minus_zero() -> None:
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    # Pictures are drawn from a population of known mIoU; seeds add their own level to each training.
+    # Images are drawn from a population of known mIoU; seeds add their own level to each training.
     rng, covered, repeats = np.random.default_rng(11), 0, 250
     for _ in range(repeats):
         runs = simulated_confirmations(
@@ -161,7 +161,7 @@ def test_a_pictures_share_of_a_plain_mean_is_its_deviation_from_the_mean() -> No
     def mean(summed: np.ndarray) -> np.ndarray:
         return np.asarray(summed[..., 0, 0] / summed[..., 0, 1])
 
-    x[..., 1] = 1  # the number of pictures
+    x[..., 1] = 1  # the number of images
     table = picture_table(x, mean)
     np.testing.assert_allclose(table.scores, x[..., 0, 0].mean(axis=1))
     np.testing.assert_allclose(table.shares, x[..., 0, 0] - x[..., 0, 0].mean(axis=1, keepdims=True))
@@ -208,7 +208,7 @@ def test_a_class_of_a_single_image_does_not_widen_the_interval_by_one_false_alar
 
 
 def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
-    # A crossed two-way layout whose components are known: seeds 0.3, pictures 0.8, both 2.
+    # A crossed two-way layout whose components are known: seeds 0.3, images 0.8, both 2.
     rng, seeds, pictures, found = np.random.default_rng(0), 4, 12, []
     for _ in range(4000):
         x = 0.3 * rng.normal(size=(seeds, 1)) + 0.8 * rng.normal(size=pictures) + 2 * rng.normal(size=(seeds, pictures))
@@ -219,7 +219,7 @@ def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
     assert v_seed == pytest.approx(0.09 / seeds + 4 / (seeds * pictures), rel=0.05)
     assert true == pytest.approx(0.09 / seeds + 0.64 / pictures + 4 / (seeds * pictures), rel=0.08)
     assert total == pytest.approx(true, rel=0.12)  # counting it twice would add a half
-    # Where the interaction is all there is, nothing is left to the choice of pictures (but for chance, upwards).
+    # Where the interaction is all there is, nothing is left to the choice of images (but for chance, upwards).
     alone = np.random.default_rng(1).normal(size=(300, seeds, pictures))
     parts_alone = [variance_parts(PictureTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
     total = np.mean([p.v_seed + p.v_image for p in parts_alone])
@@ -443,7 +443,7 @@ def test_no_completed_confirmation_gives_evidence_without_finalists() -> None:
             ],
             "one loss with its coordinates, got 2 of focal",
         ),
-        ([confirmation("dice"), confirmation("focal", test=counts_from_iou([0.5] * 4))], "the same test pictures"),
+        ([confirmation("dice"), confirmation("focal", test=counts_from_iou([0.5] * 4))], "the same test images"),
         ([confirmation("unheard_of")], "needs its search trial, got none for unheard_of"),
     ],
 )
@@ -495,11 +495,11 @@ def test_every_collapse_after_which_a_run_is_of_no_use_counts(kind: Collapse) ->
     assert weighed(rare).finalists[0].collapses == 0
 
 
-# --- Groups of pictures -------------------------------------------------------------------------------------
+# --- Groups of images -------------------------------------------------------------------------------------
 
 
 def doubled(runs: list[TrialResult]) -> list[TrialResult]:
-    """Every test picture twice: as many pictures again, and not one bit more to know."""
+    """Every test image twice: as many images again, and not one bit more to know."""
     return [
         r.model_copy(
             update={
@@ -574,7 +574,7 @@ def test_five_groups_are_the_sample() -> None:
 
 
 def test_pooled_cells_that_share_a_group_go_together() -> None:
-    # 48 pictures were pooled into 24 cells, picture i in cell i mod 24; a group of 12 neighbours at either end.
+    # 48 images were pooled into 24 cells, image i in cell i mod 24; a group of 12 neighbours at either end.
     pooled = [
         r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 48})})
         for r in simulated()
@@ -586,16 +586,16 @@ def test_pooled_cells_that_share_a_group_go_together() -> None:
 
 
 def test_groups_that_do_not_fit_the_pictures_are_refused() -> None:
-    with pytest.raises(ValueError, match="each of the 24 test pictures, got 3"):
+    with pytest.raises(ValueError, match="each of the 24 test images, got 3"):
         weighed(simulated(), groups=["a"] * 3)
 
 
 def test_few_pictures_or_groups_are_a_caveat() -> None:
-    assert any(f"24 test pictures, fewer than {FEW_PICTURES}" in line for line in caveats(weighed(simulated())))
+    assert any(f"24 test images, fewer than {FEW_PICTURES}" in line for line in caveats(weighed(simulated())))
     assert not any("fewer than" in line for line in caveats(weighed(simulated(pictures=40))))
     grouped = caveats(weighed(simulated(pictures=40), groups=["a", "a", *[None] * 38]))
-    assert any("39 groups of test pictures, fewer than 40" in line for line in grouped)
-    assert any("40 test pictures come in 39 groups" in line for line in grouped)
+    assert any("39 groups of test images, fewer than 40" in line for line in grouped)
+    assert any("40 test images come in 39 groups" in line for line in grouped)
 
 
 def test_a_class_that_few_test_images_show_is_a_caveat() -> None:

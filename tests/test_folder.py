@@ -213,19 +213,19 @@ def test_all_faults_of_a_set_are_named_at_once(tmp_path):
     (root / "images" / "c.png").write_bytes((root / "images" / "c.png").read_bytes()[:4000])
     mask(0, 9).save(root / "masks" / "d.png")
     (root / "images" / "e.png").write_bytes(b"")
-    (root / "images" / "f.png").write_bytes(b"not a picture")
+    (root / "images" / "f.png").write_bytes(b"not an image")
     shutil.copy(root / "images" / "g.png", root / "images" / "g.bmp")
     (root / "images" / "h.png").unlink()
     found = "\n".join(problems(root))
     assert "images/a.png: has no mask" in found
-    assert "masks/b.png: must have its picture's size 16×12 (upright), found 16×11" in found
+    assert "masks/b.png: must have its image's size 16×12 (upright), found 16×11" in found
     assert "images/c.png: cannot be decoded" in found
     assert "masks/d.png: labels must be below 2" in found
     assert "images/e.png" in found and "0 bytes" in found
     assert "images/f.png: must be one of" in found
     assert "images/g: a stem may name one file, found g.bmp, g.png" in found
-    assert "masks/h.png: has no picture" in found
-    assert "at least 3 usable pictures" in found  # only i is sound
+    assert "masks/h.png: has no image" in found
+    assert "at least 3 usable images" in found  # only i is sound
     assert len(found.splitlines()) == 9
 
 
@@ -327,7 +327,7 @@ def test_faults_of_split_csv_are_named_together(tmp_path):
     found = "\n".join(problems(root))
     assert "line 3: a stem has one row, found 'a' again after line 2" in found
     assert "line 4: split must be train, val, test or empty, found 'validation'" in found
-    assert "line 5: no picture has the stem 'zz'" in found
+    assert "line 5: no image has the stem 'zz'" in found
     assert "found none for 'd'" in found
     assert len(found.splitlines()) == 4
 
@@ -369,7 +369,7 @@ def test_warnings_say_what_is_allowed_but_odd(tmp_path):
     root = folder(tmp_path / "data", masks, classes="x\ny\nz\n", split=split)
     found = load(root).warnings
     assert any("never occur: z" in warning for warning in found)
-    assert any("Pictures a, b have byte-identical masks" in warning for warning in found)
+    assert any("Images a, b have byte-identical masks" in warning for warning in found)
     assert any("no labelled pixel" in warning and warning.endswith(": d.") for warning in found)
     assert any("Group g lies on 2 sides" in warning for warning in found)
     assert len(found) == 4  # e and f are equal by nature: nothing is drawn on them
@@ -379,7 +379,7 @@ def test_pictures_with_equal_pixels_are_named(tmp_path):
     root = folder(tmp_path / "data")
     shutil.copy(root / "images" / "a.png", root / "images" / "c.png")
     found = load(root).warnings
-    assert any("Pictures a, c have the same pixels" in warning for warning in found)
+    assert any("Images a, c have the same pixels" in warning for warning in found)
 
 
 def test_neither_random_state_nor_folder_is_touched(tmp_path):

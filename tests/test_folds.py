@@ -1,4 +1,4 @@
-"""Cross-validation in place of a test split: divisions, the table of seeds × pictures, the flow, and its label."""
+"""Cross-validation in place of a test split: divisions, the table of seeds × images, the flow, and its label."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def test_two_folds_leave_pictures_to_train_and_to_validate() -> None:
     four = dataset([(9, 1)] * 4)
     splits = [fold_split(four, folds=2, number=k, test_seed=0, seed=0) for k in range(2)]
     assert [len(split.test) for split in splits] == [2, 2]
-    with pytest.raises(DataError, match="needs 4 groups of pictures at least, found 3"):
+    with pytest.raises(DataError, match="needs 4 groups of images at least, found 3"):
         fold_split(dataset([(9, 1)] * 3), folds=2, number=0, test_seed=0, seed=0)
 
 
 def test_folds_refuse_given_splits_and_numbers_out_of_range() -> None:
-    with pytest.raises(DataError, match=r"1 picture\(s\) have a given split"):
+    with pytest.raises(DataError, match=r"1 image\(s\) have a given split"):
         fold_split(dataset([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
     for folds, number in ((1, 0), (3, 3), (3, -1)):
         with pytest.raises(ValueError, match="numbered from 0"):
@@ -92,7 +92,7 @@ def test_folds_refuse_given_splits_and_numbers_out_of_range() -> None:
 
 
 def test_folds_of_thousands_of_pictures_are_refused() -> None:
-    with pytest.raises(DataError, match="at most 2,000 pictures, found 2,001"):
+    with pytest.raises(DataError, match="at most 2,000 images, found 2,001"):
         fold_split(dataset([(9, 1)] * 2001), folds=3, number=0, test_seed=0, seed=0)
 
 
@@ -103,7 +103,7 @@ def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
     rotations = [{i for k in range(4) for i in split_of(conditions, seed, k).test} for seed in (1000, 1001)]
     assert rotations == [set(range(20))] * 2
     assert split_of(conditions, 1000, 0).test != split_of(conditions, 1001, 0).test  # another seed: other folds
-    with pytest.raises(DataError, match="a group of pictures each, found 1"):
+    with pytest.raises(DataError, match="a group of images each, found 1"):
         untested(dataset([(9, 1)] * 3, None, ["p"] * 3), 0)
 
 
@@ -116,14 +116,14 @@ def test_small_sets_are_told_of_folds_and_folds_of_what_they_are_not() -> None:
     rare = dataset([(9, 1, 0)] * 9 + [(9, 1, 5)])
     notes = fold_notes(rare, untested(rare, 0), 3)
     assert "not held out" in notes[0] and "3 trainings of every finalist" in notes[0]
-    assert any("c2 occurs in 1 picture only (0009)" in note for note in notes)
+    assert any("c2 occurs in 1 image only (0009)" in note for note in notes)
 
 
-# --- The table of seeds × pictures --------------------------------------------------------------------------
+# --- The table of seeds × images --------------------------------------------------------------------------
 
 
 def rotated(run: TrialResult, folds: int, first: int, points: tuple[float, ...] = ()) -> list[TrialResult]:
-    """The same confirmation as if each of its pictures had been scored by the training of its fold."""
+    """The same confirmation as if each of its images had been scored by the training of its fold."""
     assert run.test is not None
     found = []
     for k in range(folds):
@@ -219,7 +219,7 @@ PLAN = faking.new_plan(conditions=CONDITIONS)
 
 
 def fold_result(spec: TrialSpec) -> TrialResult:
-    """A training of `faking`, scored on the pictures of its own fold."""
+    """A training of `faking`, scored on the images of its own fold."""
     found = faking.fake_result(spec)
     if spec.purpose != "confirm":
         return found
@@ -356,7 +356,7 @@ def test_other_folds_are_another_study(outcome: Any, folder: Path, changes: dict
 
 
 def test_folds_that_cannot_be_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--folds 16 needs 16 groups of pictures at least, found 15"):
+    with pytest.raises(DataError, match="--folds 16 needs 16 groups of images at least, found 15"):
         sweep_in(tmp_path, folds=16)
 
 

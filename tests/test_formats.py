@@ -191,7 +191,7 @@ def test_pictures_that_no_annotation_speaks_of_are_counted(tmp_path, name):
     photo(77).save(next(root.rglob("p0.png")).with_name("spare.png"))
     dataset = load(root)
     assert len(dataset.pictures) == 8
-    assert warned(dataset, "1 picture(s) have no annotation", "spare.png")
+    assert warned(dataset, "1 image(s) have no annotation", "spare.png")
 
 
 def test_any_change_of_an_annotation_is_seen(tmp_path):
@@ -275,7 +275,7 @@ def shape(kind: str, points: list[list[float]], label: str = "cat", **more: Any)
 
 
 def one(root: Path, *shapes: dict[str, Any], **changes: Any) -> np.ndarray:
-    """The mask of a picture with these shapes in a LabelMe set."""
+    """The mask of an image with these shapes in a LabelMe set."""
     annotated.labelme(root)
     annotated.labelme_json(root / "p0.json", 0, shapes=[*shapes], **changes)
     return masks(load(root))["p0"]
@@ -327,7 +327,7 @@ def test_a_foreign_path_finds_the_picture_of_that_name_here(tmp_path):
     annotated.labelme_json(root / "p0.json", 0, imagePath="C:\\Users\\me\\Desktop\\p0.png")
     annotated.labelme_json(root / "p1.json", 1, imagePath="../../elsewhere/p1.png")
     dataset = load(root)
-    assert warned(dataset, "2 picture(s) are not where the annotations say", "p0.png")
+    assert warned(dataset, "2 image(s) are not where the annotations say", "p0.png")
     assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
 
 
@@ -341,7 +341,7 @@ def test_labels_txt_of_labelme_gives_the_classes(tmp_path):
 def test_a_picture_of_another_size_than_annotated_is_refused(tmp_path):
     annotated.labelme(tmp_path / "data")
     photo(0).resize((32, 24)).save(tmp_path / "data" / "p0.png")
-    assert "p0.json: imageWidth and imageHeight must be its picture's 32×24" in problems(tmp_path / "data")
+    assert "p0.json: imageWidth and imageHeight must be its image's 32×24" in problems(tmp_path / "data")
 
 
 def test_shapes_fit_the_upright_picture(tmp_path):
@@ -359,7 +359,7 @@ def test_shapes_fit_the_upright_picture(tmp_path):
 
 
 def coco_one(root: Path, *annotations: dict[str, Any], **changes: Any) -> Dataset:
-    """A COCO set whose first picture has these annotations."""
+    """A COCO set whose first image has these annotations."""
     annotated.coco(root)
     data = annotated.coco_data()
     kept = [a for a in data["annotations"] if a["image_id"] != 1]
@@ -611,7 +611,7 @@ def test_voc_ignores_borders_and_pictures_without_mask(tmp_path):
     photo(3).save(root / "JPEGImages" / "spare.png")
     dataset = load(root)
     assert np.array_equal(masks(dataset)["p0"], mask)
-    assert warned(dataset, "1 picture(s) have no mask", "spare")
+    assert warned(dataset, "1 image(s) have no mask", "spare")
 
 
 def test_vocs_own_pictures_have_its_names(tmp_path):
@@ -635,7 +635,7 @@ def test_a_yolo_picture_without_text_file_is_background(tmp_path):
     assert not masks(dataset)["p0"].any()
     assert np.array_equal(masks(dataset)["p1"], truth(1))
     assert [p.split for p in dataset.pictures] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
-    assert warned(dataset, "1 picture(s) have no text file")
+    assert warned(dataset, "1 image(s) have no text file")
 
 
 def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path):
@@ -673,7 +673,7 @@ def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):
     assert [p.split for p in dataset.pictures] == [None] * 7 + ["test"]
 
 
-# --- Pictures ----------------------------------------------------------------------------------------------------
+# --- Images ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("planar", [False, True])
@@ -768,7 +768,7 @@ def test_opacity_is_dropped_and_said_where_it_varies(tmp_path):
             image.putpixel((0, 0), (0, 0, 0, 0))
         image.save(root / "images" / f"{stem}.png")
     dataset = load(root)
-    assert warned(dataset, "1 picture(s) have an opacity", "images/p3.png")
+    assert warned(dataset, "1 image(s) have an opacity", "images/p3.png")
     assert np.array_equal(open_store(dataset.store).image(2), np.array(photo(2)))
 
 
@@ -778,7 +778,7 @@ def test_pictures_of_different_channels_are_a_problem(tmp_path):
     tifffile.imwrite(
         root / "images" / "p1.tif", annotated.bands(1, 5, np.uint16), photometric="minisblack", planarconfig="contig"
     )
-    assert "images/p1.tif: pictures must have the same number of channels, found 5 where 7 have 12" in problems(root)
+    assert "images/p1.tif: images must have the same number of channels, found 5 where 7 have 12" in problems(root)
 
 
 def test_the_digest_of_an_8_bit_folder_is_that_of_version_0_1(tmp_path):
@@ -793,7 +793,7 @@ DIGEST = "sha256:ab910f8086cd94b52591279ae69d1443124b154322fd1f161218724eb852ac2
 
 
 def disagreement(one: Dataset, other: Dataset) -> float:
-    """Share of the pixels of all pictures on which two readings differ."""
+    """Share of the pixels of all images on which two readings differ."""
     first, second = masks(one), masks(other)
     assert first.keys() == second.keys()
     return sum(int((first[s] != second[s]).sum()) for s in first) / sum(mask.size for mask in first.values())

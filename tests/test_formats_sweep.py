@@ -1,4 +1,4 @@
-"""A small sweep runs from every format, and on 16-bit and 12-channel pictures."""
+"""A small sweep runs from every format, and on 16-bit and 12-channel images."""
 
 from __future__ import annotations
 

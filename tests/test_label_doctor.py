@@ -35,7 +35,7 @@ def found(findings: tuple[Finding, ...], kind: str) -> list[Finding]:
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Callable[..., tuple[Finding, ...]]:
-    """Writes twelve pictures of cells, lets the caller spoil them, and returns what the doctor finds."""
+    """Writes twelve images of cells, lets the caller spoil them, and returns what the doctor finds."""
 
     def run(spoil: Callable[[Path], None] | None = None, split: str = "") -> tuple[Finding, ...]:
         root = tmp_path / "data"
@@ -424,7 +424,7 @@ def test_where_labels_do_not_follow_edges_no_picture_is_accused():
 
 
 def test_measurements_must_match_the_pictures():
-    with pytest.raises(ValueError, match="one measurement per picture"):
+    with pytest.raises(ValueError, match="one measurement per image"):
         judge(record([(9, 1)] * 3), [])
 
 
@@ -459,7 +459,7 @@ def test_a_finding_round_trips_through_json():
     assert Finding.model_validate_json(finding.model_dump_json()) == finding
 
 
-# --- Real pictures --------------------------------------------------------------------------------------------
+# --- Real images --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.real_data

@@ -62,7 +62,7 @@ def weighted_problems(task, z, y, w):
 
 
 def ce_terms(task, z, y, w, v):
-    """One (weighted, focal) cross-entropy per labelled pixel, in picture order, and the labels at which it stands."""
+    """One (weighted, focal) cross-entropy per labelled pixel, in image order, and the labels at which it stands."""
     gamma, alpha = v.get("gamma", 0.0), v.get("alpha")
     p = probabilities(task, z)
     terms, places = [], []
@@ -196,7 +196,7 @@ def lovasz(task, z, y, w, v):
 
 
 def around(values, known, pick, square):
-    """Smallest or largest of the labelled values in a cross or a square around each pixel of one picture."""
+    """Smallest or largest of the labelled values in a cross or a square around each pixel of one image."""
     out = values.copy()
     for i, j in np.ndindex(values.shape):
         cells = [

@@ -322,7 +322,7 @@ def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
         torch.testing.assert_close(gradient, slope)
 
 
-# --- Sums over pictures -------------------------------------------------------------------------------------
+# --- Sums over images -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", TASKS)

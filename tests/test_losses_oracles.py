@@ -116,7 +116,7 @@ def test_multiclass_focal_is_that_of_monai_which_divides_by_the_classes_too():
 
 
 def test_centre_lines_are_those_of_monai():
-    logits, target = (x[:1] for x in batch("binary"))  # theirs is per picture
+    logits, target = (x[:1] for x in batch("binary"))  # theirs is per image
     kind = {"iter_": 3, "sigmoid": True, "smooth": 1e-12, "smooth_nr": 1.0, "smooth_dr": 1.0}
     theirs = monai.SoftclDiceLoss(**kind)(logits, target.unsqueeze(1).double())
     close(build_loss("soft_cldice", task="binary", skeleton_weight=1.0)(logits, target), theirs)

@@ -102,7 +102,7 @@ class TestSegmentationModelsPytorch:
 
     def test_focal_without_reduction_loses_its_pixels(self):
         """`reduction="none"` gives one number in place of one for each pixel: classes are averaged, or the mask has
-        flattened the picture. Weights of pixels are what it is wanted for; ours takes them."""
+        flattened the image. Weights of pixels are what it is wanted for; ours takes them."""
         logits, target = noise(3), labels(3)
         assert smp.losses.FocalLoss("multiclass", reduction="none")(logits, target).shape != target.shape
         binary, few = noise(1), labels(2)
@@ -246,7 +246,7 @@ class TestMonai:
         assert (slope > 0).all()
 
     def test_dice_agrees_where_it_is_taken_over_the_batch(self, monai):
-        """Its default is the mean over pictures (`batch=False`): another loss, not a wrong one."""
+        """Its default is the mean over images (`batch=False`): another loss, not a wrong one."""
         logits, target = noise(1), labels(2)
         theirs = monai.DiceLoss(sigmoid=True, batch=True, smooth_nr=2.0, smooth_dr=2.0)(logits, target.unsqueeze(1))
         torch.testing.assert_close(build_loss("dice", task="binary")(logits, target), theirs)
@@ -309,7 +309,7 @@ class TestKornia:
         assert torch.equal(ours(spoiled, target), ours(logits, target))
 
     def test_lovasz_of_one_picture_agrees(self, kornia):
-        """Of several it is the mean over pictures; ours, as Berman's default for training on batches, is over all."""
+        """Of several it is the mean over images; ours, as Berman's default for training on batches, is over all."""
         logits, target = noise(1)[:1], labels(2)[:1]
         ours = build_loss("lovasz", task="binary")(logits, target)
         torch.testing.assert_close(kornia.LovaszHingeLoss()(logits, target), ours)

@@ -23,7 +23,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Class counts (C, 3) of one picture, counted from the pixels."""
+    """Class counts (C, 3) of one image, counted from the pixels."""
     return np.array(
         [
             [
@@ -37,7 +37,7 @@ def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 
 
 def brute_miou(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
-    """mIoU over all pixels of (target, predicted) pictures, from intersections and unions of sets."""
+    """mIoU over all pixels of (target, predicted) images, from intersections and unions of sets."""
     target = np.concatenate([t.ravel() for t, _ in pairs])
     predicted = np.concatenate([p.ravel() for _, p in pairs])
     ious = []

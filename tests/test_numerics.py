@@ -37,7 +37,7 @@ def spec(seed: int, number: int = 0, steps: int = STEPS, lr: float = RATE) -> Tr
 
 
 def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]:
-    """As one would write it: float32, default memory layout, unfused AdamW, BCE, one picture at a time, argmax.
+    """As one would write it: float32, default memory layout, unfused AdamW, BCE, one image at a time, argmax.
 
     Returns:
         Training loss of the first two steps, its mean between evaluations, and the averaged network's mIoU on

@@ -312,7 +312,7 @@ def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is
     )
     found = conclude(sweep)
     assert found.evidence is not None and (found.evidence.test_groups, found.evidence.few_groups) == (2, 2)
-    start = "On these 2 groups of test pictures alone (more pictures of them, no other group): "
+    start = "On these 2 groups of test images alone (more images of them, no other group): "
     assert found.reasons[0].startswith(start)
     assert not any("alone (more" in reason for reason in plain.reasons)
 

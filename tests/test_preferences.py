@@ -244,7 +244,7 @@ def test_resampling_in_parts_gives_the_same_intervals(monkeypatch: pytest.Monkey
 
 
 def test_pictures_of_one_group_count_as_one() -> None:
-    """Each picture twice, said to be of one group: the same intervals as each once, and narrower ones unless said."""
+    """Each image twice, said to be of one group: the same intervals as each once, and narrower ones unless said."""
     once = runs("focal", 0.9, 0.7, 0) + runs("dice", 0.7, 0.9, 1)
     doubled = []
     for r in once:
@@ -267,7 +267,7 @@ def test_pictures_of_one_group_count_as_one() -> None:
 
 
 def study(trials: list[TrialResult], results: list[TrialResult], pictures: int) -> SweepRecord:
-    """A study whose test split is the first pictures."""
+    """A study whose test split is the first images."""
     data = builders.dataset(pictures=pictures + 4)
     places = ["test"] * pictures + ["train", "train", "val", "val"]
     given = tuple(p.model_copy(update={"split": place}) for p, place in zip(data.pictures, places, strict=True))

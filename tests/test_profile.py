@@ -36,7 +36,7 @@ def test_shares_prevalence_and_components_by_hand():
     assert crack.picture_share == 0.5
     assert crack.components == 2
     assert crack.component_pixels == pytest.approx((2.8, 6.0, 9.2))
-    assert profile.classes[0].components == 3  # the ignored column cuts the second picture in two
+    assert profile.classes[0].components == 3  # the ignored column cuts the second image in two
     assert profile.imbalance == profile.pos_weight == pytest.approx(678 / 12)
     assert profile.alpha == pytest.approx(678 / 690)
     assert profile.class_weights == pytest.approx((690 / 678 / 2, 690 / 12 / 2))

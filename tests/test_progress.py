@@ -175,4 +175,4 @@ def test_a_sweep_shows_decoding_in_lines_unless_quiet_and_live_in_place_of_the_t
         after = shown(screen)
     finally:
         screen.close()
-    assert "decoding 1,200 of 2,000 pictures" in text and "preparing" in after
+    assert "decoding 1,200 of 2,000 images" in text and "preparing" in after

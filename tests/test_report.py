@@ -56,7 +56,7 @@ def test_a_clear_winner_is_named_with_its_numbers_in_the_first_lines() -> None:
     for expected in (
         "Train with `dice_focal`", "`mix` 0.41", "`gamma` 2.2", "learning rate 0.003", "threshold 0.47", "clear winner",
         "**0.710** [0.690, 0.730]", "**+0.060** [+0.040, +0.080] over cross-entropy", "U-Net/ResNet-18",
-        "100 search steps and 200 confirmation steps", "24 test pictures", "3 paired seeds",
+        "100 search steps and 200 confirmation steps", "24 test images", "3 paired seeds",
     ):  # fmt: skip
         assert expected in first
     assert "provisional" not in first
@@ -290,7 +290,7 @@ def test_collapses_are_counted_and_the_operating_point_is_blamed_where_it_is_at_
     shifted = shifted.model_copy(update={"evaluations": seen})
     text = text_of(builders.sweep([collapsed, shifted], []), recommended(None))
     assert re.search(r"`dice` \| 1 × predicted nothing but the commonest class \| – \| 1 of 1 \| 1 of 1", text)
-    # A constant answer on the toy pictures (20 of 400 pixels are foreground): 0.95 / 2 mIoU.
+    # A constant answer on the toy images (20 of 400 pixels are foreground): 0.95 / 2 mIoU.
     assert (
         "Collapsed at 0.5 only: `weighted_ce` (1 trial). At the chosen threshold it beat a constant answer (by 0.27 "
         "mIoU), so 0.5 was a poor operating point for it; it was stopped early."
@@ -312,7 +312,7 @@ def test_caveats_are_computed() -> None:
         return "\n".join(caveats(collect(sweep, recommended(builders.evidence(CLEAR, finalists=finalists)))))
 
     plain = of(builders.sweep())
-    assert "24 test pictures, fewer than 40" in plain
+    assert "24 test images, fewer than 40" in plain
     assert "0.010 mIoU, which is about 0.020 foreground IoU" in plain
     assert "Predicting only background scores 0.490" in plain
     assert "synthetic" in plain
@@ -326,7 +326,7 @@ def test_caveats_are_computed() -> None:
     real = of(builders.sweep(data=data, abandoned=2))
     assert "synthetic" not in real
     grouped = recommended(builders.evidence(CLEAR, test_groups=9))
-    assert "The 24 test pictures come in 9 groups" in "\n".join(caveats(collect(builders.sweep(), grouped)))
+    assert "The 24 test images come in 9 groups" in "\n".join(caveats(collect(builders.sweep(), grouped)))
     assert "masks of a.png are small" in real
     assert "2 attempts cut off" in real
     assert "another machine" not in plain
@@ -414,7 +414,7 @@ def test_writing_again_replaces_everything_and_removes_stale_figures(tmp_path: P
     write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
     paths = write_report(study.sweep, study.recommendation, tmp_path)
     assert not (paths.figures / "predictions.png").exists()
-    assert "“predictions” is left out: the decoded pictures were not at hand" in paths.markdown.read_text("utf-8")
+    assert "“predictions” is left out: the decoded images were not at hand" in paths.markdown.read_text("utf-8")
 
 
 def test_a_thousand_trials_are_reported_within_ten_seconds(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_mixed_tasks_same_data_and_missing_parts_are_said() -> None:
     answered = recommend(None, task="multiclass", order=builders.ORDER, snippet=snippet)
     street = (builders.sweep([], [], many, study="street"), answered)
     text = said(MILD, SEVERE, street)
-    assert "Tasks are mixed" in text and "Nothing was confirmed in" in text and "Synthetic pictures: C." in text
+    assert "Tasks are mixed" in text and "Nothing was confirmed in" in text and "Synthetic images: C." in text
     again = (SEVERE[0].model_copy(update={"study": "again"}), SEVERE[1])
     assert "B and C are of the same data" in said(MILD, SEVERE, again)
     assert "same data" not in said(MILD, SEVERE)

@@ -1,4 +1,4 @@
-"""The figures: real pictures on disk, captions whose numbers come from the records."""
+"""The figures: real images on disk, captions whose numbers come from the records."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_cap
     assert [axes.get_xlabel() for axes in panels[2, 2:]] == ["mIoU 0.993", "mIoU 0.978"]
     assert picture_wins(facts) == (2, 1, 1)
     assert "is ahead on 2, level on 1." in drawn.caption
-    assert "of all 4 test pictures it is ahead on 2, behind on 1, level on 1." in drawn.caption
+    assert "of all 4 test images it is ahead on 2, behind on 1, level on 1." in drawn.caption
 
 
 @pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\u202eabc", "\n", "x\\$y$"])

@@ -209,6 +209,6 @@ def test_room_for_the_decoded_pictures_is_asked_for_first(tmp_path: Path, monkey
 
     folder = write_folder(tmp_path / "data")
     with_free(monkeypatch, room.SPARE - 1)
-    with pytest.raises(UsageError, match="the decoded pictures about"):
+    with pytest.raises(UsageError, match="the decoded images about"):
         load_dataset(str(folder), tmp_path / "cache")
     assert not os.path.exists(tmp_path / "cache") or not any((tmp_path / "cache").iterdir())  # noqa: PTH110

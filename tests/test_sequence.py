@@ -371,7 +371,7 @@ def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_look() -> N
 def test_where_pictures_come_in_groups_groups_are_asked_for() -> None:
     found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.0005, 0.03, test_groups=12)
     (sentence,) = decide(found, ORDER).next_steps
-    assert "groups of test pictures in place of 12 would show" in sentence
+    assert "groups of test images in place of 12 would show" in sentence
 
 
 def test_the_reasons_name_the_look_and_its_level() -> None:

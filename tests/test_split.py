@@ -67,7 +67,7 @@ def test_every_split_is_a_partition_that_keeps_what_is_given(data):
         split = divide(found, test_seed=data.draw(st.integers(0, 99)), seed=data.draw(st.integers(-5, 99)))
     except DataError:
         roomy = sum(1 for s, g in zip(splits, groups, strict=True) if s is None and g is None)
-        assert roomy < 3  # with three free pictures there is always a way
+        assert roomy < 3  # with three free images there is always a way
         return
     assert sorted(split.train + split.val + split.test) == list(range(n))
     assert all(list(side) == sorted(side) for side in (split.train, split.val, split.test))
@@ -243,7 +243,7 @@ def test_a_sound_split_needs_no_words():
 @pytest.mark.parametrize("seed", range(4))
 def test_a_class_in_one_picture_is_learned_and_named(seed):
     (note,) = notes_of(dataset([(80, 20, 5 if i == 17 else 0) for i in range(40)]), seed)
-    assert note.startswith("c2 occurs in 1 picture only (0017), on the training side: it can be learned there, but")
+    assert note.startswith("c2 occurs in 1 image only (0017), on the training side: it can be learned there, but")
 
 
 def test_a_class_in_one_group_is_named_with_its_group():
@@ -254,7 +254,7 @@ def test_a_class_in_one_group_is_named_with_its_group():
 def test_a_class_in_two_pictures_is_named_with_the_side_that_lacks_it():
     splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
     (note,) = notes_of(dataset([(80, 20, 5 if i in (0, 39) else 0) for i in range(40)], splits))
-    assert "in 2 pictures only (0000, 0039), on the training and test sides: the validation split has none" in note
+    assert "in 2 images only (0000, 0039), on the training and test sides: the validation split has none" in note
 
 
 def test_a_class_that_training_never_sees_is_said_to_be_missed():
@@ -262,17 +262,17 @@ def test_a_class_that_training_never_sees_is_said_to_be_missed():
     (note,) = notes_of(dataset([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
     assert "on the test side: it is never learned" in note
     assert notes_of(dataset([(80, 20, 5 if i >= 30 else 0) for i in range(40)], splits)) == (
-        "the training split (20 pictures) has no pixel of: c2",
-        "the validation split (10 pictures) has no pixel of: c2",
+        "the training split (20 images) has no pixel of: c2",
+        "the validation split (10 images) has no pixel of: c2",
     )
 
 
 def test_a_small_set_is_told_how_little_its_test_says():
     (note,) = notes_of(dataset([(9, 1)] * 10))
-    assert "10 pictures leave 2 pictures to test on" in note and "hint" in note
+    assert "10 images leave 2 images to test on" in note and "hint" in note
     assert notes_of(dataset([(9, 1)] * SMALL)) == ()
     (note,) = notes_of(dataset([(9, 1)] * 40, None, [f"g{i % 8}" for i in range(40)]))
-    assert "8 groups of pictures leave 10 pictures to test on" in note
+    assert "8 groups of images leave 10 images to test on" in note
 
 
 # --- Known splits -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The whole flow on small pictures: what it leaves in the stores and in the report's folder."""
+"""The whole flow on small images: what it leaves in the stores and in the report's folder."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_data_that_cannot_be_decoded_leave_no_cache(tmp_path: Path) -> None:
     for folder in ("images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         for number in range(4):
-            (tmp_path / "data" / folder / f"{number}.png").write_bytes(b"no picture")
+            (tmp_path / "data" / folder / f"{number}.png").write_bytes(b"no image")
     with pytest.raises(DataError):
         sweep_in(tmp_path, data=str(tmp_path / "data"), cache=tmp_path / "hidden" / "cache")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
@@ -272,7 +272,7 @@ def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
     display = Recorder(stop_after=1)
     with pytest.raises(InterruptedSweepError):
         sweep_in(tmp_path, display, steps=None, confirm_steps=None, epochs=2)
-    assert display.results[0].spec.steps == 2 * -(-9 // 2)  # 60 % of 15 pictures, two at a time
+    assert display.results[0].spec.steps == 2 * -(-9 // 2)  # 60 % of 15 images, two at a time
 
 
 @pytest.mark.slow

@@ -328,8 +328,8 @@ def test_missing_objects_are_missing_whole_and_in_their_share(missing):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("shapes?classes=12&ratio=100", "4 pixels in a picture"),
-        ("shapes?object=128&size=64", "fit the picture of 64 pixels"),
+        ("shapes?classes=12&ratio=100", "4 pixels in an image"),
+        ("shapes?object=128&size=64", "fit the image of 64 pixels"),
         ("shapes?object=4&elongation=40", "a pixel wide"),
         ("shapes?classes=2.5", "whole number"),
     ],

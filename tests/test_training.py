@@ -228,7 +228,7 @@ def test_the_average_follows_weights_and_batchnorm_statistics() -> None:
 
 
 class Echo(nn.Module):
-    """A network that answers with what it sees: the first channels of the normalised picture."""
+    """A network that answers with what it sees: the first channels of the normalised image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -326,7 +326,7 @@ def test_one_common_seed_never_settles_anything_whatever_the_interval_says(half:
 def test_one_test_picture_never_settles_anything() -> None:
     decision = decide(evidence({"dice": 0.9, "cross_entropy": 0.5}, test_pictures=1), ORDER)
     assert decision.verdict is OPEN
-    assert any("label more test pictures" in step for step in decision.next_steps)
+    assert any("label more test images" in step for step in decision.next_steps)
 
 
 # --- Sentences and what would settle it ---------------------------------------------------------------------
@@ -390,9 +390,9 @@ def test_the_proposed_number_of_pictures_is_the_smallest_that_suffices() -> None
     ("se_seed", "se_image", "estimate", "sentence"),
     [
         (0.02, 0.002, 0.03, "seeds in place of 3 (`--resume --confirm-seeds 8`) would show a difference of this size"),
-        (0.0005, 0.03, 0.03, "the choice of test pictures alone forbids a verdict (standard error 0.030)"),
+        (0.0005, 0.03, 0.03, "the choice of test images alone forbids a verdict (standard error 0.030)"),
         (0.004, 0.002, 0.002, "would show equivalence within ± 0.01"),
-        (0.01, 0.03, 0.03, "neither more seeds nor more test pictures alone"),
+        (0.01, 0.03, 0.03, "neither more seeds nor more test images alone"),
         (0.002, 0.002, 0.00999, "the difference lies too near ± 0.01 to be told from it (cross_entropy +0.010)"),
         (0.5, 0.5, 0.00999, "too small beside its noise (cross_entropy +0.010 with a standard error of 0.707)"),
         (1.0, 1.0, 0.02, "too small beside its noise (cross_entropy +0.020 with a standard error of 1.414)"),
@@ -473,7 +473,7 @@ def test_a_loss_that_diverges_every_time_is_never_recommended() -> None:
 
 
 def test_equal_losses_seldom_give_a_clear_winner() -> None:
-    # Four losses of the same true quality, seed noise 0.01 mIoU, 24 test pictures, 3 seeds.
+    # Four losses of the same true quality, seed noise 0.01 mIoU, 24 test images, 3 seeds.
     rng, found = np.random.default_rng(17), Counter[Verdict]()
     levels = dict.fromkeys(("cross_entropy", "dice", "tversky", "dice_focal"), 0.6)
     for _ in range(200):

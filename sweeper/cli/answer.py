@@ -37,7 +37,7 @@ def answer_text(outcome: Outcome, width: int | None = None) -> str:
     if recommendation.provisional:
         verdict += " (provisional: at this budget)"
     if outcome.sweep.conditions.folds is not None:
-        verdict += f" ({NOT_HELD_OUT}: the search saw these pictures)"
+        verdict += f" ({NOT_HELD_OUT}: the search saw these images)"
     lines = [textwrap.fill(f"Verdict: {verdict}", width, subsequent_indent="         ")]
     if recommended is not None:
         lead = "Use:     " if recommendation.strength != "open" else "Meanwhile: "

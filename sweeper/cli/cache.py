@@ -19,7 +19,7 @@ from sweeper.data.tables import shown
 @click.command("cache", cls=SweeperCommand)
 @click.option(
     "--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True,
-    help="Folder of decoded pictures.",
+    help="Folder of decoded images.",
 )  # fmt: skip
 @click.option("--clear", "wanted", is_flag=True, help="Delete every data set that no running sweep uses.")
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Delete those not used for so many days.")
@@ -62,7 +62,7 @@ def _row(entry: Entry) -> dict[str, object]:
 
 def _text(entry: Entry, now: float) -> str:
     what = ", ".join(shown(name) for name in entry.names) or ("unknown source" if entry.complete else "unfinished")
-    pictures = f", {entry.pictures:,} pictures" if entry.pictures is not None else ""
+    pictures = f", {entry.pictures:,} images" if entry.pictures is not None else ""
     state = ", in use" if entry.in_use else ""
     return f"{entry.folder.name[:12]}  {_size(entry.size):>9}  used {_ago(now - entry.used)}{state}{pictures}  {what}"
 

@@ -79,7 +79,7 @@ def exclude_option(default: str) -> Decorator:
     return click.option(
         "--exclude",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help=f"Text file with the stems of pictures to leave out, one per line.  [default: {default}]",
+        help=f"Text file with the stems of images to leave out, one per line.  [default: {default}]",
     )
 
 
@@ -89,7 +89,7 @@ def resize_option(default: str) -> Decorator:
         "--resize",
         type=click.IntRange(16, 65_536),
         metavar="SHORT_SIDE",
-        help="Shrink larger pictures to this shorter side in pixels; scores hold at that resolution.  "
+        help="Shrink larger images to this shorter side in pixels; scores hold at that resolution.  "
         f"[default: {default}]",
     )
 

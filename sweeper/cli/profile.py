@@ -42,7 +42,7 @@ from sweeper.system.cores import available_cores
     type=click.Path(file_okay=False, path_type=Path),
     default=paths.CACHE,
     show_default=True,
-    help="Folder for decoded pictures.",
+    help="Folder for decoded images.",
 )
 @exclude_option("none")
 @resize_option("native")
@@ -66,7 +66,7 @@ def command(
     DATA is a folder (images/ and masks/, LabelMe, COCO, Pascal VOC, YOLO, Cityscapes, nnU-Net; see docs/formats.md),
     an annotation file (COCO JSON, data.yaml, a CSV manifest), or synthetic:NAME.
 
-    Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in pictures, labels
+    Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in images, labels
     and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
     with Bar("decoding") as bar:
@@ -135,13 +135,13 @@ def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Findi
     # A pipe or a file has no width: rows stay whole there.
     console = Console(width=None if terminal else 200, highlight=False, markup=False, soft_wrap=not terminal)
     console.print(
-        f"{dataset.name}: {dataset.task}, {profile.pictures} pictures, {len(dataset.classes)} classes, "
-        f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_pictures} pictures with nothing "
+        f"{dataset.name}: {dataset.task}, {profile.pictures} images, {len(dataset.classes)} classes, "
+        f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_pictures} images with nothing "
         f"but {dataset.classes[0]}"
     )
     table = Table(box=box.SIMPLE if terminal else None, pad_edge=False)
     table.add_column("class")
-    for heading in ("pixels %", "pictures %", "components", "size 10/50/90 %", "thin %", "weight"):
+    for heading in ("pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight"):
         table.add_column(heading, justify="right")
     for row, weight in zip(profile.classes, profile.class_weights, strict=True):
         table.add_row(*_cells(row, weight))

@@ -216,7 +216,7 @@ class LiveDisplay(PlainDisplay):
 
     def progress(self, what: str, done: int, total: int) -> None:
         """In the place of the table that is to come."""
-        self._state.preparing = f"{what} {done:,} of {total:,} pictures" if done < total else "preparing"
+        self._state.preparing = f"{what} {done:,} of {total:,} images" if done < total else "preparing"
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Leave a line of the phase before, begin the next."""

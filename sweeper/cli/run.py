@@ -102,7 +102,7 @@ class Steps(click.ParamType[Any]):
     help="Optimiser steps of a trial; auto finds where the losses' ranking settles.  [default: 100, GPU 1000; up to 8 "
     "times that where no loss learns]",
 )
-@click.option("--epochs", type=click.IntRange(1, MOST_STEPS), help="The same in passes over the training pictures.")
+@click.option("--epochs", type=click.IntRange(1, MOST_STEPS), help="The same in passes over the training images.")
 @click.option(
     "--size", type=click.IntRange(16, MOST_PIXELS), help="Side of the training crop in pixels.  [default: 96; GPU 256]"
 )
@@ -133,7 +133,7 @@ class Steps(click.ParamType[Any]):
     "--folds",
     type=click.IntRange(2),
     metavar="K",
-    help="For sets too small for a test split: the search sees every picture, and a seed of a finalist is K trainings "
+    help="For sets too small for a test split: the search sees every image, and a seed of a finalist is K trainings "
     "that test all of them in turn. The result is not held out.  [default: a test split]",
 )
 @click.option(
@@ -183,7 +183,7 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
 
     \b
     sweeper run                             on a synthetic data set
-    sweeper run --data FOLDER --trials 50   on the pictures and labels in FOLDER
+    sweeper run --data FOLDER --trials 50   on the images and labels in FOLDER
     sweeper run --study NAME --resume       go on with a study
     sweeper run --study NAME --join         help a run that goes on elsewhere
     """

@@ -1,6 +1,6 @@
-"""Contours and centre lines of label maps. Pure NumPy and SciPy: the profile and the scoring of test pictures share it.
+"""Contours and centre lines of label maps. Pure NumPy and SciPy: the profile and the scoring of test images share it.
 
-The picture's edge is no contour, and neither is the border of an ignored region: what lies beyond is unknown.
+The image's edge is no contour, and neither is the border of an ignored region: what lies beyond is unknown.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def skeleton(inside: Marks) -> Marks:
     proportional to the mask's area.
 
     Args:
-        inside: (H, W) bool; beyond the picture counts as outside.
+        inside: (H, W) bool; beyond the image counts as outside.
 
     Returns:
         (H, W) bool, a subset of `inside`.

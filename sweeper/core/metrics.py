@@ -1,7 +1,7 @@
-"""Segmentation metrics from per-picture confusion counts. Pure NumPy: training and evidence share it.
+"""Segmentation metrics from per-image confusion counts. Pure NumPy: training and evidence share it.
 
-mIoU is computed from counts summed over the pictures, then averaged over the classes that occur in the full
-split; classes that do not occur are left out, not counted as 0 or 1. (torchmetrics averages per picture and
+mIoU is computed from counts summed over the images, then averaged over the classes that occur in the full
+split; classes that do not occur are left out, not counted as 0 or 1. (torchmetrics averages per image and
 segmentation-models-pytorch counts an absent class as 1; neither can be compared across splits.)
 
 Counts have shape (..., C, 3): true positives, false positives, false negatives of each class, in pixels.
@@ -19,7 +19,7 @@ from sweeper.core.recipe import Metric
 from sweeper.core.records import ImageCounts, Scores, Task, TestDetail
 
 POOL = 2000
-"""Beyond this many pictures, counts are pooled into this many groups before they are stored."""
+"""Beyond this many images, counts are pooled into this many groups before they are stored."""
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ def default_point(task: Task) -> float:
 
 
 def sweep_points(counts: ImageCounts) -> Counts:
-    """Class counts of each picture at every operating point, shape (n, T, C, 3)."""
+    """Class counts of each image at every operating point, shape (n, T, C, 3)."""
     if counts.kind == "points":
         return counts.data.astype(np.int64)
     histogram = counts.data.astype(np.int64)  # (n, 2, BINS)
@@ -46,7 +46,7 @@ def sweep_points(counts: ImageCounts) -> Counts:
 
 
 def at_point(counts: ImageCounts, point: float) -> Counts:
-    """Class counts of each picture at one operating point, shape (n, C, 3).
+    """Class counts of each image at one operating point, shape (n, C, 3).
 
     Raises:
         ValueError: if `point` is not one of `counts.points`.
@@ -66,7 +66,7 @@ def at_point(counts: ImageCounts, point: float) -> Counts:
 
 
 def present(class_counts: Counts) -> npt.NDArray[np.bool_]:
-    """Which classes have pixels in these pictures; class_counts (n, C, 3) → (C,)."""
+    """Which classes have pixels in these images; class_counts (n, C, 3) → (C,)."""
     summed = class_counts.sum(axis=0)
     result: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
     return result
@@ -130,7 +130,7 @@ def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: Metric = "
 
 
 def best_point(counts: ImageCounts, metric: Metric = "miou") -> tuple[float, float]:
-    """Operating point with the highest metric over these pictures, and that metric.
+    """Operating point with the highest metric over these images, and that metric.
 
     Ties go to the point nearest the default (0.5 or τ = 0), so that flat optima are not read as a shift.
     """
@@ -151,7 +151,7 @@ def best_point_of(
 
 
 def scores(class_counts: Counts) -> Scores:
-    """All metrics of pictures with counts (n, C, 3)."""
+    """All metrics of images with counts (n, C, 3)."""
     classes = present(class_counts)
     summed = class_counts.sum(axis=0)
     per_class = iou(summed)
@@ -191,7 +191,7 @@ def nothing_right(class_counts: Counts) -> Scores:
 
 
 def constant_miou(class_counts: Counts) -> float:
-    """mIoU of answering the commonest class everywhere, on pictures with counts (n, C, 3)."""
+    """mIoU of answering the commonest class everywhere, on images with counts (n, C, 3)."""
     summed = class_counts.sum(axis=0)
     pixels = summed[:, 0] + summed[:, 2]
     return float(pixels.max() / pixels.sum() / max(1, int((pixels > 0).sum()))) if pixels.sum() else 0.0
@@ -272,7 +272,7 @@ def detail_scores(detail: TestDetail) -> dict[str, float]:
 
 
 def pooled(counts: ImageCounts, groups: int = POOL) -> ImageCounts:
-    """Counts of at most `groups` groups of pictures (picture i goes to group i mod `groups`)."""
+    """Counts of at most `groups` groups of images (image i goes to group i mod `groups`)."""
     n = len(counts.pictures)
     if n <= groups:
         return counts
@@ -290,7 +290,7 @@ def pooled_detail(detail: TestDetail, groups: int = POOL) -> TestDetail:
 
 
 def _grouped(data: npt.NDArray[Any], groups: int) -> npt.NDArray[Any]:
-    """Sums over the pictures of each group, as wide as needed."""
+    """Sums over the images of each group, as wide as needed."""
     exact = np.float64 if data.dtype.kind == "f" else np.int64
     summed = np.zeros((groups, *data.shape[1:]), dtype=exact)
     np.add.at(summed, np.arange(len(data)) % groups, data)

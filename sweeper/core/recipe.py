@@ -13,7 +13,7 @@ from pydantic import Field
 from sweeper.core.base import Record
 
 ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer")
-"""Architectures of segmentation-models-pytorch that answer at the picture's own resolution at every depth."""
+"""Architectures of segmentation-models-pytorch that answer at the image's own resolution at every depth."""
 FULL_DEPTH = 5
 """Downsampling stages of the encoders as they were published."""
 LEAST_DEPTH = 3
@@ -64,7 +64,7 @@ class Recipe(Record):
 
     @property
     def stride(self) -> int:
-        """Pictures are padded to multiples of this many pixels."""
+        """Images are padded to multiples of this many pixels."""
         return int(2**self.encoder_depth)
 
     def rungs(self, steps: int) -> tuple[int, ...]:

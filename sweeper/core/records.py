@@ -1,4 +1,4 @@
-"""What flows through sweeper, from pictures to report. Read top to bottom, it tells the whole story.
+"""What flows through sweeper, from images to report. Read top to bottom, it tells the whole story.
 
     images + masks → Dataset → ImbalanceProfile → SearchSpace → TrialSpec → TrialResult → Evidence → Recommendation
 
@@ -32,7 +32,7 @@ IGNORE = 255
 
 
 class Picture(Record):
-    """One labelled picture of a data set; its pixels lie in the store at the same index."""
+    """One labelled image of a data set; its pixels lie in the store at the same index."""
 
     stem: str
     height: int = Field(gt=0)
@@ -44,11 +44,11 @@ class Picture(Record):
     split: SplitName | None = None
     """Where `split.csv` puts it; None = to be assigned."""
     group: str | None = None
-    """Pictures of one group never lie on two sides of a split; None = a group of its own."""
+    """Images of one group never lie on two sides of a split; None = a group of its own."""
 
 
 class Dataset(Record):
-    """What was read: names, sizes, label counts and given splits of all pictures, and where the pixels lie."""
+    """What was read: names, sizes, label counts and given splits of all images, and where the pixels lie."""
 
     name: str
     source: str
@@ -60,7 +60,7 @@ class Dataset(Record):
     task: Task
     classes: tuple[str, ...] = Field(min_length=2)
     channels: int = Field(ge=1)
-    """1 when every picture is grey, 3 when some are RGB, else the number that every picture has."""
+    """1 when every image is grey, 3 when some are RGB, else the number that every image has."""
     synthetic: bool
     store: str
     """Folder of the decoded pixels (`sweeper.data.store`)."""
@@ -68,14 +68,14 @@ class Dataset(Record):
     warnings: tuple[str, ...] = ()
     """What is allowed but should be known, in sentences."""
     notes: tuple[str, ...] = ()
-    """Those of them that the reader had: of what lies there, whichever pictures are left out afterwards."""
+    """Those of them that the reader had: of what lies there, whichever images are left out afterwards."""
     excluded: tuple[str, ...] = ()
-    """Stems that the user had left out (`--exclude`), ascending; none of `pictures` is among them."""
+    """Stems that the user had left out (`--exclude`), ascending; none of `images` is among them."""
     resized: int | None = Field(None, ge=1)
-    """Shorter side in pixels that larger pictures were shrunk to (`--resize`); None = all at native resolution."""
+    """Shorter side in pixels that larger images were shrunk to (`--resize`); None = all at native resolution."""
 
     def class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
-        """Labelled pixels of each class, shape (C,), over the pictures `indices` (None = all)."""
+        """Labelled pixels of each class, shape (C,), over the images `indices` (None = all)."""
         chosen = self.pictures if indices is None else [self.pictures[i] for i in indices]
         counts: npt.NDArray[np.int64] = np.array([p.pixels for p in chosen], dtype=np.int64)
         summed: npt.NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
@@ -83,7 +83,7 @@ class Dataset(Record):
 
 
 class Split(Record):
-    """Indices into `Dataset.pictures`, ascending and disjoint."""
+    """Indices into `Dataset.images`, ascending and disjoint."""
 
     train: tuple[int, ...] = Field(min_length=1)
     val: tuple[int, ...] = Field(min_length=1)
@@ -101,9 +101,9 @@ class ClassProfile(Record):
     pixel_share: float
     """Share of the labelled pixels, 0–1."""
     picture_share: float
-    """Prevalence: share of the pictures in which it occurs, 0–1."""
+    """Prevalence: share of the images in which it occurs, 0–1."""
     components: int
-    """Connected components (8-neighbourhood) over all pictures."""
+    """Connected components (8-neighbourhood) over all images."""
     component_pixels: tuple[float, float, float] | None
     """10th, 50th and 90th percentile of the components' sizes in pixels; None without components."""
     thinness: float | None
@@ -118,7 +118,7 @@ class ImbalanceProfile(Record):
     ignored_share: float
     """Share of all pixels without a label, 0–1."""
     empty_pictures: int
-    """Pictures with nothing but class 0 (and unlabelled pixels)."""
+    """Images with nothing but class 0 (and unlabelled pixels)."""
     classes: tuple[ClassProfile, ...]
     imbalance: float
     """Binary: background / foreground pixels. Multi-class: commonest / rarest class that occurs."""
@@ -220,7 +220,7 @@ class TrialSpec(Record):
     """Keys the initial weights, batches, crops, augmentation and the train/validation division."""
     steps: int = Field(ge=1)
     keep_predictions: int = Field(0, ge=0)
-    """Confirmation only: how many test pictures' label maps are kept for looking at; above 0 the weights are too."""
+    """Confirmation only: how many test images' label maps are kept for looking at; above 0 the weights are too."""
     fold: int | None = Field(None, ge=0)
     """Confirmation with folds only: which of them it is scored on, from 0."""
 
@@ -236,26 +236,26 @@ class TrialSpec(Record):
 
 
 class ImageCounts(Record):
-    """Confusion counts per picture at every operating point, without the pictures.
+    """Confusion counts per image at every operating point, without the images.
 
-    binary (`kind="histogram"`): data (n, 2, 512) — per picture, true class and logit bin; the 512 bins are uniform
+    binary (`kind="histogram"`): data (n, 2, 512) — per image, true class and logit bin; the 512 bins are uniform
     over the logit range [−12, 12], outliers in the end bins, so that edge 256 is logit 0.
-    multiclass (`kind="points"`): data (n, T, C, 3) — per picture, τ of `points` and class: true positives, false
+    multiclass (`kind="points"`): data (n, T, C, 3) — per image, τ of `points` and class: true positives, false
     positives, false negatives.
     """
 
     kind: Literal["histogram", "points"]
     pictures: tuple[int, ...]
-    """Indices into `Dataset.pictures`; of pooled counts, numbers of the groups."""
+    """Indices into `Dataset.images`; of pooled counts, numbers of the groups."""
     pooled_from: int | None = None
-    """How many pictures there were before they were pooled into groups; None = not pooled."""
+    """How many images there were before they were pooled into groups; None = not pooled."""
     points: Points
     """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ."""
     data: Array
 
 
 class Scores(Record):
-    """Metrics of one set of pictures at one operating point; shares in 0–1, None where undefined."""
+    """Metrics of one set of images at one operating point; shares in 0–1, None where undefined."""
 
     miou: float
     """Mean IoU over the classes present in the full split."""
@@ -371,9 +371,9 @@ class Evaluation(Record):
 
 
 class TestDetail(Record):
-    """What confusion counts do not hold, of a confirmation's test pictures at its chosen operating point.
+    """What confusion counts do not hold, of a confirmation's test images at its chosen operating point.
 
-    Sums over groups of pictures where there are very many, as in `ImageCounts`.
+    Sums over groups of images where there are very many, as in `ImageCounts`.
     """
 
     __test__ = False  # not one of pytest's
@@ -393,11 +393,11 @@ class TestDetail(Record):
 
 
 class Predictions(Record):
-    """Label maps of some test pictures at the run's operating point, for looking at."""
+    """Label maps of some test images at the run's operating point, for looking at."""
 
     pictures: tuple[int, ...]
     masks: tuple[Array, ...]
-    """(H, W) uint8 class indices, one per picture."""
+    """(H, W) uint8 class indices, one per image."""
 
 
 class TrainedBy(Record):
@@ -425,7 +425,7 @@ class TrialResult(Record):
     """Classes present in validation and predicted nowhere, at the chosen operating point."""
     reason: str | None = None
     val: ImageCounts | None = None
-    """Counts of the last evaluation on all validation pictures."""
+    """Counts of the last evaluation on all validation images."""
     test: ImageCounts | None = None
     """Counts on the locked test split, or on its own fold; confirmation trainings only."""
     detail: TestDetail | None = None
@@ -481,10 +481,10 @@ class Interval(Record):
     se_seed: float
     """Standard error from retraining with other seeds."""
     se_image: float
-    """Standard error from having these test pictures and not others."""
+    """Standard error from having these test images and not others."""
     se_both: float = 0.0
-    """The part of `se_seed` that comes from what single trainings do to single pictures: it falls with more seeds and
-    with more pictures."""
+    """The part of `se_seed` that comes from what single trainings do to single images: it falls with more seeds and
+    with more images."""
     lent: float = 0.0
     """Degrees of freedom of `se_seed` beyond seeds − 1, lent by the other pairs' variances, towards whose mean it was
     drawn (`sweeper.evidence.moderation`)."""
@@ -636,13 +636,13 @@ class Evidence(Record):
     """Region of practical equivalence in mIoU."""
     test_pictures: int
     test_groups: int | None = None
-    """Groups of related test pictures, which count as one picture each; None = every picture is its own."""
+    """Groups of related test images, which count as one image each; None = every image is its own."""
     few_groups: int | None = None
-    """How many groups of related test pictures there are, where they are fewer than 5; each is one unit even so."""
+    """How many groups of related test images there are, where they are fewer than 5; each is one unit even so."""
     scarce: tuple[tuple[str, int], ...] = ()
     """Classes that occur in fewer than 5 test images (or groups of images), and in how many."""
     folds: int | None = None
-    """Trainings that make up a seed, each scored on its own fold; the search saw these pictures: not held out. None =
+    """Trainings that make up a seed, each scored on its own fold; the search saw these images: not held out. None =
     one, on a test split that the search never saw."""
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""

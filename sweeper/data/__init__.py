@@ -1,4 +1,4 @@
-"""Pictures and masks in; a `Dataset`, its decoded pixels and its splits out."""
+"""Images and masks in; a `Dataset`, its decoded pixels and its splits out."""
 
 from __future__ import annotations
 

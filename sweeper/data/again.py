@@ -1,4 +1,4 @@
-"""The same data set once more, where its decoded pictures are missing: on another machine."""
+"""The same data set once more, where its decoded images are missing: on another machine."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sweeper.data.store import is_intact
 
 
 def store_here(dataset: Dataset) -> Path:
-    """Folder of the decoded pictures on this machine: where the data set says, or decoded again from its source.
+    """Folder of the decoded images on this machine: where the data set says, or decoded again from its source.
 
     Raises:
-        SweeperError: if neither can be read here, or the source holds other pictures here.
+        SweeperError: if neither can be read here, or the source holds other images here.
     """
     folder = Path(dataset.store)
     if is_intact(folder):
         return folder
     host, cache = socket.gethostname(), folder.parent
-    remedy = "put the pictures, or the folder of --cache, where every machine sees them under one path"
+    remedy = "put the images, or the folder of --cache, where every machine sees them under one path"
     try:
         found = load_dataset(dataset.source, cache, format=dataset.format)
         if dataset.excluded:
@@ -32,11 +32,11 @@ def store_here(dataset: Dataset) -> Path:
             found = resized(found, dataset.resized, cache)
     except (SweeperError, OSError) as error:
         raise SweeperError(
-            f"{host} lacks the decoded pictures ({folder}) and cannot read {dataset.source}: {error}; {remedy}"
+            f"{host} lacks the decoded images ({folder}) and cannot read {dataset.source}: {error}; {remedy}"
         ) from error
     if found.digest != dataset.digest:
         raise SweeperError(
-            f"{dataset.source} holds other pictures on {host} ({found.digest[:19]}…) than the study was made with "
+            f"{dataset.source} holds other images on {host} ({found.digest[:19]}…) than the study was made with "
             f"({dataset.digest[:19]}…); {remedy}"
         )
     return Path(found.store)

@@ -1,4 +1,4 @@
-"""The last step of every reader: a finished store and what is known about its pictures → `Dataset`."""
+"""The last step of every reader: a finished store and what is known about its images → `Dataset`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sweeper.data.store import PixelStore, StoreWriter, content_digest, picture_
 from sweeper.data.tables import Side
 
 ONE_BY_ONE = 3
-"""Groups, or sets of alike pictures, that are warned of one by one; more share a sentence."""
+"""Groups, or sets of alike images, that are warned of one by one; more share a sentence."""
 
 
 def assemble(
@@ -35,15 +35,15 @@ def assemble(
 
     Args:
         writer: holds the unpublished folder.
-        store: the same, opened; picture i is `stems[i]`.
+        store: the same, opened; image i is `stems[i]`.
         name: name of the data set, for people.
         source: what the user asked for.
-        format_name: the reader's name; None where we drew the pictures.
+        format_name: the reader's name; None where we drew the images.
         classes: class names.
-        stems: names of the pictures, ascending.
+        stems: names of the images, ascending.
         counts: pixels of each label in each mask, (n, 256).
-        sides: given split and group of each picture.
-        synthetic: whether we drew the pictures.
+        sides: given split and group of each image.
+        synthetic: whether we drew the images.
         warnings: what the reader found; more is added here.
     """
     hashes = picture_hashes(store)
@@ -87,7 +87,7 @@ def _warnings(
         found.append(f"{len(absent)} of {len(classes)} declared classes never occur: {some(absent)}.")
     bare = [p.stem for p in pictures if not any(p.pixels)]
     if bare:
-        found.append(f"{len(bare)} picture(s) have no labelled pixel at all and teach nothing: {some(bare)}.")
+        found.append(f"{len(bare)} image(s) have no labelled pixel at all and teach nothing: {some(bare)}.")
     given: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for picture in pictures:
         if picture.group and picture.split:
@@ -97,7 +97,7 @@ def _warnings(
         for group, sides in given.items()
         if len(sides) > 1
     ]
-    kept = "The split is kept; scores may be too high if these pictures resemble each other."
+    kept = "The split is kept; scores may be too high if these images resemble each other."
     if len(cut) > ONE_BY_ONE:
         named = some([f"{group} ({where})" for group, where in cut], ONE_BY_ONE)
         found.append(f"{len(cut)} groups lie on several sides of the given split: {named}. {kept}")
@@ -121,7 +121,7 @@ def _duplicates(
     what: str,
     hashes: Sequence[tuple[str, str]] | None = None,
 ) -> list[str]:
-    """A sentence for each set of pictures with equal keys, one for all where there are many; with `hashes`, only where
+    """A sentence for each set of images with equal keys, one for all where there are many; with `hashes`, only where
     their pixels differ."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
@@ -136,5 +136,5 @@ def _duplicates(
     named = [some([pictures[i].stem for i in group]) for group in sets]
     if len(sets) > ONE_BY_ONE:
         total = sum(map(len, sets))
-        return [f"{total} pictures in {len(sets)} sets have {what}: {some([f'({n})' for n in named], 3)}; {reason}."]
-    return [f"Pictures {names} have {what}: {reason}." for names in named]
+        return [f"{total} images in {len(sets)} sets have {what}: {some([f'({n})' for n in named], 3)}; {reason}."]
+    return [f"Images {names} have {what}: {reason}." for names in named]

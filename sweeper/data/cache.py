@@ -49,7 +49,7 @@ def hold(folder: Path) -> FileLock:
     locks.mkdir(parents=True, exist_ok=True)
     with _whole(locks):
         if not is_complete(folder):
-            raise SweeperError(f"{folder} must hold a complete store of decoded pictures; load the data set again")
+            raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
         lock = FileLock(new_name(locks, f"{folder.name}.", ".lock"))
         lock.acquire(timeout=10)  # whoever lists the cache tries it for a moment
         (folder / _MARK).touch()
@@ -144,7 +144,7 @@ def _last_use(folder: Path) -> float:
 
 
 def _remembered(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
-    """Sources and number of pictures of each store, from the notes of readers."""
+    """Sources and number of images of each store, from the notes of readers."""
     names: dict[str, set[str]] = {}
     pictures: dict[str, int] = {}
     for path in (cache / "sources").glob("*.json"):

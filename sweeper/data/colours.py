@@ -82,7 +82,7 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
 def translate(
     pixels: npt.NDArray[np.uint8], colours: ColourMap
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int] | None]:
-    """Labels (H, W) uint8 of a picture (H, W, 3) uint8, and the (y, x) of a colour that the map lacks, or None."""
+    """Labels (H, W) uint8 of an image (H, W, 3) uint8, and the (y, x) of a colour that the map lacks, or None."""
     labels = np.empty(pixels.shape[:2], dtype=np.uint8)
     rows = max(1, (1 << 22) // max(1, pixels.shape[1]))  # a few million pixels at a time: the keys take four bytes each
     for top in range(0, len(pixels), rows):

@@ -1,4 +1,4 @@
-"""One file to one array: pictures and masks through Pillow and tifffile, held to the limits of a foreign file.
+"""One file to one array: images and masks through Pillow and tifffile, held to the limits of a foreign file.
 
 Masks keep their numbers: the index of a palette PNG counts, not its colour, unless a map of colours is at hand.
 """
@@ -25,7 +25,7 @@ from sweeper.data.tiff import TiffError, deep_tiff, read_deep_tiff
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
-"""A larger picture is refused before it is decoded."""
+"""A larger image is refused before it is decoded."""
 MAX_BYTES = 4 * MAX_PIXELS
 """So is one whose channels would take more than this."""
 
@@ -38,7 +38,7 @@ _WITH_ALPHA = ("RGBA", "LA", "PA")
 _STRIP = 1 << 24
 
 Source = Path | Callable[[], bytes]
-"""A file, or what gives the bytes of a picture that lies inside another file."""
+"""A file, or what gives the bytes of an image that lies inside another file."""
 
 
 class UnreadableFileError(Exception):
@@ -46,7 +46,7 @@ class UnreadableFileError(Exception):
 
 
 class Kind(NamedTuple):
-    """What the header of a picture says."""
+    """What the header of an image says."""
 
     height: int
     """As it is stored, before any EXIF rotation."""
@@ -88,7 +88,7 @@ def picture_kind(source: Source) -> Kind:
     """Size, channels and depth from the header alone.
 
     Raises:
-        UnreadableFileError: not a picture, animated, or larger than `MAX_PIXELS`.
+        UnreadableFileError: not an image, animated, or larger than `MAX_PIXELS`.
     """
     if (tiff := _deep(source)) is not None:
         return Kind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize)
@@ -100,15 +100,15 @@ def picture_kind(source: Source) -> Kind:
 def read_image(
     source: Source, channels: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8
 ) -> tuple[ImagePixels, bool]:
-    """Decode a picture, upright by its EXIF orientation; opacity is dropped.
+    """Decode an image, upright by its EXIF orientation; opacity is dropped.
 
     Args:
         source: the file, or its bytes.
-        channels: of the result; a grey picture is repeated.
+        channels: of the result; a grey image is repeated.
         dtype: of the result; where it is uint8, 16-bit values keep their high byte.
 
     Returns:
-        (H, W, channels) of `dtype`, and whether an opacity that varies over the picture was dropped.
+        (H, W, channels) of `dtype`, and whether an opacity that varies over the image was dropped.
 
     Raises:
         UnreadableFileError: truncated or damaged, or of a kind that has no reading as whole numbers.
@@ -136,7 +136,7 @@ def _read_pillow(source: Source) -> tuple[ImagePixels, bool]:
                 )
             return values.astype(np.uint16)[:, :, None], False
         if upright.mode == "F":
-            raise UnreadableFileError("pictures must have 8 or 16 bits, found floating-point pixels; save it with 8")
+            raise UnreadableFileError("images must have 8 or 16 bits, found floating-point pixels; save it with 8")
         varies = False
         if upright.mode in _WITH_ALPHA:
             low, high = upright.getchannel("A").getextrema()
@@ -150,7 +150,7 @@ def _read_pillow(source: Source) -> tuple[ImagePixels, bool]:
 
 
 def _bytes(image: Image.Image) -> Pixels:
-    """(H, W, 3) of a colour picture, converted a strip at a time: Pillow's own array needs its pixels three times."""
+    """(H, W, 3) of a colour image, converted a strip at a time: Pillow's own array needs its pixels three times."""
     result = np.empty((image.height, image.width, 3), dtype=np.uint8)
     rows = max(1, _STRIP // max(1, image.width))
     for top in range(0, image.height, rows):
@@ -165,7 +165,7 @@ def _png_is_deep(image: Image.Image) -> bool:
 
 
 def _tiles(image: Image.Image) -> list[Any]:
-    """What Pillow's decoder will be told, one entry per part of the file; empty for pictures that are no file."""
+    """What Pillow's decoder will be told, one entry per part of the file; empty for images that are no file."""
     tiles: list[Any] = getattr(image, "tile", [])
     return tiles
 
@@ -264,7 +264,7 @@ def _grey_labels(pixels: Pixels, mode: str) -> Pixels:
     if (colours != colours[:, :, :1]).any():
         y, x = np.argwhere((colours != colours[:, :, :1]).any(axis=2))[0]
         raise UnreadableFileError(
-            "masks must hold one number per pixel, found a colour picture "
+            "masks must hold one number per pixel, found a colour image "
             f"({tuple(int(v) for v in colours[y, x])} at x={x}, y={y}); save class indices as an 8-bit PNG, or write "
             "colors.txt with one `name:r,g,b::` a line"
         )
@@ -276,7 +276,7 @@ def _grey_labels(pixels: Pixels, mode: str) -> Pixels:
 def _check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
     if width * height > MAX_PIXELS or width * height * bytes_per_pixel > MAX_BYTES:
         raise UnreadableFileError(
-            f"pictures may have {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} MB at most, found "
+            f"images may have {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} MB at most, found "
             f"{width}×{height} with {bytes_per_pixel} byte(s) per pixel; cut it into tiles"
         )
 
@@ -294,22 +294,22 @@ def _undecodable(error: Exception) -> UnreadableFileError:
 
 @contextmanager
 def _opened(source: Source, formats: tuple[str, ...]) -> Iterator[Image.Image]:
-    """Open a picture after checking its header; damaged bytes of any kind become `UnreadableFileError`."""
+    """Open an image after checking its header; damaged bytes of any kind become `UnreadableFileError`."""
     try:
         if isinstance(source, Path) and source.stat().st_size == 0:
-            raise UnreadableFileError("must be a picture, found an empty file (0 bytes); copy it again or remove it")
+            raise UnreadableFileError("must be an image, found an empty file (0 bytes); copy it again or remove it")
         with _file(source) as file, Image.open(file, formats=formats) as image:
             _check_size(image.height, image.width)
-            # Telephones save JPEGs with a preview as a second frame (MPO): those are ordinary pictures.
+            # Telephones save JPEGs with a preview as a second frame (MPO): those are ordinary images.
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":
-                raise UnreadableFileError(f"must be a single picture, found {frames} frames; save one of them alone")
+                raise UnreadableFileError(f"must be a single image, found {frames} frames; save one of them alone")
             yield image
     except UnreadableFileError:
         raise
     except Image.DecompressionBombError as error:
         raise UnreadableFileError(
-            f"pictures may have {MAX_PIXELS // 10**6} megapixels at most: {error}; cut it into tiles"
+            f"images may have {MAX_PIXELS // 10**6} megapixels at most: {error}; cut it into tiles"
         ) from error
     except UnidentifiedImageError as error:
         known = ", ".join(formats)

@@ -1,6 +1,6 @@
 """Signed distances to the boundaries of classes, kept beside the decoded pixels and computed once.
 
-For a store in the folder S they lie in `S/distances-FORMAT-FIRST-LAST/` (the labels), one file `INDEX.npy` per picture:
+For a store in the folder S they lie in `S/distances-FORMAT-FIRST-LAST/` (the labels), one file `INDEX.npy` per image:
 (C, H, W) float16. A store's folder is named by the content of its masks, so that a map can never be that of other
 labels. Files are made when they are first asked for, written beside their place and renamed: readers see all of a file
 or none, and two processes that make the same one write the same bytes.
@@ -20,7 +20,7 @@ from sweeper.data.files import new_name
 from sweeper.data.store import PixelStore
 
 FARTHEST = 100.0
-"""Pixels; distances are clipped to it, and a class that a picture does not have is this far away."""
+"""Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
 FORMAT = 1
 
 
@@ -47,7 +47,7 @@ def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bo
 
 
 class DistanceStore:
-    """Distance maps of the pictures of a store, memory-mapped; cheap to open, safe to share between processes."""
+    """Distance maps of the images of a store, memory-mapped; cheap to open, safe to share between processes."""
 
     def __init__(self, store: PixelStore, labels: tuple[int, ...]) -> None:
         """`labels`: class indices the maps are of, without a gap, in the order of their channels."""
@@ -56,7 +56,7 @@ class DistanceStore:
         self._open: dict[int, npt.NDArray[np.float16]] = {}
 
     def maps(self, index: int) -> npt.NDArray[np.float16]:
-        """Maps of picture `index`, (C, H, W) float16 in [−FARTHEST, FARTHEST], read-only; made at the first call.
+        """Maps of image `index`, (C, H, W) float16 in [−FARTHEST, FARTHEST], read-only; made at the first call.
 
         Raises:
             SweeperError: if they cannot be written.

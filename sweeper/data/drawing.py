@@ -1,6 +1,6 @@
 """Shapes to labels, as LabelMe's own tools draw them (Pillow, outlines included), and what is wrong with shapes.
 
-Coordinates are (x, y) in pixels of the upright picture. Later shapes cover earlier ones.
+Coordinates are (x, y) in pixels of the upright image. Later shapes cover earlier ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LINE_WIDTH = 10
 POINT_RADIUS = 5
 """Pixels; LabelMe's own."""
 FAR = 10
-"""A coordinate further away than this many times the picture's larger side belongs to another picture."""
+"""A coordinate further away than this many times the image's larger side belongs to another image."""
 KINDS: dict[str, tuple[int, int | None]] = {
     "polygon": (3, None),
     "oriented_rectangle": (4, 4),
@@ -45,25 +45,25 @@ class Shape(NamedTuple):
     points: Points
     """(n, 2), x and y."""
     mask: bytes = b""
-    """Of the kind `mask`: a picture (PNG), not 0 where the shape is; its top left corner is the first point."""
+    """Of the kind `mask`: an image (PNG), not 0 where the shape is; its top left corner is the first point."""
 
 
 def point_fault(points: Points, size: tuple[int, int]) -> str | None:
-    """Why points cannot belong to a picture of this (height, width): rule and value found; None where they can."""
+    """Why points cannot belong to an image of this (height, width): rule and value found; None where they can."""
     height, width = size
     if not np.isfinite(points).all():
         return "coordinates must be finite, found NaN or infinity"
     if np.abs(points).max() > FAR * max(height, width):
-        return f"must be near the picture of {width}×{height}, found a coordinate {np.abs(points).max():.6g}"
+        return f"must be near the image of {width}×{height}, found a coordinate {np.abs(points).max():.6g}"
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
     if left > width or top > height or right < 0 or bottom < 0:
         found = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
-        return f"must lie in the picture of {width}×{height}, found {found}"
+        return f"must lie in the image of {width}×{height}, found {found}"
     return None
 
 
 def reaches_out(points: Points, size: tuple[int, int]) -> bool:
-    """Whether a part lies more than a pixel outside the picture of this (height, width)."""
+    """Whether a part lies more than a pixel outside the image of this (height, width)."""
     low, high = points.min(axis=0), points.max(axis=0)
     return bool(low.min() < -1 or high[0] > size[1] + 1 or high[1] > size[0] + 1)
 
@@ -72,7 +72,7 @@ def draw(shapes: Iterable[Shape], size: tuple[int, int], background: int) -> Pix
     """Labels (H, W) uint8 of shapes in their order; `background` where none is.
 
     Raises:
-        ValueError: the picture of a `mask` cannot be read, or does not have the size of its corners.
+        ValueError: the image of a `mask` cannot be read, or does not have the size of its corners.
     """
     height, width = size
     canvas = Image.new("L", (width, height), background)
@@ -108,10 +108,10 @@ def _paste(canvas: Image.Image, shape: Shape) -> None:
         with Image.open(io.BytesIO(shape.mask), formats=("PNG",)) as image:
             if image.size != wanted:
                 raise ValueError(
-                    f"its picture must have the size of its corners {wanted[0]}×{wanted[1]}, found "
+                    f"its image must have the size of its corners {wanted[0]}×{wanted[1]}, found "
                     f"{image.width}×{image.height}"
                 )
             stencil = image.convert("L").point([0] + [255] * 255)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"its picture must be a PNG, and cannot be decoded ({error})") from error
+        raise ValueError(f"its image must be a PNG, and cannot be decoded ({error})") from error
     canvas.paste(shape.label, (int(left), int(top)), stencil)

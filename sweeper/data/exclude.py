@@ -1,4 +1,4 @@
-"""Pictures that the user agrees to leave out: `--exclude FILE`, one stem per line."""
+"""Images that the user agrees to leave out: `--exclude FILE`, one stem per line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeper.data.store import StoreWriter, open_store
 from sweeper.data.tables import Side, normal, shown
 
 FEWEST = 3
-"""Pictures that must be left: one each to train, validate and test."""
+"""Images that must be left: one each to train, validate and test."""
 
 
 def read_exclusions(path: Path) -> tuple[str, ...]:
@@ -39,26 +39,26 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
 
 
 def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None = None) -> Dataset:
-    """The data set without some of its pictures: another content digest, another store. No file of the user's changes.
+    """The data set without some of its images: another content digest, another store. No file of the user's changes.
 
     Args:
         dataset: as it was read.
-        stems: pictures to leave out; they are remembered in `Dataset.excluded`.
+        stems: images to leave out; they are remembered in `Dataset.excluded`.
         cache: where the smaller store is put.
         log: called with one line where the store was damaged.
 
     Raises:
-        DataError: a stem that no picture has, fewer than three pictures left, or a single class.
+        DataError: a stem that no image has, fewer than three images left, or a single class.
         UsageError: the cache cannot be written.
     """
     gone = set(stems)
     unknown = sorted(gone - {picture.stem for picture in dataset.pictures})
     kept = [i for i, picture in enumerate(dataset.pictures) if picture.stem not in gone]
-    problems = [f"--exclude: no picture has the stem {shown(s)!r}; write stems without extension" for s in unknown]
+    problems = [f"--exclude: no image has the stem {shown(s)!r}; write stems without extension" for s in unknown]
     if len(kept) < FEWEST:
-        problems.append(f"--exclude: at least {FEWEST} pictures must be left, found {len(kept)}; leave fewer out")
+        problems.append(f"--exclude: at least {FEWEST} images must be left, found {len(kept)}; leave fewer out")
     elif np.count_nonzero(dataset.class_pixels(tuple(kept))) < 2:
-        problems.append("--exclude: at least two classes must be left, found one; leave fewer pictures out")
+        problems.append("--exclude: at least two classes must be left, found one; leave fewer images out")
     if problems:
         raise DataError(dataset.name, problems)
     # Copying the pixels takes a while: what an earlier start copied is used again.
@@ -70,9 +70,9 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None
             _remember(cache, key, dataset.digest, known)
         except OSError as error:
             raise UsageError(
-                f"decoded pictures must be written below {cache}, and that failed: {error}; choose another --cache"
+                f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
             ) from error
-    note = f"{len(gone)} picture(s) were left out as asked: {some(sorted(gone))}."
+    note = f"{len(gone)} image(s) were left out as asked: {some(sorted(gone))}."
     return dataset.model_copy(
         update={
             "digest": known.digest,

@@ -1,7 +1,7 @@
-"""Cross-validation for sets too small for a test split of their own: each picture tests once for each seed.
+"""Cross-validation for sets too small for a test split of their own: each image tests once for each seed.
 
 The search trains and validates on the whole set; a confirmation seed is a whole rotation over the folds, as many
-trainings as there are folds. What is found so is *not held out*: the search saw every picture that it is scored on.
+trainings as there are folds. What is found so is *not held out*: the search saw every image that it is scored on.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ NOT_HELD_OUT = "not held out"
 def split_for(dataset: Dataset, *, study_seed: int, folds: int | None, seed: int, fold: int | None = None) -> Split:
     """The split of a training with `seed`: of a study's own kind.
 
-    Without folds its test pictures depend on the study's seed alone. With folds a training of the search (`fold` None)
-    has none, and fold k tests its own; which pictures those are depends on `seed`, so that another seed is another
+    Without folds its test images depend on the study's seed alone. With folds a training of the search (`fold` None)
+    has none, and fold k tests its own; which images those are depends on `seed`, so that another seed is another
     rotation.
 
     Raises:
@@ -39,22 +39,22 @@ def split_of(conditions: Conditions, seed: int, fold: int | None = None) -> Spli
 
 
 def scored_pictures(conditions: Conditions) -> tuple[int, ...]:
-    """Indices of the pictures that each confirmation seed is scored on, ascending: with folds all of them."""
+    """Indices of the images that each confirmation seed is scored on, ascending: with folds all of them."""
     if conditions.folds is None:
         return split_of(conditions, conditions.seed).test
     return tuple(range(len(conditions.dataset.pictures)))
 
 
 def untested(dataset: Dataset, seed: int) -> Split:
-    """All pictures to train (three quarters) or to validate, none to test; stratified, groups whole.
+    """All images to train (three quarters) or to validate, none to test; stratified, groups whole.
 
     Raises:
-        DataError: there is only one group of pictures.
+        DataError: there is only one group of images.
     """
     units = units_of(dataset)
     if len(units) < 2:
         raise DataError(
-            dataset.name, [f"split: training and validation need a group of pictures each, found {len(units)}"]
+            dataset.name, [f"split: training and validation need a group of images each, found {len(units)}"]
         )
     val = take(units, VAL_SHARE * size_of(units), strata_of(dataset), keyed(seed, 1), least=True, leave=1)
     return Split(train=indices_of(without(units, val)), val=indices_of(val), test=())
@@ -64,25 +64,25 @@ def check_folds(dataset: Dataset, folds: int) -> None:
     """Refuse folds that the set does not allow.
 
     Raises:
-        DataError: splits are given, there are fewer groups than folds (4 for 2 folds), or so many pictures that folds
+        DataError: splits are given, there are fewer groups than folds (4 for 2 folds), or so many images that folds
             make no sense.
     """
     given = sum(picture.split is not None for picture in dataset.pictures)
     units, problems = len(units_of(dataset)), []
     if given:
         problems.append(
-            f"--folds rotates the test pictures, and {given} picture(s) have a given split; a split.csv whose column "
+            f"--folds rotates the test images, and {given} image(s) have a given split; a split.csv whose column "
             "`split` is empty takes it away, or leave --folds out"
         )
     least = max(folds, 4 if folds == 2 else 0)
     if units < least:
         problems.append(
-            f"--folds {folds} needs {least} groups of pictures at least, found {units}; take fewer folds, make the "
-            "groups smaller, or add pictures"
+            f"--folds {folds} needs {least} groups of images at least, found {units}; take fewer folds, make the "
+            "groups smaller, or add images"
         )
     if len(dataset.pictures) > POOL:
         problems.append(
-            f"--folds is for sets too small for a test split, at most {POOL:,} pictures, found "
+            f"--folds is for sets too small for a test split, at most {POOL:,} images, found "
             f"{len(dataset.pictures):,}; leave it out"
         )
     if problems:
@@ -90,16 +90,16 @@ def check_folds(dataset: Dataset, folds: int) -> None:
 
 
 def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, seed: int) -> Split:
-    """Fold `number` of `folds`: its pictures test, a quarter of the others validate, the rest train.
+    """Fold `number` of `folds`: its images test, a quarter of the others validate, the rest train.
 
-    Over all numbers every picture tests exactly once; groups stay whole, and folds are stratified as splits are.
+    Over all numbers every image tests exactly once; groups stay whole, and folds are stratified as splits are.
 
     Args:
-        dataset: without given splits; the order of its pictures matters.
-        folds: 2 to the number of groups (each leaves pictures to train and to validate).
+        dataset: without given splits; the order of its images matters.
+        folds: 2 to the number of groups (each leaves images to train and to validate).
         number: 0 to `folds` − 1.
         test_seed: the folds depend on this seed alone.
-        seed: divides the other pictures into train and validation.
+        seed: divides the other images into train and validation.
 
     Raises:
         ValueError: if `folds` or `number` is out of range.
@@ -124,7 +124,7 @@ def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, see
         raise DataError(
             dataset.name,
             [
-                f"split: fold {number + 1} of {folds} leaves {len(others)} group(s) of pictures, and training and "
+                f"split: fold {number + 1} of {folds} leaves {len(others)} group(s) of images, and training and "
                 "validation need one each; take more folds, or make the groups smaller"
             ],
         )

@@ -12,7 +12,7 @@ from sweeper.data.decode import UnreadableFileError
 from sweeper.data.files import open_regular, read_regular
 
 MAX_BYTES = 1 << 27
-"""Of a file that is read as a whole: room for an embedded picture."""
+"""Of a file that is read as a whole: room for an embedded image."""
 MAX_VALUES = 4_000_000
 """Values in such a file: Python takes up to a hundred bytes for each."""
 MAX_ENTRY = 1 << 24
@@ -30,7 +30,7 @@ def load_json(path: Path) -> Any:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UnreadableFileError(
-                f"must be {MAX_BYTES >> 20} MiB at most, found {size >> 20} MiB; is it an annotation of one picture?"
+                f"must be {MAX_BYTES >> 20} MiB at most, found {size >> 20} MiB; is it an annotation of one image?"
             )
         raw = read_regular(path)
         values = raw.count(b",") + raw.count(b"[") + raw.count(b"{")

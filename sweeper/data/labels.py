@@ -86,5 +86,5 @@ def class_names(
             return names
     if len(used) < 2:
         found = f"label {used[0]} alone" if used else "no labelled pixel"
-        problems.append(f"{place}: at least two classes must occur, found {found}; add pictures that show another")
+        problems.append(f"{place}: at least two classes must occur, found {found}; add images that show another")
     return names

@@ -41,7 +41,7 @@ def load_dataset(
         cache: folder for decoded data sets, made if it is missing. Several processes may use it at once.
         log: called with one line where something takes time.
         format: name of the annotations' format (`sweeper.data.formats.FORMATS`); None = what is found there.
-        tick: called with how many pictures of how many are decoded or drawn, after each.
+        tick: called with how many images of how many are decoded or drawn, after each.
 
     An unchanged source (same names, sizes and times of all its files) is neither decoded nor hashed again.
 
@@ -77,7 +77,7 @@ def _place(source: str) -> Place:
 
 
 def _read(place: Place, found: Found, cache: Path, say: Log, tick: Tick | None) -> Dataset:
-    """Names and colours beside the annotations, then the annotations and pictures."""
+    """Names and colours beside the annotations, then the annotations and images."""
     say(f"reading {shown(place.root)}, {found.line}")
     path = place.root / "classes.txt"
     if path.exists() and place.inside(path):
@@ -127,7 +127,7 @@ def _kept(cache: Path, key: str, state: str, source: str, read: Callable[[], Dat
         _remember(cache, key, state, dataset)
     except OSError as error:
         raise UsageError(
-            f"decoded pictures must be written below {cache}, and that failed: {error}; choose another --cache"
+            f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
         ) from error
     return dataset
 
@@ -155,7 +155,7 @@ def _remembered(cache: Path, key: str, state: str, say: Log) -> Dataset | None:
     if not is_complete(store):
         return None
     if not is_intact(store):
-        say(f"the decoded pictures in {store} are damaged: they are not what their checksums say; decoding them anew")
+        say(f"the decoded images in {store} are damaged: they are not what their checksums say; decoding them anew")
         return None
     return dataset.model_copy(update={"store": str(store)})
 

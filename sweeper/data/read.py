@@ -1,4 +1,4 @@
-"""What is shared by all formats: decode every picture and make its mask, check the whole set, fill the store.
+"""What is shared by all formats: decode every image and make its mask, check the whole set, fill the store.
 
 All problems of the set are collected and raised once, so that they can be mended in one go.
 """
@@ -32,7 +32,7 @@ Counts = npt.NDArray[np.int64]
 
 
 class Form(NamedTuple):
-    """How the pictures of a set are stored."""
+    """How the images of a set are stored."""
 
     channels: int
     dtype: Any
@@ -47,7 +47,7 @@ def read_dataset(place: Place, format_: Format, format_name: str, cache: Path, t
         format_: what reads it.
         format_name: the name of that.
         cache: where the store is put, named by its digest.
-        tick: is told of each picture that is decoded, or at fault.
+        tick: is told of each image that is decoded, or at fault.
 
     Raises:
         DataError: with every problem of the set.
@@ -69,7 +69,7 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
     sides = _sides(place, reading)
     kinds = _kinds(samples)
     form = _form(samples, kinds, place)
-    check_room([Need("the decoded pictures", cache, _bytes(kinds, form))])
+    check_room([Need("the decoded images", cache, _bytes(kinds, form))])
     with StoreWriter(cache, form.channels, form.dtype) as writer:
         used, counts, sound = _decode(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]
@@ -82,7 +82,7 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
             names = class_names(counts, names, mask_files, problems, reading.mask_place)
         if sound < MIN_PICTURES:
             problems.append(
-                f"{reading.place}: at least {MIN_PICTURES} usable pictures with masks are needed (one each to train, "
+                f"{reading.place}: at least {MIN_PICTURES} usable images with masks are needed (one each to train, "
                 f"validate and test), found {sound}; add more or mend the others"
             )
         if problems or names is None:
@@ -106,7 +106,7 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
 
 
 def _sides(place: Place, reading: Reading) -> dict[str, Side]:
-    """Split and group of each picture: what `split.csv` says, where there is one, else what the format gives."""
+    """Split and group of each image: what `split.csv` says, where there is one, else what the format gives."""
     given = {sample.stem: sample.side for sample in reading.samples}
     path = place.root / "split.csv"
     if not path.exists() or not place.inside(path):
@@ -132,15 +132,15 @@ def _kinds(samples: Sequence[Sample]) -> list[Kind | None]:
 
 
 def _bytes(kinds: Sequence[Kind | None], form: Form) -> int:
-    """What the store of these pictures takes, masks included."""
+    """What the store of these images takes, masks included."""
     pixels = sum(kind.height * kind.width for kind in kinds if kind is not None)
     return int(pixels * (form.channels * np.dtype(form.dtype).itemsize + 1))
 
 
 def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place) -> Form:
-    """One channel where all pictures are grey, three where they are grey or RGB, else the number that most have.
+    """One channel where all images are grey, three where they are grey or RGB, else the number that most have.
 
-    16 bits are kept where all pictures have them.
+    16 bits are kept where all images have them.
     """
     known = [(sample, kind) for sample, kind in zip(samples, kinds, strict=True) if kind is not None]
     bands = Counter(kind.channels for _, kind in known)
@@ -149,12 +149,12 @@ def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place)
     if not all_deep:
         for name in deep:
             place.tally.add(
-                "{n} picture(s) have 16 bits per pixel, unlike the others, and were reduced to their high byte", name
+                "{n} image(s) have 16 bits per pixel, unlike the others, and were reduced to their high byte", name
             )
     channels = max(bands, default=3) if bands.keys() <= {1, 3} else bands.most_common(1)[0][0]
     if not bands.keys() <= {1, 3}:
         place.problems.extend(
-            f"{sample.name}: pictures must have the same number of channels, found {kind.channels} where "
+            f"{sample.name}: images must have the same number of channels, found {kind.channels} where "
             f"{bands[channels]} have {channels}; export them alike"
             for sample, kind in known
             if kind.channels != channels
@@ -165,7 +165,7 @@ def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place)
 def _decode(
     samples: Sequence[Sample], kinds: Sequence[Kind | None], writer: StoreWriter, place: Place, tick: Tick | None
 ) -> tuple[list[Sample], Counts, int]:
-    """Write the pictures; gives samples with a readable mask, their pixels of each value (n, 256), how many are sound.
+    """Write the images; gives samples with a readable mask, their pixels of each value (n, 256), how many are sound.
 
     After the first problem nothing more is written, but everything is still looked at.
     """
@@ -188,7 +188,7 @@ def _decode(
         sound += not faults
         if mask is None:
             continue
-        # Labels are judged even where the picture is at fault, so that both faults are named.
+        # Labels are judged even where the image is at fault, so that both faults are named.
         used.append(sample)
         counts.append(_histogram(mask))
         if not place.problems and image is not None:
@@ -208,7 +208,7 @@ def _histogram(mask: Pixels) -> Counts:
 def _one(
     form: Form, place: Place, pair: tuple[Sample, Kind | None]
 ) -> tuple[ImagePixels | None, Pixels | None, list[str]]:
-    """Picture, mask and faults of one sample."""
+    """Image, mask and faults of one sample."""
     sample, kind = pair
     image: ImagePixels | None = None
     mask = None
@@ -225,24 +225,24 @@ def _one(
     if image is not None and mask is not None and image.shape[:2] != mask.shape:
         (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
         faults.append(
-            f"{sample.mask_name}: must have its picture's size {width}×{height} (upright), found "
+            f"{sample.mask_name}: must have its image's size {width}×{height} (upright), found "
             f"{mask_width}×{mask_height}; export the mask again at that size, without resizing smoothly"
         )
     return image, mask, faults
 
 
 def _stacked(sample: Sample, channels: int, dtype: Any, place: Place) -> ImagePixels:
-    """The picture's sources as one array, (H, W, channels)."""
+    """The image's sources as one array, (H, W, channels)."""
     if len(sample.sources) == 1:
         image, varies = read_image(sample.sources[0], channels, dtype)
         if varies:
-            place.tally.add("{n} picture(s) have an opacity that varies; it was dropped", sample.name)
+            place.tally.add("{n} image(s) have an opacity that varies; it was dropped", sample.name)
         return image
     parts = [read_image(source, picture_kind(source).channels, dtype)[0] for source in sample.sources]
     sizes = {part.shape[:2] for part in parts}
     if len(sizes) > 1:
         found = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))
         raise UnreadableFileError(
-            f"the files of a picture's channels must have one size, found {found}; export them alike"
+            f"the files of an image's channels must have one size, found {found}; export them alike"
         )
     return np.concatenate(parts, axis=2)

@@ -1,4 +1,4 @@
-"""A data set with its larger pictures shrunk: `--resize SHORT_SIDE`, and what that costs the labels."""
+"""A data set with its larger images shrunk: `--resize SHORT_SIDE`, and what that costs the labels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Counts = npt.NDArray[np.int64]
 
 
 class Shrunk(NamedTuple):
-    """One picture after resizing."""
+    """One image after resizing."""
 
     image: ImagePixels
     mask: Pixels
@@ -43,18 +43,18 @@ class Shrunk(NamedTuple):
 def resized(
     dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log | None = None
 ) -> Dataset:
-    """The data set with pictures whose shorter side is above `short_side` shrunk to it; none is enlarged.
+    """The data set with images whose shorter side is above `short_side` shrunk to it; none is enlarged.
 
-    Pictures are averaged by area, labels go by majority (`sweeper.data.shrink`). It has another content digest and
+    Images are averaged by area, labels go by majority (`sweeper.data.shrink`). It has another content digest and
     another store beside that of the native pixels; no file of the user's changes. `Dataset.warnings` says how many
-    pictures were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their components, or
+    images were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their components, or
     fell apart.
 
     Args:
         dataset: as it was read.
         short_side: in pixels, ≥ 1; remembered in `Dataset.resized`.
         cache: where the smaller store is put.
-        tick: is called with how many pictures of how many are done.
+        tick: is called with how many images of how many are done.
         log: called with one line where the store was damaged.
 
     Raises:
@@ -64,7 +64,7 @@ def resized(
     sizes = [shrunk_size(picture.height, picture.width, short_side) for picture in dataset.pictures]
     larger = [(p.height, p.width) != size for p, size in zip(dataset.pictures, sizes, strict=True)]
     if not any(larger):
-        note = f"--resize {short_side} changes nothing: no picture has a shorter side above {short_side} pixels."
+        note = f"--resize {short_side} changes nothing: no image has a shorter side above {short_side} pixels."
         return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
     key, state = f"resize:{dataset.digest}:{short_side}", RESIZER
     known = _remembered(cache, key, state, log or (lambda line: None))
@@ -74,7 +74,7 @@ def resized(
             _remember(cache, key, state, known)
         except OSError as error:
             raise UsageError(
-                f"decoded pictures must be written below {cache}, and that failed: {error}; choose another --cache"
+                f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
             ) from error
     return dataset.model_copy(
         update={
@@ -157,9 +157,9 @@ def components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
 
 
 def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Counts) -> list[str]:
-    """What was done, and what it cost each class but the first, measured over the pictures that were shrunk.
+    """What was done, and what it cost each class but the first, measured over the images that were shrunk.
 
-    Each picture counts by its new area, before and after, so that a class's share does not change for its pictures
+    Each image counts by its new area, before and after, so that a class's share does not change for its images
     having been larger than others.
     """
     sizes = [shrunk_size(p.height, p.width, short_side) for p in dataset.pictures]
@@ -169,7 +169,7 @@ def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Cou
     pixels = np.array([picture.pixels for picture in dataset.pictures], dtype=np.float64)
     before, left = (pixels * ratios[:, None])[shrunk].sum(axis=0), after[shrunk].sum(axis=0)
     lines = [
-        f"{np.count_nonzero(shrunk)} of {len(sizes)} picture(s) were shrunk to a shorter side of {short_side} pixels "
+        f"{np.count_nonzero(shrunk)} of {len(sizes)} image(s) were shrunk to a shorter side of {short_side} pixels "
         "as asked (--resize): training and all scores hold at that resolution, not at the native one."
     ]
     for label, name in enumerate(dataset.classes):

@@ -61,12 +61,12 @@ def checked_rle(rle: Any, size: tuple[int, int]) -> Rle:
     """A run-length mask of a file, compressed (text) or not (a list of runs, column by column).
 
     Raises:
-        ValueError: it is none, or not of a picture of this (height, width).
+        ValueError: it is none, or not of an image of this (height, width).
     """
     if not isinstance(rle, dict):
         raise ValueError(f"must be an object with size and counts, found {type(rle).__name__}")
     if rle.get("size") != [*size]:
-        raise ValueError(f"must have its picture's size {[*size]}, found {str(rle.get('size'))[:60]}")
+        raise ValueError(f"must have its image's size {[*size]}, found {str(rle.get('size'))[:60]}")
     counts = rle.get("counts")
     runs = _runs_of_text(counts) if isinstance(counts, str) else _runs_of_list(counts)
     total = int(runs.sum())

@@ -32,13 +32,13 @@ def _foreground(low: float, high: float, default: float) -> Parameter:
 
 
 _SPREAD = Parameter(
-    float, 0.0, 1.0, 1.0, "how much pictures differ in that share: 0 = not at all, 1 = by tens of per cent", plain=False
+    float, 0.0, 1.0, 1.0, "how much images differ in that share: 0 = not at all, 1 = by tens of per cent", plain=False
 )
-_BLUR = Parameter(float, 0.0, 8.0, 0.0, "softness of the objects' edges in the picture, σ in pixels", plain=False)
+_BLUR = Parameter(float, 0.0, 8.0, 0.0, "softness of the objects' edges in the image, σ in pixels", plain=False)
 
 
 class Scene(NamedTuple):
-    """A kind of picture that can be drawn."""
+    """A kind of image that can be drawn."""
 
     draw: Callable[[np.random.Generator, Canvas], Drawn]
     classes: tuple[str, ...]
@@ -97,9 +97,9 @@ SCENES: dict[str, Scene] = {
 
 
 PARAMETERS: dict[str, Parameter] = {
-    "images": Parameter(int, 3, 20_000, 160, "number of pictures"),
-    "size": Parameter(int, 64, 1024, 128, "side of the square pictures in pixels"),
-    "seed": Parameter(int, 0, 2**32 - 1, 0, "other seeds give other pictures"),
+    "images": Parameter(int, 3, 20_000, 160, "number of images"),
+    "size": Parameter(int, 64, 1024, 128, "side of the square images in pixels"),
+    "seed": Parameter(int, 0, 2**32 - 1, 0, "other seeds give other images"),
     "noise": Parameter(float, 0.0, 0.5, 0.04, "standard deviation of the camera's noise, share of full scale"),
     "shift": Parameter(float, 0.0, 32.0, 0.0, "label noise: pixels that each mask is displaced by", plain=False),
     "missing": Parameter(float, 0.0, 1.0, 0.0, "label noise: share of the objects without a label", plain=False),
@@ -121,17 +121,17 @@ class SceneSet(NamedTuple):
 
     @property
     def images(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return int(self.value("images"))
 
     @property
     def size(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side of the images in pixels."""
         return int(self.value("size"))
 
     @property
     def seed(self) -> int:
-        """Decides the pictures, with their index."""
+        """Decides the images, with their index."""
         return int(self.value("seed"))
 
     @property

@@ -1,4 +1,4 @@
-"""Smaller pictures and masks: pictures by exact area average, labels by the class that covers most.
+"""Smaller images and masks: images by exact area average, labels by the class that covers most.
 
 All sums are of integers, so that the pixels, and with them the digest of a set, are the same on every machine.
 """
@@ -51,7 +51,7 @@ def shrink_mask(mask: Pixels, size: Size) -> Pixels:
 
     A tie goes to the class with fewer pixels in this mask, so that a thin structure survives being halved, and to
     "no label" (255) last. (Taking the nearest label would keep a class's share, but break thin structures into specks
-    that the picture does not show.)
+    that the image does not show.)
 
     Args:
         mask: (H, W) uint8 labels.

@@ -11,22 +11,22 @@ from sweeper.core.records import Dataset, Split
 from sweeper.data.stratify import Unit, indices_of, keyed, size_of, strata_of, take, units_of, without
 
 TEST_SHARE = 0.2
-"""Of all pictures."""
+"""Of all images."""
 VAL_SHARE = 0.25
 """Of those that are not in the test split: 60/20/20 altogether."""
 
 
 def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
-    """Train, validation and test pictures.
+    """Train, validation and test images.
 
-    Given splits are kept, and pictures of a group follow its given members. The others are assigned so that the whole
-    comes as near to 60/20/20 as the given part allows. Where no validation picture is given, and the unassigned ones
-    are too few, a quarter of the training pictures is taken; likewise a fifth for a missing test split.
+    Given splits are kept, and images of a group follow its given members. The others are assigned so that the whole
+    comes as near to 60/20/20 as the given part allows. Where no validation image is given, and the unassigned ones
+    are too few, a quarter of the training images is taken; likewise a fifth for a missing test split.
 
     Args:
-        dataset: its pictures' class counts, splits and groups decide; the order of pictures matters.
+        dataset: its images' class counts, splits and groups decide; the order of images matters.
         test_seed: the test split depends on this seed alone.
-        seed: divides the remaining pictures into train and validation, where that is not given.
+        seed: divides the remaining images into train and validation, where that is not given.
 
     Raises:
         DataError: a side would be empty: fewer groups than sides to fill.
@@ -57,16 +57,16 @@ def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
 
 
 def stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> tuple[int, ...]:
-    """At most `count` of the pictures `indices`, ascending; always the same ones, without a seed.
+    """At most `count` of the images `indices`, ascending; always the same ones, without a seed.
 
-    Every class that occurs in `indices` keeps a picture where `count` allows it, the rarest first; the rest are
-    spread evenly over the pictures ordered by their share of pixels outside the commonest class.
+    Every class that occurs in `indices` keeps an image where `count` allows it, the rarest first; the rest are
+    spread evenly over the images ordered by their share of pixels outside the commonest class.
 
     Raises:
         ValueError: if `count` is below 1.
     """
     if count < 1:
-        raise ValueError(f"a subset must keep at least 1 picture, got {count}; ask for more")
+        raise ValueError(f"a subset must keep at least 1 image, got {count}; ask for more")
     order = sorted(set(indices))
     if len(order) <= count:
         return tuple(order)
@@ -87,7 +87,7 @@ def stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> t
 
 
 def _pool(free: list[Unit], train: list[Unit], wanted: float, *, needed: bool) -> list[Unit]:
-    """Where a side is taken from: the unassigned; given training pictures only for a side that would else be poor."""
+    """Where a side is taken from: the unassigned; given training images only for a side that would else be poor."""
     return [*free, *train] if needed and size_of(free) < wanted / 2 else free
 
 
@@ -97,7 +97,7 @@ def _too_few(dataset: Dataset, units: int) -> DataError:
     return DataError(
         dataset.name,
         [
-            f"split: train, validation and test need a group of pictures each, found {units} group(s) in all and given "
-            f"splits of {given} picture(s); add pictures, make the groups smaller, or assign them in split.csv"
+            f"split: train, validation and test need a group of images each, found {units} group(s) in all and given "
+            f"splits of {given} image(s); add images, make the groups smaller, or assign them in split.csv"
         ],
     )

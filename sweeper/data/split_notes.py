@@ -1,4 +1,4 @@
-"""What a split cannot do, in plain sentences: classes in too few pictures, sides without a class, too few pictures."""
+"""What a split cannot do, in plain sentences: classes in too few images, sides without a class, too few images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeper.data.labels import some
 from sweeper.data.split import divide
 
 SMALL = 20
-"""With fewer groups of pictures a test split has four at most: too few for a verdict."""
+"""With fewer groups of images a test split has four at most: too few for a verdict."""
 _SIDES = ("training", "validation", "test")
 _LOST = {
     "training": "it can be learned there, but neither its operating point nor its score can be told",
@@ -25,7 +25,7 @@ _LOST = {
 def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     """What should be known before scores of this split are believed.
 
-    A class in one picture (or group) can lie on one side only, a class in two on two: where they went, and what that
+    A class in one image (or group) can lie on one side only, a class in two on two: where they went, and what that
     means. For other classes, the sides that lack them (given splits, as a rule). And sets so small that their test
     split says little.
     """
@@ -52,24 +52,24 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     whole = len(_units(dataset, range(len(dataset.pictures))))
     given = any(picture.split == "test" for picture in dataset.pictures)
     if (sizes["test"] < SMALL // 5) if given else (whole < SMALL):
-        kind = "pictures" if whole == len(dataset.pictures) else "groups of pictures"
+        kind = "pictures" if whole == len(dataset.pictures) else "groups of images"
         free = all(picture.split is None for picture in dataset.pictures)
         tests = f", or test all of them in turn with --folds {min(whole, 5)} ({NOT_HELD_OUT} then)" if free else ""
         notes.append(
             f"{whole} {kind} leave {count(sizes['test'], 'picture')} to test on: intervals will be wide, and one odd "
-            f"picture can decide; take the result as a hint, and add pictures before much depends on it{tests}"
+            f"image can decide; take the result as a hint, and add images before much depends on it{tests}"
         )
     return tuple(notes)
 
 
 def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
-    """What should be known before scores over folds are believed; `split` is the search's, without test pictures.
+    """What should be known before scores over folds are believed; `split` is the search's, without test images.
 
-    First of all that nothing was held out. Then classes in one picture (or group), which no training that is scored on
+    First of all that nothing was held out. Then classes in one image (or group), which no training that is scored on
     them has seen, and classes that the search's sides lack.
     """
     notes = [
-        f"--folds {folds}: the result is {NOT_HELD_OUT}, as the search sees every picture; each confirmation seed is "
+        f"--folds {folds}: the result is {NOT_HELD_OUT}, as the search sees every image; each confirmation seed is "
         f"{folds} trainings of every finalist, and each of them is scored on the fold that it did not see"
     ]
     missing = defaultdict(list)
@@ -80,30 +80,30 @@ def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
             kind = "picture" if len(holders) == 1 else "group"
             notes.append(
                 f"{name} occurs in 1 {kind} only ({some(units)}): where that is tested it was never learned, and "
-                "counts as missed; add pictures that show it"
+                "counts as missed; add images that show it"
             )
             continue
         for side, part in zip(_SIDES, (split.train, split.val), strict=False):
             if holders and not set(holders) & set(part):
                 missing[side].append(name)
-    notes += [f"the search's {side} pictures have no pixel of: {', '.join(found)}" for side, found in missing.items()]
+    notes += [f"the search's {side} images have no pixel of: {', '.join(found)}" for side, found in missing.items()]
     return tuple(notes)
 
 
 def _rare(dataset: Dataset, name: str, holders: Sequence[int], units: Sequence[str], side_of: dict[int, str]) -> str:
-    """Where a class of one or two pictures went."""
+    """Where a class of one or two images went."""
     kind = "picture" if len(units) == len(holders) else "group"
     where = f"{name} occurs in {len(units)} {kind}{'s' * (len(units) > 1)} only ({some(units)})"
     sides = sorted({side_of[i] for i in holders if i in side_of}, key=_SIDES.index)
     if len(sides) == 1:
-        return f"{where}, on the {sides[0]} side: {_LOST[sides[0]]}; add pictures that show it"
+        return f"{where}, on the {sides[0]} side: {_LOST[sides[0]]}; add images that show it"
     absent = next((side for side in _SIDES if side not in sides), None)
     without = f"the {absent} split has none" if absent else "every side has a little"
-    return f"{where}, on the {' and '.join(sides)} sides: {without}, and its score rests on single pictures"
+    return f"{where}, on the {' and '.join(sides)} sides: {without}, and its score rests on single images"
 
 
 def _units(dataset: Dataset, indices: Sequence[int] | range) -> list[str]:
-    """Names of the groups, or pictures without one, that these pictures belong to."""
+    """Names of the groups, or images without one, that these images belong to."""
     found = {}
     for index in indices:
         picture = dataset.pictures[index]
@@ -119,5 +119,5 @@ def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
         return error.problems
     given = sum(picture.split is not None for picture in dataset.pictures)
     how = "as given" if given == len(dataset.pictures) else f"{given} of them given" if given else "stratified"
-    sizes = f"{len(split.train)} pictures train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
+    sizes = f"{len(split.train)} images train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
     return (sizes, *split_notes(dataset, split))

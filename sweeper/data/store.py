@@ -1,8 +1,8 @@
-"""Decoded pictures and masks on disk, memory-mapped: decoded once, shared by all workers, never all in memory.
+"""Decoded images and masks on disk, memory-mapped: decoded once, shared by all workers, never all in memory.
 
 A store is a folder with three files:
 
-    images.bin   uint8 or little-endian uint16, one picture after the other, each (H, W, channels) in C order
+    images.bin   uint8 or little-endian uint16, one image after the other, each (H, W, channels) in C order
     masks.bin    uint8, one mask after the other, each (H, W) in C order; 255 = ignore
     index.json   {"format": 2, "channels": C, "sizes": [[H, W], …], "crc32": {"images.bin": …, "masks.bin": …}}, and
                  "dtype": "uint16" where it is; written last. Format 1 has no checksums, and is read too
@@ -38,7 +38,7 @@ _FILES = ("images.bin", "masks.bin")
 _TYPES: dict[str, type[np.uint8 | np.uint16]] = {"uint8": np.uint8, "uint16": np.uint16}
 _CHUNK = 1 << 24
 _SAMPLE = 1 << 20
-"""Pixels from which the percentiles of a picture are taken: every n-th row of a larger one."""
+"""Pixels from which the percentiles of an image are taken: every n-th row of a larger one."""
 
 
 class PixelStore:
@@ -50,9 +50,9 @@ class PixelStore:
         self.folder = folder
         self.channels = channels
         self.dtype = np.dtype(dtype)
-        """Of the pictures: uint8, or uint16 where every picture has 16 bits."""
+        """Of the images: uint8, or uint16 where every image has 16 bits."""
         self.sizes = tuple(sizes)
-        """(height, width) of each picture, in pixels."""
+        """(height, width) of each image, in pixels."""
         areas = np.array([height * width for height, width in self.sizes], dtype=np.int64)
         self._starts = np.concatenate([[0], areas.cumsum()])
         stored = self.dtype.newbyteorder("<")
@@ -63,15 +63,15 @@ class PixelStore:
         return len(self.sizes)
 
     def image(self, index: int) -> ImagePixels:
-        """Picture `index` as a read-only view, (H, W, channels) of the store's dtype."""
+        """Image `index` as a read-only view, (H, W, channels) of the store's dtype."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
         flat = self._images[start * self.channels : stop * self.channels]
         return flat.reshape(*self.sizes[index], self.channels)
 
     def view(self, index: int) -> Pixels:
-        """Picture `index` for people, (H, W, 1 or 3) uint8.
+        """Image `index` for people, (H, W, 1 or 3) uint8.
 
-        An 8-bit grey or RGB picture is itself. Of any other the first three channels are shown (the first alone where
+        An 8-bit grey or RGB image is itself. Of any other the first three channels are shown (the first alone where
         there are two), scaled together so that the 1st and 99th percentile of these values become 0 and 255.
         """
         image = self.image(index)
@@ -101,7 +101,7 @@ class PixelStore:
 
 
 class StoreWriter:
-    """Writes a store picture by picture into a temporary folder beside its destination.
+    """Writes a store image by image into a temporary folder beside its destination.
 
     A context manager: what was not published by `publish` is deleted at the end.
     """
@@ -141,10 +141,10 @@ class StoreWriter:
         raise SweeperError(f"no folder can be made in {self.cache}; check it, or choose another --cache")
 
     def append(self, image: ImagePixels, mask: Pixels) -> None:
-        """Add one picture, (H, W, channels) of the store's dtype, with its mask, (H, W) uint8."""
+        """Add one image, (H, W, channels) of the store's dtype, with its mask, (H, W) uint8."""
         if image.shape != (*mask.shape, self.channels) or image.dtype != self.dtype or mask.dtype != np.uint8:
             raise ValueError(
-                f"picture and mask must be {self.dtype} and uint8 of shapes (H, W, {self.channels}) and (H, W), "
+                f"image and mask must be {self.dtype} and uint8 of shapes (H, W, {self.channels}) and (H, W), "
                 f"got {image.dtype} {image.shape} and {mask.dtype} {mask.shape}"
             )
         pixels = np.ascontiguousarray(image, dtype=self.dtype.newbyteorder("<"))
@@ -198,7 +198,7 @@ class StoreWriter:
             except OSError:
                 continue
             return target
-        raise SweeperError(f"the decoded pictures cannot be put at {target}; delete that folder and try again")
+        raise SweeperError(f"the decoded images cannot be put at {target}; delete that folder and try again")
 
 
 def open_store(folder: str | Path) -> PixelStore:
@@ -210,7 +210,7 @@ def open_store(folder: str | Path) -> PixelStore:
     folder = Path(folder)
     found = _layout(folder)
     if found is None:
-        raise SweeperError(f"{folder} must hold a complete store of decoded pictures; load the data set again")
+        raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
     channels, sizes, dtype, _ = found
     return PixelStore(folder, channels, sizes, dtype)
 
@@ -264,7 +264,7 @@ def _layout(folder: Path) -> _Layout | None:
 
 
 def picture_hashes(store: PixelStore) -> list[tuple[str, str]]:
-    """SHA-256 of each picture's pixels and of its mask, with their sizes (and type, beyond uint8), as hexadecimal."""
+    """SHA-256 of each image's pixels and of its mask, with their sizes (and type, beyond uint8), as hexadecimal."""
 
     def of(array: ImagePixels) -> str:
         kind = "" if array.dtype == np.uint8 else array.dtype.name
@@ -278,7 +278,7 @@ def picture_hashes(store: PixelStore) -> list[tuple[str, str]]:
 def content_digest(
     classes: Sequence[str], hashes: Iterable[tuple[str, str]], sides: Iterable[tuple[str | None, str | None]]
 ) -> str:
-    """`sha256:…` of all that can change a result: class names, and of each picture pixels, mask, split and group."""
+    """`sha256:…` of all that can change a result: class names, and of each image pixels, mask, split and group."""
     rows = [[*pixels, *side] for pixels, side in zip(hashes, sides, strict=True)]
     text = json.dumps([list(classes), rows], ensure_ascii=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

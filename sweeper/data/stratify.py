@@ -1,8 +1,8 @@
-"""Stratification: pictures that stay together, shared out over sides so that classes are spread evenly.
+"""Stratification: images that stay together, shared out over sides so that classes are spread evenly.
 
 Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, "On the stratification of multi-label data"): the
-rarest class is shared out first, each unit going where that class is still wanted most. Units are groups of pictures.
-In binary sets, where nearly every picture may contain the foreground, bins of its pixel share take the classes' place.
+rarest class is shared out first, each unit going where that class is still wanted most. Units are groups of images.
+In binary sets, where nearly every image may contain the foreground, bins of its pixel share take the classes' place.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy.typing as npt
 from sweeper.core.records import Dataset, SplitName
 
 SHARE_BINS = 4
-"""Bins of the foreground's pixel share in binary sets, besides one for pictures without foreground."""
+"""Bins of the foreground's pixel share in binary sets, besides one for images without foreground."""
 
 Strata = npt.NDArray[np.bool_]
 
 
 class Unit(NamedTuple):
-    """Pictures that stay together."""
+    """Images that stay together."""
 
     pictures: tuple[int, ...]
     fixed: SplitName | None
@@ -31,7 +31,7 @@ class Unit(NamedTuple):
 
 
 def units_of(dataset: Dataset) -> list[Unit]:
-    """Groups, and pictures without one; a group whose given members lie on two sides is cut between these."""
+    """Groups, and images without one; a group whose given members lie on two sides is cut between these."""
     groups: dict[object, list[int]] = defaultdict(list)
     for index, picture in enumerate(dataset.pictures):
         groups[index if picture.group is None else picture.group].append(index)
@@ -55,7 +55,7 @@ def units_of(dataset: Dataset) -> list[Unit]:
 
 
 def strata_of(dataset: Dataset) -> Strata:
-    """What is shared out evenly, (pictures, L) bool: presence of each class, or bins of the foreground's share."""
+    """What is shared out evenly, (images, L) bool: presence of each class, or bins of the foreground's share."""
     pixels = np.array([picture.pixels for picture in dataset.pictures], dtype=np.float64)
     if dataset.task == "multiclass":
         return pixels > 0
@@ -71,12 +71,12 @@ def strata_of(dataset: Dataset) -> Strata:
 def take(
     pool: Sequence[Unit], wanted: float, strata: Strata, rng: np.random.Generator, *, least: bool, leave: int
 ) -> list[Unit]:
-    """About `wanted` pictures' worth of units out of `pool`, stratified.
+    """About `wanted` images' worth of units out of `pool`, stratified.
 
     Args:
         pool: units to choose from.
-        wanted: number of pictures; nothing is taken where it is below one half, unless `least`.
-        strata: (pictures, L), what is shared out evenly.
+        wanted: number of images; nothing is taken where it is below one half, unless `least`.
+        strata: (images, L), what is shared out evenly.
         rng: breaks ties.
         least: whether at least one unit must be taken.
         leave: units that must be left over.
@@ -112,7 +112,7 @@ def take(
 
 
 def _side(label: int | None, demand: npt.NDArray[np.float64], room: npt.NDArray[np.float64], size: float) -> int:
-    """0 = taken, 1 = left: where there is room, where the label is wanted most, then where pictures are."""
+    """0 = taken, 1 = left: where there is room, where the label is wanted most, then where images are."""
     for side in (0, 1):
         if room[side] < size / 2 and room[1 - side] >= size / 2:
             return 1 - side
@@ -127,7 +127,7 @@ def keyed(seed: int, purpose: int) -> np.random.Generator:
 
 
 def size_of(units: Iterable[Unit]) -> int:
-    """How many pictures there are in these units."""
+    """How many images there are in these units."""
     return sum(len(unit.pictures) for unit in units)
 
 
@@ -138,5 +138,5 @@ def without(units: Sequence[Unit], taken: Sequence[Unit]) -> list[Unit]:
 
 
 def indices_of(units: Iterable[Unit]) -> tuple[int, ...]:
-    """Their pictures, ascending."""
+    """Their images, ascending."""
     return tuple(sorted(index for unit in units for index in unit.pictures))

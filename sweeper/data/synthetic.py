@@ -35,9 +35,9 @@ def scene_fingerprint(scenes: SceneSet) -> str:
 
 
 def draw(scenes: SceneSet, index: int) -> Drawn:
-    """Picture `index` of a set: image (size, size, 3) uint8 and mask (size, size) uint8.
+    """Image `index` of a set: image (size, size, 3) uint8 and mask (size, size) uint8.
 
-    It depends on the seed and the index, not on the number of pictures. Label noise is keyed apart: the picture is the
+    It depends on the seed and the index, not on the number of images. Label noise is keyed apart: the image is the
     same with it and without.
     """
     drawn = SCENES[scenes.scene].draw(np.random.default_rng([scenes.seed, index]), scenes.canvas)
@@ -57,9 +57,9 @@ def read_scenes(
         source: what the user asked for.
         cache: where the store is put, named by its digest.
         say: receives one line at the start.
-        tick: is told of each picture.
+        tick: is told of each image.
     """
-    say(f"drawing {scenes.images} pictures of {PREFIX}{scenes.name}")
+    say(f"drawing {scenes.images} images of {PREFIX}{scenes.name}")
     counts = []
     with StoreWriter(cache, channels=3) as writer:
         for drawn in _all(scenes):

@@ -19,7 +19,7 @@ MAX_TABLE = 1 << 25
 
 
 class Side(NamedTuple):
-    """What `split.csv` says about one picture."""
+    """What `split.csv` says about one image."""
 
     split: SplitName | None = None
     group: str | None = None
@@ -110,7 +110,7 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
         lines[stem] = line
         if stem not in stems:
             problems.append(
-                f"{where}: line {line}: no picture has the stem {shown(stem)!r}; write stems without extension, "
+                f"{where}: line {line}: no image has the stem {shown(stem)!r}; write stems without extension, "
                 "or remove the row"
             )
         if split not in ("", *get_args(SplitName)):
@@ -121,7 +121,7 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
         group = normal((row.get("group") or "").strip())
         sides[stem] = Side(split or None, group or None)  # type: ignore[arg-type]
     problems.extend(
-        f"{where}: every picture has a row, found none for {shown(stem)!r}; add it (an empty split is assigned for you)"
+        f"{where}: every image has a row, found none for {shown(stem)!r}; add it (an empty split is assigned for you)"
         for stem in stems
         if stem not in lines
     )

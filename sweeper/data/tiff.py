@@ -114,9 +114,9 @@ def _header(tiff: tifffile.TiffFile) -> tuple[DeepTiff | None, int, tuple[int, .
         return None, 0, ()  # pages without a word on what they are: Pillow's frames, refused there
     axes = "YXS" if series.axes == "YX" else series.axes
     if axes not in _CHANNEL_AXES:
-        raise TiffError(f"must be a single picture, found axes {axes} of shape {series.shape}; save one plane alone")
+        raise TiffError(f"must be a single image, found axes {axes} of shape {series.shape}; save one plane alone")
     if dtype.kind not in "ui" or dtype.itemsize > 2:
-        raise TiffError(f"pictures must have 8 or 16 bits per channel, found {dtype}; save it with 16")
+        raise TiffError(f"images must have 8 or 16 bits per channel, found {dtype}; save it with 16")
     shape = series.shape if len(series.shape) == 3 else (*series.shape, 1)
     axis = axes.index("S") if "S" in axes else axes.index("C") if "C" in axes else int(np.argmin(shape))
     if axis == 1:  # written by tifffile without a word on its axes, and the middle one is the smallest

@@ -1,6 +1,6 @@
 """What `sweeper doctor` looks at: libraries, machine, stores. Each check says what was found and what to do about it.
 
-Not to be taken for the label doctor (`sweeper.fingerprint.label_checks`), which looks at pictures and labels.
+Not to be taken for the label doctor (`sweeper.fingerprint.label_checks`), which looks at images and labels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def examine(storage: str, tracking_uri: str, cache: Path, device: str = "auto") 
     Args:
         storage: Optuna's storage.
         tracking_uri: MLflow's.
-        cache: folder of the decoded pictures.
+        cache: folder of the decoded images.
         device: as `--device`.
     """
     return [*check_libraries(), *check_machine(cache, device), *check_stores(storage, tracking_uri)]

@@ -75,7 +75,7 @@ def _disk(cache: Path) -> Check:
     free = shutil.disk_usage(here).free
     shown = f"{shown_memory(free)} free for {cache}"
     if free < SPARE_BYTES:
-        advice = "free some (`sweeper cache --clear` deletes decoded pictures), or name another --cache"
+        advice = "free some (`sweeper cache --clear` deletes decoded images), or name another --cache"
         return Check(name="disk", status="broken" if free < SPARE_BYTES // 8 else "slow", found=shown, advice=advice)
     return Check(name="disk", status="ok", found=shown)
 

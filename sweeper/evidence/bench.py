@@ -18,7 +18,7 @@ from sweeper.evidence.replicates import Replicate, class_counts, default_of, own
 
 @dataclass(frozen=True)
 class Bench:
-    """All replicates side by side on the same pictures (or groups, their counts summed); row r is one seed's."""
+    """All replicates side by side on the same images (or groups, their counts summed); row r is one seed's."""
 
     classes: np.ndarray  # (C,) bool: which occur in the test split
     counts: Counts  # (R, n, C, 3) at each run's operating point
@@ -36,7 +36,7 @@ class Bench:
 
     @cached_property
     def summed(self) -> Counts:
-        """(R, C, 3) over all pictures."""
+        """(R, C, 3) over all images."""
         summed: Counts = self.counts.sum(axis=1)
         return summed
 
@@ -93,14 +93,14 @@ def bench_of(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[n
     for run in (run for replicate in replicates for run in replicate.runs):
         if run.test is None and run.collapse is not Collapse.DIVERGED:
             raise ValueError(
-                f"a completed confirmation must carry counts of the test pictures, got none from number "
+                f"a completed confirmation must carry counts of the test images, got none from number "
                 f"{run.spec.number} ({run.spec.family}, seed {run.spec.seed}); train it again"
             )
     whole = [replicate for replicate in replicates if len(replicate.answered) == len(replicate.runs)]
     seen = {scored_pictures([replicate]) for replicate in whole}
     if len(seen) > 1:
         raise ValueError(
-            f"all confirmations must be scored on the same test pictures, got {len(seen)} different sets; "
+            f"all confirmations must be scored on the same test images, got {len(seen)} different sets; "
             "weigh only runs of one study"
         )
     lost = np.array([replicate.lost for replicate in replicates], dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""At which budget the ranking of the losses settled, from learning curves on the same validation pictures."""
+"""At which budget the ranking of the losses settled, from learning curves on the same validation images."""
 
 from __future__ import annotations
 

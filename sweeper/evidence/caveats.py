@@ -7,7 +7,7 @@ from sweeper.core.text import count, listed
 from sweeper.evidence.rule import units
 
 FEW_PICTURES = 40
-"""Fewer test pictures (or groups) than this, and the intervals were seen to cover less than they say
+"""Fewer test images (or groups) than this, and the intervals were seen to cover less than they say
 (docs/verdict.md)."""
 
 
@@ -15,21 +15,21 @@ def caveats(evidence: Evidence) -> tuple[str, ...]:
     """What limits these intervals, for whoever prints them; () where nothing does."""
     found = []
     if 0 < units(evidence) < FEW_PICTURES:
-        what = "test pictures" if evidence.test_groups is None else "groups of test pictures"
+        what = "test images" if evidence.test_groups is None else "groups of test images"
         found.append(
             f"{units(evidence)} {what}, fewer than {FEW_PICTURES}: intervals from so few are themselves uncertain, and "
-            "where single pictures weigh much they hold the truth less often than they say."
+            "where single images weigh much they hold the truth less often than they say."
         )
     if evidence.test_groups is not None and evidence.few_groups is None:
         found.append(
-            f"The {evidence.test_pictures:,} test pictures come in {evidence.test_groups:,} groups of related ones. "
-            "The intervals take a group as one picture."
+            f"The {evidence.test_pictures:,} test images come in {evidence.test_groups:,} groups of related ones. "
+            "The intervals take a group as one image."
         )
     if evidence.few_groups is not None:
         groups = count(evidence.few_groups, "group")
         found.append(
-            f"The {evidence.test_pictures:,} test pictures come in only {groups} of related ones. The intervals take a "
-            "group as one picture, so that they are wide; the sentence about these groups alone takes the pictures as "
+            f"The {evidence.test_pictures:,} test images come in only {groups} of related ones. The intervals take a "
+            "group as one image, so that they are wide; the sentence about these groups alone takes the images as "
             "the sample, and says nothing of other groups (another video, another patient)."
         )
     if evidence.scarce:

@@ -1,12 +1,12 @@
-"""Intervals of dataset-level scores and their paired differences, with a seed part and a picture part.
+"""Intervals of dataset-level scores and their paired differences, with a seed part and an image part.
 
-For finalists f and g trained on the same S seeds and scored on the same n test pictures, the statistic of seed s
-is D_s = score(f, s) − score(g, s), the score being read from counts summed over the pictures, and the estimate is
-their mean. Seeds and pictures are crossed: every training is scored on every picture, and
+For finalists f and g trained on the same S seeds and scored on the same n test images, the statistic of seed s
+is D_s = score(f, s) − score(g, s), the score being read from counts summed over the images, and the estimate is
+their mean. Seeds and images are crossed: every training is scored on every image, and
 
     D_s − δ  ≈  A_s + mean_i P_i + mean_i (AP)_si,        Var(mean_s D_s) = σ_A²/S + σ_P²/n + σ_AP²/(S n)
 
-A: another training would have given another difference; P: so would other pictures; AP: what a training does to single
+A: another training would have given another difference; P: so would other images; AP: what a training does to single
 images. What image i contributes to D_s is its influence: n times the derivative of D_s along the counts of that image
 (the infinitesimal jackknife). A ratio of sums makes it, for mIoU, n · mean_c (TP_ic − IoU_c U_ic) / U_c, U being the
 union. Leaving image i out would say nearly the same, but for a class that occurs in a single image: without that image
@@ -50,7 +50,7 @@ _STEP = 2.0**-13
 """Part of an image's counts by which the sums are moved for its influence: the central difference is then right to some
 1e-8 of itself, and rounding stays far below that."""
 _CHUNK = 4_000_000
-"""Most resampled picture indices held at a time, which bounds memory to some 100 MB."""
+"""Most resampled image indices held at a time, which bounds memory to some 100 MB."""
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -59,18 +59,18 @@ Floats = npt.NDArray[np.float64]
 def critical_value(
     v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL, *, lent: float = 0.0
 ) -> float:
-    """Cochran–Cox critical value of a sum of two variance estimates with `seeds` − 1 and `pictures` − 1 d.o.f.
+    """Cochran–Cox critical value of a sum of two variance estimates with `seeds` − 1 and `images` − 1 d.o.f.
 
     For a two-sided interval at `level` in (0, 1); `lent` ≥ 0 degrees of freedom come to those of the seeds
-    (`sweeper.evidence.moderation`). Both variances ≥ 0; `seeds` and `pictures` ≥ 2. With both
+    (`sweeper.evidence.moderation`). Both variances ≥ 0; `seeds` and `images` ≥ 2. With both
     variances 0 it is the larger of the two quantiles (what it multiplies is 0 anyway).
 
     Raises:
-        ValueError: with fewer than two seeds or pictures, where a variance has no degrees of freedom.
+        ValueError: with fewer than two seeds or images, where a variance has no degrees of freedom.
     """
     if seeds < 2 or pictures < 2:
         raise ValueError(
-            f"a variance needs at least 2 values, got {seeds} seed(s) and {pictures} picture(s); "
+            f"a variance needs at least 2 values, got {seeds} seed(s) and {pictures} image(s); "
             "ask `mean_interval`, which widens to the score's whole range"
         )
     upper = (1 + level) / 2
@@ -88,16 +88,16 @@ def half_width(
 
 @dataclass(frozen=True)
 class PictureTable:
-    """A score of R runs and what each of n pictures contributes to it."""
+    """A score of R runs and what each of n images contributes to it."""
 
     scores: Floats
-    """(R,) from the counts summed over all pictures."""
+    """(R,) from the counts summed over all images."""
     shares: Floats
     """(R, n) influences: each row sums to 0, and its variance / n is the score's."""
 
     @property
     def pictures(self) -> int:
-        """Number n of pictures (or groups of pictures)."""
+        """Number n of images (or groups of images)."""
         return int(self.shares.shape[1])
 
     def rows(self, plus: list[int], minus: list[int] | None = None) -> PictureTable:
@@ -111,7 +111,7 @@ def picture_table(counts: Counts, score: Callable[[Counts], Floats]) -> PictureT
     """Scores of runs, and every image's influence on them.
 
     Args:
-        counts: (R, n, C, 3) integer counts of R runs on the same n ≥ 0 pictures, in the same order.
+        counts: (R, n, C, 3) integer counts of R runs on the same n ≥ 0 images, in the same order.
         score: (..., R, C, 3) summed counts, of integers or not → (..., R); smooth, and unchanged when all counts are
             multiplied by one number (any ratio of sums is), so that the influences sum to 0.
     """
@@ -126,18 +126,18 @@ def picture_table(counts: Counts, score: Callable[[Counts], Floats]) -> PictureT
 
 @dataclass(frozen=True)
 class Parts:
-    """Variance of a mean over S seeds and n pictures, in parts; each ≥ 0."""
+    """Variance of a mean over S seeds and n images, in parts; each ≥ 0."""
 
     v_seed: float
     """From retraining, the interaction included."""
     v_image: float
-    """From the choice of pictures, beyond the interaction."""
+    """From the choice of images, beyond the interaction."""
     v_both: float
-    """The interaction: that part of `v_seed` which falls with more pictures too."""
+    """The interaction: that part of `v_seed` which falls with more images too."""
 
 
 def variance_parts(table: PictureTable) -> Parts:
-    """The parts of the variance of the mean over the runs of `table`, S ≥ 2 seeds on n ≥ 2 pictures."""
+    """The parts of the variance of the mean over the runs of `table`, S ≥ 2 seeds on n ≥ 2 images."""
     seeds, n = table.shares.shape
     columns = table.shares.sum(axis=0) / seeds
     residuals = (table.shares - columns).ravel()
@@ -167,7 +167,7 @@ def paired_interval(
             freedom (`sweeper.evidence.moderation`); None = the table's own.
         lent: see there.
 
-    With fewer than two seeds, or two pictures, that source of variance cannot be estimated from the data. The
+    With fewer than two seeds, or two images, that source of variance cannot be estimated from the data. The
     interval is then the whole range `bounds`, and the standard error of each unknown source is the largest possible
     one, half the range: nothing can be concluded from it. Without any seed the estimate is the range's middle.
     """
@@ -200,10 +200,10 @@ def paired_interval(
 
 
 def resample_sums(counts: Counts, rng: np.random.Generator, replicates: int = REPLICATES) -> Counts:
-    """Counts summed over resampled pictures, every run on the same resamples.
+    """Counts summed over resampled images, every run on the same resamples.
 
     Args:
-        counts: (R, n, C, 3) integer counts of R runs on the same n ≥ 1 pictures, in the same order.
+        counts: (R, n, C, 3) integer counts of R runs on the same n ≥ 1 images, in the same order.
         rng: draws the resamples; R does not change what is drawn.
         replicates: number B of resamples.
 
@@ -226,19 +226,19 @@ def resample_sums(counts: Counts, rng: np.random.Generator, replicates: int = RE
 def mean_interval(
     values: Floats, resampled: Floats, pictures: int, bounds: tuple[float, float], level: float = LEVEL
 ) -> Interval:
-    """The same from resampled pictures, for measures that are not smooth in the counts.
+    """The same from resampled images, for measures that are not smooth in the counts.
 
-    Its picture part contains the interaction a second time, so that it errs on the wide side.
+    Its image part contains the interaction a second time, so that it errs on the wide side.
 
     Args:
-        values: (S,) the statistic of each seed on the pictures as they are.
-        resampled: (B, S) the same on B resamples of the pictures.
-        pictures: number n of test pictures.
+        values: (S,) the statistic of each seed on the images as they are.
+        resampled: (B, S) the same on B resamples of the images.
+        images: number n of test images.
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
         level: coverage of the interval, two-sided.
 
-    With fewer than two seeds or pictures it is the whole range, as `paired_interval` is.
+    With fewer than two seeds or images it is the whole range, as `paired_interval` is.
     """
     low, high = bounds
     seeds = len(values)

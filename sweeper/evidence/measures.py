@@ -1,4 +1,4 @@
-"""What confirmed runs can be measured by besides mIoU: one number per run, from counts that add up over pictures."""
+"""What confirmed runs can be measured by besides mIoU: one number per run, from counts that add up over images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Marks = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class Measure:
-    """One number per replicate (row), from counts that add up over pictures."""
+    """One number per replicate (row), from counts that add up over images."""
 
     name: PreferenceName
     text: str
@@ -140,7 +140,7 @@ def _thin(profile: ImbalanceProfile | None, classes: int) -> Marks:
 
 
 def _best_for(run: TrialResult, binary: bool, beta: float) -> float:
-    """Operating point with the highest F_β on the run's own validation pictures."""
+    """Operating point with the highest F_β on the run's own validation images."""
     if run.val is None:
         return own_point(run)
     return metrics.best_point_of(run.val, lambda summed, classes: _f_score(beta, classes, binary)(summed))[0]
@@ -159,7 +159,7 @@ def _at_default(binary: bool) -> str:
 
 
 def _occurring(counts: Counts) -> Marks:
-    """(C,) which classes have pixels in the test pictures; runs without an answer have none."""
+    """(C,) which classes have pixels in the test images; runs without an answer have none."""
     return metrics.present(counts.reshape(-1, *counts.shape[2:]))
 
 
@@ -182,14 +182,14 @@ def _stacked(
 
 
 def _no_line_found(lines: Counts) -> Counts:
-    """Centre lines (…, C, 4) of pictures without an answer: the label's alone."""
+    """Centre lines (…, C, 4) of images without an answer: the label's alone."""
     missed = np.zeros_like(lines)
     missed[..., 3] = lines[..., 3]
     return missed
 
 
 def _surely_wrong(confidence: Counts) -> Counts:
-    """Confidence (…, B, 3) of pictures without an answer: wrong at every pixel, with full confidence."""
+    """Confidence (…, B, 3) of images without an answer: wrong at every pixel, with full confidence."""
     wrong = np.zeros_like(confidence)
     pixels = confidence[..., 0].sum(axis=-1)
     wrong[..., -1, 0] = wrong[..., -1, 2] = pixels

@@ -33,8 +33,8 @@ def chance_of_a_winner(
     """Chance, 0–1, that one finalist beats all others by the end: those that it leads by these differences.
 
     Args:
-        gaps: K ≥ 1 measured differences, each with its S ≥ 2 common seeds, on `pictures` ≥ 2 pictures or groups.
-        pictures: pictures or groups of pictures.
+        gaps: K ≥ 1 measured differences, each with its S ≥ 2 common seeds, on `images` ≥ 2 images or groups.
+        images: images or groups of images.
         rope: region of practical equivalence, in mIoU.
         looks: those that are still planned, by ascending seeds.
 

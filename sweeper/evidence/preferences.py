@@ -1,7 +1,7 @@
 """The same confirmed runs judged by what someone may care about more than mIoU.
 
-Every measure is read from counts summed over the test pictures, and its intervals are those of the verdict: paired over
-seeds and pictures, with a seed part and a picture part (`sweeper.evidence.intervals`). They hold at 95 %: of a loss
+Every measure is read from counts summed over the test images, and its intervals are those of the verdict: paired over
+seeds and images, with a seed part and an image part (`sweeper.evidence.intervals`). They hold at 95 %: of a loss
 alone, and of the differences for all rivals of the best together (Bonferroni: 1 − 0.05 / rivals each), as whoever reads
 best of four equal losses would else seem to beat one of them in 17 % of cases. They are corrected neither for the looks
 nor for there being several measures: a row of this table is a hint for those who asked for it beforehand, not a second
@@ -94,10 +94,10 @@ def preferences(
         confirmations: the runs that `evidence` was weighed from; others are passed over.
         evidence: names the finalists, whose configurations and seeds pick the runs.
         profile: says which classes are thin; None = none known to be.
-        tuned: whether operating points are chosen on each run's own validation pictures, for F2 and F½ anew. False: as
+        tuned: whether operating points are chosen on each run's own validation images, for F2 and F½ anew. False: as
             with `--threshold 0.5` all are measured at 0.5 (τ = 0).
-        groups: group of each test picture, as `weigh` takes them: pictures of one group count as one.
-        seed: of the resampling of pictures, for the measures that need it (worst class, calibration).
+        groups: group of each test image, as `weigh` takes them: images of one group count as one.
+        seed: of the resampling of images, for the measures that need it (worst class, calibration).
         replicates: number of resamples.
 
     Returns:
@@ -270,7 +270,7 @@ def _interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, repli
 
 
 def _resampled(counts: Counts, score: Callable[[Counts], Floats], seed: int, replicates: int) -> Floats:
-    """(B, R) the measure on resampled pictures, a part at a time."""
+    """(B, R) the measure on resampled images, a part at a time."""
     if counts.shape[1] < 2:  # nothing to resample, and `mean_interval` says so
         return score(counts.sum(axis=1))[None]
     rng = np.random.default_rng(seed)

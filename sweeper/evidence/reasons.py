@@ -140,14 +140,14 @@ def doubt(evidence: Evidence, best: int, rival: int) -> str:
             "common seed(s); how much another seed would change it cannot be estimated from fewer than 2."
         )
     if units(evidence) < 2:
-        return f"{pair}: with {units(evidence)} independent test picture(s), chance cannot be told from merit."
+        return f"{pair}: with {units(evidence)} independent test image(s), chance cannot be told from merit."
     if gap.low > 0:
         return f"{pair}: better, but by less than the region of practical equivalence, {rope:g}."
     if same(evidence, best, rival):
         return f"{pair}: equivalent within ± {rope:g}, but not all that are left are equivalent to each other."
     return (
         f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}: neither a difference nor equivalence is shown "
-        f"(standard error {gap.se_seed:.3f} from seeds, {gap.se_image:.3f} from pictures)."
+        f"(standard error {gap.se_seed:.3f} from seeds, {gap.se_image:.3f} from images)."
     )
 
 

@@ -94,7 +94,7 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
 
     Intervals are at 95 %, or at the `level` beside them (of a look at the confirmation, or of one of several rivals
     under one preference); shares and scores lie in 0–1;
-    what is unknown or undefined is null. `held_out` is false where the search saw the pictures that the finalists were
+    what is unknown or undefined is null. `held_out` is false where the search saw the images that the finalists were
     scored on (`folds`: so many trainings then make up a seed, and `points` and `mlflow_run_ids` are of each). Every key
     of the contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `preferences`,
     `analysis`, `trained_by` (device and versions of each training), `looks`, `timeout`,

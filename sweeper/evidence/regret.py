@@ -7,7 +7,7 @@ count, so that m drops out: everything happens in the K − 1 contrasts B of the
     y = Bᵀ D,     y | μ ~ N(Bᵀ μ, σ C_seed + ω C_image),     Bᵀ μ ~ N(0, τ² I)
 
 with D the paired differences to one finalist, and C the covariances that belong to the pairs' variances V (for a
-contrast they are −½ Bᵀ V B; negative eigenvalues are set to 0): the moderated ones of the seeds, the pictures' beyond
+contrast they are −½ Bᵀ V B; negative eigenvalues are set to 0): the moderated ones of the seeds, the images' beyond
 the interaction. Both are estimates, so that they get factors of their own, σ = ν/χ²_ν and ω = (n − 1)/χ²_{n−1}, each at
 `SCALES` quantiles. Given τ, σ and ω all is normal; τ and (σ, ω) are weighed by prior × marginal likelihood over a
 grid, and `DRAWS` quasi-random points (Sobol) of each cell make the posterior of μ.
@@ -56,7 +56,7 @@ def regrets(evidence: Evidence) -> tuple[Regret, ...] | None:
     """The regret of each finalist, in the order of `Evidence.finalists`.
 
     None with fewer than two finalists, or where the variance of a pair is not known (fewer than two common seeds or
-    pictures).
+    images).
     """
     drawn = posterior(evidence)
     if drawn is None:

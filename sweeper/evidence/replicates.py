@@ -1,8 +1,8 @@
 """What one seed says of a finalist: one training scored on the test split, or one for each outer fold.
 
-With folds every picture is scored once for each seed, by the training that did not see it. Side by side these trainings
-are one row of the seeds × pictures table, like a single training on a test split. Where one of several diverged, its
-pictures count as not answered: each labelled pixel of theirs is missed.
+With folds every image is scored once for each seed, by the training that did not see it. Side by side these trainings
+are one row of the seeds × images table, like a single training on a test split. Where one of several diverged, its
+images count as not answered: each labelled pixel of theirs is missed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sweeper.core import metrics
 from sweeper.core.records import ImageCounts, TrialResult
 
 FEW_GROUPS = 5
-"""With fewer groups of test pictures their variance has hardly a degree of freedom: nothing could ever be settled."""
+"""With fewer groups of test images their variance has hardly a degree of freedom: nothing could ever be settled."""
 
 Table = npt.NDArray[Any]
 
@@ -39,7 +39,7 @@ class Replicate:
 
     @property
     def lost(self) -> bool:
-        """Whether all diverged: it scores 0, whatever the pictures."""
+        """Whether all diverged: it scores 0, whatever the images."""
         return not self.answered
 
     def point(self, of: Callable[[TrialResult], float]) -> float:
@@ -68,13 +68,13 @@ def by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
 
 
 def scored_pictures(replicates: Iterable[Replicate]) -> tuple[int, ...]:
-    """The pictures (or cells of pooled ones) that were scored in any replicate, ascending."""
+    """The images (or cells of pooled ones) that were scored in any replicate, ascending."""
     found = (run.test.pictures for replicate in replicates for run in replicate.runs if run.test is not None)
     return tuple(sorted(set().union(*found)))
 
 
 def own_point(run: TrialResult) -> float:
-    """Operating point chosen on the run's validation pictures; the default one where it was never evaluated."""
+    """Operating point chosen on the run's validation images; the default one where it was never evaluated."""
     if run.evaluations:
         return run.evaluations[-1].point
     return default_of(run.test) if run.test is not None else metrics.default_point("binary")
@@ -97,7 +97,7 @@ def class_counts(
 
 
 def all_missed(counts: Table) -> Table:
-    """The same pictures without an answer, (…, C, 3): no pixel is found or falsely alarmed, all are missed."""
+    """The same images without an answer, (…, C, 3): no pixel is found or falsely alarmed, all are missed."""
     missed = np.zeros_like(counts)
     missed[..., 2] = counts[..., 0] + counts[..., 2]
     return missed
@@ -109,13 +109,13 @@ def stacked(
     read: Callable[[TrialResult], tuple[Sequence[int], Table] | None],
     unanswered: Callable[[Table], Table],
 ) -> Table:
-    """What was measured of every picture in every replicate, side by side: (R, n, …) int64.
+    """What was measured of every image in every replicate, side by side: (R, n, …) int64.
 
     Args:
         replicates: R of them; all 0 for one that is lost.
-        pictures: n indices, ascending, that every replicate with an answer for all was scored on.
-        read: the pictures of a run, in any order, and an array over them; None for a run without an answer.
-        unanswered: makes of another replicate's values for some pictures those of a run that gave no answer for them.
+        images: n indices, ascending, that every replicate with an answer for all was scored on.
+        read: the images of a run, in any order, and an array over them; None for a run without an answer.
+        unanswered: makes of another replicate's values for some images those of a run that gave no answer for them.
     """
     place = {picture: n for n, picture in enumerate(pictures)}
     parts = [[part for run in r.runs if (part := read(run)) is not None] for r in replicates]
@@ -136,9 +136,9 @@ def stacked(
 
 
 def few_groups(groups: Sequence[str | None] | None) -> int | None:
-    """How many groups the test pictures come in, where these are too few to stand for others; else None.
+    """How many groups the test images come in, where these are too few to stand for others; else None.
 
-    Pictures without a group stand for themselves.
+    Images without a group stand for themselves.
     """
     if groups is None or all(group is None for group in groups):
         return None
@@ -147,12 +147,12 @@ def few_groups(groups: Sequence[str | None] | None) -> int | None:
 
 
 def picture_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
-    """(n,) the unit that each counted test picture (by ascending index) belongs to; None where each is its own.
+    """(n,) the unit that each counted test image (by ascending index) belongs to; None where each is its own.
 
-    However few the groups are, they are the units: that pictures of one group fail together made 37 and 43 % false
-    winners of 4 and 3 groups where pictures were the units instead. With a single one nothing can be told.
+    However few the groups are, they are the units: that images of one group fail together made 37 and 43 % false
+    winners of 4 and 3 groups where images were the units instead. With a single one nothing can be told.
 
-    Beyond `metrics.POOL` pictures, counts are stored as sums over cells of pictures (picture i in cell i mod n). Cells
+    Beyond `metrics.POOL` images, counts are stored as sums over cells of images (image i in cell i mod n). Cells
     that share a group are one unit then.
     """
     test = next((run.test for replicate in replicates for run in replicate.answered if run.test is not None), None)
@@ -161,13 +161,13 @@ def picture_units(replicates: Sequence[Replicate], groups: Sequence[str | None] 
     cells = len(scored_pictures(replicates))
     pictures = test.pooled_from or cells
     if len(groups) != pictures:
-        raise ValueError(f"`groups` must name the group of each of the {pictures} test pictures, got {len(groups)}")
+        raise ValueError(f"`groups` must name the group of each of the {pictures} test images, got {len(groups)}")
     numbers: dict[str, int] = {}
     named = [(i % cells, numbers.setdefault(g, len(numbers))) for i, g in enumerate(groups) if g is not None]
     if not named:
         return None
     cell, number = np.array(named).T
-    # Cells and groups as the nodes of one graph, an edge where a picture lies in both; units are what hangs together.
+    # Cells and groups as the nodes of one graph, an edge where an image lies in both; units are what hangs together.
     size = cells + len(numbers)
     graph = coo_array((np.ones(len(cell)), (cell, cells + number)), shape=(size, size))
     labels = connected_components(graph, directed=False)[1][:cells]
@@ -176,7 +176,7 @@ def picture_units(replicates: Sequence[Replicate], groups: Sequence[str | None] 
 
 
 def united(counts: Table, units: npt.NDArray[np.intp]) -> Table:
-    """(R, n, …) counts summed over the pictures of each unit."""
+    """(R, n, …) counts summed over the images of each unit."""
     summed = np.zeros((len(counts), int(units.max()) + 1, *counts.shape[2:]), dtype=np.int64)
     for row, own in zip(summed, counts, strict=True):
         np.add.at(row, units, own)

@@ -142,5 +142,5 @@ def others(evidence: Evidence, i: int) -> list[int]:
 
 
 def units(evidence: Evidence) -> int:
-    """How many independent test pictures, or groups of pictures, there are."""
+    """How many independent test images, or groups of images, there are."""
     return evidence.test_pictures if evidence.test_groups is None else evidence.test_groups

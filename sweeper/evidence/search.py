@@ -1,6 +1,6 @@
 """What the search itself says of its result: where the spread comes from, and whether trials and steps sufficed.
 
-Rungs look at a fixed part of the validation pictures, so that values of one training at several budgets, and of several
+Rungs look at a fixed part of the validation images, so that values of one training at several budgets, and of several
 trainings at one, compare. All statements hold for validation, at this recipe.
 """
 
@@ -183,7 +183,7 @@ def _parts(
         sentences.append("What another seed changes is not known: no configuration was trained on two.")
     else:
         sentences.append(
-            f"Another seed (initial weights, batches, and the validation pictures where they are not given) changes "
+            f"Another seed (initial weights, batches, and the validation images where they are not given) changes "
             f"the validation value by {math.sqrt(seed):.3f} (standard deviation, from {groups} configuration"
             f"{'' if groups == 1 else 's'} trained on several seeds)."
         )
@@ -193,7 +193,7 @@ def _parts(
 def _seed_variance(replicates: Sequence[TrialResult]) -> tuple[float | None, float | None, int]:
     """Variance over seeds of one configuration's value; its part that is not common to all; how many configurations."""
     groups: dict[tuple[object, ...], dict[tuple[int, int | None], float]] = defaultdict(dict)
-    for run in replicates:  # each fold has other pictures to validate on, as another seed has
+    for run in replicates:  # each fold has other images to validate on, as another seed has
         own = run.spec.loss if run.spec.purpose == "confirm" else run.spec.configuration  # its seeds may draw rates
         key = (run.spec.purpose, run.spec.steps, *own)
         groups[key][run.spec.seed, run.spec.fold] = run.value or 0.0

@@ -101,7 +101,7 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
     if decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}:
         return "a clear winner is shown" if decision.verdict is Verdict.CLEAR_WINNER else "equivalence is shown"
     if units(evidence) < 2:
-        return f"with {units(evidence)} test picture, no number of seeds can settle it"
+        return f"with {units(evidence)} test image, no number of seeds can settle it"
     if evidence.look >= len(evidence.looks) - 1:
         return "these were all that were planned, and the verdict is still open"
     return None

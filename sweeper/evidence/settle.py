@@ -1,9 +1,9 @@
-"""What would settle an open comparison: more seeds, more test pictures, or neither.
+"""What would settle an open comparison: more seeds, more test images, or neither.
 
 The variances of a measured difference (see `sweeper.evidence.intervals`) are taken at face value and scaled: what
-comes from seeds with 1 / seeds, from pictures with 1 / pictures, from both with 1 / (seeds × pictures), the critical
+comes from seeds with 1 / seeds, from images with 1 / images, from both with 1 / (seeds × images), the critical
 value with their degrees of freedom and the level of the look at which that many seeds are complete. It is a planning
-figure: the estimate itself will move when it is measured again. Where test pictures come in groups, groups are counted.
+figure: the estimate itself will move when it is measured again. Where test images come in groups, groups are counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
 MOST_PICTURES = 1_000_000
 ENOUGH_SEEDS = 8
-"""Seeds proposed together with more pictures, where neither alone would do."""
+"""Seeds proposed together with more images, where neither alone would do."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def needed_half_width(gap: Interval, rope: float) -> float:
 
 
 def planned_half_width(gap: Interval, now: tuple[int, int], then: tuple[int, int], looks: Sequence[Look] = ()) -> float:
-    """Half-width that a difference measured with `now` (seeds, pictures) would have with `then`, both ≥ 2."""
+    """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
     fewer_seeds, fewer_pictures = now[0] / then[0], now[1] / then[1]
     v_both = gap.se_both**2 * fewer_seeds * fewer_pictures
     v_seed = (gap.se_seed**2 - gap.se_both**2) * fewer_seeds + v_both
@@ -84,7 +84,7 @@ def seeds_needed(gap: Interval, seeds: int, pictures: int, target: float, *, loo
 def pictures_needed(
     gap: Interval, seeds: int, pictures: int, target: float, seeds_then: int, *, looks: Sequence[Look] = ()
 ) -> int | None:
-    """Fewest test pictures, more than now, that with `seeds_then` seeds make the half-width less than `target`.
+    """Fewest test images, more than now, that with `seeds_then` seeds make the half-width less than `target`.
 
     None beyond MOST_PICTURES.
     """
@@ -161,12 +161,12 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
     if kind == "pictures":
         error = max(p.gap.se_image for p in plans if p.gap is not None)
         return (
-            f"{against}the choice of test pictures alone forbids a verdict (standard error {error:.3f}), whatever the "
+            f"{against}the choice of test images alone forbids a verdict (standard error {error:.3f}), whatever the "
             f"number of seeds up to {MOST_SEEDS}; {in_place} would show {goal}."
         )
     if kind == "both":
         return (
-            f"{against}neither more seeds nor more test pictures alone would show {goal}; {seeds} seeds and {shots} "
+            f"{against}neither more seeds nor more test images alone would show {goal}; {seeds} seeds and {shots} "
             "would."
         )
     gaps = [(name, p.gap) for name, p in zip(names, plans, strict=True) if p.gap is not None]
@@ -180,7 +180,7 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
         )
         why = f"the difference is too small beside its noise ({found})"
     return (
-        f"{against}not settled by any affordable number of seeds or test pictures at this budget: {why}; choose by "
+        f"{against}not settled by any affordable number of seeds or test images at this budget: {why}; choose by "
         "cost or taste, or train longer."
     )
 
@@ -197,7 +197,7 @@ def _option(evidence: Evidence, seeds: int) -> str:
 
 
 def _unit(evidence: Evidence) -> str:
-    return "test pictures" if evidence.test_groups is None else "groups of test pictures"
+    return "test images" if evidence.test_groups is None else "groups of test images"
 
 
 def _rounded(count: int) -> int:

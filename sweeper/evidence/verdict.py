@@ -201,7 +201,7 @@ def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
         None,
         False,
         tuple(reasons),
-        ("Train longer (`--steps`, `--confirm-steps`), and check that pictures and masks belong together.",),
+        ("Train longer (`--steps`, `--confirm-steps`), and check that images and masks belong together.",),
     )
 
 

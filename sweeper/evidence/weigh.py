@@ -1,12 +1,12 @@
 """From confirmation trainings to evidence: scores on the test split, with paired intervals.
 
 A finalist is a family with one configuration, trained on several seeds; with folds a seed is as many trainings as there
-are folds, which score each picture once (`replicates`). Every number is read from the counts of the test pictures at
-the operating point that the run chose on its own validation pictures.
+are folds, which score each image once (`replicates`). Every number is read from the counts of the test images at
+the operating point that the run chose on its own validation images.
 
 What counts: completed runs. One that raised (state failed) is a missing seed, and two finalists are compared on the
 seeds they share. One that diverged is a result of its loss, not a missing seed: it counts with the score of its
-counts, or with 0 on every picture where it left none.
+counts, or with 0 on every image where it left none.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ def weigh(
         looks: the planned looks, by ascending seeds. A comparison is at level 1 − error of the look at which its
             common seeds were complete: the first with at least as many (beyond the last look: of the last). Without
             looks it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
-        groups: group of each test picture, in ascending order of the pictures; None (for one or for all) = a group of
-            its own. Pictures of one group stand or fall together: their counts are summed, and n counts groups.
+        groups: group of each test image, in ascending order of the images; None (for one or for all) = a group of
+            its own. Images of one group stand or fall together: their counts are summed, and n counts groups.
 
     Returns:
         Evidence with the finalists by falling mIoU; without finalists where no confirmation completed.
 
     Raises:
-        ValueError: if a result is not a finished confirmation, the runs saw different test pictures, a family has
-            two configurations, its search trial is missing, or `groups` does not fit the test pictures.
+        ValueError: if a result is not a finished confirmation, the runs saw different test images, a family has
+            two configurations, its search trial is missing, or `groups` does not fit the test images.
     """
     finalists = _group(confirmations, search)
     replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]

@@ -7,7 +7,7 @@ from sweeper.executors.protocol import Died, Event, Finished, Paused
 
 IN_A_ROW = 8
 """So many failures in a row, beyond one for each worker, and nothing more is begun: what fails everything (a full
-memory, a GPU in an error state, pictures that are gone) would use up the trials."""
+memory, a GPU in an error state, images that are gone) would use up the trials."""
 
 
 class Failures:

@@ -16,7 +16,7 @@ from sweeper.training.messages import Answer, Hardware
 
 @dataclass(frozen=True)
 class Reported:
-    """A training looked at its validation pictures; `last` when it has nothing more to ask."""
+    """A training looked at its validation images; `last` when it has nothing more to ask."""
 
     spec: TrialSpec
     evaluation: Evaluation

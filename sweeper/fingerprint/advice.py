@@ -132,7 +132,7 @@ def suggestions(profile: ImbalanceProfile) -> tuple[Suggestion, ...]:
 def difficulty(profile: ImbalanceProfile) -> tuple[Difficulty, ...]:
     """Classes that occur, the hardest first.
 
-    Four signs on fixed scales: rare (10 % of the pixels or more = 0, 0.01 % = 1, logarithmic), few (in 100 pictures or
+    Four signs on fixed scales: rare (10 % of the pixels or more = 0, 0.01 % = 1, logarithmic), few (in 100 images or
     more = 0, in 3 = 1, logarithmic), thin (share of its pixels within 2 pixels of its boundary), small (90th
     percentile of its components at 16,384 pixels or more = 0, at 64 = 1, logarithmic).
     """

@@ -35,7 +35,7 @@ class ClassShapes(Record):
 def measure_shapes(
     dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None
 ) -> tuple[ClassShapes, ...]:
-    """Histograms of each class, from the store; one picture per thread is held at a time.
+    """Histograms of each class, from the store; one image per thread is held at a time.
 
     Raises:
         SweeperError: if the store is gone.
@@ -60,7 +60,7 @@ def measure_shapes(
 def shapes_of(mask: Mask, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """The two histograms of one mask, (classes, SIZE_BINS) and (classes, len(DEPTHS) + 1), int64.
 
-    Depth is 1 for a pixel with a neighbour (of four) of another class. Neither the picture's edge nor an ignored pixel
+    Depth is 1 for a pixel with a neighbour (of four) of another class. Neither the image's edge nor an ignored pixel
     is a boundary.
     """
     sizes = np.zeros((classes, SIZE_BINS), dtype=np.int64)

@@ -109,7 +109,7 @@ def imbalance_of(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
     if len(occurring) < 2:
         raise UsageError(
             f"imbalance needs pixels of at least two classes, found {[int(n) for n in pixels]}; "
-            "give the training split pictures that show another class"
+            "give the training split images that show another class"
         )
     return float(pixels[0] / pixels[1] if len(pixels) == 2 else occurring.max() / occurring.min())
 
@@ -126,7 +126,7 @@ def class_weights_of(class_pixels: Sequence[int] | npt.NDArray[np.int64], power:
     """
     pixels = np.asarray(class_pixels, dtype=np.float64)
     if not pixels.any():
-        raise UsageError("class weights need labelled pixels, found none; give the training split labelled pictures")
+        raise UsageError("class weights need labelled pixels, found none; give the training split labelled images")
     share = pixels / pixels.sum()
     weights = np.zeros_like(share)
     occurs = share > 0

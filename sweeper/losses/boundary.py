@@ -4,7 +4,7 @@
 boundary of class c in pixels, clipped (see `sweeper.data.distance`). The paper's mean of φ_c · p_c differs from it by a
 constant, so that the gradients are the same; ours is 0 for a perfect answer. Two deliberate differences: a pixel beside
 the boundary has distance ½ on either side (the authors' code has 0 inside, which makes lines of one or two pixels free
-to miss), and a class absent from a picture is as far away as the clip allows (there: distance 0, false positives free).
+to miss), and a class absent from an image is as far away as the clip allows (there: distance 0, false positives free).
 
 The paper raises m from 0.01 during training and combines it with generalised Dice; here m stays and the other part is
 the kernel's Dice.
@@ -32,7 +32,7 @@ class BoundaryDistance(SegmentationLoss):
     """`distance_mix` m. Called as `loss(logits, target, distance=maps)`.
 
     Without `distance` the maps are computed from `target` on the processor at every call: right in any loop, but slow
-    (some 10 ms for each class of a 256² picture), and it waits for the device.
+    (some 10 ms for each class of a 256² image), and it waits for the device.
     """
 
     def __init__(self, task: LossTask, ignore_index: int, distance_mix: float) -> None:

@@ -141,7 +141,7 @@ TRAPS = (
     ),
     (
         "MONAI `BoundaryLoss`",
-        "Without foreground in a picture, value and gradient are 0.",
+        "Without foreground in an image, value and gradient are 0.",
         "An absent class is as far away as can be.",
     ),
     (

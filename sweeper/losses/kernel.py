@@ -6,7 +6,7 @@ softmax. Label smoothing, hard pixels, boundaries and weights per pixel: `sweepe
 Overlap part: Tversky index over the whole batch with smoothing 1,
 TI_c = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1), of the foreground (binary) or averaged over all classes; a class
 absent from the batch's labelled pixels contributes the mean of its probability over them in place of 1 − TI_c.
-Options: another smoothing, per picture, with or without background, squared errors.
+Options: another smoothing, per image, with or without background, squared errors.
 
 On a processor `sweeper.losses.onepass` gives the same sooner; this is the reference it is tested against, what runs on
 other devices, and what `torch.compile` fuses.
@@ -205,12 +205,12 @@ def own_class(values: Tensor, index: Tensor) -> Tensor:
 
 
 def _mass(values: Tensor, settings: KernelSettings) -> Tensor:
-    """Sum over pixels of values (N, C, H, W): of the batch, (C,), or of each picture, (N, C)."""
+    """Sum over pixels of values (N, C, H, W): of the batch, (C,), or of each image, (N, C)."""
     return values.sum(dim=(2, 3) if settings.per_image else (0, 2, 3))
 
 
 def _mean(each: Tensor, weights: Tensor, settings: KernelSettings) -> Tensor:
-    """Mean over classes, and over the pictures that have labelled pixels of a class where each picture counts alone."""
+    """Mean over classes, and over the images that have labelled pixels of a class where each image counts alone."""
     if not settings.per_image:
         return each.mean()
     has = (weights.sum(dim=(2, 3)) > 0).to(each.dtype).expand_as(each)

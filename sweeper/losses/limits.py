@@ -74,7 +74,7 @@ MEANINGS: dict[str, str] = {
     "effective_number": "β of the class weights (1 − β) / (1 − β^n), with n the class's pixels (Cui et al. 2019)",
     "class_weights": "weight of each class's pixels in the cross-entropy part; binary: (background, foreground)",
     "smoothing": "pixels added to numerator and denominator of the overlap; 1 unless given",
-    "per_image": "overlap of each picture, then their mean, in place of the overlap of the whole batch",
+    "per_image": "overlap of each image, then their mean, in place of the overlap of the whole batch",
     "include_background": "whether class 0 counts in the overlap part; unless given no for binary, yes for multi-class",
     "squared": "squared errors in the overlap part (V-Net's denominator) in place of absolute ones",
 }

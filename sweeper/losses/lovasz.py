@@ -1,7 +1,7 @@
 """Lovász extension of the Jaccard index (Berman et al. 2018): hinge (binary, multi-label) or softmax (multi-class).
 
 The errors of a class's pixels are sorted, largest first, and weighted by how much each adds to 1 − Jaccard. Over the
-labelled pixels of the whole batch (the paper's per-image variant is a batch of one picture). A class absent from the
+labelled pixels of the whole batch (the paper's per-image variant is a batch of one image). A class absent from the
 batch costs the *mean* error of its pixels, for the softmax that is its mean probability; the extension itself would
 cost the largest error alone and leave every other false positive without a gradient.
 

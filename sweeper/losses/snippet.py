@@ -72,13 +72,13 @@ def _answer(task: Task, point: float | None, class_frequencies: Sequence[float] 
     if point is None:
         return []
     if task == "binary":
-        return [f"# answer: foreground where torch.sigmoid(logits) >= {point:.3g}, as chosen on validation pictures"]
+        return [f"# answer: foreground where torch.sigmoid(logits) >= {point:.3g}, as chosen on validation images"]
     if point == 0 or class_frequencies is None:
         return ["# answer: logits.argmax(1)"]
     total = sum(class_frequencies)
     shares = ", ".join(repr(rounded(max(1.0, f) / total)) for f in class_frequencies)
     return [
-        f"# answer: (logits - {point:g} * log_prior.view(1, -1, 1, 1)).argmax(1), as chosen on validation pictures,",
+        f"# answer: (logits - {point:g} * log_prior.view(1, -1, 1, 1)).argmax(1), as chosen on validation images,",
         f"# log_prior = torch.tensor([{shares}]).log()",
     ]
 

@@ -5,7 +5,7 @@ label, R the share of the label's skeleton that lies in the prediction, both wit
 skeleton comes from repeated soft erosion (minimum over a cross) and dilation (maximum over a square), as theirs does.
 A class absent from the batch costs its mean probability in place of the second part, as it does in Dice.
 
-Ignored pixels take part in neither minimum nor maximum: they are as good as beyond the picture's edge.
+Ignored pixels take part in neither minimum nor maximum: they are as good as beyond the image's edge.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ def held_out(facts: Facts) -> list[str]:
         return []
     return [
         f"**This result is {NOT_HELD_OUT}.** There was no test split: the search that chose these parameters saw every "
-        f"picture, and the finalists were then scored by {folds}-fold cross-validation on the same pictures. That "
-        "choice flatters the scores, and may favour one loss over another; only pictures kept back from the search "
+        f"image, and the finalists were then scored by {folds}-fold cross-validation on the same images. That "
+        "choice flatters the scores, and may favour one loss over another; only images kept back from the search "
         "could confirm it."
     ]
 
@@ -195,7 +195,7 @@ def _left(facts: Facts) -> list[FinalistEvidence]:
 def _numbers(facts: Facts) -> str:
     chosen, evidence = facts.chosen, facts.recommendation.evidence
     if chosen is None or evidence is None:
-        return "It was **not confirmed** on test pictures: it is the best of the search alone, on validation pictures."
+        return "It was **not confirmed** on test images: it is the best of the search alone, on validation images."
     text = f"Test mIoU **{number(chosen.miou.estimate)}** [{number(chosen.miou.low)}, {number(chosen.miou.high)}]"
     gain = difference(facts, chosen, facts.baseline)
     if chosen is facts.baseline:

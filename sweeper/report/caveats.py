@@ -22,7 +22,7 @@ def caveats(facts: Facts) -> list[str]:
 
 
 def split_sizes(facts: Facts) -> tuple[int, int, int] | None:
-    """Pictures in (train, validation, test) of the search; None when it cannot be told."""
+    """Images in (train, validation, test) of the search; None when it cannot be told."""
     split = search_split(facts)
     return None if split is None else (len(split.train), len(split.val), len(split.test))
 
@@ -33,7 +33,7 @@ def _scope(facts: Facts) -> Iterator[str]:
     sizes = split_sizes(facts)
     if sizes is not None:
         passes = recipe.confirm_steps * recipe.batch_size / sizes[0]
-        text += f" (each training picture is drawn about {significant(passes, 2)} times)"
+        text += f" (each training image is drawn about {significant(passes, 2)} times)"
     yield text + ". Another network, crop size or schedule can change the order."
     if recipe.confirm_steps < SHORT:
         yield (
@@ -41,7 +41,7 @@ def _scope(facts: Facts) -> Iterator[str]:
             "overlap losses above all; repeat with a larger `--confirm-steps` before a long training depends on it."
         )
     if facts.sweep.conditions.dataset.synthetic:
-        yield "The pictures are synthetic: this shows how the tool works, not which loss suits your data."
+        yield "The images are synthetic: this shows how the tool works, not which loss suits your data."
     if recipe.encoder_weights == "none":
         yield "The encoder started from random weights. With ImageNet weights differences are often smaller."
     trainers = trained_by(facts.sweep)
@@ -61,13 +61,13 @@ def _confirmation(facts: Facts) -> Iterator[str]:
         return
     if evidence.folds is not None:
         yield (
-            f"The result is {NOT_HELD_OUT}: the search chose parameters and learning rates by their scores on pictures "
+            f"The result is {NOT_HELD_OUT}: the search chose parameters and learning rates by their scores on images "
             "that the finalists were tested on."
         )
         yield (
             f"Each seed rotates over {evidence.folds} folds, drawn anew for each. The trainings of one rotation share "
-            "most of their training pictures: the intervals cover other seeds, divisions and pictures like these, not "
-            "wholly what other training pictures would give."
+            "most of their training images: the intervals cover other seeds, divisions and images like these, not "
+            "wholly what other training images would give."
         )
     for sentence in evidence_caveats(evidence):
         yield prose(sentence)

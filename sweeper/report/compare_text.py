@@ -73,7 +73,7 @@ def headline(compared: Sequence[Side]) -> str:
 
 def study_table(compared: Sequence[Side], ui_url: str) -> str:
     """A row per study: its data, its answer, what it gains."""
-    header = ["", "data set", "study", "recommended", "verdict", "imbalance", "classes", "test pictures"]
+    header = ["", "data set", "study", "recommended", "verdict", "imbalance", "classes", "test images"]
     header += ["test mIoU", "gain over cross-entropy"]
     rows = []
     for side in compared:
@@ -164,7 +164,7 @@ def limits(compared: Sequence[Side]) -> Iterator[str]:
             yield f"{listed(same)} are of the same data: they repeat each other and count once."
     made = [side.label for side in compared if side.sweep.conditions.dataset.synthetic]
     if made:
-        yield f"Synthetic pictures: {listed(made)}."
+        yield f"Synthetic images: {listed(made)}."
     bare = [side.label for side in compared if not side.facts.finalists]
     if bare:
         yield f"Nothing was confirmed in {listed(bare)}, so that there is nothing to set beside the others."

@@ -174,7 +174,7 @@ def path_text(facts: Facts) -> list[str]:
         moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
         lines.append(
             f"Winner's curse: the recommended configuration read {number(abs(curse))} mIoU {higher} in the search "
-            f"(validation pictures) than on {facts.tested_on}; {moral}."
+            f"(validation images) than on {facts.tested_on}; {moral}."
         )
     return lines
 

@@ -153,9 +153,9 @@ def finalist_name(facts: Facts, finalist: FinalistEvidence) -> str:
 
 
 def search_split(facts: Facts) -> Split | None:
-    """The split that the search trained on, whose test pictures are those of the confirmation too (with folds, none).
+    """The split that the search trained on, whose test images are those of the confirmation too (with folds, none).
 
-    None when the pictures of the record can no longer be divided.
+    None when the images of the record can no longer be divided.
     """
     conditions = facts.sweep.conditions
     try:
@@ -165,15 +165,15 @@ def search_split(facts: Facts) -> Split | None:
 
 
 def gain_over_constant(facts: Facts, trial: TrialResult) -> float | None:
-    """mIoU by which a search trial's last evaluation beats answering the commonest class, on the same pictures.
+    """mIoU by which a search trial's last evaluation beats answering the commonest class, on the same images.
 
-    None without an evaluation, or when the pictures it was evaluated on cannot be told.
+    None without an evaluation, or when the images it was evaluated on cannot be told.
     """
     split, dataset = search_split(facts), facts.sweep.conditions.dataset
     if split is None or not trial.evaluations:
         return None
     look = trial.evaluations[-1]
-    seen = stratified_subset(dataset, split.val, look.pictures)  # how the rungs' pictures are chosen
+    seen = stratified_subset(dataset, split.val, look.pictures)  # how the rungs' images are chosen
     if len(seen) != look.pictures:
         return None
     labelled = np.zeros((1, len(dataset.classes), 3), dtype=np.int64)

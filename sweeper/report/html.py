@@ -77,7 +77,7 @@ def _title(tokens: Sequence[Token]) -> str:
 
 
 def _captioned(tokens: list[Token]) -> list[Token]:
-    """The same with each picture and the paragraph under it joined to a figure with its caption."""
+    """The same with each image and the paragraph under it joined to a figure with its caption."""
     result: list[Token] = []
     at = 0
     while at < len(tokens):

@@ -145,7 +145,7 @@ def _levels(facts: Facts) -> str:
 def _profile_head(facts: Facts) -> str:
     p, data = facts.sweep.profile, facts.sweep.conditions.dataset
     kind = "synthetic " if data.synthetic else ""
-    text = f"{p.pictures:,} {kind}pictures, {p.labelled_pixels:,} labelled pixels, {count(len(data.classes), 'class')}"
+    text = f"{p.pictures:,} {kind}images, {p.labelled_pixels:,} labelled pixels, {count(len(data.classes), 'class')}"
     return f"{text}; {percent(p.ignored_share)} of all pixels have no label." if p.ignored_share else f"{text}."
 
 
@@ -170,12 +170,12 @@ def _reproduce(facts: Facts) -> str:
     sweep, data = facts.sweep, facts.sweep.conditions.dataset
     sizes = split_sizes(facts)
     split = (
-        f"{sizes[0]} train, {sizes[1]} validation, {sizes[2]} test pictures"
+        f"{sizes[0]} train, {sizes[1]} validation, {sizes[2]} test images"
         if sizes
-        else "not known: the pictures of the record cannot be divided"
+        else "not known: the images of the record cannot be divided"
     )
     if sizes and (folds := sweep.conditions.folds) is not None:
-        split = f"{sizes[0]} train, {sizes[1]} validation pictures in the search; {folds} folds, {NOT_HELD_OUT}"
+        split = f"{sizes[0]} train, {sizes[1]} validation images in the search; {folds} folds, {NOT_HELD_OUT}"
     rows = [
         ["study", escape_md(sweep.study)],
         ["data", escape_md(data.source)],

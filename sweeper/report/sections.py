@@ -48,7 +48,7 @@ def profile_table(facts: Facts) -> str:
     header = [
         "class",
         "of labelled pixels",
-        "of pictures",
+        "of images",
         "components",
         "their pixels (10 / 50 / 90 %)",
         "thin",
@@ -88,8 +88,8 @@ def profile_text(facts: Facts) -> list[str]:
             scarce = [c for c in occurring if c.picture_share < 0.1]
             if scarce:
                 lines.append(
-                    f"In fewer than a tenth of the pictures: {listed([escape_md(c.name) for c in scarce])}. "
-                    "Their scores rest on few pictures; more of these would help more than any loss."
+                    f"In fewer than a tenth of the images: {listed([escape_md(c.name) for c in scarce])}. "
+                    "Their scores rest on few images; more of these would help more than any loss."
                 )
     if p.empty_pictures:
         lines.append(

@@ -37,7 +37,7 @@ def write_report(
         recommendation: The answer to report.
         out: Folder of all reports; created when missing.
         ui_url: Where the links to runs point.
-        pixels: Index of a picture → image (H, W, 1 or 3) uint8 and mask (H, W) uint8 (255 = ignore). Without it the
+        pixels: Index of an image → image (H, W, 1 or 3) uint8 and mask (H, W) uint8 (255 = ignore). Without it the
             predictions are not drawn and the report says why.
         explanation: What the data's imbalance has to do with the result, in plain sentences; () leaves it out.
         literature: How the result compares with published ones, in plain sentences; () leaves it out.

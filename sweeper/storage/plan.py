@@ -124,8 +124,8 @@ def differences(old: Plan, new: Plan) -> list[str]:
     if old.conditions.dataset.digest != new.conditions.dataset.digest:
         ours, theirs = old.conditions.dataset, new.conditions.dataset
         found.append(
-            f"data set: {ours.name} ({len(ours.pictures)} pictures, {ours.digest[:19]}…) → "
-            f"{theirs.name} ({len(theirs.pictures)} pictures, {theirs.digest[:19]}…)"
+            f"data set: {ours.name} ({len(ours.pictures)} images, {ours.digest[:19]}…) → "
+            f"{theirs.name} ({len(theirs.pictures)} images, {theirs.digest[:19]}…)"
         )
         if ours.resized != theirs.resized:
             found.append(f"resize: {ours.resized or 'native'} → {theirs.resized or 'native'}")

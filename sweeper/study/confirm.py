@@ -9,7 +9,7 @@ from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.study.finalist import Finalist
 
 SHOWN = 48
-"""Test pictures whose predictions are kept, of each finalist's first seed, for the report's side-by-side figure."""
+"""Test images whose predictions are kept, of each finalist's first seed, for the report's side-by-side figure."""
 
 
 def confirm_seed(study_seed: int, number: int) -> int:
@@ -48,7 +48,7 @@ def confirmed(
 ) -> list[TrialResult]:
     """Those completed confirmations that belong to these finalists and to their first `seeds` seeds (None = all).
 
-    With folds, of whole rotations alone: a seed that lacks a fold has not scored every picture.
+    With folds, of whole rotations alone: a seed that lacks a fold has not scored every image.
     """
     wanted = {f.trial.spec.loss: f for f in finalists}
     first = confirm_seed(conditions.seed, 0)

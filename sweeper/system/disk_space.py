@@ -19,9 +19,9 @@ MB = 1_000_000
 SPARE = 100 * MB
 """Left over on every disk: logs, locks, temporary files, what others write meanwhile."""
 TRAINING_BYTES = 60_000
-"""One training in both databases, besides what grows with its pictures."""
+"""One training in both databases, besides what grows with its images."""
 PICTURE_BYTES = 1_500
-"""Counts of one picture in a study's storage: 0.65 kB for 512 thresholds when compressed, and details."""
+"""Counts of one image in a study's storage: 0.65 kB for 512 thresholds when compressed, and details."""
 POOLED_PICTURES = 2_000
 """Beyond these counts are pooled."""
 REPORT_BYTES = 15 * MB
@@ -48,17 +48,17 @@ class Need(NamedTuple):
 def needs(
     *, encoder_depth: int, pictures: int, trials: int, seeds: int, storage: str, tracking: str, out: Path, cache: Path
 ) -> Iterator[Need]:
-    """What a sweep writes besides the decoded pictures, roughly and rather too much.
+    """What a sweep writes besides the decoded images, roughly and rather too much.
 
     Args:
         encoder_depth: of the network, which tells its size; 0 while it is not known.
-        pictures: images of the data set.
+        images: images of the data set.
         trials: of the search.
         seeds: of the confirmation at most.
         storage: Optuna's address; only files are counted.
         tracking: MLflow's; likewise.
         out: folder of all reports.
-        cache: folder of the decoded pictures, beside which weights are kept.
+        cache: folder of the decoded images, beside which weights are kept.
     """
     trainings = trials + FINALISTS * (seeds + 4)
     counted = min(pictures, POOLED_PICTURES)
@@ -92,7 +92,7 @@ def check_room(wanted: list[Need]) -> None:
             )
     if problems:
         raise UsageError(
-            "; ".join(problems) + ". Free some (`sweeper cache --clear` deletes decoded pictures), or name another "
+            "; ".join(problems) + ". Free some (`sweeper cache --clear` deletes decoded images), or name another "
             "place with --storage, --tracking-uri, --out or --cache; nothing was trained"
         )
 

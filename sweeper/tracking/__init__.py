@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-# Set before MLflow is imported: a tool for private pictures does not report its use to anyone.
+# Set before MLflow is imported: a tool for private images does not report its use to anyone.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # A server that does not answer is noticed in seconds; MLflow's own defaults hold a call for minutes. Nor may MLflow
 # repeat a request by itself: a run whose creation was answered too late would be there twice. The spool repeats.

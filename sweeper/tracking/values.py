@@ -47,7 +47,7 @@ class Values:
         return {f"sweeper.class.{label}": name for label, name in pairs if label != name}
 
     def fold_tags(self) -> dict[str, str]:
-        """That no picture was held out from the search, where it is so."""
+        """That no image was held out from the search, where it is so."""
         folds = self.conditions.folds
         return {} if folds is None else {"sweeper.held_out": "false", "sweeper.folds": str(folds)}
 

@@ -15,7 +15,7 @@ from sweeper.data.store import PixelStore
 from sweeper.training.augment import Draws, draw
 
 FORGET = 32
-"""Steps after which the memory of the pictures' pages is given back: a large set would fill it, slowly."""
+"""Steps after which the memory of the images' pages is given back: a large set would fill it, slowly."""
 _ORDER, _CROPS, _MORE = 1, 2, 3
 
 
@@ -24,7 +24,7 @@ def _generator(seed: int, purpose: int, number: int) -> np.random.Generator:
 
 
 def picture_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Positions 0 … count−1 of the pictures in the batch of `step` (from 0): each epoch is a fresh permutation."""
+    """Positions 0 … count−1 of the images in the batch of `step` (from 0): each epoch is a fresh permutation."""
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = positions // count
     orders = {int(e): _generator(seed, _ORDER, int(e)).permutation(count) for e in np.unique(epochs)}
@@ -32,7 +32,7 @@ def picture_indices(count: int, batch_size: int, step: int, seed: int) -> np.nda
 
 
 class Crop(NamedTuple):
-    """Where one crop of a batch lies, in pixels of its picture."""
+    """Where one crop of a batch lies, in pixels of its image."""
 
     picture: int
     """Index in the store."""
@@ -82,8 +82,8 @@ def training_batch(
 
     Args:
         store: the decoded pixels.
-        pictures: indices of the training pictures.
-        size: side of the square crop; smaller pictures are padded with black and ignored labels.
+        images: indices of the training images.
+        size: side of the square crop; smaller images are padded with black and ignored labels.
         batch_size: crops in the batch.
         step: number of the step, from 0.
         seed: with `step` it determines everything.
@@ -107,7 +107,7 @@ def training_batch(
 
 
 def distance_batch(distances: DistanceStore, places: list[Crop], size: int) -> Tensor:
-    """Distance maps of the whole pictures, cut like their crops: (N, C, size, size) float16, 0 in the padding."""
+    """Distance maps of the whole images, cut like their crops: (N, C, size, size) float16, 0 in the padding."""
     maps = np.zeros((len(places), len(distances.labels), size, size), dtype=np.float16)
     for n, (picture, top, left, h, w) in enumerate(places):
         maps[n, :, :h, :w] = distances.maps(picture)[:, top : top + h, left : left + w]

@@ -12,7 +12,7 @@ MARGIN = 0.002
 
 
 def judge(class_counts: Counts) -> Collapse:
-    """Judge pictures with class counts (n, C, 3) at one operating point.
+    """Judge images with class counts (n, C, 3) at one operating point.
 
     `all_background` when only the commonest class is predicted; else `no_better_than_constant` when no better (by
     `MARGIN` in mIoU) than the best constant answer; else `class_never_predicted` when a class that occurs is predicted

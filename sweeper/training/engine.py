@@ -58,7 +58,7 @@ from sweeper.version import versions
 RUNG_COST = 0.03
 """Share of a trial's work that one rung may cost, counting a training pixel as three evaluated ones."""
 RUNG_PICTURES = 8
-"""A rung looks at no fewer pictures than this, however small the budget."""
+"""A rung looks at no fewer images than this, however small the budget."""
 
 
 def schedule(step: int, steps: int, warmup: float, decay: float) -> float:
@@ -372,7 +372,7 @@ class Training:
         return metrics.pooled(found.counts), metrics.pooled_detail(found.detail), predictions
 
     def _affordable(self) -> int:
-        """Validation pictures that a rung may look at without costing more than `RUNG_COST` of the trial."""
+        """Validation images that a rung may look at without costing more than `RUNG_COST` of the trial."""
         sizes = [self._dataset.pictures[i].height * self._dataset.pictures[i].width for i in self._split.val]
         work = 3 * self._spec.steps * self._recipe.batch_size * self._recipe.size**2
         return max(RUNG_PICTURES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))

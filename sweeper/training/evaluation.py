@@ -1,4 +1,4 @@
-"""Whole pictures in, confusion counts per picture at every operating point out; one transfer from the device."""
+"""Whole images in, confusion counts per image at every operating point out; one transfer from the device."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sweeper.data.store import PixelStore
 from sweeper.training.batches import to_inputs
 
 TILE = 1024
-"""Larger pictures are predicted in tiles of this many pixels a side…"""
+"""Larger images are predicted in tiles of this many pixels a side…"""
 HALO = 64
 """…each of which sees this many pixels of its surroundings. Both are multiples of every stride."""
 
 BINS_OF_CONFIDENCE = 30
 """Bins of the winning class's probability, uniform on [0, 1]; binary answers fill the upper 15."""
 THIN_SHARE = 0.3
-"""Centre lines are measured of classes with at least this share of thin pixels in the pictures' labels: thinning a
+"""Centre lines are measured of classes with at least this share of thin pixels in the images' labels: thinning a
 broad class costs much and says nothing. Well below what counts as a thin structure (0.5), which is judged by the whole
 data set's profile."""
 _UNIT = 2**20
@@ -32,16 +32,16 @@ _UNIT = 2**20
 
 
 class Examination(NamedTuple):
-    """What the test pictures gave."""
+    """What the test images gave."""
 
     counts: ImageCounts
     detail: TestDetail
     maps: tuple[np.ndarray[tuple[int, int], np.dtype[np.uint8]], ...]
-    """Label maps of the first pictures."""
+    """Label maps of the first images."""
 
 
 class Evaluator:
-    """Predicts whole pictures of one store with one network, and counts."""
+    """Predicts whole images of one store with one network, and counts."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Evaluator:
         self._pixels_at_once = 2**18 if device.type == "cpu" else 2**23
 
     def count(self, model: nn.Module, pictures: tuple[int, ...]) -> tuple[ImageCounts, bool]:
-        """Confusion counts of these pictures, and whether every logit was finite."""
+        """Confusion counts of these images, and whether every logit was finite."""
         counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
         counts = counter(len(pictures), self._classes, self._device, self._log_prior)
         finite = torch.ones((), dtype=torch.bool, device=self._device)
@@ -77,7 +77,7 @@ class Evaluator:
     def label_maps(
         self, model: nn.Module, pictures: tuple[int, ...], point: float
     ) -> list[np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
-        """Predicted class of each pixel at one operating point, (H, W) uint8 per picture."""
+        """Predicted class of each pixel at one operating point, (H, W) uint8 per image."""
         maps: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
         for positions, logits, _ in self._predict(model, pictures):
             maps |= self._maps(positions, logits, pictures, point)
@@ -93,10 +93,10 @@ class Evaluator:
         keep: int = 0,
         labels: tuple[int, ...] | None = None,
     ) -> Examination:
-        """Everything that is measured of the test pictures, from one prediction of each.
+        """Everything that is measured of the test images, from one prediction of each.
 
-        `point` is the operating point of the label maps, of which those of the first `keep` pictures are kept. The
-        labels of the pictures `labels` (None = these) say which classes are thin enough for centre lines: of folds the
+        `point` is the operating point of the label maps, of which those of the first `keep` images are kept. The
+        labels of the images `labels` (None = these) say which classes are thin enough for centre lines: of folds the
         same in each.
         """
         counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
@@ -192,7 +192,7 @@ class Evaluator:
 
 
 class _BinaryCounter:
-    """Histogram of logits per picture and true class."""
+    """Histogram of logits per image and true class."""
 
     kind: Literal["histogram", "points"] = "histogram"
 
@@ -213,7 +213,7 @@ class _BinaryCounter:
 
 
 class _MulticlassCounter:
-    """Pixels predicted, hit and labelled per picture, τ and class; no C × C matrix, so that C may be large."""
+    """Pixels predicted, hit and labelled per image, τ and class; no C × C matrix, so that C may be large."""
 
     kind: Literal["histogram", "points"] = "points"
 
@@ -247,7 +247,7 @@ class _MulticlassCounter:
 
 
 class _ConfidenceCounter:
-    """Pixels, right ones and summed confidence per picture and bin of the winning class's probability."""
+    """Pixels, right ones and summed confidence per image and bin of the winning class's probability."""
 
     def __init__(self, pictures: int, device: torch.device) -> None:
         self._shape = (3, pictures, BINS_OF_CONFIDENCE)

@@ -37,7 +37,7 @@ def build_model(
 
     Args:
         recipe: architecture, encoder, depth, encoder weights.
-        channels: channels of a picture.
+        channels: channels of an image.
         class_pixels: (C,) labelled training pixels per class. The output bias starts at their log prior — for a
             binary task log(π/(1−π)), else log π_c — so that no loss spends its first steps on learning it
             (Lin et al. 2017, section 4.1).
@@ -271,14 +271,14 @@ class WeightAverage:
 
 
 def normaliser(store: PixelStore, pictures: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, (1, channels, 1, 1), of pictures whose full scale is 1.
+    """Mean and standard deviation, (1, channels, 1, 1), of images whose full scale is 1.
 
-    8-bit grey and RGB pictures are brought to ImageNet's scale. What else a channel may hold has no such custom: each
-    gets mean 0 and deviation 1 over some of the training pictures.
+    8-bit grey and RGB images are brought to ImageNet's scale. What else a channel may hold has no such custom: each
+    gets mean 0 and deviation 1 over some of the training images.
 
     Args:
         store: the decoded pixels.
-        pictures: indices of the training pictures; at most 64 of them are looked at, every n-th row of large ones.
+        images: indices of the training images; at most 64 of them are looked at, every n-th row of large ones.
     """
     if store.dtype == np.uint8 and store.channels in {1, 3}:
         mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)

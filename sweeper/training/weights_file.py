@@ -27,16 +27,16 @@ class WeightsRecord(Record):
     decoder_channels: tuple[int, ...] | None
     """None = the library's default of this architecture."""
     channels: int
-    """Of a picture."""
+    """Of an image."""
     task: Task
     classes: tuple[str, ...]
     full_scale: int
-    """What 1.0 stands for in the pictures' files: 255 or 65535."""
+    """What 1.0 stands for in the images' files: 255 or 65535."""
     mean: tuple[float, ...]
-    """Per channel, of pictures whose full scale is 1."""
+    """Per channel, of images whose full scale is 1."""
     std: tuple[float, ...]
     point: float
-    """Operating point chosen on this training's validation pictures: a threshold (binary) or τ."""
+    """Operating point chosen on this training's validation images: a threshold (binary) or τ."""
     log_prior: tuple[float, ...]
     """Log share of each class among the training pixels, for τ."""
     versions: dict[str, str]

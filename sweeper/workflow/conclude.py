@@ -190,7 +190,7 @@ def _weighed(
 ) -> Evidence | None:
     """Evidence of completed confirmations, with what the search and the rechecks said of each finalist.
 
-    `alone`: on the groups of related test pictures that there are, with the pictures as the sample.
+    `alone`: on the groups of related test images that there are, with the images as the sample.
     """
     if not results:
         return None
@@ -210,11 +210,11 @@ def _weighed(
 
 
 def _on_these_groups(evidence: Evidence, alone: Evidence | None) -> str:
-    """What holds for the few groups of test pictures that there are, in a sentence that says so."""
+    """What holds for the few groups of test images that there are, in a sentence that says so."""
     decision = decide(alone, list(FAMILIES))
-    these = f"On these {evidence.few_groups} groups of test pictures alone"
+    these = f"On these {evidence.few_groups} groups of test images alone"
     if evidence.few_groups == 1:
-        these = "On this one group of test pictures alone"
+        these = "On this one group of test images alone"
     if alone is None or decision.recommended is None:
         return f"{these}, too, nothing can be recommended."
     name = alone.finalists[decision.recommended].family
@@ -223,7 +223,7 @@ def _on_these_groups(evidence: Evidence, alone: Evidence | None) -> str:
         Verdict.EQUIVALENT: f"{name} and all that it does not beat are equivalent",
         Verdict.SAFE_CHOICE: f"{name} is a safe choice",
     }.get(decision.verdict, f"it is open who is best, and {name} is named")
-    return f"{these} (more pictures of them, no other group): {said}."
+    return f"{these} (more images of them, no other group): {said}."
 
 
 def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _with_other_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
 
 
 def _test_groups(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:
-    """Group of each test picture, by ascending index; with folds, of those that any training gave an answer for."""
+    """Group of each test image, by ascending index; with folds, of those that any training gave an answer for."""
     pictures = set(scored_pictures(conditions))
     if conditions.folds is not None:
         pictures &= {i for result in results if result.test is not None for i in result.test.pictures}
@@ -268,7 +268,7 @@ def report_study(
     ui_url: str | None = None,
     beat: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Write (again) the report of a study, from its storage and the decoded pictures alone.
+    """Write (again) the report of a study, from its storage and the decoded images alone.
 
     `beat` is called meanwhile, as a sign of life.
 

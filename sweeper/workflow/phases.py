@@ -43,7 +43,7 @@ class Display(Watcher, Protocol):
         """One line that they should not miss."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` pictures are done of a step called `what`: called after each, to be shown now and then."""
+        """`done` of `total` images are done of a step called `what`: called after each, to be shown now and then."""
 
     def phase(self, name: str, done: int, total: int) -> None:
         """A phase (probe, search, recheck, confirm) of `total` trainings begins, `done` of which are there already.

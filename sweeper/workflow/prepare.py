@@ -45,7 +45,7 @@ class Speaker(Protocol):
         """One line that they should not miss."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` pictures are done of a step called `what`: called after each, to be shown now and then."""
+        """`done` of `total` images are done of a step called `what`: called after each, to be shown now and then."""
 
 
 class Prepared(NamedTuple):
@@ -57,7 +57,7 @@ class Prepared(NamedTuple):
     on_cpu: bool = True
     """Whether the trainings use this machine's processors and memory."""
     held: FileLock | None = None
-    """Keeps the decoded pictures from being cleared while the sweep lives."""
+    """Keeps the decoded images from being cleared while the sweep lives."""
 
 
 def prepare(
@@ -128,7 +128,7 @@ def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> 
 
 
 def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:
-    """What is asked for, else what the study was made with: source, format, pictures left out, and size."""
+    """What is asked for, else what the study was made with: source, format, images left out, and size."""
     source = settings.data or (old.source if old else DATA)
     format_ = settings.format or (old.format if old and not settings.data else None)
     dataset = load_dataset(
@@ -164,7 +164,7 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
     """Refuse splits on which nothing can be told; say what else a split lacks.
 
     A class that training never sees is allowed, and will show as never predicted. So is a fold that tests one class
-    alone: its pictures are scored together with those of the other folds.
+    alone: its images are scored together with those of the other folds.
     """
     problems: list[str] = []
     searched = [(own, None) for own in (seed, second_seed(seed))]
@@ -178,8 +178,8 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
             if here.sum() < ENOUGH_CLASSES:
                 found = ", ".join(name for name, is_here in zip(dataset.classes, here, strict=True) if is_here)
                 problems.append(
-                    f"the {side} split ({len(indices)} pictures, {where}) must hold at least two classes, found "
-                    f"{found or 'no labelled pixel'}; label more pictures, or divide them yourself in split.csv"
+                    f"the {side} split ({len(indices)} images, {where}) must hold at least two classes, found "
+                    f"{found or 'no labelled pixel'}; label more images, or divide them yourself in split.csv"
                 )
     first = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
     notes = split_notes(dataset, first) if folds is None else fold_notes(dataset, first, folds)

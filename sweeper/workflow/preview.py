@@ -66,7 +66,7 @@ def preview(
     executor: Callable[[], Executor],
     clock: Callable[[], datetime],
 ) -> Preview:
-    """Read and check data, space, recipe and study; the pictures are decoded into a folder that goes with the answer.
+    """Read and check data, space, recipe and study; the images are decoded into a folder that goes with the answer.
 
     Args:
         settings: what was asked for.
@@ -226,9 +226,9 @@ def preview_text(found: Preview) -> str:
     train, val, test = found.pictures
     folds = plan.conditions.folds
     lines = [
-        f"data: {dataset.name}, {dataset.task}, {len(dataset.pictures)} pictures ({train} to train, {val} to validate, "
+        f"data: {dataset.name}, {dataset.task}, {len(dataset.pictures)} images ({train} to train, {val} to validate, "
         f"{test} to test), classes {', '.join(dataset.classes)}",
-        f"imbalance: {plan.imbalance:.1f}:1 in the training pictures",
+        f"imbalance: {plan.imbalance:.1f}:1 in the training images",
         f"space: {plan.space.name}, {len(plan.space.families)} losses: "
         + ", ".join(family.family for family in plan.space.families),
         f"recipe: {describe(plan.conditions.recipe)}",
@@ -236,7 +236,7 @@ def preview_text(found: Preview) -> str:
     ]
     if folds is not None:
         lines.append(
-            f"{folds} folds, {NOT_HELD_OUT}: the search sees every picture; each seed of a finalist is {folds} "
+            f"{folds} folds, {NOT_HELD_OUT}: the search sees every image; each seed of a finalist is {folds} "
             "trainings, each scored on the fold that it did not see"
         )
     names = {"probe": "budget probe", "search": "search", "recheck": "rechecks", "confirm": "confirmation"}

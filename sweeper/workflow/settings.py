@@ -91,7 +91,7 @@ class Settings(Record):
     format: str | None = Field(None, min_length=1)
     exclude: Path | None = None
     resize: int | None = Field(None, ge=16, le=MOST_PIXELS)
-    """Shorter side in pixels that larger pictures are shrunk to."""
+    """Shorter side in pixels that larger images are shrunk to."""
     trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
     study: str | None = None
     space: str | None = Field(None, min_length=1)
@@ -167,7 +167,7 @@ def make_recipe(
     encoder = settings.encoder or ("resnet34" if gpu else "resnet18")
     batch_size = settings.batch_size or (16 if gpu else 8)
     largest = max(max(p.height, p.width) for p in dataset.pictures)
-    # A crop larger than every picture would train on padding.
+    # A crop larger than every image would train on padding.
     size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
     if size % 2**depth:
         raise UsageError(
@@ -251,7 +251,7 @@ def _weights(
             raise UsageError(f"--encoder-weights must be auto, imagenet, none or a file; there is no file {asked!r}")
         return str(path)
     if dataset.synthetic:
-        return "none"  # drawn scenes are not ImageNet's kind of pictures
+        return "none"  # drawn scenes are not ImageNet's kind of images
     if has_weights(encoder):
         say(f"encoder weights: ImageNet, from the local cache ({encoder})")
         return "imagenet"

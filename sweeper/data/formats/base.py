@@ -1,7 +1,7 @@
 """What every reader of annotations takes and gives.
 
-A reader is a function `Place → Reading`: it looks at names and annotation files, decodes no picture, and hands back one
-`Sample` per picture with a function that makes its mask when it is asked for. All that follows (decoding, checks, the
+A reader is a function `Place → Reading`: it looks at names and annotation files, decodes no image, and hands back one
+`Sample` per image with a function that makes its mask when it is asked for. All that follows (decoding, checks, the
 store, the digest) is shared: `sweeper.data.read`.
 """
 
@@ -39,20 +39,20 @@ SPLITS: dict[str, SplitName] = {
     "testing": "test",
 }
 """Names of folders and files that give a split."""
-ELSEWHERE = "{n} picture(s) are not where the annotations say; the file of that name in the data folder is used"
+ELSEWHERE = "{n} image(s) are not where the annotations say; the file of that name in the data folder is used"
 _BACKGROUND = ("background", "unlabelled", "unlabeled")
 
 
 class Sample(NamedTuple):
-    """One picture and its label."""
+    """One image and its label."""
 
     stem: str
     name: str
-    """The picture's file as people know it: its path below the root, escaped."""
+    """The image's file as people know it: its path below the root, escaped."""
     sources: tuple[Source, ...]
     """Mostly one; several are stacked as channels."""
     mask: Callable[[Size | None], Pixels | None]
-    """Makes the mask, (H, W) uint8, given the upright picture's size (None: the picture could not be read; then shapes
+    """Makes the mask, (H, W) uint8, given the upright image's size (None: the image could not be read; then shapes
     give None, while a mask's file is read all the same). Raises `UnreadableFileError`."""
     mask_name: str
     """The label's file as people know it."""
@@ -71,7 +71,7 @@ class Reading:
     stems: frozenset[str] | None = None
     """All names that `split.csv` may use, where they are more than the samples'."""
     place: str = ""
-    """Where the pictures and labels were looked for, for messages about the whole set: `images/`."""
+    """Where the images and labels were looked for, for messages about the whole set: `images/`."""
     mask_place: str = ""
     """The same for the labels: `masks/`."""
 
@@ -115,7 +115,7 @@ class Place:
 
     @cached_property
     def pictures(self) -> dict[str, list[Path]]:
-        """Pictures below the root by their file's name in composed form."""
+        """Images below the root by their file's name in composed form."""
         found: dict[str, list[Path]] = defaultdict(list)
         for path in self.files:
             if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -197,7 +197,7 @@ def split_of(parts: Iterable[str]) -> SplitName | None:
 
 
 def unique_stems(place: Place, files: Sequence[Path]) -> list[str]:
-    """A stem for each picture: the file's, or, where these repeat, the path below the root without extension."""
+    """A stem for each image: the file's, or, where these repeat, the path below the root without extension."""
     stems = [normal(path.stem) for path in files]
     if len(set(stems)) == len(stems):
         return stems
@@ -209,18 +209,18 @@ def drop_repeated(place: Place, samples: list[Sample]) -> list[Sample]:
     counts = Counter(sample.stem for sample in samples)
     for stem in sorted(stem for stem, count in counts.items() if count > 1):
         files = [f"{sample.name} ({sample.mask_name})" for sample in samples if sample.stem == stem]
-        place.problems.append(f"{shown(stem)}: a stem may name one picture, found {some(files)}; rename or remove one")
+        place.problems.append(f"{shown(stem)}: a stem may name one image, found {some(files)}; rename or remove one")
     return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)
 
 
 class Lost(NamedTuple):
-    """A picture that an annotation names and that cannot be used, as a problem."""
+    """An image that an annotation names and that cannot be used, as a problem."""
 
     problem: str
 
 
 def find_picture(place: Place, written: str, near: Sequence[Path], said_in: str) -> Path | Lost:
-    """The picture that an annotation file names.
+    """The image that an annotation file names.
 
     It is looked for as written, relative to each folder of `near`, then by its file's name in these folders, then by
     that name anywhere below the root, if one file alone has it. `said_in` names the file that speaks of it.
@@ -228,7 +228,7 @@ def find_picture(place: Place, written: str, near: Sequence[Path], said_in: str)
     text = normal(written.replace("\\", "/"))
     base = text.rsplit("/", 1)[-1]
     if not base or "\0" in text:
-        return Lost(f"{said_in}: a picture must have a file's name, found {shown(written)[:200]!r}; write its path")
+        return Lost(f"{said_in}: an image must have a file's name, found {shown(written)[:200]!r}; write its path")
     root = place.root.resolve()
     outside: Path | None = None
     for name in dict.fromkeys((text, base)):
@@ -249,15 +249,15 @@ def find_picture(place: Place, written: str, near: Sequence[Path], said_in: str)
     if outside is not None:
         return Lost(f"{said_in}: {shown(text)} must lie inside the data folder, found {shown(outside)}; copy it here")
     found = f"{len(others)} files of that name" if others else "no such file"
-    return Lost(f"{said_in}: the picture {shown(text)[:300]} must be in the data folder, found {found}; add it")
+    return Lost(f"{said_in}: the image {shown(text)[:300]} must be in the data folder, found {found}; add it")
 
 
 def note_unused(place: Place, used: Sequence[Path]) -> None:
-    """Warn of pictures that lie among the used ones and that no annotation speaks of."""
+    """Warn of images that lie among the used ones and that no annotation speaks of."""
     folders = {path.parent for path in used}
     every = {path for paths in place.pictures.values() for path in paths if path.parent in folders}
     if unused := sorted(place.name(path) for path in every - {*used}):
-        place.notes.append(f"{len(unused)} picture(s) have no annotation and were passed over: {some(unused)}.")
+        place.notes.append(f"{len(unused)} image(s) have no annotation and were passed over: {some(unused)}.")
 
 
 def background_index(place: Place, names: Sequence[str], labels: Iterable[str]) -> int:

@@ -60,7 +60,7 @@ def detect(place: Place) -> str | None:
 
 
 def read(place: Place) -> Reading:
-    """Pair pictures and labels by what comes before the suffix."""
+    """Pair images and labels by what comes before the suffix."""
     pictures: dict[tuple[str, str], Path] = {}
     labels: dict[str, dict[tuple[str, str], Path]] = {"trainids": {}, "ids": {}}
     for path in place.files:
@@ -73,17 +73,17 @@ def read(place: Place) -> Reading:
     masks = labels[kind]
     for key in sorted(masks.keys() - pictures.keys()):
         place.problems.append(
-            f"{place.name(masks[key])}: has no picture; add {shown(key[1])}{_PICTURE}.png, or remove it"
+            f"{place.name(masks[key])}: has no image; add {shown(key[1])}{_PICTURE}.png, or remove it"
         )
     bare = sorted(pictures.keys() - masks.keys())
     wanted = "_gtFine_labelTrainIds.png" if kind == "trainids" else "_gtFine_labelIds.png"
     if bare and all(key[0] == "test" for key in bare):  # withheld by their makers
         place.notes.append(
-            f"{len(bare)} test picture(s) have no labels and were passed over: {some([shown(k[1]) for k in bare])}."
+            f"{len(bare)} test image(s) have no labels and were passed over: {some([shown(k[1]) for k in bare])}."
         )
     else:
         place.problems.extend(
-            f"{place.name(pictures[key])}: has no mask; add {shown(key[1])}{wanted}, or remove the picture"
+            f"{place.name(pictures[key])}: has no mask; add {shown(key[1])}{wanted}, or remove the image"
             for key in bare
         )
     both = sorted(key for key in masks.keys() & pictures.keys() if _inside(place, pictures[key], masks[key]))
@@ -111,7 +111,7 @@ def _inside(place: Place, *paths: Path) -> bool:
 
 
 def _key(place: Place, path: Path, stem: str) -> tuple[str, str]:
-    """The split that the folders give (empty without one) and the stem: equal for a picture and its labels."""
+    """The split that the folders give (empty without one) and the stem: equal for an image and its labels."""
     return split_of(path.relative_to(place.root).parts[:-1]) or "", normal(stem)
 
 

@@ -1,4 +1,4 @@
-"""COCO: one JSON for many pictures, with objects as polygons or run-length masks.
+"""COCO: one JSON for many images, with objects as polygons or run-length masks.
 
 Crowds are painted first, as 255; then objects, large areas (as written in `area`, else counted) first, so that what
 lies in front stays. A ring inside another of the same object is a hole. An object with a box alone is painted as 255
@@ -43,7 +43,7 @@ from sweeper.data.tables import MAX_CLASSES, Side, shown
 
 _MARKS = (b'"images"', b'"annotations"', b'"categories"')
 MAX_OBJECTS = 100_000
-"""Of one picture."""
+"""Of one image."""
 _SOME = 50
 """Files that detection opens."""
 
@@ -145,7 +145,7 @@ def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, An
 
 
 def _folders_of(path: Path) -> list[str]:
-    """Folders whose pictures a file's name speaks of: instances_train2017.json → train2017, images/train2017."""
+    """Folders whose images a file's name speaks of: instances_train2017.json → train2017, images/train2017."""
     last = path.stem.rsplit("_", 1)[-1]
     return [last, f"images/{last}"]
 
@@ -159,19 +159,17 @@ def _mask(  # noqa: PLR0917
     picture: Path,
     size: Size | None,
 ) -> Pixels | None:
-    """The labels of one picture."""
+    """The labels of one image."""
     if size is None:
         return None
     if image.size is not None and image.size != size:
         (height, width), (written_height, written_width) = size, image.size
         raise UnreadableFileError(
-            f"width and height must be its picture's {width}×{height} (upright), found "
-            f"{written_width}×{written_height}; is it another picture? Else annotate the picture as it is now"
+            f"width and height must be its image's {width}×{height} (upright), found "
+            f"{written_width}×{written_height}; is it another image? Else annotate the image as it is now"
         )
     if len(objects) > MAX_OBJECTS:
-        raise UnreadableFileError(
-            f"a picture may have {MAX_OBJECTS:,} objects, found {len(objects):,}; is it a picture?"
-        )
+        raise UnreadableFileError(f"an image may have {MAX_OBJECTS:,} objects, found {len(objects):,}; is it an image?")
     faults: list[str] = []
     behind: list[Rle] = []
     front: list[tuple[float, int, Rle]] = []
@@ -205,18 +203,18 @@ def _covers(place: Place, each: CocoObject, size: Size, name: str, faults: list[
     rings = [_points(ring) for ring in each.rings] or [_corners(each.box or (0, 0, 0, 0))]
     usable = [ring for ring in rings if len(ring) >= 3]
     if len(usable) < len(rings):
-        place.tally.add("{n} picture(s) have polygons of fewer than 3 points, which cover nothing", name)
+        place.tally.add("{n} image(s) have polygons of fewer than 3 points, which cover nothing", name)
     for ring in usable:
         if fault := point_fault(ring, size):
             faults.append(f"annotation {shown(each.number)} {fault}")
             return None
         if reaches_out(ring, size):
-            place.tally.add("{n} picture(s) have objects that reach out and were cut off at the edge", name)
+            place.tally.add("{n} image(s) have objects that reach out and were cut off at the edge", name)
     if not usable:
         return None
     rle, holes = polygon_rle(usable, size)
     if holes:
-        place.tally.add("{n} picture(s) have objects with a ring inside another, which is read as a hole", name)
+        place.tally.add("{n} image(s) have objects with a ring inside another, which is read as a hole", name)
     return rle
 
 
@@ -229,4 +227,4 @@ def _corners(box: tuple[float, ...]) -> npt.NDArray[np.float64]:
     return np.array([[left, top], [left + width, top], [left + width, top + height], [left, top + height]])
 
 
-FORMAT = Format("a COCO JSON (images, annotations, categories) and its pictures", detect, read)
+FORMAT = Format("a COCO JSON (images, annotations, categories) and its images", detect, read)

@@ -44,7 +44,7 @@ def detect(place: Place) -> str | None:
 
 
 def _pairs(root: Path) -> list[tuple[str, str, SplitName | None]]:
-    """Folders of pictures and of masks that belong together, and the split that they give."""
+    """Folders of images and of masks that belong together, and the split that they give."""
     found: list[tuple[str, str, SplitName | None]] = []
     for name, split in SPLITS.items():
         for images, masks in ((f"images/{name}", f"masks/{name}"), (f"{name}/images", f"{name}/masks")):
@@ -118,17 +118,15 @@ def _list(place: Place, folder: str, suffixes: tuple[str, ...]) -> _Listing:
 def _pair(
     place: Place, images: tuple[str, _Listing], masks: tuple[str, _Listing], stem_of: dict[str, str], side: Side
 ) -> list[Sample]:
-    """Pictures that have one file in each folder, by stem; the others are problems."""
+    """Images that have one file in each folder, by stem; the others are problems."""
     (images_at, pictures), (masks_at, labels) = images, masks
     for stem in pictures.by_stem.keys() - labels.by_stem.keys():
         file = shown(pictures.by_stem[stem][0].name)
-        place.problems.append(
-            f"{images_at}/{file}: has no mask; add {masks_at}/{shown(stem)}.png, or remove the picture"
-        )
+        place.problems.append(f"{images_at}/{file}: has no mask; add {masks_at}/{shown(stem)}.png, or remove the image")
     for stem in labels.by_stem.keys() - pictures.by_stem.keys():
         file = shown(labels.by_stem[stem][0].name)
         place.problems.append(
-            f"{masks_at}/{file}: has no picture; add {images_at}/{shown(stem)}.png (or .jpg), or remove the mask"
+            f"{masks_at}/{file}: has no image; add {images_at}/{shown(stem)}.png (or .jpg), or remove the mask"
         )
     return [
         Sample(

@@ -1,4 +1,4 @@
-"""LabelMe: one JSON per picture with its shapes, and the picture beside it or inside.
+"""LabelMe: one JSON per image with its shapes, and the image beside it or inside.
 
 Shapes are drawn in the file's order, as LabelMe's own tools draw them. `__ignore__` is 255, `_background_` is class 0.
 Classes are those of `classes.txt`, else of LabelMe's `labels.txt`, else the labels that occur, in alphabetical order.
@@ -175,7 +175,7 @@ def _shape(number: int, entry: Any, place: Place, name: str) -> _Drawn | None:
         points = np.array(numbers, dtype=np.float64)
         mask = base64.b64decode(entry["mask"]) if kind == "mask" else b""
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{where} must have finite points and, as a mask, a picture ({error})") from error
+        raise ValueError(f"{where} must have finite points and, as a mask, an image ({error})") from error
     if not np.isfinite(points).all():
         raise ValueError(f"{where}: coordinates must be finite, found NaN or infinity")
     return _Drawn(normal(label.strip()), number, Shape(0, kind, points, mask))
@@ -216,7 +216,7 @@ def _labels_file(place: Place) -> list[str] | None:
 
 
 def _picture(place: Place, annotation: _Annotation) -> Path | None:
-    """The picture's file; None where it lies in the JSON, or is missing, which is a problem."""
+    """The image's file; None where it lies in the JSON, or is missing, which is a problem."""
     here = annotation.path.parent
     near = [here, here.parent / "images", here.parent / "JPEGImages"]
     found = find_picture(place, annotation.image_path, near, place.name(annotation.path))
@@ -228,28 +228,28 @@ def _picture(place: Place, annotation: _Annotation) -> Path | None:
 
 
 def _embedded(path: Path) -> bytes:
-    """The picture inside a JSON."""
+    """The image inside a JSON."""
     data = load_json(path)
     try:
         return base64.b64decode(data["imageData"])
     except (ValueError, TypeError, KeyError) as error:
         raise UnreadableFileError(
-            f"`imageData` must be a picture in base64, and is not ({error}); save it again"
+            f"`imageData` must be an image in base64, and is not ({error}); save it again"
         ) from error
 
 
 def _mask(
     place: Place, annotation: _Annotation, numbers: dict[str, int], background: int, size: Size | None
 ) -> Pixels | None:
-    """The labels of one picture."""
+    """The labels of one image."""
     if size is None:
         return None
     name = place.name(annotation.path)
     if annotation.size is not None and annotation.size != size:
         (height, width), (written_height, written_width) = size, annotation.size
         raise UnreadableFileError(
-            f"imageWidth and imageHeight must be its picture's {width}×{height} (upright), found "
-            f"{written_width}×{written_height}; is it another picture? Else annotate the picture as it is now"
+            f"imageWidth and imageHeight must be its image's {width}×{height} (upright), found "
+            f"{written_width}×{written_height}; is it another image? Else annotate the image as it is now"
         )
     faults = []
     shapes = []
@@ -258,7 +258,7 @@ def _mask(
             faults.append(f"shape {drawn.number} ({shown(drawn.label)[:40]}) {fault}")
             continue
         if reaches_out(drawn.shape.points, size):
-            place.tally.add("{n} file(s) have shapes that reach out of the picture and were cut off at its edge", name)
+            place.tally.add("{n} file(s) have shapes that reach out of the image and were cut off at its edge", name)
         shapes.append(drawn.shape._replace(label=numbers.get(drawn.label, IGNORE)))
     if faults:
         raise UnreadableFileError(f"{some(faults)}; draw them again, or remove them")
@@ -268,4 +268,4 @@ def _mask(
         raise UnreadableFileError(f"a mask among the shapes: {error}; draw it again") from error
 
 
-FORMAT = Format("LabelMe's JSON files beside (or around) their pictures", detect, read)
+FORMAT = Format("LabelMe's JSON files beside (or around) their images", detect, read)

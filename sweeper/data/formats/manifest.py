@@ -58,7 +58,7 @@ def read(place: Place) -> Reading:
 
 
 def _rows(place: Place, path: Path) -> list[tuple[Path, Path, Side]]:
-    """Picture, mask and side of each row; faults become problems."""
+    """Image, mask and side of each row; faults become problems."""
     name = place.name(path)
     text = text_of(path, place.problems) if place.inside(path) else None
     if text is None:

@@ -112,7 +112,7 @@ def _cases(place: Place, images: str, labels: str, table: dict[int, int], side: 
             files[normal(found["case"])].append(path)
     if volumes:
         place.problems.append(
-            f"{images}/: pictures must be 2-D (png, tif, bmp), found volumes: {some(volumes)}; export their slices"
+            f"{images}/: images must be 2-D (png, tif, bmp), found volumes: {some(volumes)}; export their slices"
         )
     masks: dict[str, Path] = {}
     for path in sorted((place.root / labels).iterdir() if place.inside(place.root / labels) else []):
@@ -121,7 +121,7 @@ def _cases(place: Place, images: str, labels: str, table: dict[int, int], side: 
     for case in sorted(files.keys() - masks.keys()):
         place.problems.append(f"{place.name(files[case][0])}: has no mask; add {labels}/{shown(case)}.png")
     for case in sorted(masks.keys() - files.keys()):
-        place.problems.append(f"{place.name(masks[case])}: has no picture; add {images}/{shown(case)}_0000.png")
+        place.problems.append(f"{place.name(masks[case])}: has no image; add {images}/{shown(case)}_0000.png")
     return [
         Sample(
             case,
@@ -146,4 +146,4 @@ def _mask(path: Path, table: dict[int, int], size: Size | None) -> Pixels:
     return mask
 
 
-FORMAT = Format("nnU-Net's dataset.json, imagesTr/ and labelsTr/ with 2-D pictures", detect, read)
+FORMAT = Format("nnU-Net's dataset.json, imagesTr/ and labelsTr/ with 2-D images", detect, read)

@@ -1,7 +1,7 @@
 """Pascal VOC: `JPEGImages/`, `SegmentationClass/` (palette PNG, 255 = border), the lists of `ImageSets/Segmentation/`.
 
 Names are those of `classes.txt`, a map of colours (CVAT's `labelmap.txt`), `class_names.txt`, or VOC's own twenty where
-the pictures are VOC's.
+the images are VOC's.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _masks(base: Path) -> Path:
 
 
 def read(place: Place) -> Reading:
-    """Pair every mask with its picture; pictures without a mask are only of use for detection and passed over."""
+    """Pair every mask with its image; images without a mask are only of use for detection and passed over."""
     base = _base(place)
     assert base is not None  # detected
     pictures = _by_stem(place, base / "JPEGImages", IMAGE_SUFFIXES)
@@ -74,14 +74,14 @@ def read(place: Place) -> Reading:
     splits = _splits(place, base, masks)
     for stem in sorted(masks.keys() - pictures.keys()):
         place.problems.append(
-            f"{place.name(masks[stem])}: has no picture; add {shown(stem)}.jpg to JPEGImages/, or remove the mask"
+            f"{place.name(masks[stem])}: has no image; add {shown(stem)}.jpg to JPEGImages/, or remove the mask"
         )
     both = sorted(masks.keys() & pictures.keys())
     if spare := sorted(map(shown, pictures.keys() - masks.keys())):
-        place.notes.append(f"{len(spare)} picture(s) have no mask and were passed over: {some(spare)}.")
+        place.notes.append(f"{len(spare)} image(s) have no mask and were passed over: {some(spare)}.")
     if splits and (unlisted := [stem for stem in both if stem not in splits]):
         place.notes.append(
-            f"{len(unlisted)} picture(s) with a mask are in none of the lists, and are divided by us: "
+            f"{len(unlisted)} image(s) with a mask are in none of the lists, and are divided by us: "
             f"{some([shown(s) for s in unlisted])}."
         )
     samples = [
@@ -131,7 +131,7 @@ def _splits(place: Place, base: Path, masks: dict[str, Path]) -> dict[str, Split
         stems = [normal(line.split()[0]) for line in text.splitlines() if line.split()]
         missing = [stem for stem in stems if stem not in masks]
         if missing and len(missing) == len(stems):
-            place.notes.append(f"None of the {len(stems)} pictures of {name}.txt has a mask; the list is not used.")
+            place.notes.append(f"None of the {len(stems)} images of {name}.txt has a mask; the list is not used.")
             continue
         place.problems.extend(
             f"{place.name(path)}: {shown(stem)[:200]} must have a mask, found none; add it or remove the line"

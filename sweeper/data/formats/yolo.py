@@ -1,7 +1,7 @@
-"""YOLO-seg: `data.yaml`, pictures in folders or lists, and one text file of normalised polygons for each picture.
+"""YOLO-seg: `data.yaml`, images in folders or lists, and one text file of normalised polygons for each image.
 
 A line is `class x1 y1 x2 y2 …`. Class 0 of the set is the background, then the names of `data.yaml` in their order.
-Large objects are drawn first, as Ultralytics does. A picture without a text file shows background alone.
+Large objects are drawn first, as Ultralytics does. An image without a text file shows background alone.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def read(place: Place) -> Reading:
             continue
         labels = _labels_of(place, picture)
         if labels is None:
-            place.tally.add("{n} picture(s) have no text file of labels and count as background", place.name(picture))
+            place.tally.add("{n} image(s) have no text file of labels and count as background", place.name(picture))
         elif not place.inside(labels):
             continue
         polygons = [] if labels is None else _polygons(place, labels, len(names))
@@ -127,7 +127,7 @@ def _numbers(place: Place, path: Path, names: tuple[str, ...], classes: tuple[st
 
 
 def _pictures(place: Place, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
-    """Pictures of one key: of a folder, a list of folders, or a text file that lists pictures."""
+    """Images of one key: of a folder, a list of folders, or a text file that lists images."""
     raw = data.get(key)
     for entry in raw if isinstance(raw, list) else [] if raw is None else [raw]:
         if not isinstance(entry, str) or "\0" in entry:
@@ -167,7 +167,7 @@ def _target(place: Place, path: Path, data: dict[str, Any], entry: str) -> Path 
 
 
 def _listed(place: Place, path: Path) -> Iterator[Path]:
-    """Pictures that a text file lists, relative to it or to the root."""
+    """Images that a text file lists, relative to it or to the root."""
     text = text_of(path, place.problems)
     for number, line in enumerate((text or "").splitlines(), 1):
         if not line.strip() or place.full():
@@ -181,13 +181,13 @@ def _listed(place: Place, path: Path) -> Iterator[Path]:
                 break
         else:
             place.problems.append(
-                f"{place.name(path)}: line {number}: must be a picture in here, found {shown(written)[:200]}; "
+                f"{place.name(path)}: line {number}: must be an image in here, found {shown(written)[:200]}; "
                 "add it or remove the line"
             )
 
 
 def _labels_of(place: Place, picture: Path) -> Path | None:
-    """The text file of a picture: in labels/ where the picture lies in images/, else beside it."""
+    """The text file of an image: in labels/ where the image lies in images/, else beside it."""
     parts = [*picture.relative_to(place.root).parts]
     for i in range(len(parts) - 1, -1, -1):
         if parts[i] == "images":
@@ -238,7 +238,7 @@ def _mask(
     path: Path,
     size: Size | None,
 ) -> Pixels | None:
-    """The labels of one picture, large polygons first."""
+    """The labels of one image, large polygons first."""
     if size is None:
         return None
     shapes = []
@@ -259,4 +259,4 @@ def _area(points: npt.NDArray[np.float64]) -> float:
     return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
-FORMAT = Format("YOLO's data.yaml with pictures and text files of polygons", detect, read)
+FORMAT = Format("YOLO's data.yaml with images and text files of polygons", detect, read)

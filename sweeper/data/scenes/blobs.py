@@ -12,7 +12,7 @@ _SMALLEST = 2.5
 
 
 def draw_blobs(rng: np.random.Generator, canvas: Canvas) -> Drawn:
-    """One picture: cells (1) on background (0) with specks, fibres and cells that are out of focus."""
+    """One image: cells (1) on background (0) with specks, fibres and cells that are out of focus."""
     size = canvas.size
     ground = 0.22 + 0.05 * smooth(rng, size, size / 4) + 0.02 * smooth(rng, size, 5) + 0.012 * smooth(rng, size, 1.2)
     ground = _out_of_focus(rng, ground)
@@ -55,7 +55,7 @@ def _place(
 
 
 def _cell(rng: np.random.Generator, size: int, y: float, x: float, radius: float) -> tuple[tuple[slice, slice], Field]:
-    """The part of the picture around a rounded, uneven disc of about the given radius, and its coverage 0–1 there."""
+    """The part of the image around a rounded, uneven disc of about the given radius, and its coverage 0–1 there."""
     reach = 1.6 * radius + 2
     top, left = max(0, int(y - reach)), max(0, int(x - reach))
     window = slice(top, min(size, max(top, int(y + reach)))), slice(left, min(size, max(left, int(x + reach))))

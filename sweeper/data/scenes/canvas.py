@@ -1,4 +1,4 @@
-"""What the scenes share: random textures, soft shapes, and the camera that ends every picture.
+"""What the scenes share: random textures, soft shapes, and the camera that ends every image.
 
 Intensities are float64 around 0–1 until the camera turns them into uint8.
 """
@@ -26,13 +26,13 @@ class Canvas(NamedTuple):
     """What a scene is asked for."""
 
     size: int
-    """Side of the square picture in pixels."""
+    """Side of the square image in pixels."""
     foreground: float = 0.0
-    """Wanted share of foreground pixels, 0–1 (mean over pictures); scenes with fixed shares ignore it."""
+    """Wanted share of foreground pixels, 0–1 (mean over images); scenes with fixed shares ignore it."""
     noise: float = 0.0
     """Standard deviation of the camera's noise, as a share of full scale."""
     spread: float = 1.0
-    """How much pictures differ in their share of foreground: 0 = not at all, 1 = as the scene does by nature."""
+    """How much images differ in their share of foreground: 0 = not at all, 1 = as the scene does by nature."""
     width: float = 3.0
     """Cracks: width of the widest in pixels."""
     length: float = 1.0
@@ -42,7 +42,7 @@ class Canvas(NamedTuple):
     elongation: float = 1.0
     """Shapes: length divided by width."""
     blur: float = 0.0
-    """Softness of the objects' edges in the picture, σ in pixels; labels stay sharp."""
+    """Softness of the objects' edges in the image, σ in pixels; labels stay sharp."""
     contrast: float = 0.2
     """Shapes: brightness against the ground, share of full scale."""
     classes: int = 2
@@ -51,13 +51,13 @@ class Canvas(NamedTuple):
     """Shapes: pixels of a class divided by those of the next."""
 
     def share(self, factor: float) -> float:
-        """The share of one picture whose own factor, of mean 1 over pictures, the scene has drawn."""
-        # At full spread nothing is computed: pictures of earlier versions stay what they were, bit by bit.
+        """The share of one image whose own factor, of mean 1 over images, the scene has drawn."""
+        # At full spread nothing is computed: images of earlier versions stay what they were, bit by bit.
         return self.foreground * (factor if self.spread == 1 else 1 + self.spread * (factor - 1))
 
 
 class Drawn(NamedTuple):
-    """A picture and its labels."""
+    """An image and its labels."""
 
     image: Pixels
     """(H, W, 3) uint8."""

@@ -15,7 +15,7 @@ _ATTEMPTS = 400
 
 
 def draw_cracks(rng: np.random.Generator, canvas: Canvas) -> Drawn:
-    """One picture: cracks (1) on pavement (0) with shadows' edges, scratches, stains and joints."""
+    """One image: cracks (1) on pavement (0) with shadows' edges, scratches, stains and joints."""
     size = canvas.size
     ground = _pavement(rng, size)
     ground *= _shadow(rng, size)
@@ -38,7 +38,7 @@ def _pavement(rng: np.random.Generator, size: int) -> Field:
 
 
 def _shadow(rng: np.random.Generator, size: int) -> Field | float:
-    """Half of the pictures lie partly in a shadow with a wavy edge."""
+    """Half of the images lie partly in a shadow with a wavy edge."""
     if rng.random() < 0.5:
         return 1.0
     y, x = grid(size)

@@ -1,4 +1,4 @@
-"""Label noise: masks beside their place, objects without a label. The picture stays what it is."""
+"""Label noise: masks beside their place, objects without a label. The image stays what it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: 
     """A mask as a careless hand would draw it.
 
     First objects go: of the n connected pieces of all classes but 0, ⌊missing · n⌋, and one more by chance, so that
-    over many pictures the share is exactly `missing`. Then the rest moves by `shift` pixels in a random direction,
+    over many images the share is exactly `missing`. Then the rest moves by `shift` pixels in a random direction,
     rounded to whole pixels on both axes; what comes in from outside is class 0.
 
     Args:

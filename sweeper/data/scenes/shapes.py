@@ -35,17 +35,17 @@ def shares(canvas: Canvas) -> npt.NDArray[np.float64]:
 
 
 def impossible(canvas: Canvas) -> list[str]:
-    """Why such pictures cannot be drawn, if so."""
+    """Why such images cannot be drawn, if so."""
     fewest = float(shares(canvas).min()) * canvas.size**2
     problems = []
     if fewest < 4:
         problems.append(
-            f"every class must have 4 pixels in a picture, found {fewest:.2g} for the rarest; raise foreground or "
+            f"every class must have 4 pixels in an image, found {fewest:.2g} for the rarest; raise foreground or "
             "size, or lower classes or ratio"
         )
     if canvas.object * np.sqrt(canvas.elongation) > canvas.size:
         problems.append(
-            f"objects must fit the picture of {canvas.size} pixels, found a length of "
+            f"objects must fit the image of {canvas.size} pixels, found a length of "
             f"{canvas.object * np.sqrt(canvas.elongation):.0f}; lower object or elongation, or raise size"
         )
     if canvas.object / np.sqrt(canvas.elongation) < 1:
@@ -57,7 +57,7 @@ def impossible(canvas: Canvas) -> list[str]:
 
 
 def draw_shapes(rng: np.random.Generator, canvas: Canvas) -> Drawn:
-    """One picture: the classes' objects (1 …) on ground (0), each class with exactly its rounded number of pixels."""
+    """One image: the classes' objects (1 …) on ground (0), each class with exactly its rounded number of pixels."""
     size = canvas.size
     tone = rng.uniform(0.4, 0.55)
     texture = 0.25 * canvas.contrast * (smooth(rng, size, 1.2) + smooth(rng, size, size / 8))
@@ -89,7 +89,7 @@ def _fill(rng: np.random.Generator, canvas: Canvas, mask: Pixels, label: int, wa
     missing, number, failures = wanted, 0, 0
     while missing > 0 and failures < _TRIES:
         cover = _object(rng, canvas)
-        # While there is room objects keep apart; a picture too full for that lets them touch.
+        # While there is room objects keep apart; an image too full for that lets them touch.
         taken = mask > 0
         near = ndimage.binary_dilation(taken, iterations=_GAP) if failures < _TRIES // 2 else taken
         inside = cover > 0
@@ -128,7 +128,7 @@ def _object(rng: np.random.Generator, canvas: Canvas) -> Field:
         points = wander(rng, start, rng.uniform(0, 2 * np.pi), max(2, round(2 * length)), 0.05)
         points += start - points.mean(axis=0)
     reach = width / 2
-    # Objects are whole: where one would be cut by the picture's edge it is moved inside, if it fits at all.
+    # Objects are whole: where one would be cut by the image's edge it is moved inside, if it fits at all.
     low, high = points.min(axis=0) - reach, points.max(axis=0) + reach
     fits = high - low < size - 1
     points += np.where(fits, np.maximum(0, -low) - np.maximum(0, high - (size - 1)), 0)

@@ -15,7 +15,7 @@ GROUND, ROAD, ANIMAL, PERSON, SIGN = range(5)
 
 
 class _Scene(NamedTuple):
-    """What is painted on; positions and sizes are in pixels of a 128-pixel picture times `scale`."""
+    """What is painted on; positions and sizes are in pixels of a 128-pixel image times `scale`."""
 
     rng: np.random.Generator
     image: npt.NDArray[np.float64]
@@ -24,7 +24,7 @@ class _Scene(NamedTuple):
 
 
 def draw_street(rng: np.random.Generator, canvas: Canvas) -> Drawn:
-    """One picture: road 1 (about 29 %), animal 2 (1.4 %), person 3 (0.3 %), sign 4 (0.05 %), ground 0."""
+    """One image: road 1 (about 29 %), animal 2 (1.4 %), person 3 (0.3 %), sign 4 (0.05 %), ground 0."""
     size = canvas.size
     scene = _Scene(rng, _ground(rng, size), np.zeros((size, size), dtype=np.uint8), size / 128)
     _road(scene)
@@ -50,7 +50,7 @@ def _ground(rng: np.random.Generator, size: int) -> npt.NDArray[np.float64]:
 
 
 def _road(scene: _Scene) -> None:
-    """A curved band across the picture, worn at its edges, with a dashed line on some."""
+    """A curved band across the image, worn at its edges, with a dashed line on some."""
     rng, image, mask, scale = scene
     size = len(mask)
     y, x = grid(size)

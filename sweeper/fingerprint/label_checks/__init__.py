@@ -1,4 +1,4 @@
-"""The label doctor: what is wrong with pictures and labels, before it costs a night. It deletes nothing."""
+"""The label doctor: what is wrong with images and labels, before it costs a night. It deletes nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Finding", "Severity", "counts", "examine"]
 
 
 def examine(dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None) -> tuple[Finding, ...]:
-    """Measure every picture of a data set and judge the whole, the weightiest findings first.
+    """Measure every image of a data set and judge the whole, the weightiest findings first.
 
     Args:
-        dataset: its store is read, picture by picture; a few kilobytes are kept of each.
+        dataset: its store is read, image by image; a few kilobytes are kept of each.
         workers: threads.
-        tick: called with (done, total) after each picture.
+        tick: called with (done, total) after each image.
 
     Raises:
         SweeperError: if the store is gone.

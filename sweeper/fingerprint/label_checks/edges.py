@@ -1,8 +1,8 @@
-"""Does a mask fit its picture? Its contours must lie on edges more than the same contours laid elsewhere would.
+"""Does a mask fit its image? Its contours must lie on edges more than the same contours laid elsewhere would.
 
 The edge strength under the mask's contour is compared with that under the contour moved to every other place of the
-picture at once, by a circular cross-correlation. That asks nothing of the data set: a picture is its own yardstick, so
-that blurred pictures, thin objects and busy textures need no threshold of their own.
+image at once, by a circular cross-correlation. That asks nothing of the data set: an image is its own yardstick, so
+that blurred images, thin objects and busy textures need no threshold of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy import fft, ndimage
 from sweeper.core.contours import near_boundary
 
 WINDOW = 512
-"""Side in pixels of the part of a larger picture that is looked at: where most contour is."""
+"""Side in pixels of the part of a larger image that is looked at: where most contour is."""
 NEAR = 2
 """Pixels that a drawn contour may miss its edge by."""
 FAR = 8
@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Fit(NamedTuple):
-    """How well a mask's contours follow the edges of a picture."""
+    """How well a mask's contours follow the edges of an image."""
 
     agreement: float
     """Standard deviations by which the edge strength under the contour exceeds that of the contour elsewhere, at its
@@ -41,14 +41,14 @@ class Fit(NamedTuple):
 
 
 def edge_fit(image: Bytes, mask: Bytes) -> Fit | None:
-    """Compare a mask's contours with its picture's edges.
+    """Compare a mask's contours with its image's edges.
 
     Args:
         image: (H, W, channels), 8 or 16 bits.
         mask: (H, W) uint8 class indices; 255 = ignore, no contour.
 
     Returns:
-        None where the mask has too little contour, or the picture is too small or without any edge.
+        None where the mask has too little contour, or the image is too small or without any edge.
     """
     contour = near_boundary(mask, 1)
     rows, columns = _window(contour)

@@ -11,7 +11,7 @@ class Severity(StrEnum):
     """How much a finding matters; nothing is deleted, whatever it says."""
 
     ERROR = "error"
-    """A label or a split is wrong: mend it or leave the picture out."""
+    """A label or a split is wrong: mend it or leave the image out."""
     WARNING = "warning"
     """Probably wrong, or scores will be misleading: look at it."""
     NOTE = "note"
@@ -19,7 +19,7 @@ class Severity(StrEnum):
 
 
 class Finding(Record):
-    """One thing that was found, with the pictures it is about."""
+    """One thing that was found, with the images it is about."""
 
     kind: str
     """A name for programs, e.g. `identical_masks`."""

@@ -1,4 +1,4 @@
-"""Rules about masks and the edges of their pictures: masks of other pictures, misfits, masks beside their place."""
+"""Rules about masks and the edges of their images: masks of other images, misfits, masks beside their place."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MISFIT = 2.5
 FOLLOWS = 5.0
 """Median agreement of a set whose labels follow edges, so that a misfit means something."""
 OFTEN = 0.3
-"""Share of the pictures from which on a displacement is the set's, not the picture's."""
+"""Share of the images from which on a displacement is the set's, not the image's."""
 ONE_BY_ONE = 3
 """Sets of identical masks that are told one by one; more share a sentence."""
 
 
 class _Shared(NamedTuple):
-    """Pictures that share a drawn mask, and how well its contours fit each."""
+    """Images that share a drawn mask, and how well its contours fit each."""
 
     stems: tuple[str, ...]
     fits: tuple[str, ...]
@@ -40,7 +40,7 @@ class _Shared(NamedTuple):
 
 
 def identical_masks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
-    """One drawn mask on pictures that differ; where edges tell, which of them is wrong."""
+    """One drawn mask on images that differ; where edges tell, which of them is wrong."""
     sets = list(_shared(dataset, signs))
     told, untold = [s for s in sets if s.told], [s for s in sets if not s.told]
     if len(told) > ONE_BY_ONE:
@@ -49,8 +49,8 @@ def identical_masks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Findin
             kind="identical_masks",
             severity=Severity.ERROR,
             text=(
-                f"{len(told)} masks are carried by other pictures too, byte for byte, on whose edges their contours do "
-                f"not lie: {pairs}. Label these pictures again, or leave them out with --exclude."
+                f"{len(told)} masks are carried by other images too, byte for byte, on whose edges their contours do "
+                f"not lie: {pairs}. Label these images again, or leave them out with --exclude."
             ),
             pictures=tuple(stem for s in told for stem in s.misfits),
         )
@@ -62,7 +62,7 @@ def identical_masks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Findin
             kind="identical_masks",
             severity=Severity.WARNING,
             text=(
-                f"{len(untold)} masks are byte-identical on different pictures: {named}. Some labels are probably "
+                f"{len(untold)} masks are byte-identical on different images: {named}. Some labels are probably "
                 "wrong, and edges cannot tell which; look at them."
             ),
             pictures=tuple(stem for s in untold for stem in s.stems),
@@ -81,7 +81,7 @@ def _shared(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[_Shared]:
         if len({signs[i].image_digest for i in members}) < 2:
             continue
         values = {i: fit.agreement for i in members if (fit := signs[i].fit) is not None}
-        # The same contour on each picture: one that is its own fits far better than one that is not.
+        # The same contour on each image: one that is its own fits far better than one that is not.
         least = max(MISFIT, max(values.values(), default=0.0) / 2)
         fits = [i for i in members if values.get(i, 0.0) >= least]
         misfits = [i for i in members if i in values and values[i] < least]
@@ -110,7 +110,7 @@ def _doubtful(found: _Shared) -> Finding:
         kind="identical_masks",
         severity=Severity.WARNING,
         text=(
-            f"{some(found.stems)} have byte-identical masks on different pictures: some label is probably wrong. "
+            f"{some(found.stems)} have byte-identical masks on different images: some label is probably wrong. "
             f"The mask {why}, so edges cannot tell which; look at them."
         ),
         pictures=found.stems,
@@ -130,8 +130,8 @@ def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> It
             kind="displaced",
             severity=Severity.ERROR,
             text=(
-                f"{len(shifted)} of {len(fits)} masks fit their picture far better somewhere else, by the median "
-                f"{_moved(down, right)}: labels and pictures are out of register "
+                f"{len(shifted)} of {len(fits)} masks fit their image far better somewhere else, by the median "
+                f"{_moved(down, right)}: labels and images are out of register "
                 f"({some(list(shifted))}). Look for a crop or a scale that one of them has and the other has not."
             ),
             pictures=tuple(shifted),
@@ -143,7 +143,7 @@ def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> It
                 severity=Severity.WARNING,
                 text=(
                     f"The mask of {stem} fits far better moved {_moved(down, right)}; "
-                    "move it, or label the picture again."
+                    "move it, or label the image again."
                 ),
                 pictures=(stem,),
             )
@@ -153,7 +153,7 @@ def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> It
             severity=Severity.NOTE,
             text=(
                 f"Labels of this set hardly follow edges (median agreement {_shown(middle)}, {FOLLOWS:.0f} and more is "
-                "usual), so masks that belong to other pictures cannot be told by it."
+                "usual), so masks that belong to other images cannot be told by it."
             ),
         )
         return
@@ -165,7 +165,7 @@ def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> It
             kind="misfit",
             severity=Severity.WARNING,
             text=(
-                f"{counted(len(found), 'mask does', 'masks do')} not fit the edges of the picture: {named}; the set's "
+                f"{counted(len(found), 'mask does', 'masks do')} not fit the edges of the image: {named}; the set's "
                 f"median is {middle:.1f}, a foreign mask scores about 0. Look at them."
             ),
             pictures=tuple(stem for _, stem in found),

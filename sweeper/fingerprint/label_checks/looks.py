@@ -1,4 +1,4 @@
-"""Pictures that show the same: a perceptual hash proposes pairs, the correlation of thumbnails decides.
+"""Images that show the same: a perceptual hash proposes pairs, the correlation of thumbnails decides.
 
 The hash is the usual one of low frequencies (Zauner 2010, "Implementation and benchmarking of perceptual image hash
 functions"): the 8 × 8 lowest coefficients of a cosine transform, each above or below their median. All hashes are
@@ -29,7 +29,7 @@ _TURNS = ("", "turned by 90°", "turned by 180°", "turned by 270°", "mirrored"
 
 
 class Pair(NamedTuple):
-    """Two pictures that look alike."""
+    """Two images that look alike."""
 
     first: int
     second: int
@@ -41,7 +41,7 @@ class Pair(NamedTuple):
 def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
     """All pairs (first < second) whose views correlate by `ALIKE` or more, in any of the eight orientations.
 
-    Pictures of one colour, whose thumbnails are all zero, look like nothing.
+    Images of one colour, whose thumbnails are all zero, look like nothing.
 
     Args:
         thumbnails: (32, 32) each, mean 0, norm 1. 20,000 of them take some seconds.
@@ -62,7 +62,7 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
 
 
 def clusters(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
-    """Pictures that are joined by pairs, directly or through others; each ascending, in the order of their first."""
+    """Images that are joined by pairs, directly or through others; each ascending, in the order of their first."""
     parent: dict[int, int] = {}
 
     def root(index: int) -> int:

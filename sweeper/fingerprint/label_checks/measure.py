@@ -1,4 +1,4 @@
-"""What the doctor measures on each picture, alone: small records, so that any number of pictures fits in memory."""
+"""What the doctor measures on each image, alone: small records, so that any number of images fits in memory."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from sweeper.data.threads import in_order
 from sweeper.fingerprint.label_checks.edges import Bytes, Fit, edge_fit
 
 THUMBNAIL = 32
-"""Side of the shrunk picture that looks are compared on."""
+"""Side of the shrunk image that looks are compared on."""
 FORGET = 64
-"""Pictures after which the pages of memory that they took are given back."""
+"""Images after which the pages of memory that they took are given back."""
 SPECK_PIXELS = 4
 """A connected piece of at most this many pixels is a speck."""
 _EIGHT = np.ones((3, 3), dtype=np.int8)
 
 Thumbnail = npt.NDArray[np.float16]
-"""(32, 32), mean 0 and norm 1; all zero for a picture of one colour."""
+"""(32, 32), mean 0 and norm 1; all zero for an image of one colour."""
 
 
 class Signs(NamedTuple):
-    """One picture's measurements."""
+    """One image's measurements."""
 
     image_digest: bytes
     mask_digest: bytes
@@ -43,12 +43,12 @@ class Signs(NamedTuple):
 
 
 def measure_all(dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None) -> list[Signs]:
-    """Measure every picture on a few threads (filters, transforms and hashes run beside each other).
+    """Measure every image on a few threads (filters, transforms and hashes run beside each other).
 
     Args:
         dataset: its store is read.
-        workers: threads; each holds one picture at a time.
-        tick: called with (done, total) after each picture.
+        workers: threads; each holds one image at a time.
+        tick: called with (done, total) after each image.
 
     Raises:
         SweeperError: if the store is gone.
@@ -73,7 +73,7 @@ def _measured(store: PixelStore, classes: int, workers: int) -> Iterator[Signs]:
 
 
 def measure(image: Bytes, mask: Bytes, classes: int) -> Signs:
-    """Measure one picture.
+    """Measure one image.
 
     Args:
         image: (H, W, channels).
@@ -97,7 +97,7 @@ def measure(image: Bytes, mask: Bytes, classes: int) -> Signs:
 
 
 def thumbnail(image: Bytes) -> Thumbnail:
-    """The picture shrunk to 32 × 32 means of grey, of mean 0 and norm 1; its shape is not kept."""
+    """The image shrunk to 32 × 32 means of grey, of mean 0 and norm 1; its shape is not kept."""
     grey = image.mean(axis=2, dtype=np.float32)
     small = grey
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""Pictures that occur more than once: the same pixels, or the same view."""
+"""Images that occur more than once: the same pixels, or the same view."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 5
 
 
 def repeated_pictures(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
-    """Pictures with the same pixels; worst where their labels differ or they lie on two sides of a given split."""
+    """Images with the same pixels; worst where their labels differ or they lie on two sides of a given split."""
     same: dict[bytes, list[int]] = defaultdict(list)
     for index, sign in enumerate(signs):
         if not sign.flat:
@@ -90,7 +90,7 @@ def look_alike_findings(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Fi
 
 
 def _summary(dataset: Dataset, pairs: Sequence[Pair], severity: Severity, begin: str, end: str) -> Finding:
-    """One finding for any number of pairs: sets of pictures, the largest few by name."""
+    """One finding for any number of pairs: sets of images, the largest few by name."""
     sets = sorted(clusters(pairs), key=lambda members: -len(members))
     turned = Counter(pair.how for pair in pairs if pair.how)
     named = "; ".join(some([dataset.pictures[i].stem for i in members], 3) for members in sets[:SHOWN])
@@ -101,7 +101,7 @@ def _summary(dataset: Dataset, pairs: Sequence[Pair], severity: Severity, begin:
     return Finding(
         kind="look_alike",
         severity=severity,
-        text=f"{len(stems)} pictures in {in_sets} {begin}: {named}{more}{flipped}. {end}",
+        text=f"{len(stems)} images in {in_sets} {begin}: {named}{more}{flipped}. {end}",
         pictures=stems,
     )
 

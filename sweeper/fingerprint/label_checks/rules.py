@@ -15,15 +15,15 @@ from sweeper.fingerprint.label_checks.measure import SPECK_PIXELS, Signs
 from sweeper.fingerprint.label_checks.repeats import look_alike_findings, repeated_pictures
 
 UNLABELLED = 0.5
-"""Share of a picture's pixels."""
+"""Share of an image's pixels."""
 SPECKS = 20
-"""Fewer specks in a class, or in a picture, are not worth a word."""
+"""Fewer specks in a class, or in an image, are not worth a word."""
 SPECKED = 0.05
 """Share of a class's pieces from which on specks are told."""
 ODD_SIZE = 4.0
-"""Factor in pixels by which a picture must differ from the median to be remarkable."""
+"""Factor in pixels by which an image must differ from the median to be remarkable."""
 FEW = 0.1
-"""What more of the pictures share is a kind of its own, not a slip."""
+"""What more of the images share is a kind of its own, not a slip."""
 TAKES_OVER = 2.0
 """Factor by which a class must exceed what it has elsewhere, and another fall below it, to have taken its place."""
 OCCURS = 0.01
@@ -43,13 +43,13 @@ def judge(dataset: Dataset, signs: Sequence[Signs]) -> tuple[Finding, ...]:
 
     Args:
         dataset: names, label counts, given splits and groups.
-        signs: the measurements of its pictures, in their order.
+        signs: the measurements of its images, in their order.
 
     Raises:
-        ValueError: if there is not one measurement for each picture.
+        ValueError: if there is not one measurement for each image.
     """
     if len(signs) != len(dataset.pictures):
-        raise ValueError(f"one measurement per picture is needed, {len(dataset.pictures)}, got {len(signs)}")
+        raise ValueError(f"one measurement per image is needed, {len(dataset.pictures)}, got {len(signs)}")
     foreign = list(identical_masks(dataset, signs))
     explained = {stem for finding in foreign for stem in finding.pictures}
     return ranked(
@@ -151,7 +151,7 @@ def _absent(dataset: Dataset) -> Iterator[Finding]:
             severity=Severity.WARNING,
             text=(
                 f"{len(found)} of {len(dataset.classes)} declared classes never occur: {some(found)}. Nothing can be "
-                "learned or measured for them; correct the list of classes, or add pictures."
+                "learned or measured for them; correct the list of classes, or add images."
             ),
         )
 
@@ -194,7 +194,7 @@ def _empty(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
     found = [pictures[i].stem for i in empty]
     rare, most = len(empty) <= max(1, FEW * total) and len(drawn) >= FEWEST_DRAWN, len(empty) > total / 2
     alike = _alike(signs, empty, drawn)
-    text = f"{len(found)} of {total} pictures show nothing but {dataset.classes[0]}: {some(found)}. "
+    text = f"{len(found)} of {total} images show nothing but {dataset.classes[0]}: {some(found)}. "
     if alike:
         pairs = some([f"{pictures[i].stem} looks like {pictures[j].stem}" for i, j in alike], 3)
         text += f"Probably not labelled yet: {pairs}, in which objects are drawn; look at them."
@@ -228,7 +228,7 @@ def _alike(signs: Sequence[Signs], empty: Sequence[int], drawn: Sequence[int]) -
 
 
 def _specks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
-    """One finding for all classes with many specks, and the pictures that have far more than the others."""
+    """One finding for all classes with many specks, and the images that have far more than the others."""
     specks = np.array([sign.specks for sign in signs])
     pieces = np.array([sign.pieces for sign in signs]).sum(axis=0)
     total = specks.sum(axis=0)

@@ -40,7 +40,7 @@ def _ignored_pixels_change_nothing(subject: Subject) -> Finding:
 
 
 def _ignored_rows_are_as_good_as_cut_off(subject: Subject) -> Finding:
-    """The loss of a picture with ignored rows is that of the picture without them: averages leave them out."""
+    """The loss of an image with ignored rows is that of the image without them: averages leave them out."""
     logits, target = subject.logits(), subject.target()
     kept = target.shape[-2] - 3
     target[..., kept:, :] = IGNORE

@@ -128,7 +128,7 @@ class Subject:
         return drawn.to(self.device, DTYPES[self.precision])
 
     def target(self, seed: int = 1, size: int = 8, ignored: float = 0.0) -> Tensor:
-        """Labels with connected regions and every class in every picture; each pixel ignored with chance `ignored`.
+        """Labels with connected regions and every class in every image; each pixel ignored with chance `ignored`.
 
         Binary and multi-class: (2, size, size); multi-label: (2, 2, size, size). int64.
         """
@@ -136,7 +136,7 @@ class Subject:
         channels = 2 if self.task == "multilabel" else 1
         smooth = torch.randn(2, channels, size, size, generator=rng, dtype=torch.float64)
         smooth = torch.nn.functional.avg_pool2d(smooth, 3, stride=1, padding=1, count_include_pad=False)
-        # Ranks per picture and channel, so that the shares are exact: commonest class first.
+        # Ranks per image and channel, so that the shares are exact: commonest class first.
         rank = smooth.flatten(2).argsort(-1).argsort(-1).view(smooth.shape) / (size * size)
         labels = (rank >= FREQUENCIES[0]).long()
         if self.task == "multiclass":

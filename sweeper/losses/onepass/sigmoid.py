@@ -75,7 +75,7 @@ def _flat(values: Tensor, one_channel: bool) -> Tensor:
 
 
 def _places(shape: torch.Size) -> Iterator[Place]:
-    """Blocks of one channel: some pictures, or some pixels of a picture."""
+    """Blocks of one channel: some images, or some pixels of an image."""
     pictures, channels, pixels = shape
     size = block_size(BLOCK)
     together = max(1, size // max(1, pixels))

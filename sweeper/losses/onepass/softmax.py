@@ -23,10 +23,10 @@ from sweeper.losses.onepass.sums import Batch, Entropy, Plan, Slopes, Sums, bloc
 from sweeper.losses.pixels import transformed
 
 BLOCK = 1 << 20
-"""Elements worked on at once by a thread: pictures of usual size whole, which saves copies."""
+"""Elements worked on at once by a thread: images of usual size whole, which saves copies."""
 LOG2_E = 1 / math.log(2)
 Place = tuple[slice, slice]
-"""Pictures, and pixels of each."""
+"""Images, and pixels of each."""
 
 
 class Kept(NamedTuple):
@@ -68,7 +68,7 @@ class SoftmaxSums(Function):
 
 
 def _places(pictures: int, classes: int, pixels: int) -> Iterator[Place]:
-    """Several pictures, or runs of pixels of one."""
+    """Several images, or runs of pixels of one."""
     size = block_size(BLOCK)
     together, most = max(1, size // (classes * pixels)), max(1, size // classes)
     for first in range(0, pictures, together):
@@ -77,7 +77,7 @@ def _places(pictures: int, classes: int, pixels: int) -> Iterator[Place]:
 
 
 class _Labels(NamedTuple):
-    """Labels of a block: n pictures of P pixels each."""
+    """Labels of a block: n images of P pixels each."""
 
     own: Tensor
     """(n·P,) int64: class; 0 under ignore."""

@@ -74,9 +74,7 @@ def finalists(facts: Facts) -> Drawn | str:
     if safe:
         which = "Each on green costs" if len(safe) > 1 else "The one on green costs"
         text += f" {which} at most {number(evidence.rope)} mIoU against the best, with a probability of 95 % or more."
-    text += (
-        " Overlap is no proof of equality: all saw the same pictures, and the table's paired differences are sharper."
-    )
+    text += " Overlap is no proof of equality: all saw the same images, and the table's paired differences are sharper."
     return Drawn(figure, text, "Interval plot of the finalists' test mIoU")
 
 

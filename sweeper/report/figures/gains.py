@@ -60,7 +60,7 @@ def gains(compared: Sequence[Side]) -> Drawn | str:
     text = (
         f"Above the line a loss is better than cross-entropy on that data set; the grey band is the margin of "
         f"±{number(rope)} mIoU within which a difference does not matter. The largest gain is {code(family)}'s on "
-        f"{where.label}, {number(best.estimate)}. Points of one column saw the same test pictures."
+        f"{where.label}, {number(best.estimate)}. Points of one column saw the same test images."
     )
     if left_out:
         text += f" The {left_out} data sets with the mildest imbalance are left out."

@@ -1,4 +1,4 @@
-"""Figures with pictures and classes: predictions side by side, and the imbalance of the labels."""
+"""Figures with images and classes: predictions side by side, and the imbalance of the labels."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from sweeper.report.runs import common_runs, picture_wins, wins
 from sweeper.report.words import code, escape_md, number, percent
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
-"""Index of a picture → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
+"""Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
 Bytes = npt.NDArray[np.uint8]
 
 ROWS = 4
 DETAIL = (144, 192)
-"""Height and width in pixels of what is shown of a larger picture: no pixel is lost in print, thin structures stay."""
+"""Height and width in pixels of what is shown of a larger image: no pixel is lost in print, thin structures stay."""
 PALE = 0.65
 """Share of white where two answers of many classes agree: the eye is to go where they differ."""
 PALE_GROUND = (0.82, 0.82, 0.82)
@@ -56,15 +56,15 @@ class _Row:
     first: Bytes
     second: Bytes
     miou: tuple[float, float]
-    """Of the whole picture, whatever part of it is shown."""
+    """Of the whole image, whatever part of it is shown."""
     detail: bool
 
 
 def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
-    """Picture, truth, recommended and rival, for the kept test pictures on which the two differ most."""
+    """Image, truth, recommended and rival, for the kept test images on which the two differ most."""
     pairs = common_runs(facts)
     if pixels is None:
-        return "the decoded pictures were not at hand when the report was written"
+        return "the decoded images were not at hand when the report was written"
     if not pairs or facts.chosen is None or facts.rival is None:
         return "there are no two finalists with a common seed to set side by side"
     rows = _rows(pairs, pixels, len(facts.classes))
@@ -95,7 +95,7 @@ def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
     for axis, title in zip(grid[0], ["picture", "truth", *(plain(n, 20) for n in names)], strict=True):
         axis.set_title(title, fontsize=FONT, pad=4)
     figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
-    return Drawn(figure, _caption(facts, rows, pairs[0][0], names), "Predictions of two losses on test pictures")
+    return Drawn(figure, _caption(facts, rows, pairs[0][0], names), "Predictions of two losses on test images")
 
 
 def _rows(pairs: Sequence[tuple[TrialResult, TrialResult]], pixels: Pixels, classes: int) -> list[_Row] | str:
@@ -106,16 +106,16 @@ def _rows(pairs: Sequence[tuple[TrialResult, TrialResult]], pixels: Pixels, clas
                 masks |= dict(zip(trial.predictions.pictures, trial.predictions.masks, strict=True))
     shared = [i for i in kept[0] if i in kept[1] and kept[0][i].shape == kept[1][i].shape]
     if not shared:
-        return "the confirmation trainings kept no predictions of the same test pictures"
+        return "the confirmation trainings kept no predictions of the same test images"
     shared.sort(key=lambda i: (-float((kept[0][i] != kept[1][i]).mean()), i))
     rows = []
     for index in sorted(shared[:ROWS]):
         try:
             image, truth = pixels(index)
         except OSError as error:
-            return f"the decoded pictures could not be read ({type(error).__name__})"
+            return f"the decoded images could not be read ({type(error).__name__})"
         if truth.shape != kept[0][index].shape:
-            return f"picture {index} no longer has the size of its predictions: the data set was changed"
+            return f"image {index} no longer has the size of its predictions: the data set was changed"
         answers = [np.asarray(masks[index]) for masks in kept]
         mious = _mious(truth, answers, classes)
         part = _detail((answers[0] != answers[1]) & (truth != IGNORE))
@@ -134,7 +134,7 @@ def _detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _mious(truth: Bytes, answers: Sequence[Bytes], classes: int) -> tuple[float, float]:
-    """mIoU of two answers on one picture, as `sweeper.core.metrics.image_mious` defines it."""
+    """mIoU of two answers on one image, as `sweeper.core.metrics.image_mious` defines it."""
     counts = np.zeros((len(answers), classes, 3), dtype=np.int64)
     known = truth != IGNORE
     for answer, own in zip(answers, counts, strict=True):
@@ -147,7 +147,7 @@ def _mious(truth: Bytes, answers: Sequence[Bytes], classes: int) -> tuple[float,
 
 
 def _dark(image: Bytes) -> npt.NDArray[np.float64]:
-    """The picture dark and without colour, as the ground of an overlay; (H, W, 3) in 0–255."""
+    """The image dark and without colour, as the ground of an overlay; (H, W, 3) in 0–255."""
     grey: npt.NDArray[np.float64] = 0.45 * image.astype(np.float64).mean(axis=2, keepdims=True).repeat(3, axis=2)
     return grey
 
@@ -207,7 +207,7 @@ def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequ
         "typical"
     )
     if any(row.detail for row in rows):
-        text = f"Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole picture. {text}"
+        text = f"Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole image. {text}"
     if not facts.binary:
         text = f"Answers are in full colour where the two differ and pale where they agree. {text}"
     meaning = "An image's mIoU is the mean over the classes that occur in its labels."
@@ -215,7 +215,7 @@ def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequ
     if every is None:
         return f"{text}. {meaning}"
     return (
-        f"{text}: of all {sum(every)} test pictures it is ahead on {every.ahead}, behind on {every.behind}, level on "
+        f"{text}: of all {sum(every)} test images it is ahead on {every.ahead}, behind on {every.behind}, level on "
         f"{every.level}. {meaning}"
     )
 
@@ -233,7 +233,7 @@ def imbalance(facts: Facts) -> Drawn | str:
     floor = 10.0 ** np.floor(np.log10(min(shares)) - 0.3)
     axes.barh(range(len(shown)), shares, left=0, height=0.62, color=BLUE, label="share of labelled pixels")
     prevalence = [profile.classes[i].picture_share for i in shown]
-    axes.plot(prevalence, range(len(shown)), "D", color=ORANGE, mec="white", ms=6, label="share of pictures with it")
+    axes.plot(prevalence, range(len(shown)), "D", color=ORANGE, mec="white", ms=6, label="share of images with it")
     for row, share in enumerate(shares):
         inside = share > 10 ** (np.log10(floor) * 0.45)
         axes.annotate(
@@ -252,10 +252,10 @@ def imbalance(facts: Facts) -> Drawn | str:
     rarest, commonest = profile.classes[shown[-1]], profile.classes[shown[0]]
     text = (
         f"{escape_md(rarest.name)} has {percent(rarest.pixel_share)} of the labelled pixels and occurs in "
-        f"{percent(rarest.picture_share)} of the pictures; {escape_md(commonest.name)} has "
+        f"{percent(rarest.picture_share)} of the images; {escape_md(commonest.name)} has "
         f"{number(commonest.pixel_share / rarest.pixel_share, 1)} times as many pixels."
     )
     missing = [c.name for c in profile.classes if c.pixel_share == 0]
     if missing:
         text += f" Without a single pixel: {', '.join(escape_md(name) for name in missing)}."
-    return Drawn(figure, text, "Share of pixels and of pictures per class")
+    return Drawn(figure, text, "Share of pixels and of images per class")

@@ -21,7 +21,7 @@ IOU_LINES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass(frozen=True)
 class _Swept:
-    """A finalist's test counts, summed over the pictures, at every operating point."""
+    """A finalist's test counts, summed over the images, at every operating point."""
 
     finalist: FinalistEvidence
     colour: str
@@ -78,7 +78,7 @@ def _height(facts: Facts, finalist: FinalistEvidence) -> int:
 
 
 def _summed(counts: ImageCounts) -> ImageCounts:
-    """The same as of a single picture: what a curve needs, at a thousandth of the work."""
+    """The same as of a single image: what a curve needs, at a thousandth of the work."""
     total = counts.data.astype(np.int64).sum(axis=0, keepdims=True)
     return counts.model_copy(update={"data": total, "pictures": (0,)})
 

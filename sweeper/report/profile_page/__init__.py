@@ -36,7 +36,7 @@ def write_profile_page(
     """Write the page into the folder `out`, over an earlier one.
 
     Args:
-        dataset: with its store, whose pictures are shown.
+        dataset: with its store, whose images are shown.
         profile: its imbalance.
         out: made where it is missing.
         shapes: sizes and depths of its classes.

@@ -41,7 +41,7 @@ def _names(profile: ImbalanceProfile, shown: Sequence[int]) -> list[str]:
 
 
 def shares(profile: ImbalanceProfile) -> Drawn:
-    """Share of the labelled pixels of each class on a logarithmic axis, and the share of pictures that show it."""
+    """Share of the labelled pixels of each class on a logarithmic axis, and the share of images that show it."""
     shown = _shown(profile)
     values = [profile.classes[i].pixel_share for i in shown]
     figure = new_figure(1.0 + 0.27 * len(shown))
@@ -49,9 +49,7 @@ def shares(profile: ImbalanceProfile) -> Drawn:
     floor = 10.0 ** np.floor(np.log10(min(values)) - 0.3)
     axes.barh(range(len(shown)), values, height=0.62, color=BLUE, label="share of the labelled pixels")
     prevalence = [profile.classes[i].picture_share for i in shown]
-    axes.plot(
-        prevalence, range(len(shown)), "D", color=ORANGE, mec="white", ms=6, label="share of the pictures with it"
-    )
+    axes.plot(prevalence, range(len(shown)), "D", color=ORANGE, mec="white", ms=6, label="share of the images with it")
     for row, share in enumerate(values):
         inside = share > 10 ** (np.log10(floor) * 0.55)
         axes.annotate(
@@ -72,7 +70,7 @@ def shares(profile: ImbalanceProfile) -> Drawn:
         f"{escape_md(rarest.name)} has {percent(rarest.pixel_share)} of the labelled pixels, "
         f"{escape_md(commonest.name)} {number(commonest.pixel_share / rarest.pixel_share, 1)} times as many."
     )
-    return Drawn(figure, text, "Share of pixels and of pictures per class, on a logarithmic axis")
+    return Drawn(figure, text, "Share of pixels and of images per class, on a logarithmic axis")
 
 
 def sizes(profile: ImbalanceProfile, shapes: Sequence[ClassShapes]) -> Drawn:

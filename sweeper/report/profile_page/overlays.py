@@ -1,4 +1,4 @@
-"""Figures of pictures: samples that show every class, and the doctor's suspects, each with its mask laid over it."""
+"""Figures of images: samples that show every class, and the doctor's suspects, each with its mask laid over it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from sweeper.report.words import escape_md
 
 Bytes = npt.NDArray[np.uint8]
 Look = Callable[[int], tuple[npt.NDArray[np.generic], Bytes]]
-"""Index of a picture → its image (H, W, channels), 8 or 16 bits, and its mask (H, W), 255 = ignore."""
+"""Index of an image → its image (H, W, channels), 8 or 16 bits, and its mask (H, W), 255 = ignore."""
 
 SAMPLES = 6
 SUSPECTS = 4
 SIDE = 360
-"""Pixels of a shown picture's longer side; larger ones are thinned out."""
+"""Pixels of a shown image's longer side; larger ones are thinned out."""
 LISTED = 24
 """Classes that the legend names."""
 
 
 def samples(dataset: Dataset, look: Look) -> Drawn:
-    """Pictures that together show every class where `SAMPLES` allows it, each beside itself with its mask."""
+    """Images that together show every class where `SAMPLES` allows it, each beside itself with its mask."""
     chosen = stratified_subset(dataset, range(len(dataset.pictures)), SAMPLES)
     caption = (
-        f"{len(chosen)} pictures, chosen so that the rarest classes are shown first and the others range from little "
+        f"{len(chosen)} images, chosen so that the rarest classes are shown first and the others range from little "
         f"to much besides {escape_md(_common(dataset))}; the mask is laid over each, with its outlines. "
         f"{escape_md(dataset.classes[0])} has no colour."
     )
-    return Drawn(_sheet(dataset, look, chosen, {}), caption, "Sample pictures with their masks")
+    return Drawn(_sheet(dataset, look, chosen, {}), caption, "Sample images with their masks")
 
 
 def suspects(dataset: Dataset, look: Look, findings: Sequence[Finding]) -> Drawn | None:
-    """The pictures of errors and warnings, the weightiest first; None where no picture is accused."""
+    """The images of errors and warnings, the weightiest first; None where no image is accused."""
     index_of = {picture.stem: index for index, picture in enumerate(dataset.pictures)}
     reasons: dict[int, str] = {}
     for finding in findings:
@@ -53,12 +53,12 @@ def suspects(dataset: Dataset, look: Look, findings: Sequence[Finding]) -> Drawn
         return None
     chosen = list(reasons)[:SUSPECTS]
     more = f" (the first {SUSPECTS} of {len(reasons)})" if len(reasons) > SUSPECTS else ""
-    caption = f"Pictures that the label doctor suspects{more}. Does the mask belong to what is seen?"
-    return Drawn(_sheet(dataset, look, chosen, reasons), caption, "Suspected pictures with their masks")
+    caption = f"Images that the label doctor suspects{more}. Does the mask belong to what is seen?"
+    return Drawn(_sheet(dataset, look, chosen, reasons), caption, "Suspected images with their masks")
 
 
 def for_people(image: npt.NDArray[np.generic]) -> Bytes:
-    """(H, W, 1 or 3) uint8 of any picture: 8 bits as they are, else the first channels between their 1st and 99th
+    """(H, W, 1 or 3) uint8 of any image: 8 bits as they are, else the first channels between their 1st and 99th
     percentile."""
     shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
     if shown.dtype == np.uint8 and image.shape[2] in (1, 3):
@@ -70,7 +70,7 @@ def for_people(image: npt.NDArray[np.generic]) -> Bytes:
 
 
 def overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
-    """The picture without colour, its mask's classes (not class 0) tinted and outlined, ignored pixels hatched."""
+    """The image without colour, its mask's classes (not class 0) tinted and outlined, ignored pixels hatched."""
     grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.8 + 20
     tint = colours[np.minimum(mask, len(colours) - 1)].astype(np.float32)
     inside = (mask > 0) & (mask != IGNORE)
@@ -84,7 +84,7 @@ def overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
 
 
 def thinned(mask: Bytes, step: int) -> Bytes:
-    """The mask with a pixel for each block of `step`²: the label rarest in the picture, so that cracks stay."""
+    """The mask with a pixel for each block of `step`²: the label rarest in the image, so that cracks stay."""
     counts = np.bincount(mask.ravel(), minlength=256)
     rank = np.empty(256, dtype=np.uint8)
     order = np.argsort(-counts, kind="stable")
@@ -97,7 +97,7 @@ def thinned(mask: Bytes, step: int) -> Bytes:
 
 
 def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[int, str]) -> Figure:
-    """Two pictures a row (a single one alone), each with its overlay at its right."""
+    """Two images a row (a single one alone), each with its overlay at its right."""
     colours = palette(len(dataset.classes))
     drawn = []
     used: set[int] = set()
@@ -118,7 +118,7 @@ def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[in
         entries.append(Patch(fc="white", ec=GREY, hatch="////", label="no label"))
     left_out = max(0, len(entries) - LISTED)
     entries = entries[:LISTED]
-    height = 1.46 * 2 / abreast  # of a square picture
+    height = 1.46 * 2 / abreast  # of a square image
     figure = new_figure(sum(height * t + 0.24 for t in tall) + 0.12 + 0.2 * -(-len(entries) // 4))
     grid = figure.subplots(len(pairs), 2 * abreast, squeeze=False, height_ratios=tall)
     for row, pair in zip(grid, pairs, strict=True):

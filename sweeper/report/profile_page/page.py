@@ -50,7 +50,7 @@ def page(
         _families(profile),
         "## Difficulty of the classes",
         _difficulty(profile),
-        "## Pictures",
+        "## Images",
         _figure(figures, "samples"),
         "## Split",
         "\n".join(f"- {prose(line[:1].upper() + line[1:])}." for line in split),
@@ -167,10 +167,10 @@ def _difficulty(profile: ImbalanceProfile) -> str:
         ]
         for place, row in enumerate(difficulty(profile), 1)
     ]
-    header = ["", "class", "difficulty", "rare (pixels)", "few (pictures)", "thin", "small (90 % of pieces below)"]
+    header = ["", "class", "difficulty", "rare (pixels)", "few (images)", "thin", "small (90 % of pieces below)"]
     return table(header, rows, left=2) + (
         "\n\nThe mean of four signs, each from 0 to 1: a rule of thumb, not a measurement. Rare: 10 % of the pixels "
-        "or more is 0, 0.01 % is 1; few: 100 pictures or more is 0, 3 is 1; thin: share within 2 pixels of the "
+        "or more is 0, 0.01 % is 1; few: 100 images or more is 0, 3 is 1; thin: share within 2 pixels of the "
         "boundary; small: a 90th percentile of its pieces of 16,384 pixels or more is 0, of 64 is 1."
     )
 
@@ -189,5 +189,5 @@ def _foot(dataset: Dataset) -> str:
         left_out += ", ".join(escape_md(stem) for stem in dataset.excluded[:MOST_NAMED])
         left_out += f" and {len(dataset.excluded) - MOST_NAMED} more." if len(dataset.excluded) > MOST_NAMED else "."
     if dataset.resized is not None:
-        left_out += f" Larger pictures shrunk to a shorter side of {dataset.resized} pixels as asked."
+        left_out += f" Larger images shrunk to a shorter side of {dataset.resized} pixels as asked."
     return f"---\n\nData {code(dataset.source)}, digest beginning with {code(dataset.digest[:19])}.{left_out}"
