@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sweeper.core.records import Dataset, Picture
+from sweeper.core.records import Dataset, ImageInfo
 from sweeper.data import load_dataset, open_store
 
 GIB = 2**30
@@ -91,12 +91,12 @@ def sparse_store(folder: Path, count: int, size: int) -> Dataset:
     index = {"format": 1, "channels": 3, "sizes": [[size, size]] * count}
     (store / "index.json").write_text(json.dumps(index))
     marked = [size if i % 100 == 0 else 0 for i in range(count)]
-    pictures = tuple(
-        Picture(stem=f"{i:05d}", height=size, width=size, pixels=(size * size - n, n)) for i, n in enumerate(marked)
+    images = tuple(
+        ImageInfo(stem=f"{i:05d}", height=size, width=size, pixels=(size * size - n, n)) for i, n in enumerate(marked)
     )
     return Dataset(
         name="sparse", source="sparse", digest="sha256:0", task="binary", classes=("background", "line"), channels=3,
-        synthetic=True, store=str(store), pictures=pictures,
+        synthetic=True, store=str(store), pictures=images,
     )  # fmt: skip
 
 

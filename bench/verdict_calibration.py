@@ -348,7 +348,7 @@ def power_table(
         )
 
 
-PICTURES = (20, 40, 80, 160)
+IMAGES = (20, 40, 80, 160)
 
 
 def coverage_table(run: Spread, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
@@ -359,9 +359,7 @@ def coverage_table(run: Spread, scenarios: Scenarios, simulations: int, seed: in
     )
     yield "| --- | --: | --: | --: | --: | --: | --: | --: |"
     tasks = [
-        Task(scenario, 2, simulations, (seed, 4, k, n), pictures=n)
-        for k, scenario in scenarios.items()
-        for n in PICTURES
+        Task(scenario, 2, simulations, (seed, 4, k, n), pictures=n) for k, scenario in scenarios.items() for n in IMAGES
     ]
     for task, tally in zip(tasks, run(covered, tasks), strict=True):
         of = {"own 3": 2, "own 8": 2}

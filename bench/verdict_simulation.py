@@ -2,7 +2,7 @@
 
 A loss's foreground IoU on image i in the training of seed s is, before it is clipped to [0, 1],
 
-    level + seed_s + picture_i + liking_i + own_si          (all in foreground IoU: twice the mIoU that is quoted here)
+    level + seed_s + image_i + liking_i + own_si          (all in foreground IoU: twice the mIoU that is quoted here)
 
 `seed`: how well this training went; `image`: how hard the image is for all; `liking`: how it suits this loss;
 `own`: what this training does to this image (the seed × image interaction). False positives and false negatives
@@ -97,13 +97,13 @@ def draw(
     gap: float = 0.0,
     gaps: Floats | None = None,
     seeds: int = SEEDS,
-    pictures: int | None = None,
+    images: int | None = None,
 ) -> tuple[Counts, npt.NDArray[np.bool_]]:
     """Counts (losses, seeds, images, 2, 3) of one sweep, and which trainings collapsed (losses, seeds).
 
     The first loss is better than the others by `gap` mIoU; or each than the scenario's level by its own of `gaps`.
     """
-    n = scenario.pictures if pictures is None else pictures
+    n = scenario.pictures if images is None else images
     sd_seed = 2 * scenario.of_losses(scenario.seed, scenario.last_seed, losses)
     rate = scenario.of_losses(scenario.collapse, scenario.last_collapse, losses)
     iou = np.full((losses, seeds, n), scenario.level)
@@ -140,14 +140,14 @@ def _noise(scenario: Scenario, rng: np.random.Generator, shape: tuple[int, ...])
 def trainings(counts: Counts, collapsed: npt.NDArray[np.bool_]) -> list[list[TrialResult]]:
     """The same as results of confirmation trainings, `[loss][seed]`."""
     losses, seeds, n = counts.shape[:3]
-    pictures = tuple(range(n))
+    images = tuple(range(n))
 
     def training(f: int, s: int) -> TrialResult:
         # Checking the records again and again would take longer than weighing them.
         spec = TrialSpec.model_construct(
             purpose="confirm", number=f * seeds + s, family=FAMILIES[f], params={}, lr=1e-3, seed=s, steps=200
         )
-        test = ImageCounts.model_construct(kind="points", pictures=pictures, points=(0.0,), data=counts[f, s, :, None])
+        test = ImageCounts.model_construct(kind="points", pictures=images, points=(0.0,), data=counts[f, s, :, None])
         kind = Collapse.NO_BETTER_THAN_CONSTANT if collapsed[f, s] else Collapse.NONE
         return TrialResult.model_construct(
             spec=spec,

@@ -28,11 +28,11 @@ from sweeper.core.records import (
     FamilySpace,
     FinalistEvidence,
     ImageCounts,
+    ImageInfo,
     ImbalanceProfile,
     Interval,
     Look,
     LookTaken,
-    Picture,
     Predictions,
     Preference,
     Scores,
@@ -65,7 +65,7 @@ PARAMS: dict[str, dict[str, float]] = {
 # --- Data and conditions ------------------------------------------------------------------------------------
 
 
-def dataset(classes: Sequence[str] = BINARY, pictures: int = 10, side: int = 20, **changes: Any) -> Dataset:
+def dataset(classes: Sequence[str] = BINARY, images: int = 10, side: int = 20, **changes: Any) -> Dataset:
     """Square images, class c with a share of pixels that falls tenfold from class to class."""
     total = side * side
     rare = [max(1, total // 10**c // 2) for c in range(1, len(classes))]
@@ -79,7 +79,7 @@ def dataset(classes: Sequence[str] = BINARY, pictures: int = 10, side: int = 20,
         "channels": 3,
         "synthetic": True,
         "store": "nowhere",
-        "pictures": tuple(Picture(stem=f"p{i:03d}", height=side, width=side, pixels=pixels) for i in range(pictures)),
+        "pictures": tuple(ImageInfo(stem=f"p{i:03d}", height=side, width=side, pixels=pixels) for i in range(images)),
     }
     return Dataset(**values | changes)
 
@@ -144,7 +144,7 @@ def space(families: Sequence[str] = ORDER, task: str = "binary") -> SearchSpace:
 
 
 def histogram_counts(
-    tp: Sequence[int], fp: Sequence[int], fn: Sequence[int], tn: Sequence[int], pictures: Sequence[int] | None = None
+    tp: Sequence[int], fp: Sequence[int], fn: Sequence[int], tn: Sequence[int], images: Sequence[int] | None = None
 ) -> ImageCounts:
     """Binary counts, one entry per image; every prediction lies at logit ±2, so 0.5 gives these very counts."""
     data = np.zeros((len(tp), 2, BINS), dtype=np.int64)
@@ -153,20 +153,18 @@ def histogram_counts(
     data[:, 0, high], data[:, 0, low] = fp, tn
     return ImageCounts(
         kind="histogram",
-        pictures=tuple(range(len(tp)) if pictures is None else pictures),
+        pictures=tuple(range(len(tp)) if images is None else images),
         points=THRESHOLDS,
         data=data,
     )
 
 
-def point_counts(class_counts: npt.ArrayLike, pictures: Sequence[int] | None = None) -> ImageCounts:
+def point_counts(class_counts: npt.ArrayLike, images: Sequence[int] | None = None) -> ImageCounts:
     """Multi-class counts (n, C, 3) that are the same at every τ."""
     counts = np.asarray(class_counts, dtype=np.int64)
     data = np.repeat(counts[:, None], len(TAUS), axis=1)
     n = len(counts)
-    return ImageCounts(
-        kind="points", pictures=tuple(range(n) if pictures is None else pictures), points=TAUS, data=data
-    )
+    return ImageCounts(kind="points", pictures=tuple(range(n) if images is None else images), points=TAUS, data=data)
 
 
 def counts_from_iou(fg_iou: npt.ArrayLike, foreground: npt.ArrayLike = 200, pixels: int = 10_000) -> ImageCounts:
@@ -306,26 +304,26 @@ def simulated_confirmations(
     levels: dict[str, float],
     rng: np.random.Generator,
     *,
-    pictures: int = 24,
+    images: int = 24,
     seeds: Sequence[int] = CONFIRM_SEEDS,
     seed_sd: float | dict[str, float] = 0.01,
-    picture_sd: float = 0.12,
+    image_sd: float = 0.12,
     interaction_sd: float = 0.04,
 ) -> list[TrialResult]:
     """Confirmations of binary losses whose true foreground IoU is known, with the noise of real trainings.
 
-    Each image has a difficulty shared by all runs (`picture_sd`), each pair of loss and image its own
+    Each image has a difficulty shared by all runs (`image_sd`), each pair of loss and image its own
     (`interaction_sd`, on top of it an equal part for each run), each training its own level (`seed_sd`, in mIoU, for
     all or by family; in foreground IoU it is about twice that). Images differ threefold in foreground.
     """
-    difficulty = rng.normal(0, picture_sd, pictures)
-    foreground = rng.integers(100, 300, pictures)
+    difficulty = rng.normal(0, image_sd, images)
+    foreground = rng.integers(100, 300, images)
     results = []
     for f, (family, level) in enumerate(levels.items()):
-        liking = rng.normal(0, interaction_sd, pictures)
+        liking = rng.normal(0, interaction_sd, images)
         for s, seed in enumerate(seeds):
             luck = 2 * rng.normal(0, seed_sd[family] if isinstance(seed_sd, dict) else seed_sd)
-            own = rng.normal(0, interaction_sd, pictures)
+            own = rng.normal(0, interaction_sd, images)
             counts = counts_from_iou(level + difficulty + liking + own + luck, foreground)
             results.append(confirmation(family, seed, counts, f * len(seeds) + s))
     return results

@@ -54,9 +54,9 @@ def fake_result(spec: TrialSpec) -> TrialResult:
     """What a training gives here: better near lr 0.005, the same for the same loss, seed and learning rate."""
     value = LEVELS[spec.family] + luck(spec) - 2 * abs(spec.lr - 0.005)
     rng = np.random.default_rng([spec.seed, 7])
-    pictures = divide(DATA, test_seed=0, seed=0).test
+    images = divide(DATA, test_seed=0, seed=0).test
     test = (
-        builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(pictures)), 0.05, 0.95))
+        builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(images)), 0.05, 0.95))
         if spec.purpose == "confirm"
         else None
     )

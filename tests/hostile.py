@@ -221,7 +221,7 @@ def big_labelme(text: str, repeat: int) -> Spoil:
     return spoil
 
 
-def large_pictures(count: int, side: int) -> Spoil:
+def large_images(count: int, side: int) -> Spoil:
     """Images just below the limit, small on disk."""
 
     def spoil(root: Path) -> None:
@@ -325,7 +325,7 @@ CASES: dict[str, Case] = {
         ("images/p0.tif: ",),
     ),
     "enormous images below the limit": Case(
-        "folder", large_pictures(3, 9_990), ("masks/p0.png: must have its image's size 9990×9990",), heavy=True
+        "folder", large_images(3, 9_990), ("masks/p0.png: must have its image's size 9990×9990",), heavy=True
     ),
     "enormous text in a png": Case(
         "folder",

@@ -44,8 +44,8 @@ def channels(task: LossTask) -> int:
     return 1 if task == "binary" else CLASSES
 
 
-def target_shape(task: LossTask, size: int, pictures: int = 2) -> tuple[int, ...]:
-    return (pictures, CLASSES, size, size) if task == "multilabel" else (pictures, size, size)
+def target_shape(task: LossTask, size: int, images: int = 2) -> tuple[int, ...]:
+    return (images, CLASSES, size, size) if task == "multilabel" else (images, size, size)
 
 
 def noise(task: LossTask, size: int = 8, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

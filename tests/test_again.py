@@ -29,7 +29,7 @@ def test_a_shrunk_set_is_shrunk_again(tmp_path: Path) -> None:
     assert is_complete(Path(dataset.store))
 
 
-def test_other_pictures_and_none_are_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_other_images_and_none_are_refused_with_the_remedy(tmp_path: Path) -> None:
     dataset = load_dataset(TINY, tmp_path / "cache")
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(SweeperError, match="holds other images"):

@@ -134,7 +134,7 @@ def test_the_command_lists_and_clears(two, monkeypatch, capfd):
     assert "0 data set(s)" in run("--older-than", "0")
 
 
-def test_a_sweep_holds_its_pictures_while_it_lives(tmp_path):
+def test_a_sweep_holds_its_images_while_it_lives(tmp_path):
     class Watcher(Recorder):
         def training_kept(self, result: TrialResult) -> None:
             super().training_kept(result)

@@ -40,7 +40,7 @@ def test_the_band_is_what_its_definition_says_at_any_width(seed: int, pixels: in
     np.testing.assert_array_equal(near_boundary(mask, pixels), near_by_definition(mask, pixels))
 
 
-def test_neither_the_edge_of_the_picture_nor_an_ignored_region_is_a_contour() -> None:
+def test_neither_the_edge_of_the_image_nor_an_ignored_region_is_a_contour() -> None:
     mask = np.ones((6, 8), dtype=np.uint8)
     mask[:, 4] = IGNORE
     assert not near_boundary(mask).any()

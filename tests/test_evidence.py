@@ -11,15 +11,15 @@ from scipy.stats import t as student
 from sweeper.core import metrics
 from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import Collapse, Evidence, Interval, TrialResult, Verdict
-from sweeper.evidence.caveats import FEW_PICTURES, caveats
+from sweeper.evidence.caveats import FEW_IMAGES, caveats
 from sweeper.evidence.intervals import (
-    PictureTable,
+    ImageTable,
     critical_value,
     half_width,
+    image_table,
     mean_interval,
     negated,
     paired_interval,
-    picture_table,
     resample_sums,
     variance_parts,
 )
@@ -78,7 +78,7 @@ def test_a_variance_of_one_value_is_refused() -> None:
         critical_value(0.1, 1, 0.1, 24)
 
 
-def test_resampled_sums_are_sums_of_n_pictures_the_same_for_all_runs() -> None:
+def test_resampled_sums_are_sums_of_n_images_the_same_for_all_runs() -> None:
     rng = np.random.default_rng(3)
     one = rng.integers(0, 50, (6, 2, 3))
     counts = np.stack([one, 2 * one])
@@ -118,9 +118,9 @@ def test_intervals_stay_within_what_is_possible() -> None:
 
 
 @pytest.mark.parametrize(("seeds", "pictures"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
-def test_what_cannot_be_estimated_makes_the_interval_the_whole_range(seeds: int, pictures: int) -> None:
+def test_what_cannot_be_estimated_makes_the_interval_the_whole_range(seeds: int, images: int) -> None:
     values = np.full(seeds, 0.2)
-    found = mean_interval(values, np.tile(values, (5, 1)), pictures, (-1, 1))
+    found = mean_interval(values, np.tile(values, (5, 1)), images, (-1, 1))
     assert (found.low, found.high) == (-1, 1)
     assert max(found.se_seed, found.se_image) == 1
     assert Interval.model_validate_json(found.model_dump_json()) == found
@@ -137,7 +137,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     rng, covered, repeats = np.random.default_rng(11), 0, 250
     for _ in range(repeats):
         runs = simulated_confirmations(
-            {"dice": 0.6, "cross_entropy": 0.6}, rng, pictures=40, seed_sd=0.01, picture_sd=0.1, interaction_sd=0.05
+            {"dice": 0.6, "cross_entropy": 0.6}, rng, pictures=40, seed_sd=0.01, image_sd=0.1, interaction_sd=0.05
         )
         found = gap(weighed(runs), "dice", "cross_entropy")
         covered += found.low <= 0 <= found.high
@@ -155,28 +155,28 @@ def class_counts(runs: list[TrialResult]) -> np.ndarray:
     return np.stack([metrics.at_point(r.test, 0.5) for r in runs if r.test is not None])
 
 
-def test_a_pictures_share_of_a_plain_mean_is_its_deviation_from_the_mean() -> None:
+def test_a_images_share_of_a_plain_mean_is_its_deviation_from_the_mean() -> None:
     x = np.random.default_rng(0).integers(0, 100, (2, 7, 1, 3))
 
     def mean(summed: np.ndarray) -> np.ndarray:
         return np.asarray(summed[..., 0, 0] / summed[..., 0, 1])
 
     x[..., 1] = 1  # the number of images
-    table = picture_table(x, mean)
+    table = image_table(x, mean)
     np.testing.assert_allclose(table.scores, x[..., 0, 0].mean(axis=1))
     np.testing.assert_allclose(table.shares, x[..., 0, 0] - x[..., 0, 0].mean(axis=1, keepdims=True))
 
 
 def test_influences_give_the_standard_error_that_resampling_gives() -> None:
     # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
-    for seed, pictures in ((0, 24), (1, 40), (2, 120)):
-        runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), pictures=pictures)
+    for seed, images in ((0, 24), (1, 40), (2, 120)):
+        runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), pictures=images)
         counts = class_counts(runs)
-        table = picture_table(counts, miou).rows([0, 1, 2], [3, 4, 5])
+        table = image_table(counts, miou).rows([0, 1, 2], [3, 4, 5])
         values = miou(resample_sums(counts, np.random.default_rng(0), 8000))
-        resampled = mean_interval(table.scores, values[:, :3] - values[:, 3:], pictures, (-1, 1))
+        resampled = mean_interval(table.scores, values[:, :3] - values[:, 3:], images, (-1, 1))
         columns = table.shares.mean(axis=0)
-        alone = np.sqrt(np.square(columns).sum() / (pictures * (pictures - 1)))
+        alone = np.sqrt(np.square(columns).sum() / (images * (images - 1)))
         assert alone == pytest.approx(resampled.se_image, rel=0.05)
         np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-7)
 
@@ -186,7 +186,7 @@ def test_an_images_influence_on_miou_is_the_derivative_along_its_counts() -> Non
     counts = rng.integers(0, 500, (4, 9, 5, 3))
     counts[:, 1:, 4] = 0  # a class of a single image
     classes = np.array([True, True, False, True, True])
-    table = picture_table(counts, lambda summed: metrics.objective(summed, classes))
+    table = image_table(counts, lambda summed: metrics.objective(summed, classes))
     union, true = counts.sum(axis=-1), counts[..., 0]
     iou = (true.sum(axis=1) / union.sum(axis=1))[:, None]
     of_classes = (true - iou * union) / union.sum(axis=1)[:, None]
@@ -201,7 +201,7 @@ def test_a_class_of_a_single_image_does_not_widen_the_interval_by_one_false_alar
     counts[:, 0, 2] = (900, 50, 50)
     counts[3:, 0, 2] += (-6, 0, 6)  # the second loss reads 0.002 lower
     counts[:3, 7, 2, 1] = 1  # and the first has one false alarm elsewhere
-    table = picture_table(counts, lambda summed: metrics.objective(summed, np.ones(3, dtype=np.bool_)))
+    table = image_table(counts, lambda summed: metrics.objective(summed, np.ones(3, dtype=np.bool_)))
     found = paired_interval(table.rows([0, 1, 2], [3, 4, 5]), (-1, 1))
     assert found.estimate == pytest.approx(0.0017, abs=0.0005)
     assert found.high - found.low < 0.01
@@ -209,43 +209,43 @@ def test_a_class_of_a_single_image_does_not_widen_the_interval_by_one_false_alar
 
 def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
     # A crossed two-way layout whose components are known: seeds 0.3, images 0.8, both 2.
-    rng, seeds, pictures, found = np.random.default_rng(0), 4, 12, []
+    rng, seeds, images, found = np.random.default_rng(0), 4, 12, []
     for _ in range(4000):
-        x = 0.3 * rng.normal(size=(seeds, 1)) + 0.8 * rng.normal(size=pictures) + 2 * rng.normal(size=(seeds, pictures))
+        x = 0.3 * rng.normal(size=(seeds, 1)) + 0.8 * rng.normal(size=images) + 2 * rng.normal(size=(seeds, images))
         means = x.mean(axis=1)
-        parts = variance_parts(PictureTable(means, x - means[:, None]))
+        parts = variance_parts(ImageTable(means, x - means[:, None]))
         found.append((parts.v_seed, parts.v_seed + parts.v_image, means.mean() ** 2))
     v_seed, total, true = np.mean(found, axis=0)
-    assert v_seed == pytest.approx(0.09 / seeds + 4 / (seeds * pictures), rel=0.05)
-    assert true == pytest.approx(0.09 / seeds + 0.64 / pictures + 4 / (seeds * pictures), rel=0.08)
+    assert v_seed == pytest.approx(0.09 / seeds + 4 / (seeds * images), rel=0.05)
+    assert true == pytest.approx(0.09 / seeds + 0.64 / images + 4 / (seeds * images), rel=0.08)
     assert total == pytest.approx(true, rel=0.12)  # counting it twice would add a half
     # Where the interaction is all there is, nothing is left to the choice of images (but for chance, upwards).
-    alone = np.random.default_rng(1).normal(size=(300, seeds, pictures))
-    parts_alone = [variance_parts(PictureTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
+    alone = np.random.default_rng(1).normal(size=(300, seeds, images))
+    parts_alone = [variance_parts(ImageTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
     total = np.mean([p.v_seed + p.v_image for p in parts_alone])
-    assert total == pytest.approx(1 / (seeds * pictures), rel=0.35)  # counted twice it would be 2 / (S n)
+    assert total == pytest.approx(1 / (seeds * images), rel=0.35)  # counted twice it would be 2 / (S n)
     assert all(p.v_both <= p.v_seed for p in parts_alone)
 
 
 def test_intervals_of_the_table_are_those_of_student_when_one_source_is_alone() -> None:
     scores = np.array([0.5, 0.52, 0.57])
-    found = paired_interval(PictureTable(scores, np.zeros((3, 24))), (0, 1))
+    found = paired_interval(ImageTable(scores, np.zeros((3, 24))), (0, 1))
     assert found.se_seed == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
     assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 2) * found.se_seed)
     x = np.random.default_rng(0).normal(size=12)
-    found = paired_interval(PictureTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
+    found = paired_interval(ImageTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
     assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12))
     assert found.high == pytest.approx(student.ppf(0.995, 11) * found.se_image)
 
 
 @pytest.mark.parametrize(("seeds", "pictures"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
-def test_a_table_too_small_for_a_variance_gives_the_whole_range(seeds: int, pictures: int) -> None:
-    found = paired_interval(PictureTable(np.full(seeds, 0.2), np.zeros((seeds, pictures))), (-1, 1))
+def test_a_table_too_small_for_a_variance_gives_the_whole_range(seeds: int, images: int) -> None:
+    found = paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
     assert (found.low, found.high) == (-1, 1)
     assert max(found.se_seed, found.se_image) == 1
 
 
-def test_pairing_removes_what_pictures_and_seeds_have_in_common() -> None:
+def test_pairing_removes_what_images_and_seeds_have_in_common() -> None:
     difficulty = np.random.default_rng(0).normal(0, 0.15, 24)
     runs = [
         confirmation(family, seed, counts_from_iou(level + difficulty + luck, 4000, 100_000), 3 * f + s)
@@ -304,7 +304,7 @@ def test_the_difference_is_the_mean_of_paired_differences() -> None:
         assert c.difference == negated(gap(evidence, names[c.second], names[c.first]))
 
 
-def test_order_of_runs_and_of_pictures_changes_no_digit() -> None:
+def test_order_of_runs_and_of_images_changes_no_digit() -> None:
     runs = simulated()
     expected = weighed(runs)
     shuffled = [runs[i] for i in np.random.default_rng(5).permutation(len(runs))]
@@ -475,7 +475,7 @@ def test_weighing_a_large_test_split_is_quick() -> None:
     assert time.process_time() - start < 15
 
 
-def test_pooled_counts_are_groups_and_the_true_number_of_pictures_is_reported() -> None:
+def test_pooled_counts_are_groups_and_the_true_number_of_images_is_reported() -> None:
     runs = simulated()
     assert weighed(runs).test_pictures == 24
     pooled = [
@@ -513,7 +513,7 @@ def doubled(runs: list[TrialResult]) -> list[TrialResult]:
     ]
 
 
-def test_pictures_of_a_group_count_as_one() -> None:
+def test_images_of_a_group_count_as_one() -> None:
     runs = simulated()
     groups = [f"g{i % 24}" for i in range(48)]
     once, grouped = weighed(runs), weighed(doubled(runs), groups=groups)
@@ -525,7 +525,7 @@ def test_pictures_of_a_group_count_as_one() -> None:
     assert blind.finalists[0].miou.se_image < 0.8 * grouped.finalists[0].miou.se_image
 
 
-def test_pictures_without_a_group_stand_for_themselves() -> None:
+def test_images_without_a_group_stand_for_themselves() -> None:
     runs = simulated()
     assert weighed(runs, groups=[None] * 24) == weighed(runs)
     assert weighed(runs, groups=[f"g{i}" for i in range(24)]) == weighed(runs)
@@ -585,13 +585,13 @@ def test_pooled_cells_that_share_a_group_go_together() -> None:
     assert (evidence.test_pictures, evidence.test_groups) == (48, 2)
 
 
-def test_groups_that_do_not_fit_the_pictures_are_refused() -> None:
+def test_groups_that_do_not_fit_the_images_are_refused() -> None:
     with pytest.raises(ValueError, match="each of the 24 test images, got 3"):
         weighed(simulated(), groups=["a"] * 3)
 
 
-def test_few_pictures_or_groups_are_a_caveat() -> None:
-    assert any(f"24 test images, fewer than {FEW_PICTURES}" in line for line in caveats(weighed(simulated())))
+def test_few_images_or_groups_are_a_caveat() -> None:
+    assert any(f"24 test images, fewer than {FEW_IMAGES}" in line for line in caveats(weighed(simulated())))
     assert not any("fewer than" in line for line in caveats(weighed(simulated(pictures=40))))
     grouped = caveats(weighed(simulated(pictures=40), groups=["a", "a", *[None] * 38]))
     assert any("39 groups of test images, fewer than 40" in line for line in grouped)

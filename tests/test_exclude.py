@@ -86,7 +86,7 @@ def test_a_study_remembers_what_was_left_out(tmp_path):
         sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, exclude=path)
 
 
-def test_deep_pictures_keep_their_bits_and_channels(tmp_path):
+def test_deep_images_keep_their_bits_and_channels(tmp_path):
     annotated.deep(tmp_path / "data", 12, np.uint16)
     dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache")
     smaller = without(dataset, [dataset.pictures[0].stem], tmp_path / "cache")

@@ -41,7 +41,7 @@ def labels(dataset: Dataset, index: int = 0) -> list[int]:
     return [int(v) for v in np.unique(open_store(dataset.store).mask(index))]
 
 
-def test_reads_pictures_masks_and_names(tmp_path):
+def test_reads_images_masks_and_names(tmp_path):
     dataset = load(folder(tmp_path / "Road 7", classes="background\ncrack\n"))
     assert dataset.name == "Road 7"
     assert dataset.task == "binary"
@@ -56,7 +56,7 @@ def test_reads_pictures_masks_and_names(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "JPG", "jpeg", "bmp", "tif", "TIFF", "webp"])
-def test_every_picture_format_in_any_case_is_read(tmp_path, suffix):
+def test_every_image_format_in_any_case_is_read(tmp_path, suffix):
     root = folder(tmp_path / "data")
     (root / "images" / "a.png").unlink()
     image(0).save(root / "images" / f"a.{suffix}")
@@ -161,7 +161,7 @@ def test_grey_sets_have_one_channel_and_mixed_ones_three(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "1", "LA", "I;16"])
-def test_other_picture_modes_become_rgb(tmp_path, mode):
+def test_other_image_modes_become_rgb(tmp_path, mode):
     root = folder(tmp_path / "data")
     (root / "images" / "a.png").unlink()
     if mode == "I;16":
@@ -179,7 +179,7 @@ def test_other_picture_modes_become_rgb(tmp_path, mode):
         assert np.array_equal(stored, np.array(picture.convert("L" if mode == "LA" else "RGB").convert("RGB")))
 
 
-def test_exif_orientation_is_applied_to_pictures_alone(tmp_path):
+def test_exif_orientation_is_applied_to_images_alone(tmp_path):
     root = folder(tmp_path / "data")
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
@@ -193,7 +193,7 @@ def test_exif_orientation_is_applied_to_pictures_alone(tmp_path):
     only(problems(root), "masks/a.png", "12×16", "16×12")
 
 
-def test_pictures_may_differ_in_size(tmp_path):
+def test_images_may_differ_in_size(tmp_path):
     root = folder(tmp_path / "data")
     image(0, 30, 7).save(root / "images" / "b.png")
     mask(0, 1, 1, height=30, width=7).save(root / "masks" / "b.png")
@@ -229,18 +229,18 @@ def test_all_faults_of_a_set_are_named_at_once(tmp_path):
     assert len(found.splitlines()) == 9
 
 
-def test_too_few_pictures_are_refused(tmp_path):
+def test_too_few_images_are_refused(tmp_path):
     only(problems(folder(tmp_path / "data", {s: mask(0, 1) for s in "ab"})), "at least 3", "found 2")
 
 
-def test_animated_pictures_are_refused(tmp_path):
+def test_animated_images_are_refused(tmp_path):
     root = folder(tmp_path / "data")
     image(0).save(root / "images" / "a.png", save_all=True, append_images=[image(1)])
     only(problems(root), "images/a.png", "2 frames")
 
 
 @pytest.mark.parametrize("side", [12_000, 20_000], ids=["above our limit", "above Pillow's"])
-def test_enormous_pictures_are_refused_before_decoding(tmp_path, side):
+def test_enormous_images_are_refused_before_decoding(tmp_path, side):
     root = folder(tmp_path / "data")
     Image.new("1", (side, side)).save(root / "images" / "a.png")
     only(problems(root), "images/a.png", "100 megapixels", str(side) if side == 12_000 else "400000000")
@@ -375,7 +375,7 @@ def test_warnings_say_what_is_allowed_but_odd(tmp_path):
     assert len(found) == 4  # e and f are equal by nature: nothing is drawn on them
 
 
-def test_pictures_with_equal_pixels_are_named(tmp_path):
+def test_images_with_equal_pixels_are_named(tmp_path):
     root = folder(tmp_path / "data")
     shutil.copy(root / "images" / "a.png", root / "images" / "c.png")
     found = load(root).warnings

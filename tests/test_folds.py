@@ -41,7 +41,7 @@ GROUPS = tuple("abcdef")
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_over_the_folds_every_picture_tests_once_and_no_group_is_cut(data: Any) -> None:
+def test_over_the_folds_every_image_tests_once_and_no_group_is_cut(data: Any) -> None:
     n = data.draw(st.integers(3, 30))
     groups = data.draw(st.lists(st.sampled_from([None, None, None, "p", "q"]), min_size=n, max_size=n))
     rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
@@ -75,7 +75,7 @@ def test_folds_depend_on_the_test_seed_alone_and_validation_on_the_other() -> No
     assert fold_split(PLAIN, folds=4, number=2, test_seed=4, seed=0).test != one.test
 
 
-def test_two_folds_leave_pictures_to_train_and_to_validate() -> None:
+def test_two_folds_leave_images_to_train_and_to_validate() -> None:
     four = dataset([(9, 1)] * 4)
     splits = [fold_split(four, folds=2, number=k, test_seed=0, seed=0) for k in range(2)]
     assert [len(split.test) for split in splits] == [2, 2]
@@ -91,7 +91,7 @@ def test_folds_refuse_given_splits_and_numbers_out_of_range() -> None:
             fold_split(PLAIN, folds=folds, number=number, test_seed=0, seed=0)
 
 
-def test_folds_of_thousands_of_pictures_are_refused() -> None:
+def test_folds_of_thousands_of_images_are_refused() -> None:
     with pytest.raises(DataError, match="at most 2,000 images, found 2,001"):
         fold_split(dataset([(9, 1)] * 2001), folds=3, number=0, test_seed=0, seed=0)
 
@@ -144,7 +144,7 @@ def simulated(folds: int | None) -> list[TrialResult]:
     return [part for n, run in enumerate(runs) for part in rotated(run, folds, n * folds)]
 
 
-def test_a_rotation_is_weighed_like_one_training_scored_on_all_pictures() -> None:
+def test_a_rotation_is_weighed_like_one_training_scored_on_all_images() -> None:
     """Were all folds' trainings one, nothing would change: the table is the same."""
     groups = [f"g{i // 2}" for i in range(24)]
     for grouped in (None, groups):
@@ -173,7 +173,7 @@ def test_each_fold_is_read_at_its_own_operating_point() -> None:
     assert level(after, "cross_entropy") == level(before, "cross_entropy")
 
 
-def test_a_diverged_fold_misses_all_of_its_pictures_and_the_others_count() -> None:
+def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None:
     runs = simulated(4)
     target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 2)
     lost = builders.diverged("dice", target.spec.seed).model_copy(update={"spec": target.spec})
@@ -223,10 +223,10 @@ def fold_result(spec: TrialSpec) -> TrialResult:
     found = faking.fake_result(spec)
     if spec.purpose != "confirm":
         return found
-    pictures = split_of(CONDITIONS, spec.seed, spec.fold).test
-    noise = np.random.default_rng([spec.seed, 7]).normal(0, 0.1, 12)[list(pictures)]
+    images = split_of(CONDITIONS, spec.seed, spec.fold).test
+    noise = np.random.default_rng([spec.seed, 7]).normal(0, 0.1, 12)[list(images)]
     test = builders.counts_from_iou(np.clip((found.value or 0) + noise, 0.05, 0.95))
-    return found.model_copy(update={"test": test.model_copy(update={"pictures": pictures})})
+    return found.model_copy(update={"test": test.model_copy(update={"pictures": images})})
 
 
 def train(study: optuna.Study, **options: Any) -> list[TrialResult]:
@@ -234,7 +234,7 @@ def train(study: optuna.Study, **options: Any) -> list[TrialResult]:
     return extra_results(study, "confirm")
 
 
-def test_every_seed_of_every_finalist_scores_each_picture_once_on_common_folds() -> None:
+def test_every_seed_of_every_finalist_scores_each_image_once_on_common_folds() -> None:
     runs = train(faking.new_study())
     scored: dict[tuple[str, int], list[int]] = defaultdict(list)
     shared: dict[tuple[int, int | None], set[tuple[int, ...]]] = defaultdict(set)
@@ -246,8 +246,8 @@ def test_every_seed_of_every_finalist_scores_each_picture_once_on_common_folds()
         split = split_of(CONDITIONS, run.spec.seed, run.spec.fold)
         assert not groups & {DATA.pictures[i].group for i in (*split.train, *split.val)}
     assert len(scored) >= 2 * 4  # four finalists, two seeds at least
-    assert all(sorted(pictures) == list(range(12)) for pictures in scored.values())
-    assert all(len(pictures) == 1 for pictures in shared.values())  # paired: the same for all finalists
+    assert all(sorted(images) == list(range(12)) for images in scored.values())
+    assert all(len(images) == 1 for images in shared.values())  # paired: the same for all finalists
     assert Counter(run.spec.seed for run in runs)[confirm_seed(0, 0)] == 3 * 4
 
 
@@ -313,7 +313,7 @@ def outcome(folder: Path, shown: Recorder) -> Any:
     return sweep_in(folder, shown, resume=True, steps=None, confirm_steps=None, data=None)
 
 
-def test_the_search_of_a_real_sweep_leaves_no_picture_out_and_the_confirmation_tests_all(outcome: Any) -> None:
+def test_the_search_of_a_real_sweep_leaves_no_image_out_and_the_confirmation_tests_all(outcome: Any) -> None:
     conditions = outcome.sweep.conditions
     assert conditions.folds == 3
     search = split_of(conditions, conditions.seed)
@@ -323,7 +323,7 @@ def test_the_search_of_a_real_sweep_leaves_no_picture_out_and_the_confirmation_t
         assert run.test is not None and run.val is not None and not set(run.val.pictures) & set(run.test.pictures)
         assert run.detail is not None and run.detail.pictures == run.test.pictures
         scored[run.spec.family, run.spec.seed] += run.test.pictures
-    assert scored and all(sorted(pictures) == list(range(15)) for pictures in scored.values())
+    assert scored and all(sorted(images) == list(range(15)) for images in scored.values())
 
 
 def test_not_held_out_is_said_wherever_the_result_is(outcome: Any, folder: Path, shown: Recorder) -> None:

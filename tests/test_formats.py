@@ -43,7 +43,7 @@ def load(root: Path, **options: Any) -> Dataset:
 
 def masks(dataset: Dataset) -> dict[str, np.ndarray]:
     store = open_store(dataset.store)
-    return {picture.stem: store.mask(i) for i, picture in enumerate(dataset.pictures)}
+    return {image.stem: store.mask(i) for i, image in enumerate(dataset.pictures)}
 
 
 def problems(root: Path, **options: Any) -> str:
@@ -73,12 +73,12 @@ def test_every_format_gives_the_same_set(tmp_path, name):
     assert dataset.format == name
     assert len(lines) == 1 and f"format {name}: " in lines[0]
     assert dataset.classes == CLASSES
-    assert [picture.stem for picture in dataset.pictures] == [*STEMS]
+    assert [image.stem for image in dataset.pictures] == [*STEMS]
     store = open_store(dataset.store)
     for index in range(len(STEMS)):
         assert np.array_equal(store.mask(index), truth(index)), STEMS[index]
         assert np.array_equal(store.image(index), np.array(photo(index)))
-    given = [picture.split for picture in dataset.pictures]
+    given = [image.split for image in dataset.pictures]
     if name in ("voc", "yolo", "cityscapes", "manifest"):
         assert given == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
         split = divide(dataset, test_seed=3, seed=4)
@@ -86,7 +86,7 @@ def test_every_format_gives_the_same_set(tmp_path, name):
     else:
         assert given == [None] * 8
     if name == "manifest":
-        assert [picture.group for picture in dataset.pictures] == [f"g{i}" for i in range(8)]
+        assert [image.group for image in dataset.pictures] == [f"g{i}" for i in range(8)]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -97,8 +97,8 @@ def test_split_csv_and_classes_txt_count_beside_every_format(tmp_path, name):
     if name != "nnunet":  # its dataset.json numbers the labels
         (root / "classes.txt").write_text("background\ncat\ndog\nhorse\n")
     dataset = load(root)
-    assert [picture.split for picture in dataset.pictures] == [None] * 8
-    assert {picture.group for picture in dataset.pictures} == {"g"}
+    assert [image.split for image in dataset.pictures] == [None] * 8
+    assert {image.group for image in dataset.pictures} == {"g"}
     assert dataset.classes[:3] == CLASSES and (name == "nnunet" or dataset.classes[3] == "horse")
     assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
 
@@ -185,7 +185,7 @@ def test_a_named_file_wins_over_folders(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["labelme", "coco"])
-def test_pictures_that_no_annotation_speaks_of_are_counted(tmp_path, name):
+def test_images_that_no_annotation_speaks_of_are_counted(tmp_path, name):
     root = tmp_path / "data"
     annotated.FORMATS[name](root)
     photo(77).save(next(root.rglob("p0.png")).with_name("spare.png"))
@@ -321,7 +321,7 @@ def test_a_mask_among_the_shapes_is_pasted_at_its_corner(tmp_path):
     assert "size of its corners 11×6, found 10×6" in problems(tmp_path / "data")
 
 
-def test_a_foreign_path_finds_the_picture_of_that_name_here(tmp_path):
+def test_a_foreign_path_finds_the_image_of_that_name_here(tmp_path):
     root = tmp_path / "data"
     annotated.labelme(root)
     annotated.labelme_json(root / "p0.json", 0, imagePath="C:\\Users\\me\\Desktop\\p0.png")
@@ -338,13 +338,13 @@ def test_labels_txt_of_labelme_gives_the_classes(tmp_path):
     assert load(root).classes == ("background", "zebra", "dog", "cat")
 
 
-def test_a_picture_of_another_size_than_annotated_is_refused(tmp_path):
+def test_a_image_of_another_size_than_annotated_is_refused(tmp_path):
     annotated.labelme(tmp_path / "data")
     photo(0).resize((32, 24)).save(tmp_path / "data" / "p0.png")
     assert "p0.json: imageWidth and imageHeight must be its image's 32×24" in problems(tmp_path / "data")
 
 
-def test_shapes_fit_the_upright_picture(tmp_path):
+def test_shapes_fit_the_upright_image(tmp_path):
     root = tmp_path / "data"
     annotated.labelme(root)
     exif = Image.Exif()
@@ -583,7 +583,7 @@ def test_any_manifest_is_read_or_a_problem(tmp_path_factory, content):
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
-def test_the_profile_of_drawn_shapes_does_not_depend_on_the_order_of_pictures(seed, count):
+def test_the_profile_of_drawn_shapes_does_not_depend_on_the_order_of_images(seed, count):
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(count):
@@ -602,7 +602,7 @@ def test_the_profile_of_drawn_shapes_does_not_depend_on_the_order_of_pictures(se
 # --- The others ------------------------------------------------------------------------------------------------
 
 
-def test_voc_ignores_borders_and_pictures_without_mask(tmp_path):
+def test_voc_ignores_borders_and_images_without_mask(tmp_path):
     root = tmp_path / "data"
     annotated.voc(root)
     mask = truth(0)
@@ -614,7 +614,7 @@ def test_voc_ignores_borders_and_pictures_without_mask(tmp_path):
     assert warned(dataset, "1 image(s) have no mask", "spare")
 
 
-def test_vocs_own_pictures_have_its_names(tmp_path):
+def test_vocs_own_images_have_its_names(tmp_path):
     root = tmp_path / "data"
     annotated.made(root / "JPEGImages", root / "SegmentationClass")
     for index in range(8):
@@ -623,7 +623,7 @@ def test_vocs_own_pictures_have_its_names(tmp_path):
     assert load(root).classes[:3] == ("background", "aeroplane", "bicycle")
 
 
-def test_a_yolo_picture_without_text_file_is_background(tmp_path):
+def test_a_yolo_image_without_text_file_is_background(tmp_path):
     root = tmp_path / "data"
     annotated.yolo(root)
     (root / "train" / "labels" / "p0.txt").unlink()
@@ -772,7 +772,7 @@ def test_opacity_is_dropped_and_said_where_it_varies(tmp_path):
     assert np.array_equal(open_store(dataset.store).image(2), np.array(photo(2)))
 
 
-def test_pictures_of_different_channels_are_a_problem(tmp_path):
+def test_images_of_different_channels_are_a_problem(tmp_path):
     root = tmp_path / "data"
     annotated.deep(root, 12, np.uint16)
     tifffile.imwrite(
@@ -835,6 +835,6 @@ def test_labelmes_reference_masks_are_reproduced(tmp_path, real_data):
 def test_all_kinds_of_shapes_of_labelmes_example_are_drawn(tmp_path, real_data):
     source = real_data / "labelme_voc" / "examples"
     dataset = load_dataset(str(source), tmp_path, format="labelme")
-    index = next(i for i, picture in enumerate(dataset.pictures) if "primitives" in picture.stem)
+    index = next(i for i, image in enumerate(dataset.pictures) if "primitives" in image.stem)
     drawn = {dataset.classes[label] for label in np.unique(open_store(dataset.store).mask(index))}
     assert drawn == {"background", "rectangle", "circle", "polygon", "line", "point", "line_strip", "octagon"}

@@ -37,7 +37,7 @@ def test_a_sweep_runs_from_every_format(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", [*map(slow_but("12 uint16"), ["12 uint16", "12 uint8", "1 uint16", "3 uint16"])])
-def test_a_sweep_runs_on_deep_and_many_channelled_pictures(tmp_path, monkeypatch, kind):
+def test_a_sweep_runs_on_deep_and_many_channelled_images(tmp_path, monkeypatch, kind):
     channels, dtype = int(kind.split()[0]), np.dtype(kind.split()[1]).type
     annotated.deep(tmp_path / "data", channels, dtype)
     seen = []

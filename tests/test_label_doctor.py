@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from sweeper.core.contours import near_boundary
-from sweeper.core.records import IGNORE, Dataset, Picture
+from sweeper.core.records import IGNORE, Dataset, ImageInfo
 from sweeper.data import load_dataset, write_scenes
 from sweeper.data.synthetic import draw, parse_scene
 from sweeper.fingerprint.label_checks import Finding, Severity, counts, examine
@@ -84,16 +84,16 @@ def test_brightness_and_contrast_do_not_matter():
 
 
 def test_nothing_is_said_of_what_cannot_be_judged():
-    picture = draw(BLOBS, 0).image
-    assert edge_fit(picture, np.zeros(picture.shape[:2], np.uint8)) is None  # no contour
-    assert edge_fit(np.full_like(picture, 7), draw(BLOBS, 0).mask) is None  # no edge
-    assert edge_fit(picture[:20, :20], draw(BLOBS, 0).mask[:20, :20]) is None  # no elsewhere
-    one = np.zeros(picture.shape[:2], np.uint8)
+    image = draw(BLOBS, 0).image
+    assert edge_fit(image, np.zeros(image.shape[:2], np.uint8)) is None  # no contour
+    assert edge_fit(np.full_like(image, 7), draw(BLOBS, 0).mask) is None  # no edge
+    assert edge_fit(image[:20, :20], draw(BLOBS, 0).mask[:20, :20]) is None  # no elsewhere
+    one = np.zeros(image.shape[:2], np.uint8)
     one[40, 40] = 1
-    assert edge_fit(picture, one) is None
+    assert edge_fit(image, one) is None
 
 
-def test_a_large_picture_is_judged_where_its_contours_are():
+def test_a_large_image_is_judged_where_its_contours_are():
     drawn = draw(parse_scene("blobs?images=3&size=256"), 0)
     rng = np.random.default_rng(0)
     image = rng.integers(80, 120, (900, 1100, 3), dtype=np.uint8)
@@ -156,7 +156,7 @@ def test_different_scenes_of_one_kind_are_not_copies():
     assert look_alikes([thumbnail(draw(parse_scene("cracks?images=60"), i).image) for i in range(60)]) == []
 
 
-def test_pictures_of_one_colour_look_like_nothing():
+def test_images_of_one_colour_look_like_nothing():
     flat = thumbnail(np.full((50, 40, 3), 9, np.uint8))
     assert not flat.any()
     assert look_alikes([flat, flat, flat]) == []
@@ -175,7 +175,7 @@ def test_a_thumbnail_keeps_the_means(shape):
         assert np.abs(small - blocks / np.linalg.norm(blocks)).max() < 1e-3
 
 
-def test_clusters_join_pairs_that_share_a_picture():
+def test_clusters_join_pairs_that_share_a_image():
     image = scene_image(0)
     shots = [image, jpeg(image), scene_image(1), image // 2 + 30, scene_image(2), jpeg(scene_image(2))]
     assert clusters(look_alikes([thumbnail(s) for s in shots])) == [(0, 1, 3), (4, 5)]
@@ -189,7 +189,7 @@ def test_a_sound_set_has_no_errors_and_no_warnings(planted):
     assert {f.severity for f in findings} <= {Severity.NOTE}
 
 
-def test_a_mask_of_another_picture_is_found_and_the_wrong_one_named(planted):
+def test_a_mask_of_another_image_is_found_and_the_wrong_one_named(planted):
     def spoil(root: Path) -> None:
         (root / "masks" / "00003.png").write_bytes((root / "masks" / "00008.png").read_bytes())
 
@@ -223,7 +223,7 @@ def test_labels_out_of_register_are_one_finding(planted):
     assert len(finding.pictures) == 12
 
 
-def test_repeated_pictures_are_judged_by_labels_sides_and_groups(planted):
+def test_repeated_images_are_judged_by_labels_sides_and_groups(planted):
     def spoil(root: Path) -> None:
         for copy, original in (("b", "00001"), ("c", "00002"), ("d", "00003"), ("e", "00004")):
             for folder in ("images", "masks"):
@@ -278,7 +278,7 @@ def test_hundreds_of_frames_make_one_short_finding():
     assert len(findings) == 2
 
 
-def test_blank_small_unlabelled_and_inverted_pictures_are_named(planted):
+def test_blank_small_unlabelled_and_inverted_images_are_named(planted):
     def spoil(root: Path) -> None:
         paint(root / "images" / "00000.png", lambda image: np.full_like(image, 30))
         for folder in ("images", "masks"):
@@ -362,7 +362,7 @@ def test_an_empty_mask_beside_a_look_alike_with_objects_is_a_warning(several):
     assert finding.severity == Severity.WARNING and "0003 looks like 0020" in finding.text
 
 
-def test_specks_are_counted_and_their_pictures_named(planted):
+def test_specks_are_counted_and_their_images_named(planted):
     def spoil(root: Path) -> None:
         def sprinkle(mask: np.ndarray) -> np.ndarray:
             mask[4:-4:6, 4:-4:6] = 1 - mask[4:-4:6, 4:-4:6]
@@ -382,13 +382,13 @@ def blank_signs(name: str) -> Signs:
 
 
 def record(pixels: list[tuple[int, ...]], splits: list[str] | None = None) -> Dataset:
-    pictures = [
-        Picture(stem=f"{i:04d}", height=1, width=sum(row), pixels=row, split=side)  # type: ignore[arg-type]
+    images = [
+        ImageInfo(stem=f"{i:04d}", height=1, width=sum(row), pixels=row, split=side)  # type: ignore[arg-type]
         for i, (row, side) in enumerate(zip(pixels, splits or [None] * len(pixels), strict=True))
     ]
     return Dataset(
         name="x", source="x", digest="sha256:0", task="binary", classes=("a", "b"), channels=3, synthetic=False,
-        store="none", pictures=tuple(pictures),
+        store="none", pictures=tuple(images),
     )  # fmt: skip
 
 
@@ -415,7 +415,7 @@ def test_many_identical_masks_share_a_sentence_and_name_all_suspects():
     assert "\u22120.4; a foreign mask" in one.text  # a true minus
 
 
-def test_where_labels_do_not_follow_edges_no_picture_is_accused():
+def test_where_labels_do_not_follow_edges_no_image_is_accused():
     dataset = record([(90, 10)] * 4)
     signs = [blank_signs(str(i))._replace(fit=Fit(1.0 + i / 10, None)) for i in range(4)]
     findings = judge(dataset, signs)
@@ -423,7 +423,7 @@ def test_where_labels_do_not_follow_edges_no_picture_is_accused():
     assert "hardly follow edges" in found(findings, "edges_not_followed")[0].text
 
 
-def test_measurements_must_match_the_pictures():
+def test_measurements_must_match_the_images():
     with pytest.raises(ValueError, match="one measurement per image"):
         judge(record([(9, 1)] * 3), [])
 

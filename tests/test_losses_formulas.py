@@ -237,14 +237,14 @@ def soft_cldice(task, z, y, w, v):
 def boundary(task, z, y, w, v):
     total, number = 0.0, 0
     for p, own, known, u in weighted_problems(task, z, y, w):
-        for picture in range(len(p)):
-            here, other, k = own[picture], known[picture] & ~own[picture], known[picture]
+        for image in range(len(p)):
+            here, other, k = own[image], known[image] & ~own[image], known[image]
             far = np.full(here.shape, 100.0)
             if here.any():
                 far[other] = (distance_transform_edt(~here) - 0.5)[other]
             if other.any():
                 far[here] = (distance_transform_edt(~other) - 0.5)[here]
-            total += (np.minimum(far, 100) * u[picture] * np.abs(p[picture] - here))[k].sum()
+            total += (np.minimum(far, 100) * u[image] * np.abs(p[image] - here))[k].sum()
             number += k.sum()
     return (1 - v["distance_mix"]) * tversky(task, z, y, w, {}) + v["distance_mix"] * total / number
 

@@ -326,7 +326,7 @@ def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_boundary_distances_picture_by_picture_are_those_of_the_whole_batch(task, monkeypatch):
+def test_boundary_distances_image_by_image_are_those_of_the_whole_batch(task, monkeypatch):
     loss = build_loss("boundary", task=task, distance_mix=0.4)
     logits, target, weight = batch(task)
     more = {"distance": torch.linspace(-3, 9, logits.numel()).view_as(logits)}

@@ -131,7 +131,7 @@ def test_multilabel_with_one_class_is_binary(family):
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("squared", [False, True])
-def test_per_image_overlap_is_the_mean_over_labelled_pictures(task, squared):
+def test_per_image_overlap_is_the_mean_over_labelled_images(task, squared):
     logits, target = doubles(task)
     loss = build_loss("dice", task=task, per_image=True, squared=squared)
     batch = build_loss("dice", task=task, squared=squared)
@@ -287,11 +287,11 @@ def test_calls_that_do_not_fit_are_refused():
 def test_values_and_gradients_are_finite_whatever_comes(case, shape, levels, seed):
     rare, ignored, scale = levels
     family, task = case
-    pictures, height, width = shape
+    images, height, width = shape
     rng = torch.Generator().manual_seed(seed)
     channels = 1 if task == "binary" else CLASSES
-    logits = (2 * scale * torch.rand(pictures, channels, height, width, generator=rng) - scale).clamp(-1e4, 1e4)
-    where = (pictures, channels, height, width) if task == "multilabel" else (pictures, height, width)
+    logits = (2 * scale * torch.rand(images, channels, height, width, generator=rng) - scale).clamp(-1e4, 1e4)
+    where = (images, channels, height, width) if task == "multilabel" else (images, height, width)
     target = (torch.rand(where, generator=rng) < rare).long() * (CLASSES - 1 if task == "multiclass" else 1)
     target[torch.rand(where, generator=rng) < ignored] = IGNORE
     value, gradient = value_and_gradient(make(family, task), logits, target)

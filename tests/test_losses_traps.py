@@ -218,7 +218,7 @@ class TestMonai:
         ours = build_loss("unified_focal", task="binary", mix=1.0, suppression=0.5, delta=0.6)
         torch.testing.assert_close(ours(logits, target), paper)
 
-    def test_soft_cldice_of_one_picture_agrees(self, monai):
+    def test_soft_cldice_of_one_image_agrees(self, monai):
         logits, target = noise(1, size=24)[:1], labels(2, size=24)[:1]
         target[:, 10:12] = 1
         theirs = monai.SoftclDiceLoss(sigmoid=True)(logits, target.unsqueeze(1).float())
@@ -234,7 +234,7 @@ class TestMonai:
         assert theirs(logits, target.unsqueeze(1)).isnan()
         assert build_loss(family, task="binary")(logits, target).isfinite()
 
-    def test_the_boundary_loss_of_a_picture_without_foreground_is_zero(self, monai):
+    def test_the_boundary_loss_of_a_image_without_foreground_is_zero(self, monai):
         """Kervadec's authors train on slices with foreground, or beside a regional loss; MONAI's alone lets false
         alarms go free wherever there is nothing to find."""
         sure, empty = torch.full((1, 1, 8, 8), 4.0), torch.zeros(1, 8, 8, dtype=torch.long)
@@ -308,7 +308,7 @@ class TestKornia:
         ours = build_loss("lovasz", task="binary")
         assert torch.equal(ours(spoiled, target), ours(logits, target))
 
-    def test_lovasz_of_one_picture_agrees(self, kornia):
+    def test_lovasz_of_one_image_agrees(self, kornia):
         """Of several it is the mean over images; ours, as Berman's default for training on batches, is over all."""
         logits, target = noise(1)[:1], labels(2)[:1]
         ours = build_loss("lovasz", task="binary")(logits, target)

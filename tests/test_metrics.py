@@ -57,10 +57,10 @@ def binary_counts(logits: np.ndarray, target: np.ndarray) -> ImageCounts:
     return ImageCounts(kind="histogram", pictures=tuple(range(len(logits))), points=THRESHOLDS, data=data)
 
 
-def random_pictures(seed: int, pictures: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def random_images(seed: int, images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     occurring = rng.integers(0, classes, size=(rng.integers(1, classes + 1),))  # some classes may be absent
-    return rng.choice(occurring, (pictures, 30)), rng.integers(0, classes, (pictures, 30))
+    return rng.choice(occurring, (images, 30)), rng.integers(0, classes, (images, 30))
 
 
 # --- Operating points ---------------------------------------------------------------------------------------
@@ -77,9 +77,9 @@ def test_points_that_all_counts_share_are_stored_by_name(points: tuple[float, ..
 
 @settings(deadline=None, max_examples=40)
 @given(seed=seeds, pictures=st.integers(1, 4), index=st.integers(0, BINS - 2))
-def test_counts_at_a_threshold_are_those_of_thresholded_logits(seed: int, pictures: int, index: int) -> None:
+def test_counts_at_a_threshold_are_those_of_thresholded_logits(seed: int, images: int, index: int) -> None:
     rng = np.random.default_rng(seed)
-    logits, target = rng.normal(0, 5, (pictures, 60)), rng.integers(0, 2, (pictures, 60))
+    logits, target = rng.normal(0, 5, (images, 60)), rng.integers(0, 2, (images, 60))
     counts = binary_counts(logits, target)
     threshold = counts.points[index]
     # Compared in the logit: sigmoid and its inverse would cost the last digits.
@@ -142,8 +142,8 @@ def test_ties_go_to_the_point_nearest_the_default() -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(seed=seeds, pictures=st.integers(1, 4), classes=st.integers(2, 5))
-def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, pictures: int, classes: int) -> None:
-    target, predicted = random_pictures(seed, pictures, classes)
+def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, images: int, classes: int) -> None:
+    target, predicted = random_images(seed, images, classes)
     pairs = list(zip(target, predicted, strict=True))
     scores = metrics.scores(np.array([confusion(t, p, classes) for t, p in pairs]))
     assert scores.miou == pytest.approx(brute_miou(pairs, classes), abs=1e-12)
@@ -159,7 +159,7 @@ def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, pictu
     assert scores.dice == pytest.approx(np.mean([2 * iou / (1 + iou) for iou in present]))
 
 
-def test_miou_sums_the_pictures_before_it_divides() -> None:
+def test_miou_sums_the_images_before_it_divides() -> None:
     counts = np.array([[[90, 0, 0], [10, 0, 0]], [[0, 0, 100], [0, 100, 0]]])  # one perfect, one all wrong
     scores = metrics.scores(counts)
     assert scores.miou == pytest.approx((90 / 190 + 10 / 110) / 2)
@@ -237,7 +237,7 @@ def test_the_objective_works_on_many_replicates_at_once() -> None:
 @settings(deadline=None, max_examples=40)
 @given(seed=seeds, classes=st.integers(2, 5))
 def test_the_constant_answer_scores_what_predicting_the_commonest_class_scores(seed: int, classes: int) -> None:
-    target, _ = random_pictures(seed, 3, classes)
+    target, _ = random_images(seed, 3, classes)
     commonest = int(np.bincount(target.ravel()).argmax())
     predicted = np.full_like(target, commonest)
     counts = np.array([confusion(t, p, classes) for t, p in zip(target, predicted, strict=True)])
@@ -256,16 +256,16 @@ def test_the_constant_answer_on_no_labelled_pixels_is_zero() -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(pictures=st.integers(1, 40), groups=st.integers(1, 20), seed=seeds)
-def test_pooling_keeps_totals_and_so_every_score(pictures: int, groups: int, seed: int) -> None:
-    counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, pictures))
+def test_pooling_keeps_totals_and_so_every_score(images: int, groups: int, seed: int) -> None:
+    counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, images))
     small = metrics.pooled(counts, groups)
-    assert len(small.pictures) == len(small.data) == min(pictures, groups)
+    assert len(small.pictures) == len(small.data) == min(images, groups)
     np.testing.assert_array_equal(small.data.sum(axis=0), counts.data.sum(axis=0))
     assert metrics.scores(metrics.at_point(small, 0.5)) == metrics.scores(metrics.at_point(counts, 0.5))
     assert metrics.best_point(small) == metrics.best_point(counts)
 
 
-def test_pooling_of_few_pictures_changes_nothing() -> None:
+def test_pooling_of_few_images_changes_nothing() -> None:
     counts = counts_from_iou([0.5, 0.6])
     assert metrics.pooled(counts) is counts
 
@@ -313,14 +313,14 @@ def test_calibration_error_against_its_definition() -> None:
     assert np.isnan(metrics.calibration_error(np.zeros((30, 3))))
 
 
-def detail(pictures: int = 3, classes: int = 2, seed: int = 0) -> TestDetail:
+def detail(images: int = 3, classes: int = 2, seed: int = 0) -> TestDetail:
     rng = np.random.default_rng(seed)
-    boundary, lines = rng.integers(1, 9, (pictures, classes, 3)), rng.integers(1, 9, (pictures, classes, 4))
+    boundary, lines = rng.integers(1, 9, (images, classes, 3)), rng.integers(1, 9, (images, classes, 4))
     lines[:, 0] = 0
-    confidence = np.zeros((pictures, 30, 3))
+    confidence = np.zeros((images, 30, 3))
     confidence[:, 20] = 100, 80, 70
     return TestDetail(
-        pictures=tuple(range(pictures)), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence
+        pictures=tuple(range(images)), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence
     )
 
 

@@ -17,7 +17,7 @@ from tests import builders
 from tests.builders import confirmation, counts_from_iou, diverged, histogram_counts, interval, point_counts, trial
 
 SEEDS = (1, 2, 3, 4)
-PICTURES = 30
+IMAGES = 30
 
 
 def thin_profile(thinness: float = 0.9) -> ImbalanceProfile:
@@ -27,20 +27,20 @@ def thin_profile(thinness: float = 0.9) -> ImbalanceProfile:
 
 
 def detail(
-    pictures: int = PICTURES, *, boundary: float = 0.5, line: float = 0.8, error: float = 0.05, jitter: int = 0
+    images: int = IMAGES, *, boundary: float = 0.5, line: float = 0.8, error: float = 0.05, jitter: int = 0
 ) -> TestDetail:
     """Binary details with this boundary IoU, clDice and calibration error (over-confident by it)."""
     rng = np.random.default_rng(jitter)
-    size = rng.integers(90, 110, pictures)
-    inside = np.zeros((pictures, 2, 3), dtype=np.int64)
+    size = rng.integers(90, 110, images)
+    inside = np.zeros((images, 2, 3), dtype=np.int64)
     inside[:, 1, 0] = np.rint(boundary * size)
     inside[:, 1, 1] = size - inside[:, 1, 0]
-    lines = np.zeros((pictures, 2, 4), dtype=np.int64)
+    lines = np.zeros((images, 2, 4), dtype=np.int64)
     lines[:, 1] = np.stack([np.rint(line * size), size, np.rint(line * size), size], axis=-1)
-    confidence = np.zeros((pictures, 30, 3))
+    confidence = np.zeros((images, 30, 3))
     confidence[:, 27] = np.stack([10 * size, 9 * size, (9 + 10 * error) * size], axis=-1)
     return TestDetail(
-        pictures=tuple(range(pictures)), boundary_pixels=2, boundary=inside, centreline=lines, confidence=confidence
+        pictures=tuple(range(images)), boundary_pixels=2, boundary=inside, centreline=lines, confidence=confidence
     )
 
 
@@ -49,7 +49,7 @@ def runs(family: str, recall: float, precision: float, number: int, **changes: A
     results = []
     for s, seed in enumerate(SEEDS):
         rng = np.random.default_rng([number, seed])
-        size = np.random.default_rng(0).integers(180, 220, PICTURES)
+        size = np.random.default_rng(0).integers(180, 220, IMAGES)
         tp = np.clip(np.rint(size * (recall + rng.normal(0, 0.005))).astype(int), 0, size)
         fp = np.rint(tp * (1 / precision - 1)).astype(int)
         counts = histogram_counts(tp.tolist(), fp.tolist(), (size - tp).tolist(), (9000 - fp).tolist())
@@ -87,13 +87,13 @@ def test_dear_misses_and_dear_false_alarms_choose_differently() -> None:
 
 def test_the_threshold_for_f2_is_chosen_on_the_runs_own_validation() -> None:
     """Half of the foreground lies at logit −1: worth taking along for F2, not for F½."""
-    data = np.zeros((PICTURES, 2, BINS), dtype=np.int64)
+    data = np.zeros((IMAGES, 2, BINS), dtype=np.int64)
     bins = {z: int((z + 12) / 24 * 512) for z in (-3, -1, 1)}
     data[:, 1, bins[1]], data[:, 1, bins[-1]] = 100, 100
     data[:, 0, bins[-1]], data[:, 0, bins[-3]] = 110, 9000
     one = confirmation("dice").test
     assert one is not None
-    counts = one.model_copy(update={"pictures": tuple(range(PICTURES)), "data": data})
+    counts = one.model_copy(update={"pictures": tuple(range(IMAGES)), "data": data})
     results = [_with_val(f, s, counts, n) for n, (f, s) in enumerate((f, s) for f in ("dice", "focal") for s in SEEDS)]
     found = judged(results)
     assert found["misses"].points[0] < 0.269 < found["false_alarms"].points[0]
@@ -181,7 +181,7 @@ def test_rare_classes_of_a_binary_task_are_its_foreground() -> None:
 
 def test_rare_classes_of_many_are_the_worst_and_absent_ones_do_not_count() -> None:
     def street(shift: int, family: str, number: int) -> list[TrialResult]:
-        rows = [[[900, 10, 10], [60 + shift, 10, 10], [30 - 2 * shift, 10, 10], [0, 3, 0]]] * PICTURES
+        rows = [[[900, 10, 10], [60 + shift, 10, 10], [30 - 2 * shift, 10, 10], [0, 3, 0]]] * IMAGES
         return [confirmation(family, s, point_counts(rows), number * 10 + s) for s in SEEDS]
 
     results = street(0, "dice", 0) + street(10, "focal", 1)
@@ -219,7 +219,7 @@ def test_one_finalist_leaves_nothing_to_choose() -> None:
     assert preferences([], weighed([]), None) == ()
 
 
-def test_neither_the_order_of_the_runs_nor_of_pictures_matters() -> None:
+def test_neither_the_order_of_the_runs_nor_of_images_matters() -> None:
     results = runs("focal", 0.9, 0.7, 0) + runs("dice", 0.7, 0.9, 1)
     turned = []
     for r in reversed(results):
@@ -243,18 +243,18 @@ def test_resampling_in_parts_gives_the_same_intervals(monkeypatch: pytest.Monkey
     assert judged(results) == whole
 
 
-def test_pictures_of_one_group_count_as_one() -> None:
+def test_images_of_one_group_count_as_one() -> None:
     """Each image twice, said to be of one group: the same intervals as each once, and narrower ones unless said."""
     once = runs("focal", 0.9, 0.7, 0) + runs("dice", 0.7, 0.9, 1)
     doubled = []
     for r in once:
         assert r.test is not None and r.detail is not None
-        pictures = tuple(range(2 * PICTURES))
-        test = r.test.model_copy(update={"pictures": pictures, "data": np.repeat(r.test.data, 2, axis=0)})
+        images = tuple(range(2 * IMAGES))
+        test = r.test.model_copy(update={"pictures": images, "data": np.repeat(r.test.data, 2, axis=0)})
         arrays = {n: np.repeat(getattr(r.detail, n), 2, axis=0) for n in ("boundary", "centreline", "confidence")}
-        detail_ = r.detail.model_copy(update={"pictures": pictures, **arrays})
+        detail_ = r.detail.model_copy(update={"pictures": images, **arrays})
         doubled.append(r.model_copy(update={"test": test, "detail": detail_}))
-    groups = [f"g{i // 2}" for i in range(2 * PICTURES)]
+    groups = [f"g{i // 2}" for i in range(2 * IMAGES)]
     single, grouped, apart = judged(once), judged(doubled, groups=groups), judged(doubled)
     for name, preference in single.items():
         for one, two, three in zip(preference.versus, grouped[name].versus, apart[name].versus, strict=True):
@@ -266,10 +266,10 @@ def test_pictures_of_one_group_count_as_one() -> None:
 # --- the table ---
 
 
-def study(trials: list[TrialResult], results: list[TrialResult], pictures: int) -> SweepRecord:
+def study(trials: list[TrialResult], results: list[TrialResult], images: int) -> SweepRecord:
     """A study whose test split is the first images."""
-    data = builders.dataset(pictures=pictures + 4)
-    places = ["test"] * pictures + ["train", "train", "val", "val"]
+    data = builders.dataset(pictures=images + 4)
+    places = ["test"] * images + ["train", "train", "val", "val"]
     given = tuple(p.model_copy(update={"split": place}) for p, place in zip(data.pictures, places, strict=True))
     return builders.sweep(trials, results, data.model_copy(update={"pictures": given}))
 

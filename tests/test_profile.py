@@ -49,7 +49,7 @@ def test_thinness_of_a_band(width, thin):
     assert profile_masks([mask], TWO).classes[1].thinness == pytest.approx(thin)
 
 
-def test_the_edge_of_the_picture_is_no_boundary():
+def test_the_edge_of_the_image_is_no_boundary():
     mask = blank(20, 40)
     mask[:, :10] = 1
     assert profile_masks([mask], TWO).classes[1].thinness == pytest.approx(0.2)

@@ -211,7 +211,7 @@ def test_depth_and_size_by_hand():
     assert shapes_of(np.ones((9, 9), np.uint8), 2)[1][1].tolist() == [0, 0, 0, 0, 81]
 
 
-def test_profile_and_shapes_do_not_depend_on_the_order_of_pictures(tmp_path):
+def test_profile_and_shapes_do_not_depend_on_the_order_of_images(tmp_path):
     dataset = load_dataset("synthetic:street?images=6&size=64", tmp_path)
     store = open_store(dataset.store)
     whole = measure_shapes(dataset, 2)
@@ -229,7 +229,7 @@ def test_the_profile_is_invariant_to_the_order_of_masks(order, seed):
     assert profile_masks([masks[i] for i in order], ("a", "b", "c")) == profile_masks(masks, ("a", "b", "c"))
 
 
-def test_pictures_of_any_depth_can_be_shown():
+def test_images_of_any_depth_can_be_shown():
     deep = np.random.default_rng(0).integers(0, 40_000, (8, 9, 12)).astype(np.uint16)
     assert for_people(deep).shape == (8, 9, 3) and for_people(deep).dtype == np.uint8
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
@@ -238,9 +238,9 @@ def test_pictures_of_any_depth_can_be_shown():
 
 
 def test_an_overlay_tints_classes_and_leaves_the_ground():
-    picture, labels = np.full((30, 30, 3), 100, np.uint8), np.zeros((30, 30), np.uint8)
+    image, labels = np.full((30, 30, 3), 100, np.uint8), np.zeros((30, 30), np.uint8)
     labels[10:20, 10:20], labels[25:] = 1, IGNORE
-    laid = overlay(picture, labels, palette(2))
+    laid = overlay(image, labels, palette(2))
     assert (laid[0, 0] == laid[0, 0, 0]).all() and len(set(laid[15, 15].tolist())) > 1
     assert laid[10, 12].tolist() == palette(2)[1].tolist()  # the outline is opaque
     assert (laid[25:] == 245).any()

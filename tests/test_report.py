@@ -450,8 +450,8 @@ def tags_of(text: str) -> list[str]:
 
 def named(names: tuple[str, str], text: str) -> tuple[SweepRecord, Recommendation]:
     data = builders.dataset(names, name=text, source=text, warnings=(text,))
-    pictures = tuple(p.model_copy(update={"stem": text}) for p in data.pictures)
-    data = data.model_copy(update={"pictures": pictures})
+    images = tuple(p.model_copy(update={"stem": text}) for p in data.pictures)
+    data = data.model_copy(update={"pictures": images})
     failed = builders.failed_trial("dice", 1, reason=text)
     lost = builders.trial("dice", 0.1, 2, collapse="class_never_predicted", never_predicted=(names[1],))
     sweep = builders.sweep(

@@ -17,7 +17,7 @@ from sweeper.report.facts import Facts, collect
 from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.report.figures.pictures import DETAIL, _detail, imbalance, predictions
 from sweeper.report.figures.style import class_label, new_figure, plain, save
-from sweeper.report.runs import picture_wins
+from sweeper.report.runs import image_wins
 from tests import builders
 from tests.test_report_simulated import Study, cracks, pixels, snippet, street
 
@@ -37,7 +37,7 @@ def literal(levels: dict[str, float], **changes: object) -> Facts:
     return collect(builders.sweep(**changes), answer)  # type: ignore[arg-type]
 
 
-def test_every_figure_is_a_readable_picture_900_pixels_wide(study: Study, tmp_path: Path) -> None:
+def test_every_figure_is_a_readable_image_900_pixels_wide(study: Study, tmp_path: Path) -> None:
     drawn = draw_all(facts_of(study), tmp_path, study.pixels)
     expected = {*FIGURES, "predictions"}
     expected.remove("per_class_iou" if facts_of(study).binary else "precision_recall")
@@ -141,7 +141,7 @@ def test_the_imbalance_caption_names_the_rarest_class_and_the_absent_ones() -> N
     assert "Without a single pixel: animal." in result.caption
 
 
-def test_predictions_show_the_pictures_that_differ_most() -> None:
+def test_predictions_show_the_images_that_differ_most() -> None:
     study = cracks(trials=14)
     facts = facts_of(study)
     asked: list[int] = []
@@ -177,7 +177,7 @@ def test_predictions_are_left_out_with_a_reason() -> None:
     assert "the data set was changed" in str(predictions(facts, changed))
 
 
-def test_a_large_picture_is_shown_where_the_answers_differ_most() -> None:
+def test_a_large_image_is_shown_where_the_answers_differ_most() -> None:
     differs = np.zeros((400, 500), dtype=bool)
     differs[10:12, 10:12] = True
     differs[300:320, 400:430] = True
@@ -187,23 +187,23 @@ def test_a_large_picture_is_shown_where_the_answers_differ_most() -> None:
     assert differs[:50, :40][_detail(differs[:50, :40])].shape == (50, 40)
 
 
-def test_grey_pictures_can_be_shown() -> None:
+def test_grey_images_can_be_shown() -> None:
     assert isinstance(predictions(facts_of(cracks(trials=14)), lambda i: (pixels(i)[0][..., :1], pixels(i)[1])), Drawn)
 
 
-def test_wins_are_counted_picture_by_picture() -> None:
+def test_wins_are_counted_image_by_image() -> None:
     runs = [
         builders.confirmation("dice_focal", 101, builders.counts_from_iou([0.9, 0.9, 0.2, 0.5]), 0),
         builders.confirmation("cross_entropy", 101, builders.counts_from_iou([0.5, 0.5, 0.6, 0.5]), 1),
     ]
     facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs)
-    assert picture_wins(facts) == (2, 1, 1)
+    assert image_wins(facts) == (2, 1, 1)
     pooled = [
         r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 4000})})
         for r in runs
         if r.test is not None
     ]
-    assert picture_wins(literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=pooled)) is None
+    assert image_wins(literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=pooled)) is None
 
 
 def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_caption() -> None:
@@ -231,7 +231,7 @@ def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_cap
         printed = [axes.get_xlabel() for axes in panels[:, 2 + side]]
         assert printed == [f"mIoU {value:.3f}" for value in image_mious(at_point(run.test, 0.5))]
     assert [axes.get_xlabel() for axes in panels[2, 2:]] == ["mIoU 0.993", "mIoU 0.978"]
-    assert picture_wins(facts) == (2, 1, 1)
+    assert image_wins(facts) == (2, 1, 1)
     assert "is ahead on 2, level on 1." in drawn.caption
     assert "of all 4 test images it is ahead on 2, behind on 1, level on 1." in drawn.caption
 

@@ -78,22 +78,22 @@ def spoiled(mask: npt.NDArray[np.uint8], rate: float, rng: np.random.Generator) 
     return answer
 
 
-def logit_counts(strength: float, shift: float, rng: np.random.Generator, pictures: int) -> ImageCounts:
+def logit_counts(strength: float, shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
     """Binary counts of Gaussian logits: foreground at +strength + shift, background at −strength − 2 + shift."""
-    data = np.zeros((pictures, 2, BINS), dtype=np.int64)
+    data = np.zeros((images, 2, BINS), dtype=np.int64)
     edges = np.linspace(-12, 12, BINS + 1)
-    for i in range(pictures):
+    for i in range(images):
         difficulty = rng.normal(0, 0.3)
         for true, centre, n in ((0, -strength - 2, 9000), (1, strength, 160)):
             logits = rng.normal(centre + shift - difficulty * (1 if true else 0), 1.6, n)
             data[i, true] = np.histogram(np.clip(logits, -11.99, 11.99), edges)[0]
-    return ImageCounts(kind="histogram", pictures=tuple(range(pictures)), points=THRESHOLDS, data=data)
+    return ImageCounts(kind="histogram", pictures=tuple(range(images)), points=THRESHOLDS, data=data)
 
 
-def class_counts(strength: float, rng: np.random.Generator, pictures: int, shift: float) -> ImageCounts:
+def class_counts(strength: float, rng: np.random.Generator, images: int, shift: float) -> ImageCounts:
     """Multi-class counts whose quality peaks at τ = shift and falls for rare classes."""
-    data = np.zeros((pictures, len(TAUS), len(STREET), 3), dtype=np.int64)
-    for i in range(pictures):
+    data = np.zeros((images, len(TAUS), len(STREET), 3), dtype=np.int64)
+    for i in range(images):
         luck = rng.normal(0, 0.04)
         for t, tau in enumerate(TAUS):
             for c, share in enumerate(SHARES):
@@ -101,7 +101,7 @@ def class_counts(strength: float, rng: np.random.Generator, pictures: int, shift
                 size = max(2, round(6144 * share))
                 tp = round(size * hit)
                 data[i, t, c] = tp, round((size - tp) * 0.8), size - tp
-    return ImageCounts(kind="points", pictures=tuple(range(pictures)), points=TAUS, data=data)
+    return ImageCounts(kind="points", pictures=tuple(range(images)), points=TAUS, data=data)
 
 
 def evaluation(step: int, steps: int, counts: ImageCounts, height: float, lr: float) -> Evaluation:
@@ -122,14 +122,14 @@ def study(
     *,
     multiclass: bool = False,
     trials: int = 50,
-    pictures: int = 60,
+    images: int = 60,
     test: int = 24,
     seed: int = 0,
     families: tuple[str, ...] = builders.ORDER,
 ) -> Study:
     """A finished study; `levels` maps the confirmed families to how well they separate the classes."""
     rng = np.random.default_rng(seed)
-    data = _dataset(multiclass, pictures, rng)
+    data = _dataset(multiclass, images, rng)
     space = builders.space(families, data.task)
 
     def counts(family: str, n: int, luck: float) -> ImageCounts:
@@ -169,16 +169,16 @@ def study(
     return Study(sweep, recommendation.model_copy(update={"analysis": analysis}), show)
 
 
-def _dataset(multiclass: bool, pictures: int, rng: np.random.Generator) -> Dataset:
+def _dataset(multiclass: bool, images: int, rng: np.random.Generator) -> Dataset:
     if not multiclass:
-        made = builders.dataset(pictures=pictures, side=SIDE)
-        sizes = rng.integers(60, 300, pictures)
+        made = builders.dataset(pictures=images, side=SIDE)
+        sizes = rng.integers(60, 300, images)
         each = [
             p.model_copy(update={"pixels": (SIDE * SIDE - int(n), int(n))})
             for p, n in zip(made.pictures, sizes, strict=True)
         ]
         return made.model_copy(update={"name": "cracks", "pictures": tuple(each)})
-    made = builders.dataset(STREET, pictures, SIDE, name="street")
+    made = builders.dataset(STREET, images, SIDE, name="street")
     each = [p.model_copy(update={"pixels": tuple(round(SIDE * SIDE * s) for s in SHARES)}) for p in made.pictures]
     return made.model_copy(update={"pictures": tuple(each)})
 

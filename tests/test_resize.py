@@ -148,7 +148,7 @@ def test_what_survives_is_not_warned_about(tmp_path):
     assert small.class_pixels()[2] == 4 * 36
 
 
-def test_pictures_that_are_small_enough_stay_as_they_are(tmp_path):
+def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
     root = scenes(tmp_path / "d")
     for name in ("images", "masks"):
         path = root / name / "0.png"
@@ -167,7 +167,7 @@ def test_pictures_that_are_small_enough_stay_as_they_are(tmp_path):
     assert "changes nothing" in untouched.warnings[-1]
 
 
-def test_deep_pictures_keep_their_bits_and_channels(tmp_path):
+def test_deep_images_keep_their_bits_and_channels(tmp_path):
     annotated.deep(tmp_path / "d", 12, np.uint16)
     dataset = load_dataset(str(tmp_path / "d"), tmp_path / "cache")
     side = min(dataset.pictures[0].height, dataset.pictures[0].width) // 2
@@ -188,7 +188,7 @@ def test_nothing_is_shrunk_twice_and_splits_notes_and_exclusions_stay(tmp_path, 
     assert resized(dataset, 24, tmp_path / "cache") == first
 
 
-def test_every_picture_is_told_of(tmp_path):
+def test_every_image_is_told_of(tmp_path):
     told: list[tuple[int, int]] = []
     dataset = load_dataset(str(scenes(tmp_path / "d")), tmp_path / "cache")
     resized(dataset, 24, tmp_path / "cache", lambda done, total: told.append((done, total)))

@@ -46,7 +46,7 @@ def test_of_what_waits_the_last_in_line_gives_way(tmp_path: Path, monkeypatch: p
     assert keep_within_room(files[:1]) == []
 
 
-def test_what_a_sweep_needs_grows_with_its_trainings_and_pictures(tmp_path: Path) -> None:
+def test_what_a_sweep_needs_grows_with_its_trainings_and_images(tmp_path: Path) -> None:
     def total(**changes: int) -> int:
         given = {"pictures": 100, "trials": 50, "seeds": 8} | changes
         places = {"storage": "sqlite:///a.db", "tracking": "sqlite:///b.db", "out": tmp_path, "cache": tmp_path}
@@ -204,7 +204,7 @@ def test_a_disk_that_fills_up_amid_a_sweep_ends_it_clearly_and_a_resume_complete
     assert not [t for t in after if t.state.name == "RUNNING"]
 
 
-def test_room_for_the_decoded_pictures_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_the_decoded_images_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweeper.data import load_dataset
 
     folder = write_folder(tmp_path / "data")

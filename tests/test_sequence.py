@@ -225,7 +225,7 @@ def test_it_ends_with_the_last_look() -> None:
     assert not step(evidence({"dice": 0.73, "cross_entropy": 0.7}, half=0.1)).go_on  # nothing was planned at all
 
 
-def test_a_first_look_at_one_seed_goes_on_and_a_single_picture_ends_it() -> None:
+def test_a_first_look_at_one_seed_goes_on_and_a_single_image_ends_it() -> None:
     looks = planned_looks(1, 5)
     levels = {"dice": 0.73, "cross_entropy": 0.7}
     alone = {f: {"seeds": (101,)} for f in levels}
@@ -262,8 +262,8 @@ def measured(estimate: float, se_seed: float, se_image: float, se_both: float = 
     return Interval(estimate=estimate, low=-1, high=1, **known)
 
 
-def chance(gap: Interval, seeds: int = 3, pictures: int = 24, looks: Sequence[Look] = LOOKS[1:]) -> float:
-    return chance_of_a_winner([(gap, seeds)], pictures, 0.01, looks)
+def chance(gap: Interval, seeds: int = 3, images: int = 24, looks: Sequence[Look] = LOOKS[1:]) -> float:
+    return chance_of_a_winner([(gap, seeds)], images, 0.01, looks)
 
 
 def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
@@ -339,7 +339,7 @@ def test_a_comparison_that_has_all_its_seeds_is_what_it_is(se_seed: float, there
 # --- What would settle it -----------------------------------------------------------------------------------
 
 
-def test_planned_widths_split_the_variance_into_what_seeds_pictures_and_both_shrink() -> None:
+def test_planned_widths_split_the_variance_into_what_seeds_images_and_both_shrink() -> None:
     now, found = (3, 24), measured(0.02, 0.005, 0.004, se_both=0.003)
     assert planned_half_width(found, now, now) == pytest.approx(half_width(0.005**2, 3, 0.004**2, 24))
     twice = planned_half_width(found, now, (6, 48))
@@ -368,7 +368,7 @@ def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_look() -> N
     assert any("(`--resume --confirm-seeds 8`)" in sentence for sentence in sentences), sentences
 
 
-def test_where_pictures_come_in_groups_groups_are_asked_for() -> None:
+def test_where_images_come_in_groups_groups_are_asked_for() -> None:
     found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.0005, 0.03, test_groups=12)
     (sentence,) = decide(found, ORDER).next_steps
     assert "groups of test images in place of 12 would show" in sentence

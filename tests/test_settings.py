@@ -92,7 +92,7 @@ def test_settings_keep_one_spelling_and_refuse_the_rest() -> None:
 
 def recipe_of(hardware: Hardware = CPU, **options: Any) -> Recipe:
     chosen = Settings(**options)
-    return make_recipe(chosen, DATA, hardware, training_pictures=30, has_weights=lambda _: False, say=lambda _: None)
+    return make_recipe(chosen, DATA, hardware, training_images=30, has_weights=lambda _: False, say=lambda _: None)
 
 
 def test_the_encoders_depth_follows_the_device_or_the_option() -> None:

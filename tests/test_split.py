@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.errors import DataError
-from sweeper.core.records import Dataset, Picture
+from sweeper.core.records import Dataset, ImageInfo
 from sweeper.data import divide, load_dataset, stratified_subset
 from sweeper.data.split_notes import SMALL, split_notes
 
@@ -26,8 +26,8 @@ def dataset(
 ) -> Dataset:
     """A data set of label counts alone."""
     n, count = len(pixels), len(pixels[0])
-    pictures = [
-        Picture(stem=f"{i:04d}", height=1, width=max(1, sum(row)), pixels=tuple(row), split=split, group=group)
+    images = [
+        ImageInfo(stem=f"{i:04d}", height=1, width=max(1, sum(row)), pixels=tuple(row), split=split, group=group)
         for i, (row, split, group) in enumerate(zip(pixels, splits or [None] * n, groups or [None] * n, strict=True))
     ]
     return Dataset(
@@ -39,7 +39,7 @@ def dataset(
         channels=3,
         synthetic=False,
         store="none",
-        pictures=tuple(pictures),
+        pictures=tuple(images),
     )
 
 
@@ -50,7 +50,7 @@ def side_of(split: Any, index: int) -> str:
     return next(name for name in ("train", "val", "test") if index in getattr(split, name))
 
 
-def test_ungiven_pictures_are_divided_60_20_20():
+def test_ungiven_images_are_divided_60_20_20():
     split = divide(PLAIN, test_seed=0, seed=0)
     assert (len(split.train), len(split.val), len(split.test)) == (60, 20, 20)
 
@@ -120,7 +120,7 @@ def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
         assert np.abs(np.bincount(quartiles[list(side)], minlength=4) - wanted).max() <= 1
 
 
-def test_pictures_without_foreground_reach_every_side():
+def test_images_without_foreground_reach_every_side():
     rows = [(100, 0)] * 10 + [(90, 10)] * 40
     split = divide(dataset(rows), test_seed=1, seed=1)
     assert [sum(1 for i in side if i < 10) for side in (split.train, split.val, split.test)] == [6, 2, 2]
@@ -155,7 +155,7 @@ def test_a_missing_test_split_is_taken_from_the_unassigned_first():
     assert split.test == tuple(range(40, 50))
 
 
-def test_unassigned_pictures_join_the_side_of_their_group():
+def test_unassigned_images_join_the_side_of_their_group():
     found = dataset([(9, 1)] * 40, ["val"] + [None] * 39, ["g"] * 4 + [None] * 36)
     assert set(range(4)) <= set(divide(found, test_seed=0, seed=0).val)
 
@@ -241,7 +241,7 @@ def test_a_sound_split_needs_no_words():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_class_in_one_picture_is_learned_and_named(seed):
+def test_a_class_in_one_image_is_learned_and_named(seed):
     (note,) = notes_of(dataset([(80, 20, 5 if i == 17 else 0) for i in range(40)]), seed)
     assert note.startswith("c2 occurs in 1 image only (0017), on the training side: it can be learned there, but")
 
@@ -251,7 +251,7 @@ def test_a_class_in_one_group_is_named_with_its_group():
     assert notes_of(found)[0].startswith("c2 occurs in 1 group only (g), on the")
 
 
-def test_a_class_in_two_pictures_is_named_with_the_side_that_lacks_it():
+def test_a_class_in_two_images_is_named_with_the_side_that_lacks_it():
     splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
     (note,) = notes_of(dataset([(80, 20, 5 if i in (0, 39) else 0) for i in range(40)], splits))
     assert "in 2 images only (0000, 0039), on the training and test sides: the validation split has none" in note
@@ -314,7 +314,7 @@ def test_real_given_and_ungiven_splits(tmp_path, real_data):
     assert (len(split.train), len(split.val), len(split.test)) == (90, 25, 45)
     cracks = load_dataset(str(real_data / "cracks_cfd"), tmp_path)
     split = divide(cracks, test_seed=1, seed=2)
-    stems = [picture.stem for picture in cracks.pictures]
+    stems = [image.stem for image in cracks.pictures]
     assert side_of(split, stems.index("001")) == side_of(split, stems.index("095"))
     shares = [cracks.class_pixels(side) for side in (split.train, split.val, split.test)]
     assert all(0.01 < counts[1] / counts.sum() < 0.023 for counts in shares)

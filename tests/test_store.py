@@ -33,18 +33,18 @@ from tests.folders import folder, image, mask
 )
 def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype):
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, np.iinfo(dtype).max + 1, (*size, channels), dtype=dtype) for size in sizes]
+    images = [rng.integers(0, np.iinfo(dtype).max + 1, (*size, channels), dtype=dtype) for size in sizes]
     masks = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
     cache = tmp_path_factory.mktemp("cache")
     with StoreWriter(cache, channels, dtype) as writer:
-        for picture, labels in zip(pictures, masks, strict=True):
-            writer.append(picture, labels)
+        for image, labels in zip(images, masks, strict=True):
+            writer.append(image, labels)
         writer.finish()
         written = writer.publish("abc")
     store = open_store(written)
     assert len(store) == len(sizes) and store.dtype == dtype
     for index in range(len(sizes)):
-        assert np.array_equal(store.image(index), pictures[index])
+        assert np.array_equal(store.image(index), images[index])
         assert np.array_equal(store.mask(index), masks[index])
         assert not store.image(index).flags.writeable and not store.mask(index).flags.writeable
     assert [path.name for path in cache.iterdir()] == ["abc"]
@@ -184,16 +184,16 @@ def test_a_store_published_meanwhile_is_kept(tmp_path):
     assert open_store(tmp_path / "abc").image(0).tolist() == [[[7], [7]], [[7], [7]]]
 
 
-def test_pictures_are_streamed_not_held(tmp_path, monkeypatch):
+def test_images_are_streamed_not_held(tmp_path, monkeypatch):
     root = folder(tmp_path / "data", {f"{i:02d}": mask(0, 1) for i in range(40)})
     alive: list[int] = []
     written = [0]
     read_image, append = reader.read_image, StoreWriter.append
 
     def counted(*args):
-        picture = read_image(*args)
+        image = read_image(*args)
         alive.append(1)
-        return picture
+        return image
 
     def appended(self, *args):
         written[0] += 1
@@ -207,7 +207,7 @@ def test_pictures_are_streamed_not_held(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["folder", "faulty", "synthetic"])
-def test_every_picture_is_told_of_and_none_when_nothing_is_decoded(tmp_path, kind):
+def test_every_image_is_told_of_and_none_when_nothing_is_decoded(tmp_path, kind):
     source = "synthetic:blobs?images=4&size=64"
     if kind != "synthetic":
         source = str(folder(tmp_path / "data"))
@@ -246,9 +246,9 @@ def test_forgetting_gives_memory_back(tmp_path):
         return int(Path("/proc/self/status").read_text().split("RssFile:")[1].split()[0])
 
     with StoreWriter(tmp_path, 3) as writer:
-        picture, labels = np.ones((1024, 1024, 3), np.uint8), np.ones((1024, 1024), np.uint8)
+        image, labels = np.ones((1024, 1024, 3), np.uint8), np.ones((1024, 1024), np.uint8)
         for _ in range(24):
-            writer.append(picture, labels)
+            writer.append(image, labels)
         store = writer.finish()
         before = resident()
         assert all(store.image(i).sum() for i in range(24))

@@ -276,7 +276,7 @@ def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_multiclass_runs_from_pictures_to_report(tmp_path: Path) -> None:
+def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
     outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=7, **LEARN)
     recommended = outcome.recommendation.recommended
     assert recommended is not None
@@ -446,7 +446,7 @@ def test_a_report_folder_that_cannot_be_written_is_refused_before_anything_is_tr
 
 
 @pytest.mark.slow
-def test_a_damaged_picture_store_leaves_the_report_without_pictures_only(tmp_path: Path) -> None:
+def test_a_damaged_image_store_leaves_the_report_without_images_only(tmp_path: Path) -> None:
     outcome = sweep_in(tmp_path, trials=2, confirm_seeds="1")
     (Path(outcome.sweep.conditions.dataset.store) / "masks.bin").unlink()
     again = report_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study", out=tmp_path / "again")

@@ -24,7 +24,7 @@ def share(text: str) -> float:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_a_picture_depends_on_seed_and_index_alone(name):
+def test_a_image_depends_on_seed_and_index_alone(name):
     few, many = parse_scene(f"{name}?images=3&size=64"), parse_scene(f"{name}?images=900&size=64")
     np.random.seed(1)  # noqa: NPY002
     first = draw(few, 2)
@@ -44,11 +44,11 @@ def test_a_set_goes_through_the_same_store_and_record(tmp_path, name):
     assert dataset.classes == SCENES[name].classes
     assert dataset.task == ("multiclass" if name == "street" else "binary")
     store, scenes = open_store(dataset.store), parse_scene(source)
-    for index, picture in enumerate(dataset.pictures):
+    for index, image in enumerate(dataset.pictures):
         drawn = draw(scenes, index)
         assert np.array_equal(store.image(index), drawn.image)
         assert np.array_equal(store.mask(index), drawn.mask)
-        assert sum(picture.pixels) == 64 * 64
+        assert sum(image.pixels) == 64 * 64
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -208,7 +208,7 @@ def test_cracks_and_blobs_without_spread_all_have_their_share():
     assert np.std(values) < 0.01 < np.std([(labels > 0).mean() for labels in masks_of("blobs")])
 
 
-def test_spread_is_about_the_pictures_not_the_set():
+def test_spread_is_about_the_images_not_the_set():
     wide = [(labels > 0).mean() for labels in masks_of("shapes?spread=1&images=60", 60)]
     assert np.std(wide) / np.mean(wide) == pytest.approx(0.35, abs=0.06)
     assert np.mean(wide) == pytest.approx(0.05, rel=0.12)
@@ -275,7 +275,7 @@ def test_classes_become_those_of_the_data_set(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["shapes", "cracks?width=8&foreground=0.05"])
-def test_blur_softens_the_picture_and_leaves_the_labels(name):
+def test_blur_softens_the_image_and_leaves_the_labels(name):
     mark = "&" if "?" in name else "?"
     sharp, soft = (draw(parse_scene(f"{name}{mark}noise=0&blur={b}"), 0) for b in (0, 3))
     assert np.array_equal(sharp.mask, soft.mask)
@@ -289,7 +289,7 @@ def test_blur_softens_the_picture_and_leaves_the_labels(name):
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_label_noise_leaves_the_picture_as_it_is(name):
+def test_label_noise_leaves_the_image_as_it_is(name):
     clean, noisy = (draw(parse_scene(f"{name}?size=64{more}"), 1) for more in ("", "&shift=3&missing=0.5"))
     assert np.array_equal(clean.image, noisy.image)
     assert not np.array_equal(clean.mask, noisy.mask)

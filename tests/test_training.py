@@ -22,7 +22,7 @@ from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, TrialRes
 from sweeper.data import divide, open_store
 from sweeper.losses import FAMILIES
 from sweeper.training.augment import Draws, augment, draw
-from sweeper.training.batches import picture_indices, to_inputs, training_batch
+from sweeper.training.batches import image_indices, to_inputs, training_batch
 from sweeper.training.checkpoint import load_checkpoint, write_sealed
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.engine import Training, schedule
@@ -88,20 +88,20 @@ def test_batches_depend_on_seed_and_step_alone(tiny: Dataset) -> None:
     assert not torch.equal(one[0], other[0])
 
 
-def test_every_picture_is_seen_once_an_epoch() -> None:
-    seen = np.concatenate([picture_indices(7, 3, step, seed=1) for step in range(7)])
+def test_every_image_is_seen_once_an_epoch() -> None:
+    seen = np.concatenate([image_indices(7, 3, step, seed=1) for step in range(7)])
     assert sorted(seen[:7]) == sorted(seen[7:14]) == sorted(seen[14:]) == list(range(7))
     assert list(seen[:7]) != list(seen[7:14])
 
 
-def test_small_pictures_are_padded_with_ignored_labels(tiny: Dataset) -> None:
+def test_small_images_are_padded_with_ignored_labels(tiny: Dataset) -> None:
     images, masks, _ = training_batch(open_store(tiny.store), (0,), size=96, batch_size=1, step=0, seed=0)
     assert images.shape == (1, 96, 96, 3)
     assert (masks[:, 64:] == IGNORE).all() and (masks[:, :, 64:] == IGNORE).all()
     assert (masks[:, :64, :64] != IGNORE).all()
 
 
-def test_flips_move_pictures_and_masks_together() -> None:
+def test_flips_move_images_and_masks_together() -> None:
     inputs = torch.arange(16.0).view(1, 1, 4, 4).repeat(2, 1, 1, 1)
     masks = torch.arange(16).view(1, 4, 4).repeat(2, 1, 1)
     draws = Draws(torch.tensor([True, False]), torch.ones(2), torch.zeros(2))
@@ -112,7 +112,7 @@ def test_flips_move_pictures_and_masks_together() -> None:
     assert torch.equal(upside[:, 0].long(), under) and torch.equal(under[1], masks[1].flip(-2))
 
 
-def test_a_quarter_turn_moves_pictures_and_masks_together_and_a_zoom_enlarges_both() -> None:
+def test_a_quarter_turn_moves_images_and_masks_together_and_a_zoom_enlarges_both() -> None:
     masks = torch.arange(64).view(1, 8, 8)
     still = Draws(torch.tensor([False]), torch.ones(1), torch.zeros(1), torch.tensor([False]))
     turn = still._replace(angle=torch.tensor([math.pi / 2]), zoom=torch.ones(1), noise=torch.zeros(1))
@@ -189,7 +189,7 @@ def test_multiclass_output_starts_at_the_log_prior() -> None:
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("depth", [3, 5])
-def test_every_offered_architecture_answers_at_the_pictures_resolution(arch: str, depth: int) -> None:
+def test_every_offered_architecture_answers_at_the_images_resolution(arch: str, depth: int) -> None:
     recipe = SMALL.model_copy(update={"arch": arch, "encoder_depth": depth})
     model = build_model(recipe, channels=3, class_pixels=np.array([9, 1]), task="binary", seed=0).eval()
     with torch.no_grad():
@@ -254,13 +254,13 @@ def evaluator(dataset: Dataset) -> Evaluator:
 
 
 def test_binary_counts_equal_a_direct_confusion_matrix(tiny: Dataset) -> None:
-    bench, pictures = evaluator(tiny), (2, 0, 5)
-    counts, finite = bench.count(Echo(1), pictures)
+    bench, images = evaluator(tiny), (2, 0, 5)
+    counts, finite = bench.count(Echo(1), images)
     assert finite
     for point in (0.5, counts.points[100], counts.points[400]):
-        maps = bench.label_maps(Echo(1), pictures, point)
+        maps = bench.label_maps(Echo(1), images, point)
         got = metrics.at_point(counts, point)
-        for n, index in enumerate(pictures):
+        for n, index in enumerate(images):
             truth = open_store(tiny.store).mask(index)
             for label in (0, 1):
                 hit = int(((maps[n] == label) & (truth == label)).sum())
@@ -277,13 +277,13 @@ class FiveClasses(nn.Module):
 
 
 def test_multiclass_counts_equal_a_direct_confusion_matrix(tiny_street: Dataset) -> None:
-    bench, pictures = evaluator(tiny_street), (1, 3)
-    counts, _ = bench.count(FiveClasses(), pictures)
+    bench, images = evaluator(tiny_street), (1, 3)
+    counts, _ = bench.count(FiveClasses(), images)
     assert counts.points == TAUS
     for tau in (-1.0, 0.0, 0.5):
-        maps = bench.label_maps(FiveClasses(), pictures, tau)
+        maps = bench.label_maps(FiveClasses(), images, tau)
         got = metrics.at_point(counts, tau)
-        for n, index in enumerate(pictures):
+        for n, index in enumerate(images):
             truth = open_store(tiny_street.store).mask(index)
             for label in range(5):
                 hit = int(((maps[n] == label) & (truth == label)).sum())
@@ -292,7 +292,7 @@ def test_multiclass_counts_equal_a_direct_confusion_matrix(tiny_street: Dataset)
                 assert got[n, label, 2] == int((truth == label).sum()) - hit
 
 
-def test_large_pictures_are_predicted_in_tiles_with_the_same_answer(
+def test_large_images_are_predicted_in_tiles_with_the_same_answer(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = evaluator(tiny).count(Echo(1), (0, 1))
@@ -316,7 +316,7 @@ def test_logits_that_are_not_finite_are_noticed(tiny: Dataset) -> None:
 
 
 def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.training.engine.RUNG_PICTURES", 1)
+    monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
     result = train(tiny)
     split = divide(tiny, test_seed=0, seed=0)
     assert [e.pictures for e in result.evaluations] == [1, 1, 1, len(split.val)]
@@ -329,7 +329,7 @@ def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: p
 def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, metric: Any, threshold: Any
 ) -> None:
-    monkeypatch.setattr("sweeper.training.engine.RUNG_PICTURES", 1)
+    monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
     recipe = SMALL.model_copy(update={"metric": metric, "threshold": threshold})
     *rungs, last = train(tiny, recipe).evaluations
     # The network of the end, counted on the image of the rungs alone.
@@ -337,7 +337,7 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     training = Training(spec(), conditions, open_store(tiny.store), "cpu", clock=lambda: 0.0)
     while not training.finished:
         training.advance()
-    counts, _ = training._evaluator.count(training._average.model, training._rung_pictures)
+    counts, _ = training._evaluator.count(training._average.model, training._rung_images)
     point, value = metrics.best_point(counts, metric)
     if threshold == "0.5":
         point, at = 0.5, metrics.at_point(counts, 0.5)
@@ -397,18 +397,18 @@ def test_the_width_of_the_band_is_the_recipes(tiny: Dataset) -> None:
 
 
 def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset) -> None:
-    bench, pictures = evaluator(tiny_street), (1, 3)
-    found = bench.examine(FiveClasses(), pictures, 0.5, boundary_pixels=2)
+    bench, images = evaluator(tiny_street), (1, 3)
+    found = bench.examine(FiveClasses(), images, 0.5, boundary_pixels=2)
     store = open_store(tiny_street.store)
-    for n, index in enumerate(pictures):
+    for n, index in enumerate(images):
         mask = torch.from_numpy(np.array(store.mask(index))).long()
-        mean, std = normaliser(store, pictures)
-        picture = torch.from_numpy(np.array(store.image(index)))[None]
-        best, answer = FiveClasses()(to_inputs(picture, mean, std)).float().softmax(1).max(1)
+        mean, std = normaliser(store, images)
+        image = torch.from_numpy(np.array(store.image(index)))[None]
+        best, answer = FiveClasses()(to_inputs(image, mean, std)).float().softmax(1).max(1)
         labelled = mask != IGNORE
         assert found.detail.confidence[n, :, 2].sum() == pytest.approx(float(best[0][labelled].sum()), rel=1e-5)
         assert found.detail.confidence[n, :, 1].sum() == int((answer[0] == mask)[labelled].sum())
-    counts, _ = bench.count(FiveClasses(), pictures)
+    counts, _ = bench.count(FiveClasses(), images)
     np.testing.assert_array_equal(found.counts.data, counts.data)
 
 

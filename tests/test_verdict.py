@@ -11,7 +11,7 @@ import pytest
 from sweeper.core.records import Evidence, Interval, Regret, Verdict
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.reasons import collapse_rate
-from sweeper.evidence.settle import needed_half_width, pictures_needed, seeds_needed
+from sweeper.evidence.settle import images_needed, needed_half_width, seeds_needed
 from sweeper.evidence.verdict import Decision, decide, difference
 from sweeper.evidence.weigh import weigh
 from tests.builders import (
@@ -323,7 +323,7 @@ def test_one_common_seed_never_settles_anything_whatever_the_interval_says(half:
         assert any("--confirm-seeds 3" in step for step in decision.next_steps)
 
 
-def test_one_test_picture_never_settles_anything() -> None:
+def test_one_test_image_never_settles_anything() -> None:
     decision = decide(evidence({"dice": 0.9, "cross_entropy": 0.5}, test_pictures=1), ORDER)
     assert decision.verdict is OPEN
     assert any("label more test images" in step for step in decision.next_steps)
@@ -374,14 +374,14 @@ def test_the_proposed_number_of_seeds_is_the_smallest_that_suffices() -> None:
     assert half(needed) < 0.03 <= half(needed - 1)
 
 
-def test_the_proposed_number_of_pictures_is_the_smallest_that_suffices() -> None:
+def test_the_proposed_number_of_images_is_the_smallest_that_suffices() -> None:
     noisy = gap(0.03, 0.001, 0.03)
     assert seeds_needed(noisy, 3, 24, 0.03) is None  # image variance alone forbids it
-    needed = pictures_needed(noisy, 3, 24, 0.03, 3)
+    needed = images_needed(noisy, 3, 24, 0.03, 3)
     assert needed is not None
 
-    def half(pictures: int) -> float:
-        return half_width(noisy.se_seed**2, 3, noisy.se_image**2 * 24 / pictures, pictures)
+    def half(images: int) -> float:
+        return half_width(noisy.se_seed**2, 3, noisy.se_image**2 * 24 / images, images)
 
     assert half(needed) < 0.03 <= half(needed - 1)
 
@@ -461,7 +461,7 @@ def test_a_loss_that_is_much_better_wins_and_one_that_unlearns_is_never_recommen
     rng = np.random.default_rng(2)
     levels = {"cross_entropy": 0.45, "dice": 0.47, "tversky": 0.75}
     assert verdict_of(simulated_confirmations(levels, rng, seed_sd=0.004)) == (CLEAR, "tversky")
-    flipped = simulated_confirmations({"cross_entropy": 0.0, "dice": 0.5, "tversky": 0.52}, rng, picture_sd=0.02)
+    flipped = simulated_confirmations({"cross_entropy": 0.0, "dice": 0.5, "tversky": 0.52}, rng, image_sd=0.02)
     assert verdict_of(flipped)[1] in {"dice", "tversky"}
 
 

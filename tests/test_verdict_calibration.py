@@ -57,7 +57,7 @@ def test_simulated_losses_that_are_meant_to_be_equal_are() -> None:
     assert one - two == pytest.approx(0.15 * (0.5 - simulation.COLLAPSED) / 2, abs=0.01)
 
 
-def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_pictures() -> None:
+def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
     rng = np.random.default_rng(0)
     means = [simulation.miou(simulation.draw(simulation.BINARY, 2, rng, gap=0.03)[0]).mean(axis=1) for _ in range(60)]
     assert np.diff(np.mean(means, axis=0))[0] == pytest.approx(-0.03, abs=0.004)

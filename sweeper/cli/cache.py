@@ -62,9 +62,9 @@ def _row(entry: Entry) -> dict[str, object]:
 
 def _text(entry: Entry, now: float) -> str:
     what = ", ".join(shown(name) for name in entry.names) or ("unknown source" if entry.complete else "unfinished")
-    pictures = f", {entry.pictures:,} images" if entry.pictures is not None else ""
+    images = f", {entry.pictures:,} images" if entry.pictures is not None else ""
     state = ", in use" if entry.in_use else ""
-    return f"{entry.folder.name[:12]}  {_size(entry.size):>9}  used {_ago(now - entry.used)}{state}{pictures}  {what}"
+    return f"{entry.folder.name[:12]}  {_size(entry.size):>9}  used {_ago(now - entry.used)}{state}{images}  {what}"
 
 
 def _ago(seconds: float) -> str:

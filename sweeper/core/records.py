@@ -31,7 +31,7 @@ IGNORE = 255
 # --- 1 Data -------------------------------------------------------------------------------------------------
 
 
-class Picture(Record):
+class ImageInfo(Record):
     """One labelled image of a data set; its pixels lie in the store at the same index."""
 
     stem: str
@@ -64,7 +64,7 @@ class Dataset(Record):
     synthetic: bool
     store: str
     """Folder of the decoded pixels (`sweeper.data.store`)."""
-    pictures: tuple[Picture, ...] = Field(min_length=1)
+    pictures: tuple[ImageInfo, ...] = Field(min_length=1)
     warnings: tuple[str, ...] = ()
     """What is allowed but should be known, in sentences."""
     notes: tuple[str, ...] = ()

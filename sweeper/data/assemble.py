@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.records import IGNORE, Dataset, Picture
+from sweeper.core.records import IGNORE, Dataset, ImageInfo
 from sweeper.data.labels import some
-from sweeper.data.store import PixelStore, StoreWriter, content_digest, picture_hashes
+from sweeper.data.store import PixelStore, StoreWriter, content_digest, image_hashes
 from sweeper.data.tables import Side
 
 ONE_BY_ONE = 3
@@ -46,11 +46,11 @@ def assemble(
         synthetic: whether we drew the images.
         warnings: what the reader found; more is added here.
     """
-    hashes = picture_hashes(store)
+    hashes = image_hashes(store)
     digest = content_digest(classes, hashes, sides)
     folder = writer.publish(digest.removeprefix("sha256:"))
-    pictures = tuple(
-        Picture(
+    images = tuple(
+        ImageInfo(
             stem=stem,
             height=height,
             width=width,
@@ -71,27 +71,27 @@ def assemble(
         channels=store.channels,
         synthetic=synthetic,
         store=str(folder),
-        pictures=pictures,
-        warnings=(*warnings, *_warnings(pictures, classes, hashes)),
+        pictures=images,
+        warnings=(*warnings, *_warnings(images, classes, hashes)),
         notes=tuple(warnings),
     )
 
 
 def _warnings(
-    pictures: Sequence[Picture], classes: Sequence[str], hashes: Sequence[tuple[str, str]]
+    images: Sequence[ImageInfo], classes: Sequence[str], hashes: Sequence[tuple[str, str]]
 ) -> tuple[str, ...]:
     """What is allowed but should be known."""
     found = []
-    absent = [name for i, name in enumerate(classes) if not any(p.pixels[i] for p in pictures)]
+    absent = [name for i, name in enumerate(classes) if not any(p.pixels[i] for p in images)]
     if absent:
         found.append(f"{len(absent)} of {len(classes)} declared classes never occur: {some(absent)}.")
-    bare = [p.stem for p in pictures if not any(p.pixels)]
+    bare = [p.stem for p in images if not any(p.pixels)]
     if bare:
         found.append(f"{len(bare)} image(s) have no labelled pixel at all and teach nothing: {some(bare)}.")
     given: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for picture in pictures:
-        if picture.group and picture.split:
-            given[picture.group][picture.split].append(picture.stem)
+    for image in images:
+        if image.group and image.split:
+            given[image.group][image.split].append(image.stem)
     cut = [
         (group, "; ".join(f"{side}: {some(stems, 3)}" for side, stems in sides.items()))
         for group, sides in given.items()
@@ -106,17 +106,17 @@ def _warnings(
             f"Group {group} lies on {len(given[group])} sides of the given split ({where}). {kept}"
             for group, where in cut
         ]
-    found += _duplicates(pictures, [h[0] for h in hashes], "the same pixels")
+    found += _duplicates(images, [h[0] for h in hashes], "the same pixels")
     # A mask without any structure (all background) repeats by nature; a drawn one does not.
     drawn = [
-        h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(pictures, hashes, strict=True)
+        h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(images, hashes, strict=True)
     ]
-    found += _duplicates(pictures, drawn, "byte-identical masks", hashes)
+    found += _duplicates(images, drawn, "byte-identical masks", hashes)
     return tuple(found)
 
 
 def _duplicates(
-    pictures: Sequence[Picture],
+    images: Sequence[ImageInfo],
     keys: Sequence[str | None],
     what: str,
     hashes: Sequence[tuple[str, str]] | None = None,
@@ -133,7 +133,7 @@ def _duplicates(
         reason = "one of the labels is probably wrong"
     else:
         reason = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
-    named = [some([pictures[i].stem for i in group]) for group in sets]
+    named = [some([images[i].stem for i in group]) for group in sets]
     if len(sets) > ONE_BY_ONE:
         total = sum(map(len, sets))
         return [f"{total} images in {len(sets)} sets have {what}: {some([f'({n})' for n in named], 3)}; {reason}."]

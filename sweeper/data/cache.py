@@ -60,7 +60,7 @@ def entries(cache: Path) -> list[Entry]:
     """Everything in the cache, the most recently used first; () where there is no cache."""
     if not cache.is_dir():
         return []
-    names, pictures = _remembered(cache)
+    names, images = _remembered(cache)
     found = []
     for folder in cache.iterdir():
         if not folder.is_dir() or folder.name in ("sources", ".locks"):
@@ -70,7 +70,7 @@ def entries(cache: Path) -> list[Entry]:
             Entry(
                 folder=folder,
                 names=tuple(sorted(names.get(folder.name, ()))),
-                pictures=pictures.get(folder.name),
+                pictures=images.get(folder.name),
                 size=sum(stat.st_size for stat in files),
                 used=_last_use(folder),
                 in_use=_in_use(folder),
@@ -146,16 +146,16 @@ def _last_use(folder: Path) -> float:
 def _remembered(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
     """Sources and number of images of each store, from the notes of readers."""
     names: dict[str, set[str]] = {}
-    pictures: dict[str, int] = {}
+    images: dict[str, int] = {}
     for path in (cache / "sources").glob("*.json"):
         try:
             dataset = json.loads(path.read_text(encoding="utf-8"))["dataset"]
             digest = str(dataset["digest"]).removeprefix("sha256:")
             names.setdefault(digest, set()).add(str(dataset["source"]))
-            pictures[digest] = len(dataset["pictures"])
+            images[digest] = len(dataset["pictures"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a note of another version: its store is listed without a name
-    return names, pictures
+    return names, images
 
 
 def _forget(cache: Path) -> None:

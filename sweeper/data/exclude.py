@@ -52,8 +52,8 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None
         UsageError: the cache cannot be written.
     """
     gone = set(stems)
-    unknown = sorted(gone - {picture.stem for picture in dataset.pictures})
-    kept = [i for i, picture in enumerate(dataset.pictures) if picture.stem not in gone]
+    unknown = sorted(gone - {image.stem for image in dataset.pictures})
+    kept = [i for i, image in enumerate(dataset.pictures) if image.stem not in gone]
     problems = [f"--exclude: no image has the stem {shown(s)!r}; write stems without extension" for s in unknown]
     if len(kept) < FEWEST:
         problems.append(f"--exclude: at least {FEWEST} images must be left, found {len(kept)}; leave fewer out")
@@ -89,10 +89,10 @@ def _smaller(dataset: Dataset, kept: Sequence[int], cache: Path) -> Dataset:
     counts = np.zeros((len(kept), 256), dtype=np.int64)
     with StoreWriter(cache, source.channels, source.dtype) as writer:
         for row, index in enumerate(kept):
-            picture = dataset.pictures[index]
+            image = dataset.pictures[index]
             writer.append(source.image(index), source.mask(index))
-            counts[row, : len(picture.pixels)] = picture.pixels
-            counts[row, IGNORE] = picture.ignored
+            counts[row, : len(image.pixels)] = image.pixels
+            counts[row, IGNORE] = image.ignored
         return assemble(
             writer,
             writer.finish(),

@@ -38,7 +38,7 @@ def split_of(conditions: Conditions, seed: int, fold: int | None = None) -> Spli
     return split_for(conditions.dataset, study_seed=conditions.seed, folds=conditions.folds, seed=seed, fold=fold)
 
 
-def scored_pictures(conditions: Conditions) -> tuple[int, ...]:
+def scored_images(conditions: Conditions) -> tuple[int, ...]:
     """Indices of the images that each confirmation seed is scored on, ascending: with folds all of them."""
     if conditions.folds is None:
         return split_of(conditions, conditions.seed).test
@@ -67,7 +67,7 @@ def check_folds(dataset: Dataset, folds: int) -> None:
         DataError: splits are given, there are fewer groups than folds (4 for 2 folds), or so many images that folds
             make no sense.
     """
-    given = sum(picture.split is not None for picture in dataset.pictures)
+    given = sum(image.split is not None for image in dataset.pictures)
     units, problems = len(units_of(dataset)), []
     if given:
         problems.append(

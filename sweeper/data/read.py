@@ -25,7 +25,7 @@ from sweeper.data.tables import Side, read_sides, shown
 from sweeper.data.threads import Tick, in_order
 from sweeper.system.disk_space import Need, check_room
 
-MIN_PICTURES = 3
+MIN_IMAGES = 3
 _CHUNK = 1 << 22
 
 Counts = npt.NDArray[np.int64]
@@ -80,9 +80,9 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
         names = reading.classes
         if used and not names_are_wrong:
             names = class_names(counts, names, mask_files, problems, reading.mask_place)
-        if sound < MIN_PICTURES:
+        if sound < MIN_IMAGES:
             problems.append(
-                f"{reading.place}: at least {MIN_PICTURES} usable images with masks are needed (one each to train, "
+                f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, "
                 f"validate and test), found {sound}; add more or mend the others"
             )
         if problems or names is None:

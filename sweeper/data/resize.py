@@ -61,7 +61,7 @@ def resized(
         DataError: fewer than two classes are left.
         UsageError: the cache cannot be written.
     """
-    sizes = [shrunk_size(picture.height, picture.width, short_side) for picture in dataset.pictures]
+    sizes = [shrunk_size(image.height, image.width, short_side) for image in dataset.pictures]
     larger = [(p.height, p.width) != size for p, size in zip(dataset.pictures, sizes, strict=True)]
     if not any(larger):
         note = f"--resize {short_side} changes nothing: no image has a shorter side above {short_side} pixels."
@@ -122,9 +122,9 @@ def _smaller(
             source=dataset.source,
             format_name=dataset.format,
             classes=dataset.classes,
-            stems=[picture.stem for picture in dataset.pictures],
+            stems=[image.stem for image in dataset.pictures],
             counts=counts,
-            sides=[Side(picture.split, picture.group) for picture in dataset.pictures],
+            sides=[Side(image.split, image.group) for image in dataset.pictures],
             synthetic=dataset.synthetic,
             warnings=_sentences(dataset, short_side, counts[:, :classes], components),
         )
@@ -166,7 +166,7 @@ def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Cou
     ratios = np.array([h * w / (p.height * p.width) for (h, w), p in zip(sizes, dataset.pictures, strict=True)])
     shrunk = ratios < 1
     area = sum(height * width for (height, width), is_shrunk in zip(sizes, shrunk, strict=True) if is_shrunk)
-    pixels = np.array([picture.pixels for picture in dataset.pictures], dtype=np.float64)
+    pixels = np.array([image.pixels for image in dataset.pictures], dtype=np.float64)
     before, left = (pixels * ratios[:, None])[shrunk].sum(axis=0), after[shrunk].sum(axis=0)
     lines = [
         f"{np.count_nonzero(shrunk)} of {len(sizes)} image(s) were shrunk to a shorter side of {short_side} pixels "

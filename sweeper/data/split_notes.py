@@ -34,7 +34,7 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     }
     notes, missing = [], defaultdict(list)
     for label, name in enumerate(dataset.classes):
-        holders = [i for i, picture in enumerate(dataset.pictures) if picture.pixels[label]]
+        holders = [i for i, image in enumerate(dataset.pictures) if image.pixels[label]]
         units = _units(dataset, holders)
         if len(units) in (1, 2):
             notes.append(_rare(dataset, name, holders, units, side_of))
@@ -45,18 +45,18 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
                 missing[side].append(name)
     sizes = dict(zip(_SIDES, map(len, (split.train, split.val, split.test)), strict=True))
     notes += [
-        f"the {side} split ({count(sizes[side], 'picture')}) has no pixel of: {', '.join(missing[side])}"
+        f"the {side} split ({count(sizes[side], 'image')}) has no pixel of: {', '.join(missing[side])}"
         for side in _SIDES
         if missing[side]
     ]
     whole = len(_units(dataset, range(len(dataset.pictures))))
-    given = any(picture.split == "test" for picture in dataset.pictures)
+    given = any(image.split == "test" for image in dataset.pictures)
     if (sizes["test"] < SMALL // 5) if given else (whole < SMALL):
         kind = "pictures" if whole == len(dataset.pictures) else "groups of images"
-        free = all(picture.split is None for picture in dataset.pictures)
+        free = all(image.split is None for image in dataset.pictures)
         tests = f", or test all of them in turn with --folds {min(whole, 5)} ({NOT_HELD_OUT} then)" if free else ""
         notes.append(
-            f"{whole} {kind} leave {count(sizes['test'], 'picture')} to test on: intervals will be wide, and one odd "
+            f"{whole} {kind} leave {count(sizes['test'], 'image')} to test on: intervals will be wide, and one odd "
             f"image can decide; take the result as a hint, and add images before much depends on it{tests}"
         )
     return tuple(notes)
@@ -74,7 +74,7 @@ def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
     ]
     missing = defaultdict(list)
     for label, name in enumerate(dataset.classes):
-        holders = [i for i, picture in enumerate(dataset.pictures) if picture.pixels[label]]
+        holders = [i for i, image in enumerate(dataset.pictures) if image.pixels[label]]
         units = _units(dataset, holders)
         if len(units) == 1:
             kind = "picture" if len(holders) == 1 else "group"
@@ -106,8 +106,8 @@ def _units(dataset: Dataset, indices: Sequence[int] | range) -> list[str]:
     """Names of the groups, or images without one, that these images belong to."""
     found = {}
     for index in indices:
-        picture = dataset.pictures[index]
-        found[(picture.group is not None, picture.group or picture.stem)] = picture.group or picture.stem
+        image = dataset.pictures[index]
+        found[(image.group is not None, image.group or image.stem)] = image.group or image.stem
     return list(found.values())
 
 
@@ -117,7 +117,7 @@ def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
         split = divide(dataset, test_seed=seed, seed=seed)
     except DataError as error:
         return error.problems
-    given = sum(picture.split is not None for picture in dataset.pictures)
+    given = sum(image.split is not None for image in dataset.pictures)
     how = "as given" if given == len(dataset.pictures) else f"{given} of them given" if given else "stratified"
     sizes = f"{len(split.train)} images train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
     return (sizes, *split_notes(dataset, split))

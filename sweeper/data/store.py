@@ -263,7 +263,7 @@ def _layout(folder: Path) -> _Layout | None:
     return (channels, sizes, dtype, sums) if area and found == [area * channels * dtype.itemsize, area] else None
 
 
-def picture_hashes(store: PixelStore) -> list[tuple[str, str]]:
+def image_hashes(store: PixelStore) -> list[tuple[str, str]]:
     """SHA-256 of each image's pixels and of its mask, with their sizes (and type, beyond uint8), as hexadecimal."""
 
     def of(array: ImagePixels) -> str:

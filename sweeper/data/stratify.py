@@ -33,8 +33,8 @@ class Unit(NamedTuple):
 def units_of(dataset: Dataset) -> list[Unit]:
     """Groups, and images without one; a group whose given members lie on two sides is cut between these."""
     groups: dict[object, list[int]] = defaultdict(list)
-    for index, picture in enumerate(dataset.pictures):
-        groups[index if picture.group is None else picture.group].append(index)
+    for index, image in enumerate(dataset.pictures):
+        groups[index if image.group is None else image.group].append(index)
     units = []
     for members in groups.values():
         sides: dict[SplitName, list[int]] = {}
@@ -56,7 +56,7 @@ def units_of(dataset: Dataset) -> list[Unit]:
 
 def strata_of(dataset: Dataset) -> Strata:
     """What is shared out evenly, (images, L) bool: presence of each class, or bins of the foreground's share."""
-    pixels = np.array([picture.pixels for picture in dataset.pictures], dtype=np.float64)
+    pixels = np.array([image.pixels for image in dataset.pictures], dtype=np.float64)
     if dataset.task == "multiclass":
         return pixels > 0
     share = pixels[:, 1] / np.maximum(1, pixels.sum(axis=1))

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from sweeper.core import metrics
 from sweeper.core.recipe import Metric
 from sweeper.core.records import Collapse
-from sweeper.evidence.intervals import Counts, Floats, PictureTable, picture_table
-from sweeper.evidence.replicates import Replicate, class_counts, default_of, own_point, scored_pictures, united
+from sweeper.evidence.intervals import Counts, Floats, ImageTable, image_table
+from sweeper.evidence.replicates import Replicate, class_counts, default_of, own_point, scored_images, united
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,20 @@ class Bench:
         return self.scored(self.at_default.sum(axis=1))
 
     @cached_property
-    def miou(self) -> PictureTable:
+    def miou(self) -> ImageTable:
         """mIoU at each run's operating point."""
-        return picture_table(self.counts, self.scored)
+        return image_table(self.counts, self.scored)
 
-    def at_default_only(self, rows: Sequence[int]) -> PictureTable:
+    def at_default_only(self, rows: Sequence[int]) -> ImageTable:
         """The runs `rows` at 0.5 or τ = 0."""
         own = list(rows)
         there = replace(self, counts=self.at_default[own], at_default=self.at_default[own], lost=self.lost[own])
         return there.miou
 
     @cached_property
-    def fg_iou(self) -> PictureTable:
+    def fg_iou(self) -> ImageTable:
         """Mean IoU of the foreground classes at each run's operating point."""
-        return picture_table(self.counts, partial(self.scored, metric="fg_iou"))
+        return image_table(self.counts, partial(self.scored, metric="fg_iou"))
 
 
 def bench_of(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None) -> Bench:
@@ -85,7 +85,7 @@ def bench_of(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[n
     Args:
         replicates: of all finalists, in the order of the rows.
         classes: number C of classes.
-        units: (n,) the unit of each image (`picture_units`); None where each is its own.
+        units: (n,) the unit of each image (`image_units`); None where each is its own.
 
     Raises:
         ValueError: if a run that should have counts has none, or the runs saw different images.
@@ -97,7 +97,7 @@ def bench_of(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[n
                 f"{run.spec.number} ({run.spec.family}, seed {run.spec.seed}); train it again"
             )
     whole = [replicate for replicate in replicates if len(replicate.answered) == len(replicate.runs)]
-    seen = {scored_pictures([replicate]) for replicate in whole}
+    seen = {scored_images([replicate]) for replicate in whole}
     if len(seen) > 1:
         raise ValueError(
             f"all confirmations must be scored on the same test images, got {len(seen)} different sets; "
@@ -107,9 +107,9 @@ def bench_of(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[n
     if lost.all():
         counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
         return Bench(classes=np.zeros(classes, dtype=np.bool_), counts=counts, at_default=counts, lost=lost)
-    pictures = scored_pictures(replicates)
-    counts = class_counts(replicates, pictures, own_point)
-    at_default = class_counts(replicates, pictures, lambda run: default_of(run.test) if run.test else 0.0)
+    images = scored_images(replicates)
+    counts = class_counts(replicates, images, own_point)
+    at_default = class_counts(replicates, images, lambda run: default_of(run.test) if run.test else 0.0)
     if units is not None:
         counts, at_default = united(counts, units), united(at_default, units)
     present = metrics.present(counts.reshape(-1, classes, 3))

@@ -6,7 +6,7 @@ from sweeper.core.records import Evidence
 from sweeper.core.text import count, listed
 from sweeper.evidence.rule import units
 
-FEW_PICTURES = 40
+FEW_IMAGES = 40
 """Fewer test images (or groups) than this, and the intervals were seen to cover less than they say
 (docs/verdict.md)."""
 
@@ -14,10 +14,10 @@ FEW_PICTURES = 40
 def caveats(evidence: Evidence) -> tuple[str, ...]:
     """What limits these intervals, for whoever prints them; () where nothing does."""
     found = []
-    if 0 < units(evidence) < FEW_PICTURES:
+    if 0 < units(evidence) < FEW_IMAGES:
         what = "test images" if evidence.test_groups is None else "groups of test images"
         found.append(
-            f"{units(evidence)} {what}, fewer than {FEW_PICTURES}: intervals from so few are themselves uncertain, and "
+            f"{units(evidence)} {what}, fewer than {FEW_IMAGES}: intervals from so few are themselves uncertain, and "
             "where single images weigh much they hold the truth less often than they say."
         )
     if evidence.test_groups is not None and evidence.few_groups is None:

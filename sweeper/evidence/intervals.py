@@ -57,7 +57,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def critical_value(
-    v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL, *, lent: float = 0.0
+    v_seed: float, seeds: int, v_image: float, images: int, level: float = LEVEL, *, lent: float = 0.0
 ) -> float:
     """Cochran–Cox critical value of a sum of two variance estimates with `seeds` − 1 and `images` − 1 d.o.f.
 
@@ -68,26 +68,26 @@ def critical_value(
     Raises:
         ValueError: with fewer than two seeds or images, where a variance has no degrees of freedom.
     """
-    if seeds < 2 or pictures < 2:
+    if seeds < 2 or images < 2:
         raise ValueError(
-            f"a variance needs at least 2 values, got {seeds} seed(s) and {pictures} image(s); "
+            f"a variance needs at least 2 values, got {seeds} seed(s) and {images} image(s); "
             "ask `mean_interval`, which widens to the score's whole range"
         )
     upper = (1 + level) / 2
-    t_seed, t_image = float(stdtrit(seeds - 1 + lent, upper)), float(stdtrit(pictures - 1, upper))
+    t_seed, t_image = float(stdtrit(seeds - 1 + lent, upper)), float(stdtrit(images - 1, upper))
     total = v_seed + v_image
     return max(t_seed, t_image) if total <= 0 else (t_seed * v_seed + t_image * v_image) / total
 
 
 def half_width(
-    v_seed: float, seeds: int, v_image: float, pictures: int, level: float = LEVEL, *, lent: float = 0.0
+    v_seed: float, seeds: int, v_image: float, images: int, level: float = LEVEL, *, lent: float = 0.0
 ) -> float:
     """Half the width of the interval that these variances of the mean give; arguments as in `critical_value`."""
-    return critical_value(v_seed, seeds, v_image, pictures, level, lent=lent) * float(np.sqrt(v_seed + v_image))
+    return critical_value(v_seed, seeds, v_image, images, level, lent=lent) * float(np.sqrt(v_seed + v_image))
 
 
 @dataclass(frozen=True)
-class PictureTable:
+class ImageTable:
     """A score of R runs and what each of n images contributes to it."""
 
     scores: Floats
@@ -100,14 +100,14 @@ class PictureTable:
         """Number n of images (or groups of images)."""
         return int(self.shares.shape[1])
 
-    def rows(self, plus: list[int], minus: list[int] | None = None) -> PictureTable:
+    def rows(self, plus: list[int], minus: list[int] | None = None) -> ImageTable:
         """The runs `plus`, or their differences to the runs `minus` of the same length, pair by pair."""
         if minus is None:
-            return PictureTable(self.scores[plus], self.shares[plus])
-        return PictureTable(self.scores[plus] - self.scores[minus], self.shares[plus] - self.shares[minus])
+            return ImageTable(self.scores[plus], self.shares[plus])
+        return ImageTable(self.scores[plus] - self.scores[minus], self.shares[plus] - self.shares[minus])
 
 
-def picture_table(counts: Counts, score: Callable[[Counts], Floats]) -> PictureTable:
+def image_table(counts: Counts, score: Callable[[Counts], Floats]) -> ImageTable:
     """Scores of runs, and every image's influence on them.
 
     Args:
@@ -118,10 +118,10 @@ def picture_table(counts: Counts, score: Callable[[Counts], Floats]) -> PictureT
     runs, n = counts.shape[:2]
     summed = counts.sum(axis=1)
     if n < 2:
-        return PictureTable(score(summed), np.zeros((runs, n)))
+        return ImageTable(score(summed), np.zeros((runs, n)))
     change = _STEP * np.moveaxis(counts, 1, 0)
     slope = (score(summed + change) - score(summed - change)) / (2 * _STEP)  # (n, R)
-    return PictureTable(score(summed), n * slope.T)
+    return ImageTable(score(summed), n * slope.T)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Parts:
     """The interaction: that part of `v_seed` which falls with more images too."""
 
 
-def variance_parts(table: PictureTable) -> Parts:
+def variance_parts(table: ImageTable) -> Parts:
     """The parts of the variance of the mean over the runs of `table`, S ≥ 2 seeds on n ≥ 2 images."""
     seeds, n = table.shares.shape
     columns = table.shares.sum(axis=0) / seeds
@@ -149,7 +149,7 @@ def variance_parts(table: PictureTable) -> Parts:
 
 
 def paired_interval(
-    table: PictureTable,
+    table: ImageTable,
     bounds: tuple[float, float],
     level: float = LEVEL,
     *,
@@ -159,7 +159,7 @@ def paired_interval(
     """Interval of the mean over seeds of a score, or of a paired difference of scores.
 
     Args:
-        table: a row for each seed, of a score or of a difference (`PictureTable.rows`).
+        table: a row for each seed, of a score or of a difference (`ImageTable.rows`).
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
         level: coverage of the interval, two-sided.
@@ -172,21 +172,21 @@ def paired_interval(
     one, half the range: nothing can be concluded from it. Without any seed the estimate is the range's middle.
     """
     low, high = bounds
-    seeds, pictures = table.shares.shape
+    seeds, images = table.shares.shape
     estimate = float(table.scores.mean()) if seeds else (low + high) / 2
-    if seeds >= 2 and pictures >= 2:
+    if seeds >= 2 and images >= 2:
         parts = variance_parts(table)
         if moderated is not None:
             v_seed = moderated / seeds
             parts = Parts(v_seed=v_seed, v_image=parts.v_image, v_both=min(parts.v_both, v_seed))
-        half = half_width(parts.v_seed, seeds, parts.v_image, pictures, level, lent=lent)
+        half = half_width(parts.v_seed, seeds, parts.v_image, images, level, lent=lent)
         low, high = max(low, estimate - half), min(high, estimate + half)
     else:
         v_seed = v_image = ((high - low) / 2) ** 2
         if seeds >= 2:
             v_seed = float(table.scores.var(ddof=1)) / seeds
-        if seeds >= 1 and pictures >= 2:
-            v_image = float(np.square(table.shares.mean(axis=0)).sum()) / (pictures * (pictures - 1))
+        if seeds >= 1 and images >= 2:
+            v_image = float(np.square(table.shares.mean(axis=0)).sum()) / (images * (images - 1))
         parts = Parts(v_seed=v_seed, v_image=v_image, v_both=0.0)
     return Interval(
         estimate=estimate,
@@ -224,7 +224,7 @@ def resample_sums(counts: Counts, rng: np.random.Generator, replicates: int = RE
 
 
 def mean_interval(
-    values: Floats, resampled: Floats, pictures: int, bounds: tuple[float, float], level: float = LEVEL
+    values: Floats, resampled: Floats, images: int, bounds: tuple[float, float], level: float = LEVEL
 ) -> Interval:
     """The same from resampled images, for measures that are not smooth in the counts.
 
@@ -245,10 +245,10 @@ def mean_interval(
     estimate = float(values.mean()) if seeds else (low + high) / 2
     worst = ((high - low) / 2) ** 2
     v_seed = float(values.var(ddof=1)) / seeds if seeds >= 2 else worst
-    enough = pictures >= 2 and seeds >= 1
-    v_image = float(resampled.mean(axis=1).var(ddof=1)) * pictures / (pictures - 1) if enough else worst
-    if seeds >= 2 and pictures >= 2:
-        half = half_width(v_seed, seeds, v_image, pictures, level)
+    enough = images >= 2 and seeds >= 1
+    v_image = float(resampled.mean(axis=1).var(ddof=1)) * images / (images - 1) if enough else worst
+    if seeds >= 2 and images >= 2:
+        half = half_width(v_seed, seeds, v_image, images, level)
         low, high = max(low, estimate - half), min(high, estimate + half)
     return Interval(
         estimate=estimate, low=low, high=high, se_seed=float(np.sqrt(v_seed)), se_image=float(np.sqrt(v_image))

@@ -12,7 +12,7 @@ import numpy as np
 from sweeper.core import metrics
 from sweeper.core.records import ImbalanceProfile, PreferenceName, Task, TrialResult
 from sweeper.evidence.intervals import Counts, Floats
-from sweeper.evidence.replicates import Replicate, all_missed, class_counts, own_point, scored_pictures, stacked
+from sweeper.evidence.replicates import Replicate, all_missed, class_counts, own_point, scored_images, stacked
 
 THIN = 0.5
 """A class of which more than this share of the pixels is thin (`ClassProfile.thinness`) is a thin structure."""
@@ -49,9 +49,9 @@ def measures(replicates: Sequence[Replicate], profile: ImbalanceProfile | None, 
         tuned: whether operating points are chosen on validation, for F2 and F½ anew.
     """
     binary = next(run.test.kind for r in replicates for run in r.answered if run.test is not None) == "histogram"
-    pictures = scored_pictures(replicates)
+    images = scored_images(replicates)
     own = [replicate.point(own_point) for replicate in replicates]
-    at_own = class_counts(replicates, pictures, own_point)
+    at_own = class_counts(replicates, images, own_point)
     classes = _occurring(at_own)
     of_what = "of the foreground" if binary else "mean over the classes"
     found = []
@@ -61,9 +61,9 @@ def measures(replicates: Sequence[Replicate], profile: ImbalanceProfile | None, 
         point = partial(_best_for, binary=binary, beta=beta) if tuned else partial(_default, binary=binary)
         at = "at the operating point that is best for it on validation" if tuned else _at_default(binary)
         points = tuple(replicate.point(point) for replicate in replicates)
-        counts = class_counts(replicates, pictures, point)
+        counts = class_counts(replicates, images, point)
         found.append(Measure(name, f"{sign} {of_what}, {at}", counts, score, points))
-    found += _detailed(replicates, pictures, profile, own, binary)
+    found += _detailed(replicates, images, profile, own, binary)
     rare = "IoU of the foreground" if binary else "IoU of the worst class"
     found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own), smooth=binary))
     order = get_args(PreferenceName)
@@ -72,7 +72,7 @@ def measures(replicates: Sequence[Replicate], profile: ImbalanceProfile | None, 
 
 def _detailed(
     replicates: Sequence[Replicate],
-    pictures: Sequence[int],
+    images: Sequence[int],
     profile: ImbalanceProfile | None,
     points: Sequence[float],
     binary: bool,
@@ -83,7 +83,7 @@ def _detailed(
         return []
     width = next(run.detail.boundary_pixels for run in answered if run.detail is not None)
     found = []
-    boundary = _stacked(replicates, pictures, "boundary", all_missed)
+    boundary = _stacked(replicates, images, "boundary", all_missed)
     contours = metrics.with_contour(boundary.reshape(-1, *boundary.shape[2:]))
     if contours.any():
         of_what = "of the foreground" if binary else "mean over the classes with contours"
@@ -91,14 +91,14 @@ def _detailed(
         found.append(
             Measure("boundaries", text, boundary, lambda s: metrics.mean_over(metrics.iou(s), contours), tuple(points))
         )
-    lines = _stacked(replicates, pictures, "centreline", _no_line_found)
+    lines = _stacked(replicates, images, "centreline", _no_line_found)
     thin = metrics.with_centreline(lines.reshape(-1, *lines.shape[2:])) & _thin(profile, lines.shape[2])
     if thin.any():
         text = "clDice of the foreground" if binary else "clDice, mean over the thin classes"
         found.append(
             Measure("thin_structures", text, lines, lambda s: metrics.mean_over(metrics.cldice(s), thin), tuple(points))
         )
-    confidence = _stacked(replicates, pictures, "confidence", _surely_wrong, _UNIT)
+    confidence = _stacked(replicates, images, "confidence", _surely_wrong, _UNIT)
     text = "expected calibration error of the winning class's probability"
     found.append(Measure("probabilities", text, confidence, _calibration, higher=False, smooth=False))
     return found
@@ -165,7 +165,7 @@ def _occurring(counts: Counts) -> Marks:
 
 def _stacked(
     replicates: Sequence[Replicate],
-    pictures: Sequence[int],
+    images: Sequence[int],
     name: str,
     unanswered: Callable[[Counts], Counts],
     unit: int = 1,
@@ -178,7 +178,7 @@ def _stacked(
         values = getattr(run.detail, name)
         return run.detail.pictures, np.rint(values.astype(np.float64) * unit) if unit > 1 else values
 
-    return stacked(replicates, pictures, read, unanswered)
+    return stacked(replicates, images, read, unanswered)
 
 
 def _no_line_found(lines: Counts) -> Counts:

@@ -27,9 +27,7 @@ SHARED = 0.5
 """Correlation of the differences between one finalist and two others."""
 
 
-def chance_of_a_winner(
-    gaps: Sequence[tuple[Interval, int]], pictures: int, rope: float, looks: Sequence[Look]
-) -> float:
+def chance_of_a_winner(gaps: Sequence[tuple[Interval, int]], images: int, rope: float, looks: Sequence[Look]) -> float:
     """Chance, 0–1, that one finalist beats all others by the end: those that it leads by these differences.
 
     Args:
@@ -74,14 +72,14 @@ def chance_of_a_winner(
         mean = mean + (new_mean - mean) * more / total
         so_far = total
         freedom = so_far - 1 + lent
-        half = _half_widths(squares / (freedom * so_far), freedom, v_image, pictures, 1 - look.error)
+        half = _half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - look.error)
         won |= (mean >= max(rope, 1e-12)) & (mean > half)
     return float(won.all(axis=1).mean())
 
 
-def _half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, pictures: int, level: float) -> Floats:
+def _half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, images: int, level: float) -> Floats:
     """`intervals.half_width` for many variances at once, (plays, comparisons)."""
-    t_seed, t_image = stdtrit(freedom, (1 + level) / 2), stdtrit(pictures - 1, (1 + level) / 2)
+    t_seed, t_image = stdtrit(freedom, (1 + level) / 2), stdtrit(images - 1, (1 + level) / 2)
     total = np.maximum(v_seed + v_image, 1e-300)
     half: Floats = (t_seed * v_seed + t_image * v_image) / np.sqrt(total)
     return half

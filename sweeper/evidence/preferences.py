@@ -33,13 +33,13 @@ from sweeper.evidence.intervals import (
     REPLICATES,
     Counts,
     Floats,
+    image_table,
     mean_interval,
     paired_interval,
-    picture_table,
     resample_sums,
 )
 from sweeper.evidence.measures import Measure, measures
-from sweeper.evidence.replicates import Replicate, by_seed, picture_units, united
+from sweeper.evidence.replicates import Replicate, by_seed, image_units, united
 from sweeper.evidence.rule import has_learned
 
 CARES: Mapping[PreferenceName, str] = {
@@ -112,7 +112,7 @@ def preferences(
     lost = np.array([row.lost for row in rows], dtype=np.bool_)
     if lost.all():
         return ()
-    units = picture_units(rows, groups)
+    units = image_units(rows, groups)
     found = []
     for measure in measures(rows, profile, tuned=tuned):
         by_unit = measure if units is None else replace(measure, counts=united(measure.counts, units))
@@ -251,20 +251,20 @@ def _interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, repli
         return np.where(lost, measure.worst, measure.score(summed))
 
     if measure.smooth:
-        table = picture_table(measure.counts, score)
+        table = image_table(measure.counts, score)
 
         def by_influence(plus: list[int], minus: list[int] | None, level: float) -> Interval:
             return paired_interval(table.rows(plus, minus), (0.0 if minus is None else -1.0, 1.0), level)
 
         return by_influence
-    pictures = int(measure.counts.shape[1])
+    images = int(measure.counts.shape[1])
     on_data, replicas = score(measure.counts.sum(axis=1)), _resampled(measure.counts, score, seed, replicates)
 
     def resampled(plus: list[int], minus: list[int] | None, level: float) -> Interval:
         if minus is None:
-            return mean_interval(on_data[plus], replicas[:, plus], pictures, (0.0, 1.0), level)
+            return mean_interval(on_data[plus], replicas[:, plus], images, (0.0, 1.0), level)
         gaps = on_data[plus] - on_data[minus]
-        return mean_interval(gaps, replicas[:, plus] - replicas[:, minus], pictures, (-1.0, 1.0), level)
+        return mean_interval(gaps, replicas[:, plus] - replicas[:, minus], images, (-1.0, 1.0), level)
 
     return resampled
 

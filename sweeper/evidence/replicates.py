@@ -67,7 +67,7 @@ def by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
     }
 
 
-def scored_pictures(replicates: Iterable[Replicate]) -> tuple[int, ...]:
+def scored_images(replicates: Iterable[Replicate]) -> tuple[int, ...]:
     """The images (or cells of pooled ones) that were scored in any replicate, ascending."""
     found = (run.test.pictures for replicate in replicates for run in replicate.runs if run.test is not None)
     return tuple(sorted(set().union(*found)))
@@ -86,14 +86,14 @@ def default_of(test: ImageCounts) -> float:
 
 
 def class_counts(
-    replicates: Sequence[Replicate], pictures: Sequence[int], point: Callable[[TrialResult], float]
+    replicates: Sequence[Replicate], images: Sequence[int], point: Callable[[TrialResult], float]
 ) -> Table:
     """(R, n, C, 3) true positives, false positives and false negatives at each run's `point`; all 0 for a lost one."""
 
     def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
         return None if run.test is None else (run.test.pictures, metrics.at_point(run.test, point(run)))
 
-    return stacked(replicates, pictures, read, all_missed)
+    return stacked(replicates, images, read, all_missed)
 
 
 def all_missed(counts: Table) -> Table:
@@ -105,7 +105,7 @@ def all_missed(counts: Table) -> Table:
 
 def stacked(
     replicates: Sequence[Replicate],
-    pictures: Sequence[int],
+    images: Sequence[int],
     read: Callable[[TrialResult], tuple[Sequence[int], Table] | None],
     unanswered: Callable[[Table], Table],
 ) -> Table:
@@ -117,16 +117,16 @@ def stacked(
         read: the images of a run, in any order, and an array over them; None for a run without an answer.
         unanswered: makes of another replicate's values for some images those of a run that gave no answer for them.
     """
-    place = {picture: n for n, picture in enumerate(pictures)}
+    place = {image: n for n, image in enumerate(images)}
     parts = [[part for run in r.runs if (part := read(run)) is not None] for r in replicates]
     like = next((values for own in parts for _, values in own), None)
     if like is None:
         raise ValueError("at least one training must have been scored, got none; weigh finished confirmations")
-    table = np.zeros((len(replicates), len(pictures), *like.shape[1:]), dtype=np.int64)
+    table = np.zeros((len(replicates), len(images), *like.shape[1:]), dtype=np.int64)
     known = np.zeros(table.shape[:2], dtype=np.bool_)
     for r, own in enumerate(parts):
         for where, values in own:
-            rows = [place[picture] for picture in where]
+            rows = [place[image] for image in where]
             table[r, rows], known[r, rows] = values, True
     for r, own in enumerate(parts):
         gaps = np.flatnonzero(~known[r] & known.any(axis=0)) if own else np.array([], dtype=np.intp)
@@ -146,7 +146,7 @@ def few_groups(groups: Sequence[str | None] | None) -> int | None:
     return count if count < FEW_GROUPS else None
 
 
-def picture_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
+def image_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
     """(n,) the unit that each counted test image (by ascending index) belongs to; None where each is its own.
 
     However few the groups are, they are the units: that images of one group fail together made 37 and 43 % false
@@ -158,10 +158,10 @@ def picture_units(replicates: Sequence[Replicate], groups: Sequence[str | None] 
     test = next((run.test for replicate in replicates for run in replicate.answered if run.test is not None), None)
     if groups is None or test is None:
         return None
-    cells = len(scored_pictures(replicates))
-    pictures = test.pooled_from or cells
-    if len(groups) != pictures:
-        raise ValueError(f"`groups` must name the group of each of the {pictures} test images, got {len(groups)}")
+    cells = len(scored_images(replicates))
+    images = test.pooled_from or cells
+    if len(groups) != images:
+        raise ValueError(f"`groups` must name the group of each of the {images} test images, got {len(groups)}")
     numbers: dict[str, int] = {}
     named = [(i % cells, numbers.setdefault(g, len(numbers))) for i, g in enumerate(groups) if g is not None]
     if not named:

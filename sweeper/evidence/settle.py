@@ -22,7 +22,7 @@ from sweeper.evidence.rule import units
 
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
-MOST_PICTURES = 1_000_000
+MOST_IMAGES = 1_000_000
 ENOUGH_SEEDS = 8
 """Seeds proposed together with more images, where neither alone would do."""
 
@@ -65,34 +65,34 @@ def needed_half_width(gap: Interval, rope: float) -> float:
 
 def planned_half_width(gap: Interval, now: tuple[int, int], then: tuple[int, int], looks: Sequence[Look] = ()) -> float:
     """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
-    fewer_seeds, fewer_pictures = now[0] / then[0], now[1] / then[1]
-    v_both = gap.se_both**2 * fewer_seeds * fewer_pictures
+    fewer_seeds, fewer_images = now[0] / then[0], now[1] / then[1]
+    v_both = gap.se_both**2 * fewer_seeds * fewer_images
     v_seed = (gap.se_seed**2 - gap.se_both**2) * fewer_seeds + v_both
     level = level_at(looks, then[0])
-    return half_width(max(0.0, v_seed), then[0], gap.se_image**2 * fewer_pictures, then[1], level, lent=gap.lent)
+    return half_width(max(0.0, v_seed), then[0], gap.se_image**2 * fewer_images, then[1], level, lent=gap.lent)
 
 
-def seeds_needed(gap: Interval, seeds: int, pictures: int, target: float, *, looks: Sequence[Look] = ()) -> int | None:
+def seeds_needed(gap: Interval, seeds: int, images: int, target: float, *, looks: Sequence[Look] = ()) -> int | None:
     """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
 
     def narrow(count: int) -> bool:
-        return planned_half_width(gap, (seeds, pictures), (count, pictures), looks) < target
+        return planned_half_width(gap, (seeds, images), (count, images), looks) < target
 
     return _fewest(narrow, seeds + 1, MOST_SEEDS)
 
 
-def pictures_needed(
-    gap: Interval, seeds: int, pictures: int, target: float, seeds_then: int, *, looks: Sequence[Look] = ()
+def images_needed(
+    gap: Interval, seeds: int, images: int, target: float, seeds_then: int, *, looks: Sequence[Look] = ()
 ) -> int | None:
     """Fewest test images, more than now, that with `seeds_then` seeds make the half-width less than `target`.
 
-    None beyond MOST_PICTURES.
+    None beyond MOST_IMAGES.
     """
 
     def narrow(count: int) -> bool:
-        return planned_half_width(gap, (seeds, pictures), (seeds_then, count), looks) < target
+        return planned_half_width(gap, (seeds, images), (seeds_then, count), looks) < target
 
-    return _fewest(narrow, pictures + 1, MOST_PICTURES)
+    return _fewest(narrow, images + 1, MOST_IMAGES)
 
 
 def _fewest(enough: Callable[[int], bool], low: int, high: int) -> int | None:
@@ -106,29 +106,29 @@ def _fewest(enough: Callable[[int], bool], low: int, high: int) -> int | None:
 
 
 def _plan(evidence: Evidence, first: int, rival: int, gap: Interval) -> _Plan:
-    seeds, pictures, rope = common_seeds(evidence, first, rival), units(evidence), evidence.rope
+    seeds, images, rope = common_seeds(evidence, first, rival), units(evidence), evidence.rope
     if seeds < 2:
         return _Plan(first, rival, "common_seeds", seeds=seeds)
-    if pictures < 2:
+    if images < 2:
         return _Plan(first, rival, "label")
-    more_seeds = partial(seeds_needed, gap, seeds, pictures, looks=evidence.looks)
-    more_pictures = partial(pictures_needed, gap, seeds, pictures, looks=evidence.looks)
+    more_seeds = partial(seeds_needed, gap, seeds, images, looks=evidence.looks)
+    more_images = partial(images_needed, gap, seeds, images, looks=evidence.looks)
     plan = partial(_Plan, first, rival, gap=gap, goal=_goal(gap, rope))
     target = needed_half_width(gap, rope)
 
     def both(width: float) -> int | None:
-        return more_pictures(width, ENOUGH_SEEDS) if seeds < ENOUGH_SEEDS else None
+        return more_images(width, ENOUGH_SEEDS) if seeds < ENOUGH_SEEDS else None
 
-    enough_seeds, enough_pictures = more_seeds(target), more_pictures(target, seeds)
+    enough_seeds, enough_images = more_seeds(target), more_images(target, seeds)
     if enough_seeds is not None:
-        return plan("seeds", seeds=enough_seeds, pictures=enough_pictures)
-    if enough_pictures is not None:
-        return plan("pictures", pictures=enough_pictures)
+        return plan("seeds", seeds=enough_seeds, pictures=enough_images)
+    if enough_images is not None:
+        return plan("pictures", pictures=enough_images)
     together = both(target)
     if together is not None:
         return plan("both", seeds=ENOUGH_SEEDS, pictures=together)
     # Would the same noise allow a verdict on a difference of 0? Then it is the estimate that stands in the way.
-    without = more_pictures(rope, seeds) or both(rope) or more_seeds(rope)
+    without = more_images(rope, seeds) or both(rope) or more_seeds(rope)
     return plan("near" if abs(gap.estimate) < rope and without is not None else "noisy")
 
 
@@ -151,8 +151,8 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
         return f"{against}label more {_unit(evidence)}; {units(evidence)} cannot show a difference."
     now = min(common_seeds(evidence, first, p.rival) for p in plans)
     seeds, wanted = max(p.seeds for p in plans), [p.pictures for p in plans]
-    pictures = None if None in wanted else max(n for n in wanted if n is not None)
-    shots = f"some {_rounded(pictures):,} {_unit(evidence)}" if pictures is not None else ""
+    images = None if None in wanted else max(n for n in wanted if n is not None)
+    shots = f"some {_rounded(images):,} {_unit(evidence)}" if images is not None else ""
     in_place = f"{shots} in place of {units(evidence)}"
     if kind == "seeds":
         also = f", or {in_place}" if shots else ""

@@ -18,7 +18,7 @@ import numpy as np
 from sweeper.core import metrics
 from sweeper.core.records import Collapse, Comparison, Evidence, FinalistEvidence, Interval, Look, TrialResult
 from sweeper.evidence.bench import Bench, bench_of
-from sweeper.evidence.intervals import PictureTable, negated, paired_interval
+from sweeper.evidence.intervals import ImageTable, negated, paired_interval
 from sweeper.evidence.looks import level_at, look_at
 from sweeper.evidence.moderation import moderated
 from sweeper.evidence.regret import with_regrets
@@ -26,9 +26,9 @@ from sweeper.evidence.replicates import (
     Replicate,
     by_seed,
     few_groups,
+    image_units,
     own_point,
-    picture_units,
-    scored_pictures,
+    scored_images,
 )
 from sweeper.evidence.rule import wins
 
@@ -71,7 +71,7 @@ def weigh(
     """
     finalists = _group(confirmations, search)
     replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]
-    units = picture_units(replicates, groups)
+    units = image_units(replicates, groups)
     bench = bench_of(replicates, len(classes), units)
     place = {id(replicate): r for r, replicate in enumerate(replicates)}
     # `at[family][seed]` is the row of that replicate on the bench.
@@ -92,7 +92,7 @@ def weigh(
         rope=rope,
         looks=tuple(looks),
         look=look_at(looks, max((len(f.seeds) for f in rows), default=0)),
-        test_pictures=_test_pictures(replicates),
+        test_pictures=_test_images(replicates),
         test_groups=None if units is None or not replicates else bench.pictures,
         few_groups=few_groups(groups),
         scarce=_scarce(bench, classes),
@@ -127,10 +127,10 @@ def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResul
     return found
 
 
-def _test_pictures(replicates: Sequence[Replicate]) -> int:
+def _test_images(replicates: Sequence[Replicate]) -> int:
     tests = (run.test for replicate in replicates for run in replicate.answered)
     pooled = next((test.pooled_from for test in tests if test is not None and test.pooled_from), None)
-    return pooled or len(scored_pictures(replicates))
+    return pooled or len(scored_images(replicates))
 
 
 def _scarce(bench: Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
@@ -181,7 +181,7 @@ def _gain(bench: Bench, own: Mapping[int, int], plain: Mapping[int, int]) -> Int
     if not seeds:
         return None
     first, second = bench.miou.rows([own[s] for s in seeds]), bench.at_default_only([plain[s] for s in seeds])
-    table = PictureTable(first.scores - second.scores, first.shares - second.shares)
+    table = ImageTable(first.scores - second.scores, first.shares - second.shares)
     return paired_interval(table, (-1.0, 1.0))
 
 

@@ -140,17 +140,17 @@ def difficulty(profile: ImbalanceProfile) -> tuple[Difficulty, ...]:
     for row in profile.classes:
         if row.pixel_share <= 0:
             continue
-        pictures = round(row.picture_share * profile.pictures)
+        images = round(row.picture_share * profile.pictures)
         signs = {
             "rare": _scale(row.pixel_share, 0.1, 1e-4),
-            "few": _scale(pictures, 100, 3),
+            "few": _scale(images, 100, 3),
             "thin": row.thinness or 0.0,
             "small": _scale(_large(row), 16_384, 64),
         }
         found.append(
             Difficulty(
                 name=row.name, score=sum(signs.values()) / len(signs), **signs, pixel_share=row.pixel_share,
-                pictures=pictures, thinness=row.thinness or 0.0, large_pixels=_large(row),
+                pictures=images, thinness=row.thinness or 0.0, large_pixels=_large(row),
             )
         )  # fmt: skip
     return tuple(sorted(found, key=lambda row: -row.score))

@@ -51,7 +51,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
     thin = np.zeros(count, dtype=np.int64)
     occurs = np.zeros(count, dtype=np.int64)
     sizes: list[list[npt.NDArray[np.int64]]] = [[] for _ in classes]
-    pictures = empty = ignored = 0
+    images = empty = ignored = 0
     for mask in masks:
         counts = np.bincount(mask.ravel(), minlength=256)
         if counts[count:IGNORE].any():
@@ -59,7 +59,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
             raise ValueError(
                 f"labels must be below {count} or {IGNORE} (ignore), found {wrong}; name its class or mend it"
             )
-        pictures += 1
+        images += 1
         ignored += int(counts[IGNORE])
         empty += not counts[1:count].any()
         pixels += counts[:count]
@@ -67,13 +67,13 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
         thin += np.bincount(mask[near_boundary(mask)], minlength=256)[:count]
         for label in np.flatnonzero(counts[:count]):
             sizes[int(label)].append(_component_sizes(mask == label))
-    if not pictures:
+    if not images:
         raise ValueError("a profile needs at least one mask, got none")
     labelled = int(pixels.sum())
     imbalance = imbalance_of(pixels)
     binary = count == 2
     return ImbalanceProfile(
-        pictures=pictures,
+        pictures=images,
         labelled_pixels=labelled,
         ignored_share=ignored / (labelled + ignored),
         empty_pictures=empty,
@@ -81,7 +81,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
             ClassProfile(
                 name=name,
                 pixel_share=int(pixels[i]) / labelled,
-                picture_share=int(occurs[i]) / pictures,
+                picture_share=int(occurs[i]) / images,
                 components=sum(len(part) for part in sizes[i]),
                 component_pixels=_percentiles(sizes[i]),
                 thinness=int(thin[i]) / int(pixels[i]) if pixels[i] else None,

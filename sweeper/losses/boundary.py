@@ -63,7 +63,7 @@ class BoundaryDistance(SegmentationLoss):
             return self._sum(part, target[at], None if weight is None else weight[at], distance[at])
 
         keep = torch.is_grad_enabled() and logits.requires_grad
-        total: Tensor = SumOfPictures.apply(of_images, keep, logits)  # type: ignore[no-untyped-call]
+        total: Tensor = SumOfImages.apply(of_images, keep, logits)  # type: ignore[no-untyped-call]
         return total / number
 
     def _sum(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class BoundaryDistance(SegmentationLoss):
         return (far * (classes.p * classes.mask - classes.own).abs()).sum()
 
 
-class SumOfPictures(Function):
+class SumOfImages(Function):
     """(value of some images, whether a gradient is wanted, logits) → the values' sum.
 
     Values are differentiated image by image as they are found, so that no more than one image's intermediate results
@@ -118,10 +118,10 @@ def distance_maps(target: Tensor, task: LossTask, classes: int, ignore_index: in
     labelled = (labels if task == "multilabel" else labels.unsqueeze(1)) != ignore_index
     labelled = labelled.expand_as(present)
     maps = [
-        [signed_distances(one.numpy(), known.numpy()) for one, known in zip(picture, has, strict=True)]
-        for picture, has in zip(present & labelled, labelled, strict=True)
+        [signed_distances(one.numpy(), known.numpy()) for one, known in zip(image, has, strict=True)]
+        for image, has in zip(present & labelled, labelled, strict=True)
     ]
-    return torch.stack([torch.stack([torch.from_numpy(m) for m in picture]) for picture in maps]).to(target.device)
+    return torch.stack([torch.stack([torch.from_numpy(m) for m in image]) for image in maps]).to(target.device)
 
 
 class DistanceMaps(Function):

@@ -216,10 +216,10 @@ def _numbers(facts: Facts) -> str:
     against = facts.rival if chosen is facts.baseline else facts.baseline
     if (at := level_between(facts, chosen, against)) != LEVEL:
         what += f" (of differences: {level(at)}, as the confirmation may be looked at more than once)"
-    seen = f"{count(evidence.test_pictures, 'test picture')} that the search never saw"
+    seen = f"{count(evidence.test_pictures, 'test image')} that the search never saw"
     if evidence.folds is not None:
         seen = (
-            f"{count(evidence.test_pictures, 'picture')}, each scored in turn by a training that did not see it "
+            f"{count(evidence.test_pictures, 'image')}, each scored in turn by a training that did not see it "
             f"({evidence.folds} trainings a seed),"
         )
     return (

@@ -37,12 +37,12 @@ def write_comparison(
     paths = ComparisonPaths(out, [sweep.study for sweep, _ in studies])
     paths.figures.mkdir(parents=True, exist_ok=True)
     drawn = gains(compared)
-    picture = paths.figures / "gain.png"
+    image = paths.figures / "gain.png"
     if isinstance(drawn, Drawn):
-        save(drawn.figure, picture)
+        save(drawn.figure, image)
         shown = f"![{drawn.alt}](figures/gain.png)\n\n**Figure.** {drawn.caption}"
     else:
-        picture.unlink(missing_ok=True)
+        image.unlink(missing_ok=True)
         shown = f"*The figure is left out: {drawn}.*"
     document = comparison_json(compared)
     paths.document.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")

@@ -99,8 +99,8 @@ def _captioned(tokens: list[Token]) -> list[Token]:
 
 
 def _is_figure(tokens: Sequence[Token]) -> bool:
-    picture, caption = tokens[1].children or [], tokens[4].content
-    return [child.type for child in picture] == ["image"] and caption.startswith("**Figure.**")
+    image, caption = tokens[1].children or [], tokens[4].content
+    return [child.type for child in image] == ["image"] and caption.startswith("**Figure.**")
 
 
 def _image(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sweeper.core.metrics import at_point, image_mious, scores
 from sweeper.core.records import FinalistEvidence, TrialResult
-from sweeper.evidence.replicates import Replicate, by_seed, class_counts, own_point, scored_pictures
+from sweeper.evidence.replicates import Replicate, by_seed, class_counts, own_point, scored_images
 from sweeper.report.facts import Facts
 
 
@@ -45,7 +45,7 @@ def seed_mious(facts: Facts, finalist: FinalistEvidence) -> list[float]:
     own = replicates(facts, finalist)
     if not own:
         return []
-    return [scores(counts).miou for counts in class_counts(own, scored_pictures(own), own_point)]
+    return [scores(counts).miou for counts in class_counts(own, scored_images(own), own_point)]
 
 
 class Wins(NamedTuple):
@@ -62,7 +62,7 @@ def wins(first: npt.ArrayLike, second: npt.ArrayLike) -> Wins:
     return Wins(int((gap > 1e-9).sum()), int((gap < -1e-9).sum()), int((abs(gap) <= 1e-9).sum()))
 
 
-def picture_wins(facts: Facts) -> Wins | None:
+def image_wins(facts: Facts) -> Wins | None:
     """Test images on which the recommended loss, its rival or neither has the higher mIoU, in their first common seed.
 
     None when there is no such pair, or when the images were pooled before they were stored.

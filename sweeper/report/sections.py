@@ -93,7 +93,7 @@ def profile_text(facts: Facts) -> list[str]:
                 )
     if p.empty_pictures:
         lines.append(
-            f"{count(p.empty_pictures, 'picture')} of {p.pictures:,} hold nothing but {escape_md(p.classes[0].name)}; "
+            f"{count(p.empty_pictures, 'image')} of {p.pictures:,} hold nothing but {escape_md(p.classes[0].name)}; "
             "on them an overlap loss has only false positives to learn from."
         )
     return lines

@@ -20,9 +20,9 @@ SPARE = 100 * MB
 """Left over on every disk: logs, locks, temporary files, what others write meanwhile."""
 TRAINING_BYTES = 60_000
 """One training in both databases, besides what grows with its images."""
-PICTURE_BYTES = 1_500
+IMAGE_BYTES = 1_500
 """Counts of one image in a study's storage: 0.65 kB for 512 thresholds when compressed, and details."""
-POOLED_PICTURES = 2_000
+POOLED_IMAGES = 2_000
 """Beyond these counts are pooled."""
 REPORT_BYTES = 15 * MB
 FINALISTS = 4
@@ -46,7 +46,7 @@ class Need(NamedTuple):
 
 
 def needs(
-    *, encoder_depth: int, pictures: int, trials: int, seeds: int, storage: str, tracking: str, out: Path, cache: Path
+    *, encoder_depth: int, images: int, trials: int, seeds: int, storage: str, tracking: str, out: Path, cache: Path
 ) -> Iterator[Need]:
     """What a sweep writes besides the decoded images, roughly and rather too much.
 
@@ -61,9 +61,9 @@ def needs(
         cache: folder of the decoded images, beside which weights are kept.
     """
     trainings = trials + FINALISTS * (seeds + 4)
-    counted = min(pictures, POOLED_PICTURES)
+    counted = min(images, POOLED_IMAGES)
     if (path := sqlite_path(storage)) is not None:
-        yield Need("the study's storage", path, trainings * (TRAINING_BYTES + counted * PICTURE_BYTES // 3))
+        yield Need("the study's storage", path, trainings * (TRAINING_BYTES + counted * IMAGE_BYTES // 3))
     if (path := sqlite_path(tracking)) is not None:
         yield Need("MLflow's store", path, trainings * TRAINING_BYTES + REPORT_BYTES)
     yield Need("the report", out, REPORT_BYTES)

@@ -23,7 +23,7 @@ def _generator(seed: int, purpose: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, purpose, number])))
 
 
-def picture_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def image_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Positions 0 … count−1 of the images in the batch of `step` (from 0): each epoch is a fresh permutation."""
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = positions // count
@@ -45,7 +45,7 @@ class Crop(NamedTuple):
 
 def crops(
     store: PixelStore,
-    pictures: tuple[int, ...],
+    images: tuple[int, ...],
     *,
     size: int,
     batch_size: int,
@@ -55,16 +55,16 @@ def crops(
 ) -> tuple[list[Crop], Draws]:
     """Where the crops of one step lie, and the augmentation drawn for them; arguments as for `training_batch`."""
     rng = _generator(seed, _CROPS, step)
-    chosen = picture_indices(len(pictures), batch_size, step, seed)
+    chosen = image_indices(len(images), batch_size, step, seed)
     corners = rng.random((batch_size, 2))
     more = _generator(seed, _MORE, step)
     draws = draw(rng, more, batch_size, augmentation, key=int(more.integers(2**62)))
     found = []
     for n, position in enumerate(chosen):
-        height, width = store.sizes[pictures[position]]
+        height, width = store.sizes[images[position]]
         top = int(corners[n, 0] * (max(0, height - size) + 1))
         left = int(corners[n, 1] * (max(0, width - size) + 1))
-        found.append(Crop(pictures[position], top, left, min(size, height), min(size, width)))
+        found.append(Crop(images[position], top, left, min(size, height), min(size, width)))
     return found, draws
 
 
@@ -98,9 +98,9 @@ def training_batch(
     )
     images = np.zeros((batch_size, size, size, store.channels), dtype=store.dtype)
     masks = np.full((batch_size, size, size), IGNORE, dtype=np.uint8)
-    for n, (picture, top, left, h, w) in enumerate(places):
-        images[n, :h, :w] = store.image(picture)[top : top + h, left : left + w]
-        masks[n, :h, :w] = store.mask(picture)[top : top + h, left : left + w]
+    for n, (image, top, left, h, w) in enumerate(places):
+        images[n, :h, :w] = store.image(image)[top : top + h, left : left + w]
+        masks[n, :h, :w] = store.mask(image)[top : top + h, left : left + w]
     if step % FORGET == FORGET - 1:
         store.forget()
     return torch.from_numpy(images), torch.from_numpy(masks), draws
@@ -109,8 +109,8 @@ def training_batch(
 def distance_batch(distances: DistanceStore, places: list[Crop], size: int) -> Tensor:
     """Distance maps of the whole images, cut like their crops: (N, C, size, size) float16, 0 in the padding."""
     maps = np.zeros((len(places), len(distances.labels), size, size), dtype=np.float16)
-    for n, (picture, top, left, h, w) in enumerate(places):
-        maps[n, :, :h, :w] = distances.maps(picture)[:, top : top + h, left : left + w]
+    for n, (image, top, left, h, w) in enumerate(places):
+        maps[n, :, :h, :w] = distances.maps(image)[:, top : top + h, left : left + w]
     return torch.from_numpy(maps)
 
 

@@ -39,7 +39,7 @@ from sweeper.core.records import (
     TrialSpec,
 )
 from sweeper.data.distance import DistanceStore
-from sweeper.data.folds import scored_pictures, split_of
+from sweeper.data.folds import scored_images, split_of
 from sweeper.data.split import stratified_subset
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
@@ -57,7 +57,7 @@ from sweeper.version import versions
 
 RUNG_COST = 0.03
 """Share of a trial's work that one rung may cost, counting a training pixel as three evaluated ones."""
-RUNG_PICTURES = 8
+RUNG_IMAGES = 8
 """A rung looks at no fewer images than this, however small the budget."""
 
 
@@ -106,7 +106,7 @@ class Training:
         self._store, self._device, self._clock = store, device, clock
         self._started = clock()
         self._split = split_of(conditions, spec.seed, spec.fold)
-        self._scored = scored_pictures(conditions)
+        self._scored = scored_images(conditions)
         self._task = self._dataset.task
         recipe = self._recipe
         pixels = self._dataset.class_pixels(self._split.train)
@@ -147,7 +147,7 @@ class Training:
         )
         self._log_prior = tuple(float(value) for value in np.log(shares))
         self._rungs = recipe.rungs(spec.steps)
-        self._rung_pictures = stratified_subset(self._dataset, self._split.val, self._affordable())
+        self._rung_images = stratified_subset(self._dataset, self._split.val, self._affordable())
         self._step = 0
         self._evaluations: list[Evaluation] = []
         self._last: ImageCounts | None = None
@@ -235,14 +235,14 @@ class Training:
         """Train to the next rung and evaluate there: on a fixed subset, at the last rung on all of validation."""
         target = next(rung for rung in self._rungs if rung > self._step)
         loss, rate = self._train_to(target)
-        pictures = self._split.val if target == self._rungs[-1] else self._rung_pictures
-        counts, finite = self._evaluator.count(self._average.model, pictures)
+        images = self._split.val if target == self._rungs[-1] else self._rung_images
+        counts, finite = self._evaluator.count(self._average.model, images)
         self._diverged = not (finite and math.isfinite(loss))
         self._last = counts
         on_part = None
-        if len(pictures) > len(self._rung_pictures) and not self._diverged:
-            rows = [counts.pictures.index(i) for i in self._rung_pictures]
-            on_part = counts.model_copy(update={"pictures": self._rung_pictures, "data": counts.data[rows]})
+        if len(images) > len(self._rung_images) and not self._diverged:
+            rows = [counts.pictures.index(i) for i in self._rung_images]
+            on_part = counts.model_copy(update={"pictures": self._rung_images, "data": counts.data[rows]})
         scored = self._scores(counts)
         evaluation = Evaluation(
             step=self._step,
@@ -252,7 +252,7 @@ class Training:
             default=scored.default,
             train_loss=loss if math.isfinite(loss) else None,
             lr=rate,
-            pictures=len(pictures),
+            pictures=len(images),
             val_images=len(self._split.val),
             part=None if on_part is None else self._scores(on_part),
             seconds=self._clock() - self._started,
@@ -375,7 +375,7 @@ class Training:
         """Validation images that a rung may look at without costing more than `RUNG_COST` of the trial."""
         sizes = [self._dataset.pictures[i].height * self._dataset.pictures[i].width for i in self._split.val]
         work = 3 * self._spec.steps * self._recipe.batch_size * self._recipe.size**2
-        return max(RUNG_PICTURES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))
+        return max(RUNG_IMAGES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))
 
     def _device_name(self) -> str:
         if self._device.type == "cuda":

@@ -62,31 +62,31 @@ class Evaluator:
         self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=device)
         self._pixels_at_once = 2**18 if device.type == "cpu" else 2**23
 
-    def count(self, model: nn.Module, pictures: tuple[int, ...]) -> tuple[ImageCounts, bool]:
+    def count(self, model: nn.Module, images: tuple[int, ...]) -> tuple[ImageCounts, bool]:
         """Confusion counts of these images, and whether every logit was finite."""
         counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
-        counts = counter(len(pictures), self._classes, self._device, self._log_prior)
+        counts = counter(len(images), self._classes, self._device, self._log_prior)
         finite = torch.ones((), dtype=torch.bool, device=self._device)
-        for positions, logits, masks in self._predict(model, pictures):
+        for positions, logits, masks in self._predict(model, images):
             finite &= torch.isfinite(logits).all()
             counts.add(positions, torch.nan_to_num(logits), masks)
         data = counts.total.cpu().numpy()
         points = THRESHOLDS if self._task == "binary" else TAUS
-        return ImageCounts(kind=counts.kind, pictures=pictures, points=points, data=counts.arrange(data)), bool(finite)
+        return ImageCounts(kind=counts.kind, pictures=images, points=points, data=counts.arrange(data)), bool(finite)
 
     def label_maps(
-        self, model: nn.Module, pictures: tuple[int, ...], point: float
+        self, model: nn.Module, images: tuple[int, ...], point: float
     ) -> list[np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
         """Predicted class of each pixel at one operating point, (H, W) uint8 per image."""
         maps: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
-        for positions, logits, _ in self._predict(model, pictures):
-            maps |= self._maps(positions, logits, pictures, point)
-        return [maps[n] for n in range(len(pictures))]
+        for positions, logits, _ in self._predict(model, images):
+            maps |= self._maps(positions, logits, images, point)
+        return [maps[n] for n in range(len(images))]
 
     def examine(
         self,
         model: nn.Module,
-        pictures: tuple[int, ...],
+        images: tuple[int, ...],
         point: float,
         *,
         boundary_pixels: int,
@@ -100,19 +100,19 @@ class Evaluator:
         same in each.
         """
         counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
-        counts = counter(len(pictures), self._classes, self._device, self._log_prior)
-        confidence = _ConfidenceCounter(len(pictures), self._device)
-        boundary = np.zeros((len(pictures), self._classes, 3), dtype=np.uint32)
-        centreline = np.zeros((len(pictures), self._classes, 4), dtype=np.uint32)
-        thin = thinness((self._store.mask(i) for i in labels or pictures), self._classes) >= THIN_SHARE
+        counts = counter(len(images), self._classes, self._device, self._log_prior)
+        confidence = _ConfidenceCounter(len(images), self._device)
+        boundary = np.zeros((len(images), self._classes, 3), dtype=np.uint32)
+        centreline = np.zeros((len(images), self._classes, 4), dtype=np.uint32)
+        thin = thinness((self._store.mask(i) for i in labels or images), self._classes) >= THIN_SHARE
         thin[0] = False  # the background, or what is commonest: never a thin structure
         kept: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
-        for positions, raw, masks in self._predict(model, pictures):
+        for positions, raw, masks in self._predict(model, images):
             logits = torch.nan_to_num(raw)
             counts.add(positions, logits, masks)
             confidence.add(positions, logits, masks)
-            for n, answer in self._maps(positions, logits, pictures, point).items():
-                label = np.asarray(self._store.mask(pictures[n]))
+            for n, answer in self._maps(positions, logits, images, point).items():
+                label = np.asarray(self._store.mask(images[n]))
                 boundary[n] = boundary_counts(label, answer, self._classes, boundary_pixels)
                 centreline[n] = centreline_counts(label, answer, thin)
                 if n < keep:
@@ -120,19 +120,19 @@ class Evaluator:
         points = THRESHOLDS if self._task == "binary" else TAUS
         data = counts.arrange(counts.total.cpu().numpy())
         return Examination(
-            counts=ImageCounts(kind=counts.kind, pictures=pictures, points=points, data=data),
+            counts=ImageCounts(kind=counts.kind, pictures=images, points=points, data=data),
             detail=TestDetail(
-                pictures=pictures,
+                pictures=images,
                 boundary_pixels=boundary_pixels,
                 boundary=boundary,
                 centreline=centreline,
                 confidence=confidence.arrange(),
             ),
-            maps=tuple(kept[n] for n in range(min(keep, len(pictures)))),
+            maps=tuple(kept[n] for n in range(min(keep, len(images)))),
         )
 
     def _maps(
-        self, positions: Tensor, logits: Tensor, pictures: tuple[int, ...], point: float
+        self, positions: Tensor, logits: Tensor, images: tuple[int, ...], point: float
     ) -> dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
         """Label maps of a batch by position, without the padding."""
         if self._task == "binary":
@@ -142,7 +142,7 @@ class Evaluator:
         batch = answer.to(torch.uint8).cpu().numpy()
         maps = {}
         for n, position in enumerate(positions.tolist()):
-            height, width = self._store.mask(pictures[position]).shape
+            height, width = self._store.mask(images[position]).shape
             maps[position] = batch[n, :height, :width]
         return maps
 
@@ -196,9 +196,9 @@ class _BinaryCounter:
 
     kind: Literal["histogram", "points"] = "histogram"
 
-    def __init__(self, pictures: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
-        self._pictures = pictures
-        self.total = torch.zeros(pictures * 2 * BINS + 1, dtype=torch.int64, device=device)  # the last is for ignored
+    def __init__(self, images: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
+        self._images = images
+        self.total = torch.zeros(images * 2 * BINS + 1, dtype=torch.int64, device=device)  # the last is for ignored
 
     def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
         bins = ((logits[:, 0] + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))).floor_().clamp_(0, BINS - 1).long()
@@ -209,7 +209,7 @@ class _BinaryCounter:
     def arrange(
         self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
-        return data[:-1].reshape(self._pictures, 2, BINS).astype(np.uint32)
+        return data[:-1].reshape(self._images, 2, BINS).astype(np.uint32)
 
 
 class _MulticlassCounter:
@@ -217,17 +217,17 @@ class _MulticlassCounter:
 
     kind: Literal["histogram", "points"] = "points"
 
-    def __init__(self, pictures: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
-        self._shape = (3, pictures, len(TAUS), classes)
+    def __init__(self, images: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
+        self._shape = (3, images, len(TAUS), classes)
         self._log_prior = log_prior.view(1, -1, 1, 1)
         self.total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
 
     def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
-        _, pictures, taus, classes = self._shape
+        _, images, taus, classes = self._shape
         ignored = masks == IGNORE
         trash = self.total.numel() - 1
         ones = torch.ones_like(masks).flatten()
-        block = pictures * taus * classes
+        block = images * taus * classes
         labelled = torch.where(ignored, trash, 2 * block + positions.view(-1, 1, 1) * taus * classes + masks)
         self.total.scatter_add_(0, labelled.flatten(), ones)  # does not depend on τ: counted once, at its first value
         for number, tau in enumerate(TAUS):
@@ -249,8 +249,8 @@ class _MulticlassCounter:
 class _ConfidenceCounter:
     """Pixels, right ones and summed confidence per image and bin of the winning class's probability."""
 
-    def __init__(self, pictures: int, device: torch.device) -> None:
-        self._shape = (3, pictures, BINS_OF_CONFIDENCE)
+    def __init__(self, images: int, device: torch.device) -> None:
+        self._shape = (3, images, BINS_OF_CONFIDENCE)
         self._total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
 
     def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:

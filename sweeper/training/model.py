@@ -270,7 +270,7 @@ class WeightAverage:
         self.updates += 1
 
 
-def normaliser(store: PixelStore, pictures: Sequence[int]) -> tuple[Tensor, Tensor]:
+def normaliser(store: PixelStore, images: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, (1, channels, 1, 1), of images whose full scale is 1.
 
     8-bit grey and RGB images are brought to ImageNet's scale. What else a channel may hold has no such custom: each
@@ -287,7 +287,7 @@ def normaliser(store: PixelStore, pictures: Sequence[int]) -> tuple[Tensor, Tens
         return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
     count = 0
     sums = np.zeros((2, store.channels))
-    for index in pictures[:: max(1, len(pictures) // 64)]:
+    for index in images[:: max(1, len(images) // 64)]:
         image = store.image(index)
         rows = max(1, image.shape[0] * image.shape[1] // 2**16)
         values = image[::rows].reshape(-1, store.channels) / np.iinfo(store.dtype).max

@@ -21,7 +21,7 @@ from sweeper.core.records import (
 )
 from sweeper.core.text import capitalised, resume_command
 from sweeper.data import open_store
-from sweeper.data.folds import scored_pictures, split_of
+from sweeper.data.folds import scored_images, split_of
 from sweeper.data.store import is_complete
 from sweeper.evidence.preferences import preferences, recommended_index
 from sweeper.evidence.recommendation import recommend
@@ -250,10 +250,10 @@ def _with_other_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
 
 def _test_groups(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:
     """Group of each test image, by ascending index; with folds, of those that any training gave an answer for."""
-    pictures = set(scored_pictures(conditions))
+    images = set(scored_images(conditions))
     if conditions.folds is not None:
-        pictures &= {i for result in results if result.test is not None for i in result.test.pictures}
-    return [conditions.dataset.pictures[i].group for i in sorted(pictures)]
+        images &= {i for result in results if result.test is not None for i in result.test.pictures}
+    return [conditions.dataset.pictures[i].group for i in sorted(images)]
 
 
 def _numbered(spec: TrialSpec, number: int) -> TrialSpec:

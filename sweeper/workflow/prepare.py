@@ -93,7 +93,7 @@ def prepare(
             settings,
             dataset,
             hardware,
-            training_pictures=len(split.train),
+            training_images=len(split.train),
             has_weights=executor.has_weights,
             say=speaker.say,
         )

@@ -14,7 +14,7 @@ from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, UsageError
 from sweeper.core.records import Look
-from sweeper.data.folds import NOT_HELD_OUT, scored_pictures, split_of
+from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.evidence.sequence import planned_looks
 from sweeper.executors.protocol import Executor
 from sweeper.storage.looks import LooksTaken, looks_taken
@@ -98,7 +98,7 @@ def preview(
     split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
         plan=plan,
-        pictures=(len(split.train), len(split.val), len(scored_pictures(plan.conditions))),
+        pictures=(len(split.train), len(split.val), len(scored_images(plan.conditions))),
         done=there.trials,
         looks=looks,
         trainings=_trainings(plan, int(options.get("trials", TRIALS)), there, looks, budget_of(options)),

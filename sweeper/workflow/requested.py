@@ -84,7 +84,7 @@ def check_places(settings: Settings) -> None:
     ]
     if problems:
         raise RequestError("this run", problems)
-    _check_disks(settings, encoder_depth=0, pictures=0)
+    _check_disks(settings, encoder_depth=0, images=0)
 
 
 def check_conditions(settings: Settings, conditions: Conditions, *, on_cpu: bool) -> None:
@@ -101,17 +101,17 @@ def check_conditions(settings: Settings, conditions: Conditions, *, on_cpu: bool
     recipe = conditions.recipe
     if problems := [*_memory_problems(recipe.size, recipe.batch_size, on_cpu=on_cpu)]:
         raise RequestError("this run", problems)
-    _check_disks(settings, encoder_depth=recipe.encoder_depth, pictures=len(conditions.dataset.pictures))
+    _check_disks(settings, encoder_depth=recipe.encoder_depth, images=len(conditions.dataset.pictures))
 
 
-def _check_disks(settings: Settings, *, encoder_depth: int, pictures: int) -> None:
+def _check_disks(settings: Settings, *, encoder_depth: int, images: int) -> None:
     new = not settings.resume
     seeds = settings.confirm_seeds or (CONFIRM_SEEDS if new else None)
     check_room(
         [
             *needs(
                 encoder_depth=encoder_depth,
-                pictures=pictures,
+                images=images,
                 trials=settings.trials or (TRIALS if new else 0),
                 seeds=seed_range(seeds)[1] if seeds else 0,
                 storage=settings.storage,

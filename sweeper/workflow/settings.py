@@ -150,13 +150,13 @@ def make_recipe(
     dataset: Dataset,
     hardware: Hardware,
     *,
-    training_pictures: int,
+    training_images: int,
     has_weights: Callable[[str], bool],
     say: Callable[[str], None],
 ) -> Recipe:
     """The recipe of a new study: what was asked for, else the defaults of this device.
 
-    `training_pictures` turns epochs into steps; `has_weights` tells whether an encoder's ImageNet weights lie in the
+    `training_images` turns epochs into steps; `has_weights` tells whether an encoder's ImageNet weights lie in the
     local cache. What was decided for the user is said, in one line each.
 
     Raises:
@@ -173,7 +173,7 @@ def make_recipe(
         raise UsageError(
             f"--size must be a multiple of {2**depth} (the network's stride at --encoder-depth {depth}), got {size}"
         )
-    steps = _steps(settings, training_pictures, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
+    steps = _steps(settings, training_images, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
     metric = settings.metric or "miou"
     if METRICS[metric].binary_only and dataset.task != "binary":
         others = " or ".join(name for name, known in METRICS.items() if not known.binary_only)
@@ -210,7 +210,7 @@ def describe(recipe: Recipe) -> str:
     )
 
 
-def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_pictures: int) -> Recipe:
+def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_images: int) -> Recipe:
     """The recipe that a resume asks for: the stored one, changed by what was given again."""
     given = {
         "arch": settings.arch,
@@ -219,7 +219,7 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
         "augmentation": settings.augment,
         "size": settings.size,
         "batch_size": settings.batch_size,
-        "steps": _steps(settings, training_pictures, settings.batch_size or stored.batch_size),
+        "steps": _steps(settings, training_images, settings.batch_size or stored.batch_size),
         "confirm_steps": settings.confirm_steps,
         "metric": settings.metric,
         "threshold": settings.threshold,
@@ -230,13 +230,13 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
     return stored.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
-def _steps(settings: Settings, training_pictures: int, batch_size: int) -> int | None:
+def _steps(settings: Settings, training_images: int, batch_size: int) -> int | None:
     if settings.steps is not None and settings.epochs is not None:
         raise UsageError(
             f"--steps and --epochs exclude each other, got {settings.steps} and {settings.epochs}; give one of them"
         )
     if settings.epochs is not None:
-        return max(4, settings.epochs * math.ceil(training_pictures / batch_size))
+        return max(4, settings.epochs * math.ceil(training_images / batch_size))
     return None if settings.steps == "auto" else settings.steps
 
 

@@ -219,7 +219,7 @@ class Lost(NamedTuple):
     problem: str
 
 
-def find_picture(place: Place, written: str, near: Sequence[Path], said_in: str) -> Path | Lost:
+def find_image(place: Place, written: str, near: Sequence[Path], said_in: str) -> Path | Lost:
     """The image that an annotation file names.
 
     It is looked for as written, relative to each folder of `near`, then by its file's name in these folders, then by

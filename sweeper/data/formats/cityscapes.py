@@ -44,7 +44,7 @@ NAMES = [
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The label id of each train id (cityscapesScripts, labels.py)."""
 _OWN = re.compile(r"[a-z-]+_\d{6}_\d{6}")
-_PICTURE = "_leftImg8bit"
+_IMAGE = "_leftImg8bit"
 _LABEL = re.compile(r"(?P<stem>.+)_gt(?:Fine|Coarse)_label(?P<kind>TrainIds|Ids)\.(?:png|tif|tiff|bmp)", re.IGNORECASE)
 _LOOKED_AT = 8
 """Masks that tell whether label ids are Cityscapes' own."""
@@ -54,28 +54,26 @@ def detect(place: Place) -> str | None:
     """Whether there are files of both suffixes."""
     if place.entry is not None:
         return None
-    pictures = sum(path.stem.endswith(_PICTURE) for path in place.files)
+    images = sum(path.stem.endswith(_IMAGE) for path in place.files)
     labels = sum(_LABEL.fullmatch(path.name) is not None for path in place.files)
-    return f"Cityscapes' naming ({pictures} *{_PICTURE}, {labels} *_gtFine_label…Ids)" if pictures and labels else None
+    return f"Cityscapes' naming ({images} *{_IMAGE}, {labels} *_gtFine_label…Ids)" if images and labels else None
 
 
 def read(place: Place) -> Reading:
     """Pair images and labels by what comes before the suffix."""
-    pictures: dict[tuple[str, str], Path] = {}
+    images: dict[tuple[str, str], Path] = {}
     labels: dict[str, dict[tuple[str, str], Path]] = {"trainids": {}, "ids": {}}
     for path in place.files:
         found = _LABEL.fullmatch(path.name)
         if found:
             labels[found["kind"].lower()][_key(place, path, found["stem"])] = path
-        elif path.stem.endswith(_PICTURE) and path.suffix.lower() in IMAGE_SUFFIXES:
-            pictures[_key(place, path, path.stem.removesuffix(_PICTURE))] = path
+        elif path.stem.endswith(_IMAGE) and path.suffix.lower() in IMAGE_SUFFIXES:
+            images[_key(place, path, path.stem.removesuffix(_IMAGE))] = path
     kind = "trainids" if labels["trainids"] else "ids"
     masks = labels[kind]
-    for key in sorted(masks.keys() - pictures.keys()):
-        place.problems.append(
-            f"{place.name(masks[key])}: has no image; add {shown(key[1])}{_PICTURE}.png, or remove it"
-        )
-    bare = sorted(pictures.keys() - masks.keys())
+    for key in sorted(masks.keys() - images.keys()):
+        place.problems.append(f"{place.name(masks[key])}: has no image; add {shown(key[1])}{_IMAGE}.png, or remove it")
+    bare = sorted(images.keys() - masks.keys())
     wanted = "_gtFine_labelTrainIds.png" if kind == "trainids" else "_gtFine_labelIds.png"
     if bare and all(key[0] == "test" for key in bare):  # withheld by their makers
         place.notes.append(
@@ -83,26 +81,25 @@ def read(place: Place) -> Reading:
         )
     else:
         place.problems.extend(
-            f"{place.name(pictures[key])}: has no mask; add {shown(key[1])}{wanted}, or remove the image"
-            for key in bare
+            f"{place.name(images[key])}: has no mask; add {shown(key[1])}{wanted}, or remove the image" for key in bare
         )
-    both = sorted(key for key in masks.keys() & pictures.keys() if _inside(place, pictures[key], masks[key]))
+    both = sorted(key for key in masks.keys() & images.keys() if _inside(place, images[key], masks[key]))
     translate, names = _meaning(place, [masks[key] for key in both], kind, both)
     stems = [key[1] for key in both]
     if len(set(stems)) < len(stems):
-        stems = unique_stems(place, [pictures[key] for key in both])
+        stems = unique_stems(place, [images[key] for key in both])
     samples = [
         Sample(
             stem,
-            place.name(pictures[key]),
-            (pictures[key],),
+            place.name(images[key]),
+            (images[key],),
             partial(_mask, masks[key], translate),
             place.name(masks[key]),
             Side(split_of([key[0]])),
         )
         for key, stem in zip(both, stems, strict=True)
     ]
-    where = f"*{_PICTURE}"
+    where = f"*{_IMAGE}"
     return Reading(drop_repeated(place, samples), names, indices=True, place=where, mask_place=f"*{wanted}")
 
 

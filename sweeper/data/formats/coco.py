@@ -29,7 +29,7 @@ from sweeper.data.formats.base import (
     Size,
     background_index,
     drop_repeated,
-    find_picture,
+    find_image,
     head_and_tail,
     is_background,
     note_unused,
@@ -78,14 +78,14 @@ def read(place: Place) -> Reading:
     files = [parse_coco(place, path) for path in _candidates(place) if place.inside(path)]
     names, numbers, background = _numbering(place, files)
     entries = list(_located(place, files))
-    stems = unique_stems(place, [picture for _, _, picture in entries])
-    note_unused(place, [picture for _, _, picture in entries])
+    stems = unique_stems(place, [image for _, _, image in entries])
+    note_unused(place, [image for _, _, image in entries])
     samples = []
-    for (file, key, picture), stem in zip(entries, stems, strict=True):
+    for (file, key, image), stem in zip(entries, stems, strict=True):
         labels = {category: numbers.get(name, IGNORE) for category, name in file.categories.items()}
-        mask = partial(_mask, place, file.images[key], file.objects.get(key, []), labels, background, picture)
+        mask = partial(_mask, place, file.images[key], file.objects.get(key, []), labels, background, image)
         mask_name = f"{place.name(file.path)} ({shown(file.images[key].file)[:200]})"
-        samples.append(Sample(stem, place.name(picture), (picture,), mask, mask_name, Side(file.split)))
+        samples.append(Sample(stem, place.name(image), (image,), mask, mask_name, Side(file.split)))
     where = place.name(files[0].path) if files else "*.json"
     return Reading(drop_repeated(place, samples), names, indices=True, place=where, mask_place=where)
 
@@ -137,7 +137,7 @@ def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, An
         for key, image in file.images.items():
             if place.full():
                 return
-            picture = find_picture(place, image.file, near, place.name(file.path))
+            picture = find_image(place, image.file, near, place.name(file.path))
             if isinstance(picture, Lost):
                 place.problems.append(picture.problem)
             else:

@@ -24,7 +24,7 @@ from sweeper.data.formats.base import (
     Size,
     background_index,
     drop_repeated,
-    find_picture,
+    find_image,
     head_and_tail,
     is_background,
     is_file,
@@ -88,8 +88,8 @@ def read(place: Place) -> Reading:
             annotations.append(found)
     occurring = {drawn.label for annotation in annotations for drawn in annotation.shapes}
     names, numbers, background = _numbering(place, occurring)
-    pictures = [_picture(place, annotation) for annotation in annotations]
-    there = [(a, file) for a, file in zip(annotations, pictures, strict=True) if file is not None or a.embedded]
+    images = [_image(place, annotation) for annotation in annotations]
+    there = [(a, file) for a, file in zip(annotations, images, strict=True) if file is not None or a.embedded]
     stems = unique_stems(place, [file or annotation.path for annotation, file in there])
     note_unused(place, [file for _, file in there if file is not None])
     samples = []
@@ -215,11 +215,11 @@ def _labels_file(place: Place) -> list[str] | None:
     return [word for word in words if word != IGNORED and not is_background(word)]
 
 
-def _picture(place: Place, annotation: _Annotation) -> Path | None:
+def _image(place: Place, annotation: _Annotation) -> Path | None:
     """The image's file; None where it lies in the JSON, or is missing, which is a problem."""
     here = annotation.path.parent
     near = [here, here.parent / "images", here.parent / "JPEGImages"]
-    found = find_picture(place, annotation.image_path, near, place.name(annotation.path))
+    found = find_image(place, annotation.image_path, near, place.name(annotation.path))
     if isinstance(found, Path):
         return found
     if not annotation.embedded:

@@ -47,10 +47,10 @@ def read(place: Place) -> Reading:
     path = _file(place)
     assert path is not None  # detected
     rows = _rows(place, path)
-    stems = unique_stems(place, [picture for picture, _, _ in rows])
+    stems = unique_stems(place, [image for image, _, _ in rows])
     samples = [
-        Sample(stem, place.name(picture), (picture,), mask_file(place, mask), place.name(mask), side)
-        for (picture, mask, side), stem in zip(rows, stems, strict=True)
+        Sample(stem, place.name(image), (image,), mask_file(place, mask), place.name(mask), side)
+        for (image, mask, side), stem in zip(rows, stems, strict=True)
     ]
     classes = place.classes or (place.colours.names if place.colours else None)
     where = place.name(path)
@@ -80,14 +80,14 @@ def _rows(place: Place, path: Path) -> list[tuple[Path, Path, Side]]:
             if place.full():
                 break
             where = f"{name}: line {reader.line_num}"
-            picture = _path(place, path, row["image"], IMAGE_SUFFIXES, f"{where}: image")
+            image = _path(place, path, row["image"], IMAGE_SUFFIXES, f"{where}: image")
             mask = _path(place, path, row["mask"], MASK_SUFFIXES, f"{where}: mask")
             split = (row.get("split") or "").strip().lower()
             if split not in ("", *get_args(SplitName)):
                 place.problems.append(f"{where}: split must be train, val, test or empty, found {shown(split)[:60]!r}")
-            elif picture and mask:
+            elif image and mask:
                 group = normal((row.get("group") or "").strip())
-                rows.append((picture, mask, Side(split or None, group or None)))  # type: ignore[arg-type]
+                rows.append((image, mask, Side(split or None, group or None)))  # type: ignore[arg-type]
     except csv.Error as error:
         place.problems.append(f"{name}: must be comma-separated text ({error}); save it again as CSV")
     return rows

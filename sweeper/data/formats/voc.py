@@ -69,15 +69,15 @@ def read(place: Place) -> Reading:
     """Pair every mask with its image; images without a mask are only of use for detection and passed over."""
     base = _base(place)
     assert base is not None  # detected
-    pictures = _by_stem(place, base / "JPEGImages", IMAGE_SUFFIXES)
+    images = _by_stem(place, base / "JPEGImages", IMAGE_SUFFIXES)
     masks = _by_stem(place, _masks(base), MASK_SUFFIXES)
     splits = _splits(place, base, masks)
-    for stem in sorted(masks.keys() - pictures.keys()):
+    for stem in sorted(masks.keys() - images.keys()):
         place.problems.append(
             f"{place.name(masks[stem])}: has no image; add {shown(stem)}.jpg to JPEGImages/, or remove the mask"
         )
-    both = sorted(masks.keys() & pictures.keys())
-    if spare := sorted(map(shown, pictures.keys() - masks.keys())):
+    both = sorted(masks.keys() & images.keys())
+    if spare := sorted(map(shown, images.keys() - masks.keys())):
         place.notes.append(f"{len(spare)} image(s) have no mask and were passed over: {some(spare)}.")
     if splits and (unlisted := [stem for stem in both if stem not in splits]):
         place.notes.append(
@@ -87,8 +87,8 @@ def read(place: Place) -> Reading:
     samples = [
         Sample(
             stem,
-            place.name(pictures[stem]),
-            (pictures[stem],),
+            place.name(images[stem]),
+            (images[stem],),
             mask_file(place, masks[stem]),
             place.name(masks[stem]),
             Side(splits.get(stem)),

@@ -69,28 +69,28 @@ def read(place: Place) -> Reading:
     numbers = _numbers(place, path, names, classes)
     found: dict[Path, SplitName] = {}
     for key, split in _KEYS.items():
-        for picture in _pictures(place, path, data, key):
-            if found.setdefault(picture, split) != split:
+        for image in _images(place, path, data, key):
+            if found.setdefault(image, split) != split:
                 place.problems.append(
-                    f"{place.name(picture)}: must be on one side of the split, found in {found[picture]} and {split}; "
+                    f"{place.name(image)}: must be on one side of the split, found in {found[image]} and {split}; "
                     "mend the lists"
                 )
     stems = unique_stems(place, [*found])
     samples = []
-    for (picture, side), stem in zip(found.items(), stems, strict=True):
+    for (image, side), stem in zip(found.items(), stems, strict=True):
         if place.full():
             break
-        if picture.is_symlink() and not place.inside(picture):
+        if image.is_symlink() and not place.inside(image):
             continue
-        labels = _labels_of(place, picture)
+        labels = _labels_of(place, image)
         if labels is None:
-            place.tally.add("{n} image(s) have no text file of labels and count as background", place.name(picture))
+            place.tally.add("{n} image(s) have no text file of labels and count as background", place.name(image))
         elif not place.inside(labels):
             continue
         polygons = [] if labels is None else _polygons(place, labels, len(names))
-        mask = partial(_mask, place, polygons, numbers, labels or picture)
-        name = place.name(labels or picture)
-        samples.append(Sample(stem, place.name(picture), (picture,), mask, name, Side(side)))
+        mask = partial(_mask, place, polygons, numbers, labels or image)
+        name = place.name(labels or image)
+        samples.append(Sample(stem, place.name(image), (image,), mask, name, Side(side)))
     return Reading(drop_repeated(place, samples), classes, indices=True, place=place.name(path), mask_place="labels/")
 
 
@@ -126,7 +126,7 @@ def _numbers(place: Place, path: Path, names: tuple[str, ...], classes: tuple[st
     return [classes.index(name) if name in classes else 0 for name in names]
 
 
-def _pictures(place: Place, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
+def _images(place: Place, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
     """Images of one key: of a folder, a list of folders, or a text file that lists images."""
     raw = data.get(key)
     for entry in raw if isinstance(raw, list) else [] if raw is None else [raw]:
@@ -186,15 +186,15 @@ def _listed(place: Place, path: Path) -> Iterator[Path]:
             )
 
 
-def _labels_of(place: Place, picture: Path) -> Path | None:
+def _labels_of(place: Place, image: Path) -> Path | None:
     """The text file of an image: in labels/ where the image lies in images/, else beside it."""
-    parts = [*picture.relative_to(place.root).parts]
+    parts = [*image.relative_to(place.root).parts]
     for i in range(len(parts) - 1, -1, -1):
         if parts[i] == "images":
             candidate = place.root.joinpath(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
             if is_file(candidate):
                 return candidate
-    beside = picture.with_suffix(".txt")
+    beside = image.with_suffix(".txt")
     return beside if is_file(beside) else None
 
 

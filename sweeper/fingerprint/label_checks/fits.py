@@ -73,9 +73,9 @@ def identical_masks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Findin
 
 def _shared(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[_Shared]:
     same: dict[bytes, list[int]] = defaultdict(list)
-    for index, (sign, picture) in enumerate(zip(signs, dataset.pictures, strict=True)):
+    for index, (sign, image) in enumerate(zip(signs, dataset.pictures, strict=True)):
         # A mask of one label repeats by nature; a drawn one does not.
-        if np.count_nonzero((*picture.pixels, picture.ignored)) > 1:
+        if np.count_nonzero((*image.pixels, image.ignored)) > 1:
             same[sign.mask_digest].append(index)
     for members in same.values():
         if len({signs[i].image_digest for i in members}) < 2:
@@ -119,7 +119,7 @@ def _doubtful(found: _Shared) -> Finding:
 
 def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> Iterator[Finding]:
     """Masks whose contours do not lie on edges, and masks that lie beside their place."""
-    fits = {picture.stem: sign.fit for picture, sign in zip(dataset.pictures, signs, strict=True) if sign.fit}
+    fits = {image.stem: sign.fit for image, sign in zip(dataset.pictures, signs, strict=True) if sign.fit}
     if not fits:
         return
     middle = float(np.median([fit.agreement for fit in fits.values()]))

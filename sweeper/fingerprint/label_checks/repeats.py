@@ -15,7 +15,7 @@ SHOWN = 5
 """Sets of look-alikes that a text names."""
 
 
-def repeated_pictures(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
+def repeated_images(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
     """Images with the same pixels; worst where their labels differ or they lie on two sides of a given split."""
     same: dict[bytes, list[int]] = defaultdict(list)
     for index, sign in enumerate(signs):

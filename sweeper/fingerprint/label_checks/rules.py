@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.records import IGNORE, Dataset, Picture
+from sweeper.core.records import IGNORE, Dataset, ImageInfo
 from sweeper.data.labels import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity, counted, ranked
 from sweeper.fingerprint.label_checks.fits import identical_masks, misfits
 from sweeper.fingerprint.label_checks.measure import SPECK_PIXELS, Signs
-from sweeper.fingerprint.label_checks.repeats import look_alike_findings, repeated_pictures
+from sweeper.fingerprint.label_checks.repeats import look_alike_findings, repeated_images
 
 UNLABELLED = 0.5
 """Share of an image's pixels."""
@@ -56,7 +56,7 @@ def judge(dataset: Dataset, signs: Sequence[Signs]) -> tuple[Finding, ...]:
         [
             *foreign,
             *misfits(dataset, signs, explained),
-            *repeated_pictures(dataset, signs),
+            *repeated_images(dataset, signs),
             *look_alike_findings(dataset, signs),
             *_inverted(dataset),
             *_flat(dataset, signs),
@@ -95,7 +95,7 @@ def _inverted(dataset: Dataset) -> Iterator[Finding]:
             kind="inverted",
             severity=Severity.WARNING,
             text=(
-                f"{counted(len(stems), 'picture is', 'pictures are')} mostly {dataset.classes[c]} in a set whose "
+                f"{counted(len(stems), 'image is', 'images are')} mostly {dataset.classes[c]} in a set whose "
                 f"median is {100 * middle[c]:.2g} %, and {dataset.classes[common]}, {100 * middle[common]:.2g} % "
                 f"by the median, is nearly gone: {some(stems)}. The two labels may be swapped there; look at them."
             ),
@@ -118,7 +118,7 @@ def _flat(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
             kind="blank",
             severity=Severity.WARNING,
             text=(
-                f"{counted(len(found), 'picture has', 'pictures have')} one colour all over: {some(found)}. An export "
+                f"{counted(len(found), 'image has', 'images have')} one colour all over: {some(found)}. An export "
                 "that failed, or a blank tile; leave them out with --exclude unless they are meant."
             ),
             pictures=tuple(found),
@@ -136,7 +136,7 @@ def _sizes(dataset: Dataset) -> Iterator[Finding]:
                 kind="size",
                 severity=Severity.WARNING,
                 text=(
-                    f"{counted(len(found), 'picture is', 'pictures are')} much {word} than the others: {named}; the "
+                    f"{counted(len(found), 'image is', 'images are')} much {word} than the others: {named}; the "
                     f"median has {middle:,.0f} pixels. A preview, or another scale? Things have other sizes there."
                 ),
                 pictures=tuple(p.stem for p in found),
@@ -163,14 +163,14 @@ def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
             kind="unlabelled",
             severity=Severity.WARNING,
             text=(
-                f"{counted(len(bare), 'picture has', 'pictures have')} no labelled pixel at all (every pixel is "
+                f"{counted(len(bare), 'image has', 'images have')} no labelled pixel at all (every pixel is "
                 f"{IGNORE}): {some(bare)}. They teach nothing; label them, or leave them out with --exclude."
             ),
             pictures=tuple(bare),
         )
 
-    def share(picture: Picture) -> float:
-        return picture.ignored / (picture.height * picture.width)
+    def share(image: ImageInfo) -> float:
+        return image.ignored / (image.height * image.width)
 
     partly = sorted((p for p in dataset.pictures if any(p.pixels) and share(p) > UNLABELLED), key=lambda p: -share(p))
     if partly:
@@ -178,25 +178,25 @@ def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(
             kind="unlabelled",
             severity=Severity.NOTE,
-            text=f"{counted(len(partly), 'picture is', 'pictures are')} unlabelled for the most part: {named}.",
+            text=f"{counted(len(partly), 'image is', 'images are')} unlabelled for the most part: {named}.",
             pictures=tuple(p.stem for p in partly),
         )
 
 
 def _empty(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
     """Masks without objects: suspects where they are rare, where most are so, or beside a look-alike that has some."""
-    pictures = dataset.pictures
-    empty = [i for i, p in enumerate(pictures) if p.pixels[0] and not any(p.pixels[1:])]
-    drawn = [i for i, p in enumerate(pictures) if any(p.pixels[1:])]
+    images = dataset.pictures
+    empty = [i for i, p in enumerate(images) if p.pixels[0] and not any(p.pixels[1:])]
+    drawn = [i for i, p in enumerate(images) if any(p.pixels[1:])]
     if not empty:
         return
-    total = len(pictures)
-    found = [pictures[i].stem for i in empty]
+    total = len(images)
+    found = [images[i].stem for i in empty]
     rare, most = len(empty) <= max(1, FEW * total) and len(drawn) >= FEWEST_DRAWN, len(empty) > total / 2
     alike = _alike(signs, empty, drawn)
     text = f"{len(found)} of {total} images show nothing but {dataset.classes[0]}: {some(found)}. "
     if alike:
-        pairs = some([f"{pictures[i].stem} looks like {pictures[j].stem}" for i, j in alike], 3)
+        pairs = some([f"{images[i].stem} looks like {images[j].stem}" for i, j in alike], 3)
         text += f"Probably not labelled yet: {pairs}, in which objects are drawn; look at them."
     elif rare:
         text += (
@@ -235,17 +235,17 @@ def _specks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
     many = np.flatnonzero((total >= SPECKS) & (total >= SPECKED * pieces))
     if not many.size:
         return
-    of_picture = specks[:, many].sum(axis=1)
-    usual = float(np.median(of_picture[of_picture > 0]))
-    order = np.argsort(-of_picture, kind="stable")
-    outliers = [int(i) for i in order if of_picture[i] >= max(SPECKS, 6 * usual)]
+    of_image = specks[:, many].sum(axis=1)
+    usual = float(np.median(of_image[of_image > 0]))
+    order = np.argsort(-of_image, kind="stable")
+    outliers = [int(i) for i in order if of_image[i] >= max(SPECKS, 6 * usual)]
     classes = some(
         [
             f"{dataset.classes[i]} {total[i]:,} of {pieces[i]:,} pieces"
             for i in many[np.argsort(-total[many] / pieces[many], kind="stable")]
         ]
     )
-    named = some([f"{dataset.pictures[i].stem} ({of_picture[i]})" for i in outliers], 3)
+    named = some([f"{dataset.pictures[i].stem} ({of_image[i]})" for i in outliers], 3)
     yield Finding(
         kind="specks",
         severity=Severity.NOTE,

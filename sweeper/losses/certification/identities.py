@@ -208,12 +208,12 @@ def _boundary_distance(subject: Subject) -> Finding:
     p = logits.softmax(1) if subject.task == "multiclass" else logits.sigmoid()
     labels = target if subject.task == "multilabel" else target.unsqueeze(1)
     costs = []
-    for picture in range(p.shape[0]):
+    for image in range(p.shape[0]):
         for c in range(p.shape[1]):
-            y = (labels[picture, 0] == c if subject.task == "multiclass" else labels[picture, c] == 1).flatten()
+            y = (labels[image, 0] == c if subject.task == "multiclass" else labels[image, c] == 1).flatten()
             other = torch.where(y.unsqueeze(1) != y.unsqueeze(0), between, torch.inf).amin(1)
             far = (other - 0.5).clamp(max=100)
-            costs.append(far * (p[picture, c].flatten() - y.double()).abs())
+            costs.append(far * (p[image, c].flatten() - y.double()).abs())
     value = subject.cost(logits, target, distance_mix=1.0)
     return equal(value, torch.cat(costs).mean(), 1e-6)
 

@@ -81,7 +81,7 @@ def _order_of_pixels_does_not_matter(subject: Subject) -> Finding:
     return _same_cost(subject, (logits, target), {"pixels": mixed})
 
 
-def _order_of_pictures_does_not_matter(subject: Subject) -> Finding:
+def _order_of_images_does_not_matter(subject: Subject) -> Finding:
     """Batches in another order and mirrored images cost the same."""
     logits, target = subject.logits(), subject.target(ignored=0.1)
     turned = {
@@ -185,7 +185,7 @@ RULES = (
         _order_of_pixels_does_not_matter,
         applies=lambda subject: subject.family not in SPATIAL,
     ),
-    Rule("the order of images, mirrors and turns do not matter", _order_of_pictures_does_not_matter),
+    Rule("the order of images, mirrors and turns do not matter", _order_of_images_does_not_matter),
     Rule("false positives of an absent class cost something", _false_positives_of_an_absent_class_cost),
     Rule("a perfect prediction costs least", _a_perfect_prediction_costs_least),
     Rule("descent recovers the mask", _descent_recovers_the_mask, ("float32",)),

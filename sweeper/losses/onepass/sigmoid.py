@@ -76,18 +76,18 @@ def _flat(values: Tensor, one_channel: bool) -> Tensor:
 
 def _places(shape: torch.Size) -> Iterator[Place]:
     """Blocks of one channel: some images, or some pixels of an image."""
-    pictures, channels, pixels = shape
+    images, channels, pixels = shape
     size = block_size(BLOCK)
     together = max(1, size // max(1, pixels))
     for channel in range(channels):
-        for first in range(0, pictures, together):
+        for first in range(0, images, together):
             for start in range(0, pixels, size):
                 yield channel, slice(first, first + together), slice(start, start + size)
 
 
 def _at(values: Tensor, place: Place) -> Tensor:
-    channel, pictures, pixels = place
-    return values[pictures, min(channel, values.shape[1] - 1), pixels]
+    channel, images, pixels = place
+    return values[images, min(channel, values.shape[1] - 1), pixels]
 
 
 class _Labels(NamedTuple):

@@ -67,11 +67,11 @@ class SoftmaxSums(Function):
         return None, _gradient(batch, ctx.plan, kept, slopes[:3]), None, None, None
 
 
-def _places(pictures: int, classes: int, pixels: int) -> Iterator[Place]:
+def _places(images: int, classes: int, pixels: int) -> Iterator[Place]:
     """Several images, or runs of pixels of one."""
     size = block_size(BLOCK)
     together, most = max(1, size // (classes * pixels)), max(1, size // classes)
-    for first in range(0, pictures, together):
+    for first in range(0, images, together):
         for start in range(0, pixels, most):
             yield slice(first, first + together), slice(start, start + most)
 
@@ -100,8 +100,8 @@ def _labels(target: Tensor, ignore_index: int, classes: int) -> _Labels:
         if low < 0 or high >= classes:
             raise IndexError(f"Target {low if low < 0 else high} is out of bounds.")  # as torch's cross-entropy says it
         known, number = mask.unsqueeze(1), int(torch.count_nonzero(mask))
-    pictures, pixels = own.shape
-    first = torch.arange(pictures).unsqueeze(1) * (classes * pixels) + torch.arange(pixels)
+    images, pixels = own.shape
+    first = torch.arange(images).unsqueeze(1) * (classes * pixels) + torch.arange(pixels)
     return _Labels(own.reshape(-1), first.add_(own, alpha=pixels).view(-1), known, number)
 
 
@@ -117,7 +117,7 @@ def _measure(batch: Batch, plan: Plan) -> tuple[Sums, Kept]:
     z, labels = logits.detach().flatten(2), target.flatten(1)
     weight = None if weight is None else weight.flatten(1)
     factor = None if factor is None else factor.flatten(1)
-    pictures, _, pixels = z.shape
+    images, _, pixels = z.shape
     entropy = plan.entropy
     errors = torch.empty(z.shape, dtype=precision) if plan.keep else None
     factors = losses = None
@@ -128,7 +128,7 @@ def _measure(batch: Batch, plan: Plan) -> tuple[Sums, Kept]:
             losses = torch.empty(labels.shape, dtype=precision)
     counts = torch.zeros(4, classes, dtype=torch.float64)  # rows: Σ q, false negatives, actual, labelled
     total, number = 0.0, 0
-    for place in _places(pictures, classes, pixels):
+    for place in _places(images, classes, pixels):
         at = _labels(labels[place], plan.ignore_index, classes)
         number += at.number
         w = None if weight is None else weight[place].reshape(-1)
@@ -204,7 +204,7 @@ def _entropy(
 
 
 def _count(counts: Tensor, q: Tensor, at: _Labels, weight: Tensor | None) -> None:
-    pictures, classes, pixels = q.shape
+    images, classes, pixels = q.shape
     wrong = q.view(-1).index_select(0, at.places).neg_()
     if weight is None:
         actual = torch.bincount(at.own, minlength=classes)
@@ -213,7 +213,7 @@ def _count(counts: Tensor, q: Tensor, at: _Labels, weight: Tensor | None) -> Non
         labelled = float(at.number)
     else:
         weight = weight if at.known is None else weight * at.known.reshape(-1)
-        q, wrong = q * weight.view(pictures, 1, pixels), wrong * weight
+        q, wrong = q * weight.view(images, 1, pixels), wrong * weight
         actual, labelled = torch.bincount(at.own, weight, classes), float(weight.sum())
     counts[0] += q.sum((0, 2))
     counts[1] += torch.bincount(at.own, wrong, classes)
@@ -226,18 +226,18 @@ def _gradient(batch: Batch, plan: Plan, kept: Kept, slopes: Slopes) -> Tensor:
     of_entropy, of_false_positives, of_false_negatives = slopes
     error, factor = kept.error, kept.factor
     assert error is not None
-    pictures, classes, pixels = error.shape
+    images, classes, pixels = error.shape
     g = 0.0 if of_entropy is None else float(of_entropy) / kept.number
     in_place = error.dtype == logits.dtype and logits.is_contiguous()
     gradient = error.view(logits.shape) if in_place else _room_for_gradient(logits)
-    out = gradient.view(pictures, classes, pixels)  # never a copy: what is written there is the gradient
+    out = gradient.view(images, classes, pixels)  # never a copy: what is written there is the gradient
     overlap = of_false_positives is not None or of_false_negatives is not None
     none = error.new_zeros(classes)
     marked = none if of_false_positives is None else of_false_positives
     missed = none if of_false_negatives is None else of_false_negatives
     labels = target.flatten(1)
     weight = None if weight is None else weight.flatten(1)
-    for place in _places(pictures, classes, pixels):
+    for place in _places(images, classes, pixels):
         q, into = error[place[0], :, place[1]].contiguous(), out[place[0], :, place[1]]
         k: Tensor | float = g if factor is None else (factor[place] * g).unsqueeze(1)
         if overlap:

@@ -30,7 +30,7 @@ from sweeper.report.figures.style import (
     palette,
     plain,
 )
-from sweeper.report.runs import common_runs, picture_wins, wins
+from sweeper.report.runs import common_runs, image_wins, wins
 from sweeper.report.words import code, escape_md, number, percent
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
@@ -200,7 +200,7 @@ def _legend_entries(facts: Facts, colours: Bytes, used: Sequence[int]) -> list[P
 def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str]) -> str:
     shown = wins(*zip(*(row.miou for row in rows), strict=True))
     text = (
-        f"The {count(len(rows), 'test picture')} (of those whose predictions were kept) on which {code(names[0])} and "
+        f"The {count(len(rows), 'test image')} (of those whose predictions were kept) on which {code(names[0])} and "
         f"{code(names[1])} differ "
         f"in most pixels (seed {first.spec.seed}, each at its own {facts.point_name}): {code(names[0])} is ahead "
         f"on {shown.ahead}{f', level on {shown.level}' if shown.level else ''}. Chosen because they differ, so not "
@@ -211,7 +211,7 @@ def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequ
     if not facts.binary:
         text = f"Answers are in full colour where the two differ and pale where they agree. {text}"
     meaning = "An image's mIoU is the mean over the classes that occur in its labels."
-    every = picture_wins(facts)
+    every = image_wins(facts)
     if every is None:
         return f"{text}. {meaning}"
     return (

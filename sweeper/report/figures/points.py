@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from sweeper.core.metrics import Floats, objective, present, scores, sweep_points
 from sweeper.core.records import FinalistEvidence, ImageCounts
-from sweeper.evidence.replicates import class_counts, own_point, scored_pictures
+from sweeper.evidence.replicates import class_counts, own_point, scored_images
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import BLACK, GREY, LIGHT, Drawn, clean, finalist_colours, legend, new_figure, plain
 from sweeper.report.runs import replicates
@@ -61,7 +61,7 @@ def _swept(facts: Facts) -> list[_Swept]:
         counts = np.array([sum(sweep_points(_summed(test))[0] for test in own) for own in tests])  # (seeds, T, C, 3)
         values = np.array([objective(c, present(c[:1])) for c in counts])
         points = np.asarray(tests[0][0].points)
-        own = [scores(c) for c in class_counts(kept, scored_pictures(kept), own_point)]
+        own = [scores(c) for c in class_counts(kept, scored_images(kept), own_point)]
         recall, precision = (
             np.array([[v or 0.0 for v in side] for side in sides])
             for sides in ([s.recall for s in own], [s.precision for s in own])

@@ -70,8 +70,8 @@ def save(figure: Figure, path: Path, colours: int | None = None) -> None:
     if colours is None:
         path.write_bytes(written.getvalue())
     else:
-        picture = Image.open(written).convert("RGB")
-        few = picture.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        image = Image.open(written).convert("RGB")
+        few = image.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         few.save(path, "PNG", optimize=True)
 
 

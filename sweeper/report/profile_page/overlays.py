@@ -42,7 +42,7 @@ def samples(dataset: Dataset, look: Look) -> Drawn:
 
 def suspects(dataset: Dataset, look: Look, findings: Sequence[Finding]) -> Drawn | None:
     """The images of errors and warnings, the weightiest first; None where no image is accused."""
-    index_of = {picture.stem: index for index, picture in enumerate(dataset.pictures)}
+    index_of = {image.stem: index for index, image in enumerate(dataset.pictures)}
     reasons: dict[int, str] = {}
     for finding in findings:
         if finding.severity != Severity.NOTE:
@@ -128,8 +128,8 @@ def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[in
             title = plain(dataset.pictures[index].stem, 24 if index not in reasons else 14)
             if index in reasons:
                 title += f": {reasons[index]}"
-            _picture(row[2 * place], image, title)
-            _picture(row[2 * place + 1], overlay(image, mask, colours), "")
+            _image(row[2 * place], image, title)
+            _image(row[2 * place + 1], overlay(image, mask, colours), "")
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03)
     if entries:
         title = f"and {left_out} more classes" if left_out else ""
@@ -137,7 +137,7 @@ def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[in
     return figure
 
 
-def _picture(axis: Axes, image: Bytes, title: str) -> None:
+def _image(axis: Axes, image: Bytes, title: str) -> None:
     axis.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axis.set_title(title, fontsize=FONT - 1, pad=3, loc="left")
 

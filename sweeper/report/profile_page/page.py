@@ -71,7 +71,7 @@ def _head(dataset: Dataset, profile: ImbalanceProfile) -> str:
     ignored = f", {percent(profile.ignored_share)} of the pixels without a label" if profile.ignored_share else ""
     kind = "binary" if dataset.task == "binary" else f"{len(dataset.classes)} classes"
     return (
-        f"{count(profile.pictures, 'picture')} of {extent} pixels, {kind}{ignored}. "
+        f"{count(profile.pictures, 'image')} of {extent} pixels, {kind}{ignored}. "
         f"Imbalance **{significant(profile.imbalance)}:1**"
         + (" (background to foreground)." if profile.pos_weight is not None else " (commonest to rarest class).")
     )
@@ -185,7 +185,7 @@ def _figure(figures: Mapping[str, Drawn], name: str) -> str:
 def _foot(dataset: Dataset) -> str:
     left_out = ""
     if dataset.excluded:
-        left_out = f" {count(len(dataset.excluded), 'picture')} left out as asked: "
+        left_out = f" {count(len(dataset.excluded), 'image')} left out as asked: "
         left_out += ", ".join(escape_md(stem) for stem in dataset.excluded[:MOST_NAMED])
         left_out += f" and {len(dataset.excluded) - MOST_NAMED} more." if len(dataset.excluded) > MOST_NAMED else "."
     if dataset.resized is not None:
