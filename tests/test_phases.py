@@ -83,7 +83,7 @@ def test_phases_follow_each_other_and_the_report_concludes_as_the_last_look_did(
     evidence = conclude(sweep).evidence
     assert evidence is not None and evidence.looks == LOOKS
     assert {f.family for f in evidence.finalists} == {"dice", "dice_ce", "tversky", "cross_entropy"}
-    assert any("look 1 of at most 2" in line for line in display.lines)
+    assert any("interim analysis 1 of at most 2" in line for line in display.lines)
 
 
 @pytest.mark.parametrize("workers", [2, 5])
@@ -246,7 +246,7 @@ def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest
         (2, 0.015, Verdict.CLEAR_WINNER),
     ]
     assert [total for name, _, total in display.phases if name == "confirm"] == [4, 4]
-    assert any("look 2 of at most 3, 2 seeds: clear winner. because." in line for line in display.lines)
+    assert any("interim analysis 2 of at most 3, 2 seeds: clear winner. because." in line for line in display.lines)
 
 
 def test_looks_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:

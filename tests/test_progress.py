@@ -98,7 +98,7 @@ def test_a_second_look_counts_on_and_promises_the_time_of_that_look_alone() -> N
         text = shown(display)
     finally:
         display.close()
-    assert "3/4" in text and "0:30 left of this look" in text
+    assert "3/4" in text and "0:30 left of this interim analysis" in text
     assert ["dice", "0.700", "3"] in [line.split() for line in text.splitlines()]
 
 

@@ -160,7 +160,7 @@ def test_a_gain_of_a_finalist_that_was_dropped_early_is_at_the_level_of_its_look
     document = json.loads(write_comparison((MILD, looked), tmp_path, ui_url=UI).document.read_text("utf-8"))
     found = document["studies"][1]["gain_over_cross_entropy"]
     assert (found["dice"]["level"], found["focal"]["level"]) == (0.99, 0.985)
-    assert "95\u00a0% to 99\u00a0%, by the look at each" in trends(sides((MILD, looked)))[0]
+    assert "95\u00a0% to 99\u00a0%, by interim analysis" in trends(sides((MILD, looked)))[0]
 
 
 @pytest.mark.parametrize("levels", [None, {"cross_entropy": 0.6}, {"dice": 0.6}, {"dice": 0.6, "cross_entropy": 0.6}])

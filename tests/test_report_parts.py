@@ -41,7 +41,7 @@ def rows(table: str) -> list[list[str]]:
 def test_the_level_of_an_early_look_is_said_wherever_its_intervals_are() -> None:
     facts = facts_of(looks=builders.LOOKS, look=0)  # on 3 seeds
     text = text_of(facts)
-    assert "(of differences: 99\u00a0%, as the confirmation may be looked at more than once)" in head(text)
+    assert "(of differences: 99\u00a0%, as the confirmation may be analysed more than once)" in head(text)
     assert "those of differences between finalists at 99\u00a0%" in text
     assert "vs cross-entropy [99\u00a0%]" in text
     single = text_of(facts_of())

@@ -378,6 +378,6 @@ def test_the_reasons_name_the_look_and_its_level() -> None:
     reasons = decide(three_seeds({"dice": 0.75, "cross_entropy": 0.7}, 0.01, 0.01, half=0.02), ORDER).reasons
     assert "(99 % interval +0.030 to +0.070)" in reasons[0]
     assert reasons[-1] == (
-        "This is look 1 of at most 3, at 3 seeds. Differences are judged at 99 %, 98.4 % and 96.9 %, look by look, so "
-        "that all looks together err in at most 5 % of sweeps."
+        "This is interim analysis 1 of at most 3, at 3 seeds. Differences are judged at 99 %, 98.4 % and "
+        "96.9 %, one after the other, so that all interim analyses together err in at most 5 % of sweeps."
     )

@@ -18,7 +18,7 @@ from sweeper.core.redact import redact
 from sweeper.core.text import count
 
 BAR_WIDTH = 30
-PHASES = {"probe": "the probe", "search": "the search", "recheck": "the recheck", "confirm": "this look"}
+PHASES = {"probe": "the probe", "search": "the search", "recheck": "the recheck", "confirm": "this interim analysis"}
 
 
 @dataclass

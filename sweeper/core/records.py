@@ -497,7 +497,7 @@ class Look(Record):
     error: float = Field(gt=0, lt=1)
     """Two-sided: its intervals are at 1 − error."""
     spent: float | None = Field(None, gt=0, lt=1)
-    """Chance that this look lets a zero difference through which no look before it did; over all looks 0.05. None = as
+    """Chance that this interim analysis lets a zero difference through which none before it did; over all 0.05. None = as
     much as `error`."""
 
 

@@ -39,9 +39,10 @@ def look_taken(evidence: Evidence) -> list[str]:
         return []
     levels = listed([percent(1 - look.error) for look in evidence.looks])
     return [
-        f"This is look {evidence.look + 1} of at most {len(evidence.looks)}, at "
-        f"{evidence.looks[evidence.look].seeds} seeds. Differences are judged at {levels}, look by look, so that all "
-        f"looks together err in at most {percent(sum(look.spent or look.error for look in evidence.looks))} of sweeps."
+        f"This is interim analysis {evidence.look + 1} of at most {len(evidence.looks)}, at "
+        f"{evidence.looks[evidence.look].seeds} seeds. Differences are judged at {levels}, one after the other, "
+        "so that all interim analyses together err in at most "
+        f"{percent(sum(look.spent or look.error for look in evidence.looks))} of sweeps."
     ]
 
 

@@ -215,7 +215,7 @@ def _numbers(facts: Facts) -> str:
     what = f"These are {level(LEVEL)} intervals"
     against = facts.rival if chosen is facts.baseline else facts.baseline
     if (at := level_between(facts, chosen, against)) != LEVEL:
-        what += f" (of differences: {level(at)}, as the confirmation may be looked at more than once)"
+        what += f" (of differences: {level(at)}, as the confirmation may be analysed more than once)"
     seen = f"{count(evidence.test_pictures, 'test image')} that the search never saw"
     if evidence.folds is not None:
         seen = (

@@ -73,8 +73,9 @@ def _confirmation(facts: Facts) -> Iterator[str]:
         yield prose(sentence)
     if facts.sweep.looks > 1:
         yield (
-            f"This study was concluded {facts.sweep.looks} times from different confirmations, or with other looks or "
-            "another margin; the intervals are corrected for the planned looks of one conclusion, not for that."
+            f"This study was concluded {facts.sweep.looks} times from different confirmations, or with other "
+            "interim analyses or another margin; the intervals are corrected for the planned interim analyses of one "
+            "conclusion, not for that."
         )
     if facts.binary:
         yield (

@@ -114,7 +114,7 @@ def trends(compared: Sequence[Side]) -> list[str]:
     if not families(compared):
         return []
     levels = sorted({side.level(f) for side in compared for f in families(compared) if side.gain(f) is not None})
-    at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}, by the look at each"
+    at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}, by interim analysis"
     lines = [
         f"Paired differences in test mIoU with their intervals at {at}; *better* and *worse* count intervals that lie "
         f"on one side of 0. A dash: the loss was not among that study's finalists, or cross-entropy was not."

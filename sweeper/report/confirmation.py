@@ -90,8 +90,8 @@ def looks_text(facts: Facts) -> str:
     if len(planned) < 2:
         return ""
     return (
-        f"{facts.tested_on.capitalize()} may be looked at {len(planned)} times. Each look spends its part of the 5 % "
-        "error, so that the intervals of all looks hold together at 95 %, whenever the confirmation ends."
+        f"{facts.tested_on.capitalize()} may be analysed {len(planned)} times. Each interim analysis spends its "
+        "part of the 5 % error, so that the intervals of all of them hold together at 95 %, whenever the confirmation ends."
     )
 
 

@@ -81,8 +81,8 @@ class Facts:
 
     @property
     def level(self) -> float:
-        """Confidence of the intervals of paired differences at this look: 0.95, or more where the confirmation may be
-        looked at several times, so that the intervals of all looks hold together at 0.95."""
+        """Confidence of the intervals of paired differences at this interim analysis: 0.95, or more where there may be
+        several, so that the intervals of all of them hold together at 0.95."""
         evidence = self.recommendation.evidence
         return LEVEL if evidence is None or not evidence.looks else 1 - evidence.looks[evidence.look].error
 

@@ -138,7 +138,7 @@ def _levels(facts: Facts) -> str:
         return f"Every interval is a {level(0.95)} interval, {every}"
     return (
         f"Intervals of scores are at {level(0.95)}, those of differences between finalists at {level(facts.level)}, so "
-        f"that those of all planned looks hold together at {level(0.95)}; {every}"
+        f"that those of all planned interim analyses hold together at {level(0.95)}; {every}"
     )
 
 

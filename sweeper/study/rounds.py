@@ -151,8 +151,8 @@ def _cut(
     judged = judge(results)
     seeds = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in active]
     paired = len(set.intersection(*seeds)) if seeds else 0
-    before = f"{kept[-1].found.seeds} seeds were looked at; " if kept else ""
-    reason = f"{before}the time was up before the look at {look.seeds} seeds"
+    before = f"{kept[-1].found.seeds} seeds were analysed; " if kept else ""
+    reason = f"{before}the time was up before the interim analysis at {look.seeds} seeds"
     reason = reason[0].upper() + reason[1:]
     return LookTaken(seeds=paired, within=look.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
 

@@ -303,7 +303,7 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     """Train the finalists on fresh seeds, look by look, until a look says that it is enough."""
     study, looks, say = stage.study, stage.asked.looks, stage.display.say
     if (before := plan_looks(study, looks)) is not None and _seeds(looks) != _seeds(before):
-        say(f"the confirmation is looked at after {_seeds(looks)} seeds from now on (before: {_seeds(before)})")
+        say(f"the confirmation is analysed after {_seeds(looks)} seeds from now on (before: {_seeds(before)})")
     if not finalists:
         return
     tried: set[Key] = set()
@@ -324,10 +324,10 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     def tell(number: int, found: LookTaken) -> None:
         say(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
         if number < len(looks) and found.seeds < looks[number].seeds:
-            stage.cut(f"the confirmation ended before the look at {looks[number].seeds} seeds")
+            stage.cut(f"the confirmation ended before the interim analysis at {looks[number].seeds} seeds")
 
     def _place(number: int) -> str:
-        return f"look {number + 1} of at most {len(looks)}"
+        return f"interim analysis {number + 1} of at most {len(looks)}"
 
     run_rounds(
         study,

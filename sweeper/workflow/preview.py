@@ -232,7 +232,8 @@ def preview_text(found: Preview) -> str:
         f"space: {plan.space.name}, {len(plan.space.families)} losses: "
         + ", ".join(family.family for family in plan.space.families),
         f"recipe: {describe(plan.conditions.recipe)}",
-        f"looks: after {', '.join(str(look.seeds) for look in found.looks)} seeds of each finalist, while it is open",
+        f"interim analyses: after {', '.join(str(look.seeds) for look in found.looks)} seeds of each finalist, "
+        "while it is open",
     ]
     if folds is not None:
         lines.append(
