@@ -497,8 +497,8 @@ class Look(Record):
     error: float = Field(gt=0, lt=1)
     """Two-sided: its intervals are at 1 − error."""
     spent: float | None = Field(None, gt=0, lt=1)
-    """Chance that this interim analysis lets a zero difference through which none before it did; over all 0.05. None = as
-    much as `error`."""
+    """Chance that this interim analysis lets a zero difference through which none before it did; over all 0.05.
+    None = as much as `error`."""
 
 
 class Regret(Record):

@@ -91,7 +91,8 @@ def looks_text(facts: Facts) -> str:
         return ""
     return (
         f"{facts.tested_on.capitalize()} may be analysed {len(planned)} times. Each interim analysis spends its "
-        "part of the 5 % error, so that the intervals of all of them hold together at 95 %, whenever the confirmation ends."
+        "part of the 5 % error, so that the intervals of all of them hold together at 95 %, whenever the "
+        "confirmation ends."
     )
 
 

@@ -73,5 +73,6 @@ def preferences_text(facts: Facts) -> str:
         text = f"Where a loss is shown to be better than {name} it is named in bold ({listed(away)})."
     return (
         f"{text} The differences of one row hold together at {level(LEVEL)}; they are corrected neither for the "
-        f"interim analyses nor for there being {count(len(rows), 'row')}, so take a row as a hint if you asked for it beforehand."
+        f"interim analyses nor for there being {count(len(rows), 'row')}, so take a row as a hint if you asked for "
+        "it beforehand."
     )
