@@ -26,7 +26,7 @@ from sweeper.executors.shared import SharedExecutor
 from sweeper.losses import snippet
 from sweeper.space import load_space
 from sweeper.study.confirm import confirm_seed
-from sweeper.training.job import Job, Workshop
+from sweeper.training.job import Job, WorkerContext
 from sweeper.training.messages import Done, Looked
 from sweeper.training.weights import save_weights
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
@@ -45,8 +45,8 @@ from tests.test_training import SMALL, spec
 def trained(dataset: Dataset, folder: Path, **changes: object) -> TrialResult:
     """A confirmation in this process, whose weights are kept."""
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
-    workshop = Workshop(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
-    job = Job(spec(purpose="confirm", keep_predictions=48, **changes), workshop)
+    context = WorkerContext(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
+    job = Job(spec(purpose="confirm", keep_predictions=48, **changes), context)
     told = job.proceed()
     while isinstance(told, Looked):
         told = job.proceed()
@@ -84,12 +84,12 @@ def test_the_exported_network_answers_as_the_confirmed_one(
 
 def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dataset) -> None:
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
-    workshop = Workshop(conditions, open_store(tiny.store), "cpu", tmp_path / "checkpoints" / "s")
+    context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path / "checkpoints" / "s")
     for other in (spec(), spec(purpose="confirm", seed=1001)):
-        job = Job(other, workshop)
+        job = Job(other, context)
         while isinstance(job.proceed(), Looked):
             pass
-    assert not weights_beside(workshop.checkpoints).exists()
+    assert not weights_beside(context.checkpoints).exists()
 
 
 def test_weights_of_a_process_that_joined_lie_where_the_export_looks(tmp_path: Path) -> None:

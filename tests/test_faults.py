@@ -33,7 +33,7 @@ from sweeper.study.drive import drive
 from sweeper.study.search import Search
 from sweeper.system.clocks import RunningClock, running_seconds
 from sweeper.training.causes import device_lost, out_of_memory
-from sweeper.training.job import Job, Workshop
+from sweeper.training.job import Job, WorkerContext
 from sweeper.training.messages import DeviceLost, Done, Exhausted, Looked, Told, Waits
 from sweeper.workflow.conclude import report_study
 from tests import builders, faulty
@@ -48,7 +48,7 @@ from tests.test_training import SMALL, spec
 def waited(dog: Watchdog, clock: Clock, seconds: float, purpose: str = "search", stage: str = "next") -> None:
     dog.wait("w", purpose, stage)  # type: ignore[arg-type]
     clock.now += seconds
-    dog.heard("w")
+    dog.answered("w")
 
 
 def test_a_wait_of_twenty_times_the_usual_is_a_hang() -> None:
@@ -175,17 +175,17 @@ def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
     where: str, fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
-    workshop = Workshop(conditions, open_store(tiny.store), "cpu", tmp_path)
+    context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path)
     asked = spec(purpose="confirm") if where == "scoring" else spec()
     if where == "restoring":
-        paused = Job(asked, workshop)
+        paused = Job(asked, context)
         assert isinstance(paused.proceed(), Looked) and isinstance(paused.proceed("pause"), Waits)
-    workshop.starts._models.clear()
+    context.starts._models.clear()
     with monkeypatch.context() as patch:
         patch.setattr(FAULTY_CALLS[where], fails)
-        assert isinstance(ended(Job(asked, workshop)), Exhausted if fails is no_memory else DeviceLost)
+        assert isinstance(ended(Job(asked, context)), Exhausted if fails is no_memory else DeviceLost)
     assert checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
-    again = ended(Job(asked, workshop))
+    again = ended(Job(asked, context))
     assert isinstance(again, Done) and again.result.state == "complete"
 
 
@@ -200,13 +200,13 @@ def ended(job: Job) -> Told:
 def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
     fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop = Workshop(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    context = WorkerContext(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
     monkeypatch.setattr("torch.save", fails)
     monkeypatch.setattr("sweeper.training.engine.save_weights", fails)
-    job = Job(spec(), workshop)
+    job = Job(spec(), context)
     assert isinstance(job.proceed(), Looked)
     assert isinstance(job.proceed("pause"), Waits)
-    done = ended(Job(spec(purpose="confirm", keep_predictions=3), workshop))
+    done = ended(Job(spec(purpose="confirm", keep_predictions=3), context))
     assert isinstance(done, Done) and done.result.state == "complete"
 
 

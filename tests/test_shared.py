@@ -273,7 +273,7 @@ def test_a_machine_that_is_not_heard_of_costs_an_attempt(
 ) -> None:
     monkeypatch.setattr(queue, "GRACE_SECONDS", 3)  # a heartbeat is stored to the second
     monkeypatch.setattr(queue, "BEAT_SECONDS", 0.2)
-    monkeypatch.setattr(shared, "BURY_SECONDS", 0.1)
+    monkeypatch.setattr(shared, "EXPIRE_SECONDS", 0.1)
     silent = Queue(url, "s")
     own = silent.enter("worker", slots=1)
     executor = leading(Full())
@@ -344,7 +344,7 @@ def test_who_was_taken_for_dead_joins_and_leads_again(url: str, leading: Any) ->
         other.close()
 
 
-def test_nobody_is_buried_after_an_outage(url: str, study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_expires_after_an_outage(url: str, study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the database was away nobody was heard of."""
     monkeypatch.setattr(queue, "GRACE_SECONDS", 1)
     monkeypatch.setattr(queue, "BEAT_SECONDS", 0.1)
@@ -360,9 +360,9 @@ def test_nobody_is_buried_after_an_outage(url: str, study: optuna.Study, monkeyp
 
     monkeypatch.setattr(here._heart, "_record", away)
     time.sleep(1.5)
-    here.bury()
+    here.expire()
     assert here.trials()[silent.number].state == TrialState.RUNNING
-    wait_until(lambda: (here.bury(), here.trials()[silent.number].state == TrialState.FAIL)[1])
+    wait_until(lambda: (here.expire(), here.trials()[silent.number].state == TrialState.FAIL)[1])
     here.close()
 
 
@@ -376,9 +376,9 @@ def test_a_worker_that_was_never_heard_of_is_gone_too(
     here.enter("leader")
     silent = there.enter("worker", slots=1)
     there.close()
-    here.bury()
+    here.expire()
     assert here.trials()[silent.number].state == TrialState.RUNNING
-    wait_until(lambda: (here.bury(), here.trials()[silent.number].state == TrialState.FAIL)[1])
+    wait_until(lambda: (here.expire(), here.trials()[silent.number].state == TrialState.FAIL)[1])
     here.close()
 
 
@@ -394,10 +394,10 @@ def test_who_is_gone_does_not_depend_on_the_time_of_day(
     moved = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=hours)
     with here._database.engine.begin() as connection:
         connection.execute(update(beats).where(beats.c.trial_id == worker._trial_id).values(heartbeat=moved))
-    here.bury()
+    here.expire()
     assert here.trials()[worker.number].state == TrialState.RUNNING
     monkeypatch.setattr(queue, "GRACE_SECONDS", 1)
-    wait_until(lambda: (here.bury(), here.trials()[worker.number].state == TrialState.FAIL)[1])
+    wait_until(lambda: (here.expire(), here.trials()[worker.number].state == TrialState.FAIL)[1])
     here.close()
 
 

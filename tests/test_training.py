@@ -27,7 +27,7 @@ from sweeper.training.checkpoint import load_checkpoint, write_sealed
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.engine import Training, schedule
 from sweeper.training.evaluation import Evaluator
-from sweeper.training.job import Job, Workshop
+from sweeper.training.job import Job, WorkerContext
 from sweeper.training.messages import Done, Looked, Waits
 from sweeper.training.model import WeightAverage, build_model, normaliser
 from sweeper.training.starts import Starts
@@ -559,8 +559,8 @@ def test_a_checkpoint_of_another_training_or_other_conditions_is_refused(tiny: D
         Training(spec(steps=8), conditions, open_store(tiny.store), "cpu", checkpoint=tmp_path / "pause.pt")
 
 
-def workshop(dataset: Dataset, folder: Path) -> Workshop:
-    return Workshop(Conditions(dataset=dataset, recipe=FOUR, seed=0), open_store(dataset.store), "cpu", folder)
+def context(dataset: Dataset, folder: Path) -> WorkerContext:
+    return WorkerContext(Conditions(dataset=dataset, recipe=FOUR, seed=0), open_store(dataset.store), "cpu", folder)
 
 
 def numbers(result: TrialResult) -> list[tuple[int, float, float | None]]:
@@ -574,7 +574,7 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
     whole = timeless(tiny)
     while not whole.finished:
         whole.advance()
-    shop = workshop(tiny, tmp_path)
+    shop = context(tiny, tmp_path)
     job = Job(spec(steps=8), shop)
     assert isinstance(job.proceed(), Looked)
     waits = job.proceed("pause")
@@ -632,7 +632,7 @@ class Canary:
 
 def test_a_full_disk_costs_the_pause_and_not_the_training(tiny: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    job = Job(spec(steps=8), workshop(tiny, tmp_path / "file"))
+    job = Job(spec(steps=8), context(tiny, tmp_path / "file"))
     job.proceed()
     assert isinstance(job.proceed("pause"), Waits)
 

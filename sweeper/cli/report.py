@@ -44,7 +44,7 @@ def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) ->
 @click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
 @click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
 @storage_option()
-@tracking_option("is told what it could not be told amid the sweep, if anything")
+@tracking_option("is told what it could not be told during the sweep, if anything")
 @out_option()
 @click.option("--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Where the links to runs point.")
 @json_option()

@@ -1,7 +1,7 @@
 """The cache of decoded data sets: what lies there, who uses it, and clearing it beside running sweeps.
 
-Whoever reads a store for long holds a lock file of its own, `.locks/DIGEST.…`; the operating system releases it when
-the process dies, however it dies. A store is deleted only while nobody holds one, under the cache's own lock.
+A process that reads a store for long holds a lock file of its own, `.locks/DIGEST.…`; the operating system releases it
+when the process dies, however it dies. A store is deleted only while nobody holds one, under the cache's own lock.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def hold(folder: Path) -> FileLock:
         if not is_complete(folder):
             raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
         lock = FileLock(new_name(locks, f"{folder.name}.", ".lock"))
-        lock.acquire(timeout=10)  # whoever lists the cache tries it for a moment
+        lock.acquire(timeout=10)  # listing the cache tries it for a moment
         (folder / _MARK).touch()
     return lock
 

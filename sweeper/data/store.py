@@ -92,7 +92,7 @@ class PixelStore:
     def forget(self) -> None:
         """Give back the memory of pages read so far; views stay valid, and are read again when they are used.
 
-        The system keeps the pages in its cache: this is for whoever walks through a large set.
+        The system keeps the pages in its cache: this is for walks through a large set.
         """
         for view in (self._images, self._masks):
             mapped = getattr(view.base, "_mmap", None)

@@ -96,8 +96,8 @@ def take(
         open_labels = inside[waiting].sum(axis=0)
         label = int(np.where(open_labels > 0, open_labels, np.inf).argmin()) if open_labels.any() else None
         for index in np.flatnonzero(waiting if label is None else waiting & (inside[:, label] > 0)):
-            owed = max(0, leave - len(sides[1]))
-            if count <= owed:
+            missing = max(0, leave - len(sides[1]))
+            if count <= missing:
                 side = 1
             elif least and not sides[0] and count == 1:
                 side = 0

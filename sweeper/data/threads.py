@@ -38,7 +38,7 @@ def in_order(
             size = cost(item) if cost else 0
             while window and (len(window) > 2 * workers or held + size > BUDGET):
                 done = window[0][1]
-                yield window.popleft()[0].result()  # no name here: the result must die with whoever took it
+                yield window.popleft()[0].result()  # no name here: the result must end with its consumer
                 held -= done
             window.append((pool.submit(function, item), size))
             held += size

@@ -15,7 +15,7 @@ from sweeper.system.memory import GIB, available_memory, shown_memory
 WORKER_BYTES = int(1.2 * GIB)
 """Resident memory of a worker with a small network, with room to breathe: torch alone takes 0.5 GiB."""
 SPARE_BYTES = 2 * GIB
-"""Disk below which a sweep may end amid its trials."""
+"""Disk below which a sweep may end during its trials."""
 
 
 def check_machine(cache: Path, device: str) -> list[Check]:

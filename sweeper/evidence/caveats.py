@@ -12,7 +12,7 @@ FEW_IMAGES = 40
 
 
 def caveats(evidence: Evidence) -> tuple[str, ...]:
-    """What limits these intervals, for whoever prints them; () where nothing does."""
+    """What limits these intervals, in sentences; () where nothing does."""
     found = []
     if 0 < units(evidence) < FEW_IMAGES:
         what = "test images" if evidence.test_groups is None else "groups of test images"

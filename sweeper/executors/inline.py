@@ -43,7 +43,7 @@ class InlineExecutor:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
         from sweeper.training.causes import explain, not_its_own
-        from sweeper.training.job import Workshop, leave_to_the_end
+        from sweeper.training.job import WorkerContext, leave_to_the_end
         from sweeper.training.worker import check_model
 
         try:
@@ -52,7 +52,9 @@ class InlineExecutor:
             if not_its_own(error):
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
-        self._workshop = Workshop(conditions, open_store(conditions.dataset.store), self._hardware.device, checkpoints)
+        self._context = WorkerContext(
+            conditions, open_store(conditions.dataset.store), self._hardware.device, checkpoints
+        )
         leave_to_the_end()
 
     @property
@@ -74,7 +76,7 @@ class InlineExecutor:
         """Take the training; it is begun at the next poll."""
         from sweeper.training.job import Job
 
-        self._spec, self._job, self._answer = spec, Job(spec, self._workshop), "go"
+        self._spec, self._job, self._answer = spec, Job(spec, self._context), "go"
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         """Train to the next evaluation, or to the result; nothing where there is no time."""

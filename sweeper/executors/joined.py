@@ -18,7 +18,7 @@ from sweeper.training.messages import Answer
 
 LOOK_SECONDS = 0.2
 IDLE_SECONDS = 1.0
-BURY_SECONDS = 10.0
+EXPIRE_SECONDS = 10.0
 LEADER_SECONDS = 600.0
 """How long those who joined wait for a run that leads the study."""
 
@@ -49,7 +49,7 @@ class Joined:
     ) -> None:
         self._queue, self._executor, self._say, self._clock = queue, executor, say, clock
         self._taken: dict[tuple[str, int], _Taken] = {}
-        self._led = self._looked = self._buried = float("-inf")
+        self._led = self._looked = self._expired = float("-inf")
         self._leader: FrozenTrial | None = None
         self._failures = Failures()
         self.finished = 0
@@ -95,9 +95,9 @@ class Joined:
         if now - self._looked < (LOOK_SECONDS if self._taken or self._leader is not None else IDLE_SECONDS):
             return None
         self._looked = now
-        if now - self._buried >= BURY_SECONDS:
-            self._buried = now
-            self._queue.bury()
+        if now - self._expired >= EXPIRE_SECONDS:
+            self._expired = now
+            self._queue.expire()
         return self._queue.trials()
 
     def _still_there(self, own: FrozenTrial, trials: list[FrozenTrial]) -> FrozenTrial:

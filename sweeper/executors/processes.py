@@ -236,7 +236,7 @@ class ProcessExecutor:
             worker = busy[pipe]
             spec = worker.spec
             assert spec is not None
-            self._watchdog.heard(worker)
+            self._watchdog.answered(worker)
             try:
                 told: Told | tuple[str, str] = pipe.recv()
             except (EOFError, OSError):

@@ -62,7 +62,7 @@ class Trainer:
         from sweeper.data.again import store_here
         from sweeper.data.store import open_store
         from sweeper.training.hardware import probe, settle_process
-        from sweeper.training.job import Workshop, leave_to_the_end
+        from sweeper.training.job import WorkerContext, leave_to_the_end
         from sweeper.training.worker import check_model
 
         node = ray.get_runtime_context().get_node_id()
@@ -73,7 +73,9 @@ class Trainer:
                 return node, refusal
             settle_process(threads)
             check_model(conditions)
-            self._workshop = Workshop(conditions, open_store(str(store_here(conditions.dataset))), device, checkpoints)
+            self._context = WorkerContext(
+                conditions, open_store(str(store_here(conditions.dataset))), device, checkpoints
+            )
             leave_to_the_end()
         except SweeperError as error:
             return node, str(error)
@@ -83,7 +85,7 @@ class Trainer:
         """Train to the first evaluation."""
         from sweeper.training.job import Job
 
-        self._job = Job(spec, self._workshop)
+        self._job = Job(spec, self._context)
         return self.proceed("go")
 
     def proceed(self, answer: Answer) -> Told:
@@ -306,7 +308,7 @@ class RayExecutor:
             self._replace(actor, reason)
             return None if actor.spec is None else Died(actor.spec, reason)
         actor.pending = None
-        self.watchdog.heard(actor)
+        self.watchdog.answered(actor)
         spec = actor.spec
         if spec is None:
             if (refusal := self._settled(actor, told)) is not None:

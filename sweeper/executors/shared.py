@@ -40,7 +40,7 @@ LOOK_SECONDS = 0.2
 """How often the queue is looked at while others train."""
 DOORBELL_SECONDS = 2.0
 """And while nobody does: whether someone has joined."""
-BURY_SECONDS = 10.0
+EXPIRE_SECONDS = 10.0
 HERE = -1
 """In place of a worker's number: this process's own workers."""
 
@@ -98,7 +98,7 @@ class SharedExecutor:
     _differ: set[Key] = field(default_factory=set)
     """Trainings that gave other numbers when they were repeated."""
     _looked: float = float("-inf")
-    _buried: float = float("-inf")
+    _expired: float = float("-inf")
 
     # --- the interface of an executor ---
 
@@ -160,7 +160,7 @@ class SharedExecutor:
         return events
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """To whoever trains it."""
+        """To the machine that trains it."""
         key = _key(spec)
         answers = self._answers[key]
         answers[max(answers)] = answer
@@ -255,9 +255,9 @@ class SharedExecutor:
         if self._queue is None and not self._opened():
             return []
         assert self._queue is not None
-        if now - self._buried >= BURY_SECONDS:
-            self._buried = now
-            self._queue.bury()
+        if now - self._expired >= EXPIRE_SECONDS:
+            self._expired = now
+            self._queue.expire()
         trials = self._queue.trials()
         if self._leader is None or trials[self._leader.number].state.is_finished():
             self._leader = self._queue.enter("leader")  # we were not heard of for a while

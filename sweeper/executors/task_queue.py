@@ -96,7 +96,7 @@ class Queue:
         """Everyone and everything, those that are gone among them, by number."""
         return self._study.get_trials(deepcopy=False)
 
-    def bury(self) -> None:
+    def expire(self) -> None:
         """End what belongs to machines that were not heard of while this process watched for a minute, or never were.
 
         Not while the database is away, nor in the minute after: nobody was heard of then.

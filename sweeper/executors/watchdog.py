@@ -38,7 +38,7 @@ class Watchdog:
         """From now on the worker is waited for; `purpose` of its training."""
         self._since[worker] = (self._clock(), purpose, stage)
 
-    def heard(self, worker: Hashable) -> None:
+    def answered(self, worker: Hashable) -> None:
         """It said something; it is not watched until the next `wait`."""
         if (waited := self._since.pop(worker, None)) is not None:
             since, purpose, stage = waited

@@ -101,7 +101,7 @@ def _weights_of_a_row(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
     if not total:
         return torch.full_like(errors, 1 / max(1, int(torch.count_nonzero(labelled))))
     integer = torch.int64 if errors.dtype == torch.float64 else torch.int32
-    # Ignored pixels have error 0 here: whoever has it has neither cost nor slope, wherever in the order it stands.
+    # Ignored pixels have error 0 here: it has neither cost nor slope, wherever in the order it stands.
     bits = torch.where(labelled, errors, 0.0).clamp_(min=0).view(integer)
     order = torch.sort(torch.iinfo(integer).max - bits, stable=True).indices
     hit = own.index_select(0, order).cumsum(0, dtype=torch.int32)

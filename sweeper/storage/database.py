@@ -30,7 +30,7 @@ def open_storage(
 ) -> SteadyStorage:
     """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
-    With `create` what is missing is made, once, whoever else starts at the same time. `warn` is told when the database
+    With `create` what is missing is made, once, whatever else starts at the same time. `warn` is told when the database
     goes away for a while, and when it is back. `patience` is this process's: how long it waits then.
 
     Raises:

@@ -109,7 +109,7 @@ def wait(study: optuna.Study, result: TrialResult) -> None:
 
 
 def end(study: optuna.Study, result: TrialResult) -> None:
-    """Store the result of a running trial, then tell Optuna; doing it again after a crash amid it changes nothing."""
+    """Store the result of a running trial, then tell Optuna; repeating it after a crash in between changes nothing."""
     trial_id = _trial_id(study, result.spec.number)
     params = study._storage.get_trial(trial_id).params
     study._storage.set_trial_user_attr(trial_id, RESULT, pack(result, beside=params))

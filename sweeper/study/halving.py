@@ -27,15 +27,15 @@ Order = tuple[float, int]
 class Halving:
     """The field of a search."""
 
-    def __init__(self, rungs: Sequence[int], *, owed: int = FLOOR, shares: Sequence[float] = SHARES) -> None:
+    def __init__(self, rungs: Sequence[int], *, least: int = FLOOR, shares: Sequence[float] = SHARES) -> None:
         """Make an empty field.
 
         Args:
             rungs: steps after which a trial is evaluated, ascending; the last is its end.
-            owed: so many trials of a family are seen before its best goes on as such.
+            least: so many trials of a family are seen before its best goes on as such.
             shares: of the trials that reach the first rung, the second …, how many go on beyond it; 1 for the others.
         """
-        self._rungs, self._owed = tuple(rungs), owed
+        self._rungs, self._least = tuple(rungs), least
         # The last rung has its share too: a trial that was cut off after it is looked at there by a resume.
         self._shares = (*shares[: len(rungs) - 1], *(1.0,) * max(1, len(rungs) - len(shares)))
         self._reached: dict[int, list[Order]] = {}  # of each trial, rung by rung
@@ -88,6 +88,6 @@ class Halving:
         return self._of[rung][self._families[number]][0] == self._reached[number][rung]
 
     def _leads(self, number: int, rung: int, *, more: bool) -> bool:
-        """Whether it is the best of its family, among as many as the family is owed."""
-        heard = not more or rung > 0 or len(self._of[rung][self._families[number]]) >= self._owed
-        return heard and self._best(number, rung)
+        """Whether it is the best of its family, among the family's minimum of trials."""
+        enough = not more or rung > 0 or len(self._of[rung][self._families[number]]) >= self._least
+        return enough and self._best(number, rung)

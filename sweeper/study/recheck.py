@@ -13,8 +13,8 @@ leader is believed,
 Studies of earlier versions had no grid (`sweeper.study.earlier_rates`).
 
 Everything here is a function of stored results. Trainings are asked for in waves, each of which is stored before it
-begins and finished before the next is asked for: a study that was cut off amid one makes the same trainings as one that
-ran through.
+begins and finished before the next is asked for: a study that was cut off during one makes the same trainings as one
+that ran through.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def always(_: int) -> bool:
 
 
 class Watcher(Protocol):
-    """Whoever wants to know: the tracker, the progress display."""
+    """What is told of trainings: the tracker, the progress display."""
 
     def training_started(self, spec: TrialSpec) -> None:
         """A training begins."""
@@ -59,7 +59,7 @@ class Watcher(Protocol):
         """It waits; `result` is what it gave so far."""
 
     def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
-        """It goes on, and gave `result` so far; in this session it may not have been heard of before."""
+        """It goes on, and gave `result` so far; this session may not know it yet."""
 
     def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
         """It has a result; what is returned is stored (the tracker adds its run)."""
@@ -100,7 +100,7 @@ class Silent:
 def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> None:
     """Queue the literature defaults of each family, then each family's floor of trials, as far as they are missing.
 
-    Called at every start: a resume with a larger total owes its families what the smaller one could not give.
+    Called at every start: with a larger total a resume gives its families the trials that the smaller one could not.
     """
     held = present_trials(study)
     have = Counter(t.params.get("loss") or t.system_attrs.get("fixed_params", {}).get("loss") for t in held)
@@ -146,7 +146,7 @@ class Search:
         self._imbalance, self._trials, self._watcher, self._admit = imbalance, trials, watcher, admit
         self._checkpoints = checkpoints
         self._rungs = conditions.recipe.rungs(conditions.recipe.steps)
-        self._field = Halving(self._rungs, owed=min(FLOOR, trials // len(space.families)))
+        self._field = Halving(self._rungs, least=min(FLOOR, trials // len(space.families)))
         self._running: dict[int, TrialSpec] = {}
         self._waiting = {result.spec.number: result for result in waiting_results(study)}
         self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go

@@ -1,4 +1,4 @@
-"""Room on the disks: what a sweep will need, checked before it trains, and what a full disk looks like amid it."""
+"""Room on the disks: what a sweep will need, checked before it trains, and what a full disk looks like during it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ def available_memory(system: Path = Path("/")) -> int | None:
     """Bytes that may still be taken, by the machine's and the control group's word; None where neither says.
 
     Pages of files that a control group holds are counted as free, as the machine counts its own: the kernel drops them
-    for whoever needs memory.
+    for a process that needs memory.
 
     Args:
         system: the root of the file system.

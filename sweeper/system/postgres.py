@@ -73,7 +73,7 @@ def sqlalchemy_url(url: str) -> str:
 
 
 def named_url(url: str, purpose: str) -> str:
-    """`sqlalchemy_url` with an application name of ours, for whoever makes an engine of the address alone."""
+    """`sqlalchemy_url` with an application name of ours, for an engine made of the address alone."""
     address = sqlalchemy_url(url)
     if not is_postgres(url) or "application_name" in dict(parse_qsl(urlsplit(address).query)):
         return address

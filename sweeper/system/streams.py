@@ -15,7 +15,7 @@ class Descriptor(io.RawIOBase):
     """A file descriptor that takes every write: what cannot be written is dropped.
 
     Pipes without a reader (EPIPE), terminals that were closed (EIO), full disks (ENOSPC) and the like. Written to
-    without a buffer of its own, so that a signal's handler may write amid a write.
+    without a buffer of its own, so that a signal's handler may write during a write.
     """
 
     def __init__(self, descriptor: int) -> None:

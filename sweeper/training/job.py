@@ -29,7 +29,7 @@ from sweeper.version import versions
 
 
 @dataclass(frozen=True)
-class Workshop:
+class WorkerContext:
     """What the trainings of one process share."""
 
     conditions: Conditions
@@ -43,9 +43,9 @@ class Workshop:
 class Job:
     """A training in this process."""
 
-    def __init__(self, spec: TrialSpec, workshop: Workshop) -> None:
-        self._spec, self._workshop = spec, workshop
-        self._path = checkpoint_path(workshop.checkpoints, spec)
+    def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
+        self._spec, self._context = spec, context
+        self._path = checkpoint_path(context.checkpoints, spec)
         self._training: Training | None = None
         self._seen: list[Evaluation] = []
         self._note = ""
@@ -64,7 +64,7 @@ class Job:
             if training.finished:
                 result = training.result("complete")
                 if self._spec.keep_predictions and not self._spec.fold and result.collapse != Collapse.DIVERGED:
-                    path = weights_path(weights_beside(self._workshop.checkpoints), self._spec)
+                    path = weights_path(weights_beside(self._context.checkpoints), self._spec)
                     _try(lambda: training.save_weights(path))  # the result is what matters
                 return Done(result)
             self._seen.append(training.advance())
@@ -84,10 +84,10 @@ class Job:
         if device_lost(error):
             return DeviceLost(explain(error))
         seconds = running_seconds() - self._began
-        return Done(failed(self._spec, tuple(self._seen), explain(error), seconds, self._workshop.device))
+        return Done(failed(self._spec, tuple(self._seen), explain(error), seconds, self._context.device))
 
     def _begin(self) -> Training:
-        work = self._workshop
+        work = self._context
         given = (self._spec, work.conditions, work.store, work.device)
         if self._path.exists():
             try:

@@ -25,13 +25,13 @@ from sweeper.data.store import open_store
 from sweeper.system.streams import steady_streams
 from sweeper.training.causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
-from sweeper.training.job import Job, Workshop
+from sweeper.training.job import Job, WorkerContext
 from sweeper.training.messages import Looked
 from sweeper.training.model import build_model, imagenet_cached, require_answer
 
 
 def _die_with_parent() -> None:
-    """End this process when the parent has ended, even amid a training step: the parent may have been killed -9."""
+    """End this process when the parent has ended, even in a training step: the parent may have been killed -9."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -58,13 +58,13 @@ def serve(pipe: Connection, device: str) -> None:
             pipe.send(("weights", imagenet_cached(order[1])))
         _, conditions, place, threads, checkpoints = order
         settle_process(threads)
-        workshop = Workshop(conditions, open_store(conditions.dataset.store), place, checkpoints)
+        context = WorkerContext(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)
         gc.freeze()
         pipe.send(("ready",))
         while True:
             order = pipe.recv()
-            _train(pipe, Job(order[1], workshop))
+            _train(pipe, Job(order[1], context))
     except SweeperError as error:
         pipe.send(("refused", str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -134,7 +134,7 @@ def _without_evidence(found: Recommendation, sweep: SweepRecord) -> Recommendati
 def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord) -> list[tuple[str, int]]:
     """Of each finalist without a completed confirmation: a sentence, and how many of its trainings failed.
 
-    The verdict is among the others, and whoever reads "clear winner" should know.
+    The verdict is among the others; a reader of "clear winner" should know.
     """
     weighed, steps = {f.family for f in evidence.finalists}, sweep.conditions.recipe.confirm_steps
     found = []

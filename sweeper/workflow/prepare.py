@@ -36,7 +36,7 @@ ENOUGH_CLASSES = 2
 
 
 class Speaker(Protocol):
-    """Whoever tells people."""
+    """What tells people."""
 
     def say(self, text: str) -> None:
         """One line."""

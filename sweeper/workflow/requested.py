@@ -218,7 +218,7 @@ def _is_database(path: Path) -> bool:
         with closing(sqlite3.connect(sqlite_uri(path, "rw"), uri=True, timeout=1)) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
-        return error.sqlite_errorname != "SQLITE_NOTADB"  # what else is wrong is told by whoever opens it
+        return error.sqlite_errorname != "SQLITE_NOTADB"  # what else is wrong is told where it is opened
     return True
 
 

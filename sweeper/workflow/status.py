@@ -156,7 +156,7 @@ class Signs:
 
 
 class Diagnosis(Record):
-    """What a status file tells whoever looks."""
+    """What a status file tells."""
 
     life: Life
     problems: tuple[str, ...]

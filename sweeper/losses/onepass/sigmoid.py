@@ -62,7 +62,7 @@ class SigmoidSums(Function):
         if torch.is_grad_enabled() or transformed(*slopes):
             gradient = differentiable_gradient(batch, ctx.plan, slopes[:3], softmax=False)
             return None, gradient, None, None, None
-        # What was kept is written over; whoever asks a second time (retain_graph) pays for the first pass again.
+        # What was kept is written over; a second backward pass (retain_graph) pays for the first pass again.
         kept: Kept = ctx.kept or _measure(batch, ctx.plan)[1]
         ctx.kept = None
         return None, _gradient(batch, ctx.plan, kept, slopes[:3]), None, None, None
