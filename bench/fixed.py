@@ -22,7 +22,7 @@ from sweeper.system.cores import available_cores
 if TYPE_CHECKING:
     from sweeper.core.records import Evaluation, TrialResult, TrialSpec
     from sweeper.tracking import Tracker
-    from sweeper.training.messages import Answer
+    from sweeper.training.events import Answer
 
 NAMES = {"ce": "cross_entropy"}
 

@@ -12,13 +12,12 @@ import optuna
 from sweeper import storage as studies
 from sweeper.core.records import Collapse, Conditions, Coordinate, Look, SearchSpace, TrialResult, TrialSpec
 from sweeper.data import divide
-from sweeper.executors.protocol import Event, Finished, Paused, Reported
 from sweeper.space import load_space
 from sweeper.study.same_loss import Measure, Question
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
-from sweeper.training.messages import Answer
+from sweeper.training.events import Answer, Evaluated, Finished, Paused, TrainingEvent
 from sweeper.workflow.phases import Asked, Stage, train_all
 from sweeper.workflow.settings import Budget
 from sweeper.workflow.status import Signs
@@ -75,7 +74,7 @@ class FakeExecutor:
 
     def __init__(
         self,
-        train: Callable[[TrialSpec], TrialResult | Event] = fake_result,
+        train: Callable[[TrialSpec], TrialResult | TrainingEvent] = fake_result,
         *,
         workers: int = 1,
         backwards: bool = False,
@@ -84,8 +83,8 @@ class FakeExecutor:
     ) -> None:
         self._train, self.workers, self._backwards, self._left = train, workers, backwards, crash_after
         self._began = began
-        self._running: list[tuple[TrialSpec, list[Event]]] = []
-        self._paused: dict[tuple[str, int], list[Event]] = {}
+        self._running: list[tuple[TrialSpec, list[TrainingEvent]]] = []
+        self._paused: dict[tuple[str, int], list[TrainingEvent]] = {}
         self.specs: list[TrialSpec] = []
 
     def free(self) -> int:
@@ -98,15 +97,15 @@ class FakeExecutor:
         self._began(spec)
         self.specs.append(spec)
         made = self._train(spec)
-        events: list[Event] = []
+        events: list[TrainingEvent] = []
         if isinstance(made, TrialResult):
-            events += [Reported(spec, e, last=e is made.evaluations[-1]) for e in made.evaluations]
+            events += [Evaluated(spec, e, last=e is made.evaluations[-1]) for e in made.evaluations]
             events.append(Finished(spec, made))
         else:
             events.append(made)
         self._running.append((spec, events))
 
-    def poll(self, timeout_seconds: float) -> list[Event]:
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         if not self._running or timeout_seconds == 0:
             return []
         place = -1 if self._backwards else 0

@@ -20,7 +20,7 @@ from sweeper.executors.protocol import Executor
 from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
-from sweeper.training.messages import Told
+from sweeper.training.events import TrainingEvent
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault")
 
@@ -159,7 +159,7 @@ def ray_with_faults(log: Callable[[str], None]) -> Executor:
     from sweeper.executors import ray_actors as ray_executor
 
     class FaultyTrainer(ray_executor.Trainer):
-        def begin(self, spec: TrialSpec) -> Told:
+        def begin(self, spec: TrialSpec) -> TrainingEvent:
             job.Training = FaultyTraining  # type: ignore[misc]
             return super().begin(spec)
 

@@ -21,13 +21,12 @@ from sweeper.core.errors import InterruptedSweepError, SweeperError
 from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
-from sweeper.executors.protocol import Event, Finished, Reported
 from sweeper.executors.shared import SharedExecutor
 from sweeper.losses import snippet
 from sweeper.space import load_space
 from sweeper.study.confirm import confirm_seed
+from sweeper.training.events import Evaluated, Finished, TrainingEvent
 from sweeper.training.job import Job, WorkerContext
-from sweeper.training.messages import Done, Looked
 from sweeper.training.weights import save_weights
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
 from sweeper.workflow.conclude import conclude
@@ -48,9 +47,9 @@ def trained(dataset: Dataset, folder: Path, **changes: object) -> TrialResult:
     context = WorkerContext(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
     job = Job(spec(purpose="confirm", keep_predictions=48, **changes), context)
     told = job.proceed()
-    while isinstance(told, Looked):
+    while isinstance(told, Evaluated):
         told = job.proceed()
-    assert isinstance(told, Done) and told.result.state == "complete", told
+    assert isinstance(told, Finished) and told.result.state == "complete", told
     return told.result
 
 
@@ -87,7 +86,7 @@ def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dat
     context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path / "checkpoints" / "s")
     for other in (spec(), spec(purpose="confirm", seed=1001)):
         job = Job(other, context)
-        while isinstance(job.proceed(), Looked):
+        while isinstance(job.proceed(), Evaluated):
             pass
     assert not weights_beside(context.checkpoints).exists()
 
@@ -108,11 +107,11 @@ def test_weights_of_a_process_that_joined_lie_where_the_export_looks(tmp_path: P
             while not leader.workers:
                 assert leader.poll(0.1) == [] and not joining.done()
             leader.submit(own)
-            events: list[Event] = []
+            events: list[TrainingEvent] = []
             while not any(isinstance(event, Finished) for event in events):
                 events = leader.poll(0.1)
                 for event in events:
-                    if isinstance(event, Reported) and not event.last:
+                    if isinstance(event, Evaluated) and not event.last:
                         leader.answer(own, "go")
                 assert not joining.done()
         finally:

@@ -13,10 +13,10 @@ from sweeper.core.errors import ExecutorError, UsageError
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.executors.failures import IN_A_ROW, Failures
 from sweeper.executors.inline import InlineExecutor
-from sweeper.executors.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.study.drive import drive
 from sweeper.study.search import enqueue_defaults
 from sweeper.training.engine import Training
+from sweeper.training.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
 from sweeper.workflow.run import run_sweep
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, train
@@ -27,7 +27,7 @@ FAILED = Finished(spec(), builders.failed_trial("dice", 0))
 GOOD = Finished(spec(), fake_result(spec()))
 
 
-def seen(*events: Event) -> Failures:
+def seen(*events: TrainingEvent) -> Failures:
     failures = Failures()
     for event in events:
         failures.see(event)
@@ -37,14 +37,14 @@ def seen(*events: Event) -> Failures:
 @pytest.mark.parametrize("workers", [1, 4])
 def test_failures_and_deaths_in_a_row_count_alike(workers: int) -> None:
     most = IN_A_ROW + workers - 1
-    events = ([FAILED, Died(spec(), "worker killed by signal 9")] * most)[:most]
+    events = ([FAILED, WorkerLost(spec(), "worker killed by signal 9")] * most)[:most]
     seen(*events).check(workers)
     with pytest.raises(ExecutorError, match=rf"{most + 1} trainings in a row failed, and at most {most} may"):
         seen(*events, FAILED).check(workers)
 
 
 @pytest.mark.parametrize("good", [GOOD, Paused(spec(), fake_result(spec()))])
-def test_a_training_that_gives_a_result_ends_the_row(good: Event) -> None:
+def test_a_training_that_gives_a_result_ends_the_row(good: TrainingEvent) -> None:
     seen(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check(1)
 
 
@@ -53,11 +53,11 @@ def test_an_answer_to_another_training_comes_too_late(tiny: Dataset, tmp_path: P
     executor.hardware()
     executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
     executor.submit(spec(number=1))
-    assert isinstance(executor.poll(1)[0], Reported)
+    assert isinstance(executor.poll(1)[0], Evaluated)
     executor.answer(spec(number=0), "stop")
     assert executor.poll(1) == []  # it waits for its own
     executor.answer(spec(number=1), "go")
-    assert isinstance(executor.poll(1)[0], Reported)
+    assert isinstance(executor.poll(1)[0], Evaluated)
 
 
 def test_an_executor_is_closed_where_the_request_is_refused(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_an_executor_is_closed_where_the_request_is_refused(tmp_path: Path) -> N
 def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resume() -> None:
     study = new_study()
     enqueue_defaults(study, SPACE, 40)
-    dies = FakeExecutor(lambda spec: Died(spec, "worker killed by signal 9"), workers=3)
+    dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"), workers=3)
     with pytest.raises(ExecutorError, match="worker killed by signal 9"):
         drive(dies, new_search(study, 40), lambda: None)
     assert not study.get_trials(states=(TrialState.RUNNING,))
@@ -88,7 +88,7 @@ def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resum
 
 def test_an_executor_without_workers_leaves_nothing_running() -> None:
     class Gone(FakeExecutor):
-        def poll(self, timeout_seconds: float) -> list[Event]:
+        def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
             raise ExecutorError("the cluster is gone")
 
     study, recorder = new_study(), Recorder()
@@ -104,7 +104,7 @@ def test_an_executor_without_workers_leaves_nothing_running() -> None:
 def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
     """Batches of rechecks and confirmations are short: each alone would not reach the limit."""
 
-    def fails(spec: TrialSpec) -> Event:
+    def fails(spec: TrialSpec) -> TrainingEvent:
         return Finished(spec, fake_result(spec) if spec.purpose == "search" else failed(spec))
 
     def failed(spec: TrialSpec) -> object:

@@ -27,14 +27,13 @@ from sweeper.data import open_store
 from sweeper.executors import launch, processes
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.processes import ProcessExecutor
-from sweeper.executors.protocol import Died, Event, Reported
 from sweeper.executors.watchdog import Watchdog
 from sweeper.study.drive import drive
 from sweeper.study.search import Search
 from sweeper.system.clocks import RunningClock, running_seconds
 from sweeper.training.causes import device_lost, out_of_memory
+from sweeper.training.events import Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.training.job import Job, WorkerContext
-from sweeper.training.messages import DeviceLost, Done, Exhausted, Looked, Told, Waits
 from sweeper.workflow.conclude import report_study
 from tests import builders, faulty
 from tests.faking import new_plan
@@ -179,19 +178,19 @@ def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
     asked = spec(purpose="confirm") if where == "scoring" else spec()
     if where == "restoring":
         paused = Job(asked, context)
-        assert isinstance(paused.proceed(), Looked) and isinstance(paused.proceed("pause"), Waits)
+        assert isinstance(paused.proceed(), Evaluated) and isinstance(paused.proceed("pause"), Paused)
     context.starts._models.clear()
     with monkeypatch.context() as patch:
         patch.setattr(FAULTY_CALLS[where], fails)
-        assert isinstance(ended(Job(asked, context)), Exhausted if fails is no_memory else DeviceLost)
+        assert isinstance(ended(Job(asked, context)), OutOfMemory if fails is no_memory else WorkerLost)
     assert checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
     again = ended(Job(asked, context))
-    assert isinstance(again, Done) and again.result.state == "complete"
+    assert isinstance(again, Finished) and again.result.state == "complete"
 
 
-def ended(job: Job) -> Told:
-    told: Told = job.proceed()
-    while isinstance(told, Looked):
+def ended(job: Job) -> TrainingEvent:
+    told: TrainingEvent = job.proceed()
+    while isinstance(told, Evaluated):
         told = job.proceed()
     return told
 
@@ -204,10 +203,10 @@ def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
     monkeypatch.setattr("torch.save", fails)
     monkeypatch.setattr("sweeper.training.engine.save_weights", fails)
     job = Job(spec(), context)
-    assert isinstance(job.proceed(), Looked)
-    assert isinstance(job.proceed("pause"), Waits)
+    assert isinstance(job.proceed(), Evaluated)
+    assert isinstance(job.proceed("pause"), Paused)
     done = ended(Job(spec(purpose="confirm", keep_predictions=3), context))
-    assert isinstance(done, Done) and done.result.state == "complete"
+    assert isinstance(done, Finished) and done.result.state == "complete"
 
 
 def test_want_of_memory_in_this_process_is_a_death_too(
@@ -219,8 +218,8 @@ def test_want_of_memory_in_this_process_is_a_death_too(
     executor = inline(tiny, tmp_path)
     monkeypatch.setattr("sweeper.training.engine.Training.advance", full)
     executor.submit(spec())
-    events: list[Event] = executor.poll(1)
-    assert len(events) == 1 and isinstance(events[0], Died) and "no room" in events[0].reason
+    events: list[TrainingEvent] = executor.poll(1)
+    assert len(events) == 1 and isinstance(events[0], WorkerLost) and "no room" in events[0].reason
     assert executor.free() == 1
 
 
@@ -231,7 +230,7 @@ def test_a_process_that_lost_its_device_begins_nothing_more(
     monkeypatch.setattr("sweeper.training.engine.Training.advance", launch_fails)
     executor.submit(spec())
     (event,) = executor.poll(1)
-    assert isinstance(event, Died)
+    assert isinstance(event, WorkerLost)
     with pytest.raises(ExecutorError, match=r"can use its device no more: .*launch failure"):
         executor.free()
 
@@ -289,7 +288,7 @@ def test_a_worker_that_dies_while_starting_is_started_once_more(
         executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         assert executor.free() == 2
         executor.submit(spec())
-        assert isinstance(executor.poll(60)[0], Reported)
+        assert isinstance(executor.poll(60)[0], Evaluated)
     assert log == ["worker killed by signal 9 (out of memory?); starting another"]
 
 
@@ -305,7 +304,7 @@ def test_without_a_fork_server_each_worker_is_started_anew(
         executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         assert executor.free() == 2
         executor.submit(spec())
-        assert isinstance(executor.poll(60)[0], Reported)
+        assert isinstance(executor.poll(60)[0], Evaluated)
 
 
 def server_of_forks() -> int:
@@ -336,10 +335,10 @@ def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed
         monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
         executor.submit(spec())
         executor._workers[0].process.kill()
-        assert [type(event) for event in executor.poll(60)] == [Died]
+        assert [type(event) for event in executor.poll(60)] == [WorkerLost]
         assert executor.free() == 1, log
         executor.submit(spec())
-        assert isinstance(executor.poll(60)[0], Reported)
+        assert isinstance(executor.poll(60)[0], Evaluated)
     assert len(victims) == 1 and log == ["worker killed by signal 9 (out of memory?); starting another"]
 
 
@@ -353,7 +352,7 @@ def test_workers_outlive_the_process_that_they_were_forked_from_and_are_ended_al
         worker = psutil.Process(executor._workers[0].process.pid)
         os.kill(server_of_forks(), signal.SIGKILL)
         executor.submit(spec())
-        assert isinstance(executor.poll(60)[0], Reported)
+        assert isinstance(executor.poll(60)[0], Evaluated)
         worker.suspend()  # as one that hangs: it does not find its pipe closed
     assert psutil.wait_procs([worker], timeout=60)[1] == []
 

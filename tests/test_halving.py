@@ -16,10 +16,10 @@ from optuna.trial import TrialState
 from sweeper import storage as studies
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.executors.protocol import Died, Event, Finished
 from sweeper.study.drive import drive
 from sweeper.study.halving import Halving
 from sweeper.study.search import Search, enqueue_defaults
+from sweeper.training.events import Finished, TrainingEvent, WorkerLost
 from tests import builders
 from tests.faking import SPACE, CrashError, FakeExecutor, fake_result, new_search, new_study
 from tests.sweeping import Recorder
@@ -224,7 +224,7 @@ def test_a_crash_between_the_last_rung_and_the_result_of_a_promoted_trial_is_res
             promoted[spec.number] = (spec.purpose, spec.number) in self._paused
             super().submit(spec)
 
-        def poll(self, timeout_seconds: float) -> list[Event]:
+        def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
             events = super().poll(timeout_seconds)
             if events and isinstance(events[0], Finished) and promoted[events[0].spec.number]:
                 lost.append(events[0].spec)
@@ -280,7 +280,7 @@ def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:
             super().submit(spec)
             if promoted and not died:
                 died.append(spec.number)
-                self._running[-1] = (spec, [Died(spec, "worker killed by signal 9")])
+                self._running[-1] = (spec, [WorkerLost(spec, "worker killed by signal 9")])
 
     study, recorder = new_study(), Recorder()
     assert drive(Frail(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]

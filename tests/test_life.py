@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 from sweeper.cli.main import cli
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
-from sweeper.executors.protocol import Died
 from sweeper.report import figures
 from sweeper.report.facts import Facts
 from sweeper.tracking.courier import Courier
+from sweeper.training.events import WorkerLost
 from sweeper.workflow import status as life
 from sweeper.workflow.status import (
     BEAT_SECONDS,
@@ -173,7 +173,7 @@ def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> 
 
     def dies(spec: Any) -> Any:
         seen.append(life_at(path))
-        return Died(spec, "worker killed by signal 9")
+        return WorkerLost(spec, "worker killed by signal 9")
 
     train(new_study(), FakeExecutor(dies), trials=4, signs=Signs(path, "s"))
     assert max(life.dropped for life in seen) >= FAILURES

@@ -15,11 +15,12 @@ from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.processes import ProcessExecutor
-from sweeper.executors.protocol import Executor, Finished, Reported
+from sweeper.executors.protocol import Executor
 from sweeper.study.batch import key_of
 from sweeper.training.augment import augment
 from sweeper.training.batches import to_inputs, training_batch
 from sweeper.training.engine import Training
+from sweeper.training.events import Evaluated, Finished
 from sweeper.training.model import build_model, normaliser
 
 STEPS, RUNGS, RATE = 60, (15, 30, 45, 60), 5e-4
@@ -134,7 +135,7 @@ def results(executor: Executor, conditions: Conditions, specs: list[TrialSpec], 
                 executor.submit(queue.pop(0))
                 running += 1
             for event in executor.poll(5.0):
-                if isinstance(event, Reported) and not event.last:
+                if isinstance(event, Evaluated) and not event.last:
                     executor.answer(event.spec, "go")
                 elif isinstance(event, Finished):
                     running -= 1

@@ -14,13 +14,13 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, NothingConfirmedError
 from sweeper.core.records import Collapse, Look, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
-from sweeper.executors.protocol import Died, Event
 from sweeper.study.batch import key_of
 from sweeper.study.confirm import confirm_seed
 from sweeper.study.finalist import second_seed
 from sweeper.study.probe import compare
 from sweeper.study.recheck import choose_finalists
 from sweeper.study.rounds import Judgement
+from sweeper.training.events import TrainingEvent, WorkerLost
 from sweeper.workflow import conclude as conclude_module
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.run import _conclude, _remember
@@ -197,9 +197,9 @@ def test_places_that_are_not_contested_cost_no_second_seed() -> None:
 
 
 def test_a_recheck_that_fails_is_given_up_and_the_sweep_goes_on() -> None:
-    def fails(spec: TrialSpec) -> TrialResult | Event:
+    def fails(spec: TrialSpec) -> TrialResult | TrainingEvent:
         fatal = spec.purpose == "recheck" and spec.family == "dice"
-        return Died(spec, "worker killed by signal 9") if fatal else fake_result(spec)
+        return WorkerLost(spec, "worker killed by signal 9") if fatal else fake_result(spec)
 
     study = new_study()
     train(study, FakeExecutor(fails), trials=7)
@@ -364,9 +364,9 @@ def test_after_a_look_that_ended_it_more_seeds_that_lie_there_are_not_weighed(mo
 
 
 def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looked_at_anew() -> None:
-    def broken(spec: TrialSpec) -> TrialResult | Event:
+    def broken(spec: TrialSpec) -> TrialResult | TrainingEvent:
         fails = spec.purpose == "confirm" and spec.family == "dice"
-        return Died(spec, "worker killed by signal 9") if fails else fake_result(spec)
+        return WorkerLost(spec, "worker killed by signal 9") if fails else fake_result(spec)
 
     study, first = new_study(), FakeExecutor(broken)
     train(study, first, trials=7)

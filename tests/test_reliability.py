@@ -201,7 +201,7 @@ from contextlib import closing
 from pathlib import Path
 from sweeper.data.load import load_dataset
 from sweeper.core.records import Conditions
-from sweeper.executors.protocol import Died, Finished, Reported
+from sweeper.training.events import Evaluated, Finished, WorkerLost
 from sweeper.executors.processes import ProcessExecutor
 from sweeper.executors.watchdog import Watchdog
 from tests.test_cli_run import DATA
@@ -221,9 +221,9 @@ if __name__ == "__main__":
         while not ended:
             events = executor.poll(0.5)
             for event in events:
-                if isinstance(event, Reported) and not event.last:
+                if isinstance(event, Evaluated) and not event.last:
                     executor.answer(event.spec, "go")
-            ended = [event for event in events if isinstance(event, Died | Finished)]
+            ended = [event for event in events if isinstance(event, WorkerLost | Finished)]
         print(type(ended[0]).__name__, getattr(ended[0], "reason", ""))
 """
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.report.answer import recipe_text
-from sweeper.training.messages import Hardware
+from sweeper.training.events import Hardware
 from sweeper.workflow.settings import Settings, describe, duration, make_recipe, resumed_recipe, seed_range
 from tests import builders
 

@@ -23,9 +23,9 @@ from sweeper.executors import joined, shared
 from sweeper.executors import task_queue as queue
 from sweeper.executors.failures import IN_A_ROW
 from sweeper.executors.joined import Ending, Joined
-from sweeper.executors.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.executors.shared import SharedExecutor
 from sweeper.executors.task_queue import Queue
+from sweeper.training.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
 from tests.faking import FakeExecutor, fake_result, new_plan, train
 from tests.postgres_server import Server
 from tests.sweeping import Recorder
@@ -98,7 +98,7 @@ class Slow(FakeExecutor):
         self.submitted.append(spec.number)
         super().submit(spec)
 
-    def poll(self, timeout_seconds: float) -> list[Event]:
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         time.sleep(0.01)
         return super().poll(timeout_seconds)
 
@@ -168,21 +168,23 @@ class Full(FakeExecutor):
         """Nothing to end."""
 
 
-def events_until(executor: SharedExecutor, enough: Callable[[list[Event]], bool], answer: str = "go") -> list[Event]:
+def events_until(
+    executor: SharedExecutor, enough: Callable[[list[TrainingEvent]], bool], answer: str = "go"
+) -> list[TrainingEvent]:
     """Poll, and answer each evaluation alike."""
-    seen: list[Event] = []
+    seen: list[TrainingEvent] = []
     end = time.monotonic() + 30
     while not enough(seen):
         assert time.monotonic() < end, seen
         for event in executor.poll(0.05):
             seen.append(event)
-            if isinstance(event, Reported) and not event.last:
+            if isinstance(event, Evaluated) and not event.last:
                 executor.answer(event.spec, answer)  # type: ignore[arg-type]
     return seen
 
 
-def is_over(events: list[Event]) -> bool:
-    return any(isinstance(event, Finished | Died | Paused) for event in events)
+def is_over(events: list[TrainingEvent]) -> bool:
+    return any(isinstance(event, Finished | WorkerLost | Paused) for event in events)
 
 
 def has_room(executor: SharedExecutor) -> bool:
@@ -199,7 +201,7 @@ def test_evaluations_answers_and_the_result_pass_through_the_queue(url: str, lea
         assert executor.free() == 0
         events = events_until(executor, is_over)
         whole = fake_result(spec_of(0))
-        assert [e.evaluation for e in events if isinstance(e, Reported)] == list(whole.evaluations)
+        assert [e.evaluation for e in events if isinstance(e, Evaluated)] == list(whole.evaluations)
         assert events[-1] == Finished(spec_of(0), whole)
         executor.submit(spec_of(1))
         stopped = events_until(executor, is_over, answer="stop")
@@ -217,7 +219,7 @@ def test_who_goes_gives_back_and_nothing_is_told_twice(url: str, leading: Any) -
     with Elsewhere(url, Slow()) as second:
         after = events_until(executor, is_over)
         assert [spec.number for spec in first.executor.specs] == [spec.number for spec in second.executor.specs] == [0]
-    told = [e.evaluation.step for e in before + after if isinstance(e, Reported)]
+    told = [e.evaluation.step for e in before + after if isinstance(e, Evaluated)]
     assert told == [e.step for e in fake_result(spec_of(0)).evaluations]
     assert after[-1] == Finished(spec_of(0), fake_result(spec_of(0)))
 
@@ -239,29 +241,29 @@ def test_a_repetition_that_gives_other_numbers_is_noted(
         before = events_until(executor, lambda events: len(events) == 2)
     with Elsewhere(url, Slow(rounds_otherwise if differs else fake_result)):
         after = events_until(executor, is_over)
-    assert len([e for e in before + after if isinstance(e, Reported)]) == 4
+    assert len([e for e in before + after if isinstance(e, Evaluated)]) == 4
     assert [round(d, 9) for d in studies.differences_of_repeats(study.user_attrs)] == [1e-4] * differs
     assert sum("gives other numbers" in line for line in lines) == differs
 
 
 def test_a_worker_that_dies_elsewhere_is_told_with_its_place(url: str, leading: Any) -> None:
-    dies = Slow(lambda spec: Died(spec, "worker killed by signal 9"))
+    dies = Slow(lambda spec: WorkerLost(spec, "worker killed by signal 9"))
     with Elsewhere(url, dies):
         executor = leading(Full())
         wait_until(lambda: has_room(executor))
         executor.submit(spec_of(0))
         (event,) = events_until(executor, is_over)
-        assert isinstance(event, Died)
+        assert isinstance(event, WorkerLost)
         assert event.reason.startswith("worker killed by signal 9 (on ")
 
 
 def test_a_machine_where_everything_fails_leaves(url: str, leading: Any) -> None:
-    with Elsewhere(url, Slow(lambda spec: Died(spec, "worker killed by signal 9"))) as there:
+    with Elsewhere(url, Slow(lambda spec: WorkerLost(spec, "worker killed by signal 9"))) as there:
         executor = leading(Full())
         for number in range(IN_A_ROW + 1):
             wait_until(lambda: has_room(executor))
             executor.submit(spec_of(number))
-            assert isinstance(events_until(executor, is_over)[-1], Died)
+            assert isinstance(events_until(executor, is_over)[-1], WorkerLost)
         there.thread.join(30)
         wait_until(lambda: not has_room(executor))
     assert there.lines[-1].startswith(f"{IN_A_ROW + 1} trainings in a row failed")
@@ -283,7 +285,7 @@ def test_a_machine_that_is_not_heard_of_costs_an_attempt(
     assert silent.take(waiting, own) is not None
     silent.close()  # its power is gone: it neither beats nor leaves
     (event,) = events_until(executor, is_over)
-    assert isinstance(event, Died) and "not heard of" in event.reason
+    assert isinstance(event, WorkerLost) and "not heard of" in event.reason
     wait_until(lambda: not has_room(executor))
     assert executor.workers == 1
 

@@ -15,7 +15,6 @@ from optuna.trial import TrialState
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
 from sweeper.core.records import Collapse, Coordinate, TrialResult, TrialSpec
-from sweeper.executors.protocol import Died, Event
 from sweeper.space import load_space, suggest
 from sweeper.study.batch import Batch
 from sweeper.study.confirm import confirm_seed, confirmations, confirmed
@@ -26,6 +25,7 @@ from sweeper.study.recheck import choose_finalists, what_is_needed
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
+from sweeper.training.events import TrainingEvent, WorkerLost
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study
 from tests.sweeping import Recorder
@@ -171,8 +171,8 @@ def test_results_are_stored_with_their_trials() -> None:
 def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
     left = [1]
 
-    def dies(spec: TrialSpec) -> Event | TrialResult:
-        return Died(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
+    def dies(spec: TrialSpec) -> TrainingEvent | TrialResult:
+        return WorkerLost(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
 
     study = new_study()
     recorder = run(study, 4, {1: dies})
@@ -185,7 +185,7 @@ def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
     assert [t.params for t in studies.present_trials(study)] == [t.params for t in whole.trials]
 
     study = new_study()
-    run(study, 4, {1: lambda spec: Died(spec, "worker killed by signal 9")})
+    run(study, 4, {1: lambda spec: WorkerLost(spec, "worker killed by signal 9")})
     assert abandoned(study) == {2: 1}
     failed = [t for t in study.trials if t.state == TrialState.FAIL and studies.counted(t)]
     assert [t.number for t in failed] == [1]
@@ -269,7 +269,7 @@ def test_work_waits_for_room_where_there_is_none_yet() -> None:
         def free(self) -> int:
             return super().free() if self.polls > 3 else 0
 
-        def poll(self, timeout_seconds: float) -> list[Event]:
+        def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
             self.polls += 1
             return super().poll(timeout_seconds)
 
@@ -432,7 +432,7 @@ def test_a_batch_fills_the_numbers_that_were_left_open() -> None:
 
 def test_a_batch_dead_twice_is_a_failed_training_that_is_kept() -> None:
     study, recorder = new_study(), Recorder()
-    dies = FakeExecutor(lambda spec: Died(spec, "worker killed by signal 9"))
+    dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"))
     work = batch(study, complete(0, "dice", 0.9), seeds=1, recorder=recorder)
     assert drive(dies, work, going_on)  # type: ignore[arg-type]
     (result,) = studies.extra_results(study, "confirm")

@@ -27,8 +27,8 @@ from sweeper.training.checkpoint import load_checkpoint, write_sealed
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.engine import Training, schedule
 from sweeper.training.evaluation import Evaluator
+from sweeper.training.events import Evaluated, Finished, Paused
 from sweeper.training.job import Job, WorkerContext
-from sweeper.training.messages import Done, Looked, Waits
 from sweeper.training.model import WeightAverage, build_model, normaliser
 from sweeper.training.starts import Starts
 
@@ -576,9 +576,9 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
         whole.advance()
     shop = context(tiny, tmp_path)
     job = Job(spec(steps=8), shop)
-    assert isinstance(job.proceed(), Looked)
+    assert isinstance(job.proceed(), Evaluated)
     waits = job.proceed("pause")
-    assert isinstance(waits, Waits) and waits.result.state == "pruned"
+    assert isinstance(waits, Paused) and waits.result.state == "pruned"
     path = checkpoint_path(tmp_path, spec(steps=8))
     if harm == "truncated":
         path.write_bytes(path.read_bytes()[:1000])
@@ -592,11 +592,11 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
         path.write_bytes(turned)
     again, looked = Job(spec(steps=8), shop), []
     told, notes = again.proceed(), ""
-    while isinstance(told, Looked):
+    while isinstance(told, Evaluated):
         looked.append(told.evaluation.step)
         notes += told.note
         told = again.proceed()
-    assert isinstance(told, Done) and told.result.state == "complete"
+    assert isinstance(told, Finished) and told.result.state == "complete"
     assert looked == ([4, 6, 8] if harm == "none" else [2, 4, 6, 8])
     assert numbers(told.result) == numbers(whole.result("complete"))
     assert not Canary.sung
@@ -634,7 +634,7 @@ def test_a_full_disk_costs_the_pause_and_not_the_training(tiny: Dataset, tmp_pat
     (tmp_path / "file").write_text("no folder")
     job = Job(spec(steps=8), context(tiny, tmp_path / "file"))
     job.proceed()
-    assert isinstance(job.proceed("pause"), Waits)
+    assert isinstance(job.proceed("pause"), Paused)
 
 
 def test_trainings_of_one_seed_share_their_initial_network_and_nothing_else(tiny: Dataset) -> None:

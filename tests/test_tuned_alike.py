@@ -12,7 +12,6 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.records import Conditions, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
-from sweeper.executors.protocol import Died, Event
 from sweeper.report.answer import answer as paragraphs
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
@@ -25,6 +24,7 @@ from sweeper.study.finalist import second_seed
 from sweeper.study.learning_rates import GRID, drawn_rate
 from sweeper.study.recheck import choose_finalists
 from sweeper.study.same_loss import Question, as_they_are
+from sweeper.training.events import TrainingEvent, WorkerLost
 from sweeper.workflow.conclude import conclude
 from tests import builders
 from tests.faking import DATA, LEVELS, CrashError, FakeExecutor, fake_result, new_plan, new_study, nothing_alike, train
@@ -148,9 +148,9 @@ def test_a_fixed_rate_is_the_best_of_the_grid() -> None:
 
 
 def test_trainings_of_the_grid_that_fail_are_given_up() -> None:
-    def given(spec: TrialSpec) -> TrialResult | Event:
+    def given(spec: TrialSpec) -> TrialResult | TrainingEvent:
         fatal = spec.purpose == "recheck" and spec.family == "dice" and spec.lr > 2e-3
-        return Died(spec, "worker killed by signal 9") if fatal else fake_result(spec)
+        return WorkerLost(spec, "worker killed by signal 9") if fatal else fake_result(spec)
 
     study, plan = new_study(), plan_with()
     train(study, FakeExecutor(given), trials=21, plan=plan)

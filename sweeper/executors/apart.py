@@ -20,9 +20,9 @@ from typing import Any
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.executors.launch import Launched
-from sweeper.executors.protocol import Event, Executor
+from sweeper.executors.protocol import Executor
 from sweeper.system.clocks import running_seconds
-from sweeper.training.messages import Answer, Hardware
+from sweeper.training.events import Answer, Hardware, TrainingEvent
 
 START_SECONDS = 900.0
 """The most that is waited for a cluster to be joined, and for its first worker to come up."""
@@ -83,9 +83,9 @@ class ApartExecutor:
         """As there."""
         self._call("submit", spec)
 
-    def poll(self, timeout_seconds: float) -> list[Event]:
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """As there."""
-        events: list[Event] = self._call("poll", timeout_seconds, seconds=timeout_seconds + CALL_SECONDS)
+        events: list[TrainingEvent] = self._call("poll", timeout_seconds, seconds=timeout_seconds + CALL_SECONDS)
         return events
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:

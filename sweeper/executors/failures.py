@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeper.core.errors import ExecutorError
-from sweeper.executors.protocol import Died, Event, Finished, Paused
+from sweeper.training.events import Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 
 IN_A_ROW = 8
 """So many failures in a row, beyond one for each worker, and nothing more is begun: what fails everything (a full
@@ -20,9 +20,9 @@ class Failures:
         self._count = 0
         self._reason = ""
 
-    def see(self, event: Event) -> None:
+    def see(self, event: TrainingEvent) -> None:
         """Take an event into account."""
-        if isinstance(event, Died):
+        if isinstance(event, OutOfMemory | WorkerLost):
             self._count, self._reason = self._count + 1, event.reason
         elif isinstance(event, Finished) and event.result.state == "failed":
             self._count, self._reason = self._count + 1, event.result.reason or "no reason is known"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.core.errors import ExecutorError
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.protocol import Died, Event, Finished, Paused, Reported
-from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Waits
+from sweeper.training.events import Answer, Evaluated, Hardware, TrainingEvent, WorkerLost
 
 if TYPE_CHECKING:
     from sweeper.training.job import Job
@@ -78,23 +77,22 @@ class InlineExecutor:
 
         self._spec, self._job, self._answer = spec, Job(spec, self._context), "go"
 
-    def poll(self, timeout_seconds: float) -> list[Event]:
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """Train to the next evaluation, or to the result; nothing where there is no time."""
         spec = self._spec
         if spec is None or self._job is None or self._answer is None or timeout_seconds == 0:
             return []
-        told = self._job.proceed(self._answer)
-        if isinstance(told, Looked):
-            if told.note:
-                self._log(told.note)
-            self._answer = "go" if told.last else None
-            return [Reported(spec, told.evaluation, last=told.last)]
+        event = self._job.proceed(self._answer)
+        if isinstance(event, Evaluated):
+            if event.note:
+                self._log(event.note)
+            self._answer = "go" if event.last else None
+            return [event]
         self._job.free()
         self._spec = self._job = None
-        if isinstance(told, Exhausted | DeviceLost):
-            self._lost = told.reason if isinstance(told, DeviceLost) else None
-            return [Died(spec, told.reason)]
-        return [Paused(spec, told.result) if isinstance(told, Waits) else Finished(spec, told.result)]
+        if isinstance(event, WorkerLost):
+            self._lost = event.reason
+        return [event]
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
         """Let the one training go on, stop or pause; an answer to another one comes too late."""

@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.core.records import TrialSpec
 from sweeper.executors.failures import Failures
-from sweeper.executors.protocol import Died, Event, Executor, Finished, Paused, Reported
-from sweeper.executors.task_queue import HOST, KIND, ONLY_FOR, REASON, RESULT, SESSION, SPEC, Queue
+from sweeper.executors.protocol import Executor
+from sweeper.executors.task_queue import HOST, KIND, ONLY_FOR, OUT_OF_MEMORY, REASON, RESULT, SESSION, SPEC, Queue
 from sweeper.system.clocks import running_seconds
-from sweeper.training.messages import Answer
+from sweeper.training.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 
 LOOK_SECONDS = 0.2
 IDLE_SECONDS = 1.0
@@ -156,18 +156,18 @@ class Joined:
             self._taken[_key(trial)] = _Taken(trial, spec)
             self._executor.submit(spec)
 
-    def _poll(self) -> list[Event]:
+    def _poll(self) -> list[TrainingEvent]:
         if any(not taken.waits for taken in self._taken.values()):
             return self._executor.poll(LOOK_SECONDS)
         time.sleep(LOOK_SECONDS if self._leader is not None else IDLE_SECONDS)
         return []
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: TrainingEvent) -> None:
         """Pass an event on to the leader."""
         key = (event.spec.purpose, event.spec.number)
         taken = self._taken[key]
         trial_id = taken.trial._trial_id
-        if isinstance(event, Reported):
+        if isinstance(event, Evaluated):
             found = {"evaluation": event.evaluation.model_dump(mode="json"), "last": event.last}
             self._queue.write(trial_id, f"evaluation/{taken.told:02d}", found)
             taken.told += 1
@@ -176,7 +176,8 @@ class Joined:
         del self._taken[key]
         if taken.cancelled:
             return
-        if isinstance(event, Died):
+        if isinstance(event, OutOfMemory | WorkerLost):
+            self._queue.write(trial_id, OUT_OF_MEMORY, isinstance(event, OutOfMemory))
             self._queue.write(trial_id, REASON, f"{event.reason} (on {self._queue.host})")
             self._queue.finish(taken.trial, TrialState.FAIL)
             return

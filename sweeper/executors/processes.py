@@ -16,11 +16,10 @@ from pathlib import Path
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.executors.launch import Launched, Method, WorkerDiedError, begin_loading
-from sweeper.executors.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import threads_asked
-from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Told, Waits
+from sweeper.training.events import Answer, Evaluated, Hardware, OutOfMemory, TrainingEvent, WorkerLost
 
 START_SECONDS = 120.0
 """A worker that has not begun by then is given up; seconds that this process ran."""
@@ -83,8 +82,8 @@ def _may_have_gpu() -> bool:
 class ProcessExecutor:
     """Supervised worker processes that share the decoded store through the page cache.
 
-    A worker that dies costs its training (`Died`) and is replaced; the parent's death ends the workers. One in which a
-    training failed is replaced, too: what a failure leaves behind in a process is unknown.
+    A worker that dies costs its training (`WorkerLost`) and is replaced; the parent's death ends the workers. One
+    in which a training failed is replaced, too: what a failure leaves behind in a process is unknown.
     """
 
     def __init__(
@@ -227,9 +226,9 @@ class ProcessExecutor:
         with suppress(OSError):  # it died while idle: the next poll finds its pipe at the end and replaces it
             worker.pipe.send(("train", spec))
 
-    def poll(self, timeout_seconds: float) -> list[Event]:
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """Messages of the workers, and the deaths among them."""
-        events: list[Event] = []
+        events: list[TrainingEvent] = []
         busy = {worker.pipe: worker for worker in self._workers if worker.spec is not None}
         for pipe in wait(list(busy), timeout_seconds):
             assert isinstance(pipe, Connection)
@@ -238,38 +237,39 @@ class ProcessExecutor:
             assert spec is not None
             self._watchdog.answered(worker)
             try:
-                told: Told | tuple[str, str] = pipe.recv()
+                told: TrainingEvent | tuple[str, str] = pipe.recv()
             except (EOFError, OSError):
-                events.append(Died(spec, self._replace(worker)))
+                events.append(WorkerLost(spec, self._replace(worker)))
                 continue
             if isinstance(told, tuple):  # "refused" or "broken": it ends, though it had been ready
-                events.append(Died(spec, self._replace(worker, str(told[1]))))
+                events.append(WorkerLost(spec, self._replace(worker, str(told[1]))))
                 continue
-            if isinstance(told, Exhausted | DeviceLost):
-                events.append(Died(spec, self._replace(worker, told.reason)))
+            if isinstance(told, OutOfMemory | WorkerLost):
+                self._replace(worker, told.reason)
+                events.append(told)
                 continue
-            if isinstance(told, Looked):
+            if isinstance(told, Evaluated):
                 if told.note:
                     self._log(told.note)
                 if told.last:
                     self._watchdog.wait(worker, spec.purpose, "result")
-                events.append(Reported(spec, told.evaluation, last=told.last))
+                events.append(told)
                 continue
             worker.spec = None
-            events.append(Paused(spec, told.result) if isinstance(told, Waits) else Finished(spec, told.result))
+            events.append(told)
             if told.result.state == "failed":
                 self._replace(worker, "a training failed in a worker")
             else:
                 self._failures[worker.number] = 0
         return events + self._hung()
 
-    def _hung(self) -> list[Event]:
+    def _hung(self) -> list[TrainingEvent]:
         """Deaths of the workers that say nothing any more: they are killed."""
-        found: list[Event] = []
+        found: list[TrainingEvent] = []
         for worker in [w for w in self._workers if w.spec is not None]:
             reason = self._watchdog.hangs(worker)
             if reason is not None and worker.spec is not None and not worker.pipe.poll():
-                found.append(Died(worker.spec, self._replace(worker, reason)))
+                found.append(WorkerLost(worker.spec, self._replace(worker, reason)))
         return found
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:

@@ -1,53 +1,17 @@
 """Where trainings run: what every executor offers, and the events that it tells.
 
-`poll` returns events; after each `Reported` that is not the training's last, `answer` must say what becomes of it. A
+`poll` returns events (`sweeper.training.events`); after each `Evaluated` that is not the training's last, `answer` must
+say what becomes of it. A
 training that was told to pause is begun again, in any worker, by submitting the same spec once more.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sweeper.core.records import Conditions, Evaluation, TrialResult, TrialSpec
-from sweeper.training.messages import Answer, Hardware
-
-
-@dataclass(frozen=True)
-class Reported:
-    """A training looked at its validation images; `last` when it has nothing more to ask."""
-
-    spec: TrialSpec
-    evaluation: Evaluation
-    last: bool
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A training gave its result (failed ones included)."""
-
-    spec: TrialSpec
-    result: TrialResult
-
-
-@dataclass(frozen=True)
-class Paused:
-    """A training was told to pause and waits in its checkpoint; `result` is what it gave if it never goes on."""
-
-    spec: TrialSpec
-    result: TrialResult
-
-
-@dataclass(frozen=True)
-class Died:
-    """The worker died under the training; nothing is known of it but the reason."""
-
-    spec: TrialSpec
-    reason: str
-
-
-Event = Reported | Finished | Paused | Died
+from sweeper.core.records import Conditions, TrialSpec
+from sweeper.training.events import Answer, Hardware, TrainingEvent
 
 
 class Executor(Protocol):
@@ -84,7 +48,7 @@ class Executor(Protocol):
     def submit(self, spec: TrialSpec) -> None:
         """Start a training, or go on with a paused one. Only when `free() > 0`."""
 
-    def poll(self, timeout_seconds: float) -> list[Event]:
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """Events since the last call, waiting for the first at most this long."""
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:

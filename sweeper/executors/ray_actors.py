@@ -23,10 +23,9 @@ import ray
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.protocol import Died, Event, Finished, Paused, Reported
 from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
-from sweeper.training.messages import Answer, DeviceLost, Exhausted, Hardware, Looked, Told, Waits
+from sweeper.training.events import Answer, Evaluated, Hardware, OutOfMemory, Paused, TrainingEvent, WorkerLost
 
 KNOCK_SECONDS = 10.0
 START_SECONDS = 300.0
@@ -81,17 +80,17 @@ class Trainer:
             return node, str(error)
         return node, None
 
-    def begin(self, spec: TrialSpec) -> Told:
+    def begin(self, spec: TrialSpec) -> TrainingEvent:
         """Train to the first evaluation."""
         from sweeper.training.job import Job
 
         self._job = Job(spec, self._context)
         return self.proceed("go")
 
-    def proceed(self, answer: Answer) -> Told:
+    def proceed(self, answer: Answer) -> TrainingEvent:
         """Train on to the next."""
         told = self._job.proceed(answer)
-        if not isinstance(told, Looked):
+        if not isinstance(told, Evaluated):
             self._job.free()
         return told
 
@@ -116,8 +115,8 @@ class _Actor:
 class RayExecutor:
     """Actors on the nodes of a Ray cluster: an existing one, or one on this machine alone.
 
-    A node or actor that is lost costs its training (`Died`), and Ray starts another actor where there is room. One that
-    hangs, or in which a training failed, is replaced, too.
+    A node or actor that is lost costs its training (`WorkerLost`), and Ray starts another actor where there is room.
+    One that hangs, or in which a training failed, is replaced, too.
     """
 
     device: str
@@ -264,7 +263,7 @@ class RayExecutor:
         actor.spec, actor.pending = spec, actor.handle.begin.remote(spec)
         self.watchdog.wait(actor, spec.purpose, "first")
 
-    def poll(self, timeout_seconds: float) -> list[Event]:
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """What the actors told, and which were lost.
 
         Raises:
@@ -290,23 +289,23 @@ class RayExecutor:
         if self._node not in _nodes():
             raise ExecutorError("this machine is no part of the Ray cluster any more: its raylet is gone")
 
-    def _hung(self) -> list[Event]:
+    def _hung(self) -> list[TrainingEvent]:
         """Deaths of the actors that say nothing any more: they are killed."""
-        found: list[Event] = []
+        found: list[TrainingEvent] = []
         for actor in [a for a in self._actors if a.spec is not None and a.pending is not None]:
             reason = self.watchdog.hangs(actor)
             if reason is not None and actor.spec is not None and not ray.wait([actor.pending], timeout=0)[0]:
-                found.append(Died(actor.spec, reason))
+                found.append(WorkerLost(actor.spec, reason))
                 self._replace(actor, reason)
         return found
 
-    def _event(self, actor: _Actor, reference: Any) -> Event | None:
+    def _event(self, actor: _Actor, reference: Any) -> TrainingEvent | None:
         try:
-            told = ray.get(reference)
+            told: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
             reason = f"Ray lost the actor or its node ({_line(error)})"
             self._replace(actor, reason)
-            return None if actor.spec is None else Died(actor.spec, reason)
+            return None if actor.spec is None else WorkerLost(actor.spec, reason)
         actor.pending = None
         self.watchdog.answered(actor)
         spec = actor.spec
@@ -316,24 +315,24 @@ class RayExecutor:
                 self._actors.remove(actor)
                 ray.kill(actor.handle)
             return None
-        if isinstance(told, Looked):
-            if told.note:
-                self.log(told.note)
-            actor.waits = not told.last
-            if told.last:
+        event: TrainingEvent = told
+        if isinstance(event, Evaluated):
+            if event.note:
+                self.log(event.note)
+            actor.waits = not event.last
+            if event.last:
                 actor.pending = actor.handle.proceed.remote("go")
                 self.watchdog.wait(actor, spec.purpose, "result")
-            return Reported(spec, told.evaluation, told.last)
-        if isinstance(told, Exhausted | DeviceLost):
-            self._replace(actor, told.reason)
-            return Died(spec, told.reason)
+            return event
+        if isinstance(event, OutOfMemory | WorkerLost):
+            self._replace(actor, event.reason)
+            return event
         actor.spec = None
-        if told.result.state == "failed":
+        if event.result.state == "failed":
             self._replace(actor, "a training failed in a Ray actor")
-        if isinstance(told, Waits):
+        if isinstance(event, Paused):
             self._paused_on[spec.purpose, spec.number] = actor.node
-            return Paused(spec, told.result)
-        return Finished(spec, told.result)
+        return event
 
     def _replace(self, actor: _Actor, reason: str) -> None:
         """Ask Ray for another in its place, unless that is of no use."""

@@ -20,11 +20,12 @@ from sweeper import storage as studies
 from sweeper.core.errors import LostStudyError, SweeperError
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, TrialResult, TrialSpec
-from sweeper.executors.protocol import Died, Event, Executor, Finished, Paused, Reported
+from sweeper.executors.protocol import Executor
 from sweeper.executors.task_queue import (
     GRACE_SECONDS,
     HOST,
     KIND,
+    OUT_OF_MEMORY,
     REASON,
     RESULT,
     SESSION,
@@ -34,7 +35,16 @@ from sweeper.executors.task_queue import (
     queue_name,
 )
 from sweeper.system.patience import Patience
-from sweeper.training.messages import Answer, Hardware
+from sweeper.training.events import (
+    Answer,
+    Evaluated,
+    Finished,
+    Hardware,
+    OutOfMemory,
+    Paused,
+    TrainingEvent,
+    WorkerLost,
+)
 
 LOOK_SECONDS = 0.2
 """How often the queue is looked at while others train."""
@@ -140,7 +150,7 @@ class SharedExecutor:
             return
         self._send(spec, place if place in self._workers else None)
 
-    def poll(self, timeout_seconds: float) -> list[Event]:
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """What is new, here and elsewhere.
 
         Raises:
@@ -193,10 +203,10 @@ class SharedExecutor:
             self._here.add(_key(spec))
             self.own.submit(spec)
 
-    def _from_here(self, events: list[Event]) -> list[Event]:
-        fresh: list[Event] = []
+    def _from_here(self, events: list[TrainingEvent]) -> list[TrainingEvent]:
+        fresh: list[TrainingEvent] = []
         for event in events:
-            if isinstance(event, Reported):
+            if isinstance(event, Evaluated):
                 answers = self._answers[_key(event.spec)]
                 if self._new(event.spec, event.evaluation):
                     fresh.append(event)
@@ -227,7 +237,7 @@ class SharedExecutor:
             )
         return False
 
-    def _ended(self, event: Event, place: int) -> None:
+    def _ended(self, event: TrainingEvent, place: int) -> None:
         key = _key(event.spec)
         if isinstance(event, Paused):
             self._paused_at[key] = place
@@ -245,7 +255,7 @@ class SharedExecutor:
         trial_id = self._queue.put(spec.model_dump(mode="json"), self._leader.number, only_for)
         self._sent[_key(spec)] = _Sent(trial_id, spec, only_for)
 
-    def _look(self, *, at_once: bool) -> list[Event]:
+    def _look(self, *, at_once: bool) -> list[TrainingEvent]:
         """Who is there, and what they did since the last look."""
         now = self.clock()
         pause = LOOK_SECONDS if self._sent else DOORBELL_SECONDS
@@ -287,15 +297,15 @@ class SharedExecutor:
                 self.say(f"{worker.user_attrs[HOST]} left")
         self._workers = there
 
-    def _news(self, sent: _Sent, trial: FrozenTrial) -> list[Event]:
+    def _news(self, sent: _Sent, trial: FrozenTrial) -> list[TrainingEvent]:
         """What became of one training since the last look."""
-        events: list[Event] = []
+        events: list[TrainingEvent] = []
         while (found := trial.user_attrs.get(f"evaluation/{sent.told:02d}")) is not None:
             sent.told += 1
             evaluation, last = Evaluation.model_validate(found["evaluation"]), bool(found["last"])
             answers = self._answers[_key(sent.spec)]
             if self._new(sent.spec, evaluation):
-                events.append(Reported(sent.spec, evaluation, last))
+                events.append(Evaluated(sent.spec, evaluation, last))
             elif not last:
                 self._reply(sent, answers[evaluation.step])
         if trial.state == TrialState.WAITING and self._nobody_for(sent, trial):
@@ -306,16 +316,17 @@ class SharedExecutor:
             events += self._outcome(sent, trial)
         return events
 
-    def _outcome(self, sent: _Sent, trial: FrozenTrial) -> list[Event]:
+    def _outcome(self, sent: _Sent, trial: FrozenTrial) -> list[TrainingEvent]:
         place = trial.user_attrs.get(WORKER, HERE)
         if trial.state == TrialState.FAIL and trial.user_attrs.get("returned"):
             self._again(sent)
             return []
         del self._sent[_key(sent.spec)]
-        event: Event
+        event: TrainingEvent
         if trial.state == TrialState.FAIL:
             quiet = f"its machine was not heard of for {GRACE_SECONDS} s"
-            event = Died(sent.spec, trial.user_attrs.get(REASON, quiet))
+            ended = OutOfMemory if trial.user_attrs.get(OUT_OF_MEMORY) else WorkerLost
+            event = ended(sent.spec, trial.user_attrs.get(REASON, quiet))
         else:
             result = TrialResult.model_validate(trial.user_attrs[RESULT])
             event = (Paused if trial.state == TrialState.PRUNED else Finished)(sent.spec, result)

@@ -44,7 +44,7 @@ BEAT_SECONDS = 10
 GRACE_SECONDS = 60
 """Who was silent for so long is gone."""
 KIND, HOST, SLOTS, SESSION, ONLY_FOR, WORKER = "kind", "host", "slots", "session", "only_for", "worker"
-SPEC, RESULT, REASON = "spec", "result", "reason"
+SPEC, RESULT, REASON, OUT_OF_MEMORY = "spec", "result", "reason", "out_of_memory"
 
 
 def queue_name(study: str) -> str:

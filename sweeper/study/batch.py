@@ -9,7 +9,7 @@ import optuna
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.storage.results import extra_results, store_extra
 from sweeper.study.search import ATTEMPTS, Watcher, always, dead
-from sweeper.training.messages import Answer
+from sweeper.training.events import Answer
 
 Key = tuple[object, ...]
 

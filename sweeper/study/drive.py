@@ -8,8 +8,8 @@ from typing import Protocol
 from sweeper.core.errors import ExecutorError
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.executors.failures import Failures
-from sweeper.executors.protocol import Died, Executor, Finished, Paused, Reported
-from sweeper.training.messages import Answer
+from sweeper.executors.protocol import Executor
+from sweeper.training.events import Answer, Evaluated, Finished, OutOfMemory, Paused, WorkerLost
 
 POLL_SECONDS = 0.5
 
@@ -79,7 +79,7 @@ def _drive(
         for event in executor.poll(POLL_SECONDS):
             failures.see(event)
             match event:
-                case Reported(spec, evaluation, last):
+                case Evaluated(spec, evaluation, last):
                     answer = work.reported(spec, evaluation, last)
                     if not last:
                         executor.answer(spec, answer)
@@ -89,7 +89,7 @@ def _drive(
                 case Finished(spec, result):
                     running.remove(spec)
                     work.finished(spec, result)
-                case Died(spec, reason):
+                case OutOfMemory(spec, reason) | WorkerLost(spec, reason):
                     running.remove(spec)
                     work.died(spec, reason)
         failures.check(executor.workers)

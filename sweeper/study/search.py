@@ -35,7 +35,7 @@ from sweeper.storage.results import (
 from sweeper.study.halving import Halving
 from sweeper.study.sampler import AskedAgain, KeyedTPESampler
 from sweeper.system.disk_space import keep_within_room
-from sweeper.training.messages import Answer
+from sweeper.training.events import Answer
 
 ATTEMPTS = 2
 """A configuration under which this many workers died is a failed trial."""

@@ -8,7 +8,7 @@ import sys
 import torch
 
 from sweeper.core.errors import UsageError
-from sweeper.training.messages import Hardware
+from sweeper.training.events import Hardware
 
 
 def probe(device: str) -> Hardware:

@@ -23,7 +23,7 @@ from sweeper.data.store import PixelStore
 from sweeper.system.clocks import running_seconds
 from sweeper.training.causes import device_lost, explain, not_its_own, out_of_memory
 from sweeper.training.engine import Training
-from sweeper.training.messages import Answer, DeviceLost, Done, Exhausted, Looked, Told, Waits
+from sweeper.training.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.training.starts import Starts
 from sweeper.version import versions
 
@@ -51,25 +51,25 @@ class Job:
         self._note = ""
         self._began = running_seconds()
 
-    def proceed(self, answer: Answer = "go") -> Told:
-        """Do what is answered to the last `Looked`, up to the next thing to tell; not after an end."""
+    def proceed(self, answer: Answer = "go") -> TrainingEvent:
+        """Do what is answered to the last `Evaluated`, up to the next thing to tell; not after an end."""
         try:
             training = self._training = self._training or self._begin()
             if answer == "stop":
-                return Done(training.result("pruned"))
+                return Finished(self._spec, training.result("pruned"))
             if answer == "pause":
                 result = training.result("pruned")
                 _try(lambda: training.save(self._path))  # without it: should it go on, it is trained from its start
-                return Waits(result)
+                return Paused(self._spec, result)
             if training.finished:
                 result = training.result("complete")
                 if self._spec.keep_predictions and not self._spec.fold and result.collapse != Collapse.DIVERGED:
                     path = weights_path(weights_beside(self._context.checkpoints), self._spec)
                     _try(lambda: training.save_weights(path))  # the result is what matters
-                return Done(result)
+                return Finished(self._spec, result)
             self._seen.append(training.advance())
             note, self._note = self._note, ""
-            return Looked(self._seen[-1], training.finished, note)
+            return Evaluated(self._spec, self._seen[-1], training.finished, note)
         except Exception as error:
             return self._ended_by(error)
 
@@ -78,13 +78,14 @@ class Job:
         self._training = None
         gc.collect()
 
-    def _ended_by(self, error: Exception) -> Told:
+    def _ended_by(self, error: Exception) -> TrainingEvent:
         if out_of_memory(error):
-            return Exhausted(explain(error))
+            return OutOfMemory(self._spec, explain(error))
         if device_lost(error):
-            return DeviceLost(explain(error))
+            return WorkerLost(self._spec, explain(error))
         seconds = running_seconds() - self._began
-        return Done(failed(self._spec, tuple(self._seen), explain(error), seconds, self._context.device))
+        result = failed(self._spec, tuple(self._seen), explain(error), seconds, self._context.device)
+        return Finished(self._spec, result)
 
     def _begin(self) -> Training:
         work = self._context

@@ -4,8 +4,8 @@ Parent → worker: ("weights", encoder), answered by ("weights", bool); ("config
 of the checkpoints); then any number of ("train", TrialSpec), each followed by one Answer per evaluation that is not the
 last. Closing the pipe ends it.
 
-Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training a `Looked` for each evaluation,
-and `Waits`, `Done`, `Exhausted` or `DeviceLost` (training/messages.py). A training that raises gives a result in state
+Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training its events (training/events.py):
+`Evaluated` for each evaluation, then one that ends it or lets it wait. A training that raises gives a result in state
 `failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given ("broken", text);
 so does, later, whatever goes wrong between its trainings. Either ends the process.
 """
@@ -24,9 +24,9 @@ from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
 from sweeper.system.streams import steady_streams
 from sweeper.training.causes import explain, not_its_own
+from sweeper.training.events import Evaluated
 from sweeper.training.hardware import probe, settle_process
 from sweeper.training.job import Job, WorkerContext
-from sweeper.training.messages import Looked
 from sweeper.training.model import build_model, imagenet_cached, require_answer
 
 
@@ -97,8 +97,8 @@ def check_model(conditions: Conditions) -> None:
 def _train(pipe: Connection, job: Job) -> None:
     told = job.proceed()
     pipe.send(told)
-    while isinstance(told, Looked):
+    while isinstance(told, Evaluated):
         told = job.proceed("go" if told.last else pipe.recv())
-        if not isinstance(told, Looked):
+        if not isinstance(told, Evaluated):
             job.free()  # the networks, before the next ones are made
         pipe.send(told)
