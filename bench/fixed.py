@@ -14,15 +14,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeper.core.events import Evaluated, Started
 from sweeper.executors.processes import ProcessExecutor
 
 # As `sweeper run`: what is imported here the workers import too, and they start before the rest is.
 from sweeper.system.cores import available_cores
 
 if TYPE_CHECKING:
+    from sweeper.core.events import Answer
     from sweeper.core.records import Evaluation, TrialResult, TrialSpec
     from sweeper.tracking import Tracker
-    from sweeper.training.events import Answer
 
 NAMES = {"ce": "cross_entropy"}
 
@@ -39,15 +40,15 @@ class Fixed:
         if not self.queue:
             return None
         spec = self.queue.pop(0)
-        self.tracker.training_started(spec)
+        self.tracker.notify(Started(spec))
         return spec
 
     def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
-        self.tracker.training_evaluated(spec, evaluation)
+        self.tracker.notify(Evaluated(spec, evaluation, last=False))
         return "go"
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
-        self.results.append(self.tracker.training_ended(spec, result))
+        self.results.append(self.tracker.record(result))
 
     def paused(self, spec: TrialSpec, result: TrialResult) -> None:
         raise SystemExit("paused")

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from sweeper import storage as studies
+from sweeper.core.events import Observers, Stored, SweepEvent
 from sweeper.core.records import ImageCounts, TrialResult, TrialSpec
 from sweeper.study.drive import drive
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.tracking import Tracker
 from sweeper.workflow.conclude import report_study
-from sweeper.workflow.run import _Watchers
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan
 from tests.mlflow_server import Server
@@ -60,18 +60,17 @@ def main() -> None:
         study = studies.create_study(storage, "bench", plan)
         enqueue_defaults(study, SPACE, given.trials)
         display = Clocked()
-        watchers = [display]
+        tracker = None
         if not given.no_mlflow:
             tracker = Tracker(uri, warn=print)
             tracker.start_sweep("bench", plan.conditions, parent_run_id=None, settings={})
-            watchers = [tracker, display]
         work = Search(
             study,
             SPACE,
             plan.conditions,
             imbalance=60.0,
             trials=given.trials,
-            watcher=_Watchers(*watchers),
+            recorder=Observers((display,), tracker),
             checkpoints=folder,
         )
         profile = cProfile.Profile()
@@ -113,11 +112,9 @@ class Clocked(Recorder):
         self.processor.append(time.process_time())
         self.memory.append(resident())
 
-    def training_evaluated(self, spec: TrialSpec, evaluation: object) -> None:
-        pass
-
-    def training_kept(self, result: TrialResult) -> None:
-        self.mark()
+    def notify(self, event: SweepEvent) -> None:
+        if isinstance(event, Stored):
+            self.mark()
 
 
 if __name__ == "__main__":

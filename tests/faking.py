@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 
 from sweeper import storage as studies
+from sweeper.core.events import Answer, Evaluated, Finished, Observers, Paused, TrainingEvent
 from sweeper.core.records import Collapse, Conditions, Coordinate, Look, SearchSpace, TrialResult, TrialSpec
 from sweeper.data import divide
 from sweeper.space import load_space
@@ -17,7 +18,6 @@ from sweeper.study.same_loss import Measure, Question
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
-from sweeper.training.events import Answer, Evaluated, Finished, Paused, TrainingEvent
 from sweeper.workflow.phases import Asked, Stage, train_all
 from sweeper.workflow.settings import Budget
 from sweeper.workflow.status import Signs
@@ -149,7 +149,7 @@ def new_search(
         builders.conditions(),
         imbalance=60.0,
         trials=trials,
-        watcher=recorder or Recorder(),
+        recorder=recorder or Recorder(),
         checkpoints=checkpoints,
     )
 
@@ -195,44 +195,11 @@ def train(
     time = Timekeeper(timeout, clock, workers=executor.workers, before=studies.all_results(study))
     budget: Budget = "ranking" if probe else "given"
     asked = Asked(trials, tuple(looks), rope=0.01, budget=learns or budget, confirm_steps=None)
-    watcher = Watching(time, display, signs)
-    stage = Stage(study, plan, asked, executor, Path("nowhere"), watcher, display, display, time, signs=signs)  # type: ignore[arg-type]
+    told = Observers((time, display) if signs is None else (time, display, signs))
+    stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, signs=signs)  # type: ignore[arg-type]
     stage.measure = measure
     train_all(stage, decided=lambda _: None)
     return stage
-
-
-class Watching(Recorder):
-    """Tells the timekeeper and the display."""
-
-    def __init__(self, time: Timekeeper, display: Recorder, signs: Signs | None = None) -> None:
-        super().__init__()
-        self._time, self._display, self._signs = time, display, signs
-
-    def training_started(self, spec: TrialSpec) -> None:
-        self._time.training_started(spec)
-
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        return self._time.training_ended(spec, result)
-
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        self._time.training_paused(spec, result)
-        self._display.training_paused(spec, result)
-
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
-        self._time.training_resumed(spec, result)
-        self._display.training_resumed(spec, result)
-
-    def training_kept(self, result: TrialResult) -> None:
-        self._display.training_kept(result)
-        if self._signs is not None:
-            self._signs.training_kept(result)
-
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
-        self._time.training_dropped(spec, reason, died=died)
-        self._display.training_dropped(spec, reason, died=died)
-        if self._signs is not None:
-            self._signs.training_dropped(spec, reason, died=died)
 
 
 def diverges(spec: TrialSpec) -> TrialResult:

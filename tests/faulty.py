@@ -14,13 +14,13 @@ from typing import Any, Literal
 import torch
 
 from sweeper.core.errors import DataError
+from sweeper.core.events import TrainingEvent
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.executors.protocol import Executor
 from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
-from sweeper.training.events import TrainingEvent
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault")
 

@@ -116,7 +116,7 @@ def session(folder: Path, kind: str, kill_at: int | None = None, results: int = 
             plan.conditions,
             imbalance=plan.imbalance,
             trials=18,
-            watcher=display,
+            recorder=display,
             checkpoints=folder,
         )
         drive(FakeExecutor(crossing), work, lambda: None)

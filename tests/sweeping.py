@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.run import run_sweep
@@ -51,26 +52,30 @@ class Recorder:
     def phase(self, name: str, done: int, total: int) -> None:
         self.phases.append((name, done, total))
 
-    def training_started(self, spec: TrialSpec) -> None:
-        pass
+    def notify(self, event: SweepEvent) -> None:
+        match event:
+            case Evaluated(spec, evaluation):
+                self.evaluations.append((spec, evaluation))
+            case Paused(spec, result):
+                self.pause(spec, result)
+            case Resumed(spec, result):
+                self.resume(spec, result)
+            case Stored(result):
+                self.keep(result)
+            case Dropped(spec):
+                self.dropped.append(spec)
 
-    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        self.evaluations.append((spec, evaluation))
-
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        self.paused.append(spec.number)
-
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
-        self.resumed.append(spec.number)
-
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+    def record(self, result: TrialResult) -> TrialResult:
         return result
 
-    def training_kept(self, result: TrialResult) -> None:
-        self.results.append(result)
+    def pause(self, spec: TrialSpec, result: TrialResult) -> None:
+        self.paused.append(spec.number)
 
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
-        self.dropped.append(spec)
+    def resume(self, spec: TrialSpec, result: TrialResult) -> None:
+        self.resumed.append(spec.number)
+
+    def keep(self, result: TrialResult) -> None:
+        self.results.append(result)
 
 
 def settings_in(folder: Path, **changes: Any) -> Settings:

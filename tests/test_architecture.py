@@ -135,7 +135,7 @@ def test_what_workers_tell_does_not_load_torch_either() -> None:
     """Taking a message apart imports the module of its class."""
     start = "e = ProcessExecutor('cpu', 1, 1, print); e.hardware(); e.close()"
     assert "torch" not in loaded_by(f"from sweeper.executors.processes import ProcessExecutor; {start}")
-    told = "sweeper.training.events, sweeper.executors.processes, sweeper.executors.protocol, sweeper.executors.inline"
+    told = "sweeper.core.events, sweeper.executors.processes, sweeper.executors.protocol, sweeper.executors.inline"
     assert not loaded_by(f"import {told}") & {"torch", "segmentation_models_pytorch", "timm"}
     names = {"Hardware", "Evaluated", "Paused", "Finished", "OutOfMemory", "WorkerLost"}
     sent = {

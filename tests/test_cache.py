@@ -136,8 +136,8 @@ def test_the_command_lists_and_clears(two, monkeypatch, capfd):
 
 def test_a_sweep_holds_its_images_while_it_lives(tmp_path):
     class Watcher(Recorder):
-        def training_kept(self, result: TrialResult) -> None:
-            super().training_kept(result)
+        def keep(self, result: TrialResult) -> None:
+            super().keep(result)
             self.in_use = [entry.in_use for entry in entries(tmp_path / "cache")]
 
     display = Watcher()

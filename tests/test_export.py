@@ -18,6 +18,7 @@ from torch import nn
 from sweeper import storage as studies
 from sweeper.cli.export import command
 from sweeper.core.errors import InterruptedSweepError, SweeperError
+from sweeper.core.events import Evaluated, Finished, TrainingEvent
 from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
@@ -25,7 +26,6 @@ from sweeper.executors.shared import SharedExecutor
 from sweeper.losses import snippet
 from sweeper.space import load_space
 from sweeper.study.confirm import confirm_seed
-from sweeper.training.events import Evaluated, Finished, TrainingEvent
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.weights import save_weights
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record

@@ -10,13 +10,13 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, UsageError
+from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.executors.failures import IN_A_ROW, Failures
 from sweeper.executors.inline import InlineExecutor
 from sweeper.study.drive import drive
 from sweeper.study.search import enqueue_defaults
 from sweeper.training.engine import Training
-from sweeper.training.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
 from sweeper.workflow.run import run_sweep
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, train

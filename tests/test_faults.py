@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, SweeperError
+from sweeper.core.events import Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.data import open_store
@@ -32,7 +33,6 @@ from sweeper.study.drive import drive
 from sweeper.study.search import Search
 from sweeper.system.clocks import RunningClock, running_seconds
 from sweeper.training.causes import device_lost, out_of_memory
-from sweeper.training.events import Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.training.job import Job, WorkerContext
 from sweeper.workflow.conclude import report_study
 from tests import builders, faulty
@@ -462,7 +462,7 @@ def search_of(study: optuna.Study, plan: studies.Plan, executor: ProcessExecutor
         plan.conditions,
         imbalance=60.0,
         trials=len(study.get_trials()),
-        watcher=Recorder(),
+        recorder=Recorder(),
         checkpoints=folder / "checkpoints",
     )
 
@@ -500,7 +500,7 @@ def test_of_twelve_trials_with_every_fault_seven_complete_and_five_fail_with_the
             plan.conditions,
             imbalance=60.0,
             trials=12,
-            watcher=display,
+            recorder=display,
             checkpoints=tmp_path / "checkpoints",
         )
         assert drive(executor, work, lambda: None)

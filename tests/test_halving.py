@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
+from sweeper.core.events import Finished, TrainingEvent, WorkerLost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.study.drive import drive
 from sweeper.study.halving import Halving
 from sweeper.study.search import Search, enqueue_defaults
-from sweeper.training.events import Finished, TrainingEvent, WorkerLost
 from tests import builders
 from tests.faking import SPACE, CrashError, FakeExecutor, fake_result, new_search, new_study
 from tests.sweeping import Recorder
@@ -161,7 +161,7 @@ def test_on_a_disk_with_little_room_the_first_in_line_keep_their_checkpoints(
 
         last: tuple[Path, ...] = ()
 
-        def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+        def pause(self, spec: TrialSpec, result: TrialResult) -> None:
             there = tuple(tmp_path.iterdir())
             assert len(there) <= 1
             for gone in {path for path in self.last if spec_of[path].number in work._waiting} - set(there):
@@ -172,7 +172,7 @@ def test_on_a_disk_with_little_room_the_first_in_line_keep_their_checkpoints(
             order[path], spec_of[path] = (len(result.evaluations), result.evaluations[-1].value), spec
             self.last = (*there, path)
 
-        def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+        def resume(self, spec: TrialSpec, result: TrialResult) -> None:
             checkpoint_path(tmp_path, spec).unlink(missing_ok=True)
 
     spec_of: dict[Path, TrialSpec] = {}

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 from sweeper.cli.main import cli
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
+from sweeper.core.events import Dropped, Evaluated, Stored, WorkerLost
 from sweeper.report import figures
 from sweeper.report.facts import Facts
 from sweeper.tracking.courier import Courier
-from sweeper.training.events import WorkerLost
 from sweeper.workflow import status as life
 from sweeper.workflow.status import (
     BEAT_SECONDS,
@@ -61,17 +61,17 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
         signs.beat()
         assert life_at(path).written == clock.now and life_at(path).progress == 1_000_000.0
         spec = builders.spec()
-        signs.training_evaluated(spec, builders.evaluation(4, 0.5))
+        signs.notify(Evaluated(spec, builders.evaluation(4, 0.5), last=False))
         assert life_at(path).progress == clock.now
         for number in range(2):
             clock.now += 1
-            signs.training_kept(builders.failed_trial(number=number, reason="it raised"))
+            signs.notify(Stored(builders.failed_trial(number=number, reason="it raised")))
         found = life_at(path)
         assert (found.failures, found.last_reason, found.done, found.total) == (2, "it raised", 3, 9)
         assert found.progress == clock.now - 2, "a failure is no progress"
-        signs.training_dropped(spec, "it hung", died=True)
+        signs.notify(Dropped(spec, "it hung", died=True))
         assert life_at(path).dropped == 1 and life_at(path).last_reason == "it hung"
-        signs.training_kept(builders.trial("dice", 0.5, 3))
+        signs.notify(Stored(builders.trial("dice", 0.5, 3)))
         assert (life_at(path).failures, life_at(path).dropped) == (0, 0)
         clock.now -= 7200  # the clock was set back
         signs.beat()

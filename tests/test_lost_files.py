@@ -25,8 +25,8 @@ class Acting(Recorder):
         super().__init__()
         self._after, self._act = after, act
 
-    def training_kept(self, result: TrialResult) -> None:
-        super().training_kept(result)
+    def keep(self, result: TrialResult) -> None:
+        super().keep(result)
         if len(self.results) == self._after:
             self._act()
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from sweeper.core.events import Evaluated, Finished
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
@@ -20,7 +21,6 @@ from sweeper.study.batch import key_of
 from sweeper.training.augment import augment
 from sweeper.training.batches import to_inputs, training_batch
 from sweeper.training.engine import Training
-from sweeper.training.events import Evaluated, Finished
 from sweeper.training.model import build_model, normaliser
 
 STEPS, RUNGS, RATE = 60, (15, 30, 45, 60), 5e-4

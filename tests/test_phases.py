@@ -13,6 +13,7 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, NothingConfirmedError
+from sweeper.core.events import TrainingEvent, WorkerLost
 from sweeper.core.records import Collapse, Look, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.study.batch import key_of
 from sweeper.study.confirm import confirm_seed
@@ -20,7 +21,6 @@ from sweeper.study.finalist import second_seed
 from sweeper.study.probe import compare
 from sweeper.study.recheck import choose_finalists
 from sweeper.study.rounds import Judgement
-from sweeper.training.events import TrainingEvent, WorkerLost
 from sweeper.workflow import conclude as conclude_module
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.run import _conclude, _remember

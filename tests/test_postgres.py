@@ -107,7 +107,7 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
         class Pausing(Recorder):
             """Each training takes a little, so that the restart comes amid them."""
 
-            def training_kept(self, result: object) -> None:
+            def keep(self, result: object) -> None:
                 time.sleep(0.05)
 
         with studies.sole_use(url, "s") as lost:

@@ -284,8 +284,8 @@ class Silencing(Recorder):
     def _stop(self) -> None:
         self._stopped = True
 
-    def training_kept(self, result: TrialResult) -> None:
-        super().training_kept(result)
+    def keep(self, result: TrialResult) -> None:
+        super().keep(result)
         if len(self.results) == self._after:
             self._proxy.silent()
             threading.Timer(1, self._stop).start()
@@ -388,8 +388,8 @@ def test_a_leader_that_lost_the_study_says_what_is_left_and_leaves_the_sweeps_ru
     class Losing(Recorder):
         """Another process takes the study after three trainings."""
 
-        def training_kept(self, result: TrialResult) -> None:
-            super().training_kept(result)
+        def keep(self, result: TrialResult) -> None:
+            super().keep(result)
             if len(self.results) != 3:
                 return
             (pid,) = holders(url)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from sweeper.cli.bar import Bar
 from sweeper.cli.progress import LiveDisplay, PlainDisplay, spec_text
+from sweeper.core.events import Evaluated, Paused, Started, Stored
 from sweeper.core.records import TrialResult
 from tests import builders
 
@@ -29,8 +30,8 @@ def live(clock: list[float]) -> LiveDisplay:
 
 def keep(display: LiveDisplay, *results: TrialResult) -> None:
     for result in results:
-        display.training_started(result.spec)
-        display.training_kept(display.training_ended(result.spec, result))
+        display.notify(Started(result.spec))
+        display.notify(Stored(result))
 
 
 def test_a_search_shows_each_familys_best_counts_and_the_time_left() -> None:
@@ -57,8 +58,8 @@ def test_values_from_a_part_of_the_images_say_so(capsys: pytest.CaptureFixture[s
     display = PlainDisplay(1, clock=lambda: 0.0)
     display.phase("search", 0, 2)
     for evaluation in done.evaluations:
-        display.training_evaluated(done.spec, evaluation)
-    display.training_paused(stopped.spec, stopped)
+        display.notify(Evaluated(done.spec, evaluation, last=False))
+    display.notify(Paused(stopped.spec, stopped))
     keep(display, done, stopped)  # type: ignore[arg-type]
     lines = [line.strip().split(" (0:00 left")[0] for line in capsys.readouterr().err.splitlines()]
     assert "dice #0 step 75: 0.650 on 8 of 20 images" in lines
@@ -122,8 +123,8 @@ def test_a_running_training_shows_where_it_is() -> None:
     try:
         display.phase("search", 0, 2)
         result = builders.trial("dice", 0.6, 7)
-        display.training_started(result.spec)
-        display.training_evaluated(result.spec, result.evaluations[0])
+        display.notify(Started(result.spec))
+        display.notify(Evaluated(result.spec, result.evaluations[0], last=False))
         text = shown(display)
     finally:
         display.close()

@@ -201,7 +201,7 @@ from contextlib import closing
 from pathlib import Path
 from sweeper.data.load import load_dataset
 from sweeper.core.records import Conditions
-from sweeper.training.events import Evaluated, Finished, WorkerLost
+from sweeper.core.events import Evaluated, Finished, WorkerLost
 from sweeper.executors.processes import ProcessExecutor
 from sweeper.executors.watchdog import Watchdog
 from tests.test_cli_run import DATA

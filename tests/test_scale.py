@@ -34,7 +34,7 @@ class Sampled(Recorder):
         self._number = number
         self.seen: list[float] = []
 
-    def training_kept(self, result: TrialResult) -> None:
+    def keep(self, result: TrialResult) -> None:
         self.seen.append(self._number())
 
 
@@ -47,7 +47,7 @@ def search(folder: Path, trials: int, display: Recorder) -> None:
         plan.conditions,
         imbalance=60.0,
         trials=trials,
-        watcher=display,
+        recorder=display,
         checkpoints=folder / "checkpoints",
     )
     assert drive(FakeExecutor(with_counts), work, lambda: None)  # type: ignore[arg-type]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sweeper.core.errors import UsageError
+from sweeper.core.events import Hardware
 from sweeper.core.recipe import Recipe
 from sweeper.report.answer import recipe_text
-from sweeper.training.events import Hardware
 from sweeper.workflow.settings import Settings, describe, duration, make_recipe, resumed_recipe, seed_range
 from tests import builders
 

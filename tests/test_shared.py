@@ -17,6 +17,7 @@ from sqlalchemy import update
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, SweeperError
+from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.executors import joined, shared
@@ -25,7 +26,6 @@ from sweeper.executors.failures import IN_A_ROW
 from sweeper.executors.joined import Ending, Joined
 from sweeper.executors.shared import SharedExecutor
 from sweeper.executors.task_queue import Queue
-from sweeper.training.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
 from tests.faking import FakeExecutor, fake_result, new_plan, train
 from tests.postgres_server import Server
 from tests.sweeping import Recorder

@@ -17,6 +17,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started
 from sweeper.core.records import TrialResult
 from sweeper.tracking import Tracker, send_spooled
 from sweeper.tracking.courier import MOST_FLUSH_SECONDS, Courier
@@ -87,13 +88,13 @@ class Bench:
     def train(self, number: int, cut: Callable[[int], str | None] = lambda _: None) -> TrialResult:
         """One training; `cut(i)` says how the line is before its i-th call."""
         trial = builders.trial("dice", 0.5, number).model_copy(update={"run_id": None})
-        calls: list[Callable[[], object]] = [lambda: self.tracker.training_started(trial.spec)]
-        calls += [lambda e=e: self.tracker.training_evaluated(trial.spec, e) for e in trial.evaluations]  # type: ignore[misc]
+        calls: list[Callable[[], object]] = [lambda: self.tracker.notify(Started(trial.spec))]
+        calls += [lambda e=e: self.tracker.notify(Evaluated(trial.spec, e, last=False)) for e in trial.evaluations]  # type: ignore[misc]
         for index, call in enumerate(calls):
             self.line.cut = cut(index)
             call()
         self.line.cut = cut(len(calls))
-        return self.tracker.training_ended(trial.spec, trial)
+        return self.tracker.record(trial)
 
     def points(self) -> dict[str, list[int]]:
         """Steps of val/miou in each trial's run, by trial; a run that is there twice has its steps twice."""
@@ -165,8 +166,8 @@ def test_an_attempt_that_was_dropped_is_not_the_trainings_run(uri: str, tmp_path
     bench = Bench(uri, tmp_path, "dropped")
     bench.line.cut = "request"
     spec = builders.spec("dice", 0)
-    bench.tracker.training_started(spec)
-    bench.tracker.training_dropped(spec, "worker killed by signal 9", died=True)
+    bench.tracker.notify(Started(spec))
+    bench.tracker.notify(Dropped(spec, "worker killed by signal 9", died=True))
     bench.train(0, lambda _: "request")
     bench.line.cut = None
     bench.tracker.catch_up()
@@ -178,7 +179,7 @@ def test_what_a_killed_session_kept_is_sent_first_by_the_next_one(uri: str, tmp_
     bench = Bench(uri, tmp_path, "next")
     bench.train(0, lambda _: "answer")
     bench.line.cut = "request"
-    bench.tracker.training_started(builders.spec("dice", 1))  # amid this one the power goes
+    bench.tracker.notify(Started(builders.spec("dice", 1)))  # amid this one the power goes
     again = Tracker(uri, warn=bench.warnings.append, spool=tmp_path)
     again.start_sweep(
         "next",
@@ -347,9 +348,9 @@ def test_a_report_that_a_server_cannot_take_holds_up_no_later_session(uri: str, 
 
     bench.line.log_artifact = full  # type: ignore[attr-defined]
     paused = builders.trial("dice", 0.5, 1)
-    bench.tracker.training_started(paused.spec)
+    bench.tracker.notify(Started(paused.spec))
     waiting = bench.tracker.run_id(paused.spec)
-    bench.tracker.training_paused(paused.spec, paused)
+    bench.tracker.notify(Paused(paused.spec, paused))
     bench.tracker.end_sweep("KILLED", folder=folders[0])
     assert len(bench.spool) == 1 and waiting is not None
     for session, folder in enumerate(reversed(folders)):
@@ -422,28 +423,28 @@ def test_a_paused_training_goes_on_in_its_own_run(uri: str, tmp_path: Path) -> N
     tracker.start_sweep("pause", builders.conditions(), parent_run_id=None, settings={})
     trials = [builders.trial("dice", 0.5, number) for number in range(4)]
     for trial in trials:
-        tracker.training_started(trial.spec)
-        tracker.training_evaluated(trial.spec, trial.evaluations[0])
-        tracker.training_paused(trial.spec, so_far(trial, 1))
+        tracker.notify(Started(trial.spec))
+        tracker.notify(Evaluated(trial.spec, trial.evaluations[0], last=False))
+        tracker.notify(Paused(trial.spec, so_far(trial, 1)))
     ids = [tracker.run_id(trial.spec) for trial in trials]
     assert {client.get_run(i or "").info.status for i in ids} == {"SCHEDULED"}
     assert {client.get_run(i or "").data.tags["sweeper.state"] for i in ids} == {"waiting"}
-    tracker.training_resumed(trials[0].spec, so_far(trials[0], 1))  # in the same session
+    tracker.notify(Resumed(trials[0].spec, so_far(trials[0], 1)))  # in the same session
     assert client.get_run(ids[0] or "").info.status == "RUNNING"
     for evaluation in trials[0].evaluations[1:]:
-        tracker.training_evaluated(trials[0].spec, evaluation)
-    assert tracker.training_ended(trials[0].spec, trials[0]).run_id == ids[0]
+        tracker.notify(Evaluated(trials[0].spec, evaluation, last=False))
+    assert tracker.record(trials[0]).run_id == ids[0]
     tracker.end_sweep("KILLED")
     assert client.get_run(ids[1] or "").info.status == "SCHEDULED"
 
     again = Tracker(uri, warn=pytest.fail, spool=tmp_path)
     again.start_sweep("pause", builders.conditions(), parent_run_id=tracker.parent_run_id, settings={})
-    again.training_resumed(trials[1].spec, so_far(trials[1], 1))
+    again.notify(Resumed(trials[1].spec, so_far(trials[1], 1)))
     for evaluation in trials[1].evaluations[1:]:
-        again.training_evaluated(trials[1].spec, evaluation)
-    assert again.training_ended(trials[1].spec, trials[1]).run_id == ids[1]
+        again.notify(Evaluated(trials[1].spec, evaluation, last=False))
+    assert again.record(trials[1]).run_id == ids[1]
     pruned = so_far(trials[2], 1).model_copy(update={"state": "pruned"})
-    assert again.training_ended(pruned.spec, pruned).run_id == ids[2]  # it was not gone on with
+    assert again.record(pruned).run_id == ids[2]  # it was not gone on with
     again.end_sweep("FINISHED")
     assert client.get_run(ids[2] or "").info.status == "FINISHED"
     assert client.get_run(ids[3] or "").info.status == "KILLED"  # nobody cared
@@ -464,19 +465,19 @@ def test_whatever_a_crash_kept_from_a_run_is_written_when_its_training_goes_on(
     tracker = Tracker(uri, warn=pytest.fail, spool=tmp_path)
     tracker.start_sweep(f"crashed-{sent}", builders.conditions(), parent_run_id=None, settings={})
     trial = builders.trial("dice", 0.5, 0)
-    tracker.training_started(trial.spec)
+    tracker.notify(Started(trial.spec))
     for evaluation in trial.evaluations[:sent]:
-        tracker.training_evaluated(trial.spec, evaluation)
+        tracker.notify(Evaluated(trial.spec, evaluation, last=False))
     run_id = tracker.run_id(trial.spec)
     again = Tracker(uri, warn=pytest.fail, spool=tmp_path)
     again.start_sweep(f"crashed-{sent}", builders.conditions(), parent_run_id=tracker.parent_run_id, settings={})
     assert client.get_run(run_id or "").info.status == "KILLED"
-    again.training_resumed(trial.spec, so_far(trial, 1))
+    again.notify(Resumed(trial.spec, so_far(trial, 1)))
     assert again.run_id(trial.spec) == run_id
     assert client.get_run(run_id or "").info.status == "RUNNING"
     for evaluation in trial.evaluations[max(1, sent) :]:
-        again.training_evaluated(trial.spec, evaluation)
-    again.training_ended(trial.spec, trial)
+        again.notify(Evaluated(trial.spec, evaluation, last=False))
+    again.record(trial)
     assert points_of(uri, tracker.experiment_id) == {"trial/00000": STEPS}
 
 

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
+from sweeper.core.events import Finished, Started, TrainingEvent, WorkerLost
 from sweeper.core.records import Collapse, Coordinate, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
 from sweeper.study.batch import Batch
@@ -25,7 +26,6 @@ from sweeper.study.recheck import choose_finalists, what_is_needed
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
-from sweeper.training.events import TrainingEvent, WorkerLost
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study
 from tests.sweeping import Recorder
@@ -396,7 +396,7 @@ def test_confirmation_seeds_are_paired_and_never_the_searches() -> None:
 
 def batch(study: optuna.Study, *trials: TrialResult, seeds: int, recorder: Recorder | None = None) -> Batch:
     specs = confirmations(chosen(*trials), builders.conditions(), seeds)
-    return Batch(study, specs, watcher=recorder or Recorder())
+    return Batch(study, specs, recorder=recorder or Recorder())
 
 
 def drained(work: Batch) -> list[TrialSpec]:
@@ -560,9 +560,9 @@ def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
     time = Timekeeper(100.0, lambda: now[0], workers=2)
     assert time.fits(10**9, 0.6)  # nothing is known yet
     spec = builders.spec("dice", 0)
-    time.training_started(spec)
+    time.notify(Started(spec))
     now[0] = 20.0
-    time.training_ended(spec, builders.trial("dice", 0.6, 0))  # 100 steps: 0.2 s each
+    time.notify(Finished(spec, builders.trial("dice", 0.6, 0)))  # 100 steps: 0.2 s each
     usable = 100 - 10
     assert time.admits(1.0)(int((usable - 20) / 0.2)) and not time.admits(1.0)(int((usable - 20) / 0.2) + 1)
     assert time.fits(2 * 350, 1.0) and not time.fits(2 * 351, 1.0)

@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service import utils
 
 from sweeper.core.errors import UsageError
+from sweeper.core.events import Evaluated, Started
 from sweeper.core.records import Collapse
 from sweeper.tracking import NOTE, NOTE_LIMIT, Tracker, class_slugs, send_spooled
 from sweeper.tracking.operations import Operation
@@ -52,10 +53,10 @@ def started(uri: str, study: str, **conditions: object) -> Tracker:
 def test_runs_form_a_tree_with_the_contracts_names(uri: str) -> None:
     tracker = started(uri, "tree")
     trial = builders.trial("dice_focal", 0.7, 4)
-    tracker.training_started(trial.spec)
+    tracker.notify(Started(trial.spec))
     for evaluation in trial.evaluations:
-        tracker.training_evaluated(trial.spec, evaluation)
-    ended = tracker.training_ended(trial.spec, trial)
+        tracker.notify(Evaluated(trial.spec, evaluation, last=False))
+    ended = tracker.record(trial)
     tracker.end_sweep("FINISHED", note="short")
 
     client = MlflowClient(uri)
@@ -89,10 +90,10 @@ def test_values_from_a_part_of_the_images_have_names_of_their_own(uri: str) -> N
     lost = builders.trial("dice", 0.0, 2, evaluations=builders.curve_on_part((0.0,)), collapse="diverged")
     client, histories = MlflowClient(uri), []
     for trial in (done, stopped, lost):
-        tracker.training_started(trial.spec)
+        tracker.notify(Started(trial.spec))
         for evaluation in trial.evaluations:
-            tracker.training_evaluated(trial.spec, evaluation)
-        run_id = tracker.training_ended(trial.spec, trial).run_id
+            tracker.notify(Evaluated(trial.spec, evaluation, last=False))
+        run_id = tracker.record(trial).run_id
         assert run_id is not None
         histories.append(
             {
@@ -113,8 +114,8 @@ def test_values_from_a_part_of_the_images_have_names_of_their_own(uri: str) -> N
 def test_confirmations_carry_test_metrics(uri: str) -> None:
     tracker = started(uri, "confirmations")
     result = builders.confirmation("dice_focal", 101)
-    tracker.training_started(result.spec)
-    ended = tracker.training_ended(result.spec, result)
+    tracker.notify(Started(result.spec))
+    ended = tracker.record(result)
     assert ended.run_id is not None
     run = MlflowClient(uri).get_run(ended.run_id)
     assert run.data.tags["sweeper.kind"] == "confirm"
@@ -128,8 +129,8 @@ def test_rechecks_and_probes_have_a_kind_of_their_own_beside_a_trial_of_the_same
     trial = builders.trial("dice", 0.6, 0)
     other = trial.model_copy(update={"spec": trial.spec.model_copy(update={"purpose": purpose, "seed": 1999})})
     for result in (trial, other):
-        tracker.training_started(result.spec)
-    ended = [tracker.training_ended(result.spec, result).run_id for result in (trial, other)]
+        tracker.notify(Started(result.spec))
+    ended = [tracker.record(result).run_id for result in (trial, other)]
     runs = [MlflowClient(uri).get_run(run_id or "") for run_id in ended]
     assert [run.data.tags["sweeper.kind"] for run in runs] == ["trial", purpose]
     assert runs[1].data.params["seed"] == "1999"
@@ -161,8 +162,8 @@ def test_what_a_probe_decides_is_written_to_the_sweeps_run_when_it_is_known(uri:
 def test_states_become_statuses_and_tags(uri: str, changes: dict[str, object], status: str) -> None:
     tracker = started(uri, f"states-{status}-{len(changes)}-{changes.get('state')}")
     result = builders.trial("dice", 0.5, 1).model_copy(update=changes)
-    tracker.training_started(result.spec)
-    ended = tracker.training_ended(result.spec, result)
+    tracker.notify(Started(result.spec))
+    ended = tracker.record(result)
     run = MlflowClient(uri).get_run(ended.run_id or "")
     assert run.info.status == status
     assert run.data.tags.get("sweeper.collapse") == ("diverged" if "collapse" in changes else None)
@@ -172,7 +173,7 @@ def test_states_become_statuses_and_tags(uri: str, changes: dict[str, object], s
 def test_what_a_crash_left_running_is_closed_at_the_next_start(uri: str) -> None:
     tracker = started(uri, "crash")
     spec = builders.spec("dice", 0)
-    tracker.training_started(spec)
+    tracker.notify(Started(spec))
     again = Tracker(uri, warn=pytest.fail)
     again.start_sweep("crash", builders.conditions(), parent_run_id=tracker.parent_run_id, settings={})
     assert again.parent_run_id == tracker.parent_run_id
@@ -189,9 +190,9 @@ def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
     classes = ("back ground", "a|b (c) & d")
     tracker = started(uri, "slugs", data=builders.dataset(classes))
     trial = builders.trial("dice", 0.5, 0)
-    tracker.training_started(trial.spec)
-    tracker.training_evaluated(trial.spec, trial.evaluations[-1])
-    ended = tracker.training_ended(trial.spec, trial)
+    tracker.notify(Started(trial.spec))
+    tracker.notify(Evaluated(trial.spec, trial.evaluations[-1], last=False))
+    ended = tracker.record(trial)
     run = MlflowClient(uri).get_run(ended.run_id or "")
     assert run.data.metrics["val/iou/a_b_c_d"] >= 0
     assert run.data.tags["sweeper.class.a_b_c_d"] == "a|b (c) & d"
@@ -206,7 +207,7 @@ def test_notes_are_cut_where_mlflow_would_cut_them(uri: str) -> None:
 
 def test_others_runs_in_an_experiment_of_the_same_name_are_left_alone(uri: str) -> None:
     first = started(uri, "shared")
-    first.training_started(builders.spec("dice", 0))
+    first.notify(Started(builders.spec("dice", 0)))
     second = started(uri, "shared")
     assert second.parent_run_id != first.parent_run_id
     statuses = [r.info.status for r in MlflowClient(uri).search_runs([first.experiment_id])]
@@ -221,7 +222,7 @@ def test_a_resume_on_another_store_makes_a_parent_there(uri: str) -> None:
 
 def test_ending_the_sweep_closes_what_still_runs(uri: str) -> None:
     tracker = started(uri, "ending")
-    tracker.training_started(builders.spec("dice", 0))
+    tracker.notify(Started(builders.spec("dice", 0)))
     tracker.end_sweep("KILLED", values={"test/miou": 0.5})
     client = MlflowClient(uri)
     assert {r.info.status for r in client.search_runs([tracker.experiment_id])} == {"KILLED"}
@@ -264,8 +265,8 @@ def reported(folder: Path, study: str, words: str, parent: str | None = None) ->
     tracker = Tracker(f"sqlite:///{folder}/mlflow.db", warn=warnings.append, spool=folder / "spool")
     tracker.start_sweep(study, builders.conditions(), parent_run_id=parent, settings={})
     trial = builders.trial("dice", 0.5, 0)
-    tracker.training_started(trial.spec)
-    tracker.training_ended(trial.spec, trial)
+    tracker.notify(Started(trial.spec))
+    tracker.record(trial)
     (folder / "report").mkdir(exist_ok=True)
     (folder / "report" / "report.md").write_text(words)
     tracker.end_sweep("FINISHED", folder=folder / "report")

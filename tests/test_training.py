@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sweeper.core import metrics
 from sweeper.core.contours import boundary_counts
 from sweeper.core.errors import CheckpointError, UsageError
+from sweeper.core.events import Evaluated, Finished, Paused
 from sweeper.core.operating_points import TAUS
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.recipe import ARCHITECTURES, Recipe
@@ -27,7 +28,6 @@ from sweeper.training.checkpoint import load_checkpoint, write_sealed
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.engine import Training, schedule
 from sweeper.training.evaluation import Evaluator
-from sweeper.training.events import Evaluated, Finished, Paused
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.model import WeightAverage, build_model, normaliser
 from sweeper.training.starts import Starts

@@ -11,6 +11,7 @@ import optuna
 import pytest
 
 from sweeper import storage as studies
+from sweeper.core.events import TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.report.answer import answer as paragraphs
 from sweeper.report.facts import collect
@@ -24,7 +25,6 @@ from sweeper.study.finalist import second_seed
 from sweeper.study.learning_rates import GRID, drawn_rate
 from sweeper.study.recheck import choose_finalists
 from sweeper.study.same_loss import Question, as_they_are
-from sweeper.training.events import TrainingEvent, WorkerLost
 from sweeper.workflow.conclude import conclude
 from tests import builders
 from tests.faking import DATA, LEVELS, CrashError, FakeExecutor, fake_result, new_plan, new_study, nothing_alike, train

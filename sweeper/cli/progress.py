@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.bar import Paced
+from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import count
@@ -152,15 +153,31 @@ class PlainDisplay:
         self._state.begin(name, done, total, self._clock())
         self.say(f"{name}: {count(total, 'training')}" + (f", {done} done" if done else ""))
 
-    def training_started(self, spec: TrialSpec) -> None:
+    def notify(self, event: SweepEvent) -> None:
+        """Show what happened to a training; its result once that is stored."""
+        match event:
+            case Started(spec):
+                self._started(spec)
+            case Evaluated(spec, evaluation):
+                self._evaluated(spec, evaluation)
+            case Paused(spec, result):
+                self._paused(spec, result)
+            case Resumed(spec):
+                self._resumed(spec)
+            case Stored(result):
+                self._stored(result)
+            case Dropped(spec, reason):
+                self._dropped(spec, reason)
+
+    def _started(self, spec: TrialSpec) -> None:
         """Nothing: its end is what counts."""
 
-    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+    def _evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """A line when verbose."""
         if self._level > 0:
             self.say(f"  {spec_text(spec)} step {evaluation.step}: {value_text(evaluation)}")
 
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+    def _paused(self, spec: TrialSpec, result: TrialResult) -> None:
         """A line the first time."""
         first = spec.number not in self._state.waiting
         self._state.wait(spec)
@@ -168,17 +185,13 @@ class PlainDisplay:
             at = f"{value_text(result.evaluations[-1])} at step {result.evaluations[-1].step}, waits"
             self.say(self._line(f"{spec_text(spec)}: {at}"))
 
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+    def _resumed(self, spec: TrialSpec) -> None:
         """Counted, should it have come to its rung in an earlier session."""
         self._state.wait(spec)
         if self._level > 0:
             self.say(f"  {spec_text(spec)} goes on")
 
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        """Nothing yet: it is told once it is stored."""
-        return result
-
-    def training_kept(self, result: TrialResult) -> None:
+    def _stored(self, result: TrialResult) -> None:
         """A line."""
         waited = result.spec.purpose == "search" and result.spec.number in self._state.waiting
         self._state.add(result)
@@ -189,7 +202,7 @@ class PlainDisplay:
         left = self._state.left(self._clock())
         return f"[{self._state.done}/{self._state.total}] {text}" + (f" ({left})" if left else "")
 
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+    def _dropped(self, spec: TrialSpec, reason: str) -> None:
         """A warning."""
         self.warn(f"{spec_text(spec)} was cut off: {reason}")
 
@@ -227,27 +240,27 @@ class LiveDisplay(PlainDisplay):
                 self.say(f"{self._state.name}: {count(self._state.done, 'training')}, best {top} {best[top]:.3f}")
         self._state.begin(name, done, total, self._clock())
 
-    def training_started(self, spec: TrialSpec) -> None:
+    def _started(self, spec: TrialSpec) -> None:
         """Show it as running."""
         self._state.running[spec.purpose, spec.number] = spec_text(spec)
 
-    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+    def _evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """Show how far it is."""
         self._state.running[spec.purpose, spec.number] = (
             f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {value_text(evaluation)}"
         )
 
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+    def _paused(self, spec: TrialSpec, result: TrialResult) -> None:
         """Count it the first time; it runs no more."""
         self._state.wait(spec)
         self._state.running.pop((spec.purpose, spec.number), None)
 
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+    def _resumed(self, spec: TrialSpec) -> None:
         """Show it as running again."""
         self._state.wait(spec)
-        self.training_started(spec)
+        self._started(spec)
 
-    def training_kept(self, result: TrialResult) -> None:
+    def _stored(self, result: TrialResult) -> None:
         """Count it; failures leave a line."""
         spec = result.spec
         self._state.running.pop((spec.purpose, spec.number), None)
@@ -255,10 +268,10 @@ class LiveDisplay(PlainDisplay):
         if result.state == "failed":
             self.warn(f"{spec_text(spec)} {outcome_text(result)}")
 
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+    def _dropped(self, spec: TrialSpec, reason: str) -> None:
         """Forget it, with a warning."""
         self._state.running.pop((spec.purpose, spec.number), None)
-        super().training_dropped(spec, reason, died=died)
+        super()._dropped(spec, reason)
 
     def close(self) -> None:
         """Take the live part off the screen."""

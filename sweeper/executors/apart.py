@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
+from sweeper.core.events import Answer, Hardware, TrainingEvent
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.executors.launch import Launched
 from sweeper.executors.protocol import Executor
 from sweeper.system.clocks import running_seconds
-from sweeper.training.events import Answer, Hardware, TrainingEvent
 
 START_SECONDS = 900.0
 """The most that is waited for a cluster to be joined, and for its first worker to come up."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeper.core.errors import ExecutorError
-from sweeper.training.events import Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
+from sweeper.core.events import Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 
 IN_A_ROW = 8
 """So many failures in a row, beyond one for each worker, and nothing more is begun: what fails everything (a full

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.core.errors import ExecutorError
+from sweeper.core.events import Answer, Evaluated, Hardware, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.training.events import Answer, Evaluated, Hardware, TrainingEvent, WorkerLost
 
 if TYPE_CHECKING:
     from sweeper.training.job import Job

@@ -9,12 +9,12 @@ from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import TrialSpec
 from sweeper.executors.failures import Failures
 from sweeper.executors.protocol import Executor
 from sweeper.executors.task_queue import HOST, KIND, ONLY_FOR, OUT_OF_MEMORY, REASON, RESULT, SESSION, SPEC, Queue
 from sweeper.system.clocks import running_seconds
-from sweeper.training.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 
 LOOK_SECONDS = 0.2
 IDLE_SECONDS = 1.0

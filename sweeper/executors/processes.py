@@ -14,12 +14,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
+from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.executors.launch import Launched, Method, WorkerDiedError, begin_loading
 from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import threads_asked
-from sweeper.training.events import Answer, Evaluated, Hardware, OutOfMemory, TrainingEvent, WorkerLost
 
 START_SECONDS = 120.0
 """A worker that has not begun by then is given up; seconds that this process ran."""

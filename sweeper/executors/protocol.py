@@ -1,6 +1,6 @@
 """Where trainings run: what every executor offers, and the events that it tells.
 
-`poll` returns events (`sweeper.training.events`); after each `Evaluated` that is not the training's last, `answer` must
+`poll` returns events (`sweeper.core.events`); after each `Evaluated` that is not the training's last, `answer` must
 say what becomes of it. A
 training that was told to pause is begun again, in any worker, by submitting the same spec once more.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from sweeper.core.events import Answer, Hardware, TrainingEvent
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.training.events import Answer, Hardware, TrainingEvent
 
 
 class Executor(Protocol):

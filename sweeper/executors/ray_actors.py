@@ -22,10 +22,10 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
+from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
-from sweeper.training.events import Answer, Evaluated, Hardware, OutOfMemory, Paused, TrainingEvent, WorkerLost
 
 KNOCK_SECONDS = 10.0
 START_SECONDS = 300.0

@@ -18,6 +18,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import LostStudyError, SweeperError
+from sweeper.core.events import (
+    Answer,
+    Evaluated,
+    Finished,
+    Hardware,
+    OutOfMemory,
+    Paused,
+    TrainingEvent,
+    WorkerLost,
+)
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.executors.protocol import Executor
@@ -35,16 +45,6 @@ from sweeper.executors.task_queue import (
     queue_name,
 )
 from sweeper.system.patience import Patience
-from sweeper.training.events import (
-    Answer,
-    Evaluated,
-    Finished,
-    Hardware,
-    OutOfMemory,
-    Paused,
-    TrainingEvent,
-    WorkerLost,
-)
 
 LOOK_SECONDS = 0.2
 """How often the queue is looked at while others train."""

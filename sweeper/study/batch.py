@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import optuna
 
+from sweeper.core.events import Answer, Dropped, Evaluated, Recorder, Started, Stored
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.storage.results import extra_results, store_extra
-from sweeper.study.search import ATTEMPTS, Watcher, always, dead
-from sweeper.training.events import Answer
+from sweeper.study.search import ATTEMPTS, always, dead
 
 Key = tuple[object, ...]
 
@@ -36,11 +36,11 @@ class Batch:
         study: optuna.Study,
         specs: Sequence[TrialSpec],
         *,
-        watcher: Watcher,
+        recorder: Recorder,
         admit: Callable[[int], bool] = always,
     ) -> None:
         """`specs` are of one purpose, their numbers do not matter; `admit(steps)` = a training may still begin."""
-        self._study, self._watcher, self._admit = study, watcher, admit
+        self._study, self._recorder, self._admit = study, recorder, admit
         self._queue: list[TrialSpec] = []
         if specs:
             done = extra_results(study, specs[0].purpose)
@@ -70,12 +70,12 @@ class Batch:
             return None
         spec = self._queue.pop(0)
         self._running.add(spec.number)
-        self._watcher.training_started(spec)
+        self._recorder.notify(Started(spec))
         return spec
 
     def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
         """These always go on to the end."""
-        self._watcher.training_evaluated(spec, evaluation)
+        self._recorder.notify(Evaluated(spec, evaluation, last))
         return "go"
 
     def paused(self, spec: TrialSpec, result: TrialResult) -> None:
@@ -84,14 +84,14 @@ class Batch:
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it with the study."""
-        result = self._watcher.training_ended(spec, result)
+        result = self._recorder.record(result)
         store_extra(self._study, result)
         self._running.discard(spec.number)
-        self._watcher.training_kept(result)
+        self._recorder.notify(Stored(result))
 
     def died(self, spec: TrialSpec, reason: str) -> None:
         """Try once more; then it failed."""
-        self._watcher.training_dropped(spec, reason, died=True)
+        self._recorder.notify(Dropped(spec, reason, died=True))
         self._deaths[spec.number] = self._deaths.get(spec.number, 0) + 1
         if self._deaths[spec.number] < ATTEMPTS:
             self._running.discard(spec.number)
@@ -102,4 +102,4 @@ class Batch:
 
     def interrupted(self, spec: TrialSpec, reason: str) -> None:
         """Nothing to keep: a resume trains it again."""
-        self._watcher.training_dropped(spec, reason, died=False)
+        self._recorder.notify(Dropped(spec, reason, died=False))

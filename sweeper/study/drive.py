@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sweeper.core.errors import ExecutorError
+from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, WorkerLost
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.executors.failures import Failures
 from sweeper.executors.protocol import Executor
-from sweeper.training.events import Answer, Evaluated, Finished, OutOfMemory, Paused, WorkerLost
 
 POLL_SECONDS = 0.5
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import optuna
 from optuna.trial import TrialState
 
+from sweeper.core.events import Answer, Dropped, Evaluated, Paused, Recorder, Resumed, Started, Stored
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import FLOOR, Choice, initial_queue, suggest
@@ -35,7 +35,6 @@ from sweeper.storage.results import (
 from sweeper.study.halving import Halving
 from sweeper.study.sampler import AskedAgain, KeyedTPESampler
 from sweeper.system.disk_space import keep_within_room
-from sweeper.training.events import Answer
 
 ATTEMPTS = 2
 """A configuration under which this many workers died is a failed trial."""
@@ -44,57 +43,6 @@ ATTEMPTS = 2
 def always(_: int) -> bool:
     """A training of any number of steps may begin."""
     return True
-
-
-class Watcher(Protocol):
-    """What is told of trainings: the tracker, the progress display."""
-
-    def training_started(self, spec: TrialSpec) -> None:
-        """A training begins."""
-
-    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        """It was looked at."""
-
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        """It waits; `result` is what it gave so far."""
-
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
-        """It goes on, and gave `result` so far; this session may not know it yet."""
-
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        """It has a result; what is returned is stored (the tracker adds its run)."""
-
-    def training_kept(self, result: TrialResult) -> None:
-        """Its result is stored: from now on nothing can lose it, and people may be told."""
-
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
-        """It was cut off and does not count: its worker `died`, or the sweep ends."""
-
-
-class Silent:
-    """A watcher that does nothing; for those that want to know of one thing alone."""
-
-    def training_started(self, spec: TrialSpec) -> None:
-        """See `Watcher`."""
-
-    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        """See `Watcher`."""
-
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        """See `Watcher`."""
-
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
-        """See `Watcher`."""
-
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        """See `Watcher`."""
-        return result
-
-    def training_kept(self, result: TrialResult) -> None:
-        """See `Watcher`."""
-
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
-        """See `Watcher`."""
 
 
 def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> None:
@@ -124,7 +72,7 @@ class Search:
         *,
         imbalance: float,
         trials: int,
-        watcher: Watcher,
+        recorder: Recorder,
         checkpoints: Path,
         admit: Callable[[int], bool] = always,
     ) -> None:
@@ -136,21 +84,21 @@ class Search:
             conditions: the study's.
             imbalance: as `suggest` takes it.
             trials: how many counted trials there are to be.
-            watcher: is told what happens.
+            recorder: is told what happens, and completes results.
             checkpoints: folder of the trials that wait.
             admit: whether a training of so many steps may still begin.
         """
         if not isinstance(study.sampler, KeyedTPESampler):
             study.sampler = KeyedTPESampler(conditions.seed)  # storage opens studies without one
         self._study, self._space, self._conditions = study, space, conditions
-        self._imbalance, self._trials, self._watcher, self._admit = imbalance, trials, watcher, admit
+        self._imbalance, self._trials, self._recorder, self._admit = imbalance, trials, recorder, admit
         self._checkpoints = checkpoints
         self._rungs = conditions.recipe.rungs(conditions.recipe.steps)
         self._field = Halving(self._rungs, least=min(FLOOR, trials // len(space.families)))
         self._running: dict[int, TrialSpec] = {}
         self._waiting = {result.spec.number: result for result in waiting_results(study)}
         self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go
-        self._told: dict[int, set[int]] = {}  # of each training in progress, the steps that the watcher knows of
+        self._told: dict[int, set[int]] = {}  # of each training in progress, the steps that were told
         self._cut: set[int] = set()  # begun before and cut off: back in the queue, and first there
         self._done = 0
         for trial in present_trials(study):
@@ -178,12 +126,12 @@ class Search:
             result = self._waiting.pop(chosen)
             self._promoted[chosen] = result.evaluations[-1].step
             self._told[chosen] = {evaluation.step for evaluation in result.evaluations}
-            self._watcher.training_resumed(result.spec, result)
+            self._recorder.notify(Resumed(result.spec, result))
             spec = result.spec
         elif more:
             spec = self._ask()
             self._told[spec.number] = set()
-            self._watcher.training_started(spec)
+            self._recorder.notify(Started(spec))
         else:
             if not self._running:  # nothing is to come that could let one go on
                 self.give_up()
@@ -227,7 +175,7 @@ class Search:
             self._field.see(spec.number, spec.family, evaluation.step, evaluation.part_value)
         if evaluation.step not in self._told[spec.number]:
             self._told[spec.number].add(evaluation.step)
-            self._watcher.training_evaluated(spec, evaluation)
+            self._recorder.notify(Evaluated(spec, evaluation, last))
         decided = max(self._promoted.get(spec.number, 0), *self._field.steps(spec.number)[:-1], 0)
         if last or evaluation.step <= decided:  # it was let go there, and is on its way there again
             return "go"
@@ -240,7 +188,7 @@ class Search:
         wait(self._study, result)
         del self._running[spec.number]
         self._waiting[spec.number] = result
-        self._watcher.training_paused(spec, result)
+        self._recorder.notify(Paused(spec, result))
         self._end_hopeless()
         # One whose checkpoint is gone is trained from its start, should it go on: the last in line hardly will.
         line = self._field.line(self._waiting)
@@ -267,11 +215,11 @@ class Search:
 
     def _end(self, result: TrialResult) -> None:
         """Store it, then tell everyone."""
-        result = self._watcher.training_ended(result.spec, result)
+        result = self._recorder.record(result)
         end(self._study, result)
         self._drop_checkpoint(result.spec)
         self._done += 1
-        self._watcher.training_kept(result)
+        self._recorder.notify(Stored(result))
 
     def died(self, spec: TrialSpec, reason: str) -> None:
         """Try the configuration once more, from its start, then count it as failed."""
@@ -298,7 +246,7 @@ class Search:
         else:
             requeue(self._study, spec.number)
             self._cut.add(spec.number)
-        self._watcher.training_dropped(spec, reason, died=died)
+        self._recorder.notify(Dropped(spec, reason, died))
 
     def _drop_checkpoint(self, spec: TrialSpec) -> None:
         checkpoint_path(self._checkpoints, spec).unlink(missing_ok=True)

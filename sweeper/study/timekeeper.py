@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.events import Dropped, Finished, Paused, Resumed, Started, SweepEvent
+from sweeper.core.records import TrialResult, TrialSpec
 
 PROBE_SHARE = 0.25
 """By this share of the time a probe of the budget must be over."""
@@ -19,7 +20,7 @@ REMEMBERED = 8
 
 
 class Timekeeper:
-    """Measures the trainings of a sweep, as one of its watchers, and says what there is time for.
+    """Measures the trainings of a sweep, as one of its observers, and says what there is time for.
 
     Without a limit there is always time. As long as nothing was measured a training may begin before its share is over.
     """
@@ -64,38 +65,23 @@ class Timekeeper:
         gone = self._clock()
         return gone < self._share(share) and gone + needed <= self._share(share)
 
-    def training_started(self, spec: TrialSpec) -> None:
-        """Note when."""
-        self._starts[spec.purpose, spec.number] = self._pace(), 0
-
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Note when, and from which step."""
-        self._starts[spec.purpose, spec.number] = self._pace(), result.evaluations[-1].step
-
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Note how long a step took, evaluations and all."""
-        self._measure(spec, result)
-
-    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        """Nothing: it counts when it has ended."""
-
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        """Note how long a step took, evaluations and all."""
-        self._measure(spec, result)
-        return result
+    def notify(self, event: SweepEvent) -> None:
+        """Note when a training begins, and at its end or pause how long a step took, evaluations and all."""
+        match event:
+            case Started(spec):
+                self._starts[spec.purpose, spec.number] = self._pace(), 0
+            case Resumed(spec, result):
+                self._starts[spec.purpose, spec.number] = self._pace(), result.evaluations[-1].step
+            case Paused(spec, result) | Finished(spec, result):
+                self._measure(spec, result)
+            case Dropped(spec):
+                self._starts.pop((spec.purpose, spec.number), None)
 
     def _measure(self, spec: TrialSpec, result: TrialResult) -> None:
         began, first = self._starts.pop((spec.purpose, spec.number), (None, 0))
         steps = result.evaluations[-1].step - first if result.evaluations else 0
         if began is not None and steps > 0:
             self._rates.append((self._pace() - began) / steps)
-
-    def training_kept(self, result: TrialResult) -> None:
-        """Nothing more."""
-
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
-        """Nothing was measured."""
-        self._starts.pop((spec.purpose, spec.number), None)
 
     def _share(self, share: float) -> float:
         assert self.seconds is not None

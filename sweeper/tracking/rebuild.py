@@ -200,7 +200,7 @@ class Rebuild(Tracker):
         result, spec = training.result, training.result.spec
         self._now = training.started
         if own is None:
-            self.training_started(spec)
+            self._start(spec)
         else:
             self._take_over(spec, own)
         key = self._keys[spec.purpose, spec.number]

@@ -19,6 +19,7 @@ from mlflow.entities import DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 
 from sweeper.core.errors import UsageError
+from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, SweepEvent
 from sweeper.core.paths import SPOOL, STORAGE
 from sweeper.core.records import Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
@@ -251,14 +252,28 @@ class Tracker:
 
     # --- The trainings --------------------------------------------------------------------------------------
 
-    def training_started(self, spec: TrialSpec) -> None:
+    def notify(self, event: SweepEvent) -> None:
+        """Open, write, pause, go on with or close the training's run."""
+        match event:
+            case Started(spec):
+                self._start(spec)
+            case Evaluated(spec, evaluation):
+                self._evaluated(spec, evaluation)
+            case Paused(spec):
+                self._pause(spec)
+            case Resumed(spec, result):
+                self._resume(spec, result)
+            case Dropped(spec, reason):
+                self._drop(spec, reason)
+
+    def _start(self, spec: TrialSpec) -> None:
         """Open the training's run."""
         key = self._keys[spec.purpose, spec.number] = self._key(f"{spec.purpose}/{spec.number:05d}")
         tags = {**self._values.tags(spec), "mlflow.parentRunId": self.parent_run_id}
         self._post("create", key, experiment=self.experiment_id, name=self._values.name(spec), tags=tags)
         self._post("batch", key, params=self._values.params(spec))
 
-    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+    def _evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """Log one evaluation, as one batch."""
         key = self._keys[spec.purpose, spec.number]
         if evaluation.step in self._steps[key]:  # trained once more after a crash, in the run that has it
@@ -266,14 +281,14 @@ class Tracker:
         self._steps[key].add(evaluation.step)
         self._post("batch", key, metrics=self._values.of_evaluation(evaluation), step=evaluation.step)
 
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
+    def _pause(self, spec: TrialSpec) -> None:
         """The training waits and may go on, in this session or another: its run stays open."""
         self._paused.add((spec.purpose, spec.number))
         key = self._keys[spec.purpose, spec.number]
         self._post("batch", key, tags={"sweeper.state": "waiting"})
         self._post("status", key, status=PAUSED)
 
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
+    def _resume(self, spec: TrialSpec, result: TrialResult) -> None:
         """The training goes on, and so does its run, also one of an earlier session, be it open or closed.
 
         Args:
@@ -287,8 +302,9 @@ class Tracker:
         self._post("status", self._keys[training], status="RUNNING")
         self._post("batch", self._keys[training], tags={"sweeper.state": "running"})
 
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
+    def record(self, result: TrialResult) -> TrialResult:
         """Close the run; the result with the run's id in it, where that is known."""
+        spec = result.spec
         training = spec.purpose, spec.number
         if training not in self._keys:
             if not result.evaluations:
@@ -305,10 +321,7 @@ class Tracker:
         run_id = self._courier.runs.get(key)
         return result if run_id is None else result.model_copy(update={"run_id": run_id})
 
-    def training_kept(self, result: TrialResult) -> None:
-        """Nothing: the run was closed when the training ended."""
-
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
+    def _drop(self, spec: TrialSpec, reason: str) -> None:
         """Close the run of a training that was cut off."""
         self._paused.discard((spec.purpose, spec.number))
         key = self._keys.pop((spec.purpose, spec.number), None)
@@ -366,7 +379,7 @@ class Tracker:
         kind = self._values.tags(spec)["sweeper.kind"]
         run_id = self._earlier.pop((kind, str(spec.number)), None)
         if run_id is None:
-            self.training_started(spec)
+            self._start(spec)
         else:
             key = self._keys[spec.purpose, spec.number] = self._key(f"{spec.purpose}/{spec.number:05d}")
             self._courier.runs[key] = run_id

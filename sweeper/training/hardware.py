@@ -8,7 +8,7 @@ import sys
 import torch
 
 from sweeper.core.errors import UsageError
-from sweeper.training.events import Hardware
+from sweeper.core.events import Hardware
 
 
 def probe(device: str) -> Hardware:

@@ -17,13 +17,13 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from sweeper.core.errors import CheckpointError
+from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.paths import checkpoint_path, weights_beside, weights_path
 from sweeper.core.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.system.clocks import running_seconds
 from sweeper.training.causes import device_lost, explain, not_its_own, out_of_memory
 from sweeper.training.engine import Training
-from sweeper.training.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.training.starts import Starts
 from sweeper.version import versions
 

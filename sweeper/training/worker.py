@@ -4,7 +4,7 @@ Parent → worker: ("weights", encoder), answered by ("weights", bool); ("config
 of the checkpoints); then any number of ("train", TrialSpec), each followed by one Answer per evaluation that is not the
 last. Closing the pipe ends it.
 
-Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training its events (training/events.py):
+Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training its events (core/events.py):
 `Evaluated` for each evaluation, then one that ends it or lets it wait. A training that raises gives a result in state
 `failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given ("broken", text);
 so does, later, whatever goes wrong between its trainings. Either ends the process.
@@ -20,11 +20,11 @@ import threading
 from multiprocessing.connection import Connection
 
 from sweeper.core.errors import SweeperError
+from sweeper.core.events import Evaluated
 from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
 from sweeper.system.streams import steady_streams
 from sweeper.training.causes import explain, not_its_own
-from sweeper.training.events import Evaluated
 from sweeper.training.hardware import probe, settle_process
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.model import build_model, imagenet_cached, require_answer

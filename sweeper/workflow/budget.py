@@ -54,7 +54,7 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
             break
         # As many as there are workers: what one of them shows need not be shown by the others.
         batch = Batch(
-            study, specs[: stage.executor.workers], watcher=stage.watcher, admit=stage.time.admits(PROBE_SHARE)
+            study, specs[: stage.executor.workers], recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE)
         )
         in_time = stage.time.fits(batch.steps, PROBE_SHARE)
         if in_time:
@@ -98,7 +98,7 @@ def _where_the_ranking_holds(stage: Stage, first: int) -> Probed:
     text = ""
     for small, large in pairwise(factor * first for factor in FACTORS):
         specs = [s for steps in (small, large) for s in probes(plan.space, plan.conditions, plan.imbalance, steps)]
-        batch = Batch(study, specs, watcher=stage.watcher, admit=stage.time.admits(PROBE_SHARE))
+        batch = Batch(study, specs, recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE))
         if stage.time.fits(batch.steps, PROBE_SHARE):
             stage.begin("probe", batch, len(specs))
             stage.go(batch)

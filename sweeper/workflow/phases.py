@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
+from sweeper.core.events import Observer, Recorder
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Look, LookTaken, TrialResult, TrialSpec, Tuned
 from sweeper.core.text import count, resume_command
@@ -21,7 +22,7 @@ from sweeper.study.finalist import Finalist, Need
 from sweeper.study.recheck import choose_finalists, what_is_needed
 from sweeper.study.rounds import plan_looks, run_rounds
 from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
-from sweeper.study.search import Search, Watcher
+from sweeper.study.search import Search
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
 from sweeper.system.patience import Patience
 from sweeper.workflow.budget import find_budget
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import optuna
 
 
-class Display(Watcher, Protocol):
+class Display(Observer, Protocol):
     """What shows the sweep to the person who waits for it."""
 
     def say(self, text: str) -> None:
@@ -103,7 +104,7 @@ class Stage:
     executor: Executor
     checkpoints: Path
     """Folder of the trials that wait."""
-    watcher: Watcher
+    recorder: Recorder
     display: Display
     stop: Stop
     time: Timekeeper
@@ -194,7 +195,7 @@ def search(stage: Stage) -> bool:
         plan.conditions,
         imbalance=plan.imbalance,
         trials=total,
-        watcher=stage.watcher,
+        recorder=stage.recorder,
         checkpoints=stage.checkpoints,
         admit=stage.time.admits(SEARCH_SHARE),
     )
@@ -237,7 +238,7 @@ def recheck(stage: Stage) -> list[Finalist]:
             return _finalists(stage, trials, rechecks)
         wave = studies.Wave(trials=len(trials), why=need.why, specs=tuple(need.specs))
         study.set_user_attr(studies.WAVE, studies.pack(wave))
-        batch = Batch(study, need.specs, watcher=stage.watcher, admit=stage.time.admits(RECHECK_SHARE))
+        batch = Batch(study, need.specs, recorder=stage.recorder, admit=stage.time.admits(RECHECK_SHARE))
         if len(batch):
             stage.display.say(need.why)
         stage.begin("recheck", batch, len(need.specs))
@@ -312,7 +313,7 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     def train(number: int, specs: Sequence[TrialSpec]) -> bool:
         fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is not tried again by each look
         tried.update(key_of(spec) for spec in fresh)
-        batch = Batch(study, fresh, watcher=stage.watcher, admit=stage.time.admits(1.0))
+        batch = Batch(study, fresh, recorder=stage.recorder, admit=stage.time.admits(1.0))
         if len(batch):
             names = ", ".join(dict.fromkeys(spec.family for spec in specs))
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""

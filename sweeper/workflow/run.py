@@ -21,15 +21,15 @@ from sweeper.core.errors import (
     StudyError,
     SweeperError,
 )
+from sweeper.core.events import Observers, Stored, SweepEvent
 from sweeper.core.paths import checkpoints_dir
 from sweeper.core.provenance import Newcomers
-from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import count, resume_command
 from sweeper.evidence.sequence import planned_looks
 from sweeper.executors.protocol import Executor
 from sweeper.executors.shared import SharedExecutor
-from sweeper.study.search import Silent, Watcher, enqueue_defaults
+from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
 from sweeper.system.disk_space import told_when_full
@@ -173,8 +173,8 @@ def _run_sweep(
                 before=studies.all_results(study) if seconds is not None else (),
                 pace=running_seconds,
             )
-            watcher = _Watchers(keeper, tracker, signs, _Provenance(study, prepared.plan, display), display)
-            stage = Stage(study, prepared.plan, asked, shared, checkpoints, watcher, display, stop, keeper, signs=signs)
+            told = Observers((keeper, signs, _Provenance(study, prepared.plan, display), display), tracker)
+            stage = Stage(study, prepared.plan, asked, shared, checkpoints, told, display, stop, keeper, signs=signs)
             stage.storage = settings.storage
             try:
                 _train(stage, tracker, patience)
@@ -333,7 +333,7 @@ def _add_seconds(study: optuna.Study, seconds: float) -> None:
     study.set_user_attr("seconds", max(0.0, float(study.user_attrs.get("seconds", 0.0))) + seconds)
 
 
-class _Provenance(Silent):
+class _Provenance:
     """Tells when a training was done by what trained nothing before."""
 
     def __init__(self, study: optuna.Study, plan: studies.Plan, display: Display) -> None:
@@ -341,42 +341,6 @@ class _Provenance(Silent):
         if (other := self._newcomers.of_session(versions())) is not None:
             display.warn(other)
 
-    def training_kept(self, result: TrialResult) -> None:
-        if (text := self._newcomers.of_result(result)) is not None:
+    def notify(self, event: SweepEvent) -> None:
+        if isinstance(event, Stored) and (text := self._newcomers.of_result(event.result)) is not None:
             self._display.warn(text)
-
-
-class _Watchers:
-    """Tells each in turn, and passes on what one makes of a result: the display and the storage see the run's id."""
-
-    def __init__(self, *watchers: Watcher) -> None:
-        self._watchers = watchers
-
-    def training_started(self, spec: TrialSpec) -> None:
-        for watcher in self._watchers:
-            watcher.training_started(spec)
-
-    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        for watcher in self._watchers:
-            watcher.training_evaluated(spec, evaluation)
-
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        for watcher in self._watchers:
-            watcher.training_paused(spec, result)
-
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
-        for watcher in self._watchers:
-            watcher.training_resumed(spec, result)
-
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        for watcher in self._watchers:
-            result = watcher.training_ended(spec, result)
-        return result
-
-    def training_kept(self, result: TrialResult) -> None:
-        for watcher in self._watchers:
-            watcher.training_kept(result)
-
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
-        for watcher in self._watchers:
-            watcher.training_dropped(spec, reason, died=died)

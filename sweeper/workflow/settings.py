@@ -18,7 +18,7 @@ from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Metric, O
 from sweeper.core.records import Dataset
 
 if TYPE_CHECKING:
-    from sweeper.training.events import Hardware
+    from sweeper.core.events import Hardware
 
 DATA = "synthetic:cracks"
 TRIALS = 50

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from sweeper.core.base import Record
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError
+from sweeper.core.events import Dropped, Evaluated, Stored, SweepEvent
 from sweeper.core.paths import STATUS, STORAGE, folder_name
-from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.records import TrialResult
 from sweeper.core.text import resume_command
 from sweeper.system.locks import sqlite_path
 
@@ -103,27 +104,20 @@ class Signs:
         else:
             self.end("stopped" if issubclass(kind, InterruptedSweepError | KeyboardInterrupt) else "failed")
 
-    # --- As a watcher of trainings ---
+    def notify(self, event: SweepEvent) -> None:
+        """An evaluation or a result is progress; a failure or a lost worker is counted until something succeeds.
 
-    def training_started(self, spec: TrialSpec) -> None:
-        """Nothing: what counts is what comes of it."""
+        What the time limit or a stop cut off is no fault.
+        """
+        match event:
+            case Evaluated():
+                self._change(progress=self._clock())
+            case Stored(result):
+                self._count(result)
+            case Dropped(_, reason, died=True):
+                self._change(dropped=self._life.dropped + 1, last_reason=reason)
 
-    def training_evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        """Progress."""
-        self._change(progress=self._clock())
-
-    def training_paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Nothing: it was evaluated just before."""
-
-    def training_resumed(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Nothing."""
-
-    def training_ended(self, spec: TrialSpec, result: TrialResult) -> TrialResult:
-        """Nothing: it counts when it is stored."""
-        return result
-
-    def training_kept(self, result: TrialResult) -> None:
-        """A result: progress, or a failure."""
+    def _count(self, result: TrialResult) -> None:
         life = self._life
         failed = result.state == "failed"
         self._change(
@@ -133,11 +127,6 @@ class Signs:
             dropped=life.dropped if failed else 0,
             last_reason=result.reason if failed else life.last_reason,
         )
-
-    def training_dropped(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
-        """A worker died, or hung and was ended; what the time limit or a stop cut off is no fault."""
-        if died:
-            self._change(dropped=self._life.dropped + 1, last_reason=reason)
 
     def _change(self, **values: object) -> None:
         self._life = self._life.model_copy(update=values)

@@ -58,8 +58,8 @@ class Removing(Recorder):
         super().__init__()
         self._cluster, self._node, self._removed = cluster, node, False
 
-    def training_kept(self, result: TrialResult) -> None:
-        super().training_kept(result)
+    def keep(self, result: TrialResult) -> None:
+        super().keep(result)
         alive = [actor for actor in self._cluster.global_state.actor_table(None).values() if actor["State"] == "ALIVE"]
         if len(self.results) >= 3 and len(alive) == 2 and not self._removed:
             self._cluster.remove_node(self._node, allow_graceful=False)
@@ -96,7 +96,7 @@ def ready(executor: ApartExecutor, plan: studies.Plan, folder: Path, actors: int
 def work_of(study: optuna.Study, plan: studies.Plan, folder: Path) -> Search:
     trials = len(study.get_trials())
     return Search(
-        study, plan.space, plan.conditions, imbalance=60.0, trials=trials, watcher=Recorder(), checkpoints=folder
+        study, plan.space, plan.conditions, imbalance=60.0, trials=trials, recorder=Recorder(), checkpoints=folder
     )
 
 

@@ -1,0 +1,149 @@
+"""What happens to a training, told the same way by a job, a worker process, a Ray actor and a machine that joined.
+
+Each event carries the spec of its training, so that one process may train several. No torch here: the parent process
+takes these apart, and must not load it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sweeper.core.base import Record
+from sweeper.core.recipe import Precision
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+
+Answer = Literal["go", "stop", "pause"]
+"""What becomes of a training that was evaluated: it goes on, ends here, or is kept for going on later."""
+
+
+class Hardware(Record):
+    """What a worker found: where it trains and in which precision."""
+
+    device: str
+    """`cpu`, `cuda` or `mps`."""
+    devices: int
+    """How many of them; 1 for a CPU."""
+    name: str
+    """For people."""
+    precision: Precision
+    """Autocast type that this device computes natively."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A training was evaluated on validation images; it waits for an answer, unless this is its `last` evaluation."""
+
+    spec: TrialSpec
+    evaluation: Evaluation
+    last: bool
+    note: str = ""
+    """What people should know of how the training began."""
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A training was told to pause and waits in its checkpoint; `result` is what it gave if it never goes on."""
+
+    spec: TrialSpec
+    result: TrialResult
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A training gave its result (failed ones included)."""
+
+    spec: TrialSpec
+    result: TrialResult
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """Memory ran out. What the process holds besides is unknown, so that another should go on."""
+
+    spec: TrialSpec
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """The worker died, hung, or lost its device; nothing is known of the training but the reason."""
+
+    spec: TrialSpec
+    reason: str
+
+
+TrainingEvent = Evaluated | Paused | Finished | OutOfMemory | WorkerLost
+"""What an executor tells."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A training begins."""
+
+    spec: TrialSpec
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A training that waited goes on, and gave `result` so far; this session may not know it yet."""
+
+    spec: TrialSpec
+    result: TrialResult
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result is stored: from now on nothing can lose it, and people may be told."""
+
+    result: TrialResult
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A training was cut off and does not count: its worker `died`, or the sweep ends."""
+
+    spec: TrialSpec
+    reason: str
+    died: bool
+
+
+SweepEvent = Started | Evaluated | Paused | Resumed | Finished | Stored | Dropped
+"""What the tracker, the display, the timekeeper and the status file are told."""
+
+
+class Observer(Protocol):
+    """What is told of trainings."""
+
+    def notify(self, event: SweepEvent) -> None:
+        """Take an event; those that mean nothing to it are passed over."""
+
+
+class Recorder(Observer, Protocol):
+    """An observer that makes a result complete before it is stored."""
+
+    def record(self, result: TrialResult) -> TrialResult:
+        """A training gave its result; what is returned is stored (the tracker adds its run)."""
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Tells each in turn; one of them may complete the results, so that the others and the storage see the run's id."""
+
+    observers: tuple[Observer, ...]
+    recorder: Recorder | None = None
+
+    def notify(self, event: SweepEvent) -> None:
+        """Tell the recorder, then the others."""
+        if self.recorder is not None:
+            self.recorder.notify(event)
+        for observer in self.observers:
+            observer.notify(event)
+
+    def record(self, result: TrialResult) -> TrialResult:
+        """Complete a result and tell the others that its training has finished."""
+        if self.recorder is not None:
+            result = self.recorder.record(result)
+        for observer in self.observers:
+            observer.notify(Finished(result.spec, result))
+        return result
