@@ -39,11 +39,11 @@ def study(trials: int, images: int, finalists: int, seeds: int) -> SweepRecord:
             for f in order}  # fmt: skip
     chosen = sorted(order, key=lambda f: (f != "cross_entropy", -(best[f].value or 0)))[:finalists]
     runs = builders.simulated_confirmations(
-        {f: 0.5 + 0.02 * i for i, f in enumerate(chosen)}, rng, pictures=images, seeds=tuple(range(101, 101 + seeds))
+        {f: 0.5 + 0.02 * i for i, f in enumerate(chosen)}, rng, images=images, seeds=tuple(range(101, 101 + seeds))
     )
     runs = [r.model_copy(update={"spec": r.spec.model_copy(update={
         "params": best[r.spec.family].spec.params, "lr": best[r.spec.family].spec.lr})}) for r in runs]  # fmt: skip
-    return builders.sweep(made, runs, builders.dataset(pictures=5 * images), trials_asked=trials, confirm_seeds=seeds)
+    return builders.sweep(made, runs, builders.dataset(images=5 * images), trials_asked=trials, confirm_seeds=seeds)
 
 
 def main() -> None:

@@ -179,7 +179,7 @@ def confirm(task: Task) -> Tally:
     rng, tally = np.random.default_rng(task.stream), Tally()
     search = simulation.searched(task.losses)
     for _ in range(task.sweeps):
-        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, pictures=task.pictures)
+        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, images=task.pictures)
         played = play(simulation.trainings(counts, collapsed), search, untiring=task.untiring)
         tally.winners[played.winner] += 1
         tally.untiring[played.untiring] += 1
@@ -375,7 +375,7 @@ def covered(task: Task) -> Tally:
     rng, tally = np.random.default_rng(task.stream), Tally()
     search, truth = simulation.searched(2), simulation.population(task.scenario, 2)
     for _ in range(task.sweeps):
-        counts, collapsed = simulation.draw(task.scenario, 2, rng, pictures=task.pictures)
+        counts, collapsed = simulation.draw(task.scenario, 2, rng, images=task.pictures)
         runs = simulation.trainings(counts, collapsed)
         held = []
         for look in LOOKS:
@@ -507,7 +507,7 @@ def unsafe(task: Task) -> Tally:
     rng, tally = np.random.default_rng(task.stream), Tally()
     search = simulation.searched(task.losses)
     for _ in range(task.sweeps):
-        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, pictures=task.pictures)
+        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, images=task.pictures)
         played = play(simulation.trainings(counts, collapsed), search)
         said, named = _said(played.decision), played.decision.recommended
         wrong = named is not None and played.evidence.finalists[named].family != ORDER[0]

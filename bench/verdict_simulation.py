@@ -204,7 +204,7 @@ def _response(scenario: Scenario) -> tuple[Floats, Floats]:
     found = []
     for level in asked:
         rng = np.random.default_rng(11)  # the same numbers for all levels
-        drawn = (draw(plain, 1, rng, gaps=np.array([level]), seeds=10, pictures=3000)[0] for _ in range(6))
+        drawn = (draw(plain, 1, rng, gaps=np.array([level]), seeds=10, images=3000)[0] for _ in range(6))
         found.append(np.mean([miou(counts).mean() for counts in drawn]))
     response = np.array(found)
     return asked, response - response[len(asked) // 2]
@@ -220,6 +220,6 @@ def true_gaps(scenario: Scenario, gaps: Floats) -> Floats:
 def population(scenario: Scenario, losses: int, draws: int = 150) -> Floats:
     """True mean mIoU of each loss, (losses,), over the populations of seeds and images: by simulation."""
     rng = np.random.default_rng(1)
-    found = [miou(draw(scenario, losses, rng, seeds=20, pictures=2000)[0]).mean(axis=1) for _ in range(draws)]
+    found = [miou(draw(scenario, losses, rng, seeds=20, images=2000)[0]).mean(axis=1) for _ in range(draws)]
     values: Floats = np.mean(found, axis=0)
     return values

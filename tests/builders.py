@@ -459,7 +459,7 @@ def sweep(
     if confirmations is None:
         rng = np.random.default_rng(0)
         levels = {"dice_focal": 0.6, "dice_ce": 0.59, "tversky": 0.5, "cross_entropy": 0.45}
-        confirmations = simulated_confirmations(levels, rng, pictures=len(data.pictures))
+        confirmations = simulated_confirmations(levels, rng, images=len(data.pictures))
     values: dict[str, Any] = {
         "study": "toy-20261120T0700",
         "created": "2026-11-20T07:00:00Z",

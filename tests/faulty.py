@@ -22,7 +22,7 @@ from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
 
-FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault")
+FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
 
 
 def rate_of(fault: str) -> float:
@@ -49,6 +49,8 @@ class FaultyTraining(Training):
                 now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115, PTH123
                 resource.setrlimit(resource.RLIMIT_AS, (now + 2**28, now + 2**28))
                 torch.ones(2**31)
+            case "full":
+                raise MemoryError("no room")
             case "hangs":
                 while True:
                     time.sleep(1)

@@ -137,13 +137,13 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     rng, covered, repeats = np.random.default_rng(11), 0, 250
     for _ in range(repeats):
         runs = simulated_confirmations(
-            {"dice": 0.6, "cross_entropy": 0.6}, rng, pictures=40, seed_sd=0.01, image_sd=0.1, interaction_sd=0.05
+            {"dice": 0.6, "cross_entropy": 0.6}, rng, images=40, seed_sd=0.01, image_sd=0.1, interaction_sd=0.05
         )
         found = gap(weighed(runs), "dice", "cross_entropy")
         covered += found.low <= 0 <= found.high
     assert 0.92 <= covered / repeats <= 1.0
     # ... and not because they are uselessly wide: a gap of a few standard errors is seen.
-    runs = simulated_confirmations({"dice": 0.75, "cross_entropy": 0.5}, rng, pictures=40)
+    runs = simulated_confirmations({"dice": 0.75, "cross_entropy": 0.5}, rng, images=40)
     assert gap(weighed(runs), "dice", "cross_entropy").low > 0
 
 
@@ -170,7 +170,7 @@ def test_a_images_share_of_a_plain_mean_is_its_deviation_from_the_mean() -> None
 def test_influences_give_the_standard_error_that_resampling_gives() -> None:
     # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
     for seed, images in ((0, 24), (1, 40), (2, 120)):
-        runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), pictures=images)
+        runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), images=images)
         counts = class_counts(runs)
         table = image_table(counts, miou).rows([0, 1, 2], [3, 4, 5])
         values = miou(resample_sums(counts, np.random.default_rng(0), 8000))
@@ -592,22 +592,22 @@ def test_groups_that_do_not_fit_the_images_are_refused() -> None:
 
 def test_few_images_or_groups_are_a_caveat() -> None:
     assert any(f"24 test images, fewer than {FEW_IMAGES}" in line for line in caveats(weighed(simulated())))
-    assert not any("fewer than" in line for line in caveats(weighed(simulated(pictures=40))))
-    grouped = caveats(weighed(simulated(pictures=40), groups=["a", "a", *[None] * 38]))
+    assert not any("fewer than" in line for line in caveats(weighed(simulated(images=40))))
+    grouped = caveats(weighed(simulated(images=40), groups=["a", "a", *[None] * 38]))
     assert any("39 groups of test images, fewer than 40" in line for line in grouped)
     assert any("40 test images come in 39 groups" in line for line in grouped)
 
 
 def test_a_class_that_few_test_images_show_is_a_caveat() -> None:
     rare = []
-    for run in simulated(pictures=40):
+    for run in simulated(images=40):
         assert run.test is not None
         data = run.test.data.copy()
         data[3:, 1] = 0  # foreground in three images alone
         rare.append(run.model_copy(update={"test": run.test.model_copy(update={"data": data})}))
-    assert weighed(rare).scarce == ((BINARY[1], 3),) and weighed(simulated(pictures=40)).scarce == ()
+    assert weighed(rare).scarce == ((BINARY[1], 3),) and weighed(simulated(images=40)).scarce == ()
     assert any(f"fewer than 5 test images: {BINARY[1]} (3 images)" in line for line in caveats(weighed(rare)))
-    assert not any("occur in" in line for line in caveats(weighed(simulated(pictures=40))))
+    assert not any("occur in" in line for line in caveats(weighed(simulated(images=40))))
 
 
 def test_what_never_happened_is_not_excluded() -> None:

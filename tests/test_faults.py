@@ -219,7 +219,7 @@ def test_want_of_memory_in_this_process_is_a_death_too(
     monkeypatch.setattr("sweeper.training.engine.Training.advance", full)
     executor.submit(spec())
     events: list[TrainingEvent] = executor.poll(1)
-    assert len(events) == 1 and isinstance(events[0], WorkerLost) and "no room" in events[0].reason
+    assert len(events) == 1 and isinstance(events[0], OutOfMemory) and "no room" in events[0].reason
     assert executor.free() == 1
 
 

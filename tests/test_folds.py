@@ -97,7 +97,7 @@ def test_folds_of_thousands_of_images_are_refused() -> None:
 
 
 def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
-    conditions = builders.conditions(builders.dataset(pictures=20)).model_copy(update={"folds": 4})
+    conditions = builders.conditions(builders.dataset(images=20)).model_copy(update={"folds": 4})
     split = split_of(conditions, 7)
     assert (len(split.train), len(split.val), split.test) == (15, 5, ())
     rotations = [{i for k in range(4) for i in split_of(conditions, seed, k).test} for seed in (1000, 1001)]
@@ -138,7 +138,7 @@ def rotated(run: TrialResult, folds: int, first: int, points: tuple[float, ...] 
 
 def simulated(folds: int | None) -> list[TrialResult]:
     rng = np.random.default_rng(4)
-    runs = builders.simulated_confirmations({"dice": 0.6, "cross_entropy": 0.5}, rng, pictures=24)
+    runs = builders.simulated_confirmations({"dice": 0.6, "cross_entropy": 0.5}, rng, images=24)
     if folds is None:
         return runs
     return [part for n, run in enumerate(runs) for part in rotated(run, folds, n * folds)]
@@ -210,7 +210,7 @@ def test_seeds_on_different_folds_are_not_weighed_together() -> None:
 
 # --- The flow, with trainings that cost nothing -------------------------------------------------------------
 
-_TOY = builders.dataset(pictures=12)
+_TOY = builders.dataset(images=12)
 DATA = _TOY.model_copy(
     update={"pictures": tuple(p.model_copy(update={"group": GROUPS[i // 2]}) for i, p in enumerate(_TOY.pictures))}
 )

@@ -76,7 +76,7 @@ def test_points_that_all_counts_share_are_stored_by_name(points: tuple[float, ..
 
 
 @settings(deadline=None, max_examples=40)
-@given(seed=seeds, pictures=st.integers(1, 4), index=st.integers(0, BINS - 2))
+@given(seed=seeds, images=st.integers(1, 4), index=st.integers(0, BINS - 2))
 def test_counts_at_a_threshold_are_those_of_thresholded_logits(seed: int, images: int, index: int) -> None:
     rng = np.random.default_rng(seed)
     logits, target = rng.normal(0, 5, (images, 60)), rng.integers(0, 2, (images, 60))
@@ -141,7 +141,7 @@ def test_ties_go_to_the_point_nearest_the_default() -> None:
 
 
 @settings(deadline=None, max_examples=80)
-@given(seed=seeds, pictures=st.integers(1, 4), classes=st.integers(2, 5))
+@given(seed=seeds, images=st.integers(1, 4), classes=st.integers(2, 5))
 def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, images: int, classes: int) -> None:
     target, predicted = random_images(seed, images, classes)
     pairs = list(zip(target, predicted, strict=True))
@@ -255,7 +255,7 @@ def test_the_constant_answer_on_no_labelled_pixels_is_zero() -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(pictures=st.integers(1, 40), groups=st.integers(1, 20), seed=seeds)
+@given(images=st.integers(1, 40), groups=st.integers(1, 20), seed=seeds)
 def test_pooling_keeps_totals_and_so_every_score(images: int, groups: int, seed: int) -> None:
     counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, images))
     small = metrics.pooled(counts, groups)
@@ -339,7 +339,7 @@ def test_what_is_undefined_is_left_out_of_the_detail_scores() -> None:
 
 
 def test_pooled_details_keep_every_score() -> None:
-    many = detail(pictures=23)
+    many = detail(images=23)
     small = metrics.pooled_detail(many, 5)
     assert small.pooled_from == 23 and len(small.boundary) == 5
     assert metrics.detail_scores(small) == pytest.approx(metrics.detail_scores(many))

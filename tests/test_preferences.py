@@ -164,7 +164,7 @@ def test_of_two_equal_losses_seldom_is_one_called_beaten() -> None:
     for seed in range(60):
         rng = np.random.default_rng(seed)
         equal = {"dice": 0.55, "focal": 0.55}
-        results = builders.simulated_confirmations(equal, rng, pictures=40, seeds=(1, 2, 3, 4, 5))
+        results = builders.simulated_confirmations(equal, rng, images=40, seeds=(1, 2, 3, 4, 5))
         beaten += len(judged(results, tuned=False)["misses"].unbeaten) < 2
     assert beaten <= 9
 
@@ -268,7 +268,7 @@ def test_images_of_one_group_count_as_one() -> None:
 
 def study(trials: list[TrialResult], results: list[TrialResult], images: int) -> SweepRecord:
     """A study whose test split is the first images."""
-    data = builders.dataset(pictures=images + 4)
+    data = builders.dataset(images=images + 4)
     places = ["test"] * images + ["train", "train", "val", "val"]
     given = tuple(p.model_copy(update={"split": place}) for p, place in zip(data.pictures, places, strict=True))
     return builders.sweep(trials, results, data.model_copy(update={"pictures": given}))
@@ -338,7 +338,7 @@ def test_the_json_answer_says_what_to_choose() -> None:
     rng = np.random.default_rng(0)
     levels = {"dice_focal": 0.6, "dice_ce": 0.59, "cross_entropy": 0.45}
     trials = [trial(f, 0.6 + v / 10, n) for n, (f, v) in enumerate(levels.items())]
-    record = study(trials, builders.simulated_confirmations(levels, rng, pictures=12), 12)
+    record = study(trials, builders.simulated_confirmations(levels, rng, images=12), 12)
     recommendation = conclude(record)
     told = json.loads(json.dumps(recommendation_json(record, recommendation), allow_nan=False))["preferences"]
     assert recommendation.evidence is not None

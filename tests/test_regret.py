@@ -115,7 +115,7 @@ def test_what_cannot_be_known_is_not_told() -> None:
     alone = [r for r in simulated() if r.spec.family == "dice"]
     assert regrets(weighed(alone)) is None and weighed(alone).finalists[0].regret is None
     assert regrets(weighed([r for r in simulated() if r.spec.seed == 101])) is None
-    one = simulated(pictures=1)
+    one = simulated(images=1)
     assert {f.regret for f in weighed(one).finalists} == {None}
 
 
@@ -144,7 +144,7 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
 
 
 def test_the_gain_is_drawn_towards_the_others_and_that_of_the_baseline_is_0() -> None:
-    evidence = weighed(simulated({"dice": 0.66, "dice_ce": 0.61, "cross_entropy": 0.6, "focal": 0.6}, pictures=60))
+    evidence = weighed(simulated({"dice": 0.66, "dice_ce": 0.61, "cross_entropy": 0.6, "focal": 0.6}, images=60))
     assert evidence.baseline is not None
     best, base = evidence.finalists[0], evidence.finalists[evidence.baseline]
     assert best.regret is not None and base.regret is not None

@@ -171,7 +171,7 @@ def study(
 
 def _dataset(multiclass: bool, images: int, rng: np.random.Generator) -> Dataset:
     if not multiclass:
-        made = builders.dataset(pictures=images, side=SIDE)
+        made = builders.dataset(images=images, side=SIDE)
         sizes = rng.integers(60, 300, images)
         each = [
             p.model_copy(update={"pixels": (SIDE * SIDE - int(n), int(n))})

@@ -21,7 +21,7 @@ from tests.test_report import GFM, NO_FIGURES
 from tests.test_report_html import check_harmless
 
 UI = "http://127.0.0.1:5000"
-DATA = builders.dataset(pictures=15)
+DATA = builders.dataset(images=15)
 """Three of its images are test images, as in the confirmations below."""
 values = st.one_of(st.just(0.6), st.floats(0.0, 1.0))  # ties are common
 outcomes = st.sampled_from(["complete", "complete", "pruned", "failed", "diverged", "collapsed", "bare"])

@@ -48,13 +48,13 @@ def test_of_what_waits_the_last_in_line_gives_way(tmp_path: Path, monkeypatch: p
 
 def test_what_a_sweep_needs_grows_with_its_trainings_and_images(tmp_path: Path) -> None:
     def total(**changes: int) -> int:
-        given = {"pictures": 100, "trials": 50, "seeds": 8} | changes
+        given = {"images": 100, "trials": 50, "seeds": 8} | changes
         places = {"storage": "sqlite:///a.db", "tracking": "sqlite:///b.db", "out": tmp_path, "cache": tmp_path}
         return sum(need.size for need in needs(encoder_depth=3, **given, **places))  # type: ignore[arg-type]
 
     assert 20 * MB < total() < 300 * MB
-    assert total(trials=1000) > total() < total(pictures=1000)
-    assert total(pictures=5000) == total(pictures=50_000)  # pooled
+    assert total(trials=1000) > total() < total(images=1000)
+    assert total(images=5000) == total(images=50_000)  # pooled
 
 
 def test_too_little_room_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
