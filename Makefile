@@ -1,0 +1,16 @@
+# One word each; .ci/run is what CI runs.
+.PHONY: test slow lint types docs bench ci
+test:
+	pytest
+slow:
+	pytest -m 'slow and not cuda'
+lint:
+	ruff format --check . && ruff check .
+types:
+	mypy
+docs:
+	python -m sweeper.losses.document > docs/losses.md && python -m sweeper.literature.document > docs/literature.md
+bench:
+	python bench/overhead.py --trials 50 && python bench/start.py --repetitions 4
+ci:
+	bash .ci/run
