@@ -81,7 +81,7 @@ def train(executor: ProcessExecutor, data: str, count: int, steps: int) -> list[
     from sweeper.core.records import Conditions
     from sweeper.data import divide, load_dataset
     from sweeper.fingerprint.profile import imbalance_of
-    from sweeper.study.drive import drive
+    from sweeper.study.loop import drive
     from sweeper.tracking import Tracker
 
     # In the order of `sweeper run`, whose workers load meanwhile.

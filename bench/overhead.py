@@ -20,7 +20,7 @@ import numpy as np
 from sweeper import storage as studies
 from sweeper.core.events import Observers, Stored, SweepEvent
 from sweeper.core.records import ImageCounts, TrialResult, TrialSpec
-from sweeper.study.drive import drive
+from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.tracking import Tracker
 from sweeper.workflow.conclude import report_study

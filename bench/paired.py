@@ -53,7 +53,7 @@ def compared(executor: ProcessExecutor, study: str, params: dict[str, Any]) -> d
 
     from sweeper import storage as studies
     from sweeper.core.metrics import at_point, objective, present
-    from sweeper.study.drive import drive
+    from sweeper.study.loop import drive
 
     storage = studies.open_storage("sqlite:///sweeper.db")
     plan = studies.read_plan(storage, study)

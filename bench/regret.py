@@ -26,7 +26,7 @@ from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.fingerprint.profile import imbalance_of
 from sweeper.space import default_space_name, initial_queue, load_space, suggest
-from sweeper.study.halving import SHARES, Halving
+from sweeper.study.successive_halving import SHARES, Halving
 
 RUNGS = (25, 50, 75, 100)
 RULES = sorted({SHARES, (1 / 2, 1 / 2), (1 / 3, 1 / 3), (1 / 4, 1 / 2), (0.0, 0.0)}, reverse=True)

@@ -40,9 +40,9 @@ from bench import verdict_simulation as simulation
 from bench.verdict_simulation import Scenario
 from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
 from sweeper.evidence.intervals import LEVEL, half_width
-from sweeper.evidence.sequence import next_step, planned_looks
+from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.stopping_rule import next_step, planned_looks
 from sweeper.evidence.verdict import Decision, decide
-from sweeper.evidence.weigh import weigh
 
 ROPE = 0.01
 LOOKS = planned_looks(3, simulation.SEEDS)

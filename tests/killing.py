@@ -35,7 +35,7 @@ from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import SweepRecord, TrialResult, TrialSpec
 from sweeper.evidence.recommendation import recommendation_json
-from sweeper.study.drive import drive
+from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.workflow.conclude import conclude
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, train

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.losses.family import LossTask
+from sweeper.losses.family_records import LossTask
 
 IGNORE = 255
 CASES: list[tuple[str, LossTask]] = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]

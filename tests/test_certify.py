@@ -15,10 +15,10 @@ from sweeper.cli import losses as cli_losses
 from sweeper.cli.main import main
 from sweeper.core.errors import UsageError
 from sweeper.losses import FAMILIES
+from sweeper.losses.build import build_loss
 from sweeper.losses.certification import RULES, Check, certify, identities, relations
-from sweeper.losses.certification.subject import Subject
+from sweeper.losses.certification.certified_loss import Subject
 from sweeper.losses.families import LOSS_TASKS, Family
-from sweeper.losses.module import build_loss
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeper.executors import launch
+from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessExecutor
 from sweeper.system.cores import available_cores, cpu_quota, threads_asked, waiting_quietly
 

@@ -19,9 +19,9 @@ from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageErr
 from sweeper.core.records import SweepRecord
 from sweeper.storage.backup import back_up
 from sweeper.storage.damage import Damage, find_damage
-from sweeper.storage.raw import rows_of
+from sweeper.storage.raw_rows import rows_of
 from sweeper.storage.repair import file_is_whole, repair
-from sweeper.system import limits
+from sweeper.system import system_errors as limits
 from tests import builders
 from tests.faking import fake_result, new_plan, train
 

@@ -23,8 +23,8 @@ from sweeper.evidence.intervals import (
     resample_sums,
     variance_parts,
 )
+from sweeper.evidence.paired_comparisons import last_quarter_gain, weigh
 from sweeper.evidence.verdict import decide
-from sweeper.evidence.weigh import last_quarter_gain, weigh
 from tests.builders import (
     BINARY,
     CONFIRM_SEEDS,

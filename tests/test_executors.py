@@ -13,13 +13,15 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialSpec
-from sweeper.executors import joined, processes, shared
-from sweeper.executors.apart import ApartExecutor
+from sweeper.executors import processes
+from sweeper.executors import queue_leader as shared
+from sweeper.executors import queue_worker as joined
 from sweeper.executors.inline import InlineExecutor
-from sweeper.executors.joined import Joined
 from sweeper.executors.processes import ProcessExecutor
 from sweeper.executors.protocol import Executor
-from sweeper.executors.shared import SharedExecutor
+from sweeper.executors.queue_leader import SharedExecutor
+from sweeper.executors.queue_worker import Joined
+from sweeper.executors.separate_process import ApartExecutor
 from sweeper.executors.task_queue import Queue
 from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job

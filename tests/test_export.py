@@ -22,13 +22,13 @@ from sweeper.core.events import Evaluated, Finished, TrainingEvent
 from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
-from sweeper.executors.shared import SharedExecutor
+from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.losses import snippet
 from sweeper.space import load_space
-from sweeper.study.confirm import confirm_seed
+from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.training.job import Job, WorkerContext
-from sweeper.training.weights import save_weights
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
+from sweeper.training.write_weights import save_weights
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.export import export_study, space_text
 from sweeper.workflow.export_code import model_code

@@ -12,9 +12,9 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, UsageError
 from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialSpec
-from sweeper.executors.failures import IN_A_ROW, Failures
+from sweeper.executors.failure_limit import IN_A_ROW, Failures
 from sweeper.executors.inline import InlineExecutor
-from sweeper.study.drive import drive
+from sweeper.study.loop import drive
 from sweeper.study.search import enqueue_defaults
 from sweeper.training.engine import Training
 from sweeper.workflow.run import run_sweep

@@ -25,14 +25,15 @@ from sweeper.core.events import Evaluated, Finished, OutOfMemory, Paused, Traini
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.data import open_store
-from sweeper.executors import launch, processes
+from sweeper.executors import processes
+from sweeper.executors import start_process as launch
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.processes import ProcessExecutor
 from sweeper.executors.watchdog import Watchdog
-from sweeper.study.drive import drive
+from sweeper.study.loop import drive
 from sweeper.study.search import Search
 from sweeper.system.clocks import RunningClock, running_seconds
-from sweeper.training.causes import device_lost, out_of_memory
+from sweeper.training.failure_causes import device_lost, out_of_memory
 from sweeper.training.job import Job, WorkerContext
 from sweeper.workflow.conclude import report_study
 from tests import builders, faulty

@@ -17,8 +17,8 @@ import pytest
 from sweeper.core.errors import DataError, RequestError
 from sweeper.data import load_dataset
 from sweeper.data.cache import entries, hold
-from sweeper.data.files import open_regular, read_regular
-from sweeper.workflow.requested import check_places
+from sweeper.data.safe_files import open_regular, read_regular
+from sweeper.workflow.request_checks import check_places
 from sweeper.workflow.settings import Settings
 from tests.folders import folder, mask
 

@@ -15,7 +15,7 @@ from PIL import Image
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset, open_store
-from sweeper.data.tables import read_classes, read_sides
+from sweeper.data.text_tables import read_classes, read_sides
 from tests.folders import folder, image, mask
 
 

@@ -21,10 +21,10 @@ from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.data import divide
 from sweeper.data.folds import fold_split, split_of, untested
 from sweeper.data.split_notes import fold_notes, split_notes
+from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.replicates import by_seed
-from sweeper.evidence.weigh import weigh
 from sweeper.storage import extra_results
-from sweeper.study.confirm import confirm_seed, confirmed
+from sweeper.study.confirmation_specs import confirm_seed, confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.workflow.conclude import conclude
 from tests import builders, faking

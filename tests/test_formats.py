@@ -22,7 +22,7 @@ from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.data.decode import UnreadableFileError
-from sweeper.data.drawing import KINDS, Shape, draw, point_fault
+from sweeper.data.draw_shapes import KINDS, Shape, draw, point_fault
 from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
 from sweeper.data.formats import manifest as manifest_format
@@ -30,7 +30,7 @@ from sweeper.data.formats import yolo as yolo_format
 from sweeper.data.formats.base import Place
 from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco_json import parse_object
-from sweeper.data.jsonfile import stream_entries
+from sweeper.data.json_file import stream_entries
 from sweeper.data.rle import checked_rle, pixels
 from sweeper.fingerprint.profile import profile_masks
 from tests import annotated

@@ -17,9 +17,9 @@ from sweeper import storage as studies
 from sweeper.core.events import Finished, TrainingEvent, WorkerLost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.study.drive import drive
-from sweeper.study.halving import Halving
+from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
+from sweeper.study.successive_halving import Halving
 from tests import builders
 from tests.faking import SPACE, CrashError, FakeExecutor, fake_result, new_search, new_study
 from tests.sweeping import Recorder

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.losses import FAMILIES, build_loss
+from sweeper.losses.coordinate_limits import MEANINGS
 from sweeper.losses.document import TRAPS, document
-from sweeper.losses.limits import MEANINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.losses.pixels import near_boundary
-from sweeper.losses.weights import effective_number_weights
+from sweeper.losses.class_weights import effective_number_weights
+from sweeper.losses.per_pixel import near_boundary
 from tests.loss_cases import CASES, CLASSES, FREQUENCIES, IGNORE, make, noise, point, value_and_gradient
 
 TASKS = ("binary", "multiclass", "multilabel")

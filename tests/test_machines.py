@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.workflow import machines
-from sweeper.workflow.machines import one_machine_only
+from sweeper.workflow import shared_database as machines
+from sweeper.workflow.shared_database import one_machine_only
 
 
 def test_sqlite_is_warned_of_where_it_is_not_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

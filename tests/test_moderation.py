@@ -10,8 +10,8 @@ from scipy.special import polygamma
 from scipy.stats import t as student
 
 from sweeper.evidence.intervals import half_width
-from sweeper.evidence.moderation import MOST, _inverse_trigamma, moderated
-from sweeper.evidence.weigh import weigh
+from sweeper.evidence.moderated_variance import MOST, _inverse_trigamma, moderated
+from sweeper.evidence.paired_comparisons import weigh
 from tests.builders import BINARY, simulated_confirmations, trial
 
 FOUR = {"dice": 0.62, "dice_ce": 0.61, "cross_entropy": 0.6, "focal": 0.6}

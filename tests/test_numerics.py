@@ -17,7 +17,7 @@ from sweeper.data import divide, load_dataset, open_store
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.processes import ProcessExecutor
 from sweeper.executors.protocol import Executor
-from sweeper.study.batch import key_of
+from sweeper.study.training_list import key_of
 from sweeper.training.augment import augment
 from sweeper.training.batches import to_inputs, training_batch
 from sweeper.training.engine import Training

@@ -15,12 +15,12 @@ from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, NothingConfirmedError
 from sweeper.core.events import TrainingEvent, WorkerLost
 from sweeper.core.records import Collapse, Look, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
-from sweeper.study.batch import key_of
-from sweeper.study.confirm import confirm_seed
+from sweeper.study.budget_probe import compare
+from sweeper.study.confirmation_rounds import Judgement
+from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.study.finalist import second_seed
-from sweeper.study.probe import compare
 from sweeper.study.recheck import choose_finalists
-from sweeper.study.rounds import Judgement
+from sweeper.study.training_list import key_of
 from sweeper.workflow import conclude as conclude_module
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.run import _conclude, _remember

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError, SweeperError, UsageError
-from sweeper.storage import steady
+from sweeper.storage import resilient_storage as steady
 from sweeper.system import advisory_locks as advisory
 from sweeper.system import postgres as server_side
 from tests.faking import new_plan, train

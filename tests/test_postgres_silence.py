@@ -20,12 +20,12 @@ from mlflow.tracking import MlflowClient
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, LostStudyError, StudyError, SweeperError, UsageError
 from sweeper.core.records import TrialResult
-from sweeper.storage import steady
+from sweeper.storage import resilient_storage as steady
 from sweeper.system import advisory_locks as advisory
-from sweeper.system import patience
+from sweeper.system import database_waits as patience
 from sweeper.system import postgres as server_side
 from sweeper.system.advisory_locks import AdvisoryLock
-from sweeper.system.patience import Patience
+from sweeper.system.database_waits import Patience
 from sweeper.tracking.store import connect as connect_mlflow
 from sweeper.workflow.join import run_join
 from sweeper.workflow.settings import Settings

@@ -10,9 +10,9 @@ import pytest
 
 from sweeper.core.operating_points import BINS
 from sweeper.core.records import Evidence, ImbalanceProfile, Preference, SweepRecord, TestDetail, TrialResult
+from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.preferences import choose, preference_rows, preferences, recommended_index
 from sweeper.evidence.recommendation import recommendation_json
-from sweeper.evidence.weigh import weigh
 from tests import builders
 from tests.builders import confirmation, counts_from_iou, diverged, histogram_counts, interval, point_counts, trial
 

@@ -24,7 +24,7 @@ from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, St
 from sweeper.system.locks import spool_folder
 from sweeper.tracking import operations, rebuild
 from sweeper.tracking.spool import Spool
-from sweeper.workflow.rebuild import Summary, rebuild_mlflow
+from sweeper.workflow.rebuild_mlflow import Summary, rebuild_mlflow
 from tests.sweeping import Recorder, sweep_in
 from tests.test_lost_files import Acting, delete
 
@@ -112,7 +112,7 @@ def test_numbers_that_changed_stand_beside_the_tags_that_changed(
     """Say, because another family is recommended than when the store was written."""
     other = f"sqlite:///{tmp_path}/other.db"
     summary = Summary("", {"sweeper.recommended": "dice"}, {"test/miou": 0.5, "test/miou_ci_low": 0.1})
-    monkeypatch.setattr("sweeper.workflow.rebuild.summary_for_mlflow", lambda _: summary)
+    monkeypatch.setattr("sweeper.workflow.rebuild_mlflow.summary_for_mlflow", lambda _: summary)
     again(finished, other)
     client, parent = MlflowClient(other), runs_in(other)["sweep", ""].info.run_id
     client.log_metric(parent, "test/miou", 0.7, timestamp=int(time.time() * 1000) + 123)  # it ended after its trainings

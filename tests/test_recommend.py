@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sweeper.core.records import Collapse, Evidence, Recommendation, SweepRecord, Verdict
+from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend, recommendation_json
-from sweeper.evidence.weigh import weigh
 from tests.builders import (
     BINARY,
     CONFIRM_SEEDS,

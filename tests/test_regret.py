@@ -12,8 +12,8 @@ from bench import verdict_simulation as simulation
 from bench.verdict_calibration import ORDER
 from sweeper.core.records import Evidence, TrialResult
 from sweeper.evidence import regret
+from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.regret import posterior, regrets
-from sweeper.evidence.weigh import weigh
 from tests.builders import BINARY, simulated_confirmations, trial
 
 FOUR = {"dice": 0.62, "dice_ce": 0.615, "cross_entropy": 0.6, "focal": 0.5}

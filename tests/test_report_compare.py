@@ -18,9 +18,9 @@ from sweeper.evidence.recommendation import recommend
 from sweeper.report import write_comparison
 from sweeper.report.compare import comparison_json
 from sweeper.report.compare_text import comparison_text, headline, limits, study_table, trends
+from sweeper.report.compared_studies import families, sides
 from sweeper.report.figures.gains import gains
 from sweeper.report.figures.style import Drawn
-from sweeper.report.sides import families, sides
 from sweeper.workflow.compare import compare_studies
 from tests import builders
 from tests.test_report_html import Document

@@ -15,9 +15,9 @@ from sweeper.core.records import Predictions
 from sweeper.evidence.recommendation import recommend
 from sweeper.report.facts import Facts, collect
 from sweeper.report.figures import FIGURES, Drawn, draw_all
-from sweeper.report.figures.pictures import DETAIL, _detail, imbalance, predictions
+from sweeper.report.figures.images import DETAIL, _detail, imbalance, predictions
 from sweeper.report.figures.style import class_label, new_figure, plain, save
-from sweeper.report.runs import image_wins
+from sweeper.report.seed_runs import image_wins
 from tests import builders
 from tests.test_report_simulated import Study, cracks, pixels, snippet, street
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.report import words, write_report
+from sweeper.report import formatting as words
+from sweeper.report import write_report
 from sweeper.report.html import to_html
 from tests.test_report import CLEAR, HOSTILE, builders, named, recommended
 from tests.test_report_simulated import cracks, street

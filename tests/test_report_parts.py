@@ -7,14 +7,15 @@ from typing import Any
 from sweeper.core.records import BudgetPoint, Comparison, Recommendation, Regret, SweepRecord, VariancePart, Verdict
 from sweeper.evidence.intervals import negated
 from sweeper.evidence.recommendation import recommend
-from sweeper.report import analysis, confirmation, preferences
+from sweeper.report import confirmation, preferences
+from sweeper.report import search_analysis as analysis
 from sweeper.report.answer import answer
 from sweeper.report.cost import cost_table, cost_text, costs
 from sweeper.report.facts import Facts, collect
-from sweeper.report.figures.spread import spread
 from sweeper.report.figures.style import Drawn
+from sweeper.report.figures.variance_components import spread
 from sweeper.report.markdown import render
-from sweeper.report.runs import confirmations, seed_mious
+from sweeper.report.seed_runs import confirmations, seed_mious
 from tests import builders
 from tests.test_report import CLEAR, NO_FIGURES, head, recommended
 from tests.test_report_simulated import snippet

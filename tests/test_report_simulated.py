@@ -21,9 +21,9 @@ from sweeper.core.records import (
     TrialResult,
     TrialSpec,
 )
+from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend
-from sweeper.evidence.search import analyse_search
-from sweeper.evidence.weigh import weigh
+from sweeper.evidence.search_analysis import analyse_search
 from tests import builders
 
 STREET = ("road", "building", "vegetation", "person", "animal", "sign")

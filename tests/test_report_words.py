@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from sweeper.core import text
 from sweeper.core.records import Interval
-from sweeper.report import words
+from sweeper.report import formatting as words
 
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 nasty = st.text(st.one_of(st.sampled_from("`*_[]()<>|\\#~$&!-+=.:@ \n\t1ax"), st.characters()), max_size=30)

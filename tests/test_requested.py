@@ -19,7 +19,7 @@ from sweeper.cli.main import main
 from sweeper.core.errors import MissingStudyError, RequestError
 from sweeper.losses import build_loss
 from sweeper.storage import open_storage
-from sweeper.workflow.requested import check_places
+from sweeper.workflow.request_checks import check_places
 from sweeper.workflow.settings import Settings
 from tests.postgres_server import Server
 

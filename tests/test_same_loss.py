@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sweeper.core.records import Collapse, Conditions, Task
-from sweeper.losses.coincide import Loss, gradient_distances
+from sweeper.losses.gradient_distance import Loss, gradient_distances
 from sweeper.space import load_space
 from sweeper.study.same_loss import CLOSE, Question, as_they_are, same_losses
 from tests import builders

@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 
 from sweeper import storage as studies
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.study.drive import drive
+from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan

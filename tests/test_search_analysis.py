@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, SearchAnalysis, TrialResult
-from sweeper.evidence.budget import Budget, kendall, ranking, settled_at, settling
-from sweeper.evidence.search import analyse_search, expected_gain
-from sweeper.evidence.spread import EFFECTS, Point, take_apart
+from sweeper.evidence.budget_effect import Budget, kendall, ranking, settled_at, settling
+from sweeper.evidence.search_analysis import analyse_search, expected_gain
+from sweeper.evidence.variance_components import EFFECTS, Point, take_apart
 from tests import builders
 from tests.builders import PARAMS, confirmation, curve, curve_on_part, diverged, evaluation, failed_trial, spec, trial
 

@@ -10,14 +10,14 @@ import pytest
 from scipy import stats
 
 from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
+from sweeper.evidence.interim_analyses import level_at, look_at
 from sweeper.evidence.intervals import half_width
-from sweeper.evidence.looks import level_at, look_at
+from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.predictive_power import chance_of_a_winner
 from sweeper.evidence.regret import with_regrets
-from sweeper.evidence.sequence import CONTENDER, NextStep, next_step, planned_looks
-from sweeper.evidence.settle import planned_half_width, seeds_needed
+from sweeper.evidence.stopping_rule import CONTENDER, NextStep, next_step, planned_looks
 from sweeper.evidence.verdict import decide
-from sweeper.evidence.weigh import weigh
+from sweeper.evidence.what_would_settle import planned_half_width, seeds_needed
 from tests.builders import BINARY, ORDER, evidence, simulated_confirmations, trial
 
 SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
@@ -104,7 +104,7 @@ def test_a_number_of_seeds_beyond_the_plan_costs_no_simulation_and_is_judged_no_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     levels = {seeds: 1 - planned_looks(3, seeds)[-1].error for seeds in (9, 13)}
-    monkeypatch.setattr("sweeper.evidence.looks._errors", None)  # what would simulate
+    monkeypatch.setattr("sweeper.evidence.interim_analyses._errors", None)  # what would simulate
     for seeds, planned in levels.items():
         assert planned <= level_at(LOOKS, seeds) <= planned + 0.01
     assert level_at(LOOKS, 50) > level_at(LOOKS, 8)

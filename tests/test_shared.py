@@ -20,11 +20,12 @@ from sweeper.core.errors import ExecutorError, SweeperError
 from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.executors import joined, shared
+from sweeper.executors import queue_leader as shared
+from sweeper.executors import queue_worker as joined
 from sweeper.executors import task_queue as queue
-from sweeper.executors.failures import IN_A_ROW
-from sweeper.executors.joined import Ending, Joined
-from sweeper.executors.shared import SharedExecutor
+from sweeper.executors.failure_limit import IN_A_ROW
+from sweeper.executors.queue_leader import SharedExecutor
+from sweeper.executors.queue_worker import Ending, Joined
 from sweeper.executors.task_queue import Queue
 from tests.faking import FakeExecutor, fake_result, new_plan, train
 from tests.postgres_server import Server

@@ -24,7 +24,7 @@ from sweeper.space import (
     shipped_spaces,
     suggest,
 )
-from sweeper.space.file import parse_space
+from sweeper.space.space_file import parse_space
 
 TASKS = ["binary", "multiclass"]
 HEAD = "version: 1\ntask: binary\nnuisance: {lr: {log: [3.0e-4, 1.0e-2]}}\nlosses:\n"

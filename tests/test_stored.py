@@ -11,7 +11,7 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import DamagedError, InterruptedSweepError, StudyError
 from sweeper.core.records import TrialResult
-from sweeper.storage import stored
+from sweeper.storage import record_format as stored
 from sweeper.version import __version__
 from sweeper.workflow.conclude import report_study
 from tests import builders

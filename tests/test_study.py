@@ -17,15 +17,15 @@ from sweeper.core.errors import StudyError
 from sweeper.core.events import Finished, Started, TrainingEvent, WorkerLost
 from sweeper.core.records import Collapse, Coordinate, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
-from sweeper.study.batch import Batch
-from sweeper.study.confirm import confirm_seed, confirmations, confirmed
-from sweeper.study.drive import drive
+from sweeper.study.budget_probe import compare, probes
+from sweeper.study.confirmation_specs import confirm_seed, confirmations, confirmed
 from sweeper.study.finalist import Finalist, Need, second_seed
-from sweeper.study.probe import compare, probes
+from sweeper.study.loop import drive
 from sweeper.study.recheck import choose_finalists, what_is_needed
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
+from sweeper.study.training_list import Batch
 from tests import builders
 from tests.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study
 from tests.sweeping import Recorder

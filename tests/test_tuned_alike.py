@@ -16,11 +16,11 @@ from sweeper.core.records import Conditions, Rates, SweepRecord, TrialResult, Tr
 from sweeper.report.answer import answer as paragraphs
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
-from sweeper.report.figures.rates import curve
+from sweeper.report.figures.learning_rates import curve
+from sweeper.report.formatting import significant
 from sweeper.report.markdown import render
-from sweeper.report.words import significant
 from sweeper.space import load_space
-from sweeper.study.confirm import confirm_seed
+from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.study.finalist import second_seed
 from sweeper.study.learning_rates import GRID, drawn_rate
 from sweeper.study.recheck import choose_finalists

@@ -10,10 +10,10 @@ import pytest
 
 from sweeper.core.records import Evidence, Interval, Regret, Verdict
 from sweeper.evidence.intervals import half_width
+from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.reasons import collapse_rate
-from sweeper.evidence.settle import images_needed, needed_half_width, seeds_needed
 from sweeper.evidence.verdict import Decision, decide, difference
-from sweeper.evidence.weigh import weigh
+from sweeper.evidence.what_would_settle import images_needed, needed_half_width, seeds_needed
 from tests.builders import (
     BINARY,
     CONFIRM_SEEDS,

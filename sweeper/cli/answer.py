@@ -9,7 +9,7 @@ from sweeper.core.records import Recommendation, Recommended, Verdict
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.preferences import preference_rows, recommended_index
 from sweeper.report.compare_text import answer_lines
-from sweeper.report.sides import sides
+from sweeper.report.compared_studies import sides
 from sweeper.workflow.compare import Compared
 from sweeper.workflow.conclude import Outcome
 

@@ -13,7 +13,7 @@ from sweeper.cli.options import SweeperCommand
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
 from sweeper.data.cache import DAY, Entry, clear, entries
-from sweeper.data.tables import shown
+from sweeper.data.text_tables import shown
 
 
 @click.command("cache", cls=SweeperCommand)

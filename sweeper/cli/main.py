@@ -11,8 +11,8 @@ import click
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.redact import redact
-from sweeper.system.limits import limit_reached
 from sweeper.system.streams import check_output, steady_streams
+from sweeper.system.system_errors import limit_reached
 from sweeper.version import __version__
 
 COMMANDS = {

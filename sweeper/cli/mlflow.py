@@ -23,8 +23,8 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
     completed, not made twice: the command may be repeated. No sweep may be running the study meanwhile.
     """
     from sweeper.core.redact import redact
-    from sweeper.workflow.rebuild import rebuild_mlflow
-    from sweeper.workflow.requested import check_writable
+    from sweeper.workflow.rebuild_mlflow import rebuild_mlflow
+    from sweeper.workflow.request_checks import check_writable
 
     def warn(text: str) -> None:
         click.echo(f"warning: {text}", err=True)

@@ -24,7 +24,7 @@ from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_lines
-from sweeper.data.tables import shown
+from sweeper.data.text_tables import shown
 from sweeper.fingerprint.advice import bounds, difficulty, suggestions
 from sweeper.fingerprint.label_checks import Finding, counts, examine
 from sweeper.fingerprint.profile import consequences, profile_dataset

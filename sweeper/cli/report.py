@@ -63,7 +63,7 @@ def command(
     from sweeper.storage import open_storage
     from sweeper.workflow.compare import compare_studies
     from sweeper.workflow.conclude import report_study
-    from sweeper.workflow.requested import check_writable
+    from sweeper.workflow.request_checks import check_writable
 
     if len(studies) > 1 and not compare:
         raise click.UsageError(f"one STUDY must be named, got {len(studies)}; --compare sets them side by side")

@@ -236,8 +236,8 @@ def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool
 
 def _preview(settings: Settings, as_json: bool) -> None:
     from sweeper.system.cores import available_cores
+    from sweeper.workflow.dry_run import preview, preview_json, preview_text
     from sweeper.workflow.executor_choice import make_executor
-    from sweeper.workflow.preview import preview, preview_json, preview_text
 
     speaker = PlainDisplay(-1 if as_json else 0)
     alone = settings.model_copy(update={"workers": 1})  # one is enough to ask

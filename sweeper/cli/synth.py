@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sweeper.cli.options import SweeperCommand
-from sweeper.data.scene_set import PARAMETERS, SCENES, Parameter
+from sweeper.data.scene_source import PARAMETERS, SCENES, Parameter
 from sweeper.data.synthetic import write_scenes
 
 

@@ -487,7 +487,7 @@ class Interval(Record):
     with more images."""
     lent: float = 0.0
     """Degrees of freedom of `se_seed` beyond seeds − 1, lent by the other pairs' variances, towards whose mean it was
-    drawn (`sweeper.evidence.moderation`)."""
+    drawn (`sweeper.evidence.moderated_variance`)."""
 
 
 class Look(Record):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from sweeper.core.errors import SweeperError
-from sweeper.data.files import new_name
+from sweeper.data.safe_files import new_name
 from sweeper.data.store import is_complete
 
 DAY = 86_400.0

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
-from sweeper.data.tables import MAX_CLASSES, normal, shown, text_of
+from sweeper.data.text_tables import MAX_CLASSES, normal, shown, text_of
 
 COLOUR_FILES = ("colors.txt", "labelmap.txt", "label_colors.txt")
 """Where a map is looked for, in this order."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sweeper.data.colours import ColourMap, translate
-from sweeper.data.files import open_regular
+from sweeper.data.safe_files import open_regular
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.tiff import TiffError, deep_tiff, read_deep_tiff
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import IGNORE, Dataset
-from sweeper.data.assemble import assemble
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
 from sweeper.data.load import Log, _remember, _remembered
+from sweeper.data.make_dataset import assemble
 from sweeper.data.store import StoreWriter, open_store
-from sweeper.data.tables import Side, normal, shown
+from sweeper.data.text_tables import Side, normal, shown
 
 FEWEST = 3
 """Images that must be left: one each to train, validate and test."""

@@ -15,14 +15,14 @@ from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES
-from sweeper.data.files import new_name
 from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
+from sweeper.data.parallel import Tick
 from sweeper.data.read import read_dataset
+from sweeper.data.safe_files import new_name
 from sweeper.data.store import is_complete, is_intact
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
-from sweeper.data.tables import read_classes, shown
-from sweeper.data.threads import Tick
+from sweeper.data.text_tables import read_classes, shown
 
 Log = Callable[[str], None]
 READER = "formats/1"

@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
-from sweeper.data.assemble import assemble
 from sweeper.data.decode import Kind, UnreadableFileError, picture_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Format, Place, Reading, Sample
-from sweeper.data.labels import class_names, foreground_is_255
+from sweeper.data.label_values import class_names, foreground_is_255
+from sweeper.data.make_dataset import assemble
+from sweeper.data.parallel import Tick, in_order
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
-from sweeper.data.tables import Side, read_sides, shown
-from sweeper.data.threads import Tick, in_order
+from sweeper.data.text_tables import Side, read_sides, shown
 from sweeper.system.disk_space import Need, check_room
 
 MIN_IMAGES = 3

@@ -11,13 +11,13 @@ from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
-from sweeper.data.assemble import assemble
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
 from sweeper.data.load import Log, _remember, _remembered
+from sweeper.data.make_dataset import assemble
+from sweeper.data.parallel import Tick, in_order
 from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, open_store
-from sweeper.data.tables import Side, shown
-from sweeper.data.threads import Tick, in_order
+from sweeper.data.text_tables import Side, shown
 
 RESIZER = "area/1"
 """Raised when other pixels or sentences come out, so that remembered sets are made again."""

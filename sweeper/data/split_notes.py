@@ -9,7 +9,7 @@ from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset, Split
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
 from sweeper.data.split import divide
 
 SMALL = 20

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
-from sweeper.data.files import new_name
+from sweeper.data.safe_files import new_name
 
 Pixels = npt.NDArray[np.uint8]
 ImagePixels = npt.NDArray[np.uint8 | np.uint16]

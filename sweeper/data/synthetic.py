@@ -13,13 +13,13 @@ from PIL import Image
 
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Dataset
-from sweeper.data.assemble import assemble
-from sweeper.data.scene_set import PREFIX, SCENES, SceneSet, parameters, parse_scene
+from sweeper.data.make_dataset import assemble
+from sweeper.data.parallel import Tick, in_order
+from sweeper.data.scene_source import PREFIX, SCENES, SceneSet, parameters, parse_scene
 from sweeper.data.scenes import Drawn
 from sweeper.data.scenes.faults import spoil_labels
 from sweeper.data.store import StoreWriter
-from sweeper.data.tables import Side, shown
-from sweeper.data.threads import Tick, in_order
+from sweeper.data.text_tables import Side, shown
 
 __all__ = ["PREFIX", "SCENES", "SceneSet", "draw", "parameters", "parse_scene", "read_scenes", "write_scenes"]
 

@@ -83,7 +83,7 @@ def _records(url: str, whole: Check) -> Check:
     from sqlalchemy.exc import SQLAlchemyError
 
     from sweeper.storage.damage import find_damage, study_names_in
-    from sweeper.storage.raw import rows_of
+    from sweeper.storage.raw_rows import rows_of
 
     try:
         with rows_of(url) as connection:

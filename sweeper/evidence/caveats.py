@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeper.core.records import Evidence
 from sweeper.core.text import count, listed
-from sweeper.evidence.rule import units
+from sweeper.evidence.decision_rule import units
 
 FEW_IMAGES = 40
 """Fewer test images (or groups) than this, and the intervals were seen to cover less than they say

@@ -62,7 +62,7 @@ def critical_value(
     """Cochran–Cox critical value of a sum of two variance estimates with `seeds` − 1 and `images` − 1 d.o.f.
 
     For a two-sided interval at `level` in (0, 1); `lent` ≥ 0 degrees of freedom come to those of the seeds
-    (`sweeper.evidence.moderation`). Both variances ≥ 0; `seeds` and `images` ≥ 2. With both
+    (`sweeper.evidence.moderated_variance`). Both variances ≥ 0; `seeds` and `images` ≥ 2. With both
     variances 0 it is the larger of the two quantiles (what it multiplies is 0 anyway).
 
     Raises:
@@ -164,7 +164,7 @@ def paired_interval(
             clipped to them.
         level: coverage of the interval, two-sided.
         moderated: variance of a single seed's score to take in place of the table's own, on `lent` more degrees of
-            freedom (`sweeper.evidence.moderation`); None = the table's own.
+            freedom (`sweeper.evidence.moderated_variance`); None = the table's own.
         lent: see there.
 
     With fewer than two seeds, or two images, that source of variance cannot be estimated from the data. The

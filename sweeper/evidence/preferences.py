@@ -28,6 +28,7 @@ from sweeper.core.records import (
     Recommendation,
     TrialResult,
 )
+from sweeper.evidence.decision_rule import has_learned
 from sweeper.evidence.intervals import (
     LEVEL,
     REPLICATES,
@@ -38,9 +39,8 @@ from sweeper.evidence.intervals import (
     paired_interval,
     resample_sums,
 )
-from sweeper.evidence.measures import Measure, measures
+from sweeper.evidence.other_metrics import Measure, measures
 from sweeper.evidence.replicates import Replicate, by_seed, image_units, united
-from sweeper.evidence.rule import has_learned
 
 CARES: Mapping[PreferenceName, str] = {
     "misses": "missing little (a miss is dearer than a false alarm)",

@@ -9,8 +9,8 @@ from scipy.special import betaincinv
 
 from sweeper.core.records import Evidence, FinalistEvidence
 from sweeper.core.text import listed, minus
-from sweeper.evidence.looks import common_seeds, level_of
-from sweeper.evidence.rule import NEAR, Ground, comparison, difference, same, units
+from sweeper.evidence.decision_rule import NEAR, Ground, comparison, difference, same, units
+from sweeper.evidence.interim_analyses import common_seeds, level_of
 
 
 def name(evidence: Evidence, i: int) -> str:

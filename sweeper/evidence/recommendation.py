@@ -20,7 +20,7 @@ from sweeper.core.records import (
     SweepRecord,
     Task,
 )
-from sweeper.evidence.looks import level_of
+from sweeper.evidence.interim_analyses import level_of
 from sweeper.evidence.preferences import preference_rows
 from sweeper.evidence.reasons import collapse_rate
 from sweeper.evidence.verdict import decide, difference

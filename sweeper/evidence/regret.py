@@ -28,9 +28,9 @@ from scipy.special import chdtri, ndtri
 from scipy.stats import qmc
 
 from sweeper.core.records import Evidence, Regret
+from sweeper.evidence.decision_rule import difference, measured, units
+from sweeper.evidence.interim_analyses import common_seeds
 from sweeper.evidence.intervals import Floats
-from sweeper.evidence.looks import common_seeds
-from sweeper.evidence.rule import difference, measured, units
 
 SPREAD = 0.02
 """Scale of the half-normal prior of τ, in mIoU."""

@@ -26,6 +26,18 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from sweeper.core.records import Evidence, Strength, Verdict
+from sweeper.evidence.decision_rule import (
+    LEARNED,
+    beats,
+    difference,
+    has_learned,
+    others,
+    preferred,
+    safe,
+    same,
+    simplicity,
+    sound,
+)
 from sweeper.evidence.reasons import (
     beating,
     collapsed,
@@ -39,19 +51,7 @@ from sweeper.evidence.reasons import (
     still_rising,
     unsound,
 )
-from sweeper.evidence.rule import (
-    LEARNED,
-    beats,
-    difference,
-    has_learned,
-    others,
-    preferred,
-    safe,
-    same,
-    simplicity,
-    sound,
-)
-from sweeper.evidence.settle import what_would_settle
+from sweeper.evidence.what_would_settle import what_would_settle
 
 __all__ = ["SURE", "Decision", "decide", "difference"]
 

@@ -41,7 +41,7 @@ class InlineExecutor:
     def configure(self, conditions: Conditions, checkpoints: Path) -> None:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
-        from sweeper.training.causes import explain, not_its_own
+        from sweeper.training.failure_causes import explain, not_its_own
         from sweeper.training.job import WorkerContext, leave_to_the_end
         from sweeper.training.worker import check_model
 

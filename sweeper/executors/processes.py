@@ -16,7 +16,7 @@ from pathlib import Path
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.launch import Launched, Method, WorkerDiedError, begin_loading
+from sweeper.executors.start_process import Launched, Method, WorkerDiedError, begin_loading
 from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import threads_asked

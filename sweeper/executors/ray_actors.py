@@ -1,6 +1,7 @@
 """Ray: trainings in actors on the nodes of a cluster. Where an actor runs, and how it gets there, is Ray's.
 
-Ray ends the process that uses it when the raylet or the cluster's head is gone: see `sweeper.executors.apart`.
+Ray ends the process that uses it when the raylet or the cluster's head is gone: see
+`sweeper.executors.separate_process`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Trainer:
         self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
     ) -> tuple[str, str | None]:
         """Make ready; the node's id, and why it refuses, if it does."""
-        from sweeper.data.again import store_here
+        from sweeper.data.decode_here import store_here
         from sweeper.data.store import open_store
         from sweeper.training.hardware import probe, settle_process
         from sweeper.training.job import WorkerContext, leave_to_the_end

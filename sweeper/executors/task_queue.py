@@ -32,9 +32,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.storage.attributes import QUEUE_OF
 from sweeper.storage.database import open_storage
-from sweeper.storage.steady import SteadyStorage
+from sweeper.storage.resilient_storage import SteadyStorage
 from sweeper.system.clocks import running_seconds
-from sweeper.system.patience import Patience
+from sweeper.system.database_waits import Patience
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -10,8 +10,8 @@ from scipy import ndimage
 from sweeper.core.base import Record
 from sweeper.core.contours import Mask, near_boundary
 from sweeper.core.records import IGNORE, Dataset
+from sweeper.data.parallel import in_order
 from sweeper.data.store import open_store
-from sweeper.data.threads import in_order
 from sweeper.fingerprint.label_checks.measure import FORGET
 
 SIZE_BINS = 24

@@ -17,7 +17,7 @@ from itertools import combinations
 
 from sweeper.core.records import ClassProfile, Evidence, ImbalanceProfile
 from sweeper.core.text import listed, minus
-from sweeper.evidence.measures import THIN
+from sweeper.evidence.other_metrics import THIN
 from sweeper.evidence.verdict import difference
 from sweeper.literature.studies import STUDIES, Study, published
 

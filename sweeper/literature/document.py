@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from sweeper.evidence.measures import THIN
+from sweeper.evidence.other_metrics import THIN
 from sweeper.literature.compare import WIDER
 from sweeper.literature.studies import STUDIES, UNANIMOUS, Study
 

@@ -11,7 +11,7 @@ from statistics import median
 
 from sweeper.core.records import Evidence, FinalistEvidence, ImbalanceProfile
 from sweeper.core.text import minus
-from sweeper.evidence.measures import THIN
+from sweeper.evidence.other_metrics import THIN
 from sweeper.literature.compare import rarest, signed
 
 VISIBLE = 0.005

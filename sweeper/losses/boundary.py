@@ -1,9 +1,9 @@
 """Dice and the distance to the true boundary (Kervadec et al. 2019, arXiv:1812.07032).
 
 (1 − m) · Dice + m · mean over labelled pixels and classes of |φ_c| · |p_c − y_c|, with φ_c the signed distance to the
-boundary of class c in pixels, clipped (see `sweeper.data.distance`). The paper's mean of φ_c · p_c differs from it by a
-constant, so that the gradients are the same; ours is 0 for a perfect answer. Two deliberate differences: a pixel beside
-the boundary has distance ½ on either side (the authors' code has 0 inside, which makes lines of one or two pixels free
+boundary of class c in pixels, clipped (see `sweeper.data.distance_maps`). The paper's mean of φ_c · p_c differs from it
+by a constant, so that the gradients are the same; ours is 0 for a perfect answer. Two deliberate differences: a pixel
+beside the boundary has distance ½ on either side (the authors' code has 0 inside, which makes lines of one or two pixels free
 to miss), and a class absent from an image is as far away as the clip allows (there: distance 0, false positives free).
 
 The paper raises m from 0.01 during training and combines it with generalised Dice; here m stays and the other part is
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from sweeper.data.distance import signed_distances
+from sweeper.data.distance_maps import signed_distances
+from sweeper.losses.build import build_loss
+from sweeper.losses.class_probabilities import as_classes
 from sweeper.losses.families import LossTask
-from sweeper.losses.module import build_loss
-from sweeper.losses.onepass import walks
-from sweeper.losses.pixels import transformed
-from sweeper.losses.relatives import as_classes
-from sweeper.losses.segmentation import SegmentationLoss
+from sweeper.losses.fused_cpu import walks
+from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.per_pixel import transformed
 
 
 class BoundaryDistance(SegmentationLoss):

@@ -2,14 +2,14 @@
 
 Most families are points of one kernel (`sweeper.losses.kernel`): a family fixes some of the kernel's coordinates and
 leaves others free; each free one has a search range and a default from the literature. The others, relatives, name the
-module that has them (see `sweeper.losses.relatives`) and keep the kernel's conventions. Search
+module that has them (see `sweeper.losses.class_probabilities`) and keep the kernel's conventions. Search
 space, `sweeper losses`, documentation and tests come from this declaration: adding a family means adding an entry.
 """
 
 from __future__ import annotations
 
 from sweeper.core.records import Coordinate
-from sweeper.losses.family import LOSS_TASKS, TASKS, Family, LossCoordinate, LossTask
+from sweeper.losses.family_records import LOSS_TASKS, TASKS, Family, LossCoordinate, LossTask
 
 __all__ = ["FAMILIES", "LOSS_TASKS", "TASKS", "Family", "LossCoordinate", "LossTask"]
 

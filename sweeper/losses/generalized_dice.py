@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sweeper.losses.class_probabilities import sums
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.relatives import sums
-from sweeper.losses.segmentation import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss
 
 
 class GeneralizedDice(SegmentationLoss):

@@ -2,14 +2,14 @@
 
 Cross-entropy part: −w_t (1 − p_t)^γ log p_t summed over the labelled pixels and divided by their number (never by the
 sum of the weights). p_t is the probability of the pixel's own class, from the sigmoid (binary, multi-label) or the
-softmax. Label smoothing, hard pixels, boundaries and weights per pixel: `sweeper.losses.pixels`.
+softmax. Label smoothing, hard pixels, boundaries and weights per pixel: `sweeper.losses.per_pixel`.
 Overlap part: Tversky index over the whole batch with smoothing 1,
 TI_c = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1), of the foreground (binary) or averaged over all classes; a class
 absent from the batch's labelled pixels contributes the mean of its probability over them in place of 1 − TI_c.
 Options: another smoothing, per image, with or without background, squared errors.
 
-On a processor `sweeper.losses.onepass` gives the same sooner; this is the reference it is tested against, what runs on
-other devices, and what `torch.compile` fuses.
+On a processor `sweeper.losses.fused_cpu` gives the same sooner; this is the reference it is tested against, what runs
+on other devices, and what `torch.compile` fuses.
 
 What holds for every function here:
 
@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.coordinates import KernelSettings
-from sweeper.losses.pixels import averaged, cleaned, focal_factor, looked_at_freely, near_boundary, placed
+from sweeper.losses.per_pixel import averaged, cleaned, focal_factor, looked_at_freely, near_boundary, placed
 
 SMOOTHING = 1.0
 """Added to numerator and denominator of the Tversky index, in pixels, unless told otherwise."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sweeper.losses.build import build_loss
 from sweeper.losses.families import LossTask
-from sweeper.losses.module import build_loss
-from sweeper.losses.segmentation import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss
 
 
 class LogCoshDice(SegmentationLoss):

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.families import LossTask
-from sweeper.losses.pixels import at_least_float32, looked_at_freely, placed
-from sweeper.losses.segmentation import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.per_pixel import at_least_float32, looked_at_freely, placed
 
 
 class Lovasz(SegmentationLoss):

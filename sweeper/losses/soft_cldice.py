@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
+from sweeper.losses.build import build_loss
+from sweeper.losses.class_probabilities import as_classes, mass, mean_probability
 from sweeper.losses.families import LossTask
-from sweeper.losses.module import build_loss
-from sweeper.losses.relatives import as_classes, mass, mean_probability
-from sweeper.losses.segmentation import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss
 
 ROUNDS = 3
 """Erosions: structures up to about twice as many pixels wide become lines (the authors' default)."""

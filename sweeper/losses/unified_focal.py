@@ -17,13 +17,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sweeper.losses.class_probabilities import sums
+from sweeper.losses.class_weights import commonest
 from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.families import LossTask
+from sweeper.losses.fused_cpu import Entropy
 from sweeper.losses.kernel import NEARLY_NOTHING, class_cost
-from sweeper.losses.onepass import Entropy
-from sweeper.losses.relatives import sums
-from sweeper.losses.segmentation import SegmentationLoss
-from sweeper.losses.weights import commonest
+from sweeper.losses.loss_module import SegmentationLoss
 
 
 class UnifiedFocal(SegmentationLoss):

@@ -9,12 +9,12 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import FinalistEvidence, Recommended, Verdict
 from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.evidence.decision_rule import preferred
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.reasons import why_named
-from sweeper.evidence.rule import preferred
 from sweeper.evidence.verdict import decide
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
-from sweeper.report.words import (
+from sweeper.report.formatting import (
     code,
     escape_md,
     interval,

@@ -10,7 +10,7 @@ from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.caveats import caveats as evidence_caveats
 from sweeper.report.answer import FEW_TRIALS, recipe_text
 from sweeper.report.facts import Facts, at_edge, finalist_name, search_split
-from sweeper.report.words import code, escape_md, number, prose, signed, significant
+from sweeper.report.formatting import code, escape_md, number, prose, signed, significant
 
 SHORT = 2000
 """Confirmation steps below which the speed of learning plays a part in the comparison."""

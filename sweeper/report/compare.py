@@ -11,10 +11,10 @@ from typing import Any
 from sweeper.core.paths import ComparisonPaths
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.report.compare_text import comparison_text
+from sweeper.report.compared_studies import Side, sides
 from sweeper.report.figures.gains import gains
 from sweeper.report.figures.style import Drawn, save
 from sweeper.report.html import to_html
-from sweeper.report.sides import Side, sides
 
 
 def write_comparison(

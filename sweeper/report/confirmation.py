@@ -7,7 +7,7 @@ import math
 from sweeper.core.records import FinalistEvidence, TrialResult
 from sweeper.report.answer import VERDICTS
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
-from sweeper.report.words import (
+from sweeper.report.formatting import (
     MISSING,
     code,
     escape_md,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeper.report.facts import Facts
+from sweeper.report.formatting import MISSING, code, escape_md, number, significant, table
 from sweeper.report.tables import trainings
-from sweeper.report.words import MISSING, code, escape_md, number, significant, table
 
 BASELINE = "cross_entropy"
 DIFFERENT = 0.05

@@ -15,8 +15,8 @@ from sweeper.core.metrics import METRICS, constant_miou, default_point
 from sweeper.core.records import Coordinate, FinalistEvidence, Interval, Recommendation, Split, SweepRecord, TrialResult
 from sweeper.data.folds import split_of
 from sweeper.data.split import stratified_subset
+from sweeper.evidence.interim_analyses import level_of
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.looks import level_of
 from sweeper.report.tables import trials_frame
 from sweeper.space import edge_of
 

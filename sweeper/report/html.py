@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 from markdown_it.token import Token
 
-from sweeper.report.words import one_line
+from sweeper.report.formatting import one_line
 
 STYLE = Path(__file__).parent / "templates" / "report.css"
 SHORT = 24

@@ -12,13 +12,13 @@ from sweeper.core.provenance import trained_by
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.report import analysis, confirmation, cost, preferences, sections
+from sweeper.report import confirmation, cost, preferences, sections
+from sweeper.report import search_analysis as analysis
 from sweeper.report.answer import answer, numbers
 from sweeper.report.caveats import caveats, split_sizes
 from sweeper.report.facts import Facts
 from sweeper.report.figures.style import Drawn
-from sweeper.report.tables import trainings
-from sweeper.report.words import (
+from sweeper.report.formatting import (
     MISSING,
     code,
     duration,
@@ -33,6 +33,7 @@ from sweeper.report.words import (
     run_link,
     table,
 )
+from sweeper.report.tables import trainings
 
 
 def render(facts: Facts, figures: Mapping[str, Drawn | str], ui_url: str) -> str:

@@ -7,7 +7,7 @@ from sweeper.core.text import count, listed
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.preferences import PreferenceRow, preference_rows, recommended_index
 from sweeper.report.facts import Facts, finalist_name
-from sweeper.report.words import code, escape_md, interval, level, number, signed_interval, table
+from sweeper.report.formatting import code, escape_md, interval, level, number, signed_interval, table
 
 
 def preferences_table(facts: Facts) -> str:

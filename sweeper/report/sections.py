@@ -8,7 +8,7 @@ import pandas as pd
 
 from sweeper.core.records import Collapse, Coordinate
 from sweeper.core.text import count, listed
-from sweeper.evidence.measures import THIN
+from sweeper.evidence.other_metrics import THIN
 from sweeper.report.facts import (
     ENOUGH,
     Facts,
@@ -17,8 +17,7 @@ from sweeper.report.facts import (
     searched_range,
     trend,
 )
-from sweeper.report.tables import trainings
-from sweeper.report.words import (
+from sweeper.report.formatting import (
     MISSING,
     code,
     escape_md,
@@ -31,6 +30,7 @@ from sweeper.report.words import (
     significant,
     table,
 )
+from sweeper.report.tables import trainings
 
 CONSTANT = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT})
 """Collapses that mean: no better than a constant answer."""

@@ -1,222 +1,31 @@
-"""Search spaces: YAML → SearchSpace, and what Optuna is asked from one.
+"""The search space: a file with the losses and ranges, and what Optuna is asked from it."""
 
-A file names the families to search, the range of each of their coordinates, and the range of the learning rate:
+from sweeper.space.search_space import (
+    FLOOR,
+    Choice,
+    default_choice,
+    default_space_name,
+    describe,
+    edge_of,
+    initial_queue,
+    load_space,
+    parameter_name,
+    shipped_spaces,
+    space_path,
+    suggest,
+)
 
-    version: 1
-    task: binary
-    nuisance: {lr: {log: [1.0e-4, 1.0e-2]}}
-    losses:
-      dice: {}
-      focal: {gamma: {uniform: [0, 5]}, alpha: 0.25}
-      weighted_ce: {pos_weight: {power_of_imbalance: [0, 1.1]}}
-
-A range is `{uniform: [low, high]}`, `{log: [low, high]}`, `{power_of_imbalance: [low, high]}` (pos_weight alone), or a
-plain number for a fixed value. Optuna's parameters are `loss`, `FAMILY.coordinate` and `FAMILY.lr`: shared names would
-pool one family's values with another's.
-"""
-
-from __future__ import annotations
-
-import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from sweeper.core.base import Record
-from sweeper.core.errors import SpaceError
-from sweeper.core.paths import search_spaces_dir
-from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, Task
-from sweeper.core.yaml_file import read_yaml
-from sweeper.losses.coordinates import LIMITS, suggestion
-from sweeper.losses.families import FAMILIES, LossCoordinate
-from sweeper.space.file import parse_space
-
-if TYPE_CHECKING:
-    import optuna
-
-FLOOR = 3
-"""Every family gets this many trials, or its equal share where that is less."""
-
-
-class Choice(Record):
-    """What one trial trains with."""
-
-    family: str
-    params: dict[str, float]
-    """Coordinates as `build_loss` takes them; pos_weight is the weight itself."""
-    lr: float
-
-
-# --- Reading ------------------------------------------------------------------------------------------------
-
-
-def shipped_spaces() -> dict[str, Path]:
-    """Files of the shipped spaces by name."""
-    return {path.stem: path for path in sorted(search_spaces_dir().glob("*.yaml"))}
-
-
-def default_space_name(task: Task) -> str:
-    """Name of the shipped space that is used when none is asked for."""
-    return {"binary": "binary", "multiclass": "multiclass"}[task]
-
-
-def space_path(name_or_path: str) -> Path:
-    """File of a shipped space, or the path itself.
-
-    Raises:
-        SpaceError: if it is neither a shipped name nor a file.
-    """
-    shipped = shipped_spaces()
-    if name_or_path in shipped:
-        return shipped[name_or_path]
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    raise SpaceError(
-        name_or_path,
-        [
-            f"must be a shipped space ({', '.join(shipped)}) or the path of a YAML file, got {name_or_path!r}"
-            f"{suggestion(name_or_path, shipped)}; `sweeper spaces` lists what is shipped"
-        ],
-    )
-
-
-def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
-    """Read and check a search space.
-
-    Args:
-        name_or_path: a shipped name or the path of a YAML file of at most 1 MiB.
-        task: the data's task, which the file has to be for; None takes the file's own.
-
-    Returns:
-        The space, its families in the registry's order whatever the order of the file.
-
-    Raises:
-        SpaceError: with every mistake, each beginning with its key path.
-    """
-    path = space_path(name_or_path)
-    problems: list[str] = []
-    content = read_yaml(path, problems)
-    space = None if problems and content is None else parse_space(path.stem, content, task, problems)
-    if problems or space is None:
-        raise SpaceError(name_or_path, problems)
-    return space
-
-
-# --- Asking Optuna ------------------------------------------------------------------------------------------
-
-
-def suggest(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance: float) -> Choice:
-    """Let a trial choose family, coordinates and learning rate.
-
-    Args:
-        trial: Optuna's trial.
-        space: what is searched.
-        imbalance: background / foreground pixels of the training split, finite and above 0; what
-            `power_of_imbalance` is a power of.
-
-    Raises:
-        ValueError: if imbalance is not finite and above 0.
-    """
-    if not (math.isfinite(imbalance) and imbalance > 0):
-        raise ValueError(f"imbalance must be finite and above 0, got {imbalance!r}; check the training split's labels")
-    by_name = {family.family: family for family in space.families}
-    family = by_name[trial.suggest_categorical("loss", list(by_name))]
-    params: dict[str, float] = {}
-    for name, coordinate in family.coordinates.items():
-        value = _ask(trial, parameter_name(family.family, name, coordinate), coordinate)
-        if coordinate.kind == "power_of_imbalance":
-            value = min(imbalance**value, LIMITS[name].high)
-        params[name] = value
-    return Choice(family=family.family, params=params, lr=_ask(trial, f"{family.family}.lr", space.lr))
-
-
-def parameter_name(family: str, name: str, coordinate: Coordinate) -> str:
-    """Optuna's name of a coordinate: `focal.gamma`, or `weighted_ce.pos_weight_power` for an exponent."""
-    return f"{family}.{name}_power" if coordinate.kind == "power_of_imbalance" else f"{family}.{name}"
-
-
-def _ask(trial: optuna.trial.BaseTrial, name: str, coordinate: Coordinate) -> float:
-    if coordinate.kind == "fixed":
-        return coordinate.low
-    return trial.suggest_float(name, coordinate.low, coordinate.high, log=coordinate.kind == "log")
-
-
-def initial_queue(space: SearchSpace, trials: int) -> list[dict[str, Any]]:
-    """Parameters to enqueue before the sampler takes over, at most `trials` entries.
-
-    First the literature defaults of every family in the registry's order, clipped into the space, with the geometric
-    middle of the learning rate. Then, round by round, entries that fix the family alone and leave the rest to the
-    sampler, until each family has min(3, trials // families) trials. With fewer trials than families only the first
-    `trials` families are tried.
-    """
-    queue = [_defaults(family, space) for family in space.families]
-    floor = min(FLOOR, trials // len(space.families))
-    queue += [{"loss": family.family} for _ in range(floor - 1) for family in space.families]
-    return queue[: max(0, trials)]
-
-
-def _defaults(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
-    entry: dict[str, Any] = {"loss": family.family}
-    free = FAMILIES[family.family].coordinates[space.task]
-    for name, coordinate in family.coordinates.items():
-        start = _start(free[name], coordinate)
-        if coordinate.kind != "fixed" and start is not None:
-            entry[parameter_name(family.family, name, coordinate)] = min(max(start, coordinate.low), coordinate.high)
-    if space.lr.kind != "fixed":
-        middle = math.sqrt(space.lr.low * space.lr.high)
-        entry[f"{family.family}.lr"] = min(max(middle, space.lr.low), space.lr.high)
-    return entry
-
-
-def _start(free: LossCoordinate, coordinate: Coordinate) -> float | None:
-    """The literature default on the scale the space searches, None where it depends on the data."""
-    declared_as_power = free.search is not None and free.search.kind == "power_of_imbalance"
-    if declared_as_power == (coordinate.kind == "power_of_imbalance"):
-        return free.start
-    return free.default
-
-
-def default_choice(family: FamilySpace, space: SearchSpace, imbalance: float) -> Choice:
-    """A family's literature defaults, clipped into the space, with the geometric middle of the learning rate.
-
-    A coordinate without a default in the literature gets the middle of its range. `imbalance` as in `suggest`.
-
-    Raises:
-        ValueError: if imbalance is not finite and above 0.
-    """
-    import optuna
-
-    fixed = _defaults(family, space)
-    for name, coordinate in family.coordinates.items():
-        log = coordinate.kind == "log"
-        middle = math.sqrt(coordinate.low * coordinate.high) if log else (coordinate.low + coordinate.high) / 2
-        fixed.setdefault(parameter_name(family.family, name, coordinate), middle)
-    return suggest(optuna.trial.FixedTrial(fixed), space, imbalance)
-
-
-def describe(space: SearchSpace) -> list[tuple[str, str, str]]:
-    """Rows (family, coordinate, range) for people; a family without coordinates has one row, the last is the lr."""
-    rows: list[tuple[str, str, str]] = []
-    for family in space.families:
-        ranges = [(family.family, name, _range_text(found)) for name, found in family.coordinates.items()]
-        rows += ranges or [(family.family, "", "")]
-    return [*rows, ("every family", "lr", _range_text(space.lr))]
-
-
-def _range_text(coordinate: Coordinate) -> str:
-    ends = f"{coordinate.low:g} to {coordinate.high:g}"
-    return {
-        "uniform": ends,
-        "log": f"{ends}, logarithmic",
-        "power_of_imbalance": f"imbalance^({ends})",
-        "fixed": f"{coordinate.low:g}, fixed",
-    }[coordinate.kind]
-
-
-def edge_of(lr: float, space: SearchSpace) -> Literal["low", "high"] | None:
-    """At which end of the searched range a learning rate lies: in its outer 5 % on the log scale; None = within."""
-    low, high = space.lr.low, space.lr.high
-    if not 0 < low < high:
-        return None
-    place = math.log(lr / low) / math.log(high / low)
-    return "low" if place < 0.05 else "high" if place > 0.95 else None
+__all__ = [
+    "FLOOR",
+    "Choice",
+    "default_choice",
+    "default_space_name",
+    "describe",
+    "edge_of",
+    "initial_queue",
+    "load_space",
+    "parameter_name",
+    "shipped_spaces",
+    "space_path",
+    "suggest",
+]

@@ -3,6 +3,7 @@
 database → plan → results and looks → record. Read as `from sweeper.study import storage as studies`.
 """
 
+from sweeper.storage.asked_rechecks import Wave
 from sweeper.storage.attributes import (
     ABANDONED,
     ATTEMPT_OF,
@@ -23,8 +24,9 @@ from sweeper.storage.attributes import (
     WAVE,
 )
 from sweeper.storage.database import open_storage, sole_use
-from sweeper.storage.decided import SameLosses, TunedFinalists
-from sweeper.storage.looks import is_concluded, looks_taken, note_conclusion, note_session, plans_of_looks
+from sweeper.storage.decisions import SameLosses, TunedFinalists
+from sweeper.storage.interim_analyses import is_concluded, looks_taken, note_conclusion, note_session, plans_of_looks
+from sweeper.storage.mlflow_runs import note_parent, note_runs, parents
 from sweeper.storage.plan import (
     Plan,
     check_name,
@@ -36,7 +38,7 @@ from sweeper.storage.plan import (
     replace_plan,
     study_names,
 )
-from sweeper.storage.record import load_sweep
+from sweeper.storage.record_format import FORMAT, pack, pack_value, unpack, unpack_value
 from sweeper.storage.results import (
     all_results,
     counted,
@@ -53,9 +55,7 @@ from sweeper.storage.results import (
     store_extra,
     waiting_results,
 )
-from sweeper.storage.runs import note_parent, note_runs, parents
-from sweeper.storage.stored import FORMAT, pack, pack_value, unpack, unpack_value
-from sweeper.storage.wave import Wave
+from sweeper.storage.whole_study import load_sweep
 
 __all__ = [
     "ABANDONED",

@@ -9,7 +9,7 @@ from pathlib import Path
 from sweeper.core.errors import DamagedError, UsageError
 from sweeper.core.redact import redact
 from sweeper.storage.damage import find_damage, study_id
-from sweeper.storage.raw import lenient, rows_of
+from sweeper.storage.raw_rows import lenient, rows_of
 from sweeper.system.locks import sqlite_path
 
 

@@ -15,6 +15,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import DamagedError, MissingStudyError, SweeperError
 from sweeper.core.records import Probed, TrialResult
 from sweeper.core.redact import redact
+from sweeper.storage.asked_rechecks import Wave
 from sweeper.storage.attributes import (
     ABANDONED,
     FAMILY,
@@ -29,12 +30,11 @@ from sweeper.storage.attributes import (
     WAITS,
     WAVE,
 )
-from sweeper.storage.decided import SameLosses, TunedFinalists
-from sweeper.storage.looks import LooksTaken
+from sweeper.storage.decisions import SameLosses, TunedFinalists
+from sweeper.storage.interim_analyses import LooksTaken
 from sweeper.storage.plan import Plan
-from sweeper.storage.raw import fetch, rows_of
-from sweeper.storage.stored import MARK, Value, unpack
-from sweeper.storage.wave import Wave
+from sweeper.storage.raw_rows import fetch, rows_of
+from sweeper.storage.record_format import MARK, Value, unpack
 
 KINDS: Mapping[str, type[Record]] = {
     PLAN: Plan,

@@ -15,10 +15,10 @@ from sqlalchemy.pool import NullPool
 
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.redact import redact
-from sweeper.storage.steady import SteadyStorage
+from sweeper.storage.resilient_storage import SteadyStorage
 from sweeper.system.advisory_locks import AdvisoryLock, one_at_a_time
+from sweeper.system.database_waits import Patience
 from sweeper.system.locks import created_once, lock_beside, sqlite_file, sqlite_path
-from sweeper.system.patience import Patience
 from sweeper.system.postgres import engine_options, is_postgres, server_error, sqlalchemy_url, when_it_takes_connections
 from sweeper.system.same_file import SameFile
 

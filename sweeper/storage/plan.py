@@ -12,7 +12,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.records import Conditions, ImbalanceProfile, SearchSpace
 from sweeper.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
-from sweeper.storage.stored import pack, pack_value, unpack, unpack_value
+from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
 
 NAME_LIMIT = 200
 
@@ -81,7 +81,7 @@ def _study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
         storage=storage,
         study_name=name,
         direction="maximize",
-        pruner=optuna.pruners.NopPruner(),  # sweeper.study.halving decides
+        pruner=optuna.pruners.NopPruner(),  # sweeper.study.successive_halving decides
         load_if_exists=load,
     )
 

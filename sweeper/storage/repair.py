@@ -18,8 +18,8 @@ from sweeper.storage.attributes import ABANDONED, FAMILY, PLAN, PLAN_COPY
 from sweeper.storage.damage import Damage, find_damage, study_id
 from sweeper.storage.database import open_storage, sole_use
 from sweeper.storage.plan import Plan, load_study
-from sweeper.storage.raw import change, fetch, lenient, rows_of
-from sweeper.storage.stored import pack, unpack
+from sweeper.storage.raw_rows import change, fetch, lenient, rows_of
+from sweeper.storage.record_format import pack, unpack
 from sweeper.system.locks import sqlite_path
 
 GAP = 20_000

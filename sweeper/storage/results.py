@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, DIFFERS, RESULT, RETRY_OF, WAITS
-from sweeper.storage.stored import pack, unpack
+from sweeper.storage.record_format import pack, unpack
 
 NOT_A_SHARE = "the value of a trial must lie in [0, 1]"
 """How the reason of a trial begins whose value was none."""

@@ -10,8 +10,8 @@ import math
 from collections.abc import Collection, Sequence
 
 from sweeper.core.records import Conditions, Coordinate, SearchSpace, TrialResult
-from sweeper.study.batch import Key, key_of
 from sweeper.study.finalist import BASELINE, LEADERS, Finalist, Need, best_of_families, recheck_of, rivals_of
+from sweeper.study.training_list import Key, key_of
 
 RATES = 3
 """Learning rates that a finalist must have been tried with, at least."""

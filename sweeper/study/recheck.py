@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from sweeper.core.records import Conditions, SearchSpace, TrialResult, Tuned
-from sweeper.study.batch import Key, completed, key_of
 from sweeper.study.earlier_rates import lacking_rates
 from sweeper.study.finalist import (
     BASELINE,
@@ -34,6 +33,7 @@ from sweeper.study.finalist import (
     rivals_of,
     second_seed,
 )
+from sweeper.study.training_list import Key, completed, key_of
 from sweeper.study.tuning import lacking_grid, with_rates
 
 CONTESTED = 0.1

@@ -3,8 +3,8 @@
 A family's coordinates reach points at which it is another family: `pos_weight` 1, `gamma` 0, `mix` 0 or 1, `fn_weight`
 ½. A trial near such a point counts as the simplest family that it is: its learning rate is one that this family was
 tried with, and what is named in the end is what the function is. Whether two are the same is measured on the data set's
-own labels (`sweeper.losses.coincide`), not read off the coordinates: at which `mix` a part no longer counts depends on
-the imbalance.
+own labels (`sweeper.losses.gradient_distance`), not read off the coordinates: at which `mix` a part no longer counts
+depends on the imbalance.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SearchSpace, TrialResult
 from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
-from sweeper.executors.launch import Launched, Method, WorkerDiedError, begin_loading
-from sweeper.storage.decided import SameLosses
+from sweeper.executors.start_process import Launched, Method, WorkerDiedError, begin_loading
+from sweeper.storage.decisions import SameLosses
 
 CLOSE = 0.02
 """Gradients nearer than this are those of one function."""
@@ -144,7 +144,7 @@ def _answer(pipe: Connection, questions: Sequence[Question], conditions: Conditi
 
 
 def _distances(questions: Sequence[Question], conditions: Conditions) -> list[float]:
-    from sweeper.losses.coincide import Loss, gradient_distances
+    from sweeper.losses.gradient_distance import Loss, gradient_distances
 
     dataset = conditions.dataset
     train = split_of(conditions, conditions.seed).train

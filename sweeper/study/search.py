@@ -32,8 +32,8 @@ from sweeper.storage.results import (
     waiting_result,
     waiting_results,
 )
-from sweeper.study.halving import Halving
 from sweeper.study.sampler import AskedAgain, KeyedTPESampler
+from sweeper.study.successive_halving import Halving
 from sweeper.system.disk_space import keep_within_room
 
 ATTEMPTS = 2

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from sweeper.core.records import Conditions, RateRange, SearchSpace, TrialResult, Tuned
-from sweeper.study.batch import Key, key_of
 from sweeper.study.finalist import Finalist, Need, recheck_of, second_seed
 from sweeper.study.learning_rates import beyond, drawn_from, good_range, grid_of, is_one_rate, open_end, pooled
+from sweeper.study.training_list import Key, key_of
 
 
 def lacking_grid(

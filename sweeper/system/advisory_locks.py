@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import redact
-from sweeper.system.patience import Patience
+from sweeper.system.database_waits import Patience
 from sweeper.system.postgres import NAME, connect, require_driver, server_error, when_it_takes_connections
 
 if TYPE_CHECKING:

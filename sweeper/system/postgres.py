@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import redact
-from sweeper.system.patience import Patience
+from sweeper.system.database_waits import Patience
 
 if TYPE_CHECKING:
     import psycopg

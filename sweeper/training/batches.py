@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
-from sweeper.data.distance import DistanceStore
+from sweeper.data.distance_maps import DistanceStore
 from sweeper.data.store import PixelStore
 from sweeper.training.augment import Draws, draw
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from sweeper.core.base import Record
 from sweeper.core.errors import CheckpointError
 from sweeper.core.records import Conditions, Evaluation, TrainedBy, TrialSpec
-from sweeper.training.causes import not_its_own
+from sweeper.training.failure_causes import not_its_own
 
 _SEAL = b"sweeper1"
 _DIGEST_BYTES = 32

@@ -38,7 +38,7 @@ from sweeper.core.records import (
     TrialResult,
     TrialSpec,
 )
-from sweeper.data.distance import DistanceStore
+from sweeper.data.distance_maps import DistanceStore
 from sweeper.data.folds import scored_images, split_of
 from sweeper.data.split import stratified_subset
 from sweeper.data.store import PixelStore
@@ -49,10 +49,10 @@ from sweeper.training.batches import crops, distance_batch, to_inputs, training_
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator
+from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, decoder_channels, normaliser
-from sweeper.training.starts import Starts
-from sweeper.training.weights import save_weights
 from sweeper.training.weights_file import WeightsRecord
+from sweeper.training.write_weights import save_weights
 from sweeper.version import versions
 
 RUNG_COST = 0.03

@@ -22,9 +22,9 @@ from sweeper.core.paths import checkpoint_path, weights_beside, weights_path
 from sweeper.core.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.system.clocks import running_seconds
-from sweeper.training.causes import device_lost, explain, not_its_own, out_of_memory
 from sweeper.training.engine import Training
-from sweeper.training.starts import Starts
+from sweeper.training.failure_causes import device_lost, explain, not_its_own, out_of_memory
+from sweeper.training.initial_networks import Starts
 from sweeper.version import versions
 
 

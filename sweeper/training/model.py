@@ -17,7 +17,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Task
 from sweeper.data.store import PixelStore
-from sweeper.training.causes import not_its_own
+from sweeper.training.failure_causes import not_its_own
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

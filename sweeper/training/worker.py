@@ -24,7 +24,7 @@ from sweeper.core.events import Evaluated
 from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
 from sweeper.system.streams import steady_streams
-from sweeper.training.causes import explain, not_its_own
+from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.model import build_model, imagenet_cached, require_answer

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from sweeper import storage as studies
 from sweeper.core.records import Probed, TrialResult
 from sweeper.core.text import count
-from sweeper.study.batch import Batch
-from sweeper.study.learning import learned, next_probes
-from sweeper.study.probe import FACTORS, compare, probes
+from sweeper.study.budget_probe import FACTORS, compare, probes
+from sweeper.study.learning_check import learned, next_probes
 from sweeper.study.timekeeper import PROBE_SHARE
+from sweeper.study.training_list import Batch
 
 if TYPE_CHECKING:
     from sweeper.workflow.phases import Stage

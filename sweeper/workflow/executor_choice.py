@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from sweeper.core.errors import UsageError
-from sweeper.executors.apart import ApartExecutor
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.processes import ProcessExecutor
 from sweeper.executors.protocol import Executor
+from sweeper.executors.separate_process import ApartExecutor
 from sweeper.workflow.settings import Settings
 
 

@@ -12,7 +12,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import Recommended, SweepRecord
 from sweeper.storage import load_sweep
-from sweeper.study.batch import Key
+from sweeper.study.training_list import Key
 from sweeper.training.weights_file import WeightsRecord, kept_weights
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.export_code import model_code

@@ -16,15 +16,15 @@ from sweeper.core.paths import joined_dir
 from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
 from sweeper.data.cache import hold
-from sweeper.executors.joined import LEADER_SECONDS, Joined
+from sweeper.executors.queue_worker import LEADER_SECONDS, Joined
 from sweeper.executors.task_queue import HOST, KIND, Queue
 from sweeper.system.clocks import running_seconds
-from sweeper.system.patience import Patience
+from sweeper.system.database_waits import Patience
 from sweeper.workflow.executor_choice import make_executor
-from sweeper.workflow.machines import one_machine_only
 from sweeper.workflow.phases import Display, Stop, ended_by
 from sweeper.workflow.prepare import dataset_of
 from sweeper.workflow.settings import Settings, duration
+from sweeper.workflow.shared_database import one_machine_only
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

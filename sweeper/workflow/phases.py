@@ -14,17 +14,17 @@ from sweeper.core.events import Observer, Recorder
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Look, LookTaken, TrialResult, TrialSpec, Tuned
 from sweeper.core.text import count, resume_command
-from sweeper.executors.failures import Failures
+from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
-from sweeper.study.batch import Batch, Key, completed, key_of
-from sweeper.study.drive import Work, drive
+from sweeper.study.confirmation_rounds import plan_looks, run_rounds
 from sweeper.study.finalist import Finalist, Need
+from sweeper.study.loop import Work, drive
 from sweeper.study.recheck import choose_finalists, what_is_needed
-from sweeper.study.rounds import plan_looks, run_rounds
 from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
 from sweeper.study.search import Search
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
-from sweeper.system.patience import Patience
+from sweeper.study.training_list import Batch, Key, completed, key_of
+from sweeper.system.database_waits import Patience
 from sweeper.workflow.budget import find_budget
 from sweeper.workflow.conclude import judge
 from sweeper.workflow.settings import Budget

@@ -26,31 +26,31 @@ from sweeper.core.paths import checkpoints_dir
 from sweeper.core.provenance import Newcomers
 from sweeper.core.redact import redact
 from sweeper.core.text import count, resume_command
-from sweeper.evidence.sequence import planned_looks
+from sweeper.evidence.stopping_rule import planned_looks
 from sweeper.executors.protocol import Executor
-from sweeper.executors.shared import SharedExecutor
+from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
+from sweeper.system.database_waits import Patience
 from sweeper.system.disk_space import told_when_full
 from sweeper.system.locks import spool_folder, sqlite_path
-from sweeper.system.patience import Patience
 from sweeper.tracking import Tracker
 from sweeper.version import versions
 from sweeper.workflow.conclude import Outcome, report_study
 from sweeper.workflow.executor_choice import make_executor
-from sweeper.workflow.machines import one_machine_only
 from sweeper.workflow.phases import Asked, Display, Stage, Stop, ended_by, train_all
 from sweeper.workflow.prepare import Prepared, prepare
-from sweeper.workflow.rebuild import summary_for_mlflow
-from sweeper.workflow.requested import check_conditions, check_places, check_request, is_new_file
+from sweeper.workflow.rebuild_mlflow import summary_for_mlflow
+from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file
 from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, budget_of, duration, seed_range
+from sweeper.workflow.shared_database import one_machine_only
 from sweeper.workflow.status import REPORT, Signs, status_file
 
 if TYPE_CHECKING:
     import optuna
 
-    from sweeper.storage.steady import SteadyStorage
+    from sweeper.storage.resilient_storage import SteadyStorage
 
 Clock = Callable[[], datetime]
 ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join", "workers", "executor", "ray_address"}

@@ -27,8 +27,8 @@ ray = pytest.importorskip("ray")
 from sweeper import storage as studies  # noqa: E402
 from sweeper.core.errors import ExecutorError, UsageError  # noqa: E402
 from sweeper.core.records import Dataset, TrialResult  # noqa: E402
-from sweeper.executors.apart import ApartExecutor  # noqa: E402
-from sweeper.study.drive import drive  # noqa: E402
+from sweeper.executors.separate_process import ApartExecutor  # noqa: E402
+from sweeper.study.loop import drive  # noqa: E402
 from sweeper.study.search import Search  # noqa: E402
 from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
 from tests import faulty  # noqa: E402

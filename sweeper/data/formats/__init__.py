@@ -13,8 +13,8 @@ from typing import NamedTuple
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data.formats import cityscapes, coco, folder, labelme, manifest, nnunet, voc, yolo
 from sweeper.data.formats.base import Format, Place
-from sweeper.data.labels import some
-from sweeper.data.tables import shown
+from sweeper.data.label_values import some
+from sweeper.data.text_tables import shown
 
 FORMATS: dict[str, Format] = {
     "folder": folder.FORMAT,

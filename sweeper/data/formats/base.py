@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 from sweeper.core.records import SplitName
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, Source
-from sweeper.data.files import open_regular
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
+from sweeper.data.safe_files import open_regular
 from sweeper.data.store import Pixels
-from sweeper.data.tables import Side, normal, shown
+from sweeper.data.text_tables import Side, normal, shown
 
 Size = tuple[int, int]
 """Height and width in pixels."""

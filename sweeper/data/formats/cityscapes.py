@@ -16,9 +16,9 @@ import numpy as np
 from sweeper.core.records import IGNORE
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError, read_mask
 from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, split_of, unique_stems
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
 from sweeper.data.store import Pixels
-from sweeper.data.tables import Side, normal, shown
+from sweeper.data.text_tables import Side, normal, shown
 
 NAMES = [
     "road",

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
 from sweeper.data.decode import UnreadableFileError
-from sweeper.data.drawing import point_fault, reaches_out
+from sweeper.data.draw_shapes import point_fault, reaches_out
 from sweeper.data.formats.base import (
     Format,
     Lost,
@@ -36,10 +36,10 @@ from sweeper.data.formats.base import (
     unique_stems,
 )
 from sweeper.data.formats.coco_json import CocoFile, CocoImage, CocoObject, parse_coco
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
 from sweeper.data.rle import Rle, area, checked_rle, pixels, polygon_rle
 from sweeper.data.store import Pixels
-from sweeper.data.tables import MAX_CLASSES, Side, shown
+from sweeper.data.text_tables import MAX_CLASSES, Side, shown
 
 _MARKS = (b'"images"', b'"annotations"', b'"categories"')
 MAX_OBJECTS = 100_000

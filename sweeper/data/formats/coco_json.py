@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from sweeper.core.records import SplitName
 from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats.base import Place, Size, number_list, split_of
-from sweeper.data.jsonfile import stream_entries
-from sweeper.data.labels import some
-from sweeper.data.tables import normal, shown
+from sweeper.data.json_file import stream_entries
+from sweeper.data.label_values import some
+from sweeper.data.text_tables import normal, shown
 
 _LARGE = 1e18
 """No coordinate and no area; NaN is not below it either."""

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from sweeper.core.records import SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
 from sweeper.data.formats.base import SPLITS, Format, Place, Reading, Sample, Size
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
 from sweeper.data.store import Pixels
-from sweeper.data.tables import Side, normal, shown
+from sweeper.data.text_tables import Side, normal, shown
 
 LAYOUT = (
     "a data set is a folder with images/ (png, jpg, bmp, tif, webp) and masks/ (png, bmp, tif; class indices) with "

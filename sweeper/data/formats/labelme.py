@@ -15,7 +15,7 @@ import numpy as np
 
 from sweeper.core.records import IGNORE
 from sweeper.data.decode import UnreadableFileError
-from sweeper.data.drawing import KINDS, Shape, draw, point_fault, reaches_out
+from sweeper.data.draw_shapes import KINDS, Shape, draw, point_fault, reaches_out
 from sweeper.data.formats.base import (
     Format,
     Place,
@@ -33,10 +33,10 @@ from sweeper.data.formats.base import (
     split_of,
     unique_stems,
 )
-from sweeper.data.jsonfile import load_json
-from sweeper.data.labels import some
+from sweeper.data.json_file import load_json
+from sweeper.data.label_values import some
 from sweeper.data.store import Pixels
-from sweeper.data.tables import MAX_CLASSES, Side, normal, shown, text_of
+from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
 
 IGNORED = "__ignore__"
 _MARKS = (b'"shapes"', b'"imagePath"', b'"imageData"')

@@ -17,10 +17,10 @@ import numpy as np
 from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, UnreadableFileError, read_mask
 from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, is_file
-from sweeper.data.jsonfile import load_json
-from sweeper.data.labels import some
+from sweeper.data.json_file import load_json
+from sweeper.data.label_values import some
 from sweeper.data.store import Pixels
-from sweeper.data.tables import MAX_CLASSES, Side, normal, shown
+from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 _NUMBER = re.compile(r"[0-9]{1,3}")

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from sweeper.core.records import SplitName
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError
-from sweeper.data.drawing import Shape, draw, point_fault, reaches_out
-from sweeper.data.files import read_regular
+from sweeper.data.draw_shapes import Shape, draw, point_fault, reaches_out
 from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, is_file, unique_stems
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
+from sweeper.data.safe_files import read_regular
 from sweeper.data.store import Pixels
-from sweeper.data.tables import MAX_CLASSES, Side, normal, shown, text_of
+from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")

@@ -10,7 +10,7 @@ import numpy as np
 
 from sweeper.core.records import Dataset
 from sweeper.core.text import minus
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity, counted
 from sweeper.fingerprint.label_checks.measure import Signs
 

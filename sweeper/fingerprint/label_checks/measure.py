@@ -11,8 +11,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sweeper.core.records import IGNORE, Dataset
+from sweeper.data.parallel import in_order
 from sweeper.data.store import PixelStore, open_store
-from sweeper.data.threads import in_order
 from sweeper.fingerprint.label_checks.edges import Bytes, Fit, edge_fit
 
 THUMBNAIL = 32

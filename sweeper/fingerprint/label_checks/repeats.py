@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from sweeper.core.records import Dataset
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.looks import Pair, clusters, look_alikes
 from sweeper.fingerprint.label_checks.measure import Signs

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE, Dataset, ImageInfo
-from sweeper.data.labels import some
+from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity, counted, ranked
 from sweeper.fingerprint.label_checks.fits import identical_masks, misfits
 from sweeper.fingerprint.label_checks.measure import SPECK_PIXELS, Signs

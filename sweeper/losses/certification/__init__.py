@@ -22,9 +22,19 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from sweeper.core.errors import UsageError
-from sweeper.losses.certification import directions, identities, meaning, relations, stability
+from sweeper.losses.certification import (
+    coordinate_effects as directions,
+)
+from sweeper.losses.certification import (
+    gradients as meaning,
+)
+from sweeper.losses.certification import (
+    identities,
+    relations,
+    stability,
+)
+from sweeper.losses.certification.certified_loss import Precision, Subject
 from sweeper.losses.certification.checks import Check, Rule, judged
-from sweeper.losses.certification.subject import Precision, Subject
 from sweeper.losses.coordinates import suggestion
 from sweeper.losses.families import FAMILIES, LOSS_TASKS, LossTask
 

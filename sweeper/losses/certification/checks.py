@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sweeper.core.base import Record
-from sweeper.losses.certification.subject import Precision, Subject
+from sweeper.losses.certification.certified_loss import Precision, Subject
 from sweeper.losses.families import LossTask
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.core.records import IGNORE
+from sweeper.losses.certification.certified_loss import CLASSES, FREQUENCIES, Subject
 from sweeper.losses.certification.checks import Finding, Rule, equal, worst
-from sweeper.losses.certification.subject import CLASSES, FREQUENCIES, Subject
 
 EXACT = 1e-10
 """Allowed relative difference in float64."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from sweeper.losses.build import build_loss
+from sweeper.losses.certification.certified_loss import Subject
 from sweeper.losses.certification.checks import Finding, Rule, equal, worst
-from sweeper.losses.certification.subject import Subject
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.module import build_loss
 
 EXACT = 1e-9
 """Allowed relative difference in float64."""

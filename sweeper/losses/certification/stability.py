@@ -8,9 +8,9 @@ import pickle
 import torch
 
 from sweeper.core.records import IGNORE
+from sweeper.losses.certification.certified_loss import DTYPES, Precision, Subject
 from sweeper.losses.certification.checks import Finding, Rule, difference, equal, finite, worst
 from sweeper.losses.certification.layouts import LAYOUTS
-from sweeper.losses.certification.subject import DTYPES, Precision, Subject
 
 PLAIN: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 """Precisions that people train in; float16 is tried on a GPU alone."""

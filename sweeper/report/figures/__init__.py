@@ -8,12 +8,12 @@ from pathlib import Path
 from sweeper.report.facts import Facts
 from sweeper.report.figures.cost import cost
 from sweeper.report.figures.finalists import curves, finalists, per_class_iou
-from sweeper.report.figures.pictures import Pixels, imbalance, predictions
-from sweeper.report.figures.points import precision_recall, threshold
-from sweeper.report.figures.rates import learning_rates
+from sweeper.report.figures.images import Pixels, imbalance, predictions
+from sweeper.report.figures.learning_rates import learning_rates
+from sweeper.report.figures.operating_points import precision_recall, threshold
 from sweeper.report.figures.search import landscape, search
-from sweeper.report.figures.spread import spread
 from sweeper.report.figures.style import Drawn, save
+from sweeper.report.figures.variance_components import spread
 
 FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
     "finalists": finalists,

@@ -25,8 +25,8 @@ from sweeper.report.figures.style import (
     new_figure,
     plain,
 )
-from sweeper.report.runs import confirmations, seed_mious
-from sweeper.report.words import code, escape_md, interval, number, signed
+from sweeper.report.formatting import code, escape_md, interval, number, signed
+from sweeper.report.seed_runs import confirmations, seed_mious
 
 MOST_CLASSES = 40
 """More classes than this do not fit a figure; those that differ most are drawn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sweeper.report.compared_studies import Side, families
 from sweeper.report.figures.style import (
     BLACK,
     BLUE,
@@ -17,8 +18,7 @@ from sweeper.report.figures.style import (
     new_figure,
     plain,
 )
-from sweeper.report.sides import Side, families
-from sweeper.report.words import code, number, significant
+from sweeper.report.formatting import code, number, significant
 
 MOST = 24
 """More data sets than this do not fit; those with the severest imbalance are drawn."""

@@ -25,7 +25,7 @@ from sweeper.report.figures.style import (
     new_figure,
     plain,
 )
-from sweeper.report.words import code, number, signed
+from sweeper.report.formatting import code, number, signed
 
 MOST_PANELS = 30
 SYMBOLS = {

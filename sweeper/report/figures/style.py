@@ -24,7 +24,7 @@ from PIL import Image
 from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import shortened
 from sweeper.report.facts import Facts
-from sweeper.report.words import one_line
+from sweeper.report.formatting import one_line
 
 WIDTH = 6.0
 """Inches; with DPI, 900 pixels."""

@@ -22,7 +22,7 @@ from sweeper.report.figures.style import (
     legend,
     new_figure,
 )
-from sweeper.report.words import escape_md, number, percent
+from sweeper.report.formatting import escape_md, number, percent
 
 MOST = 40
 """Classes a figure shows: the rarest are left out first."""

@@ -15,7 +15,7 @@ from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.split import stratified_subset
 from sweeper.fingerprint.label_checks import Finding, Severity
 from sweeper.report.figures.style import FONT, GREY, Drawn, class_label, new_figure, palette, plain
-from sweeper.report.words import escape_md
+from sweeper.report.formatting import escape_md
 
 Bytes = npt.NDArray[np.uint8]
 Look = Callable[[int], tuple[npt.NDArray[np.generic], Bytes]]

@@ -10,7 +10,7 @@ from sweeper.fingerprint.advice import bounds, difficulty, suggestions
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
 from sweeper.fingerprint.profile import consequences
 from sweeper.report.figures.style import Drawn
-from sweeper.report.words import code, escape_md, number, percent, prose, significant, table
+from sweeper.report.formatting import code, escape_md, number, percent, prose, significant, table
 
 MOST_NAMED = 40
 """Stems that a finding's full list holds on the page; profile.json has them all."""

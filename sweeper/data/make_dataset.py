@@ -1,0 +1,140 @@
+"""The last step of every reader: a finished store and what is known about its images → `Dataset`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core.records import IGNORE, Dataset, ImageInfo
+from sweeper.data.label_values import some
+from sweeper.data.store import PixelStore, StoreWriter, content_digest, image_hashes
+from sweeper.data.text_tables import Side
+
+ONE_BY_ONE = 3
+"""Groups, or sets of alike images, that are warned of one by one; more share a sentence."""
+
+
+def assemble(
+    writer: StoreWriter,
+    store: PixelStore,
+    *,
+    name: str,
+    source: str,
+    format_name: str | None = None,
+    classes: tuple[str, ...],
+    stems: Sequence[str],
+    counts: npt.NDArray[np.int64],
+    sides: Sequence[Side],
+    synthetic: bool,
+    warnings: Sequence[str] = (),
+) -> Dataset:
+    """Digest and publish the store that `writer` finished, and describe it.
+
+    Args:
+        writer: holds the unpublished folder.
+        store: the same, opened; image i is `stems[i]`.
+        name: name of the data set, for people.
+        source: what the user asked for.
+        format_name: the reader's name; None where we drew the images.
+        classes: class names.
+        stems: names of the images, ascending.
+        counts: pixels of each label in each mask, (n, 256).
+        sides: given split and group of each image.
+        synthetic: whether we drew the images.
+        warnings: what the reader found; more is added here.
+    """
+    hashes = image_hashes(store)
+    digest = content_digest(classes, hashes, sides)
+    folder = writer.publish(digest.removeprefix("sha256:"))
+    images = tuple(
+        ImageInfo(
+            stem=stem,
+            height=height,
+            width=width,
+            pixels=tuple(int(n) for n in row[: len(classes)]),
+            ignored=int(row[IGNORE]),
+            split=side.split,
+            group=side.group,
+        )
+        for stem, (height, width), row, side in zip(stems, store.sizes, counts, sides, strict=True)
+    )
+    return Dataset(
+        name=name,
+        source=source,
+        format=format_name,
+        digest=digest,
+        task="binary" if len(classes) == 2 else "multiclass",
+        classes=classes,
+        channels=store.channels,
+        synthetic=synthetic,
+        store=str(folder),
+        pictures=images,
+        warnings=(*warnings, *_warnings(images, classes, hashes)),
+        notes=tuple(warnings),
+    )
+
+
+def _warnings(
+    images: Sequence[ImageInfo], classes: Sequence[str], hashes: Sequence[tuple[str, str]]
+) -> tuple[str, ...]:
+    """What is allowed but should be known."""
+    found = []
+    absent = [name for i, name in enumerate(classes) if not any(p.pixels[i] for p in images)]
+    if absent:
+        found.append(f"{len(absent)} of {len(classes)} declared classes never occur: {some(absent)}.")
+    bare = [p.stem for p in images if not any(p.pixels)]
+    if bare:
+        found.append(f"{len(bare)} image(s) have no labelled pixel at all and teach nothing: {some(bare)}.")
+    given: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for image in images:
+        if image.group and image.split:
+            given[image.group][image.split].append(image.stem)
+    cut = [
+        (group, "; ".join(f"{side}: {some(stems, 3)}" for side, stems in sides.items()))
+        for group, sides in given.items()
+        if len(sides) > 1
+    ]
+    kept = "The split is kept; scores may be too high if these images resemble each other."
+    if len(cut) > ONE_BY_ONE:
+        named = some([f"{group} ({where})" for group, where in cut], ONE_BY_ONE)
+        found.append(f"{len(cut)} groups lie on several sides of the given split: {named}. {kept}")
+    else:
+        found += [
+            f"Group {group} lies on {len(given[group])} sides of the given split ({where}). {kept}"
+            for group, where in cut
+        ]
+    found += _duplicates(images, [h[0] for h in hashes], "the same pixels")
+    # A mask without any structure (all background) repeats by nature; a drawn one does not.
+    drawn = [
+        h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(images, hashes, strict=True)
+    ]
+    found += _duplicates(images, drawn, "byte-identical masks", hashes)
+    return tuple(found)
+
+
+def _duplicates(
+    images: Sequence[ImageInfo],
+    keys: Sequence[str | None],
+    what: str,
+    hashes: Sequence[tuple[str, str]] | None = None,
+) -> list[str]:
+    """A sentence for each set of images with equal keys, one for all where there are many; with `hashes`, only where
+    their pixels differ."""
+    same: dict[str, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        if key is not None:
+            same[key].append(index)
+    sets = [group for group in same.values() if len(group) > 1]
+    if hashes is not None:
+        sets = [group for group in sets if len({hashes[i][0] for i in group}) > 1]
+        reason = "one of the labels is probably wrong"
+    else:
+        reason = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
+    named = [some([images[i].stem for i in group]) for group in sets]
+    if len(sets) > ONE_BY_ONE:
+        total = sum(map(len, sets))
+        return [f"{total} images in {len(sets)} sets have {what}: {some([f'({n})' for n in named], 3)}; {reason}."]
+    return [f"Images {names} have {what}: {reason}." for names in named]

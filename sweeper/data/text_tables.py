@@ -1,0 +1,128 @@
+"""The two text files beside images/ and masks/: `classes.txt` and `split.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import unicodedata
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from sweeper.core.records import SplitName
+from sweeper.data.safe_files import read_regular
+
+MAX_CLASSES = 255
+"""Labels 0–254; 255 means ignore."""
+MAX_TABLE = 1 << 25
+"""Bytes of a table or list of names; a larger one is something else."""
+
+
+class Side(NamedTuple):
+    """What `split.csv` says about one image."""
+
+    split: SplitName | None = None
+    group: str | None = None
+
+
+def normal(text: str) -> str:
+    """Unicode's composed form, so that names written by different systems compare equal."""
+    return unicodedata.normalize("NFC", text)
+
+
+def shown(text: object) -> str:
+    """Text from a file or a file's name, fit for a terminal: unprintable characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def text_of(path: Path, problems: list[str]) -> str | None:
+    """The text of a small file; None, and a problem, where it is not UTF-8, too large, or cannot be read."""
+    try:
+        if (size := path.stat().st_size) > MAX_TABLE:
+            problems.append(f"{path.name}: must be at most {MAX_TABLE >> 20} MiB, found {size >> 20}; is it a table?")
+            return None
+        return read_regular(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        problems.append(
+            f"{path.name}: must be UTF-8 text, found byte {error.object[error.start]:#04x}; save it as UTF-8"
+        )
+    except OSError as error:
+        problems.append(f"{path.name}: cannot be read ({error.strerror}); replace it by a file that can be read")
+    return None
+
+
+def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
+    """Class names of `classes.txt`, one per line in index order; faults are appended to `problems`.
+
+    None where the file has faults.
+    """
+    text = text_of(path, problems)
+    if text is None:
+        return None
+    names = [normal(line.strip()) for line in text.rstrip().splitlines()]
+    faults = []
+    for number, name in enumerate(names, 1):
+        if not name:
+            faults.append(f"line {number} must hold a class name, found an empty line; the line number sets the index")
+        elif not name.isprintable():
+            faults.append(f"line {number}: names must be printable, found '{shown(name)}'; rename the class")
+        elif name in names[: number - 1]:
+            faults.append(f"line {number}: names must differ, found {name!r} twice; rename one")
+    if not 2 <= len(names) <= MAX_CLASSES:
+        faults.append(f"must name 2 to {MAX_CLASSES} classes, found {len(names)}; write one name per line from index 0")
+    problems.extend(f"{path.name}: {fault}" for fault in faults)
+    return None if faults else tuple(names)
+
+
+def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[str, Side]:
+    """Split and group of each stem from `split.csv`; faults are appended to `problems`.
+
+    Columns stem, split (train, val, test or empty) and, optionally, group; others are ignored.
+    Every stem of `stems` must have one row, and every row a stem.
+    """
+    text = text_of(path, problems)
+    if text is None:
+        return {}
+    where = path.name
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
+        header = [name.strip() for name in reader.fieldnames or ()]
+        if "stem" not in header or "split" not in header:
+            problems.append(
+                f"{where}: must have the columns stem and split, found {shown(header)}; commas separate them"
+            )
+            return {}
+        reader.fieldnames = header
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        problems.append(f"{where}: must be comma-separated text ({error}); save it again as CSV")
+        return {}
+    sides: dict[str, Side] = {}
+    lines: dict[str, int] = {}
+    for line, row in rows:
+        stem, split = normal((row["stem"] or "").strip()), (row["split"] or "").strip().lower()
+        if stem in lines:
+            problems.append(
+                f"{where}: line {line}: a stem has one row, found {shown(stem)!r} again after line {lines[stem]}; "
+                "remove one"
+            )
+            continue
+        lines[stem] = line
+        if stem not in stems:
+            problems.append(
+                f"{where}: line {line}: no image has the stem {shown(stem)!r}; write stems without extension, "
+                "or remove the row"
+            )
+        if split not in ("", *get_args(SplitName)):
+            problems.append(
+                f"{where}: line {line}: split must be train, val, test or empty, found {shown(split)!r}; mend it"
+            )
+            continue
+        group = normal((row.get("group") or "").strip())
+        sides[stem] = Side(split or None, group or None)  # type: ignore[arg-type]
+    problems.extend(
+        f"{where}: every image has a row, found none for {shown(stem)!r}; add it (an empty split is assigned for you)"
+        for stem in stems
+        if stem not in lines
+    )
+    return sides

@@ -1,0 +1,146 @@
+"""When one finalist beats another, equals it, is safe to take, has learned anything: the verdict's predicates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from sweeper.core.records import Comparison, Evidence, Interval
+from sweeper.evidence.interim_analyses import common_seeds
+
+LEARNED = 0.002
+"""Test mIoU by which a finalist must beat a constant answer to have learned anything: the margin by which collapses are
+judged too (`sweeper.training.collapse`)."""
+NEAR = 0.001
+"""Expected regrets that differ by less, in mIoU, are told apart by other grounds."""
+Ground = Literal["learned", "regret", "plain", "collapse", "edge", "simplicity"]
+
+
+def comparison(evidence: Evidence, first: int, second: int) -> Comparison:
+    """The comparison of `first` with `second`.
+
+    Raises:
+        ValueError: if the evidence does not hold that pair.
+    """
+    for found in evidence.comparisons:
+        if (found.first, found.second) == (first, second):
+            return found
+    raise ValueError(f"evidence must hold all ordered pairs of finalists, got none for ({first}, {second})")
+
+
+def difference(evidence: Evidence, first: int, second: int) -> Interval:
+    """The paired difference `first` − `second`; raises as `comparison` does."""
+    return comparison(evidence, first, second).difference
+
+
+def measured(evidence: Evidence, i: int, j: int) -> bool:
+    """Whether both parts of a difference's variance could be estimated at all."""
+    return common_seeds(evidence, i, j) >= 2 and units(evidence) >= 2
+
+
+def wins(gap: Interval, rope: float) -> bool:
+    """Whether a measured difference lies above 0 and its estimate is at least the ROPE."""
+    return gap.low > 0 and gap.estimate >= rope
+
+
+def beats(evidence: Evidence, best: int, rival: int) -> bool:
+    """Whether `best` − `rival` won at a look: who was beaten stays beaten."""
+    found = comparison(evidence, best, rival)
+    won = wins(found.difference, evidence.rope) if found.won is None else found.won
+    return measured(evidence, best, rival) and won
+
+
+def same(evidence: Evidence, i: int, j: int) -> bool:
+    """Whether the difference is shown to lie within ± ROPE, by the looks so far together."""
+    found = comparison(evidence, i, j)
+    return measured(evidence, i, j) and -evidence.rope <= found.floor and found.ceiling <= evidence.rope
+
+
+def sound(evidence: Evidence, i: int) -> bool:
+    """Whether it learned, and no training of its configuration collapsed, in the search or since."""
+    finalist = evidence.finalists[i]
+    return has_learned(evidence, i) and finalist.collapses + finalist.collapses_in_search == 0
+
+
+def safe(evidence: Evidence, i: int, best: int, unbeaten: Sequence[int]) -> bool:
+    """Whether it is shown that taking `i` costs at most the ROPE against any finalist that could be the best.
+
+    It reads within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a test
+    of non-inferiority against each, all of which must succeed.
+    """
+    rivals = [g for g in {best, *unbeaten} if g != i]
+    near = i == best or difference(evidence, best, i).estimate <= evidence.rope / 2
+    return (
+        near
+        and sound(evidence, i)
+        and all(measured(evidence, g, i) and comparison(evidence, g, i).ceiling <= evidence.rope for g in rivals)
+    )
+
+
+def has_learned(evidence: Evidence, i: int) -> bool:
+    """Whether a finalist's test mIoU beats a constant answer by more than `LEARNED`."""
+    return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED
+
+
+def behind(evidence: Evidence, i: int, among: Iterable[int]) -> bool:
+    """Whether a finalist reads lower than one of these by more than the region of practical equivalence.
+
+    It may be as good all the same; while nothing is shown, it is not what to take.
+    """
+    rounding = 1e-9
+    return any(difference(evidence, k, i).estimate > evidence.rope + rounding for k in among if k != i)
+
+
+def preferred(evidence: Evidence, among: Sequence[int], order: Sequence[str]) -> tuple[int, tuple[Ground, ...]]:
+    """Whom to name of several that will do, and the grounds on which others were passed over, in their order.
+
+    Of those that learned, the ones with the least expected regret (within `NEAR`; where no regret is known: that read
+    within the ROPE of the highest); of these those within the ROPE of the best at the plain operating point, then those
+    that never collapsed, then those whose learning rate is not at the edge of its range; of what is left the simplest.
+    """
+    left, grounds = list(among), list[Ground]()
+    for ground, keep in _STEPS:
+        kept = [i for i in left if keep(evidence, i, left)]
+        if kept and len(kept) < len(left):
+            grounds.append(ground)
+            left = kept
+    if len(left) > 1:
+        grounds.append("simplicity")
+    return min(left, key=lambda i: simplicity(evidence, i, order)), tuple(grounds)
+
+
+def _least_regret(evidence: Evidence, i: int, left: Sequence[int]) -> bool:
+    regrets = {k: regret for k in left if (regret := evidence.finalists[k].regret) is not None}
+    if len(regrets) < len(left):
+        return not behind(evidence, i, left)
+    return regrets[i].expected <= min(regret.expected for regret in regrets.values()) + NEAR
+
+
+def _plain(evidence: Evidence, i: int, left: Sequence[int]) -> bool:
+    at_default = [evidence.finalists[k].miou_at_default for k in left]
+    return evidence.finalists[i].miou_at_default >= max(at_default) - evidence.rope
+
+
+_STEPS: tuple[tuple[Ground, Callable[[Evidence, int, Sequence[int]], bool]], ...] = (
+    ("learned", lambda evidence, i, _: has_learned(evidence, i)),
+    ("regret", _least_regret),
+    ("plain", _plain),
+    ("collapse", lambda evidence, i, _: sound(evidence, i)),
+    ("edge", lambda evidence, i, _: not evidence.finalists[i].lr_at_edge),
+)
+
+
+def simplicity(evidence: Evidence, i: int, order: Sequence[str]) -> tuple[int, str]:
+    """Place of a finalist's family in the declared order; families that are not in it come last, by name."""
+    family = evidence.finalists[i].family
+    return (order.index(family) if family in order else len(order), family)
+
+
+def others(evidence: Evidence, i: int) -> list[int]:
+    """All finalists but `i`."""
+    return [k for k in range(len(evidence.finalists)) if k != i]
+
+
+def units(evidence: Evidence) -> int:
+    """How many independent test images, or groups of images, there are."""
+    return evidence.test_pictures if evidence.test_groups is None else evidence.test_groups

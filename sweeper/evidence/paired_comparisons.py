@@ -1,0 +1,256 @@
+"""From confirmation trainings to evidence: scores on the test split, with paired intervals.
+
+A finalist is a family with one configuration, trained on several seeds; with folds a seed is as many trainings as there
+are folds, which score each image once (`replicates`). Every number is read from the counts of the test images at
+the operating point that the run chose on its own validation images.
+
+What counts: completed runs. One that raised (state failed) is a missing seed, and two finalists are compared on the
+seeds they share. One that diverged is a result of its loss, not a missing seed: it counts with the score of its
+counts, or with 0 on every image where it left none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sweeper.core import metrics
+from sweeper.core.records import Collapse, Comparison, Evidence, FinalistEvidence, Interval, Look, TrialResult
+from sweeper.evidence.decision_rule import wins
+from sweeper.evidence.interim_analyses import level_at, look_at
+from sweeper.evidence.intervals import ImageTable, negated, paired_interval
+from sweeper.evidence.moderated_variance import moderated
+from sweeper.evidence.regret import with_regrets
+from sweeper.evidence.replicate_table import Bench, bench_of
+from sweeper.evidence.replicates import (
+    Replicate,
+    by_seed,
+    few_groups,
+    image_units,
+    own_point,
+    scored_images,
+)
+
+BASELINE = "cross_entropy"
+SCARCE = 5
+"""A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
+
+
+def weigh(
+    confirmations: Sequence[TrialResult],
+    search: Mapping[str, TrialResult],
+    *,
+    classes: Sequence[str],
+    baseline: str = BASELINE,
+    rope: float = 0.01,
+    looks: Sequence[Look] = (),
+    groups: Sequence[str | None] | None = None,
+) -> Evidence:
+    """Weigh the confirmation trainings of all finalists.
+
+    Args:
+        confirmations: results with purpose `confirm`, in any order; of one family all have the same configuration.
+            Where a seed was trained twice, the highest number counts.
+        search: family → the search trial its configuration comes from.
+        classes: the data set's class names, in order.
+        baseline: family that the others are measured against, where it is among them.
+        rope: region of practical equivalence, in mIoU, ≥ 0.
+        looks: the planned looks, by ascending seeds. A comparison is at level 1 − error of the look at which its
+            common seeds were complete: the first with at least as many (beyond the last look: of the last). Without
+            looks it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
+        groups: group of each test image, in ascending order of the images; None (for one or for all) = a group of
+            its own. Images of one group stand or fall together: their counts are summed, and n counts groups.
+
+    Returns:
+        Evidence with the finalists by falling mIoU; without finalists where no confirmation completed.
+
+    Raises:
+        ValueError: if a result is not a finished confirmation, the runs saw different test images, a family has
+            two configurations, its search trial is missing, or `groups` does not fit the test images.
+    """
+    finalists = _group(confirmations, search)
+    replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]
+    units = image_units(replicates, groups)
+    bench = bench_of(replicates, len(classes), units)
+    place = {id(replicate): r for r, replicate in enumerate(replicates)}
+    # `at[family][seed]` is the row of that replicate on the bench.
+    at = {family: {s: place[id(own)] for s, own in seeds.items()} for family, seeds in finalists.items()}
+    binary = len(classes) == 2
+    rows = [
+        _finalist(finalists[family], search[family], list(at[family].values()), bench, binary) for family in finalists
+    ]
+    if baseline in at:
+        rows = [f.model_copy(update={"vs_plain": _gain(bench, at[f.family], at[baseline])}) for f in rows]
+    rows.sort(key=lambda f: (-f.miou.estimate, f.family != baseline, f.family))
+    order = [f.family for f in rows]
+    evidence = Evidence(
+        classes=tuple(classes),
+        finalists=tuple(rows),
+        comparisons=tuple(_compare([at[family] for family in order], bench, looks, rope)),
+        baseline=order.index(baseline) if baseline in order else None,
+        rope=rope,
+        looks=tuple(looks),
+        look=look_at(looks, max((len(f.seeds) for f in rows), default=0)),
+        test_pictures=_test_images(replicates),
+        test_groups=None if units is None or not replicates else bench.pictures,
+        few_groups=few_groups(groups),
+        scarce=_scarce(bench, classes),
+        folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
+        constant_miou=next(
+            (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
+        ),
+    )
+    return with_regrets(evidence)
+
+
+def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResult]) -> dict[str, dict[int, Replicate]]:
+    """Completed runs by family and seed, both in ascending order."""
+    grouped: dict[str, list[TrialResult]] = {}
+    for run in confirmations:
+        if run.spec.purpose != "confirm" or run.state == "pruned":
+            raise ValueError(
+                f"evidence is made of finished confirmation trainings, got a {run.state} {run.spec.purpose} training "
+                f"(number {run.spec.number}, {run.spec.family}); leave it out"
+            )
+        if run.state == "complete":
+            grouped.setdefault(run.spec.family, []).append(run)
+    found = {family: by_seed(grouped[family]) for family in sorted(grouped)}
+    for family, seeds in found.items():
+        specs = [run.spec for replicate in seeds.values() for run in replicate.runs]
+        if (losses := len({spec.loss for spec in specs})) > 1:
+            raise ValueError(f"a finalist is one loss with its coordinates, got {losses} of {family}; weigh them apart")
+        if any(len({run.spec.lr for run in replicate.runs}) > 1 for replicate in seeds.values()):
+            raise ValueError(f"the folds of one seed have one learning rate, got several of {family}; weigh them apart")
+        if family not in search:
+            raise ValueError(f"every finalist needs its search trial, got none for {family}; add it to `search`")
+    return found
+
+
+def _test_images(replicates: Sequence[Replicate]) -> int:
+    tests = (run.test for replicate in replicates for run in replicate.answered)
+    pooled = next((test.pooled_from for test in tests if test is not None and test.pooled_from), None)
+    return pooled or len(scored_images(replicates))
+
+
+def _scarce(bench: Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    for counts, lost in zip(bench.counts, bench.lost, strict=True):
+        if not lost:  # the labels are the same for all
+            images = ((counts[..., 0] + counts[..., 2]) > 0).sum(axis=0)
+            return tuple((name, int(n)) for name, n in zip(classes, images, strict=True) if 0 < n < SCARCE)
+    return ()
+
+
+def _finalist(
+    seeds: Mapping[int, Replicate], origin: TrialResult, rows: Sequence[int], bench: Bench, binary: bool
+) -> FinalistEvidence:
+    runs = [run for replicate in seeds.values() for run in replicate.runs]
+    spec, rates = runs[0].spec, {run.spec.lr for run in runs}
+    sound = [r for r, own in zip(rows, seeds.values(), strict=True) if all(run.collapse.learned for run in own.runs)]
+    iou, precision, recall = bench.class_means(rows)
+    speeds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
+    gains = [last_quarter_gain(run) for run in runs if run.evaluations]
+    return FinalistEvidence(
+        family=spec.family,
+        params=spec.params,
+        lr=float(np.exp(np.median([np.log(run.spec.lr) for run in runs]))) if len(rates) > 1 else spec.lr,
+        seed_lrs=tuple(replicate.runs[0].spec.lr for replicate in seeds.values()),
+        search_trial=origin.spec.number,
+        search_value=origin.value if origin.value is not None else 0.0,
+        seeds=tuple(seeds),
+        run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
+        points=tuple(own_point(run) for run in runs),
+        miou=paired_interval(bench.miou.rows(list(rows)), (0.0, 1.0)),
+        miou_at_default=float(bench.miou_at_default[list(rows)].mean()),
+        val_miou=float(np.mean([_val_miou(run) for run in runs])),
+        fg_iou=paired_interval(bench.fg_iou.rows(list(rows)), (0.0, 1.0)) if binary else None,
+        dice=float(bench.dice[list(rows)].mean()),
+        iou=iou,
+        precision=precision,
+        recall=recall,
+        collapses=sum(not run.collapse.learned for run in runs),
+        miou_when_trained=float(bench.miou.scores[sound].mean()) if sound else None,
+        still_rising=float(np.mean(gains)) if gains else 0.0,
+        seconds_per_step=float(np.median(speeds)) if speeds else None,
+    )
+
+
+def _gain(bench: Bench, own: Mapping[int, int], plain: Mapping[int, int]) -> Interval | None:
+    """What a finalist (seed → row) gains over the baseline at 0.5 or τ = 0."""
+    seeds = [seed for seed in own if seed in plain]
+    if not seeds:
+        return None
+    first, second = bench.miou.rows([own[s] for s in seeds]), bench.at_default_only([plain[s] for s in seeds])
+    table = ImageTable(first.scores - second.scores, first.shares - second.shares)
+    return paired_interval(table, (-1.0, 1.0))
+
+
+def _val_miou(run: TrialResult) -> float:
+    lost = run.collapse is Collapse.DIVERGED or not run.evaluations
+    return 0.0 if lost else run.evaluations[-1].chosen.miou
+
+
+def last_quarter_gain(run: TrialResult) -> float:
+    """Validation mIoU gained over the last quarter of the steps that were trained.
+
+    Linear between evaluations; before the first one the curve is taken as flat, so that a training with a single
+    evaluation gains 0: nothing was seen to rise.
+    """
+    steps = [e.step for e in run.evaluations]
+    miou = [e.part_miou for e in run.evaluations]
+    return float(miou[-1] - np.interp(0.75 * steps[-1], steps, miou))
+
+
+def _compare(
+    finalists: Sequence[Mapping[int, int]], bench: Bench, looks: Sequence[Look], rope: float
+) -> list[Comparison]:
+    """All ordered pairs; `finalists[i]` is seed → row of finalist i.
+
+    Look by look: a pair that shares no more seeds than at the look before keeps the interval that it had then; who was
+    beaten stays beaten; and as the intervals of all looks hold together, so do their innermost ends.
+    """
+    order = sorted({seed for seeds in finalists for seed in seeds})
+    found: dict[tuple[int, int], Interval] = {}
+    ends: dict[tuple[int, int], tuple[float, float]] = {}
+    won: set[tuple[int, int]] = set()
+    known: dict[tuple[int, int], int] = {}
+    for until in [*(look.seeds for look in looks[:-1] if look.seeds < len(order)), len(order)]:
+        within = set(order[:until])
+        common = {
+            (j, i): seeds
+            for i, first in enumerate(finalists)
+            for j, second in enumerate(finalists[:i])
+            if (seeds := [s for s in first if s in second and s in within])
+        }
+        tables = {
+            (j, i): bench.miou.rows([finalists[j][s] for s in seeds], [finalists[i][s] for s in seeds])
+            for (j, i), seeds in common.items()
+        }
+        several = [pair for pair, seeds in common.items() if len(seeds) >= 2]
+        variances = np.array([tables[pair].scores.var(ddof=1) for pair in several])
+        drawn, lent = moderated(variances, np.array([len(common[pair]) for pair in several]), len(finalists))
+        of = dict(zip(several, drawn.tolist(), strict=True))
+        for pair, table in tables.items():
+            if len(table.scores) > known.get(pair, 0):
+                known[pair] = len(table.scores)
+                given = {"moderated": of[pair], "lent": lent} if pair in of else {}
+                gap = paired_interval(table, (-1.0, 1.0), level_at(looks, len(table.scores)), **given)
+                low, high = ends.get(pair, (-1.0, 1.0))
+                found[pair], ends[pair] = gap, (max(low, gap.low), min(high, gap.high))
+                if pair in of and bench.pictures >= 2:
+                    won |= {pair} if wins(gap, rope) else set()
+                    won |= {pair[::-1]} if wins(negated(gap), rope) else set()
+    for i, first in enumerate(finalists):
+        for j, second in enumerate(finalists[:i]):
+            if (j, i) not in found:  # from all runs there are; nothing is paired, so nothing is known of its error
+                scores = bench.miou.scores
+                lead = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
+                found[j, i], ends[j, i] = (
+                    Interval(estimate=lead, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0),
+                    (-1.0, 1.0),
+                )
+            found[i, j], ends[i, j] = negated(found[j, i]), (0.0 - ends[j, i][1], 0.0 - ends[j, i][0])
+    return [
+        Comparison(first=i, second=j, difference=gap, at_least=ends[i, j][0], at_most=ends[i, j][1], won=(i, j) in won)
+        for (i, j), gap in sorted(found.items(), key=lambda item: item[0])
+    ]

@@ -1,0 +1,125 @@
+"""After each look at the confirmation: go on, with whom, or end, and why.
+
+A user asks what to train with and what it can cost. So the confirmation ends
+
+- when a clear winner or equivalence is shown;
+- when the named finalist is a safe choice, or costs at most the ROPE with a probability of at least `SURE`, unless the
+  seeds still planned are likely to show a clear winner (`LIKELY`);
+- after the last planned look.
+
+It goes on with those who may be the best: with a probability of at least `CONTENDER`, and always the best and the named
+one; with all whom the best does not beat where a clear winner is likely, as that asks for all of them. The baseline
+goes on as long as anyone does: every finalist's gain is told against it, on common seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeper.core.records import Evidence, Look, Verdict
+from sweeper.core.text import count, listed
+from sweeper.evidence.decision_rule import difference, measured, units
+from sweeper.evidence.interim_analyses import common_seeds, planned_looks
+from sweeper.evidence.predictive_power import chance_of_a_winner
+from sweeper.evidence.verdict import Decision
+
+__all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_looks"]
+
+LIKELY = 1 / 3
+"""Where the named one will do, more seeds are trained only if a clear winner comes with at least this probability."""
+CONTENDER = 0.05
+"""Finalists that are the best with a lower probability get no more seeds while others are trained."""
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """Whether the confirmation goes on after a look."""
+
+    go_on: bool
+    finalists: tuple[int, ...]
+    """Indices into `Evidence.finalists` of those that get more seeds, up to the next look's number; () when it ends."""
+    reason: str
+    """Why, in one sentence with its numbers."""
+
+
+def next_step(evidence: Evidence, decision: Decision) -> NextStep:
+    """What follows from a look.
+
+    Args:
+        evidence: weighed with the planned looks.
+        decision: `decide` on this very evidence.
+    """
+    at = f"after {count(_seeds(evidence), 'seed')}"
+    if why := _over(evidence, decision):
+        return NextStep(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
+    assert decision.best is not None and decision.recommended is not None  # else it is over
+    to_come = evidence.looks[evidence.look + 1 :]
+    win = _chance_of_a_winner(evidence, decision, to_come)
+    enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
+    named = evidence.finalists[decision.recommended].family
+    if enough and win < LIKELY:
+        sure = "is a safe choice" if decision.verdict is Verdict.SAFE_CHOICE else _sure(evidence, decision.recommended)
+        reason = (
+            f"The confirmation ended {at}: {named} {sure}, and the chance that up to {to_come[-1].seeds} seeds show a "
+            f"clear winner is {_share(win)}."
+        )
+        return NextStep(go_on=False, finalists=(), reason=reason)
+    on = _contenders(evidence, decision, everyone=win >= LIKELY)
+    why = f"a clear winner is likely ({_share(win)})" if win >= LIKELY else f"what {named} can cost is open"
+    names = listed([evidence.finalists[i].family for i in on])
+    reason = f"The confirmation goes on {at}, as {why}: {names} {'go' if len(on) > 1 else 'goes'} on to "
+    reason += f"{to_come[0].seeds} seeds."
+    return NextStep(go_on=True, finalists=on, reason=reason)
+
+
+def _contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tuple[int, ...]:
+    assert decision.best is not None and decision.recommended is not None
+
+    def may_be_best(i: int) -> bool:
+        regret = evidence.finalists[i].regret
+        return everyone or regret is None or regret.best >= CONTENDER
+
+    on = {decision.best, decision.recommended, *(i for i in decision.unbeaten if may_be_best(i))}
+    if evidence.baseline is not None:
+        on.add(evidence.baseline)
+    return tuple(sorted(on))
+
+
+def _sure(evidence: Evidence, named: int) -> str:
+    regret = evidence.finalists[named].regret
+    assert regret is not None  # else it would not be called probable
+    return f"costs at most {evidence.rope:g} mIoU with a probability of {_share(regret.within_rope)}"
+
+
+def _over(evidence: Evidence, decision: Decision) -> str | None:
+    """Why more seeds are of no use, or not to be had; None where they may be."""
+    if decision.best is None:
+        return "nothing was learned that more seeds could compare"
+    if len(evidence.finalists) < 2:
+        return "there is only one finalist, and nothing to compare it with"
+    if decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}:
+        return "a clear winner is shown" if decision.verdict is Verdict.CLEAR_WINNER else "equivalence is shown"
+    if units(evidence) < 2:
+        return f"with {units(evidence)} test image, no number of seeds can settle it"
+    if evidence.look >= len(evidence.looks) - 1:
+        return "these were all that were planned, and the verdict is still open"
+    return None
+
+
+def _chance_of_a_winner(evidence: Evidence, decision: Decision, to_come: Sequence[Look]) -> float:
+    """That the best beats all the others at one of the looks to come; 0 where that cannot be told."""
+    best = decision.best
+    assert best is not None
+    if not all(measured(evidence, best, i) for i in decision.unbeaten) or not decision.unbeaten:
+        return 0.0
+    gaps = [(difference(evidence, best, i), common_seeds(evidence, best, i)) for i in decision.unbeaten]
+    return chance_of_a_winner(gaps, units(evidence), evidence.rope, to_come)
+
+
+def _seeds(evidence: Evidence) -> int:
+    return max((len(f.seeds) for f in evidence.finalists), default=0)
+
+
+def _share(chance: float) -> str:
+    return "less than 1 %" if chance < 0.01 else "more than 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"

@@ -1,0 +1,206 @@
+"""What would settle an open comparison: more seeds, more test images, or neither.
+
+The variances of a measured difference (see `sweeper.evidence.intervals`) are taken at face value and scaled: what
+comes from seeds with 1 / seeds, from images with 1 / images, from both with 1 / (seeds × images), the critical
+value with their degrees of freedom and the level of the look at which that many seeds are complete. It is a planning
+figure: the estimate itself will move when it is measured again. Where test images come in groups, groups are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import hypot
+from typing import Literal
+
+from sweeper.core.records import Evidence, Interval, Look
+from sweeper.core.text import listed, minus
+from sweeper.evidence.decision_rule import units
+from sweeper.evidence.interim_analyses import common_seeds, level_at
+from sweeper.evidence.intervals import half_width
+
+MOST_SEEDS = 50
+"""More trainings of each finalist than this are not proposed."""
+MOST_IMAGES = 1_000_000
+ENOUGH_SEEDS = 8
+"""Seeds proposed together with more images, where neither alone would do."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What would settle one pair, without the names: plans of equal `kind` and `goal` make one sentence."""
+
+    first: int
+    rival: int
+    kind: Literal["common_seeds", "label", "seeds", "pictures", "both", "near", "noisy"]
+    goal: str = ""
+    seeds: int = 0
+    pictures: int | None = None
+    gap: Interval | None = None
+
+
+def what_would_settle(evidence: Evidence, pairs: Sequence[tuple[int, int]], resume: str = "--resume") -> list[str]:
+    """Sentences for the open comparisons, given as indices into `evidence.finalists`; `resume` goes on with the study.
+
+    Rivals of one loss for which the same would do share a sentence, which asks for the most that one of them needs.
+    """
+    differences = {(c.first, c.second): c.difference for c in evidence.comparisons}
+    groups: dict[tuple[int, str, str], list[_Plan]] = {}
+    for first, rival in pairs:
+        plan = _plan(evidence, first, rival, differences[first, rival])
+        groups.setdefault((first, plan.kind, plan.goal), []).append(plan)
+    return [_sentence(evidence, plans, resume) for plans in groups.values()]
+
+
+def needed_half_width(gap: Interval, rope: float) -> float:
+    """Half-width at which this estimate would settle: below it, a win or equivalence is shown.
+
+    An estimate of at least `rope` settles as a win once the half-width is below the estimate; a smaller one as
+    equivalence, once estimate + half-width is within `rope`.
+    """
+    size = abs(gap.estimate)
+    return size if size >= rope else rope - size
+
+
+def planned_half_width(gap: Interval, now: tuple[int, int], then: tuple[int, int], looks: Sequence[Look] = ()) -> float:
+    """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
+    fewer_seeds, fewer_images = now[0] / then[0], now[1] / then[1]
+    v_both = gap.se_both**2 * fewer_seeds * fewer_images
+    v_seed = (gap.se_seed**2 - gap.se_both**2) * fewer_seeds + v_both
+    level = level_at(looks, then[0])
+    return half_width(max(0.0, v_seed), then[0], gap.se_image**2 * fewer_images, then[1], level, lent=gap.lent)
+
+
+def seeds_needed(gap: Interval, seeds: int, images: int, target: float, *, looks: Sequence[Look] = ()) -> int | None:
+    """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
+
+    def narrow(count: int) -> bool:
+        return planned_half_width(gap, (seeds, images), (count, images), looks) < target
+
+    return _fewest(narrow, seeds + 1, MOST_SEEDS)
+
+
+def images_needed(
+    gap: Interval, seeds: int, images: int, target: float, seeds_then: int, *, looks: Sequence[Look] = ()
+) -> int | None:
+    """Fewest test images, more than now, that with `seeds_then` seeds make the half-width less than `target`.
+
+    None beyond MOST_IMAGES.
+    """
+
+    def narrow(count: int) -> bool:
+        return planned_half_width(gap, (seeds, images), (seeds_then, count), looks) < target
+
+    return _fewest(narrow, images + 1, MOST_IMAGES)
+
+
+def _fewest(enough: Callable[[int], bool], low: int, high: int) -> int | None:
+    """Smallest count in [low, high] that is enough, by bisection (more is never worse)."""
+    if low > high or not enough(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return low
+
+
+def _plan(evidence: Evidence, first: int, rival: int, gap: Interval) -> _Plan:
+    seeds, images, rope = common_seeds(evidence, first, rival), units(evidence), evidence.rope
+    if seeds < 2:
+        return _Plan(first, rival, "common_seeds", seeds=seeds)
+    if images < 2:
+        return _Plan(first, rival, "label")
+    more_seeds = partial(seeds_needed, gap, seeds, images, looks=evidence.looks)
+    more_images = partial(images_needed, gap, seeds, images, looks=evidence.looks)
+    plan = partial(_Plan, first, rival, gap=gap, goal=_goal(gap, rope))
+    target = needed_half_width(gap, rope)
+
+    def both(width: float) -> int | None:
+        return more_images(width, ENOUGH_SEEDS) if seeds < ENOUGH_SEEDS else None
+
+    enough_seeds, enough_images = more_seeds(target), more_images(target, seeds)
+    if enough_seeds is not None:
+        return plan("seeds", seeds=enough_seeds, pictures=enough_images)
+    if enough_images is not None:
+        return plan("pictures", pictures=enough_images)
+    together = both(target)
+    if together is not None:
+        return plan("both", seeds=ENOUGH_SEEDS, pictures=together)
+    # Would the same noise allow a verdict on a difference of 0? Then it is the estimate that stands in the way.
+    without = more_images(rope, seeds) or both(rope) or more_seeds(rope)
+    return plan("near" if abs(gap.estimate) < rope and without is not None else "noisy")
+
+
+def _goal(gap: Interval, rope: float) -> str:
+    return "a difference of this size" if abs(gap.estimate) >= rope else f"equivalence within ± {rope:g}"
+
+
+def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
+    """What these plans of one kind ask for together."""
+    first, kind, goal = plans[0].first, plans[0].kind, plans[0].goal
+    names = [evidence.finalists[plan.rival].family for plan in plans]
+    against = f"{evidence.finalists[first].family} against {listed(names)}: "
+    if kind == "common_seeds":
+        least, most = (evidence.looks[0].seeds, evidence.looks[-1].seeds) if evidence.looks else (3, 3)
+        asked = f"{max(3, least)}..{most}" if most > 3 else "3"
+        return (
+            f"{against}confirm on at least 3 common seeds (`{resume} --confirm-seeds {asked}`), got {plans[0].seeds}."
+        )
+    if kind == "label":
+        return f"{against}label more {_unit(evidence)}; {units(evidence)} cannot show a difference."
+    now = min(common_seeds(evidence, first, p.rival) for p in plans)
+    seeds, wanted = max(p.seeds for p in plans), [p.pictures for p in plans]
+    images = None if None in wanted else max(n for n in wanted if n is not None)
+    shots = f"some {_rounded(images):,} {_unit(evidence)}" if images is not None else ""
+    in_place = f"{shots} in place of {units(evidence)}"
+    if kind == "seeds":
+        also = f", or {in_place}" if shots else ""
+        how = f"some {seeds} seeds in place of {now} (`{resume} {_option(evidence, seeds)}`)"
+        return f"{against}{how}{also} would show {goal}, if estimate and noise stay as they are."
+    if kind == "pictures":
+        error = max(p.gap.se_image for p in plans if p.gap is not None)
+        return (
+            f"{against}the choice of test images alone forbids a verdict (standard error {error:.3f}), whatever the "
+            f"number of seeds up to {MOST_SEEDS}; {in_place} would show {goal}."
+        )
+    if kind == "both":
+        return (
+            f"{against}neither more seeds nor more test images alone would show {goal}; {seeds} seeds and {shots} "
+            "would."
+        )
+    gaps = [(name, p.gap) for name, p in zip(names, plans, strict=True) if p.gap is not None]
+    if kind == "near":
+        found = ", ".join(f"{name} {minus(f'{gap.estimate:+.3f}')}" for name, gap in gaps)
+        why = f"the difference lies too near ± {evidence.rope:g} to be told from it ({found})"
+    else:
+        found = ", ".join(
+            f"{name} {minus(f'{gap.estimate:+.3f}')} with a standard error of {hypot(gap.se_seed, gap.se_image):.3f}"
+            for name, gap in gaps
+        )
+        why = f"the difference is too small beside its noise ({found})"
+    return (
+        f"{against}not settled by any affordable number of seeds or test images at this budget: {why}; choose by "
+        "cost or taste, or train longer."
+    )
+
+
+def _option(evidence: Evidence, seeds: int) -> str:
+    """The option that adds seeds.
+
+    Up to as many as are needed, with looks on the way; or, where the plan had as many and ended before them as futile,
+    all of them and one look: a resume with the same plan would only end again.
+    """
+    most = evidence.looks[-1].seeds if evidence.looks else seeds
+    asked = f"{evidence.looks[0].seeds}..{seeds}" if seeds > most else str(most)
+    return f"--confirm-seeds {asked}"
+
+
+def _unit(evidence: Evidence) -> str:
+    return "test images" if evidence.test_groups is None else "groups of test images"
+
+
+def _rounded(count: int) -> int:
+    """Two significant digits, upwards: more would pretend to a precision that a planning figure has not."""
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return -(-count // unit) * unit

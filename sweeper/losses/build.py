@@ -1,0 +1,129 @@
+"""`build_loss`: a family's name and coordinates → a module to train with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.core.errors import LossError
+from sweeper.core.records import IGNORE
+from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings
+from sweeper.losses.families import FAMILIES, LossTask
+from sweeper.losses.fused_cpu import covers, kernel_loss
+from sweeper.losses.kernel import sigmoid_loss, softmax_loss
+from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.per_pixel import transformed
+
+
+class KernelLoss(SegmentationLoss):
+    """One point of the kernel. `loss(logits, target)` gives a scalar in at least float32.
+
+    Has no parameters and nothing in its state dict; follows the logits to whatever device they are on, so that it need
+    not be moved. Works under autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and pickles.
+    Derivatives of any order, and `torch.func`'s transformations.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        task: LossTask,
+        coordinates: dict[str, Value],
+        settings: KernelSettings,
+        ignore_index: int,
+    ) -> None:
+        weights = settings.class_weights
+        # One number for all classes fits any number of them.
+        classes = len(weights) if task != "binary" and weights is not None and len(weights) > 1 else None
+        super().__init__(family, task, coordinates, ignore_index, classes)
+        self.settings = settings
+        self._kept: tuple[Tensor, ...] = ()
+        self._weights(torch.empty(0))
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+        """The loss of a checked batch."""
+        settings = self.settings
+        if covers(logits, weight, settings):
+            softmax = self.task == "multiclass"
+            if not softmax:
+                target = target.unsqueeze(1) if self.task == "binary" else target
+                weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
+            return kernel_loss(logits, target, settings, self.ignore_index, softmax=softmax, weight=weight)
+        if self.task == "multiclass":
+            weights = self._weights(logits)
+            return softmax_loss(
+                logits, target, settings, self.ignore_index, weights[0] if weights else None, weight=weight
+            )
+        if self.task == "binary":
+            target = target.unsqueeze(1)
+            low, high = settings.class_weights or (1.0, 1.0)
+            both: tuple[Tensor | float, Tensor | float] = (low, high)
+        else:
+            weights = self._weights(logits)
+            both = (weights[1].view(-1, 1, 1), weights[0].view(-1, 1, 1)) if weights else (1.0, 1.0)
+        weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
+        return sigmoid_loss(logits, target, settings, self.ignore_index, both, weight=weight)
+
+    def _weights(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """Class weights where the logits are; copied once per device and precision, then kept."""
+        given = [w for w in (self.settings.class_weights, self.settings.absent_weights) if w is not None]
+        if not given:
+            return ()
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        kept = self._kept
+        if not kept or kept[0].device != logits.device or kept[0].dtype != dtype:
+            # From the exact numbers, so that float64 does not inherit float32's rounding.
+            kept = tuple(torch.tensor(w, dtype=dtype, device=logits.device) for w in given)
+            if not transformed():  # else they belong to the transformation, and end with it
+                self._kept = kept
+        return kept
+
+
+def build_loss(
+    family: str,
+    *,
+    task: LossTask,
+    ignore_index: int = IGNORE,
+    class_frequencies: Sequence[float] | None = None,
+    **coordinates: float | bool | Sequence[float] | None,
+) -> nn.Module:
+    """Build a loss, called as `loss(logits, target)` or `loss(logits, target, weight=…)`.
+
+    Args:
+        family: a name in `sweeper.losses.FAMILIES`.
+        task: "binary" (logits (N, 1, H, W), target (N, H, W) in {0, 1, ignore}),
+            "multiclass" (logits (N, C, H, W), target (N, H, W) in [0, C) or ignore) or
+            "multilabel" (logits (N, C, H, W), target (N, C, H, W) in {0, 1, ignore}).
+        ignore_index: label of pixels that do not count.
+        class_frequencies: training pixels of each class, as counts or shares, in class order; required for multi-class
+            `class_weight_power` and `alpha`, and as counts for `effective_number`.
+        coordinates: those of the family (`FAMILIES[family].coordinates[task]`; one that is left out takes the family's
+            default from the literature; `alpha=None` turns α off) and its options (`FAMILIES[family].options(task)`):
+            `label_smoothing`, `hard_fraction`, `boundary_weight`, `class_weights`, `effective_number`, `smoothing`,
+            `per_image`, `include_background`, `squared`; meanings and limits in `sweeper.losses.coordinate_limits`.
+
+    Raises:
+        LossError: naming everything that is wrong: family, task, coordinate, value or frequencies.
+    """
+    values = checked(family, task, coordinates, class_frequencies)
+    if (
+        isinstance(ignore_index, bool)
+        or not isinstance(ignore_index, int)
+        or (task in ("binary", "multilabel") and ignore_index in (0, 1))
+    ):
+        raise LossError(
+            f"`ignore_index` must be an integer that is no class of a {task} task, got {ignore_index!r}; use 255"
+        )
+    entry = FAMILIES[family]
+    build = entry.build
+    if build is None and entry.module is not None:
+        build = import_module(f"sweeper.losses.{entry.module}").build
+    if build is not None:
+        given = {name: value for name, value in values.items() if value is not None}
+        module = build(task=task, ignore_index=ignore_index, class_frequencies=class_frequencies, **given)
+        assert isinstance(module, nn.Module)
+        return module
+    settings = kernel_settings(entry, task, values, class_frequencies)
+    return KernelLoss(family, task, values, settings, ignore_index)

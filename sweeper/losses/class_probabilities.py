@@ -1,0 +1,83 @@
+"""What the losses beside the kernel share: the probabilities of each class, and its pixels.
+
+The kernel's conventions hold for them: at least float32 inside, sums over the labelled pixels of the whole batch,
+nothing under ignore matters, no waiting for the device. A class absent from the batch's labelled pixels contributes the
+mean of its probability over them, so that false positives cost something and every falsely marked pixel is pulled back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 — torch's own convention
+
+from sweeper.losses.families import LossTask
+from sweeper.losses.fused_cpu import Entropy, Sums, class_sums, plain_sums, walks
+from sweeper.losses.fused_cpu.sums import Batch, Plan
+from sweeper.losses.kernel import NEARLY_NOTHING
+from sweeper.losses.per_pixel import cleaned, placed
+
+
+class Classes(NamedTuple):
+    """A batch as K classes, each against all else: binary has its foreground alone (K = 1), multi-class all of them."""
+
+    z: Tensor
+    """Logits (N, C, H, W), at least float32, finite under ignore."""
+    p: Tensor
+    """(N, K, H, W), probabilities."""
+    own: Tensor
+    """(N, K, H, W), 1 (or the pixel's weight) where the class is labelled, else 0."""
+    mask: Tensor
+    """(N, 1 or K, H, W), 1 (or the pixel's weight) where there is a label, else 0."""
+
+
+def as_classes(
+    logits: Tensor, target: Tensor, task: LossTask, ignore_index: int, weight: Tensor | None = None
+) -> Classes:
+    """Probabilities and pixels of each class; shapes as for `SegmentationLoss.forward`."""
+    labels = target.long() if task == "multilabel" else target.long().unsqueeze(1)
+    labelled = labels != ignore_index
+    z = cleaned(logits, labelled).contiguous()
+    mask = labelled.to(z.dtype)
+    if weight is not None:
+        mask = mask * (weight if weight.ndim == 4 else weight.unsqueeze(1))
+    if task == "multiclass":
+        p = F.softmax(z, dim=1)
+        own = placed(p, torch.where(labelled, labels, 0), mask)
+    else:
+        p, own = torch.sigmoid(z), (labels == 1).to(z.dtype) * mask
+    return Classes(z, p, own, mask)
+
+
+def sums(
+    logits: Tensor,
+    target: Tensor,
+    task: LossTask,
+    ignore_index: int,
+    weight: Tensor | None,
+    *,
+    entropy: Entropy | None = None,
+) -> Sums:
+    """False positives, false negatives, pixels and labelled pixels of each class; with `entropy` its value, too.
+
+    Shapes as for `SegmentationLoss.forward`. In one pass on a processor, in plain operations elsewhere.
+    """
+    softmax = task == "multiclass"
+    if not softmax:
+        target = target.unsqueeze(1) if task == "binary" else target
+        weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
+    if walks(logits, weight):
+        return class_sums(logits, target, ignore_index, softmax=softmax, entropy=entropy, weight=weight)
+    return plain_sums(Batch(logits, target, weight, None), Plan(ignore_index, entropy, True, True), softmax=softmax)
+
+
+def mass(values: Tensor) -> Tensor:
+    """Sum over the pixels of the batch, (N, K, H, W) → (K,)."""
+    return values.sum(dim=(0, 2, 3))
+
+
+def mean_probability(classes: Classes) -> Tensor:
+    """Mean of each class's probability over the labelled pixels, (K,): what an absent class costs."""
+    return mass(classes.p * classes.mask) / mass(classes.mask).clamp(min=NEARLY_NOTHING)

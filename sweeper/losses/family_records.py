@@ -1,0 +1,81 @@
+"""What a family of losses is, as records. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from sweeper.core.base import Record
+from sweeper.core.records import Coordinate, Task
+from sweeper.losses.coordinate_limits import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS
+
+LossTask = Literal["binary", "multiclass", "multilabel"]
+"""What a loss can be built for. In a multi-label task a pixel may belong to several classes, or to none."""
+TASKS: tuple[Task, ...] = get_args(Task)
+"""Tasks that can be searched."""
+LOSS_TASKS: tuple[LossTask, ...] = get_args(LossTask)
+
+
+class LossCoordinate(Record):
+    """One free number of a family."""
+
+    search: Coordinate | None = None
+    """Range searched by the shipped spaces; None: `build_loss` takes it, the shipped spaces leave it alone."""
+    start: float | None = None
+    """Literature default on the scale of `search` (an exponent for `power_of_imbalance`): the first trial's value."""
+    default: float | None = None
+    """What `build_loss` uses when it is not given. None: `alpha` is then off, `fp_weight` is 1 − fn_weight, and
+    `pos_weight` has to be given, because only the data can decide it."""
+
+
+class Family(Record):
+    """A kind of loss."""
+
+    name: str
+    title: str
+    """For people."""
+    fixed: dict[str, float]
+    """Coordinates of the kernel that define the family."""
+    coordinates: dict[LossTask, dict[str, LossCoordinate]]
+    """Free coordinates for each task it can be used for."""
+    helps: str
+    """When to expect something of it, in one sentence."""
+    caveat: str
+    """When not, or what to watch, in one sentence."""
+    source: str
+    formula: str
+    """The loss on one line, in the symbols of the kernel (`sweeper.losses.kernel`)."""
+    packable: bool = True
+    """Can be trained side by side with others on one GPU: static shapes, no input beyond logits and target."""
+    relative: bool = False
+    """Not a point of the kernel, but a loss of its own with the same conventions."""
+    needs_distance: bool = False
+    """Wants `loss(logits, target, distance=…)`: signed distances to the class boundaries."""
+    module: str | None = None
+    """Where a relative is: `sweeper.losses.MODULE.build` makes it. None: a point of the kernel."""
+    build: Callable[..., Any] | None = Field(default=None, exclude=True)
+    """Another way to make the module, before all others. Not part of the JSON.
+
+    Called as `build(*, task, ignore_index, class_frequencies, **coordinates)` with every free coordinate that has a
+    value, checked."""
+
+    @property
+    def tasks(self) -> tuple[LossTask, ...]:
+        """Tasks it can be used for."""
+        return tuple(self.coordinates)
+
+    def options(self, task: LossTask) -> tuple[str, ...]:
+        """What `build_loss` takes beside the free coordinates: the kernel's other ones, for the parts that it has."""
+        if self.relative:
+            return ()
+        mix = self.fixed.get("mix")
+        names = [*(CROSS_ENTROPY_OPTIONS if mix != 0 else ()), *(OVERLAP_OPTIONS if mix != 1 else ())]
+        unfit = {"multilabel": ("include_background", "effective_number")}.get(task, ())
+        taken = (*self.fixed, *self.coordinates[task], *unfit)
+        return tuple(name for name in names if name not in taken)
+
+    def searched(self, task: LossTask) -> dict[str, LossCoordinate]:
+        """Free coordinates that the shipped spaces search."""
+        return {name: free for name, free in self.coordinates[task].items() if free.search is not None}

@@ -1,0 +1,114 @@
+"""Whether two losses are the same function on a data set's own labels, as an optimiser sees them.
+
+Weighted cross-entropy with a weight of 1 is cross-entropy, and at 1.007 nobody could tell. An optimiser sees gradients;
+AdamW divides them by their own size, so that a common factor changes nothing. So two losses count as the same where
+their gradients, scaled to the same length, differ by little at every stage of a training, and where the factor between
+them stays the same over the stages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sweeper.core.errors import LossError
+from sweeper.core.records import IGNORE, Task
+from sweeper.losses.build import build_loss
+from sweeper.losses.families import FAMILIES
+
+STAGES = ((0.0, 0.5, 0.0), (1.5, 1.0, 0.1), (4.0, 1.5, 0.03))
+"""Of a training: how far the logits have moved to the labels, their noise, and the share of pixels that go astray."""
+
+
+class Loss(NamedTuple):
+    """A family with its coordinates."""
+
+    family: str
+    params: Mapping[str, float]
+
+
+def gradient_distances(
+    pairs: Sequence[tuple[Loss, Loss]], labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]
+) -> list[float]:
+    """How far the gradients of each pair are apart: 0 = the same function up to a factor.
+
+    Args:
+        pairs: losses to be compared.
+        labels: (N, H, W) class indices of a batch, 255 = no label.
+        task: what the losses are built for.
+        pixels: training pixels of each class, in class order.
+
+    Returns:
+        For each pair the largest, over the stages, of |g/‖g‖ − h/‖h‖| and of the change of ‖g‖/‖h‖ between them; inf
+        where one of them cannot be built, needs more than labels, or has no gradient where the other has one.
+    """
+    batches = _batches(labels, task, pixels)
+    known: dict[tuple[object, ...], list[Tensor] | None] = {}
+
+    def gradients(loss: Loss) -> list[Tensor] | None:
+        key = (loss.family, *sorted(loss.params.items()))
+        if key not in known:
+            known[key] = _gradients(loss, batches, task, pixels)
+        return known[key]
+
+    return [_distance(gradients(first), gradients(second)) for first, second in pairs]
+
+
+def _batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Logits and labels of each stage: the classes' log prior, moved towards the labels, with noise."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.from_numpy(np.ascontiguousarray(labels)).long()
+    shares = torch.tensor([max(1.0, float(p)) for p in pixels], dtype=torch.float64)
+    prior = (shares / shares.sum()).log().float()
+    classes = len(pixels)
+    truth = torch.where(target == IGNORE, 0, target)
+    found = []
+    for moved, noise, astray in STAGES:
+        wrong = torch.rand(target.shape, generator=generator) < astray
+        seen = torch.where(wrong, torch.randint(0, classes, target.shape, generator=generator), truth)
+        towards = torch.nn.functional.one_hot(seen, classes).permute(0, 3, 1, 2).float()
+        logits = prior.view(1, -1, 1, 1) / (1 + moved) + moved * towards
+        logits = logits + noise * torch.randn(logits.shape, generator=generator)
+        if task == "binary":
+            logits = logits[:, 1:] - logits[:, :1]
+        found.append((logits, target))
+    return found
+
+
+def _gradients(
+    loss: Loss, batches: Sequence[tuple[Tensor, Tensor]], task: Task, pixels: Sequence[int]
+) -> list[Tensor] | None:
+    if FAMILIES[loss.family].needs_distance:
+        return None
+    try:
+        shares = [float(p) for p in pixels]
+        criterion = build_loss(loss.family, task=task, ignore_index=IGNORE, class_frequencies=shares, **loss.params)
+    except LossError:
+        return None
+    found = []
+    for logits, target in batches:
+        leaf = logits.clone().requires_grad_(True)
+        criterion(leaf, target).backward()
+        assert leaf.grad is not None
+        found.append(leaf.grad.double().flatten())
+    return found
+
+
+def _distance(first: list[Tensor] | None, second: list[Tensor] | None) -> float:
+    if first is None or second is None:
+        return math.inf
+    apart, factors = 0.0, []
+    for g, h in zip(first, second, strict=True):
+        long, other = float(g.norm()), float(h.norm())
+        if not (math.isfinite(long) and math.isfinite(other)) or (long == 0) != (other == 0):
+            return math.inf
+        if long:
+            apart = max(apart, float((g / long - h / other).norm()))
+            factors.append(long / other)
+    return max(apart, max(factors, default=1.0) / min(factors, default=1.0) - 1)

@@ -1,0 +1,87 @@
+"""The confirmation's looks: which were planned, which were taken, how often the study was concluded from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from sweeper.core.base import Record
+from sweeper.core.records import Look, LookTaken
+from sweeper.storage.attributes import CONCLUDED, OVER, PLANNED, TAKEN
+from sweeper.storage.record_format import pack_value, unpack, unpack_value
+
+
+class LookStored(Record):
+    """A look with what a resume needs to go on as if it had not been cut off."""
+
+    found: LookTaken
+    used: tuple[int, ...]
+    """Numbers of the confirmations that it looked at."""
+    go_on: bool
+    families: tuple[str, ...]
+    """Finalists that go on."""
+
+
+class LooksTaken(Record):
+    """The looks at one confirmation: of these finalists, by this plan."""
+
+    finalists: tuple[str, ...] = ()
+    """Each finalist's configuration, as text."""
+    steps: int = 0
+    planned: tuple[Look, ...] = ()
+    first: int = 0
+    """Index of the look that it began with: of another plan than before, one for which the seeds were there."""
+    active: tuple[str, ...] | None = None
+    """Families that it began with; None = all finalists."""
+    stored: tuple[LookStored, ...] = ()
+    cut: LookTaken | None = None
+    """What was found when the time was up between two planned looks."""
+
+    @property
+    def looks(self) -> tuple[LookTaken, ...]:
+        """For the report: where the time was up with nothing new to see, that is the last look's ending."""
+        found = [look.found for look in self.stored]
+        if self.cut is None:
+            return tuple(found)
+        return (*(look for look in found if look.seeds != self.cut.seeds), self.cut)
+
+
+def looks_taken(attributes: Mapping[str, Any]) -> LooksTaken:
+    """The looks stored in a study's attributes."""
+    return unpack(LooksTaken, attributes.get(TAKEN, {}), "the record of the interim analyses")
+
+
+def plans_of_looks(attributes: Mapping[str, Any]) -> list[tuple[Look, ...]]:
+    """Every plan of looks that the study was confirmed by, the one in force last."""
+    return [tuple(Look.model_validate(look) for look in looks) for looks in unpack_value(attributes, PLANNED, [])]
+
+
+def note_session(study: optuna.Study) -> None:
+    """Remember that a session has begun, and is not concluded."""
+    study.set_user_attr(OVER, pack_value(False))
+
+
+def is_concluded(attributes: Mapping[str, Any]) -> bool:
+    """Whether a study's last session came to its conclusion; of an older study, whether any did with confirmations."""
+    return bool(unpack_value(attributes, OVER, CONCLUDED in attributes))
+
+
+def note_conclusion(study: optuna.Study) -> None:
+    """Remember that the session is concluded; and that the test split's scores were concluded from, and how, unless it
+    was so the last time.
+
+    Other confirmations, another plan of looks and another ROPE are all occasions for chance. Without a confirmation
+    nothing was seen.
+    """
+    study.set_user_attr(OVER, pack_value(True))
+    attributes = study.user_attrs
+    confirmations = sum(key.startswith("confirm/") for key in attributes)
+    if not confirmations:
+        return
+    plans = plans_of_looks(attributes)
+    drawn = [confirmations, [look.seeds for look in plans[-1]] if plans else [], unpack_value(attributes, "rope")]
+    concluded = list(unpack_value(attributes, CONCLUDED, []))
+    if not concluded or concluded[-1] != drawn:
+        study.set_user_attr(CONCLUDED, pack_value([*concluded, drawn]))

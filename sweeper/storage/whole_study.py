@@ -1,0 +1,79 @@
+"""Everything that a study's storage knows, as one record for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.storages import RDBStorage
+
+from sweeper.core.paths import STORAGE
+from sweeper.core.records import Probed, SameLoss, SweepRecord, Tuned
+from sweeper.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME, TUNED
+from sweeper.storage.decisions import SameLosses, TunedFinalists
+from sweeper.storage.interim_analyses import looks_taken, plans_of_looks
+from sweeper.storage.mlflow_runs import linked
+from sweeper.storage.plan import load_study, read_plan
+from sweeper.storage.record_format import unpack, unpack_value
+from sweeper.storage.resilient_storage import SteadyStorage
+from sweeper.storage.results import differences_of_repeats, results_in, search_results
+
+
+def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
+    """Everything the report needs, from the storage alone.
+
+    Raises:
+        StudyError: as `read_plan`.
+    """
+    plan = read_plan(storage, name)
+    study = load_study(storage, name)
+    attributes = study.user_attrs
+    trials = study.get_trials(deepcopy=False)
+    planned = plans_of_looks(attributes)
+    return SweepRecord(
+        study=name,
+        storage=storage.address if isinstance(storage, SteadyStorage) else STORAGE,
+        created=plan.created,
+        conditions=plan.conditions,
+        profile=plan.profile,
+        space=plan.space,
+        imbalance=plan.imbalance,
+        trials_asked=int(unpack_value(attributes, "trials", 0)),
+        confirm_seeds=int(unpack_value(attributes, "confirm_seeds", 0)),
+        rope=float(unpack_value(attributes, "rope", 0.01)),
+        trials=linked(search_results(study), attributes),
+        abandoned=sum(ABANDONED in t.user_attrs for t in trials),
+        differences=differences_of_repeats(attributes),
+        confirmations=linked(results_in(attributes, "confirm"), attributes),
+        rechecks=linked(results_in(attributes, "recheck"), attributes),
+        probes=linked(results_in(attributes, "probe"), attributes),
+        budget=_found_budget(attributes),
+        tuned=_tuned(attributes),
+        same_losses=_same_losses(attributes),
+        looks_planned=planned[-1] if planned else (),
+        looks_taken=looks_taken(attributes).looks,
+        timeout=attributes.get("timeout"),
+        cut=tuple(attributes.get(CUT, [])),
+        experiment_id=attributes.get("experiment_id"),
+        parent_run_id=attributes.get("parent_run_id"),
+        seconds=max(0.0, float(attributes.get("seconds", 0.0))),  # below 0 where an old version met a clock set back
+        command=str(attributes.get("command", "")),
+        looks=max(1, len(unpack_value(attributes, CONCLUDED, []))),
+        workers=attributes.get("workers"),
+        versions=plan.versions,
+    )
+
+
+def _found_budget(attributes: Mapping[str, Any]) -> str:
+    stored = attributes.get(PROBED)
+    return "" if stored is None else unpack(Probed, stored, "the record of the budget probe").sentence
+
+
+def _tuned(attributes: Mapping[str, Any]) -> tuple[Tuned, ...]:
+    stored = attributes.get(TUNED)
+    return () if stored is None else unpack(TunedFinalists, stored, "the finalists' learning rates").finalists
+
+
+def _same_losses(attributes: Mapping[str, Any]) -> tuple[SameLoss, ...]:
+    stored = attributes.get(SAME)
+    return () if stored is None else unpack(SameLosses, stored, "the record of losses that are the same").found

@@ -1,0 +1,162 @@
+"""The confirmation's rounds: train up to the next look's seeds, look, and go on with whom the look names.
+
+A look is stored with the numbers of the confirmations that it saw. A resume replays stored looks as long as finalists,
+plan and confirmations are the same, and looks anew from the first that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import optuna
+
+from sweeper.core.records import Conditions, Look, LookTaken, TrialResult, TrialSpec, Verdict
+from sweeper.storage.attributes import PLANNED, TAKEN
+from sweeper.storage.interim_analyses import LooksTaken, LookStored, looks_taken, plans_of_looks
+from sweeper.storage.record_format import pack, pack_value
+from sweeper.storage.results import extra_results
+from sweeper.study.confirmation_specs import confirmations, confirmed
+from sweeper.study.finalist import Finalist
+
+
+class Judgement(NamedTuple):
+    """What the confirmations say so far."""
+
+    verdict: Verdict
+    error: float
+    """Two-sided error of the look's intervals."""
+    go_on: bool
+    families: tuple[str, ...]
+    """With which finalists to go on."""
+    reason: str
+    """Why, in a sentence."""
+
+
+Judge = Callable[[Sequence[TrialResult]], Judgement]
+Train = Callable[[int, Sequence[TrialSpec]], bool]
+"""(number of the look, all trainings that it rests on) → whether they are all there now; False when the time is up."""
+Tell = Callable[[int, LookTaken], None]
+"""(number of the look, what it found)."""
+
+
+def plan_looks(study: optuna.Study, looks: Sequence[Look]) -> tuple[Look, ...] | None:
+    """Keep the plan with the study; the plan before, where that was another one."""
+    plans = plans_of_looks(study.user_attrs)
+    before = plans[-1] if plans and plans[-1] != tuple(looks) else None
+    if not plans or before is not None:
+        kept = [*plans, tuple(looks)]
+        study.set_user_attr(PLANNED, pack_value([[look.model_dump(mode="json") for look in plan] for plan in kept]))
+    return before
+
+
+def run_rounds(
+    study: optuna.Study,
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    looks: Sequence[Look],
+    *,
+    judge: Judge,
+    train: Train,
+    tell: Tell,
+) -> None:
+    """Train and look until a look says that it is enough, the last was taken, or the time is up.
+
+    Args:
+        study: keeps results and looks.
+        finalists: who is confirmed.
+        conditions: the study's.
+        looks: when to look, in ascending order of seeds.
+        judge: weighs completed confirmations.
+        train: makes trainings.
+        tell: is told each look, replayed ones too.
+    """
+    before, memory = looks_taken(study.user_attrs), _memory(study, finalists, conditions, looks)
+    if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
+        first, active = _onward(study, before, finalists, conditions, looks)
+        memory = memory.model_copy(update={"first": first, "active": tuple(f.family for f in active)})
+    _keep(study, memory)
+    active = [f for f in finalists if memory.active is None or f.family in memory.active]
+    kept: list[LookStored] = []
+    for number, look in enumerate(looks):
+        if number < memory.first:
+            continue
+        complete = train(number, confirmations(active, conditions, look.seeds))
+        results = confirmed(extra_results(study, "confirm"), finalists, conditions, look.seeds)
+        used = tuple(result.spec.number for result in results)
+        if not complete:
+            cut = _cut(results, active, kept, look, judge)
+            _keep(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
+            tell(number, cut)
+            return
+        stored = memory.stored[len(kept)] if len(kept) < len(memory.stored) else None
+        if stored is None or stored.used != used:
+            stored = _look(results, used, look, judge)
+            memory = memory.model_copy(update={"stored": (*kept, stored), "cut": None})
+            _keep(study, memory)
+        kept.append(stored)
+        tell(number, stored.found)
+        # Of all finalists: one that was dropped goes on again where another leads that does not beat it.
+        active = [finalist for finalist in finalists if finalist.family in stored.families]
+        if not (stored.go_on and active):
+            return
+
+
+def _memory(
+    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, looks: Sequence[Look]
+) -> LooksTaken:
+    """Looks taken before, if they were taken at the same confirmation."""
+    before = looks_taken(study.user_attrs)
+    fresh = LooksTaken(
+        finalists=tuple(finalist.text for finalist in finalists),
+        steps=conditions.recipe.confirm_steps,
+        planned=tuple(looks),
+    )
+    same = (before.finalists, before.steps, before.planned) == (fresh.finalists, fresh.steps, fresh.planned)
+    return before if same else fresh
+
+
+def _onward(
+    study: optuna.Study,
+    before: LooksTaken,
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    looks: Sequence[Look],
+) -> tuple[int, list[Finalist]]:
+    """Where another plan for the same confirmation begins, and with whom.
+
+    At the last of its looks for which there are seeds enough: to look at fewer than are known would be to forget data,
+    and could end the confirmation by them. Who was dropped is judged by the seeds it has.
+    """
+    results = confirmed(extra_results(study, "confirm"), finalists, conditions, looks[-1].seeds)
+    have = {f.family: len({r.spec.seed for r in results if r.spec.family == f.family}) for f in finalists}
+    most = max(have.values(), default=0)
+    first = max((number for number, look in enumerate(looks) if look.seeds <= most), default=0)
+    going = next((stored.families for stored in reversed(before.stored) if stored.go_on), tuple(have))
+    return first, [f for f in finalists if first == 0 or f.family in going or not have[f.family]]
+
+
+def _look(results: Sequence[TrialResult], used: tuple[int, ...], look: Look, judge: Judge) -> LookStored:
+    judged = judge(results)
+    found = LookTaken(
+        seeds=look.seeds, within=look.seeds, error=look.error, verdict=judged.verdict, reason=judged.reason
+    )
+    return LookStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
+
+
+def _cut(
+    results: Sequence[TrialResult], active: Sequence[Finalist], kept: Sequence[LookStored], look: Look, judge: Judge
+) -> LookTaken:
+    """What is found where the time was up before a planned look: by all that is there."""
+    judged = judge(results)
+    seeds = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in active]
+    paired = len(set.intersection(*seeds)) if seeds else 0
+    before = f"{kept[-1].found.seeds} seeds were analysed; " if kept else ""
+    reason = f"{before}the time was up before the interim analysis at {look.seeds} seeds"
+    reason = reason[0].upper() + reason[1:]
+    return LookTaken(seeds=paired, within=look.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
+
+
+def _keep(study: optuna.Study, memory: LooksTaken) -> None:
+    if memory != looks_taken(study.user_attrs):
+        study.set_user_attr(TAKEN, pack(memory))
