@@ -1,13 +1,12 @@
 """Dice and the distance to the true boundary (Kervadec et al. 2019, arXiv:1812.07032).
 
 (1 − m) · Dice + m · mean over labelled pixels and classes of |φ_c| · |p_c − y_c|, with φ_c the signed distance to the
-boundary of class c in pixels, clipped (see `sweeper.data.distance_maps`). The paper's mean of φ_c · p_c differs from it
-by a constant, so that the gradients are the same; ours is 0 for a perfect answer. Two deliberate differences: a pixel
-beside the boundary has distance ½ on either side (the authors' code has 0 inside, which makes lines of one or two pixels free
-to miss), and a class absent from an image is as far away as the clip allows (there: distance 0, false positives free).
-
-The paper raises m from 0.01 during training and combines it with generalised Dice; here m stays and the other part is
-the kernel's Dice.
+boundary of class c in pixels, clipped (see `sweeper.data.distance_maps`). The paper's mean of φ_c · p_c differs from
+it by a constant, so that the gradients are the same; ours is 0 for a perfect answer. Two deliberate differences: a
+pixel beside the boundary has distance ½ on either side (the authors' code has 0 inside, which makes lines of one or
+two pixels free to miss), and a class absent from an image is as far away as the clip allows (there: distance 0, false
+positives free). The paper raises m from 0.01 during training and combines it with generalised Dice; here m stays and
+the other part is the kernel's Dice.
 """
 
 from __future__ import annotations
