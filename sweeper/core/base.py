@@ -22,7 +22,13 @@ class Record(BaseModel):
             return NotImplemented
         return all(_same(getattr(self, name), getattr(other, name)) for name in type(self).model_fields)
 
-    __hash__ = None  # type: ignore[assignment]  # fields may be arrays and dictionaries
+    def __hash__(self) -> int:
+        """By kind and fields, as they are compared.
+
+        Raises:
+            TypeError: if a field is a dictionary or an array.
+        """
+        return hash((type(self), *(getattr(self, name) for name in type(self).model_fields)))
 
 
 def _same(one: Any, two: Any) -> bool:

@@ -32,8 +32,6 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.per_pixel import averaged, cleaned, focal_factor, looked_at_freely, near_boundary, placed
 
-SMOOTHING = 1.0
-"""Added to numerator and denominator of the Tversky index, in pixels, unless told otherwise."""
 LINEAR_BELOW = 1e-6
 """Below this, (1 − TI)^κ goes on as a straight line to 0, so that the slope stays bounded at TI = 1 for κ < 1."""
 
