@@ -9,11 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sweeper.cli.run import command
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.recipe import Recipe
 from sweeper.report.answer import recipe_text
-from sweeper.workflow.settings import Settings, describe, duration, make_recipe, resumed_recipe, seed_range
+from sweeper.workflow.options import asked_of, given_options
+from sweeper.workflow.settings import (
+    RECIPE_OPTIONS,
+    ROPE,
+    TRIALS,
+    Settings,
+    describe,
+    duration,
+    make_recipe,
+    resumed_recipe,
+    seed_range,
+)
 from tests import builders
 
 CPU = Hardware(device="cpu", devices=1, name="CPU", precision="float32")
@@ -119,3 +131,40 @@ def test_a_resume_keeps_the_depth_unless_it_is_given_again() -> None:
     stored = recipe_of(encoder_depth=4)
     assert resumed_recipe(Settings(resume=True), stored, CPU, 30).encoder_depth == 4
     assert resumed_recipe(Settings(resume=True, encoder_depth=5), stored, CPU, 30).encoder_depth == 5
+
+
+OTHER = {
+    "arch": "fpn", "encoder": "resnet50", "encoder_depth": 5, "augment": "full", "size": 64, "batch_size": 4,
+    "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "boundary_pixels": 5, "steps": 44,
+    "encoder_weights": "imagenet",
+}  # fmt: skip
+"""A value of each option of the recipe that differs from every default."""
+
+
+@pytest.mark.parametrize("option", OTHER)
+def test_each_option_of_the_recipe_is_heeded_by_a_new_study_and_by_a_resume(option: str) -> None:
+    plain, asked = recipe_of(), recipe_of(**{option: OTHER[option]})
+    resumed = resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, CPU, 30)  # type: ignore[arg-type]
+    field = {"augment": "augmentation"}.get(option, option)
+    assert getattr(plain, field) != getattr(asked, field) == getattr(resumed, field) == OTHER[option]
+
+
+def test_no_option_of_the_recipe_is_forgotten() -> None:
+    fixed = {"evaluations", "weight_decay", "warmup", "decay", "average", "precision"}
+    fields = {RECIPE_OPTIONS.get(option, option) for option in OTHER}
+    assert fields == set(Recipe.model_fields) - fixed
+    assert set(RECIPE_OPTIONS) == set(OTHER) - {"steps", "encoder_weights"}
+
+
+def test_the_command_line_and_the_settings_have_the_same_options() -> None:
+    shown = {option.name for option in command.params} - {"dry_run", "as_json", "verbose", "quiet"}
+    assert shown == set(Settings.model_fields)
+
+
+def test_what_was_given_before_stands_until_it_is_given_again() -> None:
+    before = given_options(Settings(trials=20, confirm_seeds="3..5", timeout="90m"))
+    now = given_options(Settings(resume=True, trials=30))
+    asked = asked_of({**before, **now})
+    assert (asked.trials, asked.looks[-1].seeds, asked.timeout, asked.rope) == (30, 5, 5400.0, ROPE)
+    assert asked_of({}).trials == TRIALS
+    assert asked_of({**before, **now}, held=44).trials == 44  # what is there is not asked for in vain

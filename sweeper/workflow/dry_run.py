@@ -15,7 +15,6 @@ from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, UsageError
 from sweeper.core.records import Look
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
-from sweeper.evidence.stopping_rule import planned_looks
 from sweeper.executors.protocol import Executor
 from sweeper.storage.interim_analyses import LooksTaken, looks_taken
 from sweeper.study.budget_probe import FACTORS
@@ -24,9 +23,10 @@ from sweeper.study.finalist import BASELINE, LEADERS
 from sweeper.study.learning_check import PROMISING
 from sweeper.study.learning_rates import EXTENSIONS, GRID, is_one_rate
 from sweeper.system.postgres import check_answers, is_postgres
+from sweeper.workflow.options import asked_of, given_options
 from sweeper.workflow.prepare import Speaker, prepare
 from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file
-from sweeper.workflow.settings import CONFIRM_SEEDS, TRIALS, Budget, Settings, budget_of, describe, seed_range
+from sweeper.workflow.settings import Budget, Settings, describe
 
 if TYPE_CHECKING:
     import optuna
@@ -91,17 +91,14 @@ def preview(
     if prepared.old is not None and storage is not None:
         options = studies.read_options(storage, prepared.name)
         there = _there(studies.load_study(storage, prepared.name), plan)
-    options |= settings.model_dump(
-        mode="json", exclude_none=True, include={"trials", "confirm_seeds", "steps", "epochs"}
-    )
-    looks = planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS)))
+    asked = asked_of({**options, **given_options(settings)}, there.trials)
     split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
         plan=plan,
         pictures=(len(split.train), len(split.val), len(scored_images(plan.conditions))),
         done=there.trials,
-        looks=looks,
-        trainings=_trainings(plan, int(options.get("trials", TRIALS)), there, looks, budget_of(options)),
+        looks=asked.looks,
+        trainings=_trainings(plan, asked.trials, there, asked.looks, asked.budget),
     )
 
 

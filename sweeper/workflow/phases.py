@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
@@ -27,7 +27,7 @@ from sweeper.study.training_list import Batch, Key, completed, key_of
 from sweeper.system.database_waits import Patience
 from sweeper.workflow.budget import find_budget
 from sweeper.workflow.conclude import judge
-from sweeper.workflow.settings import Budget
+from sweeper.workflow.options import Asked
 from sweeper.workflow.status import Signs
 
 if TYPE_CHECKING:
@@ -79,19 +79,6 @@ def ended_by(stop: Stop, patience: Patience) -> Iterator[None]:
         if stop.status is None or not (patience.given_up or isinstance(error, UsageError)):
             raise
         raise InterruptedSweepError(f"stopped, and {error}", stop.status) from error
-
-
-class Asked(NamedTuple):
-    """What is asked of a study: what is given now, else what was before, else the default."""
-
-    trials: int
-    looks: tuple[Look, ...]
-    rope: float
-    budget: Budget
-    """How the steps of the search are found: `given` by the user, by the `ranking` that is to hold (`--steps auto`), or
-    as the first at which a loss `learns` (nothing was given)."""
-    confirm_steps: int | None
-    """None = twice the search's."""
 
 
 @dataclass

@@ -20,7 +20,8 @@ from sweeper.system.disk_space import check_room, needs
 from sweeper.system.locks import sqlite_file, sqlite_uri
 from sweeper.system.memory import available_memory, shown_memory
 from sweeper.system.postgres import same_database
-from sweeper.workflow.settings import CONFIRM_SEEDS, TRIALS, Settings, seed_range
+from sweeper.workflow.options import asked_of, given_options
+from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -105,15 +106,14 @@ def check_conditions(settings: Settings, conditions: Conditions, *, on_cpu: bool
 
 
 def _check_disks(settings: Settings, *, encoder_depth: int, images: int) -> None:
-    new = not settings.resume
-    seeds = settings.confirm_seeds or (CONFIRM_SEEDS if new else None)
+    asked, new = asked_of(given_options(settings)), not settings.resume  # a resume needs room for what it adds alone
     check_room(
         [
             *needs(
                 encoder_depth=encoder_depth,
                 images=images,
-                trials=settings.trials or (TRIALS if new else 0),
-                seeds=seed_range(seeds)[1] if seeds else 0,
+                trials=asked.trials if new or settings.trials else 0,
+                seeds=asked.looks[-1].seeds if new or settings.confirm_seeds else 0,
                 storage=settings.storage,
                 tracking=settings.tracking_uri,
                 out=settings.out,

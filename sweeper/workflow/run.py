@@ -26,7 +26,6 @@ from sweeper.core.paths import checkpoints_dir
 from sweeper.core.provenance import Newcomers
 from sweeper.core.redact import redact
 from sweeper.core.text import count, resume_command
-from sweeper.evidence.stopping_rule import planned_looks
 from sweeper.executors.protocol import Executor
 from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.study.search import enqueue_defaults
@@ -39,11 +38,12 @@ from sweeper.tracking import Tracker
 from sweeper.version import versions
 from sweeper.workflow.conclude import Outcome, report_study
 from sweeper.workflow.executor_choice import make_executor
-from sweeper.workflow.phases import Asked, Display, Stage, Stop, ended_by, train_all
+from sweeper.workflow.options import Asked, asked_of, given_options
+from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
 from sweeper.workflow.prepare import Prepared, prepare
 from sweeper.workflow.rebuild_mlflow import summary_for_mlflow
 from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file
-from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Settings, budget_of, duration, seed_range
+from sweeper.workflow.settings import TRIALS, Settings
 from sweeper.workflow.shared_database import one_machine_only
 from sweeper.workflow.status import REPORT, Signs, status_file
 
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from sweeper.storage.resilient_storage import SteadyStorage
 
 Clock = Callable[[], datetime]
-ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join", "workers", "executor", "ray_address"}
-"""Settings that say where and how, not what: they are no part of the command that repeats a study."""
 
 
 def run_sweep(
@@ -143,7 +141,7 @@ def _run_sweep(
             ) as shared,
         ):
             _replan(storage, study, prepared)
-            asked, seconds = _remember(study, settings, executor.workers)
+            asked = _remember(study, settings, executor.workers)
             if left := studies.reconcile(study):
                 display.say(f"{left} trial(s) that were cut off are queued again")
             if failed := studies.retry_failed(study):
@@ -167,10 +165,10 @@ def _run_sweep(
                 display.warn(warning)
             display.say(f"study {name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
             keeper = Timekeeper(
-                seconds,
+                asked.timeout,
                 gone,
                 workers=executor.workers,
-                before=studies.all_results(study) if seconds is not None else (),
+                before=studies.all_results(study) if asked.timeout is not None else (),
                 pace=running_seconds,
             )
             told = Observers((keeper, signs, _Provenance(study, prepared.plan, display), display), tracker)
@@ -228,7 +226,7 @@ def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tu
     for number in itertools.count(1):
         name = prepared.name if number == 1 else f"{prepared.name}-{number}"
         try:
-            return name, studies.create_study(storage, name, prepared.plan, _given(settings))
+            return name, studies.create_study(storage, name, prepared.plan, given_options(settings))
         except StudyError:
             if settings.study is not None:
                 raise
@@ -291,38 +289,21 @@ def _conclude(
     return outcome
 
 
-def _given(settings: Settings) -> dict[str, Any]:
-    """What was asked for on the command line."""
-    return settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
-
-
-def _remember(study: optuna.Study, settings: Settings, workers: int) -> tuple[Asked, float | None]:
-    """Keep with the study what is asked of it: what is given now, else what was before, else the default.
-
-    Returns:
-        What is asked, and the seconds that this session may take.
-    """
-    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **_given(settings)}
-    # A total below what the study holds takes nothing away: the command that repeats it asks for all that it holds.
-    if (held := studies.held(study)) > int(options.get("trials", TRIALS)):
-        options["trials"] = held
+def _remember(study: optuna.Study, settings: Settings, workers: int) -> Asked:
+    """Keep with the study what is asked of it."""
+    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **given_options(settings)}
+    asked = asked_of(options, studies.held(study))
+    if asked.trials != options.get("trials", TRIALS):
+        options["trials"] = asked.trials
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     words = [word for key, value in options.items() for word in _words(f"--{key.replace('_', '-')}", value)]
     study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("workers", workers)
-    asked = Asked(
-        trials=int(options.get("trials", TRIALS)),
-        looks=planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
-        rope=float(options.get("rope", ROPE)),
-        budget=budget_of(options),
-        confirm_steps=options.get("confirm_steps"),
-    )
-    timeout = duration(options["timeout"]) if "timeout" in options else None
     study.set_user_attr("trials", studies.pack_value(asked.trials))
     study.set_user_attr("confirm_seeds", studies.pack_value(asked.looks[-1].seeds))
     study.set_user_attr("rope", studies.pack_value(asked.rope))
-    study.set_user_attr("timeout", timeout)
-    return asked, timeout
+    study.set_user_attr("timeout", asked.timeout)
+    return asked
 
 
 def _words(option: str, value: Any) -> list[str]:

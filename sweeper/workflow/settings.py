@@ -182,21 +182,17 @@ def make_recipe(
             f"use --metric {others}"
         )
     weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
-    recipe = Recipe(
-        arch=settings.arch or "unet",
-        encoder=encoder,
-        encoder_depth=depth,
-        encoder_weights=weights,
-        size=size,
-        batch_size=batch_size,
-        steps=steps,
-        augmentation=settings.augment or "light",
-        confirm_steps=settings.confirm_steps or 2 * steps,
-        precision=hardware.precision,
-        metric=metric,
-        threshold=settings.threshold or "tuned",
-        boundary_pixels=settings.boundary_pixels or 2,
-    )
+    defaults = {
+        "encoder": encoder,
+        "encoder_depth": depth,
+        "encoder_weights": weights,
+        "size": size,
+        "batch_size": batch_size,
+        "steps": steps,
+        "confirm_steps": 2 * steps,
+        "precision": hardware.precision,
+    }
+    recipe = Recipe(**(defaults | _given_recipe(settings)))
     say(f"{hardware.name}: {describe(recipe)}" + (" (to begin with: a probe decides)" * (settings.steps == "auto")))
     return recipe
 
@@ -210,24 +206,35 @@ def describe(recipe: Recipe) -> str:
     )
 
 
+RECIPE_OPTIONS = {
+    "arch": "arch",
+    "encoder": "encoder",
+    "encoder_depth": "encoder_depth",
+    "augment": "augmentation",
+    "size": "size",
+    "batch_size": "batch_size",
+    "confirm_steps": "confirm_steps",
+    "metric": "metric",
+    "threshold": "threshold",
+    "boundary_pixels": "boundary_pixels",
+}
+"""Option of `sweeper run` → field of the recipe that takes it as it stands. `--steps`, `--epochs` and
+`--encoder-weights` need the data or the local cache as well."""
+
+
+def _given_recipe(settings: Settings) -> dict[str, Any]:
+    asked = {field: getattr(settings, option) for option, field in RECIPE_OPTIONS.items()}
+    return {field: value for field, value in asked.items() if value is not None}
+
+
 def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_images: int) -> Recipe:
     """The recipe that a resume asks for: the stored one, changed by what was given again."""
-    given = {
-        "arch": settings.arch,
-        "encoder": settings.encoder,
-        "encoder_depth": settings.encoder_depth,
-        "augmentation": settings.augment,
-        "size": settings.size,
-        "batch_size": settings.batch_size,
-        "steps": _steps(settings, training_images, settings.batch_size or stored.batch_size),
-        "confirm_steps": settings.confirm_steps,
-        "metric": settings.metric,
-        "threshold": settings.threshold,
-        "boundary_pixels": settings.boundary_pixels,
-        "encoder_weights": None if settings.encoder_weights == "auto" else settings.encoder_weights,
-        "precision": hardware.precision,
-    }
-    return stored.model_copy(update={key: value for key, value in given.items() if value is not None})
+    given = _given_recipe(settings) | {"precision": hardware.precision}
+    if (steps := _steps(settings, training_images, settings.batch_size or stored.batch_size)) is not None:
+        given["steps"] = steps
+    if settings.encoder_weights not in {None, "auto"}:
+        given["encoder_weights"] = settings.encoder_weights
+    return stored.model_copy(update=given)
 
 
 def _steps(settings: Settings, training_images: int, batch_size: int) -> int | None:

@@ -1,0 +1,50 @@
+"""What is asked of a study: what is given now, else what was given before, else the default. Resolved here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sweeper.core.records import Look
+from sweeper.evidence.interim_analyses import planned_looks
+from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Budget, Settings, budget_of, duration, seed_range
+
+ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join", "workers", "executor", "ray_address"}
+"""Settings that say where and how, not what: they are no part of the command that repeats a study."""
+
+
+class Asked(NamedTuple):
+    """What is asked of a study."""
+
+    trials: int
+    looks: tuple[Look, ...]
+    rope: float
+    budget: Budget
+    """How the steps of the search are found: `given` by the user, by the `ranking` that is to hold (`--steps auto`), or
+    as the first at which a loss `learns` (nothing was given)."""
+    confirm_steps: int | None
+    """None = twice the search's."""
+    timeout: float | None = None
+    """Seconds that a session may take; None = any."""
+
+
+def given_options(settings: Settings) -> dict[str, Any]:
+    """What was given on the command line, as it is stored with the study."""
+    return settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
+
+
+def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
+    """What options ask for, defaults filled in.
+
+    Args:
+        options: as `given_options` returns them; for a resume those of earlier sessions, what is given now over them.
+        held: trials that the study holds. A total below takes nothing away: the command asks for all of them again.
+    """
+    return Asked(
+        trials=max(held, int(options.get("trials", TRIALS))),
+        looks=planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
+        rope=float(options.get("rope", ROPE)),
+        budget=budget_of(options),
+        confirm_steps=options.get("confirm_steps"),
+        timeout=duration(options["timeout"]) if "timeout" in options else None,
+    )
