@@ -106,7 +106,7 @@ from pathlib import Path
 from sweeper.core.records import Dataset
 dataset = Dataset.model_validate_json(Path(sys.argv[1]).read_text())
 if sys.argv[2] == "profile":
-    from sweeper.fingerprint.profile import profile_dataset
+    from sweeper.fingerprint.imbalance import profile_dataset
     profile_dataset(dataset)
 elif sys.argv[2] == "doctor":
     from sweeper.fingerprint.label_checks import examine
@@ -216,9 +216,9 @@ def timed(action: Callable[[int], object], repeats: int) -> float:
 
 
 def doctor(folder: Path) -> None:
-    from sweeper.fingerprint.label_checks.looks import look_alikes
+    from sweeper.fingerprint.imbalance import profile_dataset
     from sweeper.fingerprint.label_checks.measure import measure_all
-    from sweeper.fingerprint.profile import profile_dataset
+    from sweeper.fingerprint.label_checks.near_duplicates import look_alikes
 
     dataset = load_dataset(str(draw(folder / "data", 300, 512)), folder / "cache")
     workers = len(os.sched_getaffinity(0))

@@ -80,7 +80,7 @@ def train(executor: ProcessExecutor, data: str, count: int, steps: int) -> list[
     from sweeper.core.recipe import Recipe
     from sweeper.core.records import Conditions
     from sweeper.data import divide, load_dataset
-    from sweeper.fingerprint.profile import imbalance_of
+    from sweeper.fingerprint.imbalance import imbalance_of
     from sweeper.study.loop import drive
     from sweeper.tracking import Tracker
 

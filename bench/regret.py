@@ -24,7 +24,7 @@ from scipy.stats import kendalltau
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
-from sweeper.fingerprint.profile import imbalance_of
+from sweeper.fingerprint.imbalance import imbalance_of
 from sweeper.space import default_space_name, initial_queue, load_space, suggest
 from sweeper.study.successive_halving import SHARES, Halving
 

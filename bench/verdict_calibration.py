@@ -39,9 +39,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import verdict_simulation as simulation
 from bench.verdict_simulation import Scenario
 from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
+from sweeper.evidence.confirmation_stopping import next_step, planned_looks
 from sweeper.evidence.intervals import LEVEL, half_width
 from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.stopping_rule import next_step, planned_looks
 from sweeper.evidence.verdict import Decision, decide
 
 ROPE = 0.01

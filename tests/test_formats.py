@@ -32,7 +32,7 @@ from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco_json import parse_object
 from sweeper.data.json_file import stream_entries
 from sweeper.data.rle import checked_rle, pixels
-from sweeper.fingerprint.profile import profile_masks
+from sweeper.fingerprint.imbalance import profile_masks
 from tests import annotated
 from tests.annotated import CLASSES, HEIGHT, STEMS, WIDTH, photo, truth
 

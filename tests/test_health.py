@@ -18,7 +18,7 @@ from sweeper.doctor.stores import check_stores, sqlite_check
 from sweeper.storage import open_storage
 from sweeper.system.file_systems import file_system
 from sweeper.system.memory import GIB, available_memory, shown_memory
-from sweeper.tracking.operations import Operation
+from sweeper.tracking.mlflow_writes import Operation
 from sweeper.tracking.spool import Spool
 from tests.mlflow_server import free_port
 from tests.test_cli_run import Here, here  # noqa: F401 - a fixture

@@ -22,8 +22,8 @@ from sweeper.data.synthetic import draw, parse_scene
 from sweeper.fingerprint.label_checks import Finding, Severity, counts, examine
 from sweeper.fingerprint.label_checks.edges import Fit, edge_fit
 from sweeper.fingerprint.label_checks.fits import MISFIT
-from sweeper.fingerprint.label_checks.looks import clusters, look_alikes
 from sweeper.fingerprint.label_checks.measure import Signs, measure, measure_all, thumbnail
+from sweeper.fingerprint.label_checks.near_duplicates import clusters, look_alikes
 from sweeper.fingerprint.label_checks.rules import judge
 
 BLOBS = parse_scene("blobs?images=12&size=96")

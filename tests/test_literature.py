@@ -14,7 +14,7 @@ from sweeper.core.records import Evidence
 from sweeper.core.records import ImbalanceProfile as Profile
 from sweeper.literature import STUDIES, Study, compare_with_literature, explain
 from sweeper.literature.compare import signed
-from sweeper.literature.document import document
+from sweeper.literature.docs_page import document
 from sweeper.literature.studies import Figures, published
 from sweeper.losses import FAMILIES
 from tests import builders
@@ -58,7 +58,7 @@ def figured(*pairs: tuple[float, float]) -> Study:
 
 def test_the_committed_page_is_the_generated_one() -> None:
     assert (ROOT / "docs" / "literature.md").read_text("utf-8") == document(), (
-        "run `python -m sweeper.literature.document > docs/literature.md`"
+        "run `python -m sweeper.literature.docs_page > docs/literature.md`"
     )
 
 

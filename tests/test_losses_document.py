@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.losses.coordinate_limits import MEANINGS
-from sweeper.losses.document import TRAPS, document
+from sweeper.losses.accepted_values import MEANINGS
+from sweeper.losses.docs_page import TRAPS, document
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_committed_page_is_the_generated_one():
     assert (ROOT / "docs" / "losses.md").read_text("utf-8") == document(), (
-        "run `python -m sweeper.losses.document > docs/losses.md`"
+        "run `python -m sweeper.losses.docs_page > docs/losses.md`"
     )
 
 

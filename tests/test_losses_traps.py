@@ -2,7 +2,7 @@
 
 Each test makes two claims: the library behaves as docs/losses.md says, and our loss of the same name behaves as it
 should. A test of the first kind that fails after an upgrade is good news: the library was mended, and the line in
-`sweeper.losses.document` has to go.
+`sweeper.losses.docs_page` has to go.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from sweeper.study.budget_probe import compare
 from sweeper.study.confirmation_rounds import Judgement
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.study.finalist import second_seed
-from sweeper.study.recheck import choose_finalists
+from sweeper.study.finalist_selection import choose_finalists
 from sweeper.study.training_list import key_of
 from sweeper.workflow import conclude as conclude_module
 from sweeper.workflow.conclude import conclude

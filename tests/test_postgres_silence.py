@@ -26,7 +26,7 @@ from sweeper.system import database_waits as patience
 from sweeper.system import postgres as server_side
 from sweeper.system.advisory_locks import AdvisoryLock
 from sweeper.system.database_waits import Patience
-from sweeper.tracking.store import connect as connect_mlflow
+from sweeper.tracking.mlflow_connection import connect as connect_mlflow
 from sweeper.workflow.join import run_join
 from sweeper.workflow.settings import Settings
 from tests.conftest import TINY

@@ -12,7 +12,7 @@ from scipy import ndimage
 from sweeper.core.errors import UsageError
 from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset
-from sweeper.fingerprint.profile import class_weights_of, consequences, imbalance_of, profile_dataset, profile_masks
+from sweeper.fingerprint.imbalance import class_weights_of, consequences, imbalance_of, profile_dataset, profile_masks
 
 TWO = ("background", "crack")
 

@@ -18,8 +18,8 @@ from scipy import ndimage
 from sweeper.core.records import IGNORE, ImbalanceProfile
 from sweeper.data import load_dataset, open_store
 from sweeper.fingerprint.advice import bounds, difficulty, suggestions
-from sweeper.fingerprint.class_sizes import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
-from sweeper.fingerprint.profile import profile_masks
+from sweeper.fingerprint.imbalance import profile_masks
+from sweeper.fingerprint.shape_histograms import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
 from sweeper.losses import FAMILIES
 from sweeper.report.figures.style import palette
 from sweeper.report.profile_page.overlays import for_people, overlay, thinned

@@ -22,7 +22,8 @@ from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, StudyError, SweeperError
 from sweeper.system.locks import spool_folder
-from sweeper.tracking import operations, rebuild
+from sweeper.tracking import mlflow_writes as operations
+from sweeper.tracking import rebuild
 from sweeper.tracking.spool import Spool
 from sweeper.workflow.rebuild_mlflow import Summary, rebuild_mlflow
 from tests.sweeping import Recorder, sweep_in

@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 
 from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
+from sweeper.evidence.confirmation_stopping import CONTENDER, NextStep, next_step, planned_looks
 from sweeper.evidence.interim_analyses import level_at, look_at
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.predictive_power import chance_of_a_winner
 from sweeper.evidence.regret import with_regrets
-from sweeper.evidence.stopping_rule import CONTENDER, NextStep, next_step, planned_looks
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.what_would_settle import planned_half_width, seeds_needed
 from tests.builders import BINARY, ORDER, evidence, simulated_confirmations, trial

@@ -21,7 +21,7 @@ from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started
 from sweeper.core.records import TrialResult
 from sweeper.tracking import Tracker, send_spooled
 from sweeper.tracking.courier import MOST_FLUSH_SECONDS, Courier
-from sweeper.tracking.operations import KEY, Operation
+from sweeper.tracking.mlflow_writes import KEY, Operation
 from sweeper.tracking.spool import Spool
 from tests import builders
 from tests.mlflow_server import Server
@@ -586,7 +586,7 @@ def test_a_server_that_never_comes_back_costs_seconds_and_the_report_sends_the_r
 
 
 def test_a_server_that_is_slow_at_the_begin_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeper.tracking.store import FIRST_ATTEMPTS, connect
+    from sweeper.tracking.mlflow_connection import FIRST_ATTEMPTS, connect
 
     asked: list[str] = []
     answers = ["read timed out"] * (FIRST_ATTEMPTS - 1)

@@ -20,8 +20,8 @@ from sweeper.space import load_space, suggest
 from sweeper.study.budget_probe import compare, probes
 from sweeper.study.confirmation_specs import confirm_seed, confirmations, confirmed
 from sweeper.study.finalist import Finalist, Need, second_seed
+from sweeper.study.finalist_selection import choose_finalists, what_is_needed
 from sweeper.study.loop import drive
-from sweeper.study.recheck import choose_finalists, what_is_needed
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper

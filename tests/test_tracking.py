@@ -16,9 +16,9 @@ from sweeper.core.errors import UsageError
 from sweeper.core.events import Evaluated, Started
 from sweeper.core.records import Collapse
 from sweeper.tracking import NOTE, NOTE_LIMIT, Tracker, class_slugs, send_spooled
-from sweeper.tracking.operations import Operation
+from sweeper.tracking.mlflow_connection import connect
+from sweeper.tracking.mlflow_writes import Operation
 from sweeper.tracking.spool import Spool
-from sweeper.tracking.store import connect
 from tests import builders
 
 

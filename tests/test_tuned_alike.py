@@ -22,8 +22,8 @@ from sweeper.report.markdown import render
 from sweeper.space import load_space
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.study.finalist import second_seed
+from sweeper.study.finalist_selection import choose_finalists
 from sweeper.study.learning_rates import GRID, drawn_rate
-from sweeper.study.recheck import choose_finalists
 from sweeper.study.same_loss import Question, as_they_are
 from sweeper.workflow.conclude import conclude
 from tests import builders

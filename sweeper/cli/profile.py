@@ -26,8 +26,8 @@ from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown
 from sweeper.fingerprint.advice import bounds, difficulty, suggestions
+from sweeper.fingerprint.imbalance import consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, counts, examine
-from sweeper.fingerprint.profile import consequences, profile_dataset
 from sweeper.system.cores import available_cores
 
 
@@ -96,7 +96,7 @@ def command(
 def _write_page(
     dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], document: dict[str, object], out: Path
 ) -> None:
-    from sweeper.fingerprint.class_sizes import measure_shapes
+    from sweeper.fingerprint.shape_histograms import measure_shapes
     from sweeper.report.profile_page import write_profile_page
 
     with Bar("drawing") as bar:

@@ -59,7 +59,7 @@ class Trainer:
         self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
     ) -> tuple[str, str | None]:
         """Make ready; the node's id, and why it refuses, if it does."""
-        from sweeper.data.decode_here import store_here
+        from sweeper.data.decode_again import store_here
         from sweeper.data.store import open_store
         from sweeper.training.hardware import probe, settle_process
         from sweeper.training.job import WorkerContext, leave_to_the_end

@@ -5,7 +5,7 @@
     loss = criterion(logits, target)
 
 families.py           the registry: what each family is, searches, is good for (no torch); family_records.py
-coordinate_limits.py  what each coordinate may be and means (no torch)
+accepted_values.py    what each coordinate may be and means (no torch)
 coordinates.py        their checks, and their translation into the kernel's terms (no torch); class_weights.py
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py
 fused_cpu/            the same on a processor, in one pass over the logits and one for the gradient

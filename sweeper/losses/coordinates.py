@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.core.errors import LossError
+from sweeper.losses.accepted_values import FLAGS, LIMITS, MEANINGS, POWER_LIMITS, SMALLEST_SHARE, Limits
 from sweeper.losses.class_weights import alpha_weights, effective_number_weights, frequency_weights
-from sweeper.losses.coordinate_limits import FLAGS, LIMITS, MEANINGS, POWER_LIMITS, SMALLEST_SHARE, Limits
 from sweeper.losses.families import FAMILIES, LOSS_TASKS, Family, LossTask
 
 __all__ = [
@@ -180,7 +180,7 @@ def checked(
 ) -> dict[str, Value]:
     """All free coordinates of a family: the given ones, checked, and the literature defaults of the others.
 
-    Options (see `sweeper.losses.coordinate_limits`) appear only where they are given.
+    Options (see `sweeper.losses.accepted_values`) appear only where they are given.
 
     Raises:
         LossError: naming every fault at once: unknown family, task or coordinate; a value that is not a finite number

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
-from sweeper.losses.coordinate_limits import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS
+from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS
 
 LossTask = Literal["binary", "multiclass", "multilabel"]
 """What a loss can be built for. In a multi-label task a pixel may belong to several classes, or to none."""

@@ -23,8 +23,8 @@ from sweeper.storage.attributes import (
     WAITS,
     WAVE,
 )
+from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
 from sweeper.storage.database import open_storage, sole_use
-from sweeper.storage.decisions import SameLosses, TunedFinalists
 from sweeper.storage.interim_analyses import is_concluded, looks_taken, note_conclusion, note_session, plans_of_looks
 from sweeper.storage.mlflow_runs import note_parent, note_runs, parents
 from sweeper.storage.plan import (

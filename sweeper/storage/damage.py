@@ -30,7 +30,7 @@ from sweeper.storage.attributes import (
     WAITS,
     WAVE,
 )
-from sweeper.storage.decisions import SameLosses, TunedFinalists
+from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
 from sweeper.storage.interim_analyses import LooksTaken
 from sweeper.storage.plan import Plan
 from sweeper.storage.raw_rows import fetch, rows_of

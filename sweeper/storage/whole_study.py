@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Probed, SameLoss, SweepRecord, Tuned
 from sweeper.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME, TUNED
-from sweeper.storage.decisions import SameLosses, TunedFinalists
+from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
 from sweeper.storage.interim_analyses import looks_taken, plans_of_looks
 from sweeper.storage.mlflow_runs import linked
 from sweeper.storage.plan import load_study, read_plan

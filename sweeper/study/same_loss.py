@@ -23,7 +23,7 @@ from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss
 from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
 from sweeper.executors.start_process import Launched, Method, WorkerDiedError, begin_loading
-from sweeper.storage.decisions import SameLosses
+from sweeper.storage.confirmation_setup import SameLosses
 
 CLOSE = 0.02
 """Gradients nearer than this are those of one function."""

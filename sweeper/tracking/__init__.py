@@ -18,8 +18,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")
 # alone. Whatever the environment says of it.
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
+from sweeper.tracking.mlflow_connection import send_spooled
 from sweeper.tracking.rebuild import Rebuild, Rebuilt, Training
-from sweeper.tracking.store import send_spooled
 from sweeper.tracking.tracker import Tracker, no_store
 from sweeper.tracking.values import NOTE, NOTE_LIMIT, class_slugs
 

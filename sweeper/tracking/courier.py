@@ -14,7 +14,7 @@ from collections.abc import Callable
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.redact import redact
-from sweeper.tracking.operations import (
+from sweeper.tracking.mlflow_writes import (
     FILE_ATTEMPTS,
     FILES,
     Operation,

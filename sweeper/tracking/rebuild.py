@@ -17,9 +17,9 @@ from sweeper.core.paths import SPOOL
 from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.tracking.courier import Courier, short
-from sweeper.tracking.operations import FILES, find_run, send
+from sweeper.tracking.mlflow_connection import send_spooled
+from sweeper.tracking.mlflow_writes import FILES, find_run, send
 from sweeper.tracking.spool import Spool
-from sweeper.tracking.store import send_spooled
 from sweeper.tracking.tracker import PAUSED, STATUS, Tracker, rebuild_command
 from sweeper.tracking.values import Values
 

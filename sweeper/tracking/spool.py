@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.core.paths import spool_file
-from sweeper.tracking.operations import FILES, Operation
+from sweeper.tracking.mlflow_writes import FILES, Operation
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS operation (

@@ -27,9 +27,9 @@ from sweeper.core.text import resume_command
 from sweeper.system.locks import sqlite_path
 from sweeper.system.same_file import SameFile
 from sweeper.tracking.courier import Courier, short
-from sweeper.tracking.operations import FILE_ATTEMPTS, Operation, send
+from sweeper.tracking.mlflow_connection import END_PATIENCE, PATIENCE, artifacts_of, connect
+from sweeper.tracking.mlflow_writes import FILE_ATTEMPTS, Operation, send
 from sweeper.tracking.spool import Spool
-from sweeper.tracking.store import END_PATIENCE, PATIENCE, artifacts_of, connect
 from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
 
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}

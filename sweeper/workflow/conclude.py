@@ -23,11 +23,11 @@ from sweeper.core.text import capitalised, resume_command
 from sweeper.data import open_store
 from sweeper.data.folds import scored_images, split_of
 from sweeper.data.store import is_complete
+from sweeper.evidence.confirmation_stopping import next_step
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.preferences import preferences, recommended_index
 from sweeper.evidence.recommendation import recommend
 from sweeper.evidence.search_analysis import analyse_search
-from sweeper.evidence.stopping_rule import next_step
 from sweeper.evidence.verdict import decide
 from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
@@ -36,7 +36,7 @@ from sweeper.storage import load_sweep
 from sweeper.study.confirmation_rounds import Judge, Judgement
 from sweeper.study.confirmation_specs import confirmed
 from sweeper.study.finalist import Finalist
-from sweeper.study.recheck import choose_finalists
+from sweeper.study.finalist_selection import choose_finalists
 from sweeper.study.same_loss import as_they_are
 
 if TYPE_CHECKING:

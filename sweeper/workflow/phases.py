@@ -18,17 +18,17 @@ from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
 from sweeper.study.confirmation_rounds import plan_looks, run_rounds
 from sweeper.study.finalist import Finalist, Need
+from sweeper.study.finalist_selection import choose_finalists, what_is_needed
 from sweeper.study.loop import Work, drive
-from sweeper.study.recheck import choose_finalists, what_is_needed
 from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
 from sweeper.study.search import Search
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
 from sweeper.study.training_list import Batch, Key, completed, key_of
 from sweeper.system.database_waits import Patience
-from sweeper.workflow.budget import find_budget
 from sweeper.workflow.conclude import judge
 from sweeper.workflow.options import Asked
 from sweeper.workflow.status import Signs
+from sweeper.workflow.step_budget import find_budget
 
 if TYPE_CHECKING:
     import optuna

@@ -20,7 +20,7 @@ from sweeper.data.folds import check_folds, split_for
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.executors.protocol import Executor
-from sweeper.fingerprint.profile import imbalance_of, profile_dataset
+from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
 from sweeper.space import default_space_name, load_space
 from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.finalist import second_seed

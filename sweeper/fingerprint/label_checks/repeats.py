@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from sweeper.core.records import Dataset
 from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
-from sweeper.fingerprint.label_checks.looks import Pair, clusters, look_alikes
 from sweeper.fingerprint.label_checks.measure import Signs
+from sweeper.fingerprint.label_checks.near_duplicates import Pair, clusters, look_alikes
 
 SHOWN = 5
 """Sets of look-alikes that a text names."""

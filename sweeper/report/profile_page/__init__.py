@@ -9,8 +9,8 @@ from pathlib import Path
 from sweeper.core.records import Dataset, ImbalanceProfile
 from sweeper.core.text import shortened
 from sweeper.data.store import open_store
-from sweeper.fingerprint.class_sizes import ClassShapes
 from sweeper.fingerprint.label_checks import Finding
+from sweeper.fingerprint.shape_histograms import ClassShapes
 from sweeper.report.figures.style import Drawn, save
 from sweeper.report.html import to_html
 from sweeper.report.profile_page.charts import shares, sizes, thinness

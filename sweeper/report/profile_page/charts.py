@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from sweeper.core.records import ClassProfile, ImbalanceProfile
 from sweeper.core.text import count
-from sweeper.fingerprint.class_sizes import DEPTHS, ClassShapes
+from sweeper.fingerprint.shape_histograms import DEPTHS, ClassShapes
 from sweeper.report.figures.style import (
     BLUE,
     FONT,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from sweeper.core.records import Dataset, ImbalanceProfile
 from sweeper.core.text import count
 from sweeper.fingerprint.advice import bounds, difficulty, suggestions
+from sweeper.fingerprint.imbalance import consequences
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
-from sweeper.fingerprint.profile import consequences
 from sweeper.report.figures.style import Drawn
 from sweeper.report.formatting import code, escape_md, number, percent, prose, significant, table
 

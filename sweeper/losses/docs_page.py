@@ -1,4 +1,4 @@
-"""docs/losses.md, made from the registry:  python -m sweeper.losses.document > docs/losses.md
+"""docs/losses.md, made from the registry:  python -m sweeper.losses.docs_page > docs/losses.md
 
 A test compares the committed file with `document()`. No torch.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 
 from sweeper.core.records import Coordinate
-from sweeper.losses.coordinate_limits import CROSS_ENTROPY_OPTIONS, FLAGS, LIMITS, MEANINGS, OVERLAP_OPTIONS, Limits
+from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, FLAGS, LIMITS, MEANINGS, OVERLAP_OPTIONS, Limits
 from sweeper.losses.families import FAMILIES, Family, LossCoordinate, LossTask
 
 TASK_WORDS: dict[LossTask, str] = {"binary": "binary", "multiclass": "multi-class", "multilabel": "multi-label"}
 
 HEAD = """# Losses
 
-<!-- Made by `python -m sweeper.losses.document > docs/losses.md`; a test compares. Edit the registry instead. -->
+<!-- Made by `python -m sweeper.losses.docs_page > docs/losses.md`; a test compares. Edit the registry instead. -->
 
 ```python
 from sweeper.losses import build_loss

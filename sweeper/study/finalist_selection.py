@@ -33,8 +33,8 @@ from sweeper.study.finalist import (
     rivals_of,
     second_seed,
 )
+from sweeper.study.finalist_rates import lacking_grid, with_rates
 from sweeper.study.training_list import Key, completed, key_of
-from sweeper.study.tuning import lacking_grid, with_rates
 
 CONTESTED = 0.1
 """A leader by more than this above the first family that is left out needs no second seed: its place is safe. Single

@@ -1,4 +1,4 @@
-"""docs/literature.md, made from the table of studies:  python -m sweeper.literature.document > docs/literature.md
+"""docs/literature.md, made from the table of studies:  python -m sweeper.literature.docs_page > docs/literature.md
 
 A test compares the committed file with `document()`.
 """
@@ -13,7 +13,7 @@ from sweeper.literature.studies import STUDIES, UNANIMOUS, Study
 
 HEAD = """# What was published
 
-<!-- Made by `python -m sweeper.literature.document > docs/literature.md`; a test compares. Edit the table instead. -->
+<!-- Made by `python -m sweeper.literature.docs_page > docs/literature.md`; a test compares. Edit the table instead. -->
 
 Comparisons of losses for imbalanced segmentation, as a table of our own making. A figure stands here only where it was
 read in the place that is named; all others are left out, and the row says "not quoted". Losses have the names of
