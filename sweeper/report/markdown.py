@@ -12,8 +12,7 @@ from sweeper.core.provenance import trained_by
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.report import confirmation, cost, preferences, sections
-from sweeper.report import search_analysis as analysis
+from sweeper.report import confirmation, cost, preferences, search_analysis, sections, uncertainty
 from sweeper.report.answer import answer, numbers
 from sweeper.report.caveats import caveats, split_sizes
 from sweeper.report.facts import Facts
@@ -94,6 +93,8 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "path_text": confirmation.path_text(facts),
         "looks": confirmation.looks_table(facts),
         "looks_text": confirmation.looks_text(facts),
+        "uncertainty": uncertainty.uncertainty_table(facts),
+        "uncertainty_text": uncertainty.uncertainty_text(facts),
         "classes": confirmation.classes_table(facts) if facts.chosen else "",
         "classes_text": confirmation.classes_text(facts),
         "tested_on": facts.tested_on,
@@ -108,8 +109,8 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "search_head": _search_head(facts),
         "any_trial": bool(sweep.trials),
         "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
-        "adequacy": analysis.adequacy(facts),
-        "budget": analysis.budget_table(facts),
+        "adequacy": search_analysis.adequacy(facts),
+        "budget": search_analysis.budget_table(facts),
         "cost": cost.cost_table(facts),
         "cost_text": cost.cost_text(facts),
         "untried": sections.untried(facts),

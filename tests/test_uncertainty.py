@@ -1,0 +1,42 @@
+"""Where the confirmation's uncertainty comes from: parts that add up, and what more seeds or images would do."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sweeper.core.records import Interval
+from sweeper.report.uncertainty import standard_error
+
+
+def interval(se_seed: float, se_image: float, se_both: float = 0.0) -> Interval:
+    return Interval(estimate=0.01, low=0.0, high=0.02, se_seed=se_seed, se_image=se_image, se_both=se_both)
+
+
+@pytest.mark.parametrize(
+    ("found", "seeds", "images", "expected"),
+    [
+        (interval(0.003, 0.004), 1, 1, 0.005),
+        (interval(0.004, 0.0), 4, 1, 0.002),
+        (interval(0.004, 0.0), 1, 4, 0.004),  # images do not help where seeds alone disagree
+        (interval(0.0, 0.004), 4, 1, 0.004),
+        (interval(0.0, 0.004), 1, 4, 0.002),
+        (interval(0.004, 0.0, 0.004), 1, 4, 0.002),  # all of it is what trainings do to single images
+        (interval(0.004, 0.0, 0.004), 4, 4, 0.001),
+    ],
+)
+def test_each_part_falls_with_what_it_comes_from(found: Interval, seeds: int, images: int, expected: float) -> None:
+    assert standard_error(found, seeds=seeds, images=images) == pytest.approx(expected)
+
+
+def test_more_of_either_never_adds_to_it() -> None:
+    found = interval(0.003, 0.002, 0.001)
+    now = standard_error(found)
+    assert now == pytest.approx(math.hypot(0.003, 0.002))
+    assert (
+        standard_error(found, seeds=2)
+        < now
+        > standard_error(found, images=2)
+        > standard_error(found, seeds=2, images=2)
+    )
