@@ -106,8 +106,9 @@ def ray(folder: Path, patch: pytest.MonkeyPatch) -> Executor:
     return ApartExecutor(faulty.ray_with_faults, lambda line: None)
 
 
-EXECUTORS = [inline, of_processes, task_queue, pytest.param(ray, marks=pytest.mark.slow)]
-SEPARATE = [of_processes, pytest.param(ray, marks=pytest.mark.slow)]
+EXECUTORS = [inline, of_processes, task_queue]
+"""Ray's actors keep the same rules in tests/reliability/test_ray.py: two clusters at a time disturb each other."""
+SEPARATE = [of_processes]
 """Those whose workers may die without ending the sweep."""
 
 
@@ -244,7 +245,7 @@ def test_a_worker_that_dies_is_replaced(kind: object, made: Callable[..., Execut
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [of_processes, ray])
+@pytest.mark.parametrize("kind", SEPARATE)
 def test_a_worker_that_hangs_is_replaced(kind: object, made: Callable[..., Executor]) -> None:
     events = run(made(kind), spec(0), spec(1, "hangs"), spec(2))
     hung = end_of(events, 1)
@@ -258,3 +259,15 @@ def test_closing_twice_ends_what_runs_and_raises_nothing(kind: object, made: Cal
     executor.submit(spec(0))
     executor.close()
     executor.close()
+
+
+RULES = [
+    test_evaluations_come_in_order_then_the_result,
+    test_an_answer_reaches_the_training_that_it_is_for,
+    test_a_paused_training_goes_on_where_it_stopped,
+    test_a_training_that_raises_gives_a_failed_result,
+    test_out_of_memory_costs_one_training,
+    test_a_worker_that_dies_is_replaced,
+    test_a_worker_that_hangs_is_replaced,
+    test_closing_twice_ends_what_runs_and_raises_nothing,
+]

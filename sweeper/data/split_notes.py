@@ -52,7 +52,7 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     whole = len(_units(dataset, range(len(dataset.pictures))))
     given = any(image.split == "test" for image in dataset.pictures)
     if (sizes["test"] < SMALL // 5) if given else (whole < SMALL):
-        kind = "pictures" if whole == len(dataset.pictures) else "groups of images"
+        kind = "images" if whole == len(dataset.pictures) else "groups of images"
         free = all(image.split is None for image in dataset.pictures)
         tests = f", or test all of them in turn with --folds {min(whole, 5)} ({NOT_HELD_OUT} then)" if free else ""
         notes.append(

@@ -32,6 +32,7 @@ from sweeper.study.loop import drive  # noqa: E402
 from sweeper.study.search import Search  # noqa: E402
 from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
 from tests import faulty  # noqa: E402
+from tests import test_executors as conformance  # noqa: E402
 from tests.sweeping import Recorder, sweep_in  # noqa: E402
 from tests.test_faults import study_of  # noqa: E402
 
@@ -199,3 +200,12 @@ def test_a_cluster_of_this_machine_listens_on_the_loopback_address_alone() -> No
     )
     addresses = run.stdout.split()
     assert addresses and all(address.removeprefix("::ffff:") == "127.0.0.1" for address in addresses)
+
+
+made_ready = conformance.made
+"""A fixture of the rules."""
+
+
+@pytest.mark.parametrize("rule", conformance.RULES, ids=lambda rule: rule.__name__)
+def test_rays_actors_keep_the_rules_of_all_executors(rule: Any, made_ready: Any) -> None:
+    rule(conformance.ray, made_ready)

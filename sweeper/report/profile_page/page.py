@@ -125,7 +125,7 @@ def _classes(profile: ImbalanceProfile) -> str:
                 significant(weight),
             ]
         )
-    header = ["class", "pixels", "pictures", "pieces", "pixels of a piece (10/50/90 %)", "thin", "weight"]
+    header = ["class", "pixels", "images", "pieces", "pixels of a piece (10/50/90 %)", "thin", "weight"]
     return table(header, rows) + (
         "\n\n*Thin*: within 2 pixels of another class. *Weight*: what balances the classes, 1 for the mean pixel."
     )
