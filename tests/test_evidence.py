@@ -117,7 +117,7 @@ def test_intervals_stay_within_what_is_possible() -> None:
     assert (found.low, found.high) == (0, 1)
 
 
-@pytest.mark.parametrize(("seeds", "pictures"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
+@pytest.mark.parametrize(("seeds", "images"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
 def test_what_cannot_be_estimated_makes_the_interval_the_whole_range(seeds: int, images: int) -> None:
     values = np.full(seeds, 0.2)
     found = mean_interval(values, np.tile(values, (5, 1)), images, (-1, 1))
@@ -238,7 +238,7 @@ def test_intervals_of_the_table_are_those_of_student_when_one_source_is_alone() 
     assert found.high == pytest.approx(student.ppf(0.995, 11) * found.se_image)
 
 
-@pytest.mark.parametrize(("seeds", "pictures"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
+@pytest.mark.parametrize(("seeds", "images"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
 def test_a_table_too_small_for_a_variance_gives_the_whole_range(seeds: int, images: int) -> None:
     found = paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
     assert (found.low, found.high) == (-1, 1)

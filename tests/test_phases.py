@@ -461,8 +461,8 @@ def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> 
     study, time, display = new_study(), Time(), Recorder()
     train(study, FakeExecutor(began=time.began), display, trials=7, timeout=310, clock=time)
     cut = recorded(study)
-    assert any("confirmation ended before the look at" in line for line in cut.cut)
-    assert "time was up before the look at" in cut.looks_taken[-1].reason
+    assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
+    assert "time was up before the interim analysis at" in cut.looks_taken[-1].reason
     assert conclude(cut).verdict == cut.looks_taken[-1].verdict
     again = Time()
     train(study, FakeExecutor(began=again.began), trials=7, timeout=3600, clock=again)
@@ -495,7 +495,7 @@ def test_a_smaller_total_takes_nothing_from_the_command_that_repeats_a_study(tmp
     _remember(study, settings_in(tmp_path, trials=7), 1)
     train(study, trials=7)
     for given, total in ((2, 7), (None, 7), (9, 9)):
-        asked, _ = _remember(study, settings_in(tmp_path, trials=given, resume=True), 1)
+        asked = _remember(study, settings_in(tmp_path, trials=given, resume=True), 1)
         assert asked.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
         assert f"--trials {total}" in study.user_attrs["command"]
 
@@ -508,7 +508,7 @@ def test_trials_that_wait_belong_to_the_study_that_is_repeated(tmp_path: Path) -
     assert waiting
     held = waiting + len(studies.search_results(study))
     assert studies.held(study) == held
-    asked, _ = _remember(study, settings_in(tmp_path, trials=1, resume=True), 1)
+    asked = _remember(study, settings_in(tmp_path, trials=1, resume=True), 1)
     assert asked.trials == held
 
 

@@ -53,7 +53,7 @@ def test_the_page_holds_everything_and_needs_nothing(sweeper, tmp_path):
     figures = [f"figures/{name}.png" for name in ("samples", "shares", "sizes", "thinness")]
     assert files == [*figures, "profile.html", "profile.json", "profile.md"]
     text = (tmp_path / "page" / "profile.md").read_text("utf-8")
-    for heading in ("Problems", "Classes", "Sizes and thinness", "What it implies", "Difficulty", "Pictures", "Split"):
+    for heading in ("Problems", "Classes", "Sizes and thinness", "What it implies", "Difficulty", "Images", "Split"):
         assert f"## {heading}" in text
     assert all(f"]({figure})" in text for figure in figures)
     page = Page((tmp_path / "page" / "profile.html").read_text("utf-8"))

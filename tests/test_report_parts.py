@@ -85,7 +85,7 @@ def test_looks_are_listed_with_what_they_spent_and_why_the_confirmation_ended() 
         ["5", "clear winner", "Settled after 5 seeds.", "1.5\u00a0%", "98.5\u00a0%"],
         ["8", "–", "not taken", "2.5\u00a0%", "97.5\u00a0%"],
     ]
-    assert "looked at 3 times" in text_of(facts_of(sweep))
+    assert "analysed 3 times" in text_of(facts_of(sweep))
 
 
 def test_a_look_that_was_passed_over_is_told_from_one_that_was_not_reached() -> None:

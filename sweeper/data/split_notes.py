@@ -77,7 +77,7 @@ def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
         holders = [i for i, image in enumerate(dataset.pictures) if image.pixels[label]]
         units = _units(dataset, holders)
         if len(units) == 1:
-            kind = "picture" if len(holders) == 1 else "group"
+            kind = "image" if len(holders) == 1 else "group"
             notes.append(
                 f"{name} occurs in 1 {kind} only ({some(units)}): where that is tested it was never learned, and "
                 "counts as missed; add images that show it"
@@ -92,7 +92,7 @@ def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
 
 def _rare(dataset: Dataset, name: str, holders: Sequence[int], units: Sequence[str], side_of: dict[int, str]) -> str:
     """Where a class of one or two images went."""
-    kind = "picture" if len(units) == len(holders) else "group"
+    kind = "image" if len(units) == len(holders) else "group"
     where = f"{name} occurs in {len(units)} {kind}{'s' * (len(units) > 1)} only ({some(units)})"
     sides = sorted({side_of[i] for i in holders if i in side_of}, key=_SIDES.index)
     if len(sides) == 1:

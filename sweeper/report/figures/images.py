@@ -92,7 +92,7 @@ def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
         axes[0].set_xlabel(plain(stem, 20), fontsize=7.5, labelpad=2)
         for axis, value in zip(axes[2:], row.miou, strict=True):
             axis.set_xlabel(f"mIoU {value:.3f}", fontsize=7.5, labelpad=2)
-    for axis, title in zip(grid[0], ["picture", "truth", *(plain(n, 20) for n in names)], strict=True):
+    for axis, title in zip(grid[0], ["image", "truth", *(plain(n, 20) for n in names)], strict=True):
         axis.set_title(title, fontsize=FONT, pad=4)
     figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
     return Drawn(figure, _caption(facts, rows, pairs[0][0], names), "Predictions of two losses on test images")
