@@ -1,0 +1,99 @@
+"""What flows through sweeper, from images to report. Read in the order below, it tells the whole story.
+
+    images + masks → Dataset → ImbalanceProfile → SearchSpace → TrialSpec → TrialResult → Evidence → Recommendation
+
+data.py, imbalance.py, space.py, training.py, evidence.py, sweep.py: each imports those before it alone.
+
+Every record (see `sweeper.core.base`) is frozen, refuses unknown fields, checks itself and round-trips through JSON
+(`record.model_dump_json()` and `Kind.model_validate_json(text)`), so that a stage can be rerun, inspected,
+or tested from a literal. What is fixed about a training besides its loss is `sweeper.core.recipe.Recipe`.
+"""
+
+from sweeper.core.records.data import IGNORE, Dataset, ImageInfo, Split, SplitName, Task
+from sweeper.core.records.evidence import (
+    BudgetPoint,
+    Comparison,
+    Evidence,
+    FinalistEvidence,
+    Interval,
+    Look,
+    LookTaken,
+    Preference,
+    PreferenceName,
+    Recommendation,
+    Recommended,
+    Regret,
+    SearchAnalysis,
+    Strength,
+    VariancePart,
+    Verdict,
+)
+from sweeper.core.records.imbalance import ClassProfile, ImbalanceProfile
+from sweeper.core.records.space import Coordinate, CoordinateKind, FamilySpace, SearchSpace
+from sweeper.core.records.sweep import SweepRecord
+from sweeper.core.records.training import (
+    Collapse,
+    Conditions,
+    Evaluation,
+    ImageCounts,
+    PartScores,
+    Predictions,
+    Probed,
+    RateRange,
+    Rates,
+    SameLoss,
+    Scores,
+    TestDetail,
+    TrainedBy,
+    TrialResult,
+    TrialSpec,
+    Tuned,
+)
+
+__all__ = [
+    "IGNORE",
+    "BudgetPoint",
+    "ClassProfile",
+    "Collapse",
+    "Comparison",
+    "Conditions",
+    "Coordinate",
+    "CoordinateKind",
+    "Dataset",
+    "Evaluation",
+    "Evidence",
+    "FamilySpace",
+    "FinalistEvidence",
+    "ImageCounts",
+    "ImageInfo",
+    "ImbalanceProfile",
+    "Interval",
+    "Look",
+    "LookTaken",
+    "PartScores",
+    "Predictions",
+    "Preference",
+    "PreferenceName",
+    "Probed",
+    "RateRange",
+    "Rates",
+    "Recommendation",
+    "Recommended",
+    "Regret",
+    "SameLoss",
+    "Scores",
+    "SearchAnalysis",
+    "SearchSpace",
+    "Split",
+    "SplitName",
+    "Strength",
+    "SweepRecord",
+    "Task",
+    "TestDetail",
+    "TrainedBy",
+    "TrialResult",
+    "TrialSpec",
+    "Tuned",
+    "VariancePart",
+    "Verdict",
+]

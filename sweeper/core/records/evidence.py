@@ -1,0 +1,290 @@
+"""Evidence: what the confirmation shows, the verdict and the recommendation."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from sweeper.core.base import Record
+from sweeper.core.records.training import RateRange, SameLoss
+
+
+class Interval(Record):
+    """An estimate with its interval (95 % where nothing else is said) and where its uncertainty comes from."""
+
+    estimate: float
+    low: float
+    high: float
+    se_seed: float
+    """Standard error from retraining with other seeds."""
+    se_image: float
+    """Standard error from having these test images and not others."""
+    se_both: float = 0.0
+    """The part of `se_seed` that comes from what single trainings do to single images: it falls with more seeds and
+    with more images."""
+    lent: float = 0.0
+    """Degrees of freedom of `se_seed` beyond seeds − 1, lent by the other pairs' variances, towards whose mean it was
+    drawn (`sweeper.evidence.moderated_variance`)."""
+
+
+class Look(Record):
+    """A planned look at the confirmation: after so many seeds, at such a level."""
+
+    seeds: int = Field(ge=1)
+    error: float = Field(gt=0, lt=1)
+    """Two-sided: its intervals are at 1 − error."""
+    spent: float | None = Field(None, gt=0, lt=1)
+    """Chance that this interim analysis lets a zero difference through which none before it did; over all 0.05.
+    None = as much as `error`."""
+
+
+class Regret(Record):
+    """What taking a finalist can cost: its regret, the best finalist's true mean test mIoU less its own, in mIoU.
+
+    Posterior values of a hierarchical model (`sweeper.evidence.regret`).
+    """
+
+    expected: float
+    bound: float
+    """The regret is below it with a probability of 95 %."""
+    within_rope: float
+    """Probability that the regret is within the region of practical equivalence, 0–1."""
+    best: float
+    """Probability that the regret is 0: that no finalist is better, 0–1."""
+    gain: float | None = None
+    """Posterior mean of what it gains over cross-entropy, in mIoU: drawn towards the other finalists', as the one that
+    reads highest is partly lucky. None where cross-entropy was not confirmed."""
+
+
+class FinalistEvidence(Record):
+    """One confirmed configuration on the test split: means over its seeds, each at that run's operating point."""
+
+    family: str
+    params: dict[str, float]
+    lr: float
+    """What is recommended: the middle of `rates`; without them the one rate that all its trainings have."""
+    rates: RateRange | None = None
+    """The range that its seeds' learning rates were drawn from; None = all have the same."""
+    seed_lrs: tuple[float, ...] = ()
+    """The learning rate of each of its seeds; () in evidence of earlier versions, where all have `lr`."""
+    found_as: SameLoss | None = None
+    """What the search called it, where that was another name for the same function."""
+    search_trial: int
+    search_value: float
+    """Objective on validation, on the search's seed: of that trial, or of its recheck at another learning rate."""
+    recheck_value: float | None = None
+    """The same on the second search seed; None where it was not trained."""
+    seeds: tuple[int, ...]
+    run_ids: tuple[str, ...]
+    points: tuple[float, ...]
+    """Operating point of each run, chosen on its own validation split; with folds a seed has several runs."""
+    miou: Interval
+    miou_at_default: float
+    val_miou: float
+    fg_iou: Interval | None
+    dice: float
+    iou: tuple[float | None, ...]
+    precision: tuple[float | None, ...]
+    recall: tuple[float | None, ...]
+    collapses: int
+    """How many of its trainings collapsed."""
+    collapses_in_search: int = 0
+    """How many trainings of the very configuration collapsed before the confirmation."""
+    trainings_in_search: int = 0
+    """How many there were, at the learning rates that it is confirmed at."""
+    miou_when_trained: float | None = None
+    """Mean test mIoU over the seeds of which no training collapsed; None where all did."""
+    lr_at_edge: bool = False
+    """Whether its learning rate lies at an end of the searched range."""
+    still_rising: float
+    """mIoU gained on validation over the last quarter of the steps, mean over seeds."""
+    seconds_per_step: float | None
+    vs_plain: Interval | None = None
+    """Test mIoU at its own operating points less that of cross-entropy at 0.5 (τ = 0), on common seeds, at 95 %: what
+    is gained over cross-entropy as it is usually trained. None where that was not confirmed."""
+    regret: Regret | None = None
+    """What taking it can cost; None where it cannot be told: one finalist, one seed, one image."""
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings it was confirmed by."""
+        return len(self.points)
+
+
+class Comparison(Record):
+    """Paired difference in test mIoU, `first` minus `second` (indices into `Evidence.finalists`)."""
+
+    first: int
+    second: int
+    difference: Interval
+    """At the level of the look at which the common seeds were complete."""
+    at_least: float | None = None
+    """Highest lower end of that interval and of those of earlier looks, which hold together; None = there was one."""
+    at_most: float | None = None
+    """Lowest upper end of them."""
+    won: bool | None = None
+    """Whether `first` beat `second` at one of these looks; None = it follows from the interval."""
+
+    @property
+    def floor(self) -> float:
+        """The difference is at least this."""
+        return self.difference.low if self.at_least is None else self.at_least
+
+    @property
+    def ceiling(self) -> float:
+        """The difference is at most this."""
+        return self.difference.high if self.at_most is None else self.at_most
+
+
+PreferenceName = Literal["misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities"]
+
+
+class Preference(Record):
+    """The same confirmed runs judged by what someone may care about more than mIoU."""
+
+    name: PreferenceName
+    measure: str
+    """For people: what was measured, e.g. `F2 of the foreground, at its own threshold`."""
+    higher_is_better: bool
+    scores: tuple[Interval, ...]
+    """Per finalist, in the order of `Evidence.finalists`."""
+    points: tuple[float, ...] = ()
+    """Operating point at which each finalist was measured, median over its seeds; () = the run's own probabilities."""
+    best: int
+    """Index of the finalist with the best estimate."""
+    unbeaten: tuple[int, ...]
+    """Finalists that learned, `best` among them, whose paired 95 % interval against `best` contains 0; not corrected
+    for the number of preferences."""
+    versus: tuple[Interval, ...]
+    """Paired difference of `best` minus each finalist (0 for itself), in the measure's own direction."""
+
+
+class Evidence(Record):
+    """What the confirmation showed."""
+
+    classes: tuple[str, ...]
+    finalists: tuple[FinalistEvidence, ...]
+    """Best estimate first."""
+    comparisons: tuple[Comparison, ...]
+    """All ordered pairs (first ≠ second)."""
+    baseline: int | None
+    """Index of cross-entropy among the finalists."""
+    rope: float
+    """Region of practical equivalence in mIoU."""
+    test_pictures: int
+    test_groups: int | None = None
+    """Groups of related test images, which count as one image each; None = every image is its own."""
+    few_groups: int | None = None
+    """How many groups of related test images there are, where they are fewer than 5; each is one unit even so."""
+    scarce: tuple[tuple[str, int], ...] = ()
+    """Classes that occur in fewer than 5 test images (or groups of images), and in how many."""
+    folds: int | None = None
+    """Trainings that make up a seed, each scored on its own fold; the search saw these images: not held out. None =
+    one, on a test split that the search never saw."""
+    constant_miou: float
+    """mIoU on the test split of predicting only the commonest class (binary: only background)."""
+    looks: tuple[Look, ...] = ()
+    """The looks that were planned; () = a single one."""
+    look: int = 0
+    """Which of them this is, from 0. A comparison's interval is at 1 − error of the look at which its common seeds were
+    complete: of this one, or of an earlier one for a finalist that was dropped then."""
+    preferences: tuple[Preference, ...] = ()
+
+
+class Verdict(StrEnum):
+    """How sure the answer is."""
+
+    CLEAR_WINNER = "clear_winner"
+    EQUIVALENT = "equivalent"
+    SAFE_CHOICE = "safe_choice"
+    UNDECIDED = "undecided"
+    NONE = "none"
+
+
+Strength = Literal["shown", "probable", "open"]
+"""How sure it is that the recommended loss costs at most the margin: shown by intervals, probable, or neither."""
+
+
+class LookTaken(Record):
+    """What a look at the confirmation found."""
+
+    seeds: int
+    """Seeds that all who were compared had in common."""
+    within: int | None = None
+    """The confirmations of the first so many seeds were weighed, those that were there; None where it was not kept."""
+    error: float
+    verdict: Verdict
+    reason: str
+    """Why the confirmation went on, or ended, after it; a sentence."""
+
+
+class Recommended(Record):
+    """The loss to train with, ready to paste."""
+
+    family: str
+    params: dict[str, float]
+    lr: float
+    threshold: float | None
+    tau: float | None
+    snippet: str
+    equivalent: str | None = None
+    """The same loss with other libraries, as a Python function; None where none of them agrees."""
+
+
+class VariancePart(Record):
+    """One source of the spread between trainings."""
+
+    source: Literal["family", "parameters", "learning_rate", "seed", "rest"]
+    sd: float
+    """Standard deviation that it alone causes, in the objective."""
+    share: float
+    """Share of the variance, 0–1."""
+
+
+class BudgetPoint(Record):
+    """How the ranking of the families at one budget agrees with the last."""
+
+    steps: int
+    families: int
+    tau: float | None
+    """Kendall's τ-b with the ranking at the largest budget; None with fewer than 3 families, or where all are tied."""
+    same_leader: bool
+    """Whether the best at this budget ends within the region of practical equivalence of the best at the last."""
+    """Whether the one that leads here ends within the region of practical equivalence of the best."""
+
+
+class SearchAnalysis(Record):
+    """What the search itself says of its result: where the spread comes from, and whether the budget sufficed."""
+
+    parts: tuple[VariancePart, ...]
+    """Empty where too few trainings completed."""
+    budget: tuple[BudgetPoint, ...]
+    """By ascending steps, over the rungs of the same trainings: the budget probe's, else the confirmation's where at
+    least three losses were confirmed, else the search's."""
+    settled_at: int | None
+    """Smallest budget from which on the ranking agrees with the last; None where it never did, or cannot be said."""
+    confirmation_tau: float | None
+    """Kendall's τ-b between the search's and the confirmation's ranking of the finalists."""
+    sentences: tuple[str, ...]
+    """The same for people, each with its numbers."""
+
+
+class Recommendation(Record):
+    """The answer: which loss, how sure, why."""
+
+    verdict: Verdict
+    recommended: Recommended | None
+    """None only for verdict `none`."""
+    strength: Strength = "open"
+    evidence: Evidence | None
+    provisional: bool
+    """True when the baseline was still improving, so that a clear verdict holds at this budget only."""
+    reasons: tuple[str, ...]
+    """Why this verdict, in sentences with their numbers."""
+    next_steps: tuple[str, ...]
+    """What would settle it, where it is not settled."""
+    winners_curse: float | None
+    """Search value minus confirmed test value of the recommended configuration, in mIoU."""
+    analysis: SearchAnalysis | None = None

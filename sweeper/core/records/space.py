@@ -1,0 +1,39 @@
+"""A search space: loss families with the ranges of their coordinates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sweeper.core.base import Record
+from sweeper.core.records.data import Task
+
+CoordinateKind = Literal["uniform", "log", "power_of_imbalance", "fixed"]
+
+
+class Coordinate(Record):
+    """One searched (or fixed) number of a loss, or the learning rate.
+
+    `power_of_imbalance` is searched as an exponent p in [low, high]; the loss receives imbalance ** p.
+    """
+
+    kind: CoordinateKind
+    low: float
+    high: float
+
+
+class FamilySpace(Record):
+    """One loss family with the coordinates that are searched in it."""
+
+    family: str
+    coordinates: dict[str, Coordinate]
+
+
+class SearchSpace(Record):
+    """What is searched: the families, their coordinates, and the learning rate tuned equally for each."""
+
+    name: str
+    task: Task
+    lr: Coordinate
+    families: tuple[FamilySpace, ...] = Field(min_length=1)

@@ -1,0 +1,66 @@
+"""A whole study, as the report reads it."""
+
+from __future__ import annotations
+
+from sweeper.core.base import Record
+from sweeper.core.paths import STORAGE
+from sweeper.core.records.evidence import Look, LookTaken
+from sweeper.core.records.imbalance import ImbalanceProfile
+from sweeper.core.records.space import SearchSpace
+from sweeper.core.records.training import Conditions, SameLoss, TrialResult, Tuned
+
+
+class SweepRecord(Record):
+    """Everything the report needs, read from the study's storage alone."""
+
+    study: str
+    storage: str = STORAGE
+    """Where it was read, as `--storage` names it."""
+    created: str
+    """UTC, ISO 8601."""
+    conditions: Conditions
+    profile: ImbalanceProfile
+    """Of the whole data set's labels."""
+    space: SearchSpace
+    imbalance: float
+    """Of the training split: what pos_weight is a power of (binary); commonest/rarest (multi-class)."""
+    trials_asked: int
+    confirm_seeds: int
+    """Seeds of the last planned look."""
+    rope: float
+    trials: tuple[TrialResult, ...]
+    """The search's counted trials, by number."""
+    abandoned: int
+    """Attempts cut off by a dead worker (in older studies by an interruption, too); not counted as trials."""
+    differences: tuple[float, ...] = ()
+    """Of each training that was begun again on another machine and gave other numbers there: by how much the objective
+    differed."""
+    confirmations: tuple[TrialResult, ...]
+    rechecks: tuple[TrialResult, ...] = ()
+    """Leaders on a second search seed, and learning rates that a finalist's family lacked."""
+    probes: tuple[TrialResult, ...] = ()
+    """Trainings of `--steps auto`."""
+    budget: str = ""
+    """What was found of the budget before the search, a sentence; "" where there was nothing to find."""
+    tuned: tuple[Tuned, ...] = ()
+    """The finalists' learning rates, as they were decided on before the confirmation."""
+    same_losses: tuple[SameLoss, ...] = ()
+    """Search trials that count as a simpler loss, of which they are another name."""
+    looks_planned: tuple[Look, ...] = ()
+    looks_taken: tuple[LookTaken, ...] = ()
+    timeout: float | None = None
+    """Seconds that the sweep was given; None = no limit."""
+    cut: tuple[str, ...] = ()
+    """What the time limit cut short, in sentences."""
+    experiment_id: str | None
+    parent_run_id: str | None
+    looks: int = 1
+    """How many times it was concluded, each with other confirmations, looks or ROPE than the time before."""
+    workers: int | None = None
+    """Processes that trained at a time; None = not known."""
+    seconds: float
+    """Wall-clock time of the sweep over all its sessions."""
+    command: str
+    """The command that repeats it."""
+    versions: dict[str, str]
+    """Of the session that made the study; each training has its own (`TrialResult.versions`)."""

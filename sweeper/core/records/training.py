@@ -1,0 +1,316 @@
+"""Trainings: what one is, under which conditions, what it gave."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from sweeper.core.base import Array, Record
+from sweeper.core.operating_points import Points
+from sweeper.core.recipe import Recipe
+from sweeper.core.records.data import Dataset
+
+Rates = Literal["searched", "best", "drawn"]
+
+
+class Conditions(Record):
+    """What all trainings of a study share; sent to a worker once."""
+
+    dataset: Dataset
+    recipe: Recipe
+    seed: int
+    """Seed of the study: fixes the test split, and the search's train/validation division."""
+    folds: int | None = Field(None, ge=2)
+    """Nothing is held out from the search; the confirmation rotates over so many folds. None = a test split."""
+    rates: Rates = "searched"
+    """Learning rates of the confirmation. `drawn`: each seed draws one from the finalist's good range, which a common
+    grid of rates told; `best`: all seeds use the best rate of that grid (`--fixed-lr`); `searched`: all use the
+    search's, as studies of earlier versions did, whose finalists had no common grid."""
+
+
+class RateRange(Record):
+    """Learning rates at which a loss is as good as at its best, all above 0."""
+
+    best: float
+    """Where its curve peaks."""
+    low: float
+    high: float
+    shared: bool = False
+    """Whether `low` and `high` are what it has in common with other finalists, so that all draw the same rates."""
+
+
+class Tuned(Record):
+    """A finalist's learning rates as its study decided on them, with what they were read off."""
+
+    family: str
+    params: dict[str, float]
+    curve: tuple[tuple[float, float], ...]
+    """(learning rate, value) of its completed trainings on the common grid, ascending."""
+    rates: RateRange
+
+
+class TrialSpec(Record):
+    """One training, completely: with the Conditions it determines the result."""
+
+    purpose: Literal["search", "recheck", "confirm", "probe"]
+    """`recheck`: a leader on a second search seed, or at a learning rate its family lacked; `probe`: how the ranking of
+    the default losses depends on the budget (`--steps auto`)."""
+    number: int = Field(ge=0)
+    """Optuna's trial number, or the running number of a training of another purpose."""
+    family: str
+    params: dict[str, float]
+    """The loss's coordinates as `build_loss` takes them; pos_weight is the weight itself."""
+    lr: float = Field(gt=0)
+    seed: int
+    """Keys the initial weights, batches, crops, augmentation and the train/validation division."""
+    steps: int = Field(ge=1)
+    keep_predictions: int = Field(0, ge=0)
+    """Confirmation only: how many test images' label maps are kept for looking at; above 0 the weights are too."""
+    fold: int | None = Field(None, ge=0)
+    """Confirmation with folds only: which of them it is scored on, from 0."""
+
+    @property
+    def loss(self) -> tuple[object, ...]:
+        """The loss and its coordinates."""
+        return self.family, tuple(sorted(self.params.items()))
+
+    @property
+    def configuration(self) -> tuple[object, ...]:
+        """The loss, its coordinates and the learning rate."""
+        return *self.loss, self.lr
+
+
+class ImageCounts(Record):
+    """Confusion counts per image at every operating point, without the images.
+
+    binary (`kind="histogram"`): data (n, 2, 512) — per image, true class and logit bin; the 512 bins are uniform
+    over the logit range [−12, 12], outliers in the end bins, so that edge 256 is logit 0.
+    multiclass (`kind="points"`): data (n, T, C, 3) — per image, τ of `points` and class: true positives, false
+    positives, false negatives.
+    """
+
+    kind: Literal["histogram", "points"]
+    pictures: tuple[int, ...]
+    """Indices into `Dataset.images`; of pooled counts, numbers of the groups."""
+    pooled_from: int | None = None
+    """How many images there were before they were pooled into groups; None = not pooled."""
+    points: Points
+    """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ."""
+    data: Array
+
+
+class Scores(Record):
+    """Metrics of one set of images at one operating point; shares in 0–1, None where undefined."""
+
+    miou: float
+    """Mean IoU over the classes present in the full split."""
+    fg_iou: float | None
+    """Foreground IoU (binary tasks)."""
+    dice: float
+    """Mean Dice over the same classes."""
+    iou: tuple[float | None, ...]
+    precision: tuple[float | None, ...]
+    recall: tuple[float | None, ...]
+
+
+class Collapse(StrEnum):
+    """How a training failed to learn; a result, not an error."""
+
+    NONE = "none"
+    ALL_BACKGROUND = "all_background"
+    NO_BETTER_THAN_CONSTANT = "no_better_than_constant"
+    CLASS_NEVER_PREDICTED = "class_never_predicted"
+    DIVERGED = "diverged"
+
+    @property
+    def learned(self) -> bool:
+        """Whether the training is of use all the same: never predicting a rare class shows in its mIoU already."""
+        return self in (Collapse.NONE, Collapse.CLASS_NEVER_PREDICTED)
+
+    @property
+    def text(self) -> str:
+        """The same for people."""
+        return {
+            "none": "learned",
+            "all_background": "predicted nothing but the commonest class",
+            "no_better_than_constant": "no better than a constant answer",
+            "class_never_predicted": "never predicted a class that occurs",
+            "diverged": "diverged (NaN or infinity)",
+        }[self.value]
+
+
+class PartScores(Record):
+    """What an evaluation on all validation images gives on those alone that the rungs before it were scored on."""
+
+    value: float
+    """The objective, in [0, 1]."""
+    point: float
+    """Operating point chosen on these images."""
+    chosen: Scores
+    default: Scores
+    """At 0.5 (binary) or τ = 0 (multi-class)."""
+    pictures: int
+
+
+class Evaluation(Record):
+    """One evaluation of a training in progress: at a rung on a part of the validation images, at the end on all.
+
+    Values of two trainings, or of two steps, compare where they come from the same images: `value` where both
+    evaluations are `complete`, else `part_value`.
+    """
+
+    step: int
+    value: float
+    """The objective on the images of this evaluation, finite, in [0, 1]."""
+    point: float
+    """Chosen operating point: threshold as a probability (binary) or τ (multi-class)."""
+    chosen: Scores
+    default: Scores
+    """At 0.5 (binary) or τ = 0 (multi-class)."""
+    train_loss: float | None
+    """Mean training loss since the last evaluation; None where it was not finite."""
+    lr: float
+    pictures: int
+    """How many images it was scored on."""
+    val_images: int | None = None
+    """How many there are for validation; None in studies of earlier versions."""
+    part: PartScores | None = None
+    """The same on the images of the rungs; None at a rung, and where the rungs are scored on all."""
+    curve_miou: float | None = None
+    """mIoU in `part`, of studies of earlier versions, which kept no more of it."""
+    seconds: float
+    """Since the training began."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was scored on all validation images."""
+        if self.val_images is None:  # earlier versions kept `curve_miou` at the end alone
+            return self.curve_miou is not None
+        return self.pictures == self.val_images
+
+    @property
+    def part_value(self) -> float:
+        """The objective on the images that every evaluation of the training was scored on.
+
+        In studies of earlier versions that maximised another metric than mIoU, the end is known on all images alone.
+        """
+        if self.part is not None:
+            return self.part.value
+        same = self.curve_miou is None or self.value != self.chosen.miou
+        return self.value if same else float(self.curve_miou or 0.0)
+
+    @property
+    def part_miou(self) -> float:
+        """mIoU on the images that every evaluation of the training was scored on."""
+        if self.part is not None:
+            return self.part.chosen.miou
+        return self.chosen.miou if self.curve_miou is None else self.curve_miou
+
+    @property
+    def part_scores(self) -> PartScores | None:
+        """All that is known on these images; None at the end of a training of an earlier version."""
+        if self.part is not None or self.curve_miou is not None:
+            return self.part
+        known = {name: getattr(self, name) for name in ("value", "point", "chosen", "default", "pictures")}
+        return PartScores(**known)
+
+
+class TestDetail(Record):
+    """What confusion counts do not hold, of a confirmation's test images at its chosen operating point.
+
+    Sums over groups of images where there are very many, as in `ImageCounts`.
+    """
+
+    __test__ = False  # not one of pytest's
+    pictures: tuple[int, ...]
+    pooled_from: int | None = None
+    boundary_pixels: int = Field(ge=1)
+    """Width of the band along class boundaries, in pixels."""
+    boundary: Array
+    """(n, C, 3) pixels of each class within the band of its own contour, inside the class: in both label and answer, in
+    the answer alone, in the label alone. Boundary IoU = first / sum (Cheng et al. 2021)."""
+    centreline: Array
+    """(n, C, 4): |S_P ∩ L|, |S_P|, |S_L ∩ P|, |S_L| of answer P, label L and their skeletons S: clDice is the harmonic
+    mean of the two ratios (Shit et al. 2021)."""
+    confidence: Array
+    """(n, B, 3) float64, per bin of the winning class's probability, uniform on [0, 1]: labelled pixels, those answered
+    right (at 0.5 or τ = 0), and the sum of their confidence (Guo et al. 2017)."""
+
+
+class Predictions(Record):
+    """Label maps of some test images at the run's operating point, for looking at."""
+
+    pictures: tuple[int, ...]
+    masks: tuple[Array, ...]
+    """(H, W) uint8 class indices, one per image."""
+
+
+class TrainedBy(Record):
+    """What trained the first steps of a training that was paused and went on elsewhere, or under other versions."""
+
+    device: str
+    versions: dict[str, str]
+    step: int = Field(ge=0)
+    """Up to this step."""
+
+
+class TrialResult(Record):
+    """What a training gave. `state` failed carries a reason and no evaluation need exist."""
+
+    spec: TrialSpec
+    state: Literal["complete", "pruned", "failed"]
+    value: float | None
+    """The last evaluation's objective: of a complete training on all validation images, of a pruned one on those of
+    its rung (see `Evaluation`); 0 when diverged; None when failed."""
+    evaluations: tuple[Evaluation, ...]
+    collapse: Collapse
+    collapse_at_default: Collapse
+    """The same judged at 0.5 (τ = 0)."""
+    never_predicted: tuple[str, ...] = ()
+    """Classes present in validation and predicted nowhere, at the chosen operating point."""
+    reason: str | None = None
+    val: ImageCounts | None = None
+    """Counts of the last evaluation on all validation images."""
+    test: ImageCounts | None = None
+    """Counts on the locked test split, or on its own fold; confirmation trainings only."""
+    detail: TestDetail | None = None
+    """Boundaries, centre lines and confidence on the test split; confirmation trainings only."""
+    predictions: Predictions | None = None
+    seconds: float
+    seconds_per_step: float | None
+    device: str
+    """For people: `cpu, 1 thread` or the GPU's name."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Of Python, sweeper and the libraries of the process that trained it; {} in studies of earlier versions, whose
+    trainings have those of the study."""
+    earlier: tuple[TrainedBy, ...] = ()
+    """What trained its first steps, where that was another device or other versions."""
+    run_id: str | None = None
+    """The MLflow run that shows it."""
+
+
+class SameLoss(Record):
+    """A search trial whose loss is, on these data, the same function as a simpler one."""
+
+    trial: int
+    family: str
+    params: dict[str, float]
+    is_family: str
+    """The simpler one, which it counts as."""
+    is_params: dict[str, float]
+    distance: float
+    """How far the two gradients are apart, relative to their length and up to a common factor; at most 0.02."""
+
+
+class Probed(Record):
+    """What the budget probe found, as it is stored with the study."""
+
+    first: int
+    """Steps of the first budget."""
+    steps: int | None = None
+    """Steps that the search is to have; None while the probe is not over."""
+    sentence: str = ""
+    learned: bool = True
+    """Whether any loss beat a constant answer; else nothing is searched."""
