@@ -20,7 +20,7 @@ ROOMS = {
     ),
     "mlflow": ("tracking/",),
     "psycopg": ("system/postgres.py", "system/advisory_locks.py"),
-    "ray": ("executors/ray_actors.py",),
+    "ray": ("executors/ray_actors.py", "executors/ray_trainer.py"),
     "click": ("cli/",),
     "rich": ("cli/",),
     "torch": ("losses/", "training/"),

@@ -25,6 +25,7 @@ import ray
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, TrialSpec
+from sweeper.executors.ray_trainer import Trainer
 from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
 
@@ -38,62 +39,6 @@ STARTS = 3
 """An actor that is lost before it is ready is asked for so often in all."""
 MOST = 64
 """Actors at most, unless --workers says otherwise."""
-
-
-class Trainer:
-    """What runs in an actor: one training at a time. Torch is imported here alone."""
-
-    def hardware(self, device: str) -> Hardware:
-        """What this node offers."""
-        from sweeper.training.hardware import probe
-
-        return probe(device)
-
-    def has_weights(self, encoder: str) -> bool:
-        """Whether the encoder's weights lie in this node's cache."""
-        from sweeper.training.model import imagenet_cached
-
-        return imagenet_cached(encoder)
-
-    def configure(
-        self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
-    ) -> tuple[str, str | None]:
-        """Make ready; the node's id, and why it refuses, if it does."""
-        from sweeper.data.decode_again import store_here
-        from sweeper.data.store import open_store
-        from sweeper.training.hardware import probe, settle_process
-        from sweeper.training.job import WorkerContext, leave_to_the_end
-        from sweeper.training.worker import check_model
-
-        node = ray.get_runtime_context().get_node_id()
-        try:
-            own = probe(device)
-            if own.precision != expected:
-                refusal = f"a node computes in {own.precision}, the study in {expected}; use nodes of one kind"
-                return node, refusal
-            settle_process(threads)
-            check_model(conditions)
-            self._context = WorkerContext(
-                conditions, open_store(str(store_here(conditions.dataset))), device, checkpoints
-            )
-            leave_to_the_end()
-        except SweeperError as error:
-            return node, str(error)
-        return node, None
-
-    def begin(self, spec: TrialSpec) -> TrainingEvent:
-        """Train to the first evaluation."""
-        from sweeper.training.job import Job
-
-        self._job = Job(spec, self._context)
-        return self.proceed("go")
-
-    def proceed(self, answer: Answer) -> TrainingEvent:
-        """Train on to the next."""
-        told = self._job.proceed(answer)
-        if not isinstance(told, Evaluated):
-            self._job.free()
-        return told
 
 
 @dataclass(eq=False)

@@ -1,0 +1,67 @@
+"""What runs in a Ray actor: one training at a time. Torch is imported here alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ray
+
+from sweeper.core.errors import SweeperError
+from sweeper.core.events import Answer, Evaluated, Hardware, TrainingEvent
+from sweeper.core.records import Conditions, TrialSpec
+
+
+class Trainer:
+    """A worker that Ray places."""
+
+    def hardware(self, device: str) -> Hardware:
+        """What this node offers."""
+        from sweeper.training.hardware import probe
+
+        return probe(device)
+
+    def has_weights(self, encoder: str) -> bool:
+        """Whether the encoder's weights lie in this node's cache."""
+        from sweeper.training.model import imagenet_cached
+
+        return imagenet_cached(encoder)
+
+    def configure(
+        self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
+    ) -> tuple[str, str | None]:
+        """Make ready; the node's id, and why it refuses, if it does."""
+        from sweeper.data.decode_again import store_here
+        from sweeper.data.store import open_store
+        from sweeper.training.hardware import probe, settle_process
+        from sweeper.training.job import WorkerContext, leave_to_the_end
+        from sweeper.training.worker import check_model
+
+        node = ray.get_runtime_context().get_node_id()
+        try:
+            own = probe(device)
+            if own.precision != expected:
+                refusal = f"a node computes in {own.precision}, the study in {expected}; use nodes of one kind"
+                return node, refusal
+            settle_process(threads)
+            check_model(conditions)
+            self._context = WorkerContext(
+                conditions, open_store(str(store_here(conditions.dataset))), device, checkpoints
+            )
+            leave_to_the_end()
+        except SweeperError as error:
+            return node, str(error)
+        return node, None
+
+    def begin(self, spec: TrialSpec) -> TrainingEvent:
+        """Train to the first evaluation."""
+        from sweeper.training.job import Job
+
+        self._job = Job(spec, self._context)
+        return self.proceed("go")
+
+    def proceed(self, answer: Answer) -> TrainingEvent:
+        """Train on to the next."""
+        told = self._job.proceed(answer)
+        if not isinstance(told, Evaluated):
+            self._job.free()
+        return told
