@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         url = arguments.storage or f"sqlite:///{folder}/study.db"
         studies.open_storage(url)
-        print("| workers | a look, ms (median) | a training, ms |\n|---:|---:|---:|")
+        print("| workers | a poll, ms (median) | a training, ms |\n|---:|---:|---:|")
         for workers in WORKERS:
             look, training = measure(url, workers)
             print(f"| {workers} | {1000 * look:.1f} | {1000 * training:.0f} |")
