@@ -44,7 +44,7 @@ class Fixed:
         return spec
 
     def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
-        self.tracker.notify(Evaluated(spec, evaluation, last=False))
+        self.tracker.notify(Evaluated(spec, evaluation, last))
         return "go"
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:

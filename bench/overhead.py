@@ -39,12 +39,12 @@ def resident() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=50)
-    parser.add_argument("--pictures", type=int, default=20, help="validation images, whose counts are stored")
+    parser.add_argument("--images", type=int, default=20, help="validation images, whose counts are stored")
     parser.add_argument("--server", action="store_true", help="MLflow behind `mlflow server`")
     parser.add_argument("--no-mlflow", action="store_true")
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
-    counts: ImageCounts = builders.counts_from_iou(np.linspace(0.2, 0.8, given.pictures))
+    counts: ImageCounts = builders.counts_from_iou(np.linspace(0.2, 0.8, given.images))
 
     def train(spec: TrialSpec) -> TrialResult:
         return fake_result(spec).model_copy(update={"val": counts})

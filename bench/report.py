@@ -49,11 +49,11 @@ def study(trials: int, images: int, finalists: int, seeds: int) -> SweepRecord:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--pictures", type=int, default=500, help="test images")
+    parser.add_argument("--images", type=int, default=500, help="test images")
     parser.add_argument("--finalists", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=8)
     given = parser.parse_args()
-    sweep = study(given.trials, given.pictures, given.finalists, given.seeds)
+    sweep = study(given.trials, given.images, given.finalists, given.seeds)
     with tempfile.TemporaryDirectory() as folder:
         for turn in ("first", "again"):
             started, spent = time.perf_counter(), time.process_time()
@@ -62,7 +62,7 @@ def main() -> None:
             paths = write_report(sweep, recommendation, Path(folder))
             written = time.perf_counter()
             print(
-                f"{turn}: {given.trials} trials, {len(sweep.confirmations)} confirmations, {given.pictures} images: "
+                f"{turn}: {given.trials} trials, {len(sweep.confirmations)} confirmations, {given.images} images: "
                 f"concluded in {concluded - started:.2f} s, written in {written - concluded:.2f} s, of the processor "
                 f"{time.process_time() - spent:.2f} s; {paths.html.stat().st_size / 1e6:.2f} MB of HTML"
             )

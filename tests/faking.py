@@ -69,7 +69,7 @@ def fake_result(spec: TrialSpec) -> TrialResult:
 class FakeExecutor:
     """Trains `workers` specs at a time; they end in the order they began, or `backwards`.
 
-    `train` says what a spec gives (a result, or an event such as Died). After `crash_after` results the power goes.
+    `train` says what a spec gives (a result, or an event such as WorkerLost). After `crash_after` results it fails.
     """
 
     def __init__(

@@ -135,12 +135,12 @@ def test_the_command_lists_and_clears(two, monkeypatch, capfd):
 
 
 def test_a_sweep_holds_its_images_while_it_lives(tmp_path):
-    class Watcher(Recorder):
+    class Looking(Recorder):
         def keep(self, result: TrialResult) -> None:
             super().keep(result)
             self.in_use = [entry.in_use for entry in entries(tmp_path / "cache")]
 
-    display = Watcher()
+    display = Looking()
     settings = settings_in(tmp_path, trials=1, confirm_seeds=1)
     run_sweep(settings, display, display, clock=lambda: datetime.now(UTC), cores=1)
     assert display.in_use == [True]

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from sweeper.core.records import Interval
-from sweeper.report.uncertainty import standard_error
+from sweeper.report.uncertainty import standard_error, uncertainty_table, uncertainty_text
+from tests.test_report_parts import facts_of, rows
 
 
 def interval(se_seed: float, se_image: float, se_both: float = 0.0) -> Interval:
@@ -40,3 +41,15 @@ def test_more_of_either_never_adds_to_it() -> None:
         > standard_error(found, images=2)
         > standard_error(found, seeds=2, images=2)
     )
+
+
+def test_each_other_finalist_has_a_row_where_a_spread_was_measured() -> None:
+    table = rows(uncertainty_table(facts_of()))
+    assert [row[0] for row in table[2:]] == ["to `dice_ce`", "to `cross_entropy`"]
+    assert all(float(row[5]) <= float(row[2]) >= float(row[6]) for row in table[2:])
+    assert "division into training and validation" in uncertainty_text(facts_of())
+
+
+def test_one_common_seed_says_nothing_of_a_spread() -> None:
+    alone = facts_of(finalists={name: {"seeds": (101,)} for name in ("dice_focal", "dice_ce", "cross_entropy")})
+    assert uncertainty_table(alone) == ""

@@ -109,7 +109,8 @@ class Dropped:
 
 
 SweepEvent = Started | Evaluated | Paused | Resumed | Finished | Stored | Dropped
-"""What the tracker, the display, the timekeeper and the status file are told."""
+"""What the tracker, the display, the timekeeper and the status file are told; `Finished` all but the recorder, whose
+`record` it is."""
 
 
 class Observer(Protocol):

@@ -31,7 +31,7 @@ def read_yaml(path: Path, problems: list[str]) -> Any:
         problems.append(f"(file): must be readable, got {error.strerror or error}; check the path and its permissions")
         return None
     if len(raw) > MAX_BYTES:
-        problems.append("(file): must be at most 1 MiB, got more; a search space is a page of text")
+        problems.append("(file): must be at most 1 MiB, got more; is it the right file?")
         return None
     try:
         return parse_yaml(raw.decode("utf-8-sig"), problems)
@@ -73,7 +73,7 @@ def _structure_fault(text: str) -> str | None:
         elif isinstance(token, _CLOSING):
             depth -= 1
         if depth > MAX_DEPTH:
-            return f"must not be nested deeper than {MAX_DEPTH} levels; a search space has five"
+            return f"must not be nested deeper than {MAX_DEPTH} levels; is it the right file?"
     return None
 
 

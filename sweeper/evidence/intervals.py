@@ -260,3 +260,13 @@ def negated(interval: Interval) -> Interval:
     return interval.model_copy(
         update={"estimate": 0.0 - interval.estimate, "low": 0.0 - interval.high, "high": 0.0 - interval.low}
     )
+
+
+def scaled_variances(found: Interval, *, seeds: float = 1.0, images: float = 1.0) -> tuple[float, float]:
+    """Variances of a difference from seeds and from images, with so many times the seeds and the test images.
+
+    The seeds' part falls with seeds; what single trainings do to single images (`se_both`, a part of it) falls with
+    images too; the images' part falls with images alone.
+    """
+    both = found.se_both**2
+    return max(0.0, (found.se_seed**2 - both) / seeds + both / (seeds * images)), found.se_image**2 / images

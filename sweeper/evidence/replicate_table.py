@@ -70,7 +70,8 @@ class Bench:
     def at_default_only(self, rows: Sequence[int]) -> ImageTable:
         """The runs `rows` at 0.5 or τ = 0."""
         own = list(rows)
-        there = replace(self, counts=self.at_default[own], at_default=self.at_default[own], lost=self.lost[own])
+        counts = self.at_default[own]
+        there = replace(self, counts=counts, at_default=counts, lost=self.lost[own])
         return there.miou
 
     @cached_property

@@ -18,7 +18,7 @@ from sweeper.core.records import Evidence, Interval, Look
 from sweeper.core.text import listed, minus
 from sweeper.evidence.decision_rule import units
 from sweeper.evidence.interim_analyses import common_seeds, level_at
-from sweeper.evidence.intervals import half_width
+from sweeper.evidence.intervals import half_width, scaled_variances
 
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
@@ -65,11 +65,8 @@ def needed_half_width(gap: Interval, rope: float) -> float:
 
 def planned_half_width(gap: Interval, now: tuple[int, int], then: tuple[int, int], looks: Sequence[Look] = ()) -> float:
     """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
-    fewer_seeds, fewer_images = now[0] / then[0], now[1] / then[1]
-    v_both = gap.se_both**2 * fewer_seeds * fewer_images
-    v_seed = (gap.se_seed**2 - gap.se_both**2) * fewer_seeds + v_both
-    level = level_at(looks, then[0])
-    return half_width(max(0.0, v_seed), then[0], gap.se_image**2 * fewer_images, then[1], level, lent=gap.lent)
+    v_seed, v_image = scaled_variances(gap, seeds=then[0] / now[0], images=then[1] / now[1])
+    return half_width(v_seed, then[0], v_image, then[1], level_at(looks, then[0]), lent=gap.lent)
 
 
 def seeds_needed(gap: Interval, seeds: int, images: int, target: float, *, looks: Sequence[Look] = ()) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,5 +101,6 @@ class InlineExecutor:
             self._answer = answer
 
     def close(self) -> None:
-        """Forget the training."""
+        """Forget the training, and let what was left out of collections be collected again."""
         self._spec = self._job = None
+        gc.unfreeze()

@@ -1,8 +1,8 @@
 """Where trainings run: what every executor offers, and the events that it tells.
 
 `poll` returns events (`sweeper.core.events`); after each `Evaluated` that is not the training's last, `answer` must
-say what becomes of it. A
-training that was told to pause is begun again, in any worker, by submitting the same spec once more.
+say what becomes of it. A training that was told to pause is begun again, in any worker, by submitting the same spec
+once more.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Joined:
                     return ending
                 if trials is not None:
                     own = self._still_there(own, trials)
-                    self._obey({trial._trial_id: trial for trial in trials})
+                    self._follow_answers({trial._trial_id: trial for trial in trials})
                     self._take(trials, own)
                 for event in self._poll():
                     self._failures.see(event)
@@ -123,7 +123,7 @@ class Joined:
             self._say(f"the run that led the study has ended; waiting {LEADER_SECONDS / 60:.0f} min for another")
         return "alone" if now - self._led > LEADER_SECONDS else None
 
-    def _obey(self, trials: dict[int, FrozenTrial]) -> None:
+    def _follow_answers(self, trials: dict[int, FrozenTrial]) -> None:
         """Pass answers on, and stop what the leader wants no more."""
         for taken in list(self._taken.values()):
             trial = trials[taken.trial._trial_id]
@@ -177,7 +177,8 @@ class Joined:
         if taken.cancelled:
             return
         if isinstance(event, OutOfMemory | WorkerLost):
-            self._queue.write(trial_id, OUT_OF_MEMORY, isinstance(event, OutOfMemory))
+            if isinstance(event, OutOfMemory):
+                self._queue.write(trial_id, OUT_OF_MEMORY, True)
             self._queue.write(trial_id, REASON, f"{event.reason} (on {self._queue.host})")
             self._queue.finish(taken.trial, TrialState.FAIL)
             return

@@ -29,7 +29,7 @@ from sweeper.executors.ray_trainer import Trainer
 from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
 
-KNOCK_SECONDS = 10.0
+REACH_SECONDS = 10.0
 START_SECONDS = 300.0
 """A first actor that is not there by then is given up: the cluster has no room. So is the sweep when all actors were
 lost, and none came back for so long."""
@@ -99,7 +99,7 @@ class RayExecutor:
                 "include_dashboard": False,
             }
         try:
-            _knock(self.address)
+            _check_reachable(self.address)
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())[:200]
@@ -309,14 +309,14 @@ class RayExecutor:
         ray.shutdown()
 
 
-def _knock(address: str | None) -> None:
+def _check_reachable(address: str | None) -> None:
     """Whether anyone listens at HOST:PORT: Ray itself would try for a minute.
 
     Raises:
         OSError: if nobody does.
     """
     if found := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address or ""):
-        socket.create_connection((found[1], int(found[2])), timeout=KNOCK_SECONDS).close()
+        socket.create_connection((found[1], int(found[2])), timeout=REACH_SECONDS).close()
 
 
 def _nodes() -> set[str]:

@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 
 from sweeper.core.records import Interval
+from sweeper.evidence.intervals import scaled_variances
 from sweeper.report.facts import Facts, difference, finalist_name
 from sweeper.report.formatting import code, number, signed, table
 
 
 def standard_error(difference: Interval, *, seeds: float = 1.0, images: float = 1.0) -> float:
-    """Standard error of a paired difference, with so many times the seeds and the test images.
-
-    The seeds' part falls with seeds; what single trainings do to single images (`se_both`, a part of it) falls with
-    images too; the images' part falls with images alone.
-    """
-    both = difference.se_both**2
-    from_seeds = (difference.se_seed**2 - both) / seeds + both / (seeds * images)
-    return math.sqrt(max(0.0, from_seeds) + difference.se_image**2 / images)
+    """Standard error of a paired difference, with so many times the seeds and the test images."""
+    return math.sqrt(sum(scaled_variances(difference, seeds=seeds, images=images)))
 
 
 def uncertainty_table(facts: Facts) -> str:
@@ -26,8 +21,8 @@ def uncertainty_table(facts: Facts) -> str:
     rows = []
     for other in facts.finalists:
         found = None if other is named else difference(facts, named, other)
-        if found is None:
-            continue
+        if found is None or named is None or len({*named.seeds} & {*other.seeds}) < 2 or _units(facts) < 2:
+            continue  # one seed or one image says nothing of a spread
         rows.append(
             [
                 f"to {code(finalist_name(facts, other))}",
@@ -44,12 +39,18 @@ def uncertainty_table(facts: Facts) -> str:
     return table([*header, "with twice the seeds", "with twice the test images"], rows) if rows else ""
 
 
+def _units(facts: Facts) -> int:
+    """Test images, or groups of them."""
+    evidence = facts.recommendation.evidence
+    return 0 if evidence is None else evidence.test_groups or evidence.test_pictures
+
+
 def uncertainty_text(facts: Facts) -> str:
     """What the table's columns hold and what none of them does."""
-    rates = ", and their learning rates, as each seed has its own" * (facts.sweep.conditions.rates == "drawn")
-    division = (
-        "The images are divided once: what another division would give is in none of these (`--folds` rotates it)."
-        if facts.sweep.conditions.folds is None
-        else "Each seed divides the images anew, so that the division is part of the seeds."
+    rates = ", the learning rate" * (facts.sweep.conditions.rates == "drawn")
+    if facts.sweep.conditions.folds is not None:
+        return f"Each seed has its own weights, order, augmentation and division into folds{rates}."
+    return (
+        f"Each seed has its own weights, order, augmentation and division into training and validation (where none is "
+        f"given){rates}. The test split is drawn once: what other test images would give is the images' part."
     )
-    return f"The seeds' part: weights, order and augmentation of the trainings{rates}. {division}"

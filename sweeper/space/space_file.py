@@ -1,6 +1,6 @@
 """Search-space files: the data of a YAML file → SearchSpace, with every mistake named by its key path.
 
-The form of a file is described in search_spaces/README.md and in `sweeper.space`.
+The form of a file is described in search_spaces/README.md and in `sweeper.space.search_space`.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Timekeeper:
             clock: seconds since the session began.
             workers: trainings that run at a time.
             before: results of earlier sessions, for their speed.
-            pace: seconds by which trainings are measured: those that this process ran, so that one amid which it was
+            pace: seconds by which trainings are measured: those that this process ran, so that one during which it was
                 stopped is not taken for slow; None = `clock`.
         """
         self.seconds, self._clock, self._pace, self._workers = seconds, clock, pace or clock, workers

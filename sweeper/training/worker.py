@@ -60,7 +60,7 @@ def serve(pipe: Connection, device: str) -> None:
         settle_process(threads)
         context = WorkerContext(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)
-        gc.freeze()
+        gc.freeze()  # no collection before: it would copy the pages that are shared with the process it was forked from
         pipe.send(("ready",))
         while True:
             order = pipe.recv()

@@ -91,7 +91,7 @@ def preview(
     if prepared.old is not None and storage is not None:
         options = studies.read_options(storage, prepared.name)
         there = _there(studies.load_study(storage, prepared.name), plan)
-    asked = asked_of({**options, **given_options(settings)}, there.trials)
+    asked = asked_of({**options, **given_options(settings)}, there.held)
     split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
         plan=plan,
@@ -112,6 +112,8 @@ class There(NamedTuple):
     failed: int
     """Trainings of all phases that a run would train again."""
     interim: LooksTaken
+    held: int = 0
+    """Trials that it has or will have without being asked: failed ones and those that wait are among them."""
 
 
 NOTHING = There(0, 0, 0, 0, LooksTaken())
@@ -127,6 +129,7 @@ def _there(study: optuna.Study, plan: studies.Plan) -> There:
         confirmations=sum(r.spec.steps == plan.conditions.recipe.confirm_steps for r in complete["confirm"]),
         failed=len(failed) + sum(len(extra[purpose]) - len(complete[purpose]) for purpose in extra),
         interim=looks_taken(study.user_attrs),
+        held=studies.held(study),
     )
 
 

@@ -33,6 +33,16 @@ def given_options(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
 
 
+def trials_of(options: Mapping[str, Any]) -> int:
+    """The total of the study."""
+    return int(options.get("trials", TRIALS))
+
+
+def seeds_of(options: Mapping[str, Any]) -> tuple[int, int]:
+    """Fewest and most seeds of the confirmation."""
+    return seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))
+
+
 def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
     """What options ask for, defaults filled in.
 
@@ -41,8 +51,8 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
         held: trials that the study holds. A total below takes nothing away: the command asks for all of them again.
     """
     return Asked(
-        trials=max(held, int(options.get("trials", TRIALS))),
-        looks=planned_looks(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
+        trials=max(held, trials_of(options)),
+        looks=planned_looks(*seeds_of(options)),
         rope=float(options.get("rope", ROPE)),
         budget=budget_of(options),
         confirm_steps=options.get("confirm_steps"),

@@ -20,7 +20,7 @@ from sweeper.system.disk_space import check_room, needs
 from sweeper.system.locks import sqlite_file, sqlite_uri
 from sweeper.system.memory import available_memory, shown_memory
 from sweeper.system.postgres import same_database
-from sweeper.workflow.options import asked_of, given_options
+from sweeper.workflow.options import given_options, seeds_of, trials_of
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ def check_conditions(settings: Settings, conditions: Conditions, *, on_cpu: bool
 
 
 def _check_disks(settings: Settings, *, encoder_depth: int, images: int) -> None:
-    asked, new = asked_of(given_options(settings)), not settings.resume  # a resume needs room for what it adds alone
+    options, new = given_options(settings), not settings.resume  # a resume needs room for what it adds alone
     check_room(
         [
             *needs(
                 encoder_depth=encoder_depth,
                 images=images,
-                trials=asked.trials if new or settings.trials else 0,
-                seeds=asked.looks[-1].seeds if new or settings.confirm_seeds else 0,
+                trials=trials_of(options) if new or settings.trials else 0,
+                seeds=seeds_of(options)[1] if new or settings.confirm_seeds else 0,
                 storage=settings.storage,
                 tracking=settings.tracking_uri,
                 out=settings.out,
