@@ -482,14 +482,14 @@ def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_of_twelve_trials_with_every_fault_seven_complete_and_five_fail_with_their_reasons(
+def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_their_reasons(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_serve", faulty.serve)
     sound = [0.002, 0.003, 0.004, 0.005, 0.006]
     study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
     display, log = Recorder(), list[str]()
-    executor = ProcessExecutor("cpu", 2, 2, log.append, Watchdog(least_seconds=10))
+    executor = ProcessExecutor("cpu", 2, 2, log.append, Watchdog(least_seconds=20))
     try:
         executor.hardware()
         executor.configure(plan.conditions, tmp_path / "checkpoints")
@@ -500,7 +500,7 @@ def test_of_twelve_trials_with_every_fault_seven_complete_and_five_fail_with_the
             plan.space,
             plan.conditions,
             imbalance=60.0,
-            trials=12,
+            trials=13,
             recorder=display,
             checkpoints=tmp_path / "checkpoints",
         )
@@ -509,10 +509,10 @@ def test_of_twelve_trials_with_every_fault_seven_complete_and_five_fail_with_the
         executor.close()
     trials = [t for t in study.get_trials() if studies.counted(t)]
     by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
-    assert len(trials) == len(by_rate) == 12
+    assert len(trials) == len(by_rate) == 13
     states = {rate: t.state for rate, t in by_rate.items()}
     failing = [f for f in faulty.FAULTS if states[faulty.rate_of(f)] == TrialState.FAIL]
-    assert failing == ["value", "raises", "memory", "hangs", "segfault"]
+    assert failing == ["value", "raises", "memory", "hangs", "segfault", "full"]
     assert sum(s == TrialState.COMPLETE for s in states.values()) == 7
     for fault in ("nan", "inf"):
         trial = by_rate[faulty.rate_of(fault)]
@@ -525,16 +525,17 @@ def test_of_twelve_trials_with_every_fault_seven_complete_and_five_fail_with_the
         "memory": "allocate memory",
         "hangs": "worker hung",
         "segfault": "segmentation fault",
+        "full": "no room",
     }.items():
         assert words in reasons[fault]
-        assert ("on each of 2 attempts" in reasons[fault]) == (fault in {"memory", "hangs", "segfault"})
+        assert ("on each of 2 attempts" in reasons[fault]) == (fault in {"memory", "hangs", "segfault", "full"})
     abandoned = [t for t in study.get_trials() if studies.ABANDONED in t.user_attrs]
     rates = sorted(round(t.params["dice.lr"], 6) for t in abandoned)
-    assert rates == [faulty.rate_of(f) for f in ("memory", "hangs", "segfault")]
+    assert rates == [faulty.rate_of(f) for f in ("memory", "hangs", "segfault", "full")]
     assert not [t for t in study.get_trials() if t.state in {TrialState.RUNNING, TrialState.WAITING}]
 
     outcome = report_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", out=tmp_path / "reports")
     text = outcome.paths.markdown.read_text("utf-8")
-    assert outcome.sweep.abandoned == 3
-    assert "5 failed" in text and "worker hung" in text
+    assert outcome.sweep.abandoned == 4
+    assert "6 failed" in text and "worker hung" in text
     assert len(multiprocessing.active_children()) == 0
