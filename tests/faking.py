@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class FakeExecutor:
     """Trains `workers` specs at a time; they end in the order they began, or `backwards`.
 
     `train` says what a spec gives (a result, or an event such as WorkerLost). After `crash_after` results it fails.
+    As with real ones, a training that was evaluated waits for its answer.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class FakeExecutor:
         self._began = began
         self._running: list[tuple[TrialSpec, list[TrainingEvent]]] = []
         self._paused: dict[tuple[str, int], list[TrainingEvent]] = {}
+        self._waiting: list[TrialSpec] = []
         self.specs: list[TrialSpec] = []
 
     def free(self) -> int:
@@ -106,11 +109,15 @@ class FakeExecutor:
         self._running.append((spec, events))
 
     def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        if not self._running or timeout_seconds == 0:
+        going = [i for i, (spec, _) in enumerate(self._running) if spec not in self._waiting]
+        if not going or timeout_seconds == 0:
+            time.sleep(min(timeout_seconds, 0.01))
             return []
-        place = -1 if self._backwards else 0
+        place = going[-1 if self._backwards else 0]
         events = self._running[place][1]
         event = events.pop(0)
+        if isinstance(event, Evaluated) and not event.last:
+            self._waiting.append(event.spec)
         if not events or isinstance(event, Paused):
             if self._left is not None:
                 if self._left == 0:
@@ -120,6 +127,7 @@ class FakeExecutor:
         return [event]
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
+        self._waiting = [waiting for waiting in self._waiting if waiting != spec]
         if answer == "go":
             return
         events = next(events for own, events in self._running if own == spec)

@@ -51,6 +51,10 @@ class NoWorkers(FakeExecutor):
     def configure(self, conditions: Conditions, checkpoints: Path) -> None:
         """Nothing to make ready."""
 
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
+        time.sleep(timeout_seconds)
+        return []
+
     def close(self) -> None:
         """Nothing to end."""
 
@@ -261,6 +265,15 @@ def test_closing_twice_ends_what_runs_and_raises_nothing(kind: object, made: Cal
     executor.close()
 
 
+@pytest.mark.parametrize("kind", EXECUTORS)
+def test_an_idle_executor_waits_and_tells_nothing(kind: object, made: Callable[..., Executor]) -> None:
+    executor = made(kind)
+    began = time.monotonic()
+    assert executor.poll(0.2) == []
+    assert time.monotonic() - began > 0.15  # else those who poll keep a core busy
+    assert executor.poll(0) == []
+
+
 RULES = [
     test_evaluations_come_in_order_then_the_result,
     test_an_answer_reaches_the_training_that_it_is_for,
@@ -270,4 +283,5 @@ RULES = [
     test_a_worker_that_dies_is_replaced,
     test_a_worker_that_hangs_is_replaced,
     test_closing_twice_ends_what_runs_and_raises_nothing,
+    test_an_idle_executor_waits_and_tells_nothing,
 ]

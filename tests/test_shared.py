@@ -408,3 +408,35 @@ def test_whoever_lost_the_study_stops(url: str, leading: Any) -> None:
     executor = leading(Full(), lost=lambda: True)
     with pytest.raises(SweeperError, match="another process runs it by now"):
         executor.poll(0)
+
+
+class Late(Slow):
+    """As Ray's actors: its worker is seen to be ready only when it is polled."""
+
+    def __init__(self) -> None:
+        super().__init__(workers=1)
+        self.polls = 0
+
+    def free(self) -> int:
+        return super().free() if self.polls >= 3 else 0
+
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
+        self.polls += 1
+        return super().poll(timeout_seconds)
+
+
+def test_the_leader_polls_its_own_workers_though_nothing_is_trained_here(leading: Any, study: optuna.Study) -> None:
+    leader = leading(own := Late())
+    end = time.monotonic() + 30
+    while not leader.free():
+        assert time.monotonic() < end
+        assert leader.poll(0.01) == []
+    assert own.polls == 3
+
+
+def test_who_joined_polls_its_own_workers_though_nothing_is_trained_here(
+    url: str, leading: Any, study: optuna.Study
+) -> None:
+    leader = leading(Slow(workers=0))
+    with Elsewhere(url, late := Late()):
+        wait_until(lambda: leader.poll(0.01) == [] and late.polls >= 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,9 +80,10 @@ class InlineExecutor:
         self._spec, self._job, self._answer = spec, Job(spec, self._context), "go"
 
     def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        """Train to the next evaluation, or to the result; nothing where there is no time."""
+        """Train to the next evaluation, or to the result; nothing where there is no time, or nothing to train."""
         spec = self._spec
         if spec is None or self._job is None or self._answer is None or timeout_seconds == 0:
+            time.sleep(timeout_seconds)
             return []
         event = self._job.proceed(self._answer)
         if isinstance(event, Evaluated):

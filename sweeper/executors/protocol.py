@@ -49,7 +49,10 @@ class Executor(Protocol):
         """Start a training, or go on with a paused one. Only when `free() > 0`."""
 
     def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        """Events since the last call, waiting for the first at most this long."""
+        """Events since the last call, waiting for the first at most this long.
+
+        To be called although nothing is trained: workers that became ready, or were lost, are seen here.
+        """
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
         """What becomes of a training that reported; nothing where that one is gone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -157,10 +156,9 @@ class Joined:
             self._executor.submit(spec)
 
     def _poll(self) -> list[TrainingEvent]:
-        if any(not taken.waits for taken in self._taken.values()):
-            return self._executor.poll(LOOK_SECONDS)
-        time.sleep(LOOK_SECONDS if self._leader is not None else IDLE_SECONDS)
-        return []
+        trains = any(not taken.waits for taken in self._taken.values())
+        # Though nothing is trained: its workers may become ready.
+        return self._executor.poll(LOOK_SECONDS if trains or self._leader is not None else IDLE_SECONDS)
 
     def _tell(self, event: TrainingEvent) -> None:
         """Pass an event on to the leader."""
