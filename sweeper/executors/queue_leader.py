@@ -44,6 +44,7 @@ from sweeper.executors.task_queue import (
     Queue,
     queue_name,
 )
+from sweeper.storage.optuna_internals import id_of, storage_of
 from sweeper.system.database_waits import Patience
 
 LOOK_SECONDS = 0.2
@@ -269,13 +270,13 @@ class SharedExecutor:
         if self._leader is None or trials[self._leader.number].state.is_finished():
             self._leader = self._queue.enter("leader")  # we were not heard of for a while
         self._greet({t.number: t for t in trials if t.state == TrialState.RUNNING and t.user_attrs[KIND] == "worker"})
-        by_id = {trial._trial_id: trial for trial in trials}
+        by_id = {id_of(trial): trial for trial in trials}
         return [event for sent in list(self._sent.values()) for event in self._news(sent, by_id[sent.trial_id])]
 
     def _opened(self) -> bool:
         """Take the lead of the queue, once somebody has made it."""
         try:
-            self.study._storage.get_study_id_from_name(queue_name(self.study.study_name))
+            storage_of(self.study).get_study_id_from_name(queue_name(self.study.study_name))
         except KeyError:
             return False
         self._queue = Queue(self.url, self.study.study_name, self.patience)
@@ -354,7 +355,7 @@ class SharedExecutor:
         if self._queue is None:
             return
         queue, self._queue = self._queue, None
-        trials = {trial._trial_id: trial for trial in queue.trials()}
+        trials = {id_of(trial): trial for trial in queue.trials()}
         for sent in self._sent.values():
             queue.finish(trials[sent.trial_id], TrialState.FAIL)
         self._sent.clear()

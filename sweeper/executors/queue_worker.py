@@ -13,6 +13,7 @@ from sweeper.core.records import TrialSpec
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
 from sweeper.executors.task_queue import HOST, KIND, ONLY_FOR, OUT_OF_MEMORY, REASON, RESULT, SESSION, SPEC, Queue
+from sweeper.storage.optuna_internals import id_of
 from sweeper.system.clocks import running_seconds
 
 LOOK_SECONDS = 0.2
@@ -76,7 +77,7 @@ class Joined:
                     return ending
                 if trials is not None:
                     own = self._still_there(own, trials)
-                    self._follow_answers({trial._trial_id: trial for trial in trials})
+                    self._follow_answers({id_of(trial): trial for trial in trials})
                     self._take(trials, own)
                 for event in self._poll():
                     self._failures.see(event)
@@ -125,7 +126,7 @@ class Joined:
     def _follow_answers(self, trials: dict[int, FrozenTrial]) -> None:
         """Pass answers on, and stop what the leader wants no more."""
         for taken in list(self._taken.values()):
-            trial = trials[taken.trial._trial_id]
+            trial = trials[id_of(taken.trial)]
             taken.cancelled = taken.cancelled or trial.state.is_finished()
             found = trial.user_attrs.get(f"answer/{taken.told - 1:02d}")
             answer: Answer | None = "stop" if taken.cancelled else found
@@ -164,7 +165,7 @@ class Joined:
         """Pass an event on to the leader."""
         key = (event.spec.purpose, event.spec.number)
         taken = self._taken[key]
-        trial_id = taken.trial._trial_id
+        trial_id = id_of(taken.trial)
         if isinstance(event, Evaluated):
             found = {"evaluation": event.evaluation.model_dump(mode="json"), "last": event.last}
             self._queue.write(trial_id, f"evaluation/{taken.told:02d}", found)
@@ -187,6 +188,6 @@ class Joined:
     def _give_back(self) -> None:
         """What is not finished goes to another."""
         for taken in self._taken.values():
-            self._queue.write(taken.trial._trial_id, "returned", True)
+            self._queue.write(id_of(taken.trial), "returned", True)
             self._queue.finish(taken.trial, TrialState.FAIL)
         self._taken.clear()

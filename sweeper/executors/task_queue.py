@@ -32,6 +32,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.storage.attributes import QUEUE_OF
 from sweeper.storage.database import open_storage
+from sweeper.storage.optuna_internals import id_of, storage_of, study_id
 from sweeper.storage.resilient_storage import SteadyStorage
 from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
@@ -66,7 +67,7 @@ class Queue:
         storage.heartbeat_interval, storage.grace_period = BEAT_SECONDS, GRACE_SECONDS
         self._study = optuna.create_study(storage=storage, study_name=queue_name(study), load_if_exists=True)
         self._study.set_user_attr(QUEUE_OF, study)
-        self._storage: BaseStorage = self._study._storage
+        self._storage: BaseStorage = storage_of(self._study)
         assert isinstance(storage, SteadyStorage)
         self._database = storage
         self._beats: dict[int, tuple[datetime | None, float]] = {}
@@ -79,13 +80,13 @@ class Queue:
         own = {KIND: kind, HOST: self.host, "pid": os.getpid(), **attributes}
         template = create_trial(state=TrialState.RUNNING, values=None, user_attrs=own)
         template.datetime_start = datetime.now()
-        trial = self._storage.get_trial(self._storage.create_new_trial(self._study._study_id, template))
-        self._heart.add(trial._trial_id)
+        trial = self._storage.get_trial(self._storage.create_new_trial(study_id(self._study), template))
+        self._heart.add(id_of(trial))
         return trial
 
     def leave(self, own: FrozenTrial, state: TrialState) -> None:
         """Say that it goes: COMPLETE when the study is concluded."""
-        self._heart.remove(own._trial_id)
+        self._heart.remove(id_of(own))
         self.finish(own, state)
 
     def close(self) -> None:
@@ -103,7 +104,7 @@ class Queue:
         """
         if not self._heart.settled():
             return
-        now, beats = running_seconds(), self._database.heartbeats(self._study._study_id)
+        now, beats = running_seconds(), self._database.heartbeats(study_id(self._study))
         kept = {i: known for i, known in self._beats.items() if beats.get(i) == known[0]}
         self._beats = {i: kept.get(i, (beat, now)) for i, beat in beats.items()}
         for trial_id in [i for i, (_, since) in self._beats.items() if now - since > GRACE_SECONDS]:
@@ -114,19 +115,19 @@ class Queue:
         """Queue a training; its id. `only_for` is the number of the one worker that may take it; None = any."""
         attributes = {KIND: "training", SPEC: spec, SESSION: session, ONLY_FOR: only_for}
         template = create_trial(state=TrialState.WAITING, user_attrs=attributes)
-        trial_id = self._storage.create_new_trial(self._study._study_id, template)
+        trial_id = self._storage.create_new_trial(study_id(self._study), template)
         self._storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]  # should its taker die at once
         return trial_id
 
     def take(self, waiting: Sequence[FrozenTrial], worker: FrozenTrial) -> FrozenTrial | None:
         """The first of these waiting trainings that no other takes."""
         for trial in waiting:
-            self._heart.add(trial._trial_id)  # before it runs: it may have waited for longer than the grace
+            self._heart.add(id_of(trial))  # before it runs: it may have waited for longer than the grace
             with suppress(UpdateFinishedTrialError):
-                if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                    self.write(trial._trial_id, WORKER, worker.number)
+                if self._storage.set_trial_state_values(id_of(trial), TrialState.RUNNING):
+                    self.write(id_of(trial), WORKER, worker.number)
                     return trial
-            self._heart.remove(trial._trial_id)
+            self._heart.remove(id_of(trial))
         return None
 
     def write(self, trial_id: int, key: str, value: Any) -> None:
@@ -136,10 +137,10 @@ class Queue:
 
     def finish(self, trial: FrozenTrial, state: TrialState) -> None:
         """End a trial, unless it has ended."""
-        self._heart.remove(trial._trial_id)
+        self._heart.remove(id_of(trial))
         values = [0.0] if state == TrialState.COMPLETE else None
         with suppress(UpdateFinishedTrialError):
-            self._storage.set_trial_state_values(trial._trial_id, state, values)
+            self._storage.set_trial_state_values(id_of(trial), state, values)
 
 
 class _Heart:

@@ -11,7 +11,6 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
 from optuna.trial import TrialState
 from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
@@ -21,6 +20,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
 from sweeper.storage.lost_file import Guard
+from sweeper.storage.optuna_internals import CACHE_CALLS, HEARTBEATS, TRIALS
 from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
 
@@ -39,16 +39,13 @@ REPEATED = (
     "get_study_user_attrs",
     "get_study_system_attrs",
     "get_all_studies",
-    "_create_new_trial",
-    "_set_trial_param",
     "get_trial_id_from_study_id_trial_number",
-    "_get_best_trial_id",
     "set_trial_intermediate_value",
     "set_trial_user_attr",
     "set_trial_system_attr",
     "get_trial",
-    "_get_trials",
     "record_heartbeat",
+    *CACHE_CALLS,
 )
 """What Optuna's cache asks of a database: to do it twice leaves the same behind as once, but for
 a trial that is made twice, of which one stays without parameters until a resume ends it."""
@@ -194,11 +191,10 @@ class SteadyStorage(RDBStorage):
 
         None for one that was never heard of: its process died, or lost the database, right after it made the trial.
         """
-        trials, beats = TrialModel.__table__, TrialHeartbeatModel.__table__
         asked = (
-            select(trials.c.trial_id, beats.c.heartbeat)
-            .outerjoin(beats, beats.c.trial_id == trials.c.trial_id)
-            .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
+            select(TRIALS.c.trial_id, HEARTBEATS.c.heartbeat)
+            .outerjoin(HEARTBEATS, HEARTBEATS.c.trial_id == TRIALS.c.trial_id)
+            .where(TRIALS.c.study_id == study_id, TRIALS.c.state == TrialState.RUNNING)
         )
 
         def read() -> dict[int, datetime | None]:
@@ -221,13 +217,12 @@ class SteadyStorage(RDBStorage):
         return name_damage(self.url, error)
 
     def _claim(self, trial_id: int, stamp: datetime) -> bool:
-        trials = TrialModel.__table__
-        mine = trials.c.trial_id == trial_id
+        mine = TRIALS.c.trial_id == trial_id
         with self.engine.begin() as connection:
-            waiting = update(trials).where(mine, trials.c.state == TrialState.WAITING)
+            waiting = update(TRIALS).where(mine, TRIALS.c.state == TrialState.WAITING)
             if connection.execute(waiting.values(state=TrialState.RUNNING, datetime_start=stamp)).rowcount:
                 return True
-            state, started = connection.execute(select(trials.c.state, trials.c.datetime_start).where(mine)).one()
+            state, started = connection.execute(select(TRIALS.c.state, TRIALS.c.datetime_start).where(mine)).one()
         if state.is_finished():
             raise UpdateFinishedTrialError(f"trial with id {trial_id} has ended already")
         return bool(state == TrialState.RUNNING and started == stamp)

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, DIFFERS, RESULT, RETRY_OF, WAITS
+from sweeper.storage.optuna_internals import id_of_number, storage_of
 from sweeper.storage.record_format import pack, unpack
 
 NOT_A_SHARE = "the value of a trial must lie in [0, 1]"
@@ -100,27 +101,21 @@ def waiting_result(trial: FrozenTrial) -> TrialResult:
 
 def report(study: optuna.Study, number: int, step: int, value: float) -> None:
     """Note what a running trial reached at a step, on the images that all its steps are scored on."""
-    study._storage.set_trial_intermediate_value(_trial_id(study, number), step, value)
+    storage_of(study).set_trial_intermediate_value(id_of_number(study, number), step, value)
 
 
 def wait(study: optuna.Study, result: TrialResult) -> None:
     """Note that a running trial waits at a rung, and what it gave so far."""
-    study._storage.set_trial_user_attr(_trial_id(study, result.spec.number), WAITS, pack(result))
+    storage_of(study).set_trial_user_attr(id_of_number(study, result.spec.number), WAITS, pack(result))
 
 
 def end(study: optuna.Study, result: TrialResult) -> None:
     """Store the result of a running trial, then tell Optuna; repeating it after a crash in between changes nothing."""
-    trial_id = _trial_id(study, result.spec.number)
-    params = study._storage.get_trial(trial_id).params
-    study._storage.set_trial_user_attr(trial_id, RESULT, pack(result, beside=params))
+    storage, own = storage_of(study), id_of_number(study, result.spec.number)
+    storage.set_trial_user_attr(own, RESULT, pack(result, beside=storage.get_trial(own).params))
     if result.collapse != Collapse.NONE:
-        study._storage.set_trial_user_attr(trial_id, "collapse", result.collapse.value)
+        storage.set_trial_user_attr(own, "collapse", result.collapse.value)
     tell(study, result)
-
-
-def _trial_id(study: optuna.Study, number: int) -> int:
-    """Optuna's own functions take a Trial, which a later session does not have; the storage knows it by this."""
-    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
 
 
 def tell(study: optuna.Study, result: TrialResult) -> None:
@@ -149,12 +144,12 @@ def reconcile(study: optuna.Study) -> int:
 
 def requeue(study: optuna.Study, number: int) -> None:
     """Put a running trial back into the queue, as itself."""
-    study._storage.set_trial_state_values(_trial_id(study, number), TrialState.WAITING)
+    storage_of(study).set_trial_state_values(id_of_number(study, number), TrialState.WAITING)
 
 
 def take(study: optuna.Study, number: int) -> FrozenTrial:
     """Take a trial that was begun before, and that nobody else can take meanwhile, from the queue."""
-    study._storage.set_trial_state_values(_trial_id(study, number), TrialState.RUNNING)
+    storage_of(study).set_trial_state_values(id_of_number(study, number), TrialState.RUNNING)
     return study.get_trials(deepcopy=False)[number]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,30 +13,10 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.storage.attributes import ATTEMPT_OF, RETRY_OF
+from sweeper.storage.optuna_internals import known_trials, trials_read_once
 
 LOSS = "loss"
 """The parameter that says which family, whose other parameters are called `FAMILY.name`."""
-
-
-@contextmanager
-def _read_once(study: optuna.Study) -> Iterator[None]:
-    """Let the block see the trials as they are at its begin.
-
-    TPE with a constant liar reads all trials anew for each of its groups, one per family; nothing changes in between,
-    as an ask is one call of one process, and each reading costs a query for all unfinished trials.
-    """
-    read = study._get_trials
-
-    def cached(
-        deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        return read(deepcopy, states, use_cache=True)
-
-    study._get_trials = cached  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del study._get_trials
 
 
 def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
@@ -55,24 +34,6 @@ def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     return sum(not {RETRY_OF, ATTEMPT_OF} & t.user_attrs.keys() for t in trials[: trial.number])
 
 
-class AskedAgain(optuna.Trial):
-    """A trial that was cut off while it was asked for: some of its parameters are stored, the others are drawn now.
-
-    Draws follow each other, so that those of the stored parameters are made once more and thrown away.
-    """
-
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        drawn = not (
-            self._is_fixed_param(name, distribution)
-            or distribution.single()
-            or self._is_relative_param(name, distribution)
-        )
-        trial = self._get_latest_trial()
-        if drawn and name in trial.distributions:
-            self.study.sampler.sample_independent(self.study, trial, name, distribution)
-        return super()._suggest(name, distribution)
-
-
 class KeyedTPESampler(BaseSampler):
     """Optuna's TPE (multivariate, grouped, constant liar), seeded afresh for each trial from (seed, place).
 
@@ -88,7 +49,7 @@ class KeyedTPESampler(BaseSampler):
 
     def _begin(self, study: optuna.Study, trial: FrozenTrial) -> TPESampler:
         """A fresh sampler: a trial that is asked once more draws the same once more."""
-        place = place_of(trial, study._get_trials(deepcopy=False, use_cache=True))
+        place = place_of(trial, known_trials(study))
         key = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -98,14 +59,14 @@ class KeyedTPESampler(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """See `optuna.samplers.BaseSampler`."""
-        with _read_once(study):
+        with trials_read_once(study):
             return self._begin(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See `optuna.samplers.BaseSampler`."""
-        with _read_once(study):
+        with trials_read_once(study):
             sampler = self._samplers[trial.number]
             fixed = trial.system_attrs.get("fixed_params", {}).get(LOSS)
             if LOSS not in search_space and fixed is None:

@@ -18,6 +18,7 @@ from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import FLOOR, Choice, initial_queue, suggest
 from sweeper.storage.attributes import FAMILY, WAITS
+from sweeper.storage.optuna_internals import AskedAgain, id_of
 from sweeper.storage.results import (
     NOT_A_SHARE,
     abandon,
@@ -32,7 +33,7 @@ from sweeper.storage.results import (
     waiting_result,
     waiting_results,
 )
-from sweeper.study.sampler import AskedAgain, KeyedTPESampler
+from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.successive_halving import Halving
 from sweeper.system.disk_space import keep_within_room
 
@@ -152,7 +153,7 @@ class Search:
             return spec
         trial = self._study.ask()
         if trial.params:  # a session was cut off while it asked for this one
-            trial = AskedAgain(self._study, trial._trial_id)
+            trial = AskedAgain(self._study, id_of(trial))
         choice = suggest(trial, self._space, self._imbalance)
         trial.set_user_attr(FAMILY, choice.family)
         return self._spec(trial.number, choice)

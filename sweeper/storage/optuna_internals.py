@@ -1,0 +1,88 @@
+"""Every private name of Optuna that sweeper leans on, behind functions that say what they are for.
+
+Optuna has no public way to go on with a trial in a later session, to end it there, or to put it back into the queue:
+its functions take the `Trial` that was asked for. tests/test_optuna_internals.py tries each name, so that a release
+that renames one is found there. Nothing else in sweeper uses a private name of Optuna's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
+from optuna.trial import FrozenTrial, TrialState
+
+TRIALS, HEARTBEATS = TrialModel.__table__, TrialHeartbeatModel.__table__
+"""Tables of SQLAlchemy's: the trials, and when each was last heard of."""
+
+CACHE_CALLS = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
+"""Methods of `RDBStorage` through which Optuna's cache asks the database, beside the public ones."""
+
+
+def id_of(trial: FrozenTrial | optuna.Trial) -> int:
+    """The database's id of a trial, unlike its number within the study."""
+    return trial._trial_id
+
+
+def id_of_number(study: optuna.Study, number: int) -> int:
+    """The database's id of the trial of this number."""
+    return storage_of(study).get_trial_id_from_study_id_trial_number(study_id(study), number)
+
+
+def study_id(study: optuna.Study) -> int:
+    """The database's id of a study."""
+    return study._study_id
+
+
+def storage_of(study: optuna.Study) -> BaseStorage:
+    """What a study is stored in: the storage itself, or Optuna's cache before it."""
+    return study._storage
+
+
+def known_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials by number, read once per ask: Optuna keeps them for the thread until it asks again."""
+    return study._get_trials(deepcopy=False, use_cache=True)
+
+
+@contextmanager
+def trials_read_once(study: optuna.Study) -> Iterator[None]:
+    """Let the block see the trials as they are at its begin.
+
+    TPE with a constant liar reads all trials anew for each of its groups, one per family; nothing changes in between,
+    as an ask is one call of one process, and each reading costs a query for all unfinished trials.
+    """
+    read = study._get_trials
+
+    def cached(
+        deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return read(deepcopy, states, use_cache=True)
+
+    study._get_trials = cached  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del study._get_trials
+
+
+class AskedAgain(optuna.Trial):
+    """A trial that was cut off while it was asked for: some of its parameters are stored, the others are drawn now.
+
+    Draws follow each other, so that those of the stored parameters are made once more and thrown away.
+    """
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        drawn = not (
+            self._is_fixed_param(name, distribution)
+            or distribution.single()
+            or self._is_relative_param(name, distribution)
+        )
+        trial = self._get_latest_trial()
+        if drawn and name in trial.distributions:
+            self.study.sampler.sample_independent(self.study, trial, name, distribution)
+        return super()._suggest(name, distribution)

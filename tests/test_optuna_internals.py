@@ -1,0 +1,95 @@
+"""The private names of Optuna that sweeper leans on: that they are there, and that one module alone uses them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import TrialState
+
+from sweeper.storage import optuna_internals as internals
+
+SWEEPER = Path(internals.__file__).parent.parent
+NAMES = [
+    (optuna.Trial, "_suggest", ["name", "distribution"]),
+    (optuna.Trial, "_is_fixed_param", ["name", "distribution"]),
+    (optuna.Trial, "_is_relative_param", ["name", "distribution"]),
+    (optuna.Trial, "_get_latest_trial", []),
+    (optuna.Study, "_get_trials", ["deepcopy", "states", "use_cache"]),
+    *[(RDBStorage, name, None) for name in internals.CACHE_CALLS],
+]
+
+
+def hint(name: str) -> str:
+    return f"Optuna {optuna.__version__} changed {name}: adapt sweeper/storage/optuna_internals.py to it"
+
+
+@pytest.mark.parametrize(("owner", "name", "parameters"), NAMES, ids=lambda value: str(value)[:40])
+def test_the_methods_are_there(owner: type, name: str, parameters: list[str] | None) -> None:
+    method = getattr(owner, name, None)
+    assert method is not None, hint(name)
+    if parameters is not None:
+        assert list(inspect.signature(method).parameters)[1:] == parameters, hint(name)
+
+
+def test_ids_and_storage_are_the_databases_own(tmp_path: Path) -> None:
+    storage = RDBStorage(f"sqlite:///{tmp_path}/study.db")
+    optuna.create_study(storage=storage, study_name="first").ask()
+    study = optuna.create_study(storage=storage, study_name="second")
+    trial = study.ask()
+    assert internals.study_id(study) == storage.get_study_id_from_name("second"), hint("Study._study_id")
+    assert isinstance(internals.storage_of(study), BaseStorage), hint("Study._storage")
+    assert internals.id_of(trial) == internals.id_of_number(study, 0) == 2, hint("Trial._trial_id")
+    assert internals.id_of(study.trials[0]) == 2, hint("FrozenTrial._trial_id")
+    assert [t.number for t in internals.known_trials(study)] == [0]
+
+
+def test_the_tables_have_the_columns_that_are_read() -> None:
+    assert {"trial_id", "study_id", "state", "datetime_start"} <= set(internals.TRIALS.c.keys()), hint("TrialModel")
+    assert {"trial_id", "heartbeat"} <= set(internals.HEARTBEATS.c.keys()), hint("TrialHeartbeatModel")
+
+
+def test_a_trial_that_is_asked_again_keeps_what_is_stored_and_draws_the_rest() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
+    whole = study.ask()
+    drawn = whole.suggest_float("a", 0, 1), whole.suggest_float("b", 0, 1)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
+    cut_off = study.ask()
+    first = cut_off.suggest_float("a", 0, 1)
+    study.sampler = optuna.samplers.RandomSampler(seed=3)
+    again = internals.AskedAgain(study, internals.id_of(cut_off))
+    assert (again.suggest_float("a", 0, 1), again.suggest_float("b", 0, 1)) == drawn
+    assert first == drawn[0]
+    assert study.trials[0].state == TrialState.RUNNING
+
+
+def test_within_a_block_the_trials_are_read_once() -> None:
+    study = optuna.create_study()
+    study.ask()
+    with internals.trials_read_once(study):
+        assert len(study.get_trials(deepcopy=False)) == 1
+    assert "_get_trials" not in vars(study)
+
+
+def test_no_other_module_uses_a_private_name_of_optunas() -> None:
+    own = SWEEPER / "storage" / "optuna_internals.py"
+    tree = ast.parse(own.read_text())
+    private = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr[0] == "_"}
+    assert {"_trial_id", "_study_id", "_storage", "_get_trials"} <= private
+    found = []
+    for path in sorted(SWEEPER.rglob("*.py")):
+        if path == own:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("optuna") and "._" in node.module:
+                found.append(f"{path}:{node.lineno}: from {node.module}")
+            elif isinstance(node, ast.Attribute) and node.attr in private:
+                holder = node.value
+                mine = isinstance(holder, ast.Name) and holder.id == "self" and node.attr == "_storage"
+                if not mine:
+                    found.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
+    assert found == []
