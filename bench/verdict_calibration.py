@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import verdict_simulation as simulation
 from bench.verdict_simulation import Scenario
-from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
+from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResult, Verdict
 from sweeper.evidence.confirmation_stopping import next_step, planned_looks
 from sweeper.evidence.intervals import LEVEL, half_width
 from sweeper.evidence.paired_comparisons import weigh
@@ -81,7 +81,7 @@ def play(
     runs: Sequence[Sequence[TrialResult]],
     search: dict[str, TrialResult],
     *,
-    looks: Sequence[Look] = LOOKS,
+    looks: Sequence[InterimAnalysis] = LOOKS,
     distort: Callable[[Evidence], Evidence] | None = None,
     untiring: bool = False,
 ) -> Played:

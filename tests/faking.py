@@ -11,7 +11,7 @@ import optuna
 
 from sweeper import storage as studies
 from sweeper.core.events import Answer, Evaluated, Finished, Observers, Paused, TrainingEvent
-from sweeper.core.records import Collapse, Conditions, Coordinate, Look, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, Conditions, Coordinate, InterimAnalysis, SearchSpace, TrialResult, TrialSpec
 from sweeper.data import divide
 from sweeper.space import load_space
 from sweeper.study.same_loss import Measure, Question
@@ -36,7 +36,7 @@ LEVELS = {
 }
 """What each family reaches here, apart from luck and learning rate."""
 DATA = builders.dataset(images=60)
-LOOKS = (Look(seeds=2, error=0.02), Look(seeds=3, error=0.03))
+LOOKS = (InterimAnalysis(seeds=2, error=0.02), InterimAnalysis(seeds=3, error=0.03))
 
 
 class CrashError(Exception):
@@ -177,7 +177,7 @@ def train(
     display: Recorder | None = None,
     *,
     trials: int = 9,
-    looks: Sequence[Look] = LOOKS,
+    looks: Sequence[InterimAnalysis] = LOOKS,
     plan: studies.Plan | None = None,
     probe: bool = False,
     timeout: float | None = None,

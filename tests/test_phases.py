@@ -14,7 +14,7 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, NothingConfirmedError
 from sweeper.core.events import TrainingEvent, WorkerLost
-from sweeper.core.records import Collapse, Look, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import Collapse, InterimAnalysis, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.study.budget_probe import compare
 from sweeper.study.confirmation_rounds import Judgement
 from sweeper.study.confirmation_specs import confirm_seed
@@ -39,7 +39,11 @@ from tests.faking import (
 )
 from tests.sweeping import Recorder, settings_in
 
-THREE = (Look(seeds=1, error=0.01), Look(seeds=2, error=0.015), Look(seeds=3, error=0.025))
+THREE = (
+    InterimAnalysis(seeds=1, error=0.01),
+    InterimAnalysis(seeds=2, error=0.015),
+    InterimAnalysis(seeds=3, error=0.025),
+)
 
 
 def kept(study: optuna.Study) -> dict[str, Any]:
@@ -317,9 +321,11 @@ def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is
     assert not any("alone (more" in reason for reason in plain.reasons)
 
 
-@pytest.mark.parametrize("looks", [THREE[:2], (*THREE, Look(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"])
+@pytest.mark.parametrize(
+    "looks", [THREE[:2], (*THREE, InterimAnalysis(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"]
+)
 def test_under_another_plan_the_report_weighs_what_the_last_look_did(
-    looks: tuple[Look, ...], monkeypatch: pytest.MonkeyPatch
+    looks: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
     study = new_study()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
+from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResult, Verdict
 from sweeper.evidence.confirmation_stopping import CONTENDER, NextStep, next_step, planned_looks
 from sweeper.evidence.interim_analyses import level_at, look_at
 from sweeper.evidence.intervals import half_width
@@ -29,7 +29,9 @@ def simulated(levels: dict[str, float], seed: int = 0, **noise: Any) -> list[Tri
     return simulated_confirmations(levels, np.random.default_rng(seed), seeds=EIGHT, **noise)
 
 
-def weighed(runs: list[TrialResult], have: dict[str, int] | int = 3, looks: tuple[Look, ...] = LOOKS) -> Evidence:
+def weighed(
+    runs: list[TrialResult], have: dict[str, int] | int = 3, looks: tuple[InterimAnalysis, ...] = LOOKS
+) -> Evidence:
     """Evidence of the first so many seeds, of all or by family."""
     taken = [
         run for run in runs if EIGHT.index(run.spec.seed) < (have if isinstance(have, int) else have[run.spec.family])
@@ -262,7 +264,7 @@ def measured(estimate: float, se_seed: float, se_image: float, se_both: float = 
     return Interval(estimate=estimate, low=-1, high=1, **known)
 
 
-def chance(gap: Interval, seeds: int = 3, images: int = 24, looks: Sequence[Look] = LOOKS[1:]) -> float:
+def chance(gap: Interval, seeds: int = 3, images: int = 24, looks: Sequence[InterimAnalysis] = LOOKS[1:]) -> float:
     return chance_of_a_winner([(gap, seeds)], images, 0.01, looks)
 
 
@@ -300,7 +302,7 @@ def test_degrees_of_freedom_that_are_lent_make_the_variance_surer() -> None:
 def test_the_chance_agrees_with_playing_it_out() -> None:
     # Truth drawn around the estimate as the flat prior has it, with the variance known: many d.o.f. stand in for that.
     rng = np.random.default_rng(3)
-    looks = (Look(seeds=60, error=0.05), Look(seeds=120, error=0.05))
+    looks = (InterimAnalysis(seeds=60, error=0.05), InterimAnalysis(seeds=120, error=0.05))
     estimate, sd, won, plays = 0.02, 0.06, 0, 4000
     for _ in range(plays):
         truth = rng.normal(estimate, sd / np.sqrt(60))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.core.records import Evidence, Look, Verdict
+from sweeper.core.records import Evidence, InterimAnalysis, Verdict
 from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import difference, measured, units
 from sweeper.evidence.interim_analyses import common_seeds, planned_looks
@@ -107,7 +107,7 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
     return None
 
 
-def _chance_of_a_winner(evidence: Evidence, decision: Decision, to_come: Sequence[Look]) -> float:
+def _chance_of_a_winner(evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis]) -> float:
     """That the best beats all the others at one of the looks to come; 0 where that cannot be told."""
     best = decision.best
     assert best is not None

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import stdtr
 
-from sweeper.core.records import Evidence, Look
+from sweeper.core.records import Evidence, InterimAnalysis
 from sweeper.evidence.intervals import LEVEL, Floats
 
 SEEDS = (3, 5, 8, 13, 21, 34)
@@ -29,7 +29,7 @@ PATHS = 400_000
 
 
 @lru_cache(maxsize=64)
-def planned_looks(least: int, most: int) -> tuple[Look, ...]:
+def planned_looks(least: int, most: int) -> tuple[InterimAnalysis, ...]:
     """Looks after `least`, then the numbers of SEEDS in between, then `most` seeds.
 
     Raises:
@@ -39,7 +39,8 @@ def planned_looks(least: int, most: int) -> tuple[Look, ...]:
         raise ValueError(f"seeds must satisfy 1 ≤ MIN ≤ MAX, got {least}..{most}")
     seeds, spent = _spending(least, most)
     return tuple(
-        Look(seeds=s, error=e, spent=part) for s, e, part in zip(seeds, _errors(seeds, spent), spent, strict=True)
+        InterimAnalysis(seeds=s, error=e, spent=part)
+        for s, e, part in zip(seeds, _errors(seeds, spent), spent, strict=True)
     )
 
 
@@ -86,12 +87,12 @@ def _two_sided(total: Floats, squares: Floats, seeds: int) -> Floats:
     return chances
 
 
-def look_at(looks: Sequence[Look], seeds: int) -> int:
+def look_at(looks: Sequence[InterimAnalysis], seeds: int) -> int:
     """Index of the look at which `seeds` seeds are complete: the first with at least as many, else the last."""
     return next((k for k, look in enumerate(looks) if look.seeds >= seeds), max(0, len(looks) - 1))
 
 
-def level_at(looks: Sequence[Look], seeds: int) -> float:
+def level_at(looks: Sequence[InterimAnalysis], seeds: int) -> float:
     """Level of a comparison on `seeds` common seeds: 1 − error of their look; without looks LEVEL.
 
     A finalist that was dropped after an earlier look keeps that look's level: its data are as they were then, and

@@ -16,7 +16,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sweeper.core import metrics
-from sweeper.core.records import Collapse, Comparison, Evidence, FinalistEvidence, Interval, Look, TrialResult
+from sweeper.core.records import (
+    Collapse,
+    Comparison,
+    Evidence,
+    FinalistEvidence,
+    InterimAnalysis,
+    Interval,
+    TrialResult,
+)
 from sweeper.evidence.decision_rule import wins
 from sweeper.evidence.interim_analyses import level_at, look_at
 from sweeper.evidence.intervals import ImageTable, negated, paired_interval
@@ -44,7 +52,7 @@ def weigh(
     classes: Sequence[str],
     baseline: str = BASELINE,
     rope: float = 0.01,
-    looks: Sequence[Look] = (),
+    looks: Sequence[InterimAnalysis] = (),
     groups: Sequence[str | None] | None = None,
 ) -> Evidence:
     """Weigh the confirmation trainings of all finalists.
@@ -202,7 +210,7 @@ def last_quarter_gain(run: TrialResult) -> float:
 
 
 def _compare(
-    finalists: Sequence[Mapping[int, int]], bench: Bench, looks: Sequence[Look], rope: float
+    finalists: Sequence[Mapping[int, int]], bench: Bench, looks: Sequence[InterimAnalysis], rope: float
 ) -> list[Comparison]:
     """All ordered pairs; `finalists[i]` is seed → row of finalist i.
 

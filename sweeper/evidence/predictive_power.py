@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-from sweeper.core.records import Interval, Look
+from sweeper.core.records import InterimAnalysis, Interval
 from sweeper.evidence.intervals import Floats
 
 PLAYS = 2000
@@ -27,7 +27,9 @@ SHARED = 0.5
 """Correlation of the differences between one finalist and two others."""
 
 
-def chance_of_a_winner(gaps: Sequence[tuple[Interval, int]], images: int, rope: float, looks: Sequence[Look]) -> float:
+def chance_of_a_winner(
+    gaps: Sequence[tuple[Interval, int]], images: int, rope: float, looks: Sequence[InterimAnalysis]
+) -> float:
     """Chance, 0–1, that one finalist beats all others by the end: those that it leads by these differences.
 
     Args:

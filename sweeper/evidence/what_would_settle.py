@@ -14,7 +14,7 @@ from functools import partial
 from math import hypot
 from typing import Literal
 
-from sweeper.core.records import Evidence, Interval, Look
+from sweeper.core.records import Evidence, InterimAnalysis, Interval
 from sweeper.core.text import listed, minus
 from sweeper.evidence.decision_rule import units
 from sweeper.evidence.interim_analyses import common_seeds, level_at
@@ -63,13 +63,17 @@ def needed_half_width(gap: Interval, rope: float) -> float:
     return size if size >= rope else rope - size
 
 
-def planned_half_width(gap: Interval, now: tuple[int, int], then: tuple[int, int], looks: Sequence[Look] = ()) -> float:
+def planned_half_width(
+    gap: Interval, now: tuple[int, int], then: tuple[int, int], looks: Sequence[InterimAnalysis] = ()
+) -> float:
     """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
     v_seed, v_image = scaled_variances(gap, seeds=then[0] / now[0], images=then[1] / now[1])
     return half_width(v_seed, then[0], v_image, then[1], level_at(looks, then[0]), lent=gap.lent)
 
 
-def seeds_needed(gap: Interval, seeds: int, images: int, target: float, *, looks: Sequence[Look] = ()) -> int | None:
+def seeds_needed(
+    gap: Interval, seeds: int, images: int, target: float, *, looks: Sequence[InterimAnalysis] = ()
+) -> int | None:
     """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
 
     def narrow(count: int) -> bool:
@@ -79,7 +83,7 @@ def seeds_needed(gap: Interval, seeds: int, images: int, target: float, *, looks
 
 
 def images_needed(
-    gap: Interval, seeds: int, images: int, target: float, seeds_then: int, *, looks: Sequence[Look] = ()
+    gap: Interval, seeds: int, images: int, target: float, seeds_then: int, *, looks: Sequence[InterimAnalysis] = ()
 ) -> int | None:
     """Fewest test images, more than now, that with `seeds_then` seeds make the half-width less than `target`.
 

@@ -8,15 +8,15 @@ from typing import Any
 import optuna
 
 from sweeper.core.base import Record
-from sweeper.core.records import Look, LookTaken
+from sweeper.core.records import AnalysisTaken, InterimAnalysis
 from sweeper.storage.attributes import CONCLUDED, OVER, PLANNED, TAKEN
 from sweeper.storage.record_format import pack_value, unpack, unpack_value
 
 
-class LookStored(Record):
+class AnalysisStored(Record):
     """A look with what a resume needs to go on as if it had not been cut off."""
 
-    found: LookTaken
+    found: AnalysisTaken
     used: tuple[int, ...]
     """Numbers of the confirmations that it looked at."""
     go_on: bool
@@ -24,23 +24,23 @@ class LookStored(Record):
     """Finalists that go on."""
 
 
-class LooksTaken(Record):
+class AnalysesTaken(Record):
     """The looks at one confirmation: of these finalists, by this plan."""
 
     finalists: tuple[str, ...] = ()
     """Each finalist's configuration, as text."""
     steps: int = 0
-    planned: tuple[Look, ...] = ()
+    planned: tuple[InterimAnalysis, ...] = ()
     first: int = 0
     """Index of the look that it began with: of another plan than before, one for which the seeds were there."""
     active: tuple[str, ...] | None = None
     """Families that it began with; None = all finalists."""
-    stored: tuple[LookStored, ...] = ()
-    cut: LookTaken | None = None
+    stored: tuple[AnalysisStored, ...] = ()
+    cut: AnalysisTaken | None = None
     """What was found when the time was up between two planned looks."""
 
     @property
-    def looks(self) -> tuple[LookTaken, ...]:
+    def looks(self) -> tuple[AnalysisTaken, ...]:
         """For the report: where the time was up with nothing new to see, that is the last look's ending."""
         found = [look.found for look in self.stored]
         if self.cut is None:
@@ -48,14 +48,16 @@ class LooksTaken(Record):
         return (*(look for look in found if look.seeds != self.cut.seeds), self.cut)
 
 
-def looks_taken(attributes: Mapping[str, Any]) -> LooksTaken:
+def looks_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
     """The looks stored in a study's attributes."""
-    return unpack(LooksTaken, attributes.get(TAKEN, {}), "the record of the interim analyses")
+    return unpack(AnalysesTaken, attributes.get(TAKEN, {}), "the record of the interim analyses")
 
 
-def plans_of_looks(attributes: Mapping[str, Any]) -> list[tuple[Look, ...]]:
+def plans_of_looks(attributes: Mapping[str, Any]) -> list[tuple[InterimAnalysis, ...]]:
     """Every plan of looks that the study was confirmed by, the one in force last."""
-    return [tuple(Look.model_validate(look) for look in looks) for looks in unpack_value(attributes, PLANNED, [])]
+    return [
+        tuple(InterimAnalysis.model_validate(look) for look in looks) for looks in unpack_value(attributes, PLANNED, [])
+    ]
 
 
 def note_session(study: optuna.Study) -> None:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import optuna
 
-from sweeper.core.records import Conditions, Look, LookTaken, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Verdict
 from sweeper.storage.attributes import PLANNED, TAKEN
-from sweeper.storage.interim_analyses import LooksTaken, LookStored, looks_taken, plans_of_looks
+from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, looks_taken, plans_of_looks
 from sweeper.storage.record_format import pack, pack_value
 from sweeper.storage.results import extra_results
 from sweeper.study.confirmation_specs import confirmations, confirmed
@@ -36,11 +36,11 @@ class Judgement(NamedTuple):
 Judge = Callable[[Sequence[TrialResult]], Judgement]
 Train = Callable[[int, Sequence[TrialSpec]], bool]
 """(number of the look, all trainings that it rests on) → whether they are all there now; False when the time is up."""
-Tell = Callable[[int, LookTaken], None]
+Tell = Callable[[int, AnalysisTaken], None]
 """(number of the look, what it found)."""
 
 
-def plan_looks(study: optuna.Study, looks: Sequence[Look]) -> tuple[Look, ...] | None:
+def plan_looks(study: optuna.Study, looks: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
     """Keep the plan with the study; the plan before, where that was another one."""
     plans = plans_of_looks(study.user_attrs)
     before = plans[-1] if plans and plans[-1] != tuple(looks) else None
@@ -54,7 +54,7 @@ def run_rounds(
     study: optuna.Study,
     finalists: Sequence[Finalist],
     conditions: Conditions,
-    looks: Sequence[Look],
+    looks: Sequence[InterimAnalysis],
     *,
     judge: Judge,
     train: Train,
@@ -77,7 +77,7 @@ def run_rounds(
         memory = memory.model_copy(update={"first": first, "active": tuple(f.family for f in active)})
     _keep(study, memory)
     active = [f for f in finalists if memory.active is None or f.family in memory.active]
-    kept: list[LookStored] = []
+    kept: list[AnalysisStored] = []
     for number, look in enumerate(looks):
         if number < memory.first:
             continue
@@ -103,11 +103,11 @@ def run_rounds(
 
 
 def _memory(
-    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, looks: Sequence[Look]
-) -> LooksTaken:
+    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, looks: Sequence[InterimAnalysis]
+) -> AnalysesTaken:
     """Looks taken before, if they were taken at the same confirmation."""
     before = looks_taken(study.user_attrs)
-    fresh = LooksTaken(
+    fresh = AnalysesTaken(
         finalists=tuple(finalist.text for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
         planned=tuple(looks),
@@ -118,10 +118,10 @@ def _memory(
 
 def _onward(
     study: optuna.Study,
-    before: LooksTaken,
+    before: AnalysesTaken,
     finalists: Sequence[Finalist],
     conditions: Conditions,
-    looks: Sequence[Look],
+    looks: Sequence[InterimAnalysis],
 ) -> tuple[int, list[Finalist]]:
     """Where another plan for the same confirmation begins, and with whom.
 
@@ -136,17 +136,21 @@ def _onward(
     return first, [f for f in finalists if first == 0 or f.family in going or not have[f.family]]
 
 
-def _look(results: Sequence[TrialResult], used: tuple[int, ...], look: Look, judge: Judge) -> LookStored:
+def _look(results: Sequence[TrialResult], used: tuple[int, ...], look: InterimAnalysis, judge: Judge) -> AnalysisStored:
     judged = judge(results)
-    found = LookTaken(
+    found = AnalysisTaken(
         seeds=look.seeds, within=look.seeds, error=look.error, verdict=judged.verdict, reason=judged.reason
     )
-    return LookStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
+    return AnalysisStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
 
 
 def _cut(
-    results: Sequence[TrialResult], active: Sequence[Finalist], kept: Sequence[LookStored], look: Look, judge: Judge
-) -> LookTaken:
+    results: Sequence[TrialResult],
+    active: Sequence[Finalist],
+    kept: Sequence[AnalysisStored],
+    look: InterimAnalysis,
+    judge: Judge,
+) -> AnalysisTaken:
     """What is found where the time was up before a planned look: by all that is there."""
     judged = judge(results)
     seeds = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in active]
@@ -154,9 +158,9 @@ def _cut(
     before = f"{kept[-1].found.seeds} seeds were analysed; " if kept else ""
     reason = f"{before}the time was up before the interim analysis at {look.seeds} seeds"
     reason = reason[0].upper() + reason[1:]
-    return LookTaken(seeds=paired, within=look.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
+    return AnalysisTaken(seeds=paired, within=look.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
 
 
-def _keep(study: optuna.Study, memory: LooksTaken) -> None:
+def _keep(study: optuna.Study, memory: AnalysesTaken) -> None:
     if memory != looks_taken(study.user_attrs):
         study.set_user_attr(TAKEN, pack(memory))

@@ -11,7 +11,7 @@ from sweeper.core.paths import ReportPaths
 from sweeper.core.records import (
     Conditions,
     Evidence,
-    Look,
+    InterimAnalysis,
     Recommendation,
     SearchSpace,
     SweepRecord,
@@ -162,7 +162,12 @@ def _seeds_seen(sweep: SweepRecord) -> int | None:
 
 
 def judge(
-    finalists: Sequence[Finalist], conditions: Conditions, space: SearchSpace, *, rope: float, looks: Sequence[Look]
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    space: SearchSpace,
+    *,
+    rope: float,
+    looks: Sequence[InterimAnalysis],
 ) -> Judge:
     """What the confirmation's rounds ask after each look: the same evidence and verdict as the report's."""
 
@@ -185,7 +190,7 @@ def _weighed(
     space: SearchSpace,
     *,
     rope: float,
-    looks: Sequence[Look],
+    looks: Sequence[InterimAnalysis],
     alone: bool = False,
 ) -> Evidence | None:
     """Evidence of completed confirmations, with what the search and the rechecks said of each finalist.

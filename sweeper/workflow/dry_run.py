@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, UsageError
-from sweeper.core.records import Look
+from sweeper.core.records import InterimAnalysis
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Executor
-from sweeper.storage.interim_analyses import LooksTaken, looks_taken
+from sweeper.storage.interim_analyses import AnalysesTaken, looks_taken
 from sweeper.study.budget_probe import FACTORS
 from sweeper.study.earlier_rates import RATES
 from sweeper.study.finalist import BASELINE, LEADERS
@@ -54,7 +54,7 @@ class Preview(Record):
     """Of the search to train and to validate, of the confirmation to test."""
     done: int
     """Trials that a resume finds."""
-    looks: tuple[Look, ...]
+    looks: tuple[InterimAnalysis, ...]
     trainings: dict[str, Trainings]
     """By phase: probe, search, recheck, confirm."""
 
@@ -111,12 +111,12 @@ class There(NamedTuple):
     """Completed, with the plan's steps."""
     failed: int
     """Trainings of all phases that a run would train again."""
-    interim: LooksTaken
+    interim: AnalysesTaken
     held: int = 0
     """Trials that it has or will have without being asked: failed ones and those that wait are among them."""
 
 
-NOTHING = There(0, 0, 0, 0, LooksTaken())
+NOTHING = There(0, 0, 0, 0, AnalysesTaken())
 
 
 def _there(study: optuna.Study, plan: studies.Plan) -> There:
@@ -168,7 +168,7 @@ def _check_tracking(settings: Settings) -> None:
         Tracker(uri, warn=lambda _: None)
 
 
-def _finished(plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...]) -> bool:
+def _finished(plan: studies.Plan, trials: int, there: There, looks: tuple[InterimAnalysis, ...]) -> bool:
     """Whether a run would train nothing: its search is complete, and its last interim analysis ended it."""
     interim = there.interim
     if there.trials < trials or there.failed or interim.cut is not None:
@@ -181,7 +181,7 @@ def _finished(plan: studies.Plan, trials: int, there: There, looks: tuple[Look, 
 
 
 def _trainings(
-    plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...], budget: Budget
+    plan: studies.Plan, trials: int, there: There, looks: tuple[InterimAnalysis, ...], budget: Budget
 ) -> dict[str, Trainings]:
     if _finished(plan, trials, there, looks):
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sweeper.core.records import Look
+from sweeper.core.records import InterimAnalysis
 from sweeper.evidence.interim_analyses import planned_looks
 from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Budget, Settings, budget_of, duration, seed_range
 
@@ -17,7 +17,7 @@ class Asked(NamedTuple):
     """What is asked of a study."""
 
     trials: int
-    looks: tuple[Look, ...]
+    looks: tuple[InterimAnalysis, ...]
     rope: float
     budget: Budget
     """How the steps of the search are found: `given` by the user, by the `ranking` that is to hold (`--steps auto`), or

@@ -12,7 +12,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
 from sweeper.core.events import Observer, Recorder
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import Look, LookTaken, TrialResult, TrialSpec, Tuned
+from sweeper.core.records import AnalysisTaken, InterimAnalysis, TrialResult, TrialSpec, Tuned
 from sweeper.core.text import count, resume_command
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
@@ -309,7 +309,7 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
         stage.go(batch)
         return batch.complete
 
-    def tell(number: int, found: LookTaken) -> None:
+    def tell(number: int, found: AnalysisTaken) -> None:
         say(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
         if number < len(looks) and found.seeds < looks[number].seeds:
             stage.cut(f"the confirmation ended before the interim analysis at {looks[number].seeds} seeds")
@@ -328,5 +328,5 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     )
 
 
-def _seeds(looks: Sequence[Look]) -> str:
+def _seeds(looks: Sequence[InterimAnalysis]) -> str:
     return ", ".join(str(look.seeds) for look in looks)

@@ -29,7 +29,7 @@ class Interval(Record):
     drawn (`sweeper.evidence.moderated_variance`)."""
 
 
-class Look(Record):
+class InterimAnalysis(Record):
     """A planned look at the confirmation: after so many seeds, at such a level."""
 
     seeds: int = Field(ge=1)
@@ -185,7 +185,7 @@ class Evidence(Record):
     one, on a test split that the search never saw."""
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""
-    looks: tuple[Look, ...] = ()
+    looks: tuple[InterimAnalysis, ...] = ()
     """The looks that were planned; () = a single one."""
     look: int = 0
     """Which of them this is, from 0. A comparison's interval is at 1 − error of the look at which its common seeds were
@@ -207,7 +207,7 @@ Strength = Literal["shown", "probable", "open"]
 """How sure it is that the recommended loss costs at most the margin: shown by intervals, probable, or neither."""
 
 
-class LookTaken(Record):
+class AnalysisTaken(Record):
     """What a look at the confirmation found."""
 
     seeds: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeper.core.base import Record
 from sweeper.core.paths import STORAGE
-from sweeper.core.records.evidence import Look, LookTaken
+from sweeper.core.records.evidence import AnalysisTaken, InterimAnalysis
 from sweeper.core.records.imbalance import ImbalanceProfile
 from sweeper.core.records.space import SearchSpace
 from sweeper.core.records.training import Conditions, SameLoss, TrialResult, Tuned
@@ -46,8 +46,8 @@ class SweepRecord(Record):
     """The finalists' learning rates, as they were decided on before the confirmation."""
     same_losses: tuple[SameLoss, ...] = ()
     """Search trials that count as a simpler loss, of which they are another name."""
-    looks_planned: tuple[Look, ...] = ()
-    looks_taken: tuple[LookTaken, ...] = ()
+    looks_planned: tuple[InterimAnalysis, ...] = ()
+    looks_taken: tuple[AnalysisTaken, ...] = ()
     timeout: float | None = None
     """Seconds that the sweep was given; None = no limit."""
     cut: tuple[str, ...] = ()
