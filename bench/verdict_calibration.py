@@ -39,13 +39,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import verdict_simulation as simulation
 from bench.verdict_simulation import Scenario
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResult, Verdict
-from sweeper.evidence.confirmation_stopping import next_step, planned_looks
+from sweeper.evidence.confirmation_stopping import next_step, planned_analyses
 from sweeper.evidence.intervals import LEVEL, half_width
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.verdict import Decision, decide
 
 ROPE = 0.01
-LOOKS = planned_looks(3, simulation.SEEDS)
+ANALYSES = planned_analyses(3, simulation.SEEDS)
 ORDER = simulation.FAMILIES
 LIMIT = 0.06
 TARGETS = {0.50: 0.50, 0.80: 0.65, 0.95: 0.85}
@@ -81,7 +81,7 @@ def play(
     runs: Sequence[Sequence[TrialResult]],
     search: dict[str, TrialResult],
     *,
-    looks: Sequence[InterimAnalysis] = LOOKS,
+    looks: Sequence[InterimAnalysis] = ANALYSES,
     distort: Callable[[Evidence], Evidence] | None = None,
     untiring: bool = False,
 ) -> Played:
@@ -239,7 +239,7 @@ def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
     """
     ended = np.zeros(len(mious), dtype=np.bool_)
     won = np.zeros_like(ended)
-    for k, look in enumerate(LOOKS):
+    for k, look in enumerate(ANALYSES):
         means = mious[:, :, : look.seeds].mean(axis=2)
         best = means.argmax(axis=1)
         gaps = np.take_along_axis(means, best[:, None], axis=1) - means
@@ -257,7 +257,7 @@ def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
 
 def true_sds(mious: Floats) -> Floats:
     """(looks, losses, losses) standard deviation over simulated sweeps of the difference of two means."""
-    means = np.stack([mious[:, :, : look.seeds].mean(axis=2) for look in LOOKS])  # (looks, sweeps, losses)
+    means = np.stack([mious[:, :, : look.seeds].mean(axis=2) for look in ANALYSES])  # (looks, sweeps, losses)
     differences = means[:, :, :, None] - means[:, :, None, :]
     sds: Floats = differences.std(axis=1, ddof=1)
     return sds
@@ -378,7 +378,7 @@ def covered(task: Task) -> Tally:
         counts, collapsed = simulation.draw(task.scenario, 2, rng, images=task.pictures)
         runs = simulation.trainings(counts, collapsed)
         held = []
-        for look in LOOKS:
+        for look in ANALYSES:
             evidence = _weighed(runs, look.seeds, search)
             for finalist in evidence.finalists:
                 own = truth[ORDER.index(finalist.family)]
@@ -393,7 +393,7 @@ def covered(task: Task) -> Tally:
 
 def _weighed(runs: Sequence[Sequence[TrialResult]], seeds: int, search: dict[str, TrialResult]) -> Evidence:
     taken = [run for loss in runs for run in loss[:seeds]]
-    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=LOOKS)
+    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=ANALYSES)
 
 
 def _holds(interval: Interval, truth: float) -> bool:

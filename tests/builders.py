@@ -398,12 +398,12 @@ def evidence(
     return Evidence(**values | changes)
 
 
-LOOKS = (
+ANALYSES = (
     InterimAnalysis(seeds=3, error=0.01),
     InterimAnalysis(seeds=5, error=0.015),
     InterimAnalysis(seeds=8, error=0.025),
 )
-LOOKS_TAKEN = (
+ANALYSES_TAKEN = (
     AnalysisTaken(seeds=3, error=0.01, verdict=Verdict.UNDECIDED, reason="Not settled: two more seeds."),
     AnalysisTaken(seeds=5, error=0.015, verdict=Verdict.CLEAR_WINNER, reason="Settled after 5 seeds."),
 )

@@ -36,7 +36,7 @@ LEVELS = {
 }
 """What each family reaches here, apart from luck and learning rate."""
 DATA = builders.dataset(images=60)
-LOOKS = (InterimAnalysis(seeds=2, error=0.02), InterimAnalysis(seeds=3, error=0.03))
+ANALYSES = (InterimAnalysis(seeds=2, error=0.02), InterimAnalysis(seeds=3, error=0.03))
 
 
 class CrashError(Exception):
@@ -177,7 +177,7 @@ def train(
     display: Recorder | None = None,
     *,
     trials: int = 9,
-    looks: Sequence[InterimAnalysis] = LOOKS,
+    looks: Sequence[InterimAnalysis] = ANALYSES,
     plan: studies.Plan | None = None,
     probe: bool = False,
     timeout: float | None = None,

@@ -26,8 +26,8 @@ from sweeper.workflow.conclude import conclude
 from sweeper.workflow.run import _conclude, _remember
 from tests import builders
 from tests.faking import (
+    ANALYSES,
     LEVELS,
-    LOOKS,
     SPACE,
     CrashError,
     FakeExecutor,
@@ -63,8 +63,8 @@ def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: A
         confirmations=studies.extra_results(study, "confirm"),
         conditions=plan.conditions,
         rechecks=tuple(studies.extra_results(study, "recheck")),
-        looks_planned=studies.plans_of_looks(attributes)[-1],
-        looks_taken=studies.looks_taken(attributes).looks,
+        looks_planned=studies.plans_of_analyses(attributes)[-1],
+        looks_taken=studies.analyses_taken(attributes).looks,
         cut=tuple(attributes[studies.CUT]),
         **changes,
     )
@@ -85,7 +85,7 @@ def test_phases_follow_each_other_and_the_report_concludes_as_the_last_look_did(
     sweep = recorded(study)
     assert sweep.looks_taken[-1].verdict == conclude(sweep).verdict
     evidence = conclude(sweep).evidence
-    assert evidence is not None and evidence.looks == LOOKS
+    assert evidence is not None and evidence.looks == ANALYSES
     assert {f.family for f in evidence.finalists} == {"dice", "dice_ce", "tversky", "cross_entropy"}
     assert any("interim analysis 1 of at most 2" in line for line in display.lines)
 
@@ -244,7 +244,7 @@ def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest
     assert seeds == {"dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1}
     assert [r.spec.number for r in confirmations] == list(range(6))
     assert [len(seen) for seen in judge.seen] == [4, 6]
-    taken = studies.looks_taken(study.user_attrs).looks
+    taken = studies.analyses_taken(study.user_attrs).looks
     assert [(look.seeds, look.error, look.verdict) for look in taken] == [
         (1, 0.01, Verdict.UNDECIDED),
         (2, 0.015, Verdict.CLEAR_WINNER),
@@ -271,9 +271,9 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     first = len(studies.extra_results(study, "confirm"))
     train(study, None, display, trials=7, looks=THREE)
     assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
-    assert studies.plans_of_looks(study.user_attrs) == [THREE[:2], THREE]
+    assert studies.plans_of_analyses(study.user_attrs) == [THREE[:2], THREE]
     assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    taken = studies.looks_taken(study.user_attrs).looks
+    taken = studies.analyses_taken(study.user_attrs).looks
     assert [look.seeds for look in taken] == [2, 3]  # what is known of two seeds is not looked at as if it were one
 
 
@@ -288,9 +288,9 @@ def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> N
         concluded.append(len(studies.unpack_value(study.user_attrs, studies.CONCLUDED, [])))
 
     conclude_again()  # nothing was confirmed: nothing was seen
-    conclude_again(looks=LOOKS)
-    conclude_again(looks=LOOKS)  # the same again
-    conclude_again(looks=LOOKS[:1])  # fewer seeds of those that are there
+    conclude_again(looks=ANALYSES)
+    conclude_again(looks=ANALYSES)  # the same again
+    conclude_again(looks=ANALYSES[:1])  # fewer seeds of those that are there
     conclude_again(rope=0.02)
     assert concluded == [0, 1, 1, 2, 3]
 
@@ -387,7 +387,7 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looke
     evidence = conclude(recorded(study)).evidence
     assert not any("was to be confirmed" in reason for reason in conclude(recorded(study)).reasons)
     assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
-    look = studies.looks_taken(study.user_attrs).stored[0]
+    look = studies.analyses_taken(study.user_attrs).stored[0]
     used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in look.used]
     assert "dice" in {r.spec.family for r in used}
 
@@ -410,7 +410,7 @@ def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
     train(study, trials=1)
     found = conclude(recorded(study))
     assert found.verdict is Verdict.UNDECIDED and found.reasons
-    assert len(studies.looks_taken(study.user_attrs).looks) == 1  # more seeds would compare nothing
+    assert len(studies.analyses_taken(study.user_attrs).looks) == 1  # more seeds would compare nothing
 
 
 def test_ties_end_without_a_winner() -> None:
@@ -641,7 +641,7 @@ def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_ne
 
     study = new_study()
     train(study, FakeExecutor(began=slow), trials=7, timeout=5000, clock=time)
-    taken = studies.looks_taken(study.user_attrs)
+    taken = studies.analyses_taken(study.user_attrs)
     assert len(studies.extra_results(study, "confirm")) == 7  # the eighth was given up
     assert taken.stored == () and taken.cut is not None and taken.cut.seeds == 1
     time.now = 0.0

@@ -66,8 +66,8 @@ def studies(draw: st.DrawFn) -> SweepRecord:
     seeds = draw(st.integers(1, 3))
     runs = [draw(confirmed(f, 101 + s, 10 * i + s)) for i, f in enumerate(chosen) for s in range(seeds)]
     again = [t.model_copy(update={"spec": t.spec.model_copy(update={"purpose": "recheck"})}) for t in trials[:2]]
-    looks = draw(st.sampled_from([(), builders.LOOKS]))
-    taken = draw(st.sampled_from([(), builders.LOOKS_TAKEN]))
+    looks = draw(st.sampled_from([(), builders.ANALYSES]))
+    taken = draw(st.sampled_from([(), builders.ANALYSES_TAKEN]))
     return builders.sweep(
         trials,
         runs,

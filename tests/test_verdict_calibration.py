@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from bench import verdict_simulation as simulation
 from bench.verdict_calibration import (
-    LOOKS,
+    ANALYSES,
     ORDER,
     Played,
     Task,
@@ -141,7 +141,7 @@ def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
 
 
 def test_looking_three_times_at_the_full_level_is_caught() -> None:
-    greedy = tuple(InterimAnalysis(seeds=look.seeds, error=0.05) for look in LOOKS)
+    greedy = tuple(InterimAnalysis(seeds=look.seeds, error=0.05) for look in ANALYSES)
     scenario = simulation.Scenario("seeds alone", "", 20, picture=0.02, liking=0.0, own=0.002, seed=0.04)
     broken = wrong(scenario, 2, played(scenario, 2, 400, 11, looks=greedy))
     honest = wrong(scenario, 2, played(scenario, 2, 400, 11))

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from sweeper.core.records import Evidence, InterimAnalysis, Verdict
 from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import difference, measured, units
-from sweeper.evidence.interim_analyses import common_seeds, planned_looks
+from sweeper.evidence.interim_analyses import common_seeds, planned_analyses
 from sweeper.evidence.predictive_power import chance_of_a_winner
 from sweeper.evidence.verdict import Decision
 
-__all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_looks"]
+__all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_analyses"]
 
 LIKELY = 1 / 3
 """Where the named one will do, more seeds are trained only if a clear winner comes with at least this probability."""

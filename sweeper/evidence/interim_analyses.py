@@ -29,7 +29,7 @@ PATHS = 400_000
 
 
 @lru_cache(maxsize=64)
-def planned_looks(least: int, most: int) -> tuple[InterimAnalysis, ...]:
+def planned_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
     """Looks after `least`, then the numbers of SEEDS in between, then `most` seeds.
 
     Raises:
@@ -87,7 +87,7 @@ def _two_sided(total: Floats, squares: Floats, seeds: int) -> Floats:
     return chances
 
 
-def look_at(looks: Sequence[InterimAnalysis], seeds: int) -> int:
+def analysis_at(looks: Sequence[InterimAnalysis], seeds: int) -> int:
     """Index of the look at which `seeds` seeds are complete: the first with at least as many, else the last."""
     return next((k for k, look in enumerate(looks) if look.seeds >= seeds), max(0, len(looks) - 1))
 
@@ -107,7 +107,7 @@ def level_at(looks: Sequence[InterimAnalysis], seeds: int) -> float:
     if seeds > looks[-1].seeds:
         last = looks[-1]
         return 1 - _spending(looks[0].seeds, seeds)[1][-1] * last.error / (last.spent or last.error)
-    return 1 - looks[look_at(looks, seeds)].error
+    return 1 - looks[analysis_at(looks, seeds)].error
 
 
 def common_seeds(evidence: Evidence, first: int, second: int) -> int:

@@ -26,7 +26,7 @@ from sweeper.core.records import (
     TrialResult,
 )
 from sweeper.evidence.decision_rule import wins
-from sweeper.evidence.interim_analyses import level_at, look_at
+from sweeper.evidence.interim_analyses import analysis_at, level_at
 from sweeper.evidence.intervals import ImageTable, negated, paired_interval
 from sweeper.evidence.moderated_variance import moderated
 from sweeper.evidence.regret import with_regrets
@@ -99,7 +99,7 @@ def weigh(
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
         looks=tuple(looks),
-        look=look_at(looks, max((len(f.seeds) for f in rows), default=0)),
+        look=analysis_at(looks, max((len(f.seeds) for f in rows), default=0)),
         test_pictures=_test_images(replicates),
         test_groups=None if units is None or not replicates else bench.pictures,
         few_groups=few_groups(groups),

@@ -33,7 +33,7 @@ def _in_words(evidence: Evidence, first: int, second: int) -> str:
     return minus(f"{gap.estimate:+.3f} mIoU ({level} interval {gap.low:+.3f} to {gap.high:+.3f})")
 
 
-def look_taken(evidence: Evidence) -> list[str]:
+def analysis_taken(evidence: Evidence) -> list[str]:
     """Which of several planned looks this is, and what its intervals promise."""
     if len(evidence.looks) < 2:
         return []

@@ -39,11 +39,11 @@ from sweeper.evidence.decision_rule import (
     sound,
 )
 from sweeper.evidence.reasons import (
+    analysis_taken,
     beating,
     collapsed,
     doubt,
     equivalence,
-    look_taken,
     named,
     names,
     probable,
@@ -133,7 +133,7 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
             f"Confirm with more steps, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
             "goes on with the same study."
         )
-    reasons += [*collapsed(evidence), *look_taken(evidence)]
+    reasons += [*collapsed(evidence), *analysis_taken(evidence)]
     return Decision(
         verdict,
         recommended,

@@ -67,7 +67,7 @@ def rates_text(finalist: FinalistEvidence) -> str:
 # --- Looks --------------------------------------------------------------------------------------------------
 
 
-def looks_table(facts: Facts) -> str:
+def analyses_table(facts: Facts) -> str:
     """One row per planned look: what it found and led to, what error it may spend; empty where there was no plan."""
     taken = {look.seeds: look for look in facts.sweep.looks_taken}
     errors = {look.seeds: (look.error, look.error) for look in facts.sweep.looks_taken}
@@ -84,7 +84,7 @@ def looks_table(facts: Facts) -> str:
     return table(header, rows, left=3) if rows else ""
 
 
-def looks_text(facts: Facts) -> str:
+def analyses_text(facts: Facts) -> str:
     """Why looking several times costs something; empty for a single look."""
     planned = facts.sweep.looks_planned
     if len(planned) < 2:

@@ -48,12 +48,12 @@ class AnalysesTaken(Record):
         return (*(look for look in found if look.seeds != self.cut.seeds), self.cut)
 
 
-def looks_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
+def analyses_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
     """The looks stored in a study's attributes."""
     return unpack(AnalysesTaken, attributes.get(TAKEN, {}), "the record of the interim analyses")
 
 
-def plans_of_looks(attributes: Mapping[str, Any]) -> list[tuple[InterimAnalysis, ...]]:
+def plans_of_analyses(attributes: Mapping[str, Any]) -> list[tuple[InterimAnalysis, ...]]:
     """Every plan of looks that the study was confirmed by, the one in force last."""
     return [
         tuple(InterimAnalysis.model_validate(look) for look in looks) for looks in unpack_value(attributes, PLANNED, [])
@@ -82,7 +82,7 @@ def note_conclusion(study: optuna.Study) -> None:
     confirmations = sum(key.startswith("confirm/") for key in attributes)
     if not confirmations:
         return
-    plans = plans_of_looks(attributes)
+    plans = plans_of_analyses(attributes)
     drawn = [confirmations, [look.seeds for look in plans[-1]] if plans else [], unpack_value(attributes, "rope")]
     concluded = list(unpack_value(attributes, CONCLUDED, []))
     if not concluded or concluded[-1] != drawn:

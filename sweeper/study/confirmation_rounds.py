@@ -13,7 +13,7 @@ import optuna
 
 from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Verdict
 from sweeper.storage.attributes import PLANNED, TAKEN
-from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, looks_taken, plans_of_looks
+from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, analyses_taken, plans_of_analyses
 from sweeper.storage.record_format import pack, pack_value
 from sweeper.storage.results import extra_results
 from sweeper.study.confirmation_specs import confirmations, confirmed
@@ -40,9 +40,9 @@ Tell = Callable[[int, AnalysisTaken], None]
 """(number of the look, what it found)."""
 
 
-def plan_looks(study: optuna.Study, looks: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
+def plan_analyses(study: optuna.Study, looks: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
     """Keep the plan with the study; the plan before, where that was another one."""
-    plans = plans_of_looks(study.user_attrs)
+    plans = plans_of_analyses(study.user_attrs)
     before = plans[-1] if plans and plans[-1] != tuple(looks) else None
     if not plans or before is not None:
         kept = [*plans, tuple(looks)]
@@ -71,7 +71,7 @@ def run_rounds(
         train: makes trainings.
         tell: is told each look, replayed ones too.
     """
-    before, memory = looks_taken(study.user_attrs), _memory(study, finalists, conditions, looks)
+    before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, looks)
     if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
         first, active = _onward(study, before, finalists, conditions, looks)
         memory = memory.model_copy(update={"first": first, "active": tuple(f.family for f in active)})
@@ -106,7 +106,7 @@ def _memory(
     study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, looks: Sequence[InterimAnalysis]
 ) -> AnalysesTaken:
     """Looks taken before, if they were taken at the same confirmation."""
-    before = looks_taken(study.user_attrs)
+    before = analyses_taken(study.user_attrs)
     fresh = AnalysesTaken(
         finalists=tuple(finalist.text for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
@@ -162,5 +162,5 @@ def _cut(
 
 
 def _keep(study: optuna.Study, memory: AnalysesTaken) -> None:
-    if memory != looks_taken(study.user_attrs):
+    if memory != analyses_taken(study.user_attrs):
         study.set_user_attr(TAKEN, pack(memory))

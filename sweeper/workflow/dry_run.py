@@ -16,7 +16,7 @@ from sweeper.core.errors import MissingStudyError, UsageError
 from sweeper.core.records import InterimAnalysis
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Executor
-from sweeper.storage.interim_analyses import AnalysesTaken, looks_taken
+from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
 from sweeper.study.budget_probe import FACTORS
 from sweeper.study.earlier_rates import RATES
 from sweeper.study.finalist import BASELINE, LEADERS
@@ -128,7 +128,7 @@ def _there(study: optuna.Study, plan: studies.Plan) -> There:
         rechecks=len(complete["recheck"]),
         confirmations=sum(r.spec.steps == plan.conditions.recipe.confirm_steps for r in complete["confirm"]),
         failed=len(failed) + sum(len(extra[purpose]) - len(complete[purpose]) for purpose in extra),
-        interim=looks_taken(study.user_attrs),
+        interim=analyses_taken(study.user_attrs),
         held=studies.held(study),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sweeper.core.records import InterimAnalysis
-from sweeper.evidence.interim_analyses import planned_looks
+from sweeper.evidence.interim_analyses import planned_analyses
 from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Budget, Settings, budget_of, duration, seed_range
 
 ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join", "workers", "executor", "ray_address"}
@@ -52,7 +52,7 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
     """
     return Asked(
         trials=max(held, trials_of(options)),
-        looks=planned_looks(*seeds_of(options)),
+        looks=planned_analyses(*seeds_of(options)),
         rope=float(options.get("rope", ROPE)),
         budget=budget_of(options),
         confirm_steps=options.get("confirm_steps"),

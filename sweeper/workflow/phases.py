@@ -16,7 +16,7 @@ from sweeper.core.records import AnalysisTaken, InterimAnalysis, TrialResult, Tr
 from sweeper.core.text import count, resume_command
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
-from sweeper.study.confirmation_rounds import plan_looks, run_rounds
+from sweeper.study.confirmation_rounds import plan_analyses, run_rounds
 from sweeper.study.finalist import Finalist, Need
 from sweeper.study.finalist_selection import choose_finalists, what_is_needed
 from sweeper.study.loop import Work, drive
@@ -290,7 +290,7 @@ def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:
 def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     """Train the finalists on fresh seeds, look by look, until a look says that it is enough."""
     study, looks, say = stage.study, stage.asked.looks, stage.display.say
-    if (before := plan_looks(study, looks)) is not None and _seeds(looks) != _seeds(before):
+    if (before := plan_analyses(study, looks)) is not None and _seeds(looks) != _seeds(before):
         say(f"the confirmation is analysed after {_seeds(looks)} seeds from now on (before: {_seeds(before)})")
     if not finalists:
         return
