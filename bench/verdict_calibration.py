@@ -81,7 +81,7 @@ def play(
     runs: Sequence[Sequence[TrialResult]],
     search: dict[str, TrialResult],
     *,
-    looks: Sequence[InterimAnalysis] = ANALYSES,
+    analyses: Sequence[InterimAnalysis] = ANALYSES,
     distort: Callable[[Evidence], Evidence] | None = None,
     untiring: bool = False,
 ) -> Played:
@@ -94,16 +94,16 @@ def play(
         distort: changes the evidence of every look: to show that a broken rule is seen.
         untiring: go on where the product has enough, to see what that costs.
     """
-    have = dict.fromkeys(range(len(runs)), looks[0].seeds)
+    have = dict.fromkeys(range(len(runs)), analyses[0].seeds)
     ended: Played | None = None
-    for look in looks:
+    for analysis in analyses:
         taken = [run for f, seeds in have.items() for run in runs[f][:seeds]]
-        evidence = weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=looks)
+        evidence = weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, analyses=analyses)
         evidence = distort(evidence) if distort else evidence
         decision = decide(evidence, ORDER)
         step = next_step(evidence, decision)
         winner = _winner(evidence, decision)
-        last = look is looks[-1]
+        last = analysis is analyses[-1]
         if not step.go_on and ended is None:
             settled = decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}
             ending = "settled" if settled else "budget" if last else "enough"
@@ -111,7 +111,7 @@ def play(
         if ended is not None and (ended.ending != "enough" or not untiring or winner is not None or last):
             return Played(**{**vars(ended), "untiring": winner if untiring else ended.winner})
         going = step.finalists or (decision.best, *decision.unbeaten)
-        after = looks[looks.index(look) + 1].seeds
+        after = analyses[analyses.index(analysis) + 1].seeds
         for i in going:
             assert i is not None
             have[ORDER.index(evidence.finalists[i].family)] = after
@@ -239,16 +239,16 @@ def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
     """
     ended = np.zeros(len(mious), dtype=np.bool_)
     won = np.zeros_like(ended)
-    for k, look in enumerate(ANALYSES):
-        means = mious[:, :, : look.seeds].mean(axis=2)
+    for k, analysis in enumerate(ANALYSES):
+        means = mious[:, :, : analysis.seeds].mean(axis=2)
         best = means.argmax(axis=1)
         gaps = np.take_along_axis(means, best[:, None], axis=1) - means
-        half = float(ndtri(1 - look.error / 2)) * sds[k][best]
+        half = float(ndtri(1 - analysis.error / 2)) * sds[k][best]
         rival = np.arange(means.shape[1]) != best[:, None]
         beaten = (gaps > half) & (gaps >= ROPE)
         clear = (beaten | ~rival).all(axis=1)
         won |= clear & (best == 0) & ~ended
-        pairs = np.abs(means[:, :, None] - means[:, None, :]) + float(ndtri(1 - look.error / 2)) * sds[k] <= ROPE
+        pairs = np.abs(means[:, :, None] - means[:, None, :]) + float(ndtri(1 - analysis.error / 2)) * sds[k] <= ROPE
         left = ~beaten
         same = (pairs | ~left[:, :, None] | ~left[:, None, :]).all(axis=(1, 2)) & ~clear
         ended |= clear | same
@@ -257,7 +257,7 @@ def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
 
 def true_sds(mious: Floats) -> Floats:
     """(looks, losses, losses) standard deviation over simulated sweeps of the difference of two means."""
-    means = np.stack([mious[:, :, : look.seeds].mean(axis=2) for look in ANALYSES])  # (looks, sweeps, losses)
+    means = np.stack([mious[:, :, : analysis.seeds].mean(axis=2) for analysis in ANALYSES])  # (looks, sweeps, losses)
     differences = means[:, :, :, None] - means[:, :, None, :]
     sds: Floats = differences.std(axis=1, ddof=1)
     return sds
@@ -378,12 +378,12 @@ def covered(task: Task) -> Tally:
         counts, collapsed = simulation.draw(task.scenario, 2, rng, images=task.pictures)
         runs = simulation.trainings(counts, collapsed)
         held = []
-        for look in ANALYSES:
-            evidence = _weighed(runs, look.seeds, search)
+        for analysis in ANALYSES:
+            evidence = _weighed(runs, analysis.seeds, search)
             for finalist in evidence.finalists:
                 own = truth[ORDER.index(finalist.family)]
-                tally.winners[f"own {look.seeds}"] += _holds(finalist.miou, own)
-            tally.winners[f"gap {look.seeds}"] += _gap_held(evidence, truth, LEVEL)
+                tally.winners[f"own {analysis.seeds}"] += _holds(finalist.miou, own)
+            tally.winners[f"gap {analysis.seeds}"] += _gap_held(evidence, truth, LEVEL)
             held.append(_gap_held(evidence, truth))
         tally.winners["all"] += all(held)
         tally.winners["end"] += _gap_held(play(runs, search).evidence, truth)
@@ -393,7 +393,7 @@ def covered(task: Task) -> Tally:
 
 def _weighed(runs: Sequence[Sequence[TrialResult]], seeds: int, search: dict[str, TrialResult]) -> Evidence:
     taken = [run for loss in runs for run in loss[:seeds]]
-    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=ANALYSES)
+    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, analyses=ANALYSES)
 
 
 def _holds(interval: Interval, truth: float) -> bool:

@@ -177,7 +177,7 @@ def train(
     display: Recorder | None = None,
     *,
     trials: int = 9,
-    looks: Sequence[InterimAnalysis] = ANALYSES,
+    analyses: Sequence[InterimAnalysis] = ANALYSES,
     plan: studies.Plan | None = None,
     probe: bool = False,
     timeout: float | None = None,
@@ -194,7 +194,7 @@ def train(
     enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, workers=executor.workers, before=studies.all_results(study))
     budget: Budget = "ranking" if probe else "given"
-    asked = Asked(trials, tuple(looks), rope=0.01, budget=learns or budget, confirm_steps=None)
+    asked = Asked(trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None)
     told = Observers((time, display) if signs is None else (time, display, signs))
     stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, signs=signs)  # type: ignore[arg-type]
     stage.measure = measure

@@ -64,7 +64,7 @@ def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: A
         conditions=plan.conditions,
         rechecks=tuple(studies.extra_results(study, "recheck")),
         looks_planned=studies.plans_of_analyses(attributes)[-1],
-        looks_taken=studies.analyses_taken(attributes).looks,
+        looks_taken=studies.analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
         **changes,
     )
@@ -238,14 +238,14 @@ def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest
     judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     study, display = new_study(), Recorder()
-    train(study, None, display, trials=7, looks=THREE)
+    train(study, None, display, trials=7, analyses=THREE)
     confirmations = studies.extra_results(study, "confirm")
     seeds = Counter(r.spec.family for r in confirmations)
     assert seeds == {"dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1}
     assert [r.spec.number for r in confirmations] == list(range(6))
     assert [len(seen) for seen in judge.seen] == [4, 6]
-    taken = studies.analyses_taken(study.user_attrs).looks
-    assert [(look.seeds, look.error, look.verdict) for look in taken] == [
+    taken = studies.analyses_taken(study.user_attrs).analyses
+    assert [(analysis.seeds, analysis.error, analysis.verdict) for analysis in taken] == [
         (1, 0.01, Verdict.UNDECIDED),
         (2, 0.015, Verdict.CLEAR_WINNER),
     ]
@@ -256,10 +256,10 @@ def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest
 def test_looks_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     study = new_study()
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     before, again = kept(study), Scripted(said("dice", "dice_ce", "cross_entropy"))
     monkeypatch.setattr("sweeper.workflow.phases.judge", again)
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     assert again.seen == [] and kept(study) == before
 
 
@@ -267,14 +267,15 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     everyone = tuple(LEVELS)
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*everyone)))
     study, display = new_study(), Recorder()
-    train(study, trials=7, looks=THREE[:2])
+    train(study, trials=7, analyses=THREE[:2])
     first = len(studies.extra_results(study, "confirm"))
-    train(study, None, display, trials=7, looks=THREE)
+    train(study, None, display, trials=7, analyses=THREE)
     assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
     assert studies.plans_of_analyses(study.user_attrs) == [THREE[:2], THREE]
     assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    taken = studies.analyses_taken(study.user_attrs).looks
-    assert [look.seeds for look in taken] == [2, 3]  # what is known of two seeds is not looked at as if it were one
+    taken = studies.analyses_taken(study.user_attrs).analyses
+    # What is known of two seeds is not analysed as if it were one.
+    assert [analysis.seeds for analysis in taken] == [2, 3]
 
 
 def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> None:
@@ -288,9 +289,9 @@ def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> N
         concluded.append(len(studies.unpack_value(study.user_attrs, studies.CONCLUDED, [])))
 
     conclude_again()  # nothing was confirmed: nothing was seen
-    conclude_again(looks=ANALYSES)
-    conclude_again(looks=ANALYSES)  # the same again
-    conclude_again(looks=ANALYSES[:1])  # fewer seeds of those that are there
+    conclude_again(analyses=ANALYSES)
+    conclude_again(analyses=ANALYSES)  # the same again
+    conclude_again(analyses=ANALYSES[:1])  # fewer seeds of those that are there
     conclude_again(rope=0.02)
     assert concluded == [0, 1, 1, 2, 3]
 
@@ -299,7 +300,7 @@ def test_whoever_was_dropped_goes_on_again_where_a_look_names_it(monkeypatch: py
     judge = Scripted(said("dice", "cross_entropy"), said("dice", "tversky"), said())
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     study = new_study()
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     seeds = Counter(r.spec.family for r in studies.extra_results(study, "confirm"))
     assert seeds == {"dice": 3, "tversky": 3, "cross_entropy": 2, "dice_ce": 1}
 
@@ -308,7 +309,7 @@ def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = new_study()
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     sweep = recorded(study)
     plain, groups_of = conclude(sweep), conclude_module._test_groups
     monkeypatch.setattr(
@@ -322,34 +323,34 @@ def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is
 
 
 @pytest.mark.parametrize(
-    "looks", [THREE[:2], (*THREE, InterimAnalysis(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"]
+    "analyses", [THREE[:2], (*THREE, InterimAnalysis(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"]
 )
 def test_under_another_plan_the_report_weighs_what_the_last_look_did(
-    looks: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
+    analyses: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
     study = new_study()
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     judge, executor = Scripted(said()), FakeExecutor()
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
-    train(study, executor, trials=7, looks=looks)
+    train(study, executor, trials=7, analyses=analyses)
     (seen,) = judge.seen  # one look, at all the seeds that the plan knows of
     evidence = conclude(recorded(study)).evidence
     assert executor.specs == [] and evidence is not None
     weighed = sorted(f"{f.family} {s - confirm_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
-    assert weighed == seen and len(seen) == 4 * min(3, looks[-1].seeds)
+    assert weighed == seen and len(seen) == 4 * min(3, analyses[-1].seeds)
     before = kept(study)
-    train(study, trials=7, looks=looks)
+    train(study, trials=7, analyses=analyses)
     assert kept(study) == before and len(judge.seen) == 1  # replayed
 
 
 def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy")))
     study = new_study()
-    train(study, trials=7, looks=THREE[:2])
+    train(study, trials=7, analyses=THREE[:2])
     judge = Scripted(said("dice", "cross_entropy"))
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     assert [len(seen) for seen in judge.seen] == [6, 8]
     assert "tversky 0" in judge.seen[0] and "tversky 1" not in judge.seen[1]
 
@@ -357,12 +358,12 @@ def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatc
 def test_after_a_look_that_ended_it_more_seeds_that_lie_there_are_not_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
     study = new_study()
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said()))
     # Another finalist: the looks begin anew, at one seed, and end there.
     with monkeypatch.context() as patched:
         patched.setattr("sweeper.workflow.phases.choose_finalists", lambda *a, **k: choose_finalists(*a, **k)[1:])
-        train(study, trials=7, looks=THREE)
+        train(study, trials=7, analyses=THREE)
     sweep = recorded(study)
     evidence = conclude(sweep).evidence
     assert sweep.looks_taken[-1].seeds == 1 and evidence is not None
@@ -387,8 +388,8 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looke
     evidence = conclude(recorded(study)).evidence
     assert not any("was to be confirmed" in reason for reason in conclude(recorded(study)).reasons)
     assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
-    look = studies.analyses_taken(study.user_attrs).stored[0]
-    used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in look.used]
+    analysis = studies.analyses_taken(study.user_attrs).stored[0]
+    used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in analysis.used]
     assert "dice" in {r.spec.family for r in used}
 
 
@@ -410,7 +411,7 @@ def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
     train(study, trials=1)
     found = conclude(recorded(study))
     assert found.verdict is Verdict.UNDECIDED and found.reasons
-    assert len(studies.analyses_taken(study.user_attrs).looks) == 1  # more seeds would compare nothing
+    assert len(studies.analyses_taken(study.user_attrs).analyses) == 1  # more seeds would compare nothing
 
 
 def test_ties_end_without_a_winner() -> None:

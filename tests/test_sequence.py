@@ -30,13 +30,13 @@ def simulated(levels: dict[str, float], seed: int = 0, **noise: Any) -> list[Tri
 
 
 def weighed(
-    runs: list[TrialResult], have: dict[str, int] | int = 3, looks: tuple[InterimAnalysis, ...] = ANALYSES
+    runs: list[TrialResult], have: dict[str, int] | int = 3, analyses: tuple[InterimAnalysis, ...] = ANALYSES
 ) -> Evidence:
     """Evidence of the first so many seeds, of all or by family."""
     taken = [
         run for run in runs if EIGHT.index(run.spec.seed) < (have if isinstance(have, int) else have[run.spec.family])
     ]
-    return weigh(taken, SEARCH, classes=BINARY, looks=looks)
+    return weigh(taken, SEARCH, classes=BINARY, analyses=analyses)
 
 
 def step(found: Evidence) -> NextStep:
@@ -56,7 +56,7 @@ def gap(found: Evidence, first: str, second: str) -> Interval:
 
 
 def test_three_looks_spend_the_error_as_planned() -> None:
-    assert [(look.seeds, round(look.spent, 6)) for look in ANALYSES] == [(3, 0.01), (5, 0.015), (8, 0.025)]
+    assert [(analysis.seeds, round(analysis.spent, 6)) for analysis in ANALYSES] == [(3, 0.01), (5, 0.015), (8, 0.025)]
 
 
 @pytest.mark.parametrize(
@@ -64,24 +64,24 @@ def test_three_looks_spend_the_error_as_planned() -> None:
     [(3, 3, [3]), (1, 1, [1]), (3, 5, [3, 5]), (3, 6, [3, 5, 6]), (2, 8, [2, 3, 5, 8]), (5, 34, [5, 8, 13, 21, 34])],
 )
 def test_every_plan_spends_five_per_cent(least: int, most: int, seeds: list[int]) -> None:
-    looks = planned_analyses(least, most)
-    assert [look.seeds for look in looks] == seeds
-    assert sum(look.spent for look in looks) == pytest.approx(0.05)
-    assert [look.error for look in looks] == sorted(look.error for look in looks)
-    assert all(look.error >= look.spent for look in looks) and looks[0].error == looks[0].spent
+    analyses = planned_analyses(least, most)
+    assert [analysis.seeds for analysis in analyses] == seeds
+    assert sum(analysis.spent for analysis in analyses) == pytest.approx(0.05)
+    assert [analysis.error for analysis in analyses] == sorted(analysis.error for analysis in analyses)
+    assert all(analysis.error >= analysis.spent for analysis in analyses) and analyses[0].error == analyses[0].spent
 
 
 @pytest.mark.parametrize(("least", "most"), [(3, 8), (3, 5), (2, 13)])
 def test_every_look_lets_through_what_it_spends(least: int, most: int) -> None:
-    looks, paths = planned_analyses(least, most), 60_000
+    analyses, paths = planned_analyses(least, most), 60_000
     values = np.random.default_rng(7).standard_normal((paths, most))
     alive = np.ones(paths, dtype=bool)
-    for look in looks:
-        p = stats.ttest_1samp(values[:, : look.seeds], 0.0, axis=1).pvalue
-        through = int((alive & (p < look.error)).sum())
-        low, high = stats.binom.interval(1 - 1e-4, paths, look.spent)
-        assert low <= through <= high, f"{look}: {through / paths:.4f}"
-        alive &= p >= look.error
+    for analysis in analyses:
+        p = stats.ttest_1samp(values[:, : analysis.seeds], 0.0, axis=1).pvalue
+        through = int((alive & (p < analysis.error)).sum())
+        low, high = stats.binom.interval(1 - 1e-4, paths, analysis.spent)
+        assert low <= through <= high, f"{analysis}: {through / paths:.4f}"
+        alive &= p >= analysis.error
 
 
 @pytest.mark.parametrize(("least", "most"), [(0, 3), (5, 3)])
@@ -114,16 +114,16 @@ def test_a_number_of_seeds_beyond_the_plan_costs_no_simulation_and_is_judged_no_
 
 def test_differences_are_at_the_level_of_their_look_and_own_scores_at_95() -> None:
     runs = simulated({"dice": 0.6, "cross_entropy": 0.55})
-    for have, look in ((3, 0), (5, 1), (8, 2)):
+    for have, number in ((3, 0), (5, 1), (8, 2)):
         found = weighed(runs, have)
-        assert (found.looks, found.look) == (ANALYSES, look)
+        assert (found.looks, found.look) == (ANALYSES, number)
         for interval, seeds, level in (
-            (gap(found, "dice", "cross_entropy"), have, 1 - ANALYSES[look].error),
+            (gap(found, "dice", "cross_entropy"), have, 1 - ANALYSES[number].error),
             (found.finalists[0].miou, have, 0.95),
         ):
             half = half_width(interval.se_seed**2, seeds, interval.se_image**2, 24, level)
             assert interval.high - interval.estimate == pytest.approx(half)
-    plain = weighed(runs, 3, looks=())
+    plain = weighed(runs, 3, analyses=())
     assert plain.look == 0
     assert gap(plain, "dice", "cross_entropy").low > gap(weighed(runs, 3), "dice", "cross_entropy").low
 
@@ -228,10 +228,10 @@ def test_it_ends_with_the_last_look() -> None:
 
 
 def test_a_first_look_at_one_seed_goes_on_and_a_single_image_ends_it() -> None:
-    looks = planned_analyses(1, 5)
+    analyses = planned_analyses(1, 5)
     levels = {"dice": 0.73, "cross_entropy": 0.7}
     alone = {f: {"seeds": (101,)} for f in levels}
-    following = step(evidence(levels, half=1.0, looks=looks, finalists=alone))
+    following = step(evidence(levels, half=1.0, looks=analyses, finalists=alone))
     assert following.go_on
     assert "go on to 3 seeds." in following.reason
     one = step(evidence(levels, half=1.0, looks=ANALYSES, test_pictures=1))
@@ -264,8 +264,10 @@ def measured(estimate: float, se_seed: float, se_image: float, se_both: float = 
     return Interval(estimate=estimate, low=-1, high=1, **known)
 
 
-def chance(gap: Interval, seeds: int = 3, images: int = 24, looks: Sequence[InterimAnalysis] = ANALYSES[1:]) -> float:
-    return chance_of_a_winner([(gap, seeds)], images, 0.01, looks)
+def chance(
+    gap: Interval, seeds: int = 3, images: int = 24, analyses: Sequence[InterimAnalysis] = ANALYSES[1:]
+) -> float:
+    return chance_of_a_winner([(gap, seeds)], images, 0.01, analyses)
 
 
 def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
@@ -284,9 +286,9 @@ def test_without_noise_the_chance_is_certainty_either_way() -> None:
 
 
 def test_the_chance_is_that_of_the_remaining_looks_alone() -> None:
-    one = chance(measured(0.03, 0.01, 0.002), 5, looks=ANALYSES[2:])
-    assert one < chance(measured(0.03, 0.01, 0.002), 5, looks=planned_analyses(3, 34)[2:])
-    assert chance(measured(0.03, 0.01, 0.002), 5, looks=()) == 0
+    one = chance(measured(0.03, 0.01, 0.002), 5, analyses=ANALYSES[2:])
+    assert one < chance(measured(0.03, 0.01, 0.002), 5, analyses=planned_analyses(3, 34)[2:])
+    assert chance(measured(0.03, 0.01, 0.002), 5, analyses=()) == 0
 
 
 def test_a_seed_variance_that_is_too_small_to_be_true_is_not_believed() -> None:
@@ -302,7 +304,7 @@ def test_degrees_of_freedom_that_are_lent_make_the_variance_surer() -> None:
 def test_the_chance_agrees_with_playing_it_out() -> None:
     # Truth drawn around the estimate as the flat prior has it, with the variance known: many d.o.f. stand in for that.
     rng = np.random.default_rng(3)
-    looks = (InterimAnalysis(seeds=60, error=0.05), InterimAnalysis(seeds=120, error=0.05))
+    analyses = (InterimAnalysis(seeds=60, error=0.05), InterimAnalysis(seeds=120, error=0.05))
     estimate, sd, won, plays = 0.02, 0.06, 0, 4000
     for _ in range(plays):
         truth = rng.normal(estimate, sd / np.sqrt(60))
@@ -310,7 +312,7 @@ def test_the_chance_agrees_with_playing_it_out() -> None:
         mean = (estimate + new.mean()) / 2
         half = half_width(sd**2 / 120, 120, 0.003**2, 200)
         won += mean >= 0.01 and mean > half
-    found = chance(measured(estimate, sd / np.sqrt(60), 0.003), 60, 200, looks[1:])
+    found = chance(measured(estimate, sd / np.sqrt(60), 0.003), 60, 200, analyses[1:])
     assert found == pytest.approx(won / plays, abs=0.05)
     assert 0.05 < found < 0.95
 
@@ -347,20 +349,20 @@ def test_planned_widths_split_the_variance_into_what_seeds_images_and_both_shrin
     twice = planned_half_width(found, now, (6, 48))
     v_seed = (0.005**2 - 0.003**2) / 2 + 0.003**2 / 4
     assert twice == pytest.approx(half_width(v_seed, 6, 0.004**2 / 2, 48))
-    at_look = planned_half_width(found, now, (8, 24), ANALYSES)
-    assert at_look > planned_half_width(found, now, (8, 24))
+    at_analysis = planned_half_width(found, now, (8, 24), ANALYSES)
+    assert at_analysis > planned_half_width(found, now, (8, 24))
 
 
 def test_what_would_settle_it_is_told_at_the_level_of_the_look_and_as_an_option() -> None:
     noisy = measured(0.03, 0.02, 0.002)
-    without, at_looks = seeds_needed(noisy, 3, 24, 0.03), seeds_needed(noisy, 3, 24, 0.03, looks=ANALYSES)
-    assert without is not None and at_looks is not None
-    assert at_looks > without
+    without, at_analyses = seeds_needed(noisy, 3, 24, 0.03), seeds_needed(noisy, 3, 24, 0.03, analyses=ANALYSES)
+    assert without is not None and at_analyses is not None
+    assert at_analyses > without
     found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.02, 0.002)
     (sentence,) = decide(found, ORDER, "sweeper run --study x --resume").next_steps
-    assert at_looks > 8
-    option = f"(`sweeper run --study x --resume --confirm-seeds 3..{at_looks}`)"
-    assert f"some {at_looks} seeds in place of 3 {option}" in sentence
+    assert at_analyses > 8
+    option = f"(`sweeper run --study x --resume --confirm-seeds 3..{at_analyses}`)"
+    assert f"some {at_analyses} seeds in place of 3 {option}" in sentence
 
 
 def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_look() -> None:

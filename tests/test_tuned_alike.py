@@ -48,7 +48,7 @@ def recorded(study: optuna.Study, plan: studies.Plan) -> SweepRecord:
         same_losses=same.found,
         tuned=studies.unpack(studies.TunedFinalists, attributes[studies.TUNED], "rates").finalists,
         looks_planned=studies.plans_of_analyses(attributes)[-1],
-        looks_taken=studies.analyses_taken(attributes).looks,
+        looks_taken=studies.analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
     )
 

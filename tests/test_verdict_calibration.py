@@ -133,17 +133,16 @@ def pooled(evidence: Evidence) -> Evidence:
 
 def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
     noisy = simulation.Scenario("one noisy", "", 32, picture=0.02, liking=0.001, own=0.002, seed=0.001, last_seed=0.06)
-    broken = wrong(noisy, 8, played(noisy, 8, 80, 3, distort=pooled, looks=(InterimAnalysis(seeds=3, error=0.05),)))
+    once = (InterimAnalysis(seeds=3, error=0.05),)
+    broken = wrong(noisy, 8, played(noisy, 8, 80, 3, distort=pooled, analyses=once))
     assert broken > 0.12 * 80
-    assert wrong(noisy, 8, played(noisy, 8, 80, 3, looks=(InterimAnalysis(seeds=3, error=0.05),))) <= binom.isf(
-        1e-4, 80, 0.05
-    )
+    assert wrong(noisy, 8, played(noisy, 8, 80, 3, analyses=once)) <= binom.isf(1e-4, 80, 0.05)
 
 
 def test_looking_three_times_at_the_full_level_is_caught() -> None:
-    greedy = tuple(InterimAnalysis(seeds=look.seeds, error=0.05) for look in ANALYSES)
+    greedy = tuple(InterimAnalysis(seeds=analysis.seeds, error=0.05) for analysis in ANALYSES)
     scenario = simulation.Scenario("seeds alone", "", 20, picture=0.02, liking=0.0, own=0.002, seed=0.04)
-    broken = wrong(scenario, 2, played(scenario, 2, 400, 11, looks=greedy))
+    broken = wrong(scenario, 2, played(scenario, 2, 400, 11, analyses=greedy))
     honest = wrong(scenario, 2, played(scenario, 2, 400, 11))
     assert broken > 0.075 * 400
     assert honest <= binom.isf(1e-4, 400, 0.05)

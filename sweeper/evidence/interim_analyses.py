@@ -61,21 +61,21 @@ def _errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
     total, squares, so_far = np.zeros(PATHS), np.zeros(PATHS), 0
     alive = np.ones(PATHS, dtype=np.bool_)
     errors: list[float] = []
-    for look, part in zip(seeds, spent, strict=True):
-        for _ in range(look - so_far):
+    for count, part in zip(seeds, spent, strict=True):
+        for _ in range(count - so_far):
             drawn = rng.standard_normal(PATHS)
             total += drawn
             squares += drawn * drawn
-        so_far = look
-        if look < 2 or not errors:  # the first look that can tell anything spends what it is given
+        so_far = count
+        if count < 2 or not errors:  # the first look that can tell anything spends what it is given
             errors.append(part)
         else:
-            chances = _two_sided(total, squares, look)
+            chances = _two_sided(total, squares, count)
             first = np.sort(chances[alive])
             allowed = int(part * PATHS)
             errors.append(max(part, float(np.floor(1e4 * first[allowed]) / 1e4)))
-        if look >= 2:
-            alive &= _two_sided(total, squares, look) >= errors[-1]
+        if count >= 2:
+            alive &= _two_sided(total, squares, count) >= errors[-1]
     return errors
 
 
@@ -87,12 +87,12 @@ def _two_sided(total: Floats, squares: Floats, seeds: int) -> Floats:
     return chances
 
 
-def analysis_at(looks: Sequence[InterimAnalysis], seeds: int) -> int:
+def analysis_at(analyses: Sequence[InterimAnalysis], seeds: int) -> int:
     """Index of the look at which `seeds` seeds are complete: the first with at least as many, else the last."""
-    return next((k for k, look in enumerate(looks) if look.seeds >= seeds), max(0, len(looks) - 1))
+    return next((k for k, analysis in enumerate(analyses) if analysis.seeds >= seeds), max(0, len(analyses) - 1))
 
 
-def level_at(looks: Sequence[InterimAnalysis], seeds: int) -> float:
+def level_at(analyses: Sequence[InterimAnalysis], seeds: int) -> float:
     """Level of a comparison on `seeds` common seeds: 1 − error of their look; without looks LEVEL.
 
     A finalist that was dropped after an earlier look keeps that look's level: its data are as they were then, and
@@ -102,12 +102,12 @@ def level_at(looks: Sequence[InterimAnalysis], seeds: int) -> float:
     its last look spends by as much as here: whoever plans asks for many numbers of seeds, and to find the boundaries of
     each takes a simulation of a second.
     """
-    if not looks:
+    if not analyses:
         return LEVEL
-    if seeds > looks[-1].seeds:
-        last = looks[-1]
-        return 1 - _spending(looks[0].seeds, seeds)[1][-1] * last.error / (last.spent or last.error)
-    return 1 - looks[analysis_at(looks, seeds)].error
+    if seeds > analyses[-1].seeds:
+        last = analyses[-1]
+        return 1 - _spending(analyses[0].seeds, seeds)[1][-1] * last.error / (last.spent or last.error)
+    return 1 - analyses[analysis_at(analyses, seeds)].error
 
 
 def common_seeds(evidence: Evidence, first: int, second: int) -> int:

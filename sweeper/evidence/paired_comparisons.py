@@ -52,7 +52,7 @@ def weigh(
     classes: Sequence[str],
     baseline: str = BASELINE,
     rope: float = 0.01,
-    looks: Sequence[InterimAnalysis] = (),
+    analyses: Sequence[InterimAnalysis] = (),
     groups: Sequence[str | None] | None = None,
 ) -> Evidence:
     """Weigh the confirmation trainings of all finalists.
@@ -95,11 +95,11 @@ def weigh(
     evidence = Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
-        comparisons=tuple(_compare([at[family] for family in order], bench, looks, rope)),
+        comparisons=tuple(_compare([at[family] for family in order], bench, analyses, rope)),
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
-        looks=tuple(looks),
-        look=analysis_at(looks, max((len(f.seeds) for f in rows), default=0)),
+        looks=tuple(analyses),
+        look=analysis_at(analyses, max((len(f.seeds) for f in rows), default=0)),
         test_pictures=_test_images(replicates),
         test_groups=None if units is None or not replicates else bench.pictures,
         few_groups=few_groups(groups),
@@ -210,7 +210,7 @@ def last_quarter_gain(run: TrialResult) -> float:
 
 
 def _compare(
-    finalists: Sequence[Mapping[int, int]], bench: Bench, looks: Sequence[InterimAnalysis], rope: float
+    finalists: Sequence[Mapping[int, int]], bench: Bench, analyses: Sequence[InterimAnalysis], rope: float
 ) -> list[Comparison]:
     """All ordered pairs; `finalists[i]` is seed → row of finalist i.
 
@@ -222,7 +222,7 @@ def _compare(
     ends: dict[tuple[int, int], tuple[float, float]] = {}
     won: set[tuple[int, int]] = set()
     known: dict[tuple[int, int], int] = {}
-    for until in [*(look.seeds for look in looks[:-1] if look.seeds < len(order)), len(order)]:
+    for until in [*(analysis.seeds for analysis in analyses[:-1] if analysis.seeds < len(order)), len(order)]:
         within = set(order[:until])
         common = {
             (j, i): seeds
@@ -242,7 +242,7 @@ def _compare(
             if len(table.scores) > known.get(pair, 0):
                 known[pair] = len(table.scores)
                 given = {"moderated": of[pair], "lent": lent} if pair in of else {}
-                gap = paired_interval(table, (-1.0, 1.0), level_at(looks, len(table.scores)), **given)
+                gap = paired_interval(table, (-1.0, 1.0), level_at(analyses, len(table.scores)), **given)
                 low, high = ends.get(pair, (-1.0, 1.0))
                 found[pair], ends[pair] = gap, (max(low, gap.low), min(high, gap.high))
                 if pair in of and bench.pictures >= 2:

@@ -28,7 +28,7 @@ SHARED = 0.5
 
 
 def chance_of_a_winner(
-    gaps: Sequence[tuple[Interval, int]], images: int, rope: float, looks: Sequence[InterimAnalysis]
+    gaps: Sequence[tuple[Interval, int]], images: int, rope: float, analyses: Sequence[InterimAnalysis]
 ) -> float:
     """Chance, 0–1, that one finalist beats all others by the end: those that it leads by these differences.
 
@@ -62,8 +62,8 @@ def chance_of_a_winner(
     truth = estimate + np.sqrt(truth_variance / so_far) * normal()
     mean = np.broadcast_to(estimate, shape)
     won = np.zeros(shape, dtype=np.bool_)  # who was beaten stays so
-    for look in looks:
-        more = look.seeds - so_far
+    for analysis in analyses:
+        more = analysis.seeds - so_far
         if (more <= 0).all():
             continue
         more = np.maximum(more, 0)
@@ -74,7 +74,7 @@ def chance_of_a_winner(
         mean = mean + (new_mean - mean) * more / total
         so_far = total
         freedom = so_far - 1 + lent
-        half = _half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - look.error)
+        half = _half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - analysis.error)
         won |= (mean >= max(rope, 1e-12)) & (mean > half)
     return float(won.all(axis=1).mean())
 

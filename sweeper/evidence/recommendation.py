@@ -131,8 +131,8 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         "analysis": None if recommendation.analysis is None else recommendation.analysis.model_dump(mode="json"),
         "rope": sweep.rope,
         "looks": {
-            "planned": [look.model_dump(mode="json") for look in sweep.looks_planned],
-            "taken": [look.model_dump(mode="json") for look in sweep.looks_taken],
+            "planned": [analysis.model_dump(mode="json") for analysis in sweep.looks_planned],
+            "taken": [analysis.model_dump(mode="json") for analysis in sweep.looks_taken],
         },
         "timeout": sweep.timeout,
         "cut": list(sweep.cut),

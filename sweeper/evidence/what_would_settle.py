@@ -64,26 +64,26 @@ def needed_half_width(gap: Interval, rope: float) -> float:
 
 
 def planned_half_width(
-    gap: Interval, now: tuple[int, int], then: tuple[int, int], looks: Sequence[InterimAnalysis] = ()
+    gap: Interval, now: tuple[int, int], then: tuple[int, int], analyses: Sequence[InterimAnalysis] = ()
 ) -> float:
     """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
     v_seed, v_image = scaled_variances(gap, seeds=then[0] / now[0], images=then[1] / now[1])
-    return half_width(v_seed, then[0], v_image, then[1], level_at(looks, then[0]), lent=gap.lent)
+    return half_width(v_seed, then[0], v_image, then[1], level_at(analyses, then[0]), lent=gap.lent)
 
 
 def seeds_needed(
-    gap: Interval, seeds: int, images: int, target: float, *, looks: Sequence[InterimAnalysis] = ()
+    gap: Interval, seeds: int, images: int, target: float, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
     """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
 
     def narrow(count: int) -> bool:
-        return planned_half_width(gap, (seeds, images), (count, images), looks) < target
+        return planned_half_width(gap, (seeds, images), (count, images), analyses) < target
 
     return _fewest(narrow, seeds + 1, MOST_SEEDS)
 
 
 def images_needed(
-    gap: Interval, seeds: int, images: int, target: float, seeds_then: int, *, looks: Sequence[InterimAnalysis] = ()
+    gap: Interval, seeds: int, images: int, target: float, seeds_then: int, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
     """Fewest test images, more than now, that with `seeds_then` seeds make the half-width less than `target`.
 
@@ -91,7 +91,7 @@ def images_needed(
     """
 
     def narrow(count: int) -> bool:
-        return planned_half_width(gap, (seeds, images), (seeds_then, count), looks) < target
+        return planned_half_width(gap, (seeds, images), (seeds_then, count), analyses) < target
 
     return _fewest(narrow, images + 1, MOST_IMAGES)
 
@@ -112,8 +112,8 @@ def _plan(evidence: Evidence, first: int, rival: int, gap: Interval) -> _Plan:
         return _Plan(first, rival, "common_seeds", seeds=seeds)
     if images < 2:
         return _Plan(first, rival, "label")
-    more_seeds = partial(seeds_needed, gap, seeds, images, looks=evidence.looks)
-    more_images = partial(images_needed, gap, seeds, images, looks=evidence.looks)
+    more_seeds = partial(seeds_needed, gap, seeds, images, analyses=evidence.looks)
+    more_images = partial(images_needed, gap, seeds, images, analyses=evidence.looks)
     plan = partial(_Plan, first, rival, gap=gap, goal=_goal(gap, rope))
     target = needed_half_width(gap, rope)
 

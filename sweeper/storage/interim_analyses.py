@@ -40,12 +40,12 @@ class AnalysesTaken(Record):
     """What was found when the time was up between two planned looks."""
 
     @property
-    def looks(self) -> tuple[AnalysisTaken, ...]:
+    def analyses(self) -> tuple[AnalysisTaken, ...]:
         """For the report: where the time was up with nothing new to see, that is the last look's ending."""
-        found = [look.found for look in self.stored]
+        found = [analysis.found for analysis in self.stored]
         if self.cut is None:
             return tuple(found)
-        return (*(look for look in found if look.seeds != self.cut.seeds), self.cut)
+        return (*(analysis for analysis in found if analysis.seeds != self.cut.seeds), self.cut)
 
 
 def analyses_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
@@ -55,9 +55,8 @@ def analyses_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
 
 def plans_of_analyses(attributes: Mapping[str, Any]) -> list[tuple[InterimAnalysis, ...]]:
     """Every plan of looks that the study was confirmed by, the one in force last."""
-    return [
-        tuple(InterimAnalysis.model_validate(look) for look in looks) for looks in unpack_value(attributes, PLANNED, [])
-    ]
+    plans = unpack_value(attributes, PLANNED, [])
+    return [tuple(InterimAnalysis.model_validate(analysis) for analysis in plan) for plan in plans]
 
 
 def note_session(study: optuna.Study) -> None:
@@ -83,7 +82,8 @@ def note_conclusion(study: optuna.Study) -> None:
     if not confirmations:
         return
     plans = plans_of_analyses(attributes)
-    drawn = [confirmations, [look.seeds for look in plans[-1]] if plans else [], unpack_value(attributes, "rope")]
+    seeds = [analysis.seeds for analysis in plans[-1]] if plans else []
+    drawn = [confirmations, seeds, unpack_value(attributes, "rope")]
     concluded = list(unpack_value(attributes, CONCLUDED, []))
     if not concluded or concluded[-1] != drawn:
         study.set_user_attr(CONCLUDED, pack_value([*concluded, drawn]))

@@ -51,7 +51,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         tuned=_tuned(attributes),
         same_losses=_same_losses(attributes),
         looks_planned=planned[-1] if planned else (),
-        looks_taken=analyses_taken(attributes).looks,
+        looks_taken=analyses_taken(attributes).analyses,
         timeout=attributes.get("timeout"),
         cut=tuple(attributes.get(CUT, [])),
         experiment_id=attributes.get("experiment_id"),

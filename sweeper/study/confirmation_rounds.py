@@ -40,13 +40,15 @@ Tell = Callable[[int, AnalysisTaken], None]
 """(number of the look, what it found)."""
 
 
-def plan_analyses(study: optuna.Study, looks: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
+def plan_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
     """Keep the plan with the study; the plan before, where that was another one."""
     plans = plans_of_analyses(study.user_attrs)
-    before = plans[-1] if plans and plans[-1] != tuple(looks) else None
+    before = plans[-1] if plans and plans[-1] != tuple(analyses) else None
     if not plans or before is not None:
-        kept = [*plans, tuple(looks)]
-        study.set_user_attr(PLANNED, pack_value([[look.model_dump(mode="json") for look in plan] for plan in kept]))
+        kept = [*plans, tuple(analyses)]
+        study.set_user_attr(
+            PLANNED, pack_value([[analysis.model_dump(mode="json") for analysis in plan] for plan in kept])
+        )
     return before
 
 
@@ -54,7 +56,7 @@ def run_rounds(
     study: optuna.Study,
     finalists: Sequence[Finalist],
     conditions: Conditions,
-    looks: Sequence[InterimAnalysis],
+    analyses: Sequence[InterimAnalysis],
     *,
     judge: Judge,
     train: Train,
@@ -71,27 +73,27 @@ def run_rounds(
         train: makes trainings.
         tell: is told each look, replayed ones too.
     """
-    before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, looks)
+    before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, analyses)
     if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
-        first, active = _onward(study, before, finalists, conditions, looks)
+        first, active = _onward(study, before, finalists, conditions, analyses)
         memory = memory.model_copy(update={"first": first, "active": tuple(f.family for f in active)})
     _keep(study, memory)
     active = [f for f in finalists if memory.active is None or f.family in memory.active]
     kept: list[AnalysisStored] = []
-    for number, look in enumerate(looks):
+    for number, analysis in enumerate(analyses):
         if number < memory.first:
             continue
-        complete = train(number, confirmations(active, conditions, look.seeds))
-        results = confirmed(extra_results(study, "confirm"), finalists, conditions, look.seeds)
+        complete = train(number, confirmations(active, conditions, analysis.seeds))
+        results = confirmed(extra_results(study, "confirm"), finalists, conditions, analysis.seeds)
         used = tuple(result.spec.number for result in results)
         if not complete:
-            cut = _cut(results, active, kept, look, judge)
+            cut = _cut(results, active, kept, analysis, judge)
             _keep(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
             tell(number, cut)
             return
         stored = memory.stored[len(kept)] if len(kept) < len(memory.stored) else None
         if stored is None or stored.used != used:
-            stored = _look(results, used, look, judge)
+            stored = _analyse(results, used, analysis, judge)
             memory = memory.model_copy(update={"stored": (*kept, stored), "cut": None})
             _keep(study, memory)
         kept.append(stored)
@@ -103,14 +105,14 @@ def run_rounds(
 
 
 def _memory(
-    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, looks: Sequence[InterimAnalysis]
+    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, analyses: Sequence[InterimAnalysis]
 ) -> AnalysesTaken:
     """Looks taken before, if they were taken at the same confirmation."""
     before = analyses_taken(study.user_attrs)
     fresh = AnalysesTaken(
         finalists=tuple(finalist.text for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
-        planned=tuple(looks),
+        planned=tuple(analyses),
     )
     same = (before.finalists, before.steps, before.planned) == (fresh.finalists, fresh.steps, fresh.planned)
     return before if same else fresh
@@ -121,25 +123,27 @@ def _onward(
     before: AnalysesTaken,
     finalists: Sequence[Finalist],
     conditions: Conditions,
-    looks: Sequence[InterimAnalysis],
+    analyses: Sequence[InterimAnalysis],
 ) -> tuple[int, list[Finalist]]:
     """Where another plan for the same confirmation begins, and with whom.
 
     At the last of its looks for which there are seeds enough: to look at fewer than are known would be to forget data,
     and could end the confirmation by them. Who was dropped is judged by the seeds it has.
     """
-    results = confirmed(extra_results(study, "confirm"), finalists, conditions, looks[-1].seeds)
+    results = confirmed(extra_results(study, "confirm"), finalists, conditions, analyses[-1].seeds)
     have = {f.family: len({r.spec.seed for r in results if r.spec.family == f.family}) for f in finalists}
     most = max(have.values(), default=0)
-    first = max((number for number, look in enumerate(looks) if look.seeds <= most), default=0)
+    first = max((number for number, analysis in enumerate(analyses) if analysis.seeds <= most), default=0)
     going = next((stored.families for stored in reversed(before.stored) if stored.go_on), tuple(have))
     return first, [f for f in finalists if first == 0 or f.family in going or not have[f.family]]
 
 
-def _look(results: Sequence[TrialResult], used: tuple[int, ...], look: InterimAnalysis, judge: Judge) -> AnalysisStored:
+def _analyse(
+    results: Sequence[TrialResult], used: tuple[int, ...], analysis: InterimAnalysis, judge: Judge
+) -> AnalysisStored:
     judged = judge(results)
     found = AnalysisTaken(
-        seeds=look.seeds, within=look.seeds, error=look.error, verdict=judged.verdict, reason=judged.reason
+        seeds=analysis.seeds, within=analysis.seeds, error=analysis.error, verdict=judged.verdict, reason=judged.reason
     )
     return AnalysisStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
 
@@ -148,7 +152,7 @@ def _cut(
     results: Sequence[TrialResult],
     active: Sequence[Finalist],
     kept: Sequence[AnalysisStored],
-    look: InterimAnalysis,
+    analysis: InterimAnalysis,
     judge: Judge,
 ) -> AnalysisTaken:
     """What is found where the time was up before a planned look: by all that is there."""
@@ -156,9 +160,9 @@ def _cut(
     seeds = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in active]
     paired = len(set.intersection(*seeds)) if seeds else 0
     before = f"{kept[-1].found.seeds} seeds were analysed; " if kept else ""
-    reason = f"{before}the time was up before the interim analysis at {look.seeds} seeds"
+    reason = f"{before}the time was up before the interim analysis at {analysis.seeds} seeds"
     reason = reason[0].upper() + reason[1:]
-    return AnalysisTaken(seeds=paired, within=look.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
+    return AnalysisTaken(seeds=paired, within=analysis.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
 
 
 def _keep(study: optuna.Study, memory: AnalysesTaken) -> None:

@@ -17,7 +17,7 @@ class Asked(NamedTuple):
     """What is asked of a study."""
 
     trials: int
-    looks: tuple[InterimAnalysis, ...]
+    analyses: tuple[InterimAnalysis, ...]
     rope: float
     budget: Budget
     """How the steps of the search are found: `given` by the user, by the `ranking` that is to hold (`--steps auto`), or
@@ -52,7 +52,7 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
     """
     return Asked(
         trials=max(held, trials_of(options)),
-        looks=planned_analyses(*seeds_of(options)),
+        analyses=planned_analyses(*seeds_of(options)),
         rope=float(options.get("rope", ROPE)),
         budget=budget_of(options),
         confirm_steps=options.get("confirm_steps"),

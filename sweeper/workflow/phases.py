@@ -289,9 +289,9 @@ def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:
 
 def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     """Train the finalists on fresh seeds, look by look, until a look says that it is enough."""
-    study, looks, say = stage.study, stage.asked.looks, stage.display.say
-    if (before := plan_analyses(study, looks)) is not None and _seeds(looks) != _seeds(before):
-        say(f"the confirmation is analysed after {_seeds(looks)} seeds from now on (before: {_seeds(before)})")
+    study, analyses, say = stage.study, stage.asked.analyses, stage.display.say
+    if (before := plan_analyses(study, analyses)) is not None and _seeds(analyses) != _seeds(before):
+        say(f"the confirmation is analysed after {_seeds(analyses)} seeds from now on (before: {_seeds(before)})")
     if not finalists:
         return
     tried: set[Key] = set()
@@ -304,29 +304,29 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
         if len(batch):
             names = ", ".join(dict.fromkeys(spec.family for spec in specs))
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""
-            say(f"{_place(number)}: {count(looks[number].seeds, 'seed')} of {names}{rotation}")
+            say(f"{_place(number)}: {count(analyses[number].seeds, 'seed')} of {names}{rotation}")
         stage.begin("confirm", batch, len(specs))
         stage.go(batch)
         return batch.complete
 
     def tell(number: int, found: AnalysisTaken) -> None:
         say(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
-        if number < len(looks) and found.seeds < looks[number].seeds:
-            stage.cut(f"the confirmation ended before the interim analysis at {looks[number].seeds} seeds")
+        if number < len(analyses) and found.seeds < analyses[number].seeds:
+            stage.cut(f"the confirmation ended before the interim analysis at {analyses[number].seeds} seeds")
 
     def _place(number: int) -> str:
-        return f"interim analysis {number + 1} of at most {len(looks)}"
+        return f"interim analysis {number + 1} of at most {len(analyses)}"
 
     run_rounds(
         study,
         finalists,
         stage.plan.conditions,
-        looks,
-        judge=judge(finalists, stage.plan.conditions, stage.plan.space, rope=stage.asked.rope, looks=looks),
+        analyses,
+        judge=judge(finalists, stage.plan.conditions, stage.plan.space, rope=stage.asked.rope, analyses=analyses),
         train=train,
         tell=tell,
     )
 
 
-def _seeds(looks: Sequence[InterimAnalysis]) -> str:
-    return ", ".join(str(look.seeds) for look in looks)
+def _seeds(analyses: Sequence[InterimAnalysis]) -> str:
+    return ", ".join(str(analysis.seeds) for analysis in analyses)
