@@ -34,11 +34,11 @@ from tests.sweeping import Recorder
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks often, so that the tests are short."""
+    """Reads the queue often, so that the tests are short."""
     for module, name in (
-        (shared, "LOOK_SECONDS"),
+        (shared, "POLL_SECONDS"),
         (shared, "DOORBELL_SECONDS"),
-        (joined, "LOOK_SECONDS"),
+        (joined, "POLL_SECONDS"),
         (joined, "IDLE_SECONDS"),
     ):
         monkeypatch.setattr(module, name, 0.01)
