@@ -77,7 +77,7 @@ def purposes(executor: FakeExecutor) -> list[str]:
 # --- the whole way ---
 
 
-def test_phases_follow_each_other_and_the_report_concludes_as_the_last_look_did() -> None:
+def test_phases_follow_each_other_and_the_report_concludes_as_the_last_interim_analysis_did() -> None:
     study, executor, display = new_study(), FakeExecutor(), Recorder()
     train(study, executor, display, trials=7)
     assert purposes(executor) == ["search", "recheck", "confirm"]
@@ -124,7 +124,7 @@ def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, 
     assert len(again.specs) == TOTAL - done  # nothing that was finished is trained twice
 
 
-def test_a_finished_study_is_not_trained_again_and_keeps_its_looks() -> None:
+def test_a_finished_study_is_not_trained_again_and_keeps_its_interim_analyses() -> None:
     study = new_study()
     train(study, trials=7)
     before, again = kept(study), FakeExecutor()
@@ -234,7 +234,7 @@ def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> Judgement:
     return Judgement(verdict, 0.01, bool(families), families, "because.")
 
 
-def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_go_on_with_whom_the_interim_analysis_names_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     study, display = new_study(), Recorder()
@@ -253,7 +253,7 @@ def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest
     assert any("interim analysis 2 of at most 3, 2 seeds: clear winner. because." in line for line in display.lines)
 
 
-def test_looks_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interim_analyses_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     study = new_study()
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
     train(study, trials=7, analyses=THREE)
@@ -278,7 +278,7 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     assert [analysis.seeds for analysis in taken] == [2, 3]
 
 
-def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> None:
+def test_other_confirmations_interim_analyses_and_margins_are_counted_as_conclusions() -> None:
     study, concluded = new_study(), list[int]()
 
     def conclude_again(rope: float = 0.01, **more: Any) -> None:
@@ -296,7 +296,9 @@ def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> N
     assert concluded == [0, 1, 1, 2, 3]
 
 
-def test_whoever_was_dropped_goes_on_again_where_a_look_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finalist_that_was_dropped_goes_on_again_where_an_interim_analysis_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     judge = Scripted(said("dice", "cross_entropy"), said("dice", "tversky"), said())
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     study = new_study()
@@ -325,7 +327,7 @@ def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is
 @pytest.mark.parametrize(
     "analyses", [THREE[:2], (*THREE, InterimAnalysis(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"]
 )
-def test_under_another_plan_the_report_weighs_what_the_last_look_did(
+def test_under_another_plan_the_report_weighs_what_the_last_interim_analysis_did(
     analyses: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
@@ -355,7 +357,9 @@ def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatc
     assert "tversky 0" in judge.seen[0] and "tversky 1" not in judge.seen[1]
 
 
-def test_after_a_look_that_ended_it_more_seeds_that_lie_there_are_not_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_interim_analysis_that_ended_it_more_seeds_that_lie_there_are_not_weighed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
     study = new_study()
     train(study, trials=7, analyses=THREE)
@@ -370,7 +374,7 @@ def test_after_a_look_that_ended_it_more_seeds_that_lie_there_are_not_weighed(mo
     assert {len(f.seeds) for f in evidence.finalists} == {1}
 
 
-def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looked_at_anew() -> None:
+def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analysed_anew() -> None:
     def broken(spec: TrialSpec) -> TrialResult | TrainingEvent:
         fails = spec.purpose == "confirm" and spec.family == "dice"
         return WorkerLost(spec, "worker killed by signal 9") if fails else fake_result(spec)

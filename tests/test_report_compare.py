@@ -152,7 +152,7 @@ def test_a_comparison_is_written_for_people_and_programs(tmp_path: Path) -> None
         write_comparison((MILD,), tmp_path, ui_url=UI)
 
 
-def test_a_gain_of_a_finalist_that_was_dropped_early_is_at_the_level_of_its_look(tmp_path: Path) -> None:
+def test_a_gain_of_a_finalist_that_was_dropped_early_is_at_the_level_of_its_interim_analysis(tmp_path: Path) -> None:
     few, many = (101, 102, 103), (101, 102, 103, 104, 105)
     seeds = {"dice": {"seeds": few}, "focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
     changes = {"looks": builders.ANALYSES, "look": 1, "finalists": seeds}

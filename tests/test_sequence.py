@@ -55,7 +55,7 @@ def gap(found: Evidence, first: str, second: str) -> Interval:
 # --- The plan -----------------------------------------------------------------------------------------------
 
 
-def test_three_looks_spend_the_error_as_planned() -> None:
+def test_three_interim_analyses_spend_the_error_as_planned() -> None:
     assert [(analysis.seeds, round(analysis.spent, 6)) for analysis in ANALYSES] == [(3, 0.01), (5, 0.015), (8, 0.025)]
 
 
@@ -72,7 +72,7 @@ def test_every_plan_spends_five_per_cent(least: int, most: int, seeds: list[int]
 
 
 @pytest.mark.parametrize(("least", "most"), [(3, 8), (3, 5), (2, 13)])
-def test_every_look_lets_through_what_it_spends(least: int, most: int) -> None:
+def test_every_interim_analysis_lets_through_what_it_spends(least: int, most: int) -> None:
     analyses, paths = planned_analyses(least, most), 60_000
     values = np.random.default_rng(7).standard_normal((paths, most))
     alive = np.ones(paths, dtype=bool)
@@ -90,7 +90,7 @@ def test_an_impossible_plan_is_refused(least: int, most: int) -> None:
         planned_analyses(least, most)
 
 
-def test_a_number_of_seeds_belongs_to_the_first_look_that_has_as_many() -> None:
+def test_a_number_of_seeds_belongs_to_the_first_interim_analysis_that_has_as_many() -> None:
     assert [analysis_at(ANALYSES, seeds) for seeds in (1, 3, 4, 5, 6, 8, 9)] == [0, 0, 1, 1, 2, 2, 2]
     assert analysis_at((), 3) == 0
     assert level_at((), 3) == 0.95
@@ -112,7 +112,7 @@ def test_a_number_of_seeds_beyond_the_plan_costs_no_simulation_and_is_judged_no_
     assert level_at(ANALYSES, 50) > level_at(ANALYSES, 8)
 
 
-def test_differences_are_at_the_level_of_their_look_and_own_scores_at_95() -> None:
+def test_differences_are_at_the_level_of_their_interim_analysis_and_own_scores_at_95() -> None:
     runs = simulated({"dice": 0.6, "cross_entropy": 0.55})
     for have, number in ((3, 0), (5, 1), (8, 2)):
         found = weighed(runs, have)
@@ -128,7 +128,7 @@ def test_differences_are_at_the_level_of_their_look_and_own_scores_at_95() -> No
     assert gap(plain, "dice", "cross_entropy").low > gap(weighed(runs, 3), "dice", "cross_entropy").low
 
 
-def test_a_finalist_that_was_dropped_keeps_its_seeds_and_the_level_of_its_look() -> None:
+def test_a_finalist_that_was_dropped_keeps_its_seeds_and_the_level_of_its_interim_analysis() -> None:
     runs = simulated({"dice": 0.7, "focal": 0.69, "cross_entropy": 0.3})
     have = {"dice": 5, "focal": 5, "cross_entropy": 3}
     before, after = weighed(runs, 3), weighed(runs, have)
@@ -168,7 +168,7 @@ def three_seeds(levels: dict[str, float], se_seed: float, se_image: float, **cha
     return with_regrets(found.model_copy(update={"comparisons": known}))
 
 
-def test_whoever_may_be_the_best_goes_on_and_the_baseline_too() -> None:
+def test_all_that_may_be_the_best_go_on_and_the_baseline_too() -> None:
     found = three_seeds({"dice": 0.715, "focal": 0.71, "tversky": 0.6, "cross_entropy": 0.5}, 0.008, 0.002)
     following = step(found)
     assert following.go_on
@@ -220,14 +220,14 @@ def test_it_ends_when_there_is_nothing_left_to_find_out(levels: dict[str, float]
     assert said in following.reason
 
 
-def test_it_ends_with_the_last_look() -> None:
+def test_it_ends_with_the_last_interim_analysis() -> None:
     found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.01, 0.002, look=2)
     assert "all that were planned" in step(found).reason
     assert not step(found).go_on
     assert not step(evidence({"dice": 0.73, "cross_entropy": 0.7}, half=0.1)).go_on  # nothing was planned at all
 
 
-def test_a_first_look_at_one_seed_goes_on_and_a_single_image_ends_it() -> None:
+def test_a_first_interim_analysis_of_one_seed_goes_on_and_a_single_image_ends_it() -> None:
     analyses = planned_analyses(1, 5)
     levels = {"dice": 0.73, "cross_entropy": 0.7}
     alone = {f: {"seeds": (101,)} for f in levels}
@@ -285,7 +285,7 @@ def test_without_noise_the_chance_is_certainty_either_way() -> None:
     assert chance(measured(0.03, 0.0, 0.05)) == 0
 
 
-def test_the_chance_is_that_of_the_remaining_looks_alone() -> None:
+def test_the_chance_is_that_of_the_remaining_interim_analyses_alone() -> None:
     one = chance(measured(0.03, 0.01, 0.002), 5, analyses=ANALYSES[2:])
     assert one < chance(measured(0.03, 0.01, 0.002), 5, analyses=planned_analyses(3, 34)[2:])
     assert chance(measured(0.03, 0.01, 0.002), 5, analyses=()) == 0
@@ -353,7 +353,7 @@ def test_planned_widths_split_the_variance_into_what_seeds_images_and_both_shrin
     assert at_analysis > planned_half_width(found, now, (8, 24))
 
 
-def test_what_would_settle_it_is_told_at_the_level_of_the_look_and_as_an_option() -> None:
+def test_what_would_settle_it_is_told_at_the_level_of_the_interim_analysis_and_as_an_option() -> None:
     noisy = measured(0.03, 0.02, 0.002)
     without, at_analyses = seeds_needed(noisy, 3, 24, 0.03), seeds_needed(noisy, 3, 24, 0.03, analyses=ANALYSES)
     assert without is not None and at_analyses is not None
@@ -365,7 +365,7 @@ def test_what_would_settle_it_is_told_at_the_level_of_the_look_and_as_an_option(
     assert f"some {at_analyses} seeds in place of 3 {option}" in sentence
 
 
-def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_look() -> None:
+def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_interim_analysis() -> None:
     found = three_seeds({"dice": 0.71, "focal": 0.7095, "tversky": 0.709, "cross_entropy": 0.7085}, 0.0046, 0.001)
     assert not step(found).go_on
     sentences = decide(found, ORDER).next_steps
@@ -378,7 +378,7 @@ def test_where_images_come_in_groups_groups_are_asked_for() -> None:
     assert "groups of test images in place of 12 would show" in sentence
 
 
-def test_the_reasons_name_the_look_and_its_level() -> None:
+def test_the_reasons_name_the_interim_analysis_and_its_level() -> None:
     reasons = decide(three_seeds({"dice": 0.75, "cross_entropy": 0.7}, 0.01, 0.01, half=0.02), ORDER).reasons
     assert "(99 % interval +0.030 to +0.070)" in reasons[0]
     assert reasons[-1] == (

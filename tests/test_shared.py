@@ -404,7 +404,7 @@ def test_who_is_gone_does_not_depend_on_the_time_of_day(
     here.close()
 
 
-def test_whoever_lost_the_study_stops(url: str, leading: Any) -> None:
+def test_a_process_that_lost_the_study_stops(url: str, leading: Any) -> None:
     executor = leading(Full(), lost=lambda: True)
     with pytest.raises(SweeperError, match="another process runs it by now"):
         executor.poll(0)

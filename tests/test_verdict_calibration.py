@@ -74,7 +74,9 @@ def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
     [(simulation.STREET, 2), (simulation.UNEQUAL, 2), (simulation.BINARY, 4), (simulation.COLLAPSING, 2)],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_equal_losses_seldom_give_a_clear_winner_over_all_looks(scenario: simulation.Scenario, losses: int) -> None:
+def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(
+    scenario: simulation.Scenario, losses: int
+) -> None:
     assert wrong(scenario, losses, played(scenario, losses, SWEEPS, 7)) <= LIMIT
 
 
@@ -139,7 +141,7 @@ def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
     assert wrong(noisy, 8, played(noisy, 8, 80, 3, analyses=once)) <= binom.isf(1e-4, 80, 0.05)
 
 
-def test_looking_three_times_at_the_full_level_is_caught() -> None:
+def test_three_interim_analyses_at_the_full_level_are_caught() -> None:
     greedy = tuple(InterimAnalysis(seeds=analysis.seeds, error=0.05) for analysis in ANALYSES)
     scenario = simulation.Scenario("seeds alone", "", 20, picture=0.02, liking=0.0, own=0.002, seed=0.04)
     broken = wrong(scenario, 2, played(scenario, 2, 400, 11, analyses=greedy))
