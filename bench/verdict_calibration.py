@@ -1,12 +1,13 @@
 """How often the verdict is wrong, how often it comes, how often intervals hold: the procedure on simulated sweeps.
 
-Every simulated confirmation goes through the very code of the product, look by look (3, 5 and 8 seeds): `weigh`,
-`decide`, `next_step`, with finalists that are dropped and confirmations that end early. Five tables:
+Every simulated confirmation goes through the very code of the product, with interim analyses at 3, 5 and 8
+seeds: `weigh`, `decide`, `next_step`, with finalists that are dropped and confirmations that end early. Five tables:
 
 - winners: equal losses; how often one of them is a clear winner. Limit: the upper end of the 95 % interval
   (Clopper–Pearson, two-sided) at most 6 %.
 - power: one loss better by as much as an oracle needs in order to name it in 50, 80 and 95 % of sweeps. The oracle uses
-  the same rule and looks, but knows the true variances and takes normal quantiles; it goes on until it knows.
+  the same rule and interim analyses, but knows the true variances and takes normal quantiles. It goes on until it knows
+  the answer.
 - choice: losses that differ truly; what the sweep says, what the named loss costs, how often the bound holds.
 - safe: the named loss is worse by just more than the ROPE; how often it is called safe or equivalent all the same.
   Limit: the upper end at most 6.5 %.
@@ -69,10 +70,10 @@ class Played:
     winner: str | None
     """Family of a clear winner."""
     ending: str
-    """`settled` (a winner or equivalence), `enough` (what the named loss costs is known), `budget` (the last look)."""
+    """`settled` (a winner or equivalence), `enough` (what the named loss costs is known), `budget` (no more seeds)."""
     trainings: int
     untiring: str | None
-    """The clear winner if it had gone on to the last look; None also where that was not asked."""
+    """The clear winner if it had gone on to the last interim analysis; None also where that was not asked."""
     decision: Decision
     evidence: Evidence
 
@@ -85,13 +86,13 @@ def play(
     distort: Callable[[Evidence], Evidence] | None = None,
     untiring: bool = False,
 ) -> Played:
-    """Confirm `runs[loss][seed]` look by look.
+    """Confirm `runs[loss][seed]` from one interim analysis to the next.
 
     Args:
         runs: all trainings that could be asked for.
         search: where the finalists come from.
-        looks: the planned looks; levels other than the product's show what they would do.
-        distort: changes the evidence of every look: to show that a broken rule is seen.
+        analyses: the planned interim analyses; levels other than the product's show what they would do.
+        distort: changes the evidence of every interim analysis: to show that a broken rule is seen.
         untiring: go on where the product has enough, to see what that costs.
     """
     have = dict.fromkeys(range(len(runs)), analyses[0].seeds)
@@ -115,7 +116,7 @@ def play(
         for i in going:
             assert i is not None
             have[ORDER.index(evidence.finalists[i].family)] = after
-    raise AssertionError("the last look always ends it")
+    raise AssertionError("the last interim analysis always ends it")
 
 
 def _said(decision: Decision) -> str:
@@ -235,7 +236,7 @@ def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
 
     Args:
         mious: (sweeps, losses, seeds) mIoU of each training.
-        sds: (looks, losses, losses) true standard deviation of the difference of two means at each look.
+        sds: (analyses, losses, losses) true standard deviation of the difference of two means.
     """
     ended = np.zeros(len(mious), dtype=np.bool_)
     won = np.zeros_like(ended)
@@ -256,8 +257,10 @@ def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
 
 
 def true_sds(mious: Floats) -> Floats:
-    """(looks, losses, losses) standard deviation over simulated sweeps of the difference of two means."""
-    means = np.stack([mious[:, :, : analysis.seeds].mean(axis=2) for analysis in ANALYSES])  # (looks, sweeps, losses)
+    """(analyses, losses, losses) standard deviation over simulated sweeps of the difference of two means."""
+    means = np.stack(
+        [mious[:, :, : analysis.seeds].mean(axis=2) for analysis in ANALYSES]
+    )  # (analyses, sweeps, losses)
     differences = means[:, :, :, None] - means[:, :, None, :]
     sds: Floats = differences.std(axis=1, ddof=1)
     return sds
@@ -321,7 +324,10 @@ def power_table(
     run: Spread, scenarios: Scenarios, simulations: int, seed: int, losses: Sequence[int] = (2, 4)
 ) -> Iterator[str]:
     """Rows of the second table."""
-    yield "| scenario | finalists | true gap | oracle | ours | ratio | asked | to the last look | trainings each |"
+    yield (
+        "| scenario | finalists | true gap | oracle | ours | ratio | asked | to the last interim analysis | "
+        "trainings each |"
+    )
     yield "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
     cases = [(k, scenario, n) for k, scenario in scenarios.items() for n in losses]
     tasks = [
@@ -355,7 +361,7 @@ def coverage_table(run: Spread, scenarios: Scenarios, simulations: int, seed: in
     """Rows of the third table."""
     yield (
         "| scenario | images | own mIoU, 3 seeds | own, 8 seeds | difference, 3 seeds | 8 seeds | "
-        "printed at the end | all looks |"
+        "printed at the end | all interim analyses |"
     )
     yield "| --- | --: | --: | --: | --: | --: | --: | --: |"
     tasks = [

@@ -1,4 +1,4 @@
-"""What a sweep asks for and keeps: rechecks, looks, probe and time limit, with trainings that cost nothing."""
+"""What a sweep asks for and keeps: rechecks, interim analyses, probe, time limit. The trainings cost nothing."""
 
 from __future__ import annotations
 
@@ -213,11 +213,11 @@ def test_a_recheck_that_fails_is_given_up_and_the_sweep_goes_on() -> None:
     assert {r.state for r in studies.extra_results(study, "confirm")} == {"complete"}
 
 
-# --- looks ---
+# --- interim analyses ---
 
 
 class Scripted:
-    """A judge that says what it is told, look by look."""
+    """A judge that says what it is told, one interim analysis after the other."""
 
     def __init__(self, *judgements: Judgement) -> None:
         self._judgements, self.seen = judgements, list[list[str]]()
@@ -336,7 +336,7 @@ def test_under_another_plan_the_report_weighs_what_the_last_interim_analysis_did
     judge, executor = Scripted(said()), FakeExecutor()
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     train(study, executor, trials=7, analyses=analyses)
-    (seen,) = judge.seen  # one look, at all the seeds that the plan knows of
+    (seen,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
     evidence = conclude(recorded(study)).evidence
     assert executor.specs == [] and evidence is not None
     weighed = sorted(f"{f.family} {s - confirm_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
@@ -364,7 +364,7 @@ def test_after_an_interim_analysis_that_ended_it_more_seeds_that_lie_there_are_n
     study = new_study()
     train(study, trials=7, analyses=THREE)
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said()))
-    # Another finalist: the looks begin anew, at one seed, and end there.
+    # Another finalist: the interim analyses begin anew, at one seed, and end there.
     with monkeypatch.context() as patched:
         patched.setattr("sweeper.workflow.phases.choose_finalists", lambda *a, **k: choose_finalists(*a, **k)[1:])
         train(study, trials=7, analyses=THREE)

@@ -36,7 +36,7 @@ def rows(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()]
 
 
-# --- Looks and their level ----------------------------------------------------------------------------------
+# --- Interim analyses and their level -----------------------------------------------------------------------
 
 
 def test_the_level_of_an_early_interim_analysis_is_said_wherever_its_intervals_are() -> None:
@@ -112,7 +112,7 @@ def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not
 
 def test_a_study_without_planned_interim_analyses_says_nothing_of_them() -> None:
     assert confirmation.analyses_table(facts_of()) == ""
-    assert "looked at" not in text_of(facts_of())
+    assert "may be analysed" not in text_of(facts_of())
 
 
 # --- From the search to the test split ----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Looks at the confirmation: their levels, who goes on, and when it ends."""
+"""Interim analyses of the confirmation: their levels, who goes on, and when it ends."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_number_of_seeds_belongs_to_the_first_interim_analysis_that_has_as_man
     assert level_at(ANALYSES, 13) == pytest.approx(1 - beyond, abs=0.002)
 
 
-# --- Weighing at a look -------------------------------------------------------------------------------------
+# --- Weighing at an interim analysis ------------------------------------------------------------------------
 
 
 def test_a_number_of_seeds_beyond_the_plan_costs_no_simulation_and_is_judged_no_more_leniently(

@@ -64,9 +64,9 @@ def weigh(
         classes: the data set's class names, in order.
         baseline: family that the others are measured against, where it is among them.
         rope: region of practical equivalence, in mIoU, ≥ 0.
-        looks: the planned looks, by ascending seeds. A comparison is at level 1 − error of the look at which its
-            common seeds were complete: the first with at least as many (beyond the last look: of the last). Without
-            looks it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
+        analyses: the planned interim analyses, by ascending seeds. A comparison is at level 1 − error of the one at
+            which its common seeds were complete: the first with at least as many (beyond the last: of the last).
+            Without any it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
         groups: group of each test image, in ascending order of the images; None (for one or for all) = a group of
             its own. Images of one group stand or fall together: their counts are summed, and n counts groups.
 
@@ -214,8 +214,9 @@ def _compare(
 ) -> list[Comparison]:
     """All ordered pairs; `finalists[i]` is seed → row of finalist i.
 
-    Look by look: a pair that shares no more seeds than at the look before keeps the interval that it had then; who was
-    beaten stays beaten; and as the intervals of all looks hold together, so do their innermost ends.
+    One interim analysis after the other. A pair that shares no more seeds than before keeps the interval that it had
+    then. Who was beaten stays beaten. As the intervals of all interim analyses hold together, so do their innermost
+    ends.
     """
     order = sorted({seed for seeds in finalists for seed in seeds})
     found: dict[tuple[int, int], Interval] = {}

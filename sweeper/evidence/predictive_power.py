@@ -4,7 +4,7 @@ More seeds shrink the seed part of a difference's variance and nothing else: the
 Given the estimate D from S seeds, the standard deviation s of a seed's difference and the image part of the variance,
 the confirmation is played to its end many times: σ² = s² ν / χ² with ν degrees of freedom (not below the interaction,
 which is known far better), the true difference on these images from N(D, σ²/S), the seeds to come from there on. At
-every look still planned the interval is formed as `sweeper.evidence.intervals` would. The share of plays in which the
+every planned analysis the interval is formed as `sweeper.evidence.intervals` would. The share of plays in which the
 best beats all others is the predictive power (Spiegelhalter, Freedman & Blackburn 1986).
 
 The comparisons share the best's noise: two differences between independent scores of one variance correlate at ½, and
@@ -36,7 +36,7 @@ def chance_of_a_winner(
         gaps: K ≥ 1 measured differences, each with its S ≥ 2 common seeds, on `images` ≥ 2 images or groups.
         images: images or groups of images.
         rope: region of practical equivalence, in mIoU.
-        looks: those that are still planned, by ascending seeds.
+        analyses: those that are still planned, by ascending seeds.
 
     The same arguments give the same numbers: the plays are drawn from a fixed seed.
     """

@@ -34,7 +34,7 @@ def _in_words(evidence: Evidence, first: int, second: int) -> str:
 
 
 def analysis_taken(evidence: Evidence) -> list[str]:
-    """Which of several planned looks this is, and what its intervals promise."""
+    """Which of several planned interim analyses this is, and what its intervals promise."""
     if len(evidence.looks) < 2:
         return []
     levels = listed([percent(1 - analysis.error) for analysis in evidence.looks])

@@ -2,8 +2,9 @@
 
 The variances of a measured difference (see `sweeper.evidence.intervals`) are taken at face value and scaled: what
 comes from seeds with 1 / seeds, from images with 1 / images, from both with 1 / (seeds × images), the critical
-value with their degrees of freedom and the level of the look at which that many seeds are complete. It is a planning
-figure: the estimate itself will move when it is measured again. Where test images come in groups, groups are counted.
+value with their degrees of freedom and the level of the interim analysis at which that many seeds are complete. It is
+a planning figure: the estimate itself will move when it is measured again. Where test images come in groups, groups are
+counted.
 """
 
 from __future__ import annotations
@@ -189,8 +190,8 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
 def _option(evidence: Evidence, seeds: int) -> str:
     """The option that adds seeds.
 
-    Up to as many as are needed, with looks on the way; or, where the plan had as many and ended before them as futile,
-    all of them and one look: a resume with the same plan would only end again.
+    Up to as many as are needed, with interim analyses on the way. Where the plan had as many and ended before them as
+    futile: all of them and a single analysis, as a resume with the same plan would only end again.
     """
     most = evidence.looks[-1].seeds if evidence.looks else seeds
     asked = f"{evidence.looks[0].seeds}..{seeds}" if seeds > most else str(most)

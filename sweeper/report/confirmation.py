@@ -1,4 +1,4 @@
-"""Tables and computed sentences of the confirmation: finalists, looks, from the search to the test split, classes."""
+"""Tables and computed sentences of the confirmation: finalists, interim analyses, from search to test, classes."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def rates_text(finalist: FinalistEvidence) -> str:
     return f"{significant(finalist.rates.low)} to {significant(finalist.rates.high)}"
 
 
-# --- Looks --------------------------------------------------------------------------------------------------
+# --- Interim analyses ---------------------------------------------------------------------------------------
 
 
 def analyses_table(facts: Facts) -> str:
-    """One row per planned look: what it found and led to, what error it may spend; empty where there was no plan."""
+    """One row per planned interim analysis: what it found and led to, what error it may spend; empty without a plan."""
     taken = {analysis.seeds: analysis for analysis in facts.sweep.looks_taken}
     errors = {seeds: (analysis.error, analysis.error) for seeds, analysis in taken.items()}
     errors |= {plan.seeds: (plan.error, plan.spent or plan.error) for plan in facts.sweep.looks_planned}
@@ -85,7 +85,7 @@ def analyses_table(facts: Facts) -> str:
 
 
 def analyses_text(facts: Facts) -> str:
-    """Why looking several times costs something; empty for a single look."""
+    """Why several interim analyses cost something; empty for a single one."""
     planned = facts.sweep.looks_planned
     if len(planned) < 2:
         return ""

@@ -1,6 +1,6 @@
 """The study in Optuna's storage: the one source of truth, which resume and report read and nothing else.
 
-database → plan → results and looks → record. Read as `from sweeper.study import storage as studies`.
+database → plan → results and interim analyses → record. Read as `from sweeper.study import storage as studies`.
 """
 
 from sweeper.storage.asked_rechecks import Wave

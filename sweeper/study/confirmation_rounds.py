@@ -1,7 +1,7 @@
-"""The confirmation's rounds: train up to the next look's seeds, look, and go on with whom the look names.
+"""The confirmation's rounds: train up to the next planned seeds, analyse, and go on with whom the analysis names.
 
-A look is stored with the numbers of the confirmations that it saw. A resume replays stored looks as long as finalists,
-plan and confirmations are the same, and looks anew from the first that differs.
+An interim analysis is stored with the numbers of the confirmations that it weighed. A resume replays stored ones as
+long as finalists, plan and confirmations are the same, and analyses anew from the first that differs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Judgement(NamedTuple):
 
     verdict: Verdict
     error: float
-    """Two-sided error of the look's intervals."""
+    """Two-sided error of the intervals."""
     go_on: bool
     families: tuple[str, ...]
     """With which finalists to go on."""
@@ -35,9 +35,10 @@ class Judgement(NamedTuple):
 
 Judge = Callable[[Sequence[TrialResult]], Judgement]
 Train = Callable[[int, Sequence[TrialSpec]], bool]
-"""(number of the look, all trainings that it rests on) → whether they are all there now; False when the time is up."""
+"""(number of the interim analysis, all trainings that it rests on) → whether they are all there now; False when the
+time is up."""
 Tell = Callable[[int, AnalysisTaken], None]
-"""(number of the look, what it found)."""
+"""(number of the interim analysis, what it found)."""
 
 
 def plan_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
@@ -62,16 +63,16 @@ def run_rounds(
     train: Train,
     tell: Tell,
 ) -> None:
-    """Train and look until a look says that it is enough, the last was taken, or the time is up.
+    """Train and analyse until an interim analysis says that it is enough, the last was made, or the time is up.
 
     Args:
-        study: keeps results and looks.
+        study: keeps results and interim analyses.
         finalists: who is confirmed.
         conditions: the study's.
-        looks: when to look, in ascending order of seeds.
+        analyses: the planned interim analyses, in ascending order of seeds.
         judge: weighs completed confirmations.
         train: makes trainings.
-        tell: is told each look, replayed ones too.
+        tell: is told each interim analysis, replayed ones too.
     """
     before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, analyses)
     if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
@@ -107,7 +108,7 @@ def run_rounds(
 def _memory(
     study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, analyses: Sequence[InterimAnalysis]
 ) -> AnalysesTaken:
-    """Looks taken before, if they were taken at the same confirmation."""
+    """Interim analyses made before, if they were made of the same confirmation."""
     before = analyses_taken(study.user_attrs)
     fresh = AnalysesTaken(
         finalists=tuple(finalist.text for finalist in finalists),
@@ -127,8 +128,8 @@ def _onward(
 ) -> tuple[int, list[Finalist]]:
     """Where another plan for the same confirmation begins, and with whom.
 
-    At the last of its looks for which there are seeds enough: to look at fewer than are known would be to forget data,
-    and could end the confirmation by them. Who was dropped is judged by the seeds it has.
+    At the last of its interim analyses for which there are seeds enough: to weigh fewer than are known would be to
+    forget data, and could end the confirmation by them. Who was dropped is judged by the seeds it has.
     """
     results = confirmed(extra_results(study, "confirm"), finalists, conditions, analyses[-1].seeds)
     have = {f.family: len({r.spec.seed for r in results if r.spec.family == f.family}) for f in finalists}
@@ -155,7 +156,7 @@ def _cut(
     analysis: InterimAnalysis,
     judge: Judge,
 ) -> AnalysisTaken:
-    """What is found where the time was up before a planned look: by all that is there."""
+    """What is found where the time was up before a planned interim analysis: by all that is there."""
     judged = judge(results)
     seeds = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in active]
     paired = len(set.intersection(*seeds)) if seeds else 0

@@ -152,9 +152,9 @@ def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: S
 
 
 def _seeds_seen(sweep: SweepRecord) -> int | None:
-    """The confirmations of how many seeds the last look weighed, so that the report weighs the same; None = of all.
+    """The confirmations of how many seeds the last interim analysis weighed, for the report too; None = of all.
 
-    There may be more: of a plan of looks that had another maximum, or of a round that was cut off.
+    There may be more: of a plan that had another maximum, or of a round that was cut off.
     """
     if sweep.looks_taken and sweep.looks_taken[-1].within is not None:
         return sweep.looks_taken[-1].within
@@ -169,7 +169,7 @@ def judge(
     rope: float,
     analyses: Sequence[InterimAnalysis],
 ) -> Judge:
-    """What the confirmation's rounds ask after each look: the same evidence and verdict as the report's."""
+    """What the confirmation's rounds ask at each interim analysis: the same evidence and verdict as the report's."""
 
     def judged(results: Sequence[TrialResult]) -> Judgement:
         evidence = _weighed(results, finalists, conditions, space, rope=rope, analyses=analyses)

@@ -49,7 +49,7 @@ class Display(Observer, Protocol):
     def phase(self, name: str, done: int, total: int) -> None:
         """A phase (probe, search, recheck, confirm) of `total` trainings begins, `done` of which are there already.
 
-        A confirmation begins anew with each look: how many follow is not known before.
+        A confirmation begins anew with each interim analysis: how many follow is not known before.
         """
 
 
@@ -154,7 +154,7 @@ class Stage:
 
 
 def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
-    """Everything up to the last look, or to the end of the time; `decided` is told the plan after a probe.
+    """Everything up to the last interim analysis, or to the end of the time; `decided` is told the plan after a probe.
 
     Raises:
         InterruptedSweepError: if a signal said so; the study can be resumed.
@@ -288,7 +288,7 @@ def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:
 
 
 def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
-    """Train the finalists on fresh seeds, look by look, until a look says that it is enough."""
+    """Train the finalists on fresh seeds, from one interim analysis to the next, until one says that it is enough."""
     study, analyses, say = stage.study, stage.asked.analyses, stage.display.say
     if (before := plan_analyses(study, analyses)) is not None and _seeds(analyses) != _seeds(before):
         say(f"the confirmation is analysed after {_seeds(analyses)} seeds from now on (before: {_seeds(before)})")
@@ -298,7 +298,7 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     folds = stage.plan.conditions.folds
 
     def train(number: int, specs: Sequence[TrialSpec]) -> bool:
-        fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is not tried again by each look
+        fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is tried once
         tried.update(key_of(spec) for spec in fresh)
         batch = Batch(study, fresh, recorder=stage.recorder, admit=stage.time.admits(1.0))
         if len(batch):

@@ -26,7 +26,7 @@ class SweepRecord(Record):
     """Of the training split: what pos_weight is a power of (binary); commonest/rarest (multi-class)."""
     trials_asked: int
     confirm_seeds: int
-    """Seeds of the last planned look."""
+    """Seeds of the last planned interim analysis."""
     rope: float
     trials: tuple[TrialResult, ...]
     """The search's counted trials, by number."""
@@ -55,7 +55,7 @@ class SweepRecord(Record):
     experiment_id: str | None
     parent_run_id: str | None
     looks: int = 1
-    """How many times it was concluded, each with other confirmations, looks or ROPE than the time before."""
+    """How many times it was concluded, each with other confirmations, interim analyses or ROPE than the time before."""
     workers: int | None = None
     """Processes that trained at a time; None = not known."""
     seconds: float
