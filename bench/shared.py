@@ -1,11 +1,11 @@
-"""What a shared study costs its leader: processor time of one look at the queue, and of one whole training through it.
+"""What a shared study costs its leader: processor time of one poll of the queue, and of one whole training through it.
 
     python bench/shared.py                                  SQLite, in a temporary folder
     python bench/shared.py --storage postgresql://…         an empty PostgreSQL database
 
-Everyone is in this process: workers that train nothing, but write their evaluations and results as they would. Looked
-at is the processor time of this process, which other programs on the machine hardly change; a server's own time comes
-on top. A leader looks five times a second, so that 200 ms per look are all it has.
+Everyone is in this process: workers that train nothing, but write their evaluations and results as they would.
+Measured is the processor time of this process, which other programs on the machine hardly change; a server's own time
+comes on top. A leader polls five times a second, so that it has 200 ms for each.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sweeper import storage as studies
 from sweeper.executors.task_queue import RESULT, Queue
 from tests import builders
 
-LOOKS = 20
+POLLS = 20
 WORKERS = (1, 4, 16, 64)
 EVALUATIONS = 4
 
@@ -39,12 +39,12 @@ def main() -> None:
         studies.open_storage(url)
         print("| workers | a poll, ms (median) | a training, ms |\n|---:|---:|---:|")
         for workers in WORKERS:
-            look, training = measure(url, workers)
-            print(f"| {workers} | {1000 * look:.1f} | {1000 * training:.0f} |")
+            poll, training = measure(url, workers)
+            print(f"| {workers} | {1000 * poll:.1f} | {1000 * training:.0f} |")
 
 
 def measure(url: str, workers: int) -> tuple[float, float]:
-    """Processor seconds of a look while each of `workers` trains, and of a training from its start to its end."""
+    """Processor seconds of a poll while each of `workers` trains, and of a training from its start to its end."""
     queue = Queue(url, f"bench-{workers}")
     leader = queue.enter("leader")
     there = [queue.enter("worker", slots=1) for _ in range(workers)]
@@ -52,23 +52,23 @@ def measure(url: str, workers: int) -> tuple[float, float]:
     evaluation = builders.evaluation(25, 0.5).model_dump(mode="json")
     began = time.process_time()
     taken = [_begin(queue, leader, worker) for worker in there]
-    looks = []
+    polls = []
     for step in range(EVALUATIONS):
         for trial in taken:
             queue.write(trial._trial_id, f"evaluation/{step:02d}", {"evaluation": evaluation, "last": False})
             queue.write(trial._trial_id, f"answer/{step:02d}", "go")
-        for _ in range(LOOKS // EVALUATIONS):
-            looked = time.process_time()
+        for _ in range(POLLS // EVALUATIONS):
+            start = time.process_time()
             queue.trials()
-            looks.append(time.process_time() - looked)
+            polls.append(time.process_time() - start)
     for trial in taken:
         queue.write(trial._trial_id, RESULT, result)
         queue.finish(trial, TrialState.COMPLETE)
-    whole = time.process_time() - began - sum(looks)
+    whole = time.process_time() - began - sum(polls)
     for worker in there:
         queue.leave(worker, TrialState.FAIL)
     queue.close()
-    return statistics.median(looks), whole / workers
+    return statistics.median(polls), whole / workers
 
 
 def _begin(queue: Queue, leader: FrozenTrial, worker: FrozenTrial) -> FrozenTrial:

@@ -1,12 +1,13 @@
 """How often the verdict is wrong, how often it comes, how often intervals hold: the procedure on simulated sweeps.
 
-Every simulated confirmation goes through the very code of the product, look by look (3, 5 and 8 seeds): `weigh`,
-`decide`, `next_step`, with finalists that are dropped and confirmations that end early. Five tables:
+Every simulated confirmation goes through the very code of the product, with interim analyses at 3, 5 and 8
+seeds: `weigh`, `decide`, `next_step`, with finalists that are dropped and confirmations that end early. Five tables:
 
 - winners: equal losses; how often one of them is a clear winner. Limit: the upper end of the 95 % interval
   (Clopper–Pearson, two-sided) at most 6 %.
 - power: one loss better by as much as an oracle needs in order to name it in 50, 80 and 95 % of sweeps. The oracle uses
-  the same rule and looks, but knows the true variances and takes normal quantiles; it goes on until it knows.
+  the same rule and interim analyses, but knows the true variances and takes normal quantiles. It goes on until it knows
+  the answer.
 - choice: losses that differ truly; what the sweep says, what the named loss costs, how often the bound holds.
 - safe: the named loss is worse by just more than the ROPE; how often it is called safe or equivalent all the same.
   Limit: the upper end at most 6.5 %.
@@ -38,14 +39,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import verdict_simulation as simulation
 from bench.verdict_simulation import Scenario
-from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
-from sweeper.evidence.confirmation_stopping import next_step, planned_looks
+from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResult, Verdict
+from sweeper.evidence.confirmation_stopping import next_step, planned_analyses
 from sweeper.evidence.intervals import LEVEL, half_width
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.verdict import Decision, decide
 
 ROPE = 0.01
-LOOKS = planned_looks(3, simulation.SEEDS)
+ANALYSES = planned_analyses(3, simulation.SEEDS)
 ORDER = simulation.FAMILIES
 LIMIT = 0.06
 TARGETS = {0.50: 0.50, 0.80: 0.65, 0.95: 0.85}
@@ -69,10 +70,10 @@ class Played:
     winner: str | None
     """Family of a clear winner."""
     ending: str
-    """`settled` (a winner or equivalence), `enough` (what the named loss costs is known), `budget` (the last look)."""
+    """`settled` (a winner or equivalence), `enough` (what the named loss costs is known), `budget` (no more seeds)."""
     trainings: int
     untiring: str | None
-    """The clear winner if it had gone on to the last look; None also where that was not asked."""
+    """The clear winner if it had gone on to the last interim analysis; None also where that was not asked."""
     decision: Decision
     evidence: Evidence
 
@@ -81,29 +82,29 @@ def play(
     runs: Sequence[Sequence[TrialResult]],
     search: dict[str, TrialResult],
     *,
-    looks: Sequence[Look] = LOOKS,
+    analyses: Sequence[InterimAnalysis] = ANALYSES,
     distort: Callable[[Evidence], Evidence] | None = None,
     untiring: bool = False,
 ) -> Played:
-    """Confirm `runs[loss][seed]` look by look.
+    """Confirm `runs[loss][seed]` from one interim analysis to the next.
 
     Args:
         runs: all trainings that could be asked for.
         search: where the finalists come from.
-        looks: the planned looks; levels other than the product's show what they would do.
-        distort: changes the evidence of every look: to show that a broken rule is seen.
+        analyses: the planned interim analyses; levels other than the product's show what they would do.
+        distort: changes the evidence of every interim analysis: to show that a broken rule is seen.
         untiring: go on where the product has enough, to see what that costs.
     """
-    have = dict.fromkeys(range(len(runs)), looks[0].seeds)
+    have = dict.fromkeys(range(len(runs)), analyses[0].seeds)
     ended: Played | None = None
-    for look in looks:
+    for analysis in analyses:
         taken = [run for f, seeds in have.items() for run in runs[f][:seeds]]
-        evidence = weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=looks)
+        evidence = weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, analyses=analyses)
         evidence = distort(evidence) if distort else evidence
         decision = decide(evidence, ORDER)
         step = next_step(evidence, decision)
         winner = _winner(evidence, decision)
-        last = look is looks[-1]
+        last = analysis is analyses[-1]
         if not step.go_on and ended is None:
             settled = decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}
             ending = "settled" if settled else "budget" if last else "enough"
@@ -111,11 +112,11 @@ def play(
         if ended is not None and (ended.ending != "enough" or not untiring or winner is not None or last):
             return Played(**{**vars(ended), "untiring": winner if untiring else ended.winner})
         going = step.finalists or (decision.best, *decision.unbeaten)
-        after = looks[looks.index(look) + 1].seeds
+        after = analyses[analyses.index(analysis) + 1].seeds
         for i in going:
             assert i is not None
             have[ORDER.index(evidence.finalists[i].family)] = after
-    raise AssertionError("the last look always ends it")
+    raise AssertionError("the last interim analysis always ends it")
 
 
 def _said(decision: Decision) -> str:
@@ -235,20 +236,20 @@ def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
 
     Args:
         mious: (sweeps, losses, seeds) mIoU of each training.
-        sds: (looks, losses, losses) true standard deviation of the difference of two means at each look.
+        sds: (analyses, losses, losses) true standard deviation of the difference of two means.
     """
     ended = np.zeros(len(mious), dtype=np.bool_)
     won = np.zeros_like(ended)
-    for k, look in enumerate(LOOKS):
-        means = mious[:, :, : look.seeds].mean(axis=2)
+    for k, analysis in enumerate(ANALYSES):
+        means = mious[:, :, : analysis.seeds].mean(axis=2)
         best = means.argmax(axis=1)
         gaps = np.take_along_axis(means, best[:, None], axis=1) - means
-        half = float(ndtri(1 - look.error / 2)) * sds[k][best]
+        half = float(ndtri(1 - analysis.error / 2)) * sds[k][best]
         rival = np.arange(means.shape[1]) != best[:, None]
         beaten = (gaps > half) & (gaps >= ROPE)
         clear = (beaten | ~rival).all(axis=1)
         won |= clear & (best == 0) & ~ended
-        pairs = np.abs(means[:, :, None] - means[:, None, :]) + float(ndtri(1 - look.error / 2)) * sds[k] <= ROPE
+        pairs = np.abs(means[:, :, None] - means[:, None, :]) + float(ndtri(1 - analysis.error / 2)) * sds[k] <= ROPE
         left = ~beaten
         same = (pairs | ~left[:, :, None] | ~left[:, None, :]).all(axis=(1, 2)) & ~clear
         ended |= clear | same
@@ -256,8 +257,10 @@ def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
 
 
 def true_sds(mious: Floats) -> Floats:
-    """(looks, losses, losses) standard deviation over simulated sweeps of the difference of two means."""
-    means = np.stack([mious[:, :, : look.seeds].mean(axis=2) for look in LOOKS])  # (looks, sweeps, losses)
+    """(analyses, losses, losses) standard deviation over simulated sweeps of the difference of two means."""
+    means = np.stack(
+        [mious[:, :, : analysis.seeds].mean(axis=2) for analysis in ANALYSES]
+    )  # (analyses, sweeps, losses)
     differences = means[:, :, :, None] - means[:, :, None, :]
     sds: Floats = differences.std(axis=1, ddof=1)
     return sds
@@ -321,7 +324,10 @@ def power_table(
     run: Spread, scenarios: Scenarios, simulations: int, seed: int, losses: Sequence[int] = (2, 4)
 ) -> Iterator[str]:
     """Rows of the second table."""
-    yield "| scenario | finalists | true gap | oracle | ours | ratio | asked | to the last look | trainings each |"
+    yield (
+        "| scenario | finalists | true gap | oracle | ours | ratio | asked | to the last interim analysis | "
+        "trainings each |"
+    )
     yield "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
     cases = [(k, scenario, n) for k, scenario in scenarios.items() for n in losses]
     tasks = [
@@ -355,7 +361,7 @@ def coverage_table(run: Spread, scenarios: Scenarios, simulations: int, seed: in
     """Rows of the third table."""
     yield (
         "| scenario | images | own mIoU, 3 seeds | own, 8 seeds | difference, 3 seeds | 8 seeds | "
-        "printed at the end | all looks |"
+        "printed at the end | all interim analyses |"
     )
     yield "| --- | --: | --: | --: | --: | --: | --: | --: |"
     tasks = [
@@ -378,12 +384,12 @@ def covered(task: Task) -> Tally:
         counts, collapsed = simulation.draw(task.scenario, 2, rng, images=task.pictures)
         runs = simulation.trainings(counts, collapsed)
         held = []
-        for look in LOOKS:
-            evidence = _weighed(runs, look.seeds, search)
+        for analysis in ANALYSES:
+            evidence = _weighed(runs, analysis.seeds, search)
             for finalist in evidence.finalists:
                 own = truth[ORDER.index(finalist.family)]
-                tally.winners[f"own {look.seeds}"] += _holds(finalist.miou, own)
-            tally.winners[f"gap {look.seeds}"] += _gap_held(evidence, truth, LEVEL)
+                tally.winners[f"own {analysis.seeds}"] += _holds(finalist.miou, own)
+            tally.winners[f"gap {analysis.seeds}"] += _gap_held(evidence, truth, LEVEL)
             held.append(_gap_held(evidence, truth))
         tally.winners["all"] += all(held)
         tally.winners["end"] += _gap_held(play(runs, search).evidence, truth)
@@ -393,7 +399,7 @@ def covered(task: Task) -> Tally:
 
 def _weighed(runs: Sequence[Sequence[TrialResult]], seeds: int, search: dict[str, TrialResult]) -> Evidence:
     taken = [run for loss in runs for run in loss[:seeds]]
-    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, looks=LOOKS)
+    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, analyses=ANALYSES)
 
 
 def _holds(interval: Interval, truth: float) -> bool:

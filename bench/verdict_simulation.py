@@ -37,7 +37,7 @@ FAMILIES = ("cross_entropy", "dice", "tversky", "focal", "dice_ce", "dice_focal"
 """Names of the simulated losses; the first is the baseline."""
 CLASSES = ("background", "object")
 SEEDS = 8
-"""Seeds of the last look."""
+"""Seeds of the last interim analysis."""
 SHARE = 0.05
 """Foreground of the pixels."""
 FOREGROUND = 1000

@@ -16,6 +16,7 @@ from sweeper.core import metrics
 from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
+    AnalysisTaken,
     BudgetPoint,
     ClassProfile,
     Collapse,
@@ -30,9 +31,8 @@ from sweeper.core.records import (
     ImageCounts,
     ImageInfo,
     ImbalanceProfile,
+    InterimAnalysis,
     Interval,
-    Look,
-    LookTaken,
     Predictions,
     Preference,
     Scores,
@@ -398,10 +398,14 @@ def evidence(
     return Evidence(**values | changes)
 
 
-LOOKS = (Look(seeds=3, error=0.01), Look(seeds=5, error=0.015), Look(seeds=8, error=0.025))
-LOOKS_TAKEN = (
-    LookTaken(seeds=3, error=0.01, verdict=Verdict.UNDECIDED, reason="Not settled: two more seeds."),
-    LookTaken(seeds=5, error=0.015, verdict=Verdict.CLEAR_WINNER, reason="Settled after 5 seeds."),
+ANALYSES = (
+    InterimAnalysis(seeds=3, error=0.01),
+    InterimAnalysis(seeds=5, error=0.015),
+    InterimAnalysis(seeds=8, error=0.025),
+)
+ANALYSES_TAKEN = (
+    AnalysisTaken(seeds=3, error=0.01, verdict=Verdict.UNDECIDED, reason="Not settled: two more seeds."),
+    AnalysisTaken(seeds=5, error=0.015, verdict=Verdict.CLEAR_WINNER, reason="Settled after 5 seeds."),
 )
 
 

@@ -12,7 +12,7 @@ import optuna
 
 from sweeper import storage as studies
 from sweeper.core.events import Answer, Evaluated, Finished, Observers, Paused, TrainingEvent
-from sweeper.core.records import Collapse, Conditions, Coordinate, Look, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, Conditions, Coordinate, InterimAnalysis, SearchSpace, TrialResult, TrialSpec
 from sweeper.data import divide
 from sweeper.space import load_space
 from sweeper.study.same_loss import Measure, Question
@@ -37,7 +37,7 @@ LEVELS = {
 }
 """What each family reaches here, apart from luck and learning rate."""
 DATA = builders.dataset(images=60)
-LOOKS = (Look(seeds=2, error=0.02), Look(seeds=3, error=0.03))
+ANALYSES = (InterimAnalysis(seeds=2, error=0.02), InterimAnalysis(seeds=3, error=0.03))
 
 
 class CrashError(Exception):
@@ -185,7 +185,7 @@ def train(
     display: Recorder | None = None,
     *,
     trials: int = 9,
-    looks: Sequence[Look] = LOOKS,
+    analyses: Sequence[InterimAnalysis] = ANALYSES,
     plan: studies.Plan | None = None,
     probe: bool = False,
     timeout: float | None = None,
@@ -202,7 +202,7 @@ def train(
     enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, workers=executor.workers, before=studies.all_results(study))
     budget: Budget = "ranking" if probe else "given"
-    asked = Asked(trials, tuple(looks), rope=0.01, budget=learns or budget, confirm_steps=None)
+    asked = Asked(trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None)
     told = Observers((time, display) if signs is None else (time, display, signs))
     stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, signs=signs)  # type: ignore[arg-type]
     stage.measure = measure

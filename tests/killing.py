@@ -135,7 +135,7 @@ def record_of(folder: Path, kind: str) -> dict[str, Any]:
             for t in study.get_trials(deepcopy=False)
         ],
         "results": [r.model_dump(mode="json") for r in studies.all_results(study)],
-        "looks": studies.looks_taken(study.user_attrs).model_dump(mode="json"),
+        "analyses": studies.analyses_taken(study.user_attrs).model_dump(mode="json"),
     }
 
 

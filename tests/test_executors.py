@@ -99,7 +99,7 @@ def of_processes(folder: Path, patch: pytest.MonkeyPatch) -> Executor:
 
 def task_queue(folder: Path, patch: pytest.MonkeyPatch) -> Executor:
     patch.setattr(job, "Training", faulty.FaultyTraining)
-    for module, name in ((shared, "LOOK_SECONDS"), (shared, "DOORBELL_SECONDS"), (joined, "LOOK_SECONDS")):
+    for module, name in ((shared, "POLL_SECONDS"), (shared, "DOORBELL_SECONDS"), (joined, "POLL_SECONDS")):
         patch.setattr(module, name, 0.01)
     url = f"sqlite:///{folder}/study.db"
     study = studies.create_study(studies.open_storage(url), "s", new_plan())

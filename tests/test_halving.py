@@ -67,7 +67,7 @@ def test_from_the_third_rung_on_all_go_on() -> None:
     assert all(made.goes_on(number, more=True) for number in range(4))
 
 
-def test_at_the_last_rung_every_trial_goes_on_to_its_end_whoever_leads() -> None:
+def test_at_the_last_rung_every_trial_goes_on_to_its_end_whichever_leads() -> None:
     made = field(0.9, 0.8, 0.7, 0.6)
     for number in (2, 0):  # 2 is no longer the best of its family, nor among the best third
         for step in RUNGS[1:]:

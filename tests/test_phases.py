@@ -1,4 +1,4 @@
-"""What a sweep asks for and keeps: rechecks, looks, probe and time limit, with trainings that cost nothing."""
+"""What a sweep asks for and keeps: rechecks, interim analyses, probe, time limit. The trainings cost nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, NothingConfirmedError
 from sweeper.core.events import TrainingEvent, WorkerLost
-from sweeper.core.records import Collapse, Look, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import Collapse, InterimAnalysis, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.study.budget_probe import compare
 from sweeper.study.confirmation_rounds import Judgement
 from sweeper.study.confirmation_specs import confirm_seed
@@ -26,8 +26,8 @@ from sweeper.workflow.conclude import conclude
 from sweeper.workflow.run import _conclude, _remember
 from tests import builders
 from tests.faking import (
+    ANALYSES,
     LEVELS,
-    LOOKS,
     SPACE,
     CrashError,
     FakeExecutor,
@@ -39,7 +39,11 @@ from tests.faking import (
 )
 from tests.sweeping import Recorder, settings_in
 
-THREE = (Look(seeds=1, error=0.01), Look(seeds=2, error=0.015), Look(seeds=3, error=0.025))
+THREE = (
+    InterimAnalysis(seeds=1, error=0.01),
+    InterimAnalysis(seeds=2, error=0.015),
+    InterimAnalysis(seeds=3, error=0.025),
+)
 
 
 def kept(study: optuna.Study) -> dict[str, Any]:
@@ -59,8 +63,8 @@ def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: A
         confirmations=studies.extra_results(study, "confirm"),
         conditions=plan.conditions,
         rechecks=tuple(studies.extra_results(study, "recheck")),
-        looks_planned=studies.plans_of_looks(attributes)[-1],
-        looks_taken=studies.looks_taken(attributes).looks,
+        looks_planned=studies.plans_of_analyses(attributes)[-1],
+        looks_taken=studies.analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
         **changes,
     )
@@ -73,7 +77,7 @@ def purposes(executor: FakeExecutor) -> list[str]:
 # --- the whole way ---
 
 
-def test_phases_follow_each_other_and_the_report_concludes_as_the_last_look_did() -> None:
+def test_phases_follow_each_other_and_the_report_concludes_as_the_last_interim_analysis_did() -> None:
     study, executor, display = new_study(), FakeExecutor(), Recorder()
     train(study, executor, display, trials=7)
     assert purposes(executor) == ["search", "recheck", "confirm"]
@@ -81,7 +85,7 @@ def test_phases_follow_each_other_and_the_report_concludes_as_the_last_look_did(
     sweep = recorded(study)
     assert sweep.looks_taken[-1].verdict == conclude(sweep).verdict
     evidence = conclude(sweep).evidence
-    assert evidence is not None and evidence.looks == LOOKS
+    assert evidence is not None and evidence.looks == ANALYSES
     assert {f.family for f in evidence.finalists} == {"dice", "dice_ce", "tversky", "cross_entropy"}
     assert any("interim analysis 1 of at most 2" in line for line in display.lines)
 
@@ -120,7 +124,7 @@ def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, 
     assert len(again.specs) == TOTAL - done  # nothing that was finished is trained twice
 
 
-def test_a_finished_study_is_not_trained_again_and_keeps_its_looks() -> None:
+def test_a_finished_study_is_not_trained_again_and_keeps_its_interim_analyses() -> None:
     study = new_study()
     train(study, trials=7)
     before, again = kept(study), FakeExecutor()
@@ -209,11 +213,11 @@ def test_a_recheck_that_fails_is_given_up_and_the_sweep_goes_on() -> None:
     assert {r.state for r in studies.extra_results(study, "confirm")} == {"complete"}
 
 
-# --- looks ---
+# --- interim analyses ---
 
 
 class Scripted:
-    """A judge that says what it is told, look by look."""
+    """A judge that says what it is told, one interim analysis after the other."""
 
     def __init__(self, *judgements: Judgement) -> None:
         self._judgements, self.seen = judgements, list[list[str]]()
@@ -230,18 +234,18 @@ def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> Judgement:
     return Judgement(verdict, 0.01, bool(families), families, "because.")
 
 
-def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_go_on_with_whom_the_interim_analysis_names_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     study, display = new_study(), Recorder()
-    train(study, None, display, trials=7, looks=THREE)
+    train(study, None, display, trials=7, analyses=THREE)
     confirmations = studies.extra_results(study, "confirm")
     seeds = Counter(r.spec.family for r in confirmations)
     assert seeds == {"dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1}
     assert [r.spec.number for r in confirmations] == list(range(6))
     assert [len(seen) for seen in judge.seen] == [4, 6]
-    taken = studies.looks_taken(study.user_attrs).looks
-    assert [(look.seeds, look.error, look.verdict) for look in taken] == [
+    taken = studies.analyses_taken(study.user_attrs).analyses
+    assert [(analysis.seeds, analysis.error, analysis.verdict) for analysis in taken] == [
         (1, 0.01, Verdict.UNDECIDED),
         (2, 0.015, Verdict.CLEAR_WINNER),
     ]
@@ -249,13 +253,13 @@ def test_rounds_go_on_with_whom_the_look_names_until_it_ends(monkeypatch: pytest
     assert any("interim analysis 2 of at most 3, 2 seeds: clear winner. because." in line for line in display.lines)
 
 
-def test_looks_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interim_analyses_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     study = new_study()
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     before, again = kept(study), Scripted(said("dice", "dice_ce", "cross_entropy"))
     monkeypatch.setattr("sweeper.workflow.phases.judge", again)
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     assert again.seen == [] and kept(study) == before
 
 
@@ -263,17 +267,18 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     everyone = tuple(LEVELS)
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*everyone)))
     study, display = new_study(), Recorder()
-    train(study, trials=7, looks=THREE[:2])
+    train(study, trials=7, analyses=THREE[:2])
     first = len(studies.extra_results(study, "confirm"))
-    train(study, None, display, trials=7, looks=THREE)
+    train(study, None, display, trials=7, analyses=THREE)
     assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
-    assert studies.plans_of_looks(study.user_attrs) == [THREE[:2], THREE]
+    assert studies.plans_of_analyses(study.user_attrs) == [THREE[:2], THREE]
     assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    taken = studies.looks_taken(study.user_attrs).looks
-    assert [look.seeds for look in taken] == [2, 3]  # what is known of two seeds is not looked at as if it were one
+    taken = studies.analyses_taken(study.user_attrs).analyses
+    # What is known of two seeds is not analysed as if it were one.
+    assert [analysis.seeds for analysis in taken] == [2, 3]
 
 
-def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> None:
+def test_other_confirmations_interim_analyses_and_margins_are_counted_as_conclusions() -> None:
     study, concluded = new_study(), list[int]()
 
     def conclude_again(rope: float = 0.01, **more: Any) -> None:
@@ -284,18 +289,20 @@ def test_other_confirmations_looks_and_margins_are_counted_as_conclusions() -> N
         concluded.append(len(studies.unpack_value(study.user_attrs, studies.CONCLUDED, [])))
 
     conclude_again()  # nothing was confirmed: nothing was seen
-    conclude_again(looks=LOOKS)
-    conclude_again(looks=LOOKS)  # the same again
-    conclude_again(looks=LOOKS[:1])  # fewer seeds of those that are there
+    conclude_again(analyses=ANALYSES)
+    conclude_again(analyses=ANALYSES)  # the same again
+    conclude_again(analyses=ANALYSES[:1])  # fewer seeds of those that are there
     conclude_again(rope=0.02)
     assert concluded == [0, 1, 1, 2, 3]
 
 
-def test_whoever_was_dropped_goes_on_again_where_a_look_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finalist_that_was_dropped_goes_on_again_where_an_interim_analysis_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     judge = Scripted(said("dice", "cross_entropy"), said("dice", "tversky"), said())
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
     study = new_study()
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     seeds = Counter(r.spec.family for r in studies.extra_results(study, "confirm"))
     assert seeds == {"dice": 3, "tversky": 3, "cross_entropy": 2, "dice_ce": 1}
 
@@ -304,7 +311,7 @@ def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = new_study()
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     sweep = recorded(study)
     plain, groups_of = conclude(sweep), conclude_module._test_groups
     monkeypatch.setattr(
@@ -317,53 +324,57 @@ def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is
     assert not any("alone (more" in reason for reason in plain.reasons)
 
 
-@pytest.mark.parametrize("looks", [THREE[:2], (*THREE, Look(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"])
-def test_under_another_plan_the_report_weighs_what_the_last_look_did(
-    looks: tuple[Look, ...], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "analyses", [THREE[:2], (*THREE, InterimAnalysis(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"]
+)
+def test_under_another_plan_the_report_weighs_what_the_last_interim_analysis_did(
+    analyses: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
     study = new_study()
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     judge, executor = Scripted(said()), FakeExecutor()
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
-    train(study, executor, trials=7, looks=looks)
-    (seen,) = judge.seen  # one look, at all the seeds that the plan knows of
+    train(study, executor, trials=7, analyses=analyses)
+    (seen,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
     evidence = conclude(recorded(study)).evidence
     assert executor.specs == [] and evidence is not None
     weighed = sorted(f"{f.family} {s - confirm_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
-    assert weighed == seen and len(seen) == 4 * min(3, looks[-1].seeds)
+    assert weighed == seen and len(seen) == 4 * min(3, analyses[-1].seeds)
     before = kept(study)
-    train(study, trials=7, looks=looks)
+    train(study, trials=7, analyses=analyses)
     assert kept(study) == before and len(judge.seen) == 1  # replayed
 
 
 def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy")))
     study = new_study()
-    train(study, trials=7, looks=THREE[:2])
+    train(study, trials=7, analyses=THREE[:2])
     judge = Scripted(said("dice", "cross_entropy"))
     monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     assert [len(seen) for seen in judge.seen] == [6, 8]
     assert "tversky 0" in judge.seen[0] and "tversky 1" not in judge.seen[1]
 
 
-def test_after_a_look_that_ended_it_more_seeds_that_lie_there_are_not_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_interim_analysis_that_ended_it_more_seeds_that_lie_there_are_not_weighed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
     study = new_study()
-    train(study, trials=7, looks=THREE)
+    train(study, trials=7, analyses=THREE)
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said()))
-    # Another finalist: the looks begin anew, at one seed, and end there.
+    # Another finalist: the interim analyses begin anew, at one seed, and end there.
     with monkeypatch.context() as patched:
         patched.setattr("sweeper.workflow.phases.choose_finalists", lambda *a, **k: choose_finalists(*a, **k)[1:])
-        train(study, trials=7, looks=THREE)
+        train(study, trials=7, analyses=THREE)
     sweep = recorded(study)
     evidence = conclude(sweep).evidence
     assert sweep.looks_taken[-1].seeds == 1 and evidence is not None
     assert {len(f.seeds) for f in evidence.finalists} == {1}
 
 
-def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looked_at_anew() -> None:
+def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analysed_anew() -> None:
     def broken(spec: TrialSpec) -> TrialResult | TrainingEvent:
         fails = spec.purpose == "confirm" and spec.family == "dice"
         return WorkerLost(spec, "worker killed by signal 9") if fails else fake_result(spec)
@@ -381,8 +392,8 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_looke
     evidence = conclude(recorded(study)).evidence
     assert not any("was to be confirmed" in reason for reason in conclude(recorded(study)).reasons)
     assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
-    look = studies.looks_taken(study.user_attrs).stored[0]
-    used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in look.used]
+    analysis = studies.analyses_taken(study.user_attrs).stored[0]
+    used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in analysis.used]
     assert "dice" in {r.spec.family for r in used}
 
 
@@ -404,7 +415,7 @@ def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
     train(study, trials=1)
     found = conclude(recorded(study))
     assert found.verdict is Verdict.UNDECIDED and found.reasons
-    assert len(studies.looks_taken(study.user_attrs).looks) == 1  # more seeds would compare nothing
+    assert len(studies.analyses_taken(study.user_attrs).analyses) == 1  # more seeds would compare nothing
 
 
 def test_ties_end_without_a_winner() -> None:
@@ -635,7 +646,7 @@ def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_ne
 
     study = new_study()
     train(study, FakeExecutor(began=slow), trials=7, timeout=5000, clock=time)
-    taken = studies.looks_taken(study.user_attrs)
+    taken = studies.analyses_taken(study.user_attrs)
     assert len(studies.extra_results(study, "confirm")) == 7  # the eighth was given up
     assert taken.stored == () and taken.cut is not None and taken.cut.seeds == 1
     time.now = 0.0

@@ -84,7 +84,7 @@ def test_a_confirmation_shows_means_over_seeds() -> None:
     assert ["dice", "0.650", "2"] in [line.split() for line in text.splitlines()]
 
 
-def test_a_second_look_counts_on_and_promises_the_time_of_that_look_alone() -> None:
+def test_a_second_interim_analysis_counts_on_and_promises_its_own_time_alone() -> None:
     clock = [0.0]
     display = live(clock)
     try:

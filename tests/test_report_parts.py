@@ -36,11 +36,11 @@ def rows(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()]
 
 
-# --- Looks and their level ----------------------------------------------------------------------------------
+# --- Interim analyses and their level -----------------------------------------------------------------------
 
 
-def test_the_level_of_an_early_look_is_said_wherever_its_intervals_are() -> None:
-    facts = facts_of(looks=builders.LOOKS, look=0)  # on 3 seeds
+def test_the_level_of_an_early_interim_analysis_is_said_wherever_its_intervals_are() -> None:
+    facts = facts_of(looks=builders.ANALYSES, look=0)  # on 3 seeds
     text = text_of(facts)
     assert "(of differences: 99\u00a0%, as the confirmation may be analysed more than once)" in head(text)
     assert "those of differences between finalists at 99\u00a0%" in text
@@ -50,10 +50,10 @@ def test_the_level_of_an_early_look_is_said_wherever_its_intervals_are() -> None
     assert "99\u00a0%" not in single
 
 
-def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_look() -> None:
+def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_interim_analysis() -> None:
     few, many = (101, 102, 103), (101, 102, 103, 104, 105)
     changed = {"dice_ce": {"seeds": few}, "dice_focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
-    facts = facts_of(looks=builders.LOOKS, look=1, finalists=changed)
+    facts = facts_of(looks=builders.ANALYSES, look=1, finalists=changed)
     cells = {row[0]: row for row in rows(confirmation.finalists_table(facts, UI))}
     place = cells["loss"].index("vs cross-entropy [98.5\u00a0%]")
     assert cells["**`dice_focal`**"][place] == "+0.060 [+0.040, +0.080]"
@@ -77,9 +77,9 @@ def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_is_not_in_question(
     assert "(`dice_focal`, `dice_ce`)" in first and "tversky" not in first
 
 
-def test_looks_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
-    sweep = builders.sweep(looks_planned=builders.LOOKS, looks_taken=builders.LOOKS_TAKEN)
-    text = confirmation.looks_table(facts_of(sweep))
+def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
+    sweep = builders.sweep(looks_planned=builders.ANALYSES, looks_taken=builders.ANALYSES_TAKEN)
+    text = confirmation.analyses_table(facts_of(sweep))
     assert rows(text)[2:] == [
         ["3", "undecided", "Not settled: two more seeds.", "1\u00a0%", "99\u00a0%"],
         ["5", "clear winner", "Settled after 5 seeds.", "1.5\u00a0%", "98.5\u00a0%"],
@@ -88,13 +88,13 @@ def test_looks_are_listed_with_what_they_spent_and_why_the_confirmation_ended() 
     assert "analysed 3 times" in text_of(facts_of(sweep))
 
 
-def test_a_look_that_was_passed_over_is_told_from_one_that_was_not_reached() -> None:
-    sweep = builders.sweep(looks_planned=builders.LOOKS, looks_taken=builders.LOOKS_TAKEN[1:])
-    told = [row[2] for row in rows(confirmation.looks_table(facts_of(sweep)))[2:]]
+def test_an_interim_analysis_that_was_passed_over_is_told_from_one_that_was_not_reached() -> None:
+    sweep = builders.sweep(looks_planned=builders.ANALYSES, looks_taken=builders.ANALYSES_TAKEN[1:])
+    told = [row[2] for row in rows(confirmation.analyses_table(facts_of(sweep)))[2:]]
     assert told == ["passed over: more seeds were known when this was planned", "Settled after 5 seeds.", "not taken"]
 
 
-def test_trainings_at_another_budget_or_beyond_the_last_look_are_not_the_finalists() -> None:
+def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not_the_finalists() -> None:
     sweep = builders.sweep()
     facts = facts_of(sweep)
     chosen = facts.finalists[0]
@@ -110,9 +110,9 @@ def test_trainings_at_another_budget_or_beyond_the_last_look_are_not_the_finalis
     assert seed_mious(more, chosen) == seed_mious(facts, chosen)
 
 
-def test_a_study_without_planned_looks_says_nothing_of_them() -> None:
-    assert confirmation.looks_table(facts_of()) == ""
-    assert "looked at" not in text_of(facts_of())
+def test_a_study_without_planned_interim_analyses_says_nothing_of_them() -> None:
+    assert confirmation.analyses_table(facts_of()) == ""
+    assert "may be analysed" not in text_of(facts_of())
 
 
 # --- From the search to the test split ----------------------------------------------------------------------

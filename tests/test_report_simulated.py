@@ -149,8 +149,8 @@ def study(
     for family, leader in leaders.items():
         for s in builders.CONFIRM_SEEDS:
             luck = rng.normal(0, 0.4)
-            look, tested = counts(family, 12, luck), counts(family, test, luck)
-            steps = [evaluation(k, 200, look, 0.5, leader.spec.lr) for k in (50, 100, 150, 200)]
+            validated, tested = counts(family, 12, luck), counts(family, test, luck)
+            steps = [evaluation(k, 200, validated, 0.5, leader.spec.lr) for k in (50, 100, 150, 200)]
             masks = tuple(spoiled(show(i)[1], 0.6 - 0.1 * levels[family], rng) for i in range(6))
             spec = leader.spec.model_copy(
                 update={"purpose": "confirm", "number": len(confirmed), "seed": s, "steps": 200}
@@ -204,8 +204,8 @@ def _search_trial(number, family, space, counts, rng) -> TrialResult:  # type: i
         return _result(spec, [], value=0.0, collapse=Collapse.DIVERGED, collapse_at_default=Collapse.DIVERGED)
     pruned = number > 7 and draw < 0.45
     at = (25, 50) if pruned else (25, 50, 75, 100)
-    look = counts(family, 6, 2 * quality + rng.normal(0, 0.5))
-    steps = [evaluation(k, 100, look, 0.5, lr) for k in at]
+    validated = counts(family, 6, 2 * quality + rng.normal(0, 0.5))
+    steps = [evaluation(k, 100, validated, 0.5, lr) for k in at]
     weak = Collapse.ALL_BACKGROUND if family == "weighted_ce" else Collapse.NONE
     return _result(spec, steps, state="pruned" if pruned else "complete", collapse_at_default=weak, run_id=f"t{number}")
 

@@ -66,14 +66,14 @@ def studies(draw: st.DrawFn) -> SweepRecord:
     seeds = draw(st.integers(1, 3))
     runs = [draw(confirmed(f, 101 + s, 10 * i + s)) for i, f in enumerate(chosen) for s in range(seeds)]
     again = [t.model_copy(update={"spec": t.spec.model_copy(update={"purpose": "recheck"})}) for t in trials[:2]]
-    looks = draw(st.sampled_from([(), builders.LOOKS]))
-    taken = draw(st.sampled_from([(), builders.LOOKS_TAKEN]))
+    analyses = draw(st.sampled_from([(), builders.ANALYSES]))
+    taken = draw(st.sampled_from([(), builders.ANALYSES_TAKEN]))
     return builders.sweep(
         trials,
         runs,
         DATA,
         rechecks=draw(st.sampled_from([(), tuple(again)])),
-        looks_planned=looks,
+        looks_planned=analyses,
         looks_taken=taken,
         timeout=draw(st.sampled_from([None, 60.0])),
         experiment_id=draw(st.sampled_from([None, "1"])),

@@ -1,4 +1,4 @@
-"""Looks at the confirmation: their levels, who goes on, and when it ends."""
+"""Interim analyses of the confirmation: their levels, who goes on, and when it ends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeper.core.records import Evidence, Interval, Look, TrialResult, Verdict
-from sweeper.evidence.confirmation_stopping import CONTENDER, NextStep, next_step, planned_looks
-from sweeper.evidence.interim_analyses import level_at, look_at
+from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResult, Verdict
+from sweeper.evidence.confirmation_stopping import CONTENDER, NextStep, next_step, planned_analyses
+from sweeper.evidence.interim_analyses import analysis_at, level_at
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.predictive_power import chance_of_a_winner
@@ -21,7 +21,7 @@ from sweeper.evidence.what_would_settle import planned_half_width, seeds_needed
 from tests.builders import BINARY, ORDER, evidence, simulated_confirmations, trial
 
 SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
-LOOKS = planned_looks(3, 8)
+ANALYSES = planned_analyses(3, 8)
 EIGHT = tuple(range(101, 109))
 
 
@@ -29,12 +29,14 @@ def simulated(levels: dict[str, float], seed: int = 0, **noise: Any) -> list[Tri
     return simulated_confirmations(levels, np.random.default_rng(seed), seeds=EIGHT, **noise)
 
 
-def weighed(runs: list[TrialResult], have: dict[str, int] | int = 3, looks: tuple[Look, ...] = LOOKS) -> Evidence:
+def weighed(
+    runs: list[TrialResult], have: dict[str, int] | int = 3, analyses: tuple[InterimAnalysis, ...] = ANALYSES
+) -> Evidence:
     """Evidence of the first so many seeds, of all or by family."""
     taken = [
         run for run in runs if EIGHT.index(run.spec.seed) < (have if isinstance(have, int) else have[run.spec.family])
     ]
-    return weigh(taken, SEARCH, classes=BINARY, looks=looks)
+    return weigh(taken, SEARCH, classes=BINARY, analyses=analyses)
 
 
 def step(found: Evidence) -> NextStep:
@@ -53,8 +55,8 @@ def gap(found: Evidence, first: str, second: str) -> Interval:
 # --- The plan -----------------------------------------------------------------------------------------------
 
 
-def test_three_looks_spend_the_error_as_planned() -> None:
-    assert [(look.seeds, round(look.spent, 6)) for look in LOOKS] == [(3, 0.01), (5, 0.015), (8, 0.025)]
+def test_three_interim_analyses_spend_the_error_as_planned() -> None:
+    assert [(analysis.seeds, round(analysis.spent, 6)) for analysis in ANALYSES] == [(3, 0.01), (5, 0.015), (8, 0.025)]
 
 
 @pytest.mark.parametrize(
@@ -62,71 +64,71 @@ def test_three_looks_spend_the_error_as_planned() -> None:
     [(3, 3, [3]), (1, 1, [1]), (3, 5, [3, 5]), (3, 6, [3, 5, 6]), (2, 8, [2, 3, 5, 8]), (5, 34, [5, 8, 13, 21, 34])],
 )
 def test_every_plan_spends_five_per_cent(least: int, most: int, seeds: list[int]) -> None:
-    looks = planned_looks(least, most)
-    assert [look.seeds for look in looks] == seeds
-    assert sum(look.spent for look in looks) == pytest.approx(0.05)
-    assert [look.error for look in looks] == sorted(look.error for look in looks)
-    assert all(look.error >= look.spent for look in looks) and looks[0].error == looks[0].spent
+    analyses = planned_analyses(least, most)
+    assert [analysis.seeds for analysis in analyses] == seeds
+    assert sum(analysis.spent for analysis in analyses) == pytest.approx(0.05)
+    assert [analysis.error for analysis in analyses] == sorted(analysis.error for analysis in analyses)
+    assert all(analysis.error >= analysis.spent for analysis in analyses) and analyses[0].error == analyses[0].spent
 
 
 @pytest.mark.parametrize(("least", "most"), [(3, 8), (3, 5), (2, 13)])
-def test_every_look_lets_through_what_it_spends(least: int, most: int) -> None:
-    looks, paths = planned_looks(least, most), 60_000
+def test_every_interim_analysis_lets_through_what_it_spends(least: int, most: int) -> None:
+    analyses, paths = planned_analyses(least, most), 60_000
     values = np.random.default_rng(7).standard_normal((paths, most))
     alive = np.ones(paths, dtype=bool)
-    for look in looks:
-        p = stats.ttest_1samp(values[:, : look.seeds], 0.0, axis=1).pvalue
-        through = int((alive & (p < look.error)).sum())
-        low, high = stats.binom.interval(1 - 1e-4, paths, look.spent)
-        assert low <= through <= high, f"{look}: {through / paths:.4f}"
-        alive &= p >= look.error
+    for analysis in analyses:
+        p = stats.ttest_1samp(values[:, : analysis.seeds], 0.0, axis=1).pvalue
+        through = int((alive & (p < analysis.error)).sum())
+        low, high = stats.binom.interval(1 - 1e-4, paths, analysis.spent)
+        assert low <= through <= high, f"{analysis}: {through / paths:.4f}"
+        alive &= p >= analysis.error
 
 
 @pytest.mark.parametrize(("least", "most"), [(0, 3), (5, 3)])
 def test_an_impossible_plan_is_refused(least: int, most: int) -> None:
     with pytest.raises(ValueError, match=rf"1 ≤ MIN ≤ MAX, got {least}\.\.{most}"):
-        planned_looks(least, most)
+        planned_analyses(least, most)
 
 
-def test_a_number_of_seeds_belongs_to_the_first_look_that_has_as_many() -> None:
-    assert [look_at(LOOKS, seeds) for seeds in (1, 3, 4, 5, 6, 8, 9)] == [0, 0, 1, 1, 2, 2, 2]
-    assert look_at((), 3) == 0
+def test_a_number_of_seeds_belongs_to_the_first_interim_analysis_that_has_as_many() -> None:
+    assert [analysis_at(ANALYSES, seeds) for seeds in (1, 3, 4, 5, 6, 8, 9)] == [0, 0, 1, 1, 2, 2, 2]
+    assert analysis_at((), 3) == 0
     assert level_at((), 3) == 0.95
-    assert level_at(LOOKS, 5) == pytest.approx(1 - LOOKS[1].error)
-    beyond = planned_looks(3, 13)[-1].error  # the plan it would take
-    assert level_at(LOOKS, 13) == pytest.approx(1 - beyond, abs=0.002)
+    assert level_at(ANALYSES, 5) == pytest.approx(1 - ANALYSES[1].error)
+    beyond = planned_analyses(3, 13)[-1].error  # the plan it would take
+    assert level_at(ANALYSES, 13) == pytest.approx(1 - beyond, abs=0.002)
 
 
-# --- Weighing at a look -------------------------------------------------------------------------------------
+# --- Weighing at an interim analysis ------------------------------------------------------------------------
 
 
 def test_a_number_of_seeds_beyond_the_plan_costs_no_simulation_and_is_judged_no_more_leniently(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    levels = {seeds: 1 - planned_looks(3, seeds)[-1].error for seeds in (9, 13)}
+    levels = {seeds: 1 - planned_analyses(3, seeds)[-1].error for seeds in (9, 13)}
     monkeypatch.setattr("sweeper.evidence.interim_analyses._errors", None)  # what would simulate
     for seeds, planned in levels.items():
-        assert planned <= level_at(LOOKS, seeds) <= planned + 0.01
-    assert level_at(LOOKS, 50) > level_at(LOOKS, 8)
+        assert planned <= level_at(ANALYSES, seeds) <= planned + 0.01
+    assert level_at(ANALYSES, 50) > level_at(ANALYSES, 8)
 
 
-def test_differences_are_at_the_level_of_their_look_and_own_scores_at_95() -> None:
+def test_differences_are_at_the_level_of_their_interim_analysis_and_own_scores_at_95() -> None:
     runs = simulated({"dice": 0.6, "cross_entropy": 0.55})
-    for have, look in ((3, 0), (5, 1), (8, 2)):
+    for have, number in ((3, 0), (5, 1), (8, 2)):
         found = weighed(runs, have)
-        assert (found.looks, found.look) == (LOOKS, look)
+        assert (found.looks, found.look) == (ANALYSES, number)
         for interval, seeds, level in (
-            (gap(found, "dice", "cross_entropy"), have, 1 - LOOKS[look].error),
+            (gap(found, "dice", "cross_entropy"), have, 1 - ANALYSES[number].error),
             (found.finalists[0].miou, have, 0.95),
         ):
             half = half_width(interval.se_seed**2, seeds, interval.se_image**2, 24, level)
             assert interval.high - interval.estimate == pytest.approx(half)
-    plain = weighed(runs, 3, looks=())
+    plain = weighed(runs, 3, analyses=())
     assert plain.look == 0
     assert gap(plain, "dice", "cross_entropy").low > gap(weighed(runs, 3), "dice", "cross_entropy").low
 
 
-def test_a_finalist_that_was_dropped_keeps_its_seeds_and_the_level_of_its_look() -> None:
+def test_a_finalist_that_was_dropped_keeps_its_seeds_and_the_level_of_its_interim_analysis() -> None:
     runs = simulated({"dice": 0.7, "focal": 0.69, "cross_entropy": 0.3})
     have = {"dice": 5, "focal": 5, "cross_entropy": 3}
     before, after = weighed(runs, 3), weighed(runs, have)
@@ -140,7 +142,7 @@ def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_does_not_lead() -> 
     # Its 3 seeds were lucky ones, for all: on common seeds it was beaten, yet its mean is above the others' 8 seeds.
     levels = {"dice": 0.72, "cross_entropy": 0.74}
     found = evidence(
-        levels, finalists={"dice": {"seeds": EIGHT}, "cross_entropy": {"seeds": EIGHT[:3]}}, looks=LOOKS, look=2
+        levels, finalists={"dice": {"seeds": EIGHT}, "cross_entropy": {"seeds": EIGHT[:3]}}, looks=ANALYSES, look=2
     )
     assert found.finalists[0].family == "cross_entropy"
     won = tuple(
@@ -153,7 +155,7 @@ def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_does_not_lead() -> 
 
 # --- What follows -------------------------------------------------------------------------------------------
 
-WIDE = {"half": 0.05, "looks": LOOKS}
+WIDE = {"half": 0.05, "looks": ANALYSES}
 
 
 def three_seeds(levels: dict[str, float], se_seed: float, se_image: float, **changes: Any) -> Evidence:
@@ -166,7 +168,7 @@ def three_seeds(levels: dict[str, float], se_seed: float, se_image: float, **cha
     return with_regrets(found.model_copy(update={"comparisons": known}))
 
 
-def test_whoever_may_be_the_best_goes_on_and_the_baseline_too() -> None:
+def test_all_that_may_be_the_best_go_on_and_the_baseline_too() -> None:
     found = three_seeds({"dice": 0.715, "focal": 0.71, "tversky": 0.6, "cross_entropy": 0.5}, 0.008, 0.002)
     following = step(found)
     assert following.go_on
@@ -212,27 +214,27 @@ def test_a_dropped_finalist_goes_on_again_when_the_new_leader_does_not_beat_it()
     ],
 )
 def test_it_ends_when_there_is_nothing_left_to_find_out(levels: dict[str, float], half: float, said: str) -> None:
-    following = step(evidence(levels, half=half, looks=LOOKS))
+    following = step(evidence(levels, half=half, looks=ANALYSES))
     assert (following.go_on, following.finalists) == (False, ())
     assert following.reason.startswith("The confirmation ended after 3 seeds: ")
     assert said in following.reason
 
 
-def test_it_ends_with_the_last_look() -> None:
+def test_it_ends_with_the_last_interim_analysis() -> None:
     found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.01, 0.002, look=2)
     assert "all that were planned" in step(found).reason
     assert not step(found).go_on
     assert not step(evidence({"dice": 0.73, "cross_entropy": 0.7}, half=0.1)).go_on  # nothing was planned at all
 
 
-def test_a_first_look_at_one_seed_goes_on_and_a_single_image_ends_it() -> None:
-    looks = planned_looks(1, 5)
+def test_a_first_interim_analysis_of_one_seed_goes_on_and_a_single_image_ends_it() -> None:
+    analyses = planned_analyses(1, 5)
     levels = {"dice": 0.73, "cross_entropy": 0.7}
     alone = {f: {"seeds": (101,)} for f in levels}
-    following = step(evidence(levels, half=1.0, looks=looks, finalists=alone))
+    following = step(evidence(levels, half=1.0, looks=analyses, finalists=alone))
     assert following.go_on
     assert "go on to 3 seeds." in following.reason
-    one = step(evidence(levels, half=1.0, looks=LOOKS, test_pictures=1))
+    one = step(evidence(levels, half=1.0, looks=ANALYSES, test_pictures=1))
     assert not one.go_on
     assert "no number of seeds" in one.reason
 
@@ -262,8 +264,10 @@ def measured(estimate: float, se_seed: float, se_image: float, se_both: float = 
     return Interval(estimate=estimate, low=-1, high=1, **known)
 
 
-def chance(gap: Interval, seeds: int = 3, images: int = 24, looks: Sequence[Look] = LOOKS[1:]) -> float:
-    return chance_of_a_winner([(gap, seeds)], images, 0.01, looks)
+def chance(
+    gap: Interval, seeds: int = 3, images: int = 24, analyses: Sequence[InterimAnalysis] = ANALYSES[1:]
+) -> float:
+    return chance_of_a_winner([(gap, seeds)], images, 0.01, analyses)
 
 
 def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
@@ -281,10 +285,10 @@ def test_without_noise_the_chance_is_certainty_either_way() -> None:
     assert chance(measured(0.03, 0.0, 0.05)) == 0
 
 
-def test_the_chance_is_that_of_the_remaining_looks_alone() -> None:
-    one = chance(measured(0.03, 0.01, 0.002), 5, looks=LOOKS[2:])
-    assert one < chance(measured(0.03, 0.01, 0.002), 5, looks=planned_looks(3, 34)[2:])
-    assert chance(measured(0.03, 0.01, 0.002), 5, looks=()) == 0
+def test_the_chance_is_that_of_the_remaining_interim_analyses_alone() -> None:
+    one = chance(measured(0.03, 0.01, 0.002), 5, analyses=ANALYSES[2:])
+    assert one < chance(measured(0.03, 0.01, 0.002), 5, analyses=planned_analyses(3, 34)[2:])
+    assert chance(measured(0.03, 0.01, 0.002), 5, analyses=()) == 0
 
 
 def test_a_seed_variance_that_is_too_small_to_be_true_is_not_believed() -> None:
@@ -300,7 +304,7 @@ def test_degrees_of_freedom_that_are_lent_make_the_variance_surer() -> None:
 def test_the_chance_agrees_with_playing_it_out() -> None:
     # Truth drawn around the estimate as the flat prior has it, with the variance known: many d.o.f. stand in for that.
     rng = np.random.default_rng(3)
-    looks = (Look(seeds=60, error=0.05), Look(seeds=120, error=0.05))
+    analyses = (InterimAnalysis(seeds=60, error=0.05), InterimAnalysis(seeds=120, error=0.05))
     estimate, sd, won, plays = 0.02, 0.06, 0, 4000
     for _ in range(plays):
         truth = rng.normal(estimate, sd / np.sqrt(60))
@@ -308,7 +312,7 @@ def test_the_chance_agrees_with_playing_it_out() -> None:
         mean = (estimate + new.mean()) / 2
         half = half_width(sd**2 / 120, 120, 0.003**2, 200)
         won += mean >= 0.01 and mean > half
-    found = chance(measured(estimate, sd / np.sqrt(60), 0.003), 60, 200, looks[1:])
+    found = chance(measured(estimate, sd / np.sqrt(60), 0.003), 60, 200, analyses[1:])
     assert found == pytest.approx(won / plays, abs=0.05)
     assert 0.05 < found < 0.95
 
@@ -318,21 +322,21 @@ def test_to_beat_all_is_less_likely_than_to_beat_one_and_likelier_than_if_they_s
     alone = chance(gap)
     assert 0.2 < alone < 0.8
     for rivals in (2, 3, 5):
-        found = chance_of_a_winner([(gap, 3)] * rivals, 24, 0.01, LOOKS[1:])
+        found = chance_of_a_winner([(gap, 3)] * rivals, 24, 0.01, ANALYSES[1:])
         assert alone**rivals + 0.03 < found < alone - 0.03
 
 
 def test_a_comparison_that_is_certain_changes_nothing_and_a_hopeless_one_everything() -> None:
     gap, certain, hopeless = measured(0.02, 0.009, 0.002), measured(0.2, 0.0, 0.0), measured(0.03, 0.0, 0.05)
-    assert chance_of_a_winner([(gap, 3), (hopeless, 3)], 24, 0.01, LOOKS[1:]) == 0
-    found = chance_of_a_winner([(gap, 3), (certain, 3)], 24, 0.01, LOOKS[1:])
+    assert chance_of_a_winner([(gap, 3), (hopeless, 3)], 24, 0.01, ANALYSES[1:]) == 0
+    found = chance_of_a_winner([(gap, 3), (certain, 3)], 24, 0.01, ANALYSES[1:])
     assert found == pytest.approx(chance(gap), abs=0.05)
 
 
 @pytest.mark.parametrize(("se_seed", "there"), [(0.004, True), (0.009, False)])
 def test_a_comparison_that_has_all_its_seeds_is_what_it_is(se_seed: float, there: bool) -> None:
     gap = measured(0.02, 0.006, 0.002)
-    found = chance_of_a_winner([(gap, 3), (measured(0.02, se_seed, 0.002), 8)], 24, 0.01, LOOKS[1:])
+    found = chance_of_a_winner([(gap, 3), (measured(0.02, se_seed, 0.002), 8)], 24, 0.01, ANALYSES[1:])
     assert (found > 0.2) == there
 
 
@@ -345,23 +349,23 @@ def test_planned_widths_split_the_variance_into_what_seeds_images_and_both_shrin
     twice = planned_half_width(found, now, (6, 48))
     v_seed = (0.005**2 - 0.003**2) / 2 + 0.003**2 / 4
     assert twice == pytest.approx(half_width(v_seed, 6, 0.004**2 / 2, 48))
-    at_look = planned_half_width(found, now, (8, 24), LOOKS)
-    assert at_look > planned_half_width(found, now, (8, 24))
+    at_analysis = planned_half_width(found, now, (8, 24), ANALYSES)
+    assert at_analysis > planned_half_width(found, now, (8, 24))
 
 
-def test_what_would_settle_it_is_told_at_the_level_of_the_look_and_as_an_option() -> None:
+def test_what_would_settle_it_is_told_at_the_level_of_the_interim_analysis_and_as_an_option() -> None:
     noisy = measured(0.03, 0.02, 0.002)
-    without, at_looks = seeds_needed(noisy, 3, 24, 0.03), seeds_needed(noisy, 3, 24, 0.03, looks=LOOKS)
-    assert without is not None and at_looks is not None
-    assert at_looks > without
+    without, at_analyses = seeds_needed(noisy, 3, 24, 0.03), seeds_needed(noisy, 3, 24, 0.03, analyses=ANALYSES)
+    assert without is not None and at_analyses is not None
+    assert at_analyses > without
     found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.02, 0.002)
     (sentence,) = decide(found, ORDER, "sweeper run --study x --resume").next_steps
-    assert at_looks > 8
-    option = f"(`sweeper run --study x --resume --confirm-seeds 3..{at_looks}`)"
-    assert f"some {at_looks} seeds in place of 3 {option}" in sentence
+    assert at_analyses > 8
+    option = f"(`sweeper run --study x --resume --confirm-seeds 3..{at_analyses}`)"
+    assert f"some {at_analyses} seeds in place of 3 {option}" in sentence
 
 
-def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_look() -> None:
+def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_interim_analysis() -> None:
     found = three_seeds({"dice": 0.71, "focal": 0.7095, "tversky": 0.709, "cross_entropy": 0.7085}, 0.0046, 0.001)
     assert not step(found).go_on
     sentences = decide(found, ORDER).next_steps
@@ -374,7 +378,7 @@ def test_where_images_come_in_groups_groups_are_asked_for() -> None:
     assert "groups of test images in place of 12 would show" in sentence
 
 
-def test_the_reasons_name_the_look_and_its_level() -> None:
+def test_the_reasons_name_the_interim_analysis_and_its_level() -> None:
     reasons = decide(three_seeds({"dice": 0.75, "cross_entropy": 0.7}, 0.01, 0.01, half=0.02), ORDER).reasons
     assert "(99 % interval +0.030 to +0.070)" in reasons[0]
     assert reasons[-1] == (

@@ -165,6 +165,6 @@ def test_what_was_given_before_stands_until_it_is_given_again() -> None:
     before = given_options(Settings(trials=20, confirm_seeds="3..5", timeout="90m"))
     now = given_options(Settings(resume=True, trials=30))
     asked = asked_of({**before, **now})
-    assert (asked.trials, asked.looks[-1].seeds, asked.timeout, asked.rope) == (30, 5, 5400.0, ROPE)
+    assert (asked.trials, asked.analyses[-1].seeds, asked.timeout, asked.rope) == (30, 5, 5400.0, ROPE)
     assert asked_of({}).trials == TRIALS
     assert asked_of({**before, **now}, held=44).trials == 44  # what is there is not asked for in vain

@@ -34,11 +34,11 @@ from tests.sweeping import Recorder
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks often, so that the tests are short."""
+    """Reads the queue often, so that the tests are short."""
     for module, name in (
-        (shared, "LOOK_SECONDS"),
+        (shared, "POLL_SECONDS"),
         (shared, "DOORBELL_SECONDS"),
-        (joined, "LOOK_SECONDS"),
+        (joined, "POLL_SECONDS"),
         (joined, "IDLE_SECONDS"),
     ):
         monkeypatch.setattr(module, name, 0.01)
@@ -404,7 +404,7 @@ def test_who_is_gone_does_not_depend_on_the_time_of_day(
     here.close()
 
 
-def test_whoever_lost_the_study_stops(url: str, leading: Any) -> None:
+def test_a_process_that_lost_the_study_stops(url: str, leading: Any) -> None:
     executor = leading(Full(), lost=lambda: True)
     with pytest.raises(SweeperError, match="another process runs it by now"):
         executor.poll(0)

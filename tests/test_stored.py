@@ -64,7 +64,7 @@ def test_a_record_comes_back_as_it_was_stored() -> None:
     result = builders.confirmation("dice", number=3)
     document = json.loads(json.dumps(studies.pack(result, beside={"loss": "dice", "lr": 1e-3})))
     assert document["stored_as"]["format"] == studies.FORMAT and document["stored_as"]["by"] == __version__
-    assert document["value"] == result.value, "whoever reads the attribute elsewhere finds it as before"
+    assert document["value"] == result.value, "who reads the attribute elsewhere finds it as before"
     assert studies.unpack(TrialResult, document, "it", beside={"lr": 0.001, "loss": "dice"}) == result
     with pytest.raises(DamagedError, match="beside"):
         studies.unpack(TrialResult, document, "it", beside={"lr": 0.002, "loss": "dice"})

@@ -100,7 +100,7 @@ def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
     assert document["recommended"]["family"] == recommended.family
     assert document["verdict"] == outcome.recommendation.verdict.value
     assert document["search"]["trials"] == 8
-    assert [look["seeds"] for look in document["looks"]["planned"]] == [2]
+    assert [analysis["seeds"] for analysis in document["looks"]["planned"]] == [2]
     assert document["looks"]["taken"][-1]["verdict"] == document["verdict"]
     table = pd.read_csv(outcome.paths.trials)
     assert len(table) == 8 + len(outcome.sweep.confirmations) + len(outcome.sweep.rechecks)
@@ -307,7 +307,7 @@ def test_a_larger_maximum_of_seeds_goes_on_with_the_same_finalists_and_says_so(t
     display = Recorder()
     more = sweep_in(tmp_path, display, resume=True, trials=2, confirm_seeds="1..2")
     assert set(map(_training, first.sweep.confirmations)) <= set(map(_training, more.sweep.confirmations))
-    assert [look.seeds for look in more.sweep.looks_planned] == [1, 2]
+    assert [analysis.seeds for analysis in more.sweep.looks_planned] == [1, 2]
     assert more.sweep.looks_taken[0].seeds == 1 and more.sweep.confirm_seeds == 2
     assert any("after 1, 2 seeds from now on (before: 1)" in line for line in display.lines)
     assert "--confirm-seeds 1..2" in more.sweep.command

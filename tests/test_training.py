@@ -590,14 +590,14 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
         turned = bytearray(path.read_bytes())
         turned[len(turned) // 2] ^= 4
         path.write_bytes(turned)
-    again, looked = Job(spec(steps=8), shop), []
+    again, evaluated = Job(spec(steps=8), shop), []
     told, notes = again.proceed(), ""
     while isinstance(told, Evaluated):
-        looked.append(told.evaluation.step)
+        evaluated.append(told.evaluation.step)
         notes += told.note
         told = again.proceed()
     assert isinstance(told, Finished) and told.result.state == "complete"
-    assert looked == ([4, 6, 8] if harm == "none" else [2, 4, 6, 8])
+    assert evaluated == ([4, 6, 8] if harm == "none" else [2, 4, 6, 8])
     assert numbers(told.result) == numbers(whole.result("complete"))
     assert not Canary.sung
     assert ("the training begins anew" in notes and str(path) in notes) == (harm in {"truncated", "pickle", "bit"})

@@ -47,8 +47,8 @@ def recorded(study: optuna.Study, plan: studies.Plan) -> SweepRecord:
         rechecks=tuple(studies.extra_results(study, "recheck")),
         same_losses=same.found,
         tuned=studies.unpack(studies.TunedFinalists, attributes[studies.TUNED], "rates").finalists,
-        looks_planned=studies.plans_of_looks(attributes)[-1],
-        looks_taken=studies.looks_taken(attributes).looks,
+        looks_planned=studies.plans_of_analyses(attributes)[-1],
+        looks_taken=studies.analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
     )
 

@@ -238,7 +238,7 @@ def test_what_is_shown_is_never_by_the_posterior_alone() -> None:
     assert decide(evidence(LEVELS, half=0.005, finalists=unsure), ORDER).strength == "shown"
 
 
-def test_who_was_beaten_at_an_early_look_stays_beaten_and_ends_of_earlier_intervals_count() -> None:
+def test_who_was_beaten_at_an_early_interim_analysis_stays_beaten_and_ends_of_earlier_intervals_count() -> None:
     found = evidence({"dice": 0.705, "focal": 0.7}, half=0.05)
     earlier = [
         c.model_copy(update={"won": c.first == 0, "at_least": -0.004, "at_most": 0.008}) for c in found.comparisons

@@ -1,4 +1,4 @@
-"""A quick look at bench/verdict_calibration.py: the procedure keeps its error, and a broken one is caught.
+"""A quick run of bench/verdict_calibration.py: the procedure keeps its error, and a broken one is caught.
 
 The true rates of clear winners are below 5 % (docs/verdict.md has them from 2,000 simulations), so that the limits here
 are passed with overwhelming probability; the mutations go far beyond them.
@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from bench import verdict_simulation as simulation
 from bench.verdict_calibration import (
-    LOOKS,
+    ANALYSES,
     ORDER,
     Played,
     Task,
@@ -29,7 +29,7 @@ from bench.verdict_calibration import (
     unsafe,
     upper_limit,
 )
-from sweeper.core.records import Evidence, Look
+from sweeper.core.records import Evidence, InterimAnalysis
 
 SWEEPS = 200
 LIMIT = int(binom.isf(1e-4, SWEEPS, 0.05))
@@ -74,7 +74,9 @@ def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
     [(simulation.STREET, 2), (simulation.UNEQUAL, 2), (simulation.BINARY, 4), (simulation.COLLAPSING, 2)],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_equal_losses_seldom_give_a_clear_winner_over_all_looks(scenario: simulation.Scenario, losses: int) -> None:
+def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(
+    scenario: simulation.Scenario, losses: int
+) -> None:
     assert wrong(scenario, losses, played(scenario, losses, SWEEPS, 7)) <= LIMIT
 
 
@@ -133,15 +135,16 @@ def pooled(evidence: Evidence) -> Evidence:
 
 def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
     noisy = simulation.Scenario("one noisy", "", 32, picture=0.02, liking=0.001, own=0.002, seed=0.001, last_seed=0.06)
-    broken = wrong(noisy, 8, played(noisy, 8, 80, 3, distort=pooled, looks=(Look(seeds=3, error=0.05),)))
+    once = (InterimAnalysis(seeds=3, error=0.05),)
+    broken = wrong(noisy, 8, played(noisy, 8, 80, 3, distort=pooled, analyses=once))
     assert broken > 0.12 * 80
-    assert wrong(noisy, 8, played(noisy, 8, 80, 3, looks=(Look(seeds=3, error=0.05),))) <= binom.isf(1e-4, 80, 0.05)
+    assert wrong(noisy, 8, played(noisy, 8, 80, 3, analyses=once)) <= binom.isf(1e-4, 80, 0.05)
 
 
-def test_looking_three_times_at_the_full_level_is_caught() -> None:
-    greedy = tuple(Look(seeds=look.seeds, error=0.05) for look in LOOKS)
+def test_three_interim_analyses_at_the_full_level_are_caught() -> None:
+    greedy = tuple(InterimAnalysis(seeds=analysis.seeds, error=0.05) for analysis in ANALYSES)
     scenario = simulation.Scenario("seeds alone", "", 20, picture=0.02, liking=0.0, own=0.002, seed=0.04)
-    broken = wrong(scenario, 2, played(scenario, 2, 400, 11, looks=greedy))
+    broken = wrong(scenario, 2, played(scenario, 2, 400, 11, analyses=greedy))
     honest = wrong(scenario, 2, played(scenario, 2, 400, 11))
     assert broken > 0.075 * 400
     assert honest <= binom.isf(1e-4, 400, 0.05)

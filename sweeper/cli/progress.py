@@ -55,7 +55,7 @@ class _State:
     """Trials that wait at a rung: counted as done when they first came there."""
 
     def begin(self, name: str, done: int, total: int, now: float) -> None:
-        if name != self.name:  # a confirmation begins anew with each look, and its means are over all of its seeds
+        if name != self.name:  # a confirmation begins anew with each interim analysis; its means are over all seeds
             self.families = {}
         self.name, self.done, self.total = name, done, total
         self.begun_at, self.begun_with = now, done

@@ -87,22 +87,22 @@ def skeleton(inside: Marks) -> Marks:
     # x1 … x8, anticlockwise from the east
     around = np.array([1, 1 - width, -width, -width - 1, -1, width - 1, width, width + 1])
     tables = _deletable()
-    look = np.flatnonzero(alive)
-    while look.size:
+    candidates = np.flatnonzero(alive)
+    while candidates.size:
         gone = []
         for table in tables:
-            code = np.zeros(look.size, dtype=np.uint8)
+            code = np.zeros(candidates.size, dtype=np.uint8)
             for bit, step in enumerate(around):
-                code |= alive[look + step] << np.uint8(bit)
+                code |= alive[candidates + step] << np.uint8(bit)
             delete = table[code]
-            gone.append(look[delete])
-            alive[look[delete]] = 0
-            look = look[~delete]
+            gone.append(candidates[delete])
+            alive[candidates[delete]] = 0
+            candidates = candidates[~delete]
         deleted = np.concatenate(gone)
         beside = np.zeros(alive.size, dtype=bool)
         for step in around:
             beside[deleted + step] = True
-        look = np.flatnonzero(beside & (alive > 0)) if deleted.size else deleted
+        candidates = np.flatnonzero(beside & (alive > 0)) if deleted.size else deleted
     return alive.reshape(padded.shape)[1:-1, 1:-1].astype(bool)
 
 

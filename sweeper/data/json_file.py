@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def load_json(path: Path) -> Any:
     Raises:
         UnreadableFileError: not JSON, too large, or nested without end.
     """
-    try:
+    with _faults():
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UnreadableFileError(
@@ -39,14 +40,6 @@ def load_json(path: Path) -> Any:
         text = raw.decode("utf-8-sig")
         del raw
         return json.loads(text)
-    except OSError as error:
-        raise UnreadableFileError(f"cannot be read ({error.strerror}); check its permissions") from error
-    except UnicodeDecodeError as error:
-        raise UnreadableFileError(
-            f"must be UTF-8 text, found other bytes at {error.start}; save it as UTF-8"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise _no_json(error) from error
 
 
 def stream_entries(path: Path, keys: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -55,23 +48,25 @@ def stream_entries(path: Path, keys: Collection[str]) -> Iterator[tuple[str, Any
     Raises:
         UnreadableFileError: not JSON, not an object, one entry is enormous, or one of `keys` holds no list.
     """
+    with _faults(), open_regular(path) as file:
+        yield from _members(_Window(file), keys)
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Says of a file that cannot be read, or is no JSON, what is wrong with it."""
     try:
-        with open_regular(path) as file:
-            window = _Window(file)
-            yield from _members(window, keys)
+        yield
     except OSError as error:
         raise UnreadableFileError(f"cannot be read ({error.strerror}); check its permissions") from error
     except UnicodeDecodeError as error:
         raise UnreadableFileError(
             f"must be UTF-8 text, found other bytes ({error.reason}); save it as UTF-8"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise _no_json(error) from error
-
-
-def _no_json(error: Exception) -> UnreadableFileError:
-    found = "lists in lists without end" if isinstance(error, RecursionError) else f"an error: {error}"
-    return UnreadableFileError(f"must be JSON, found {found}; export it again")
+    except RecursionError as error:
+        raise UnreadableFileError("must be JSON, found lists in lists without end; export it again") from error
+    except ValueError as error:
+        raise UnreadableFileError(f"must be JSON, found an error: {error}; export it again") from error
 
 
 def _members(window: _Window, keys: Collection[str]) -> Iterator[tuple[str, Any]]:

@@ -1,11 +1,11 @@
-"""After each look at the confirmation: go on, with whom, or end, and why.
+"""After each interim analysis of the confirmation: go on, with whom, or end, and why.
 
 A user asks what to train with and what it can cost. So the confirmation ends
 
 - when a clear winner or equivalence is shown;
 - when the named finalist is a safe choice, or costs at most the ROPE with a probability of at least `SURE`, unless the
   seeds still planned are likely to show a clear winner (`LIKELY`);
-- after the last planned look.
+- after the last planned interim analysis.
 
 It goes on with those who may be the best: with a probability of at least `CONTENDER`, and always the best and the named
 one; with all whom the best does not beat where a clear winner is likely, as that asks for all of them. The baseline
@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.core.records import Evidence, Look, Verdict
+from sweeper.core.records import Evidence, InterimAnalysis, Verdict
 from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import difference, measured, units
-from sweeper.evidence.interim_analyses import common_seeds, planned_looks
+from sweeper.evidence.interim_analyses import common_seeds, planned_analyses
 from sweeper.evidence.predictive_power import chance_of_a_winner
 from sweeper.evidence.verdict import Decision
 
-__all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_looks"]
+__all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_analyses"]
 
 LIKELY = 1 / 3
 """Where the named one will do, more seeds are trained only if a clear winner comes with at least this probability."""
@@ -34,20 +34,20 @@ CONTENDER = 0.05
 
 @dataclass(frozen=True)
 class NextStep:
-    """Whether the confirmation goes on after a look."""
+    """Whether the confirmation goes on after an interim analysis."""
 
     go_on: bool
     finalists: tuple[int, ...]
-    """Indices into `Evidence.finalists` of those that get more seeds, up to the next look's number; () when it ends."""
+    """Indices into `Evidence.finalists` of those that get more seeds, up to the next planned number; () = it ends."""
     reason: str
     """Why, in one sentence with its numbers."""
 
 
 def next_step(evidence: Evidence, decision: Decision) -> NextStep:
-    """What follows from a look.
+    """What follows from an interim analysis.
 
     Args:
-        evidence: weighed with the planned looks.
+        evidence: weighed with the planned interim analyses.
         decision: `decide` on this very evidence.
     """
     at = f"after {count(_seeds(evidence), 'seed')}"
@@ -107,8 +107,8 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
     return None
 
 
-def _chance_of_a_winner(evidence: Evidence, decision: Decision, to_come: Sequence[Look]) -> float:
-    """That the best beats all the others at one of the looks to come; 0 where that cannot be told."""
+def _chance_of_a_winner(evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis]) -> float:
+    """That the best beats all the others at one of the analyses to come; 0 where that cannot be told."""
     best = decision.best
     assert best is not None
     if not all(measured(evidence, best, i) for i in decision.unbeaten) or not decision.unbeaten:

@@ -44,14 +44,14 @@ def wins(gap: Interval, rope: float) -> bool:
 
 
 def beats(evidence: Evidence, best: int, rival: int) -> bool:
-    """Whether `best` − `rival` won at a look: who was beaten stays beaten."""
+    """Whether `best` − `rival` won at an interim analysis: who was beaten stays beaten."""
     found = comparison(evidence, best, rival)
     won = wins(found.difference, evidence.rope) if found.won is None else found.won
     return measured(evidence, best, rival) and won
 
 
 def same(evidence: Evidence, i: int, j: int) -> bool:
-    """Whether the difference is shown to lie within ± ROPE, by the looks so far together."""
+    """Whether the difference is shown to lie within ± ROPE, by the interim analyses so far together."""
     found = comparison(evidence, i, j)
     return measured(evidence, i, j) and -evidence.rope <= found.floor and found.ceiling <= evidence.rope
 

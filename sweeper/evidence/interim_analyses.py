@@ -1,11 +1,11 @@
-"""The planned looks at the confirmation: after how many seeds, at which level.
+"""The planned interim analyses of the confirmation: after how many seeds, at which level.
 
-Looking after 3 seeds, and again after 5 and 8, gives chance three occasions. Each look therefore spends a part of the
-5 % error, in the proportion 2 : 3 : 5 (: 8 : 13 …), as later looks know more: 0.01, 0.015 and 0.025 for three looks.
-What a look spends is the chance that it lets a zero difference through which no look before it did (Lan & DeMets 1983),
-so that the intervals of all looks hold together with 95 %, whenever and why ever the confirmation ends (repeated
-confidence intervals: Jennison & Turnbull 1989). The published boundaries are for known variances, and let 5.6 % through
-on Student's t; ours are made for t on S − 1 degrees of freedom, by simulation (docs/verdict.md).
+An interim analysis after 3 seeds, and others after 5 and 8, give chance three occasions. Each therefore spends a part
+of the 5 % error, in the proportion 2 : 3 : 5 (: 8 : 13 …), as later ones know more: 0.01, 0.015 and 0.025 for three.
+What one spends is the chance that it lets a zero difference through which none before it did (Lan & DeMets 1983). So
+the intervals of all of them hold together with 95 %, whenever and why ever the confirmation ends (repeated confidence
+intervals: Jennison & Turnbull 1989). The published boundaries are for known variances, and let 5.6 % through on
+Student's t; ours are made for t on S − 1 degrees of freedom, by simulation (docs/verdict.md).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import stdtr
 
-from sweeper.core.records import Evidence, Look
+from sweeper.core.records import Evidence, InterimAnalysis
 from sweeper.evidence.intervals import LEVEL, Floats
 
 SEEDS = (3, 5, 8, 13, 21, 34)
-"""Numbers of seeds at which the confirmation is looked at."""
+"""Numbers of seeds at which the confirmation is analysed."""
 SPENT = (2, 3, 5, 8, 13, 21, 34, 55)
-"""Parts in which the error is spent over the looks."""
+"""Parts in which the error is spent over the interim analyses."""
 ERROR = 0.05
 PATHS = 400_000
-"""Simulated confirmations of two equal losses: a look's error is then known to within 2 % of itself."""
+"""Simulated confirmations of two equal losses: the error of an analysis is then known to within 2 % of itself."""
 
 
 @lru_cache(maxsize=64)
-def planned_looks(least: int, most: int) -> tuple[Look, ...]:
-    """Looks after `least`, then the numbers of SEEDS in between, then `most` seeds.
+def planned_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
+    """Interim analyses after `least`, then the numbers of SEEDS in between, then `most` seeds.
 
     Raises:
         ValueError: unless 1 ≤ least ≤ most.
@@ -39,19 +39,20 @@ def planned_looks(least: int, most: int) -> tuple[Look, ...]:
         raise ValueError(f"seeds must satisfy 1 ≤ MIN ≤ MAX, got {least}..{most}")
     seeds, spent = _spending(least, most)
     return tuple(
-        Look(seeds=s, error=e, spent=part) for s, e, part in zip(seeds, _errors(seeds, spent), spent, strict=True)
+        InterimAnalysis(seeds=s, error=e, spent=part)
+        for s, e, part in zip(seeds, _errors(seeds, spent), spent, strict=True)
     )
 
 
 def _spending(least: int, most: int) -> tuple[list[int], list[float]]:
-    """After how many seeds is looked, and what each look spends."""
+    """After how many seeds there is an interim analysis, and what each spends."""
     seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
     parts = SPENT[: len(seeds)]
     return seeds, [ERROR * part / sum(parts) for part in parts]
 
 
 def _errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
-    """Two-sided error of the t interval at each look, so that it is the first to miss zero in `spent` of all cases.
+    """Two-sided error of each t interval, so that it is the first to miss zero in `spent` of all cases.
 
     Differences of two equal losses are normal in the simulation. Rounded down to four digits, as far as the number of
     paths reaches; never below what Bonferroni's inequality would allow. Of a single seed nothing can be told.
@@ -60,21 +61,21 @@ def _errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
     total, squares, so_far = np.zeros(PATHS), np.zeros(PATHS), 0
     alive = np.ones(PATHS, dtype=np.bool_)
     errors: list[float] = []
-    for look, part in zip(seeds, spent, strict=True):
-        for _ in range(look - so_far):
+    for count, part in zip(seeds, spent, strict=True):
+        for _ in range(count - so_far):
             drawn = rng.standard_normal(PATHS)
             total += drawn
             squares += drawn * drawn
-        so_far = look
-        if look < 2 or not errors:  # the first look that can tell anything spends what it is given
+        so_far = count
+        if count < 2 or not errors:  # the first that can tell anything spends what it is given
             errors.append(part)
         else:
-            chances = _two_sided(total, squares, look)
+            chances = _two_sided(total, squares, count)
             first = np.sort(chances[alive])
             allowed = int(part * PATHS)
             errors.append(max(part, float(np.floor(1e4 * first[allowed]) / 1e4)))
-        if look >= 2:
-            alive &= _two_sided(total, squares, look) >= errors[-1]
+        if count >= 2:
+            alive &= _two_sided(total, squares, count) >= errors[-1]
     return errors
 
 
@@ -86,27 +87,27 @@ def _two_sided(total: Floats, squares: Floats, seeds: int) -> Floats:
     return chances
 
 
-def look_at(looks: Sequence[Look], seeds: int) -> int:
-    """Index of the look at which `seeds` seeds are complete: the first with at least as many, else the last."""
-    return next((k for k, look in enumerate(looks) if look.seeds >= seeds), max(0, len(looks) - 1))
+def analysis_at(analyses: Sequence[InterimAnalysis], seeds: int) -> int:
+    """Index of the analysis at which `seeds` seeds are complete: the first with at least as many, else the last."""
+    return next((k for k, analysis in enumerate(analyses) if analysis.seeds >= seeds), max(0, len(analyses) - 1))
 
 
-def level_at(looks: Sequence[Look], seeds: int) -> float:
-    """Level of a comparison on `seeds` common seeds: 1 − error of their look; without looks LEVEL.
+def level_at(analyses: Sequence[InterimAnalysis], seeds: int) -> float:
+    """Level of a comparison on `seeds` common seeds: 1 − error of their interim analysis; LEVEL where none is planned.
 
-    A finalist that was dropped after an earlier look keeps that look's level: its data are as they were then, and
-    judging them again at a later look's more lenient level would spend error twice.
+    A finalist that was dropped at an earlier interim analysis keeps its level: the data are as they were then, and
+    judging them again at a later, more lenient level would spend error twice.
 
-    More seeds than the last look has would be a new plan from the same first look. Its level is taken to exceed what
-    its last look spends by as much as here: whoever plans asks for many numbers of seeds, and to find the boundaries of
-    each takes a simulation of a second.
+    More seeds than the last one has would be a new plan with the same first one. Its level is taken to exceed what its
+    last one spends by as much as here. A plan asks for many numbers of seeds, and to find the boundaries of each takes
+    a simulation of a second.
     """
-    if not looks:
+    if not analyses:
         return LEVEL
-    if seeds > looks[-1].seeds:
-        last = looks[-1]
-        return 1 - _spending(looks[0].seeds, seeds)[1][-1] * last.error / (last.spent or last.error)
-    return 1 - looks[look_at(looks, seeds)].error
+    if seeds > analyses[-1].seeds:
+        last = analyses[-1]
+        return 1 - _spending(analyses[0].seeds, seeds)[1][-1] * last.error / (last.spent or last.error)
+    return 1 - analyses[analysis_at(analyses, seeds)].error
 
 
 def common_seeds(evidence: Evidence, first: int, second: int) -> int:

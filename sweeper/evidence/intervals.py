@@ -45,7 +45,7 @@ from sweeper.core.records import Interval
 REPLICATES = 2000
 """Bootstrap replicates: the Monte-Carlo error of a standard error is then about 1.6 %."""
 LEVEL = 0.95
-"""Coverage of an interval on which no look depends, two-sided."""
+"""Coverage of an interval on which no interim analysis depends, two-sided."""
 _STEP = 2.0**-13
 """Part of an image's counts by which the sums are moved for its influence: the central difference is then right to some
 1e-8 of itself, and rounding stays far below that."""

@@ -16,9 +16,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sweeper.core import metrics
-from sweeper.core.records import Collapse, Comparison, Evidence, FinalistEvidence, Interval, Look, TrialResult
+from sweeper.core.records import (
+    Collapse,
+    Comparison,
+    Evidence,
+    FinalistEvidence,
+    InterimAnalysis,
+    Interval,
+    TrialResult,
+)
 from sweeper.evidence.decision_rule import wins
-from sweeper.evidence.interim_analyses import level_at, look_at
+from sweeper.evidence.interim_analyses import analysis_at, level_at
 from sweeper.evidence.intervals import ImageTable, negated, paired_interval
 from sweeper.evidence.moderated_variance import moderated
 from sweeper.evidence.regret import with_regrets
@@ -44,7 +52,7 @@ def weigh(
     classes: Sequence[str],
     baseline: str = BASELINE,
     rope: float = 0.01,
-    looks: Sequence[Look] = (),
+    analyses: Sequence[InterimAnalysis] = (),
     groups: Sequence[str | None] | None = None,
 ) -> Evidence:
     """Weigh the confirmation trainings of all finalists.
@@ -56,9 +64,9 @@ def weigh(
         classes: the data set's class names, in order.
         baseline: family that the others are measured against, where it is among them.
         rope: region of practical equivalence, in mIoU, ≥ 0.
-        looks: the planned looks, by ascending seeds. A comparison is at level 1 − error of the look at which its
-            common seeds were complete: the first with at least as many (beyond the last look: of the last). Without
-            looks it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
+        analyses: the planned interim analyses, by ascending seeds. A comparison is at level 1 − error of the one at
+            which its common seeds were complete: the first with at least as many (beyond the last: of the last).
+            Without any it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
         groups: group of each test image, in ascending order of the images; None (for one or for all) = a group of
             its own. Images of one group stand or fall together: their counts are summed, and n counts groups.
 
@@ -87,11 +95,11 @@ def weigh(
     evidence = Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
-        comparisons=tuple(_compare([at[family] for family in order], bench, looks, rope)),
+        comparisons=tuple(_compare([at[family] for family in order], bench, analyses, rope)),
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
-        looks=tuple(looks),
-        look=look_at(looks, max((len(f.seeds) for f in rows), default=0)),
+        looks=tuple(analyses),
+        look=analysis_at(analyses, max((len(f.seeds) for f in rows), default=0)),
         test_pictures=_test_images(replicates),
         test_groups=None if units is None or not replicates else bench.pictures,
         few_groups=few_groups(groups),
@@ -202,19 +210,20 @@ def last_quarter_gain(run: TrialResult) -> float:
 
 
 def _compare(
-    finalists: Sequence[Mapping[int, int]], bench: Bench, looks: Sequence[Look], rope: float
+    finalists: Sequence[Mapping[int, int]], bench: Bench, analyses: Sequence[InterimAnalysis], rope: float
 ) -> list[Comparison]:
     """All ordered pairs; `finalists[i]` is seed → row of finalist i.
 
-    Look by look: a pair that shares no more seeds than at the look before keeps the interval that it had then; who was
-    beaten stays beaten; and as the intervals of all looks hold together, so do their innermost ends.
+    One interim analysis after the other. A pair that shares no more seeds than before keeps the interval that it had
+    then. Who was beaten stays beaten. As the intervals of all interim analyses hold together, so do their innermost
+    ends.
     """
     order = sorted({seed for seeds in finalists for seed in seeds})
     found: dict[tuple[int, int], Interval] = {}
     ends: dict[tuple[int, int], tuple[float, float]] = {}
     won: set[tuple[int, int]] = set()
     known: dict[tuple[int, int], int] = {}
-    for until in [*(look.seeds for look in looks[:-1] if look.seeds < len(order)), len(order)]:
+    for until in [*(analysis.seeds for analysis in analyses[:-1] if analysis.seeds < len(order)), len(order)]:
         within = set(order[:until])
         common = {
             (j, i): seeds
@@ -234,7 +243,7 @@ def _compare(
             if len(table.scores) > known.get(pair, 0):
                 known[pair] = len(table.scores)
                 given = {"moderated": of[pair], "lent": lent} if pair in of else {}
-                gap = paired_interval(table, (-1.0, 1.0), level_at(looks, len(table.scores)), **given)
+                gap = paired_interval(table, (-1.0, 1.0), level_at(analyses, len(table.scores)), **given)
                 low, high = ends.get(pair, (-1.0, 1.0))
                 found[pair], ends[pair] = gap, (max(low, gap.low), min(high, gap.high))
                 if pair in of and bench.pictures >= 2:

@@ -4,7 +4,7 @@ More seeds shrink the seed part of a difference's variance and nothing else: the
 Given the estimate D from S seeds, the standard deviation s of a seed's difference and the image part of the variance,
 the confirmation is played to its end many times: σ² = s² ν / χ² with ν degrees of freedom (not below the interaction,
 which is known far better), the true difference on these images from N(D, σ²/S), the seeds to come from there on. At
-every look still planned the interval is formed as `sweeper.evidence.intervals` would. The share of plays in which the
+every planned analysis the interval is formed as `sweeper.evidence.intervals` would. The share of plays in which the
 best beats all others is the predictive power (Spiegelhalter, Freedman & Blackburn 1986).
 
 The comparisons share the best's noise: two differences between independent scores of one variance correlate at ½, and
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-from sweeper.core.records import Interval, Look
+from sweeper.core.records import InterimAnalysis, Interval
 from sweeper.evidence.intervals import Floats
 
 PLAYS = 2000
@@ -27,14 +27,16 @@ SHARED = 0.5
 """Correlation of the differences between one finalist and two others."""
 
 
-def chance_of_a_winner(gaps: Sequence[tuple[Interval, int]], images: int, rope: float, looks: Sequence[Look]) -> float:
+def chance_of_a_winner(
+    gaps: Sequence[tuple[Interval, int]], images: int, rope: float, analyses: Sequence[InterimAnalysis]
+) -> float:
     """Chance, 0–1, that one finalist beats all others by the end: those that it leads by these differences.
 
     Args:
         gaps: K ≥ 1 measured differences, each with its S ≥ 2 common seeds, on `images` ≥ 2 images or groups.
         images: images or groups of images.
         rope: region of practical equivalence, in mIoU.
-        looks: those that are still planned, by ascending seeds.
+        analyses: those that are still planned, by ascending seeds.
 
     The same arguments give the same numbers: the plays are drawn from a fixed seed.
     """
@@ -60,8 +62,8 @@ def chance_of_a_winner(gaps: Sequence[tuple[Interval, int]], images: int, rope: 
     truth = estimate + np.sqrt(truth_variance / so_far) * normal()
     mean = np.broadcast_to(estimate, shape)
     won = np.zeros(shape, dtype=np.bool_)  # who was beaten stays so
-    for look in looks:
-        more = look.seeds - so_far
+    for analysis in analyses:
+        more = analysis.seeds - so_far
         if (more <= 0).all():
             continue
         more = np.maximum(more, 0)
@@ -72,7 +74,7 @@ def chance_of_a_winner(gaps: Sequence[tuple[Interval, int]], images: int, rope: 
         mean = mean + (new_mean - mean) * more / total
         so_far = total
         freedom = so_far - 1 + lent
-        half = _half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - look.error)
+        half = _half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - analysis.error)
         won |= (mean >= max(rope, 1e-12)) & (mean > half)
     return float(won.all(axis=1).mean())
 

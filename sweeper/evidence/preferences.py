@@ -2,10 +2,10 @@
 
 Every measure is read from counts summed over the test images, and its intervals are those of the verdict: paired over
 seeds and images, with a seed part and an image part (`sweeper.evidence.intervals`). They hold at 95 %: of a loss
-alone, and of the differences for all rivals of the best together (Bonferroni: 1 − 0.05 / rivals each), as whoever reads
-best of four equal losses would else seem to beat one of them in 17 % of cases. They are corrected neither for the looks
-nor for there being several measures: a row of this table is a hint for those who asked for it beforehand, not a second
-verdict.
+alone, and of the differences for all rivals of the best together (Bonferroni: 1 − 0.05 / rivals each). Otherwise the
+best of four equal losses would seem to beat one of them in 17 % of cases. They are corrected neither for the interim
+analyses nor for the number of measures: a row of this table is a hint for those who asked for it beforehand, not a
+second verdict.
 """
 
 from __future__ import annotations

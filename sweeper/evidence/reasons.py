@@ -33,16 +33,16 @@ def _in_words(evidence: Evidence, first: int, second: int) -> str:
     return minus(f"{gap.estimate:+.3f} mIoU ({level} interval {gap.low:+.3f} to {gap.high:+.3f})")
 
 
-def look_taken(evidence: Evidence) -> list[str]:
-    """Which of several planned looks this is, and what its intervals promise."""
+def analysis_taken(evidence: Evidence) -> list[str]:
+    """Which of several planned interim analyses this is, and what its intervals promise."""
     if len(evidence.looks) < 2:
         return []
-    levels = listed([percent(1 - look.error) for look in evidence.looks])
+    levels = listed([percent(1 - analysis.error) for analysis in evidence.looks])
     return [
         f"This is interim analysis {evidence.look + 1} of at most {len(evidence.looks)}, at "
         f"{evidence.looks[evidence.look].seeds} seeds. Differences are judged at {levels}, one after the other, "
         "so that all interim analyses together err in at most "
-        f"{percent(sum(look.spent or look.error for look in evidence.looks))} of sweeps."
+        f"{percent(sum(analysis.spent or analysis.error for analysis in evidence.looks))} of sweeps."
     ]
 
 

@@ -92,13 +92,13 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equival
 def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> dict[str, Any]:
     """The answer for programs, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
 
-    Intervals are at 95 %, or at the `level` beside them (of a look at the confirmation, or of one of several rivals
-    under one preference); shares and scores lie in 0–1;
-    what is unknown or undefined is null. `held_out` is false where the search saw the images that the finalists were
-    scored on (`folds`: so many trainings then make up a seed, and `points` and `mlflow_run_ids` are of each). Every key
-    of the contract is present; `reasons`, `next_steps`, `provisional`, `rope`, `comparisons`, `preferences`,
-    `analysis`, `trained_by` (device and versions of each training), `looks`, `timeout`,
-    `cut`, `held_out`, `folds` and the details per class and per run come on top of it.
+    Intervals are at 95 %, or at the `level` beside them (of an interim analysis, or of one of several rivals under one
+    preference); shares and scores lie in 0–1; what is unknown or undefined is null. `held_out` is false where the
+    search saw the images that the finalists were scored on (`folds`: so many trainings then make up a seed, and
+    `points` and `mlflow_run_ids` are of each). Every key of the contract is present; `reasons`, `next_steps`,
+    `provisional`, `rope`, `comparisons`, `preferences`, `analysis`, `trained_by` (device and versions of each
+    training), `looks` (the interim analyses), `timeout`, `cut`, `held_out`, `folds` and the details per class and per
+    run come on top of it.
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
     states = Counter(trial.state for trial in sweep.trials)
@@ -131,8 +131,8 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         "analysis": None if recommendation.analysis is None else recommendation.analysis.model_dump(mode="json"),
         "rope": sweep.rope,
         "looks": {
-            "planned": [look.model_dump(mode="json") for look in sweep.looks_planned],
-            "taken": [look.model_dump(mode="json") for look in sweep.looks_taken],
+            "planned": [analysis.model_dump(mode="json") for analysis in sweep.looks_planned],
+            "taken": [analysis.model_dump(mode="json") for analysis in sweep.looks_taken],
         },
         "timeout": sweep.timeout,
         "cut": list(sweep.cut),

@@ -1,13 +1,13 @@
 """What the evidence shows: the verdict, and whom it names.
 
-The rule. A finalist is *eligible* unless every one of its trainings collapsed. It *beats* a rival when, at a look, the
-paired interval of their difference lies above 0 and its estimate is at least the region of practical equivalence
-(ROPE); who was beaten stays beaten. Let *best* be the eligible finalist with the highest mean test mIoU that none beats
-(one that was dropped after an early look may read high on its fewer seeds).
+The rule. A finalist is *eligible* unless every one of its trainings collapsed. It *beats* a rival when, at an
+interim analysis, the paired interval of their difference lies above 0 and its estimate is at least the region of
+practical equivalence (ROPE); who was beaten stays beaten. Let *best* be the eligible finalist with the highest mean
+test mIoU that none beats (one that was dropped early may read high on its fewer seeds).
 
 - clear_winner: best beats every rival, and no training of its configuration collapsed. Each comparison is made at the
-  level of its look (95 % without looks) and all must succeed, an intersection–union test, so that the number of rivals
-  needs no further correction (Berger 1982).
+  level of its interim analysis (95 % where none is planned) and all must succeed, an intersection–union test, so that
+  the number of rivals needs no further correction (Berger 1982).
 - equivalent: at least two are left (best and those it does not beat), and all their differences are shown to lie within
   ± ROPE.
 - safe_choice: one of those left reads within half the ROPE of best, never collapsed, and no finalist that is left is
@@ -39,11 +39,11 @@ from sweeper.evidence.decision_rule import (
     sound,
 )
 from sweeper.evidence.reasons import (
+    analysis_taken,
     beating,
     collapsed,
     doubt,
     equivalence,
-    look_taken,
     named,
     names,
     probable,
@@ -133,7 +133,7 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
             f"Confirm with more steps, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
             "goes on with the same study."
         )
-    reasons += [*collapsed(evidence), *look_taken(evidence)]
+    reasons += [*collapsed(evidence), *analysis_taken(evidence)]
     return Decision(
         verdict,
         recommended,

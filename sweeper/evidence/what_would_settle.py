@@ -2,8 +2,9 @@
 
 The variances of a measured difference (see `sweeper.evidence.intervals`) are taken at face value and scaled: what
 comes from seeds with 1 / seeds, from images with 1 / images, from both with 1 / (seeds × images), the critical
-value with their degrees of freedom and the level of the look at which that many seeds are complete. It is a planning
-figure: the estimate itself will move when it is measured again. Where test images come in groups, groups are counted.
+value with their degrees of freedom and the level of the interim analysis at which that many seeds are complete. It is
+a planning figure: the estimate itself will move when it is measured again. Where test images come in groups, groups are
+counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import partial
 from math import hypot
 from typing import Literal
 
-from sweeper.core.records import Evidence, Interval, Look
+from sweeper.core.records import Evidence, InterimAnalysis, Interval
 from sweeper.core.text import listed, minus
 from sweeper.evidence.decision_rule import units
 from sweeper.evidence.interim_analyses import common_seeds, level_at
@@ -63,23 +64,27 @@ def needed_half_width(gap: Interval, rope: float) -> float:
     return size if size >= rope else rope - size
 
 
-def planned_half_width(gap: Interval, now: tuple[int, int], then: tuple[int, int], looks: Sequence[Look] = ()) -> float:
+def planned_half_width(
+    gap: Interval, now: tuple[int, int], then: tuple[int, int], analyses: Sequence[InterimAnalysis] = ()
+) -> float:
     """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
     v_seed, v_image = scaled_variances(gap, seeds=then[0] / now[0], images=then[1] / now[1])
-    return half_width(v_seed, then[0], v_image, then[1], level_at(looks, then[0]), lent=gap.lent)
+    return half_width(v_seed, then[0], v_image, then[1], level_at(analyses, then[0]), lent=gap.lent)
 
 
-def seeds_needed(gap: Interval, seeds: int, images: int, target: float, *, looks: Sequence[Look] = ()) -> int | None:
+def seeds_needed(
+    gap: Interval, seeds: int, images: int, target: float, *, analyses: Sequence[InterimAnalysis] = ()
+) -> int | None:
     """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
 
     def narrow(count: int) -> bool:
-        return planned_half_width(gap, (seeds, images), (count, images), looks) < target
+        return planned_half_width(gap, (seeds, images), (count, images), analyses) < target
 
     return _fewest(narrow, seeds + 1, MOST_SEEDS)
 
 
 def images_needed(
-    gap: Interval, seeds: int, images: int, target: float, seeds_then: int, *, looks: Sequence[Look] = ()
+    gap: Interval, seeds: int, images: int, target: float, seeds_then: int, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
     """Fewest test images, more than now, that with `seeds_then` seeds make the half-width less than `target`.
 
@@ -87,7 +92,7 @@ def images_needed(
     """
 
     def narrow(count: int) -> bool:
-        return planned_half_width(gap, (seeds, images), (seeds_then, count), looks) < target
+        return planned_half_width(gap, (seeds, images), (seeds_then, count), analyses) < target
 
     return _fewest(narrow, images + 1, MOST_IMAGES)
 
@@ -108,8 +113,8 @@ def _plan(evidence: Evidence, first: int, rival: int, gap: Interval) -> _Plan:
         return _Plan(first, rival, "common_seeds", seeds=seeds)
     if images < 2:
         return _Plan(first, rival, "label")
-    more_seeds = partial(seeds_needed, gap, seeds, images, looks=evidence.looks)
-    more_images = partial(images_needed, gap, seeds, images, looks=evidence.looks)
+    more_seeds = partial(seeds_needed, gap, seeds, images, analyses=evidence.looks)
+    more_images = partial(images_needed, gap, seeds, images, analyses=evidence.looks)
     plan = partial(_Plan, first, rival, gap=gap, goal=_goal(gap, rope))
     target = needed_half_width(gap, rope)
 
@@ -185,8 +190,8 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
 def _option(evidence: Evidence, seeds: int) -> str:
     """The option that adds seeds.
 
-    Up to as many as are needed, with looks on the way; or, where the plan had as many and ended before them as futile,
-    all of them and one look: a resume with the same plan would only end again.
+    Up to as many as are needed, with interim analyses on the way. Where the plan had as many and ended before them as
+    futile: all of them and a single analysis, as a resume with the same plan would only end again.
     """
     most = evidence.looks[-1].seeds if evidence.looks else seeds
     asked = f"{evidence.looks[0].seeds}..{seeds}" if seeds > most else str(most)

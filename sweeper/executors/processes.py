@@ -27,8 +27,8 @@ MAX_WORKERS = 8
 REPLACEMENTS = 3
 """A worker that dies while it starts in place of another is tried again this often in all."""
 FAILURES = 4
-"""A place among several workers where so many trainings in a row failed is given up: a GPU may be broken, and whoever
-fails fast would get most of the trainings."""
+"""A place among several workers where so many trainings in a row failed is given up: a GPU may be broken, and
+what fails fast would get most of the trainings."""
 
 
 class _Worker(Launched):

@@ -47,8 +47,8 @@ from sweeper.executors.task_queue import (
 from sweeper.storage.optuna_internals import id_of, storage_of
 from sweeper.system.database_waits import Patience
 
-LOOK_SECONDS = 0.2
-"""How often the queue is looked at while others train."""
+POLL_SECONDS = 0.2
+"""How often the queue is read while others train."""
 DOORBELL_SECONDS = 2.0
 """And while nobody does: whether someone has joined."""
 EXPIRE_SECONDS = 10.0
@@ -108,7 +108,7 @@ class SharedExecutor:
     """These evaluations, in this session."""
     _differ: set[Key] = field(default_factory=set)
     """Trainings that gave other numbers when they were repeated."""
-    _looked: float = float("-inf")
+    _last_read: float = float("-inf")
     _expired: float = float("-inf")
 
     # --- the interface of an executor ---
@@ -160,9 +160,9 @@ class SharedExecutor:
         if self.lost():
             work = len(self._here) + len(self._backlog) + len(self._returned) + len(self._sent)
             raise LostStudyError(self.study.study_name, work, self.url)
-        events = self._look(at_once=timeout_seconds == 0)
+        events = self._read_queue(at_once=timeout_seconds == 0)
         self._place_returned()
-        wait = 0.0 if events else min(timeout_seconds, LOOK_SECONDS) if self._sent else timeout_seconds
+        wait = 0.0 if events else min(timeout_seconds, POLL_SECONDS) if self._sent else timeout_seconds
         events += self._from_here(self.own.poll(wait))  # though nothing runs here: its workers may become ready
         self._begin_here()
         return events
@@ -253,13 +253,13 @@ class SharedExecutor:
         trial_id = self._queue.put(spec.model_dump(mode="json"), self._leader.number, only_for)
         self._sent[_key(spec)] = _Sent(trial_id, spec, only_for)
 
-    def _look(self, *, at_once: bool) -> list[TrainingEvent]:
-        """Who is there, and what they did since the last look."""
+    def _read_queue(self, *, at_once: bool) -> list[TrainingEvent]:
+        """Who is there, and what they did since the queue was read last."""
         now = self.clock()
-        pause = LOOK_SECONDS if self._sent else DOORBELL_SECONDS
-        if now - self._looked < pause and not (at_once and self._sent):
+        pause = POLL_SECONDS if self._sent else DOORBELL_SECONDS
+        if now - self._last_read < pause and not (at_once and self._sent):
             return []
-        self._looked = now
+        self._last_read = now
         if self._queue is None and not self._opened():
             return []
         assert self._queue is not None
@@ -296,7 +296,7 @@ class SharedExecutor:
         self._workers = there
 
     def _news(self, sent: _Sent, trial: FrozenTrial) -> list[TrainingEvent]:
-        """What became of one training since the last look."""
+        """What became of one training since the queue was read last."""
         events: list[TrainingEvent] = []
         while (found := trial.user_attrs.get(f"evaluation/{sent.told:02d}")) is not None:
             sent.told += 1

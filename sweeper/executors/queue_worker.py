@@ -16,7 +16,7 @@ from sweeper.executors.task_queue import HOST, KIND, ONLY_FOR, OUT_OF_MEMORY, RE
 from sweeper.storage.optuna_internals import id_of
 from sweeper.system.clocks import running_seconds
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 IDLE_SECONDS = 1.0
 EXPIRE_SECONDS = 10.0
 LEADER_SECONDS = 600.0
@@ -49,7 +49,7 @@ class Joined:
     ) -> None:
         self._queue, self._executor, self._say, self._clock = queue, executor, say, clock
         self._taken: dict[tuple[str, int], _Taken] = {}
-        self._led = self._looked = self._expired = float("-inf")
+        self._led = self._last_read = self._expired = float("-inf")
         self._leader: FrozenTrial | None = None
         self._failures = Failures()
         self.finished = 0
@@ -72,7 +72,7 @@ class Joined:
             while True:
                 if stopping() is not None:
                     return "stopped"
-                trials = self._look()
+                trials = self._read_queue()
                 if trials is not None and (ending := self._ending(trials, concluded)) is not None:
                     return ending
                 if trials is not None:
@@ -90,11 +90,11 @@ class Joined:
             finally:  # a database that is away takes neither: the others see by the heart that this machine is gone
                 self._queue.close()
 
-    def _look(self) -> list[FrozenTrial] | None:
+    def _read_queue(self) -> list[FrozenTrial] | None:
         now = self._clock()
-        if now - self._looked < (LOOK_SECONDS if self._taken or self._leader is not None else IDLE_SECONDS):
+        if now - self._last_read < (POLL_SECONDS if self._taken or self._leader is not None else IDLE_SECONDS):
             return None
-        self._looked = now
+        self._last_read = now
         if now - self._expired >= EXPIRE_SECONDS:
             self._expired = now
             self._queue.expire()
@@ -159,7 +159,7 @@ class Joined:
     def _poll(self) -> list[TrainingEvent]:
         trains = any(not taken.waits for taken in self._taken.values())
         # Though nothing is trained: its workers may become ready.
-        return self._executor.poll(LOOK_SECONDS if trains or self._leader is not None else IDLE_SECONDS)
+        return self._executor.poll(POLL_SECONDS if trains or self._leader is not None else IDLE_SECONDS)
 
     def _tell(self, event: TrainingEvent) -> None:
         """Pass an event on to the leader."""

@@ -49,7 +49,7 @@ class Side:
         return None if mine is self.facts.baseline else difference(self.facts, mine, self.facts.baseline)
 
     def level(self, family: str) -> float:
-        """Of the interval of `gain`: of the look at which it was taken."""
+        """Of the interval of `gain`: of the interim analysis at which it was taken."""
         return level_between(self.facts, self.finalist(family), self.facts.baseline)
 
     def finalist(self, family: str) -> FinalistEvidence | None:

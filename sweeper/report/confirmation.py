@@ -1,4 +1,4 @@
-"""Tables and computed sentences of the confirmation: finalists, looks, from the search to the test split, classes."""
+"""Tables and computed sentences of the confirmation: finalists, interim analyses, from search to test, classes."""
 
 from __future__ import annotations
 
@@ -64,28 +64,28 @@ def rates_text(finalist: FinalistEvidence) -> str:
     return f"{significant(finalist.rates.low)} to {significant(finalist.rates.high)}"
 
 
-# --- Looks --------------------------------------------------------------------------------------------------
+# --- Interim analyses ---------------------------------------------------------------------------------------
 
 
-def looks_table(facts: Facts) -> str:
-    """One row per planned look: what it found and led to, what error it may spend; empty where there was no plan."""
-    taken = {look.seeds: look for look in facts.sweep.looks_taken}
-    errors = {look.seeds: (look.error, look.error) for look in facts.sweep.looks_taken}
-    errors |= {look.seeds: (look.error, look.spent or look.error) for look in facts.sweep.looks_planned}
+def analyses_table(facts: Facts) -> str:
+    """One row per planned interim analysis: what it found and led to, what error it may spend; empty without a plan."""
+    taken = {analysis.seeds: analysis for analysis in facts.sweep.looks_taken}
+    errors = {seeds: (analysis.error, analysis.error) for seeds, analysis in taken.items()}
+    errors |= {plan.seeds: (plan.error, plan.spent or plan.error) for plan in facts.sweep.looks_planned}
     rows = []
     for seeds, (error, spent) in sorted(errors.items()):
-        look = taken.get(seeds)
+        made = taken.get(seeds)
         passed = "passed over: more seeds were known when this was planned" if seeds < min(taken, default=0) else ""
         found = [MISSING, passed or "not taken"]
-        if look is not None:
-            found = [VERDICTS[look.verdict], prose(naming(look.reason, facts.losses))]
+        if made is not None:
+            found = [VERDICTS[made.verdict], prose(naming(made.reason, facts.losses))]
         rows.append([str(seeds), *found, level(spent), level(1 - error)])
     header = ["after seeds", "verdict", "what followed", "error it may spend", "intervals at"]
     return table(header, rows, left=3) if rows else ""
 
 
-def looks_text(facts: Facts) -> str:
-    """Why looking several times costs something; empty for a single look."""
+def analyses_text(facts: Facts) -> str:
+    """Why several interim analyses cost something; empty for a single one."""
     planned = facts.sweep.looks_planned
     if len(planned) < 2:
         return ""

@@ -172,13 +172,13 @@ def gain_over_constant(facts: Facts, trial: TrialResult) -> float | None:
     split, dataset = search_split(facts), facts.sweep.conditions.dataset
     if split is None or not trial.evaluations:
         return None
-    look = trial.evaluations[-1]
-    seen = stratified_subset(dataset, split.val, look.pictures)  # how the rungs' images are chosen
-    if len(seen) != look.pictures:
+    evaluation = trial.evaluations[-1]
+    seen = stratified_subset(dataset, split.val, evaluation.pictures)  # how the rungs' images are chosen
+    if len(seen) != evaluation.pictures:
         return None
     labelled = np.zeros((1, len(dataset.classes), 3), dtype=np.int64)
     labelled[0, :, 2] = dataset.class_pixels(seen)
-    return look.chosen.miou - constant_miou(labelled)
+    return evaluation.chosen.miou - constant_miou(labelled)
 
 
 def best_trial(facts: Facts, family: str) -> TrialResult | None:

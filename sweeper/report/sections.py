@@ -107,12 +107,17 @@ def leaderboard(facts: Facts, ui_url: str) -> str:
         if mine.empty:
             continue
         best, states = best_trial(facts, family), mine["state"].value_counts()
-        look = best.evaluations[-1] if best is not None and best.evaluations else None
+        last = best.evaluations[-1] if best is not None and best.evaluations else None
         cells = [code(family), MISSING, MISSING, MISSING, MISSING]
         if best is not None:
             settings = ", ".join(p for p in (params_text(best.spec.params), f"`lr` {significant(best.spec.lr)}") if p)
-            cells = [code(family), settings, number(best.value), number(look.default.miou if look else None)]
-            cells += [number(look.point, 2) if look else MISSING]
+            cells = [
+                code(family),
+                settings,
+                number(best.value),
+                number(last.default.miou if last else None),
+            ]
+            cells += [number(last.point, 2) if last else MISSING]
         counts = [
             len(mine),
             *(states.get(s, 0) for s in ("complete", "pruned", "failed")),

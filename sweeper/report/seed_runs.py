@@ -18,7 +18,7 @@ def confirmations(facts: Facts, finalist: FinalistEvidence) -> tuple[TrialResult
     """The confirmation trainings that the finalist's evidence was weighed from, by seed.
 
     A study may hold more of the same configuration: at another budget (`--confirm-steps`), on seeds beyond those of its
-    last look, or twice on one seed, of which the later counts.
+    last interim analysis, or twice on one seed, of which the later counts.
     """
     rates = dict(zip(finalist.seeds, finalist.seed_lrs, strict=False))
     found = {

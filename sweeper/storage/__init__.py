@@ -1,6 +1,6 @@
 """The study in Optuna's storage: the one source of truth, which resume and report read and nothing else.
 
-database → plan → results and looks → record. Read as `from sweeper.study import storage as studies`.
+database → plan → results and interim analyses → record. Read as `from sweeper.study import storage as studies`.
 """
 
 from sweeper.storage.asked_rechecks import Wave
@@ -25,7 +25,13 @@ from sweeper.storage.attributes import (
 )
 from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
 from sweeper.storage.database import open_storage, sole_use
-from sweeper.storage.interim_analyses import is_concluded, looks_taken, note_conclusion, note_session, plans_of_looks
+from sweeper.storage.interim_analyses import (
+    analyses_taken,
+    is_concluded,
+    note_conclusion,
+    note_session,
+    plans_of_analyses,
+)
 from sweeper.storage.mlflow_runs import note_parent, note_runs, parents
 from sweeper.storage.plan import (
     Plan,
@@ -81,6 +87,7 @@ __all__ = [
     "TunedFinalists",
     "Wave",
     "all_results",
+    "analyses_taken",
     "check_name",
     "counted",
     "create_study",
@@ -92,7 +99,6 @@ __all__ = [
     "is_concluded",
     "load_study",
     "load_sweep",
-    "looks_taken",
     "note_conclusion",
     "note_difference",
     "note_parent",
@@ -102,7 +108,7 @@ __all__ = [
     "pack",
     "pack_value",
     "parents",
-    "plans_of_looks",
+    "plans_of_analyses",
     "present_trials",
     "read_options",
     "read_plan",

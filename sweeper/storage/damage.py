@@ -31,7 +31,7 @@ from sweeper.storage.attributes import (
     WAVE,
 )
 from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
-from sweeper.storage.interim_analyses import LooksTaken
+from sweeper.storage.interim_analyses import AnalysesTaken
 from sweeper.storage.plan import Plan
 from sweeper.storage.raw_rows import fetch, rows_of
 from sweeper.storage.record_format import MARK, Value, unpack
@@ -39,7 +39,7 @@ from sweeper.storage.record_format import MARK, Value, unpack
 KINDS: Mapping[str, type[Record]] = {
     PLAN: Plan,
     PLAN_COPY: Plan,
-    TAKEN: LooksTaken,
+    TAKEN: AnalysesTaken,
     PROBED: Probed,
     SAME: SameLosses,
     TUNED: TunedFinalists,

@@ -1,4 +1,4 @@
-"""The confirmation's looks: which were planned, which were taken, how often the study was concluded from."""
+"""The confirmation's interim analyses: which were planned, which were taken, how often the study was concluded from."""
 
 from __future__ import annotations
 
@@ -8,54 +8,55 @@ from typing import Any
 import optuna
 
 from sweeper.core.base import Record
-from sweeper.core.records import Look, LookTaken
+from sweeper.core.records import AnalysisTaken, InterimAnalysis
 from sweeper.storage.attributes import CONCLUDED, OVER, PLANNED, TAKEN
 from sweeper.storage.record_format import pack_value, unpack, unpack_value
 
 
-class LookStored(Record):
-    """A look with what a resume needs to go on as if it had not been cut off."""
+class AnalysisStored(Record):
+    """An interim analysis with what a resume needs to go on as if it had not been cut off."""
 
-    found: LookTaken
+    found: AnalysisTaken
     used: tuple[int, ...]
-    """Numbers of the confirmations that it looked at."""
+    """Numbers of the confirmations that it weighed."""
     go_on: bool
     families: tuple[str, ...]
     """Finalists that go on."""
 
 
-class LooksTaken(Record):
-    """The looks at one confirmation: of these finalists, by this plan."""
+class AnalysesTaken(Record):
+    """The interim analyses of one confirmation: of these finalists, by this plan."""
 
     finalists: tuple[str, ...] = ()
     """Each finalist's configuration, as text."""
     steps: int = 0
-    planned: tuple[Look, ...] = ()
+    planned: tuple[InterimAnalysis, ...] = ()
     first: int = 0
-    """Index of the look that it began with: of another plan than before, one for which the seeds were there."""
+    """Index of the analysis that it began with: of another plan than before, one for which the seeds were there."""
     active: tuple[str, ...] | None = None
     """Families that it began with; None = all finalists."""
-    stored: tuple[LookStored, ...] = ()
-    cut: LookTaken | None = None
-    """What was found when the time was up between two planned looks."""
+    stored: tuple[AnalysisStored, ...] = ()
+    cut: AnalysisTaken | None = None
+    """What was found when the time was up between two planned interim analyses."""
 
     @property
-    def looks(self) -> tuple[LookTaken, ...]:
-        """For the report: where the time was up with nothing new to see, that is the last look's ending."""
-        found = [look.found for look in self.stored]
+    def analyses(self) -> tuple[AnalysisTaken, ...]:
+        """For the report: where the time was up with nothing new to see, that is the last one's ending."""
+        found = [analysis.found for analysis in self.stored]
         if self.cut is None:
             return tuple(found)
-        return (*(look for look in found if look.seeds != self.cut.seeds), self.cut)
+        return (*(analysis for analysis in found if analysis.seeds != self.cut.seeds), self.cut)
 
 
-def looks_taken(attributes: Mapping[str, Any]) -> LooksTaken:
-    """The looks stored in a study's attributes."""
-    return unpack(LooksTaken, attributes.get(TAKEN, {}), "the record of the interim analyses")
+def analyses_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
+    """The interim analyses stored in a study's attributes."""
+    return unpack(AnalysesTaken, attributes.get(TAKEN, {}), "the record of the interim analyses")
 
 
-def plans_of_looks(attributes: Mapping[str, Any]) -> list[tuple[Look, ...]]:
-    """Every plan of looks that the study was confirmed by, the one in force last."""
-    return [tuple(Look.model_validate(look) for look in looks) for looks in unpack_value(attributes, PLANNED, [])]
+def plans_of_analyses(attributes: Mapping[str, Any]) -> list[tuple[InterimAnalysis, ...]]:
+    """Every plan of interim analyses that the study was confirmed by, the one in force last."""
+    plans = unpack_value(attributes, PLANNED, [])
+    return [tuple(InterimAnalysis.model_validate(analysis) for analysis in plan) for plan in plans]
 
 
 def note_session(study: optuna.Study) -> None:
@@ -72,16 +73,17 @@ def note_conclusion(study: optuna.Study) -> None:
     """Remember that the session is concluded; and that the test split's scores were concluded from, and how, unless it
     was so the last time.
 
-    Other confirmations, another plan of looks and another ROPE are all occasions for chance. Without a confirmation
-    nothing was seen.
+    Other confirmations, another plan of interim analyses and another ROPE are all occasions for chance. Without a
+    confirmation nothing was seen.
     """
     study.set_user_attr(OVER, pack_value(True))
     attributes = study.user_attrs
     confirmations = sum(key.startswith("confirm/") for key in attributes)
     if not confirmations:
         return
-    plans = plans_of_looks(attributes)
-    drawn = [confirmations, [look.seeds for look in plans[-1]] if plans else [], unpack_value(attributes, "rope")]
+    plans = plans_of_analyses(attributes)
+    seeds = [analysis.seeds for analysis in plans[-1]] if plans else []
+    drawn = [confirmations, seeds, unpack_value(attributes, "rope")]
     concluded = list(unpack_value(attributes, CONCLUDED, []))
     if not concluded or concluded[-1] != drawn:
         study.set_user_attr(CONCLUDED, pack_value([*concluded, drawn]))

@@ -11,7 +11,7 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records import Probed, SameLoss, SweepRecord, Tuned
 from sweeper.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME, TUNED
 from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
-from sweeper.storage.interim_analyses import looks_taken, plans_of_looks
+from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.storage.mlflow_runs import linked
 from sweeper.storage.plan import load_study, read_plan
 from sweeper.storage.record_format import unpack, unpack_value
@@ -29,7 +29,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     study = load_study(storage, name)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
-    planned = plans_of_looks(attributes)
+    planned = plans_of_analyses(attributes)
     return SweepRecord(
         study=name,
         storage=storage.address if isinstance(storage, SteadyStorage) else STORAGE,
@@ -51,7 +51,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         tuned=_tuned(attributes),
         same_losses=_same_losses(attributes),
         looks_planned=planned[-1] if planned else (),
-        looks_taken=looks_taken(attributes).looks,
+        looks_taken=analyses_taken(attributes).analyses,
         timeout=attributes.get("timeout"),
         cut=tuple(attributes.get(CUT, [])),
         experiment_id=attributes.get("experiment_id"),

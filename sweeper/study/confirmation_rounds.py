@@ -1,7 +1,7 @@
-"""The confirmation's rounds: train up to the next look's seeds, look, and go on with whom the look names.
+"""The confirmation's rounds: train up to the next planned seeds, analyse, and go on with whom the analysis names.
 
-A look is stored with the numbers of the confirmations that it saw. A resume replays stored looks as long as finalists,
-plan and confirmations are the same, and looks anew from the first that differs.
+An interim analysis is stored with the numbers of the confirmations that it weighed. A resume replays stored ones as
+long as finalists, plan and confirmations are the same, and analyses anew from the first that differs.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import optuna
 
-from sweeper.core.records import Conditions, Look, LookTaken, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Verdict
 from sweeper.storage.attributes import PLANNED, TAKEN
-from sweeper.storage.interim_analyses import LooksTaken, LookStored, looks_taken, plans_of_looks
+from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, analyses_taken, plans_of_analyses
 from sweeper.storage.record_format import pack, pack_value
 from sweeper.storage.results import extra_results
 from sweeper.study.confirmation_specs import confirmations, confirmed
@@ -25,7 +25,7 @@ class Judgement(NamedTuple):
 
     verdict: Verdict
     error: float
-    """Two-sided error of the look's intervals."""
+    """Two-sided error of the intervals."""
     go_on: bool
     families: tuple[str, ...]
     """With which finalists to go on."""
@@ -35,18 +35,21 @@ class Judgement(NamedTuple):
 
 Judge = Callable[[Sequence[TrialResult]], Judgement]
 Train = Callable[[int, Sequence[TrialSpec]], bool]
-"""(number of the look, all trainings that it rests on) → whether they are all there now; False when the time is up."""
-Tell = Callable[[int, LookTaken], None]
-"""(number of the look, what it found)."""
+"""(number of the interim analysis, all trainings that it rests on) → whether they are all there now; False when the
+time is up."""
+Tell = Callable[[int, AnalysisTaken], None]
+"""(number of the interim analysis, what it found)."""
 
 
-def plan_looks(study: optuna.Study, looks: Sequence[Look]) -> tuple[Look, ...] | None:
+def plan_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
     """Keep the plan with the study; the plan before, where that was another one."""
-    plans = plans_of_looks(study.user_attrs)
-    before = plans[-1] if plans and plans[-1] != tuple(looks) else None
+    plans = plans_of_analyses(study.user_attrs)
+    before = plans[-1] if plans and plans[-1] != tuple(analyses) else None
     if not plans or before is not None:
-        kept = [*plans, tuple(looks)]
-        study.set_user_attr(PLANNED, pack_value([[look.model_dump(mode="json") for look in plan] for plan in kept]))
+        kept = [*plans, tuple(analyses)]
+        study.set_user_attr(
+            PLANNED, pack_value([[analysis.model_dump(mode="json") for analysis in plan] for plan in kept])
+        )
     return before
 
 
@@ -54,44 +57,44 @@ def run_rounds(
     study: optuna.Study,
     finalists: Sequence[Finalist],
     conditions: Conditions,
-    looks: Sequence[Look],
+    analyses: Sequence[InterimAnalysis],
     *,
     judge: Judge,
     train: Train,
     tell: Tell,
 ) -> None:
-    """Train and look until a look says that it is enough, the last was taken, or the time is up.
+    """Train and analyse until an interim analysis says that it is enough, the last was made, or the time is up.
 
     Args:
-        study: keeps results and looks.
+        study: keeps results and interim analyses.
         finalists: who is confirmed.
         conditions: the study's.
-        looks: when to look, in ascending order of seeds.
+        analyses: the planned interim analyses, in ascending order of seeds.
         judge: weighs completed confirmations.
         train: makes trainings.
-        tell: is told each look, replayed ones too.
+        tell: is told each interim analysis, replayed ones too.
     """
-    before, memory = looks_taken(study.user_attrs), _memory(study, finalists, conditions, looks)
+    before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, analyses)
     if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
-        first, active = _onward(study, before, finalists, conditions, looks)
+        first, active = _onward(study, before, finalists, conditions, analyses)
         memory = memory.model_copy(update={"first": first, "active": tuple(f.family for f in active)})
     _keep(study, memory)
     active = [f for f in finalists if memory.active is None or f.family in memory.active]
-    kept: list[LookStored] = []
-    for number, look in enumerate(looks):
+    kept: list[AnalysisStored] = []
+    for number, analysis in enumerate(analyses):
         if number < memory.first:
             continue
-        complete = train(number, confirmations(active, conditions, look.seeds))
-        results = confirmed(extra_results(study, "confirm"), finalists, conditions, look.seeds)
+        complete = train(number, confirmations(active, conditions, analysis.seeds))
+        results = confirmed(extra_results(study, "confirm"), finalists, conditions, analysis.seeds)
         used = tuple(result.spec.number for result in results)
         if not complete:
-            cut = _cut(results, active, kept, look, judge)
+            cut = _cut(results, active, kept, analysis, judge)
             _keep(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
             tell(number, cut)
             return
         stored = memory.stored[len(kept)] if len(kept) < len(memory.stored) else None
         if stored is None or stored.used != used:
-            stored = _look(results, used, look, judge)
+            stored = _analyse(results, used, analysis, judge)
             memory = memory.model_copy(update={"stored": (*kept, stored), "cut": None})
             _keep(study, memory)
         kept.append(stored)
@@ -103,14 +106,14 @@ def run_rounds(
 
 
 def _memory(
-    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, looks: Sequence[Look]
-) -> LooksTaken:
-    """Looks taken before, if they were taken at the same confirmation."""
-    before = looks_taken(study.user_attrs)
-    fresh = LooksTaken(
+    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, analyses: Sequence[InterimAnalysis]
+) -> AnalysesTaken:
+    """Interim analyses made before, if they were made of the same confirmation."""
+    before = analyses_taken(study.user_attrs)
+    fresh = AnalysesTaken(
         finalists=tuple(finalist.text for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
-        planned=tuple(looks),
+        planned=tuple(analyses),
     )
     same = (before.finalists, before.steps, before.planned) == (fresh.finalists, fresh.steps, fresh.planned)
     return before if same else fresh
@@ -118,45 +121,51 @@ def _memory(
 
 def _onward(
     study: optuna.Study,
-    before: LooksTaken,
+    before: AnalysesTaken,
     finalists: Sequence[Finalist],
     conditions: Conditions,
-    looks: Sequence[Look],
+    analyses: Sequence[InterimAnalysis],
 ) -> tuple[int, list[Finalist]]:
     """Where another plan for the same confirmation begins, and with whom.
 
-    At the last of its looks for which there are seeds enough: to look at fewer than are known would be to forget data,
-    and could end the confirmation by them. Who was dropped is judged by the seeds it has.
+    At the last of its interim analyses for which there are seeds enough: to weigh fewer than are known would be to
+    forget data, and could end the confirmation by them. Who was dropped is judged by the seeds it has.
     """
-    results = confirmed(extra_results(study, "confirm"), finalists, conditions, looks[-1].seeds)
+    results = confirmed(extra_results(study, "confirm"), finalists, conditions, analyses[-1].seeds)
     have = {f.family: len({r.spec.seed for r in results if r.spec.family == f.family}) for f in finalists}
     most = max(have.values(), default=0)
-    first = max((number for number, look in enumerate(looks) if look.seeds <= most), default=0)
+    first = max((number for number, analysis in enumerate(analyses) if analysis.seeds <= most), default=0)
     going = next((stored.families for stored in reversed(before.stored) if stored.go_on), tuple(have))
     return first, [f for f in finalists if first == 0 or f.family in going or not have[f.family]]
 
 
-def _look(results: Sequence[TrialResult], used: tuple[int, ...], look: Look, judge: Judge) -> LookStored:
+def _analyse(
+    results: Sequence[TrialResult], used: tuple[int, ...], analysis: InterimAnalysis, judge: Judge
+) -> AnalysisStored:
     judged = judge(results)
-    found = LookTaken(
-        seeds=look.seeds, within=look.seeds, error=look.error, verdict=judged.verdict, reason=judged.reason
+    found = AnalysisTaken(
+        seeds=analysis.seeds, within=analysis.seeds, error=analysis.error, verdict=judged.verdict, reason=judged.reason
     )
-    return LookStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
+    return AnalysisStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
 
 
 def _cut(
-    results: Sequence[TrialResult], active: Sequence[Finalist], kept: Sequence[LookStored], look: Look, judge: Judge
-) -> LookTaken:
-    """What is found where the time was up before a planned look: by all that is there."""
+    results: Sequence[TrialResult],
+    active: Sequence[Finalist],
+    kept: Sequence[AnalysisStored],
+    analysis: InterimAnalysis,
+    judge: Judge,
+) -> AnalysisTaken:
+    """What is found where the time was up before a planned interim analysis: by all that is there."""
     judged = judge(results)
     seeds = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in active]
     paired = len(set.intersection(*seeds)) if seeds else 0
     before = f"{kept[-1].found.seeds} seeds were analysed; " if kept else ""
-    reason = f"{before}the time was up before the interim analysis at {look.seeds} seeds"
+    reason = f"{before}the time was up before the interim analysis at {analysis.seeds} seeds"
     reason = reason[0].upper() + reason[1:]
-    return LookTaken(seeds=paired, within=look.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
+    return AnalysisTaken(seeds=paired, within=analysis.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
 
 
-def _keep(study: optuna.Study, memory: LooksTaken) -> None:
-    if memory != looks_taken(study.user_attrs):
+def _keep(study: optuna.Study, memory: AnalysesTaken) -> None:
+    if memory != analyses_taken(study.user_attrs):
         study.set_user_attr(TAKEN, pack(memory))

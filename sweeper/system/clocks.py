@@ -21,8 +21,8 @@ GAP_SECONDS = 5.0
 class RunningClock:
     """Seconds that this process ran, from an arbitrary zero: a stop, however long, counts for `GAP_SECONDS` at most.
 
-    A thread looks at the clock every second, so that a stop shows as a gap; without it (`tick`), whoever uses the clock
-    has to call it as often.
+    A thread reads the clock every second, so that a stop shows as a gap. Without that thread (`tick`) the clock must be
+    called as often.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +38,7 @@ class RunningClock:
             return self._sum
 
     def tick(self) -> None:
-        """Look at the clock from a thread, for as long as this process lives.
+        """Read the clock from a thread, for as long as this process lives.
 
         Raises:
             RuntimeError: if no thread can be started.

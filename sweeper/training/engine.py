@@ -2,7 +2,7 @@
 
     training = Training(spec, conditions, store, device)
     while not training.finished:
-        evaluation = training.advance()      # trains to the next rung and looks
+        evaluation = training.advance()      # trains to the next rung and evaluates
     result = training.result("complete")     # or "pruned", at any rung
     training.save(path)                      # at a rung: pause it; Training(…, checkpoint=path) goes on, bit for bit
 

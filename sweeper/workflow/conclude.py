@@ -11,7 +11,7 @@ from sweeper.core.paths import ReportPaths
 from sweeper.core.records import (
     Conditions,
     Evidence,
-    Look,
+    InterimAnalysis,
     Recommendation,
     SearchSpace,
     SweepRecord,
@@ -58,7 +58,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     trials = as_they_are(sweep.trials, sweep.same_losses)
     finalists = choose_finalists(trials, sweep.rechecks, conditions, tuned=sweep.tuned)
     usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
-    evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, looks=sweep.looks_planned)
+    evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned)
     if evidence is not None:
         evidence = _with_other_names(evidence, sweep)
         tuned = conditions.recipe.threshold == "tuned"
@@ -87,7 +87,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     )
     if evidence is not None and evidence.few_groups is not None:
         alone = _weighed(
-            usable, finalists, conditions, sweep.space, rope=sweep.rope, looks=sweep.looks_planned, alone=True
+            usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned, alone=True
         )
         found = found.model_copy(update={"reasons": (_on_these_groups(evidence, alone), *found.reasons)})
     analysis = analyse_search(
@@ -152,9 +152,9 @@ def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: S
 
 
 def _seeds_seen(sweep: SweepRecord) -> int | None:
-    """The confirmations of how many seeds the last look weighed, so that the report weighs the same; None = of all.
+    """The confirmations of how many seeds the last interim analysis weighed, for the report too; None = of all.
 
-    There may be more: of a plan of looks that had another maximum, or of a round that was cut off.
+    There may be more: of a plan that had another maximum, or of a round that was cut off.
     """
     if sweep.looks_taken and sweep.looks_taken[-1].within is not None:
         return sweep.looks_taken[-1].within
@@ -162,18 +162,23 @@ def _seeds_seen(sweep: SweepRecord) -> int | None:
 
 
 def judge(
-    finalists: Sequence[Finalist], conditions: Conditions, space: SearchSpace, *, rope: float, looks: Sequence[Look]
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    space: SearchSpace,
+    *,
+    rope: float,
+    analyses: Sequence[InterimAnalysis],
 ) -> Judge:
-    """What the confirmation's rounds ask after each look: the same evidence and verdict as the report's."""
+    """What the confirmation's rounds ask at each interim analysis: the same evidence and verdict as the report's."""
 
     def judged(results: Sequence[TrialResult]) -> Judgement:
-        evidence = _weighed(results, finalists, conditions, space, rope=rope, looks=looks)
+        evidence = _weighed(results, finalists, conditions, space, rope=rope, analyses=analyses)
         decision = decide(evidence, list(FAMILIES))
         if evidence is None:
-            return Judgement(decision.verdict, looks[0].error, False, (), decision.reasons[0])
+            return Judgement(decision.verdict, analyses[0].error, False, (), decision.reasons[0])
         step = next_step(evidence, decision)
         families = tuple(evidence.finalists[i].family for i in step.finalists)
-        return Judgement(decision.verdict, looks[evidence.look].error, step.go_on, families, step.reason)
+        return Judgement(decision.verdict, analyses[evidence.look].error, step.go_on, families, step.reason)
 
     return judged
 
@@ -185,7 +190,7 @@ def _weighed(
     space: SearchSpace,
     *,
     rope: float,
-    looks: Sequence[Look],
+    analyses: Sequence[InterimAnalysis],
     alone: bool = False,
 ) -> Evidence | None:
     """Evidence of completed confirmations, with what the search and the rechecks said of each finalist.
@@ -201,7 +206,7 @@ def _weighed(
         search,
         classes=dataset.classes,
         rope=rope,
-        looks=looks,
+        analyses=analyses,
         groups=None if alone else _test_groups(conditions, results),
     )
     of = {finalist.family: finalist for finalist in finalists}

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, UsageError
-from sweeper.core.records import Look
+from sweeper.core.records import InterimAnalysis
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Executor
-from sweeper.storage.interim_analyses import LooksTaken, looks_taken
+from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
 from sweeper.study.budget_probe import FACTORS
 from sweeper.study.earlier_rates import RATES
 from sweeper.study.finalist import BASELINE, LEADERS
@@ -54,7 +54,7 @@ class Preview(Record):
     """Of the search to train and to validate, of the confirmation to test."""
     done: int
     """Trials that a resume finds."""
-    looks: tuple[Look, ...]
+    analyses: tuple[InterimAnalysis, ...]
     trainings: dict[str, Trainings]
     """By phase: probe, search, recheck, confirm."""
 
@@ -97,8 +97,8 @@ def preview(
         plan=plan,
         pictures=(len(split.train), len(split.val), len(scored_images(plan.conditions))),
         done=there.trials,
-        looks=asked.looks,
-        trainings=_trainings(plan, asked.trials, there, asked.looks, asked.budget),
+        analyses=asked.analyses,
+        trainings=_trainings(plan, asked.trials, there, asked.analyses, asked.budget),
     )
 
 
@@ -111,12 +111,12 @@ class There(NamedTuple):
     """Completed, with the plan's steps."""
     failed: int
     """Trainings of all phases that a run would train again."""
-    interim: LooksTaken
+    interim: AnalysesTaken
     held: int = 0
     """Trials that it has or will have without being asked: failed ones and those that wait are among them."""
 
 
-NOTHING = There(0, 0, 0, 0, LooksTaken())
+NOTHING = There(0, 0, 0, 0, AnalysesTaken())
 
 
 def _there(study: optuna.Study, plan: studies.Plan) -> There:
@@ -128,7 +128,7 @@ def _there(study: optuna.Study, plan: studies.Plan) -> There:
         rechecks=len(complete["recheck"]),
         confirmations=sum(r.spec.steps == plan.conditions.recipe.confirm_steps for r in complete["confirm"]),
         failed=len(failed) + sum(len(extra[purpose]) - len(complete[purpose]) for purpose in extra),
-        interim=looks_taken(study.user_attrs),
+        interim=analyses_taken(study.user_attrs),
         held=studies.held(study),
     )
 
@@ -168,22 +168,22 @@ def _check_tracking(settings: Settings) -> None:
         Tracker(uri, warn=lambda _: None)
 
 
-def _finished(plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...]) -> bool:
+def _finished(plan: studies.Plan, trials: int, there: There, analyses: tuple[InterimAnalysis, ...]) -> bool:
     """Whether a run would train nothing: its search is complete, and its last interim analysis ended it."""
     interim = there.interim
     if there.trials < trials or there.failed or interim.cut is not None:
         return False
-    if not interim.stored or interim.planned != looks:
+    if not interim.stored or interim.planned != analyses:
         return False
     last = interim.stored[-1]
-    ended = not (last.go_on and last.families) or last.found.seeds >= looks[-1].seeds
+    ended = not (last.go_on and last.families) or last.found.seeds >= analyses[-1].seeds
     return ended and interim.steps == plan.conditions.recipe.confirm_steps
 
 
 def _trainings(
-    plan: studies.Plan, trials: int, there: There, looks: tuple[Look, ...], budget: Budget
+    plan: studies.Plan, trials: int, there: There, analyses: tuple[InterimAnalysis, ...], budget: Budget
 ) -> dict[str, Trainings]:
-    if _finished(plan, trials, there, looks):
+    if _finished(plan, trials, there, analyses):
         return {}
     done = there.trials
     recipe, families = plan.conditions.recipe, [family.family for family in plan.space.families]
@@ -212,8 +212,8 @@ def _trainings(
             steps=recipe.steps,
         ),
         "confirm": Trainings(
-            least=max(0, looks[0].seeds * leaders * rotation - there.confirmations),
-            most=max(0, looks[-1].seeds * finalists * rotation - there.confirmations),
+            least=max(0, analyses[0].seeds * leaders * rotation - there.confirmations),
+            most=max(0, analyses[-1].seeds * finalists * rotation - there.confirmations),
             steps=recipe.confirm_steps,
         ),
     }
@@ -225,6 +225,7 @@ def preview_text(found: Preview) -> str:
     plan, dataset = found.plan, found.plan.conditions.dataset
     train, val, test = found.pictures
     folds = plan.conditions.folds
+    seeds = ", ".join(str(analysis.seeds) for analysis in found.analyses)
     lines = [
         f"data: {dataset.name}, {dataset.task}, {len(dataset.pictures)} images ({train} to train, {val} to validate, "
         f"{test} to test), classes {', '.join(dataset.classes)}",
@@ -232,8 +233,7 @@ def preview_text(found: Preview) -> str:
         f"space: {plan.space.name}, {len(plan.space.families)} losses: "
         + ", ".join(family.family for family in plan.space.families),
         f"recipe: {describe(plan.conditions.recipe)}",
-        f"interim analyses: after {', '.join(str(look.seeds) for look in found.looks)} seeds of each finalist, "
-        "while it is open",
+        f"interim analyses: after {seeds} seeds of each finalist, while it is open",
     ]
     if folds is not None:
         lines.append(
@@ -266,7 +266,7 @@ def preview_json(found: Preview) -> dict[str, Any]:
         "seed": plan.conditions.seed,
         "folds": plan.conditions.folds,
         "held_out": plan.conditions.folds is None,
-        "looks": [look.model_dump(mode="json") for look in found.looks],
+        "looks": [analysis.model_dump(mode="json") for analysis in found.analyses],
         "trials_done": found.done,
         "trainings": {name: trainings.model_dump(mode="json") for name, trainings in found.trainings.items()},
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sweeper.core.records import Look
-from sweeper.evidence.interim_analyses import planned_looks
+from sweeper.core.records import InterimAnalysis
+from sweeper.evidence.interim_analyses import planned_analyses
 from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Budget, Settings, budget_of, duration, seed_range
 
 ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join", "workers", "executor", "ray_address"}
@@ -17,7 +17,7 @@ class Asked(NamedTuple):
     """What is asked of a study."""
 
     trials: int
-    looks: tuple[Look, ...]
+    analyses: tuple[InterimAnalysis, ...]
     rope: float
     budget: Budget
     """How the steps of the search are found: `given` by the user, by the `ranking` that is to hold (`--steps auto`), or
@@ -52,7 +52,7 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
     """
     return Asked(
         trials=max(held, trials_of(options)),
-        looks=planned_looks(*seeds_of(options)),
+        analyses=planned_analyses(*seeds_of(options)),
         rope=float(options.get("rope", ROPE)),
         budget=budget_of(options),
         confirm_steps=options.get("confirm_steps"),

@@ -12,11 +12,11 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
 from sweeper.core.events import Observer, Recorder
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import Look, LookTaken, TrialResult, TrialSpec, Tuned
+from sweeper.core.records import AnalysisTaken, InterimAnalysis, TrialResult, TrialSpec, Tuned
 from sweeper.core.text import count, resume_command
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
-from sweeper.study.confirmation_rounds import plan_looks, run_rounds
+from sweeper.study.confirmation_rounds import plan_analyses, run_rounds
 from sweeper.study.finalist import Finalist, Need
 from sweeper.study.finalist_selection import choose_finalists, what_is_needed
 from sweeper.study.loop import Work, drive
@@ -49,7 +49,7 @@ class Display(Observer, Protocol):
     def phase(self, name: str, done: int, total: int) -> None:
         """A phase (probe, search, recheck, confirm) of `total` trainings begins, `done` of which are there already.
 
-        A confirmation begins anew with each look: how many follow is not known before.
+        A confirmation begins anew with each interim analysis: how many follow is not known before.
         """
 
 
@@ -154,7 +154,7 @@ class Stage:
 
 
 def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
-    """Everything up to the last look, or to the end of the time; `decided` is told the plan after a probe.
+    """Everything up to the last interim analysis, or to the end of the time; `decided` is told the plan after a probe.
 
     Raises:
         InterruptedSweepError: if a signal said so; the study can be resumed.
@@ -288,45 +288,45 @@ def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:
 
 
 def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
-    """Train the finalists on fresh seeds, look by look, until a look says that it is enough."""
-    study, looks, say = stage.study, stage.asked.looks, stage.display.say
-    if (before := plan_looks(study, looks)) is not None and _seeds(looks) != _seeds(before):
-        say(f"the confirmation is analysed after {_seeds(looks)} seeds from now on (before: {_seeds(before)})")
+    """Train the finalists on fresh seeds, from one interim analysis to the next, until one says that it is enough."""
+    study, analyses, say = stage.study, stage.asked.analyses, stage.display.say
+    if (before := plan_analyses(study, analyses)) is not None and _seeds(analyses) != _seeds(before):
+        say(f"the confirmation is analysed after {_seeds(analyses)} seeds from now on (before: {_seeds(before)})")
     if not finalists:
         return
     tried: set[Key] = set()
     folds = stage.plan.conditions.folds
 
     def train(number: int, specs: Sequence[TrialSpec]) -> bool:
-        fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is not tried again by each look
+        fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is tried once
         tried.update(key_of(spec) for spec in fresh)
         batch = Batch(study, fresh, recorder=stage.recorder, admit=stage.time.admits(1.0))
         if len(batch):
             names = ", ".join(dict.fromkeys(spec.family for spec in specs))
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""
-            say(f"{_place(number)}: {count(looks[number].seeds, 'seed')} of {names}{rotation}")
+            say(f"{_place(number)}: {count(analyses[number].seeds, 'seed')} of {names}{rotation}")
         stage.begin("confirm", batch, len(specs))
         stage.go(batch)
         return batch.complete
 
-    def tell(number: int, found: LookTaken) -> None:
+    def tell(number: int, found: AnalysisTaken) -> None:
         say(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
-        if number < len(looks) and found.seeds < looks[number].seeds:
-            stage.cut(f"the confirmation ended before the interim analysis at {looks[number].seeds} seeds")
+        if number < len(analyses) and found.seeds < analyses[number].seeds:
+            stage.cut(f"the confirmation ended before the interim analysis at {analyses[number].seeds} seeds")
 
     def _place(number: int) -> str:
-        return f"interim analysis {number + 1} of at most {len(looks)}"
+        return f"interim analysis {number + 1} of at most {len(analyses)}"
 
     run_rounds(
         study,
         finalists,
         stage.plan.conditions,
-        looks,
-        judge=judge(finalists, stage.plan.conditions, stage.plan.space, rope=stage.asked.rope, looks=looks),
+        analyses,
+        judge=judge(finalists, stage.plan.conditions, stage.plan.space, rope=stage.asked.rope, analyses=analyses),
         train=train,
         tell=tell,
     )
 
 
-def _seeds(looks: Sequence[Look]) -> str:
-    return ", ".join(str(look.seeds) for look in looks)
+def _seeds(analyses: Sequence[InterimAnalysis]) -> str:
+    return ", ".join(str(analysis.seeds) for analysis in analyses)

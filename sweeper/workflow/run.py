@@ -300,7 +300,7 @@ def _remember(study: optuna.Study, settings: Settings, workers: int) -> Asked:
     study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("workers", workers)
     study.set_user_attr("trials", studies.pack_value(asked.trials))
-    study.set_user_attr("confirm_seeds", studies.pack_value(asked.looks[-1].seeds))
+    study.set_user_attr("confirm_seeds", studies.pack_value(asked.analyses[-1].seeds))
     study.set_user_attr("rope", studies.pack_value(asked.rope))
     study.set_user_attr("timeout", asked.timeout)
     return asked

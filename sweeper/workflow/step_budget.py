@@ -85,7 +85,7 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
 def _estimate(stage: Stage, results: Sequence[TrialResult], steps: int) -> float:
     """Seconds that search and confirmation will take, roughly: half of the trials' steps are trained."""
     paces = [r.seconds / r.spec.steps for r in results if r.seconds > 0]
-    trained = stage.asked.trials / 2 + 16 + 2 * 4 * stage.asked.looks[0].seeds
+    trained = stage.asked.trials / 2 + 16 + 2 * 4 * stage.asked.analyses[0].seeds
     return trained * steps * (sum(paces) / len(paces) if paces else 0.0) / max(1, stage.executor.workers)
 
 

@@ -11,13 +11,13 @@ or tested from a literal. What is fixed about a training besides its loss is `sw
 
 from sweeper.core.records.data import IGNORE, Dataset, ImageInfo, Split, SplitName, Task
 from sweeper.core.records.evidence import (
+    AnalysisTaken,
     BudgetPoint,
     Comparison,
     Evidence,
     FinalistEvidence,
+    InterimAnalysis,
     Interval,
-    Look,
-    LookTaken,
     Preference,
     PreferenceName,
     Recommendation,
@@ -52,6 +52,7 @@ from sweeper.core.records.training import (
 
 __all__ = [
     "IGNORE",
+    "AnalysisTaken",
     "BudgetPoint",
     "ClassProfile",
     "Collapse",
@@ -67,9 +68,8 @@ __all__ = [
     "ImageCounts",
     "ImageInfo",
     "ImbalanceProfile",
+    "InterimAnalysis",
     "Interval",
-    "Look",
-    "LookTaken",
     "PartScores",
     "Predictions",
     "Preference",

@@ -29,8 +29,8 @@ class Interval(Record):
     drawn (`sweeper.evidence.moderated_variance`)."""
 
 
-class Look(Record):
-    """A planned look at the confirmation: after so many seeds, at such a level."""
+class InterimAnalysis(Record):
+    """A planned interim analysis of the confirmation: after so many seeds, at such a level."""
 
     seeds: int = Field(ge=1)
     error: float = Field(gt=0, lt=1)
@@ -119,13 +119,14 @@ class Comparison(Record):
     first: int
     second: int
     difference: Interval
-    """At the level of the look at which the common seeds were complete."""
+    """At the level of the interim analysis at which the common seeds were complete."""
     at_least: float | None = None
-    """Highest lower end of that interval and of those of earlier looks, which hold together; None = there was one."""
+    """Highest lower end of that interval and of those of earlier interim analyses, which hold together; None = there
+    was one."""
     at_most: float | None = None
     """Lowest upper end of them."""
     won: bool | None = None
-    """Whether `first` beat `second` at one of these looks; None = it follows from the interval."""
+    """Whether `first` beat `second` at one of these interim analyses; None = it follows from the interval."""
 
     @property
     def floor(self) -> float:
@@ -185,11 +186,11 @@ class Evidence(Record):
     one, on a test split that the search never saw."""
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""
-    looks: tuple[Look, ...] = ()
-    """The looks that were planned; () = a single one."""
+    looks: tuple[InterimAnalysis, ...] = ()
+    """The interim analyses that were planned; () = a single one."""
     look: int = 0
-    """Which of them this is, from 0. A comparison's interval is at 1 − error of the look at which its common seeds were
-    complete: of this one, or of an earlier one for a finalist that was dropped then."""
+    """Which of them this is, from 0. A comparison's interval is at 1 − error of the interim analysis at which its
+    common seeds were complete: of this one, or of an earlier one for a finalist that was dropped then."""
     preferences: tuple[Preference, ...] = ()
 
 
@@ -207,8 +208,8 @@ Strength = Literal["shown", "probable", "open"]
 """How sure it is that the recommended loss costs at most the margin: shown by intervals, probable, or neither."""
 
 
-class LookTaken(Record):
-    """What a look at the confirmation found."""
+class AnalysisTaken(Record):
+    """What an interim analysis of the confirmation found."""
 
     seeds: int
     """Seeds that all who were compared had in common."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeper.core.base import Record
 from sweeper.core.paths import STORAGE
-from sweeper.core.records.evidence import Look, LookTaken
+from sweeper.core.records.evidence import AnalysisTaken, InterimAnalysis
 from sweeper.core.records.imbalance import ImbalanceProfile
 from sweeper.core.records.space import SearchSpace
 from sweeper.core.records.training import Conditions, SameLoss, TrialResult, Tuned
@@ -26,7 +26,7 @@ class SweepRecord(Record):
     """Of the training split: what pos_weight is a power of (binary); commonest/rarest (multi-class)."""
     trials_asked: int
     confirm_seeds: int
-    """Seeds of the last planned look."""
+    """Seeds of the last planned interim analysis."""
     rope: float
     trials: tuple[TrialResult, ...]
     """The search's counted trials, by number."""
@@ -46,8 +46,8 @@ class SweepRecord(Record):
     """The finalists' learning rates, as they were decided on before the confirmation."""
     same_losses: tuple[SameLoss, ...] = ()
     """Search trials that count as a simpler loss, of which they are another name."""
-    looks_planned: tuple[Look, ...] = ()
-    looks_taken: tuple[LookTaken, ...] = ()
+    looks_planned: tuple[InterimAnalysis, ...] = ()
+    looks_taken: tuple[AnalysisTaken, ...] = ()
     timeout: float | None = None
     """Seconds that the sweep was given; None = no limit."""
     cut: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class SweepRecord(Record):
     experiment_id: str | None
     parent_run_id: str | None
     looks: int = 1
-    """How many times it was concluded, each with other confirmations, looks or ROPE than the time before."""
+    """How many times it was concluded, each with other confirmations, interim analyses or ROPE than the time before."""
     workers: int | None = None
     """Processes that trained at a time; None = not known."""
     seconds: float

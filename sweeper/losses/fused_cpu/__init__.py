@@ -9,6 +9,7 @@ which becomes the gradient. Derivatives are written down; where a derivative of 
 sums.py      what a pass gives, what decides it, the hardest pixels
 sigmoid.py   binary and multi-label
 softmax.py   multi-class
+passes.py    the passes of both as autograd calls them
 walk.py      the one call for both
 plain.py     the sums in plain operations, and a gradient that can be differentiated
 points.py    points of the kernel from the sums

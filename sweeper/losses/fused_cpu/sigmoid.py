@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.fused_cpu.plain import differentiable_gradient
+from sweeper.losses.fused_cpu.passes import in_two_passes
 from sweeper.losses.fused_cpu.sums import Batch, Entropy, Plan, Slopes, Sums, block_size, hardest, precision_of
-from sweeper.losses.per_pixel import transformed
 
 BLOCK = 1 << 17
 """Elements worked on at once by a thread: a few arrays of them fit into a core's cache."""
@@ -39,33 +37,6 @@ class Kept(NamedTuple):
     """Minus the cross-entropy's slope, before division by the number of pixels."""
     number: float
     """What the cross-entropy was divided by."""
-
-
-class SigmoidSums(Function):
-    """(plan, logits (N, C, H, W), target (N, C, H, W), weight, factor) → the fields of `Sums`."""
-
-    @staticmethod
-    def forward(ctx: Any, plan: Plan, *tensors: Any) -> tuple[Tensor, ...]:
-        """One pass."""
-        sums, kept = _measure(Batch(*tensors), plan)
-        ctx.mark_non_differentiable(sums.actual, sums.rest)
-        ctx.set_materialize_grads(False)
-        if plan.keep:
-            ctx.save_for_backward(*tensors)
-            ctx.plan, ctx.kept = plan, kept
-        return tuple(sums)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
-        """The other; in plain operations where a graph of it is wanted (second derivatives) or it is transformed."""
-        batch = Batch(*ctx.saved_tensors)
-        if torch.is_grad_enabled() or transformed(*slopes):
-            gradient = differentiable_gradient(batch, ctx.plan, slopes[:3], softmax=False)
-            return None, gradient, None, None, None
-        # What was kept is written over; a second backward pass (retain_graph) pays for the first pass again.
-        kept: Kept = ctx.kept or _measure(batch, ctx.plan)[1]
-        ctx.kept = None
-        return None, _gradient(batch, ctx.plan, kept, slopes[:3]), None, None, None
 
 
 def _flat(values: Tensor, one_channel: bool) -> Tensor:
@@ -286,3 +257,7 @@ def _gradient(batch: Batch, plan: Plan, kept: Kept, slopes: Slopes) -> Tensor:
         if target.data_ptr() != found.data_ptr():
             target.copy_(found)
     return out.view(logits.shape)
+
+
+SigmoidSums = in_two_passes(_measure, _gradient, softmax=False)
+"""(plan, logits (N, C, H, W), target (N, C, H, W), weight, factor) → the fields of `Sums`."""

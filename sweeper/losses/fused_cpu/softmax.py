@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 
-from sweeper.losses.fused_cpu.plain import differentiable_gradient
+from sweeper.losses.fused_cpu.passes import in_two_passes
 from sweeper.losses.fused_cpu.sums import Batch, Entropy, Plan, Slopes, Sums, block_size, hardest, precision_of
-from sweeper.losses.per_pixel import transformed
 
 BLOCK = 1 << 20
 """Elements worked on at once by a thread: images of usual size whole, which saves copies."""
@@ -38,33 +36,6 @@ class Kept(NamedTuple):
     """(N, H·W): of each pixel's slope of the cross-entropy part; None = 1."""
     number: float
     """What the cross-entropy was divided by."""
-
-
-class SoftmaxSums(Function):
-    """(plan, logits (N, C, H, W), target (N, H, W), weight, factor) → the fields of `Sums`."""
-
-    @staticmethod
-    def forward(ctx: Any, plan: Plan, *tensors: Any) -> tuple[Tensor, ...]:
-        """One pass."""
-        sums, kept = _measure(Batch(*tensors), plan)
-        ctx.mark_non_differentiable(sums.actual, sums.rest)
-        ctx.set_materialize_grads(False)
-        if plan.keep:
-            ctx.save_for_backward(*tensors)
-            ctx.plan, ctx.kept = plan, kept
-        return tuple(sums)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
-        """The other; in plain operations where a graph of it is wanted (second derivatives) or it is transformed."""
-        batch = Batch(*ctx.saved_tensors)
-        if torch.is_grad_enabled() or transformed(*slopes):
-            gradient = differentiable_gradient(batch, ctx.plan, slopes[:3], softmax=True)
-            return None, gradient, None, None, None
-        # What was kept is written over; a second backward pass (retain_graph) pays for the first pass again.
-        kept: Kept = ctx.kept or _measure(batch, ctx.plan)[1]
-        ctx.kept = None
-        return None, _gradient(batch, ctx.plan, kept, slopes[:3]), None, None, None
 
 
 def _places(images: int, classes: int, pixels: int) -> Iterator[Place]:
@@ -289,3 +260,7 @@ def _overlap_gradient(
     mine.add_(own * (k.reshape(-1) if isinstance(k, Tensor) else k))
     q.view(-1).scatter_(0, at.places, mine)
     return q
+
+
+SoftmaxSums = in_two_passes(_measure, _gradient, softmax=True)
+"""(plan, logits (N, C, H, W), target (N, H, W), weight, factor) → the fields of `Sums`."""

@@ -95,15 +95,15 @@ def legend(axes: Axes, columns: int = 3, *, across: bool = False) -> None:
 
     `across` the whole figure where long names at the left leave the axes too narrow for it.
     """
-    look: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "ncols": columns, "frameon": False, "fontsize": FONT, "borderaxespad": 0.2, "handletextpad": 0.5,
         "columnspacing": 1.4,
     }  # fmt: skip
     figure = axes.get_figure(root=True)
     if across and figure is not None:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", **look)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", **settings)
     else:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), **look)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), **settings)
 
 
 @cache

@@ -18,7 +18,7 @@ from sweeper.report.figures.style import FONT, GREY, Drawn, class_label, new_fig
 from sweeper.report.formatting import escape_md
 
 Bytes = npt.NDArray[np.uint8]
-Look = Callable[[int], tuple[npt.NDArray[np.generic], Bytes]]
+Read = Callable[[int], tuple[npt.NDArray[np.generic], Bytes]]
 """Index of an image → its image (H, W, channels), 8 or 16 bits, and its mask (H, W), 255 = ignore."""
 
 SAMPLES = 6
@@ -29,7 +29,7 @@ LISTED = 24
 """Classes that the legend names."""
 
 
-def samples(dataset: Dataset, look: Look) -> Drawn:
+def samples(dataset: Dataset, read: Read) -> Drawn:
     """Images that together show every class where `SAMPLES` allows it, each beside itself with its mask."""
     chosen = stratified_subset(dataset, range(len(dataset.pictures)), SAMPLES)
     caption = (
@@ -37,10 +37,10 @@ def samples(dataset: Dataset, look: Look) -> Drawn:
         f"to much besides {escape_md(_common(dataset))}; the mask is laid over each, with its outlines. "
         f"{escape_md(dataset.classes[0])} has no colour."
     )
-    return Drawn(_sheet(dataset, look, chosen, {}), caption, "Sample images with their masks")
+    return Drawn(_sheet(dataset, read, chosen, {}), caption, "Sample images with their masks")
 
 
-def suspects(dataset: Dataset, look: Look, findings: Sequence[Finding]) -> Drawn | None:
+def suspects(dataset: Dataset, read: Read, findings: Sequence[Finding]) -> Drawn | None:
     """The images of errors and warnings, the weightiest first; None where no image is accused."""
     index_of = {image.stem: index for index, image in enumerate(dataset.pictures)}
     reasons: dict[int, str] = {}
@@ -54,7 +54,7 @@ def suspects(dataset: Dataset, look: Look, findings: Sequence[Finding]) -> Drawn
     chosen = list(reasons)[:SUSPECTS]
     more = f" (the first {SUSPECTS} of {len(reasons)})" if len(reasons) > SUSPECTS else ""
     caption = f"Images that the label doctor suspects{more}. Does the mask belong to what is seen?"
-    return Drawn(_sheet(dataset, look, chosen, reasons), caption, "Suspected images with their masks")
+    return Drawn(_sheet(dataset, read, chosen, reasons), caption, "Suspected images with their masks")
 
 
 def for_people(image: npt.NDArray[np.generic]) -> Bytes:
@@ -96,13 +96,13 @@ def thinned(mask: Bytes, step: int) -> Bytes:
     return rarest
 
 
-def _sheet(dataset: Dataset, look: Look, chosen: Sequence[int], reasons: dict[int, str]) -> Figure:
+def _sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: dict[int, str]) -> Figure:
     """Two images a row (a single one alone), each with its overlay at its right."""
     colours = palette(len(dataset.classes))
     drawn = []
     used: set[int] = set()
     for index in chosen:
-        image, mask = look(index)
+        image, mask = read(index)
         step = max(1, -(-max(mask.shape) // SIDE))
         used |= {int(v) for v in np.unique(mask)}
         drawn.append((index, for_people(image)[::step, ::step], thinned(mask, step)))
