@@ -3,7 +3,7 @@
 test:
 	pytest
 slow:
-	pytest -m 'slow and not cuda'
+	pytest -m 'slow and not cuda and not exhaustive'
 lint:
 	ruff format --check . && ruff check .
 types:

@@ -27,6 +27,7 @@ def build(encoder: str, *, arch: str = "unet", depth: int = 3, size: int = 96) -
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:.timm-. encoders are deprecated:DeprecationWarning")
 @pytest.mark.parametrize("depth", [3, 5])
 @pytest.mark.parametrize("encoder", list(smp.encoders.encoders))

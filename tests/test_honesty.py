@@ -106,6 +106,7 @@ def test_a_loss_among_losses_that_teach_nothing_is_a_clear_winner(
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(monkeypatch, ("focal", "dice", "dice_ce"), lambda **_: Flipped(cross_entropy()))
     outcome = sweep_in(tmp_path, trials=7, steps=40, confirm_steps=40, size=64, confirm_seeds=2)
@@ -124,6 +125,7 @@ def test_only_flipped_losses_recommend_nothing(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_swapped_labels_in_the_test_masks_change_the_test_numbers_and_nothing_before_them(tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_scenes("cracks?images=15&size=64&foreground=0.05", data)

@@ -38,7 +38,7 @@ def check(name, status, out, err):
     assert status == (2 if case.ends == "problem" else 0), err
     if case.ends == "problem":
         assert "problem(s) in the data set" in err and "nothing was trained" in err and out == ""
-        assert all(line.startswith(("sweeper: ", "  - ", "reading ")) for line in err.splitlines()), err
+        assert all(line.startswith(("sweeper: ", "  - ", "reading ", "decoding: ")) for line in err.splitlines()), err
     else:
         assert ("warning: " in err) == (case.ends == "warning"), err
     for words in case.words:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -18,10 +17,8 @@ import psutil
 import pytest
 
 from sweeper import storage as studies
+from tests.marks import EXHAUSTIVE
 from tests.test_cli_run import DATA, start, sweeper
-
-KILLS = int(os.environ.get("SWEEPER_TEST_KILLS", "10"))
-exhaustive = pytest.mark.skipif(KILLS < 50, reason="takes an hour: set SWEEPER_TEST_KILLS=50")
 
 
 def killed(folder: Path, kind: str, how: str, first: int, second: int) -> dict[str, Any]:
@@ -33,17 +30,18 @@ def killed(folder: Path, kind: str, how: str, first: int, second: int) -> dict[s
     return found
 
 
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=EXHAUSTIVE)])
 @pytest.mark.parametrize("kind", ["sweep", "search"])
-def test_kills_between_writes_change_nothing(tmp_path: Path, kind: str) -> None:
-    """SWEEPER_TEST_KILLS says how often (10). A sweep is killed in each of its phases."""
-    found = killed(tmp_path, kind, "random", 7, KILLS)
-    assert found["killed"] == KILLS and found["differences"] == {}
-    if kind == "sweep" and KILLS >= 10:
+def test_kills_between_writes_change_nothing(tmp_path: Path, kind: str, kills: int) -> None:
+    """A sweep is killed in each of its phases."""
+    found = killed(tmp_path, kind, "random", 7, kills)
+    assert found["killed"] == kills and found["differences"] == {}
+    if kind == "sweep":
         assert found["phases"].keys() >= {"search", "recheck", "confirm"}
 
 
 @pytest.mark.slow
-@exhaustive
+@pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", ["sweep", "search"])
 def test_a_kill_between_any_two_writes_changes_nothing(tmp_path: Path, kind: str) -> None:
@@ -130,7 +128,7 @@ def ended_by_kills(folder: Path, rng: random.Random, kills: int) -> tuple[int, b
 
 
 @pytest.mark.slow
-@exhaustive
+@pytest.mark.exhaustive
 @pytest.mark.timeout(14400)
 def test_a_sweep_killed_at_random_instants_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL and SIGTERM of the sweep, SIGKILL of its worker and of the process that workers are forked from."""
@@ -138,10 +136,10 @@ def test_a_sweep_killed_at_random_instants_ends_as_one_that_was_not(tmp_path: Pa
     whole.mkdir()
     done = sweeper(whole, *ONE, *FIRST, timeout=1800)
     assert done.returncode == 0, done.stderr
-    while killed < KILLS:
+    while killed < 50:
         shutil.rmtree(cut, ignore_errors=True)
         cut.mkdir()
-        more, workers = ended_by_kills(cut, rng, KILLS - killed)
+        more, workers = ended_by_kills(cut, rng, 50 - killed)
         killed += more
         but = TIMES | NUMBERS if workers else TIMES
         assert said(cut, but) == said(whole, but)

@@ -12,6 +12,7 @@ import torch
 
 from sweeper.losses import FAMILIES, build_loss
 from tests.loss_cases import CASES, FREQUENCIES, IGNORE, make, noise, point, right_logits, value_and_gradient
+from tests.marks import EXHAUSTIVE
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
@@ -247,9 +248,16 @@ def test_nothing_waits_for_the_device(task):
         assert make(family, task)(away, target.to("meta"), **distance).shape == ()
 
 
+COMPILED = {("cross_entropy", "binary"), ("dice_focal", "multiclass"), ("lovasz", "binary")}
+"""Tried by every `.ci/run`: the others compile for minutes."""
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # the compiler's own warnings are not ours
-@pytest.mark.parametrize(("family", "task"), CASES)
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [pytest.param(*case, marks=() if case in COMPILED else EXHAUSTIVE) for case in CASES],
+)
 def test_torch_compile_gives_the_same_in_one_graph(family, task):
     logits, target = noise(task)
     target[..., :2, :] = IGNORE
@@ -291,6 +299,8 @@ def _mean_gradient(rank: int, folder: str, family: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("family", ["dice_focal", "weighted_ce", "lovasz"])
+@pytest.mark.parametrize(
+    "family", ["dice_focal", *(pytest.param(name, marks=EXHAUSTIVE) for name in ("weighted_ce", "lovasz"))]
+)
 def test_a_loss_inside_a_distributed_model_trains(family, tmp_path):
     torch.multiprocessing.spawn(_mean_gradient, (str(tmp_path), family), nprocs=2)

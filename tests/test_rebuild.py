@@ -26,6 +26,7 @@ from sweeper.tracking import mlflow_writes as operations
 from sweeper.tracking import rebuild
 from sweeper.tracking.spool import Spool
 from sweeper.workflow.rebuild_mlflow import Summary, rebuild_mlflow
+from tests.marks import EXHAUSTIVE
 from tests.sweeping import Recorder, sweep_in
 from tests.test_lost_files import Acting, delete
 
@@ -194,7 +195,7 @@ def test_the_report_links_to_the_new_runs(finished: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [0, 2, 7, 40])
+@pytest.mark.parametrize("after", [*(pytest.param(n, marks=EXHAUSTIVE) for n in (0, 2, 40)), 7])
 def test_a_call_that_was_cut_off_is_completed_by_the_next(
     finished: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

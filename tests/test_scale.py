@@ -74,6 +74,7 @@ def test_a_trial_reads_no_more_rows_when_there_are_many(tmp_path: Path, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@pytest.mark.exhaustive
 def test_a_thousand_trials_take_less_than_50_mib(tmp_path: Path) -> None:
     def resident() -> float:
         gc.collect()

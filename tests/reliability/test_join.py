@@ -59,6 +59,7 @@ def check(url: str, trials: int) -> None:
     assert studies.study_names(storage) == ["s"]
 
 
+@pytest.mark.parametrize("url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.exhaustive)], indirect=True)
 def test_two_processes_share_a_study(url: str, tmp_path: Path) -> None:
     here, there = folder(tmp_path, "here"), folder(tmp_path, "there")
     leader, joiner = together(here, there, url)
@@ -71,6 +72,7 @@ def test_two_processes_share_a_study(url: str, tmp_path: Path) -> None:
     check(url, 10)
 
 
+@pytest.mark.parametrize("url", [pytest.param("sqlite", marks=pytest.mark.exhaustive), "postgresql"], indirect=True)
 def test_a_leader_killed_is_followed_by_another_and_the_joined_stay(url: str, tmp_path: Path) -> None:
     here, there, next_ = (folder(tmp_path, name) for name in ("here", "there", "next"))
     leader, joiner = together(here, there, url)

@@ -31,6 +31,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, postgres: Server) -> str
     return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else postgres.fresh()
 
 
+@pytest.mark.exhaustive
 def test_sixteen_processes_finish_480_trials(url: str) -> None:
     told = all_at_once(url, TRIALS)
     assert [len(numbers) for numbers in told] == [TRIALS] * PROCESSES
@@ -41,6 +42,7 @@ def test_sixteen_processes_finish_480_trials(url: str) -> None:
     assert set().union(*told) == {result.spec.number for result in studies.search_results(study)}
 
 
+@pytest.mark.exhaustive
 def test_sixteen_cold_starts_at_once_all_live(tmp_path: Path, postgres: Server) -> None:
     for number in range(STARTS):
         assert len(all_at_once(f"sqlite:///{tmp_path}/cold{number}.db", 0)) == PROCESSES
