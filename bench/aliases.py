@@ -21,7 +21,7 @@ from pathlib import Path
 from sweeper.core.records import Verdict
 from sweeper.study import same_loss
 from sweeper.system.cores import available_cores
-from sweeper.workflow.executor_choice import make_executor
+from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.run import run_sweep
 from sweeper.workflow.settings import Settings
 from tests.sweeping import Recorder
@@ -58,9 +58,9 @@ def sweep(arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, o
         cache=Path(".sweeper/cache"),
     )
     display, started = Recorder(), time.monotonic()
-    executor = make_executor(settings, available_cores(), display.warn)
+    backend = make_backend(settings, available_cores(), display.warn)
     outcome = run_sweep(
-        settings, display, display, clock=lambda: datetime.now(UTC), cores=available_cores(), executor=executor
+        settings, display, display, clock=lambda: datetime.now(UTC), cores=available_cores(), backend=backend
     )
     found = outcome.recommendation
     assert found.evidence is not None

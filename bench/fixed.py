@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.core.events import Evaluated, Started
-from sweeper.executors.processes import ProcessExecutor
+from sweeper.executors.processes import ProcessBackend
 
 # As `sweeper run`: what is imported here the workers import too, and they start before the rest is.
 from sweeper.system.cores import available_cores
@@ -61,8 +61,8 @@ class Fixed:
 
 
 def main() -> None:
-    with closing(ProcessExecutor("auto", None, available_cores(), print)) as executor:
-        results = train(executor, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    with closing(ProcessBackend("auto", None, available_cores(), print)) as backend:
+        results = train(backend, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     print(
         json.dumps(
             {
@@ -73,7 +73,7 @@ def main() -> None:
     )
 
 
-def train(executor: ProcessExecutor, data: str, count: int, steps: int) -> list[TrialResult]:
+def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[TrialResult]:
     """The plain loop's configurations, each to its end."""
     from configurations import fixed_trials
 
@@ -89,9 +89,9 @@ def train(executor: ProcessExecutor, data: str, count: int, steps: int) -> list[
     dataset = load_dataset(data, Path(".sweeper/cache"), lambda line: None)
     imbalance = imbalance_of(dataset.class_pixels(divide(dataset, test_seed=0, seed=0).train))
     specs = [spec(number, params, imbalance, steps) for number, params in enumerate(fixed_trials(count))]
-    recipe = Recipe(steps=steps, precision=executor.hardware().precision)
+    recipe = Recipe(steps=steps, precision=backend.hardware().precision)
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    executor.configure(conditions, Path(".sweeper/checkpoints"))
+    executor = backend.open(conditions, Path(".sweeper/checkpoints"))
     tracker.start_sweep("fixed", conditions, parent_run_id=None, settings={})
     work = Fixed(specs, tracker)
     drive(executor, work, lambda: None)

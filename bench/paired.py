@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixed import Fixed, spec
 
-from sweeper.executors.processes import ProcessExecutor
+from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import available_cores
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class Untracked(Fixed):
 def main() -> None:
     found = []
     for params in sys.argv[2:]:
-        with closing(ProcessExecutor("auto", None, available_cores(), print)) as executor:
-            found.append(compared(executor, sys.argv[1], json.loads(params)))
+        with closing(ProcessBackend("auto", None, available_cores(), print)) as backend:
+            found.append(compared(backend, sys.argv[1], json.loads(params)))
     print(json.dumps(found))
 
 
-def compared(executor: ProcessExecutor, study: str, params: dict[str, Any]) -> dict[str, Any]:
+def compared(backend: ProcessBackend, study: str, params: dict[str, Any]) -> dict[str, Any]:
     """Paired differences, recommended minus other, by seed."""
     import optuna
 
@@ -62,8 +62,7 @@ def compared(executor: ProcessExecutor, study: str, params: dict[str, Any]) -> d
     ours = {r.spec.seed: r for r in confirmed if r.spec.family == chosen}
     steps = next(iter(ours.values())).spec.steps
     as_ours = spec(0, params, plan.imbalance, steps)
-    executor.hardware()
-    executor.configure(plan.conditions, Path(".sweeper/checkpoints"))
+    executor = backend.open(plan.conditions, Path(".sweeper/checkpoints"))
     work = Untracked(
         [as_ours.model_copy(update={"purpose": "confirm", "seed": seed, "number": n}) for n, seed in enumerate(ours)]
     )

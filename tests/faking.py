@@ -68,7 +68,7 @@ def fake_result(spec: TrialSpec) -> TrialResult:
 
 
 class FakeExecutor:
-    """Trains `workers` specs at a time; they end in the order they began, or `backwards`.
+    """Trains `workers` specs at a time, one in each; they end in the order they began, or `backwards`.
 
     `train` says what a spec gives (a result, or an event such as WorkerLost). After `crash_after` results it fails.
     As with real ones, a training that was evaluated waits for its answer.
@@ -83,7 +83,7 @@ class FakeExecutor:
         crash_after: int | None = None,
         began: Callable[[TrialSpec], None] = lambda _: None,
     ) -> None:
-        self._train, self.workers, self._backwards, self._left = train, workers, backwards, crash_after
+        self._train, self.slots, self._backwards, self._left = train, workers, backwards, crash_after
         self._began = began
         self._running: list[tuple[TrialSpec, list[TrainingEvent]]] = []
         self._paused: dict[tuple[str, int], list[TrainingEvent]] = {}
@@ -91,7 +91,7 @@ class FakeExecutor:
         self.specs: list[TrialSpec] = []
 
     def free(self) -> int:
-        return self.workers - len(self._running)
+        return self.slots - len(self._running)
 
     def submit(self, spec: TrialSpec) -> None:
         if (spec.purpose, spec.number) in self._paused:  # all of its time was counted when it began
@@ -200,7 +200,7 @@ def train(
     studies.reconcile(study)
     studies.retry_failed(study)
     enqueue_defaults(study, plan.space, trials)
-    time = Timekeeper(timeout, clock, workers=executor.workers, before=studies.all_results(study))
+    time = Timekeeper(timeout, clock, workers=executor.slots, before=studies.all_results(study))
     budget: Budget = "ranking" if probe else "given"
     asked = Asked(trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None)
     told = Observers((time, display) if signs is None else (time, display, signs))

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +18,11 @@ from sweeper.core.errors import DataError
 from sweeper.core.events import TrainingEvent
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
-from sweeper.executors.protocol import Executor
+from sweeper.executors.protocol import Backend
 from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
+from sweeper.training.slots import EagerEngine
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
 
@@ -67,6 +69,12 @@ def serve(pipe: Connection, device: str) -> None:
     """What a worker process runs in place of `sweeper.executors.processes._serve`."""
     job.Training = FaultyTraining  # type: ignore[misc]
     worker.serve(pipe, device)
+
+
+def serve_two(pipe: Connection, device: str) -> None:
+    """The same, with two slots."""
+    worker.EagerEngine = partial(EagerEngine, slots=2)  # type: ignore[misc]
+    serve(pipe, device)
 
 
 def dies_at_first(pipe: Connection, device: str) -> None:
@@ -156,7 +164,7 @@ def second_place_is_broken(pipe: Connection, device: str) -> None:
     worker.serve(pipe, device)
 
 
-def ray_with_faults(log: Callable[[str], None]) -> Executor:
+def ray_with_faults(log: Callable[[str], None]) -> Backend:
     """Two of Ray's actors whose trainings have the faults above, on a cluster of this machine; made in its process."""
     from sweeper.executors import ray_actors as ray_executor
 
@@ -168,10 +176,10 @@ def ray_with_faults(log: Callable[[str], None]) -> Executor:
     ray_executor.Trainer = FaultyTrainer  # type: ignore[misc]
     watchdog = Watchdog(least_seconds=10)
     watchdog._known["search", "first"].append(0.5)  # as after a night of trainings
-    return ray_executor.RayExecutor("cpu", 2, 2, None, log, watchdog)
+    return ray_executor.RayBackend("cpu", 2, 2, None, log, watchdog=watchdog)
 
 
-def ray_with_an_actor_that_cannot_be_configured(log: Callable[[str], None]) -> Executor:
+def ray_with_an_actor_that_cannot_be_configured(log: Callable[[str], None]) -> Backend:
     """Two of Ray's actors, of which the first alone can be configured."""
     from sweeper.executors import ray_actors as ray_executor
 
@@ -184,4 +192,4 @@ def ray_with_an_actor_that_cannot_be_configured(log: Callable[[str], None]) -> E
             return super().configure(*given)
 
     ray_executor.Trainer = Unready  # type: ignore[misc]
-    return ray_executor.RayExecutor("cpu", 2, 2, None, log)
+    return ray_executor.RayBackend("cpu", 2, 2, None, log)

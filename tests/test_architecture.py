@@ -138,8 +138,8 @@ def test_the_parent_process_never_loads_torch() -> None:
 
 def test_what_workers_tell_does_not_load_torch_either() -> None:
     """Taking a message apart imports the module of its class."""
-    start = "e = ProcessExecutor('cpu', 1, 1, print); e.hardware(); e.close()"
-    assert "torch" not in loaded_by(f"from sweeper.executors.processes import ProcessExecutor; {start}")
+    start = "e = ProcessBackend('cpu', 1, 1, print); e.hardware(); e.close()"
+    assert "torch" not in loaded_by(f"from sweeper.executors.processes import ProcessBackend; {start}")
     told = "sweeper.core.events, sweeper.executors.processes, sweeper.executors.protocol, sweeper.executors.inline"
     assert not loaded_by(f"import {told}") & {"torch", "segmentation_models_pytorch", "timm"}
     names = {"Hardware", "Evaluated", "Paused", "Finished", "OutOfMemory", "WorkerLost"}

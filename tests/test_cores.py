@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sweeper.executors import start_process as launch
-from sweeper.executors.processes import ProcessExecutor
+from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import available_cores, cpu_quota, threads_asked, waiting_quietly
 
 
@@ -67,11 +67,10 @@ def test_threads_are_as_many_as_the_user_says(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if text is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", text)
-    with closing(ProcessExecutor("cpu", None, 4, print)) as executor:
-        executor.hardware()
-        assert (executor.workers, executor.threads) == (workers, threads)
-    with closing(ProcessExecutor("cpu", 1, 4, print)) as executor:
-        assert executor.threads == (threads_asked() or 4)
+    with closing(ProcessBackend("cpu", None, 4, print)) as backend:
+        assert (backend.workers, backend.threads) == (workers, threads)
+    with closing(ProcessBackend("cpu", 1, 4, print)) as backend:
+        assert backend.threads == (threads_asked() or 4)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")

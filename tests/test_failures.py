@@ -13,7 +13,7 @@ from sweeper.core.errors import ExecutorError, UsageError
 from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.executors.failure_limit import IN_A_ROW, Failures
-from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.inline import InlineBackend
 from sweeper.study.loop import drive
 from sweeper.study.search import enqueue_defaults
 from sweeper.training.engine import Training
@@ -49,9 +49,7 @@ def test_a_training_that_gives_a_result_ends_the_row(good: TrainingEvent) -> Non
 
 
 def test_an_answer_to_another_training_comes_too_late(tiny: Dataset, tmp_path: Path) -> None:
-    executor = InlineExecutor("cpu")
-    executor.hardware()
-    executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+    executor = InlineBackend("cpu").open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
     executor.submit(spec(number=1))
     assert isinstance(executor.poll(1)[0], Evaluated)
     executor.answer(spec(number=0), "stop")
@@ -60,18 +58,18 @@ def test_an_answer_to_another_training_comes_too_late(tiny: Dataset, tmp_path: P
     assert isinstance(executor.poll(1)[0], Evaluated)
 
 
-def test_an_executor_is_closed_where_the_request_is_refused(tmp_path: Path) -> None:
+def test_a_backend_is_closed_where_the_request_is_refused(tmp_path: Path) -> None:
     class Closing(FakeExecutor):
         closed = 0
 
         def close(self) -> None:
             self.closed += 1
 
-    executor, display = Closing(), Recorder()
+    backend, display = Closing(), Recorder()
     settings = settings_in(tmp_path, resume=True)  # there is no such study
     with pytest.raises(UsageError):
-        run_sweep(settings, display, display, clock=seven_oclock, cores=1, executor=executor)  # type: ignore[arg-type]
-    assert executor.closed
+        run_sweep(settings, display, display, clock=seven_oclock, cores=1, backend=backend)  # type: ignore[arg-type]
+    assert backend.closed
 
 
 def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resume() -> None:

@@ -27,8 +27,8 @@ from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, Fami
 from sweeper.data import open_store
 from sweeper.executors import processes
 from sweeper.executors import start_process as launch
-from sweeper.executors.inline import InlineExecutor
-from sweeper.executors.processes import ProcessExecutor
+from sweeper.executors.inline import InlineBackend, InlineExecutor
+from sweeper.executors.processes import ProcessBackend, ProcessExecutor
 from sweeper.executors.watchdog import Watchdog
 from sweeper.study.loop import drive
 from sweeper.study.search import Search
@@ -245,10 +245,7 @@ def test_no_memory_for_the_first_network_is_no_mistake_in_the_options(
 
 
 def inline(dataset: Dataset, checkpoints: Path) -> InlineExecutor:
-    executor = InlineExecutor("cpu")
-    executor.hardware()
-    executor.configure(Conditions(dataset=dataset, recipe=SMALL, seed=0), checkpoints)
-    return executor
+    return InlineBackend("cpu").open(Conditions(dataset=dataset, recipe=SMALL, seed=0), checkpoints)
 
 
 @pytest.mark.parametrize(
@@ -283,10 +280,9 @@ def test_a_worker_that_dies_while_starting_is_started_once_more(
     monkeypatch.setattr(processes, "_serve", serve)
     monkeypatch.chdir(tmp_path)
     log = list[str]()
-    with closing(ProcessExecutor("cpu", 2, 2, log.append)) as executor:
-        executor.hardware()
-        assert not executor.has_weights("resnet18")
-        executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+    with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
+        assert not backend.has_weights("resnet18")
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         assert executor.free() == 2
         executor.submit(spec())
         assert isinstance(executor.poll(60)[0], Evaluated)
@@ -300,9 +296,8 @@ def test_without_a_fork_server_each_worker_is_started_anew(
         raise OSError("AF_UNIX path too long")
 
     monkeypatch.setattr(launch.forkserver, "ensure_running", too_long)
-    with closing(ProcessExecutor("cpu", 2, 2, print)) as executor:
-        executor.hardware()
-        executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+    with closing(ProcessBackend("cpu", 2, 2, print)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         assert executor.free() == 2
         executor.submit(spec())
         assert isinstance(executor.poll(60)[0], Evaluated)
@@ -330,9 +325,8 @@ def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed
         own(process)
 
     log = list[str]()
-    with closing(ProcessExecutor("cpu", 1, 1, log.append)) as executor:
-        executor.hardware()
-        executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+    with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
         executor.submit(spec())
         executor._workers[0].process.kill()
@@ -347,9 +341,8 @@ def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed
 def test_workers_outlive_the_process_that_they_were_forked_from_and_are_ended_all_the_same(
     tmp_path: Path, tiny: Dataset
 ) -> None:
-    with closing(ProcessExecutor("cpu", 1, 1, print)) as executor:
-        executor.hardware()
-        executor.configure(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+    with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         worker = psutil.Process(executor._workers[0].process.pid)
         os.kill(server_of_forks(), signal.SIGKILL)
         executor.submit(spec())
@@ -376,19 +369,19 @@ def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refused)
     with (
-        closing(ProcessExecutor("cpu", 2, 2, print)) as executor,
+        closing(ProcessBackend("cpu", 2, 2, print)) as backend,
         pytest.raises(SweeperError, match=r"no worker could be started \(killed\); try --executor inline"),
     ):
-        executor.hardware()
+        backend.hardware()
 
 
 def test_a_worker_that_dies_twice_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_serve", faulty.never_starts)
     with (
-        closing(ProcessExecutor("cpu", 2, 2, print)) as executor,
+        closing(ProcessBackend("cpu", 2, 2, print)) as backend,
         pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
     ):
-        executor.hardware()
+        backend.hardware()
 
 
 @pytest.mark.parametrize("want", ["memory", "device"])
@@ -400,8 +393,8 @@ def test_a_worker_that_is_broken_fails_one_training_and_not_the_study(
     (tmp_path / "want").write_text(want)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
     log = list[str]()
-    with closing(ProcessExecutor("cpu", 1, 1, log.append)) as executor:
-        assert drive(executor, search_of(study, plan, executor, tmp_path), lambda: None)
+    with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
+        assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
     assert (tmp_path / "broken").exists()
     assert [t.state for t in study.get_trials() if studies.counted(t)] == [TrialState.COMPLETE] * 4
     assert sum(studies.ABANDONED in t.user_attrs for t in study.get_trials()) == 1
@@ -418,8 +411,8 @@ def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
     (tmp_path / "want").write_text(want)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
-    with closing(ProcessExecutor("cpu", 1, 1, log.append)) as executor:
-        assert drive(executor, search_of(study, plan, executor, tmp_path), lambda: None)
+    with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
+        assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
     assert [t.state for t in study.get_trials() if studies.counted(t)] == [TrialState.COMPLETE] * 2
     assert sum(studies.ABANDONED in t.user_attrs for t in study.get_trials()) == 1
     assert len(log) == 1 and words in log[0] and "starting another" in log[0]
@@ -430,8 +423,8 @@ def test_a_failed_training_gets_its_worker_replaced(
 ) -> None:
     monkeypatch.setattr(processes, "_serve", faulty.serve)
     study, plan = study_of(tmp_path, tiny, [faulty.rate_of("raises"), 0.003])
-    with closing(ProcessExecutor("cpu", 1, 1, print)) as executor:
-        work = search_of(study, plan, executor, tmp_path)
+    with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
+        executor, work = search_of(study, plan, backend, tmp_path)
         before = executor._workers[0].process.pid
         assert drive(executor, work, lambda: None)
         assert executor._workers[0].process.pid != before
@@ -446,18 +439,20 @@ def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
     monkeypatch.chdir(tmp_path)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
     log = list[str]()
-    with closing(ProcessExecutor("cpu", 2, 2, log.append)) as executor:
-        assert drive(executor, search_of(study, plan, executor, tmp_path), lambda: None)
+    with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
+        executor, work = search_of(study, plan, backend, tmp_path)
+        assert drive(executor, work, lambda: None)
         assert len(executor._workers) == 1
     assert "the last of 2 failures in a row; going on with 1 worker(s)" in log[-1]
     assert sum(t.state == TrialState.COMPLETE for t in study.get_trials()) >= 3
 
 
-def search_of(study: optuna.Study, plan: studies.Plan, executor: ProcessExecutor, folder: Path) -> Search:
-    """The search of all that is queued in the study, by workers that are ready."""
-    executor.hardware()
-    executor.configure(plan.conditions, folder / "checkpoints")
-    return Search(
+def search_of(
+    study: optuna.Study, plan: studies.Plan, backend: ProcessBackend, folder: Path
+) -> tuple[ProcessExecutor, Search]:
+    """Workers that are ready, and the search of all that is queued in the study."""
+    executor = backend.open(plan.conditions, folder / "checkpoints")
+    work = Search(
         study,
         plan.space,
         plan.conditions,
@@ -466,6 +461,7 @@ def search_of(study: optuna.Study, plan: studies.Plan, executor: ProcessExecutor
         recorder=Recorder(),
         checkpoints=folder / "checkpoints",
     )
+    return executor, work
 
 
 def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.Plan]:
@@ -489,12 +485,11 @@ def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_th
     sound = [0.002, 0.003, 0.004, 0.005, 0.006]
     study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
     display, log = Recorder(), list[str]()
-    executor = ProcessExecutor("cpu", 2, 2, log.append, Watchdog(least_seconds=20))
+    watch = Watchdog(least_seconds=20)
+    watch._known["search", "first"].append(0.5)  # as after a night of trainings
+    backend = ProcessBackend("cpu", 2, 2, log.append, watch)
     try:
-        executor.hardware()
-        executor.configure(plan.conditions, tmp_path / "checkpoints")
-        watch = executor._watchdog
-        watch._known["search", "first"].append(0.5)  # as after a night of trainings
+        executor = backend.open(plan.conditions, tmp_path / "checkpoints")
         work = Search(
             study,
             plan.space,
@@ -506,7 +501,7 @@ def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_th
         )
         assert drive(executor, work, lambda: None)
     finally:
-        executor.close()
+        backend.close()
     trials = [t for t in study.get_trials() if studies.counted(t)]
     by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
     assert len(trials) == len(by_rate) == 13

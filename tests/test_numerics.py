@@ -14,9 +14,9 @@ from sweeper.core.events import Evaluated, Finished
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
-from sweeper.executors.inline import InlineExecutor
-from sweeper.executors.processes import ProcessExecutor
-from sweeper.executors.protocol import Executor
+from sweeper.executors.inline import InlineBackend
+from sweeper.executors.processes import ProcessBackend
+from sweeper.executors.protocol import Backend
 from sweeper.study.training_list import key_of
 from sweeper.training.augment import augment
 from sweeper.training.batches import to_inputs, training_batch
@@ -123,12 +123,11 @@ def test_the_fast_path_learns_what_the_plain_one_learns(blobs: Dataset, precisio
     assert abs(float(np.mean(gaps))) < 0.03
 
 
-def results(executor: Executor, conditions: Conditions, specs: list[TrialSpec], folder: Path) -> dict[object, str]:
+def results(backend: Backend, conditions: Conditions, specs: list[TrialSpec], folder: Path) -> dict[object, str]:
     """What each training gave, but for its durations."""
     found: dict[object, str] = {}
-    with closing(executor):
-        executor.hardware()
-        executor.configure(conditions, folder)
+    with closing(backend):
+        executor = backend.open(conditions, folder)
         queue, running = list(specs), 0
         while queue or running:
             while queue and executor.free():
@@ -153,12 +152,12 @@ def timeless(result: TrialResult) -> str:
 def test_one_worker_two_workers_and_none_give_the_same_results(blobs: Dataset, tmp_path: Path) -> None:
     conditions = Conditions(dataset=blobs, recipe=RECIPE.model_copy(update={"steps": 8}), seed=0)
     specs = [spec(seed, number, steps=8, lr=lr) for number, (seed, lr) in enumerate([(0, 1e-3), (1, 1e-3), (0, 3e-3)])]
-    one = results(ProcessExecutor("cpu", 1, 1, print), conditions, specs, tmp_path / "one")
-    two = results(ProcessExecutor("cpu", 2, 2, print), conditions, specs, tmp_path / "two")
+    one = results(ProcessBackend("cpu", 1, 1, print), conditions, specs, tmp_path / "one")
+    two = results(ProcessBackend("cpu", 2, 2, print), conditions, specs, tmp_path / "two")
     assert len(one) == 3 and one == two
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        assert results(InlineExecutor("cpu"), conditions, specs, tmp_path / "none") == one
+        assert results(InlineBackend("cpu"), conditions, specs, tmp_path / "none") == one
     finally:
         torch.set_num_threads(threads)

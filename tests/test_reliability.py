@@ -81,7 +81,13 @@ def test_after_kill_9_of_the_whole_tree_a_resume_reaches_the_total(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "words", ["lr 0.000464 seed 1999:", "seed 1999:", "seed 1000:"], ids=["rates", "leaders", "confirmation"]
+    "words",
+    [
+        pytest.param("lr 0.000464 seed 1999:", marks=pytest.mark.exhaustive),
+        pytest.param("seed 1999:", marks=pytest.mark.exhaustive),
+        "seed 1000:",
+    ],
+    ids=["rates", "leaders", "confirmation"],
 )
 def test_after_kill_9_amid_the_rechecks_or_the_confirmation_a_resume_repeats_nothing(
     tmp_path: Path, words: str
@@ -121,7 +127,9 @@ def test_when_the_parent_alone_is_killed_its_workers_end_within_10_seconds(tmp_p
     assert alive == []
 
 
-@pytest.mark.parametrize("server", [False, True], ids=["worker", "worker-and-server"])
+@pytest.mark.parametrize(
+    "server", [pytest.param(False, marks=pytest.mark.exhaustive), True], ids=["worker", "worker-and-server"]
+)
 def test_a_killed_worker_costs_an_attempt_and_not_the_sweep(tmp_path: Path, server: bool) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "6", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[1/6]", process)
@@ -139,13 +147,10 @@ def test_a_killed_worker_costs_an_attempt_and_not_the_sweep(tmp_path: Path, serv
 
 
 @pytest.mark.timeout(7200)
-def test_kills_at_fifty_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
-    """kill -9 of a worker, of the process that workers are forked from, of both, or of the parent and then a resume.
-
-    SWEEPER_TEST_KILLS says how often (50).
-    """
-    kills, trials = int(os.environ.get("SWEEPER_TEST_KILLS", "50")), 12
-    rng = random.Random(7)
+@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.exhaustive)])
+def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path, kills: int) -> None:
+    """kill -9 of a worker, of the process that workers are forked from, of both, or of the parent and then a resume."""
+    rng, trials = random.Random(7), 12
     arguments = ["run", "--study", "s", "--workers", "2"]
     first = [*QUICK, "--trials", str(trials)]
     process = start(tmp_path, *arguments, *first)
@@ -204,7 +209,7 @@ from pathlib import Path
 from sweeper.data.load import load_dataset
 from sweeper.core.records import Conditions
 from sweeper.core.events import Evaluated, Finished, WorkerLost
-from sweeper.executors.processes import ProcessExecutor
+from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.watchdog import Watchdog
 from tests.test_cli_run import DATA
 from tests.test_training import SMALL, spec
@@ -214,9 +219,8 @@ if __name__ == "__main__":
     for stage in ("first", "next", "result"):
         dog._known["search", stage].append(0.1)
     conditions = Conditions(dataset=load_dataset(DATA, Path("cache")), recipe=SMALL, seed=0)
-    with closing(ProcessExecutor("cpu", 1, 1, print, dog)) as executor:
-        executor.hardware()
-        executor.configure(conditions, Path("checkpoints"))
+    with closing(ProcessBackend("cpu", 1, 1, print, dog)) as backend:
+        executor = backend.open(conditions, Path("checkpoints"))
         executor.submit(spec())
         print("submitted", flush=True)
         ended = []

@@ -188,7 +188,7 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
     sweeper run --study NAME --join         help a run that goes on elsewhere
     """
     from sweeper.system.cores import available_cores
-    from sweeper.workflow.executor_choice import make_executor
+    from sweeper.workflow.executor_choice import make_backend
 
     settings = Settings(**options)
     if dry_run:
@@ -203,12 +203,12 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
         with (
             StopRequest(display.warn) as stop,
             redirect_stdout(sys.stderr),  # what libraries print is no result
-            closing(make_executor(settings, cores, display.warn)) as executor,
+            closing(make_backend(settings, cores, display.warn)) as backend,
         ):
             from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 
             clock = lambda: datetime.now(UTC)  # noqa: E731
-            outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, executor=executor)
+            outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend)
     finally:
         display.close()
     from sweeper.cli.answer import answer_text
@@ -237,14 +237,14 @@ def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool
 def _preview(settings: Settings, as_json: bool) -> None:
     from sweeper.system.cores import available_cores
     from sweeper.workflow.dry_run import preview, preview_json, preview_text
-    from sweeper.workflow.executor_choice import make_executor
+    from sweeper.workflow.executor_choice import make_backend
 
     speaker = PlainDisplay(-1 if as_json else 0)
     alone = settings.model_copy(update={"workers": 1})  # one is enough to ask
     found = preview(
         settings,
         speaker,
-        executor=lambda: make_executor(alone, available_cores(), speaker.warn),
+        backend=lambda: make_backend(alone, available_cores(), speaker.warn),
         clock=lambda: datetime.now(UTC),
     )
     click.echo(json.dumps(preview_json(found), indent=2) if as_json else preview_text(found))

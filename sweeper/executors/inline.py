@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,25 +14,24 @@ from sweeper.core.events import Answer, Evaluated, Hardware, TrainingEvent, Work
 from sweeper.core.records import Conditions, TrialSpec
 
 if TYPE_CHECKING:
-    from sweeper.training.job import Job
+    from sweeper.training.slots import Engine
 
 
-class InlineExecutor:
-    """Trains in this process, one training at a time; an exception in a training is a failed result."""
+class InlineBackend:
+    """This process."""
 
     def __init__(self, device: str, log: Callable[[str], None] = lambda line: None) -> None:
         """`log` is told what people should know of a training."""
         self._asked, self._log = device, log
-        self._job: Job | None = None
-        self._spec: TrialSpec | None = None
-        self._answer: Answer | None = None
-        self._lost: str | None = None
+
+    @cached_property
+    def _hardware(self) -> Hardware:
+        from sweeper.training.hardware import probe
+
+        return probe(self._asked)
 
     def hardware(self) -> Hardware:
         """Probe this process's device."""
-        from sweeper.training.hardware import probe
-
-        self._hardware = probe(self._asked)
         return self._hardware
 
     def has_weights(self, encoder: str) -> bool:
@@ -40,11 +40,12 @@ class InlineExecutor:
 
         return imagenet_cached(encoder)
 
-    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
+    def open(self, conditions: Conditions, checkpoints: Path) -> InlineExecutor:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
         from sweeper.training.failure_causes import explain, not_its_own
         from sweeper.training.job import WorkerContext, leave_to_the_end
+        from sweeper.training.slots import EagerEngine
         from sweeper.training.worker import check_model
 
         try:
@@ -53,56 +54,58 @@ class InlineExecutor:
             if not_its_own(error):
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
-        self._context = WorkerContext(
-            conditions, open_store(conditions.dataset.store), self._hardware.device, checkpoints
-        )
+        store = open_store(conditions.dataset.store)
+        engine = EagerEngine(WorkerContext(conditions, store, self._hardware.device, checkpoints))
         leave_to_the_end()
+        return InlineExecutor(engine, self._log)
+
+    def close(self) -> None:
+        """Nothing is held before `open`."""
+
+
+class InlineExecutor:
+    """Trains in this process, one training at a time; an exception in a training is a failed result."""
+
+    def __init__(self, engine: Engine, log: Callable[[str], None]) -> None:
+        """Made by `InlineBackend.open`."""
+        self._engine, self._log = engine, log
+        self._lost: str | None = None
 
     @property
-    def workers(self) -> int:
-        """One."""
-        return 1
+    def slots(self) -> int:
+        """The engine's."""
+        return self._engine.slots
 
     def free(self) -> int:
-        """One when idle.
+        """The engine's.
 
         Raises:
             ExecutorError: if this process lost its device.
         """
         if self._lost is not None:
             raise ExecutorError(f"this process can use its device no more: {self._lost}")
-        return 0 if self._spec else 1
+        return self._engine.free()
 
     def submit(self, spec: TrialSpec) -> None:
         """Take the training; it is begun at the next poll."""
-        from sweeper.training.job import Job
-
-        self._spec, self._job, self._answer = spec, Job(spec, self._context), "go"
+        self._engine.begin(spec)
 
     def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """Train to the next evaluation, or to the result; nothing where there is no time, or nothing to train."""
-        spec = self._spec
-        if spec is None or self._job is None or self._answer is None or timeout_seconds == 0:
+        if timeout_seconds == 0 or not self._engine.ready() or (event := self._engine.advance()) is None:
             time.sleep(timeout_seconds)
             return []
-        event = self._job.proceed(self._answer)
-        if isinstance(event, Evaluated):
-            if event.note:
-                self._log(event.note)
-            self._answer = "go" if event.last else None
-            return [event]
-        self._job.free()
-        self._spec = self._job = None
+        if isinstance(event, Evaluated) and event.note:
+            self._log(event.note)
         if isinstance(event, WorkerLost):
             self._lost = event.reason
         return [event]
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """Let the one training go on, stop or pause; an answer to another one comes too late."""
-        if spec == self._spec and self._answer is None:
-            self._answer = answer
+        """Let a training go on, stop or pause; an answer to one that is gone comes too late."""
+        self._engine.answer(spec, answer)
 
     def close(self) -> None:
-        """Forget the training, and let what was left out of collections be collected again."""
-        self._spec = self._job = None
+        """Forget what is trained, and let what was left out of collections be collected again."""
+        self._engine.close()
         gc.unfreeze()

@@ -1,4 +1,4 @@
-"""Where trainings run: what every executor offers, and the events that it tells.
+"""Where trainings run: a backend is asked what it offers, then opened; the executor that it gives trains.
 
 `poll` returns events (`sweeper.core.events`); after each `Evaluated` that is not the training's last, `answer` must
 say what becomes of it. A training that was told to pause is begun again, in any worker, by submitting the same spec
@@ -15,28 +15,11 @@ from sweeper.core.records import Conditions, TrialSpec
 
 
 class Executor(Protocol):
-    """A place where trainings run."""
-
-    def hardware(self) -> Hardware:
-        """What the machine offers; called once, first."""
-
-    def has_weights(self, encoder: str) -> bool:
-        """Whether ImageNet weights of the encoder lie in the local cache; may be called second."""
-
-    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
-        """Make ready for trainings under these conditions; called once, before the first of them.
-
-        Args:
-            conditions: the study's.
-            checkpoints: folder of the paused trainings; made when it is needed.
-
-        Raises:
-            UsageError: if the network cannot be built as asked.
-        """
+    """Trains specs under the conditions that its backend was opened with."""
 
     @property
-    def workers(self) -> int:
-        """How many trainings run at a time; known once `hardware` was asked."""
+    def slots(self) -> int:
+        """How many trainings run at a time, on all its workers; a worker may have several slots."""
 
     def free(self) -> int:
         """How many more trainings can be submitted now.
@@ -59,3 +42,31 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End everything, running trainings included. Safe to call twice."""
+
+
+class Backend(Protocol):
+    """A place where trainings can run, before anybody knows which."""
+
+    def hardware(self) -> Hardware:
+        """What the machine offers.
+
+        Raises:
+            SweeperError: if no worker can be started, or the device is not there.
+        """
+
+    def has_weights(self, encoder: str) -> bool:
+        """Whether ImageNet weights of the encoder lie in the local cache."""
+
+    def open(self, conditions: Conditions, checkpoints: Path) -> Executor:
+        """Make ready for trainings under these conditions. Called once; the executor is closed with the backend.
+
+        Args:
+            conditions: the study's.
+            checkpoints: folder of the paused trainings; made when it is needed.
+
+        Raises:
+            UsageError: if the network cannot be built as asked.
+        """
+
+    def close(self) -> None:
+        """End everything, an executor that was opened included. Safe to call twice."""

@@ -22,14 +22,13 @@ from sweeper.core.events import (
     Answer,
     Evaluated,
     Finished,
-    Hardware,
     OutOfMemory,
     Paused,
     TrainingEvent,
     WorkerLost,
 )
 from sweeper.core.paths import checkpoint_path
-from sweeper.core.records import Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.executors.protocol import Executor
 from sweeper.executors.task_queue import (
     GRACE_SECONDS,
@@ -113,22 +112,10 @@ class SharedExecutor:
 
     # --- the interface of an executor ---
 
-    def hardware(self) -> Hardware:
-        """This process's."""
-        return self.own.hardware()
-
-    def has_weights(self, encoder: str) -> bool:
-        """Here."""
-        return self.own.has_weights(encoder)
-
-    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
-        """For this process; the others read the study's plan."""
-        self.own.configure(conditions, checkpoints)
-
     @property
-    def workers(self) -> int:
+    def slots(self) -> int:
         """Of all machines that are there."""
-        return self.own.workers + sum(self._slots(worker) for worker in self._workers.values())
+        return self.own.slots + sum(self._slots(worker) for worker in self._workers.values())
 
     def free(self) -> int:
         """Of all machines that are there."""

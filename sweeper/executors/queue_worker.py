@@ -66,7 +66,7 @@ class Joined:
             ExecutorError: if nothing can be trained here any more, or too many trainings in a row failed; what is in
                 work goes to another machine.
         """
-        own = self._queue.enter("worker", slots=self._executor.workers)
+        own = self._queue.enter("worker", slots=self._executor.slots)
         self._led = self._clock()
         try:
             while True:
@@ -82,7 +82,7 @@ class Joined:
                 for event in self._poll():
                     self._failures.see(event)
                     self._tell(event)
-                self._failures.check(self._executor.workers)
+                self._failures.check(self._executor.slots)
         finally:
             try:
                 self._give_back()
@@ -105,7 +105,7 @@ class Joined:
         if not trials[own.number].state.is_finished():
             return own
         self._say("this machine was not heard of for a while; joining again")
-        return self._queue.enter("worker", slots=self._executor.workers)
+        return self._queue.enter("worker", slots=self._executor.slots)
 
     def _ending(self, trials: list[FrozenTrial], concluded: bool) -> Ending | None:
         """Who leads, and whether there is an end."""

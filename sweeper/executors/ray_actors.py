@@ -13,7 +13,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,131 +57,146 @@ class _Actor:
     starts: int = 1
     """How often an actor was asked for in this place since one was ready."""
 
+    def settle(self, answer: tuple[str, str | None]) -> str | None:
+        """Note what `configure` found: its node, and why it refuses, if it does, which is given back."""
+        self.node, refusal = answer
+        self.pending, self.ready = None, refusal is None
+        return refusal
 
-@dataclass
-class RayExecutor:
-    """Actors on the nodes of a Ray cluster: an existing one, or one on this machine alone.
 
-    A node or actor that is lost costs its training (`WorkerLost`), and Ray starts another actor where there is room.
-    One that hangs, or in which a training failed, is replaced, too.
-    """
+class RayBackend:
+    """A Ray cluster: an existing one, or one on this machine alone."""
 
-    device: str
-    count: int | None
-    """Actors; None = one per GPU of the cluster, or one per core, at most 64."""
-    cores: int
-    """Processor cores of this machine, where the cluster is its own."""
-    address: str | None
-    """Of an existing cluster; None = one for this sweep, which only this machine reaches."""
-    log: Callable[[str], None]
-    watchdog: Watchdog = field(default_factory=Watchdog)
-    _actors: list[_Actor] = field(default_factory=list)
-    _paused_on: dict[tuple[str, int], str] = field(default_factory=dict)
-    _hardware: Hardware | None = None
-    _node: str | None = None
-    """This machine's, where it is one of the cluster's."""
-    _node_seen: float = 0.0
-    _alone_since: float | None = None
-    """Since when there is no actor that could train; None while there is one."""
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        device: str,
+        count: int | None,
+        cores: int,
+        address: str | None,
+        log: Callable[[str], None],
+        *,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         """Connect.
+
+        Args:
+            device: as asked for.
+            count: actors; None = one per GPU of the cluster, or one per core, at most 64.
+            cores: processor cores of this machine, where the cluster is its own.
+            address: of an existing cluster; None = one for this sweep, which only this machine reaches.
+            log: is told of actors that were lost.
+            watchdog: says when a training hangs.
 
         Raises:
             UsageError: if there is no cluster at the address.
         """
+        self._device, self._count, self._log = device, count, log
+        self._watchdog = watchdog or Watchdog()
+        self._opened: RayExecutor | None = None
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        options: dict[str, Any] = {"address": self.address}
-        if self.address is None:  # a cluster that exists has its own
+        options: dict[str, Any] = {"address": address}
+        if address is None:  # a cluster that exists has its own
             # `local`: else Ray would join whatever cluster was started here last.
             options = {
                 "address": "local",
-                "num_cpus": self.cores,
+                "num_cpus": cores,
                 "include_dashboard": False,
             }
         try:
-            _check_reachable(self.address)
+            _check_reachable(address)
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())[:200]
             raise UsageError(
-                f"--ray-address {self.address or '(none)'} must be a Ray cluster that answers, got: {text}. Start one "
+                f"--ray-address {address or '(none)'} must be a Ray cluster that answers, got: {text}. Start one "
                 "with `ray start --head`, or leave the option out for one on this machine"
             ) from error
-        else:
-            own = ray.get_runtime_context().get_node_id()
-            self._node = own if own in _nodes() else None
-            self._node_seen = running_seconds()
         finally:
             for number, handler in before.items():  # Ray takes SIGTERM for itself; the sweep ends cleanly on it
                 signal.signal(number, handler)
 
     @property
     def _gpus(self) -> int:
-        return 0 if self.device == "cpu" else _total("GPU")
+        return 0 if self._device == "cpu" else _total("GPU")
 
-    def _start(self) -> _Actor:
+    def _new(self) -> _Actor:
         options = {"num_cpus": 1, "num_gpus": 1 if self._gpus else 0, "scheduling_strategy": "SPREAD"}
-        handle = ray.remote(Trainer).options(**options).remote()
-        actor = _Actor(handle, None)
-        if self._hardware is not None:
-            self._configure(actor)
-        return actor
+        return _Actor(ray.remote(Trainer).options(**options).remote(), None)
 
-    def _configure(self, actor: _Actor) -> None:
-        assert self._hardware is not None
-        given = (self._conditions, self._hardware.device, 1, self._checkpoints, self._hardware.precision)
-        actor.pending = actor.handle.configure.remote(*given)
+    @cached_property
+    def _first(self) -> _Actor:
+        return self._new()
+
+    @cached_property
+    def _hardware(self) -> Hardware:
+        hardware: Hardware = _ask(self._first.handle.hardware.remote(self._device))
+        return hardware
 
     def hardware(self) -> Hardware:
         """Of the node that the first actor is placed on."""
-        first = self._start()
-        self._actors.append(first)
-        self._hardware = self._ask(first.handle.hardware.remote(self.device))
         return self._hardware
-
-    def _ask(self, reference: Any) -> Any:
-        try:
-            return ray.get(reference, timeout=START_SECONDS)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(_line(error)) from None
-        except (ray.exceptions.RayError, TimeoutError) as error:
-            raise SweeperError(
-                f"no Ray actor came up within {START_SECONDS:.0f} s ({_line(error)}); see `ray status` for what the "
-                "cluster has room for"
-            ) from error
 
     def has_weights(self, encoder: str) -> bool:
         """On the first actor's node."""
-        return bool(self._ask(self._actors[0].handle.has_weights.remote(encoder)))
+        return bool(_ask(self._first.handle.has_weights.remote(encoder)))
 
-    @property
-    def workers(self) -> int:
-        """How many actors there are to be."""
-        return self.count or self._gpus or max(1, min(_total("CPU"), MOST))
-
-    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
+    def open(self, conditions: Conditions, checkpoints: Path) -> RayExecutor:
         """Configure the first actor, and start the others, which come as Ray finds room for them.
 
         Raises:
             UsageError: if the first refuses.
         """
-        dataset = conditions.dataset
+        hardware, dataset = self.hardware(), conditions.dataset
         absolute = {"store": str(Path(dataset.store).resolve())}  # actors have another working folder
         if not dataset.synthetic:
             absolute["source"] = str(Path(dataset.source).expanduser().resolve())
-        self._conditions = conditions.model_copy(update={"dataset": dataset.model_copy(update=absolute)})
-        self._checkpoints = checkpoints.resolve()
-        first = self._actors[0]
-        self._configure(first)
-        if (refusal := self._settled(first, self._ask(first.pending))) is not None:
-            raise UsageError(refusal)
-        self._actors += [self._start() for _ in range(self.workers - 1)]
+        conditions = conditions.model_copy(update={"dataset": dataset.model_copy(update=absolute)})
+        given = (conditions, hardware.device, 1, checkpoints.resolve(), hardware.precision)
 
-    def _settled(self, actor: _Actor, answer: tuple[str, str | None]) -> str | None:
-        actor.node, refusal = answer
-        actor.pending, actor.ready = None, refusal is None
-        return refusal
+        def start() -> _Actor:
+            actor = self._new()
+            actor.pending = actor.handle.configure.remote(*given)
+            return actor
+
+        first = self._first
+        if (refusal := first.settle(_ask(first.handle.configure.remote(*given)))) is not None:
+            raise UsageError(refusal)
+        count = self._count or self._gpus or max(1, min(_total("CPU"), MOST))
+        self._opened = RayExecutor([first, *(start() for _ in range(count - 1))], start, self._log, self._watchdog)
+        return self._opened
+
+    def close(self) -> None:
+        """End the actors, and the cluster if it is ours."""
+        if self._opened is not None:
+            self._opened.close()
+        ray.shutdown()
+
+
+class RayExecutor:
+    """Actors on the nodes of a Ray cluster, each with one slot.
+
+    A node or actor that is lost costs its training (`WorkerLost`), and Ray starts another actor where there is room.
+    One that hangs, or in which a training failed, is replaced, too.
+    """
+
+    def __init__(
+        self, actors: list[_Actor], start: Callable[[], _Actor], log: Callable[[str], None], watchdog: Watchdog
+    ) -> None:
+        """Made by `RayBackend.open`: `start` asks Ray for an actor and configures it."""
+        self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
+        self._count = len(actors)
+        self._paused_on: dict[tuple[str, int], str] = {}
+        own = ray.get_runtime_context().get_node_id()
+        self._node = own if own in _nodes() else None
+        """This machine's, where it is one of the cluster's."""
+        self._node_seen = running_seconds()
+        self._alone_since: float | None = None
+        """Since when there is no actor that could train; None while there is one."""
+
+    @property
+    def slots(self) -> int:
+        """How many actors there are to be."""
+        return self._count
 
     def free(self) -> int:
         """Idle actors.
@@ -207,7 +223,7 @@ class RayExecutor:
         idle = [actor for actor in self._actors if actor.ready and actor.spec is None]
         actor = min(idle, key=lambda a: a.node != node)
         actor.spec, actor.pending = spec, actor.handle.begin.remote(spec)
-        self.watchdog.wait(actor, spec.purpose, "first")
+        self._watchdog.wait(actor, spec.purpose, "first")
 
     def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """What the actors told, and which were lost.
@@ -239,7 +255,7 @@ class RayExecutor:
         """Deaths of the actors that say nothing any more: they are killed."""
         found: list[TrainingEvent] = []
         for actor in [a for a in self._actors if a.spec is not None and a.pending is not None]:
-            reason = self.watchdog.hangs(actor)
+            reason = self._watchdog.hangs(actor)
             if reason is not None and actor.spec is not None and not ray.wait([actor.pending], timeout=0)[0]:
                 found.append(WorkerLost(actor.spec, reason))
                 self._replace(actor, reason)
@@ -253,22 +269,22 @@ class RayExecutor:
             self._replace(actor, reason)
             return None if actor.spec is None else WorkerLost(actor.spec, reason)
         actor.pending = None
-        self.watchdog.answered(actor)
+        self._watchdog.answered(actor)
         spec = actor.spec
         if spec is None:
-            if (refusal := self._settled(actor, told)) is not None:
-                self.log(f"a Ray actor cannot take part: {refusal}")
+            if (refusal := actor.settle(told)) is not None:
+                self._log(f"a Ray actor cannot take part: {refusal}")
                 self._actors.remove(actor)
                 ray.kill(actor.handle)
             return None
         event: TrainingEvent = told
         if isinstance(event, Evaluated):
             if event.note:
-                self.log(event.note)
+                self._log(event.note)
             actor.waits = not event.last
             if event.last:
                 actor.pending = actor.handle.proceed.remote("go")
-                self.watchdog.wait(actor, spec.purpose, "result")
+                self._watchdog.wait(actor, spec.purpose, "result")
             return event
         if isinstance(event, OutOfMemory | WorkerLost):
             self._replace(actor, event.reason)
@@ -282,13 +298,13 @@ class RayExecutor:
 
     def _replace(self, actor: _Actor, reason: str) -> None:
         """Ask Ray for another in its place, unless that is of no use."""
-        self.watchdog.forget(actor)
+        self._watchdog.forget(actor)
         self._actors.remove(actor)
         ray.kill(actor.handle)
         if not actor.ready and actor.starts >= STARTS:
-            self.log(f"{reason}, before it was ready, as {STARTS} did in this place; {len(self._actors)} are left")
+            self._log(f"{reason}, before it was ready, as {STARTS} did in this place; {len(self._actors)} are left")
             return
-        self.log(f"{reason}; asking Ray for another")
+        self._log(f"{reason}; asking Ray for another")
         another = self._start()
         another.starts = 1 if actor.ready else actor.starts + 1
         self._actors.append(another)
@@ -298,15 +314,31 @@ class RayExecutor:
         for actor in self._actors:
             if actor.spec == spec and actor.waits:
                 actor.waits = False
-                self.watchdog.wait(actor, spec.purpose, "next" if answer == "go" else "result")
+                self._watchdog.wait(actor, spec.purpose, "next" if answer == "go" else "result")
                 actor.pending = actor.handle.proceed.remote(answer)
 
     def close(self) -> None:
-        """End the actors, and the cluster if it is ours."""
+        """End the actors."""
         for actor in self._actors:
             ray.kill(actor.handle)
         self._actors = []
-        ray.shutdown()
+
+
+def _ask(reference: Any) -> Any:
+    """What the first actor answers.
+
+    Raises:
+        SweeperError: if it does not come up in time, or raises.
+    """
+    try:
+        return ray.get(reference, timeout=START_SECONDS)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(_line(error)) from None
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        raise SweeperError(
+            f"no Ray actor came up within {START_SECONDS:.0f} s ({_line(error)}); see `ray status` for what the "
+            "cluster has room for"
+        ) from error
 
 
 def _check_reachable(address: str | None) -> None:

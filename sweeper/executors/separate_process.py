@@ -1,4 +1,4 @@
-"""An executor in a process of its own: what ends or hangs that process ends this executor, and not the sweep.
+"""A backend and its executor in a process of their own: what ends or hangs that process does not end the sweep.
 
 Ray's driver ends its process at once when the raylet or the cluster's head is gone, without an exception. The sweep has
 to outlive that: it leaves no training running, says what happened, and can be resumed.
@@ -20,7 +20,7 @@ from typing import Any
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.events import Answer, Hardware, TrainingEvent
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.protocol import Executor
+from sweeper.executors.protocol import Backend, Executor
 from sweeper.executors.start_process import Launched
 from sweeper.system.clocks import running_seconds
 
@@ -30,23 +30,17 @@ CALL_SECONDS = 120.0
 """The most that is waited for anything else, beyond the time that a call is given to wait itself."""
 CLOSE_SECONDS = 30.0
 
-Make = Callable[[Callable[[str], None]], Executor]
-"""Makes the executor, given who is told of workers that died. Called in the process of its own: it can be pickled."""
+Make = Callable[[Callable[[str], None]], Backend]
+"""Makes the backend, given who is told of workers that died. Called in the process of its own: it can be pickled."""
 
 
-class ApartExecutor:
-    """Hands every call on to an executor in another process.
+class _Remote:
+    """Calls of a backend, and of the executor that it is opened to, in another process.
 
     Once that process has ended, or did not answer in time, every call but `close` raises.
     """
 
     def __init__(self, make: Make, log: Callable[[str], None]) -> None:
-        """Start the process, and make the executor there.
-
-        Raises:
-            UsageError, SweeperError: as `make`.
-            ExecutorError: if the process ends, or does not answer in time.
-        """
         self._log = log
         self._gone: str | None = None
         self._process = Launched(_serve, (make,), "spawn")
@@ -56,51 +50,21 @@ class ApartExecutor:
             self._process.end()
             raise
 
-    def hardware(self) -> Hardware:
-        """As there."""
-        found = self._call("hardware", seconds=START_SECONDS)
-        assert isinstance(found, Hardware)
-        return found
-
-    def has_weights(self, encoder: str) -> bool:
-        """As there."""
-        return bool(self._call("has_weights", encoder, seconds=START_SECONDS))
-
-    def configure(self, conditions: Conditions, checkpoints: Path) -> None:
-        """As there."""
-        self._call("configure", conditions, checkpoints, seconds=START_SECONDS)
-
-    @property
-    def workers(self) -> int:
-        """As there."""
-        return int(self._call("workers"))
-
-    def free(self) -> int:
-        """As there."""
-        return int(self._call("free"))
-
-    def submit(self, spec: TrialSpec) -> None:
-        """As there."""
-        self._call("submit", spec)
-
-    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        """As there."""
-        events: list[TrainingEvent] = self._call("poll", timeout_seconds, seconds=timeout_seconds + CALL_SECONDS)
-        return events
-
-    def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """As there."""
-        self._call("answer", spec, answer)
-
     def close(self) -> None:
         """End everything there, then the process."""
         if self._gone is None:
             with suppress(SweeperError):
-                self._call("close", seconds=CLOSE_SECONDS)
+                self.call("close", seconds=CLOSE_SECONDS)
             self._gone = "closed"
         self._process.end()
 
-    def _call(self, name: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
+    def call(self, name: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
+        """What `name` of the backend, or of the executor once it is opened, gives for these arguments.
+
+        Raises:
+            UsageError, SweeperError: as there.
+            ExecutorError: if the process ends, or does not answer in time.
+        """
         if self._gone is not None:
             raise ExecutorError(self._gone)
         with suppress(OSError):  # it ended: the reply says so
@@ -133,8 +97,75 @@ class ApartExecutor:
                 raise {"usage": UsageError, "executor": ExecutorError, "other": SweeperError}[kind](found)
 
 
+class ApartBackend:
+    """A backend in another process."""
+
+    def __init__(self, make: Make, log: Callable[[str], None]) -> None:
+        """Start the process, and make the backend there.
+
+        Raises:
+            UsageError, SweeperError: as `make`.
+            ExecutorError: if the process ends, or does not answer in time.
+        """
+        self._remote = _Remote(make, log)
+
+    def hardware(self) -> Hardware:
+        """As there."""
+        found = self._remote.call("hardware", seconds=START_SECONDS)
+        assert isinstance(found, Hardware)
+        return found
+
+    def has_weights(self, encoder: str) -> bool:
+        """As there."""
+        return bool(self._remote.call("has_weights", encoder, seconds=START_SECONDS))
+
+    def open(self, conditions: Conditions, checkpoints: Path) -> ApartExecutor:
+        """As there; the process is the executor's from then on."""
+        self._remote.call("open", conditions, checkpoints, seconds=START_SECONDS)
+        return ApartExecutor(self._remote)
+
+    def close(self) -> None:
+        """End everything there, then the process."""
+        self._remote.close()
+
+
+class ApartExecutor:
+    """Hands every call on to the executor in another process."""
+
+    def __init__(self, remote: _Remote) -> None:
+        """Made by `ApartBackend.open`."""
+        self._remote = remote
+
+    @property
+    def slots(self) -> int:
+        """As there."""
+        return int(self._remote.call("slots"))
+
+    def free(self) -> int:
+        """As there."""
+        return int(self._remote.call("free"))
+
+    def submit(self, spec: TrialSpec) -> None:
+        """As there."""
+        self._remote.call("submit", spec)
+
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
+        """As there."""
+        seconds = timeout_seconds + CALL_SECONDS
+        events: list[TrainingEvent] = self._remote.call("poll", timeout_seconds, seconds=seconds)
+        return events
+
+    def answer(self, spec: TrialSpec, answer: Answer) -> None:
+        """As there."""
+        self._remote.call("answer", spec, answer)
+
+    def close(self) -> None:
+        """End everything there, then the process."""
+        self._remote.close()
+
+
 def _serve(pipe: Connection, make: Make) -> None:
-    """Entry point of the process: makes the executor, then does what it is called for until the pipe closes."""
+    """Entry point of the process: makes the backend, then does what it is called for until the pipe closes."""
     # What is printed here is no result; Ray and its processes print to either stream.
     sys.stdout.flush()
     os.dup2(2, 1)
@@ -142,14 +173,18 @@ def _serve(pipe: Connection, make: Make) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     _end_with_parent()
+    backend: Backend | None = None
     executor: Executor | None = None
 
     def call(name: str, arguments: tuple[Any, ...]) -> Any:
-        nonlocal executor
-        if executor is None:
-            executor = make(lambda text: pipe.send(("log", text)))
+        nonlocal backend, executor
+        if backend is None:
+            backend = make(lambda text: pipe.send(("log", text)))
             return None
-        found = getattr(executor, name)
+        if name == "open":
+            executor = backend.open(*arguments)
+            return None
+        found = getattr(backend if executor is None or name == "close" else executor, name)
         return found(*arguments) if callable(found) else found
 
     try:

@@ -92,7 +92,7 @@ def _drive(
                 case OutOfMemory(spec, reason) | WorkerLost(spec, reason):
                     running.remove(spec)
                     work.died(spec, reason)
-        failures.check(executor.workers)
+        failures.check(executor.slots)
 
 
 def _leave(executor: Executor, work: Work, running: list[TrialSpec], reason: str) -> None:

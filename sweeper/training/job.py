@@ -44,7 +44,7 @@ class Job:
     """A training in this process."""
 
     def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
-        self._spec, self._context = spec, context
+        self.spec, self._context = spec, context
         self._path = checkpoint_path(context.checkpoints, spec)
         self._training: Training | None = None
         self._seen: list[Evaluation] = []
@@ -56,20 +56,20 @@ class Job:
         try:
             training = self._training = self._training or self._begin()
             if answer == "stop":
-                return Finished(self._spec, training.result("pruned"))
+                return Finished(self.spec, training.result("pruned"))
             if answer == "pause":
                 result = training.result("pruned")
                 _try(lambda: training.save(self._path))  # without it: should it go on, it is trained from its start
-                return Paused(self._spec, result)
+                return Paused(self.spec, result)
             if training.finished:
                 result = training.result("complete")
-                if self._spec.keep_predictions and not self._spec.fold and result.collapse != Collapse.DIVERGED:
-                    path = weights_path(weights_beside(self._context.checkpoints), self._spec)
+                if self.spec.keep_predictions and not self.spec.fold and result.collapse != Collapse.DIVERGED:
+                    path = weights_path(weights_beside(self._context.checkpoints), self.spec)
                     _try(lambda: training.save_weights(path))  # the result is what matters
-                return Finished(self._spec, result)
+                return Finished(self.spec, result)
             self._seen.append(training.advance())
             note, self._note = self._note, ""
-            return Evaluated(self._spec, self._seen[-1], training.finished, note)
+            return Evaluated(self.spec, self._seen[-1], training.finished, note)
         except Exception as error:
             return self._ended_by(error)
 
@@ -80,16 +80,16 @@ class Job:
 
     def _ended_by(self, error: Exception) -> TrainingEvent:
         if out_of_memory(error):
-            return OutOfMemory(self._spec, explain(error))
+            return OutOfMemory(self.spec, explain(error))
         if device_lost(error):
-            return WorkerLost(self._spec, explain(error))
+            return WorkerLost(self.spec, explain(error))
         seconds = running_seconds() - self._began
-        result = failed(self._spec, tuple(self._seen), explain(error), seconds, self._context.device)
-        return Finished(self._spec, result)
+        result = failed(self.spec, tuple(self._seen), explain(error), seconds, self._context.device)
+        return Finished(self.spec, result)
 
     def _begin(self) -> Training:
         work = self._context
-        given = (self._spec, work.conditions, work.store, work.device)
+        given = (self.spec, work.conditions, work.store, work.device)
         if self._path.exists():
             try:
                 return Training(*given, checkpoint=self._path, starts=work.starts)

@@ -1,13 +1,13 @@
 """A worker process: trains what it is told and reports each evaluation, over one pipe, until the parent is gone.
 
 Parent → worker: ("weights", encoder), answered by ("weights", bool); ("configure", Conditions, device, threads, folder
-of the checkpoints); then any number of ("train", TrialSpec), each followed by one Answer per evaluation that is not the
-last. Closing the pipe ends it.
+of the checkpoints); then any number of ("train", TrialSpec), no more at a time than there are slots, and one
+("answer", TrialSpec, Answer) per evaluation that is not the last. Closing the pipe ends it.
 
-Worker → parent: ("hardware", Hardware) once; ("ready",) when configured; per training its events (core/events.py):
-`Evaluated` for each evaluation, then one that ends it or lets it wait. A training that raises gives a result in state
-`failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given ("broken", text);
-so does, later, whatever goes wrong between its trainings. Either ends the process.
+Worker → parent: ("hardware", Hardware) once; ("ready", slots) when configured; per training its events
+(core/events.py): `Evaluated` for each evaluation, then one that ends it or lets it wait. A training that raises gives a
+result in state `failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given
+("broken", text); so does, later, whatever goes wrong between its trainings. Either ends the process.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import threading
 from multiprocessing.connection import Connection
 
 from sweeper.core.errors import SweeperError
-from sweeper.core.events import Evaluated
 from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
 from sweeper.system.streams import steady_streams
 from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
-from sweeper.training.job import Job, WorkerContext
+from sweeper.training.job import WorkerContext
 from sweeper.training.model import build_model, imagenet_cached, require_answer
+from sweeper.training.slots import EagerEngine
 
 
 def _die_with_parent() -> None:
@@ -61,10 +61,13 @@ def serve(pipe: Connection, device: str) -> None:
         context = WorkerContext(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)
         gc.freeze()  # no collection before: it would copy the pages that are shared with the process it was forked from
-        pipe.send(("ready",))
+        engine = EagerEngine(context)
+        pipe.send(("ready", engine.slots))
         while True:
-            order = pipe.recv()
-            _train(pipe, Job(order[1], context))
+            while not engine.ready() or pipe.poll(0):
+                kind, *given = pipe.recv()
+                (engine.begin if kind == "train" else engine.answer)(*given)
+            pipe.send(engine.advance())
     except SweeperError as error:
         pipe.send(("refused", str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -92,13 +95,3 @@ def check_model(conditions: Conditions) -> None:
         for sides in zip(*((p.height, p.width) for p in dataset.pictures), strict=True)
     )
     require_answer(model.eval(), conditions.recipe, dataset.channels, height, width)
-
-
-def _train(pipe: Connection, job: Job) -> None:
-    told = job.proceed()
-    pipe.send(told)
-    while isinstance(told, Evaluated):
-        told = job.proceed("go" if told.last else pipe.recv())
-        if not isinstance(told, Evaluated):
-            job.free()  # the networks, before the next ones are made
-        pipe.send(told)

@@ -15,7 +15,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, UsageError
 from sweeper.core.records import InterimAnalysis
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
-from sweeper.executors.protocol import Executor
+from sweeper.executors.protocol import Backend
 from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
 from sweeper.study.budget_probe import FACTORS
 from sweeper.study.earlier_rates import RATES
@@ -63,7 +63,7 @@ def preview(
     settings: Settings,
     speaker: Speaker,
     *,
-    executor: Callable[[], Executor],
+    backend: Callable[[], Backend],
     clock: Callable[[], datetime],
 ) -> Preview:
     """Read and check data, space, recipe and study; the images are decoded into a folder that goes with the answer.
@@ -71,7 +71,7 @@ def preview(
     Args:
         settings: what was asked for.
         speaker: is told of warnings.
-        executor: makes the place that tells the hardware and builds the network once.
+        backend: makes the place that tells the hardware and builds the network once.
         clock: the time in UTC.
 
     Raises:
@@ -81,7 +81,7 @@ def preview(
     storage = _storage(settings)
     check_request(storage, settings)
     _check_tracking(settings)
-    with tempfile.TemporaryDirectory() as folder, closing(executor()) as place:
+    with tempfile.TemporaryDirectory() as folder, closing(backend()) as place:
         own = settings.model_copy(update={"cache": Path(folder)})
         prepared = prepare(own, storage, place, speaker, clock())
         check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)

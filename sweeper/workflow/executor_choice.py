@@ -7,15 +7,15 @@ from collections.abc import Callable
 from functools import partial
 
 from sweeper.core.errors import UsageError
-from sweeper.executors.inline import InlineExecutor
-from sweeper.executors.processes import ProcessExecutor
-from sweeper.executors.protocol import Executor
-from sweeper.executors.separate_process import ApartExecutor
+from sweeper.executors.inline import InlineBackend
+from sweeper.executors.processes import ProcessBackend
+from sweeper.executors.protocol import Backend
+from sweeper.executors.separate_process import ApartBackend
 from sweeper.workflow.settings import Settings
 
 
-def make_executor(settings: Settings, cores: int, warn: Callable[[str], None]) -> Executor:
-    """The executor that was asked for; its workers begin to load what they need at once.
+def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
+    """The backend that was asked for; its workers begin to load what they need at once.
 
     Args:
         settings: what was asked for.
@@ -26,29 +26,29 @@ def make_executor(settings: Settings, cores: int, warn: Callable[[str], None]) -
         UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
     """
     if settings.executor == "inline":
-        return InlineExecutor(settings.device, warn)
+        return InlineBackend(settings.device, warn)
     if settings.executor == "ray":
-        return _ray_executor(settings, cores, warn)
-    return ProcessExecutor(settings.device, settings.workers, cores, warn)
+        return _ray_backend(settings, cores, warn)
+    return ProcessBackend(settings.device, settings.workers, cores, warn)
 
 
-def _ray_executor(settings: Settings, cores: int, warn: Callable[[str], None]) -> Executor:
+def _ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     if settings.ray_address is None:
         # Read when Ray is imported: a cluster of this machine alone listens on the loopback address alone.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     make = partial(joined_to_ray, settings.device, settings.workers, cores, settings.ray_address)
-    return ApartExecutor(make, warn)
+    return ApartBackend(make, warn)
 
 
 def joined_to_ray(
     device: str, workers: int | None, cores: int, address: str | None, warn: Callable[[str], None]
-) -> Executor:
+) -> Backend:
     """In the process that talks to Ray."""
     try:
-        from sweeper.executors.ray_actors import RayExecutor
+        from sweeper.executors.ray_actors import RayBackend
     except ImportError as error:
         raise UsageError(
             f"--executor ray needs Ray, which is not installed ({error}); install it, in the checkout, with: "
             "pip install -c constraints.txt -e '.[ray]'"
         ) from None
-    return RayExecutor(device, workers, cores, address, warn)
+    return RayBackend(device, workers, cores, address, warn)

@@ -20,7 +20,7 @@ from sweeper.executors.queue_worker import LEADER_SECONDS, Joined
 from sweeper.executors.task_queue import HOST, KIND, Queue
 from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
-from sweeper.workflow.executor_choice import make_executor
+from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.phases import Display, Stop, ended_by
 from sweeper.workflow.prepare import dataset_of
 from sweeper.workflow.settings import Settings, duration
@@ -76,8 +76,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     seconds = duration(settings.timeout) if settings.timeout is not None else None
     given = settings.model_copy(update={"format": settings.format or plan.conditions.dataset.format})
     dataset = dataset_of(given, plan.conditions.dataset, display)
-    with ended_by(stop, patience), closing(make_executor(settings, cores, display.warn)) as executor:
-        recipe = plan.conditions.recipe.model_copy(update={"precision": executor.hardware().precision})
+    with ended_by(stop, patience), closing(make_backend(settings, cores, display.warn)) as backend:
+        recipe = plan.conditions.recipe.model_copy(update={"precision": backend.hardware().precision})
         conditions = plan.conditions.model_copy(update={"dataset": dataset, "recipe": recipe})
         if changed := studies.differences(plan, plan.model_copy(update={"conditions": conditions})):
             raise StudyError(
@@ -88,12 +88,12 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         held = hold(Path(dataset.store))
         queue = Queue(settings.storage, name, patience)
         checkpoints = joined_dir(settings.cache, name, f"{queue.host}-{began:%Y%m%dT%H%M%S%f}")
-        executor.configure(conditions, checkpoints)
+        executor = backend.open(conditions, checkpoints)
         stop.defer()
         others = {t.user_attrs[HOST] for t in queue.trials() if t.user_attrs[KIND] == "leader"} - {queue.host}
         if (warning := one_machine_only(settings.storage, others=bool(others))) is not None:
             display.warn(warning)
-        display.say(f"joined study {name}: {redact(settings.storage)}, {executor.workers} worker(s) here")
+        display.say(f"joined study {name}: {redact(settings.storage)}, {executor.slots} worker(s) here")
 
         def stopping() -> str | None:
             late = seconds is not None and time.monotonic() - started >= seconds

@@ -19,7 +19,7 @@ from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.folds import check_folds, split_for
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
-from sweeper.executors.protocol import Executor
+from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
 from sweeper.space import default_space_name, load_space
 from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
@@ -54,14 +54,16 @@ class Prepared(NamedTuple):
     name: str
     plan: studies.Plan
     old: studies.Plan | None
-    on_cpu: bool = True
+    executor: Executor
+    """Ready to train; closed with its backend."""
+    on_cpu: bool
     """Whether the trainings use this machine's processors and memory."""
-    held: FileLock | None = None
+    held: FileLock | None
     """Keeps the decoded images from being cleared while the sweep lives."""
 
 
 def prepare(
-    settings: Settings, storage: RDBStorage | None, executor: Executor, speaker: Speaker, now: datetime
+    settings: Settings, storage: RDBStorage | None, backend: Backend, speaker: Speaker, now: datetime
 ) -> Prepared:
     """Read the data, the space and the machine into a plan; for a resume, compare it with the study's own.
 
@@ -87,14 +89,14 @@ def prepare(
         space = old.space
     else:
         space = load_space(settings.space or default_space_name(dataset.task), dataset.task)
-    hardware = executor.hardware()
+    hardware = backend.hardware()
     if old is None:
         recipe = make_recipe(
             settings,
             dataset,
             hardware,
             training_images=len(split.train),
-            has_weights=executor.has_weights,
+            has_weights=backend.has_weights,
             say=speaker.say,
         )
     else:
@@ -116,8 +118,8 @@ def prepare(
             + f"\nLeave these options out, or start another study: --study {settings.study}-2"
         )
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
-    executor.configure(plan.conditions, checkpoints_dir(settings.cache, name))
-    return Prepared(name, plan, old, hardware.device == "cpu", hold(Path(dataset.store)))
+    executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
+    return Prepared(name, plan, old, executor, hardware.device == "cpu", hold(Path(dataset.store)))
 
 
 def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> Rates:

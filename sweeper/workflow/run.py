@@ -26,7 +26,7 @@ from sweeper.core.paths import checkpoints_dir
 from sweeper.core.provenance import Newcomers
 from sweeper.core.redact import redact
 from sweeper.core.text import count, resume_command
-from sweeper.executors.protocol import Executor
+from sweeper.executors.protocol import Backend
 from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
@@ -37,7 +37,7 @@ from sweeper.system.locks import spool_folder, sqlite_path
 from sweeper.tracking import Tracker
 from sweeper.version import versions
 from sweeper.workflow.conclude import Outcome, report_study
-from sweeper.workflow.executor_choice import make_executor
+from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.options import Asked, asked_of, given_options
 from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
 from sweeper.workflow.prepare import Prepared, prepare
@@ -62,7 +62,7 @@ def run_sweep(
     *,
     clock: Clock,
     cores: int,
-    executor: Executor | None = None,
+    backend: Backend | None = None,
     timer: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Run, or resume, a sweep to its report.
@@ -73,7 +73,7 @@ def run_sweep(
         stop: is looked at between events.
         clock: the time in UTC, for the study's name and its record.
         cores: processor cores that the workers share.
-        executor: where the trainings run; None = made here. It is closed in any case.
+        backend: where the trainings run; None = made here. It is closed in any case.
         timer: seconds from an arbitrary zero, for the time limit and how long the session took: the time of day may be
             set back or forward meanwhile.
 
@@ -84,10 +84,10 @@ def run_sweep(
         ExecutorError: if nothing can be trained any more, or everything fails; the study can be resumed.
     """
     try:
-        return _run_sweep(settings, display, stop, clock=clock, cores=cores, executor=executor, timer=timer)
+        return _run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend, timer=timer)
     finally:
-        if executor is not None:  # also where the request was refused
-            executor.close()
+        if backend is not None:  # also where the request was refused
+            backend.close()
 
 
 def _run_sweep(
@@ -97,7 +97,7 @@ def _run_sweep(
     *,
     clock: Clock,
     cores: int,
-    executor: Executor | None,
+    backend: Backend | None,
     timer: Callable[[], float],
 ) -> Outcome:
     now, began = clock(), timer()
@@ -110,7 +110,7 @@ def _run_sweep(
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
     storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display, patience)
     check_request(storage, settings)
-    executor = executor or make_executor(settings, cores, display.warn)
+    backend = backend or make_backend(settings, cores, display.warn)
     opened_tracker = partial(
         Tracker,
         settings.tracking_uri,
@@ -121,11 +121,11 @@ def _run_sweep(
     )
     with (
         ended_by(stop, patience),
-        closing(executor),
+        closing(backend),
         told_when_full(settings.study, *_written(settings), storage=settings.storage),
     ):
         tracker = None if is_new_file(settings.tracking_uri) else opened_tracker()
-        prepared = prepare(settings, storage, executor, display, now)
+        prepared = prepare(settings, storage, backend, display, now)
         check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
         storage = storage or _opened(settings, display, patience)
         tracker = tracker or opened_tracker()
@@ -137,11 +137,11 @@ def _run_sweep(
             Signs(status_file(settings.storage, name), name) as signs,
             ended_by(stop, patience),
             closing(
-                SharedExecutor(executor, settings.storage, study, checkpoints, display.say, lost, patience)
+                SharedExecutor(prepared.executor, settings.storage, study, checkpoints, display.say, lost, patience)
             ) as shared,
         ):
             _replan(storage, study, prepared)
-            asked = _remember(study, settings, executor.workers)
+            asked = _remember(study, settings, prepared.executor.slots)
             if left := studies.reconcile(study):
                 display.say(f"{left} trial(s) that were cut off are queued again")
             if failed := studies.retry_failed(study):
@@ -167,7 +167,7 @@ def _run_sweep(
             keeper = Timekeeper(
                 asked.timeout,
                 gone,
-                workers=executor.workers,
+                workers=prepared.executor.slots,
                 before=studies.all_results(study) if asked.timeout is not None else (),
                 pace=running_seconds,
             )

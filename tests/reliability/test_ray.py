@@ -22,12 +22,14 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore"),  # Ray's own, about itself
 ]
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its workers beside other tests
 ray = pytest.importorskip("ray")
 
 from sweeper import storage as studies  # noqa: E402
 from sweeper.core.errors import ExecutorError, UsageError  # noqa: E402
 from sweeper.core.records import Dataset, TrialResult  # noqa: E402
-from sweeper.executors.separate_process import ApartExecutor  # noqa: E402
+from sweeper.executors.protocol import Executor  # noqa: E402
+from sweeper.executors.separate_process import ApartBackend  # noqa: E402
 from sweeper.study.loop import drive  # noqa: E402
 from sweeper.study.search import Search  # noqa: E402
 from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
@@ -83,15 +85,15 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsy
     assert sys.stdout is not sys.stderr and capsys.readouterr().out == ""  # Ray's own words went elsewhere
 
 
-def ready(executor: ApartExecutor, plan: studies.Plan, folder: Path, actors: int = 2) -> None:
+def ready(backend: ApartBackend, plan: studies.Plan, folder: Path, actors: int = 2) -> Executor:
     """Wait for so many actors."""
     folder.mkdir(exist_ok=True)
-    executor.hardware()
-    executor.configure(plan.conditions, folder)
+    executor = backend.open(plan.conditions, folder)
     deadline = time.monotonic() + 300
     while executor.free() < actors and time.monotonic() < deadline:
         executor.poll(0.5)
     assert executor.free() == actors
+    return executor
 
 
 def work_of(study: optuna.Study, plan: studies.Plan, folder: Path) -> Search:
@@ -105,10 +107,10 @@ def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path:
     faults = ("memory", "hangs", "segfault", "raises")
     study, plan = study_of(tmp_path, tiny, [*map(faulty.rate_of, faults), 0.002, 0.003])
     log = list[str]()
-    with closing(ApartExecutor(faulty.ray_with_faults, log.append)) as executor:
-        ready(executor, plan, tmp_path / "checkpoints")
+    with closing(ApartBackend(faulty.ray_with_faults, log.append)) as backend:
+        executor = ready(backend, plan, tmp_path / "checkpoints")
         assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
-        assert executor.workers == 2
+        assert executor.slots == 2
     trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if studies.counted(t)}
     assert {rate: t.state for rate, t in trials.items() if rate in {0.002, 0.003}} == dict.fromkeys(
         (0.002, 0.003), TrialState.COMPLETE
@@ -122,7 +124,10 @@ def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path:
     assert len(log) == 7 and all("asking Ray for another" in line for line in log)
 
 
-@pytest.mark.parametrize("word", ["raylet/raylet", "gcs/gcs_server", "spawn_main"])
+@pytest.mark.parametrize(
+    "word",
+    ["raylet/raylet", *(pytest.param(word, marks=pytest.mark.exhaustive) for word in ("gcs/gcs_server", "spawn_main"))],
+)
 def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
     word: str, tmp_path: Path, tiny: Dataset
 ) -> None:
@@ -132,8 +137,8 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
     plan = plan.model_copy(update={"conditions": plan.conditions.model_copy(update={"recipe": long})})
     make = partial(joined_to_ray, "cpu", 2, 2, None)
     before = set(psutil.Process().children(recursive=True))  # a fork server of earlier tests is among them
-    with closing(ApartExecutor(make, print)) as executor:
-        ready(executor, plan, tmp_path / "checkpoints")
+    with closing(ApartBackend(make, print)) as backend:
+        executor = ready(backend, plan, tmp_path / "checkpoints")
         # multiprocessing's tracker belongs to this process, and ends with it.
         family = [
             process
@@ -160,8 +165,8 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
 def test_an_actor_that_cannot_be_configured_is_asked_for_three_times(tmp_path: Path, tiny: Dataset) -> None:
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
-    with closing(ApartExecutor(faulty.ray_with_an_actor_that_cannot_be_configured, log.append)) as executor:
-        ready(executor, plan, tmp_path / "checkpoints", actors=1)
+    with closing(ApartBackend(faulty.ray_with_an_actor_that_cannot_be_configured, log.append)) as backend:
+        executor = ready(backend, plan, tmp_path / "checkpoints", actors=1)
         deadline = time.monotonic() + 300
         while len(log) < 3 and time.monotonic() < deadline:
             executor.poll(0.5)
@@ -182,13 +187,13 @@ LISTENING = """
 import sys
 from pathlib import Path
 import psutil
-from sweeper.workflow.executor_choice import make_executor
+from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.settings import Settings
-executor = make_executor(Settings(executor="ray", device="cpu", workers=1), 1, print)
-assert executor.workers == 1
+backend = make_backend(Settings(executor="ray", device="cpu", workers=1), 1, print)
+assert backend.hardware().device == "cpu"
 mine = [psutil.Process(), *psutil.Process().children(recursive=True)]
 found = {c.laddr.ip for p in mine for c in p.net_connections(kind="inet") if c.status == "LISTEN"}
-executor.close()
+backend.close()
 print(*found)
 """
 
