@@ -104,7 +104,7 @@ def test_weights_of_a_process_that_joined_lie_where_the_export_looks(tmp_path: P
     with ThreadPoolExecutor(1) as pool:
         joining = pool.submit(run_join, settings, display, display, clock=seven_oclock, cores=1)
         try:
-            while not leader.workers:
+            while not leader.slots:
                 assert leader.poll(0.1) == [] and not joining.done()
             leader.submit(own)
             events: list[TrainingEvent] = []

@@ -197,7 +197,7 @@ def test_evaluations_answers_and_the_result_pass_through_the_queue(url: str, lea
     with Elsewhere(url, Slow()) as there:
         executor = leading(Full())
         wait_until(lambda: has_room(executor))
-        assert executor.workers == 2
+        assert executor.slots == 2
         executor.submit(spec_of(0))
         assert executor.free() == 0
         events = events_until(executor, is_over)
@@ -268,7 +268,7 @@ def test_a_machine_where_everything_fails_leaves(url: str, leading: Any) -> None
         there.thread.join(30)
         wait_until(lambda: not has_room(executor))
     assert there.lines[-1].startswith(f"{IN_A_ROW + 1} trainings in a row failed")
-    assert there.ending is None and executor.workers == 1
+    assert there.ending is None and executor.slots == 1
 
 
 def test_a_machine_that_is_not_heard_of_costs_an_attempt(
@@ -288,14 +288,14 @@ def test_a_machine_that_is_not_heard_of_costs_an_attempt(
     (event,) = events_until(executor, is_over)
     assert isinstance(event, WorkerLost) and "not heard of" in event.reason
     wait_until(lambda: not has_room(executor))
-    assert executor.workers == 1
+    assert executor.slots == 1
 
 
 def test_a_paused_training_goes_on_where_its_checkpoint_lies(url: str, leading: Any, tmp_path: Path) -> None:
     """Each of the two that joined gets the trainings that paused with it."""
     with Elsewhere(url, Slow()) as one, Elsewhere(url, Slow()) as two:
         executor = leading(Full())
-        wait_until(lambda: has_room(executor) and executor.workers == 3)
+        wait_until(lambda: has_room(executor) and executor.slots == 3)
         for number in range(4):
             executor.submit(spec_of(number, "search"))
             events_until(executor, is_over, answer="pause")
