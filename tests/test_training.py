@@ -258,7 +258,7 @@ def test_binary_counts_equal_a_direct_confusion_matrix(tiny: Dataset) -> None:
     counts, finite = bench.count(Echo(1), images)
     assert finite
     for point in (0.5, counts.points[100], counts.points[400]):
-        maps = bench.label_maps(Echo(1), images, point)
+        maps = bench.examine(Echo(1), images, point, boundary_pixels=2, keep=len(images)).maps
         got = metrics.at_point(counts, point)
         for n, index in enumerate(images):
             truth = open_store(tiny.store).mask(index)
@@ -281,7 +281,7 @@ def test_multiclass_counts_equal_a_direct_confusion_matrix(tiny_street: Dataset)
     counts, _ = bench.count(FiveClasses(), images)
     assert counts.points == TAUS
     for tau in (-1.0, 0.0, 0.5):
-        maps = bench.label_maps(FiveClasses(), images, tau)
+        maps = bench.examine(FiveClasses(), images, tau, boundary_pixels=2, keep=len(images)).maps
         got = metrics.at_point(counts, tau)
         for n, index in enumerate(images):
             truth = open_store(tiny_street.store).mask(index)
@@ -435,7 +435,7 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
     assert detail.confidence[:, :, 0].sum(axis=1).tolist() == [61 * 32] * 2
     right = evaluator(tiny)
     halves = [np.array(open_store(tiny.store).mask(i))[:61, 32:] for i in (0, 2)]
-    maps = right.label_maps(Echo(1), (0, 2), 0.5)
+    maps = right.examine(Echo(1), (0, 2), 0.5, boundary_pixels=2, keep=2).maps
     for n, half in enumerate(halves):
         wanted = boundary_counts(half, maps[n][:61, 32:], 2, 2)
         np.testing.assert_array_equal(detail.boundary[n], wanted)

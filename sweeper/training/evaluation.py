@@ -74,15 +74,6 @@ class Evaluator:
         points = THRESHOLDS if self._task == "binary" else TAUS
         return ImageCounts(kind=counts.kind, pictures=images, points=points, data=counts.arrange(data)), bool(finite)
 
-    def label_maps(
-        self, model: nn.Module, images: tuple[int, ...], point: float
-    ) -> list[np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
-        """Predicted class of each pixel at one operating point, (H, W) uint8 per image."""
-        maps: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
-        for positions, logits, _ in self._predict(model, images):
-            maps |= self._maps(positions, logits, images, point)
-        return [maps[n] for n in range(len(images))]
-
     def examine(
         self,
         model: nn.Module,
