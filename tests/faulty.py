@@ -38,10 +38,10 @@ class FaultyTraining(Training):
     def __init__(self, spec: Any, *arguments: Any, **settings: Any) -> None:
         super().__init__(spec, *arguments, **settings)
         self._fault = next((f for f in FAULTS if abs(spec.lr - rate_of(f)) < 1e-9), None)
-        own = self._criterion
+        own = self._steps.criterion
         if self._fault in {"nan", "inf"}:
             factor = float(self._fault or "nan")
-            self._criterion = lambda *given, **more: own(*given, **more) * factor  # type: ignore[assignment]
+            self._steps.criterion = lambda *given, **more: own(*given, **more) * factor  # type: ignore[assignment]
 
     def advance(self) -> Evaluation:
         match self._fault:

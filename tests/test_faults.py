@@ -161,9 +161,9 @@ def launch_fails(*_: object, **__: object) -> NoReturn:
 
 FAULTY_CALLS = {
     "building": "segmentation_models_pytorch.create_model",
-    "moving": "sweeper.training.engine.WeightAverage",
+    "moving": "sweeper.training.training_steps.WeightAverage",
     "restoring": "torch.load",
-    "training": "sweeper.training.engine.training_batch",
+    "training": "sweeper.training.training_steps.training_batch",
     "evaluating": "sweeper.training.engine.Evaluator.count",
     "scoring": "sweeper.training.engine.Evaluator.examine",
 }

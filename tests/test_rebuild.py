@@ -175,7 +175,7 @@ def test_a_sweep_without_any_confirmation_has_an_end(tmp_path: Path, monkeypatch
     def breaks(family: str, **_: Any) -> Any:
         raise ValueError("a fault of the loss")
 
-    monkeypatch.setattr("sweeper.training.engine.build_loss", breaks)
+    monkeypatch.setattr("sweeper.training.training_steps.build_loss", breaks)
     with pytest.raises(NothingCompletedError):
         sweep_in(tmp_path, trials=2)
     uri, other = f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/other.db"

@@ -256,7 +256,7 @@ def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch:
     def breaks(*_: object, **__: object) -> None:
         raise ValueError("this loss is broken")
 
-    monkeypatch.setattr("sweeper.training.engine.build_loss", breaks)
+    monkeypatch.setattr("sweeper.training.training_steps.build_loss", breaks)
     with pytest.raises(NothingCompletedError, match="this loss is broken") as caught:
         sweep_in(tmp_path, trials=2)
     assert caught.value.exit_status == 3
@@ -415,7 +415,7 @@ def test_a_diverged_training_scores_nothing(tmp_path: Path, monkeypatch: pytest.
         def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             return (logits * float("nan")).mean()
 
-    monkeypatch.setattr("sweeper.training.engine.build_loss", lambda *_, **__: Broken())
+    monkeypatch.setattr("sweeper.training.training_steps.build_loss", lambda *_, **__: Broken())
     outcome = sweep_in(tmp_path, trials=1, confirm_seeds="1")
     (trial,) = outcome.sweep.trials
     assert (trial.state, trial.value, trial.collapse) == ("complete", 0.0, "diverged")

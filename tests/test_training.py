@@ -26,11 +26,12 @@ from sweeper.training.augment import Draws, augment, draw
 from sweeper.training.batches import image_indices, to_inputs, training_batch
 from sweeper.training.checkpoint import load_checkpoint, write_sealed
 from sweeper.training.collapse import judge, never_predicted
-from sweeper.training.engine import Training, schedule
+from sweeper.training.engine import Training
 from sweeper.training.evaluation import Evaluator
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.model import WeightAverage, build_model, normaliser
+from sweeper.training.training_steps import schedule
 
 CPU = torch.device("cpu")
 SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
@@ -337,7 +338,7 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     training = Training(spec(), conditions, open_store(tiny.store), "cpu", clock=lambda: 0.0)
     while not training.finished:
         training.advance()
-    counts, _ = training._evaluator.count(training._average.model, training._rung_images)
+    counts, _ = training._evaluator.count(training._steps.average.model, training._rung_images)
     point, value = metrics.best_point(counts, metric)
     if threshold == "0.5":
         point, at = 0.5, metrics.at_point(counts, 0.5)
@@ -543,7 +544,8 @@ def test_pausing_and_going_on_changes_nothing_bit_for_bit(tiny: Dataset, tmp_pat
         second.advance()
     assert second.result("complete").model_dump_json() == whole.result("complete").model_dump_json()
     states = [
-        list(t._model.state_dict().values()) + list(t._average.model.state_dict().values()) for t in (whole, second)
+        list(t._steps.model.state_dict().values()) + list(t._steps.average.model.state_dict().values())
+        for t in (whole, second)
     ]
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 

@@ -1,0 +1,139 @@
+"""The network of one training, and the steps that change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.core.recipe import Precision
+from sweeper.core.records import IGNORE, Conditions, Dataset, TrialSpec
+from sweeper.data.distance_maps import DistanceStore
+from sweeper.data.store import PixelStore
+from sweeper.losses import FAMILIES, build_loss
+from sweeper.training.augment import augment, augment_distances
+from sweeper.training.batches import crops, distance_batch, to_inputs, training_batch
+from sweeper.training.initial_networks import Starts
+from sweeper.training.model import WeightAverage, normaliser
+
+
+def schedule(step: int, steps: int, warmup: float, decay: float) -> float:
+    """Factor of the learning rate at `step` (from 0) of `steps`: linear rise, plateau, linear fall to 0."""
+    rise = min(1.0, (step + 1) / max(1.0, warmup * steps))
+    fall = min(1.0, (steps - step) / max(1.0, decay * steps))
+    return min(rise, fall)
+
+
+class TrainingSteps:
+    """Network, moving average of its weights, loss and optimiser.
+
+    Batches and all draws are keyed by seed and step: a step depends on the weights, the optimiser's state and its own
+    number, and on nothing that came before.
+    """
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        conditions: Conditions,
+        store: PixelStore,
+        images: tuple[int, ...],
+        *,
+        device: torch.device,
+        starts: Starts,
+    ) -> None:
+        """The network as it begins.
+
+        Args:
+            spec: what is trained.
+            conditions: the study's.
+            store: the decoded pixels.
+            images: those that are trained on.
+            device: where.
+            starts: initial networks that this process has made already.
+        """
+        self._spec, self._recipe, self._store, self._images = spec, conditions.recipe, store, images
+        self._device = device
+        dataset, recipe = conditions.dataset, conditions.recipe
+        pixels = dataset.class_pixels(images)
+        model = starts.model(recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed)
+        # channels_last is what convolutions like on CPUs and tensor cores alike.
+        self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = WeightAverage(self.model, recipe.average * spec.steps)
+        self.criterion = build_loss(
+            spec.family,
+            task=dataset.task,
+            ignore_index=IGNORE,
+            class_frequencies=[float(p) for p in pixels],
+            **spec.params,
+        ).to(device)
+        self._distances = _distances(spec, dataset, store)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=spec.lr,
+            weight_decay=recipe.weight_decay,
+            fused=device.type in {"cpu", "cuda"},
+        )
+        mean, std = normaliser(store, images)
+        self.normal = (mean.to(device), std.to(device))
+        """Mean and standard deviation of each channel, (1, C, 1, 1) float32."""
+        self.autocast: Callable[[], AbstractContextManager[object]] = partial(_autocast, device.type, recipe.precision)
+
+    def run(self, first: int, target: int) -> tuple[float, float]:
+        """Take the steps from `first` up to `target`; their mean loss (NaN and inf kept) and the last rate."""
+        total, rate = torch.zeros((), device=self._device), self._spec.lr
+        # Dropout of some architectures draws from the global state: fork it, and key it like everything else.
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+            for step in range(first, target):
+                torch.manual_seed(self._spec.seed * 1_000_003 + step)
+                rate = self._set_rate(step)
+                inputs, labels, more = self._batch(step)
+                with self.autocast():
+                    logits = self.model(inputs)
+                loss = self.criterion(logits, labels, **more)
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimizer.step()
+                self.average.update(self.model)
+                total += loss.detach()
+        return float(total) / max(1, target - first), rate
+
+    def _set_rate(self, step: int) -> float:
+        rate = self._spec.lr * schedule(step, self._spec.steps, self._recipe.warmup, self._recipe.decay)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Inputs and labels of a step, and what else the loss wants, augmented alike on the device."""
+        recipe = self._recipe
+        keys: dict[str, Any] = {
+            "size": recipe.size,
+            "batch_size": recipe.batch_size,
+            "step": step,
+            "seed": self._spec.seed,
+            "augmentation": recipe.augmentation,
+        }
+        images, masks, draws = training_batch(self._store, self._images, **keys)
+        draws = draws.to(self._device)
+        inputs = to_inputs(images.to(self._device), *self.normal)
+        inputs, labels = augment(inputs, masks.to(self._device).long(), draws)
+        if self._distances is None:
+            return inputs, labels, {}
+        places, _ = crops(self._store, self._images, **keys)
+        maps = distance_batch(self._distances, places, recipe.size).to(self._device)
+        return inputs, labels, {"distance": augment_distances(maps, draws)}
+
+
+def _autocast(device_type: str, precision: Precision) -> AbstractContextManager[object]:
+    return nullcontext() if precision == "float32" else torch.autocast(device_type, dtype=torch.bfloat16)
+
+
+def _distances(spec: TrialSpec, dataset: Dataset, store: PixelStore) -> DistanceStore | None:
+    """Distance maps of the labels, where the loss wants them."""
+    if not FAMILIES[spec.family].needs_distance:
+        return None
+    return DistanceStore(store, (1,) if dataset.task == "binary" else tuple(range(len(dataset.classes))))
