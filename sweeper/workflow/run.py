@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -100,90 +101,160 @@ def _run_sweep(
     backend: Backend | None,
     timer: Callable[[], float],
 ) -> Outcome:
+    """What is refused is refused here, before the study is opened; then `_lead` runs it."""
     now, began = clock(), timer()
-
-    def gone() -> float:
-        return timer() - began
-
     patience = Patience(lambda: stop.status is not None)
     check_places(settings)
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
     storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display, patience)
     check_request(storage, settings)
     backend = backend or make_backend(settings, cores, display.warn)
-    opened_tracker = partial(
-        Tracker,
+    with (
+        ended_by(stop, patience),
+        closing(backend),
+        told_when_full(settings.study, *_written(settings), storage=settings.storage),
+    ):
+        tracker = None if is_new_file(settings.tracking_uri) else _tracker(settings, display, stop)
+        prepared = prepare(settings, storage, backend, display, now)
+        check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
+        storage = storage or _opened(settings, display, patience)
+        tracker = tracker or _tracker(settings, display, stop)
+        stop.defer()
+        name, study = _study(storage, prepared, settings)
+        return _lead(
+            _Session(
+                settings=settings,
+                display=display,
+                stop=stop,
+                gone=lambda: timer() - began,
+                patience=patience,
+                storage=storage,
+                tracker=tracker,
+                prepared=prepared,
+                name=name,
+                study=study,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A study that is open and accepted, and what runs it."""
+
+    settings: Settings
+    display: Display
+    stop: Stop
+    gone: Callable[[], float]
+    """Seconds since the session began."""
+    patience: Patience
+    storage: SteadyStorage
+    tracker: Tracker
+    prepared: Prepared
+    name: str
+    study: optuna.Study
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the paused trainings."""
+        return checkpoints_dir(self.settings.cache, self.prepared.name)
+
+
+def _lead(session: _Session) -> Outcome:
+    """Run the study as the one process that does, from its queue to its report."""
+    settings, display, study = session.settings, session.display, session.study
+    own = session.prepared.executor
+    with (
+        studies.sole_use(settings.storage, session.name, warn=display.warn, patience=session.patience) as lost,
+        Signs(status_file(settings.storage, session.name), session.name) as signs,
+        ended_by(session.stop, session.patience),
+        closing(
+            SharedExecutor(own, settings.storage, study, session.checkpoints, display.say, lost, session.patience)
+        ) as shared,
+    ):
+        asked = _queue(session)
+        _begin_tracking(session, asked, signs)
+        stage = _stage(session, asked, shared, signs)
+        try:
+            _train(stage, session.tracker, session.patience)
+        finally:
+            with suppress(SweeperError):  # a database that is away is told by what asks it next
+                _add_seconds(study, session.gone())
+        signs.phase(REPORT, 0, 0)
+        session.tracker.catch_up()
+        signs.beat()
+        shared.conclude()  # the report needs no workers, and they need memory
+        return _conclude(session.storage, session.name, study, settings, session.tracker, beat=signs.beat)
+
+
+def _queue(session: _Session) -> Asked:
+    """Make the study ready: its plan, what is asked of it, and the trials that wait."""
+    study, display = session.study, session.display
+    _replan(session.storage, study, session.prepared)
+    asked = _remember(study, session.settings, session.prepared.executor.slots)
+    if left := studies.reconcile(study):
+        display.say(f"{left} trial(s) that were cut off are queued again")
+    if failed := studies.retry_failed(study):
+        reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
+        display.say(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
+    enqueue_defaults(study, session.prepared.plan.space, asked.trials)
+    return asked
+
+
+def _tracker(settings: Settings, display: Display, stop: Stop) -> Tracker:
+    return Tracker(
         settings.tracking_uri,
         warn=display.warn,
         spool=spool_folder(settings.storage),
         say=display.say,
         stopped=lambda: stop.status is not None,
     )
-    with (
-        ended_by(stop, patience),
-        closing(backend),
-        told_when_full(settings.study, *_written(settings), storage=settings.storage),
-    ):
-        tracker = None if is_new_file(settings.tracking_uri) else opened_tracker()
-        prepared = prepare(settings, storage, backend, display, now)
-        check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
-        storage = storage or _opened(settings, display, patience)
-        tracker = tracker or opened_tracker()
-        stop.defer()
-        name, study = _study(storage, prepared, settings)
-        checkpoints = checkpoints_dir(settings.cache, prepared.name)
-        with (
-            studies.sole_use(settings.storage, name, warn=display.warn, patience=patience) as lost,
-            Signs(status_file(settings.storage, name), name) as signs,
-            ended_by(stop, patience),
-            closing(
-                SharedExecutor(prepared.executor, settings.storage, study, checkpoints, display.say, lost, patience)
-            ) as shared,
-        ):
-            _replan(storage, study, prepared)
-            asked = _remember(study, settings, prepared.executor.slots)
-            if left := studies.reconcile(study):
-                display.say(f"{left} trial(s) that were cut off are queued again")
-            if failed := studies.retry_failed(study):
-                reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
-                display.say(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
-            enqueue_defaults(study, prepared.plan.space, asked.trials)
-            undecided = asked.budget != "given" and not studies.search_results(study)
-            tracker.start_sweep(
-                name,
-                prepared.plan.conditions,
-                parent_run_id=study.user_attrs.get("parent_run_id"),
-                settings={"trials": str(asked.trials), "space": prepared.plan.space.name},
-                undecided=("steps", "confirm_steps") if undecided else (),
-                found=partial(studies.note_runs, study),
-                storage=settings.storage,
-                beat=signs.beat,
-            )
-            studies.note_parent(study, tracker.experiment_id, tracker.parent_run_id)
-            studies.note_session(study)
-            if (warning := one_machine_only(settings.storage)) is not None:
-                display.warn(warning)
-            display.say(f"study {name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
-            keeper = Timekeeper(
-                asked.timeout,
-                gone,
-                workers=prepared.executor.slots,
-                before=studies.all_results(study) if asked.timeout is not None else (),
-                pace=running_seconds,
-            )
-            told = Observers((keeper, signs, _Provenance(study, prepared.plan, display), display), tracker)
-            stage = Stage(study, prepared.plan, asked, shared, checkpoints, told, display, stop, keeper, signs=signs)
-            stage.storage = settings.storage
-            try:
-                _train(stage, tracker, patience)
-            finally:
-                with suppress(SweeperError):  # a database that is away is told by what asks it next
-                    _add_seconds(study, gone())
-            signs.phase(REPORT, 0, 0)
-            tracker.catch_up()
-            signs.beat()
-            shared.conclude()  # the report needs no workers, and they need memory
-            return _conclude(storage, name, study, settings, tracker, beat=signs.beat)
+
+
+def _begin_tracking(session: _Session, asked: Asked, signs: Signs) -> None:
+    """Open, or go on with, the sweep's run in MLflow, and note it with the study."""
+    settings, display, study, plan = session.settings, session.display, session.study, session.prepared.plan
+    undecided = asked.budget != "given" and not studies.search_results(study)
+    session.tracker.start_sweep(
+        session.name,
+        plan.conditions,
+        parent_run_id=study.user_attrs.get("parent_run_id"),
+        settings={"trials": str(asked.trials), "space": plan.space.name},
+        undecided=("steps", "confirm_steps") if undecided else (),
+        found=partial(studies.note_runs, study),
+        storage=settings.storage,
+        beat=signs.beat,
+    )
+    studies.note_parent(study, session.tracker.experiment_id, session.tracker.parent_run_id)
+    studies.note_session(study)
+    if (warning := one_machine_only(settings.storage)) is not None:
+        display.warn(warning)
+    display.say(f"study {session.name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
+
+
+def _stage(session: _Session, asked: Asked, shared: SharedExecutor, signs: Signs) -> Stage:
+    """What the phases train by, and who is told of it."""
+    study, plan, display = session.study, session.prepared.plan, session.display
+    keeper = Timekeeper(
+        asked.timeout,
+        session.gone,
+        workers=session.prepared.executor.slots,
+        before=studies.all_results(study) if asked.timeout is not None else (),
+        pace=running_seconds,
+    )
+    told = Observers((keeper, signs, _Provenance(study, plan, display), display), session.tracker)
+    return Stage(
+        study,
+        plan,
+        asked,
+        shared,
+        session.checkpoints,
+        told,
+        display,
+        session.stop,
+        keeper,
+        signs=signs,
+        storage=session.settings.storage,
+    )
 
 
 def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
