@@ -24,6 +24,7 @@ from sweeper.space import (
     shipped_spaces,
     suggest,
 )
+from sweeper.space.full_spaces import FILES, full_space
 from sweeper.space.space_file import parse_space
 
 TASKS = ["binary", "multiclass"]
@@ -65,6 +66,12 @@ def test_the_shipped_space_searches_exactly_what_the_registry_declares(task):
             declared = FAMILIES[family.family].searched(task)
             assert family.coordinates == {name: free.search for name, free in declared.items()}
         assert space.lr == Coordinate(kind="log", low=1e-4, high=1e-2)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_full_spaces_are_those_that_the_registry_gives(task):
+    committed = (search_spaces_dir() / FILES[task]).read_text(encoding="utf-8")
+    assert committed == full_space(task), "run: make docs"
 
 
 def test_a_space_survives_json():
