@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, Family, build_loss, snippet
 from sweeper.losses.coordinates import LIMITS, MEANINGS, frequency_weights, kernel_settings
+from sweeper.losses.snippet import Optimizer
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 FREQUENCIES = (0.9, 0.07, 0.03)
@@ -218,13 +220,30 @@ def test_the_snippet_runs_and_gives_the_same_loss(family, task):
     assert run_snippet(text)(logits, target).item() == pytest.approx(exact.item(), rel=1e-3)
 
 
-def test_the_snippet_says_how_to_answer_at_the_operating_point():
-    assert "torch.sigmoid(logits) >= 0.23," in snippet("dice", {}, "binary", ["a", "b"], point=0.23)
-    assert "logits.argmax(1)" in snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0.0)
-    text = snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0.25)
-    assert "(logits - 0.25 * log_prior" in text and "torch.tensor([0.9, 0.09, 0.01]).log()" in text
-    run_snippet(text)
-    assert "answer" not in snippet("dice", {}, "binary", ["a", "b"])
+def pasted(text: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(text, "snippet", "exec"), names)
+    return names
+
+
+def test_the_snippet_answers_at_the_operating_point():
+    logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
+    binary = pasted(snippet("dice", {}, "binary", ["a", "b"], point=0.23))
+    assert binary["predict"](logits).tolist() == [[[0, 0, 1, 1]]]
+    two = torch.tensor([0.0, -1.0, -1.5]).view(1, 3, 1, 1)
+    plain = pasted(snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0.0))
+    assert plain["predict"](two).tolist() == [[[0]]]
+    adjusted = pasted(snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0.5))
+    assert adjusted["predict"](two).tolist() == [[[2]]]  # 0 + 0.053, −1 + 1.204, −1.5 + 2.303
+    assert "predict" not in snippet("dice", {}, "binary", ["a", "b"])
+
+
+def test_the_snippet_makes_the_optimiser_of_the_trainings():
+    text = snippet("dice", {}, "binary", ["a", "b"], optimizer=Optimizer(0.00145, 0.01, 0.05, 0.4))
+    made = pasted(text)["optimizer_of"](torch.nn.Linear(2, 2))
+    assert isinstance(made, torch.optim.AdamW)
+    assert made.defaults["lr"] == 0.00145 and made.defaults["weight_decay"] == 0.01
+    assert "first 5 % of the steps" in text and "last 40 %" in text
 
 
 @pytest.mark.parametrize("name", ["a\nraise SystemExit", "```", "a\r\u2028raise SystemExit", "{x}", "\\", "'''", '"""'])

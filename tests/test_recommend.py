@@ -43,7 +43,7 @@ CONTRACT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def snippet(family: str, params: dict[str, float], point: float) -> str:
+def snippet(family: str, params: dict[str, float], point: float, lr: float) -> str:
     return f"loss = build_loss({family!r}, {params})"
 
 
@@ -87,7 +87,7 @@ def test_the_clear_winner_is_recommended_with_its_snippet_and_median_threshold()
     chosen = result.recommended
     assert chosen is not None
     assert (chosen.family, chosen.threshold, chosen.tau, chosen.lr) == ("dice_focal", 0.47, None, 0.003)
-    assert chosen.snippet == snippet("dice_focal", chosen.params, chosen.threshold or 0.0)
+    assert chosen.snippet == snippet("dice_focal", chosen.params, chosen.threshold or 0.0, chosen.lr)
     assert result.evidence is found
     assert result.reasons
     assert Recommendation.model_validate_json(result.model_dump_json()) == result

@@ -38,7 +38,7 @@ class Study:
     pixels: Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 
 
-def snippet(family: str, params: dict[str, float], point: float) -> str:
+def snippet(family: str, params: dict[str, float], point: float, lr: float) -> str:
     arguments = "".join(f", {name}={value!r}" for name, value in params.items())
     return f'from sweeper.losses import build_loss\n\nloss = build_loss("{family}", task="binary"{arguments})\n'
 

@@ -111,11 +111,14 @@ def test_the_snippet_runs_when_pasted(outcome: Outcome) -> None:
     assert outcome.recommendation.recommended is not None
     names: dict[str, object] = {}
     exec(outcome.recommendation.recommended.snippet, names)
-    criterion = names["criterion"]
-    assert isinstance(criterion, torch.nn.Module)
-    logits = torch.zeros(2, 1, 8, 8, requires_grad=True)
+    criterion, optimizer_of, predict = names["criterion"], names["optimizer_of"], names["predict"]
+    assert isinstance(criterion, torch.nn.Module) and callable(optimizer_of) and callable(predict)
+    model = torch.nn.Conv2d(1, 1, 3, padding=1)
+    logits = model(torch.zeros(2, 1, 8, 8))
     criterion(logits, torch.randint(0, 2, (2, 8, 8))).backward()
-    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    optimizer_of(model).step()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert predict(logits).shape == (2, 8, 8)
 
 
 def test_trials_are_a_data_frame_in_python(outcome: Outcome, folder: Path) -> None:

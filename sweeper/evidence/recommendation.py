@@ -27,8 +27,8 @@ from sweeper.evidence.verdict import decide, difference
 
 SCHEMA = "sweeper.recommendation/1"
 
-Snippet = Callable[[str, dict[str, float], float], str]
-"""(family, params, operating point) → Python text that builds the loss, ready to paste."""
+Snippet = Callable[[str, dict[str, float], float, float], str]
+"""(family, params, operating point, learning rate) → Python text that builds loss and optimiser, ready to paste."""
 Equivalent = Callable[[str, dict[str, float]], str | None]
 """(family, params) → Python text of the same loss with other libraries, or None where none of them agrees."""
 
@@ -84,7 +84,7 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equival
         lr=chosen.lr,
         threshold=point if task == "binary" else None,
         tau=point if task == "multiclass" else None,
-        snippet=snippet(chosen.family, dict(chosen.params), point),
+        snippet=snippet(chosen.family, dict(chosen.params), point, chosen.lr),
         equivalent=None if equivalent is None else equivalent(chosen.family, dict(chosen.params)),
     )
 

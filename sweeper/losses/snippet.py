@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from sweeper.core.records import IGNORE, Task
 from sweeper.losses.coordinates import Value, checked, needs_frequencies
 from sweeper.losses.families import FAMILIES
 
 SHOWN_CLASSES = 20
+
+
+class Optimizer(NamedTuple):
+    """AdamW as the trainings had it."""
+
+    lr: float
+    weight_decay: float
+    warmup: float
+    """Share of the steps over which the rate rises from 0."""
+    decay: float
+    """Share of the steps, the last ones, over which it falls to 0."""
 
 
 def snippet(
@@ -19,8 +31,9 @@ def snippet(
     class_frequencies: Sequence[float] | None = None,
     *,
     point: float | None = None,
+    optimizer: Optimizer | None = None,
 ) -> str:
-    """Code that runs when pasted and leaves the loss in `criterion`.
+    """Code that runs when pasted: the loss in `criterion`, `optimizer_of(model)` and `predict(logits)`.
 
     Numbers are rounded to 4 significant digits, and the text says so.
 
@@ -30,8 +43,9 @@ def snippet(
         task: binary or multiclass.
         classes: class names in index order, for the comment; shown escaped, whatever they contain.
         class_frequencies: as for `build_loss`; written down only where the loss uses them.
-        point: operating point chosen on validation, a threshold in (0, 1) or τ; how to answer at it is said in a
-            comment. None = not said.
+        point: operating point chosen on validation, a threshold in (0, 1) or τ, at which `predict` answers. None =
+            without it.
+        optimizer: what `optimizer_of` makes. None = without it.
 
     Raises:
         LossError: if `build_loss` would refuse.
@@ -54,6 +68,7 @@ def snippet(
     more = ", …" if len(classes) > SHOWN_CLASSES else ""
     return "\n".join(
         [
+            *(["import torch"] if point is not None or optimizer is not None else []),
             "from sweeper.losses import build_loss",
             "",
             f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
@@ -61,25 +76,53 @@ def snippet(
             f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
             f"# {', '.join(names)}{more}, {IGNORE} = ignored",
             "# loss = criterion(logits, target)",
-            *_answer(task, point, class_frequencies),
+            *_optimizer(optimizer),
+            *_predict(task, point, class_frequencies),
             "",
         ]
     )
 
 
-def _answer(task: Task, point: float | None, class_frequencies: Sequence[float] | None) -> list[str]:
-    """How to turn logits into an answer at the operating point, as comments."""
+def _optimizer(found: Optimizer | None) -> list[str]:
+    if found is None:
+        return []
+    return [
+        "",
+        "",
+        "def optimizer_of(model):",
+        f'    """The rate rose over the first {100 * found.warmup:.3g} % of the steps, and fell to 0 over the last '
+        f'{100 * found.decay:.3g} %."""',
+        f"    return torch.optim.AdamW(model.parameters(), lr={found.lr:.3g}, weight_decay={found.weight_decay:.3g})",
+    ]
+
+
+def _predict(task: Task, point: float | None, class_frequencies: Sequence[float] | None) -> list[str]:
+    """A function that turns logits into labels at the operating point."""
     if point is None:
         return []
     if task == "binary":
-        return [f"# answer: foreground where torch.sigmoid(logits) >= {point:.3g}, as chosen on validation images"]
+        text = "1 where foreground, (N, H, W); the threshold was chosen on validation images."
+        answer = f"(torch.sigmoid(logits)[:, 0] >= {point:.3g}).long()"
+        return ["", "", "def predict(logits):", f'    """{text}"""', f"    return {answer}"]
     if point == 0 or class_frequencies is None:
-        return ["# answer: logits.argmax(1)"]
+        return [
+            "",
+            "",
+            "def predict(logits):",
+            '    """Class of each pixel, (N, H, W)."""',
+            "    return logits.argmax(1)",
+        ]
     total = sum(class_frequencies)
     shares = ", ".join(repr(rounded(max(1.0, f) / total)) for f in class_frequencies)
     return [
-        f"# answer: (logits - {point:g} * log_prior.view(1, -1, 1, 1)).argmax(1), as chosen on validation images,",
-        f"# log_prior = torch.tensor([{shares}]).log()",
+        "",
+        "",
+        f"log_prior = torch.tensor([{shares}]).log()",
+        "",
+        "",
+        "def predict(logits):",
+        f'    """Class of each pixel, (N, H, W), logits adjusted by τ = {point:g} as chosen on validation images."""',
+        f"    return (logits - {point:g} * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)",
     ]
 
 

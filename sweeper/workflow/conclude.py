@@ -31,6 +31,7 @@ from sweeper.evidence.search_analysis import analyse_search
 from sweeper.evidence.verdict import decide
 from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
+from sweeper.losses.snippet import Optimizer
 from sweeper.space import edge_of
 from sweeper.storage import load_sweep
 from sweeper.study.confirmation_rounds import Judge, Judgement
@@ -68,10 +69,13 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     split = split_of(conditions, conditions.seed)
     frequencies = [float(n) for n in dataset.class_pixels(split.train)]
 
-    def paste(family: str, params: dict[str, float], point: float) -> str:
-        return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point)
+    recipe = conditions.recipe
 
-    metric = conditions.recipe.metric
+    def paste(family: str, params: dict[str, float], point: float, lr: float) -> str:
+        optimizer = Optimizer(lr, recipe.weight_decay, recipe.warmup, recipe.decay)
+        return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point, optimizer=optimizer)
+
+    metric = recipe.metric
 
     def elsewhere(family: str, params: dict[str, float]) -> str | None:
         return equivalent(family, params, dataset.task, frequencies)
