@@ -211,6 +211,18 @@ made_ready = conformance.made
 """A fixture of the rules."""
 
 
-@pytest.mark.parametrize("rule", conformance.RULES, ids=lambda rule: rule.__name__)
+OFTEN = (
+    conformance.test_an_answer_reaches_the_training_that_it_is_for,
+    conformance.test_out_of_memory_costs_one_training,
+    conformance.test_a_worker_that_dies_is_replaced,
+)
+"""Tried by every `.ci/run`: each rule needs a cluster of its own."""
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [pytest.param(rule, marks=() if rule in OFTEN else pytest.mark.exhaustive) for rule in conformance.RULES],
+    ids=lambda rule: rule.__name__,
+)
 def test_rays_actors_keep_the_rules_of_all_executors(rule: Any, made_ready: Any) -> None:
     rule(conformance.ray, made_ready)
