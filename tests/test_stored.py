@@ -36,6 +36,8 @@ def test_a_study_of_the_first_format_is_reported(tmp_path: Path) -> None:
     assert len(record.looks_planned) == 2 and len(record.looks_taken) == 1 and record.looks == 1
     document = json.loads(finished.paths.recommendation.read_text("utf-8"))
     assert document["versions"]["torch"] == "2.12.1" and len(document["finalists"]) == 3
+    report = finished.paths.markdown.read_text("utf-8")
+    assert "begun by a version without a common grid of learning rates" in report
     interrupted = studies.load_sweep(storage, "interrupted")
     assert len(interrupted.trials) == 1 and interrupted.trials_asked == 12
 

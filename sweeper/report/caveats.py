@@ -11,6 +11,7 @@ from sweeper.evidence.caveats import caveats as evidence_caveats
 from sweeper.report.answer import FEW_TRIALS, recipe_text
 from sweeper.report.facts import Facts, at_edge, finalist_name, search_split
 from sweeper.report.formatting import code, escape_md, number, prose, signed, significant
+from sweeper.version import __version__
 
 SHORT = 2000
 """Confirmation steps below which the speed of learning plays a part in the comparison."""
@@ -71,6 +72,12 @@ def _confirmation(facts: Facts) -> Iterator[str]:
         )
     for sentence in evidence_caveats(evidence):
         yield prose(sentence)
+    if facts.sweep.conditions.rates == "searched":
+        yield (
+            "This study was begun by a version without a common grid of learning rates. Its verdict is by the rule of "
+            f"sweeper {__version__}, its finalists by the earlier one: each was confirmed at the one rate that its "
+            "search found, and a difference may be that rate's luck. A new study compares them at common rates."
+        )
     if facts.sweep.looks > 1:
         yield (
             f"This study was concluded {facts.sweep.looks} times from different confirmations, or with other "
