@@ -108,6 +108,8 @@ def test_a_store_written_again_holds_what_the_sweep_wrote(finished: Path, tmp_pa
     assert {"report/report.md", "report/report.html", "report/recommendation.json"} <= listed
 
 
+@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_numbers_that_changed_stand_beside_the_tags_that_changed(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def status_of_the_sweep(uri: str) -> str:
     return status
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_resume_that_was_stopped_is_not_finished_although_the_study_was_once(finished: Path, tmp_path: Path) -> None:
     folder, others = tmp_path / "again", [f"sqlite:///{tmp_path}/{name}.db" for name in ("stopped", "ended", "older")]
@@ -217,6 +220,7 @@ def test_a_call_that_was_cut_off_is_completed_by_the_next(
     assert contents(uri) == expected
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_files_that_wait_do_not_stop_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"sqlite:///{finished}/mlflow.db"
@@ -255,6 +259,7 @@ def test_runs_that_lack_something_are_completed(finished: Path) -> None:
     assert contents(uri) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_an_interrupted_study_can_go_on_in_the_store_written_again(tmp_path: Path) -> None:
     display = Recorder(stop_after=3)

@@ -62,6 +62,7 @@ def states(folder: Path) -> tuple[list[optuna.trial.FrozenTrial], set[str]]:
     }
 
 
+@pytest.mark.exhaustive
 def test_after_kill_9_of_the_whole_tree_a_resume_reaches_the_total(tmp_path: Path) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "8", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[3/8]", process)

@@ -140,6 +140,8 @@ def test_a_terminal_that_is_closed_stops_the_sweep_cleanly(tmp_path: Path) -> No
     assert_stopped_cleanly(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.exhaustive
 @slow
 def test_a_terminal_that_is_gone_without_a_signal_costs_the_display_alone(tmp_path: Path) -> None:
     main, terminal = pty.openpty()
@@ -161,6 +163,8 @@ def test_sighup_is_as_sigterm(tmp_path: Path) -> None:
     assert_stopped_cleanly(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.exhaustive
 @slow
 def test_sighup_stays_ignored_under_nohup(tmp_path: Path) -> None:
     process = begin(tmp_path, "3", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))

@@ -291,6 +291,7 @@ def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
     assert "τ" in outcome.paths.markdown.read_text("utf-8")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path) -> None:
     sweep_in(tmp_path, trials=3, confirm_seeds="1")
@@ -304,6 +305,7 @@ def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path)
     assert outcome.sweep.looks == 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_larger_maximum_of_seeds_goes_on_with_the_same_finalists_and_says_so(tmp_path: Path) -> None:
     first = sweep_in(tmp_path, trials=2, confirm_seeds="1")
@@ -340,7 +342,7 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hours", [-1, 2])
+@pytest.mark.parametrize("hours", [-1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_a_time_of_day_that_is_set_amid_a_sweep_changes_neither_its_seconds_nor_its_end(
     tmp_path: Path, hours: int
 ) -> None:

@@ -85,6 +85,7 @@ def test_a_leader_killed_is_followed_by_another_and_the_joined_stay(url: str, tm
     check(url, 10)
 
 
+@pytest.mark.exhaustive
 def test_one_that_is_told_to_go_gives_its_training_back(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     here, there = folder(tmp_path, "here"), folder(tmp_path, "there")
