@@ -23,7 +23,7 @@ _LOST = {
 
 
 def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
-    """What should be known before scores of this split are believed.
+    """What a reader of scores of this split should know.
 
     A class in one image (or group) can lie on one side only, a class in two on two: where they went, and what that
     means. For other classes, the sides that lack them (given splits, as a rule). And sets so small that their test
@@ -63,7 +63,7 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
 
 
 def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
-    """What should be known before scores over folds are believed; `split` is the search's, without test images.
+    """What a reader of scores over folds should know; `split` is the search's, without test images.
 
     First of all that nothing was held out. Then classes in one image (or group), which no training that is scored on
     them has seen, and classes that the search's sides lack.

@@ -1,7 +1,7 @@
 """Who enters the confirmation: leaders that a second search seed bears out, all tuned on the same learning rates.
 
 The best of many noisy trials is partly luck, and the sampler tries one family more often than another. So before a
-leader is believed,
+family is a finalist,
 
 - where the places are contested, the leaders and the first family after them are trained once more on a second search
   seed (other weights, batches and division). They are ranked by the mean of the two values; who diverges is out, and
@@ -83,7 +83,7 @@ def what_is_needed(
     specs = [recheck_of(f, conditions, seed=second_seed(conditions.seed)) for f in _contested(field, rivals)]
     if specs := [spec for spec in specs if key_of(spec) not in have]:
         names = ", ".join(spec.family for spec in specs)
-        return Need(tuple(specs), f"training the leaders on a second seed before they are believed: {names}")
+        return Need(tuple(specs), f"training the leaders on a second seed, as one training may be lucky: {names}")
     return None if old else lacking_grid(_entered(trials, rechecks, conditions), rechecks, space, conditions, have)
 
 
