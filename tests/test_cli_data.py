@@ -8,9 +8,12 @@ import re
 import subprocess
 import sys
 
+import click
 import pytest
 
+from sweeper.cli.run import SECTIONS, command
 from sweeper.core.records import ImbalanceProfile
+from sweeper.core.text import to_one
 from tests.folders import folder, image, mask
 
 
@@ -166,3 +169,30 @@ def test_profile_at_a_smaller_size_says_what_that_costs(sweeper, tmp_path, monke
     monkeypatch.setenv("SWEEPER_RESIZE", "16")
     assert json.loads(sweeper("profile", root, "--json")[1]) == small
     assert sweeper("profile", root, "--resize", "8")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("rnu", "Did you mean run?"), ("docter", "doctor"), ("zzz", "`sweeper --help` lists them")]
+)
+def test_an_unknown_command_is_answered_with_those_spelt_alike(sweeper, written, meant):
+    status, out, err = sweeper(written)
+    assert status == 2 and out == ""
+    assert f"No such command '{written}'" in err and meant in err
+
+
+def test_the_help_of_run_has_each_option_once_in_a_section():
+    named = [name for names in SECTIONS.values() for name in names]
+    assert len(named) == len(set(named))
+    assert {parameter.name for parameter in command.params} - set(named) == {"dry_run", "as_json", "verbose", "quiet"}
+    text = command.get_help(click.Context(command))
+    found = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)
+    assert sorted(found) == sorted({parameter.opts[-1] for parameter in command.params} | {"--help"})
+    assert [title for title in SECTIONS if f"\n{title}:\n" in text] == list(SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(1, "1:1"), (2.345, "2.35:1"), (61.54, "61.5:1"), (999.4, "999:1"), (999.6, "1,000:1"), (3578.2, "3,578:1")],
+)
+def test_a_ratio_is_written_for_people(ratio, text):
+    assert to_one(ratio) == text

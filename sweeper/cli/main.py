@@ -6,6 +6,7 @@ import importlib
 import io
 import sys
 import traceback
+from difflib import get_close_matches
 
 import click
 
@@ -48,6 +49,20 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         command.context_settings["auto_envvar_prefix"] = "SWEEPER"  # SWEEPER_STORAGE serves every command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command.
+
+        Raises:
+            click.UsageError: if there is none of this name, with those that are spelt much the same.
+        """
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, n=2)
+            hint = f"Did you mean {' or '.join(near)}?" if near else "`sweeper --help` lists them."
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list from the texts above, without importing the commands."""

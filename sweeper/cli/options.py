@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,25 @@ _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 
 
 class SweeperCommand(click.Command):
-    """A command that refuses empty values.
+    """A command that refuses empty values, and whose help may have sections.
 
     An empty value is a slip, as of a script whose variable is not set: `--data "$DIR"` would else mean the default.
     """
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
+        """`sections`: title → names of the parameters in it, in their order; what is in none comes last."""
+        super().__init__(*args, **kwargs)
+        self._sections = sections or {}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options by section."""
+        lines = {p.name: line for p in self.get_params(ctx) if (line := p.get_help_record(ctx)) is not None}
+        for title, names in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl([lines.pop(name) for name in names])
+        if lines:
+            with formatter.section("Options"):
+                formatter.write_dl(list(lines.values()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse empty values of the command line and of the `SWEEPER_*` variables that it does not override.

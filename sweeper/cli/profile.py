@@ -18,7 +18,7 @@ from sweeper.cli.options import SweeperCommand, exclude_option, resize_option
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
-from sweeper.core.text import shortened
+from sweeper.core.text import shortened, to_one
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
@@ -147,10 +147,12 @@ def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Findi
         table.add_row(*_cells(row, weight))
     console.print(table)
     if profile.pos_weight is None:
-        console.print(f"imbalance {profile.imbalance:.1f}:1 (commonest to rarest class); the weights above balance it")
+        console.print(
+            f"imbalance {to_one(profile.imbalance)} (commonest to rarest class); the weights above balance it"
+        )
     else:
         console.print(
-            f"imbalance {profile.imbalance:.1f}:1; balanced by pos_weight = {profile.pos_weight:.1f} or "
+            f"imbalance {to_one(profile.imbalance)}; balanced by pos_weight = {profile.pos_weight:.1f} or "
             f"alpha = {profile.alpha:.4f}"
         )
     for sentence in consequences(profile):

@@ -80,7 +80,29 @@ class Steps(click.ParamType[Any]):
         return int(value)
 
 
-@click.command(cls=SweeperCommand)
+SECTIONS = {
+    "Data": ("data", "format", "exclude", "resize"),
+    "Search": ("trials", "space", "metric", "threshold", "seed", "timeout"),
+    "Training": (
+        "steps",
+        "epochs",
+        "size",
+        "batch_size",
+        "augment",
+        "arch",
+        "encoder",
+        "encoder_depth",
+        "encoder_weights",
+    ),
+    "Confirmation and verdict": ("confirm_seeds", "confirm_steps", "fixed_lr", "folds", "rope", "boundary_pixels"),
+    "Going on with a study": ("study", "resume", "join"),
+    "Machine": ("device", "workers", "executor", "ray_address"),
+    "Where things go": ("storage", "tracking_uri", "out", "cache"),
+}
+"""Of `sweeper run --help`."""
+
+
+@click.command(cls=SweeperCommand, sections=SECTIONS)
 @click.option("--data", help=f"Folder or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
 @click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @exclude_option("none; with --resume the study's")

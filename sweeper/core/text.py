@@ -49,3 +49,8 @@ def count(n: int, noun: str) -> str:
         return f"1 {noun}"
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{n:,} {plural}"
+
+
+def to_one(ratio: float) -> str:
+    """A ratio for people: 61.5:1, 3,580:1; three digits below a thousand, all before the point above."""
+    return f"{ratio:,.0f}:1" if ratio >= 999.5 else f"{ratio:.3g}:1"

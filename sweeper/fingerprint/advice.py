@@ -9,6 +9,7 @@ import math
 
 from sweeper.core.base import Record
 from sweeper.core.records import ClassProfile, ImbalanceProfile
+from sweeper.core.text import to_one
 
 POWER = 1.1
 """Highest exponent that the shipped spaces search; 1 balances the classes."""
@@ -104,10 +105,10 @@ def suggestions(profile: ImbalanceProfile) -> tuple[Suggestion, ...]:
         )
     )
     if ratio >= 3:
-        reason = f"an imbalance of {ratio:.3g}:1 can be weighted away in part"
+        reason = f"an imbalance of {to_one(ratio)} can be weighted away in part"
         found.append(Suggestion(family="weighted_ce", reason=reason))
     if ratio >= 10:
-        reason = f"at {ratio:.3g}:1 most pixels are easy; focal keeps them from drowning {rare.name}"
+        reason = f"at {to_one(ratio)} most pixels are easy; focal keeps them from drowning {rare.name}"
         found.append(Suggestion(family="dice_focal", reason=reason))
         reason = f"{rare.name} will be missed sooner than invented: fn_weight above 0.5 raises recall"
         found.append(Suggestion(family="tversky", reason=reason))

@@ -14,6 +14,7 @@ from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, UsageError
 from sweeper.core.records import InterimAnalysis
+from sweeper.core.text import to_one
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Backend
 from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
@@ -229,7 +230,7 @@ def preview_text(found: Preview) -> str:
     lines = [
         f"data: {dataset.name}, {dataset.task}, {len(dataset.pictures)} images ({train} to train, {val} to validate, "
         f"{test} to test), classes {', '.join(dataset.classes)}",
-        f"imbalance: {plan.imbalance:.1f}:1 in the training images",
+        f"imbalance: {to_one(plan.imbalance)} in the training images",
         f"space: {plan.space.name}, {len(plan.space.families)} losses: "
         + ", ".join(family.family for family in plan.space.families),
         f"recipe: {describe(plan.conditions.recipe)}",
