@@ -172,12 +172,13 @@ def test_profile_at_a_smaller_size_says_what_that_costs(sweeper, tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [("rnu", "Did you mean run?"), ("docter", "doctor"), ("zzz", "`sweeper --help` lists them")]
+    ("written", "meant"),
+    [("rnu", "did you mean `run`?"), ("docter", "did you mean `doctor`?"), ("zzz", "`sweeper --help` lists them")],
 )
 def test_an_unknown_command_is_answered_with_those_spelt_alike(sweeper, written, meant):
     status, out, err = sweeper(written)
     assert status == 2 and out == ""
-    assert f"No such command '{written}'" in err and meant in err
+    assert f"no such command, '{written}'" in err and meant in err
 
 
 def test_the_help_of_run_has_each_option_once_in_a_section():

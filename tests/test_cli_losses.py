@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from sweeper.cli.main import cli
-from sweeper.core.errors import SpaceError
+from sweeper.core.errors import SpaceError, UsageError
 from sweeper.losses import FAMILIES, Family
 from sweeper.space import shipped_spaces
 
@@ -25,7 +25,7 @@ def call(*arguments: str, columns: int = 80):
 
 @pytest.mark.parametrize("columns", [80, 99, 100, 120, 200])
 def test_the_table_fits_the_terminal_and_loses_nothing(columns):
-    text = call("losses", columns=columns)
+    text = call("losses", *FAMILIES, columns=columns)
     assert all(sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in line) <= columns for line in text.split("\n"))
     assert "…" not in text
     squeezed = "".join(text.split())
@@ -34,6 +34,28 @@ def test_the_table_fits_the_terminal_and_loses_nothing(columns):
         for task in family.tasks:
             assert all(coordinate in squeezed for coordinate in family.searched(task))
         assert re.search(r"(arXiv|doi):(\S{9})", family.source)[2] in squeezed
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_list_names_each_family_and_when_it_helps(columns):
+    _header, *lines = call("losses", columns=columns).split("sweeper losses NAME")[0].splitlines()
+    assert [line.split()[0] for line in lines if line and not line.startswith(" ")] == list(FAMILIES)
+    assert all(len(line) <= columns for line in lines)
+    words = " ".join(" ".join(line.split()) for line in lines)
+    assert all(family.helps.split()[0] in words for family in FAMILIES.values())
+    assert columns < 200 or len(lines) == len(FAMILIES)
+
+
+def test_named_families_alone_are_shown_with_their_coordinates():
+    text = call("losses", "tversky", "cross_entropy", columns=120)
+    assert text.index("cross_entropy") < text.index("tversky")
+    assert "fn_weight" in text and "gamma" not in text and "lovasz" not in text.split("kernel: a point")[0]
+
+
+def test_an_unknown_family_is_refused_with_a_suggestion():
+    result = CliRunner().invoke(cli, ["losses", "cross_entropy", "tverski"])
+    assert isinstance(result.exception, UsageError)
+    assert "got 'tverski', did you mean `tversky`?; `sweeper losses` lists them" in str(result.exception)
 
 
 def test_json_is_the_registry():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from rich.text import Text
 from sweeper.cli.options import SweeperCommand
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
+from sweeper.core.text import suggestion
 from sweeper.losses.coordinates import MEANINGS
 from sweeper.losses.families import FAMILIES, Family, LossCoordinate
 
@@ -35,6 +36,7 @@ LEGEND = (
 
 
 @click.command(cls=SweeperCommand)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option(
     "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="One JSON document: registry, or all checks."
 )
@@ -46,23 +48,55 @@ LEGEND = (
     help="Prove the losses on this machine; exit status 1 if not.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to certify.  [default: cpu]")
-def command(as_json: bool, certifying: bool, device: str | None) -> int:
-    """List the loss families that can be searched, simplest first."""
+def command(names: tuple[str, ...], as_json: bool, certifying: bool, device: str | None) -> int:
+    """List the loss families that can be searched, simplest first; of NAME what it searches, its caveat and source."""
+    families = _named(names)
     if certifying:
-        return _certify(device or "cpu", as_json)
+        return _certify(families, device or "cpu", as_json)
     if device is not None:
         raise UsageError(f"--device must go with --certify, got --device {device} alone; add --certify or leave it out")
     if as_json:
-        click.echo(json.dumps([family.model_dump(mode="json") for family in FAMILIES.values()], indent=2))
+        click.echo(json.dumps([family.model_dump(mode="json") for family in families], indent=2))
         return 0
     console = Console(highlight=False)
-    console.print(families_table(console.width))
+    if not names:
+        console.print(overview_table())
+        console.print(
+            "sweeper losses NAME says what a family searches, what to watch, and where it is from.", style="dim"
+        )
+        return 0
+    console.print(families_table(families, console.width))
     console.print(LEGEND, style="dim")
-    console.print(coordinates_table())
+    console.print(
+        coordinates_table({name for family in families for task in family.tasks for name in family.searched(task)})
+    )
     return 0
 
 
-def families_table(width: int) -> Table:
+def _named(names: tuple[str, ...]) -> list[Family]:
+    """The families of these names; all where none is given.
+
+    Raises:
+        UsageError: naming one that is none, with what is spelt alike.
+    """
+    for name in names:
+        if name not in FAMILIES:
+            near = suggestion(name, FAMILIES)
+            raise UsageError(f"NAME must be a loss family, got {name!r}{near}; `sweeper losses` lists them")
+    return [family for name, family in FAMILIES.items() if not names or name in names]
+
+
+def overview_table() -> Table:
+    """Of each family its name and, up to the first colon, when it helps."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("family", no_wrap=True, style="bold", min_width=max(map(len, FAMILIES)))
+    table.add_column("when it helps")
+    for family in FAMILIES.values():
+        table.add_row(family.name, family.helps.split(":")[0].rstrip("."))
+    return table
+
+
+def families_table(families: Sequence[Family], width: int) -> Table:
     """What each family searches, with the literature's default, when it helps, and its source.
 
     `width` is that of the terminal in characters: a narrow one has the source below the words instead of beside them.
@@ -74,7 +108,7 @@ def families_table(width: int) -> Table:
     table.add_column("when it helps, and what to watch", overflow="fold")
     if wide:
         table.add_column("source", min_width=28, style="dim", overflow="fold")
-    for family in FAMILIES.values():
+    for family in families:
         words = Text(family.helps).append(" ").append(family.caveat, style="italic")
         if not wide:
             words.append("\n" + family.source, style="dim")
@@ -84,13 +118,14 @@ def families_table(width: int) -> Table:
     return table
 
 
-def coordinates_table() -> Table:
-    """What the coordinates mean."""
+def coordinates_table(names: Container[str]) -> Table:
+    """What these coordinates mean."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("coordinate", no_wrap=True, style="bold")
     table.add_column("meaning")
     for name, meaning in MEANINGS.items():
-        table.add_row(name, meaning)
+        if name in names:
+            table.add_row(name, meaning)
     return table
 
 
@@ -121,10 +156,10 @@ def _range(search: Coordinate) -> str:
 # --- Certification --------------------------------------------------------------------------------------------------
 
 
-def _certify(device: str, as_json: bool) -> int:
+def _certify(families: Sequence[Family], device: str, as_json: bool) -> int:
     """Run all checks, print them, and say whether all passed: 0 or 1."""
     began = time.monotonic()
-    checks = list(_checks(device))
+    checks = list(_checks(families, device))
     passed = all(check.passed for check in checks)
     if as_json:
         listed = [check.model_dump(mode="json") for check in checks]
@@ -136,14 +171,14 @@ def _certify(device: str, as_json: bool) -> int:
     return 0 if passed else 1
 
 
-def _checks(device: str) -> Iterator[Check]:
+def _checks(families: Sequence[Family], device: str) -> Iterator[Check]:
     """All checks, family by family; a terminal shows where it is."""
     from sweeper.losses.certification import certify
 
     with Console(stderr=True).status("certifying") as status:
-        for family in FAMILIES:
-            status.update(f"certifying {family}")
-            yield from certify(device, [family])
+        for family in families:
+            status.update(f"certifying {family.name}")
+            yield from certify(device, [family.name])
 
 
 def certification_table(checks: list[Check]) -> Table:

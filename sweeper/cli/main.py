@@ -6,12 +6,12 @@ import importlib
 import io
 import sys
 import traceback
-from difflib import get_close_matches
 
 import click
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.redact import redact
+from sweeper.core.text import suggestion
 from sweeper.system.streams import check_output, steady_streams
 from sweeper.system.system_errors import limit_reached
 from sweeper.version import __version__
@@ -59,9 +59,8 @@ class LazyGroup(click.Group):
             click.UsageError: if there is none of this name, with those that are spelt much the same.
         """
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = get_close_matches(args[0], COMMANDS, n=2)
-            hint = f"Did you mean {' or '.join(near)}?" if near else "`sweeper --help` lists them."
-            ctx.fail(f"No such command {args[0]!r}. {hint}")
+            near = suggestion(args[0], COMMANDS) or "; `sweeper --help` lists them"
+            ctx.fail(f"no such command, {args[0]!r}{near}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sweeper.core.paths import STORAGE
 from sweeper.core.redact import redact
@@ -54,3 +55,9 @@ def count(n: int, noun: str) -> str:
 def to_one(ratio: float) -> str:
     """A ratio for people: 61.5:1, 3,580:1; three digits below a thousand, all before the point above."""
     return f"{ratio:,.0f}:1" if ratio >= 999.5 else f"{ratio:.3g}:1"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`, did you mean …?` for a likely typing error, else an empty text."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f", did you mean `{close[0]}`?" if close else ""

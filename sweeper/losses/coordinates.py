@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.core.errors import LossError
+from sweeper.core.text import suggestion
 from sweeper.losses.accepted_values import FLAGS, LIMITS, MEANINGS, POWER_LIMITS, SMALLEST_SHARE, Limits
 from sweeper.losses.class_weights import alpha_weights, effective_number_weights, frequency_weights
 from sweeper.losses.families import FAMILIES, LOSS_TASKS, Family, LossTask
@@ -24,7 +24,6 @@ __all__ = [
     "frequency_weights",
     "kernel_settings",
     "needs_frequencies",
-    "suggestion",
 ]
 
 Value = float | bool | tuple[float, ...] | None
@@ -54,12 +53,6 @@ class KernelSettings(NamedTuple):
     include_background: bool | None = None
     """None = the task's custom: no for binary, yes for multi-class."""
     squared: bool = False
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """`, did you mean …?` for a likely typing error, else an empty text."""
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    return f", did you mean `{close[0]}`?" if close else ""
 
 
 def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:

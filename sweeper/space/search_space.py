@@ -25,8 +25,9 @@ from sweeper.core.base import Record
 from sweeper.core.errors import SpaceError
 from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, Task
+from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import read_yaml
-from sweeper.losses.coordinates import LIMITS, suggestion
+from sweeper.losses.coordinates import LIMITS
 from sweeper.losses.families import FAMILIES, LossCoordinate
 from sweeper.space.space_file import parse_space
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweeper.core.records import Coordinate, CoordinateKind, FamilySpace, SearchSpace, Task
+from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import key_text, shown
-from sweeper.losses.coordinates import LIMITS, POWER_LIMITS, Limits, suggestion
+from sweeper.losses.coordinates import LIMITS, POWER_LIMITS, Limits
 from sweeper.losses.families import FAMILIES, TASKS, Family
 
 KINDS: tuple[CoordinateKind, ...] = ("uniform", "log", "power_of_imbalance")

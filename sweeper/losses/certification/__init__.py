@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from sweeper.core.errors import UsageError
+from sweeper.core.text import suggestion
 from sweeper.losses.certification import (
     coordinate_effects as directions,
 )
@@ -35,7 +36,6 @@ from sweeper.losses.certification import (
 )
 from sweeper.losses.certification.certified_loss import Precision, Subject
 from sweeper.losses.certification.checks import Check, Rule, judged
-from sweeper.losses.coordinates import suggestion
 from sweeper.losses.families import FAMILIES, LOSS_TASKS, LossTask
 
 __all__ = ["RULES", "Check", "certify"]
