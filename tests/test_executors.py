@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -278,6 +279,15 @@ def test_closing_twice_ends_what_runs_and_raises_nothing(kind: object, made: Cal
     executor.submit(spec(0))
     executor.close()
     executor.close()
+
+
+def test_a_backend_closes_what_it_opened(tiny: Dataset, tmp_path: Path) -> None:
+    gc.unfreeze()
+    with closing(InlineBackend("cpu")) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        executor.submit(spec(0))
+        assert executor.free() == 0 and gc.get_freeze_count() > 0
+    assert executor.free() == 1 and gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)

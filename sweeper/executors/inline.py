@@ -23,6 +23,7 @@ class InlineBackend:
     def __init__(self, device: str, log: Callable[[str], None] = lambda line: None) -> None:
         """`log` is told what people should know of a training."""
         self._asked, self._log = device, log
+        self._opened: InlineExecutor | None = None
 
     @cached_property
     def _hardware(self) -> Hardware:
@@ -57,10 +58,13 @@ class InlineBackend:
         store = open_store(conditions.dataset.store)
         engine = EagerEngine(WorkerContext(conditions, store, self._hardware.device, checkpoints))
         leave_to_the_end()
-        return InlineExecutor(engine, self._log)
+        self._opened = InlineExecutor(engine, self._log)
+        return self._opened
 
     def close(self) -> None:
-        """Nothing is held before `open`."""
+        """Close the executor; nothing is held before `open`."""
+        if self._opened is not None:
+            self._opened.close()
 
 
 class InlineExecutor:
