@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.errors import LossError
-from sweeper.losses import FAMILIES, Family, build_loss, snippet
+from sweeper.losses import FAMILIES, Family, build_loss, families, snippet
 from sweeper.losses.coordinates import LIMITS, MEANINGS, frequency_weights, kernel_settings
 from sweeper.losses.snippet import Optimizer
 
@@ -267,3 +267,9 @@ def test_kernel_settings_leave_out_weights_that_say_nothing():
     assert kernel_settings(entry, "binary", {"mix": 0.5, "pos_weight": 1.0}, None).class_weights is None
     plain = kernel_settings(entry, "multiclass", {"mix": 0.5, "class_weight_power": 0.0}, FREQUENCIES)
     assert plain.class_weights is None
+
+
+def test_a_coordinate_that_nobody_bounds_is_refused_when_it_is_declared(monkeypatch):
+    monkeypatch.delitem(families.LIMITS, "gamma")
+    with pytest.raises(RuntimeError, match="the coordinate gamma of focal needs an entry in LIMITS and in MEANINGS"):
+        families._check_declared()

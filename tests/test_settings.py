@@ -154,6 +154,8 @@ def test_no_option_of_the_recipe_is_forgotten() -> None:
     fields = {RECIPE_OPTIONS.get(option, option) for option in OTHER}
     assert fields == set(Recipe.model_fields) - fixed
     assert set(RECIPE_OPTIONS) == set(OTHER) - {"steps", "encoder_weights"}
+    # An option that has a recipe's name is one of the recipe's.
+    assert set(Settings.model_fields) & set(Recipe.model_fields) <= set(RECIPE_OPTIONS) | {"steps", "encoder_weights"}
 
 
 def test_the_command_line_and_the_settings_have_the_same_options() -> None:

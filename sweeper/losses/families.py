@@ -9,6 +9,7 @@ space, `sweeper losses`, documentation and tests come from this declaration: add
 from __future__ import annotations
 
 from sweeper.core.records import Coordinate
+from sweeper.losses.accepted_values import LIMITS, MEANINGS
 from sweeper.losses.family_records import LOSS_TASKS, TASKS, Family, LossCoordinate, LossTask
 
 __all__ = ["FAMILIES", "LOSS_TASKS", "TASKS", "Family", "LossCoordinate", "LossTask"]
@@ -286,3 +287,18 @@ _DECLARED = (
 
 FAMILIES: dict[str, Family] = {family.name: family for family in _DECLARED}
 """All families by name, simplest first: the declared order that settles ties and orders the first trials."""
+
+
+def _check_declared() -> None:
+    """Refuse a coordinate that nobody bounds or explains, before a loss accepts anything for it."""
+    for family in _DECLARED:
+        for task in family.tasks:
+            for name in family.coordinates[task]:
+                if name not in LIMITS or name not in MEANINGS:
+                    raise RuntimeError(
+                        f"the coordinate {name} of {family.name} needs an entry in LIMITS and in MEANINGS "
+                        "(sweeper/losses/accepted_values.py)"
+                    )
+
+
+_check_declared()
