@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from matplotlib import font_manager
 from PIL import Image
 
 from sweeper.core.metrics import at_point, image_mious
@@ -245,3 +246,8 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     save(figure, tmp_path / "x.png")
     assert len(plain(name)) <= 28
     assert class_label(facts.classes, 1).strip()
+
+
+def test_a_font_that_is_not_found_is_not_told_to_people(caplog: pytest.LogCaptureFixture) -> None:
+    assert font_manager.findfont("No Such Font").endswith("DejaVuSans.ttf")
+    assert caplog.text == ""

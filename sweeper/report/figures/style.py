@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import shortened
 from sweeper.report.facts import Facts
 from sweeper.report.formatting import one_line
+
+# Its list of fonts may be that of an environment which was deleted; what it falls back to is the font that is meant.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 WIDTH = 6.0
 """Inches; with DPI, 900 pixels."""
