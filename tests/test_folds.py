@@ -313,6 +313,7 @@ def outcome(folder: Path, shown: Recorder) -> Any:
     return sweep_in(folder, shown, resume=True, steps=None, confirm_steps=None, data=None)
 
 
+@pytest.mark.slow
 def test_the_search_of_a_real_sweep_leaves_no_image_out_and_the_confirmation_tests_all(outcome: Any) -> None:
     conditions = outcome.sweep.conditions
     assert conditions.folds == 3
@@ -326,6 +327,7 @@ def test_the_search_of_a_real_sweep_leaves_no_image_out_and_the_confirmation_tes
     assert scored and all(sorted(images) == list(range(15)) for images in scored.values())
 
 
+@pytest.mark.slow
 def test_not_held_out_is_said_wherever_the_result_is(outcome: Any, folder: Path, shown: Recorder) -> None:
     text = outcome.paths.markdown.read_text("utf-8")
     head, caveats = text.split("## Why")[0], text.split("## Caveats")[1]
@@ -341,6 +343,7 @@ def test_not_held_out_is_said_wherever_the_result_is(outcome: Any, folder: Path,
     assert any("each a rotation over 3 folds" in line for line in shown.lines)
 
 
+@pytest.mark.slow
 def test_figures_and_preferences_of_folds_are_drawn(outcome: Any) -> None:
     drawn = {path.stem for path in outcome.paths.figures.iterdir()}
     assert {"finalists", "curves", "threshold", "precision_recall", "predictions"} <= drawn
@@ -349,6 +352,7 @@ def test_figures_and_preferences_of_folds_are_drawn(outcome: Any) -> None:
     assert {p.name for p in evidence.preferences} >= {"misses", "boundaries", "thin_structures", "probabilities"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "words"), [({"folds": 4}, "folds: 3 → 4")])
 def test_other_folds_are_another_study(outcome: Any, folder: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(StudyError, match=words):

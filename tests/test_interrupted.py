@@ -30,6 +30,7 @@ def killed(folder: Path, kind: str, how: str, first: int, second: int) -> dict[s
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [10, pytest.param(50, marks=EXHAUSTIVE)])
 @pytest.mark.parametrize("kind", ["sweep", "search"])
 def test_kills_between_writes_change_nothing(tmp_path: Path, kind: str, kills: int) -> None:

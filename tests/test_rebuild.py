@@ -30,6 +30,7 @@ from tests.marks import EXHAUSTIVE
 from tests.sweeping import Recorder, sweep_in
 from tests.test_lost_files import Acting, delete
 
+pytestmark = pytest.mark.slow
 TIMES = {"sweeper.key", "mlflow.note.content", "mlflow.parentRunId"}
 """Tags that hold ids or times."""
 
@@ -108,7 +109,6 @@ def test_a_store_written_again_holds_what_the_sweep_wrote(finished: Path, tmp_pa
     assert {"report/report.md", "report/report.html", "report/recommendation.json"} <= listed
 
 
-@pytest.mark.slow
 @pytest.mark.exhaustive
 def test_numbers_that_changed_stand_beside_the_tags_that_changed(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -130,7 +130,6 @@ def test_numbers_that_changed_stand_beside_the_tags_that_changed(
     assert sorted(points["test/miou"]) == [0.3, 0.5, 0.7] and points["test/miou_ci_low"] == [0.1]
 
 
-@pytest.mark.slow
 def test_a_second_call_makes_no_doubles_and_changes_nothing(finished: Path, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
     again(finished, other)
@@ -154,7 +153,6 @@ def status_of_the_sweep(uri: str) -> str:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_a_resume_that_was_stopped_is_not_finished_although_the_study_was_once(finished: Path, tmp_path: Path) -> None:
     folder, others = tmp_path / "again", [f"sqlite:///{tmp_path}/{name}.db" for name in ("stopped", "ended", "older")]
     shutil.copytree(finished, folder)
@@ -187,7 +185,6 @@ def test_a_sweep_without_any_confirmation_has_an_end(tmp_path: Path, monkeypatch
     assert status_of_the_sweep(other) == "FINISHED"
 
 
-@pytest.mark.slow
 def test_the_report_links_to_the_new_runs(finished: Path, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
     again(finished, other)
@@ -197,7 +194,6 @@ def test_the_report_links_to_the_new_runs(finished: Path, tmp_path: Path) -> Non
     assert {r.run_id for r in (*sweep.trials, *sweep.rechecks, *sweep.confirmations)} | {sweep.parent_run_id} == there
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("after", [*(pytest.param(n, marks=EXHAUSTIVE) for n in (0, 2, 40)), 7])
 def test_a_call_that_was_cut_off_is_completed_by_the_next(
     finished: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
@@ -221,7 +217,6 @@ def test_a_call_that_was_cut_off_is_completed_by_the_next(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_files_that_wait_do_not_stop_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"sqlite:///{finished}/mlflow.db"
     parent = runs_in(uri)["sweep", ""].info.run_id
@@ -260,7 +255,6 @@ def test_runs_that_lack_something_are_completed(finished: Path) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_an_interrupted_study_can_go_on_in_the_store_written_again(tmp_path: Path) -> None:
     display = Recorder(stop_after=3)
     with pytest.raises(SweeperError, match="stopped"):
@@ -281,7 +275,6 @@ def test_an_interrupted_study_can_go_on_in_the_store_written_again(tmp_path: Pat
     assert statuses == {"FINISHED"}
 
 
-@pytest.mark.slow
 def test_a_store_that_is_deleted_amid_a_sweep_is_told_and_can_be_written_again(tmp_path: Path) -> None:
     display = Acting(3, lambda: delete(tmp_path / "mlflow.db"))
     outcome = sweep_in(tmp_path, display)
@@ -313,7 +306,6 @@ def test_an_experiment_that_was_deleted_is_named_with_the_way_on(finished: Path,
         again(finished, other)
 
 
-@pytest.mark.slow
 def test_the_command(finished: Path, sweeper: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     options = ("--storage", f"sqlite:///{finished}/sweeper.db", "--out", tmp_path / "reports")
     status, out, _ = sweeper("mlflow", "study", *options, "--json")

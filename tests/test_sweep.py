@@ -191,6 +191,7 @@ def test_resume_of_nothing_names_what_there_is(outcome: Outcome, folder: Path) -
         sweep_in(folder, resume=True, study=None)
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db"
     with pytest.raises(InterruptedSweepError, match=re.escape(words)) as caught:
