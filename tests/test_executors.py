@@ -14,9 +14,9 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialSpec
-from sweeper.executors import processes
 from sweeper.executors import queue_leader as shared
 from sweeper.executors import queue_worker as joined
+from sweeper.executors import worker_process
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend, Executor
@@ -104,13 +104,13 @@ def inline(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
 
 
 def of_processes(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
-    patch.setattr(processes, "_serve", faulty.serve)
+    patch.setattr(worker_process, "_serve", faulty.serve)
     return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20))
 
 
 def two_slots(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     """One worker process that trains two specs in turn."""
-    patch.setattr(processes, "_serve", faulty.serve_two)
+    patch.setattr(worker_process, "_serve", faulty.serve_two)
     return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20))
 
 

@@ -13,84 +13,22 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from sweeper.core.errors import ExecutorError, SweeperError, UsageError
+from sweeper.core.errors import ExecutorError, SweeperError
 from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.start_process import Launched, Method, WorkerDiedError, begin_loading
+from sweeper.executors.start_process import WorkerDiedError, begin_loading
 from sweeper.executors.watchdog import Watchdog
-from sweeper.system.clocks import running_seconds
+from sweeper.executors.worker_process import Setup, WorkerProcess
 from sweeper.system.cores import threads_asked
 
-START_SECONDS = 120.0
-"""A worker that has not begun by then is given up; seconds that this process ran."""
 MAX_WORKERS = 8
-REPLACEMENTS = 3
-"""A worker that dies while it starts in place of another is tried again this often in all."""
 FAILURES = 4
 """A place among several workers where so many trainings in a row failed is given up: a GPU may be broken, and
 what fails fast would get most of the trainings."""
-
-
-class _Worker(Launched):
-    """The parent's end of one worker process."""
-
-    broken: str | None = None
-    """Why it says that it cannot be made ready."""
-
-    def __init__(self, device: str, method: Method) -> None:
-        super().__init__(_serve, (device,), method)
-        self.specs: list[TrialSpec] = []
-        """What it trains."""
-        self.slots = 1
-        self.retires: str | None = None
-        """Why it gets no more trainings, and is replaced once those that it has are done."""
-        self.number = 0
-        """Its place among the workers; with several GPUs it says which one."""
-
-    def free(self) -> int:
-        """How many more trainings it takes."""
-        return 0 if self.retires is not None else self.slots - len(self.specs)
-
-    def expect(self, kind: str) -> tuple[object, ...]:
-        """The next message, which must be of this kind; for start-up only."""
-        began = running_seconds()
-        while not (found := self.pipe.poll(1.0)) and running_seconds() - began < START_SECONDS:
-            pass
-        if not found:
-            raise SweeperError(f"a worker did not start within {START_SECONDS:.0f} s; try --executor inline")
-        try:
-            message: tuple[object, ...] = self.pipe.recv()
-        except (EOFError, OSError):
-            raise WorkerDiedError(f"a worker died while starting ({self.reason()}); try --executor inline") from None
-        if message[0] == "refused":
-            raise UsageError(str(message[1]))
-        if message[0] == "broken":
-            self.broken = str(message[1])
-            raise WorkerDiedError(f"a worker cannot be made ready ({self.broken}); try fewer --workers")
-        if message[0] != kind:
-            raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
-        return message
-
-    def expect_ready(self) -> None:
-        """Wait until it can train, and note its slots."""
-        slots = self.expect("ready")[1]
-        assert isinstance(slots, int)
-        self.slots = slots
-
-    def reason(self) -> str:
-        """How the process ended, or why it is of no use, for people."""
-        return super().reason() if self.broken is None else f"worker cannot be made ready: {self.broken}"
-
-
-def _serve(pipe: Connection, device: str) -> None:
-    from sweeper.training.worker import serve  # torch is imported here, in the child
-
-    serve(pipe, device)
 
 
 def _may_have_gpu() -> bool:
@@ -120,8 +58,8 @@ class ProcessBackend:
         """Not configured; the first has told its hardware once it was asked."""
         self._opened: ProcessExecutor | None = None
 
-    def _new(self) -> _Worker:
-        return _Worker(self._asked, self._method)
+    def _new(self) -> WorkerProcess:
+        return WorkerProcess(self._asked, self._method)
 
     def _guess(self) -> int:
         """How many workers there will be, should there be no GPU; one where there may be some."""
@@ -185,13 +123,14 @@ class ProcessBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""
-        setup = _Setup(self._new, conditions, checkpoints, self.hardware(), self.threads)
-        team = [*self._workers, *(self._new() for _ in range(self.workers - len(self._workers)))]
-        self._workers = []
-        while len(team) > self.workers:
-            team.pop().end()
-        self._opened = ProcessExecutor(team, setup, self._log, self._watchdog)
-        self._opened.make_ready()
+        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log)
+        while len(self._workers) > self.workers:
+            self._workers.pop().end()
+        while len(self._workers) < self.workers:
+            self._workers.append(self._new())
+        setup.make_ready(self._workers)
+        ready, self._workers = self._workers, []
+        self._opened = ProcessExecutor(ready, setup, self._log, self._watchdog)
         return self._opened
 
     def close(self) -> None:
@@ -203,24 +142,6 @@ class ProcessBackend:
             self._opened.close()
 
 
-@dataclass(frozen=True)
-class _Setup:
-    """How a worker is made and what it is told before its first training."""
-
-    new: Callable[[], _Worker]
-    conditions: Conditions
-    checkpoints: Path
-    hardware: Hardware
-    threads: int
-
-    def configure(self, worker: _Worker) -> None:
-        """Hand the conditions to it."""
-        kind = self.hardware.device
-        place = f"cuda:{worker.number % self.hardware.devices}" if kind == "cuda" else kind
-        with suppress(OSError):  # it died: found out when its answer is expected
-            worker.pipe.send(("configure", self.conditions, place, self.threads, self.checkpoints))
-
-
 class ProcessExecutor:
     """Supervised worker processes that share the decoded store through the page cache.
 
@@ -229,51 +150,14 @@ class ProcessExecutor:
     process is unknown.
     """
 
-    def __init__(self, workers: list[_Worker], setup: _Setup, log: Callable[[str], None], watchdog: Watchdog) -> None:
-        """Made by `ProcessBackend.open`; of the workers the first alone has told its hardware."""
+    def __init__(
+        self, workers: list[WorkerProcess], setup: Setup, log: Callable[[str], None], watchdog: Watchdog
+    ) -> None:
+        """Made by `ProcessBackend.open`; `workers` are ready."""
         self._workers, self._setup, self._log, self._watchdog = workers, setup, log, watchdog
         self._count = len(workers)
         self._failures: Counter[int] = Counter()
         """In a row, by the place among the workers."""
-
-    def make_ready(self) -> None:
-        """Configure the workers.
-
-        Raises:
-            UsageError: if they refuse the conditions.
-            SweeperError: if one cannot be made ready, and none in its place.
-        """
-        for number, worker in enumerate(self._workers):
-            worker.number = number
-            self._setup.configure(worker)
-        for number, worker in enumerate(self._workers):
-            try:
-                if number > 0:
-                    worker.expect("hardware")
-                worker.expect_ready()
-            except WorkerDiedError:
-                self._workers[number] = self._in_place_of(worker, worker.reason())
-
-    def _in_place_of(self, dead: _Worker, reason: str) -> _Worker:
-        """A worker that is ready, with the number of one that died; one that dies while it starts is tried again."""
-        for attempt in range(1, REPLACEMENTS + 1):
-            dead.end()
-            self._log(f"{reason}; starting another")
-            worker = self._setup.new()
-            worker.number = dead.number
-            try:
-                worker.expect("hardware")
-                self._setup.configure(worker)
-                worker.expect_ready()
-                return worker
-            except WorkerDiedError:
-                worker.end()
-                if attempt == REPLACEMENTS:
-                    raise
-            except SweeperError:
-                worker.end()
-                raise
-        raise AssertionError
 
     @property
     def slots(self) -> int:
@@ -292,7 +176,7 @@ class ProcessExecutor:
 
     def submit(self, spec: TrialSpec) -> None:
         """Hand the training to the worker with the most free slots."""
-        worker = max(self._workers, key=_Worker.free)
+        worker = max(self._workers, key=WorkerProcess.free)
         worker.specs.append(spec)
         self._watchdog.wait(_waited(worker, spec), spec.purpose, "first")
         with suppress(OSError):  # it died while idle: the next poll finds its pipe at the end and replaces it
@@ -307,7 +191,7 @@ class ProcessExecutor:
             events += self._told(busy[pipe])
         return events + self._hung()
 
-    def _told(self, worker: _Worker) -> list[TrainingEvent]:
+    def _told(self, worker: WorkerProcess) -> list[TrainingEvent]:
         """What a worker's next message says."""
         try:
             told: TrainingEvent | tuple[str, str] = worker.pipe.recv()
@@ -335,7 +219,7 @@ class ProcessExecutor:
             self._replace(worker, worker.retires)
         return [told]
 
-    def _lost(self, worker: _Worker, reason: str | None = None) -> list[TrainingEvent]:
+    def _lost(self, worker: WorkerProcess, reason: str | None = None) -> list[TrainingEvent]:
         """Replace a worker; what it trained is lost."""
         specs, reason = list(worker.specs), self._replace(worker, reason)
         return [WorkerLost(spec, reason) for spec in specs]
@@ -358,7 +242,7 @@ class ProcessExecutor:
                 with suppress(OSError):  # it died meanwhile: the next poll reports it
                     worker.pipe.send(("answer", spec, answer))
 
-    def _replace(self, worker: _Worker, reason: str | None = None) -> str:
+    def _replace(self, worker: WorkerProcess, reason: str | None = None) -> str:
         """Start another in its place; without success the others go on alone. Why it died, or had to."""
         reason = reason or worker.reason()
         for spec in worker.specs:
@@ -372,7 +256,7 @@ class ProcessExecutor:
             )
             return reason
         try:
-            self._workers.append(self._in_place_of(worker, reason))
+            self._workers.append(self._setup.in_place_of(worker, reason))
         except SweeperError as error:
             self._log(f"{error}; going on with {len(self._workers)} worker(s)")
         return reason
@@ -384,6 +268,6 @@ class ProcessExecutor:
         self._workers = []
 
 
-def _waited(worker: _Worker, spec: TrialSpec) -> tuple[_Worker, str, int]:
+def _waited(worker: WorkerProcess, spec: TrialSpec) -> tuple[WorkerProcess, str, int]:
     """Under which name the watchdog knows a training in a worker."""
     return worker, spec.purpose, spec.number

@@ -1,0 +1,139 @@
+"""The parent's end of one worker process: how it is started, made ready and replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.events import Hardware
+from sweeper.core.records import Conditions, TrialSpec
+from sweeper.executors.start_process import Launched, Method, WorkerDiedError
+from sweeper.system.clocks import running_seconds
+
+START_SECONDS = 120.0
+"""A worker that has not begun by then is given up; seconds that this process ran."""
+REPLACEMENTS = 3
+"""A worker that dies while it starts in place of another is tried again this often in all."""
+
+
+class WorkerProcess(Launched):
+    """The parent's end of one worker process."""
+
+    broken: str | None = None
+    """Why it says that it cannot be made ready."""
+
+    def __init__(self, device: str, method: Method) -> None:
+        super().__init__(_serve, (device,), method)
+        self.specs: list[TrialSpec] = []
+        """What it trains."""
+        self.slots = 1
+        self.retires: str | None = None
+        """Why it gets no more trainings, and is replaced once those that it has are done."""
+        self.number = 0
+        """Its place among the workers; with several GPUs it says which one."""
+
+    def free(self) -> int:
+        """How many more trainings it takes."""
+        return 0 if self.retires is not None else self.slots - len(self.specs)
+
+    def expect(self, kind: str) -> tuple[object, ...]:
+        """The next message, which must be of this kind; for start-up only."""
+        began = running_seconds()
+        while not (found := self.pipe.poll(1.0)) and running_seconds() - began < START_SECONDS:
+            pass
+        if not found:
+            raise SweeperError(f"a worker did not start within {START_SECONDS:.0f} s; try --executor inline")
+        try:
+            message: tuple[object, ...] = self.pipe.recv()
+        except (EOFError, OSError):
+            raise WorkerDiedError(f"a worker died while starting ({self.reason()}); try --executor inline") from None
+        if message[0] == "refused":
+            raise UsageError(str(message[1]))
+        if message[0] == "broken":
+            self.broken = str(message[1])
+            raise WorkerDiedError(f"a worker cannot be made ready ({self.broken}); try fewer --workers")
+        if message[0] != kind:
+            raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
+        return message
+
+    def expect_ready(self) -> None:
+        """Wait until it can train, and note its slots."""
+        slots = self.expect("ready")[1]
+        assert isinstance(slots, int)
+        self.slots = slots
+
+    def reason(self) -> str:
+        """How the process ended, or why it is of no use, for people."""
+        return super().reason() if self.broken is None else f"worker cannot be made ready: {self.broken}"
+
+
+def _serve(pipe: Connection, device: str) -> None:
+    from sweeper.training.worker import serve  # torch is imported here, in the child
+
+    serve(pipe, device)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a worker is made, and what it is told before its first training."""
+
+    new: Callable[[], WorkerProcess]
+    conditions: Conditions
+    checkpoints: Path
+    hardware: Hardware
+    threads: int
+    log: Callable[[str], None]
+    """Is told of workers that died."""
+
+    def make_ready(self, workers: list[WorkerProcess]) -> None:
+        """Configure workers, of which the first alone has told its hardware; one that dies is replaced in the list.
+
+        Raises:
+            UsageError: if they refuse the conditions.
+            SweeperError: if one cannot be made ready, and none in its place.
+        """
+        for number, worker in enumerate(workers):
+            worker.number = number
+            self._configure(worker)
+        for number, worker in enumerate(workers):
+            try:
+                if number > 0:
+                    worker.expect("hardware")
+                worker.expect_ready()
+            except WorkerDiedError:
+                workers[number] = self.in_place_of(worker, worker.reason())
+
+    def in_place_of(self, dead: WorkerProcess, reason: str) -> WorkerProcess:
+        """A worker that is ready, with the number of one that died; one that dies while it starts is tried again.
+
+        Raises:
+            SweeperError: if that fails `REPLACEMENTS` times, or the conditions are refused.
+        """
+        for attempt in range(1, REPLACEMENTS + 1):
+            dead.end()
+            self.log(f"{reason}; starting another")
+            worker = self.new()
+            worker.number = dead.number
+            try:
+                worker.expect("hardware")
+                self._configure(worker)
+                worker.expect_ready()
+                return worker
+            except WorkerDiedError:
+                worker.end()
+                if attempt == REPLACEMENTS:
+                    raise
+            except SweeperError:
+                worker.end()
+                raise
+        raise AssertionError
+
+    def _configure(self, worker: WorkerProcess) -> None:
+        kind = self.hardware.device
+        place = f"cuda:{worker.number % self.hardware.devices}" if kind == "cuda" else kind
+        with suppress(OSError):  # it died: found out when its answer is expected
+            worker.pipe.send(("configure", self.conditions, place, self.threads, self.checkpoints))
