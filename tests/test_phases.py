@@ -23,7 +23,7 @@ from sweeper.study.finalist_selection import choose_finalists
 from sweeper.study.training_list import key_of
 from sweeper.workflow import conclude as conclude_module
 from sweeper.workflow.conclude import conclude
-from sweeper.workflow.run import _conclude, _remember
+from sweeper.workflow.lead import _conclude, _remember
 from tests import builders
 from tests.faking import (
     ANALYSES,

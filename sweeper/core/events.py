@@ -109,8 +109,8 @@ class Dropped:
 
 
 SweepEvent = Started | Evaluated | Paused | Resumed | Finished | Stored | Dropped
-"""What the tracker, the display, the timekeeper and the status file are told by `notify`. A recorder learns of `Finished`
-by its `record` instead."""
+"""What the tracker, the display, the timekeeper and the status file are told by `notify`. A recorder learns of
+`Finished` by its `record` instead."""
 
 
 class Observer(Protocol):

@@ -1,0 +1,270 @@
+"""An open study, led from its queued trials to its report: search → confirmation → evidence → recommendation."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeper import storage as studies
+from sweeper.core.errors import (
+    InterruptedSweepError,
+    LostStudyError,
+    NothingCompletedError,
+    NothingConfirmedError,
+    StudyError,
+    SweeperError,
+)
+from sweeper.core.events import Observers, Stored, SweepEvent
+from sweeper.core.paths import checkpoints_dir
+from sweeper.core.provenance import Newcomers
+from sweeper.core.redact import redact
+from sweeper.core.text import count, resume_command
+from sweeper.executors.queue_leader import SharedExecutor
+from sweeper.study.search import enqueue_defaults
+from sweeper.study.timekeeper import Timekeeper
+from sweeper.system.clocks import running_seconds
+from sweeper.system.database_waits import Patience
+from sweeper.tracking import Tracker
+from sweeper.version import versions
+from sweeper.workflow.conclude import Outcome, report_study
+from sweeper.workflow.options import Asked, asked_of, given_options
+from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
+from sweeper.workflow.prepare import Prepared
+from sweeper.workflow.rebuild_mlflow import summary_for_mlflow
+from sweeper.workflow.settings import TRIALS, Settings
+from sweeper.workflow.shared_database import one_machine_only
+from sweeper.workflow.status import REPORT, Signs, status_file
+
+if TYPE_CHECKING:
+    import optuna
+
+    from sweeper.storage.resilient_storage import SteadyStorage
+
+
+@dataclass(frozen=True)
+class Session:
+    """A study that is open and accepted, and what runs it."""
+
+    settings: Settings
+    display: Display
+    stop: Stop
+    gone: Callable[[], float]
+    """Seconds since the session began."""
+    patience: Patience
+    storage: SteadyStorage
+    tracker: Tracker
+    prepared: Prepared
+    name: str
+    study: optuna.Study
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the paused trainings."""
+        return checkpoints_dir(self.settings.cache, self.prepared.name)
+
+
+def lead(session: Session) -> Outcome:
+    """Run the study as the one process that does, from its queue to its report."""
+    settings, display, study = session.settings, session.display, session.study
+    own = session.prepared.executor
+    with (
+        studies.sole_use(settings.storage, session.name, warn=display.warn, patience=session.patience) as lost,
+        Signs(status_file(settings.storage, session.name), session.name) as signs,
+        ended_by(session.stop, session.patience),
+        closing(
+            SharedExecutor(own, settings.storage, study, session.checkpoints, display.say, lost, session.patience)
+        ) as shared,
+    ):
+        asked = _queue(session)
+        _begin_tracking(session, asked, signs)
+        stage = _stage(session, asked, shared, signs)
+        try:
+            _train(stage, session.tracker, session.patience)
+        finally:
+            with suppress(SweeperError):  # a database that is away is told by what asks it next
+                _add_seconds(study, session.gone())
+        signs.phase(REPORT, 0, 0)
+        session.tracker.catch_up()
+        signs.beat()
+        shared.conclude()  # the report needs no workers, and they need memory
+        return _conclude(session.storage, session.name, study, settings, session.tracker, beat=signs.beat)
+
+
+def _queue(session: Session) -> Asked:
+    """Make the study ready: its plan, what is asked of it, and the trials that wait."""
+    study, display = session.study, session.display
+    _replan(session.storage, study, session.prepared)
+    asked = _remember(study, session.settings, session.prepared.executor.slots)
+    if left := studies.reconcile(study):
+        display.say(f"{left} trial(s) that were cut off are queued again")
+    if failed := studies.retry_failed(study):
+        reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
+        display.say(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
+    enqueue_defaults(study, session.prepared.plan.space, asked.trials)
+    return asked
+
+
+def _begin_tracking(session: Session, asked: Asked, signs: Signs) -> None:
+    """Open, or go on with, the sweep's run in MLflow, and note it with the study."""
+    settings, display, study, plan = session.settings, session.display, session.study, session.prepared.plan
+    undecided = asked.budget != "given" and not studies.search_results(study)
+    session.tracker.start_sweep(
+        session.name,
+        plan.conditions,
+        parent_run_id=study.user_attrs.get("parent_run_id"),
+        settings={"trials": str(asked.trials), "space": plan.space.name},
+        undecided=("steps", "confirm_steps") if undecided else (),
+        found=partial(studies.note_runs, study),
+        storage=settings.storage,
+        beat=signs.beat,
+    )
+    studies.note_parent(study, session.tracker.experiment_id, session.tracker.parent_run_id)
+    studies.note_session(study)
+    if (warning := one_machine_only(settings.storage)) is not None:
+        display.warn(warning)
+    display.say(f"study {session.name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
+
+
+def _stage(session: Session, asked: Asked, shared: SharedExecutor, signs: Signs) -> Stage:
+    """What the phases train by, and who is told of it."""
+    study, plan, display = session.study, session.prepared.plan, session.display
+    keeper = Timekeeper(
+        asked.timeout,
+        session.gone,
+        workers=session.prepared.executor.slots,
+        before=studies.all_results(study) if asked.timeout is not None else (),
+        pace=running_seconds,
+    )
+    told = Observers((keeper, signs, _Provenance(study, plan, display), display), session.tracker)
+    return Stage(
+        study,
+        plan,
+        asked,
+        shared,
+        session.checkpoints,
+        told,
+        display,
+        session.stop,
+        keeper,
+        signs=signs,
+        storage=session.settings.storage,
+    )
+
+
+def _train(stage: Stage, tracker: Tracker, patience: Patience) -> None:
+    """Everything that is trained; MLflow is told how that ended, unless it ended well."""
+    try:
+        with ended_by(stage.stop, patience):
+            try:
+                train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
+            except (InterruptedSweepError, KeyboardInterrupt):
+                studies.reconcile(stage.study)
+                raise
+    except (InterruptedSweepError, KeyboardInterrupt):
+        tracker.end_sweep("KILLED")
+        raise
+    except LostStudyError:
+        tracker.hand_over()
+        raise
+    except BaseException:
+        tracker.end_sweep("FAILED")
+        raise
+
+
+def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> None:
+    """Store the plan of a resume, now that nobody else runs the study.
+
+    Raises:
+        StudyError: if another process ran it while this one prepared, and changed its plan: a probe's steps, say.
+    """
+    if prepared.old is None:
+        return
+    if studies.pack(studies.read_plan(storage, prepared.name)) != studies.pack(prepared.old):
+        raise StudyError(
+            f"another process ran study {prepared.name!r} while this one was starting, and changed its plan; start the "
+            "same command again"
+        )
+    if prepared.plan != prepared.old or studies.PLAN_COPY not in study.user_attrs:
+        studies.replace_plan(study, prepared.plan)
+
+
+def _conclude(
+    storage: SteadyStorage,
+    name: str,
+    study: optuna.Study,
+    settings: Settings,
+    tracker: Tracker,
+    *,
+    beat: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Evidence, recommendation, report; copies to MLflow."""
+    studies.note_conclusion(study)
+    try:
+        outcome = report_study(storage, name, out=settings.out, beat=beat)
+    except BaseException:
+        tracker.end_sweep("FAILED")
+        raise
+    beat()
+    tracker.end_sweep("FINISHED", folder=outcome.paths.folder, **summary_for_mlflow(outcome)._asdict())
+    storage.check_file()
+    if not any(trial.state == "complete" for trial in outcome.sweep.trials):
+        reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})
+        raise NothingCompletedError(
+            f"no trial completed, so no loss can be recommended; see {outcome.paths.markdown}"
+            + (f"\n  - {outcome.sweep.budget}" if outcome.sweep.budget and not outcome.sweep.trials else "")
+            + "".join(f"\n  - {reason}" for reason in reasons[:5])
+        )
+    evidence = outcome.recommendation.evidence
+    asked = outcome.sweep.confirmations or outcome.sweep.cut  # where every trial diverged, there is nobody to confirm
+    if asked and (evidence is None or not evidence.finalists):
+        failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
+        raise NothingConfirmedError(
+            f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
+            "finished is kept, and this goes on with it: "
+            f"{resume_command(name, settings.storage)}{' --timeout …' if outcome.sweep.cut else ''}"
+            + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
+        )
+    return outcome
+
+
+def _remember(study: optuna.Study, settings: Settings, workers: int) -> Asked:
+    """Keep with the study what is asked of it."""
+    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **given_options(settings)}
+    asked = asked_of(options, studies.held(study))
+    if asked.trials != options.get("trials", TRIALS):
+        options["trials"] = asked.trials
+    study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
+    words = [word for key, value in options.items() for word in _words(f"--{key.replace('_', '-')}", value)]
+    study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
+    study.set_user_attr("workers", workers)
+    study.set_user_attr("trials", studies.pack_value(asked.trials))
+    study.set_user_attr("confirm_seeds", studies.pack_value(asked.analyses[-1].seeds))
+    study.set_user_attr("rope", studies.pack_value(asked.rope))
+    study.set_user_attr("timeout", asked.timeout)
+    return asked
+
+
+def _words(option: str, value: Any) -> list[str]:
+    return [option, str(value)] if not isinstance(value, bool) else [option] if value else []
+
+
+def _add_seconds(study: optuna.Study, seconds: float) -> None:
+    study.set_user_attr("seconds", max(0.0, float(study.user_attrs.get("seconds", 0.0))) + seconds)
+
+
+class _Provenance:
+    """Tells when a training was done by what trained nothing before."""
+
+    def __init__(self, study: optuna.Study, plan: studies.Plan, display: Display) -> None:
+        self._newcomers, self._display = Newcomers(studies.all_results(study), plan.versions), display
+        if (other := self._newcomers.of_session(versions())) is not None:
+            display.warn(other)
+
+    def notify(self, event: SweepEvent) -> None:
+        if isinstance(event, Stored) and (text := self._newcomers.of_result(event.result)) is not None:
+            self._display.warn(text)
