@@ -116,7 +116,7 @@ class Training:
         )
         self._rungs = self._recipe.rungs(spec.steps)
         self._rung_images = stratified_subset(self._dataset, self._split.val, self._affordable())
-        self._done = _Progress()
+        self._progress = _Progress()
         if checkpoint is not None:
             self._restore(load_checkpoint(checkpoint, spec, conditions, self._device))
 
@@ -132,14 +132,14 @@ class Training:
         state = Checkpoint(
             conditions=key_of(self._conditions),
             spec=self._spec,
-            step=self._done.step,
-            evaluations=tuple(self._done.evaluations),
+            step=self._progress.step,
+            evaluations=tuple(self._progress.evaluations),
             seconds=self._clock() - self._started,
-            training_seconds=self._done.training_seconds,
+            training_seconds=self._progress.training_seconds,
             averaged=self._steps.average.updates,
             device=self._device_name(),
             versions=dict(versions()),
-            earlier=self._done.earlier,
+            earlier=self._progress.earlier,
         )
         tensors = {
             "model": self._steps.model.state_dict(),
@@ -169,7 +169,7 @@ class Training:
             full_scale=int(np.iinfo(self._store.dtype).max),
             mean=mean,
             std=std,
-            point=self._done.evaluations[-1].point,
+            point=self._progress.evaluations[-1].point,
             log_prior=tuple(self._log_prior.tolist()),
             versions={"torch": torch.__version__},
         )
@@ -181,37 +181,37 @@ class Training:
         self._steps.average.model.load_state_dict(tensors["average"])
         self._steps.average.updates = state.averaged
         self._steps.optimizer.load_state_dict(tensors["optimizer"])
-        self._done.step, self._done.evaluations = state.step, list(state.evaluations)
-        self._done.training_seconds = state.training_seconds
+        self._progress.step, self._progress.evaluations = state.step, list(state.evaluations)
+        self._progress.training_seconds = state.training_seconds
         self._started = self._clock() - state.seconds
-        self._done.earlier = state.earlier
+        self._progress.earlier = state.earlier
         if state.versions and (state.device, state.versions) != (self._device_name(), versions()):
             now = TrainedBy(device=state.device, versions=state.versions, step=state.step)
-            self._done.earlier = (*state.earlier, now)
+            self._progress.earlier = (*state.earlier, now)
 
     @property
     def finished(self) -> bool:
         """Whether the last rung was evaluated, or the training diverged."""
-        return self._done.diverged or self._done.step >= self._spec.steps
+        return self._progress.diverged or self._progress.step >= self._spec.steps
 
     def advance(self) -> Evaluation:
         """Train to the next rung and evaluate there: on a fixed subset, at the last rung on all of validation."""
-        target = next(rung for rung in self._rungs if rung > self._done.step)
+        target = next(rung for rung in self._rungs if rung > self._progress.step)
         began = self._clock()
-        loss, rate = self._steps.run(self._done.step, target)
-        self._done.step = target
-        self._done.training_seconds += self._clock() - began
+        loss, rate = self._steps.run(self._progress.step, target)
+        self._progress.step = target
+        self._progress.training_seconds += self._clock() - began
         images = self._split.val if target == self._rungs[-1] else self._rung_images
         counts, finite = self._evaluator.count(self._steps.average.model, images)
-        self._done.diverged = not (finite and math.isfinite(loss))
-        self._done.last = counts
+        self._progress.diverged = not (finite and math.isfinite(loss))
+        self._progress.last = counts
         on_part = None
-        if len(images) > len(self._rung_images) and not self._done.diverged:
+        if len(images) > len(self._rung_images) and not self._progress.diverged:
             rows = [counts.pictures.index(i) for i in self._rung_images]
             on_part = counts.model_copy(update={"pictures": self._rung_images, "data": counts.data[rows]})
         scored = self._scores(counts)
         evaluation = Evaluation(
-            step=self._done.step,
+            step=self._progress.step,
             value=scored.value,
             point=scored.point,
             chosen=scored.chosen,
@@ -223,40 +223,40 @@ class Training:
             part=None if on_part is None else self._scores(on_part),
             seconds=self._clock() - self._started,
         )
-        self._done.evaluations.append(evaluation)
+        self._progress.evaluations.append(evaluation)
         return evaluation
 
     def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
         """What the training gave so far; a finished confirmation is scored on the test split here, once."""
-        last = self._done.evaluations[-1]
+        last = self._progress.evaluations[-1]
         collapse = at_default = Collapse.DIVERGED
         absent: tuple[str, ...] = ()
-        assert self._done.last is not None
-        if not self._done.diverged:
-            chosen = metrics.at_point(self._done.last, last.point)
+        assert self._progress.last is not None
+        if not self._progress.diverged:
+            chosen = metrics.at_point(self._progress.last, last.point)
             collapse = judge(chosen)
-            at_default = judge(metrics.at_point(self._done.last, metrics.default_point(self._task)))
+            at_default = judge(metrics.at_point(self._progress.last, metrics.default_point(self._task)))
             absent = never_predicted(chosen, self._dataset.classes)
         test, detail, predictions = None, None, None
-        if self._spec.purpose == "confirm" and state == "complete" and not self._done.diverged:
+        if self._spec.purpose == "confirm" and state == "complete" and not self._progress.diverged:
             test, detail, predictions = self._score_test(last.point)
         return TrialResult(
             spec=self._spec,
             state=state,
             value=last.value,
-            evaluations=tuple(self._done.evaluations),
+            evaluations=tuple(self._progress.evaluations),
             collapse=collapse,
             collapse_at_default=at_default,
             never_predicted=absent,
-            val=metrics.pooled(self._done.last) if self.finished and not self._done.diverged else None,
+            val=metrics.pooled(self._progress.last) if self.finished and not self._progress.diverged else None,
             test=test,
             detail=detail,
             predictions=predictions,
             seconds=self._clock() - self._started,
-            seconds_per_step=self._done.training_seconds / self._done.step,
+            seconds_per_step=self._progress.training_seconds / self._progress.step,
             device=self._device_name(),
             versions=dict(versions()),
-            earlier=self._done.earlier,
+            earlier=self._progress.earlier,
         )
 
     def _scores(self, counts: ImageCounts) -> PartScores:
@@ -267,9 +267,9 @@ class Training:
         at_chosen = metrics.at_point(counts, point)
         value = float(metrics.objective(at_chosen.sum(axis=0), metrics.present(at_chosen), self._recipe.metric))
         # What NaN logits were counted as is no answer, and must not read like a constant one.
-        score = metrics.nothing_right if self._done.diverged else metrics.scores
+        score = metrics.nothing_right if self._progress.diverged else metrics.scores
         return PartScores(
-            value=0.0 if self._done.diverged else value,
+            value=0.0 if self._progress.diverged else value,
             point=point,
             chosen=score(at_chosen),
             default=score(metrics.at_point(counts, default)),
