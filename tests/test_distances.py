@@ -94,6 +94,7 @@ def _ask(folder: str, barrier: object, answers: object) -> None:
     answers.put(sum(float(np.abs(distances.maps(i).astype(float)).sum()) for i in range(3)))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_several_processes_may_ask_at_once(store: PixelStore) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(4), context.Queue()

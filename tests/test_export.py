@@ -91,6 +91,7 @@ def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dat
     assert not weights_beside(context.checkpoints).exists()
 
 
+@pytest.mark.slow
 def test_weights_of_a_process_that_joined_lie_where_the_export_looks(tmp_path: Path) -> None:
     with pytest.raises(InterruptedSweepError):
         sweep_in(tmp_path, Recorder(stop_after=1))

@@ -289,6 +289,7 @@ def test_a_worker_that_dies_while_starting_is_started_once_more(
     assert log == ["worker killed by signal 9 (out of memory?); starting another"]
 
 
+@pytest.mark.slow
 def test_without_a_fork_server_each_worker_is_started_anew(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def test_a_sweep_runs_from_every_format(tmp_path, name):
     assert outcome.paths.markdown.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [*map(quick_or_slow("12 uint16", "3 uint16"), ["12 uint16", "12 uint8", "1 uint16", "3 uint16"])]
 )

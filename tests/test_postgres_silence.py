@@ -329,6 +329,7 @@ class SilencingJoiner(Recorder):
             threading.Timer(2, self._stopped.set).start()
 
 
+@pytest.mark.slow
 def test_a_joiner_that_is_stopped_while_the_database_is_silent_is_told_as_stopped(
     through: tuple[Proxy, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

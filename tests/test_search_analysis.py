@@ -19,6 +19,7 @@ from sweeper.evidence.search_analysis import analyse_search, expected_gain
 from sweeper.evidence.variance_components import EFFECTS, Point, take_apart
 from tests import builders
 from tests.builders import PARAMS, confirmation, curve, curve_on_part, diverged, evaluation, failed_trial, spec, trial
+from tests.marks import rest_slow
 
 FAMILIES = tuple(PARAMS)
 STUDIES = 50
@@ -85,11 +86,13 @@ def over_studies(make: Callable[[np.random.Generator], list[Point]]) -> list[Any
 
 @pytest.mark.parametrize(
     ("effects", "first"),
-    [
-        ({"family": 0.03, "rate": 0.01, "params": 0.01}, "family"),
-        ({"family": 0.005, "rate": 0.03, "params": 0.005}, "learning_rate"),
-        ({"family": 0.005, "rate": 0.005, "params": 0.04}, "parameters"),
-    ],
+    rest_slow(
+        [
+            ({"family": 0.03, "rate": 0.01, "params": 0.01}, "family"),
+            ({"family": 0.005, "rate": 0.03, "params": 0.005}, "learning_rate"),
+            ({"family": 0.005, "rate": 0.005, "params": 0.04}, "parameters"),
+        ]
+    ),
 )
 def test_what_is_decisive_comes_first_whatever_the_sampler_preferred(effects: dict[str, float], first: str) -> None:
     firsts = [first_of(greedy_search(np.random.default_rng(seed), **effects)) for seed in range(STUDIES)]
@@ -103,7 +106,7 @@ def test_a_decisive_family_has_about_its_true_spread() -> None:
     assert np.median([np.sqrt(s.variances["noise"]) for s in found]) == pytest.approx(0.006, rel=0.15)
 
 
-@pytest.mark.parametrize("trials", [20, 40])
+@pytest.mark.parametrize("trials", rest_slow([20, 40]))
 def test_nothing_is_invented_where_nothing_matters(trials: int) -> None:
     found = over_studies(lambda rng: greedy_search(rng, trials))
     for effect in EFFECTS:

@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.storage import WAITS
 from tests.folders import folder, mask
+from tests.marks import rest_slow
 from tests.test_cli_run import QUICK
 
 FULL = Path("/dev/full")
@@ -200,7 +201,7 @@ COMMANDS = [["losses"], ["losses", "--json"], ["spaces"], ["spaces", "binary"], 
 
 
 @needs_full
-@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("arguments", rest_slow(COMMANDS, 2), ids=" ".join)
 def test_every_command_says_that_its_result_was_not_taken(tmp_path: Path, arguments: list[str]) -> None:
     with FULL.open("w") as full:
         done = call(tmp_path, *arguments, out=full)
@@ -223,14 +224,14 @@ def test_closed_streams_are_no_ones_files(tmp_path: Path, number: int, status: i
 
 
 POOR = [
-    {"PYTHONIOENCODING": "ascii"},
-    {"PYTHONIOENCODING": "latin-1"},
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"PYTHONIOENCODING": "latin-1"},
+    {"PYTHONIOENCODING": "ascii"},
     {"LC_ALL": "C"},
 ]
 
 
-@pytest.mark.parametrize("poor", POOR, ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))
+@pytest.mark.parametrize("poor", rest_slow(POOR), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))
 def test_a_poor_encoding_costs_signs_alone(tmp_path: Path, poor: dict[str, str]) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONUTF8"))}
     for arguments in (["losses"], ["spaces"], ["profile", "synthetic:street?images=15&size=64"], ["doctor"]):

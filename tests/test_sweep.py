@@ -401,6 +401,7 @@ def test_a_study_that_is_being_run_cannot_be_run_or_changed_by_another(tmp_path:
     assert studies.read_plan(studies.open_storage(url), "study").conditions == outcome.sweep.conditions
 
 
+@pytest.mark.slow
 def test_a_resume_does_not_undo_what_another_process_planned_while_it_prepared(tmp_path: Path) -> None:
     sweep_in(tmp_path, trials=1, confirm_seeds="1")
     url = f"sqlite:///{tmp_path}/sweeper.db"
