@@ -82,6 +82,7 @@ def play(
     runs: Sequence[Sequence[TrialResult]],
     search: dict[str, TrialResult],
     *,
+    scenario: Scenario = simulation.BINARY,
     analyses: Sequence[InterimAnalysis] = ANALYSES,
     distort: Callable[[Evidence], Evidence] | None = None,
     untiring: bool = False,
@@ -91,6 +92,7 @@ def play(
     Args:
         runs: all trainings that could be asked for.
         search: where the finalists come from.
+        scenario: has their classes and the groups of their images.
         analyses: the planned interim analyses; levels other than the product's show what they would do.
         distort: changes the evidence of every interim analysis: to show that a broken rule is seen.
         untiring: go on where the product has enough, to see what that costs.
@@ -99,7 +101,7 @@ def play(
     ended: Played | None = None
     for analysis in analyses:
         taken = [run for f, seeds in have.items() for run in runs[f][:seeds]]
-        evidence = weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, analyses=analyses)
+        evidence = _weighed(taken, search, scenario, analyses)
         evidence = distort(evidence) if distort else evidence
         decision = decide(evidence, ORDER)
         step = next_step(evidence, decision)
@@ -181,7 +183,8 @@ def confirm(task: Task) -> Tally:
     search = simulation.searched(task.losses)
     for _ in range(task.sweeps):
         counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, images=task.pictures)
-        played = play(simulation.trainings(counts, collapsed), search, untiring=task.untiring)
+        runs = simulation.trainings(counts, collapsed)
+        played = play(runs, search, scenario=task.scenario, untiring=task.untiring)
         tally.winners[played.winner] += 1
         tally.untiring[played.untiring] += 1
         tally.verdicts[_said(played.decision)] += 1
@@ -385,21 +388,29 @@ def covered(task: Task) -> Tally:
         runs = simulation.trainings(counts, collapsed)
         held = []
         for analysis in ANALYSES:
-            evidence = _weighed(runs, analysis.seeds, search)
+            taken = [run for loss in runs for run in loss[: analysis.seeds]]
+            evidence = _weighed(taken, search, task.scenario)
             for finalist in evidence.finalists:
                 own = truth[ORDER.index(finalist.family)]
                 tally.winners[f"own {analysis.seeds}"] += _holds(finalist.miou, own)
             tally.winners[f"gap {analysis.seeds}"] += _gap_held(evidence, truth, LEVEL)
             held.append(_gap_held(evidence, truth))
         tally.winners["all"] += all(held)
-        tally.winners["end"] += _gap_held(play(runs, search).evidence, truth)
+        tally.winners["end"] += _gap_held(play(runs, search, scenario=task.scenario).evidence, truth)
         tally.verdicts["done"] += 1
     return tally
 
 
-def _weighed(runs: Sequence[Sequence[TrialResult]], seeds: int, search: dict[str, TrialResult]) -> Evidence:
-    taken = [run for loss in runs for run in loss[:seeds]]
-    return weigh(taken, search, classes=simulation.CLASSES, rope=ROPE, analyses=ANALYSES)
+def _weighed(
+    taken: Sequence[TrialResult],
+    search: dict[str, TrialResult],
+    scenario: Scenario,
+    analyses: Sequence[InterimAnalysis] = ANALYSES,
+) -> Evidence:
+    test = taken[0].test
+    assert test is not None
+    groups = scenario.groups_of(len(test.pictures))
+    return weigh(taken, search, classes=scenario.classes, rope=ROPE, analyses=analyses, groups=groups)
 
 
 def _holds(interval: Interval, truth: float) -> bool:
@@ -463,7 +474,7 @@ def chosen(task: Task) -> Tally:
     for _ in range(task.sweeps):
         gaps = task.gap * rng.standard_normal(task.losses)
         counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gaps=gaps)
-        played = play(simulation.trainings(counts, collapsed), search)
+        played = play(simulation.trainings(counts, collapsed), search, scenario=task.scenario)
         said = _said(played.decision)
         tally.verdicts[said] += 1
         tally.trainings += played.trainings
@@ -514,7 +525,7 @@ def unsafe(task: Task) -> Tally:
     search = simulation.searched(task.losses)
     for _ in range(task.sweeps):
         counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, images=task.pictures)
-        played = play(simulation.trainings(counts, collapsed), search)
+        played = play(simulation.trainings(counts, collapsed), search, scenario=task.scenario)
         said, named = _said(played.decision), played.decision.recommended
         wrong = named is not None and played.evidence.finalists[named].family != ORDER[0]
         tally.verdicts[said] += 1

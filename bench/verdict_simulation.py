@@ -2,11 +2,13 @@
 
 A loss's foreground IoU on image i in the training of seed s is, before it is clipped to [0, 1],
 
-    level + seed_s + image_i + liking_i + own_si          (all in foreground IoU: twice the mIoU that is quoted here)
+    level + seed_s + image_i + liking_i + group_g + own_si    (in foreground IoU: twice the mIoU that is quoted here)
 
-`seed`: how well this training went; `image`: how hard the image is for all; `liking`: how it suits this loss;
-`own`: what this training does to this image (the seed × image interaction). False positives and false negatives
-share the errors; images differ in how much foreground they hold, which is their weight in the data set's IoU.
+`seed`: how well this training went; `image`: how hard the image is for all; `liking`: how it suits this loss; `group`:
+the same of all images of a group (a video, a patient), where there are groups; `own`: what this training does to this
+image (the seed × image interaction). False positives and false negatives share the errors; images differ in how much
+foreground they hold, which is their weight in the data set's IoU. A scenario may have a rare class besides: it has the
+same level and seed noise and its own noise of images, and on images without it some pixels are false alarms.
 
 Where the numbers come from: the two-way table of `sweeper.evidence.intervals`, applied to the confirmations of the
 first sweeps with this tool (3 seeds, 200 steps; standard deviations in mIoU, of a single run):
@@ -35,13 +37,14 @@ Counts = npt.NDArray[np.int64]
 
 FAMILIES = ("cross_entropy", "dice", "tversky", "focal", "dice_ce", "dice_focal", "lovasz", "top_k")
 """Names of the simulated losses; the first is the baseline."""
-CLASSES = ("background", "object")
 SEEDS = 8
 """Seeds of the last interim analysis."""
 SHARE = 0.05
 """Foreground of the pixels."""
 FOREGROUND = 1000
 """Foreground pixels of a typical image; with fewer, rounding to whole pixels would add a noise of its own."""
+FALSE_ALARMS = 5.0
+"""Pixels that are wrongly called the rare class on an image without it, on average."""
 COLLAPSED = 0.02
 """Foreground IoU of a training that collapsed: a constant answer."""
 
@@ -69,6 +72,20 @@ class Scenario:
     """Share of trainings that collapse."""
     last_collapse: float | None = None
     """The same of the last loss; None = the same."""
+    groups: int = 0
+    """Groups of related images, all of one size; 0 = each image stands for itself."""
+    group: float = 0.0
+    """How a group suits a loss."""
+    rare: float = 0.0
+    """Share of the images that hold the rare class; 0 = there is no such class."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("background", "object", "rare") if self.rare else ("background", "object")
+
+    def groups_of(self, images: int) -> list[str] | None:
+        """The group of each of so many images."""
+        return [f"group {i * self.groups // images}" for i in range(images)] if self.groups else None
 
     def of_losses(self, usual: float, last: float | None, losses: int) -> Floats:
         """(losses,) with the last one's own value."""
@@ -86,7 +103,16 @@ BOUNDED = Scenario("bounded", "scores pressed against 1", 32, level=0.93, pictur
 COLLAPSING = Scenario("collapse", "every loss collapses in 15 % of seeds", 32, collapse=0.15)
 ONE_COLLAPSES = Scenario("one collapses", "the last loss collapses in 15 % of seeds", 32, last_collapse=0.15)
 TAILS = Scenario("tails", "heavy-tailed images of unequal size", 40, seed=0.005, tails=4.0, sizes=0.7, liking=0.012)
-SCENARIOS = (BINARY, STREET, UNEQUAL, BOUNDED, COLLAPSING, ONE_COLLAPSES, TAILS)
+FEW_IMAGES = tuple(
+    Scenario(f"{n} images", "few test images, which suit the losses differently", n, liking=0.014) for n in (10, 20, 40)
+)
+RARE = Scenario("rare class", "one of three classes occurs in an eighth of the images", 32, rare=0.125)
+FEW_GROUPS = tuple(
+    Scenario(f"{n} groups", "images of few videos or patients, each of which suits a loss", 30, groups=n, group=0.02)
+    for n in (3, 4, 5)
+)
+SCENARIOS = (BINARY, STREET, UNEQUAL, BOUNDED, COLLAPSING, ONE_COLLAPSES, TAILS, *FEW_IMAGES, RARE, *FEW_GROUPS)
+"""New ones come last: their place keys their random numbers."""
 
 
 def draw(
@@ -99,34 +125,58 @@ def draw(
     seeds: int = SEEDS,
     images: int | None = None,
 ) -> tuple[Counts, npt.NDArray[np.bool_]]:
-    """Counts (losses, seeds, images, 2, 3) of one sweep, and which trainings collapsed (losses, seeds).
+    """Counts (losses, seeds, images, classes, 3) of one sweep, and which trainings collapsed (losses, seeds).
 
     The first loss is better than the others by `gap` mIoU; or each than the scenario's level by its own of `gaps`.
     """
     n = scenario.pictures if images is None else images
     sd_seed = 2 * scenario.of_losses(scenario.seed, scenario.last_seed, losses)
     rate = scenario.of_losses(scenario.collapse, scenario.last_collapse, losses)
-    iou = np.full((losses, seeds, n), scenario.level)
-    iou[0] += 2 * gap
+    level = np.full((losses, seeds, 1), scenario.level)
+    level[0] += 2 * gap
     if gaps is not None:
-        iou += 2 * gaps[:, None, None]
-    iou += sd_seed[:, None, None] * rng.standard_normal((losses, seeds, 1))
+        level += 2 * gaps[:, None, None]
+    level += sd_seed[:, None, None] * rng.standard_normal((losses, seeds, 1))
+    iou = level + _of_images(scenario, rng, losses, seeds, n)
+    collapsed = rng.random((losses, seeds)) < rate[:, None]
+    size = np.maximum(20, FOREGROUND * np.exp(scenario.sizes * rng.standard_normal(n)))
+    if scenario.groups:
+        suits = rng.standard_normal((losses, 1, scenario.groups))
+        iou += 2 * scenario.group * suits[..., np.arange(n) * scenario.groups // n]
+    objects = [_errors(iou, collapsed, size)]
+    if scenario.rare:
+        holds = rng.random(n) < scenario.rare
+        holds[rng.permutation(n)[: max(0, 2 - holds.sum())]] = True
+        iou = level + _of_images(scenario, rng, losses, seeds, n)
+        found = _errors(iou, collapsed, size / 4)
+        found[..., ~holds, :] = 0
+        found[..., ~holds, 1] = rng.poisson(FALSE_ALARMS, (losses, seeds, n))[..., ~holds]
+        objects.append(found)
+    errors = np.stack(objects, axis=-2)
+    # The background is what is left of the image, and at least half of it; what it lacks the others have too much.
+    area = int(FOREGROUND / SHARE)
+    missed, extra = errors[..., 2].sum(axis=-1), errors[..., 1].sum(axis=-1)
+    held = errors[..., [0, 2]].sum(axis=(-2, -1))
+    background = np.stack([np.maximum(area - held - extra, area // 2), missed, extra], axis=-1)
+    counts: Counts = np.concatenate([background[..., None, :], errors], axis=-2)
+    return counts, collapsed
+
+
+def _of_images(scenario: Scenario, rng: np.random.Generator, losses: int, seeds: int, n: int) -> Floats:
+    """What images do to a class's IoU, (losses, seeds, images)."""
+    iou = np.zeros((losses, seeds, n))
     iou += 2 * scenario.picture * _noise(scenario, rng, (n,))
     iou += 2 * scenario.liking * _noise(scenario, rng, (losses, 1, n))
     iou += 2 * scenario.own * _noise(scenario, rng, (losses, seeds, n))
-    collapsed = rng.random((losses, seeds)) < rate[:, None]
+    return iou
+
+
+def _errors(iou: Floats, collapsed: npt.NDArray[np.bool_], size: Floats) -> Counts:
+    """True positives, false positives and false negatives of a class, (losses, seeds, images, 3)."""
     iou[collapsed] = COLLAPSED
-    size = np.maximum(20, FOREGROUND * np.exp(scenario.sizes * rng.standard_normal(n)))
     np.clip(iou, 0.0, 1.0, out=iou)
-    wrong = size * (1 - iou) / (1 + iou)  # FP = FN, so that IoU = (size − wrong) / (size + wrong)
-    wrong, size = np.rint(wrong).astype(np.int64), np.rint(size).astype(np.int64)
-    # The background is what is left of the image, and at least half of it.
-    area = int(FOREGROUND / SHARE)
-    background = np.maximum(area - size - wrong, area // 2)
-    counts: Counts = np.stack(
-        [np.stack([background, wrong, wrong], axis=-1), np.stack([size - wrong, wrong, wrong], axis=-1)], axis=-2
-    )
-    return counts, collapsed
+    wrong = np.rint(size * (1 - iou) / (1 + iou)).astype(np.int64)  # FP = FN: IoU = (size − wrong) / (size + wrong)
+    return np.stack([np.rint(size).astype(np.int64) - wrong, wrong, wrong], axis=-1)
 
 
 def _noise(scenario: Scenario, rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -187,7 +237,7 @@ def searched(losses: int) -> dict[str, TrialResult]:
 
 
 def miou(counts: Counts) -> Floats:
-    """(losses, seeds, images, 2, 3) → mIoU of each training, (losses, seeds)."""
+    """(losses, seeds, images, classes, 3) → mIoU of each training, (losses, seeds)."""
     summed = counts.sum(axis=2).astype(np.float64)
     values: Floats = (summed[..., 0] / summed.sum(axis=-1)).mean(axis=-1)
     return values

@@ -134,7 +134,7 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
         gaps = 0.01 * rng.standard_normal(4)
         runs = simulation.trainings(*simulation.draw(simulation.STREET, 4, rng, gaps=gaps, seeds=3))
         found = weigh(
-            [run for loss in runs for run in loss[:3]], simulation.searched(4), classes=simulation.CLASSES
+            [run for loss in runs for run in loss[:3]], simulation.searched(4), classes=simulation.STREET.classes
         ).finalists
         named = min((f for f in found if f.regret is not None), key=lambda f: f.regret.expected if f.regret else 1.0)
         assert named.regret is not None

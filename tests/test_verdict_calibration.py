@@ -7,6 +7,7 @@ are passed with overwhelming probability; the mutations go far beyond them.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,16 +31,18 @@ from bench.verdict_calibration import (
     upper_limit,
 )
 from sweeper.core.records import Evidence, InterimAnalysis
+from tests.marks import rest_slow
 
 SWEEPS = 200
 LIMIT = int(binom.isf(1e-4, SWEEPS, 0.05))
 """False winners among SWEEPS that a true rate of 5 % exceeds once in 10,000 tests."""
 
 
-def played(scenario: simulation.Scenario, losses: int, sweeps: int, key: int, **broken: object) -> list[Played]:
+def played(drawn_from: simulation.Scenario, losses: int, sweeps: int, key: int, **broken: object) -> list[Played]:
     rng, search = np.random.default_rng(key), simulation.searched(losses)
-    drawn = (simulation.draw(scenario, losses, rng) for _ in range(sweeps))
-    return [play(simulation.trainings(*sweep), search, **broken) for sweep in drawn]  # type: ignore[arg-type]
+    drawn = (simulation.draw(drawn_from, losses, rng) for _ in range(sweeps))
+    keywords: dict[str, Any] = {"scenario": drawn_from, **broken}
+    return [play(simulation.trainings(*sweep), search, **keywords) for sweep in drawn]
 
 
 def wrong(scenario: simulation.Scenario, losses: int, endings: list[Played]) -> int:
@@ -64,6 +67,11 @@ def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
     counts, _ = simulation.draw(simulation.TAILS, 3, rng)
     assert (counts >= 0).all()
     assert (counts[..., 0, 1] == counts[..., 1, 2]).all()  # background's false positives are the object's misses
+    counts, _ = simulation.draw(simulation.RARE, 3, rng)
+    assert (counts >= 0).all()
+    assert (counts[..., 1].sum(axis=-1) == counts[..., 2].sum(axis=-1)).all()  # what one has too much another lacks
+    holds = counts[0, 0, :, 2, [0, 2]].sum(axis=0) > 0
+    assert 2 <= holds.sum() < 16 and counts[:, :, ~holds, 2, 1].any()  # false alarms where there is nothing of it
 
 
 # --- The product's rule -------------------------------------------------------------------------------------
@@ -71,7 +79,7 @@ def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
 
 @pytest.mark.parametrize(
     ("scenario", "losses"),
-    [(simulation.STREET, 2), (simulation.UNEQUAL, 2), (simulation.BINARY, 4), (simulation.COLLAPSING, 2)],
+    rest_slow([(simulation.COLLAPSING, 2), (simulation.BINARY, 4), (simulation.STREET, 2), (simulation.UNEQUAL, 2)], 2),
     ids=lambda value: getattr(value, "name", value),
 )
 def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(
@@ -133,6 +141,13 @@ def pooled(evidence: Evidence) -> Evidence:
     return evidence.model_copy(update={"comparisons": tuple(changed)})
 
 
+def test_taking_the_images_of_few_groups_as_units_is_caught() -> None:
+    three = simulation.FEW_GROUPS[0]
+    broken = wrong(three, 2, played(three, 2, 120, 3, scenario=simulation.BINARY))
+    assert broken > 0.12 * 120
+    assert wrong(three, 2, played(three, 2, 120, 3)) <= binom.isf(1e-4, 120, 0.05)
+
+
 def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
     noisy = simulation.Scenario("one noisy", "", 32, picture=0.02, liking=0.001, own=0.002, seed=0.001, last_seed=0.06)
     once = (InterimAnalysis(seeds=3, error=0.05),)
@@ -141,6 +156,7 @@ def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
     assert wrong(noisy, 8, played(noisy, 8, 80, 3, analyses=once)) <= binom.isf(1e-4, 80, 0.05)
 
 
+@pytest.mark.slow
 def test_three_interim_analyses_at_the_full_level_are_caught() -> None:
     greedy = tuple(InterimAnalysis(seeds=analysis.seeds, error=0.05) for analysis in ANALYSES)
     scenario = simulation.Scenario("seeds alone", "", 20, picture=0.02, liking=0.0, own=0.002, seed=0.04)
