@@ -19,11 +19,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from optuna.trial import FrozenTrial, TrialState
-
 from sweeper import storage as studies
-from sweeper.executors.task_queue import RESULT, Queue
+from sweeper.executors.task_queue import Queue
 from tests import builders
+from tests.faking import new_plan
 
 POLLS = 20
 WORKERS = (1, 4, 16, 64)
@@ -36,9 +35,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         url = arguments.storage or f"sqlite:///{folder}/study.db"
-        studies.open_storage(url)
+        storage = studies.open_storage(url)
         print("| workers | a poll, ms (median) | a training, ms |\n|---:|---:|---:|")
         for workers in WORKERS:
+            studies.create_study(storage, f"bench-{workers}", new_plan())
             poll, training = measure(url, workers)
             print(f"| {workers} | {1000 * poll:.1f} | {1000 * training:.0f} |")
 
@@ -48,35 +48,34 @@ def measure(url: str, workers: int) -> tuple[float, float]:
     queue = Queue(url, f"bench-{workers}")
     leader = queue.enter("leader")
     there = [queue.enter("worker", slots=1) for _ in range(workers)]
-    result = builders.trial("dice", 0.6, 0).model_dump(mode="json")
-    evaluation = builders.evaluation(25, 0.5).model_dump(mode="json")
+    result, evaluation = builders.trial("dice", 0.6, 0), builders.evaluation(25, 0.5)
     began = time.process_time()
     taken = [_begin(queue, leader, worker) for worker in there]
     polls = []
     for step in range(EVALUATIONS):
-        for trial in taken:
-            queue.write(trial._trial_id, f"evaluation/{step:02d}", {"evaluation": evaluation, "last": False})
-            queue.write(trial._trial_id, f"answer/{step:02d}", "go")
+        for training in taken:
+            queue.tables.tell(training, step, evaluation, last=False)
+            queue.tables.answer(training, step, "go")
         for _ in range(POLLS // EVALUATIONS):
             start = time.process_time()
-            queue.trials()
+            queue.tables.members()
+            queue.tables.trainings(taken)
             polls.append(time.process_time() - start)
-    for trial in taken:
-        queue.write(trial._trial_id, RESULT, result)
-        queue.finish(trial, TrialState.COMPLETE)
+    for training in taken:
+        queue.tables.end_training(training, "finished", result=result)
+        queue.tables.remove([training])
     whole = time.process_time() - began - sum(polls)
     for worker in there:
-        queue.leave(worker, TrialState.FAIL)
+        queue.leave(worker, "left")
     queue.close()
     return statistics.median(polls), whole / workers
 
 
-def _begin(queue: Queue, leader: FrozenTrial, worker: FrozenTrial) -> FrozenTrial:
-    queue.put({"purpose": "search", "number": worker.number}, leader.number, None)
-    waiting = [trial for trial in queue.trials() if trial.state == TrialState.WAITING]
-    trial = queue.take(waiting, worker)
-    assert trial is not None
-    return trial
+def _begin(queue: Queue, leader: int, worker: int) -> int:
+    queue.put(builders.spec("dice", worker), leader, None)
+    taken = queue.take(list(queue.tables.trainings((), waiting=True).values()), worker)
+    assert taken is not None
+    return taken.id
 
 
 if __name__ == "__main__":

@@ -12,12 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
 ROOMS = {
-    "optuna": (
-        "study/",
-        "space/",
-        "storage/",
-        *(f"executors/{m}.py" for m in ("task_queue", "queue_leader", "queue_worker")),
-    ),
+    "optuna": ("study/", "space/", "storage/"),
     "mlflow": ("tracking/",),
     "psycopg": ("system/postgres.py", "system/advisory_locks.py"),
     "ray": ("executors/ray_actors.py", "executors/ray_trainer.py"),

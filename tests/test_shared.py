@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.storages._rdb.models import TrialHeartbeatModel
 from optuna.trial import TrialState
-from sqlalchemy import update
+from sqlalchemy import DateTime
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, SweeperError
@@ -27,6 +25,7 @@ from sweeper.executors.failure_limit import IN_A_ROW
 from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.executors.queue_worker import Ending, Joined
 from sweeper.executors.task_queue import Queue
+from sweeper.storage import queue_tables
 from tests.faking import FakeExecutor, fake_result, new_plan, train
 from tests.postgres_server import Server
 from tests.sweeping import Recorder
@@ -72,7 +71,7 @@ class Elsewhere:
 
     def __enter__(self) -> Elsewhere:
         self.thread.start()
-        wait_until(lambda: any(t.state == TrialState.RUNNING for t in self.queue.trials()))
+        wait_until(lambda: any(member.state == "there" for member in self.queue.tables.members().values()))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -274,7 +273,7 @@ def test_a_machine_where_everything_fails_leaves(url: str, leading: Any) -> None
 def test_a_machine_that_is_not_heard_of_costs_an_attempt(
     url: str, leading: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "GRACE_SECONDS", 3)  # a heartbeat is stored to the second
+    monkeypatch.setattr(queue, "GRACE_SECONDS", 2)
     monkeypatch.setattr(queue, "BEAT_SECONDS", 0.2)
     monkeypatch.setattr(shared, "EXPIRE_SECONDS", 0.1)
     silent = Queue(url, "s")
@@ -282,7 +281,7 @@ def test_a_machine_that_is_not_heard_of_costs_an_attempt(
     executor = leading(Full())
     wait_until(lambda: has_room(executor))
     executor.submit(spec_of(0))
-    waiting = [t for t in silent.trials() if t.state == TrialState.WAITING]
+    waiting = list(silent.tables.trainings((), waiting=True).values())
     assert silent.take(waiting, own) is not None
     silent.close()  # its power is gone: it neither beats nor leaves
     (event,) = events_until(executor, is_over)
@@ -338,8 +337,8 @@ def test_who_was_taken_for_dead_joins_and_leads_again(url: str, leading: Any) ->
         executor = leading(Full())
         wait_until(lambda: has_room(executor))
         other = Queue(url, "s")
-        for trial in other.trials():
-            other.finish(trial, TrialState.FAIL)
+        for member in other.tables.members():
+            other.tables.end_member(member, "lost")
         wait_until(lambda: not has_room(executor) or any("joining again" in line for line in there.lines))
         wait_until(lambda: any("joining again" in line for line in there.lines) and has_room(executor))
         executor.submit(spec_of(0))
@@ -355,17 +354,17 @@ def test_nobody_expires_after_an_outage(url: str, study: optuna.Study, monkeypat
     here.enter("leader")
     silent = there.enter("worker", slots=1)
     there.close()
-    original = here._heart._record
+    original = here._heart._beat
 
-    def away(trial_id: int) -> None:
+    def away() -> None:
         time.sleep(2)
-        monkeypatch.setattr(here._heart, "_record", original)
+        monkeypatch.setattr(here._heart, "_beat", original)
 
-    monkeypatch.setattr(here._heart, "_record", away)
+    monkeypatch.setattr(here._heart, "_beat", away)
     time.sleep(1.5)
     here.expire()
-    assert here.trials()[silent.number].state == TrialState.RUNNING
-    wait_until(lambda: (here.expire(), here.trials()[silent.number].state == TrialState.FAIL)[1])
+    assert here.tables.members()[silent].state == "there"
+    wait_until(lambda: is_lost(here, silent))
     here.close()
 
 
@@ -375,33 +374,26 @@ def test_a_worker_that_was_never_heard_of_is_gone_too(
     """It died between its entry and its first heartbeat."""
     monkeypatch.setattr(queue, "GRACE_SECONDS", 1)
     here, there = Queue(url, "s"), Queue(url, "s")
-    monkeypatch.setattr(there._heart, "add", lambda _: None)
+    monkeypatch.setattr(there._heart, "add", lambda *_: None)
     here.enter("leader")
     silent = there.enter("worker", slots=1)
     there.close()
     here.expire()
-    assert here.trials()[silent.number].state == TrialState.RUNNING
-    wait_until(lambda: (here.expire(), here.trials()[silent.number].state == TrialState.FAIL)[1])
+    assert here.tables.members()[silent].state == "there"
+    wait_until(lambda: is_lost(here, silent))
     here.close()
 
 
-@pytest.mark.parametrize("hours", [-2, 1])
-def test_who_is_gone_does_not_depend_on_the_time_of_day(
-    url: str, study: optuna.Study, monkeypatch: pytest.MonkeyPatch, hours: int
-) -> None:
-    """A clock that is set forward makes every heartbeat old, one that is set back leaves those of the dead young."""
-    here, there = Queue(url, "s"), Queue(url, "s")
-    worker = there.enter("worker", slots=1)
-    there.close()
-    beats = TrialHeartbeatModel.__table__
-    moved = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=hours)
-    with here._database.engine.begin() as connection:
-        connection.execute(update(beats).where(beats.c.trial_id == worker._trial_id).values(heartbeat=moved))
+def is_lost(here: Queue, member: int) -> bool:
+    """Whether this process takes a member for gone by now."""
     here.expire()
-    assert here.trials()[worker.number].state == TrialState.RUNNING
-    monkeypatch.setattr(queue, "GRACE_SECONDS", 1)
-    wait_until(lambda: (here.expire(), here.trials()[worker.number].state == TrialState.FAIL)[1])
-    here.close()
+    return here.tables.members()[member].state == "lost"
+
+
+def test_who_is_gone_does_not_depend_on_the_time_of_day() -> None:
+    """Set forward, a clock would make every sign of life old; set back, it would leave the dead young."""
+    for table in queue_tables.TABLES.sorted_tables:
+        assert not any(isinstance(column.type, DateTime) for column in table.columns), table.name
 
 
 def test_a_process_that_lost_the_study_stops(url: str, leading: Any) -> None:

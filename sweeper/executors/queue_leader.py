@@ -12,39 +12,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.errors import LostStudyError, SweeperError
-from sweeper.core.events import (
-    Answer,
-    Evaluated,
-    Finished,
-    OutOfMemory,
-    Paused,
-    TrainingEvent,
-    WorkerLost,
-)
+from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.paths import checkpoint_path
-from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.records import Evaluation, TrialSpec
 from sweeper.executors.protocol import Executor
-from sweeper.executors.task_queue import (
-    GRACE_SECONDS,
-    HOST,
-    KIND,
-    OUT_OF_MEMORY,
-    REASON,
-    RESULT,
-    SESSION,
-    SLOTS,
-    WORKER,
-    Queue,
-    queue_name,
-)
-from sweeper.storage.optuna_internals import id_of, storage_of
+from sweeper.executors.task_queue import GRACE_SECONDS, Queue
+from sweeper.storage.queue_tables import Member, MemberState, QueuedTraining, queue_exists
 from sweeper.system.database_waits import Patience
+
+if TYPE_CHECKING:
+    import optuna
 
 POLL_SECONDS = 0.2
 """How often the queue is read while others train."""
@@ -52,7 +33,7 @@ DOORBELL_SECONDS = 2.0
 """And while nobody does: whether someone has joined."""
 EXPIRE_SECONDS = 10.0
 HERE = -1
-"""In place of a worker's number: this process's own workers."""
+"""In place of a member's id: this process's own workers."""
 
 Key = tuple[str, int]
 
@@ -70,7 +51,8 @@ def _alike(one: Evaluation, other: Evaluation) -> bool:
 class _Sent:
     """A training in the queue."""
 
-    trial_id: int
+    id: int
+    """In the queue."""
     spec: TrialSpec
     only_for: int | None
     told: int = 0
@@ -92,8 +74,9 @@ class SharedExecutor:
     """This process's, with the database."""
     clock: Callable[[], float] = time.monotonic
     _queue: Queue | None = None
-    _leader: FrozenTrial | None = None
-    _workers: dict[int, FrozenTrial] = field(default_factory=dict)
+    _leader: int | None = None
+    """This process's member of the queue."""
+    _workers: dict[int, Member] = field(default_factory=dict)
     _sent: dict[Key, _Sent] = field(default_factory=dict)
     _here: set[Key] = field(default_factory=set)
     _backlog: list[TrialSpec] = field(default_factory=list)
@@ -115,11 +98,11 @@ class SharedExecutor:
     @property
     def slots(self) -> int:
         """Of all machines that are there."""
-        return self.own.slots + sum(self._slots(worker) for worker in self._workers.values())
+        return self.own.slots + sum(worker.slots for worker in self._workers.values())
 
     def free(self) -> int:
         """Of all machines that are there."""
-        elsewhere = sum(self._slots(worker) for worker in self._workers.values()) - len(self._sent)
+        elsewhere = sum(worker.slots for worker in self._workers.values()) - len(self._sent)
         return max(0, self.own.free() - len(self._backlog) + max(0, elsewhere) - len(self._returned))
 
     def submit(self, spec: TrialSpec) -> None:
@@ -169,14 +152,14 @@ class SharedExecutor:
         """End everything here; those who joined wait for another to lead the study."""
         try:
             with suppress(SweeperError):  # a database that is away: those who joined notice by themselves
-                self._part(TrialState.FAIL)
+                self._part("left")
         finally:
             self.own.close()
 
     def conclude(self) -> None:
         """The study needs no training any more: those who joined may go."""
         try:
-            self._part(TrialState.COMPLETE)
+            self._part("concluded")
         finally:
             self.own.close()
 
@@ -232,13 +215,9 @@ class SharedExecutor:
 
     # --- elsewhere ---
 
-    def _slots(self, worker: FrozenTrial) -> int:
-        return int(worker.user_attrs[SLOTS])
-
     def _send(self, spec: TrialSpec, only_for: int | None) -> None:
         assert self._queue is not None and self._leader is not None
-        trial_id = self._queue.put(spec.model_dump(mode="json"), self._leader.number, only_for)
-        self._sent[_key(spec)] = _Sent(trial_id, spec, only_for)
+        self._sent[_key(spec)] = _Sent(self._queue.put(spec, self._leader, only_for), spec, only_for)
 
     def _read_queue(self, *, at_once: bool) -> list[TrainingEvent]:
         """Who is there, and what they did since the queue was read last."""
@@ -253,80 +232,83 @@ class SharedExecutor:
         if now - self._expired >= EXPIRE_SECONDS:
             self._expired = now
             self._queue.expire()
-        trials = self._queue.trials()
-        if self._leader is None or trials[self._leader.number].state.is_finished():
+        members = self._queue.tables.members()
+        if self._leader is None or members[self._leader].state != "there":
             self._leader = self._queue.enter("leader")  # we were not heard of for a while
-        self._greet({t.number: t for t in trials if t.state == TrialState.RUNNING and t.user_attrs[KIND] == "worker"})
-        by_id = {id_of(trial): trial for trial in trials}
-        return [event for sent in list(self._sent.values()) for event in self._news(sent, by_id[sent.trial_id])]
+        self._greet({i: m for i, m in members.items() if m.state == "there" and m.kind == "worker"})
+        sent = list(self._sent.values())
+        queued = self._queue.tables.trainings([one.id for one in sent]) if sent else {}
+        return [event for one in sent for event in self._news(one, queued[one.id])]
 
     def _opened(self) -> bool:
         """Take the lead of the queue, once somebody has made it."""
-        try:
-            storage_of(self.study).get_study_id_from_name(queue_name(self.study.study_name))
-        except KeyError:
+        if not queue_exists(self.study):
             return False
         self._queue = Queue(self.url, self.study.study_name, self.patience)
-        for trial in self._queue.trials():  # of a leader before us
-            if not trial.state.is_finished() and trial.user_attrs[KIND] != "worker":
-                self._queue.finish(trial, TrialState.FAIL)
+        self._queue.tables.remove_all()  # of a leader before us
+        for member in self._queue.tables.members().values():
+            if member.kind == "leader":
+                self._queue.tables.end_member(member.id, "lost")
         self._leader = self._queue.enter("leader")
         return True
 
-    def _greet(self, there: dict[int, FrozenTrial]) -> None:
-        for number, worker in there.items():
-            if number not in self._workers:
-                self.say(f"{worker.user_attrs[HOST]} joined with {self._slots(worker)} worker(s)")
-        for number, worker in self._workers.items():
-            if number not in there:
-                self.say(f"{worker.user_attrs[HOST]} left")
+    def _greet(self, there: dict[int, Member]) -> None:
+        for member, worker in there.items():
+            if member not in self._workers:
+                self.say(f"{worker.host} joined with {worker.slots} worker(s)")
+        for member, worker in self._workers.items():
+            if member not in there:
+                self.say(f"{worker.host} left")
         self._workers = there
 
-    def _news(self, sent: _Sent, trial: FrozenTrial) -> list[TrainingEvent]:
+    def _news(self, sent: _Sent, queued: QueuedTraining) -> list[TrainingEvent]:
         """What became of one training since the queue was read last."""
         events: list[TrainingEvent] = []
-        while (found := trial.user_attrs.get(f"evaluation/{sent.told:02d}")) is not None:
+        for told in queued.told[sent.told :]:
             sent.told += 1
-            evaluation, last = Evaluation.model_validate(found["evaluation"]), bool(found["last"])
             answers = self._answers[_key(sent.spec)]
-            if self._new(sent.spec, evaluation):
-                events.append(Evaluated(sent.spec, evaluation, last))
-            elif not last:
-                self._reply(sent, answers[evaluation.step])
-        if trial.state == TrialState.WAITING and self._nobody_for(sent, trial):
-            assert self._queue is not None
-            self._queue.finish(trial, TrialState.FAIL)
-            self._again(sent)
-        if trial.state.is_finished():
-            events += self._outcome(sent, trial)
+            if self._new(sent.spec, told.evaluation):
+                events.append(Evaluated(sent.spec, told.evaluation, told.last))
+            elif not told.last:
+                self._reply(sent, answers[told.evaluation.step])
+        if queued.state == "waiting":
+            if self._nobody_for(sent, queued):
+                self._again(sent)
+        elif queued.state != "running":
+            events += self._outcome(sent, queued)
         return events
 
-    def _outcome(self, sent: _Sent, trial: FrozenTrial) -> list[TrainingEvent]:
-        place = trial.user_attrs.get(WORKER, HERE)
-        if trial.state == TrialState.FAIL and trial.user_attrs.get("returned"):
+    def _outcome(self, sent: _Sent, queued: QueuedTraining) -> list[TrainingEvent]:
+        """The event that ended it; none where it was given back."""
+        if queued.state == "returned":
             self._again(sent)
             return []
-        del self._sent[_key(sent.spec)]
+        self._forget(sent)
         event: TrainingEvent
-        if trial.state == TrialState.FAIL:
-            quiet = f"its machine was not heard of for {GRACE_SECONDS} s"
-            ended = OutOfMemory if trial.user_attrs.get(OUT_OF_MEMORY) else WorkerLost
-            event = ended(sent.spec, trial.user_attrs.get(REASON, quiet))
+        if queued.result is not None:
+            ended = Paused if queued.state == "paused" else Finished
+            event = ended(sent.spec, queued.result)
         else:
-            result = TrialResult.model_validate(trial.user_attrs[RESULT])
-            event = (Paused if trial.state == TrialState.PRUNED else Finished)(sent.spec, result)
-        self._ended(event, place)
+            reason = queued.reason or f"its machine was not heard of for {GRACE_SECONDS} s"
+            event = (OutOfMemory if queued.state == "out_of_memory" else WorkerLost)(sent.spec, reason)
+        self._ended(event, HERE if queued.worker is None else queued.worker)
         return [event]
 
-    def _nobody_for(self, sent: _Sent, trial: FrozenTrial) -> bool:
+    def _nobody_for(self, sent: _Sent, queued: QueuedTraining) -> bool:
         """Whether those who could take it are gone."""
-        ours = self._leader is not None and trial.user_attrs[SESSION] == self._leader.number
+        ours = queued.leader == self._leader
         return not ours or not self._workers or (sent.only_for is not None and sent.only_for not in self._workers)
 
     def _again(self, sent: _Sent) -> None:
         """Give a training to another, as soon as there is one."""
-        del self._sent[_key(sent.spec)]
+        self._forget(sent)
         self._returned.append(sent.spec)
+
+    def _forget(self, sent: _Sent) -> None:
+        """Take it out of the queue: a machine that trains it all the same sees that nobody wants it."""
+        del self._sent[_key(sent.spec)]
+        if self._queue is not None:
+            self._queue.tables.remove([sent.id])
 
     def _place_returned(self) -> None:
         waiting, self._returned = self._returned, []
@@ -336,15 +318,13 @@ class SharedExecutor:
 
     def _reply(self, sent: _Sent, answer: Answer) -> None:
         if self._queue is not None:
-            self._queue.write(sent.trial_id, f"answer/{sent.told - 1:02d}", answer)
+            self._queue.tables.answer(sent.id, sent.told - 1, answer)
 
-    def _part(self, state: TrialState) -> None:
+    def _part(self, state: MemberState) -> None:
         if self._queue is None:
             return
         queue, self._queue = self._queue, None
-        trials = {id_of(trial): trial for trial in queue.trials()}
-        for sent in self._sent.values():
-            queue.finish(trials[sent.trial_id], TrialState.FAIL)
+        queue.tables.remove([sent.id for sent in self._sent.values()])
         self._sent.clear()
         self._workers = {}
         if self._leader is not None:

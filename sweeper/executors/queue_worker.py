@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from optuna.trial import FrozenTrial, TrialState
-
 from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import TrialSpec
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
-from sweeper.executors.task_queue import HOST, KIND, ONLY_FOR, OUT_OF_MEMORY, REASON, RESULT, SESSION, SPEC, Queue
-from sweeper.storage.optuna_internals import id_of
+from sweeper.executors.task_queue import Queue
+from sweeper.storage.queue_tables import Member, QueuedTraining, TrainingState
 from sweeper.system.clocks import running_seconds
 
 POLL_SECONDS = 0.2
@@ -28,7 +26,8 @@ Ending = Literal["concluded", "alone", "stopped"]
 
 @dataclass
 class _Taken:
-    trial: FrozenTrial
+    id: int
+    """In the queue."""
     spec: TrialSpec
     told: int = 0
     waits: bool = False
@@ -36,9 +35,8 @@ class _Taken:
     cancelled: bool = False
 
 
-def _key(trial: FrozenTrial) -> tuple[str, int]:
-    spec = trial.user_attrs[SPEC]
-    return spec["purpose"], spec["number"]
+def _key(spec: TrialSpec) -> tuple[str, int]:
+    return spec.purpose, spec.number
 
 
 class Joined:
@@ -50,7 +48,7 @@ class Joined:
         self._queue, self._executor, self._say, self._clock = queue, executor, say, clock
         self._taken: dict[tuple[str, int], _Taken] = {}
         self._led = self._last_read = self._expired = float("-inf")
-        self._leader: FrozenTrial | None = None
+        self._leader: Member | None = None
         self._failures = Failures()
         self.finished = 0
         """Trainings that it brought to their end."""
@@ -72,13 +70,14 @@ class Joined:
             while True:
                 if stopping() is not None:
                     return "stopped"
-                trials = self._read_queue()
-                if trials is not None and (ending := self._ending(trials, concluded)) is not None:
+                members = self._read_members()
+                if members is not None and (ending := self._ending(members, concluded)) is not None:
                     return ending
-                if trials is not None:
-                    own = self._still_there(own, trials)
-                    self._follow_answers({id_of(trial): trial for trial in trials})
-                    self._take(trials, own)
+                if members is not None:
+                    own = self._still_there(own, members)
+                    queued = self._queue.tables.trainings(self._own(), waiting=self._leader is not None)
+                    self._follow_answers(queued)
+                    self._take(queued, own)
                 for event in self._poll():
                     self._failures.see(event)
                     self._tell(event)
@@ -86,11 +85,12 @@ class Joined:
         finally:
             try:
                 self._give_back()
-                self._queue.leave(own, TrialState.FAIL)
+                self._queue.leave(own, "left")
             finally:  # a database that is away takes neither: the others see by the heart that this machine is gone
                 self._queue.close()
 
-    def _read_queue(self) -> list[FrozenTrial] | None:
+    def _read_members(self) -> dict[int, Member] | None:
+        """Who is there; None where the queue was read a moment ago."""
         now = self._clock()
         if now - self._last_read < (POLL_SECONDS if self._taken or self._leader is not None else IDLE_SECONDS):
             return None
@@ -98,63 +98,67 @@ class Joined:
         if now - self._expired >= EXPIRE_SECONDS:
             self._expired = now
             self._queue.expire()
-        return self._queue.trials()
+        return self._queue.tables.members()
 
-    def _still_there(self, own: FrozenTrial, trials: list[FrozenTrial]) -> FrozenTrial:
+    def _own(self) -> list[int]:
+        return [taken.id for taken in self._taken.values()]
+
+    def _still_there(self, own: int, members: dict[int, Member]) -> int:
         """Enter again, should the others have taken this machine for dead: a network that was down for long."""
-        if not trials[own.number].state.is_finished():
+        if members[own].state == "there":
             return own
         self._say("this machine was not heard of for a while; joining again")
         return self._queue.enter("worker", slots=self._executor.slots)
 
-    def _ending(self, trials: list[FrozenTrial], concluded: bool) -> Ending | None:
+    def _ending(self, members: dict[int, Member], concluded: bool) -> Ending | None:
         """Who leads, and whether there is an end."""
-        leaders = [trial for trial in trials if trial.user_attrs[KIND] == "leader"]
+        leaders = [member for member in members.values() if member.kind == "leader"]
         before, now = self._leader, self._clock()
-        self._leader = leaders[-1] if leaders and leaders[-1].state == TrialState.RUNNING else None
+        self._leader = leaders[-1] if leaders and leaders[-1].state == "there" else None
         if self._leader is not None:
             self._led = now
-            if before is None or before.number != self._leader.number:
-                self._say(f"working for the run on {self._leader.user_attrs[HOST]}")
+            if before is None or before.id != self._leader.id:
+                self._say(f"working for the run on {self._leader.host}")
             return None
-        if (before is not None and leaders[-1].state == TrialState.COMPLETE) or (before is None and concluded):
+        if (before is not None and leaders[-1].state == "concluded") or (before is None and concluded):
             return "concluded"
         if before is not None:
             self._say(f"the run that led the study has ended; waiting {LEADER_SECONDS / 60:.0f} min for another")
         return "alone" if now - self._led > LEADER_SECONDS else None
 
-    def _follow_answers(self, trials: dict[int, FrozenTrial]) -> None:
+    def _follow_answers(self, queued: dict[int, QueuedTraining]) -> None:
         """Pass answers on, and stop what the leader wants no more."""
         for taken in list(self._taken.values()):
-            trial = trials[id_of(taken.trial)]
-            taken.cancelled = taken.cancelled or trial.state.is_finished()
-            found = trial.user_attrs.get(f"answer/{taken.told - 1:02d}")
-            answer: Answer | None = "stop" if taken.cancelled else found
+            found = queued.get(taken.id)
+            if found is None or found.state != "running":
+                taken.cancelled = True
+            answer: Answer | None = "stop"
+            if not taken.cancelled:
+                assert found is not None
+                answer = found.told[-1].answer if taken.told and len(found.told) == taken.told else None
             if taken.waits and answer is not None:
                 taken.waits = False
                 self._executor.answer(taken.spec, answer)
 
-    def _take(self, trials: list[FrozenTrial], own: FrozenTrial) -> None:
+    def _take(self, queued: dict[int, QueuedTraining], own: int) -> None:
         if self._leader is None:
             return
-        mine = (None, own.number)
         waiting = [
-            trial
-            for trial in trials
-            if trial.state == TrialState.WAITING
-            and trial.user_attrs[KIND] == "training"
-            and trial.user_attrs[SESSION] == self._leader.number
-            and trial.user_attrs[ONLY_FOR] in mine
-            and _key(trial) not in self._taken  # one that was called back may still be on its way to its end
+            training
+            for training in queued.values()
+            if training.state == "waiting"
+            and training.leader == self._leader.id
+            and training.only_for in (None, own)
+            # One that was called back may still be on its way to its end.
+            and _key(training.spec) not in self._taken
         ]
         while waiting and self._executor.free():
-            trial = self._queue.take(waiting, own)
-            if trial is None:
+            training = self._queue.take(waiting, own)
+            if training is None:
                 return
-            waiting = waiting[waiting.index(trial) + 1 :]
-            spec = TrialSpec.model_validate(trial.user_attrs[SPEC])
-            self._taken[_key(trial)] = _Taken(trial, spec)
-            self._executor.submit(spec)
+            waiting = waiting[waiting.index(training) + 1 :]
+            self._taken[_key(training.spec)] = _Taken(training.id, training.spec)
+            self._executor.submit(training.spec)
 
     def _poll(self) -> list[TrainingEvent]:
         trains = any(not taken.waits for taken in self._taken.values())
@@ -163,31 +167,27 @@ class Joined:
 
     def _tell(self, event: TrainingEvent) -> None:
         """Pass an event on to the leader."""
-        key = (event.spec.purpose, event.spec.number)
-        taken = self._taken[key]
-        trial_id = id_of(taken.trial)
+        taken = self._taken[_key(event.spec)]
+        tables = self._queue.tables
         if isinstance(event, Evaluated):
-            found = {"evaluation": event.evaluation.model_dump(mode="json"), "last": event.last}
-            self._queue.write(trial_id, f"evaluation/{taken.told:02d}", found)
+            tables.tell(taken.id, taken.told, event.evaluation, last=event.last)
             taken.told += 1
             taken.waits = not event.last
             return
-        del self._taken[key]
+        del self._taken[_key(event.spec)]
+        self._queue.release(taken.id)
         if taken.cancelled:
             return
         if isinstance(event, OutOfMemory | WorkerLost):
-            if isinstance(event, OutOfMemory):
-                self._queue.write(trial_id, OUT_OF_MEMORY, True)
-            self._queue.write(trial_id, REASON, f"{event.reason} (on {self._queue.host})")
-            self._queue.finish(taken.trial, TrialState.FAIL)
+            state: TrainingState = "out_of_memory" if isinstance(event, OutOfMemory) else "failed"
+            tables.end_training(taken.id, state, reason=f"{event.reason} (on {self._queue.host})")
             return
-        self._queue.write(trial_id, RESULT, event.result.model_dump(mode="json"))
-        self._queue.finish(taken.trial, TrialState.PRUNED if isinstance(event, Paused) else TrialState.COMPLETE)
+        state = "paused" if isinstance(event, Paused) else "finished"
+        tables.end_training(taken.id, state, result=event.result)
         self.finished += isinstance(event, Finished)
 
     def _give_back(self) -> None:
         """What is not finished goes to another."""
         for taken in self._taken.values():
-            self._queue.write(id_of(taken.trial), "returned", True)
-            self._queue.finish(taken.trial, TrialState.FAIL)
+            self._queue.tables.end_training(taken.id, "returned")
         self._taken.clear()

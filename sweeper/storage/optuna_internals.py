@@ -14,11 +14,11 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
-from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
+from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
 
-TRIALS, HEARTBEATS = TrialModel.__table__, TrialHeartbeatModel.__table__
-"""Tables of SQLAlchemy's: the trials, and when each was last heard of."""
+TRIALS = TrialModel.__table__
+"""SQLAlchemy's table of the trials."""
 
 CACHE_CALLS = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
 """Methods of `RDBStorage` through which Optuna's cache asks the database, beside the public ones."""
@@ -42,6 +42,12 @@ def study_id(study: optuna.Study) -> int:
 def storage_of(study: optuna.Study) -> BaseStorage:
     """What a study is stored in: the storage itself, or Optuna's cache before it."""
     return study._storage
+
+
+def database_of(study: optuna.Study) -> BaseStorage:
+    """The storage behind Optuna's cache."""
+    storage = storage_of(study)
+    return getattr(storage, "_backend", storage)
 
 
 def known_trials(study: optuna.Study) -> list[FrozenTrial]:

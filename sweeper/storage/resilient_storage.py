@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -20,9 +20,11 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
 from sweeper.storage.lost_file import Guard
-from sweeper.storage.optuna_internals import CACHE_CALLS, HEARTBEATS, TRIALS
+from sweeper.storage.optuna_internals import CACHE_CALLS, TRIALS
 from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
+
+T = TypeVar("T")
 
 PATIENCE_SECONDS = 180.0
 """A database that does not answer for so long ends the sweep, which can be resumed."""
@@ -44,7 +46,6 @@ REPEATED = (
     "set_trial_user_attr",
     "set_trial_system_attr",
     "get_trial",
-    "record_heartbeat",
     *CACHE_CALLS,
 )
 """What Optuna's cache asks of a database: to do it twice leaves the same behind as once, but for
@@ -85,7 +86,7 @@ def _reason(error: BaseException) -> str:
 
 
 class SteadyStorage(RDBStorage):
-    """RDBStorage that waits, for a bounded time, for a database that went away, and whose queue is safe on SQLite."""
+    """RDBStorage that waits, for a bounded time, for a database that went away."""
 
     def __init__(
         self,
@@ -186,22 +187,23 @@ class SteadyStorage(RDBStorage):
 
         return bool(self.patiently(end))
 
-    def heartbeats(self, study_id: int) -> dict[int, datetime | None]:
-        """When each running trial of the study was last heard of, by the time of day of the database; by its id.
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """What `work` gives in a transaction of its own; repeated while the database is away, so it must bear that.
 
-        None for one that was never heard of: its process died, or lost the database, right after it made the trial.
+        Raises:
+            SweeperError: as `patiently`; or if what it reads is damaged.
         """
-        asked = (
-            select(TRIALS.c.trial_id, HEARTBEATS.c.heartbeat)
-            .outerjoin(HEARTBEATS, HEARTBEATS.c.trial_id == TRIALS.c.trial_id)
-            .where(TRIALS.c.study_id == study_id, TRIALS.c.state == TrialState.RUNNING)
-        )
 
-        def read() -> dict[int, datetime | None]:
-            with self.engine.connect() as connection:
-                return {int(trial_id): beat for trial_id, beat in connection.execute(asked)}
+        def once() -> T:
+            with self.engine.begin() as connection:
+                return work(connection)
 
-        found: dict[int, datetime | None] = self.patiently(read)
+        try:
+            found: T = self.patiently(once)
+        except DBAPIError as error:
+            if (told := self._damage("get_", error)) is None:
+                raise
+            raise told from error
         return found
 
     def _damage(self, name: str, error: Exception) -> SweeperError | None:

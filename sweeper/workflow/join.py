@@ -17,7 +17,7 @@ from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
 from sweeper.data.cache import hold
 from sweeper.executors.queue_worker import LEADER_SECONDS, Joined
-from sweeper.executors.task_queue import HOST, KIND, Queue
+from sweeper.executors.task_queue import Queue
 from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
 from sweeper.workflow.executor_choice import make_backend
@@ -90,7 +90,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         checkpoints = joined_dir(settings.cache, name, f"{queue.host}-{began:%Y%m%dT%H%M%S%f}")
         executor = backend.open(conditions, checkpoints)
         stop.defer()
-        others = {t.user_attrs[HOST] for t in queue.trials() if t.user_attrs[KIND] == "leader"} - {queue.host}
+        others = {m.host for m in queue.tables.members().values() if m.kind == "leader"} - {queue.host}
         if (warning := one_machine_only(settings.storage, others=bool(others))) is not None:
             display.warn(warning)
         display.say(f"joined study {name}: {redact(settings.storage)}, {executor.slots} worker(s) here")
