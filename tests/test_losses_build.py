@@ -269,7 +269,9 @@ def test_kernel_settings_leave_out_weights_that_say_nothing():
     assert plain.class_weights is None
 
 
-def test_a_coordinate_that_nobody_bounds_is_refused_when_it_is_declared(monkeypatch):
-    monkeypatch.delitem(families.LIMITS, "gamma")
-    with pytest.raises(RuntimeError, match="the coordinate gamma of focal needs an entry in LIMITS and in MEANINGS"):
-        families._check_declared()
+@pytest.mark.parametrize("missing", ["limits", "meaning"])
+def test_a_coordinate_that_nobody_bounds_or_explains_is_refused_when_it_is_declared(missing):
+    own = FAMILIES["boundary"].coordinates["binary"]["distance_mix"].model_copy(update={missing: None})
+    broken = FAMILIES["boundary"].model_copy(update={"coordinates": {"binary": {"distance_mix": own}}})
+    with pytest.raises(RuntimeError, match="the coordinate distance_mix of boundary needs `limits` and a `meaning`"):
+        list(families._own_coordinates([broken]))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.losses.accepted_values import MEANINGS
 from sweeper.losses.docs_page import TRAPS, document
+from sweeper.losses.families import MEANINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 

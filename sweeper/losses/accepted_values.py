@@ -1,4 +1,8 @@
-"""What a coordinate or option may be, and what it means. No torch."""
+"""What a coordinate of the kernel or an option may be, and what it means. No torch.
+
+A coordinate that one family alone has is declared with that family (`sweeper.losses.families`), which has both lists
+whole.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ class Limits(NamedTuple):
         return (self.open_low and value == self.low) or (self.open_high and value == self.high)
 
 
-LIMITS: dict[str, Limits] = {
+KERNEL_LIMITS: dict[str, Limits] = {
     "mix": Limits(0, 1),
     "gamma": Limits(0, 50),
     "alpha": Limits(0, 1),
@@ -37,11 +41,6 @@ LIMITS: dict[str, Limits] = {
     "overlap_exponent": Limits(0, 10, open_low=True),
     "hard_fraction": Limits(0, 1, open_low=True),
     "boundary_weight": Limits(0, 1000),
-    "volume_exponent": Limits(0, 2),
-    "skeleton_weight": Limits(0, 1),
-    "delta": Limits(0, 1),
-    "suppression": Limits(0, 1, open_high=True),
-    "distance_mix": Limits(0, 1),
     "label_smoothing": Limits(0, 1, open_high=True),
     "effective_number": Limits(0, 1, open_high=True),
     "class_weights": Limits(0, 1e9),
@@ -53,7 +52,7 @@ POWER_LIMITS = Limits(0, 2)
 SMALLEST_SHARE = 1e-12
 """Of the pixels; less is not a count of pixels, and its weight would leave float32's range."""
 
-MEANINGS: dict[str, str] = {
+KERNEL_MEANINGS: dict[str, str] = {
     "mix": "weight of the cross-entropy part; the overlap part has 1 − mix",
     "gamma": "focal exponent; 0 = cross-entropy",
     "alpha": "focal balance: foreground × α, background × (1 − α); multi-class: commonest class × (1 − α), others × α; "
@@ -65,11 +64,6 @@ MEANINGS: dict[str, str] = {
     "overlap_exponent": "exponent of 1 − Tversky index",
     "hard_fraction": "share of the labelled pixels, the hardest ones, that the cross-entropy part averages over",
     "boundary_weight": "pixels within 2 of a class boundary weigh 1 + this in the cross-entropy part",
-    "volume_exponent": "e in the class weights w ∝ (pixels of the class in the batch)^−e of generalised Dice",
-    "skeleton_weight": "weight of the centre-line part; Dice has 1 − this",
-    "delta": "weight of rare classes and missed pixels; common classes and false alarms have 1 − this",
-    "suppression": "focal exponent of common classes; rare ones have the overlap exponent 1 − this",
-    "distance_mix": "weight of the distance part, in pixels; Dice has 1 − this",
     "label_smoothing": "share of each pixel's label that is spread over all classes",
     "effective_number": "β of the class weights (1 − β) / (1 − β^n), with n the class's pixels (Cui et al. 2019)",
     "class_weights": "weight of each class's pixels in the cross-entropy part; binary: (background, foreground)",

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from sweeper.core.errors import LossError
 from sweeper.core.text import suggestion
-from sweeper.losses.accepted_values import FLAGS, LIMITS, MEANINGS, POWER_LIMITS, SMALLEST_SHARE, Limits
+from sweeper.losses.accepted_values import FLAGS, POWER_LIMITS, SMALLEST_SHARE, Limits
 from sweeper.losses.class_weights import alpha_weights, effective_number_weights, frequency_weights
-from sweeper.losses.families import FAMILIES, LOSS_TASKS, Family, LossTask
+from sweeper.losses.families import FAMILIES, LIMITS, LOSS_TASKS, MEANINGS, Family, LossTask
 
 __all__ = [
     "LIMITS",

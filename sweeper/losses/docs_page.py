@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 from sweeper.core.records import Coordinate
-from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, FLAGS, LIMITS, MEANINGS, OVERLAP_OPTIONS, Limits
-from sweeper.losses.families import FAMILIES, Family, LossCoordinate, LossTask
+from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, FLAGS, OVERLAP_OPTIONS, Limits
+from sweeper.losses.families import FAMILIES, LIMITS, MEANINGS, Family, LossCoordinate, LossTask
 
 TASK_WORDS: dict[LossTask, str] = {"binary": "binary", "multiclass": "multi-class", "multilabel": "multi-label"}
 

@@ -8,11 +8,13 @@ space, `sweeper losses`, documentation and tests come from this declaration: add
 
 from __future__ import annotations
 
-from sweeper.core.records import Coordinate
-from sweeper.losses.accepted_values import LIMITS, MEANINGS
-from sweeper.losses.family_records import LOSS_TASKS, TASKS, Family, LossCoordinate, LossTask
+from collections.abc import Iterable, Iterator
 
-__all__ = ["FAMILIES", "LOSS_TASKS", "TASKS", "Family", "LossCoordinate", "LossTask"]
+from sweeper.core.records import Coordinate
+from sweeper.losses.accepted_values import KERNEL_LIMITS, KERNEL_MEANINGS, Limits
+from sweeper.losses.family_records import LOSS_TASKS, TASKS, Family, LossCoordinate, LossTask, Reduction
+
+__all__ = ["FAMILIES", "LIMITS", "LOSS_TASKS", "MEANINGS", "TASKS", "Family", "LossCoordinate", "LossTask"]
 
 
 def _uniform(low: float, high: float) -> Coordinate:
@@ -40,6 +42,9 @@ def _everywhere(**free: LossCoordinate) -> dict[LossTask, dict[str, LossCoordina
     return {task: dict(free) for task in LOSS_TASKS}
 
 
+_WEIGHTS: dict[str, float | None] = {"pos_weight": 3.0, "class_weight_power": 0.7}
+_NO_WEIGHTS: dict[str, float | None] = {"pos_weight": 1.0, "class_weight_power": 0.0}
+_IS_DICE = Reduction(words="mix = 0 is Dice", at={"mix": 0.0}, other="dice")
 _DICE = "mean_c (1 − TI_c(½, ½))"
 _POWER = LossCoordinate(search=_IMBALANCE_POWER, start=1.0)
 _PLAIN_POWER = LossCoordinate(search=_IMBALANCE_POWER, start=0.0, default=1.0)
@@ -72,6 +77,7 @@ _DECLARED = (
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
         source="Xie & Tu 2015, HED, arXiv:1504.06375; Cui et al. 2019, Class-Balanced Loss, arXiv:1901.05555",
         formula="CE(w) = −mean w_t log p_t",
+        becomes=(Reduction(words="equal weights are cross-entropy", at=_NO_WEIGHTS, other="cross_entropy"),),
     ),
     Family(
         name="focal",
@@ -86,6 +92,11 @@ _DECLARED = (
         caveat="Follows wrong labels, which look like hard pixels; under-confident probabilities.",
         source="Lin et al. 2017, Focal Loss for Dense Object Detection, arXiv:1708.02002",
         formula="CE(γ, α) = −mean α_t (1 − p_t)^γ log p_t",
+        becomes=(
+            Reduction(
+                words="γ = 0 without α is cross-entropy", at={"gamma": 0.0, "alpha": None}, other="cross_entropy"
+            ),
+        ),
     ),
     Family(
         name="topk_ce",
@@ -96,6 +107,7 @@ _DECLARED = (
         caveat="Wrong labels are the hardest pixels of all, and are never out of it.",
         source="Wu et al. 2016, arXiv:1605.06885; Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
         formula="CE over the hardest share h = −mean log p_t over the k largest, k = ⌊h · labelled pixels⌋",
+        becomes=(Reduction(words="all pixels are cross-entropy", at={"hard_fraction": 1.0}, other="cross_entropy"),),
     ),
     Family(
         name="boundary_ce",
@@ -106,6 +118,10 @@ _DECLARED = (
         caveat="Labels are least certain at boundaries, and that is where it listens most.",
         source="Ronneberger et al. 2015, U-Net, arXiv:1505.04597 (equation 2, here a flat band of 2 pixels)",
         formula="−mean (1 + v · near_i) log p_t,i, near_i = 1 within 2 pixels of a class boundary",
+        spatial=True,
+        becomes=(
+            Reduction(words="no boundary weight is cross-entropy", at={"boundary_weight": 0.0}, other="cross_entropy"),
+        ),
     ),
     Family(
         name="dice",
@@ -131,7 +147,15 @@ _DECLARED = (
         name="generalized_dice",
         title="Generalised Dice",
         fixed={},
-        coordinates=_everywhere(volume_exponent=LossCoordinate(search=_uniform(0.0, 2.0), start=2.0, default=2.0)),
+        coordinates=_everywhere(
+            volume_exponent=LossCoordinate(
+                search=_uniform(0.0, 2.0),
+                start=2.0,
+                default=2.0,
+                limits=Limits(0, 2),
+                meaning="e in the class weights w ∝ (pixels of the class in the batch)^−e of generalised Dice",
+            )
+        ),
         helps="Several classes of very different sizes that should count alike, in one overlap over all of them.",
         caveat="Weights come from the batch: a class with few pixels in it dominates, and gradients are noisy.",
         source="Sudre et al. 2017, Generalised Dice overlap, arXiv:1707.03237",
@@ -160,6 +184,10 @@ _DECLARED = (
         caveat="As Dice; far from 0.5 it no longer follows the overlap score.",
         source="Salehi et al. 2017, arXiv:1706.05721; exponent: Abraham & Khan 2019, arXiv:1810.07842",
         formula="mean_c (1 − TI_c(a, b))^κ, a = 1 − b unless given",
+        becomes=(
+            Reduction(words="equal halves are Dice", at={"fn_weight": 0.5}, other="dice"),
+            Reduction(words="weights of 1 are Jaccard", at={"fn_weight": 1.0, "fp_weight": 1.0}, other="jaccard"),
+        ),
     ),
     Family(
         name="focal_tversky",
@@ -174,6 +202,7 @@ _DECLARED = (
         caveat="Two numbers on top of Dice; below 1 the exponent makes the last stretch steep.",
         source="Abraham & Khan 2019, arXiv:1810.07842 (κ = 1/γ of the paper, whose 4/3 is 0.75)",
         formula="mean_c (1 − TI_c(a, b))^κ, a = 1 − b unless given",
+        becomes=(Reduction(words="κ = 1 is Tversky", at={"overlap_exponent": 1.0}, other="tversky"),),
     ),
     Family(
         name="lovasz",
@@ -203,6 +232,15 @@ _DECLARED = (
         caveat="Two parts on different scales: the best mix depends on the data.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798",
         formula="λ · CE(w) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
+        becomes=(
+            Reduction(
+                words="mix = 1 is weighted cross-entropy",
+                at={"mix": 1.0, **_WEIGHTS},
+                other="weighted_ce",
+                others_at=_WEIGHTS,
+            ),
+            _IS_DICE,
+        ),
     ),
     Family(
         name="dice_focal",
@@ -213,6 +251,16 @@ _DECLARED = (
         caveat="Follows wrong labels as focal does; one coordinate more to tune than Dice.",
         source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
         formula="λ · CE(γ) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
+        becomes=(
+            Reduction(
+                words="mix = 1 is focal",
+                at={"mix": 1.0, "gamma": 1.5},
+                other="focal",
+                others_at={"gamma": 1.5, "alpha": None},
+            ),
+            _IS_DICE,
+            Reduction(words="γ = 0 is Dice + cross-entropy", at={"gamma": 0.0}, other="dice_ce", others_at=_NO_WEIGHTS),
+        ),
     ),
     Family(
         name="dice_topk",
@@ -223,6 +271,21 @@ _DECLARED = (
         caveat="Wrong labels stay in the worst pixels for good.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Ma et al. 2021, doi:10.1016/j.media.2021.102035",
         formula=f"λ · CE over the hardest share h + (1 − λ) · {_DICE}",
+        becomes=(
+            Reduction(
+                words="mix = 1 is top-k cross-entropy",
+                at={"mix": 1.0, "hard_fraction": 0.3},
+                other="topk_ce",
+                others_at={"hard_fraction": 0.3},
+            ),
+            _IS_DICE,
+            Reduction(
+                words="all pixels are Dice + cross-entropy",
+                at={"hard_fraction": 1.0},
+                other="dice_ce",
+                others_at=_NO_WEIGHTS,
+            ),
+        ),
     ),
     Family(
         name="combo",
@@ -237,6 +300,15 @@ _DECLARED = (
         caveat="α = 0.5 halves the cross-entropy part, so that the mix means something else than in dice_ce.",
         source="Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798 (equation 3; up to a constant)",
         formula=f"λ · CE(α) + (1 − λ) · {_DICE}",
+        becomes=(
+            Reduction(
+                words="mix = 1 is focal at γ = 0",
+                at={"mix": 1.0, "alpha": 0.8},
+                other="focal",
+                others_at={"gamma": 0.0, "alpha": 0.8},
+            ),
+            _IS_DICE,
+        ),
     ),
     Family(
         name="unified_focal",
@@ -244,8 +316,20 @@ _DECLARED = (
         fixed={},
         coordinates=_everywhere(
             mix=_MIX,
-            delta=LossCoordinate(search=_uniform(0.3, 0.95), start=0.6, default=0.6),
-            suppression=LossCoordinate(search=_uniform(0.0, 0.95), start=0.5, default=0.5),
+            delta=LossCoordinate(
+                search=_uniform(0.3, 0.95),
+                start=0.6,
+                default=0.6,
+                limits=Limits(0, 1),
+                meaning="weight of rare classes and missed pixels; common classes and false alarms have 1 − this",
+            ),
+            suppression=LossCoordinate(
+                search=_uniform(0.0, 0.95),
+                start=0.5,
+                default=0.5,
+                limits=Limits(0, 1, open_high=True),
+                meaning="focal exponent of common classes; rare ones have the overlap exponent 1 − this",
+            ),
         ),
         helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
         caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
@@ -253,26 +337,57 @@ _DECLARED = (
         formula="λ · CE(α = δ; γ = s if common) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^κ, κ = 1 if common, else 1 − s",
         relative=True,
         module="unified_focal",
+        becomes=(
+            Reduction(
+                words="mix = 1 without suppression is focal at γ = 0",
+                at={"mix": 1.0, "suppression": 0.0, "delta": 0.8},
+                other="focal",
+                others_at={"gamma": 0.0, "alpha": 0.8},
+            ),
+            Reduction(
+                words="mix = 0 without suppression is Tversky of both classes",
+                at={"mix": 0.0, "suppression": 0.0, "delta": 0.8},
+                other="tversky",
+                others_at={"fn_weight": 0.8, "include_background": True},
+                tasks=("binary", "multiclass"),
+            ),
+        ),
     ),
     Family(
         name="soft_cldice",
         title="Dice + soft centre-line Dice",
         fixed={},
         # The paper's range: the centre line alone is satisfied by foreground everywhere, which has no skeleton.
-        coordinates=_everywhere(skeleton_weight=LossCoordinate(search=_uniform(0.0, 0.5), start=0.5, default=0.5)),
+        coordinates=_everywhere(
+            skeleton_weight=LossCoordinate(
+                search=_uniform(0.0, 0.5),
+                start=0.5,
+                default=0.5,
+                limits=Limits(0, 1),
+                meaning="weight of the centre-line part; Dice has 1 − this",
+            )
+        ),
         helps="Thin, connected structures, such as vessels, roads and cracks, where a gap is worse than a wrong width.",
         caveat="Skeletons mean little for blobs; several times the work of Dice.",
         source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, as in the authors' code)",
         formula=f"(1 − s) · {_DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
         relative=True,
         module="soft_cldice",
+        becomes=(Reduction(words="no skeleton weight is Dice", at={"skeleton_weight": 0.0}, other="dice"),),
+        spatial=True,
     ),
     Family(
         name="boundary",
         title="Dice + boundary distance",
         fixed={},
         coordinates=_everywhere(
-            distance_mix=LossCoordinate(search=Coordinate(kind="log", low=1e-3, high=0.5), start=0.01, default=0.01)
+            distance_mix=LossCoordinate(
+                search=Coordinate(kind="log", low=1e-3, high=0.5),
+                start=0.01,
+                default=0.01,
+                limits=Limits(0, 1),
+                meaning="weight of the distance part, in pixels; Dice has 1 − this",
+            )
         ),
         helps="Distance to the true outline matters, as in Hausdorff scores: an error costs its distance to it.",
         caveat="Needs distance maps: sweeper keeps them with the data; elsewhere each call computes them, slowly.",
@@ -282,6 +397,8 @@ _DECLARED = (
         packable=False,
         needs_distance=True,
         module="boundary",
+        becomes=(Reduction(words="no distance is Dice", at={"distance_mix": 0.0}, other="dice"),),
+        spatial=True,
     ),
 )
 
@@ -289,16 +406,23 @@ FAMILIES: dict[str, Family] = {family.name: family for family in _DECLARED}
 """All families by name, simplest first: the declared order that settles ties and orders the first trials."""
 
 
-def _check_declared() -> None:
-    """Refuse a coordinate that nobody bounds or explains, before a loss accepts anything for it."""
-    for family in _DECLARED:
-        for task in family.tasks:
-            for name in family.coordinates[task]:
-                if name not in LIMITS or name not in MEANINGS:
-                    raise RuntimeError(
-                        f"the coordinate {name} of {family.name} needs an entry in LIMITS and in MEANINGS "
-                        "(sweeper/losses/accepted_values.py)"
-                    )
+def _own_coordinates(declared: Iterable[Family]) -> Iterator[tuple[str, Limits, str]]:
+    """Coordinates that are not the kernel's: name, limits, meaning.
+
+    Raises:
+        RuntimeError: for one that nobody bounds or explains, before a loss accepts anything for it.
+    """
+    for family in declared:
+        for free in family.coordinates.values():
+            for name, own in free.items():
+                if name in KERNEL_LIMITS:
+                    continue
+                if own.limits is None or own.meaning is None:
+                    raise RuntimeError(f"the coordinate {name} of {family.name} needs `limits` and a `meaning`")
+                yield name, own.limits, own.meaning
 
 
-_check_declared()
+LIMITS: dict[str, Limits] = KERNEL_LIMITS | {name: limits for name, limits, _ in _own_coordinates(_DECLARED)}
+"""What each coordinate and option of any family may be."""
+MEANINGS: dict[str, str] = KERNEL_MEANINGS | {name: meaning for name, _, meaning in _own_coordinates(_DECLARED)}
+"""And what it means."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
-from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS
+from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS, Limits
 
 LossTask = Literal["binary", "multiclass", "multilabel"]
 """What a loss can be built for. In a multi-label task a pixel may belong to several classes, or to none."""
@@ -28,6 +28,25 @@ class LossCoordinate(Record):
     default: float | None = None
     """What `build_loss` uses when it is not given. None: `alpha` is then off, `fp_weight` is 1 − fn_weight, and
     `pos_weight` has to be given, because only the data can decide it."""
+    limits: Limits | None = None
+    """What `build_loss` accepts; None for a coordinate of the kernel, which has its own."""
+    meaning: str | None = None
+    """What it is, in half a sentence; None for a coordinate of the kernel."""
+
+
+class Reduction(Record):
+    """What a family is at some of its coordinates: another family. The certificate checks it to the last digit."""
+
+    words: str
+    """For people: `γ = 0 without α is cross-entropy`."""
+    at: dict[str, float | None]
+    """Coordinates of this family; those that it does not take for a task are left out there."""
+    other: str
+    """The family that it becomes."""
+    others_at: dict[str, float | bool | None] = Field(default_factory=dict)
+    """Coordinates of that one, likewise."""
+    tasks: tuple[LossTask, ...] = LOSS_TASKS
+    """Where it holds."""
 
 
 class Family(Record):
@@ -51,6 +70,10 @@ class Family(Record):
     """Can be trained side by side with others on one GPU: static shapes, no input beyond logits and target."""
     relative: bool = False
     """Not a point of the kernel, but a loss of its own with the same conventions."""
+    becomes: tuple[Reduction, ...] = ()
+    """What `sweeper losses --certify` compares it with."""
+    spatial: bool = False
+    """Whether it matters which pixels are neighbours."""
     needs_distance: bool = False
     """Wants `loss(logits, target, distance=…)`: signed distances to the class boundaries."""
     module: str | None = None

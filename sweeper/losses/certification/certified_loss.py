@@ -38,8 +38,6 @@ OPTIONS: dict[str, float] = {
     "squared": True,
 }
 """Values of the kernel's options that are far from rest, and hard on stability: no smoothing is a division by 0."""
-SPATIAL = frozenset({"boundary_ce", "soft_cldice", "boundary"})
-"""Families for which it matters which pixels are neighbours."""
 DATA_DECIDED = {"pos_weight": 5.0}
 """Values for coordinates that have no default."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sweeper.losses.certification.certified_loss import CLASSES, SPATIAL, Subject
+from sweeper.losses.certification.certified_loss import CLASSES, Subject
 from sweeper.losses.certification.checks import Finding, Rule, equal, worst
 
 DIRECTIONS = 6
@@ -183,7 +183,7 @@ RULES = (
     Rule(
         "the order of pixels does not matter",
         _order_of_pixels_does_not_matter,
-        applies=lambda subject: subject.family not in SPATIAL,
+        applies=lambda subject: not subject.entry.spatial,
     ),
     Rule("the order of images, mirrors and turns do not matter", _order_of_images_does_not_matter),
     Rule("false positives of an absent class cost something", _false_positives_of_an_absent_class_cost),
