@@ -12,7 +12,7 @@ from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.label_values import some
 from sweeper.data.load import Log, _remember, _remembered
-from sweeper.data.make_dataset import assemble
+from sweeper.data.make_dataset import About, assemble
 from sweeper.data.store import StoreWriter, open_store
 from sweeper.data.text_tables import Side, normal, shown
 
@@ -96,11 +96,8 @@ def _smaller(dataset: Dataset, kept: Sequence[int], cache: Path) -> Dataset:
         return assemble(
             writer,
             writer.finish(),
-            name=dataset.name,
-            source=dataset.source,
-            classes=dataset.classes,
+            About.of(dataset),
             stems=[dataset.pictures[i].stem for i in kept],
             counts=counts,
             sides=[Side(dataset.pictures[i].split, dataset.pictures[i].group) for i in kept],
-            synthetic=dataset.synthetic,
         )

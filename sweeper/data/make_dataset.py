@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +18,33 @@ ONE_BY_ONE = 3
 """Groups, or sets of alike images, that are warned of one by one; more share a sentence."""
 
 
+class About(NamedTuple):
+    """What a data set is, beside its images."""
+
+    name: str
+    """For people."""
+    source: str
+    """What the user asked for."""
+    classes: tuple[str, ...]
+    synthetic: bool
+    """Whether we drew the images."""
+    format_name: str | None = None
+    """The reader's name; None where we drew the images."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> About:
+        """The same of another data set, whose images are changed or left out."""
+        return cls(dataset.name, dataset.source, dataset.classes, dataset.synthetic, dataset.format)
+
+
 def assemble(
     writer: StoreWriter,
     store: PixelStore,
+    about: About,
     *,
-    name: str,
-    source: str,
-    format_name: str | None = None,
-    classes: tuple[str, ...],
     stems: Sequence[str],
     counts: npt.NDArray[np.int64],
     sides: Sequence[Side],
-    synthetic: bool,
     warnings: Sequence[str] = (),
 ) -> Dataset:
     """Digest and publish the store that `writer` finished, and describe it.
@@ -36,17 +52,13 @@ def assemble(
     Args:
         writer: holds the unpublished folder.
         store: the same, opened; image i is `stems[i]`.
-        name: name of the data set, for people.
-        source: what the user asked for.
-        format_name: the reader's name; None where we drew the images.
-        classes: class names.
+        about: what the data set is.
         stems: names of the images, ascending.
         counts: pixels of each label in each mask, (n, 256).
         sides: given split and group of each image.
-        synthetic: whether we drew the images.
         warnings: what the reader found; more is added here.
     """
-    hashes = image_hashes(store)
+    classes, hashes = about.classes, image_hashes(store)
     digest = content_digest(classes, hashes, sides)
     folder = writer.publish(digest.removeprefix("sha256:"))
     images = tuple(
@@ -62,14 +74,14 @@ def assemble(
         for stem, (height, width), row, side in zip(stems, store.sizes, counts, sides, strict=True)
     )
     return Dataset(
-        name=name,
-        source=source,
-        format=format_name,
+        name=about.name,
+        source=about.source,
+        format=about.format_name,
         digest=digest,
         task="binary" if len(classes) == 2 else "multiclass",
         classes=classes,
         channels=store.channels,
-        synthetic=synthetic,
+        synthetic=about.synthetic,
         store=str(folder),
         pictures=images,
         warnings=(*warnings, *_warnings(images, classes, hashes)),

@@ -19,7 +19,7 @@ from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.decode import Kind, UnreadableFileError, picture_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Format, Place, Reading, Sample
 from sweeper.data.label_values import class_names, foreground_is_255
-from sweeper.data.make_dataset import assemble
+from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
 from sweeper.data.text_tables import Side, read_sides, shown
@@ -93,14 +93,12 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
         return assemble(
             writer,
             store,
-            name=place.root.resolve().name or "data",
-            source=str(place.root),
-            format_name=format_name,
-            classes=names,
+            About(
+                place.root.resolve().name or "data", str(place.root), names, synthetic=False, format_name=format_name
+            ),
             stems=[sample.stem for sample in used],
             counts=counts,
             sides=[sides[sample.stem] for sample in used],
-            synthetic=False,
             warnings=[*place.notes, *place.tally.sentences()],
         )
 

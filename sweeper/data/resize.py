@@ -13,7 +13,7 @@ from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data.label_values import some
 from sweeper.data.load import Log, _remember, _remembered
-from sweeper.data.make_dataset import assemble
+from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, open_store
@@ -118,14 +118,10 @@ def _smaller(
         return assemble(
             writer,
             writer.finish(),
-            name=dataset.name,
-            source=dataset.source,
-            format_name=dataset.format,
-            classes=dataset.classes,
+            About.of(dataset),
             stems=[image.stem for image in dataset.pictures],
             counts=counts,
             sides=[Side(image.split, image.group) for image in dataset.pictures],
-            synthetic=dataset.synthetic,
             warnings=_sentences(dataset, short_side, counts[:, :classes], components),
         )
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Dataset
-from sweeper.data.make_dataset import assemble
+from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.scene_source import PREFIX, SCENES, SceneSet, parameters, parse_scene
 from sweeper.data.scenes import Drawn
@@ -70,13 +70,10 @@ def read_scenes(
         return assemble(
             writer,
             writer.finish(),
-            name=scenes.scene,
-            source=source,
-            classes=scenes.classes,
+            About(scenes.scene, source, scenes.classes, synthetic=True),
             stems=_stems(scenes),
             counts=np.array(counts, dtype=np.int64),
             sides=[Side()] * scenes.images,
-            synthetic=True,
         )
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 from sweeper.core.records import Evidence, Strength, Verdict
 from sweeper.evidence.decision_rule import (
@@ -99,6 +100,43 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
         return _nothing_learned(evidence, eligible)
     if len(evidence.finalists) == 1:
         return _nothing_compared(evidence, resume)
+    found = _judged(evidence, eligible, order)
+    rising = _baseline_gain(evidence)
+    provisional = not _is_open(found.verdict) and rising > evidence.rope
+    pairs = _open_pairs(evidence, found.best, found.recommended, found.unbeaten) if _is_open(found.verdict) else []
+    reasons, next_steps = [*found.reasons], what_would_settle(evidence, pairs, resume)
+    if rising > evidence.rope:
+        reasons.append(still_rising(evidence, rising, provisional))
+        next_steps.append(
+            f"Confirm with more steps, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
+            "goes on with the same study."
+        )
+    reasons += [*collapsed(evidence), *analysis_taken(evidence)]
+    return Decision(
+        found.verdict,
+        found.recommended,
+        provisional,
+        tuple(reasons),
+        tuple(next_steps),
+        found.best,
+        found.unbeaten,
+        _strength(evidence, found.verdict, found.recommended),
+    )
+
+
+class _Judged(NamedTuple):
+    """The verdict among the finalists that learned; places among `evidence.finalists`."""
+
+    verdict: Verdict
+    recommended: int
+    best: int
+    unbeaten: tuple[int, ...]
+    """Of the others, those that the best does not beat."""
+    reasons: list[str]
+
+
+def _judged(evidence: Evidence, eligible: Sequence[int], order: Sequence[str]) -> _Judged:
+    """The rule itself: clear winner, else equivalent, else safe choice, else undecided."""
     standing = [i for i in eligible if not any(beats(evidence, k, i) for k in eligible if k != i)] or eligible
     best = min(standing, key=lambda i: (-evidence.finalists[i].miou.estimate, *simplicity(evidence, i, order)))
     unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not beats(evidence, best, i)]
@@ -122,28 +160,7 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
         reasons = [probable(evidence, recommended, SURE), named(evidence, left, recommended, grounds)]
         reasons += [unsound(evidence, best)] if not unbeaten else [doubt(evidence, best, i) for i in unbeaten]
         reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
-    reasons = [reason for reason in reasons if reason]
-    rising = _baseline_gain(evidence)
-    provisional = not _is_open(verdict) and rising > evidence.rope
-    pairs = _open_pairs(evidence, best, recommended, unbeaten) if _is_open(verdict) else []
-    next_steps = what_would_settle(evidence, pairs, resume)
-    if rising > evidence.rope:
-        reasons.append(still_rising(evidence, rising, provisional))
-        next_steps.append(
-            f"Confirm with more steps, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
-            "goes on with the same study."
-        )
-    reasons += [*collapsed(evidence), *analysis_taken(evidence)]
-    return Decision(
-        verdict,
-        recommended,
-        provisional,
-        tuple(reasons),
-        tuple(next_steps),
-        best,
-        tuple(unbeaten),
-        _strength(evidence, verdict, recommended),
-    )
+    return _Judged(verdict, recommended, best, tuple(unbeaten), [reason for reason in reasons if reason])
 
 
 def _strength(evidence: Evidence, verdict: Verdict, recommended: int) -> Strength:

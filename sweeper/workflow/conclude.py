@@ -13,6 +13,7 @@ from sweeper.core.records import (
     Evidence,
     InterimAnalysis,
     Recommendation,
+    SearchAnalysis,
     SearchSpace,
     SweepRecord,
     TrialResult,
@@ -55,46 +56,60 @@ class Outcome(NamedTuple):
 def conclude(sweep: SweepRecord) -> Recommendation:
     """What a study's record allows to say; pure, but for the losses' registry."""
     conditions = sweep.conditions
-    dataset = conditions.dataset
     trials = as_they_are(sweep.trials, sweep.same_losses)
     finalists = choose_finalists(trials, sweep.rechecks, conditions, tuned=sweep.tuned)
     usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
-    evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned)
-    if evidence is not None:
-        evidence = _with_other_names(evidence, sweep)
-        tuned = conditions.recipe.threshold == "tuned"
-        groups, seed = _test_groups(conditions, usable), conditions.seed
-        also = preferences(usable, evidence, sweep.profile, tuned=tuned, groups=groups, seed=seed)
-        evidence = evidence.model_copy(update={"preferences": also})
-    split = split_of(conditions, conditions.seed)
-    frequencies = [float(n) for n in dataset.class_pixels(split.train)]
+    evidence = _evidence(sweep, usable, finalists)
+    found = _recommended(sweep, evidence)
+    found = found.model_copy(update={"analysis": _analysed(sweep, usable, evidence)})
+    if evidence is None:
+        found = _without_evidence(found, sweep)
+    else:
+        found = _with_few_groups(found, evidence, sweep, usable, finalists)
+        found = _with_never_confirmed(found, evidence, finalists, sweep)
+    return _with_cut(found, sweep)
 
-    recipe = conditions.recipe
+
+def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]) -> Evidence | None:
+    """What the confirmations show, by mIoU and by what else people may care about."""
+    conditions = sweep.conditions
+    evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned)
+    if evidence is None:
+        return None
+    evidence = _with_other_names(evidence, sweep)
+    tuned = conditions.recipe.threshold == "tuned"
+    groups, seed = _test_groups(conditions, usable), conditions.seed
+    also = preferences(usable, evidence, sweep.profile, tuned=tuned, groups=groups, seed=seed)
+    return evidence.model_copy(update={"preferences": also})
+
+
+def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendation:
+    """The answer, with the code to paste."""
+    dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe
+    split = split_of(sweep.conditions, sweep.conditions.seed)
+    frequencies = [float(n) for n in dataset.class_pixels(split.train)]
 
     def paste(family: str, params: dict[str, float], point: float, lr: float) -> str:
         optimizer = Optimizer(lr, recipe.weight_decay, recipe.warmup, recipe.decay)
         return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point, optimizer=optimizer)
 
-    metric = recipe.metric
-
     def elsewhere(family: str, params: dict[str, float]) -> str | None:
         return equivalent(family, params, dataset.task, frequencies)
 
-    found = recommend(
+    return recommend(
         evidence,
         task=dataset.task,
         order=list(FAMILIES),
         snippet=paste,
         equivalent=elsewhere,
-        metric=metric,
+        metric=recipe.metric,
         resume=resume_command(sweep.study, sweep.storage),
     )
-    if evidence is not None and evidence.few_groups is not None:
-        alone = _weighed(
-            usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned, alone=True
-        )
-        found = found.model_copy(update={"reasons": (_on_these_groups(evidence, alone), *found.reasons)})
-    analysis = analyse_search(
+
+
+def _analysed(sweep: SweepRecord, usable: Sequence[TrialResult], evidence: Evidence | None) -> SearchAnalysis | None:
+    """What the search was decided by."""
+    return analyse_search(
         sweep.trials,
         space=sweep.space,
         imbalance=sweep.imbalance,
@@ -105,15 +120,38 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         evidence=evidence,
         rope=sweep.rope,
     )
-    found = found.model_copy(update={"analysis": analysis})
-    if evidence is None:
-        found = _without_evidence(found, sweep)
-    if evidence is not None and (missing := _never_confirmed(evidence, finalists, sweep)):
-        again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
-        mend = f"Read the reasons of the failed trainings, mend their cause, and {again}: they are tried again."
-        steps = (*found.next_steps, mend) if any(failed for _, failed in missing) else found.next_steps
-        reasons = (*found.reasons, *(sentence for sentence, _ in missing))
-        found = found.model_copy(update={"reasons": reasons, "next_steps": steps})
+
+
+def _with_few_groups(
+    found: Recommendation,
+    evidence: Evidence,
+    sweep: SweepRecord,
+    usable: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
+) -> Recommendation:
+    """With what holds on the groups of test images that there are, where these are too few to stand for others."""
+    if evidence.few_groups is None:
+        return found
+    alone = _weighed(
+        usable, finalists, sweep.conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned, alone=True
+    )
+    return found.model_copy(update={"reasons": (_on_these_groups(evidence, alone), *found.reasons)})
+
+
+def _with_never_confirmed(
+    found: Recommendation, evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
+) -> Recommendation:
+    """With the finalists of which no confirmation completed, if there are any."""
+    missing = _never_confirmed(evidence, finalists, sweep)
+    again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
+    mend = f"Read the reasons of the failed trainings, mend their cause, and {again}: they are tried again."
+    steps = (*found.next_steps, mend) if any(failed for _, failed in missing) else found.next_steps
+    reasons = (*found.reasons, *(sentence for sentence, _ in missing))
+    return found.model_copy(update={"reasons": reasons, "next_steps": steps})
+
+
+def _with_cut(found: Recommendation, sweep: SweepRecord) -> Recommendation:
+    """With what the time limit cut, if it did."""
     if not sweep.cut:
         return found
     given = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
