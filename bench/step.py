@@ -24,7 +24,8 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data import load_dataset, open_store
 from sweeper.training.engine import Training
-from sweeper.training.hardware import settle_process
+from sweeper.training.hardware import probe, settle_process
+from sweeper.training.model import decoder_channels
 
 
 def ours(conditions: Conditions, precision: str, steps: int) -> float:
@@ -37,31 +38,39 @@ def ours(conditions: Conditions, precision: str, steps: int) -> float:
     return 1000 * (training.result("complete").seconds_per_step or 0.0)
 
 
-def plain(recipe: Recipe, steps: int, *, tuned: bool) -> float:
+def plain(recipe: Recipe, steps: int, *, tuned: bool, device: str = "cpu") -> float:
+    """Milliseconds of a step of the loop that people write; on a GPU after some steps to begin with."""
     model = smp.create_model(
         "unet",
         recipe.encoder,
         encoder_weights=None,
         encoder_depth=recipe.encoder_depth,
-        decoder_channels=(64, 32, 16),
+        decoder_channels=decoder_channels(recipe),
         in_channels=3,
         classes=1,
-    )
+    ).to(device)
     dice, entropy = smp.losses.DiceLoss("binary"), torch.nn.BCEWithLogitsLoss()
     images = torch.randn(recipe.batch_size, 3, recipe.size, recipe.size)
-    masks = (torch.rand(recipe.batch_size, 1, recipe.size, recipe.size) < 0.01).float()
+    masks = (torch.rand(recipe.batch_size, 1, recipe.size, recipe.size) < 0.01).float().to(device)
+    images = images.to(device)
     if tuned:
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
-    bf16 = tuned and torch.cpu._is_avx512_bf16_supported()
+    bf16 = tuned and probe(device).precision == "bfloat16"
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=tuned)
+    first = 10 if device == "cuda" else 0
     began = time.perf_counter()
-    for _ in range(steps):
-        with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext():
+    for step in range(first + steps):
+        if step == first and device == "cuda":
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+        with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
             logits = model(images)
         loss = 0.5 * dice(logits.float(), masks) + 0.5 * entropy(logits.float(), masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    if device == "cuda":
+        torch.cuda.synchronize()
     return 1000 * (time.perf_counter() - began) / steps
 
 

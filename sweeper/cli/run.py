@@ -96,7 +96,7 @@ SECTIONS = {
     ),
     "Confirmation and verdict": ("confirm_seeds", "confirm_steps", "fixed_lr", "folds", "rope", "boundary_pixels"),
     "Going on with a study": ("study", "resume", "join"),
-    "Machine": ("device", "workers", "executor", "ray_address"),
+    "Machine": ("device", "engine", "workers", "executor", "ray_address"),
     "Where things go": ("storage", "tracking_uri", "out", "cache"),
 }
 """Of `sweeper run --help`."""
@@ -145,6 +145,12 @@ SECTIONS = {
 )
 @click.option("--encoder-weights", metavar="auto|imagenet|none|FILE", help="Where the encoder starts.  [default: auto]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "graph"]),
+    help="How a GPU takes training steps: one by one (eager), or recorded as a CUDA graph; auto records them where it "
+    "can.  [default: auto]",
+)
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
 @click.option("--executor", type=click.Choice(["processes", "inline", "ray"]), default="processes", show_default=True)
 @click.option("--ray-address", help="Existing Ray cluster (HOST:PORT, or auto).  [default: one on this machine]")

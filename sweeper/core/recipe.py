@@ -20,6 +20,7 @@ LEAST_DEPTH = 3
 Precision = Literal["float32", "bfloat16"]
 Metric = Literal["miou", "fg_iou", "dice"]
 Augmentation = Literal["none", "light", "full"]
+Engine = Literal["auto", "eager", "graph"]
 OperatingPoint = Literal["tuned", "0.5"]
 
 
@@ -52,6 +53,8 @@ class Recipe(Record):
     """Share of the steps, at the end, over which the learning rate falls linearly to 0."""
     average: float = Field(0.1, gt=0, le=1)
     """Horizon of the exponential moving average of weights, as a share of the steps."""
+    engine: Engine = "auto"
+    """How steps are taken: `eager` one by one, `graph` recorded as a CUDA graph, `auto` so where that can be."""
     precision: Precision = "float32"
     """Autocast type of the forward pass; losses are computed in at least float32 whatever this says."""
     metric: Metric = "miou"

@@ -45,7 +45,7 @@ class InlineBackend:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
         from sweeper.training.failure_causes import explain, not_its_own
-        from sweeper.training.job import WorkerContext, leave_to_the_end
+        from sweeper.training.job import leave_to_the_end, worker_context
         from sweeper.training.slots import EagerEngine
         from sweeper.training.worker import check_model
 
@@ -56,7 +56,7 @@ class InlineBackend:
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
         store = open_store(conditions.dataset.store)
-        engine = EagerEngine(WorkerContext(conditions, store, self._hardware.device, checkpoints))
+        engine = EagerEngine(worker_context(conditions, store, self._hardware.device, checkpoints))
         leave_to_the_end()
         self._opened = InlineExecutor(engine, self._log)
         return self._opened

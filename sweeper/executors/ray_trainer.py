@@ -33,7 +33,7 @@ class Trainer:
         from sweeper.data.decode_again import store_here
         from sweeper.data.store import open_store
         from sweeper.training.hardware import probe, settle_process
-        from sweeper.training.job import WorkerContext, leave_to_the_end
+        from sweeper.training.job import leave_to_the_end, worker_context
         from sweeper.training.worker import check_model
 
         node = ray.get_runtime_context().get_node_id()
@@ -44,9 +44,8 @@ class Trainer:
                 return node, refusal
             settle_process(threads)
             check_model(conditions)
-            self._context = WorkerContext(
-                conditions, open_store(str(store_here(conditions.dataset))), device, checkpoints
-            )
+            store = open_store(str(store_here(conditions.dataset)))
+            self._context = worker_context(conditions, store, device, checkpoints)
             leave_to_the_end()
         except SweeperError as error:
             return node, str(error)

@@ -42,9 +42,10 @@ from sweeper.system.clocks import running_seconds
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator
+from sweeper.training.graph_steps import GraphSteps, make_steps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import decoder_channels
-from sweeper.training.training_steps import TrainingSteps
+from sweeper.training.resident_store import ResidentStore
 from sweeper.training.weights_file import WeightsRecord
 from sweeper.training.write_weights import save_weights
 from sweeper.version import versions
@@ -81,6 +82,7 @@ class Training:
         *,
         checkpoint: Path | None = None,
         starts: Starts | None = None,
+        resident: ResidentStore | None = None,
         clock: Callable[[], float] = running_seconds,
     ) -> None:
         """Begin a training, or go on with one that was saved.
@@ -92,6 +94,7 @@ class Training:
             place: device, as torch names it.
             checkpoint: of this training, by `save`.
             starts: initial networks that this process has made already; None = makes its own.
+            resident: the same pixels on the device; None = images are cut by the processor.
             clock: for the durations in the result, and nothing else; stops of this process are left out.
 
         Raises:
@@ -102,7 +105,9 @@ class Training:
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
         self._task, self._split = conditions.dataset.task, split_of(conditions, spec.seed, spec.fold)
         train = self._split.train
-        self._steps = TrainingSteps(spec, conditions, store, train, device=self._device, starts=starts or Starts())
+        self._steps, self._not_recorded = make_steps(
+            spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident
+        )
         self._log_prior = _log_prior(self._dataset.class_pixels(train))
         self._evaluator = Evaluator(
             store,
@@ -113,6 +118,7 @@ class Training:
             normal=self._steps.normal,
             autocast=self._steps.autocast,
             log_prior=self._log_prior,
+            resident=resident,
         )
         self._rungs = self._recipe.rungs(spec.steps)
         self._rung_images = stratified_subset(self._dataset, self._split.val, self._affordable())
@@ -188,6 +194,14 @@ class Training:
         if state.versions and (state.device, state.versions) != (self._device_name(), versions()):
             now = TrainedBy(device=state.device, versions=state.versions, step=state.step)
             self._progress.earlier = (*state.earlier, now)
+
+    @property
+    def not_recorded(self) -> str | None:
+        """Why the steps are taken one by one, on a GPU where they might be recorded; None where they are, or on a CPU.
+
+        Known after the first `advance`.
+        """
+        return self._not_recorded or getattr(self._steps, "fault", None)
 
     @property
     def finished(self) -> bool:
@@ -297,7 +311,8 @@ class Training:
 
     def _device_name(self) -> str:
         if self._device.type == "cuda":
-            return torch.cuda.get_device_name(self._device)
+            recorded = isinstance(self._steps, GraphSteps) and self._steps.fault is None
+            return torch.cuda.get_device_name(self._device) + (", recorded steps" if recorded else "")
         threads = torch.get_num_threads()
         return f"{self._device.type}, {threads} thread{'s' if threads > 1 else ''}"
 

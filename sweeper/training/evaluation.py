@@ -14,7 +14,8 @@ from sweeper.core.contours import boundary_counts, centreline_counts, thinness
 from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.core.records import IGNORE, ImageCounts, Task, TestDetail
 from sweeper.data.store import PixelStore
-from sweeper.training.batches import to_inputs
+from sweeper.training.batches import Crop, to_inputs
+from sweeper.training.resident_store import ResidentStore, as_tensor
 
 TILE = 1024
 """Larger images are predicted in tiles of this many pixels a side…"""
@@ -54,10 +55,13 @@ class Evaluator:
         normal: tuple[Tensor, Tensor],
         autocast: Callable[[], AbstractContextManager[object]],
         log_prior: np.ndarray[tuple[int], np.dtype[np.float64]],
+        resident: ResidentStore | None = None,
     ) -> None:
-        """`log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c."""
+        """`resident` has the store's pixels on the device, if they are there.
+
+        `log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c."""
         self._store, self._task, self._classes, self._stride = store, task, classes, stride
-        self._device, self._autocast = device, autocast
+        self._device, self._autocast, self._resident = device, autocast, resident
         self._mean, self._std = normal
         self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=device)
         self._pixels_at_once = 2**18 if device.type == "cpu" else 2**23
@@ -148,16 +152,23 @@ class Evaluator:
             at_once = max(1, self._pixels_at_once // (height * width))
             for start in range(0, len(positions), at_once):
                 batch = positions[start : start + at_once]
-                images = np.zeros((len(batch), height, width, self._store.channels), dtype=self._store.dtype)
-                masks = np.full((len(batch), height, width), IGNORE, dtype=np.uint8)
-                for n, position in enumerate(batch):
-                    mask = self._store.mask(pictures[position])
-                    images[n, : mask.shape[0], : mask.shape[1]] = self._store.image(pictures[position])
-                    masks[n, : mask.shape[0], : mask.shape[1]] = mask
-                self._store.forget()
-                inputs = to_inputs(torch.from_numpy(images).to(self._device), self._mean, self._std)
-                logits = self._tiled(model, inputs)
-                yield torch.tensor(batch, device=self._device), logits, torch.from_numpy(masks).to(self._device).long()
+                images, masks = self._whole([pictures[position] for position in batch], height, width)
+                logits = self._tiled(model, to_inputs(images, self._mean, self._std))
+                yield torch.tensor(batch, device=self._device), logits, masks.long()
+
+    def _whole(self, pictures: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Images (N, height, width, channels) and masks (N, height, width) on the device, padded to this size."""
+        if self._resident is not None:
+            places = as_tensor([Crop(i, 0, 0, *self._store.sizes[i]) for i in pictures]).to(self._device)
+            return self._resident.cut(places, height, width)
+        images = np.zeros((len(pictures), height, width, self._store.channels), dtype=self._store.dtype)
+        masks = np.full((len(pictures), height, width), IGNORE, dtype=np.uint8)
+        for n, index in enumerate(pictures):
+            mask = self._store.mask(index)
+            images[n, : mask.shape[0], : mask.shape[1]] = self._store.image(index)
+            masks[n, : mask.shape[0], : mask.shape[1]] = mask
+        self._store.forget()
+        return torch.from_numpy(images).to(self._device), torch.from_numpy(masks).to(self._device)
 
     def _up(self, length: int) -> int:
         return -(-length // self._stride) * self._stride

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 
 from sweeper.core.errors import CheckpointError
@@ -25,6 +26,7 @@ from sweeper.system.clocks import running_seconds
 from sweeper.training.engine import Training
 from sweeper.training.failure_causes import device_lost, explain, not_its_own, out_of_memory
 from sweeper.training.initial_networks import Starts
+from sweeper.training.resident_store import ResidentStore, resident
 from sweeper.version import versions
 
 
@@ -38,6 +40,16 @@ class WorkerContext:
     checkpoints: Path
     """Folder of the paused trainings."""
     starts: Starts = field(default_factory=Starts)
+    resident: ResidentStore | None = None
+    """The store's pixels on the device, if they are there."""
+    said: set[str] = field(default_factory=set)
+    """What was noted once, and need not be again."""
+
+
+def worker_context(conditions: Conditions, store: PixelStore, device: str, checkpoints: Path) -> WorkerContext:
+    """What the trainings of a process share, with the pixels on its GPU where they fit."""
+    own = resident(store, torch.device(device))
+    return WorkerContext(conditions, store, device, checkpoints, resident=own)
 
 
 class Job:
@@ -68,10 +80,18 @@ class Job:
                     _try(lambda: training.save_weights(path))  # the result is what matters
                 return Finished(self.spec, result)
             self._seen.append(training.advance())
-            note, self._note = self._note, ""
+            note, self._note = self._note or self._engine_note(training), ""
             return Evaluated(self.spec, self._seen[-1], training.finished, note)
         except Exception as error:
             return self._ended_by(error)
+
+    def _engine_note(self, training: Training) -> str:
+        """Said once per process and reason: what makes the trainings slower than they might be."""
+        reason = training.not_recorded
+        if reason is None or reason in self._context.said:
+            return ""
+        self._context.said.add(reason)
+        return f"training steps are not recorded as a CUDA graph, and take longer: {reason}"
 
     def free(self) -> None:
         """Give the networks' memory back."""
@@ -92,12 +112,12 @@ class Job:
         given = (self.spec, work.conditions, work.store, work.device)
         if self._path.exists():
             try:
-                return Training(*given, checkpoint=self._path, starts=work.starts)
+                return Training(*given, checkpoint=self._path, starts=work.starts, resident=work.resident)
             except CheckpointError as error:
                 self._path.unlink(missing_ok=True)
                 told = " ".join(str(error).split())[:300]
                 self._note = f"{told}; the training begins anew, and gives the same numbers"
-        return Training(*given, starts=work.starts)
+        return Training(*given, starts=work.starts, resident=work.resident)
 
 
 def leave_to_the_end() -> None:

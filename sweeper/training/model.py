@@ -253,21 +253,37 @@ class WeightAverage:
         self._live: list[Tensor] = []
         self._averaged: list[Tensor] = []
 
+    def weight(self, update: int) -> float:
+        """What the new weights have in the average at this update (from 0); the average so far has the rest."""
+        return 1 - min(self._limit, (1 + update) / (10 + update))
+
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take the weights after an optimiser step into the average; call it while gradients exist."""
-        if not self._live:
-            for live, mean in zip(model.parameters(), self.model.parameters(), strict=True):
-                if live.grad is not None:
-                    self._live.append(live.detach())
-                    self._averaged.append(mean.detach())
-            for buffer, mean_buffer in zip(model.buffers(), self.model.buffers(), strict=True):
-                if buffer.is_floating_point():
-                    self._live.append(buffer)
-                    self._averaged.append(mean_buffer)
-        decay = min(self._limit, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._averaged, self._live, 1 - decay)
+        self._pair(model)
+        torch._foreach_lerp_(self._averaged, self._live, self.weight(self.updates))
         self.updates += 1
+
+    @torch.no_grad()
+    def update_by(self, model: nn.Module, weight: Tensor) -> None:
+        """The same with the weight as a scalar tensor on the device, and `updates` left to the caller: can be recorded
+        in a CUDA graph."""
+        self._pair(model)
+        change = torch._foreach_sub(self._live, self._averaged)
+        torch._foreach_mul_(change, weight)
+        torch._foreach_add_(self._averaged, change)
+
+    def _pair(self, model: nn.Module) -> None:
+        if self._live:
+            return
+        for live, mean in zip(model.parameters(), self.model.parameters(), strict=True):
+            if live.grad is not None:
+                self._live.append(live.detach())
+                self._averaged.append(mean.detach())
+        for buffer, mean_buffer in zip(model.buffers(), self.model.buffers(), strict=True):
+            if buffer.is_floating_point():
+                self._live.append(buffer)
+                self._averaged.append(mean_buffer)
 
 
 def normaliser(store: PixelStore, images: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import crops, distance_batch, to_inputs, training_batch
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, normaliser
+from sweeper.training.resident_store import ResidentStore, as_tensor
 
 
 def schedule(step: int, steps: int, warmup: float, decay: float) -> float:
@@ -44,6 +45,7 @@ class TrainingSteps:
         *,
         device: torch.device,
         starts: Starts,
+        resident: ResidentStore | None = None,
     ) -> None:
         """The network as it begins.
 
@@ -54,9 +56,10 @@ class TrainingSteps:
             images: those that are trained on.
             device: where.
             starts: initial networks that this process has made already.
+            resident: the same pixels on the device; None = batches are cut by the processor.
         """
         self._spec, self._recipe, self._store, self._images = spec, conditions.recipe, store, images
-        self._device = device
+        self._device, self._resident = device, resident
         dataset, recipe = conditions.dataset, conditions.recipe
         pixels = dataset.class_pixels(images)
         model = starts.model(recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed)
@@ -71,40 +74,55 @@ class TrainingSteps:
             **spec.params,
         ).to(device)
         self._distances = _distances(spec, dataset, store)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=spec.lr,
-            weight_decay=recipe.weight_decay,
-            fused=device.type in {"cpu", "cuda"},
-        )
+        self.optimizer = self._make_optimizer()
         mean, std = normaliser(store, images)
         self.normal = (mean.to(device), std.to(device))
         """Mean and standard deviation of each channel, (1, C, 1, 1) float32."""
-        self.autocast: Callable[[], AbstractContextManager[object]] = partial(_autocast, device.type, recipe.precision)
+        self.autocast: Callable[[], AbstractContextManager[object]] = partial(autocast, device.type, recipe.precision)
+        self._autocast = self.autocast
+        """Of the training steps."""
 
     def run(self, first: int, target: int) -> tuple[float, float]:
         """Take the steps from `first` up to `target`; their mean loss (NaN and inf kept) and the last rate."""
         total, rate = torch.zeros((), device=self._device), self._spec.lr
-        # Dropout of some architectures draws from the global state: fork it, and key it like everything else.
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+        with self._own_draws():
             for step in range(first, target):
-                torch.manual_seed(self._spec.seed * 1_000_003 + step)
+                self._seed(step)
                 rate = self._set_rate(step)
-                inputs, labels, more = self._batch(step)
-                with self.autocast():
-                    logits = self.model(inputs)
-                loss = self.criterion(logits, labels, **more)
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                self.optimizer.step()
+                total += self._update(*self._batch(step))
                 self.average.update(self.model)
-                total += loss.detach()
         return float(total) / max(1, target - first), rate
+
+    def _update(self, inputs: Tensor, labels: Tensor, more: dict[str, Tensor]) -> Tensor:
+        """One step of the optimiser; the loss before it."""
+        with self._autocast():
+            logits = self.model(inputs)
+        loss: Tensor = self.criterion(logits, labels, **more)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self._spec.lr,
+            weight_decay=self._recipe.weight_decay,
+            fused=self._device.type in {"cpu", "cuda"},
+        )
+
+    def _own_draws(self) -> AbstractContextManager[None]:
+        """Dropout of some architectures draws from the global state: that is forked, and keyed like all else."""
+        return torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
+
+    def _seed(self, step: int) -> None:
+        torch.manual_seed(self._spec.seed * 1_000_003 + step)
 
     def _set_rate(self, step: int) -> float:
         rate = self._spec.lr * schedule(step, self._spec.steps, self._recipe.warmup, self._recipe.decay)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+            group["capturable"] = False  # in a checkpoint of recorded steps it is set
         return rate
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -117,7 +135,11 @@ class TrainingSteps:
             "seed": self._spec.seed,
             "augmentation": recipe.augmentation,
         }
-        images, masks, draws = training_batch(self._store, self._images, **keys)
+        if self._resident is None:
+            images, masks, draws = training_batch(self._store, self._images, **keys)
+        else:
+            places, draws = crops(self._store, self._images, **keys)
+            images, masks = self._resident.cut(as_tensor(places).to(self._device), recipe.size, recipe.size)
         draws = draws.to(self._device)
         inputs = to_inputs(images.to(self._device), *self.normal)
         inputs, labels = augment(inputs, masks.to(self._device).long(), draws)
@@ -128,8 +150,11 @@ class TrainingSteps:
         return inputs, labels, {"distance": augment_distances(maps, draws)}
 
 
-def _autocast(device_type: str, precision: Precision) -> AbstractContextManager[object]:
-    return nullcontext() if precision == "float32" else torch.autocast(device_type, dtype=torch.bfloat16)
+def autocast(device_type: str, precision: Precision, cache: bool = True) -> AbstractContextManager[object]:
+    """The precision of the forward pass; `cache`: casts of weights are kept within a block."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=cache)
 
 
 def _distances(spec: TrialSpec, dataset: Dataset, store: PixelStore) -> DistanceStore | None:

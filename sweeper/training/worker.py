@@ -25,7 +25,7 @@ from sweeper.data.store import open_store
 from sweeper.system.streams import steady_streams
 from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
-from sweeper.training.job import WorkerContext
+from sweeper.training.job import worker_context
 from sweeper.training.model import build_model, imagenet_cached, require_answer
 from sweeper.training.slots import EagerEngine
 
@@ -58,7 +58,7 @@ def serve(pipe: Connection, device: str) -> None:
             pipe.send(("weights", imagenet_cached(order[1])))
         _, conditions, place, threads, checkpoints = order
         settle_process(threads)
-        context = WorkerContext(conditions, open_store(conditions.dataset.store), place, checkpoints)
+        context = worker_context(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)
         gc.freeze()  # no collection before: it would copy the pages that are shared with the process it was forked from
         engine = EagerEngine(context)

@@ -14,7 +14,7 @@ from sweeper.core import paths
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.metrics import METRICS
-from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Metric, OperatingPoint, Recipe
+from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, Metric, OperatingPoint, Recipe
 from sweeper.core.records import Dataset
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class Settings(Record):
     """Stages of the encoder that are used."""
     encoder_weights: str | None = Field(None, min_length=1)
     augment: Augmentation | None = None
+    engine: Engine | None = None
     device: str = "auto"
     workers: int | None = Field(None, ge=1)
     executor: Literal["processes", "inline", "ray"] = "processes"
@@ -181,6 +182,7 @@ def make_recipe(
             f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
             f"use --metric {others}"
         )
+    _check_engine(settings.engine, settings.augment, hardware)
     weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
     defaults = {
         "encoder": encoder,
@@ -213,6 +215,7 @@ RECIPE_OPTIONS = {
     "augment": "augmentation",
     "size": "size",
     "batch_size": "batch_size",
+    "engine": "engine",
     "confirm_steps": "confirm_steps",
     "metric": "metric",
     "threshold": "threshold",
@@ -229,12 +232,25 @@ def _given_recipe(settings: Settings) -> dict[str, Any]:
 
 def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_images: int) -> Recipe:
     """The recipe that a resume asks for: the stored one, changed by what was given again."""
+    _check_engine(settings.engine or stored.engine, settings.augment or stored.augmentation, hardware)
     given = _given_recipe(settings) | {"precision": hardware.precision}
     if (steps := _steps(settings, training_images, settings.batch_size or stored.batch_size)) is not None:
         given["steps"] = steps
     if settings.encoder_weights not in {None, "auto"}:
         given["encoder_weights"] = settings.encoder_weights
     return stored.model_copy(update=given)
+
+
+def _check_engine(engine: Engine | None, augment: Augmentation | None, hardware: Hardware) -> None:
+    """Raises UsageError where recorded steps are insisted on, and cannot be."""
+    if engine != "graph":
+        return
+    if hardware.device != "cuda":
+        raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine auto")
+    if augment == "full":
+        raise UsageError(
+            "--engine graph does not go with --augment full, whose noise is drawn step by step; use --engine auto"
+        )
 
 
 def _steps(settings: Settings, training_images: int, batch_size: int) -> int | None:

@@ -1,0 +1,156 @@
+"""One command for a machine with a GPU: is it right there, and what does a training step cost?
+
+    python bench/gpu.py OUT_FOLDER [--device cuda] [--tests] [--search] [--steps 60] [--repetitions 3]
+
+- `--tests`: first `pytest -m cuda`; the table is made all the same, and says whether they passed.
+- The table: milliseconds of a step by crop and batch, of the plain and the tuned loop of bench/step.py, and of our
+  steps, one by one and recorded as a CUDA graph. Medians of alternating repetitions in one process, on a
+  U-Net/ResNet-34 of full depth in the device's precision. Where steps were not recorded after all, the reason stands in
+  place of the number.
+- A profile of the kernels of a recorded step at 256², batch 16.
+- `--search`: last, the time of a sweep of 50 trials at the GPU's defaults, with one seed of confirmation.
+
+Writes OUT_FOLDER/gpu.json and OUT_FOLDER/gpu.md after each part, so that what was measured is there when the time is
+up. It was not run on a GPU so far; `--device cpu` tries the command itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.step import plain
+from sweeper.core.recipe import Engine, Recipe
+from sweeper.core.records import Conditions, Dataset, TrialSpec
+from sweeper.data import load_dataset, open_store
+from sweeper.training.engine import Training
+from sweeper.training.hardware import probe
+from sweeper.training.resident_store import resident
+
+TABLE = ((128, 8), (256, 8), (256, 16), (512, 16))
+"""Crop and batch."""
+SEARCH = ("--trials", "50", "--confirm-seeds", "1", "--data", "synthetic:cracks?images=60&size=320")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", default="cuda", help="cpu tries the benchmark itself")
+    parser.add_argument("--tests", action="store_true")
+    parser.add_argument("--search", action="store_true")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--encoder", default="resnet34")
+    parser.add_argument("--only", type=int, nargs="*", help="places in the table, from 0")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"torch": torch.__version__, "hardware": probe(asked.device).model_dump(mode="json")}
+    if asked.tests:
+        tests = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "cuda"], check=False)
+        found["tests"] = "passed" if tests.returncode == 0 else f"status {tests.returncode}"
+    found["steps"] = []
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = load_dataset("synthetic:cracks?images=40&size=512", Path(folder))
+        for size, batch in [row for place, row in enumerate(TABLE) if asked.only is None or place in asked.only]:
+            recipe = Recipe(encoder=asked.encoder, encoder_depth=5, size=size, batch_size=batch)
+            found["steps"].append(measure(dataset, recipe, asked))
+            write(asked.out, found)
+        if asked.device == "cuda":
+            recipe = Recipe(encoder=asked.encoder, encoder_depth=5, size=256, batch_size=16)
+            found["profile"] = profile(dataset, recipe, asked.device)
+            write(asked.out, found)
+    if asked.search:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([sys.executable, "-m", "sweeper", "run", *SEARCH], cwd=folder, check=True)
+        found["search_seconds"] = time.perf_counter() - began
+    write(asked.out, found)
+    print((asked.out / "gpu.md").read_text())
+
+
+def measure(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds of a step in each way; medians of alternating repetitions."""
+    ways: dict[str, Callable[[], float | str]] = {
+        "plain": lambda: plain(recipe, asked.steps, tuned=False, device=asked.device),
+        "tuned": lambda: plain(recipe, asked.steps, tuned=True, device=asked.device),
+        "eager": lambda: ours(dataset, recipe, "eager", asked),
+        "graph": lambda: ours(dataset, recipe, "auto", asked),
+    }
+    taken: dict[str, list[float | str]] = {name: [] for name in ways}
+    for _ in range(asked.repetitions):
+        for name, way in ways.items():
+            taken[name].append(way())
+    row: dict[str, Any] = {"size": recipe.size, "batch": recipe.batch_size}
+    for name, values in taken.items():
+        numbers = [value for value in values if isinstance(value, float)]
+        row[name] = statistics.median(numbers) if len(numbers) == len(values) else values[-1]
+    return row
+
+
+def ours(dataset: Dataset, recipe: Recipe, engine: Engine, asked: argparse.Namespace) -> float | str:
+    """Milliseconds of a step of a training after its first rung, or why it was not recorded."""
+    training = _training(dataset, recipe, engine, asked.device, 2 * asked.steps)
+    training.advance()  # what happens once: recordings, choice of kernels
+    began = time.perf_counter()
+    training._steps.run(asked.steps, 2 * asked.steps)
+    gone = time.perf_counter() - began
+    if engine == "auto" and asked.device == "cuda" and training.not_recorded is not None:
+        return training.not_recorded
+    return 1000 * gone / asked.steps
+
+
+def _training(dataset: Dataset, recipe: Recipe, engine: Engine, device: str, steps: int) -> Training:
+    precision = probe(device).precision
+    own = recipe.model_copy(update={"engine": engine, "precision": precision, "evaluations": 2})
+    spec = TrialSpec(purpose="search", number=0, family="dice_ce", params={}, lr=1e-3, seed=0, steps=steps)
+    store = open_store(dataset.store)
+    pixels = resident(store, torch.device(device))
+    return Training(spec, Conditions(dataset=dataset, recipe=own, seed=0), store, device, resident=pixels)
+
+
+def profile(dataset: Dataset, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """The kernels that take longest in ten recorded steps."""
+    training = _training(dataset, recipe, "auto", device, 40)
+    training.advance()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+        training._steps.run(20, 30)
+        torch.cuda.synchronize()
+    kernels = sorted(seen.key_averages(), key=lambda event: -event.self_device_time_total)[:25]
+    return [
+        {"kernel": event.key[:100], "calls": event.count / 10, "ms": event.self_device_time_total / 1e4}
+        for event in kernels
+    ]
+
+
+def write(folder: Path, found: dict[str, Any]) -> None:
+    """What was measured so far, for programs and for docs/performance.md."""
+    (folder / "gpu.json").write_text(json.dumps(found, indent=2))
+    lines = [f"{found['hardware']['name']}, torch {found['torch']}, {found['hardware']['precision']}", ""]
+    lines += [f"Tests marked cuda: {found['tests']}", ""] if "tests" in found else []
+    lines += ["| crop | batch | plain, ms | tuned, ms | eager, ms | graph, ms | tuned / graph |", "|--:" * 7 + "|"]
+    for row in found["steps"]:
+        shown = [f"{row[n]:.1f}" if isinstance(row[n], float) else row[n] for n in ("plain", "tuned", "eager", "graph")]
+        ratio = f"{row['tuned'] / row['graph']:.2f}" if isinstance(row["graph"], float) else "–"
+        lines.append(f"| {row['size']}² | {row['batch']} | {' | '.join(shown)} | {ratio} |")
+    if "profile" in found:
+        lines += ["", "| kernel | calls a step | ms a step |", "|---|--:|--:|"]
+        lines += [f"| {k['kernel']} | {k['calls']:.0f} | {k['ms']:.3f} |" for k in found["profile"]]
+    if "search_seconds" in found:
+        lines += ["", f"A sweep of 50 trials: {found['search_seconds']:.0f} s"]
+    (folder / "gpu.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""Training steps as one recorded program of the device: the processor only says "again".
+
+A step of a small network is a thousand kernels, and starting them takes the processor longer than the GPU needs to run
+them. Here everything that a rung needs (places of the crops, draws, learning rates, weights of the average) is copied
+to the device before it; a counter on the device says which step it is; and the step, from cutting the crops to the
+moving average, is recorded once as a CUDA graph and played for every later step. Nothing waits for the processor before
+the rung's end.
+
+What a recording breaks if it is forgotten: the first steps are taken before it, as libraries set themselves up in
+them, and on a stream of its own; autocast must not keep its casts; the learning rate is a tensor; and whatever was
+recorded must stay alive, gradients included, as the graph writes to its memory.
+
+A step that cannot be recorded is taken as by `TrainingSteps`: `why_not` says which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sweeper.core.errors import UsageError
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Conditions, TrialSpec
+from sweeper.data.store import PixelStore
+from sweeper.losses import FAMILIES
+from sweeper.training.augment import Draws, augment
+from sweeper.training.batches import crops, to_inputs
+from sweeper.training.initial_networks import Starts
+from sweeper.training.resident_store import ResidentStore, as_tensor
+from sweeper.training.training_steps import TrainingSteps, autocast, schedule
+
+FIRST_STEPS = 3
+"""Taken before the recording."""
+TOLERANCE = 0.25
+"""Norm of the difference between a recorded step's change of the weights and the plain one's, as a share of the latter:
+in low precision, and with sums of varying order on a GPU, the two are not the same."""
+
+
+class Recording(Protocol):
+    """A recorded step."""
+
+    def replay(self) -> None:
+        """Take the step once more."""
+
+
+Record = Callable[[Callable[[], None]], Recording]
+"""Records what a function does on the device; it may call it or not."""
+
+
+def record_graph(step: Callable[[], None]) -> Recording:
+    """A CUDA graph of the step, which is not taken."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph
+
+
+def why_not(recipe: Recipe, *, device: torch.device, resident: bool, distances: bool) -> str | None:
+    """Why the steps of a training cannot be recorded, in words; None where that is to be tried."""
+    if device.type != "cuda":
+        return "there is no NVIDIA GPU"
+    if not resident:
+        return "the images take more than a quarter of the GPU's free memory"
+    if recipe.augmentation == "full":
+        return "the noise of full augmentation is drawn step by step"
+    if distances:
+        return "the loss needs distance maps, which lie in the processor's memory"
+    return None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the steps of a rung need, on the device, by their place in the rung."""
+
+    places: Tensor
+    """(S, N, 5) int64."""
+    flip: Tensor
+    """(S, N) bool."""
+    light: Tensor
+    """(S, 2, N) float32: contrast, brightness."""
+    rates: Tensor
+    """(S,) float32."""
+    weights: Tensor
+    """(S,) float32: of the new weights in the average."""
+
+    def fill(self, other: _Plan) -> None:
+        """Take another plan's values, of no more steps."""
+        for name, values in vars(other).items():
+            getattr(self, name)[: len(values)].copy_(values)
+
+
+class GraphSteps(TrainingSteps):
+    """`TrainingSteps` whose steps are recorded."""
+
+    record: Record = staticmethod(record_graph)
+
+    def prepare(self, most: int) -> None:
+        """Make room for rungs of up to `most` steps."""
+        device = self._device
+        # Casts that a recording kept would be read when they are long gone.
+        self._autocast = partial(autocast, device.type, self._recipe.precision, cache=False)
+        self._count = torch.zeros(1, dtype=torch.int64, device=device)
+        self._total = torch.zeros((), device=device)
+        self._rate = torch.tensor(self._spec.lr, dtype=torch.float32, device=device)
+        batch = self._recipe.batch_size
+        self._plan = _Plan(
+            torch.zeros((most, batch, 5), dtype=torch.int64, device=device),
+            torch.zeros((most, batch), dtype=torch.bool, device=device),
+            torch.zeros((most, 2, batch), device=device),
+            torch.zeros(most, device=device),
+            torch.zeros(most, device=device),
+        )
+        self._recording: Recording | None = None
+        self._kept: list[Tensor] = []
+        """Gradients that the recording writes to."""
+        self._taken = 0
+        """Steps of this process's part of the training."""
+        self.fault: str | None = None
+        """Why the steps are not recorded after all."""
+
+    def run(self, first: int, target: int) -> tuple[float, float]:
+        """See `TrainingSteps.run`."""
+        self._begin(first, target)
+        with self._own_draws():
+            for step in range(first, target):
+                if self._recording is not None:
+                    self._recording.replay()
+                elif self.fault is not None or self._taken < FIRST_STEPS:
+                    self._plain(step)
+                else:
+                    self._start_recording(step)
+                self._taken += 1
+        self.average.updates += target - first
+        return float(self._total) / max(1, target - first), float(self._rate)
+
+    def _begin(self, first: int, target: int) -> None:
+        if not hasattr(self, "_plan"):
+            raise RuntimeError("prepare() makes room for the longest rung; call it before run()")
+        self._plan.fill(self._planned(first, target))
+        self._count.zero_()
+        self._total.zero_()
+        for group in self.optimizer.param_groups:  # a checkpoint may have brought a number
+            group["lr"] = self._rate
+            group["capturable"] = self._device.type == "cuda"
+
+    def _plain(self, step: int) -> None:
+        """A step that is not recorded. The first one shows whether the network draws random numbers."""
+        self._seed(step)
+        before = self._random_state()
+        with _beside(self._device):
+            self._step()
+        if self._taken == 0 and not torch.equal(before, self._random_state()):
+            self.fault = "the network draws random numbers in each step (dropout)"
+
+    def _random_state(self) -> Tensor:
+        on_gpu = self._device.type == "cuda"
+        return torch.cuda.get_rng_state(self._device) if on_gpu else torch.get_rng_state()
+
+    def _planned(self, first: int, target: int) -> _Plan:
+        recipe, places, draws = self._recipe, [], []
+        for step in range(first, target):
+            found, drawn = crops(
+                self._store,
+                self._images,
+                size=recipe.size,
+                batch_size=recipe.batch_size,
+                step=step,
+                seed=self._spec.seed,
+                augmentation=recipe.augmentation,
+            )
+            places.append(as_tensor(found))
+            draws.append(drawn)
+        factors = [schedule(step, self._spec.steps, recipe.warmup, recipe.decay) for step in range(first, target)]
+        done = self.average.updates
+        return _Plan(
+            torch.stack(places),
+            torch.stack([drawn.flip for drawn in draws]),
+            torch.stack([torch.stack([drawn.contrast, drawn.brightness]) for drawn in draws]),
+            torch.tensor([self._spec.lr * factor for factor in factors]),
+            torch.tensor([self.average.weight(done + k) for k in range(target - first)]),
+        )
+
+    def _step(self) -> None:
+        """One step, from the plan's next entry to the average: nothing here waits for the device."""
+        places, flip, light, rate, weight = (
+            values.index_select(0, self._count)[0]
+            for values in (self._plan.places, self._plan.flip, self._plan.light, self._plan.rates, self._plan.weights)
+        )
+        self._rate.copy_(rate)
+        assert self._resident is not None
+        images, masks = self._resident.cut(places, self._recipe.size, self._recipe.size)
+        draws = Draws(flip, light[0], light[1])
+        inputs, labels = augment(to_inputs(images, *self.normal), masks.long(), draws)
+        self._total += self._update(inputs, labels, {})
+        self.average.update_by(self.model, weight)
+        self._count += 1
+
+    def _start_recording(self, step: int) -> None:
+        """Record a step, compare it with a plain one, and leave the plain one's weights; or say why that failed."""
+        state, weights = self._all_state(), [parameter.detach() for parameter in self.model.parameters()]
+        before, apart = _copied(state), 0.0
+        unchanged = _copied(weights)
+        try:
+            self.optimizer.zero_grad(set_to_none=True)
+            self._recording = self.record(self._step)
+            self._kept = [p.grad for p in self.model.parameters() if p.grad is not None]
+            _put(state, before)
+            self._recording.replay()
+            recorded = _copied(weights)
+        except RuntimeError as error:
+            self.fault = " ".join(str(error).split())[:200]
+        _put(state, before)
+        self._plain(step)
+        if self.fault is None and (apart := _apart(unchanged, recorded, weights)) > TOLERANCE:
+            self.fault = f"a recorded step differs from a plain one by {apart:.0%} of its length"
+        if self.fault is not None:
+            self._recording, self._kept = None, []
+
+    def _all_state(self) -> list[Tensor]:
+        """Every tensor that a step changes; the weights first."""
+        moments = [
+            value for one in self.optimizer.state.values() for value in one.values() if isinstance(value, Tensor)
+        ]
+        averaged = [*self.average.model.parameters(), *self.average.model.buffers()]
+        own = [self._count, self._total, self._rate]
+        weights = [parameter.detach() for parameter in self.model.parameters()]
+        return [*weights, *self.model.buffers(), *(tensor.detach() for tensor in averaged), *moments, *own]
+
+
+def make_steps(
+    spec: TrialSpec,
+    conditions: Conditions,
+    store: PixelStore,
+    images: tuple[int, ...],
+    *,
+    device: torch.device,
+    starts: Starts,
+    resident: ResidentStore | None,
+) -> tuple[TrainingSteps, str | None]:
+    """The steps of a training by the recipe's engine, and why they are not recorded; arguments as `TrainingSteps`.
+
+    Raises:
+        UsageError: if the recipe insists on recorded steps, and these cannot be.
+    """
+    recipe = conditions.recipe
+    given = (spec, conditions, store, images)
+    if recipe.engine == "eager" or (recipe.engine == "auto" and device.type != "cuda"):
+        return TrainingSteps(*given, device=device, starts=starts, resident=resident), None
+    distances = FAMILIES[spec.family].needs_distance
+    reason = why_not(recipe, device=device, resident=resident is not None, distances=distances)
+    if reason is None:
+        steps = GraphSteps(*given, device=device, starts=starts, resident=resident)
+        steps.prepare(max(b - a for a, b in pairwise((0, *recipe.rungs(spec.steps)))))
+        return steps, None
+    if recipe.engine == "graph":
+        raise UsageError(f"--engine graph needs steps that can be recorded, and {reason}; use --engine auto")
+    return TrainingSteps(*given, device=device, starts=starts, resident=resident), reason
+
+
+@contextmanager
+def _beside(device: torch.device) -> Iterator[None]:
+    """On a stream of its own, before and after which the device's streams wait for each other."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    usual = torch.cuda.current_stream(device)
+    stream.wait_stream(usual)
+    with torch.cuda.stream(stream):
+        yield
+    usual.wait_stream(stream)
+
+
+def _copied(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.clone() for tensor in tensors]
+
+
+def _put(state: list[Tensor], values: list[Tensor]) -> None:
+    with torch.no_grad():
+        torch._foreach_copy_(state, values)
+
+
+def _apart(before: list[Tensor], recorded: list[Tensor], plain: list[Tensor]) -> float:
+    """Length of the difference between two changes of the weights, as a share of the second's length.
+
+    0 where the plain one is not finite: a training that diverges does so either way.
+    """
+    length = math.sqrt(sum(float((a.double() - b.double()).square().sum()) for a, b in zip(before, plain, strict=True)))
+    apart = math.sqrt(
+        sum(float((a.double() - b.double()).square().sum()) for a, b in zip(recorded, plain, strict=True))
+    )
+    if not math.isfinite(length):
+        return 0.0
+    return apart / length if length else 0.0 if not apart else math.inf

@@ -1,0 +1,92 @@
+"""The decoded pixels in the memory of a device: batches are cut there, and nothing waits for the processor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sweeper.core.records import IGNORE
+from sweeper.data.store import PixelStore
+from sweeper.training.batches import Crop
+
+SHARE = 0.25
+"""Of the memory that is free on the device; the rest is for networks."""
+
+
+class ResidentStore(NamedTuple):
+    """All images and masks of a store, one after the other, on one device."""
+
+    images: Tensor
+    """(pixels, channels), uint8; or int16, which are the bits of uint16."""
+    masks: Tensor
+    """(pixels,) uint8."""
+    starts: Tensor
+    """(images,) int64: the first pixel of each image."""
+    widths: Tensor
+    """(images,) int64."""
+
+    def cut(self, places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Crops of one size, padded below and to the right with black and ignored labels.
+
+        Args:
+            places: (N, 5) int64, a `Crop` in each row: image, top, left, and the height and width within the image.
+            height: of the crops, in pixels; no less than that of any place.
+            width: likewise.
+
+        Returns:
+            images (N, height, width, channels) uint8 or uint16; masks (N, height, width) uint8.
+        """
+        image, top, left, high, wide = places.unbind(1)
+        rows = torch.arange(height, device=places.device)
+        columns = torch.arange(width, device=places.device)
+        inside = (rows < high[:, None])[:, :, None] & (columns < wide[:, None])[:, None, :]
+        row = (top[:, None] + rows) * self.widths[image][:, None]
+        column = left[:, None] + columns
+        pixel = self.starts[image][:, None, None] + row[:, :, None] + column[:, None, :]
+        pixel = torch.where(inside, pixel, 0)
+        images = torch.where(inside.unsqueeze(-1), self.images[pixel], 0)
+        masks = torch.where(inside, self.masks[pixel], IGNORE).to(torch.uint8)
+        return (images.view(torch.uint16) if images.dtype == torch.int16 else images), masks
+
+
+def resident(store: PixelStore, device: torch.device) -> ResidentStore | None:
+    """The store on a GPU; None on other devices, and where it takes more than its share of the free memory."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return upload(store, device) if bytes_of(store) <= SHARE * free else None
+
+
+def bytes_of(store: PixelStore) -> int:
+    """Memory that the images and masks take."""
+    pixels = sum(height * width for height, width in store.sizes)
+    return pixels * (store.channels * store.dtype.itemsize + 1)
+
+
+def upload(store: PixelStore, device: torch.device) -> ResidentStore:
+    """Copy the store to a device, image by image.
+
+    Raises:
+        torch.OutOfMemoryError: if there is no room.
+    """
+    areas = np.array([height * width for height, width in store.sizes], dtype=np.int64)
+    starts = np.concatenate([[0], areas.cumsum()])
+    bits = torch.uint8 if store.dtype == np.uint8 else torch.int16
+    images = torch.empty((int(starts[-1]), store.channels), dtype=bits, device=device)
+    masks = torch.empty(int(starts[-1]), dtype=torch.uint8, device=device)
+    for index in range(len(store)):
+        part = slice(int(starts[index]), int(starts[index + 1]))
+        pixels = np.ascontiguousarray(store.image(index)).reshape(-1, store.channels)
+        images[part].copy_(torch.from_numpy(pixels.view(np.int16 if bits == torch.int16 else np.uint8).copy()))
+        masks[part].copy_(torch.from_numpy(np.array(store.mask(index)).reshape(-1)))
+    store.forget()
+    widths = torch.tensor([width for _, width in store.sizes], device=device)
+    return ResidentStore(images, masks, torch.from_numpy(starts[:-1]).to(device), widths)
+
+
+def as_tensor(places: list[Crop]) -> Tensor:
+    """(N, 5) int64 on the processor."""
+    return torch.tensor(places, dtype=torch.int64)

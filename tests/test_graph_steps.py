@@ -1,0 +1,304 @@
+"""Recorded training steps and pixels on the device; without a GPU, where a recording that runs the step stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sweeper.core.errors import UsageError
+from sweeper.core.events import Evaluated, Hardware
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Conditions, Dataset
+from sweeper.data.folds import split_for
+from sweeper.data.store import PixelStore, StoreWriter, open_store
+from sweeper.training import graph_steps
+from sweeper.training.batches import Crop, crops, training_batch
+from sweeper.training.engine import Training
+from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, Recording, make_steps, why_not
+from sweeper.training.initial_networks import Starts
+from sweeper.training.job import Job, WorkerContext
+from sweeper.training.resident_store import as_tensor, bytes_of, resident, upload
+from sweeper.training.training_steps import TrainingSteps
+from sweeper.workflow.settings import Settings, resumed_recipe
+from tests.test_training import SMALL, spec
+
+CPU = torch.device("cpu")
+LONG = SMALL.model_copy(update={"steps": 12, "evaluations": 3})
+PLACES = {"size": 32, "batch_size": 5, "seed": 3}
+
+
+# --- Pixels on the device ---
+
+
+def a_store(folder: Path, kind: type[np.unsignedinteger[Any]], channels: int) -> PixelStore:
+    """Images of several sizes, some smaller than a crop."""
+    rng = np.random.default_rng(1)
+    with StoreWriter(folder, channels=channels, dtype=np.dtype(kind)) as writer:
+        for height, width in ((40, 64), (20, 50), (64, 33), (32, 32)):
+            image = rng.integers(0, np.iinfo(kind).max, (height, width, channels), endpoint=True).astype(kind)
+            writer.append(image, rng.choice([0, 1, 255], (height, width)).astype(np.uint8))
+        writer.finish()
+        writer.publish("a")
+    (made,) = (path for path in folder.rglob("images.bin"))
+    return open_store(made.parent)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(np.uint8, 3), (np.uint8, 1), (np.uint16, 4)])
+def test_crops_cut_on_the_device_are_those_of_the_processor(tmp_path: Path, kind: Any, channels: int) -> None:
+    store = a_store(tmp_path, kind, channels)
+    there = upload(store, CPU)
+    assert there.images.nbytes + there.masks.nbytes == bytes_of(store)
+    for step in range(6):
+        images, masks, _ = training_batch(store, (0, 1, 2, 3), step=step, **PLACES)
+        places, _ = crops(store, (0, 1, 2, 3), step=step, **PLACES)
+        ours = there.cut(as_tensor(places), 32, 32)
+        assert ours[0].dtype == images.dtype and torch.equal(ours[0].view(torch.uint8), images.view(torch.uint8))
+        assert ours[1].dtype == masks.dtype and torch.equal(ours[1], masks)
+
+
+def test_whole_images_are_padded_below_and_to_the_right(tmp_path: Path) -> None:
+    store = a_store(tmp_path, np.uint8, 3)
+    images, masks = upload(store, CPU).cut(as_tensor([Crop(1, 0, 0, *store.sizes[1])]), 24, 64)
+    assert np.array_equal(images[0, :20, :50], store.image(1)) and np.array_equal(masks[0, :20, :50], store.mask(1))
+    assert not images[0, 20:].any() and not images[0, :, 50:].any()
+    assert (masks[0, 20:] == 255).all() and (masks[0, :, 50:] == 255).all()
+
+
+def test_pixels_stay_with_the_processor_without_a_gpu(tmp_path: Path) -> None:
+    assert resident(a_store(tmp_path, np.uint8, 3), CPU) is None
+
+
+def test_a_training_on_resident_pixels_gives_the_same_to_the_last_digit(tiny: Dataset) -> None:
+    """Crops and whole images alike."""
+    store = open_store(tiny.store)
+    given = (spec(steps=12, purpose="confirm"), Conditions(dataset=tiny, recipe=LONG, seed=0), store, "cpu")
+    results = []
+    for pixels in (None, upload(store, CPU)):
+        training = Training(*given, resident=pixels, clock=lambda: 0.0)
+        while not training.finished:
+            training.advance()
+        results.append(training.result("complete").model_dump_json())
+    assert results[0] == results[1]
+
+
+# --- Recorded steps ---
+
+
+class Replayed:
+    """Stands in for a CUDA graph: runs the step again."""
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self.step, self.times = step, 0
+
+    def replay(self) -> None:
+        self.times += 1
+        self.step()
+
+
+def steps_of(
+    dataset: Dataset, record: Callable[[Callable[[], None]], Recording] | None, recipe: Recipe = LONG
+) -> TrainingSteps:
+    """The steps of a training; recorded by `record`, or plain ones for None."""
+    store = open_store(dataset.store)
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
+    train = split_for(dataset, study_seed=0, folds=None, seed=0).train
+    made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": upload(store, CPU)}
+    given = (spec(steps=12, lr=3e-3), conditions, store, train)
+    if record is None:
+        return TrainingSteps(*given, **made)
+    steps = GraphSteps(*given, **made)
+    steps.record = record  # type: ignore[method-assign]
+    steps.prepare(5)
+    return steps
+
+
+def weights(steps: TrainingSteps) -> torch.Tensor:
+    """Of the network and its average, with the statistics of BatchNorm."""
+    both = [*steps.model.state_dict().values(), *steps.average.model.state_dict().values()]
+    return torch.cat([tensor.double().flatten() for tensor in both])
+
+
+def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
+    """Over several rungs; the learning rate has fewer digits, which so small a batch lets grow."""
+    recordings = []
+
+    def record(step: Callable[[], None]) -> Replayed:
+        recordings.append(Replayed(step))
+        return recordings[-1]
+
+    plain, recorded = steps_of(tiny, None), steps_of(tiny, record)
+    assert isinstance(recorded, GraphSteps)
+    for first, target, digits in ((0, 5, 1e-5), (5, 8, 1e-3), (8, 12, 0.02)):
+        loss, rate = plain.run(first, target)
+        ours, own_rate = recorded.run(first, target)
+        assert ours == pytest.approx(loss, rel=digits) and own_rate == pytest.approx(rate, rel=1e-6)
+        if first == 0:
+            assert torch.allclose(weights(recorded), weights(plain), atol=1e-3)
+    assert recorded.average.updates == plain.average.updates == 12
+    assert recorded.fault is None
+    assert [one.times for one in recordings] == [12 - FIRST_STEPS]  # the first of them was taken back
+
+
+def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> None:
+    """A recording that fails, and one that does something else: told, and nothing of it is left."""
+
+    def fails(step: Callable[[], None]) -> Recording:
+        step()  # a part of it was done
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    class Wrong(Replayed):
+        def replay(self) -> None:
+            with torch.no_grad():
+                for parameter in steps.model.parameters():
+                    parameter.add_(0.5)
+
+    right = steps_of(tiny, Replayed)
+    right.run(0, 5)
+    for record, words in ((fails, "not permitted when stream is capturing"), (Wrong, "differs from a plain one by")):
+        steps = steps_of(tiny, record)
+        assert isinstance(steps, GraphSteps)
+        steps.run(0, 5)
+        assert steps.fault is not None and words in steps.fault
+        assert torch.equal(weights(steps), weights(right))
+
+
+def test_a_network_that_draws_is_not_recorded(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(step: Callable[[], None]) -> Recording:
+        raise AssertionError("recorded")
+
+    dropout = nn.Dropout(0.5)
+    made = []
+    for record in (None, never):
+        steps = steps_of(tiny, record)
+        head = steps.model.segmentation_head
+        assert isinstance(head, nn.Sequential)
+        head.insert(0, dropout.train())
+        average = steps.average.model.segmentation_head
+        assert isinstance(average, nn.Sequential)
+        average.insert(0, nn.Dropout(0.5).eval())
+        torch.manual_seed(len(made))  # what else the process draws has no influence
+        made.append((steps.run(0, 5), weights(steps)))
+    assert isinstance(steps, GraphSteps) and steps.fault is not None and "draws random numbers" in steps.fault
+    assert made[0][0] == pytest.approx(made[1][0], rel=1e-4)
+    assert torch.allclose(made[0][1], made[1][1], atol=1e-3)
+
+
+def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And plain ones from theirs: the optimiser's state is the same but for the tensor that is the rate."""
+    store = open_store(tiny.store)
+    monkeypatch.setattr(graph_steps, "why_not", lambda *_, **__: None)
+    monkeypatch.setattr(GraphSteps, "record", staticmethod(Replayed))
+    values = {}
+    for engines in (("graph", "graph"), ("graph", "eager")):
+        path = tmp_path / f"{engines}.pt"
+        for part, engine in enumerate(engines):
+            recipe = LONG.model_copy(update={"engine": "graph"})
+            given = (spec(steps=12), Conditions(dataset=tiny, recipe=recipe, seed=0), store, "cpu")
+            with monkeypatch.context() as patch:
+                if engine == "eager":
+                    patch.setattr("sweeper.training.engine.make_steps", lambda *a, **k: (TrainingSteps(*a, **k), None))
+                training = Training(
+                    *given, resident=upload(store, CPU), checkpoint=path if part else None, clock=lambda: 0.0
+                )
+            training.advance()
+            if not part:
+                training.save(path)
+        while not training.finished:
+            training.advance()
+        values[engines] = training.result("complete").value
+    assert values["graph", "graph"] == pytest.approx(values["graph", "eager"], abs=2e-3)
+
+
+# --- Which ---
+
+
+def test_why_steps_are_not_recorded() -> None:
+    gpu = torch.device("cuda")
+    given: dict[str, Any] = {"device": gpu, "resident": True, "distances": False}
+    assert why_not(SMALL, **given) is None
+    assert "no NVIDIA GPU" in str(why_not(SMALL, **given | {"device": CPU}))
+    assert "quarter" in str(why_not(SMALL, **given | {"resident": False}))
+    assert "distance maps" in str(why_not(SMALL, **given | {"distances": True}))
+    assert "noise" in str(why_not(SMALL.model_copy(update={"augmentation": "full"}), **given))
+
+
+def test_a_processor_takes_plain_steps_and_recorded_ones_cannot_be_insisted_on(tiny: Dataset) -> None:
+    store = open_store(tiny.store)
+    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": None}
+    for engine in ("auto", "eager"):
+        conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"engine": engine}), seed=0)
+        steps, reason = make_steps(spec(), conditions, store, train, **made)
+        assert type(steps) is TrainingSteps and reason is None
+    conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"engine": "graph"}), seed=0)
+    with pytest.raises(UsageError, match="--engine graph needs steps that can be recorded, and there is no NVIDIA GPU"):
+        make_steps(spec(), conditions, store, train, **made)
+
+
+def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None:
+    cpu = Hardware(device="cpu", devices=1, name="CPU", precision="float32")
+    with pytest.raises(UsageError, match="--engine graph needs an NVIDIA GPU, and trains on CPU"):
+        resumed_recipe(Settings(engine="graph"), SMALL, cpu, 10)
+    gpu = cpu.model_copy(update={"device": "cuda"})
+    with pytest.raises(UsageError, match="does not go with --augment full"):
+        resumed_recipe(Settings(engine="graph", augment="full"), SMALL, gpu, 10)
+    assert resumed_recipe(Settings(engine="graph"), SMALL, gpu, 10).engine == "graph"
+
+
+def test_why_steps_are_taken_one_by_one_is_said_once_per_process(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = TrainingSteps
+    monkeypatch.setattr("sweeper.training.engine.make_steps", lambda *a, **k: (plain(*a, **k), "the loss needs maps"))
+    context = WorkerContext(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    notes = []
+    for number in range(2):
+        job = Job(spec(number=number), context)
+        for _ in range(2):
+            event = job.proceed("go")
+            assert isinstance(event, Evaluated)
+            notes.append(event.note)
+    assert notes == [
+        "training steps are not recorded as a CUDA graph, and take longer: the loss needs maps",
+        "",
+        "",
+        "",
+    ]
+
+
+# --- On a GPU ---
+
+
+@pytest.mark.cuda
+def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
+    store, device = open_store(tiny.store), torch.device("cuda")
+    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    pixels, found = upload(store, device), []
+    for engine in ("eager", "graph"):
+        conditions = Conditions(dataset=tiny, recipe=LONG.model_copy(update={"engine": engine}), seed=0)
+        steps, _ = make_steps(spec(steps=12), conditions, store, train, device=device, starts=Starts(), resident=pixels)
+        losses = [steps.run(first, target)[0] for first, target in ((0, 4), (4, 8), (8, 12))]
+        found.append((losses, weights(steps)))
+    assert isinstance(steps, GraphSteps) and steps.fault is None
+    assert found[1][0] == pytest.approx(found[0][0], rel=0.05)
+    assert (found[1][1] - found[0][1]).norm() < 0.3 * found[0][1].norm()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("family", ["cross_entropy", "dice_topk", "lovasz", "boundary_ce", "soft_cldice"])
+def test_every_kind_of_loss_trains_with_recorded_steps(tiny: Dataset, family: str) -> None:
+    store = open_store(tiny.store)
+    recipe = LONG.model_copy(update={"precision": "bfloat16"})
+    conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
+    pixels = resident(store, torch.device("cuda"))
+    training = Training(spec(family=family, steps=12), conditions, store, "cuda", resident=pixels)
+    while not training.finished:
+        training.advance()
+    assert training.result("complete").value is not None
+    assert training.not_recorded is None
