@@ -7,7 +7,8 @@ import math
 import pytest
 
 from sweeper.core.records import Interval
-from sweeper.report.uncertainty import standard_error, uncertainty_table, uncertainty_text
+from sweeper.evidence.reasons import _sources
+from sweeper.report.uncertainty import _part, standard_error, uncertainty_table, uncertainty_text
 from tests.test_report_parts import facts_of, rows
 
 
@@ -53,3 +54,17 @@ def test_each_other_finalist_has_a_row_where_a_spread_was_measured() -> None:
 def test_one_common_seed_says_nothing_of_a_spread() -> None:
     alone = facts_of(finalists={name: {"seeds": (101,)} for name in ("dice_focal", "dice_ce", "cross_entropy")})
     assert uncertainty_table(alone) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (interval(0.003, 0.0), "0.003 from seeds; from images too little to be told from it"),
+        (interval(0.0, 0.004), "0.004 from images; from seeds too little to be told from it"),
+        (interval(0.003, 0.004), "0.003 from seeds, 0.004 from images"),
+    ],
+)
+def test_an_estimated_variance_that_came_out_as_0_is_not_called_0(found: Interval, words: str) -> None:
+    assert _sources(found) == words
+    assert "0.000" not in words
+    assert (_part(found.se_image) == "≈ 0") == (found.se_image == 0)

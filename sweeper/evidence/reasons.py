@@ -7,10 +7,13 @@ from itertools import combinations
 
 from scipy.special import betaincinv
 
-from sweeper.core.records import Evidence, FinalistEvidence
+from sweeper.core.records import Evidence, FinalistEvidence, Interval
 from sweeper.core.text import listed, minus
 from sweeper.evidence.decision_rule import NEAR, Ground, comparison, difference, same, units
 from sweeper.evidence.interim_analyses import common_seeds, level_of
+
+SMALL_ERROR = 5e-4
+"""A standard error below this is printed as 0.000."""
 
 
 def name(evidence: Evidence, i: int) -> str:
@@ -148,8 +151,17 @@ def doubt(evidence: Evidence, best: int, rival: int) -> str:
         return f"{pair}: equivalent within ± {rope:g}, but not all that are left are equivalent to each other."
     return (
         f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}: neither a difference nor equivalence is shown "
-        f"(standard error {gap.se_seed:.3f} from seeds, {gap.se_image:.3f} from images)."
+        f"(standard error {_sources(gap)})."
     )
+
+
+def _sources(gap: Interval) -> str:
+    """What the seeds and the images add to a standard error. An estimated variance that came out as 0 is no 0."""
+    if gap.se_image < SMALL_ERROR:
+        return f"{gap.se_seed:.3f} from seeds; from images too little to be told from it"
+    if gap.se_seed < SMALL_ERROR:
+        return f"{gap.se_image:.3f} from images; from seeds too little to be told from it"
+    return f"{gap.se_seed:.3f} from seeds, {gap.se_image:.3f} from images"
 
 
 def still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:

@@ -28,8 +28,8 @@ def uncertainty_table(facts: Facts) -> str:
                 f"to {code(finalist_name(facts, other))}",
                 signed(found.estimate),
                 number(standard_error(found), 4),
-                number(found.se_seed, 4),
-                number(found.se_image, 4),
+                _part(found.se_seed),
+                _part(found.se_image),
                 number(standard_error(found, seeds=2), 4),
                 number(standard_error(found, images=2), 4),
             ]
@@ -37,6 +37,11 @@ def uncertainty_table(facts: Facts) -> str:
     seeds = "seeds" if facts.sweep.conditions.rates != "drawn" else "seeds and learning rates"
     header = ["difference in test mIoU", "estimate", "standard error", f"from {seeds}", "from test images"]
     return table([*header, "with twice the seeds", "with twice the test images"], rows) if rows else ""
+
+
+def _part(error: float) -> str:
+    """A source's standard error; an estimated variance that came out as 0 is no 0."""
+    return number(error, 4) if error >= 5e-5 else "≈ 0"
 
 
 def _units(facts: Facts) -> int:
@@ -52,5 +57,6 @@ def uncertainty_text(facts: Facts) -> str:
         return f"Each seed has its own weights, order, augmentation and division into folds{rates}."
     return (
         f"Each seed has its own weights, order, augmentation and division into training and validation (where none is "
-        f"given){rates}. The test split is drawn once: what other test images would give is the images' part."
+        f"given){rates}. The test split is drawn once: what other test images would give is the images' part. "
+        "≈ 0 is too little to be told from the other part."
     )
