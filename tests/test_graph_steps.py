@@ -17,13 +17,14 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
 from sweeper.data.store import PixelStore, StoreWriter, open_store
+from sweeper.losses import FAMILIES
 from sweeper.training import graph_steps
 from sweeper.training.batches import Crop, crops, training_batch
 from sweeper.training.engine import Training
 from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, Recording, make_steps, why_not
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import Job, WorkerContext
-from sweeper.training.resident_store import as_tensor, bytes_of, resident, upload
+from sweeper.training.resident_store import ResidentStore, as_tensor, bytes_of, resident, upload
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.workflow.settings import Settings, resumed_recipe
 from tests.test_training import SMALL, spec
@@ -143,6 +144,28 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
     assert recorded.average.updates == plain.average.updates == 12
     assert recorded.fault is None
     assert [one.times for one in recordings] == [12 - FIRST_STEPS]  # the first of them was taken back
+
+
+@pytest.mark.parametrize("family", [name for name, known in FAMILIES.items() if not known.needs_distance])
+def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On torch's meta device, which has shapes and no values, reading a value raises; so does a shape that needs one.
+
+    All but the optimiser, whose step torch records itself.
+    """
+    meta, store = torch.device("meta"), open_store(tiny.store)
+    conditions = Conditions(dataset=tiny, recipe=LONG, seed=0)
+    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    pixels = ResidentStore(*(tensor.to(meta) for tensor in upload(store, CPU)))
+    params = {"pos_weight": 5.0} if family == "weighted_ce" else {}
+    made = spec(family=family, params=params, steps=12)
+    steps = GraphSteps(made, conditions, store, train, device=meta, starts=Starts(), resident=pixels)
+    monkeypatch.setattr(steps.optimizer, "step", lambda: None)
+    steps.prepare(4)
+    steps._plan.fill(steps._planned(0, 4))
+    steps._step()
+    assert steps._total.device == meta
+    with pytest.raises(RuntimeError, match="meta"):
+        float(steps._total)  # as a step that waits would
 
 
 def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> None:

@@ -154,10 +154,10 @@ class GraphSteps(TrainingSteps):
     def _plain(self, step: int) -> None:
         """A step that is not recorded. The first one shows whether the network draws random numbers."""
         self._seed(step)
-        before = self._random_state()
+        before = self._random_state() if self._taken == 0 else None
         with _beside(self._device):
             self._step()
-        if self._taken == 0 and not torch.equal(before, self._random_state()):
+        if before is not None and not torch.equal(before, self._random_state()):
             self.fault = "the network draws random numbers in each step (dropout)"
 
     def _random_state(self) -> Tensor:
