@@ -55,6 +55,96 @@ def test_reads_images_masks_and_names(tmp_path):
     assert np.array_equal(store.mask(2), np.array(mask(0, 1, shift=2)))
 
 
+@pytest.mark.parametrize(
+    ("images_at", "masks_at"),
+    [("img", "labels"), ("Images", "Masks"), ("image", "gt"), ("imgs", "annotations"), ("images", "label")],
+)
+def test_folders_called_otherwise_are_read(tmp_path, images_at, masks_at):
+    usual, root = folder(tmp_path / "usual"), tmp_path / "data"
+    root.mkdir()
+    shutil.copytree(usual / "images", root / images_at)
+    shutil.copytree(usual / "masks", root / masks_at)
+    assert load(root).digest == load(usual).digest
+
+
+def test_folders_of_splits_are_called_otherwise_too(tmp_path):
+    usual, root = folder(tmp_path / "usual"), tmp_path / "data"
+    for stem, split in zip("abcd", ("train", "train", "val", "test"), strict=True):
+        for kind, name in (("images", "img"), ("masks", "label")):
+            (root / split / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(usual / kind / f"{stem}.png", root / split / name)
+    dataset = load(root)
+    assert [(p.stem, p.split) for p in dataset.pictures] == [
+        ("a", "train"),
+        ("b", "train"),
+        ("c", "val"),
+        ("d", "test"),
+    ]
+
+
+def test_text_files_in_labels_are_no_masks(tmp_path):
+    root = folder(tmp_path / "data")
+    shutil.rmtree(root / "masks")
+    (root / "labels").mkdir()
+    (root / "labels" / "a.txt").write_text("0 0.1 0.1 0.5 0.5\n")
+    assert any("masks/: is missing" in line for line in problems(root))
+
+
+@pytest.mark.parametrize(
+    ("image_form", "mask_form"),
+    [
+        ("{}", "{}_mask"),
+        ("{}", "{}_L"),
+        ("{}", "mask_{}"),
+        ("{}_sat", "{}_mask"),
+        ("img_{}", "mask_{}"),
+        ("{}_image", "{}"),
+    ],
+)
+def test_masks_called_otherwise_find_their_images_and_that_is_said(tmp_path, image_form, mask_form):
+    usual, root = folder(tmp_path / "usual"), tmp_path / "data"
+    for kind, form in (("images", image_form), ("masks", mask_form)):
+        (root / kind).mkdir(parents=True)
+        for stem in "abcd":
+            shutil.copy(usual / kind / f"{stem}.png", root / kind / f"{form.format(stem)}.png")
+    dataset = load(root)
+    assert [p.pixels for p in dataset.pictures] == [p.pixels for p in load(usual).pictures]
+    assert [p.stem for p in dataset.pictures] == sorted(image_form.format(stem) for stem in "abcd")
+    said = f"{mask_form.format('a')} is the mask of {image_form.format('a')}."
+    assert sum(said in line for line in dataset.warnings) == 1
+
+
+def test_a_mask_that_is_missing_among_others_called_otherwise_is_named(tmp_path):
+    root = folder(tmp_path / "data")
+    for path in (root / "masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    (root / "masks" / "c_mask.png").unlink()
+    only(problems(root), "images/c.png: has no mask")
+
+
+def test_many_faults_of_one_kind_are_one_line_with_examples(tmp_path):
+    root = folder(tmp_path / "data", {f"{i:03d}": mask(0, 1) for i in range(12)})
+    for path in (root / "masks").iterdir():
+        path.rename(path.with_name(f"nothing like it {path.stem}.png"))
+    found = problems(root)
+    assert len(found) == 3
+    assert found[0].startswith("images/: 12 of 12 images have no mask of the same stem (000.png, 001.png")
+    assert "masks/ holds nothing like it 000.png" in found[0]
+    assert found[2].startswith("masks/: 12 of 12 masks have no image of the same stem")
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/set", "https://host/set.zip", "gs://b"])
+def test_an_address_is_called_one(tmp_path, address):
+    with pytest.raises(DataError, match="is an address, and must be a folder of this machine") as caught:
+        load_dataset(address, tmp_path)
+    assert address in str(caught.value)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    only(problems(tmp_path / "set.zip"), "is an archive", "unpack it")
+
+
 @pytest.mark.parametrize("suffix", ["png", "JPG", "jpeg", "bmp", "tif", "TIFF", "webp"])
 def test_every_image_format_in_any_case_is_read(tmp_path, suffix):
     root = folder(tmp_path / "data")

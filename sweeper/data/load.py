@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -66,6 +67,14 @@ def load_dataset(
 
 def _place(source: str) -> Place:
     """The folder that is meant; where the user names a file of annotations, its folder."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
+        raise DataError(
+            shown(source),
+            [
+                f"{shown(source)}: is an address, and must be a folder of this machine; copy the images here, or mount "
+                "what holds them, and name that folder"
+            ],
+        )
     path = Path(source).expanduser()
     try:
         named = path.is_file() and path.suffix.lower() in ENTRY_SUFFIXES

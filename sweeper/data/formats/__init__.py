@@ -29,6 +29,9 @@ FORMATS: dict[str, Format] = {
 """Name → reader. The first that finds something wins, so image and mask folders win over what lies beside them."""
 
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+
+
 class Found(NamedTuple):
     """The reader that was chosen, and why."""
 
@@ -74,6 +77,10 @@ def _check_place(place: Place) -> None:
     root = place.root
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
+        if root.is_file() and root.suffix.lower() in _ARCHIVES:
+            raise DataError(
+                str(root), [f"{shown(root)}: is an archive, and must be a folder; unpack it, and name that"]
+            )
         raise DataError(str(root), [f"{shown(root)}: must be a folder, found {what} there; {folder.LAYOUT}"])
 
 
