@@ -41,7 +41,7 @@ def test_a_sweep_runs_from_every_format(tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", [*map(quick_or_slow("12 uint16", "3 uint16"), ["12 uint16", "12 uint8", "1 uint16", "3 uint16"])]
+    "kind", ["12 uint16", *(pytest.param(kind, marks=EXHAUSTIVE) for kind in ("12 uint8", "1 uint16", "3 uint16"))]
 )
 def test_a_sweep_runs_on_deep_and_many_channelled_images(tmp_path, monkeypatch, kind):
     channels, dtype = int(kind.split()[0]), np.dtype(kind.split()[1]).type
@@ -62,6 +62,7 @@ def test_a_sweep_runs_on_deep_and_many_channelled_images(tmp_path, monkeypatch, 
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_resume_reads_the_same_format(tmp_path):
     root = tmp_path / "data"
     annotated.coco(root)

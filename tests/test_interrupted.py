@@ -32,7 +32,7 @@ def killed(folder: Path, kind: str, how: str, first: int, second: int) -> dict[s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [10, pytest.param(50, marks=EXHAUSTIVE)])
-@pytest.mark.parametrize("kind", ["sweep", "search"])
+@pytest.mark.parametrize("kind", ["sweep", pytest.param("search", marks=EXHAUSTIVE)])
 def test_kills_between_writes_change_nothing(tmp_path: Path, kind: str, kills: int) -> None:
     """A sweep is killed in each of its phases."""
     found = killed(tmp_path, kind, "random", 7, kills)

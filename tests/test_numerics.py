@@ -22,6 +22,7 @@ from sweeper.training.augment import augment
 from sweeper.training.batches import to_inputs, training_batch
 from sweeper.training.engine import Training
 from sweeper.training.model import build_model, normaliser
+from tests.marks import EXHAUSTIVE
 
 STEPS, RUNGS, RATE = 60, (15, 30, 45, 60), 5e-4
 RECIPE = Recipe(size=64, batch_size=4, steps=STEPS, confirm_steps=STEPS)
@@ -101,7 +102,7 @@ def fast(dataset: Dataset, seed: int, precision: Precision, *, evaluations: int)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=EXHAUSTIVE)])
 def test_the_fast_path_learns_what_the_plain_one_learns(blobs: Dataset, precision: Precision) -> None:
     """The first step agrees to rounding, the second nearly; what follows as far as training lets it.
 

@@ -214,7 +214,6 @@ made_ready = conformance.made
 OFTEN = (
     conformance.test_an_answer_reaches_the_training_that_it_is_for,
     conformance.test_out_of_memory_costs_one_training,
-    conformance.test_a_worker_that_dies_is_replaced,
 )
 """Tried by every `.ci/run`: each rule needs a cluster of its own."""
 
