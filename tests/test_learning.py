@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import optuna
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.records import Collapse, Probed, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import Collapse, ImageCounts, Probed, TrialResult, TrialSpec, Verdict
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.settings import budget_of
 from tests import builders
@@ -68,12 +69,37 @@ def test_the_budget_is_raised_to_where_a_loss_learns() -> None:
     assert any("does after 400: searching at 400 steps" in line for line in display.lines)
 
 
+def gains(miou: float) -> Callable[[TrialSpec], TrialResult]:
+    """Trainings whose binary answer beats a constant one by so much, from 200 steps on by 0.1."""
+
+    def given(spec: TrialSpec) -> TrialResult:
+        more = miou if spec.steps < 200 else 0.1
+        hits = round(2 * more * 1000)  # of 1000 foreground pixels; the background's IoU grows by next to nothing
+        foreground, background = (hits, 0, 1000 - hits), (999_000, 1000 - hits, 0)
+        data = np.array([[[background, foreground]]], dtype=np.uint32)
+        result = fake_result(spec)
+        last = result.evaluations[-1].model_copy(update={"point": 0.5})
+        counts = ImageCounts(kind="points", pictures=(0,), points=(0.5,), data=data)
+        return result.model_copy(update={"val": counts, "evaluations": (*result.evaluations[:-1], last)})
+
+    return given
+
+
+@pytest.mark.parametrize(("gain", "steps"), [(0.004, 200), (0.02, 100)])
+def test_a_first_sign_of_learning_is_not_enough(gain: float, steps: int) -> None:
+    """A search among losses that hardly beat a constant answer tells nothing, and costs as much as any other."""
+    study, executor, display = new_study(), FakeExecutor(gains(gain)), Recorder()
+    stage = train(study, executor, display, trials=7, learns="learns")
+    assert stage.plan.conditions.recipe.steps == steps
+    assert any("no loss clearly beats a constant answer after 100" in line for line in display.lines) == (steps > 100)
+
+
 def test_where_nothing_learns_nothing_is_searched() -> None:
     study, executor, display = new_study(), FakeExecutor(learns_from(10_000)), Recorder()
     train(study, executor, display, trials=50, learns="learns")
     assert probed(executor) == {100: 7, 200: 2, 400: 2, 800: 2}
     assert {spec.purpose for spec in executor.specs} == {"probe"}
-    assert any("no loss beats a constant answer after 800 steps" in line for line in display.warnings)
+    assert any("no loss clearly beats a constant answer after 800 steps" in line for line in display.warnings)
     sweep = builders.sweep(trials=(), confirmations=(), budget=stored(study).sentence)
     found = conclude(sweep)
     assert found.verdict is Verdict.NONE and "--steps 3200" in found.reasons[0]

@@ -7,13 +7,18 @@ the first has. Where none has, the most promising go on at twice the steps, up t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from sweeper.core.metrics import at_point, constant_miou, objective, present
 from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.study.budget_probe import FACTORS, probes
 
 PROMISING = 2
 """Losses that are tried at a larger budget: the best at the one before."""
+CLEARLY = 0.01
+"""mIoU by which a training must beat a constant answer, so that a search at its budget can tell losses apart. Less is a
+first sign of learning, and as much as losses that all learn nothing differ by."""
 
 
 def next_probes(
@@ -50,5 +55,13 @@ def next_probes(
 
 
 def learned(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """Those that ended better than a constant answer."""
-    return [r for r in results if r.state == "complete" and r.collapse.learned]
+    """Those that ended clearly better than a constant answer."""
+    return [r for r in results if r.state == "complete" and r.collapse.learned and _gain(r) >= CLEARLY]
+
+
+def _gain(result: TrialResult) -> float:
+    """mIoU on validation beyond that of the best constant answer; inf where the counts were not kept."""
+    if result.val is None or not result.evaluations:
+        return math.inf
+    counts = at_point(result.val, result.evaluations[-1].point)
+    return float(objective(counts.sum(axis=0), present(counts))) - constant_miou(counts)

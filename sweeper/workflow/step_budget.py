@@ -45,7 +45,7 @@ def find_budget(stage: Stage) -> bool:
 
 
 def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
-    """The first budget at which a default beats a constant answer: nearly always the first that is tried."""
+    """The first budget at which a default clearly beats a constant answer: nearly always the first that is tried."""
     study, plan = stage.study, stage.plan
     while True:
         results = studies.extra_results(study, "probe")
@@ -70,11 +70,14 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
         if steps == first:
             return Probed(first=first, steps=steps)
         name, longer = winners[0].spec.family, count(max(1, round(_estimate(stage, here, steps) / 60)), "minute")
-        sentence = f"no loss beats a constant answer after {steps // 2} steps, {name} does after {steps}: searching at "
-        return Probed(first=first, steps=steps, sentence=f"{sentence}{steps} steps, which takes some {longer}")
+        sentence = (
+            f"no loss clearly beats a constant answer after {steps // 2} steps, {name} does after {steps}: searching "
+            f"at {steps} steps, which takes some {longer}"
+        )
+        return Probed(first=first, steps=steps, sentence=sentence)
     best = max((r.value or 0.0 for r in here), default=0.0)
     sentence = (
-        f"no loss beats a constant answer after {steps} steps ({FACTORS[-1]} times the default; the best reads "
+        f"no loss clearly beats a constant answer after {steps} steps ({FACTORS[-1]} times the default; the best reads "
         f"{best:.3f}), so that no search was begun. Check that images and labels belong together (sweeper profile); or "
         f"give a larger budget (--steps {4 * steps}), larger crops (--size), or pretrained weights (--encoder-weights "
         "imagenet) in another study"
