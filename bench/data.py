@@ -113,10 +113,12 @@ elif sys.argv[2] == "doctor":
     examine(dataset, 2)
 else:
     from sweeper.data import divide, open_store
-    from sweeper.training.batches import training_batch
+    from sweeper.training.batches import FORGET, crops, cut
     store, train = open_store(dataset.store), divide(dataset, test_seed=0, seed=0).train
     for step in range(int(sys.argv[3])):
-        training_batch(store, train, size=256, batch_size=16, step=step, seed=0)
+        cut(store, crops(store, train, size=256, batch_size=16, step=step, seed=0)[0], 256)
+        if step % FORGET == FORGET - 1:
+            store.forget()
 lines = Path("/proc/self/status").read_text().splitlines()
 values = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in lines if line.startswith(("Rss", "VmHWM"))}
 print(values["VmHWM"], values["RssAnon"], values["RssFile"])
@@ -186,7 +188,7 @@ def feed(folder: Path) -> None:
     from sweeper.core.recipe import Recipe
     from sweeper.core.records import Conditions, TrialSpec
     from sweeper.data import divide
-    from sweeper.training.batches import training_batch
+    from sweeper.training.batches import crops, cut
     from sweeper.training.engine import Training
     from sweeper.training.hardware import settle_process
 
@@ -203,7 +205,7 @@ def feed(folder: Path) -> None:
     training.advance()
     step = 1000 * (training.result("complete").seconds_per_step or 0.0)
     batch = 1000 * timed(
-        lambda n: training_batch(store, split.train, size=96, batch_size=8, step=n, seed=0), repeats=200
+        lambda n: cut(store, crops(store, split.train, size=96, batch_size=8, step=n, seed=0)[0], 96), repeats=200
     )
     print(f"training step {step:.1f} ms, of which making its batch {batch:.2f} ms: {100 * batch / step:.1f} %")
 

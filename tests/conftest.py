@@ -84,3 +84,12 @@ def postgres() -> Iterator[Server]:
     """A PostgreSQL server; `fresh()` gives the address of an empty database."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Address of an empty database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/shared.db"
+    server: Server = request.getfixturevalue("postgres")
+    return server.fresh()

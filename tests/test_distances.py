@@ -19,7 +19,8 @@ from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
 from sweeper.losses.boundary import distance_maps
 from sweeper.training.augment import augment, augment_distances
-from sweeper.training.batches import crops, distance_batch, training_batch
+from sweeper.training.batches import crops, distance_batch
+from tests.batches import training_batch
 
 
 def brute_force(present: np.ndarray, labelled: np.ndarray) -> np.ndarray:

@@ -163,7 +163,7 @@ FAULTY_CALLS = {
     "building": "segmentation_models_pytorch.create_model",
     "moving": "sweeper.training.training_steps.WeightAverage",
     "restoring": "torch.load",
-    "training": "sweeper.training.training_steps.training_batch",
+    "training": "sweeper.training.training_steps.cut",
     "evaluating": "sweeper.training.engine.Evaluator.count",
     "scoring": "sweeper.training.engine.Evaluator.examine",
 }

@@ -14,9 +14,10 @@ from sweeper.cli.main import main
 from sweeper.data import load_dataset, open_store
 from sweeper.data.formats import FORMATS
 from sweeper.report import write_report
-from sweeper.training.batches import to_inputs, training_batch
+from sweeper.training.batches import to_inputs
 from sweeper.training.model import normaliser
 from tests import annotated
+from tests.batches import training_batch
 from tests.marks import EXHAUSTIVE
 from tests.sweeping import sweep_in
 

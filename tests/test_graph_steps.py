@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,20 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
 from sweeper.data.store import PixelStore, StoreWriter, open_store
+from sweeper.executors.inline import InlineBackend
 from sweeper.losses import FAMILIES
 from sweeper.training import graph_steps
-from sweeper.training.batches import Crop, crops, training_batch
+from sweeper.training.batches import Crop, crops
 from sweeper.training.engine import Training
 from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, Recording, make_steps, why_not
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.resident_store import ResidentStore, as_tensor, bytes_of, resident, upload
 from sweeper.training.training_steps import TrainingSteps
+from sweeper.workflow.prepare import prepare
 from sweeper.workflow.settings import Settings, resumed_recipe
+from tests.batches import training_batch
+from tests.sweeping import Recorder
 from tests.test_training import SMALL, spec
 
 CPU = torch.device("cpu")
@@ -113,10 +118,7 @@ def steps_of(
     given = (spec(steps=12, lr=3e-3), conditions, store, train)
     if record is None:
         return TrainingSteps(*given, **made)
-    steps = GraphSteps(*given, **made)
-    steps.record = record  # type: ignore[method-assign]
-    steps.prepare(5)
-    return steps
+    return GraphSteps(*given, **made, record=record)
 
 
 def weights(steps: TrainingSteps) -> torch.Tensor:
@@ -135,14 +137,14 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
 
     plain, recorded = steps_of(tiny, None), steps_of(tiny, record)
     assert isinstance(recorded, GraphSteps)
-    for first, target, digits in ((0, 5, 1e-5), (5, 8, 1e-3), (8, 12, 0.02)):
+    for first, target, digits in ((0, 4, 1e-5), (4, 8, 1e-3), (8, 12, 0.02)):
         loss, rate = plain.run(first, target)
         ours, own_rate = recorded.run(first, target)
         assert ours == pytest.approx(loss, rel=digits) and own_rate == pytest.approx(rate, rel=1e-6)
         if first == 0:
             assert torch.allclose(weights(recorded), weights(plain), atol=1e-3)
     assert recorded.average.updates == plain.average.updates == 12
-    assert recorded.fault is None
+    assert recorded.fault is None and recorded.recorded and not plain.recorded
     assert [one.times for one in recordings] == [12 - FIRST_STEPS]  # the first of them was taken back
 
 
@@ -158,9 +160,8 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
     pixels = ResidentStore(*(tensor.to(meta) for tensor in upload(store, CPU)))
     params = {"pos_weight": 5.0} if family == "weighted_ce" else {}
     made = spec(family=family, params=params, steps=12)
-    steps = GraphSteps(made, conditions, store, train, device=meta, starts=Starts(), resident=pixels)
+    steps = GraphSteps(made, conditions, store, train, device=meta, starts=Starts(), resident=pixels, record=Replayed)
     monkeypatch.setattr(steps.optimizer, "step", lambda: None)
-    steps.prepare(4)
     steps._plan.fill(steps._planned(0, 4))
     steps._step()
     assert steps._total.device == meta
@@ -181,14 +182,18 @@ def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> No
                 for parameter in steps.model.parameters():
                     parameter.add_(0.5)
 
-    right = steps_of(tiny, Replayed)
-    right.run(0, 5)
+    right, insisting = steps_of(tiny, Replayed), LONG.model_copy(update={"engine": "graph"})
+    right.run(0, 4)
+    right.run(4, 8)
     for record, words in ((fails, "not permitted when stream is capturing"), (Wrong, "differs from a plain one by")):
         steps = steps_of(tiny, record)
-        assert isinstance(steps, GraphSteps)
-        steps.run(0, 5)
-        assert steps.fault is not None and words in steps.fault
+        steps.run(0, 4)
+        steps.run(4, 8)
+        assert steps.fault is not None and words in steps.fault and not steps.recorded
         assert torch.equal(weights(steps), weights(right))
+        steps = steps_of(tiny, record, insisting)
+        with pytest.raises(UsageError, match=f"--engine graph needs steps that can be recorded, and .*{words}"):
+            steps.run(0, 4)
 
 
 def test_a_network_that_draws_is_not_recorded(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,8 +211,8 @@ def test_a_network_that_draws_is_not_recorded(tiny: Dataset, monkeypatch: pytest
         assert isinstance(average, nn.Sequential)
         average.insert(0, nn.Dropout(0.5).eval())
         torch.manual_seed(len(made))  # what else the process draws has no influence
-        made.append((steps.run(0, 5), weights(steps)))
-    assert isinstance(steps, GraphSteps) and steps.fault is not None and "draws random numbers" in steps.fault
+        made.append((steps.run(0, 4), weights(steps)))
+    assert steps.fault is not None and "draws random numbers" in steps.fault
     assert made[0][0] == pytest.approx(made[1][0], rel=1e-4)
     assert torch.allclose(made[0][1], made[1][1], atol=1e-3)
 
@@ -216,7 +221,7 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, m
     """And plain ones from theirs: the optimiser's state is the same but for the tensor that is the rate."""
     store = open_store(tiny.store)
     monkeypatch.setattr(graph_steps, "why_not", lambda *_, **__: None)
-    monkeypatch.setattr(GraphSteps, "record", staticmethod(Replayed))
+    monkeypatch.setattr(graph_steps, "record_graph", Replayed)
     values = {}
     for engines in (("graph", "graph"), ("graph", "eager")):
         path = tmp_path / f"{engines}.pt"
@@ -272,6 +277,21 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None
     with pytest.raises(UsageError, match="does not go with --augment full"):
         resumed_recipe(Settings(engine="graph", augment="full"), SMALL, gpu, 10)
     assert resumed_recipe(Settings(engine="graph"), SMALL, gpu, 10).engine == "graph"
+
+
+def test_losses_and_machines_that_cannot_be_recorded_are_refused(tiny: Dataset, tmp_path: Path) -> None:
+    class Pretended(InlineBackend):
+        def hardware(self) -> Hardware:
+            return Hardware(device="cuda", devices=1, name="GPU", precision="bfloat16")
+
+    def ask(**options: Any) -> None:
+        settings = Settings(data="synthetic:cracks?images=12&size=64", engine="graph", cache=tmp_path, **options)
+        prepare(settings, None, Pretended("cpu"), Recorder(), datetime.now(UTC))
+
+    with pytest.raises(UsageError, match="boundary_ce of space 'full' read distance maps"):
+        ask(space="full")
+    with pytest.raises(UsageError, match=r"--engine graph needs .*, and there is no NVIDIA GPU"):  # of the worker
+        ask(space="default", encoder="resnet18", encoder_depth=3, size=32)
 
 
 def test_why_steps_are_taken_one_by_one_is_said_once_per_process(

@@ -19,9 +19,10 @@ from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
 from sweeper.study.training_list import key_of
 from sweeper.training.augment import augment
-from sweeper.training.batches import to_inputs, training_batch
+from sweeper.training.batches import to_inputs
 from sweeper.training.engine import Training
 from sweeper.training.model import build_model, normaliser
+from tests.batches import training_batch
 from tests.marks import EXHAUSTIVE
 
 STEPS, RUNGS, RATE = 60, (15, 30, 45, 60), 5e-4

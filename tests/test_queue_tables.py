@@ -21,15 +21,6 @@ from sweeper.storage.optuna_internals import database_of
 from sweeper.storage.queue_tables import QueueTables, open_queue, queue_exists
 from sweeper.storage.resilient_storage import SteadyStorage
 from tests.faking import fake_result, new_plan
-from tests.postgres_server import Server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/study.db"
-    server: Server = request.getfixturevalue("postgres")
-    return server.fresh()
 
 
 @pytest.fixture

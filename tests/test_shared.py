@@ -27,7 +27,6 @@ from sweeper.executors.queue_worker import Ending, Joined
 from sweeper.executors.task_queue import Queue
 from sweeper.storage import queue_tables
 from tests.faking import FakeExecutor, fake_result, new_plan, train
-from tests.postgres_server import Server
 from tests.sweeping import Recorder
 
 
@@ -41,14 +40,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (joined, "IDLE_SECONDS"),
     ):
         monkeypatch.setattr(module, name, 0.01)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/study.db"
-    server: Server = request.getfixturevalue("postgres")
-    return server.fresh()
 
 
 class Elsewhere:

@@ -23,7 +23,7 @@ from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, TrialRes
 from sweeper.data import divide, open_store
 from sweeper.losses import FAMILIES
 from sweeper.training.augment import Draws, augment, draw
-from sweeper.training.batches import image_indices, to_inputs, training_batch
+from sweeper.training.batches import image_indices, to_inputs
 from sweeper.training.checkpoint import load_checkpoint, write_sealed
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.engine import Training
@@ -32,6 +32,7 @@ from sweeper.training.initial_networks import Starts
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.model import WeightAverage, build_model, normaliser
 from sweeper.training.training_steps import schedule
+from tests.batches import training_batch
 
 CPU = torch.device("cpu")
 SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)

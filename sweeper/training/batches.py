@@ -53,7 +53,17 @@ def crops(
     seed: int,
     augmentation: Augmentation = "light",
 ) -> tuple[list[Crop], Draws]:
-    """Where the crops of one step lie, and the augmentation drawn for them; arguments as for `training_batch`."""
+    """Where the crops of one step lie, at native resolution, and the augmentation drawn for them.
+
+    Args:
+        store: the decoded pixels.
+        images: indices of the training images.
+        size: side of the square crop; it reaches beyond images that are smaller.
+        batch_size: crops in the batch.
+        step: number of the step, from 0.
+        seed: with `step` it determines everything.
+        augmentation: what is drawn.
+    """
     rng = _generator(seed, _CROPS, step)
     chosen = image_indices(len(images), batch_size, step, seed)
     corners = rng.random((batch_size, 2))
@@ -68,42 +78,18 @@ def crops(
     return found, draws
 
 
-def training_batch(
-    store: PixelStore,
-    pictures: tuple[int, ...],
-    *,
-    size: int,
-    batch_size: int,
-    step: int,
-    seed: int,
-    augmentation: Augmentation = "light",
-) -> tuple[Tensor, Tensor, Draws]:
-    """Crops of one step at native resolution, and the augmentation drawn for them.
-
-    Args:
-        store: the decoded pixels.
-        images: indices of the training images.
-        size: side of the square crop; smaller images are padded with black and ignored labels.
-        batch_size: crops in the batch.
-        step: number of the step, from 0.
-        seed: with `step` it determines everything.
-        augmentation: what is drawn.
+def cut(store: PixelStore, places: list[Crop], size: int) -> tuple[Tensor, Tensor]:
+    """Crops of one size, padded below and to the right with black and ignored labels.
 
     Returns:
-        images (N, H, W, channels) of the store's type; masks (N, H, W) uint8 (`IGNORE` where unlabelled or padded);
-        what was drawn for `augment`.
+        images (N, size, size, channels) of the store's type; masks (N, size, size) uint8.
     """
-    places, draws = crops(
-        store, pictures, size=size, batch_size=batch_size, step=step, seed=seed, augmentation=augmentation
-    )
-    images = np.zeros((batch_size, size, size, store.channels), dtype=store.dtype)
-    masks = np.full((batch_size, size, size), IGNORE, dtype=np.uint8)
+    images = np.zeros((len(places), size, size, store.channels), dtype=store.dtype)
+    masks = np.full((len(places), size, size), IGNORE, dtype=np.uint8)
     for n, (image, top, left, h, w) in enumerate(places):
         images[n, :h, :w] = store.image(image)[top : top + h, left : left + w]
         masks[n, :h, :w] = store.mask(image)[top : top + h, left : left + w]
-    if step % FORGET == FORGET - 1:
-        store.forget()
-    return torch.from_numpy(images), torch.from_numpy(masks), draws
+    return torch.from_numpy(images), torch.from_numpy(masks)
 
 
 def distance_batch(distances: DistanceStore, places: list[Crop], size: int) -> Tensor:

@@ -42,7 +42,7 @@ from sweeper.system.clocks import running_seconds
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator
-from sweeper.training.graph_steps import GraphSteps, make_steps
+from sweeper.training.graph_steps import make_steps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import decoder_channels
 from sweeper.training.resident_store import ResidentStore
@@ -201,7 +201,7 @@ class Training:
 
         Known after the first `advance`.
         """
-        return self._not_recorded or getattr(self._steps, "fault", None)
+        return self._not_recorded or self._steps.fault
 
     @property
     def finished(self) -> bool:
@@ -268,7 +268,7 @@ class Training:
             predictions=predictions,
             seconds=self._clock() - self._started,
             seconds_per_step=self._progress.training_seconds / self._progress.step,
-            device=self._device_name(),
+            device=self._device_name() + (", recorded steps" if self._steps.recorded else ""),
             versions=dict(versions()),
             earlier=self._progress.earlier,
         )
@@ -311,8 +311,7 @@ class Training:
 
     def _device_name(self) -> str:
         if self._device.type == "cuda":
-            recorded = isinstance(self._steps, GraphSteps) and self._steps.fault is None
-            return torch.cuda.get_device_name(self._device) + (", recorded steps" if recorded else "")
+            return torch.cuda.get_device_name(self._device)
         threads = torch.get_num_threads()
         return f"{self._device.type}, {threads} thread{'s' if threads > 1 else ''}"
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -100,17 +100,33 @@ class _Plan:
 class GraphSteps(TrainingSteps):
     """`TrainingSteps` whose steps are recorded."""
 
-    record: Record = staticmethod(record_graph)
+    def __init__(
+        self,
+        spec: TrialSpec,
+        conditions: Conditions,
+        store: PixelStore,
+        images: tuple[int, ...],
+        *,
+        device: torch.device,
+        starts: Starts,
+        resident: ResidentStore,
+        record: Record,
+    ) -> None:
+        """The network as it begins, and room on the device for the longest of the recipe's rungs.
 
-    def prepare(self, most: int) -> None:
-        """Make room for rungs of up to `most` steps."""
-        device = self._device
+        Args:
+            spec, conditions, store, images, device, starts, resident: see `TrainingSteps`.
+            record: records a step.
+        """
+        super().__init__(spec, conditions, store, images, device=device, starts=starts, resident=resident)
+        self._record, self._pixels = record, resident
         # Casts that a recording kept would be read when they are long gone.
         self._autocast = partial(autocast, device.type, self._recipe.precision, cache=False)
         self._count = torch.zeros(1, dtype=torch.int64, device=device)
         self._total = torch.zeros((), device=device)
         self._rate = torch.tensor(self._spec.lr, dtype=torch.float32, device=device)
         batch = self._recipe.batch_size
+        most = max(b - a for a, b in pairwise((0, *self._recipe.rungs(spec.steps))))
         self._plan = _Plan(
             torch.zeros((most, batch, 5), dtype=torch.int64, device=device),
             torch.zeros((most, batch), dtype=torch.bool, device=device),
@@ -123,11 +139,18 @@ class GraphSteps(TrainingSteps):
         """Gradients that the recording writes to."""
         self._taken = 0
         """Steps of this process's part of the training."""
-        self.fault: str | None = None
-        """Why the steps are not recorded after all."""
+
+    @property
+    def recorded(self) -> bool:
+        """See `TrainingSteps.recorded`."""
+        return self._recording is not None
 
     def run(self, first: int, target: int) -> tuple[float, float]:
-        """See `TrainingSteps.run`."""
+        """See `TrainingSteps.run`.
+
+        Raises:
+            UsageError: if the recipe insists on recorded steps, and these cannot be recorded.
+        """
         self._begin(first, target)
         with self._own_draws():
             for step in range(first, target):
@@ -142,8 +165,6 @@ class GraphSteps(TrainingSteps):
         return float(self._total) / max(1, target - first), float(self._rate)
 
     def _begin(self, first: int, target: int) -> None:
-        if not hasattr(self, "_plan"):
-            raise RuntimeError("prepare() makes room for the longest rung; call it before run()")
         self._plan.fill(self._planned(first, target))
         self._count.zero_()
         self._total.zero_()
@@ -155,10 +176,10 @@ class GraphSteps(TrainingSteps):
         """A step that is not recorded. The first one shows whether the network draws random numbers."""
         self._seed(step)
         before = self._random_state() if self._taken == 0 else None
-        with _beside(self._device):
+        with _beside(self._device) if self._taken < FIRST_STEPS else nullcontext():
             self._step()
         if before is not None and not torch.equal(before, self._random_state()):
-            self.fault = "the network draws random numbers in each step (dropout)"
+            self._give_up("the network draws random numbers in each step (dropout)")
 
     def _random_state(self) -> Tensor:
         on_gpu = self._device.type == "cuda"
@@ -195,8 +216,7 @@ class GraphSteps(TrainingSteps):
             for values in (self._plan.places, self._plan.flip, self._plan.light, self._plan.rates, self._plan.weights)
         )
         self._rate.copy_(rate)
-        assert self._resident is not None
-        images, masks = self._resident.cut(places, self._recipe.size, self._recipe.size)
+        images, masks = self._pixels.cut(places, self._recipe.size, self._recipe.size)
         draws = Draws(flip, light[0], light[1])
         inputs, labels = augment(to_inputs(images, *self.normal), masks.long(), draws)
         self._total += self._update(inputs, labels, {})
@@ -206,23 +226,29 @@ class GraphSteps(TrainingSteps):
     def _start_recording(self, step: int) -> None:
         """Record a step, compare it with a plain one, and leave the plain one's weights; or say why that failed."""
         state, weights = self._all_state(), [parameter.detach() for parameter in self.model.parameters()]
-        before, apart = _copied(state), 0.0
-        unchanged = _copied(weights)
+        before, unchanged = _copied(state), _copied(weights)
+        failure, recorded = None, unchanged
         try:
             self.optimizer.zero_grad(set_to_none=True)
-            self._recording = self.record(self._step)
+            self._recording = self._record(self._step)
             self._kept = [p.grad for p in self.model.parameters() if p.grad is not None]
             _put(state, before)
             self._recording.replay()
             recorded = _copied(weights)
         except RuntimeError as error:
-            self.fault = " ".join(str(error).split())[:200]
+            failure = " ".join(str(error).split())[:200]
         _put(state, before)
         self._plain(step)
-        if self.fault is None and (apart := _apart(unchanged, recorded, weights)) > TOLERANCE:
-            self.fault = f"a recorded step differs from a plain one by {apart:.0%} of its length"
-        if self.fault is not None:
-            self._recording, self._kept = None, []
+        if failure is None and (apart := _apart(unchanged, recorded, weights)) > TOLERANCE:
+            failure = f"a recorded step differs from a plain one by {apart:.0%} of its length"
+        if failure is not None:
+            self._give_up(failure)
+
+    def _give_up(self, reason: str) -> None:
+        """Take the steps one by one from here on."""
+        self._recording, self._kept, self.fault = None, [], reason
+        if self._recipe.engine == "graph":
+            raise cannot_record(reason)
 
     def _all_state(self) -> list[Tensor]:
         """Every tensor that a step changes; the weights first."""
@@ -256,13 +282,16 @@ def make_steps(
         return TrainingSteps(*given, device=device, starts=starts, resident=resident), None
     distances = FAMILIES[spec.family].needs_distance
     reason = why_not(recipe, device=device, resident=resident is not None, distances=distances)
-    if reason is None:
-        steps = GraphSteps(*given, device=device, starts=starts, resident=resident)
-        steps.prepare(max(b - a for a, b in pairwise((0, *recipe.rungs(spec.steps)))))
-        return steps, None
+    if reason is None and resident is not None:
+        return GraphSteps(*given, device=device, starts=starts, resident=resident, record=record_graph), None
     if recipe.engine == "graph":
-        raise UsageError(f"--engine graph needs steps that can be recorded, and {reason}; use --engine auto")
+        raise cannot_record(str(reason))
     return TrainingSteps(*given, device=device, starts=starts, resident=resident), reason
+
+
+def cannot_record(reason: str) -> UsageError:
+    """What is raised where recorded steps are insisted on."""
+    return UsageError(f"--engine graph needs steps that can be recorded, and {reason}; use --engine auto")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from sweeper.data.store import PixelStore
 from sweeper.system.clocks import running_seconds
 from sweeper.training.engine import Training
 from sweeper.training.failure_causes import device_lost, explain, not_its_own, out_of_memory
+from sweeper.training.graph_steps import cannot_record, why_not
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, resident
 from sweeper.version import versions
@@ -47,8 +48,17 @@ class WorkerContext:
 
 
 def worker_context(conditions: Conditions, store: PixelStore, device: str, checkpoints: Path) -> WorkerContext:
-    """What the trainings of a process share, with the pixels on its GPU where they fit."""
-    own = resident(store, torch.device(device))
+    """What the trainings of a process share, with the pixels on its GPU where they fit.
+
+    Raises:
+        UsageError: if the recipe insists on recorded steps, and this device cannot record any.
+    """
+    place = torch.device(device)
+    own = resident(store, place)
+    if conditions.recipe.engine == "graph":
+        reason = why_not(conditions.recipe, device=place, resident=own is not None, distances=False)
+        if reason is not None:
+            raise cannot_record(reason)
     return WorkerContext(conditions, store, device, checkpoints, resident=own)
 
 

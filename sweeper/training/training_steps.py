@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from sweeper.data.distance_maps import DistanceStore
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.training.augment import augment, augment_distances
-from sweeper.training.batches import crops, distance_batch, to_inputs, training_batch
+from sweeper.training.batches import FORGET, Crop, crops, cut, distance_batch, to_inputs
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, normaliser
 from sweeper.training.resident_store import ResidentStore, as_tensor
@@ -35,6 +34,9 @@ class TrainingSteps:
     Batches and all draws are keyed by seed and step: a step depends on the weights, the optimiser's state and its own
     number, and on nothing that came before.
     """
+
+    fault: str | None = None
+    """Why steps that were to be recorded are not, after all."""
 
     def __init__(
         self,
@@ -74,13 +76,23 @@ class TrainingSteps:
             **spec.params,
         ).to(device)
         self._distances = _distances(spec, dataset, store)
-        self.optimizer = self._make_optimizer()
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=spec.lr,
+            weight_decay=recipe.weight_decay,
+            fused=device.type in {"cpu", "cuda"},
+        )
         mean, std = normaliser(store, images)
         self.normal = (mean.to(device), std.to(device))
         """Mean and standard deviation of each channel, (1, C, 1, 1) float32."""
         self.autocast: Callable[[], AbstractContextManager[object]] = partial(autocast, device.type, recipe.precision)
         self._autocast = self.autocast
         """Of the training steps."""
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the last steps were played from a recording."""
+        return False
 
     def run(self, first: int, target: int) -> tuple[float, float]:
         """Take the steps from `first` up to `target`; their mean loss (NaN and inf kept) and the last rate."""
@@ -103,14 +115,6 @@ class TrainingSteps:
         self.optimizer.step()
         return loss.detach()
 
-    def _make_optimizer(self) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            self.model.parameters(),
-            lr=self._spec.lr,
-            weight_decay=self._recipe.weight_decay,
-            fused=self._device.type in {"cpu", "cuda"},
-        )
-
     def _own_draws(self) -> AbstractContextManager[None]:
         """Dropout of some architectures draws from the global state: that is forked, and keyed like all else."""
         return torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
@@ -128,26 +132,31 @@ class TrainingSteps:
     def _batch(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Inputs and labels of a step, and what else the loss wants, augmented alike on the device."""
         recipe = self._recipe
-        keys: dict[str, Any] = {
-            "size": recipe.size,
-            "batch_size": recipe.batch_size,
-            "step": step,
-            "seed": self._spec.seed,
-            "augmentation": recipe.augmentation,
-        }
-        if self._resident is None:
-            images, masks, draws = training_batch(self._store, self._images, **keys)
-        else:
-            places, draws = crops(self._store, self._images, **keys)
-            images, masks = self._resident.cut(as_tensor(places).to(self._device), recipe.size, recipe.size)
+        places, draws = crops(
+            self._store,
+            self._images,
+            size=recipe.size,
+            batch_size=recipe.batch_size,
+            step=step,
+            seed=self._spec.seed,
+            augmentation=recipe.augmentation,
+        )
         draws = draws.to(self._device)
-        inputs = to_inputs(images.to(self._device), *self.normal)
-        inputs, labels = augment(inputs, masks.to(self._device).long(), draws)
+        images, masks = self._cut(places)
+        if step % FORGET == FORGET - 1:
+            self._store.forget()
+        inputs, labels = augment(to_inputs(images, *self.normal), masks.long(), draws)
         if self._distances is None:
             return inputs, labels, {}
-        places, _ = crops(self._store, self._images, **keys)
         maps = distance_batch(self._distances, places, recipe.size).to(self._device)
         return inputs, labels, {"distance": augment_distances(maps, draws)}
+
+    def _cut(self, places: list[Crop]) -> tuple[Tensor, Tensor]:
+        size = self._recipe.size
+        if self._resident is not None:
+            return self._resident.cut(as_tensor(places).to(self._device), size, size)
+        images, masks = cut(self._store, places, size)
+        return images.to(self._device), masks.to(self._device)
 
 
 def autocast(device_type: str, precision: Precision, cache: bool = True) -> AbstractContextManager[object]:

@@ -10,20 +10,11 @@ from pathlib import Path
 import pytest
 
 from sweeper import storage as studies
-from tests.postgres_server import Server
 from tests.test_cli_run import QUICK, start, sweeper, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LEAD = [*QUICK, "--trials", "10", "--study", "s", "--workers", "1"]
 JOIN = ["--study", "s", "--join", "--workers", "1", "--device", "cpu"]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/shared.db"
-    server: Server = request.getfixturevalue("postgres")
-    return server.fresh()
 
 
 def folder(tmp_path: Path, name: str) -> Path:
