@@ -288,10 +288,10 @@ def test_losses_and_machines_that_cannot_be_recorded_are_refused(tiny: Dataset, 
         settings = Settings(data="synthetic:cracks?images=12&size=64", engine="graph", cache=tmp_path, **options)
         prepare(settings, None, Pretended("cpu"), Recorder(), datetime.now(UTC))
 
-    with pytest.raises(UsageError, match="boundary_ce of space 'full' read distance maps"):
+    with pytest.raises(UsageError, match="boundary of space 'full' read distance maps"):
         ask(space="full")
     with pytest.raises(UsageError, match=r"--engine graph needs .*, and there is no NVIDIA GPU"):  # of the worker
-        ask(space="default", encoder="resnet18", encoder_depth=3, size=32)
+        ask(space="binary", encoder="resnet18", encoder_depth=3, size=32)
 
 
 def test_why_steps_are_taken_one_by_one_is_said_once_per_process(
