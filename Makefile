@@ -1,5 +1,5 @@
 # One word each; .ci/run is what CI runs.
-.PHONY: test slow lint types docs bench ci
+.PHONY: test slow lint types docs site bench ci
 test:
 	pytest
 slow:
@@ -10,6 +10,8 @@ types:
 	mypy
 docs:
 	python -m sweeper.losses.docs_page > docs/losses.md && python -m sweeper.literature.docs_page > docs/literature.md && python -m sweeper.space.full_spaces
+site:
+	mkdocs build --strict
 bench:
 	python bench/overhead.py --trials 50 && python bench/start.py --repetitions 4
 ci:

@@ -13,7 +13,7 @@ from sweeper.core.paths import search_spaces_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("reports/**/*.md"), *ROOT.glob("search_spaces/*.md")]
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("reports/**/*.md"), *ROOT.glob("search_spaces/*.md")]
 )
 EXAMPLE = ROOT / "reports" / "example"
 
@@ -56,7 +56,7 @@ def test_the_example_is_a_whole_report_of_the_default() -> None:
 
 def test_extras_are_installed_from_the_checkout() -> None:
     """The package index has another package of this name."""
-    written = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.rglob("sweeper/**/*.py")]
+    written = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.rglob("sweeper/**/*.py")]
     assert not [path for path in written if re.search(r"pip install[^\n&]*\bsweeper\b", path.read_text("utf-8"))]
 
 

@@ -47,6 +47,7 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"sweeper.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
+        command.name = cmd_name
         command.context_settings["auto_envvar_prefix"] = "SWEEPER"  # SWEEPER_STORAGE serves every command
         return command
 

@@ -1,0 +1,56 @@
+"""What the site shows of files outside docs/: the example report, the spaces' page, changelog, how to contribute.
+
+Links are written as they are in the repository, so that they work there; here they become those of the site.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCS = ROOT / "docs"
+PAGES = {
+    "reference/spaces.md": ROOT / "search_spaces/README.md",
+    "reference/changelog.md": ROOT / "CHANGELOG.md",
+    "reference/contributing.md": ROOT / "CONTRIBUTING.md",
+    "example/report.md": ROOT / "reports/example/report.md",
+}
+"""Page of the site: file of the repository."""
+FILES = {f"example/figures/{path.name}": path for path in sorted((ROOT / "reports/example/figures").iterdir())}
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages above, and the example's figures."""
+    from mkdocs.structure.files import File
+
+    for name, source in PAGES.items():
+        files.append(File.generated(config, name, content=source.read_text("utf-8")))
+    for name, source in FILES.items():
+        files.append(File.generated(config, name, abs_src_path=str(source)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Links as seen from the page; those to what the site lacks become plain text."""
+    name = page.file.src_uri
+    source = PAGES.get(name, DOCS / name)
+    own = {path.resolve(): at for at, path in {**PAGES, **FILES}.items()}
+    up = "../" * name.count("/")
+
+    def link(found: re.Match[str]) -> str:
+        mark, text, target = found.groups()
+        path, _, anchor = target.partition("#")
+        if not path or re.match(r"[a-z]+:", target):
+            return found.group(0)
+        there = (source.parent / path).resolve()
+        if there in own:
+            at = own[there]
+        elif there.is_relative_to(DOCS) and there.is_file():
+            at = there.relative_to(DOCS).as_posix()
+        else:
+            return text
+        return f"{mark}[{text}]({up}{at}{'#' + anchor if anchor else ''})"
+
+    return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", link, markdown)

@@ -1,0 +1,90 @@
+"""The documents: the site builds, the commands they show can be given, their Python runs, messages are those told."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from sweeper.cli.main import COMMANDS, cli
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+GUIDES = [ROOT / "docs/index.md", *sorted((ROOT / "docs/how-to").iterdir())]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Words of each `sweeper …` in the blocks of a page."""
+    lines = [
+        line.split("#", 1)[0].strip()
+        for language, block in FENCE.findall(text)
+        if language in {"", "sh", "bash"}
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    found = [part.strip() for line in lines for part in re.split(r"&&|\||>", line)]
+    return [shlex.split(part.removeprefix("exec "))[1:] for part in found if re.match(r"(exec )?sweeper ", part)]
+
+
+def test_commands_are_found_in_a_page() -> None:
+    text = "```bash\npip install x && sweeper run --trials 5  # so\nsweeper losses --json > a\n```\nsweeper none\n"
+    assert commands(text) == [["run", "--trials", "5"], ["losses", "--json"]]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_in_documents_can_be_given(path: Path) -> None:
+    for words in commands(path.read_text("utf-8")):
+        name, *given = words
+        assert name in COMMANDS, words
+        context = click.Context(cli)
+        command = cli.get_command(context, name)
+        assert command is not None
+        given = [word for word in given if not word.startswith("$")]
+        command.make_parser(click.Context(command)).parse_args(given)  # raises for an option that is not there
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_python_in_the_pages_runs(path: Path) -> None:
+    """Blocks called `python`, in order; what needs a study of the reader's is called `py`."""
+    space: dict[str, object] = {}
+    for language, block in FENCE.findall(path.read_text("utf-8")):
+        if language == "python":
+            exec(compile(block, str(path), "exec"), space)
+
+
+def texts_of_the_code() -> str:
+    """All texts of the package, with what is filled in left out."""
+    found = []
+    for path in (ROOT / "sweeper").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value for part in node.values if isinstance(part, ast.Constant)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
+def test_the_messages_that_are_explained_are_told() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/troubleshooting.md").read_text("utf-8"), re.MULTILINE)
+    told = texts_of_the_code()
+    assert len(rows) > 10
+    assert [row for row in rows if row not in told] == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """Every page is reached, every link and anchor resolves."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    commands_page = (tmp_path / "site/reference/commands.html").read_text("utf-8")
+    assert all(f'id="sweeper-{name}"' in commands_page for name in COMMANDS)
+    assert (tmp_path / "site/example/figures/finalists.png").exists()
+    spaces = (tmp_path / "site/reference/spaces.html").read_text("utf-8")
+    assert 'href="../losses.html' in spaces  # links are those of the site
