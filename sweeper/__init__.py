@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sweeper.core.paths import STORAGE
 from sweeper.version import __version__
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from sweeper.api import Sweep, load_trials, run
 
-__all__ = ["__version__", "load_trials"]
+__all__ = ["Sweep", "__version__", "load_trials", "run"]
 
 
-def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:
-    """All trainings of a study as a table, one row each: the same as its report's `trials.csv`.
+def __getattr__(name: str) -> Any:
+    """Import what Python users call at its first use, so that `sweeper --help` stays quick (PEP 562)."""
+    if name in __all__:
+        from sweeper import api
 
-    Args:
-        study: name of the study.
-        storage: Optuna's storage, `sqlite:///FILE` or `postgresql://…`.
-
-    Raises:
-        sweeper.core.errors.StudyError: if there is no such study.
-    """
-    from sweeper.report.tables import trials_frame
-    from sweeper.storage import load_sweep, open_storage
-
-    return trials_frame(load_sweep(open_storage(storage), study))
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,9 +12,11 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any, Literal
 
 from sweeper.core.errors import SweeperError
@@ -64,6 +66,17 @@ def begin_loading() -> Method:
     return "forkserver"
 
 
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Start processes that do not import the script which calls sweeper: one without a guard would begin anew there."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
 class Launched:
     """A process with a pipe to it. `target` is called there with the other end of the pipe and `args`.
 
@@ -80,7 +93,7 @@ class Launched:
                 target=target, args=(theirs, *args), daemon=True, name="sweeper-worker"
             )
             try:
-                with waiting_quietly():
+                with waiting_quietly(), _without_script():
                     self.process.start()
                 break
             except (OSError, EOFError) as error:  # no process to be had, or the fork server ended: it is started anew

@@ -1,0 +1,136 @@
+"""sweeper in Python: the same sweep as `sweeper run`, and the trainings of a study as a table."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from contextlib import closing, nullcontext, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sweeper.core.errors import RequestError
+from sweeper.core.paths import STORAGE, ReportPaths
+from sweeper.core.records import Recommendation, SweepRecord
+from sweeper.core.text import suggestion
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeper.workflow.settings import Settings
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep leaves behind; a notebook shows it as the head of its report."""
+
+    study: str
+    """Name of the study, for `resume=True` and the commands."""
+    recommendation: Recommendation
+    """Verdict, recommended loss with its parameters, learning rate and operating point, evidence and reasons."""
+    record: SweepRecord
+    """Everything that the study's storage holds."""
+    paths: ReportPaths
+    """Files of the report."""
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """All trainings, one row each."""
+        from sweeper.report.tables import trials_frame
+
+        return trials_frame(self.record)
+
+    def _repr_markdown_(self) -> str:
+        """The report up to its first figure."""
+        return re.split(r"\n(?:!\[|<picture|<details|### )", self.paths.markdown.read_text("utf-8"))[0].strip()
+
+
+def run(data: str | None = None, *, progress: bool = True, **options: Any) -> Sweep:
+    """Search over losses, confirm the best on a locked test split, and recommend one, as `sweeper run` does.
+
+    Ctrl-C (in a notebook: interrupt the kernel) stops it; `run(study=NAME, resume=True)` goes on.
+
+    Args:
+        data: folder of images and labels, or a synthetic scene; None = synthetic cracks.
+        progress: whether each result is a line on standard error. Warnings are, in any case.
+        options: those of `sweeper run`, with underscores: `trials=50, study="mine", confirm_seeds="3..8"`.
+
+    Raises:
+        sweeper.core.errors.UsageError: before anything is trained, with all that is wrong with options, data or space.
+        sweeper.core.errors.NothingCompletedError: if no trial completed.
+        sweeper.core.errors.InterruptedSweepError: if it was stopped; what is finished is kept.
+        sweeper.core.errors.ExecutorError: if nothing can be trained any more; what is finished is kept.
+    """
+    from sweeper.cli.progress import PlainDisplay
+    from sweeper.cli.signals import StopRequest
+    from sweeper.system.cores import available_cores
+    from sweeper.workflow.executor_choice import make_backend
+
+    settings = _settings({"data": data, **options})
+    display, cores = PlainDisplay(0 if progress else -1), available_cores()
+    # Signals reach the main thread alone: elsewhere nothing but the time limit stops a sweep.
+    here = threading.current_thread() is threading.main_thread()
+    with (
+        StopRequest(display.warn) if here else nullcontext(_NeverStops()) as stop,
+        redirect_stdout(sys.stderr),  # what libraries print is no result
+        closing(make_backend(settings, cores, display.warn)) as backend,
+    ):
+        from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
+
+        clock = lambda: datetime.now(UTC)  # noqa: E731
+        found = run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend)
+    return Sweep(found.sweep.study, found.recommendation, found.sweep, found.paths)
+
+
+def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:
+    """All trainings of a study as a table, one row each: the same as its report's `trials.csv`.
+
+    Args:
+        study: name of the study.
+        storage: Optuna's storage, `sqlite:///FILE` or `postgresql://…`.
+
+    Raises:
+        sweeper.core.errors.StudyError: if there is no such study.
+    """
+    from sweeper.report.tables import trials_frame
+    from sweeper.storage import load_sweep, open_storage
+
+    return trials_frame(load_sweep(open_storage(storage), study))
+
+
+class _NeverStops:
+    status = None
+
+    def defer(self) -> None:
+        pass
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    """The options, checked.
+
+    Raises:
+        RequestError: naming every option that is unknown or cannot have its value.
+    """
+    from pydantic import ValidationError
+
+    from sweeper.workflow.settings import Settings
+
+    known = [name for name in Settings.model_fields if name != "join"]
+    problems = [
+        f"{name} is no option of `sweeper run` that can be given here{suggestion(name, known)}"
+        for name in options
+        if name not in known
+    ]
+    settings = None
+    try:
+        settings = Settings(**{name: value for name, value in options.items() if name in known})
+    except ValidationError as error:
+        said: dict[str, str] = {}  # one that may be of two kinds has two messages
+        for one in error.errors():
+            name = str(one["loc"][0])
+            said[name] = f"{said[name]}; or {one['msg']}" if name in said else f"{name}: {one['msg']}"
+        problems += [f"{text}; got {options[name]!r}" for name, text in said.items()]
+    if settings is None or problems:
+        raise RequestError("the sweep", problems)
+    return settings
