@@ -383,6 +383,30 @@ def test_links_inside_the_data_folder_are_followed(tmp_path):
     assert len(load(root).pictures) == 5
 
 
+@pytest.mark.parametrize("kind", ["other names", "splits", "a linked folder", "a hidden folder"])
+def test_a_changed_mask_is_seen_wherever_it_lies(tmp_path, kind):
+    root = folder(tmp_path / "data")
+    masks_at = root / "masks"
+    if kind == "other names":
+        (root / "images").rename(root / "img")
+        masks_at = masks_at.rename(root / "labels")
+    elif kind == "splits":
+        (root / "train").mkdir()
+        (root / "images").rename(root / "train" / "image")
+        masks_at = masks_at.rename(root / "train" / "gt")
+    elif kind == "a linked folder":
+        masks_at = masks_at.rename(root / "masks_v2")
+        (root / "masks").symlink_to(masks_at)
+    else:
+        masks_at = masks_at.rename(root / ".masks")
+        rows = [f"images/{stem}.png,.masks/{stem}.png" for stem in "abcd"]
+        (root / "pairs.csv").write_text("\n".join(["image,mask", *rows]))
+    before = load(root)
+    mask(0, 1, 1).save(masks_at / "a.png")
+    after = load(root)
+    assert after.digest != before.digest and after.pictures[0].pixels == (160, 32)
+
+
 @pytest.mark.parametrize("made", ["nothing", "file", "empty"])
 def test_a_missing_layout_is_explained(tmp_path, made):
     root = tmp_path / "data"

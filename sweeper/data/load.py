@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable
@@ -57,11 +58,11 @@ def load_dataset(
             raise UsageError(f"--format is for files, and {shown(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
-        return _kept(cache, key, state, source, lambda: read_scenes(scene, source, cache, say, tick), say=say)
+        return _kept(cache, key, state, source, lambda: (read_scenes(scene, source, cache, say, tick), True), say=say)
     place = _place(source)
     found = choose(place, format)
     key = f"{found.name}:{(place.entry or place.root).resolve()}"
-    state = _fingerprint(place, found.name)
+    state = _fingerprint(place, found)
     return _kept(cache, key, state, source, lambda: _read(place, found, cache, say, tick), say=say)
 
 
@@ -85,8 +86,12 @@ def _place(source: str) -> Place:
     return Place(path.parent, path) if named else Place(path)
 
 
-def _read(place: Place, found: Found, cache: Path, say: Log, tick: Tick | None) -> Dataset:
-    """Names and colours beside the annotations, then the annotations and images."""
+def _read(place: Place, found: Found, cache: Path, say: Log, tick: Tick | None) -> tuple[Dataset, bool]:
+    """Names and colours beside the annotations, then the annotations and images.
+
+    Returns:
+        The data set, and whether the fingerprint looks at all that was read.
+    """
     say(f"reading {shown(place.root)}, {found.line}")
     path = place.root / "classes.txt"
     if path.exists() and place.inside(path):
@@ -95,26 +100,42 @@ def _read(place: Place, found: Found, cache: Path, say: Log, tick: Tick | None) 
         if (path := place.root / name).exists() and place.inside(path):
             place.colours = read_colours(path, place.classes, place.problems)
             break
-    return read_dataset(place, found.format, found.name, cache, tick)
+    dataset = read_dataset(place, found.format, found.name, cache, tick)
+    return dataset, not any(_hidden(path, place.root) for path in place.named)
 
 
-def _fingerprint(place: Place, format_name: str) -> str:
-    """Changes whenever a file below the folder is added, removed, renamed or written; nothing is opened."""
-    rows = [(path.relative_to(place.root).as_posix(), *_stamp(path)) for path in _looked_at(place, format_name)]
-    text = json.dumps([READER, format_name, PIL.__version__, tifffile.__version__, sorted(rows)])
+def _fingerprint(place: Place, found: Found) -> str:
+    """Changes whenever a file that may be read is added, removed, renamed or written; nothing is opened."""
+    rows = [(path.relative_to(place.root).as_posix(), *_stamp(path)) for path in _looked_at(place, found)]
+    text = json.dumps([READER, found.name, PIL.__version__, tifffile.__version__, sorted(rows)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _looked_at(place: Place, format_name: str) -> Iterable[Path]:
-    """The files that a reader may look at: everything, or for image and mask folders what lies in these."""
-    for path in place.files:
-        parts = path.relative_to(place.root).parts
-        if len(parts) == 1:
-            wanted = path.suffix.lower() in (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, ".txt")
-        else:
-            wanted = format_name != "folder" or bool({"images", "masks"} & set(parts[:2]))
-        if wanted:
-            yield path
+def _looked_at(place: Place, found: Found) -> Iterable[Path]:
+    """The files that a reader may look at: those beside the annotations, and what the format says, or everything."""
+    if found.format.files is None:
+        return {*place.files, *_through_links(place)}
+    beside = {
+        path
+        for path in place.files
+        if path.parent == place.root and path.suffix.lower() in (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, ".txt")
+    }
+    return {*beside, *found.format.files(place)}
+
+
+def _through_links(place: Place) -> Iterable[Path]:
+    """Files in folders of the data that are links, which a walk passes by; links out of the data are refused later."""
+    root = place.root.resolve()
+    for folder, folders, _ in os.walk(place.root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for link in (path for name in folders if (path := Path(folder) / name).is_symlink()):
+            if link.resolve().is_relative_to(root):
+                yield from (Path(inner) / name for inner, _, names in os.walk(link) for name in names)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    """Whether a walk may pass a file by: annotations may name one in a hidden folder, or by a way around."""
+    return not path.is_relative_to(root) or any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
@@ -126,14 +147,18 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _kept(cache: Path, key: str, state: str, source: str, read: Callable[[], Dataset], *, say: Log) -> Dataset:
+def _kept(
+    cache: Path, key: str, state: str, source: str, read: Callable[[], tuple[Dataset, bool]], *, say: Log
+) -> Dataset:
     """The data set as an earlier start read it in this state, else read now and remembered."""
     known = _remembered(cache, key, state, say)
     if known is not None:
         return known.model_copy(update={"source": source})
     try:
-        dataset = read().model_copy(update={"source": source})
-        _remember(cache, key, state, dataset)
+        found, watched = read()
+        dataset = found.model_copy(update={"source": source})
+        if watched:  # else a change would not be noticed
+            _remember(cache, key, state, dataset)
     except OSError as error:
         raise UsageError(
             f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"

@@ -66,6 +66,7 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
         for sample in samples
         if not sample.stem.isascii() and sample.stem != sample.stem.encode("utf-8", "replace").decode()
     )
+    place.named += [path for sample in samples for path in sample.sources if isinstance(path, Path)]
     sides = _sides(place, reading)
     kinds = _kinds(samples)
     form = _form(samples, kinds, place)

@@ -107,6 +107,8 @@ class Place:
     notes: list[str] = field(default_factory=list)
     """Warnings, in sentences."""
     tally: Tally = field(default_factory=Tally)
+    named: list[Path] = field(default_factory=list)
+    """The images that are read, and the masks that a table names."""
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -158,6 +160,8 @@ class Format(NamedTuple):
     detect: Callable[[Place], str | None]
     """One line of what was found, or None; opens as little as possible."""
     read: Callable[[Place], Reading]
+    files: Callable[[Place], Iterable[Path]] | None = None
+    """The files of images and labels that `read` looks at; None = any below the root. A change of one is noticed."""
 
 
 def _walk(root: Path) -> Iterable[Path]:

@@ -9,6 +9,7 @@ said which.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -214,4 +215,8 @@ def _mask(path: Path, place: Place, size: Size | None) -> Pixels:
     return read_mask(path, place.colours)
 
 
-FORMAT = Format("images/ and masks/ with equal stems", detect, read)
+def _files(place: Place) -> Iterator[Path]:
+    return (path for *at, _ in _pairs(place.root) for folder in at for path in (place.root / folder).iterdir())
+
+
+FORMAT = Format("images/ and masks/ with equal stems", detect, read, _files)

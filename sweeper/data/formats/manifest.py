@@ -47,6 +47,7 @@ def read(place: Place) -> Reading:
     path = _file(place)
     assert path is not None  # detected
     rows = _rows(place, path)
+    place.named += [mask for _, mask, _ in rows]
     stems = unique_stems(place, [image for image, _, _ in rows])
     samples = [
         Sample(stem, place.name(image), (image,), mask_file(place, mask), place.name(mask), side)
