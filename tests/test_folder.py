@@ -87,7 +87,32 @@ def test_text_files_in_labels_are_no_masks(tmp_path):
     shutil.rmtree(root / "masks")
     (root / "labels").mkdir()
     (root / "labels" / "a.txt").write_text("0 0.1 0.1 0.5 0.5\n")
-    assert any("masks/: is missing" in line for line in problems(root))
+    only(problems(root), "labels/: holds no masks (png, bmp, tif) of the images in images/", "holds images, labels;")
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (["img"], "masks/: is missing beside img/ in "),
+        (["gt", "other"], "images/: is missing beside gt/ in "),
+        (["train/image", "val/image"], "train/masks/: is missing beside train/image/ in "),
+    ],
+)
+def test_what_is_missing_is_said_of_the_folders_that_are_there(tmp_path, made, said):
+    for name in made:
+        (tmp_path / "data" / name).mkdir(parents=True)
+    found = problems(tmp_path / "data")
+    assert len(found) == 1 and found[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([(0, 255), (0, 255), (0, 1)], "gt/: 255 must mean"), ([(0,)] * 3, "gt/: at least two classes")],
+)
+def test_faults_of_all_masks_name_their_folder(tmp_path, values, said):
+    root = folder(tmp_path / "data", {str(i): mask(*labels) for i, labels in enumerate(values)})
+    (root / "masks").rename(root / "gt")
+    only(problems(root), said)
 
 
 @pytest.mark.parametrize(

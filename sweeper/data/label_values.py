@@ -20,13 +20,14 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def foreground_is_255(counts: npt.NDArray[np.int64], files: Sequence[str], problems: list[str]) -> bool:
+def foreground_is_255(counts: npt.NDArray[np.int64], files: Sequence[str], problems: list[str], place: str) -> bool:
     """Whether 255 means foreground (True) or ignore (False) in this set.
 
     Args:
         counts: pixels of each value in each mask, (n, 256).
         files: names of the masks, for messages.
         problems: receives one where masks of both kinds occur and none shows which is meant.
+        place: where the masks lie, for that.
 
     Where the whole set's values are within {0, 255}, 255 is foreground. Where another non-zero label occurs, it
     is ignore. Masks with 0 and 255 alone beside masks with other labels are 0/255 masks in an index set, and
@@ -41,7 +42,7 @@ def foreground_is_255(counts: npt.NDArray[np.int64], files: Sequence[str], probl
         bare = [files[int(i)] for i in np.flatnonzero(has_255 & ~has_other)]
         indexed = [files[int(i)] for i in np.flatnonzero(has_other)]
         problems.append(
-            f"masks/: 255 must mean the same in all masks, found 0 and 255 alone in {len(bare)} ({some(bare)}) "
+            f"{place}: 255 must mean the same in all masks, found 0 and 255 alone in {len(bare)} ({some(bare)}) "
             f"and other labels in {len(indexed)} ({some(indexed)}); save all as class indices (0, 1, …)"
         )
     return False
@@ -52,7 +53,7 @@ def class_names(
     declared: tuple[str, ...] | None,
     files: Sequence[str],
     problems: list[str],
-    place: str = "masks/",
+    place: str,
 ) -> tuple[str, ...]:
     """Names of the classes 0…C−1; without `declared` ones they are made from the labels that occur.
 

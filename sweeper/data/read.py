@@ -74,7 +74,7 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
     with StoreWriter(cache, form.channels, form.dtype) as writer:
         used, counts, sound = _decode(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]
-        relabel = not reading.indices and foreground_is_255(counts, mask_files, problems)
+        relabel = not reading.indices and foreground_is_255(counts, mask_files, problems, reading.mask_place)
         if relabel:
             counts[:, 1] = counts[:, IGNORE]
             counts[:, IGNORE] = 0

@@ -86,11 +86,10 @@ def _check_place(place: Place) -> None:
 
 def _nothing(root: Path) -> list[str]:
     """Problems of a folder in which no format finds anything."""
-    missing = [name for name in ("images", "masks") if not (root / name).is_dir()] or ["masks"]
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name != "folder")
     return [
-        f"{name}/: is missing in {shown(root)}, which holds {_contents(root)}; {folder.LAYOUT}; or {others}"
-        for name in missing
+        f"{what} in {shown(root)}, which holds {_contents(root)}; {folder.LAYOUT}; or {others}"
+        for what in folder.missing(root)
     ]
 
 

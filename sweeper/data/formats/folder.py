@@ -24,7 +24,7 @@ from sweeper.data.text_tables import Side, normal, shown
 
 LAYOUT = (
     "a data set is a folder with images/ (png, jpg, bmp, tif, webp) and masks/ (png, bmp, tif; class indices) with "
-    "equal stems, and optionally classes.txt and split.csv"
+    "equal stems, and optionally classes.txt and split.csv; img/, labels/, gt/ and the like are understood too"
 )
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "Images", "Image")
 MASK_FOLDERS = (
@@ -63,6 +63,26 @@ def _pairs(root: Path) -> list[tuple[str, str, SplitName | None]]:
             if found and (masks == MASK_FOLDERS[0] or all(_holds_masks(root / at) for _, at, _ in found)):
                 return found
     return []
+
+
+def missing(root: Path) -> list[str]:
+    """What is missing for image and mask folders, where `detect` finds none: each begins with the name of a folder."""
+    there = {
+        path.relative_to(root).as_posix(): path
+        for at in (root, *(root / name for name in SPLITS if (root / name).is_dir()))
+        for path in sorted(at.iterdir())
+        if path.is_dir()
+    }
+    images = [name for name, path in there.items() if path.name in IMAGE_FOLDERS]
+    masks = [name for name, path in there.items() if path.name in MASK_FOLDERS]
+    if images and masks:
+        empty = [name for name in masks if not _holds_masks(there[name])] or masks
+        return [f"{name}/: holds no masks (png, bmp, tif) of the images in {images[0]}/" for name in empty]
+    if images:
+        return [f"{images[0].removesuffix(there[images[0]].name)}masks/: is missing beside {images[0]}/"]
+    if masks:
+        return [f"{masks[0].removesuffix(there[masks[0]].name)}images/: is missing beside {masks[0]}/"]
+    return ["images/: is missing", "masks/: is missing"]
 
 
 def _folders(root: Path) -> set[str]:
