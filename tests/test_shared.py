@@ -337,6 +337,25 @@ def test_who_was_taken_for_dead_joins_and_leads_again(url: str, leading: Any) ->
         other.close()
 
 
+def test_a_leader_whose_queue_another_took_over_stops(url: str, leading: Any) -> None:
+    """Before its own lock tells it so."""
+    with Elsewhere(url, Slow(workers=0)):
+        executor, other = leading(Full()), leading(Full())
+        wait_until(lambda: bool(executor.poll(0.02) or executor._workers))
+        executor.submit(spec_of(0))
+        with pytest.raises(SweeperError, match="another process runs it by now"):
+            wait_until(lambda: bool(other.poll(0.02) or executor.poll(0.02)))
+
+
+def test_a_training_that_is_gone_from_the_queue_is_queued_again(url: str, leading: Any) -> None:
+    with Elsewhere(url, Slow()) as there:
+        executor = leading(Full())
+        wait_until(lambda: has_room(executor))
+        executor.submit(spec_of(0))
+        there.queue.tables.remove_all()
+        assert isinstance(events_until(executor, is_over)[-1], Finished)
+
+
 def test_nobody_expires_after_an_outage(url: str, study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the database was away nobody was heard of."""
     monkeypatch.setattr(queue, "GRACE_SECONDS", 1)

@@ -128,8 +128,7 @@ class SharedExecutor:
             LostStudyError: if another process has taken the study over.
         """
         if self.lost():
-            work = len(self._here) + len(self._backlog) + len(self._returned) + len(self._sent)
-            raise LostStudyError(self.study.study_name, work, self.url)
+            raise self._lost_study()
         events = self._read_queue(at_once=timeout_seconds == 0)
         self._place_returned()
         wait = 0.0 if events else min(timeout_seconds, POLL_SECONDS) if self._sent else timeout_seconds
@@ -219,8 +218,16 @@ class SharedExecutor:
         assert self._queue is not None and self._leader is not None
         self._sent[_key(spec)] = _Sent(self._queue.put(spec, self._leader, only_for), spec, only_for)
 
+    def _lost_study(self) -> LostStudyError:
+        work = len(self._here) + len(self._backlog) + len(self._returned) + len(self._sent)
+        return LostStudyError(self.study.study_name, work, self.url)
+
     def _read_queue(self, *, at_once: bool) -> list[TrainingEvent]:
-        """Who is there, and what they did since the queue was read last."""
+        """Who is there, and what they did since the queue was read last.
+
+        Raises:
+            LostStudyError: if another leader has entered: who may do so runs the study, though our lock may not know.
+        """
         now = self.clock()
         pause = POLL_SECONDS if self._sent else DOORBELL_SECONDS
         if now - self._last_read < pause and not (at_once and self._sent):
@@ -233,12 +240,14 @@ class SharedExecutor:
             self._expired = now
             self._queue.expire()
         members = self._queue.tables.members()
+        if self._leader is not None and any(m.kind == "leader" and m.id > self._leader for m in members.values()):
+            raise self._lost_study()
         if self._leader is None or members[self._leader].state != "there":
             self._leader = self._queue.enter("leader")  # we were not heard of for a while
         self._greet({i: m for i, m in members.items() if m.state == "there" and m.kind == "worker"})
         sent = list(self._sent.values())
         queued = self._queue.tables.trainings([one.id for one in sent]) if sent else {}
-        return [event for one in sent for event in self._news(one, queued[one.id])]
+        return [event for one in sent for event in self._news(one, queued.get(one.id))]
 
     def _opened(self) -> bool:
         """Take the lead of the queue, once somebody has made it."""
@@ -261,9 +270,12 @@ class SharedExecutor:
                 self.say(f"{worker.host} left")
         self._workers = there
 
-    def _news(self, sent: _Sent, queued: QueuedTraining) -> list[TrainingEvent]:
-        """What became of one training since the queue was read last."""
+    def _news(self, sent: _Sent, queued: QueuedTraining | None) -> list[TrainingEvent]:
+        """What became of one training since the queue was read last; one that is gone from it goes to another."""
         events: list[TrainingEvent] = []
+        if queued is None:
+            self._again(sent)
+            return events
         for told in queued.told[sent.told :]:
             sent.told += 1
             answers = self._answers[_key(sent.spec)]
