@@ -52,6 +52,9 @@ class Recorder:
     def phase(self, name: str, done: int, total: int) -> None:
         self.phases.append((name, done, total))
 
+    def expect(self, left: Callable[[], tuple[float, float] | None]) -> None:
+        self.left = left
+
     def notify(self, event: SweepEvent) -> None:
         match event:
             case Evaluated(spec, evaluation):

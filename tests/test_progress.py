@@ -45,11 +45,44 @@ def test_a_search_shows_each_familys_best_counts_and_the_time_left() -> None:
         text = shown(display)
     finally:
         display.close()
-    assert "3/4" in text and "1:00 gone, 0:20 left of the search" in text
+    assert "3/4" in text and "0:20 left of the search" in text and "1:00 gone" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["dice", "0.650", "2"] in rows
     assert any(row[:1] == ["focal"] and "1" in row for row in rows)
     assert "0.300" not in text  # a stopped trial's value is no best
+
+
+def test_a_trial_that_waits_counts_for_its_family_and_is_marked() -> None:
+    clock = [0.0]
+    display = live(clock)
+    try:
+        display.phase("search", 0, 4)
+        display.expect(lambda: (540.0, 1500.0))
+        clock[0] = 30.0
+        keep(display, builders.trial("dice", 0.61, 0))
+        for family, number, value in (("dice", 1, 0.64), ("focal", 2, 0.5)):
+            waits = builders.trial(family, value, number, state="pruned", evaluations=builders.curve_on_part((value,)))
+            display.notify(Started(waits.spec))
+            display.notify(Paused(waits.spec, waits))
+        text = shown(display)
+        keep(display, builders.trial("dice", 0.63, 1))
+        after = shown(display)
+    finally:
+        display.close()
+    rows = [line.split() for line in text.splitlines()]
+    assert ["dice", "0.610", "0.640*", "2"] in rows and ["focal", "0.500*", "1"] in rows
+    assert "* of a trial that waits" in text and "0:30 gone, 9 to 25 min left" in text
+    assert ["dice", "0.630", "2"] in [line.split() for line in after.splitlines()]
+
+
+def test_lines_say_how_long_all_of_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [0.0]
+    display = PlainDisplay(0, clock=lambda: clock[0])
+    display.expect(lambda: (540.0, 1500.0))
+    display.phase("search", 0, 2)
+    clock[0] = 20.0
+    keep(display, builders.trial("dice", 0.61, 0))  # type: ignore[arg-type]
+    assert "[1/2] dice #0: 0.610 (0:20 left of the search, 9 to 25 min left in all)" in capsys.readouterr().err
 
 
 def test_values_from_a_part_of_the_images_say_so(capsys: pytest.CaptureFixture[str]) -> None:

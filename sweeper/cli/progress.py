@@ -16,9 +16,11 @@ from sweeper.cli.bar import Paced
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
-from sweeper.core.text import count
+from sweeper.core.text import count, time_range
 
 BAR_WIDTH = 30
+Left = Callable[[], tuple[float, float] | None]
+"""How many seconds the sweep still takes, at least and at most."""
 PHASES = {"probe": "the probe", "search": "the search", "recheck": "the recheck", "confirm": "this interim analysis"}
 
 
@@ -29,6 +31,8 @@ class _Family:
     stopped: int = 0
     collapsed: int = 0
     failed: int = 0
+    waiting: dict[int, float] = field(default_factory=dict)
+    """What trials that wait at a rung reached there, mostly on a part of the validation images, by number."""
 
     @property
     def best(self) -> float | None:
@@ -37,6 +41,12 @@ class _Family:
     @property
     def mean(self) -> float | None:
         return sum(self.values) / len(self.values) if self.values else None
+
+    @property
+    def best_waiting(self) -> float | None:
+        """Of the trials that wait, where it is more than any finished one reached."""
+        top = max(self.waiting.values(), default=None)
+        return top if top is not None and (self.best is None or top > self.best) else None
 
 
 @dataclass
@@ -61,31 +71,38 @@ class _State:
         self.begun_at, self.begun_with = now, done
         self.running, self.waiting = {}, set()
 
-    def wait(self, spec: TrialSpec) -> None:
-        """Count a trial that waits, once."""
+    def wait(self, spec: TrialSpec, value: float | None = None) -> None:
+        """Count a trial that waits, once, and note what it reached; without a value it goes on."""
         if spec.number not in self.waiting:
             self.waiting.add(spec.number)
             self.done += 1
             self.families.setdefault(spec.family, _Family()).trials += 1
+        waiting = self.families.setdefault(spec.family, _Family()).waiting
+        waiting.pop(spec.number, None)
+        if value is not None:
+            waiting[spec.number] = value
 
     def add(self, result: TrialResult) -> None:
         family = self.families.setdefault(result.spec.family, _Family())
         if not (result.spec.purpose == "search" and result.spec.number in self.waiting):
             self.done += 1
             family.trials += 1
+        family.waiting.pop(result.spec.number, None)
         family.stopped += result.state == "pruned"
         family.failed += result.state == "failed"
         family.collapsed += result.collapse != Collapse.NONE
         if result.state == "complete" and result.value is not None:
             family.values.append(result.value)
 
-    def left(self, now: float) -> str:
-        """Time left of the phase, from the pace so far: what follows it is not known before it ends."""
+    def seconds_left(self, now: float) -> float | None:
+        """Of the phase, from the pace so far: what follows it is not known before it ends."""
         fresh = self.done - self.begun_with
-        if not fresh or self.done >= self.total:
-            return ""
-        time = _clock_text((now - self.begun_at) / fresh * (self.total - self.done))
-        return f"{time} left of {PHASES.get(self.name, 'this phase')}"
+        return (now - self.begun_at) / fresh * (self.total - self.done) if fresh and self.done < self.total else None
+
+    def left(self, now: float) -> str:
+        """The same for people."""
+        seconds = self.seconds_left(now)
+        return "" if seconds is None else f"{_clock_text(seconds)} left of {PHASES.get(self.name, 'this phase')}"
 
 
 def _clock_text(seconds: float) -> str:
@@ -134,6 +151,8 @@ class PlainDisplay:
     def __init__(self, level: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._level, self._clock, self._state = level, clock, _State()
         self._paced = Paced(self.say, clock)
+        self._began = clock()
+        self._left: Left = _unknown
 
     def say(self, text: str) -> None:
         """A line, unless quiet."""
@@ -152,6 +171,10 @@ class PlainDisplay:
         """Begin a phase."""
         self._state.begin(name, done, total, self._clock())
         self.say(f"{name}: {count(total, 'training')}" + (f", {done} done" if done else ""))
+
+    def expect(self, left: Left) -> None:
+        """Show from now on how long the whole sweep takes."""
+        self._left = left
 
     def notify(self, event: SweepEvent) -> None:
         """Show what happened to a training; its result once that is stored."""
@@ -180,7 +203,7 @@ class PlainDisplay:
     def _paused(self, spec: TrialSpec, result: TrialResult) -> None:
         """A line the first time."""
         first = spec.number not in self._state.waiting
-        self._state.wait(spec)
+        self._state.wait(spec, result.evaluations[-1].value)
         if first:
             at = f"{value_text(result.evaluations[-1])} at step {result.evaluations[-1].step}, waits"
             self.say(self._line(f"{spec_text(spec)}: {at}"))
@@ -199,8 +222,18 @@ class PlainDisplay:
             self.say(self._line(f"{spec_text(result.spec)}: {outcome_text(result)}"))
 
     def _line(self, text: str) -> str:
-        left = self._state.left(self._clock())
-        return f"[{self._state.done}/{self._state.total}] {text}" + (f" ({left})" if left else "")
+        times = [self._state.left(self._clock())]
+        if whole := self._whole():
+            times.append(f"{whole} left in all")
+        shown = ", ".join(time for time in times if time)
+        return f"[{self._state.done}/{self._state.total}] {text}" + (f" ({shown})" if shown else "")
+
+    def _whole(self) -> str:
+        """How long the whole sweep still takes: no less than the phase at hand."""
+        if (left := self._left()) is None:
+            return ""
+        here = self._state.seconds_left(self._clock()) or 0.0
+        return time_range(max(left[0], here), max(left[1], here))
 
     def _dropped(self, spec: TrialSpec, reason: str) -> None:
         """A warning."""
@@ -252,7 +285,7 @@ class LiveDisplay(PlainDisplay):
 
     def _paused(self, spec: TrialSpec, result: TrialResult) -> None:
         """Count it the first time; it runs no more."""
-        self._state.wait(spec)
+        self._state.wait(spec, result.evaluations[-1].value)
         self._state.running.pop((spec.purpose, spec.number), None)
 
     def _resumed(self, spec: TrialSpec) -> None:
@@ -281,16 +314,18 @@ class LiveDisplay(PlainDisplay):
         state = self._state
         if not state.total:
             return Text(f"{state.preparing} …", style="dim")
+        gone = _clock_text(self._clock() - self._began)
+        left = self._whole()
+        whole = Text(f"sweep    {gone} gone" + (f", {left} left" if left else ""), style="dim")
         full = round(BAR_WIDTH * state.done / max(1, state.total))
         bar = Text.assemble(
             f"{state.name:8}", ("━" * full, "cyan"), ("─" * (BAR_WIDTH - full), "dim"), f" {state.done}/{state.total}  "
         )
-        bar.append(_clock_text(self._clock() - state.begun_at) + " gone", style="dim")
-        if left := state.left(self._clock()):
-            bar.append(f", {left}", style="dim")
-        if not state.families:
-            return Group(bar, Text("  ".join(state.running.values()), style="dim"))
-        return Group(bar, _table(state), Text("  ".join(state.running.values()), style="dim"))
+        bar.append(state.left(self._clock()), style="dim")
+        running = Text("  ".join(state.running.values()), style="dim")
+        marked = any(family.best_waiting is not None for family in state.families.values())
+        note = [Text("* of a trial that waits at a rung, mostly on a part of the images", style="dim")] * marked
+        return Group(bar, whole, *((_table(state),) if state.families else ()), *note, running)
 
 
 def _table(state: _State) -> Table:
@@ -303,14 +338,23 @@ def _table(state: _State) -> Table:
     for name in (*columns, "collapsed", "failed"):
         table.add_column(name, justify="right")
     reached = {name: (f.mean if confirming else f.best) for name, f in state.families.items()}
-    for place, name in enumerate(sorted(state.families, key=lambda n: -(reached[n] or -1))):
+    ahead = {name: f.best_waiting for name, f in state.families.items()}
+    for place, name in enumerate(sorted(state.families, key=lambda n: -max(reached[n] or -1, ahead[n] or -1))):
         family, value = state.families[name], reached[name]
         counts = [family.trials, family.stopped, family.collapsed, family.failed]
         if not searching:
             del counts[1]
-        shown = "…" if value is None else f"{value:.3f}"
-        table.add_row(name, shown, *(str(n) if n else "" for n in counts), style="bold" if place == 0 else "")
+        shown = [] if value is None else [f"{value:.3f}"]
+        if (waiting := ahead[name]) is not None:
+            shown.append(f"{waiting:.3f}*")
+        table.add_row(
+            name, "  ".join(shown) or "…", *(str(n) if n else "" for n in counts), style="bold" if place == 0 else ""
+        )
     return table
+
+
+def _unknown() -> None:
+    """Before the sweep is planned nobody knows how long it takes."""
 
 
 Display = PlainDisplay | LiveDisplay

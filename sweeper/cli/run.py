@@ -200,8 +200,8 @@ SECTIONS = {
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Say what would be done; nothing is trained, and nothing stays: images are decoded into a temporary folder "
-    "(TMPDIR).",
+    help="Say what would be done and how long it takes, from a few measured steps; nothing stays: images are decoded "
+    "into a temporary folder (TMPDIR).",
 )
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Every evaluation as a line.")
@@ -240,9 +240,13 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
     finally:
         display.close()
     from sweeper.cli.answer import answer_text
+    from sweeper.cli.next_steps import next_steps_text
 
     stored = outcome.paths.recommendation
-    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else answer_text(outcome))
+    if as_json:
+        click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2))
+    else:
+        click.echo(f"{answer_text(outcome)}\n\n{next_steps_text(outcome, settings)}")
     try:
         check_output()
     except OutputError as error:
@@ -268,11 +272,10 @@ def _preview(settings: Settings, as_json: bool) -> None:
     from sweeper.workflow.executor_choice import make_backend
 
     speaker = PlainDisplay(-1 if as_json else 0)
-    alone = settings.model_copy(update={"workers": 1})  # one is enough to ask
     found = preview(
         settings,
         speaker,
-        backend=lambda: make_backend(alone, available_cores(), speaker.warn),
+        backend=lambda: make_backend(settings, available_cores(), speaker.warn),
         clock=lambda: datetime.now(UTC),
     )
     click.echo(json.dumps(preview_json(found), indent=2) if as_json else preview_text(found))

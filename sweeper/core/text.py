@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from sweeper.core.paths import STORAGE
 from sweeper.core.redact import redact
@@ -50,6 +51,31 @@ def count(n: int, noun: str) -> str:
         return f"1 {noun}"
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{n:,} {plural}"
+
+
+_UNITS = (("ms", 0.001, 999.5), ("s", 1.0, 90.0), ("min", 60.0, 90.0), ("h", 3600.0, 48.0), ("days", 86400.0, inf))
+"""Units of a time with their seconds, and below how many of them each is used."""
+
+
+def time_text(seconds: float) -> str:
+    """A time for people, to two digits or so: 45 ms, 3.2 s, 14 min, 2.5 h, 3 days."""
+    unit, size = _unit(seconds)
+    return f"{_two_digits(seconds / size)} {unit}"
+
+
+def time_range(least: float, most: float) -> str:
+    """A forecast: `9 to 25 min`, `about 40 s`; both in the unit of the upper end."""
+    unit, size = _unit(most)
+    low, high = (_two_digits(seconds / size) for seconds in (min(least, most), most))
+    return f"about {high} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    return next((unit, size) for unit, size, most in _UNITS if seconds / size < most)
+
+
+def _two_digits(number: float) -> str:
+    return f"{number:.0f}" if number >= 9.95 else f"{number:.1f}".removesuffix(".0")
 
 
 def to_one(ratio: float) -> str:

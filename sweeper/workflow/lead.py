@@ -32,8 +32,10 @@ from sweeper.system.database_waits import Patience
 from sweeper.tracking import Tracker
 from sweeper.version import versions
 from sweeper.workflow.conclude import Outcome, report_study
+from sweeper.workflow.forecast import Forecast, plan_text
 from sweeper.workflow.options import Asked, asked_of, given_options
 from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
+from sweeper.workflow.planned_trainings import there_of, trainings_left
 from sweeper.workflow.prepare import Prepared
 from sweeper.workflow.rebuild_mlflow import summary_for_mlflow
 from sweeper.workflow.settings import TRIALS, Settings
@@ -82,9 +84,10 @@ def lead(session: Session) -> Outcome:
     ):
         asked = _queue(session)
         _begin_tracking(session, asked, signs)
-        stage = _stage(session, asked, shared, signs)
+        forecast = _forecast(session, asked, shared)
+        stage = _stage(session, asked, shared, signs, forecast)
         try:
-            _train(stage, session.tracker, session.patience)
+            _train(stage, session.tracker, session.patience, forecast)
         finally:
             with suppress(SweeperError):  # a database that is away is told by what asks it next
                 _add_seconds(study, session.gone())
@@ -130,7 +133,19 @@ def _begin_tracking(session: Session, asked: Asked, signs: Signs) -> None:
     display.say(f"study {session.name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
 
 
-def _stage(session: Session, asked: Asked, shared: SharedExecutor, signs: Signs) -> Stage:
+def _forecast(session: Session, asked: Asked, shared: SharedExecutor) -> Forecast:
+    """Say what is to come, and what tells from now on how long that takes."""
+    study, plan, display = session.study, session.prepared.plan, session.display
+    to_come = trainings_left(plan, asked.trials, there_of(study, plan), asked.analyses, asked.budget)
+    if to_come:
+        display.say(f"plan: {plan_text(to_come)}")
+    left = lambda: None if asked.timeout is None else max(0.0, asked.timeout - session.gone())  # noqa: E731
+    forecast = Forecast(to_come, lambda: shared.slots, left, display.say)
+    display.expect(forecast.seconds)
+    return forecast
+
+
+def _stage(session: Session, asked: Asked, shared: SharedExecutor, signs: Signs, forecast: Forecast) -> Stage:
     """What the phases train by, and who is told of it."""
     study, plan, display = session.study, session.prepared.plan, session.display
     keeper = Timekeeper(
@@ -140,7 +155,7 @@ def _stage(session: Session, asked: Asked, shared: SharedExecutor, signs: Signs)
         before=studies.all_results(study) if asked.timeout is not None else (),
         pace=running_seconds,
     )
-    told = Observers((keeper, signs, _Provenance(study, plan, display), display), session.tracker)
+    told = Observers((keeper, signs, forecast, _Provenance(study, plan, display), display), session.tracker)
     return Stage(
         study,
         plan,
@@ -156,12 +171,18 @@ def _stage(session: Session, asked: Asked, shared: SharedExecutor, signs: Signs)
     )
 
 
-def _train(stage: Stage, tracker: Tracker, patience: Patience) -> None:
+def _train(stage: Stage, tracker: Tracker, patience: Patience, forecast: Forecast) -> None:
     """Everything that is trained; MLflow is told how that ended, unless it ended well."""
+
+    def decided(plan: studies.Plan) -> None:
+        there = there_of(stage.study, plan)
+        forecast.trainings = trainings_left(plan, stage.asked.trials, there, stage.asked.analyses, "given")
+        tracker.decide(plan.conditions)
+
     try:
         with ended_by(stage.stop, patience):
             try:
-                train_all(stage, decided=lambda plan: tracker.decide(plan.conditions))
+                train_all(stage, decided)
             except (InterruptedSweepError, KeyboardInterrupt):
                 studies.reconcile(stage.study)
                 raise

@@ -52,6 +52,9 @@ class Display(Observer, Protocol):
         A confirmation begins anew with each interim analysis: how many follow is not known before.
         """
 
+    def expect(self, left: Callable[[], tuple[float, float] | None]) -> None:
+        """Take what tells how many seconds the sweep still takes, at least and at most; None while nobody knows."""
+
 
 class Stop(Protocol):
     """Whether a signal asked to stop, and the exit status that goes with it."""

@@ -1,0 +1,181 @@
+"""How long a sweep still takes: the trainings that are to come, at the pace that was measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from sweeper import storage as studies
+from sweeper.core.events import Dropped, Evaluated, Finished, Paused, Resumed, Stored, SweepEvent
+from sweeper.core.records import TrialResult
+from sweeper.core.text import count, listed, time_range, time_text
+from sweeper.study.budget_probe import probes
+from sweeper.study.timekeeper import REPORT_SECONDS
+from sweeper.workflow.planned_trainings import Trainings
+
+if TYPE_CHECKING:
+    from sweeper.executors.protocol import Executor
+
+SEARCH_SHARE = 0.525
+"""Of the search's steps, what is trained, as trials stop at their rungs (docs/performance.md)."""
+PHASES = ("probe", "search", "recheck", "confirm")
+MEASURED_STEPS, MEASURED_PART = 12, 20
+"""Steps that are trained to measure their time: so many, or this part of a trial's, if that is more."""
+MEASURING_SECONDS = 120.0
+RECENT = 8
+"""The pace is that of so many trainings, the last that were heard of."""
+
+Key = tuple[str, int]
+
+
+def seconds_left(
+    trainings: Mapping[str, Trainings], pace: float, workers: int, trained: Mapping[str, int] | None = None
+) -> tuple[float, float]:
+    """Seconds that trainings and report still take, at least and at most.
+
+    Args:
+        trainings: by phase.
+        pace: seconds of a training by the step.
+        workers: trainings at a time.
+        trained: steps of them that were taken already, by phase.
+    """
+    ends = [0.0, 0.0]
+    for phase, each in trainings.items():
+        share = SEARCH_SHARE if phase == "search" else 1.0
+        for end, number in enumerate((each.least, each.most)):
+            ends[end] += max(0.0, number * each.steps * share - (trained or {}).get(phase, 0))
+    least, most = (steps * pace / max(1, workers) + REPORT_SECONDS for steps in ends)
+    return least, most
+
+
+def plan_text(trainings: Mapping[str, Trainings]) -> str:
+    """What is to come, in one sentence for people; empty where nothing is."""
+    said = {
+        "probe": "{n} of {steps} steps first, to see what a training needs to learn",
+        "search": "{n} of at most {steps} steps",
+        "recheck": "{n} for the finalists' learning rates",
+        "confirm": "{n} of {steps} steps to confirm them",
+    }
+    parts = []
+    for phase, each in trainings.items():
+        noun = "trial" if phase == "search" else "training"
+        number = count(each.most, noun) if each.least == each.most else f"{each.least} to {count(each.most, noun)}"
+        if phase == "probe":
+            number = f"{count(each.least, noun)} or more"
+        parts.append(said[phase].format(n=number, steps=each.steps))
+    return listed(parts)
+
+
+def measured_pace(executor: Executor, plan: studies.Plan, warn: Callable[[str], None]) -> float | None:
+    """Seconds of a training by the step, evaluations and all, from a short one on each worker.
+
+    Args:
+        executor: open, with nothing to train.
+        plan: what would be trained.
+        warn: is told why there is none.
+
+    Returns:
+        The mean of the workers; None where a training failed or took too long.
+    """
+    steps = plan.conditions.recipe.steps
+    short = min(steps, max(MEASURED_STEPS, steps // MEASURED_PART))
+    spec = probes(plan.space, plan.conditions, plan.imbalance, short)[0]
+    end = time.monotonic() + MEASURING_SECONDS
+    while not (free := executor.free()) and time.monotonic() < end:
+        executor.poll(0.1)
+    for number in range(free):
+        executor.submit(spec.model_copy(update={"number": number}))
+    results: list[TrialResult] = []
+    while len(results) < free and time.monotonic() < end:
+        for event in executor.poll(0.1):
+            if isinstance(event, Evaluated):
+                if not event.last:
+                    executor.answer(event.spec, "go")
+            elif isinstance(event, Finished) and event.result.state == "complete":
+                results.append(event.result)
+            else:
+                reason = event.result.reason if isinstance(event, Finished | Paused) else event.reason
+                warn(f"a training of {short} steps, to measure their time, failed: {reason}")
+                return None
+    if not results:
+        warn(
+            f"a training of {short} steps took more than {MEASURING_SECONDS:.0f} s; how long a sweep takes is not known"
+        )
+        return None
+    return sum(_pace(result, steps) for result in results) / len(results)
+
+
+def _pace(result: TrialResult, steps: int) -> float:
+    """The pace of a training of `steps` steps, by a shorter one: what it did besides steps it does as often."""
+    step = result.seconds_per_step or 0.0
+    return step + max(0.0, result.seconds - step * result.spec.steps) / steps
+
+
+class Forecast:
+    """An observer that knows, once a training was evaluated, how long the sweep still takes."""
+
+    def __init__(
+        self,
+        trainings: Mapping[str, Trainings],
+        slots: Callable[[], int],
+        left: Callable[[], float | None] = lambda: None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Make one for a session.
+
+        Args:
+            trainings: what is to come, by phase.
+            slots: trainings that run at a time, on all machines.
+            left: seconds up to the time limit; None = none.
+            say: is told the whole time once it is known.
+        """
+        self.trainings, self._slots, self._limit, self._say = dict(trainings), slots, left, say
+        self._trained: dict[str, int] = {}
+        self._steps: dict[Key, int] = {}
+        """Where each training is that was heard of in this session."""
+        self._paces: dict[Key, float] = {}
+        self._phase = PHASES[0]
+
+    def seconds(self) -> tuple[float, float] | None:
+        """Seconds that the sweep still takes, at least and at most; None while nothing was measured."""
+        if (pace := self.pace) is None:
+            return None
+        to_come = {p: t for p, t in self.trainings.items() if PHASES.index(p) >= PHASES.index(self._phase)}
+        least, most = seconds_left(to_come, pace, self._slots(), self._trained)
+        limit = self._limit()
+        return (least, most) if limit is None else (min(least, limit), min(most, limit))
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds of a training by the step, evaluations and all."""
+        recent = list(self._paces.values())[-RECENT:]
+        return sum(recent) / len(recent) if recent else None
+
+    def notify(self, event: SweepEvent) -> None:
+        """Count the steps that were trained, and measure them."""
+        first = self.pace is None
+        self._count(event)
+        if first and (found := self.seconds()) is not None and self.pace is not None:
+            self._say(
+                f"time: {time_range(*found)} in all, as a step takes {time_text(self.pace)}, evaluations included, and "
+                f"{count(self._slots(), 'training')} run at a time"
+            )
+
+    def _count(self, event: SweepEvent) -> None:
+        match event:
+            case Resumed(spec, result):
+                self._steps.setdefault((spec.purpose, spec.number), result.evaluations[-1].step)
+            case Evaluated(spec, evaluation):
+                self._see((spec.purpose, spec.number), evaluation.step, evaluation.seconds)
+            case Paused(spec, result) | Stored(TrialResult(spec=spec) as result) if result.evaluations:
+                self._see((spec.purpose, spec.number), result.evaluations[-1].step, result.seconds)
+            case Dropped(spec):
+                self._steps.pop((spec.purpose, spec.number), None)
+
+    def _see(self, key: Key, step: int, seconds: float) -> None:
+        self._phase = max(self._phase, key[0], key=PHASES.index)
+        self._trained[key[0]] = self._trained.get(key[0], 0) + max(0, step - self._steps.get(key, 0))
+        self._steps[key] = max(step, self._steps.get(key, 0))
+        self._paces.pop(key, None)
+        self._paces[key] = seconds / step
