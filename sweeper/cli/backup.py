@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand
 from sweeper.core import paths
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("study", metavar="STUDY")
+@click.argument("study", metavar="STUDY", shell_complete=study_names)
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand
 from sweeper.core import paths
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("study")
+@click.argument("study", shell_complete=study_names)
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
 @click.option(

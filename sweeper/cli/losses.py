@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.cli.completion import family_names
 from sweeper.cli.options import SweeperCommand
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
@@ -36,7 +37,7 @@ LEGEND = (
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=family_names)
 @click.option(
     "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="One JSON document: registry, or all checks."
 )

@@ -8,6 +8,7 @@ import sys
 import traceback
 
 import click
+from click.shell_completion import CompletionItem
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.redact import redact
@@ -19,6 +20,7 @@ from sweeper.version import __version__
 COMMANDS = {
     "run": "Search, confirm, recommend: the whole flow.",
     "profile": "Imbalance fingerprint of a data set, without training.",
+    "studies": "List the studies with state, verdict and best loss, or delete one.",
     "report": "Write a study's report again.",
     "export": "Write the recommended loss, and weights trained with it, as files.",
     "losses": "List the loss families that can be searched, or prove them.",
@@ -63,6 +65,11 @@ class LazyGroup(click.Group):
             near = suggestion(args[0], COMMANDS) or "; `sweeper --help` lists them"
             ctx.fail(f"no such command, {args[0]!r}{near}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name from the texts above, without importing the commands."""
+        found = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return found or super().shell_complete(ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list from the texts above, without importing the commands."""

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option, tracking_option
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("study")
+@click.argument("study", shell_complete=study_names)
 @storage_option()
 @tracking_option("is to have the runs")
 @out_option()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option, tracking_option
 from sweeper.core import paths
 from sweeper.core.redact import redact
@@ -41,7 +42,7 @@ def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) ->
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
+@click.argument("studies", metavar="STUDY...", nargs=-1, required=True, shell_complete=study_names)
 @click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
 @storage_option()
 @tracking_option("is told what it could not be told during the sweep, if anything")

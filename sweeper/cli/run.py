@@ -14,6 +14,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from sweeper.cli.completion import encoder_names, space_names, study_names
 from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, resize_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
@@ -108,10 +109,12 @@ SECTIONS = {
 @exclude_option("none; with --resume the study's")
 @resize_option("native; with --resume the study's")
 @click.option("--trials", type=click.IntRange(1, MOST_TRIALS), help=f"Total of the study.  [default: {TRIALS}]")
-@click.option("--study", help="Name of the study.  [default: the data's name and the time]")
+@click.option("--study", shell_complete=study_names, help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
 @click.option("--join", is_flag=True, help="Work for the run that leads the study, on this machine too.")
-@click.option("--space", help="Search space: a shipped name (see `sweeper spaces`) or a YAML file.")
+@click.option(
+    "--space", shell_complete=space_names, help="Search space: a shipped name (see `sweeper spaces`) or a YAML file."
+)
 @click.option("--metric", type=click.Choice(list(METRICS)), help="What is maximised.  [default: miou]")
 @click.option(
     "--threshold",
@@ -136,7 +139,11 @@ SECTIONS = {
     "noise.  [default: light]",
 )
 @click.option("--arch", type=click.Choice(ARCHITECTURES), help="Architecture.  [default: unet]")
-@click.option("--encoder", help="Encoder of segmentation-models-pytorch.  [default: resnet18; GPU resnet34]")
+@click.option(
+    "--encoder",
+    shell_complete=encoder_names,
+    help="Encoder of segmentation-models-pytorch.  [default: resnet18; GPU resnet34]",
+)
 @click.option(
     "--encoder-depth",
     type=click.IntRange(LEAST_DEPTH, FULL_DEPTH),

@@ -7,12 +7,13 @@ import time
 
 import click
 
+from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand
 from sweeper.core import paths
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("study", required=False)
+@click.argument("study", required=False, shell_complete=study_names)
 @click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage, as for `sweeper run`.")
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
 def command(study: str | None, *, storage: str, as_json: bool) -> int:

@@ -11,6 +11,7 @@ from optuna.storages import RDBStorage
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.records import Conditions, ImbalanceProfile, SearchSpace
+from sweeper.core.text import suggestion
 from sweeper.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
 from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
 
@@ -102,7 +103,9 @@ def read_plan(storage: RDBStorage, name: str) -> Plan:
     names = study_names(storage)
     if name not in names:
         known = ", ".join(names[-5:]) or "none"
-        raise MissingStudyError(f"there is no study {name!r} in this storage; the newest are: {known}")
+        raise MissingStudyError(
+            f"there is no study {name!r} in this storage{suggestion(name, names)}; the newest are: {known}"
+        )
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     if PLAN not in attributes:
         raise StudyError(

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
+from sweeper.core.encoders import ENCODERS, OTHERS
 from sweeper.core.errors import RequestError, StudyError, UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions
 from sweeper.core.redact import redact
+from sweeper.core.text import suggestion
+from sweeper.space import load_space
 from sweeper.system.disk_space import check_room, needs
 from sweeper.system.locks import sqlite_file, sqlite_uri
 from sweeper.system.memory import available_memory, shown_memory
@@ -48,6 +51,9 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     names = studies.study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
+    if settings.space is not None:
+        load_space(settings.space)  # against the data's task it is checked once they are read
+    _check_encoder(settings.encoder)
     if same_database(settings.storage, settings.tracking_uri):
         raise UsageError(
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
@@ -64,6 +70,20 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     elif settings.study in names:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
+        )
+
+
+def _check_encoder(name: str | None) -> None:
+    """Refuse what is most likely a slip; other unknown names are for the library to judge, which may be a newer one.
+
+    Raises:
+        UsageError: with the name that is spelt much the same.
+    """
+    if name is None or name in ENCODERS or name.startswith(OTHERS):
+        return
+    if near := suggestion(name, ENCODERS):
+        raise UsageError(
+            f"--encoder must be one of segmentation-models-pytorch's, got {name!r}{near}; timm's are tu-NAME"
         )
 
 

@@ -1,0 +1,94 @@
+"""`sweeper studies`: list the studies of a storage, or delete one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sweeper.cli.completion import study_names
+from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option
+from sweeper.core import paths
+from sweeper.core.errors import UsageError
+from sweeper.core.redact import redact
+from sweeper.core.text import count
+
+
+@click.command("studies", cls=SweeperCommand)
+@click.argument("action", type=click.Choice(["list", "delete"]), default="list")
+@click.argument("study", required=False, shell_complete=study_names)
+@storage_option()
+@out_option()
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=paths.CACHE,
+    show_default=True,
+    help="That of the sweeps: paused trainings and weights lie beside it.",
+)
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@json_option()
+def command(action: str, study: str | None, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
+    """List the studies with state, verdict and best loss, or delete one.
+
+    \b
+    sweeper studies                 list them
+    sweeper studies delete STUDY    delete its records, paused trainings and weights
+    sweeper report --compare A B    set studies side by side
+    """
+    from sweeper.storage import open_storage
+    from sweeper.workflow.studies import overview
+
+    if action == "delete":
+        if study is None:
+            raise UsageError("delete needs a STUDY, got none; `sweeper studies` lists them")
+        _delete(study, storage=storage, out=out, cache=cache, yes=yes, as_json=as_json)
+        return
+    if study is not None or yes:
+        raise UsageError(
+            "STUDY and --yes are for delete; `sweeper studies` lists all, `sweeper report STUDY` shows one"
+        )
+    rows = overview(open_storage(storage, create=False), storage)
+    if as_json:
+        click.echo(json.dumps({"schema": "sweeper.studies/1", "studies": [row.model_dump() for row in rows]}, indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, justify in (("study", "left"), ("state", "left"), ("trials", "right"), ("verdict", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("best", overflow="fold")
+    for row in rows:
+        verdict = (row.verdict or "–").replace("_", " ")
+        best = "–" if row.best is None else f"{row.family} {row.best:.3f} ({row.on})"
+        table.add_row(row.study, row.state, f"{row.trials}/{row.asked}", verdict, row.problem or best)
+    Console(highlight=False).print(table)
+    click.echo(f"{count(len(rows), 'study')} in {redact(storage)}")
+
+
+def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
+    from sweeper.storage import open_storage
+    from sweeper.workflow.studies import delete, what_goes
+
+    opened = open_storage(storage, create=False)
+    found = what_goes(opened, storage, study, cache=cache, out=out)
+    goes = [f"{count(found.trainings, 'training')} of study {study} in {redact(storage)}", *map(str, found.files)]
+    stays = ["decoded images (sweeper cache --clear)"]
+    stays += [f"the report in {found.report}"] if found.report is not None else []
+    stays += [f"MLflow's runs (of parent run {found.mlflow})"] if found.mlflow is not None else []
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"delete asks before it deletes, and nobody can answer here; add --yes to delete {study}")
+        click.echo("This goes for good:\n" + "".join(f"  - {line}\n" for line in goes), err=True, nl=False)
+        click.echo("This stays:\n" + "".join(f"  - {line}\n" for line in stays), err=True, nl=False)
+        click.confirm("Delete?", abort=True, err=True)
+    delete(opened, storage, study, found)
+    if as_json:
+        document = {"schema": "sweeper.deleted/1", "study": study, "deleted": goes, "kept": stays, "bytes": found.bytes}
+        click.echo(json.dumps(document, indent=2))
+        return
+    click.echo(f"deleted study {study}: {count(found.trainings, 'training')}, {found.bytes / 1e6:.1f} MB of files")
+    click.echo("kept: " + "; ".join(stays))

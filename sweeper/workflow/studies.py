@@ -1,0 +1,156 @@
+"""`sweeper studies`: what studies a storage holds, how each stands, and deleting one."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sweeper import storage as studies
+from sweeper.core.base import Record
+from sweeper.core.errors import DamagedError, StudyError
+from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name, weights_dir
+from sweeper.core.records import SweepRecord
+from sweeper.storage.delete import delete_study
+from sweeper.storage.resilient_storage import SteadyStorage
+from sweeper.system.locks import spool_folder
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.status import diagnose, read_life, status_file
+
+StudyState = Literal["running", "finished", "stopped", "failed", "gone", "unknown", "damaged"]
+"""`gone`: its process ended without a word. `unknown`: no status file is here, as for a study of another machine."""
+
+
+class StudyRow(Record):
+    """How one study stands."""
+
+    study: str
+    state: StudyState
+    created: str | None = None
+    """UTC, ISO 8601."""
+    data: str | None = None
+    trials: int = 0
+    asked: int = 0
+    """Trials that it is to have."""
+    verdict: str | None = None
+    """None while nothing is confirmed."""
+    family: str | None = None
+    """The loss that is recommended, else the best of the search."""
+    best: float | None = None
+    """Test mIoU of the recommended loss, else the best objective on validation."""
+    on: Literal["test", "validation"] | None = None
+    """Where `best` is from."""
+    problem: str | None = None
+
+
+def overview(storage: SteadyStorage, url: str) -> list[StudyRow]:
+    """How each study of a storage stands, the newest last; nothing is written.
+
+    Args:
+        storage: it, open.
+        url: its address: status files lie beside it.
+    """
+    return [_row(storage, url, name) for name in studies.study_names(storage)]
+
+
+def _row(storage: SteadyStorage, url: str, name: str) -> StudyRow:
+    try:
+        sweep = studies.load_sweep(storage, name)
+    except (StudyError, DamagedError) as error:
+        return StudyRow(study=name, state="damaged", problem=str(error))
+    common = StudyRow(
+        study=name,
+        state=_state(url, name),
+        created=sweep.created,
+        data=sweep.conditions.dataset.name,
+        trials=len(sweep.trials),
+        asked=sweep.trials_asked,
+    )
+    return common.model_copy(update=_answer(sweep))
+
+
+def _answer(sweep: SweepRecord) -> dict[str, object]:
+    """Verdict and best loss, as far as they are known."""
+    if sweep.confirmations:
+        found = conclude(sweep)
+        named, evidence = found.recommended, found.evidence
+        if named is not None and evidence is not None:
+            best = next((f.miou.estimate for f in evidence.finalists if f.family == named.family), None)
+            return {"verdict": found.verdict.value, "family": named.family, "best": best, "on": "test"}
+    ended = [trial for trial in sweep.trials if trial.state == "complete" and trial.value is not None]
+    if not ended:
+        return {}
+    top = max(ended, key=lambda trial: trial.value or 0.0)
+    return {"family": top.spec.family, "best": top.value, "on": "validation"}
+
+
+def _state(url: str, name: str) -> StudyState:
+    life = read_life(status_file(url, name))
+    if life is None or life.study != name:
+        return "unknown"
+    if life.state == "running" and diagnose(life, time.time(), url).problems:
+        return "gone"
+    return life.state
+
+
+class Deletion(NamedTuple):
+    """What deleting a study takes away, and what it leaves."""
+
+    trainings: int
+    files: tuple[Path, ...]
+    """Folders and files of the study alone: paused trainings, weights, its status, what MLflow was not told."""
+    bytes: int
+    report: Path | None
+    """Its report, which stays."""
+    mlflow: str | None
+    """MLflow's run of the sweep, which stays."""
+
+
+def what_goes(storage: SteadyStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
+    """What `delete` would take away and leave.
+
+    Args:
+        storage: it, open.
+        url: its address.
+        name: of the study.
+        cache: the sweep's: paused trainings and weights lie beside it.
+        out: where reports are.
+
+    Raises:
+        StudyError: if there is no such study.
+    """
+    studies.read_plan(storage, name)
+    study = studies.load_study(storage, name)
+    own = folder_name(name)
+    files = [checkpoints_dir(cache, name), weights_dir(cache, name), status_file(url, name)]
+    files += sorted(spool_folder(url).glob(f"{own}.????????.db*"))
+    there = tuple(path for path in files if path.exists())
+    report = ReportPaths(out, name).folder
+    return Deletion(
+        trainings=len(studies.all_results(study)),
+        files=there,
+        bytes=sum(_size(path) for path in there),
+        report=report if report.exists() else None,
+        mlflow=study.user_attrs.get("parent_run_id"),
+    )
+
+
+def delete(storage: SteadyStorage, url: str, name: str, found: Deletion) -> None:
+    """Delete a study: its records, then its files.
+
+    Raises:
+        StudyError: if it is being run.
+    """
+    with studies.sole_use(url, name):
+        delete_study(storage, name)
+    for path in found.files:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    each = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
+    return sum(file.stat().st_size for file in each)
