@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweeper.cli.run import command
+from sweeper.cli.run import NO_SETTINGS, command
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.recipe import Recipe
@@ -159,7 +159,7 @@ def test_no_option_of_the_recipe_is_forgotten() -> None:
 
 
 def test_the_command_line_and_the_settings_have_the_same_options() -> None:
-    shown = {option.name for option in command.params} - {"dry_run", "as_json", "verbose", "quiet"}
+    shown = {option.name for option in command.params} - NO_SETTINGS
     assert shown == set(Settings.model_fields)
 
 

@@ -40,7 +40,8 @@ def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) 
     left = entries(cache)
     if as_json:
         groups = {"entries": left, "removed": removed, "kept_in_use": kept}
-        click.echo(json.dumps({key: [_row(e) for e in group] for key, group in groups.items()}))
+        rows = {key: [_row(e) for e in group] for key, group in groups.items()}
+        click.echo(json.dumps({"schema": "sweeper.cache/1", **rows}))
         return
     for entry in removed:
         click.echo(f"deleted {_text(entry, now)}")

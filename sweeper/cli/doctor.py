@@ -39,7 +39,8 @@ def command(*, storage: str, tracking_uri: str, cache: Path, device: str, repair
     checks = examine(storage, tracking_uri, cache, device)
     broken = any(check.status == "broken" for check in checks)
     if as_json:
-        click.echo(json.dumps({"ok": not broken, "checks": [c.model_dump(mode="json") for c in checks]}, indent=2))
+        rows = [check.model_dump(mode="json") for check in checks]
+        click.echo(json.dumps({"schema": "sweeper.doctor/1", "ok": not broken, "checks": rows}, indent=2))
         return int(broken)
     width = max(len(check.name) for check in checks)
     for check in checks:
@@ -57,7 +58,7 @@ def _repair(storage: str, name: str, as_json: bool) -> int:
         found = [{"record": damage.what, "why": damage.why} for damage in done.found]
         kept = None if done.kept is None else str(done.kept)
         document = {"study": name, "found": found, "queued": done.requeued, "kept": kept, "rows_lost": done.lost}
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps({"schema": "sweeper.repair/1", **document}, indent=2))
         return 0
     for table, rows in done.lost.items():
         click.echo(f"the file was made anew; rows of {table} that could not be read: at least {rows}")

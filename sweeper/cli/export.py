@@ -36,7 +36,7 @@ def command(study: str, *, storage: str, out: Path, cache: Path, as_json: bool) 
     made = export_study(open_storage(storage, create=False), study, out=out, cache=cache)
     if as_json:
         shown = {key: str(value) if isinstance(value, Path) else value for key, value in made._asdict().items()}
-        click.echo(json.dumps(shown, indent=2))
+        click.echo(json.dumps({"schema": "sweeper.export/1", **shown}, indent=2))
         return
     click.echo(f"{made.family} ({made.verdict.replace('_', ' ')})")
     click.echo(f"  loss:    {made.loss} (Python), {made.space} (for --space)")

@@ -57,7 +57,8 @@ def command(names: tuple[str, ...], as_json: bool, certifying: bool, device: str
     if device is not None:
         raise UsageError(f"--device must go with --certify, got --device {device} alone; add --certify or leave it out")
     if as_json:
-        click.echo(json.dumps([family.model_dump(mode="json") for family in families], indent=2))
+        rows = [family.model_dump(mode="json") for family in families]
+        click.echo(json.dumps({"schema": "sweeper.losses/1", "families": rows}, indent=2))
         return 0
     console = Console(highlight=False)
     if not names:
@@ -164,7 +165,17 @@ def _certify(families: Sequence[Family], device: str, as_json: bool) -> int:
     passed = all(check.passed for check in checks)
     if as_json:
         listed = [check.model_dump(mode="json") for check in checks]
-        click.echo(json.dumps({"device": device, "torch": version("torch"), "passed": passed, "checks": listed}))
+        click.echo(
+            json.dumps(
+                {
+                    "schema": "sweeper.certification/1",
+                    "device": device,
+                    "torch": version("torch"),
+                    "passed": passed,
+                    "checks": listed,
+                }
+            )
+        )
     else:
         console = Console(highlight=False)
         console.print(certification_table(checks))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
+import os
 import sys
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 from click.shell_completion import CompletionItem
 
-from sweeper.core.errors import SweeperError
+from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
 from sweeper.system.streams import check_output, steady_streams
@@ -87,6 +91,22 @@ def cli() -> None:
     """
 
 
+def _as_json(kind: str, message: str, status: int, problems: Sequence[str] = ()) -> None:
+    """Where one JSON document is asked for, an error is one, too, on standard output: schema `sweeper.error/1`."""
+    if "--json" not in sys.argv[1:] and os.environ.get("SWEEPER_JSON", "").lower() not in {
+        "1",
+        "true",
+        "yes",
+        "on",
+        "t",
+        "y",
+    }:
+        return
+    error = {"kind": kind, "message": redact(message), "problems": [redact(problem) for problem in problems]}
+    with suppress(OSError):
+        click.echo(json.dumps({"schema": "sweeper.error/1", "exit_status": status, "error": error}))
+
+
 def main() -> None:
     """Run the command line and exit with the contract's status."""
     steady_streams()
@@ -96,11 +116,14 @@ def main() -> None:
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
         click.echo(redact(f"sweeper: {error}"), err=True)
+        if not isinstance(error, OutputError):  # an output that does not take the result takes no error either
+            _as_json(type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
         sys.exit(error.exit_status)
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
         click.echo(redact(shown.getvalue()), nl=False, err=True)
+        _as_json("UsageError", error.format_message(), 2)
         sys.exit(2)
     except click.Abort:
         click.echo("sweeper: stopped", err=True)
@@ -124,6 +147,7 @@ def main() -> None:
             "where it happened.",
             err=True,
         )
+        _as_json(type(error).__name__, text, 1)
         sys.exit(1)
 
 

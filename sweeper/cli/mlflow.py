@@ -34,7 +34,8 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
     done = rebuild_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=warn)
     if as_json:
         counts = {"trainings": len(done.runs), "made": done.made, "completed": done.completed}
-        click.echo(json.dumps({"study": study, "tracking_uri": redact(tracking_uri), **counts}, indent=2))
+        document = {"schema": "sweeper.mlflow/1", "study": study, "tracking_uri": redact(tracking_uri), **counts}
+        click.echo(json.dumps(document, indent=2))
         return
     click.echo(
         f"study {study}: MLflow at {redact(tracking_uri)} has the runs of {len(done.runs)} training(s): {done.made} "

@@ -51,6 +51,11 @@ from sweeper.system.cores import available_cores
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the profile as a page: profile.md, profile.html, profile.json and figures/.",
 )
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning"]),
+    help="End with status 1 where the label doctor finds an error, or an error or a warning.  [default: status 0]",
+)
 def command(
     *,
     data: str,
@@ -60,7 +65,8 @@ def command(
     exclude: Path | None,
     resize: int | None,
     out: Path | None,
-) -> None:
+    fail_on: str | None,
+) -> int:
     """Show the imbalance of DATA without training anything.
 
     DATA is a folder (images/ and masks/, LabelMe, COCO, Pascal VOC, YOLO, Cityscapes, nnU-Net; see docs/formats.md),
@@ -91,6 +97,8 @@ def command(
     if out is not None:
         _write_page(dataset, profile, findings, document, out)
     held.release()
+    found = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
+    return int(("error" in found and fail_on is not None) or ("warning" in found and fail_on == "warning"))
 
 
 def _write_page(

@@ -239,6 +239,9 @@ class PlainDisplay:
         """A warning."""
         self.warn(f"{spec_text(spec)} was cut off: {reason}")
 
+    def note(self, text: str) -> None:
+        """Nothing: results and errors have their own way to the screen."""
+
     def close(self) -> None:
         """Nothing to undo."""
 
@@ -357,4 +360,5 @@ def _unknown() -> None:
     """Before the sweep is planned nobody knows how long it takes."""
 
 
-Display = PlainDisplay | LiveDisplay
+Display = PlainDisplay
+"""Any of them."""

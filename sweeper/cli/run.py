@@ -15,13 +15,15 @@ import click
 from rich.console import Console
 
 from sweeper.cli.completion import encoder_names, space_names, study_names
+from sweeper.cli.log_file import Displays, FileDisplay
 from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, resize_option
-from sweeper.cli.progress import LiveDisplay, PlainDisplay
+from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
-from sweeper.core.errors import OutputError
+from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.metrics import METRICS
 from sweeper.core.recipe import ARCHITECTURES, FULL_DEPTH, LEAST_DEPTH
+from sweeper.core.records import Verdict
 from sweeper.system.streams import check_output
 from sweeper.workflow.settings import (
     CONFIRM_SEEDS,
@@ -81,6 +83,16 @@ class Steps(click.ParamType[Any]):
         return int(value)
 
 
+NO_SETTINGS = frozenset({"dry_run", "as_json", "verbose", "quiet", "by_verdict", "log_file"})
+"""Options that change what is shown, and not what is done."""
+VERDICT_CODES = {
+    Verdict.CLEAR_WINNER: 0,
+    Verdict.EQUIVALENT: 10,
+    Verdict.SAFE_CHOICE: 11,
+    Verdict.UNDECIDED: 12,
+    Verdict.NONE: 13,
+}
+"""Exit status of `--exit-code-by-verdict`; none of the others (README) is among them."""
 SECTIONS = {
     "Data": ("data", "format", "exclude", "resize"),
     "Search": ("trials", "space", "metric", "threshold", "seed", "timeout"),
@@ -211,9 +223,29 @@ SECTIONS = {
     "into a temporary folder (TMPDIR).",
 )
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+@click.option(
+    "--exit-code-by-verdict",
+    "by_verdict",
+    is_flag=True,
+    help="End with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided, 13 none.  [default: 0 for each]",
+)
+@click.option(
+    "--log-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Add every line, with its time, to this file, whatever the terminal shows.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Every evaluation as a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and the result alone.")
-def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options: Any) -> None:
+def command(
+    *,
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+    by_verdict: bool,
+    log_file: Path | None,
+    **options: Any,
+) -> int:
     """Search over losses, confirm the best on a locked test split, and recommend one.
 
     \b
@@ -228,11 +260,11 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
     settings = Settings(**options)
     if dry_run:
         _preview(settings, as_json)
-        return
-    display = _display(verbose, quiet)
+        return 0
+    display = _display(verbose, quiet, log_file)
     if settings.join:
         _join(settings, display, as_json)
-        return
+        return 0
     try:
         cores = available_cores()
         with (
@@ -244,23 +276,26 @@ def command(dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options:
 
             clock = lambda: datetime.now(UTC)  # noqa: E731
             outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend)
+    except SweeperError as error:
+        display.note(f"sweeper: {error}")
+        raise
     finally:
         display.close()
     from sweeper.cli.answer import answer_text
     from sweeper.cli.next_steps import next_steps_text
 
     stored = outcome.paths.recommendation
-    if as_json:
-        click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2))
-    else:
-        click.echo(f"{answer_text(outcome)}\n\n{next_steps_text(outcome, settings)}")
+    text = f"{answer_text(outcome)}\n\n{next_steps_text(outcome, settings)}"
+    display.note(text)
+    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)
     try:
         check_output()
     except OutputError as error:
         raise OutputError(f"{error}. It is stored: {stored} and {outcome.paths.markdown}") from error
+    return VERDICT_CODES[outcome.recommendation.verdict] if by_verdict else 0
 
 
-def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool) -> None:
+def _join(settings: Settings, display: Display, as_json: bool) -> None:
     from sweeper.system.cores import available_cores
     from sweeper.workflow.join import run_join
 
@@ -270,7 +305,7 @@ def _join(settings: Settings, display: PlainDisplay | LiveDisplay, as_json: bool
     finally:
         display.close()
     text = f"study {settings.study}: {done.trainings} training(s) finished here; {done.ending}"
-    click.echo(json.dumps({"study": settings.study, **done._asdict()}) if as_json else text)
+    click.echo(json.dumps({"schema": "sweeper.join/1", "study": settings.study, **done._asdict()}) if as_json else text)
 
 
 def _preview(settings: Settings, as_json: bool) -> None:
@@ -288,8 +323,11 @@ def _preview(settings: Settings, as_json: bool) -> None:
     click.echo(json.dumps(preview_json(found), indent=2) if as_json else preview_text(found))
 
 
-def _display(verbose: bool, quiet: bool) -> PlainDisplay | LiveDisplay:
+def _display(verbose: bool, quiet: bool, log_file: Path | None) -> Display:
     console = Console(stderr=True)
-    if console.is_terminal and not verbose and not quiet:
-        return LiveDisplay(console)
-    return PlainDisplay(1 if verbose else -1 if quiet else 0)
+    live = console.is_terminal and not verbose and not quiet
+    log = (
+        None if log_file is None else FileDisplay(log_file)
+    )  # what cannot be written is told before the screen is used
+    shown = LiveDisplay(console) if live else PlainDisplay(1 if verbose else -1 if quiet else 0)
+    return shown if log is None else Displays(shown, log)

@@ -48,7 +48,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
             }
             for one in found
         ]
-        click.echo(json.dumps({"ok": not bad, "studies": rows}, indent=2))
+        click.echo(json.dumps({"schema": "sweeper.status/1", "ok": not bad, "studies": rows}, indent=2))
         return int(bad)
     for one in found:
         life = one.life
