@@ -79,7 +79,8 @@ def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: Outcome, fol
     assert stored == {r.info.run_id for r in children}
     assert outcome.sweep.parent_run_id is not None
     listed = {a.path for a in client.list_artifacts(outcome.sweep.parent_run_id, "report")}
-    assert {"report/report.md", "report/recommendation.json", "report/trials.csv", "report/figures"} <= listed
+    files = ("report.md", "recommendation.json", "trials.csv", "split.csv", "figures")
+    assert {f"report/{name}" for name in files} <= listed
 
 
 def test_the_numbers_of_the_report_are_those_of_mlflow(outcome: Outcome, folder: Path) -> None:
@@ -100,6 +101,12 @@ def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
     assert document["recommended"]["family"] == recommended.family
     assert document["verdict"] == outcome.recommendation.verdict.value
     assert document["search"]["trials"] == 8
+    split = document["split"]
+    rows = outcome.paths.split.read_text("utf-8").splitlines()[1:]
+    assert sorted(rows) == sorted(f"{stem},{side}," for side, stems in split.items() for stem in stems)
+    kept = outcome.sweep.confirmations[0].predictions
+    assert kept is not None
+    assert split["test"] == [outcome.sweep.conditions.dataset.pictures[i].stem for i in kept.pictures]
     assert [analysis["seeds"] for analysis in document["looks"]["planned"]] == [2]
     assert document["looks"]["taken"][-1]["verdict"] == document["verdict"]
     table = pd.read_csv(outcome.paths.trials)

@@ -98,6 +98,7 @@ class ReportPaths:
         self.html = self.folder / "report.html"
         self.recommendation = self.folder / "recommendation.json"
         self.trials = self.folder / "trials.csv"
+        self.split = self.folder / "split.csv"
         self.figures = self.folder / "figures"
 
 

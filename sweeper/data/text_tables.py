@@ -78,7 +78,8 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
     """Split and group of each stem from `split.csv`; faults are appended to `problems`.
 
     Columns stem, split (train, val, test or empty) and, optionally, group; others are ignored.
-    Every stem of `stems` must have one row, and every row a stem.
+    Every stem of `stems` must have one row, and every row a stem. A stem that would be a formula may have an apostrophe
+    before it, as a report's split.csv writes it.
     """
     text = text_of(path, problems)
     if text is None:
@@ -101,6 +102,8 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
     lines: dict[str, int] = {}
     for line, row in rows:
         stem, split = normal((row["stem"] or "").strip()), (row["split"] or "").strip().lower()
+        if stem not in stems and stem.startswith("'") and stem[1:] in stems:
+            stem = stem[1:]
         if stem in lines:
             problems.append(
                 f"{where}: line {line}: a stem has one row, found {shown(stem)!r} again after line {lines[stem]}; "

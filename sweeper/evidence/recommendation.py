@@ -89,7 +89,9 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equival
     )
 
 
-def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> dict[str, Any]:
+def recommendation_json(
+    sweep: SweepRecord, recommendation: Recommendation, split: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
     """The answer for programs, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
 
     Intervals are at 95 %, or at the `level` beside them (of an interim analysis, or of one of several rivals under one
@@ -97,8 +99,11 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
     search saw the images that the finalists were scored on (`folds`: so many trainings then make up a seed, and
     `points` and `mlflow_run_ids` are of each). Every key of the contract is present; `reasons`, `next_steps`,
     `provisional`, `rope`, `comparisons`, `preferences`, `analysis`, `trained_by` (device and versions of each
-    training), `looks` (the interim analyses), `timeout`, `cut`, `held_out`, `folds` and the details per class and per
-    run come on top of it.
+    training), `looks` (the interim analyses), `timeout`, `cut`, `held_out`, `folds`, `split` and the details per class
+    and per run come on top of it.
+
+    `split`: stems of the images that train, validate and test in the search, under `train`, `val` and `test` (with
+    folds none test). None = not known.
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
     states = Counter(trial.state for trial in sweep.trials)
@@ -125,6 +130,7 @@ def recommendation_json(sweep: SweepRecord, recommendation: Recommendation) -> d
         else recommendation.recommended.model_dump(mode="json"),
         "held_out": sweep.conditions.folds is None,
         "folds": sweep.conditions.folds,
+        "split": None if split is None else {side: list(stems) for side, stems in split.items()},
         "finalists": [] if evidence is None else [_finalist(evidence, i) for i in range(len(evidence.finalists))],
         "comparisons": [] if evidence is None else _comparisons(evidence),
         "preferences": [] if evidence is None else _preferences(evidence, recommendation),

@@ -77,6 +77,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "name": escape_md(sweep.conditions.dataset.name),
         "study": escape_md(sweep.study),
         "created": escape_md(sweep.created),
+        "split_file": split_sizes(facts) is not None,
         "answer": answer(facts),
         "numbers": numbers(facts),
         "snippet": fence(recommended.snippet, "python") if recommended else "",

@@ -96,11 +96,12 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """
     safe = frame.copy()
     for column in _TEXTS:
-        safe[column] = safe[column].map(_csv_text)
+        safe[column] = safe[column].map(spreadsheet_text)
     safe.to_csv(path, index=False, encoding="utf-8", lineterminator="\n")
 
 
-def _csv_text(value: object) -> object:
+def spreadsheet_text(value: object) -> object:
+    """A text as a spreadsheet reads it as data; anything else as it is."""
     if not isinstance(value, str):
         return value
     risky = value.startswith(_FORMULA)

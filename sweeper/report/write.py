@@ -9,10 +9,11 @@ from pathlib import Path
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.evidence.recommendation import recommendation_json
-from sweeper.report.facts import collect
+from sweeper.report.facts import collect, search_split
 from sweeper.report.figures import Pixels, draw_all
 from sweeper.report.html import to_html
 from sweeper.report.markdown import render, summary
+from sweeper.report.split_file import stems_of, write_split
 from sweeper.report.tables import write_csv
 
 UI_URL = "http://127.0.0.1:5000"
@@ -30,7 +31,9 @@ def write_report(
     literature: Sequence[str] = (),
     beat: Callable[[], None] = lambda: None,
 ) -> ReportPaths:
-    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, figures/*.png}` over an earlier one.
+    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.png}`.
+
+    An earlier report is replaced.
 
     Args:
         sweep: The study. Any state of it will do: without a trial the report says so.
@@ -49,9 +52,14 @@ def write_report(
     paths = ReportPaths(out, sweep.study)
     facts = collect(sweep, recommendation, explanation, literature)
     figures = draw_all(facts, paths.figures, pixels, beat)
-    document = recommendation_json(sweep, recommendation)
+    split, dataset = search_split(facts), sweep.conditions.dataset
+    document = recommendation_json(sweep, recommendation, None if split is None else stems_of(dataset, split))
     paths.recommendation.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     write_csv(facts.frame, paths.trials)
+    if split is None:
+        paths.split.unlink(missing_ok=True)
+    else:
+        write_split(dataset, split, paths.split)
     text = render(facts, figures, ui_url)
     paths.markdown.write_text(text, "utf-8")
     paths.html.write_text(to_html(text, paths.figures), "utf-8")
