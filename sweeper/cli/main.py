@@ -27,6 +27,8 @@ COMMANDS = {
     "studies": "List the studies with state, verdict and best loss, or delete one.",
     "report": "Write a study's report again.",
     "export": "Write the recommended loss, and weights trained with it, as files.",
+    "train": "Train the recommended configuration to the end.",
+    "predict": "Masks and overlays of new images, by the recommended network.",
     "losses": "List the loss families that can be searched, or prove them.",
     "spaces": "List the shipped search spaces, or print one.",
     "synth": "Write a synthetic scene set as ordinary files.",

@@ -55,6 +55,11 @@ def weights_path(folder: Path, spec: TrialSpec) -> Path:
     return folder / f"{spec.purpose}-{spec.number:05d}.safetensors"
 
 
+def final_path(folder: Path, spec: TrialSpec, on: str) -> Path:
+    """Where the weights of a final training on the images `on` are kept: one file for each budget and seed."""
+    return folder / f"final-{slug(on)}-{spec.steps}-seed{spec.seed}.safetensors"
+
+
 def slug(text: str) -> str:
     """Name made of letters, digits, `.`, `_` and `-` alone, fit for files, metrics and study names.
 

@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from sweeper.core import metrics
@@ -41,13 +39,12 @@ from sweeper.data.store import PixelStore
 from sweeper.system.clocks import running_seconds
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
-from sweeper.training.evaluation import Evaluator
+from sweeper.training.evaluation import Evaluator, log_prior_of
 from sweeper.training.graph_steps import make_steps
+from sweeper.training.hardware import device_name
 from sweeper.training.initial_networks import Starts
-from sweeper.training.model import decoder_channels
 from sweeper.training.resident_store import ResidentStore
-from sweeper.training.weights_file import WeightsRecord
-from sweeper.training.write_weights import save_weights
+from sweeper.training.write_weights import save_weights, weights_record
 from sweeper.version import versions
 
 RUNG_COST = 0.03
@@ -108,7 +105,7 @@ class Training:
         self._steps, self._not_recorded = make_steps(
             spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident
         )
-        self._log_prior = _log_prior(self._dataset.class_pixels(train))
+        self._log_prior = log_prior_of(self._dataset.class_pixels(train))
         self._evaluator = Evaluator(
             store,
             task=self._task,
@@ -147,12 +144,7 @@ class Training:
             versions=dict(versions()),
             earlier=self._progress.earlier,
         )
-        tensors = {
-            "model": self._steps.model.state_dict(),
-            "average": self._steps.average.model.state_dict(),
-            "optimizer": self._steps.optimizer.state_dict(),
-        }
-        save_checkpoint(path, state, tensors)
+        save_checkpoint(path, state, self._steps.state())
 
     def save_weights(self, path: Path) -> None:
         """Keep the averaged network, as it was evaluated last.
@@ -160,33 +152,19 @@ class Training:
         Raises:
             OSError, SafetensorError: if the file cannot be written.
         """
-        mean, std = (tuple(tensor.flatten().tolist()) for tensor in self._steps.normal)
-        recipe, dataset = self._recipe, self._dataset
-        record = WeightsRecord(
-            spec=self._spec,
-            digest=dataset.digest,
-            arch=recipe.arch,
-            encoder=recipe.encoder,
-            encoder_depth=recipe.encoder_depth,
-            decoder_channels=decoder_channels(recipe),
-            channels=self._store.channels,
-            task=self._task,
-            classes=dataset.classes,
-            full_scale=int(np.iinfo(self._store.dtype).max),
-            mean=mean,
-            std=std,
+        record = weights_record(
+            self._spec,
+            self._conditions,
+            self._store,
+            normal=self._steps.normal,
+            log_prior=self._log_prior,
             point=self._progress.evaluations[-1].point,
-            log_prior=tuple(self._log_prior.tolist()),
-            versions={"torch": torch.__version__},
         )
         save_weights(path, self._steps.average.model, record)
 
     def _restore(self, found: tuple[Checkpoint, dict[str, Any]]) -> None:
         state, tensors = found
-        self._steps.model.load_state_dict(tensors["model"])
-        self._steps.average.model.load_state_dict(tensors["average"])
-        self._steps.average.updates = state.averaged
-        self._steps.optimizer.load_state_dict(tensors["optimizer"])
+        self._steps.restore(tensors, state.averaged)
         self._progress.step, self._progress.evaluations = state.step, list(state.evaluations)
         self._progress.training_seconds = state.training_seconds
         self._started = self._clock() - state.seconds
@@ -310,14 +288,4 @@ class Training:
         return max(RUNG_IMAGES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))
 
     def _device_name(self) -> str:
-        if self._device.type == "cuda":
-            return torch.cuda.get_device_name(self._device)
-        threads = torch.get_num_threads()
-        return f"{self._device.type}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def _log_prior(pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Logarithm of each class's share of the pixels, (classes,); an absent class counts as one pixel."""
-    at_least_one = np.maximum(pixels, 1)
-    prior: npt.NDArray[np.float64] = np.log(at_least_one / at_least_one.sum())
-    return prior
+        return device_name(self._device)

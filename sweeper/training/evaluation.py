@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +40,24 @@ class Examination(NamedTuple):
     detail: TestDetail
     maps: tuple[np.ndarray[tuple[int, int], np.dtype[np.uint8]], ...]
     """Label maps of the first images."""
+
+
+def log_prior_of(class_pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Logarithm of each class's share of the pixels, (C,); an absent class counts as one pixel."""
+    at_least_one = np.maximum(class_pixels, 1)
+    prior: npt.NDArray[np.float64] = np.log(at_least_one / at_least_one.sum())
+    return prior
+
+
+def labels_of(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:
+    """Class of each pixel, (N, H, W) uint8, of logits (N, 1 or C, H, W) at an operating point.
+
+    One channel: 1 where the probability is at least `point`, in (0, 1). C channels: argmax of z_c − τ log π_c with
+    τ = `point` and `log_prior` (C,).
+    """
+    if logits.shape[1] == 1:
+        return (logits[:, 0] >= float(np.log(point / (1 - point)))).to(torch.uint8)
+    return (logits - point * log_prior.view(1, -1, 1, 1)).argmax(1).to(torch.uint8)
 
 
 class Evaluator:
@@ -130,11 +149,7 @@ class Evaluator:
         self, positions: Tensor, logits: Tensor, images: tuple[int, ...], point: float
     ) -> dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
         """Label maps of a batch by position, without the padding."""
-        if self._task == "binary":
-            answer = logits[:, 0] >= float(np.log(point / (1 - point)))
-        else:
-            answer = (logits - point * self._log_prior.view(1, -1, 1, 1)).argmax(1)
-        batch = answer.to(torch.uint8).cpu().numpy()
+        batch = labels_of(logits, point, self._log_prior).cpu().numpy()
         maps = {}
         for n, position in enumerate(positions.tolist()):
             height, width = self._store.mask(images[position]).shape

@@ -41,6 +41,14 @@ def probe(device: str) -> Hardware:
     return Hardware(device="cpu", devices=1, name=f"CPU ({flags})", precision="bfloat16" if bf16 else "float32")
 
 
+def device_name(device: torch.device) -> str:
+    """A device for people: the GPU's name, or `cpu, 1 thread`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 def settle_process(threads: int) -> None:
     """Prepare this process for training on a CPU with `threads` threads.
 

@@ -105,6 +105,21 @@ class TrainingSteps:
                 self.average.update(self.model)
         return float(total) / max(1, target - first), rate
 
+    def state(self) -> dict[str, Any]:
+        """Everything of the network and the optimiser that a checkpoint holds, beside `average.updates`."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any], averaged: int) -> None:
+        """Take what `state` gave, of a training whose average had taken so many updates."""
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        self.average.updates = averaged
+        self.optimizer.load_state_dict(state["optimizer"])
+
     def _update(self, inputs: Tensor, labels: Tensor, more: dict[str, Tensor]) -> Tensor:
         """One step of the optimiser; the loss before it."""
         with self._autocast():

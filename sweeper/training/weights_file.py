@@ -8,7 +8,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from sweeper.core.base import Record
-from sweeper.core.records import Task, TrialSpec
+from sweeper.core.recipe import Precision
+from sweeper.core.records import Task, TrainedOn, TrialSpec
 
 HEADER = "sweeper"
 """Key of the record in the file's metadata."""
@@ -36,10 +37,17 @@ class WeightsRecord(Record):
     """Per channel, of images whose full scale is 1."""
     std: tuple[float, ...]
     point: float
-    """Operating point chosen on this training's validation images: a threshold (binary) or τ."""
+    """Operating point, a threshold (binary) or τ: chosen on this training's validation images; the recommended one
+    where it had none."""
     log_prior: tuple[float, ...]
     """Log share of each class among the training pixels, for τ."""
     versions: dict[str, str]
+    precision: Precision = "float32"
+    """Of the forward pass when it was scored."""
+    resized: int | None = None
+    """Shorter side in pixels that larger images were shrunk to before; None = native resolution."""
+    on: TrainedOn = "train"
+    """What it was trained on."""
 
 
 def read_record(path: Path) -> WeightsRecord | None:

@@ -5,10 +5,61 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+from sweeper.core.records import Conditions, TrainedOn, TrialSpec
+from sweeper.data.store import PixelStore
+from sweeper.training.model import decoder_channels
 from sweeper.training.weights_file import HEADER, WeightsRecord
+
+
+def weights_record(
+    spec: TrialSpec,
+    conditions: Conditions,
+    store: PixelStore,
+    *,
+    normal: tuple[Tensor, Tensor],
+    log_prior: npt.NDArray[np.float64],
+    point: float,
+    on: TrainedOn = "train",
+) -> WeightsRecord:
+    """What a file of weights says of the training `spec`.
+
+    Args:
+        spec: the training.
+        conditions: what it was trained under.
+        store: the pixels that it was trained on.
+        normal: mean and standard deviation of each channel.
+        log_prior: (C,) log share of each class among the training pixels.
+        point: its operating point.
+        on: what it was trained on.
+    """
+    mean, std = (tuple(tensor.flatten().tolist()) for tensor in normal)
+    recipe, dataset = conditions.recipe, conditions.dataset
+    return WeightsRecord(
+        spec=spec,
+        digest=dataset.digest,
+        arch=recipe.arch,
+        encoder=recipe.encoder,
+        encoder_depth=recipe.encoder_depth,
+        decoder_channels=decoder_channels(recipe),
+        channels=store.channels,
+        task=dataset.task,
+        classes=dataset.classes,
+        full_scale=int(np.iinfo(store.dtype).max),
+        mean=mean,
+        std=std,
+        point=point,
+        log_prior=tuple(log_prior.tolist()),
+        versions={"torch": torch.__version__},
+        precision=recipe.precision,
+        resized=dataset.resized,
+        on=on,
+    )
 
 
 def save_weights(path: Path, model: nn.Module, record: WeightsRecord) -> None:

@@ -11,11 +11,8 @@ import yaml
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import Recommended, SweepRecord
-from sweeper.storage import load_sweep
-from sweeper.study.training_list import Key
-from sweeper.training.weights_file import WeightsRecord, kept_weights
-from sweeper.workflow.conclude import conclude
 from sweeper.workflow.export_code import model_code
+from sweeper.workflow.recommended_network import answer_of, network_of
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -48,14 +45,8 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path) -> E
         StudyError: if there is no such study.
         SweeperError: if no loss is recommended, or a file cannot be written.
     """
-    sweep = load_sweep(storage, name)
-    found = conclude(sweep)
-    chosen = found.recommended
-    if chosen is None:
-        raise SweeperError(
-            f"study {name!r} recommends no loss, so that there is nothing to export: {' '.join(found.reasons)} "
-            f"`sweeper report {name}` says more"
-        )
+    answer = answer_of(storage, name, "export")
+    sweep, found, chosen = answer
     folder = ReportPaths(out, name).folder / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +54,7 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path) -> E
         loss.write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
         space.write_text(space_text(sweep, chosen, found.verdict.value), "utf-8")
         weights = model = megabytes = None
-        if (kept := _kept(sweep, chosen, weights_dir(cache, name))) is not None:
+        if (kept := network_of(answer, weights_dir(cache, name))) is not None:
             path, record = kept
             weights, model = folder / "model.safetensors", folder / "model.py"
             shutil.copyfile(path, weights)
@@ -85,15 +76,3 @@ def space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
     point = f"threshold {chosen.threshold:.4g}" if chosen.threshold is not None else f"tau {chosen.tau:.4g}"
     head = f"# Recommended by sweeper ({verdict}), at {point}; a search space for `sweeper run --space`.\n"
     return head + yaml.safe_dump(content, sort_keys=False)
-
-
-def _kept(sweep: SweepRecord, chosen: Recommended, folder: Path) -> tuple[Path, WeightsRecord] | None:
-    """The kept confirmation of the recommended configuration, of this study's data and steps; the newest."""
-    wanted: Key = (chosen.family, tuple(sorted(chosen.params.items())), chosen.lr)
-    steps, digest = sweep.conditions.recipe.confirm_steps, sweep.conditions.dataset.digest
-    found = [
-        (path, record)
-        for path, record in kept_weights(folder)
-        if record.spec.configuration == wanted and record.spec.steps == steps and record.digest == digest
-    ]
-    return found[-1] if found else None

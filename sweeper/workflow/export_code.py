@@ -8,7 +8,7 @@ _HEAD = '''"""The network that sweeper trained with the recommended loss.
 
 Needs torch, safetensors and segmentation-models-pytorch.
 
-One training of {steps} steps on seed {seed}, as scored on the test split; the averaged weights. Classes: {classes}.
+{training}; the averaged weights. Classes: {classes}.
 """
 
 import math
@@ -79,4 +79,6 @@ def model_code(record: WeightsRecord) -> str:
         full_scale=record.full_scale,
         answer=answer,
     )
-    return head.format(steps=record.spec.steps, seed=record.spec.seed, classes=classes) + "\n".join(constants) + body
+    trained = f"One training of {record.spec.steps} steps on seed {record.spec.seed}"
+    trained += ", as scored on the test split" if record.spec.purpose == "confirm" else f", on the images `{record.on}`"
+    return head.format(training=trained, classes=classes) + "\n".join(constants) + body

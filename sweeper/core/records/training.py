@@ -13,6 +13,8 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records.data import Dataset
 
 Rates = Literal["searched", "best", "drawn"]
+TrainedOn = Literal["train", "train+val", "all"]
+"""Images of a final training: those of the search's training split, all but the test split, or all."""
 
 
 class Conditions(Record):
@@ -54,9 +56,10 @@ class Tuned(Record):
 class TrialSpec(Record):
     """One training, completely: with the Conditions it determines the result."""
 
-    purpose: Literal["search", "recheck", "confirm", "probe"]
+    purpose: Literal["search", "recheck", "confirm", "probe", "final"]
     """`recheck`: a leader on a second search seed, or at a learning rate its family lacked; `probe`: how the ranking of
-    the default losses depends on the budget (`--steps auto`)."""
+    the default losses depends on the budget (`--steps auto`); `final`: the recommended configuration, trained to
+    the end (`sweeper train`), which is no part of the study."""
     number: int = Field(ge=0)
     """Optuna's trial number, or the running number of a training of another purpose."""
     family: str

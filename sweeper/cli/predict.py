@@ -1,0 +1,121 @@
+"""`sweeper predict`: masks and overlays of new images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import click
+
+from sweeper.cli.bar import Bar
+from sweeper.cli.options import SweeperCommand, json_option, storage_option
+from sweeper.cli.progress import PlainDisplay
+from sweeper.cli.signals import StopRequest
+from sweeper.core import paths
+from sweeper.core.text import count
+from sweeper.workflow.predict import Predictions, PredictOptions, Source, from_file, from_study, predict_images
+
+
+@click.command(cls=SweeperCommand)
+@click.argument("study_and_images", metavar="[STUDY] IMAGES...", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    allow_from_autoenv=False,  # SWEEPER_OUT is the folder of the reports
+    help="Folder for masks/, overlays/, classes.txt and predictions.json.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file of weights in place of STUDY.",
+)
+@click.option(
+    "--point",
+    type=click.FloatRange(-100, 100),
+    help="Threshold (two classes) or τ (more).  [default: the recommended one]",
+)
+@click.option(
+    "--probabilities", is_flag=True, help="Write these too: a 16-bit PNG for two classes, else a file for numpy."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@storage_option()
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=paths.CACHE,
+    show_default=True,
+    help="That of the sweep: the weights are kept beside it.",
+)
+@json_option()
+def command(
+    study_and_images: tuple[str, ...],
+    *,
+    out: Path,
+    weights: Path | None,
+    point: float | None,
+    probabilities: bool,
+    device: str,
+    overwrite: bool,
+    storage: str,
+    cache: Path,
+    as_json: bool,
+) -> int:
+    """Predict masks of IMAGES (files, folders, patterns) with the network that STUDY recommends.
+
+    The network is the last one of `sweeper train STUDY`; without one, the confirmation that the sweep kept. Images are
+    read as in training (8 or 16 bits, any size; large ones in overlapping tiles). OUT/masks holds class indices with
+    the classes' colours, OUT/overlays what people look at.
+
+    \b
+    sweeper predict STUDY new/ --out answers
+    sweeper predict --weights model.safetensors 'new/**/*.png' --out answers
+    """
+    display = PlainDisplay()
+    options = PredictOptions(out=out, device=device, point=point, probabilities=probabilities, overwrite=overwrite)
+    with StopRequest(display.warn) as stop, redirect_stdout(sys.stderr):
+        if weights is None:
+            study, *images = study_and_images
+            if not images:
+                raise click.UsageError(
+                    f"IMAGES are missing after the study {study!r}: name files, folders or patterns; --weights FILE "
+                    "takes the place of the study"
+                )
+            from sweeper.storage import open_storage
+
+            source = from_study(open_storage(storage, create=False, warn=display.warn), study, cache)
+        else:
+            source, images = from_file(weights), list(study_and_images)
+        with Bar("predicting") as bar:
+            made = predict_images(source, images, options, stop=stop, progress=bar.update)
+    click.echo(json.dumps(made.document, indent=2) if as_json else _text(made, source, out))
+    if made.unreadable:
+        listed = "".join(f"\n  - {line}" for line in made.unreadable)
+        display.warn(f"{count(len(made.unreadable), 'image')} could not be read:{listed}")
+    return 0 if not made.unreadable else 1 if made.written else 2
+
+
+def _text(made: Predictions, source: Source, out: Path) -> str:
+    """What was done, for people."""
+    record, document = source.network.record, made.document
+    point = (
+        f"threshold {document['threshold']:.3g}" if document["threshold"] is not None else f"τ {document['tau']:.3g}"
+    )
+    what = "trained to the end" if record.spec.purpose == "final" else "a confirmation of the study"
+    lines = [
+        f"Network: {record.spec.family}, {what} ({record.spec.steps:,} steps, on {record.on}), at {point}: "
+        f"{source.network.path}"
+    ]
+    if made.written:
+        lines.append(f"Masks:   {count(made.written, 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}")
+        images = document["images"]
+        for number, name in enumerate(record.classes):
+            if number or record.task == "multiclass":
+                shares = [row["shares"][name] for row in images]
+                there = sum(share > 0 for share in shares)
+                mean = sum(shares) / len(shares)
+                lines.append(f"  {name!r}: {100 * mean:.3g} % of the pixels, in {there} of {len(shares)} images")
+    return "\n".join(lines)

@@ -1,0 +1,136 @@
+"""`sweeper train`: the recommended configuration, trained to the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from sweeper.cli.bar import Bar
+from sweeper.cli.options import SweeperCommand, json_option, storage_option
+from sweeper.cli.progress import PlainDisplay
+from sweeper.cli.signals import StopRequest
+from sweeper.core import paths
+from sweeper.core.records import Scores, TrainedOn
+from sweeper.core.text import count
+from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
+from sweeper.workflow.train import LONGER, Trained, TrainOptions, train_recommended
+
+
+@click.command(cls=SweeperCommand)
+@click.argument("study")
+@click.option(
+    "--on",
+    type=click.Choice(get_args(TrainedOn)),
+    default="train+val",
+    show_default=True,
+    help="Images that are trained on: those of the search's training split, all but the test split, or all.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(4, MOST_STEPS),
+    help=f"Optimiser steps.  [default: {LONGER} × the confirmation's]",
+)
+@click.option("--epochs", type=click.IntRange(1, MOST_STEPS), help="The same in passes over these images.")
+@click.option(
+    "--seed", type=click.IntRange(0, MOST_SEED), help="Of weights, batches and crops.  [default: the study's]"
+)
+@click.option("--data", help="Where the study's images are now.  [default: where the study read them]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@storage_option()
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=paths.CACHE,
+    show_default=True,
+    help="That of the sweep: the weights are kept beside it.",
+)
+@click.option("--overwrite", is_flag=True, help="Train it again where the same was trained before.")
+@json_option()
+def command(
+    study: str,
+    *,
+    on: TrainedOn,
+    steps: int | None,
+    epochs: int | None,
+    seed: int | None,
+    data: str | None,
+    device: str,
+    storage: str,
+    cache: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train the configuration that STUDY recommends to the end, and keep its weights for `sweeper predict`.
+
+    The recipe is the study's, with more steps and more images. Ctrl-C leaves a checkpoint; the same command goes on.
+
+    \b
+    sweeper train STUDY                     on all images but the test split, which is scored at the end
+    sweeper train STUDY --epochs 200        a longer training
+    sweeper train STUDY --on all            the network to ship; nothing is left to score it on
+    """
+    from sweeper.storage import open_storage
+
+    options = TrainOptions(
+        storage=storage,
+        cache=cache,
+        data=data,
+        on=on,
+        steps=steps,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        overwrite=overwrite,
+    )
+    display = PlainDisplay()
+    with StopRequest(display.warn) as stop, redirect_stdout(sys.stderr), Bar("training") as bar:
+        opened = open_storage(storage, create=False, warn=display.warn)
+        made = train_recommended(opened, study, options, speaker=display, stop=stop, progress=bar.update)
+    click.echo(json.dumps(trained_json(made), indent=2) if as_json else trained_text(made))
+
+
+def trained_json(made: Trained) -> dict[str, object]:
+    """The outcome for programs, schema `sweeper.training/1`."""
+    values = made._asdict()
+    scores = {side: None if found is None else found.model_dump(mode="json") for side, found in _sides(made).items()}
+    return {"schema": "sweeper.training/1", **values, "weights": str(made.weights), **scores}
+
+
+def _sides(made: Trained) -> dict[str, Scores | None]:
+    return {"val": made.val, "test": made.test}
+
+
+def trained_text(made: Trained, width: int = 110) -> str:
+    """The outcome for people."""
+    lines = [
+        f"Trained: {made.family} (learning rate {made.lr:.3g}; verdict: {made.verdict.replace('_', ' ')}) for "
+        f"{made.steps:,} steps on {count(made.images, 'image')} ({made.on}), seed {made.seed}"
+    ]
+    name = "threshold" if made.task == "binary" else "τ"
+    lines.append(f"Point:   {name} {made.point:.3g}, {made.point_from}")
+    if made.val is not None:
+        lines.append(f"Validation: {_scores_text(made.val)}")
+    if made.test is not None:
+        lines.append(
+            f"Test:    {_scores_text(made.test)} on {count(made.test_images, 'image')}. They are seen once more: "
+            "this is no new confirmation, and of one seed; the report has the intervals"
+        )
+    if not made.collapse.learned:
+        lines.append(f"Warning: it {made.collapse.text}; do not use it. Try more --steps, or another --seed")
+    lines.append(f"Weights: {made.weights}")
+    lines.append(
+        f"Next:    sweeper predict {made.study} IMAGES --out DIR (masks of new images); sweeper export {made.study} "
+        "(these weights, and the code that loads them)"
+    )
+    return "\n".join(textwrap.fill(line, width, subsequent_indent="         ") for line in lines)
+
+
+def _scores_text(scores: Scores) -> str:
+    foreground = "" if scores.fg_iou is None else f", foreground IoU {scores.fg_iou:.3f}"
+    return f"mIoU {scores.miou:.3f}{foreground}, Dice {scores.dice:.3f}"

@@ -1,0 +1,152 @@
+"""The image files that a user names: files, folders and patterns, each with the name that its answer gets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from sweeper.core.errors import UsageError
+from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError, picture_kind, read_image
+from sweeper.data.shrink import shrink_image, shrunk_size
+from sweeper.data.store import ImagePixels
+from sweeper.data.text_tables import shown
+
+_PATTERN = re.compile(r"[*?\[]")
+
+
+class ImageFile(NamedTuple):
+    """An image that is to be read."""
+
+    path: Path
+    name: PurePosixPath
+    """Where its answer goes, below the folder of all answers and without an extension: `a`, `day 1/b`."""
+
+
+def find_images(arguments: Sequence[str], without: Path | None = None) -> list[ImageFile]:
+    """The images that are meant, each once, in the order of the arguments and of their names.
+
+    Of a folder all images in it and below are meant (by their extensions; hidden ones are passed over), and keep their
+    places there. A file that is named is meant whatever its extension.
+
+    Args:
+        arguments: paths of files and folders, or patterns such as `day*/**/*.png`, where no file has that name.
+        without: a folder whose files are left out: that of the answers, where it lies among the images.
+
+    Raises:
+        UsageError: an argument names nothing, or two images would share the name of their answer.
+    """
+    problems: list[str] = []
+    found: dict[Path, tuple[Path, PurePosixPath]] = {}
+    aside = None if without is None else without.resolve()
+    for argument in arguments:
+        for path, place in _meant(argument, problems):
+            real = path.resolve()
+            if aside is None or not real.is_relative_to(aside):
+                found.setdefault(real, (path, place))
+    if not found and not problems:
+        where = ", ".join(map(shown, arguments))
+        problems.append(f"no image was found in {where}; known are {', '.join(IMAGE_SUFFIXES)}")
+    bare = Counter(place.with_suffix("") for _, place in found.values())
+    files = [
+        # a.png and a.jpg in one folder keep their extensions
+        ImageFile(path, place.with_suffix("") if bare[place.with_suffix("")] == 1 else place)
+        for path, place in found.values()
+    ]
+    first: dict[PurePosixPath, Path] = {}
+    for path, name in files:
+        if first.setdefault(name, path) != path:
+            problems.append(
+                f"each answer needs a name of its own, and {shown(first[name])} and {shown(path)} would share "
+                f"{shown(name)}; name the folder above both"
+            )
+    if problems:
+        raise UsageError("\n".join(["images to predict:", *(f"  - {text}" for text in problems[:20])]))
+    return files
+
+
+def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosixPath]]:
+    """Path of each image that an argument means, and its place below what was named."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", argument):
+        problems.append(f"{shown(argument)} is an address, and must be a file or folder of this machine; copy it here")
+        return
+    path = Path(argument).expanduser()
+    if path.is_file():
+        yield path, PurePosixPath(path.name)
+    elif path.is_dir():
+        images = list(_below(path))
+        if not images:
+            problems.append(f"{shown(argument)} holds no image; known are {', '.join(IMAGE_SUFFIXES)}")
+        for image in images:
+            yield image, PurePosixPath(image.relative_to(path).as_posix())
+    elif _PATTERN.search(argument):
+        matched = list(_matching(path))
+        if not matched:
+            problems.append(f"no image matches the pattern {shown(argument)}; known are {', '.join(IMAGE_SUFFIXES)}")
+        yield from matched
+    else:
+        problems.append(f"{shown(argument)} must be an image, a folder of images or a pattern; there is none, check it")
+
+
+def _matching(pattern: Path) -> Iterable[tuple[Path, PurePosixPath]]:
+    """Images that a pattern matches, each with its place below what stands before the pattern's first sign."""
+    parts = pattern.parts
+    fixed = next(i for i, part in enumerate(parts) if _PATTERN.search(part))
+    root = Path(*parts[:fixed])
+    for path in sorted(root.glob("/".join(parts[fixed:]))):
+        place = PurePosixPath(path.relative_to(root).as_posix())
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not any(p.startswith(".") for p in place.parts):
+            yield path, place
+
+
+def _below(root: Path) -> Iterable[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield Path(folder) / name
+
+
+class Wanted(NamedTuple):
+    """How a network wants its images."""
+
+    channels: int
+    full_scale: int
+    """255 (uint8) or 65535 (uint16)."""
+    short_side: int | None = None
+    """Larger images are shrunk to this shorter side."""
+
+
+def read_for(path: Path, wanted: Wanted) -> tuple[ImagePixels, tuple[int, int]]:
+    """An image as the images of a data set are read: upright, without opacity, its depth that of the others.
+
+    A grey image is repeated for a network of three channels; no other number of channels is changed.
+
+    Args:
+        path: the file.
+        wanted: how the network wants it.
+
+    Returns:
+        (H, W, channels) uint8 or uint16, shrunk where that is wanted; and the height and width of the file's own image.
+
+    Raises:
+        UnreadableFileError: with what is wrong with it.
+    """
+    channels = picture_kind(path).channels
+    if channels != wanted.channels and (channels, wanted.channels) != (1, 3):
+        raise UnreadableFileError(
+            f"must have {wanted.channels} channel(s), as the images had that the network was trained on, found "
+            f"{channels}; export it alike"
+        )
+    image, _ = read_image(path, wanted.channels, np.uint8 if wanted.full_scale == np.iinfo(np.uint8).max else np.uint16)
+    height, width = image.shape[:2]
+    if wanted.short_side is not None:
+        size = shrunk_size(height, width, wanted.short_side)
+        if size != (height, width):
+            image = shrink_image(image, size)
+    return image, (height, width)

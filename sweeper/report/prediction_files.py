@@ -1,0 +1,93 @@
+"""The files of a prediction: a mask with the class indices, and an overlay for people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sweeper.report.figures.style import palette
+from sweeper.report.profile_page.overlays import for_people, overlay, thinned
+
+Bytes = npt.NDArray[np.uint8]
+
+LONGEST = 2048
+"""Pixels of an overlay's longer side; a larger image is thinned out. Masks are never."""
+
+
+class PredictionPaths:
+    """Where the files of one image's prediction lie."""
+
+    def __init__(self, out: Path, name: PurePosixPath, *, binary: bool) -> None:
+        """`out`: folder of all predictions; `name`: of the image, without an extension."""
+
+        def below(kind: str, suffix: str) -> Path:
+            return out.joinpath(kind, *name.parts[:-1], name.name + suffix)
+
+        self.mask = below("masks", ".png")
+        self.overlay = below("overlays", ".png")
+        self.probabilities = below("probabilities", ".png" if binary else ".npz")
+
+
+def write_mask(path: Path, mask: Bytes, classes: int) -> None:
+    """Write class indices (H, W) as a palette PNG: a pixel's value is its class, its colour is for people.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    image = Image.fromarray(mask)
+    image.putpalette(palette(classes).ravel().tobytes())
+    _save(path, lambda part: image.save(part, "PNG", optimize=False))
+
+
+def write_overlay(path: Path, image: npt.NDArray[np.generic], mask: Bytes, classes: int) -> None:
+    """Write the image (H, W, channels) without colour, with the classes but the first tinted and outlined.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    step = max(1, -(-max(mask.shape) // LONGEST))
+    shown = for_people(image[::step, ::step])
+    laid = Image.fromarray(overlay(shown, thinned(mask, step), palette(classes)))
+    _save(path, lambda part: laid.save(part, "PNG"))
+
+
+def write_probabilities(path: Path, probabilities: npt.NDArray[np.float16]) -> None:
+    """Write what the network says of each class, (C, H, W) with values in 0–1.
+
+    One class (the foreground): a grey PNG of 16 bits, in which 65535 is 1. More: an npz file with the array
+    `probabilities`, float16.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    if len(probabilities) == 1:
+        whole = np.rint(probabilities[0].astype(np.float32) * 65535).astype(np.uint16)
+        _save(path, lambda part: Image.fromarray(whole).save(part, "PNG"))
+        return
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez_compressed(file, probabilities=probabilities)
+
+    _save(path, write)
+
+
+def class_colours(classes: int) -> list[list[int]]:
+    """Red, green and blue (0–255) of each class in masks and overlays."""
+    return [[int(value) for value in colour] for colour in palette(classes)]
+
+
+def _save(path: Path, write: Callable[[Path], None]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,260 @@
+"""`sweeper predict`: masks and overlays of new images, by the network that a study recommends."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from sweeper.core.base import Record
+from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
+from sweeper.core.paths import weights_dir
+from sweeper.core.text import count
+from sweeper.data.decode import UnreadableFileError, quiet_pillow
+from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
+from sweeper.data.shrink import enlarge_mask
+from sweeper.data.text_tables import shown
+from sweeper.system.cores import available_cores, threads_asked
+from sweeper.training.weights_file import WeightsRecord, read_record
+from sweeper.workflow.phases import Stop
+from sweeper.workflow.recommended_network import Network, answer_of, network_of
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+    from sweeper.training.predictor import Predictor
+
+SCHEMA = "sweeper.predictions/1"
+
+
+class Source(NamedTuple):
+    """What predicts."""
+
+    network: Network
+    point: float
+    """Operating point: a threshold (binary) or τ."""
+    study: str | None
+
+
+class PredictOptions(Record):
+    """What was asked for."""
+
+    out: Path
+    device: str = "auto"
+    point: float | None = None
+    """In place of the network's."""
+    probabilities: bool = False
+    overwrite: bool = False
+
+
+class Predictions(NamedTuple):
+    """What was written, and what was not."""
+
+    document: dict[str, Any]
+    """As `OUT/predictions.json` holds it."""
+    written: int
+    unreadable: tuple[str, ...]
+    """File and reason of each image that could not be read."""
+
+
+def from_study(storage: RDBStorage, name: str, cache: Path) -> Source:
+    """The network that a study recommends, at the operating point that it recommends.
+
+    A network of `sweeper train` has its own point, which that command chose.
+
+    Raises:
+        StudyError: if there is no such study.
+        SweeperError: if it recommends nothing, or none of its networks is kept on this machine.
+    """
+    answer = answer_of(storage, name, "predict with")
+    network = network_of(answer, weights_dir(cache, name))
+    if network is None:
+        raise SweeperError(
+            f"no network of {answer.chosen.family}, which study {name!r} recommends, is kept beside {cache}; "
+            f"`sweeper train {name}` trains one, --cache names the sweep's folder, --weights FILE another network"
+        )
+    final = network.record.spec.purpose == "final"
+    return Source(network, network.record.point if final else answer.point, name)
+
+
+def from_file(path: Path) -> Source:
+    """The network of a file of weights, at the operating point that its header holds.
+
+    Raises:
+        UsageError: if it is no file of weights that sweeper wrote.
+    """
+    record = read_record(path)
+    if record is None:
+        raise UsageError(
+            f"--weights {path} must be a file of weights that sweeper wrote (model.safetensors of `sweeper export`, or "
+            "what `sweeper train` leaves), and is none, or is damaged; check the path"
+        )
+    return Source(Network(path, record), record.point, None)
+
+
+def predict_images(
+    source: Source,
+    arguments: Sequence[str],
+    options: PredictOptions,
+    *,
+    stop: Stop,
+    progress: Callable[[int, int], None],
+) -> Predictions:
+    """Predict every image that can be read, and name all others.
+
+    Args:
+        source: what predicts.
+        arguments: files, folders and patterns.
+        options: what was asked for.
+        stop: is looked at between images.
+        progress: is called with the images that are done, and how many there are.
+
+    Raises:
+        UsageError: nothing is written: no image, files that are there already, an operating point out of range.
+        SweeperError: if a file cannot be written.
+        InterruptedSweepError: if `stop` said so; what was written stays.
+    """
+    from sweeper.report.prediction_files import PredictionPaths
+
+    record = source.network.record
+    binary = record.task == "binary"
+    point = _point(source.point if options.point is None else options.point, binary=binary)
+    files = find_images(arguments, without=options.out)
+    paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
+    _check_new(options, [path for own in paths for path in _targets(own, options)])
+    predictor = _predictor(source, point, options)
+    stop.defer()
+    rows: list[dict[str, Any]] = []
+    unreadable: dict[str, str] = {}
+    progress(0, len(files))
+    try:
+        with quiet_pillow():
+            for number, (file, own) in enumerate(zip(files, paths, strict=True), 1):
+                try:
+                    rows.append(_predict(file, own, predictor, record, options))
+                except UnreadableFileError as error:
+                    unreadable[shown(file.path)] = str(error)
+                progress(number, len(files))
+                if stop.status is not None and number < len(files):
+                    raise InterruptedSweepError(
+                        f"stopped after {number:,} of {count(len(files), 'image')}; their masks are in {options.out}",
+                        stop.status,
+                    )
+        document = _document(source, point, rows, unreadable)
+        if rows:
+            _write_notes(options.out, document)
+    except OSError as error:
+        raise SweeperError(
+            f"--out {options.out} must be a folder that can be written: {error}; name another"
+        ) from error
+    return Predictions(document, len(rows), tuple(f"{name}: {reason}" for name, reason in unreadable.items()))
+
+
+def _point(point: float, *, binary: bool) -> float:
+    if not math.isfinite(point):
+        raise UsageError(f"--point must be a number, got {point}")
+    if binary and not 0 < point < 1:
+        raise UsageError(f"--point is the threshold of this network, and must lie between 0 and 1, got {point:g}")
+    return point
+
+
+def _targets(paths: Any, options: PredictOptions) -> list[Path]:
+    return [paths.mask, paths.overlay, *([paths.probabilities] if options.probabilities else [])]
+
+
+def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:
+    """Refuse to write over files that are there.
+
+    Raises:
+        UsageError: with the first of them.
+    """
+    there = [path for path in (*targets, options.out / "predictions.json") if path.exists()]
+    if there and not options.overwrite:
+        raise UsageError(
+            f"--out {options.out} must not hold what would be written, found {count(len(there), 'file')} of it "
+            f"({shown(there[0])}); name another folder, or --overwrite replaces them"
+        )
+
+
+def _predictor(source: Source, point: float, options: PredictOptions) -> Predictor:
+    from sweeper.training.hardware import probe, settle_process
+    from sweeper.training.predictor import Predictor
+
+    hardware = probe(options.device)
+    settle_process(threads_asked() or available_cores())
+    path, record = source.network
+    precision = record.precision if hardware.precision == "bfloat16" else "float32"
+    return Predictor(path, record, hardware.device, precision, point)
+
+
+def _predict(
+    file: ImageFile, paths: Any, predictor: Predictor, record: WeightsRecord, options: PredictOptions
+) -> dict[str, Any]:
+    """Read, answer and write one image; its row of the document.
+
+    Raises:
+        UnreadableFileError: if it cannot be read.
+    """
+    from sweeper.report.prediction_files import write_mask, write_overlay, write_probabilities
+
+    image, size = read_for(file.path, Wanted(record.channels, record.full_scale, record.resized))
+    found = predictor.answer(image, probabilities=options.probabilities)
+    classes = len(record.classes)
+    mask = found.mask if found.mask.shape == size else enlarge_mask(found.mask, size)
+    write_mask(paths.mask, mask, classes)
+    write_overlay(paths.overlay, image, found.mask, classes)
+    if found.probabilities is not None:
+        own = found.probabilities
+        if own.shape[1:] != size:
+            own = np.stack([enlarge_mask(plane, size) for plane in own])
+        write_probabilities(paths.probabilities, own)
+    pixels = np.bincount(mask.ravel(), minlength=classes)
+    shares = {name: float(n) / mask.size for name, n in zip(record.classes, pixels, strict=True)}
+    relative = {"mask": paths.mask, "overlay": paths.overlay}
+    if options.probabilities:
+        relative["probabilities"] = paths.probabilities
+    written = {kind: path.relative_to(options.out).as_posix() for kind, path in relative.items()}
+    return {"image": str(file.path), **written, "height": size[0], "width": size[1], "shares": shares}
+
+
+def _document(source: Source, point: float, rows: list[dict[str, Any]], unreadable: dict[str, str]) -> dict[str, Any]:
+    """The outcome for programs."""
+    from sweeper.report.prediction_files import class_colours
+
+    path, record = source.network
+    colours = class_colours(len(record.classes))
+    return {
+        "schema": SCHEMA,
+        "study": source.study,
+        "weights": str(path),
+        "training": {
+            "purpose": record.spec.purpose,
+            "family": record.spec.family,
+            "params": record.spec.params,
+            "lr": record.spec.lr,
+            "steps": record.spec.steps,
+            "seed": record.spec.seed,
+            "on": record.on,
+        },
+        "task": record.task,
+        "threshold": point if record.task == "binary" else None,
+        "tau": point if record.task == "multiclass" else None,
+        "classes": [
+            {"index": i, "name": name, "colour": colour}
+            for i, (name, colour) in enumerate(zip(record.classes, colours, strict=True))
+        ],
+        "images": rows,
+        "unreadable": [{"image": name, "reason": reason} for name, reason in unreadable.items()],
+    }
+
+
+def _write_notes(out: Path, document: dict[str, Any]) -> None:
+    """The document, and the classes as a data set has them."""
+    text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    (out / "predictions.json").write_text(text, "utf-8")
+    names = "\n".join(str(row["name"]) for row in document["classes"])
+    (out / "classes.txt").write_text(names + "\n", "utf-8")

@@ -1,0 +1,83 @@
+"""What a study recommends, and the network of it that is kept on this machine: for `train`, `predict` and `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import Recommendation, Recommended, SweepRecord
+from sweeper.storage import load_sweep
+from sweeper.study.training_list import Key
+from sweeper.training.weights_file import WeightsRecord, kept_weights
+from sweeper.workflow.conclude import conclude
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+
+class Answer(NamedTuple):
+    """A study with what it recommends."""
+
+    sweep: SweepRecord
+    recommendation: Recommendation
+    chosen: Recommended
+
+    @property
+    def point(self) -> float:
+        """The recommended operating point: a threshold (binary) or τ."""
+        point = self.chosen.threshold if self.chosen.threshold is not None else self.chosen.tau
+        assert point is not None
+        return point
+
+    @property
+    def configuration(self) -> Key:
+        """The loss, its coordinates and the learning rate."""
+        return self.chosen.family, tuple(sorted(self.chosen.params.items())), self.chosen.lr
+
+
+class Network(NamedTuple):
+    """A file of weights, with its header."""
+
+    path: Path
+    record: WeightsRecord
+
+
+def answer_of(storage: RDBStorage, name: str, purpose: str) -> Answer:
+    """The study's recommendation; `purpose` ends the sentence "there is nothing to …".
+
+    Raises:
+        StudyError: if there is no such study.
+        SweeperError: if it recommends nothing.
+    """
+    sweep = load_sweep(storage, name)
+    found = conclude(sweep)
+    if found.recommended is None:
+        raise SweeperError(
+            f"study {name!r} recommends no loss, so that there is nothing to {purpose}: {' '.join(found.reasons)} "
+            f"`sweeper report {name}` says more"
+        )
+    return Answer(sweep, found, found.recommended)
+
+
+def network_of(answer: Answer, folder: Path) -> Network | None:
+    """The kept network of the recommended configuration and of the study's data.
+
+    The final training that was written last (`sweeper train`); without one, the confirmation that is kept, of the
+    study's own steps.
+
+    Args:
+        answer: what is recommended.
+        folder: of the study's weights (`weights_dir`).
+    """
+    steps, digest = answer.sweep.conditions.recipe.confirm_steps, answer.sweep.conditions.dataset.digest
+    kept = [
+        Network(path, record)
+        for path, record in kept_weights(folder)
+        if record.spec.configuration == answer.configuration and record.digest == digest
+    ]
+    final = [network for network in kept if network.record.spec.purpose == "final"]
+    if final:
+        return max(final, key=lambda network: (network.path.stat().st_mtime_ns, network.path.name))
+    confirmed = [n for n in kept if n.record.spec.purpose == "confirm" and n.record.spec.steps == steps]
+    return confirmed[-1] if confirmed else None

@@ -1,0 +1,314 @@
+"""`sweeper train STUDY`: the recommended configuration, trained to the end in this process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sweeper.core.base import Record
+from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
+from sweeper.core.paths import CACHE, STORAGE, checkpoint_path, checkpoints_dir, final_path, weights_dir
+from sweeper.core.records import Collapse, Conditions, Dataset, Scores, Split, Task, TrainedOn, TrialSpec
+from sweeper.core.text import count
+from sweeper.data.cache import hold
+from sweeper.data.folds import split_of
+from sweeper.data.store import is_complete, open_store
+from sweeper.system.clocks import running_seconds
+from sweeper.system.cores import available_cores, threads_asked
+from sweeper.workflow.phases import Stop
+from sweeper.workflow.prepare import Speaker, dataset_of
+from sweeper.workflow.recommended_network import Answer, answer_of
+from sweeper.workflow.settings import Settings
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+    from sweeper.training.final_training import FinalTraining, Scored
+
+LONGER = 4
+"""Times the confirmation's steps, unless another budget is asked for."""
+SAVE_SECONDS = 300.0
+"""A checkpoint is written this often, so that a crash costs no more."""
+AT_ONCE = 1.0
+"""Seconds of training after which the progress is shown, and a stop is heard."""
+NUMBERS: dict[TrainedOn, int] = {"train": 0, "train+val": 1, "all": 2}
+"""Number of the training, by what it is trained on: checkpoints are told apart by it."""
+
+
+class TrainOptions(Record):
+    """What was asked for."""
+
+    storage: str = STORAGE
+    cache: Path = CACHE
+    data: str | None = None
+    """Where the images are now; None = where the study read them."""
+    on: TrainedOn = "train+val"
+    steps: int | None = None
+    epochs: int | None = None
+    seed: int | None = None
+    device: str = "auto"
+    overwrite: bool = False
+
+
+class Trained(NamedTuple):
+    """What came of it."""
+
+    study: str
+    family: str
+    params: dict[str, float]
+    lr: float
+    verdict: str
+    task: Task
+    on: TrainedOn
+    images: int
+    steps: int
+    seed: int
+    seconds: float
+    """Of this session."""
+    device: str
+    weights: Path
+    point: float
+    point_from: str
+    """Where the operating point comes from, in words."""
+    val: Scores | None
+    """On the validation images, where these were left out."""
+    test: Scores | None
+    """On the test images, where these were left out; seen once more, and no new confirmation."""
+    test_images: int
+    collapse: Collapse
+    """On the images that were left out; `none` where there are none."""
+
+
+def train_recommended(
+    storage: RDBStorage,
+    name: str,
+    options: TrainOptions,
+    *,
+    speaker: Speaker,
+    stop: Stop,
+    progress: Callable[[int, int], None],
+) -> Trained:
+    """Train the configuration that a study recommends, and leave its weights beside those of the study.
+
+    A training that was interrupted goes on, bit for bit, where the same is asked for again.
+
+    Args:
+        storage: where the study is.
+        name: the study's.
+        options: what was asked for.
+        speaker: is told what happens.
+        stop: is looked at between steps.
+        progress: is called with the steps that are done, and how many there are.
+
+    Raises:
+        UsageError: (DataError, StudyError among them) before anything was trained.
+        SweeperError: if nothing is recommended, the training diverged, or its weights cannot be written.
+        InterruptedSweepError: if `stop` said so; the message says where the checkpoint lies.
+    """
+    answer = answer_of(storage, name, "train")
+    conditions, images, split = _conditions(answer, options, speaker)
+    spec = _spec(answer, conditions, options, len(images))
+    folder = weights_dir(options.cache, name)
+    target = final_path(folder, spec, options.on)
+    if target.exists() and not options.overwrite:
+        raise UsageError(
+            f"{target} is there already: the same was trained before, and `sweeper predict {name}` uses it; "
+            "--overwrite trains it again, --steps, --seed or --on another one"
+        )
+    from sweeper.training.hardware import probe, settle_process
+
+    hardware = probe(options.device)
+    recipe = conditions.recipe.model_copy(update={"precision": hardware.precision})
+    conditions = conditions.model_copy(update={"recipe": recipe})
+    settle_process(threads_asked() or available_cores())
+    held = hold(Path(conditions.dataset.store))
+    try:
+        checkpoint = checkpoint_path(checkpoints_dir(options.cache, name), spec)
+        began = running_seconds()
+        training = _begun(spec, conditions, hardware.device, images, checkpoint=checkpoint, speaker=speaker)
+        passes = spec.steps * recipe.batch_size / len(images)
+        speaker.say(
+            f"{spec.family} (learning rate {spec.lr:.3g}) on {count(len(images), 'image')} ({options.on}), "
+            f"{spec.steps:,} steps of {recipe.batch_size} crops (each image is drawn about {passes:.0f} times; the "
+            f"confirmation had {recipe.confirm_steps:,} steps), seed {spec.seed}, {training.device_name}"
+        )
+        stop.defer()
+        _run(training, spec, checkpoint, stop=stop, progress=progress)
+        found = _scored(training, answer, conditions, options.on, split)
+        training.save_weights(target, found.point, options.on)
+        checkpoint.unlink(missing_ok=True)
+    except OSError as error:
+        raise SweeperError(
+            f"the training's files could not be written below {options.cache.parent}: {error}"
+        ) from error
+    finally:
+        held.release()
+    return Trained(
+        study=name,
+        family=spec.family,
+        params=spec.params,
+        lr=spec.lr,
+        verdict=answer.recommendation.verdict.value,
+        task=conditions.dataset.task,
+        on=options.on,
+        images=len(images),
+        steps=spec.steps,
+        seed=spec.seed,
+        seconds=running_seconds() - began,
+        device=training.device_name,
+        weights=target,
+        point=found.point,
+        point_from=found.point_from,
+        val=None if found.val is None else found.val.scores,
+        test=None if found.test is None else found.test.scores,
+        test_images=len(split.test) if found.test is not None else 0,
+        collapse=next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE),
+    )
+
+
+def _conditions(answer: Answer, options: TrainOptions, speaker: Speaker) -> tuple[Conditions, tuple[int, ...], Split]:
+    """The study's conditions with its images at hand, the images to train on, and the search's split."""
+    conditions = answer.sweep.conditions
+    dataset = _dataset(conditions.dataset, options, speaker)
+    conditions = conditions.model_copy(update={"dataset": dataset})
+    split = split_of(conditions, conditions.seed)
+    images = {
+        "train": split.train,
+        "train+val": tuple(sorted((*split.train, *split.val))),
+        "all": tuple(range(len(dataset.pictures))),
+    }[options.on]
+    if options.on != "all" and not split.test:
+        speaker.say(f"the study has {conditions.folds} folds and no test split: nothing is left out to be scored")
+    return conditions, images, split
+
+
+def _dataset(known: Dataset, options: TrainOptions, speaker: Speaker) -> Dataset:
+    """The study's data set, with its decoded images; read again where these are gone.
+
+    Raises:
+        UsageError: if the images are other ones than the study's.
+    """
+    if options.data is None and is_complete(Path(known.store)):
+        return known
+    settings = Settings(data=options.data, format=known.format, cache=options.cache)
+    found = dataset_of(settings, known, speaker)
+    if found.digest != known.digest:
+        raise UsageError(
+            f"the images and labels in {settings.data or known.source} must be those of the study, and have changed "
+            "since: its recommendation is for others; name the folder that holds them with --data, or run a new study"
+        )
+    return found
+
+
+def _spec(answer: Answer, conditions: Conditions, options: TrainOptions, images: int) -> TrialSpec:
+    if options.steps is not None and options.epochs is not None:
+        raise UsageError(
+            f"--steps and --epochs exclude each other, got {options.steps} and {options.epochs}; give one of them"
+        )
+    recipe, chosen = conditions.recipe, answer.chosen
+    steps = options.steps or LONGER * recipe.confirm_steps
+    if options.epochs is not None:
+        steps = max(4, options.epochs * math.ceil(images / recipe.batch_size))
+    return TrialSpec(
+        purpose="final",
+        number=NUMBERS[options.on],
+        family=chosen.family,
+        params=chosen.params,
+        lr=chosen.lr,
+        seed=conditions.seed if options.seed is None else options.seed,
+        steps=steps,
+    )
+
+
+def _begun(
+    spec: TrialSpec, conditions: Conditions, device: str, images: tuple[int, ...], *, checkpoint: Path, speaker: Speaker
+) -> FinalTraining:
+    """The training, from its checkpoint where there is one of the same."""
+    from sweeper.training.final_training import FinalTraining
+
+    given: tuple[Any, ...] = (spec, conditions, open_store(conditions.dataset.store), device)
+    if checkpoint.exists():
+        try:
+            training = FinalTraining(*given, images=images, checkpoint=checkpoint)
+        except CheckpointError as error:
+            speaker.warn(f"{' '.join(str(error).split())[:300]}; the training begins anew")
+        else:
+            speaker.say(f"going on at step {training.step:,} of {spec.steps:,}, from {checkpoint}")
+            return training
+    return FinalTraining(*given, images=images)
+
+
+def _run(
+    training: FinalTraining,
+    spec: TrialSpec,
+    checkpoint: Path,
+    *,
+    stop: Stop,
+    progress: Callable[[int, int], None],
+) -> None:
+    """All steps, with a checkpoint now and then, and one at a stop."""
+    saved = before = running_seconds()
+    steps = 1
+    progress(training.step, spec.steps)
+    while training.step < spec.steps:
+        loss = training.advance(steps)
+        now = running_seconds()
+        steps = max(1, round(steps * min(4.0, AT_ONCE / max(1e-3, now - before))))
+        before = now
+        progress(training.step, spec.steps)
+        if not math.isfinite(loss):
+            raise _diverged(spec, training.step)
+        if stop.status is not None and training.step < spec.steps:
+            training.save(checkpoint)
+            raise InterruptedSweepError(
+                f"stopped at step {training.step:,} of {spec.steps:,}; the checkpoint is {checkpoint}, and the same "
+                "command goes on from there",
+                stop.status,
+            )
+        if now - saved > SAVE_SECONDS:
+            training.save(checkpoint)
+            saved = now
+
+
+class _Found(NamedTuple):
+    point: float
+    point_from: str
+    val: Scored | None
+    test: Scored | None
+
+
+def _scored(training: FinalTraining, answer: Answer, conditions: Conditions, on: TrainedOn, split: Split) -> _Found:
+    """The operating point, and what the network reads on the images that it was not trained on.
+
+    Raises:
+        SweeperError: if its answer is not finite.
+    """
+    recommended = "recommended by the study (no validation image was left to choose it on)"
+    val = test = None
+    point, source = answer.point, recommended
+    if on == "train":
+        tuned = conditions.recipe.threshold == "tuned"
+        val = _score(training, split.val, None if tuned else point)
+        point, source = val.point, f"chosen on {count(len(split.val), 'validation image')}" if tuned else "as asked"
+    if on != "all" and split.test:
+        test = _score(training, split.test, point)
+        point = test.point
+    if val is test is None and not training.finite:
+        raise _diverged(None, training.step)
+    return _Found(point, source, val, test)
+
+
+def _score(training: FinalTraining, images: Sequence[int], point: float | None) -> Scored:
+    found = training.score(tuple(images), point)
+    if found is None:
+        raise _diverged(None, training.step)
+    return found
+
+
+def _diverged(spec: TrialSpec | None, step: int) -> SweeperError:
+    what = "the training" if spec is None else f"the training of {spec.family} at learning rate {spec.lr:.3g}"
+    return SweeperError(
+        f"{what} diverged (NaN or infinity) by step {step:,}; no weights were written. Try --seed, or fewer --steps"
+    )

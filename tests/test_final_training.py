@@ -1,0 +1,137 @@
+"""`sweeper train`: the recommended configuration to the end, on what is asked for and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from sweeper import storage as studies
+from sweeper.core.errors import InterruptedSweepError, UsageError
+from sweeper.core.paths import weights_dir
+from sweeper.core.records import Conditions, Dataset
+from sweeper.data import divide
+from sweeper.training import final_training
+from sweeper.training.weights_file import kept_weights
+from sweeper.workflow.export import export_study
+from sweeper.workflow.recommended_network import answer_of, network_of
+from sweeper.workflow.train import Trained, TrainOptions, train_recommended
+from tests import builders, faking
+from tests.faking import FakeExecutor, fake_result, new_plan, train
+from tests.sweeping import Recorder
+from tests.test_training import SMALL
+
+Sweeper = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> studies.SteadyStorage:
+    """A study of real images whose trainings were invented, and which recommends `dice`."""
+    monkeypatch.setattr(faking, "DATA", tiny)
+    plan = new_plan(conditions=Conditions(dataset=tiny, recipe=SMALL, seed=0))
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    train(studies.create_study(storage, "s", plan), FakeExecutor(fake_result), plan=plan)
+    return storage
+
+
+class Stops(Recorder):
+    """Asks for a stop when it is looked at for the n-th time."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    @property
+    def status(self) -> int | None:
+        self._left -= 1
+        return 130 if self._left < 0 else None
+
+
+def trained(study: studies.SteadyStorage, folder: Path, stop: Recorder | None = None, **options: object) -> Trained:
+    given = TrainOptions.model_validate({"cache": folder / "cache", "device": "cpu", **options})
+    return train_recommended(
+        study, "s", given, speaker=Recorder(), stop=stop or Recorder(), progress=lambda done, total: None
+    )
+
+
+def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
+    study: studies.SteadyStorage, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    scored: list[tuple[int, ...]] = []
+    begin, score = final_training.FinalTraining.__init__, final_training.FinalTraining.score
+
+    def begun(self: object, *args: object, images: tuple[int, ...], **more: object) -> None:
+        seen.append(images)
+        begin(self, *args, images=images, **more)  # type: ignore[arg-type]
+
+    def scores(self: object, images: tuple[int, ...], point: float | None) -> object:
+        scored.append(images)
+        return score(self, images, point)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(final_training.FinalTraining, "__init__", begun)
+    monkeypatch.setattr(final_training.FinalTraining, "score", scores)
+    split = divide(tiny, test_seed=0, seed=0)
+    most = trained(study, tmp_path, epochs=2)
+    assert seen == [tuple(sorted(split.train + split.val))] and scored == [split.test]
+    assert most.steps == 2 * -(-len(seen[0]) // SMALL.batch_size) and most.family == "dice"
+    assert most.test is not None and most.val is None and most.test_images == len(split.test)
+    least = trained(study, tmp_path, on="train", steps=4)
+    assert seen[-1] == split.train and scored[1:] == [split.val, split.test] and least.val is not None
+    whole = trained(study, tmp_path, on="all", steps=4, seed=7)
+    assert seen[-1] == tuple(range(len(tiny.pictures))) and whole.test is None and len(scored) == 3
+    answer = answer_of(study, "s", "test")
+    assert whole.point == answer.point and "recommended" in whole.point_from
+    # What predicts is the last one; export takes it along.
+    network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
+    assert network is not None and network.path == whole.weights
+    assert (network.record.on, network.record.spec.seed, network.record.spec.purpose) == ("all", 7, "final")
+    made = export_study(study, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert made.weights is not None and made.weights.read_bytes() == whole.weights.read_bytes()
+    assert made.model is not None and "on the images `all`" in made.model.read_text("utf-8")
+    with pytest.raises(UsageError, match="is there already"):
+        trained(study, tmp_path, on="all", steps=4, seed=7)
+
+
+def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_path: Path) -> None:
+    whole = trained(study, tmp_path / "a", steps=9)
+    with pytest.raises(
+        InterruptedSweepError, match=r"stopped at step \d of 9; the checkpoint is .*final-00001.pt"
+    ) as told:
+        trained(study, tmp_path / "b", steps=9, stop=Stops(1))
+    assert told.value.exit_status == 130
+    assert not list(weights_dir(tmp_path / "b" / "cache", "s").glob("*"))
+    again = trained(study, tmp_path / "b", steps=9)
+    first, second = load_file(whole.weights), load_file(again.weights)
+    assert first.keys() == second.keys() and all(bool((first[name] == second[name]).all()) for name in first)
+    assert not list((tmp_path / "b").rglob("*.pt"))
+
+
+def test_the_command_says_what_it_made_and_refuses_in_words(
+    study: studies.SteadyStorage, sweeper: Sweeper, tmp_path: Path
+) -> None:
+    given = ("train", "s", "--steps", 4, "--device", "cpu")
+    status, out, err = sweeper(*given)
+    assert (
+        status == 0 and "Weights: " in out and "no new confirmation" in " ".join(out.split()) and "4 steps of 2" in err
+    )
+    status, out, _ = sweeper(*given, "--overwrite", "--json")
+    document = json.loads(out)
+    assert status == 0 and document["schema"] == "sweeper.training/1" and document["test"]["miou"] > 0
+    ((path, _),) = kept_weights(tmp_path / ".sweeper" / "weights" / "s")
+    assert Path(document["weights"]).resolve() == path.resolve()
+    for wrong, words in (
+        (("--epochs", 3), "exclude each other"),
+        (("--data", "synthetic:cracks?images=6&size=64"), "have changed"),
+    ):
+        status, _, err = sweeper(*given, *wrong)
+        assert status == 2 and words in " ".join(err.split())
+    studies.create_study(study, "empty", new_plan(conditions=builders.conditions()))
+    for command in (("train", "empty"), ("predict", "empty", "x.png", "--out", "o")):
+        status, _, err = sweeper(*command)
+        assert status == 1 and "'empty' recommends no loss" in err
+    status, _, err = sweeper("train", "nobody")
+    assert status == 2 and "nobody" in err
