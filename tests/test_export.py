@@ -17,7 +17,7 @@ from torch import nn
 
 from sweeper import storage as studies
 from sweeper.cli.export import command
-from sweeper.core.errors import InterruptedSweepError, SweeperError
+from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.events import Evaluated, Finished, TrainingEvent
 from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
@@ -26,7 +26,10 @@ from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.losses import snippet
 from sweeper.space import load_space
 from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.training import onnx_file
 from sweeper.training.job import Job, WorkerContext
+from sweeper.training.onnx_file import write_onnx
+from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
 from sweeper.training.write_weights import save_weights
 from sweeper.workflow.conclude import conclude
@@ -79,6 +82,30 @@ def test_the_exported_network_answers_as_the_confirmed_one(
     assert result.predictions is not None and result.predictions.pictures == test
     answer = np.load(out / "answer.npy")
     assert np.mean(answer == np.stack(result.predictions.masks)) > 0.9999
+
+
+def test_the_network_as_onnx_answers_as_torch_does_or_says_what_is_missing(
+    tmp_path: Path, tiny_street: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tiny_street, tmp_path)
+    ((path, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(UsageError, match=r"needs onnx and onnxruntime.*'\.\[onnx\]'"):
+            write_onnx(path, record, tmp_path / "model.onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    assert write_onnx(path, record, tmp_path / "model.onnx") <= 1e-4
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["sweeper.classes"]) == list(tiny_street.classes)
+    image = np.asarray(open_store(tiny_street.store).image(0)).astype(np.float32)
+    (logits,) = session.run(None, {"images": image.transpose(2, 0, 1)[None]})
+    own = Predictor(path, record, "cpu", "float32", 0.0).answer(image.astype(np.uint8)).mask
+    assert (logits[0].argmax(0) == own).mean() > 0.9999
+    monkeypatch.setattr(onnx_file, "TOLERANCE", -1.0)
+    with pytest.raises(SweeperError, match="must answer as torch does"):
+        write_onnx(path, record, tmp_path / "other.onnx")
+    assert not (tmp_path / "other.onnx").exists()
 
 
 def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dataset) -> None:
@@ -174,6 +201,8 @@ def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
         "steps": steps,
         "seed": confirm_seed(0, 0),
     }
+    with pytest.raises(SweeperError, match="--onnx needs a network"):
+        export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", onnx=True)
     none = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
     assert none.weights is None and none.model is None and none.loss.exists()
     keep(tmp_path, spec(purpose="confirm", number=1, **{**given, "lr": 0.1}))  # another configuration

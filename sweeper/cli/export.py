@@ -23,17 +23,21 @@ from sweeper.core import paths
     show_default=True,
     help="That of the sweep: the weights are kept beside it.",
 )
+@click.option(
+    "--onnx", is_flag=True, help="Write the network as model.onnx, too (needs the extra `onnx`), compared with torch."
+)
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
-def command(study: str, *, storage: str, out: Path, cache: Path, as_json: bool) -> None:
+def command(study: str, *, storage: str, out: Path, cache: Path, onnx: bool, as_json: bool) -> None:
     """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
 
-    The weights are those of the recommended loss's first confirmation (averaged, with BatchNorm statistics), in
-    safetensors; model.py beside them loads them with segmentation-models-pytorch alone.
+    The weights are those of the last `sweeper train STUDY`; without one, of the recommended loss's first confirmation
+    (averaged, with BatchNorm statistics), in safetensors. model.py beside them loads them with
+    segmentation-models-pytorch alone.
     """
     from sweeper.storage import open_storage
     from sweeper.workflow.export import export_study
 
-    made = export_study(open_storage(storage, create=False), study, out=out, cache=cache)
+    made = export_study(open_storage(storage, create=False), study, out=out, cache=cache, onnx=onnx)
     if as_json:
         shown = {key: str(value) if isinstance(value, Path) else value for key, value in made._asdict().items()}
         click.echo(json.dumps({"schema": "sweeper.export/1", **shown}, indent=2))
@@ -44,3 +48,5 @@ def command(study: str, *, storage: str, out: Path, cache: Path, as_json: bool) 
         click.echo(f"  weights: none are kept beside {cache}; a sweep keeps them where it confirms the loss")
     else:
         click.echo(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
+    if made.onnx is not None:
+        click.echo(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")

@@ -11,6 +11,7 @@ import yaml
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import Recommended, SweepRecord
+from sweeper.training.weights_file import read_record
 from sweeper.workflow.export_code import model_code
 from sweeper.workflow.recommended_network import answer_of, network_of
 
@@ -30,20 +31,26 @@ class Exported(NamedTuple):
     model: Path | None
     megabytes: float | None
     """Size of the weights."""
+    onnx: Path | None = None
+    onnx_difference: float | None = None
+    """Largest difference between torch and the ONNX runtime, relative to logits above 1."""
 
 
-def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path) -> Exported:
-    """Write `OUT/STUDY/export/{loss.py, loss.yaml, model.safetensors, model.py}`.
+def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx: bool = False) -> Exported:
+    """Write `OUT/STUDY/export/{loss.py, loss.yaml, model.safetensors, model.py}`, and `model.onnx` where asked.
 
     Args:
         storage: where the study is.
         name: the study's.
         out: folder of all reports.
         cache: folder of the decoded data, beside which a sweep keeps weights.
+        onnx: whether the network is wanted as ONNX, too.
 
     Raises:
         StudyError: if there is no such study.
-        SweeperError: if no loss is recommended, or a file cannot be written.
+        SweeperError: if no loss is recommended, a file cannot be written, or ONNX is asked for and there is no
+            network, or it would answer otherwise.
+        UsageError: if ONNX is asked for and not installed.
     """
     answer = answer_of(storage, name, "export")
     sweep, found, chosen = answer
@@ -53,16 +60,31 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path) -> E
         loss, space = folder / "loss.py", folder / "loss.yaml"
         loss.write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
         space.write_text(space_text(sweep, chosen, found.verdict.value), "utf-8")
-        weights = model = megabytes = None
+        weights = model = megabytes = written = apart = None
         if (kept := network_of(answer, weights_dir(cache, name))) is not None:
             path, record = kept
             weights, model = folder / "model.safetensors", folder / "model.py"
             shutil.copyfile(path, weights)
             model.write_text(model_code(record), "utf-8")
             megabytes = weights.stat().st_size / 1e6
+        if onnx:
+            written, apart = _onnx(name, weights, folder / "model.onnx")
     except OSError as error:
         raise SweeperError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
-    return Exported(name, chosen.family, found.verdict.value, loss, space, weights, model, megabytes)
+    return Exported(name, chosen.family, found.verdict.value, loss, space, weights, model, megabytes, written, apart)
+
+
+def _onnx(study: str, weights: Path | None, path: Path) -> tuple[Path, float]:
+    """The network as ONNX; its path, and how far it is from torch's."""
+    record = None if weights is None else read_record(weights)
+    if weights is None or record is None:
+        raise SweeperError(
+            f"--onnx needs a network, and none of study {study!r} is kept on this machine; `sweeper train {study}` "
+            "trains one, --cache names the sweep's folder"
+        )
+    from sweeper.training.onnx_file import write_onnx
+
+    return path, write_onnx(weights, record, path)
 
 
 def space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:

@@ -1,0 +1,137 @@
+"""A trained network as an ONNX file, for programs without torch; compared with torch before it is kept.
+
+The graph takes images with the values of their files and holds the normalisation, so that nothing of it can be
+forgotten elsewhere. What follows the logits (operating point) stands in its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.training.load_weights import load_network
+from sweeper.training.weights_file import WeightsRecord
+
+TOLERANCE = 1e-4
+"""Largest difference between a logit of torch and one of the ONNX runtime, at logits of the order of 1; larger ones by
+their share."""
+OPSET = 18
+
+
+class _WithNormalisation(nn.Module):
+    """Images (N, C, H, W) with values from 0 to full scale → logits."""
+
+    def __init__(self, network: nn.Module, record: WeightsRecord) -> None:
+        super().__init__()
+        self.network = network
+        scale = torch.tensor(record.full_scale, dtype=torch.float32)
+        self.register_buffer("mean", torch.tensor(record.mean).view(1, -1, 1, 1) * scale)
+        self.register_buffer("std", torch.tensor(record.std).view(1, -1, 1, 1) * scale)
+
+    def forward(self, images: Tensor) -> Tensor:
+        normal = (images - self.mean) / self.std  # type: ignore[operator]
+        logits: Tensor = self.network(normal)
+        return logits
+
+
+def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
+    """Write the network of a file of weights, and compare it with torch's on images of two sizes.
+
+    The input `images` is (N, channels, H, W) float32 with values from 0 to the record's full scale; height and width
+    are multiples of the network's stride. The output `logits` is (N, 1 or C, H, W). The metadata hold `classes`,
+    `operating_point`, `log_prior` and `stride` as JSON.
+
+    Args:
+        weights: file of weights.
+        record: its header.
+        path: the ONNX file.
+
+    Returns:
+        The largest difference found, relative to logits above 1.
+
+    Raises:
+        UsageError: if onnx or onnxruntime is not installed.
+        SweeperError: if the network cannot be written so, or answers otherwise than torch.
+        OSError: if the file cannot be written.
+    """
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError(
+            f"--onnx needs onnx and onnxruntime, and one is not installed ({error}); install them, in the checkout, "
+            "with: pip install -c constraints.txt -e '.[onnx]'"
+        ) from None
+    network = _WithNormalisation(load_network(weights, record, torch.device("cpu")), record).eval()
+    stride = 2**record.encoder_depth
+    part = path.with_name(f".{os.getpid()}.part")
+    try:
+        _export(network, record, 4 * stride, part)
+        model = onnx.load(part)
+        for key, value in _metadata(record).items():
+            model.metadata_props.add(key=f"sweeper.{key}", value=json.dumps(value))
+        onnx.save(model, part)
+        session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+        sizes = ((2, 4 * stride, 4 * stride), (1, 5 * stride, 7 * stride))
+        apart = max(_apart(network, session, record, sides) for sides in sizes)
+        if apart > TOLERANCE:
+            raise SweeperError(
+                f"the ONNX file must answer as torch does to {TOLERANCE:g}, and differs by {apart:.2g}; it was not "
+                "written. Another version of onnxruntime, or --arch, may do better"
+            )
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return apart
+
+
+def _metadata(record: WeightsRecord) -> dict[str, object]:
+    return {
+        "classes": record.classes,
+        "operating_point": record.point,
+        "log_prior": record.log_prior,
+        "stride": 2**record.encoder_depth,
+        "full_scale": record.full_scale,
+    }
+
+
+def _export(network: nn.Module, record: WeightsRecord, side: int, path: Path) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the exporter about itself
+            torch.onnx.export(
+                network,
+                (torch.zeros(2, record.channels, side, side),),
+                path,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_axes={"images": {0: "n", 2: "height", 3: "width"}, "logits": {0: "n", 2: "height", 3: "width"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    except Exception as error:  # each architecture fails in its own way
+        text = " ".join(str(error).split())[:300]
+        raise SweeperError(
+            f"`{record.arch}` with encoder `{record.encoder}` cannot be written as ONNX: {text}"
+        ) from error
+
+
+def _apart(network: nn.Module, session: Any, record: WeightsRecord, sides: tuple[int, int, int]) -> float:
+    """Largest difference of the two answers to random images, relative to logits above 1."""
+    count, height, width = sides
+    shape = (count, record.channels, height, width)
+    images = np.random.default_rng(0).integers(0, record.full_scale + 1, shape).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).numpy()
+    (found,) = session.run(["logits"], {"images": images})
+    return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
