@@ -214,6 +214,9 @@ def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
     assert made.weights is not None and made.weights.read_bytes() == own.read_bytes()
     assert made.megabytes is not None and made.megabytes > 0
 
+    assert made.examples is not None and made.examples == made.loss.parent / "examples"
+    assert {file.name for file in made.examples.iterdir()} >= {"train_plain.py", "mmseg_loss.py"}
+
     code = (
         made.loss.read_text("utf-8")
         + "\nimport torch; print(float(criterion(torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8).long())))"

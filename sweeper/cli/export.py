@@ -44,6 +44,8 @@ def command(study: str, *, storage: str, out: Path, cache: Path, onnx: bool, as_
         return
     click.echo(f"{made.family} ({made.verdict.replace('_', ' ')})")
     click.echo(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
+    if made.examples is not None:
+        click.echo(f"  code:    {made.examples} (a plain loop, Lightning, nnU-Net, MMSegmentation)")
     if made.weights is None:
         click.echo(f"  weights: none are kept beside {cache}; a sweep keeps them where it confirms the loss")
     else:

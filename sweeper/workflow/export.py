@@ -13,6 +13,7 @@ from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import Recommended, SweepRecord
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.export_code import model_code
+from sweeper.workflow.export_examples import examples
 from sweeper.workflow.recommended_network import answer_of, network_of
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ class Exported(NamedTuple):
     onnx: Path | None = None
     onnx_difference: float | None = None
     """Largest difference between torch and the ONNX runtime, relative to logits above 1."""
+    examples: Path | None = None
+    """Folder of code that trains elsewhere with the loss; None for a loss that needs more than logits and labels."""
 
 
 def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx: bool = False) -> Exported:
-    """Write `OUT/STUDY/export/{loss.py, loss.yaml, model.safetensors, model.py}`, and `model.onnx` where asked.
+    """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and `model.onnx` if asked.
 
     Args:
         storage: where the study is.
@@ -60,6 +63,10 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx
         loss, space = folder / "loss.py", folder / "loss.yaml"
         loss.write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
         space.write_text(space_text(sweep, chosen, found.verdict.value), "utf-8")
+        texts = examples(sweep, chosen)
+        for file, text in texts.items():
+            (folder / "examples").mkdir(exist_ok=True)
+            (folder / "examples" / file).write_text(text, "utf-8")
         weights = model = megabytes = written = apart = None
         if (kept := network_of(answer, weights_dir(cache, name))) is not None:
             path, record = kept
@@ -71,7 +78,10 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx
             written, apart = _onnx(name, weights, folder / "model.onnx")
     except OSError as error:
         raise SweeperError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
-    return Exported(name, chosen.family, found.verdict.value, loss, space, weights, model, megabytes, written, apart)
+    shown = folder / "examples" if texts else None
+    return Exported(
+        name, chosen.family, found.verdict.value, loss, space, weights, model, megabytes, written, apart, shown
+    )
 
 
 def _onnx(study: str, weights: Path | None, path: Path) -> tuple[Path, float]:
