@@ -165,7 +165,7 @@ def counterparts(task: str) -> dict[str, dict[str, Loss]]:
 
 def ours(family: str, task: str, classes: int, batch: Batch) -> Loss:
     free = FAMILIES[family].coordinates[task]
-    given = {"pos_weight": 8.0} if "pos_weight" in free and free["pos_weight"].default is None else {}
+    given = {name: 8.0 for name in ("pos_weight", "prior_odds") if name in free and free[name].default is None}
     frequencies = tuple(1.0 for _ in range(classes)) if task == "multiclass" else None
     loss = build_loss(family, task=task, class_frequencies=frequencies, **given)
     if FAMILIES[family].needs_distance:

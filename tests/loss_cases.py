@@ -27,12 +27,35 @@ VALUES = {
     "delta": 0.7,
     "suppression": 0.6,
     "distance_mix": 0.05,
+    "prior_odds": 20.0,
+    "tau": 0.8,
+    "first_term": 1.5,
+    "robustness": 0.6,
+    "reverse_share": 0.9,
+    "sure_at": 0.7,
+    "kept_at_least": 0.2,
+    "error_exponent": 1.4,
+    "sensitivity_share": 0.3,
+    "log_exponent": 0.5,
 }
+
+
+COVERED = {
+    *("poly_ce", "generalized_ce", "symmetric_ce", "recall_ce"),
+    *("log_dice", "noise_robust_dice", "sensitivity_specificity", "exponential_logarithmic"),
+}
+"""Modules of losses whose kind another one covers in a training: of one pixel's −log p_t, and of sums over classes."""
 
 
 def point(family: str, task: LossTask) -> dict[str, float]:
     """A generic point of the family: no coordinate at a neutral value."""
     return {name: VALUES[name] for name in FAMILIES[family].coordinates[task]}
+
+
+def needed(family: str, task: LossTask) -> dict[str, float]:
+    """Coordinates without a default, because the data must decide them."""
+    free = FAMILIES[family].coordinates[task]
+    return {n: VALUES[n] for n in ("pos_weight", "prior_odds") if n in free and free[n].default is None}
 
 
 def make(family: str, task: LossTask, **given: object) -> torch.nn.Module:

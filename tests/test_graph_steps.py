@@ -31,6 +31,7 @@ from sweeper.training.training_steps import TrainingSteps
 from sweeper.workflow.prepare import prepare
 from sweeper.workflow.settings import Settings, resumed_recipe
 from tests.batches import training_batch
+from tests.loss_cases import COVERED, needed
 from tests.sweeping import Recorder
 from tests.test_training import SMALL, spec
 
@@ -148,7 +149,14 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
     assert [one.times for one in recordings] == [12 - FIRST_STEPS]  # the first of them was taken back
 
 
-@pytest.mark.parametrize("family", [name for name, known in FAMILIES.items() if not known.needs_distance])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=pytest.mark.slow if known.module in COVERED else ())
+        for name, known in FAMILIES.items()
+        if not known.needs_distance
+    ],
+)
 def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On torch's meta device, which has shapes and no values, reading a value raises; so does a shape that needs one.
 
@@ -158,7 +166,7 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
     conditions = Conditions(dataset=tiny, recipe=LONG, seed=0)
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
     pixels = ResidentStore(*(tensor.to(meta) for tensor in upload(store, CPU)))
-    params = {"pos_weight": 5.0} if family == "weighted_ce" else {}
+    params = needed(family, "binary")
     made = spec(family=family, params=params, steps=12)
     steps = GraphSteps(made, conditions, store, train, device=meta, starts=Starts(), resident=pixels, record=Replayed)
     monkeypatch.setattr(steps.optimizer, "step", lambda: None)

@@ -25,7 +25,9 @@ FREQUENCIES = (0.9, 0.07, 0.03)
 def test_families_are_declared_simplest_first():
     assert list(FAMILIES) == [
         *("cross_entropy", "weighted_ce", "focal", "topk_ce", "boundary_ce"),
+        *("logit_adjusted", "poly_ce", "generalized_ce", "symmetric_ce", "ohem_ce", "recall_ce"),
         *("dice", "jaccard", "generalized_dice", "log_cosh_dice", "tversky", "focal_tversky", "lovasz"),
+        *("log_dice", "robust_dice", "sens_spec", "mcc", "exp_log"),
         *("dice_ce", "dice_focal", "dice_topk", "combo", "unified_focal", "soft_cldice", "boundary"),
     ]
     assert all(name == family.name for name, family in FAMILIES.items())
@@ -111,6 +113,11 @@ def test_an_entry_can_be_replaced_by_another_builder(monkeypatch):
         ("weighted_ce", "binary", {"pos_weight": float("inf")}, ["`pos_weight` must be", "got inf"]),
         ("weighted_ce", "multiclass", {}, ["`class_weight_power` needs `class_frequencies`", "got None"]),
         ("focal", "multiclass", {"alpha": 0.0}, ["`alpha` needs `class_frequencies`"]),
+        ("logit_adjusted", "binary", {}, ["`prior_odds` of logit_adjusted has no default", "give prior_odds="]),
+        ("logit_adjusted", "binary", {"prior_odds": 0}, ["`prior_odds` must be above 0", "got 0"]),
+        ("logit_adjusted", "multiclass", {}, ["`tau` needs `class_frequencies`", "got None"]),
+        ("poly_ce", "binary", {"first_term": -2}, ["`first_term` must be at least -1", "got -2"]),
+        ("robust_dice", "binary", {"error_exponent": 0.5}, ["`error_exponent` must be at least 1"]),
         ("tversky", "binary", {"fn_weight": 1.2}, ["`fn_weight` must be at most 1", "`fp_weight`"]),
         ("tversky", "binary", {"fn_weight": 0, "fp_weight": 0}, ["must not both be 0"]),
         ("tversky", "binary", {"overlap_exponent": 0}, ["`overlap_exponent` must be above 0"]),
@@ -206,7 +213,7 @@ def run_snippet(text: str) -> torch.nn.Module:
 
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_the_snippet_runs_and_gives_the_same_loss(family, task):
-    values = {"pos_weight": 61.23456, "fn_weight": 0.712345, "gamma": 1.98765}
+    values = {"pos_weight": 61.23456, "prior_odds": 61.23456, "fn_weight": 0.712345, "gamma": 1.98765}
     params = {name: value for name, value in values.items() if name in FAMILIES[family].coordinates[task]}
     classes = ["background", "crack"] if task == "binary" else ["a", "b", "c"]
     text = snippet(family, params, task, classes, (911, 60, 29))

@@ -21,6 +21,8 @@ FREQUENCIES = (700, 250, 50)
 CASES = [(name, task) for name, task in itertools.product(FAMILIES, TASKS) if task in FAMILIES[name].tasks]
 NONE = {  # no library agrees: they do not have it, or see tests/test_losses_traps.py
     *itertools.product(("topk_ce", "dice_topk", "boundary_ce", "unified_focal", "soft_cldice", "boundary"), TASKS),
+    *itertools.product(("poly_ce", "generalized_ce", "symmetric_ce", "ohem_ce", "recall_ce", "exp_log"), TASKS),
+    *itertools.product(("robust_dice", "sens_spec", "mcc"), TASKS),
     ("generalized_dice", "binary"),
     ("focal_tversky", "multiclass"),
 }
@@ -55,7 +57,7 @@ def check(family, task, params, frequencies=FREQUENCIES, seed=0):
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_the_literatures_point_is_the_same_elsewhere_or_nothing_is_claimed(family, task):
     free = FAMILIES[family].coordinates[task]
-    params = {"pos_weight": 8.765432} if "pos_weight" in free else {}
+    params = {name: 8.765432 for name in ("pos_weight", "prior_odds") if name in free}
     if (family, task) in NONE:
         assert equivalent(family, params, task, FREQUENCIES) is None
     else:
@@ -71,6 +73,8 @@ VALUES = {
     "fn_weight": st.floats(0.3, 0.9),
     "overlap_exponent": st.floats(0.4, 2),
     "volume_exponent": st.sampled_from([1.0, 2.0]),
+    "prior_odds": st.floats(0.1, 100),
+    "tau": st.floats(0, 1.5),
 }
 
 

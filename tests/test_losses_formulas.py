@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from sweeper.losses import FAMILIES, build_loss
-from tests.loss_cases import CASES, FREQUENCIES, IGNORE, VALUES, channels, point
+from tests.loss_cases import CASES, FREQUENCIES, IGNORE, VALUES, channels, needed, point
 
 HARD = {**VALUES, "alpha": 0.65, "gamma": 1.3, "pos_weight": 3.0, "overlap_exponent": 0.8, "mix": 0.45}
 
@@ -249,12 +249,111 @@ def boundary(task, z, y, w, v):
     return (1 - v["distance_mix"]) * tversky(task, z, y, w, {}) + v["distance_mix"] * total / number
 
 
+def logit_adjusted(task, z, y, w, v):
+    shift = v["tau"] * np.log(FREQUENCIES).reshape(1, -1, 1, 1) if task == "multiclass" else -np.log(v["prior_odds"])
+    return cross_entropy(task, z + shift, y, w, {})
+
+
+def own_probabilities(task, z, y, w):
+    """Probability and weight of each labelled pixel's own class."""
+    p, found = probabilities(task, z), []
+    for index in np.ndindex(y.shape):
+        if (label := y[index]) == IGNORE:
+            continue
+        if task == "multilabel":
+            found.append((p[index] if label else 1 - p[index], w[index]))
+        else:
+            found.append((p[(index[0], label, *index[1:])], w[index]))
+    return np.array(found).T
+
+
+def of_own(cost):
+    def formula(task, z, y, w, v):
+        p, u = own_probabilities(task, z, y, w)
+        return (u * cost(p, v)).mean()
+
+    return formula
+
+
+def ohem_ce(task, z, y, w, v):
+    p, u = own_probabilities(task, z, y, w)
+    hardest = np.sort(p)[: max(1, int(v["kept_at_least"] * len(p)))]
+    chosen = p <= max(v["sure_at"], hardest[-1])
+    return (-u * np.log(p))[chosen].sum() / chosen.sum()
+
+
+def recall_ce(task, z, y, w, v):
+    """The class of each pixel, or its absence, is found or missed; a class weighs what is missed of it."""
+    p = probabilities(task, z)
+    total, number = 0.0, (y != IGNORE).sum()
+    if task == "multilabel":
+        groups = [(np.stack([1 - p[:, c], p[:, c]], axis=1), y[:, c], w[:, c]) for c in range(p.shape[1])]
+    else:
+        groups = [(p, y, w)]
+    for each, labels, u in groups:
+        for c in range(each.shape[1]):
+            own = labels == c
+            missed = (each.argmax(axis=1) != c)[own].sum()
+            total += max(1, missed) / max(1, own.sum()) * (-u * np.log(each[:, c]))[own].sum()
+    return total / number
+
+
+def log_dice(task, z, y, w, v):
+    each, exponent = [], v.get("log_exponent", 1)
+    for p, own, known, u in weighted_problems(task, z, y, w):
+        tp, fp, fn = soft_counts(p, own, known, u)
+        index = (tp + 1) / (tp + fp / 2 + fn / 2 + 1)
+        each.append((-np.log(index) if own.any() else mean_over(p, known, u)) ** exponent)
+    return np.mean(each)
+
+
+def noise_robust_dice(task, z, y, w, v):
+    each = []
+    for p, own, known, u in weighted_problems(task, z, y, w):
+        errors = (u * np.abs(p - own) ** v["error_exponent"])[known].sum()
+        squares = (u * (p**2 + own))[known].sum()
+        each.append(errors / (squares + 2) if own.any() else mean_over(p, known, u))
+    return np.mean(each)
+
+
+def sensitivity_specificity(task, z, y, w, v):
+    each = []
+    for p, own, known, u in weighted_problems(task, z, y, w):
+        if not own.any():
+            each.append(mean_over(p, known, u))
+            continue
+        missed, marked = mean_over((1 - p) ** 2, own, u), mean_over(p**2, known & ~own, u)
+        each.append(v["sensitivity_share"] * missed + (1 - v["sensitivity_share"]) * marked)
+    return np.mean(each)
+
+
+def mcc(task, z, y, w, v):
+    each = []
+    for p, own, known, u in weighted_problems(task, z, y, w):
+        tp, fp, fn = soft_counts(p, own, known, u)
+        tp, tn = tp + 1, (u * (1 - p))[known & ~own].sum() + 1
+        found = (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+        each.append(1 - found if own.any() else mean_over(p, known, u))
+    return np.mean(each)
+
+
+def exp_log(task, z, y, w, v):
+    pixels = of_own(lambda p, v: (-np.log(p)) ** v["log_exponent"])(task, z, y, w, v)
+    return v["mix"] * pixels + (1 - v["mix"]) * log_dice(task, z, y, w, v)
+
+
 FORMULAS = {
     "cross_entropy": cross_entropy,
     "weighted_ce": cross_entropy,
     "focal": cross_entropy,
     "topk_ce": hard,
     "boundary_ce": boundary_ce,
+    "logit_adjusted": logit_adjusted,
+    "poly_ce": of_own(lambda p, v: -np.log(p) + v["first_term"] * (1 - p)),
+    "generalized_ce": of_own(lambda p, v: (1 - p ** v["robustness"]) / v["robustness"]),
+    "symmetric_ce": of_own(lambda p, v: -(1 - v["reverse_share"]) * np.log(p) + v["reverse_share"] * (1 - p)),
+    "ohem_ce": ohem_ce,
+    "recall_ce": recall_ce,
     "dice": tversky,
     "jaccard": lambda task, z, y, w, v: tversky(task, z, y, w, {"fp_weight": 1, "fn_weight": 1}),
     "generalized_dice": generalized_dice,
@@ -262,6 +361,11 @@ FORMULAS = {
     "tversky": tversky,
     "focal_tversky": tversky,
     "lovasz": lovasz,
+    "log_dice": log_dice,
+    "robust_dice": noise_robust_dice,
+    "sens_spec": sensitivity_specificity,
+    "mcc": mcc,
+    "exp_log": exp_log,
     "dice_ce": mixed(cross_entropy),
     "dice_focal": mixed(cross_entropy),
     "dice_topk": mixed(hard),
@@ -282,8 +386,7 @@ def test_every_family_has_its_formula_here():
 def test_every_family_equals_its_formula(family, task, coordinates, absent):
     free = FAMILIES[family].coordinates[task]
     given = {"generic": point(family, task), "other": {name: HARD[name] for name in free}, "defaults": {}}[coordinates]
-    if "pos_weight" in free and free["pos_weight"].default is None:
-        given["pos_weight"] = given.get("pos_weight", 5.0)
+    given = needed(family, task) | given
     defaults = {name: c.default for name, c in free.items() if c.default is not None}
     loss = build_loss(family, task=task, class_frequencies=FREQUENCIES, **given)
     for seed in range(2):

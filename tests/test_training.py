@@ -33,7 +33,12 @@ from sweeper.training.job import Job, WorkerContext
 from sweeper.training.model import WeightAverage, build_model, normaliser
 from sweeper.training.training_steps import schedule
 from tests.batches import training_batch
+from tests.loss_cases import COVERED, needed
 
+COVERED_LAST = [
+    pytest.param(name, marks=pytest.mark.slow if known.module in COVERED else ()) for name, known in FAMILIES.items()
+]
+"""Families by name; those that are called as another one is are slow."""
 CPU = torch.device("cpu")
 SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
 
@@ -457,10 +462,10 @@ def test_a_diverging_training_ends_with_value_zero(tiny: Dataset) -> None:
     assert len(result.evaluations) < 4
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", COVERED_LAST)
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_every_family_trains(tiny: Dataset, tiny_street: Dataset, family: str, task: str) -> None:
-    params = {"pos_weight": 5.0} if (family, task) == ("weighted_ce", "binary") else {}
+    params = needed(family, "binary") if task == "binary" else {}
     result = train(tiny if task == "binary" else tiny_street, family=family, params=params)
     assert result.collapse != Collapse.DIVERGED
     assert all(e.train_loss is not None for e in result.evaluations)
@@ -507,7 +512,7 @@ def test_training_learns_cracks(tiny: Dataset) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
-    params = {"pos_weight": 5.0} if family == "weighted_ce" else {}
+    params = needed(family, "binary")
     conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"precision": "bfloat16"}), seed=0)
     training = Training(spec(family=family, params=params), conditions, open_store(tiny.store), "cuda")
     while not training.finished:

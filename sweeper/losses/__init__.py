@@ -4,14 +4,18 @@
     criterion = build_loss("tversky", task="binary", fn_weight=0.7)
     loss = criterion(logits, target)
 
-families.py           the registry: what each family is, searches, is good for (no torch); family_records.py
+families.py           the registry: what each family is, searches, is good for (no torch); pixel_families.py and
+                      overlap_families.py, which are parts of it; family_records.py
 accepted_values.py    what each coordinate may be and means (no torch)
 coordinates.py        their checks, and their translation into the kernel's terms (no torch); class_weights.py
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py
 fused_cpu/            the same on a processor, in one pass over the logits and one for the gradient
 build.py              `build_loss` and the module of a point of the kernel; loss_module.py: what all modules share
-class_probabilities.py  what the losses beside the kernel share: generalized_dice.py, log_cosh_dice.py,
-                      unified_focal.py, lovasz.py, soft_cldice.py, boundary.py
+class_probabilities.py  what the losses of classes beside the kernel share: generalized_dice.py, log_cosh_dice.py,
+                      log_dice.py, noise_robust_dice.py, sensitivity_specificity.py, matthews.py, unified_focal.py,
+                      exponential_logarithmic.py, lovasz.py, soft_cldice.py, boundary.py
+surprise.py           what the losses of single pixels beside the kernel share: poly_ce.py, generalized_ce.py,
+                      symmetric_ce.py, ohem_ce.py; logit_adjusted.py and recall_ce.py stand alone
 snippet.py            Python text that builds a loss; other_libraries.py: the same with other libraries (no torch)
 
 Importing this package does not import torch; `build_loss` brings it in when it is first asked for.

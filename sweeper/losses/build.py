@@ -14,8 +14,7 @@ from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_se
 from sweeper.losses.families import FAMILIES, LossTask
 from sweeper.losses.fused_cpu import covers, kernel_loss
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
-from sweeper.losses.loss_module import SegmentationLoss
-from sweeper.losses.per_pixel import transformed
+from sweeper.losses.loss_module import KeptNumbers, SegmentationLoss
 
 
 class KernelLoss(SegmentationLoss):
@@ -39,8 +38,8 @@ class KernelLoss(SegmentationLoss):
         classes = len(weights) if task != "binary" and weights is not None and len(weights) > 1 else None
         super().__init__(family, task, coordinates, ignore_index, classes)
         self.settings = settings
-        self._kept: tuple[Tensor, ...] = ()
-        self._weights(torch.empty(0))
+        self._weights = KeptNumbers([w for w in (weights, settings.absent_weights) if w is not None])
+        self._weights.like(torch.empty(0))
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
@@ -52,7 +51,7 @@ class KernelLoss(SegmentationLoss):
                 weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
             return kernel_loss(logits, target, settings, self.ignore_index, softmax=softmax, weight=weight)
         if self.task == "multiclass":
-            weights = self._weights(logits)
+            weights = self._weights.like(logits)
             return softmax_loss(
                 logits, target, settings, self.ignore_index, weights[0] if weights else None, weight=weight
             )
@@ -61,24 +60,10 @@ class KernelLoss(SegmentationLoss):
             low, high = settings.class_weights or (1.0, 1.0)
             both: tuple[Tensor | float, Tensor | float] = (low, high)
         else:
-            weights = self._weights(logits)
+            weights = self._weights.like(logits)
             both = (weights[1].view(-1, 1, 1), weights[0].view(-1, 1, 1)) if weights else (1.0, 1.0)
         weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
         return sigmoid_loss(logits, target, settings, self.ignore_index, both, weight=weight)
-
-    def _weights(self, logits: Tensor) -> tuple[Tensor, ...]:
-        """Class weights where the logits are; copied once per device and precision, then kept."""
-        given = [w for w in (self.settings.class_weights, self.settings.absent_weights) if w is not None]
-        if not given:
-            return ()
-        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        kept = self._kept
-        if not kept or kept[0].device != logits.device or kept[0].dtype != dtype:
-            # From the exact numbers, so that float64 does not inherit float32's rounding.
-            kept = tuple(torch.tensor(w, dtype=dtype, device=logits.device) for w in given)
-            if not transformed():  # else they belong to the transformation, and end with it
-                self._kept = kept
-        return kept
 
 
 def build_loss(

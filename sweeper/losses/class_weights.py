@@ -1,4 +1,4 @@
-"""Class weights from α, the classes' shares of the pixels, or the effective number of samples. No torch."""
+"""Class weights, and shifts of logits, from α, the classes' shares or the effective number of samples. No torch."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def effective_number_weights(counts: Sequence[float], beta: float) -> tuple[floa
     if beta == 0:
         return (1.0,) * len(counts)
     return _normalised(counts, [(1 - beta) / -math.expm1(n * math.log(beta)) if n > 0 else None for n in counts])
+
+
+def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, ...]:
+    """τ log f_c of each class, what the logits are adjusted by; a class without pixels counts as the rarest with some.
+
+    Args:
+        frequencies: pixels of each class, as counts or shares; finite, ≥ 0, not all 0.
+        tau: ≥ 0.
+    """
+    total, least = math.fsum(frequencies), min(f for f in frequencies if f > 0)
+    return tuple(tau * math.log(max(f, least) / total) for f in frequencies)
 
 
 def _normalised(frequencies: Sequence[float], raw: Sequence[float | None]) -> tuple[float, ...]:

@@ -64,7 +64,7 @@ def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
     alpha = values.get("alpha")
     if alpha is not None and not isinstance(alpha, Sequence):
         return "alpha"
-    return "class_weight_power" if values.get("class_weight_power") else None
+    return next((name for name in ("class_weight_power", "tau") if values.get(name)), None)
 
 
 # --- Checks -------------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def _name_problems(family: Family, task: LossTask, given: Iterable[str]) -> list
 
 
 def _takes_vector(name: str, task: LossTask) -> bool:
-    return name in ("alpha", "class_weights") or (name == "pos_weight" and task == "multilabel")
+    return name in ("alpha", "class_weights") or (name in ("pos_weight", "prior_odds") and task == "multilabel")
 
 
 def _is_vector(value: object) -> bool:

@@ -12,34 +12,37 @@ from collections.abc import Iterable, Iterator
 
 from sweeper.core.records import Coordinate
 from sweeper.losses.accepted_values import KERNEL_LIMITS, KERNEL_MEANINGS, Limits
-from sweeper.losses.family_records import LOSS_TASKS, TASKS, Family, LossCoordinate, LossTask, Reduction
+from sweeper.losses.family_records import (
+    LOSS_TASKS,
+    TASKS,
+    Family,
+    LossCoordinate,
+    LossTask,
+    Reduction,
+    everywhere,
+    uniform,
+)
+from sweeper.losses.overlap_families import OVERLAP_FAMILIES
+from sweeper.losses.pixel_families import PIXEL_FAMILIES
 
 __all__ = ["FAMILIES", "LIMITS", "LOSS_TASKS", "MEANINGS", "TASKS", "Family", "LossCoordinate", "LossTask"]
 
 
-def _uniform(low: float, high: float) -> Coordinate:
-    return Coordinate(kind="uniform", low=low, high=high)
-
-
 _IMBALANCE_POWER = Coordinate(kind="power_of_imbalance", low=0.0, high=1.1)
-_MIX = LossCoordinate(search=_uniform(0.0, 1.0), start=0.5, default=0.5)
-_GAMMA = LossCoordinate(search=_uniform(0.0, 5.0), start=2.0, default=2.0)
+_MIX = LossCoordinate(search=uniform(0.0, 1.0), start=0.5, default=0.5)
+_GAMMA = LossCoordinate(search=uniform(0.0, 5.0), start=2.0, default=2.0)
 # α and the weight of rare pixels are one coordinate (w = α / (1 − α)): no family has both.
-_ALPHA = LossCoordinate(search=_uniform(0.05, 0.95), start=0.25, default=0.25)
+_ALPHA = LossCoordinate(search=uniform(0.05, 0.95), start=0.25, default=0.25)
 # Lin's 0.25 is for one foreground against background; the softmax form is commonly used without α, which up to a
 # factor of the whole loss is α = 0.5.
-_ALPHA_MULTICLASS = LossCoordinate(search=_uniform(0.05, 0.95), start=0.5, default=None)
-_BALANCE = LossCoordinate(search=_uniform(0.05, 0.95), start=0.5, default=0.5)
+_ALPHA_MULTICLASS = LossCoordinate(search=uniform(0.05, 0.95), start=0.5, default=None)
+_BALANCE = LossCoordinate(search=uniform(0.05, 0.95), start=0.5, default=0.5)
 _DICE_WEIGHTS = {"fp_weight": 0.5, "fn_weight": 0.5}
 _TVERSKY = {
-    "fn_weight": LossCoordinate(search=_uniform(0.3, 0.9), start=0.7, default=0.7),
+    "fn_weight": LossCoordinate(search=uniform(0.3, 0.9), start=0.7, default=0.7),
     "fp_weight": LossCoordinate(start=0.3),
     "overlap_exponent": LossCoordinate(start=0.75, default=1.0),
 }
-
-
-def _everywhere(**free: LossCoordinate) -> dict[LossTask, dict[str, LossCoordinate]]:
-    return {task: dict(free) for task in LOSS_TASKS}
 
 
 _WEIGHTS: dict[str, float | None] = {"pos_weight": 3.0, "class_weight_power": 0.7}
@@ -56,7 +59,7 @@ _DECLARED = (
         name="cross_entropy",
         title="Cross-entropy",
         fixed={"mix": 1.0},
-        coordinates=_everywhere(),
+        coordinates=everywhere(),
         helps="Classes of similar size, clean labels, or when calibrated probabilities matter: the baseline.",
         caveat="Rare classes hardly count: each pixel weighs the same.",
         source="Long et al. 2015, Fully Convolutional Networks, arXiv:1411.4038",
@@ -70,7 +73,7 @@ _DECLARED = (
             "binary": {"pos_weight": _POWER},
             # Not 1: full inverse frequency does poorly on long tails, its square root is the usual softening
             # (Cui et al. 2019, sections 1 and 2).
-            "multiclass": {"class_weight_power": LossCoordinate(search=_uniform(0.0, 1.1), start=0.5, default=0.5)},
+            "multiclass": {"class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5)},
             "multilabel": {"pos_weight": _POWER},
         },
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
@@ -102,7 +105,7 @@ _DECLARED = (
         name="topk_ce",
         title="Top-k cross-entropy",
         fixed={"mix": 1.0},
-        coordinates=_everywhere(hard_fraction=_HARD),
+        coordinates=everywhere(hard_fraction=_HARD),
         helps="A great many easy pixels: only the hardest share of the labelled pixels counts.",
         caveat="Wrong labels are the hardest pixels of all, and are never out of it.",
         source="Wu et al. 2016, arXiv:1605.06885; Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
@@ -113,7 +116,7 @@ _DECLARED = (
         name="boundary_ce",
         title="Boundary-weighted cross-entropy",
         fixed={"mix": 1.0},
-        coordinates=_everywhere(boundary_weight=LossCoordinate(search=_uniform(0.0, 20.0), start=5.0, default=5.0)),
+        coordinates=everywhere(boundary_weight=LossCoordinate(search=uniform(0.0, 20.0), start=5.0, default=5.0)),
         helps="Outlines matter, or touching objects must stay apart: pixels near a class boundary weigh more.",
         caveat="Labels are least certain at boundaries, and that is where it listens most.",
         source="Ronneberger et al. 2015, U-Net, arXiv:1505.04597 (equation 2, here a flat band of 2 pixels)",
@@ -123,11 +126,12 @@ _DECLARED = (
             Reduction(words="no boundary weight is cross-entropy", at={"boundary_weight": 0.0}, other="cross_entropy"),
         ),
     ),
+    *PIXEL_FAMILIES,
     Family(
         name="dice",
         title="Dice",
         fixed={"mix": 0.0, **_DICE_WEIGHTS},
-        coordinates=_everywhere(),
+        coordinates=everywhere(),
         helps="Small foregrounds scored by overlap: optimises a soft form of the score itself.",
         caveat="Over-confident probabilities; noisy gradients when a batch holds few pixels of a class.",
         source="Milletari et al. 2016, V-Net, arXiv:1606.04797; this form: Drozdzal et al. 2016, arXiv:1608.04117",
@@ -137,7 +141,7 @@ _DECLARED = (
         name="jaccard",
         title="Jaccard",
         fixed={"mix": 0.0, "fp_weight": 1.0, "fn_weight": 1.0},
-        coordinates=_everywhere(),
+        coordinates=everywhere(),
         helps="As Dice, where the score is IoU itself; bad overlaps are punished harder.",
         caveat="Flatter than Dice far from the answer: slower at the start.",
         source="Rahman & Wang 2016, Optimizing Intersection-Over-Union, doi:10.1007/978-3-319-50835-1_22",
@@ -147,9 +151,9 @@ _DECLARED = (
         name="generalized_dice",
         title="Generalised Dice",
         fixed={},
-        coordinates=_everywhere(
+        coordinates=everywhere(
             volume_exponent=LossCoordinate(
-                search=_uniform(0.0, 2.0),
+                search=uniform(0.0, 2.0),
                 start=2.0,
                 default=2.0,
                 limits=Limits(0, 2),
@@ -167,7 +171,7 @@ _DECLARED = (
         name="log_cosh_dice",
         title="Log-cosh Dice",
         fixed={},
-        coordinates=_everywhere(),
+        coordinates=everywhere(),
         helps="As Dice, with a smooth, flat end: gradients fade as the overlap nears 1, which steadies late training.",
         caveat="Fades early on small errors: fine details can stay unfinished.",
         source="Jadon 2020, A survey of loss functions for semantic segmentation, arXiv:2006.14822",
@@ -179,7 +183,7 @@ _DECLARED = (
         name="tversky",
         title="Tversky",
         fixed={"mix": 0.0},
-        coordinates=_everywhere(**_TVERSKY),
+        coordinates=everywhere(**_TVERSKY),
         helps="Missed pixels cost more than false alarms, or the reverse: fn_weight trades recall for precision.",
         caveat="As Dice; far from 0.5 it no longer follows the overlap score.",
         source="Salehi et al. 2017, arXiv:1706.05721; exponent: Abraham & Khan 2019, arXiv:1810.07842",
@@ -193,10 +197,10 @@ _DECLARED = (
         name="focal_tversky",
         title="Focal Tversky",
         fixed={"mix": 0.0},
-        coordinates=_everywhere(
+        coordinates=everywhere(
             fn_weight=_TVERSKY["fn_weight"],
             fp_weight=_TVERSKY["fp_weight"],
-            overlap_exponent=LossCoordinate(search=_uniform(0.4, 2.0), start=0.75, default=0.75),
+            overlap_exponent=LossCoordinate(search=uniform(0.4, 2.0), start=0.75, default=0.75),
         ),
         helps="Small structures that Tversky leaves half found: the exponent moves effort between classes.",
         caveat="Two numbers on top of Dice; below 1 the exponent makes the last stretch steep.",
@@ -208,7 +212,7 @@ _DECLARED = (
         name="lovasz",
         title="Lovász",
         fixed={},
-        coordinates=_everywhere(),
+        coordinates=everywhere(),
         helps="The score is IoU and training has settled: the convex extension of the Jaccard index on the batch.",
         caveat="Sorts all pixels; weak far from the answer, so better as a second stage or at a small learning rate.",
         source="Berman et al. 2018, The Lovász-Softmax loss, arXiv:1705.08790",
@@ -216,6 +220,7 @@ _DECLARED = (
         relative=True,
         module="lovasz",
     ),
+    *OVERLAP_FAMILIES,
     Family(
         name="dice_ce",
         title="Dice + cross-entropy",
@@ -224,7 +229,7 @@ _DECLARED = (
             "binary": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
             "multiclass": {
                 "mix": _MIX,
-                "class_weight_power": LossCoordinate(search=_uniform(0.0, 1.1), start=0.0, default=0.0),
+                "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.0, default=0.0),
             },
             "multilabel": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
         },
@@ -246,7 +251,7 @@ _DECLARED = (
         name="dice_focal",
         title="Dice + focal",
         fixed=_DICE_WEIGHTS,
-        coordinates=_everywhere(mix=_MIX, gamma=_GAMMA),
+        coordinates=everywhere(mix=_MIX, gamma=_GAMMA),
         helps="Strong imbalance with hard examples: overlap for rare classes, focal for their borders.",
         caveat="Follows wrong labels as focal does; one coordinate more to tune than Dice.",
         source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
@@ -266,7 +271,7 @@ _DECLARED = (
         name="dice_topk",
         title="Dice + top-k cross-entropy",
         fixed=_DICE_WEIGHTS,
-        coordinates=_everywhere(mix=_MIX, hard_fraction=_HARD),
+        coordinates=everywhere(mix=_MIX, hard_fraction=_HARD),
         helps="Small targets with hard parts, such as tumours: overlap for the whole, cross-entropy for the worst.",
         caveat="Wrong labels stay in the worst pixels for good.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Ma et al. 2021, doi:10.1016/j.media.2021.102035",
@@ -314,17 +319,17 @@ _DECLARED = (
         name="unified_focal",
         title="Unified focal",
         fixed={},
-        coordinates=_everywhere(
+        coordinates=everywhere(
             mix=_MIX,
             delta=LossCoordinate(
-                search=_uniform(0.3, 0.95),
+                search=uniform(0.3, 0.95),
                 start=0.6,
                 default=0.6,
                 limits=Limits(0, 1),
                 meaning="weight of rare classes and missed pixels; common classes and false alarms have 1 − this",
             ),
             suppression=LossCoordinate(
-                search=_uniform(0.0, 0.95),
+                search=uniform(0.0, 0.95),
                 start=0.5,
                 default=0.5,
                 limits=Limits(0, 1, open_high=True),
@@ -358,9 +363,9 @@ _DECLARED = (
         title="Dice + soft centre-line Dice",
         fixed={},
         # The paper's range: the centre line alone is satisfied by foreground everywhere, which has no skeleton.
-        coordinates=_everywhere(
+        coordinates=everywhere(
             skeleton_weight=LossCoordinate(
-                search=_uniform(0.0, 0.5),
+                search=uniform(0.0, 0.5),
                 start=0.5,
                 default=0.5,
                 limits=Limits(0, 1),
@@ -380,7 +385,7 @@ _DECLARED = (
         name="boundary",
         title="Dice + boundary distance",
         fixed={},
-        coordinates=_everywhere(
+        coordinates=everywhere(
             distance_mix=LossCoordinate(
                 search=Coordinate(kind="log", low=1e-3, high=0.5),
                 start=0.01,

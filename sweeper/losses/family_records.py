@@ -102,3 +102,13 @@ class Family(Record):
     def searched(self, task: LossTask) -> dict[str, LossCoordinate]:
         """Free coordinates that the shipped spaces search."""
         return {name: free for name, free in self.coordinates[task].items() if free.search is not None}
+
+
+def uniform(low: float, high: float) -> Coordinate:
+    """A range searched evenly."""
+    return Coordinate(kind="uniform", low=low, high=high)
+
+
+def everywhere(**free: LossCoordinate) -> dict[LossTask, dict[str, LossCoordinate]]:
+    """The same free coordinates for every task."""
+    return {task: dict(free) for task in LOSS_TASKS}

@@ -232,6 +232,9 @@ def class_cost(
         min=NEARLY_NOTHING
     )  # 1 − TI without the cancellation
     lost = torch.where(actual > 0, lost, mean_probability)
-    if settings.overlap_exponent == 1:
-        return lost
-    return lost * lost.clamp(min=LINEAR_BELOW).pow(settings.overlap_exponent - 1)
+    return raised(lost, settings.overlap_exponent)
+
+
+def raised(values: Tensor, exponent: float) -> Tensor:
+    """Values ≥ 0, any shape, to a power above 0; below `LINEAR_BELOW` a straight line to 0."""
+    return values if exponent == 1 else values * values.clamp(min=LINEAR_BELOW).pow(exponent - 1)

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import LossTask
+from sweeper.losses.per_pixel import transformed
+
+
+class KeptNumbers:
+    """Fixed numbers as tensors where a batch is; copied once per device and precision, then kept."""
+
+    def __init__(self, given: Sequence[Sequence[float]]) -> None:
+        self._given = tuple(tuple(numbers) for numbers in given)
+        self._kept: tuple[Tensor, ...] = ()
+
+    def like(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """A tensor (C,) for each of the sequences, on the logits' device, float64 for float64 logits, else float32."""
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        kept = self._kept
+        if not kept or kept[0].device != logits.device or kept[0].dtype != dtype:
+            # From the exact numbers, so that float64 does not inherit float32's rounding.
+            kept = tuple(torch.tensor(numbers, dtype=dtype, device=logits.device) for numbers in self._given)
+            if not transformed():  # else they belong to the transformation, and end with it
+                self._kept = kept
+        return kept
 
 
 class SegmentationLoss(nn.Module):

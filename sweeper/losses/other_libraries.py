@@ -6,10 +6,12 @@ why. Agreement is of value and gradient on batches in which every class occurs a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import IGNORE, Task
+from sweeper.losses.class_weights import log_prior_shifts
 from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings, needs_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.snippet import rounded
@@ -54,7 +56,7 @@ def equivalent(
         total = sum(class_frequencies)
         class_frequencies = [float(f"{f / total:.4g}") for f in class_frequencies]
     settings = kernel_settings(entry, task, values, class_frequencies)
-    found = _relative(family, values, task) if entry.relative else _kernel(settings, values, task)
+    found = _relative(family, values, task, class_frequencies) if entry.relative else _kernel(settings, values, task)
     return None if found is None else _text(*found)
 
 
@@ -146,7 +148,14 @@ def _overlap(settings: KernelSettings, task: Task) -> _Part | None:
     return _Part(SMP, "tversky", f'smp.losses.TverskyLoss("{task}", smooth=1.0, {given})', "tversky(logits, target)")
 
 
-def _relative(family: str, values: Mapping[str, Value], task: Task) -> tuple[list[_Part], str] | None:
+def _relative(
+    family: str, values: Mapping[str, Value], task: Task, class_frequencies: Sequence[float] | None
+) -> tuple[list[_Part], str] | None:
+    if family == "logit_adjusted":
+        return _adjusted(values, task, class_frequencies)
+    if family == "log_dice":
+        part = _Part(SMP, "dice", f'smp.losses.DiceLoss("{task}", smooth=1.0, log_loss=True)', "dice(logits, target)")
+        return [part], part.call
     if family == "log_cosh_dice":
         part = _Part(SMP, "dice", f'smp.losses.DiceLoss("{task}", smooth=1.0)', "dice(logits, target)")
         return [part], f"{part.call}.cosh().log()"
@@ -159,6 +168,24 @@ def _relative(family: str, values: Mapping[str, Value], task: Task) -> tuple[lis
         part = _Part(MONAI, "dice", f"monai.losses.GeneralizedDiceLoss({given})", "dice(logits, target.unsqueeze(1))")
         return [part], part.call
     return None
+
+
+def _adjusted(
+    values: Mapping[str, Value], task: Task, class_frequencies: Sequence[float] | None
+) -> tuple[list[_Part], str]:
+    """torch's cross-entropy of logits to which numbers are added."""
+    if task == "binary":
+        odds = values["prior_odds"]
+        assert isinstance(odds, float)
+        call = f"entropy(logits - {_derived(math.log(odds))}, {FLOAT_TARGET})"
+        return [_Part(TORCH, "entropy", "torch.nn.BCEWithLogitsLoss()", call)], call
+    tau = values["tau"]
+    assert isinstance(tau, float)
+    # Without τ frequencies need not be given.
+    listed = ", ".join(map(_derived, log_prior_shifts(class_frequencies or (1.0,), tau)))
+    entropy = _Part(TORCH, "entropy", f"torch.nn.CrossEntropyLoss(ignore_index={IGNORE})", "")
+    shift = _Part(TORCH, "shift", f"torch.tensor([{listed}]).view(-1, 1, 1)", "")
+    return [entropy, shift], "entropy(logits + shift, target)"
 
 
 def _derived(value: float) -> str:

@@ -10,9 +10,9 @@ A file names the families to search, the range of each of their coordinates, and
       focal: {gamma: {uniform: [0, 5]}, alpha: 0.25}
       weighted_ce: {pos_weight: {power_of_imbalance: [0, 1.1]}}
 
-A range is `{uniform: [low, high]}`, `{log: [low, high]}`, `{power_of_imbalance: [low, high]}` (pos_weight alone), or a
-plain number for a fixed value. Optuna's parameters are `loss`, `FAMILY.coordinate` and `FAMILY.lr`: shared names would
-pool one family's values with another's.
+A range is `{uniform: [low, high]}`, `{log: [low, high]}`, `{power_of_imbalance: [low, high]}` (pos_weight and
+prior_odds alone), or a plain number for a fixed value. Optuna's parameters are `loss`, `FAMILY.coordinate` and
+`FAMILY.lr`: shared names would pool one family's values with another's.
 """
 
 from __future__ import annotations

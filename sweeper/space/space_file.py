@@ -13,7 +13,7 @@ from sweeper.core.records import Coordinate, CoordinateKind, FamilySpace, Search
 from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import key_text, shown
 from sweeper.losses.coordinates import LIMITS, POWER_LIMITS, Limits
-from sweeper.losses.families import FAMILIES, TASKS, Family
+from sweeper.losses.families import FAMILIES, TASKS, Family, LossCoordinate
 
 KINDS: tuple[CoordinateKind, ...] = ("uniform", "log", "power_of_imbalance")
 LR_LIMITS = Limits(0, 10, open_low=True)
@@ -97,17 +97,23 @@ def _family(family: Family, given: Any, task: Task, problems: list[str]) -> Fami
                 f"it takes {takes}"
             )
             continue
-        kinds = KINDS if name == "pos_weight" else ("uniform", "log")
+        kinds = KINDS if _is_power(free[name]) else ("uniform", "log")
         found = _coordinate(f"{path}.{name}", value, LIMITS[name], kinds, problems)
         if found is not None:
             coordinates[name] = found
-    if "pos_weight" in free and free["pos_weight"].default is None and "pos_weight" not in given:
-        problems.append(
-            f"{path}.pos_weight: missing, and it has no default; add pos_weight: {{power_of_imbalance: [0, 1.1]}}"
-        )
+    for name, known in free.items():
+        if _is_power(known) and known.default is None and name not in given:
+            problems.append(
+                f"{path}.{name}: missing, and it has no default; add {name}: {{power_of_imbalance: [0, 1.1]}}"
+            )
     _check_tversky(path, coordinates, "fp_weight" in given, problems)
     # In the registry's order: the order of a file must not change a study.
     return FamilySpace(family=family.name, coordinates={n: coordinates[n] for n in free if n in coordinates})
+
+
+def _is_power(free: LossCoordinate) -> bool:
+    """Whether it can be searched as a power of the imbalance."""
+    return free.search is not None and free.search.kind == "power_of_imbalance"
 
 
 def _check_tversky(path: str, coordinates: Mapping[str, Coordinate], fp_given: bool, problems: list[str]) -> None:

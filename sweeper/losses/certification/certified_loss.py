@@ -38,7 +38,7 @@ OPTIONS: dict[str, float] = {
     "squared": True,
 }
 """Values of the kernel's options that are far from rest, and hard on stability: no smoothing is a division by 0."""
-DATA_DECIDED = {"pos_weight": 5.0}
+DATA_DECIDED = {"pos_weight": 5.0, "prior_odds": 5.0}
 """Values for coordinates that have no default."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable
 
 import torch
@@ -146,6 +147,81 @@ def _log_cosh(subject: Subject) -> Finding:
     return equal(subject.cost(logits, target), subject.other("dice").cost(logits, target).cosh().log(), 1e-9)
 
 
+def _adjusted_logits(subject: Subject) -> Finding:
+    """Cross-entropy of z + τ log f; with two classes the difference of the shares' logarithms is that of the odds."""
+    logits, target = subject.batch()
+    findings = {}
+    for tau in (0.5, 1.0):
+        if subject.task == "multiclass":
+            shares = torch.tensor(FREQUENCIES, dtype=logits.dtype, device=logits.device)
+            theirs = F.cross_entropy(logits + tau * shares.log().view(1, -1, 1, 1), target, ignore_index=IGNORE)
+            value = subject.cost(logits, target, tau=tau)
+        else:
+            odds = 20.0**tau
+            z, y = _entries(logits, target)
+            two = torch.stack([torch.full_like(z, math.log(odds)), z], dim=1)
+            theirs, value = F.cross_entropy(two, y.long()), subject.cost(logits, target, prior_odds=odds)
+        findings[f"τ = {tau:g}"] = equal(value, theirs, EXACT)
+    return worst(findings)
+
+
+def _own(subject: Subject, logits: Tensor, target: Tensor) -> Tensor:
+    """Probability of each labelled pixel's own class, flat; multi-label: of each class or its absence."""
+    return torch.cat([p[y] for classes in _pairs_of_classes(subject, logits, target) for p, y in classes])
+
+
+def _of_own(cost: Callable[[Tensor], Tensor], **given: float) -> Callable[[Subject], Finding]:
+    return _is_formula(lambda subject, logits, target: cost(_own(subject, logits, target)).mean(), **given)
+
+
+def _hard_examples(subject: Subject, logits: Tensor, target: Tensor) -> Tensor:
+    """At a threshold of 0.7 the pixels below it, where they are more than the share that always stays in."""
+    own = _own(subject, logits, target)
+    return -own[own < 0.7].log().mean()
+
+
+def _recall(subject: Subject, logits: Tensor, target: Tensor) -> Tensor:
+    """Each class's cross-entropy times the share of its pixels that the answer gives to another."""
+    total, pixels = torch.zeros((), dtype=logits.dtype, device=logits.device), 0
+    for classes in _pairs_of_classes(subject, logits, target):
+        answers = torch.stack([p for p, _ in classes]).argmax(0)
+        for c, (p, y) in enumerate(classes):
+            total = total - (answers != c)[y].double().mean().clamp(min=1 / int(y.sum())) * p[y].log().sum()
+            pixels += int(y.sum())
+    return total / pixels
+
+
+def _log_dice(exponent: float) -> Callable[[Subject, Tensor, Tensor], Tensor]:
+    def formula(subject: Subject, logits: Tensor, target: Tensor) -> Tensor:
+        counts = _counts(subject, logits, target)
+        indices = [(tp + 1) / (tp + 0.5 * fp + 0.5 * fn + 1) for tp, fp, fn in counts]
+        return (-torch.stack(indices).log()).pow(exponent).mean()
+
+    return formula
+
+
+def _exp_log(subject: Subject, logits: Tensor, target: Tensor) -> Tensor:
+    """Wong's two parts, both to the power ½."""
+    pixels = (-_own(subject, logits, target).log()).sqrt().mean()
+    return 0.3 * pixels + 0.7 * _log_dice(0.5)(subject, logits, target)
+
+
+def _of_classes(cost: Callable[[Tensor, Tensor], Tensor], **given: float) -> Callable[[Subject], Finding]:
+    """Mean over the classes that an overlap looks at of a cost of probabilities and labels."""
+
+    def formula(subject: Subject, logits: Tensor, target: Tensor) -> Tensor:
+        problems = _pairs_of_classes(subject, logits, target)
+        chosen = problems[0] if subject.task == "multiclass" else [classes[1] for classes in problems]
+        return torch.stack([cost(p, y) for p, y in chosen]).mean()
+
+    return _is_formula(formula, **given)
+
+
+def _correlation(p: Tensor, y: Tensor) -> Tensor:
+    tp, fp, fn, tn = p[y].sum() + 1, p[~y].sum(), (1 - p[y]).sum(), (1 - p[~y]).sum() + 1
+    return 1 - (tp * tn - fp * fn) / ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)).sqrt()
+
+
 def _lovasz_is_jaccard_on_corners(subject: Subject) -> Finding:
     """On certain predictions the Lovász extension is the Jaccard loss itself (hinge at ±1: twice it)."""
     target = subject.target(ignored=0.1)
@@ -248,6 +324,37 @@ RULES = (
     ),
     Rule("is the generalised Dice formula", _generalized_dice, applies=_of("generalized_dice")),
     Rule("is log cosh of Dice", _log_cosh, applies=_of("log_cosh_dice")),
+    Rule("is cross-entropy of adjusted logits", _adjusted_logits, applies=_of("logit_adjusted")),
+    Rule(
+        "is −log p_t + ε (1 − p_t)", _of_own(lambda p: 1.5 * (1 - p) - p.log(), first_term=1.5), applies=_of("poly_ce")
+    ),
+    Rule("is (1 − √p_t) / ½", _of_own(lambda p: 2 - 2 * p.sqrt(), robustness=0.5), applies=_of("generalized_ce")),
+    Rule(
+        "is (1 − r) CE + r (1 − p_t)",
+        _of_own(lambda p: 0.9 * (1 - p) - 0.1 * p.log(), reverse_share=0.9),
+        applies=_of("symmetric_ce"),
+    ),
+    Rule("is cross-entropy below the threshold", _is_formula(_hard_examples), applies=_of("ohem_ce")),
+    Rule("weighs each class by what is missed of it", _is_formula(_recall), applies=_of("recall_ce")),
+    Rule("is −log of the Dice index", _is_formula(_log_dice(1.0)), applies=_of("log_dice")),
+    Rule(
+        "is the exponential logarithmic formula",
+        _is_formula(_exp_log, mix=0.3, log_exponent=0.5),
+        applies=_of("exp_log"),
+    ),
+    Rule(
+        "is |p − y|^1.5 over the squares",
+        _of_classes(
+            lambda p, y: (p - y.to(p.dtype)).abs().pow(1.5).sum() / (p.square().sum() + y.sum() + 2), error_exponent=1.5
+        ),
+        applies=_of("robust_dice"),
+    ),
+    Rule(
+        "is the mean squared error of each side",
+        _of_classes(lambda p, y: 0.3 * (1 - p[y]).square().mean() + 0.7 * p[~y].square().mean(), sensitivity_share=0.3),
+        applies=_of("sens_spec"),
+    ),
+    Rule("is one less Matthews' correlation", _of_classes(_correlation), applies=_of("mcc")),
     Rule("is the Jaccard loss on certain predictions", _lovasz_is_jaccard_on_corners, applies=_of("lovasz")),
     Rule("is the unified focal formula", _unified_focal, applies=_of("unified_focal")),
     Rule("is the distance to the boundary", _boundary_distance, applies=_of("boundary")),

@@ -1,0 +1,70 @@
+"""Online hard example mining by a threshold: cross-entropy over the pixels with p_t below it, and a share at least.
+
+Shrivastava et al. 2016 (arXiv:1604.03540) for regions; for pixels Wu et al. 2016 (arXiv:1605.06885), and the authors'
+codes of HRNet, BiSeNet and MMSegmentation: threshold 0.7, and never fewer than a number of pixels (BiSeNet: a sixteenth
+of them). The sum over the chosen pixels is divided by how many they are. Ignored pixels are neither chosen nor counted.
+Weights of pixels do not change which are chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sweeper.losses.families import LossTask
+from sweeper.losses.per_pixel import looked_at_freely
+from sweeper.losses.surprise import PixelLoss
+
+ROUNDING = 1e-6
+"""0.1 of 30 pixels are 3, whatever the rounding of 0.1 says."""
+
+
+class HardExamples(PixelLoss):
+    """`sure_at` is the probability of the own class from which a pixel is left out, `kept_at_least` the share."""
+
+    def __init__(self, task: LossTask, ignore_index: int, sure_at: float, kept_at_least: float) -> None:
+        coordinates = {"sure_at": sure_at, "kept_at_least": kept_at_least}
+        super().__init__("ohem_ce", task, dict(coordinates), ignore_index)
+        self.limit = -math.log(sure_at) if sure_at > 0 else math.inf
+        self.least = kept_at_least
+
+    def over_pixels(self, found: Tensor, labelled: Tensor, weight: Tensor | None) -> Tensor:
+        """Mean over the chosen pixels."""
+        with torch.no_grad():
+            # Not `>=`: a NaN has to stay.
+            chosen = labelled & ~(found < self._cutoff(found.detach(), labelled))
+            number = chosen.sum().clamp(min=1)
+        kept = torch.where(chosen, found, 0.0)
+        return (kept if weight is None else kept * weight).sum() / number
+
+    def _cutoff(self, found: Tensor, labelled: Tensor) -> Tensor:
+        """The smallest −log p_t that is kept, scalar: that of the threshold, or of the last of the share."""
+        limit = found.new_full((), self.limit)
+        if self.least == 0:
+            return limit
+        if looked_at_freely(found):
+            number = max(1, int(int(torch.count_nonzero(labelled)) * self.least + ROUNDING))
+            if int(torch.count_nonzero(labelled & (found >= limit))) >= number:
+                return limit
+            ranked = torch.where(labelled, found, -1.0).flatten()
+            return torch.topk(ranked, number, sorted=False).values.min()
+        # Room for as many as there can be, so that no shape depends on data.
+        room = max(1, int(self.least * found.numel() + ROUNDING))
+        wanted = (labelled.sum().double() * self.least + ROUNDING).floor().clamp(min=1).long()
+        hardest = torch.topk(torch.where(labelled, found, -1.0).flatten(), room).values
+        return torch.minimum(hardest.gather(0, (wanted - 1).view(1)).squeeze(0), limit)
+
+
+def build(
+    *,
+    task: LossTask,
+    ignore_index: int,
+    class_frequencies: Sequence[float] | None,
+    sure_at: float,
+    kept_at_least: float,
+) -> HardExamples:
+    """The module, from checked coordinates."""
+    return HardExamples(task, ignore_index, sure_at, kept_at_least)
