@@ -10,7 +10,8 @@ accepted_values.py    what each coordinate may be and means (no torch)
 coordinates.py        their checks, and their translation into the kernel's terms (no torch); class_weights.py
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py
 fused_cpu/            the same on a processor, in one pass over the logits and one for the gradient
-build.py              `build_loss` and the module of a point of the kernel; loss_module.py: what all modules share
+build.py              `build_loss` and the module of a point of the kernel; loss_module.py: what all modules share;
+                      batch_checks.py: what they refuse of a batch
 class_probabilities.py  what the losses of classes beside the kernel share: generalized_dice.py, log_cosh_dice.py,
                       log_dice.py, noise_robust_dice.py, sensitivity_specificity.py, matthews.py, unified_focal.py,
                       exponential_logarithmic.py, lovasz.py, soft_cldice.py, boundary.py

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from sweeper.data.distance_maps import signed_distances
-from sweeper.losses.build import build_loss
+from sweeper.losses.build import build_part
 from sweeper.losses.class_probabilities import as_classes
 from sweeper.losses.families import LossTask
 from sweeper.losses.fused_cpu import walks
@@ -37,7 +37,7 @@ class BoundaryDistance(SegmentationLoss):
     def __init__(self, task: LossTask, ignore_index: int, distance_mix: float) -> None:
         super().__init__("boundary", task, {"distance_mix": distance_mix}, ignore_index)
         self.mix = distance_mix
-        self.dice = build_loss("dice", task=task, ignore_index=ignore_index)
+        self.dice = build_part("dice", task=task, ignore_index=ignore_index)
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""

@@ -112,3 +112,11 @@ def build_loss(
         return module
     settings = kernel_settings(entry, task, values, class_frequencies)
     return KernelLoss(family, task, values, settings, ignore_index)
+
+
+def build_part(family: str, *, task: LossTask, ignore_index: int) -> nn.Module:
+    """A loss without coordinates inside another one, which has looked at the labels already."""
+    part = build_loss(family, task=task, ignore_index=ignore_index)
+    if isinstance(part, SegmentationLoss):
+        part.checks_labels = False
+    return part

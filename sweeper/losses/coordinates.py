@@ -55,6 +55,35 @@ class KernelSettings(NamedTuple):
     squared: bool = False
 
 
+TVERSKY_ELSEWHERE = {
+    "alpha": "the α of other libraries is `fp_weight`",
+    "beta": "the β of other libraries is `fn_weight`",
+    "gamma": "the exponent is `overlap_exponent`, on each class",
+}
+ELSEWHERE = {
+    "reduction": "a loss is one number here; `loss(logits, target, weight)` weighs pixels",
+    "weight": "weights of classes are `class_weights`, those of pixels are given at the call",
+    "smooth": "pixels added above and below are `smoothing`",
+    "eps": "pixels added above and below are `smoothing`",
+    "smooth_nr": "pixels added above and below are `smoothing`, half of MONAI's number",
+    "smooth_dr": "pixels added above and below are `smoothing`, half of MONAI's number",
+    "batch": "the whole batch is one overlap; `per_image=True` takes each image alone",
+    "squared_pred": "it is `squared`",
+    "from_logits": "all losses take logits",
+    "sigmoid": "all losses take logits, and the task decides",
+    "softmax": "all losses take logits, and the task decides",
+    "to_onehot_y": "multi-class targets are class indices",
+    "mode": "it is `task`",
+    "log_loss": "it is the family log_dice",
+    "lambda_dice": "the parts' weights are `mix` and 1 − mix, up to a factor of the loss",
+    "lambda_ce": "the parts' weights are `mix` and 1 − mix, up to a factor of the loss",
+    "loss_weight": "a factor of the whole loss is for the caller",
+    "thresh": "it is `sure_at` of the family ohem_ce",
+    "min_kept": "it is `kept_at_least` of the family ohem_ce, a share of the labelled pixels",
+}
+"""Arguments of other libraries, and what they are here."""
+
+
 def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
     """The coordinate that makes the weights depend on the class frequencies, if one does."""
     if values.get("effective_number"):
@@ -76,10 +105,18 @@ def _name_problems(family: Family, task: LossTask, given: Iterable[str]) -> list
     more = f", and the options {', '.join(f'`{name}`' for name in options)}" if options else ""
     return [
         f"`{name}` is not a coordinate of {family.name} for {task} tasks"
-        f"{suggestion(name, [*free, *options])}; {takes}{more}"
+        f"{suggestion(name, [*free, *options])}{_elsewhere(family, name)}; {takes}{more}"
         for name in given
         if name not in free and name not in options
     ]
+
+
+def _elsewhere(family: Family, name: str) -> str:
+    """What an argument of other libraries is called here."""
+    tversky = family.name in ("tversky", "focal_tversky")
+    ours = TVERSKY_ELSEWHERE.get(name) if tversky else None
+    ours = ours or ELSEWHERE.get(name)
+    return f" ({ours})" if ours else ""
 
 
 def _takes_vector(name: str, task: LossTask) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sweeper.losses.build import build_loss
+from sweeper.losses.build import build_part
 from sweeper.losses.families import LossTask
 from sweeper.losses.loss_module import SegmentationLoss
 
@@ -17,7 +17,7 @@ class LogCoshDice(SegmentationLoss):
 
     def __init__(self, task: LossTask, ignore_index: int) -> None:
         super().__init__("log_cosh_dice", task, {}, ignore_index)
-        self.dice = build_loss("dice", task=task, ignore_index=ignore_index)
+        self.dice = build_part("dice", task=task, ignore_index=ignore_index)
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""

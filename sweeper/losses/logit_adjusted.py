@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sweeper.losses.build import build_loss
+from sweeper.losses.build import build_part
 from sweeper.losses.class_weights import log_prior_shifts
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import LossTask
@@ -30,7 +30,7 @@ class LogitAdjusted(SegmentationLoss):
         classes = len(shifts) if len(shifts) > 1 else None
         super().__init__("logit_adjusted", task, coordinates, ignore_index, classes)
         self._shifts = KeptNumbers((shifts,))
-        self.entropy = build_loss("cross_entropy", task=task, ignore_index=ignore_index)
+        self.entropy = build_part("cross_entropy", task=task, ignore_index=ignore_index)
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
+from sweeper.losses.batch_checks import check_batch, check_labels, check_weight
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import LossTask
-from sweeper.losses.per_pixel import transformed
+from sweeper.losses.per_pixel import looked_at_freely, transformed
+
+LOOKS = 4
+"""Batches whose labels are looked at: what is wrong with labels is wrong from the first, and the rest costs nothing."""
 
 
 class KeptNumbers:
@@ -37,6 +42,9 @@ class SegmentationLoss(nn.Module):
 
     takes_weight = True
     """Whether it can weigh pixels at call time."""
+    checks_labels = True
+    """Whether the values of the first batches' labels are looked at, on a processor; False where they are known to be
+    right."""
 
     def __init__(
         self,
@@ -53,6 +61,8 @@ class SegmentationLoss(nn.Module):
         self.ignore_index = ignore_index
         self.classes = classes
         """Channels the logits must have; None = any."""
+        self._looks = LOOKS
+        self._foreground_seen = False
 
     def forward(
         self, logits: Tensor, target: Tensor, weight: Tensor | None = None, *, distance: Tensor | None = None
@@ -62,7 +72,7 @@ class SegmentationLoss(nn.Module):
         Args:
             logits: (N, 1, H, W) for binary, else (N, C, H, W); floating, unbounded.
             target: (N, H, W) of class indices, or (N, C, H, W) of 0 and 1 for multi-label; integer or bool;
-                `ignore_index` = no label. Values are not checked.
+                `ignore_index` = no label. Values are looked at in the first batches alone, and on a processor alone.
             weight: (N, H, W), or (N, C, H, W) for multi-label; floating, ≥ 0 and finite: factor of each pixel. In the
                 cross-entropy part the divisor stays the number of labelled pixels; in an overlap, a pixel of weight 2
                 counts as two. Values are not checked.
@@ -73,16 +83,22 @@ class SegmentationLoss(nn.Module):
             Scalar, float32 (float64 for float64 logits), ≥ 0.
 
         Raises:
-            LossError: if shapes or types do not fit.
+            LossError: if shapes or types do not fit, or a label of the first batches is no class.
         """
-        _check_batch(logits, target, self.task)
+        check_batch(logits, target, self.task)
+        if self._looks and self.checks_labels and looked_at_freely(target):
+            self._look(logits.shape[1], target)
         if self.classes is not None and logits.shape[1] != self.classes:
             raise LossError(
                 f"logits must have one channel per class of `class_frequencies` or class weights ({self.classes}), "
                 f"got {logits.shape[1]}; build the loss with the numbers of the model's classes"
             )
         if weight is not None:
-            _check_weight(self, weight, logits)
+            if not self.takes_weight:
+                raise LossError(
+                    f"{self.family} takes no weights of pixels, because it ranks them all together; leave `weight` out"
+                )
+            check_weight(weight, logits, self.task)
             # Under ignore whatever stands there must not matter, and 0 × NaN is NaN.
             labelled = target.long() != self.ignore_index
             weight = weight.unsqueeze(1) if weight.ndim < labelled.ndim else weight
@@ -94,6 +110,18 @@ class SegmentationLoss(nn.Module):
                 "give the signed distances to each class's boundary"
             )
         return self.compute(logits, target, weight, distance)
+
+    def _look(self, channels: int, target: Tensor) -> None:
+        """Refuse labels that are no class, and say so where a mask of 0 and 255 seems to be taken for labels."""
+        self._looks -= 1
+        highest, ignored = check_labels(target, channels, self.task, self.ignore_index)
+        self._foreground_seen |= highest > 0 or not ignored or self.task == "multiclass"
+        if self._looks == 0 and not self._foreground_seen:
+            warnings.warn(
+                f"{LOOKS} batches without one pixel of foreground, in which {self.ignore_index} (no label) occurs: if "
+                f"{self.ignore_index} is the foreground of these masks, nothing is learned; give (target > 0).long()",
+                stacklevel=4,
+            )
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
@@ -109,40 +137,3 @@ def _shown(value: Value) -> str:
     if isinstance(value, bool):
         return str(value)
     return f"({', '.join(f'{item:.4g}' for item in value)})" if isinstance(value, tuple) else f"{value:.4g}"
-
-
-def _check_batch(logits: Tensor, target: Tensor, task: LossTask) -> None:
-    """Refuse what cannot be right, from shapes and types alone."""
-    fewest = 2 if task == "multiclass" else 1
-    if logits.ndim != 4 or (logits.shape[1] != 1 if task == "binary" else logits.shape[1] < fewest):
-        wanted = "(N, 1, H, W)" if task == "binary" else f"(N, C, H, W) with C ≥ {fewest}"
-        raise LossError(f"{task} logits must have shape {wanted}, got {tuple(logits.shape)}; check the model's output")
-    if task == "multilabel":
-        if target.shape != logits.shape:
-            raise LossError(
-                f"target must have shape (N, C, H, W) = {tuple(logits.shape)} like the logits, "
-                f"got {tuple(target.shape)}; give 0, 1 or ignore for every class"
-            )
-    elif target.shape != (expected := (logits.shape[0], logits.shape[2], logits.shape[3])):
-        raise LossError(
-            f"target must have shape (N, H, W) = {tuple(expected)} to go with logits {tuple(logits.shape)}, "
-            f"got {tuple(target.shape)}; drop a channel dimension with target.squeeze(1), or resize the logits"
-        )
-    if not logits.is_floating_point():
-        raise LossError(f"logits must be floating point, got {logits.dtype}; give the model's output, not labels")
-    if target.is_floating_point() or target.is_complex():
-        raise LossError(f"target must be integer class indices, got {target.dtype}; convert it with target.long()")
-
-
-def _check_weight(loss: SegmentationLoss, weight: Tensor, logits: Tensor) -> None:
-    if not loss.takes_weight:
-        raise LossError(
-            f"{loss.family} takes no weights of pixels, because it ranks them all together; leave `weight` out"
-        )
-    pixels = (logits.shape[0], *logits.shape[2:])
-    shapes = [tuple(logits.shape), pixels] if loss.task == "multilabel" else [pixels]
-    if tuple(weight.shape) not in shapes or not weight.is_floating_point():
-        raise LossError(
-            f"weight must be floating point of shape {' or '.join(map(str, shapes))}, "
-            f"got {weight.dtype} of shape {tuple(weight.shape)}; give one number per pixel"
-        )

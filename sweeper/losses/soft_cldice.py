@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.build import build_loss
+from sweeper.losses.build import build_part
 from sweeper.losses.class_probabilities import as_classes, mass, mean_probability
 from sweeper.losses.families import LossTask
 from sweeper.losses.loss_module import SegmentationLoss
@@ -31,7 +31,7 @@ class SoftClDice(SegmentationLoss):
     def __init__(self, task: LossTask, ignore_index: int, skeleton_weight: float) -> None:
         super().__init__("soft_cldice", task, {"skeleton_weight": skeleton_weight}, ignore_index)
         self.share = skeleton_weight
-        self.dice = build_loss("dice", task=task, ignore_index=ignore_index)
+        self.dice = build_part("dice", task=task, ignore_index=ignore_index)
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""

@@ -14,6 +14,7 @@ from sweeper.core.records import IGNORE, Conditions, Dataset, TrialSpec
 from sweeper.data.distance_maps import DistanceStore
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
+from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import FORGET, Crop, crops, cut, distance_batch, to_inputs
 from sweeper.training.initial_networks import Starts
@@ -75,6 +76,8 @@ class TrainingSteps:
             class_frequencies=[float(p) for p in pixels],
             **spec.params,
         ).to(device)
+        if isinstance(self.criterion, SegmentationLoss):
+            self.criterion.checks_labels = False  # they were when the data were read
         self._distances = _distances(spec, dataset, store)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
