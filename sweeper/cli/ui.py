@@ -1,4 +1,4 @@
-"""`sweeper ui`: MLflow's own user interface on this store, for this machine only."""
+"""`sweeper ui`: MLflow's own user interface on this store, for this machine only, at the table of a sweep."""
 
 from __future__ import annotations
 
@@ -6,31 +6,42 @@ import os
 import socket
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
 from sweeper.cli.options import SweeperCommand
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
+from sweeper.core.mlflow_pages import experiments_place, view_place
 from sweeper.core.redact import redact
+from sweeper.core.text import suggestion
 from sweeper.system.postgres import sqlalchemy_url
 
 
 @click.command(cls=SweeperCommand)
+@click.argument("study", required=False)
 @click.option(
     "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-def command(tracking_uri: str, port: int) -> None:
-    """Serve MLflow's user interface on the loopback address until Ctrl-C."""
+def command(study: str | None, tracking_uri: str, port: int) -> None:
+    """Serve MLflow's user interface on the loopback address until Ctrl-C, and say where STUDY's table and charts are.
+
+    Without STUDY, those of the newest study. Where the store is a server, the addresses alone are printed.
+    """
     if tracking_uri.startswith(("http://", "https://")):
-        raise UsageError(f"{redact(tracking_uri)} is a server with a user interface of its own; open it in a browser")
+        click.echo(_addresses(_server(tracking_uri), tracking_uri, study))
+        return
     if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
         raise UsageError(f"there is no MLflow store at {tracking_uri}; `sweeper run` makes one in its working folder")
     _check_port(port)
-    # Without the parameter MLflow 3 opens its pages for language models.
-    address = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
-    click.echo(f"starting MLflow's user interface, about 15 s (Ctrl-C ends it): {address}", err=True)
+    addresses = _addresses(f"http://127.0.0.1:{port}", tracking_uri, study)
+    click.echo(f"starting MLflow's user interface, about 15 s (Ctrl-C ends it)\n{addresses}", err=True)
+    click.echo(
+        f"  from another computer, the same addresses after: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}",
+        err=True,
+    )
     # In the environment, not on the command line: that everybody on this machine can read.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": sqlalchemy_url(tracking_uri)}
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -38,6 +49,42 @@ def command(tracking_uri: str, port: int) -> None:
     arguments += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
     arguments += ["--cors-allowed-origins", f"http://127.0.0.1:{port},http://localhost:{port}"]
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], environment)
+
+
+def _addresses(base: str, tracking_uri: str, study: str | None) -> str:
+    """What to open, a line each.
+
+    Raises:
+        UsageError: if a study was named that the store does not have, or a store with a named study does not answer.
+    """
+    from sweeper.tracking import prepared_studies
+
+    everything = f"  all studies: {base}/{experiments_place()}"
+    try:
+        known = prepared_studies(tracking_uri)
+    except UsageError:
+        if study is not None or tracking_uri.startswith(("http://", "https://")):
+            raise
+        return everything  # MLflow's own start says what is wrong with the store
+    if study is not None and study not in known:
+        newest = ", ".join(list(known)[:5]) or "none"
+        raise UsageError(
+            f"STUDY must be one that MLflow at {redact(tracking_uri)} has, with its views, got {study!r}"
+            f"{suggestion(study, known)}; the newest are: {newest}. To write another one, or one of an earlier "
+            f"version, there: sweeper mlflow STUDY"
+        )
+    if not known:
+        return everything
+    name = study or next(iter(known))
+    table, charts = view_place(known[name]), view_place(known[name], charts=True)
+    finalists = view_place(known[name], "finalists")
+    return f"  {name}: {base}/{table}\n  its charts: {base}/{charts}\n  its finalists: {base}/{finalists}\n{everything}"
+
+
+def _server(tracking_uri: str) -> str:
+    """A server's address for a browser: without the password that may stand in the other one."""
+    parts = urlsplit(tracking_uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 def _check_port(port: int) -> None:

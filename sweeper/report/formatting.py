@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
+from sweeper.core.mlflow_pages import runs_place
 from sweeper.core.recipe import FULL_DEPTH
 from sweeper.core.records import Interval
 
@@ -187,15 +188,15 @@ def params_text(params: dict[str, float]) -> str:
 
 
 def run_link(label: str, ui_url: str, experiment: str | None, run: str | None) -> str:
-    """Link to a run in MLflow's user interface; `label` is markdown already. A dash when there is no run.
-
-    Without its `workflowType` MLflow 3 may open the page made for traces of language models.
-    """
+    """Link to a run in MLflow's user interface; `label` is markdown already. A dash when there is no run."""
     if experiment is None or run is None:
         return MISSING
-    base = quote(ui_url.rstrip("/"), safe=":/?#@!$&'*+,;=%~")
-    place = f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}?workflowType=machine_learning"
-    return f"[{label}]({base}/{place})"
+    return f"[{label}]({ui_address(ui_url, runs_place(experiment, run))})"
+
+
+def ui_address(ui_url: str, place: str) -> str:
+    """A place of MLflow's user interface, as a link takes it."""
+    return quote(ui_url.rstrip("/"), safe=":/?#@!$&'*+,;=%~") + f"/{place}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

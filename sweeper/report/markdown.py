@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sweeper.core.mlflow_pages import view_place
 from sweeper.core.provenance import trained_by
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import count
@@ -29,8 +30,8 @@ from sweeper.report.formatting import (
     one_line,
     percent,
     prose,
-    run_link,
     table,
+    ui_address,
 )
 from sweeper.report.tables import trainings
 
@@ -130,8 +131,9 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
 
 
 def _parent(facts: Facts, ui_url: str) -> str:
-    link = run_link("runs", ui_url, facts.sweep.experiment_id, facts.sweep.parent_run_id)
-    return "" if link == MISSING else link[len("[runs](") : -1]
+    """Address of the sweep's table in MLflow; "" where there is none."""
+    experiment, parent = facts.sweep.experiment_id, facts.sweep.parent_run_id
+    return "" if experiment is None or parent is None else ui_address(ui_url, view_place(experiment))
 
 
 def _levels(facts: Facts) -> str:

@@ -18,9 +18,20 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")
 # alone. Whatever the environment says of it.
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
-from sweeper.tracking.mlflow_connection import send_spooled
+from sweeper.tracking.mlflow_connection import no_store, prepared_studies, send_spooled
 from sweeper.tracking.rebuild import Rebuild, Rebuilt, Training
-from sweeper.tracking.tracker import Tracker, no_store
+from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.values import NOTE, NOTE_LIMIT, class_slugs
 
-__all__ = ["NOTE", "NOTE_LIMIT", "Rebuild", "Rebuilt", "Tracker", "Training", "class_slugs", "no_store", "send_spooled"]
+__all__ = [
+    "NOTE",
+    "NOTE_LIMIT",
+    "Rebuild",
+    "Rebuilt",
+    "Tracker",
+    "Training",
+    "class_slugs",
+    "no_store",
+    "prepared_studies",
+    "send_spooled",
+]

@@ -11,12 +11,14 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow.tracking import MlflowClient
 
+from sweeper.core.errors import UsageError
 from sweeper.core.paths import folder_name
 from sweeper.core.redact import redact
 from sweeper.system.advisory_locks import one_at_a_time
 from sweeper.system.locks import created_once, sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
 from sweeper.tracking.courier import Courier, short
+from sweeper.tracking.prepared_views import TAG
 from sweeper.tracking.spool import Spool
 
 PATIENCE = 15.0
@@ -66,6 +68,27 @@ def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowCli
         for moved in _bring_files_along(path):
             warn(f"{path} was moved or copied: {moved}")
     return client
+
+
+def no_store(uri: str, error: Exception) -> UsageError:
+    """What to tell people of an address at which nothing answers."""
+    return UsageError(
+        f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the server, or "
+        "leave the option out for a file in the working folder"
+    )
+
+
+def prepared_studies(uri: str) -> dict[str, str]:
+    """Studies in an MLflow store that have views, the newest first: name → id of the experiment.
+
+    Raises:
+        UsageError: if the store does not answer.
+    """
+    try:
+        experiments = connect(uri).search_experiments(order_by=["creation_time DESC"])
+    except Exception as error:
+        raise no_store(uri, error) from error
+    return {e.name: str(e.experiment_id) for e in experiments if f"{TAG}sweep" in e.tags}
 
 
 def artifacts_of(store: Path, study: str) -> str:

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import SPOOL
-from sweeper.core.records import Conditions, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.mlflow_connection import send_spooled
@@ -75,6 +75,7 @@ class Rebuild(Tracker):
         settings: dict[str, str],
         created: float,
         found: Callable[[dict[str, str]], None],
+        space: SearchSpace,
     ) -> Rebuilt:
         """The sweep's run and those of its trainings; what is there already stays as it is.
 
@@ -86,11 +87,13 @@ class Rebuild(Tracker):
             settings: parameters of the sweep's run besides the recipe.
             created: when the study was made, in seconds since 1970.
             found: is told ids of runs that were sent now and wait in the spool.
+            space: what is searched, which the prepared views show.
 
         Raises:
             SweeperError: if the store does not take it; a repeated call goes on from there.
         """
         self._values, self._undecided, self._study = Values(conditions), (), study
+        self._space = space
         spool = Spool(self._folder, study, self._uri)
         self._courier = Courier(self._client, spool, place=self._uri, warn=self._warn, found=found)
         self._now = created

@@ -21,14 +21,15 @@ from mlflow.exceptions import MlflowException
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, SweepEvent
 from sweeper.core.paths import SPOOL, STORAGE
-from sweeper.core.records import Conditions, Evaluation, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
 from sweeper.system.locks import sqlite_path
 from sweeper.system.same_file import SameFile
 from sweeper.tracking.courier import Courier, short
-from sweeper.tracking.mlflow_connection import END_PATIENCE, PATIENCE, artifacts_of, connect
+from sweeper.tracking.mlflow_connection import END_PATIENCE, PATIENCE, artifacts_of, connect, no_store
 from sweeper.tracking.mlflow_writes import FILE_ATTEMPTS, Operation, send
+from sweeper.tracking.prepared_views import prepared_views
 from sweeper.tracking.spool import Spool
 from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
 
@@ -40,14 +41,6 @@ PAUSED = "SCHEDULED"
 def rebuild_command(study: str) -> str:
     """The command that writes a study's runs to MLflow again."""
     return f"sweeper mlflow {shlex.quote(study)}"
-
-
-def no_store(uri: str, error: Exception) -> UsageError:
-    """What to tell people of an address at which nothing answers."""
-    return UsageError(
-        f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the server, or "
-        "leave the option out for a file in the working folder"
-    )
 
 
 def _nothing(_: dict[str, str]) -> None:
@@ -93,6 +86,7 @@ class Tracker:
         """Runs of earlier sessions that are not over, by kind and number; the newest of each."""
         self.experiment_id = ""
         self.parent_run_id = ""
+        self._space: SearchSpace | None = None
         self._told_lost = False
         try:
             self._client = connect(uri, warn)
@@ -113,6 +107,7 @@ class Tracker:
         undecided: Collection[str] = (),
         found: Callable[[dict[str, str]], None] = _nothing,
         storage: str = STORAGE,
+        space: SearchSpace | None = None,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin (or, with `parent_run_id`, go on with) a sweep; runs left RUNNING by a crash become KILLED.
@@ -129,12 +124,14 @@ class Tracker:
             found: is told ids of runs (by `search/00012` and the like) that were not known when their results were
                 stored, as soon as they are.
             storage: where the study is, for the command that goes on with it.
+            space: what is searched, which the prepared views show; None = there are none.
             beat: is called while the store is waited for, before the trainings and after them.
 
         Raises:
             UsageError: if the store does not take it.
         """
         self._values, self._undecided, self._study = Values(conditions), tuple(undecided), study
+        self._space = space
         spool = Spool(self._spool_folder, study, self._uri)
         self._courier = Courier(
             self._client,
@@ -164,6 +161,8 @@ class Tracker:
             else client.create_experiment(study, artifact_location=self._artifacts(study))
         )
         client.set_experiment_tag(self.experiment_id, "mlflow.experimentKind", "custom_model_development")
+        for tag, view in prepared_views(self._space).items() if self._space else ():
+            client.set_experiment_tag(self.experiment_id, tag, view)
         if parent_run_id and self._is_here(parent_run_id):
             self.parent_run_id = parent_run_id
             for run in self._children("RUNNING"):

@@ -124,6 +124,7 @@ def _begin_tracking(session: Session, asked: Asked, signs: Signs) -> None:
         undecided=("steps", "confirm_steps") if undecided else (),
         found=partial(studies.note_runs, study),
         storage=settings.storage,
+        space=plan.space,
         beat=signs.beat,
     )
     studies.note_parent(study, session.tracker.experiment_id, session.tracker.parent_run_id)

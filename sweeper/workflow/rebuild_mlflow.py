@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
-from sweeper.core.records import TrialResult
+from sweeper.core.mlflow_pages import view_place
+from sweeper.core.records import SweepRecord, TrialResult
 from sweeper.system.locks import spool_folder
 from sweeper.workflow.conclude import Outcome, report_study
 
@@ -39,7 +40,16 @@ def summary_for_mlflow(outcome: Outcome) -> Summary:
             if finalist.family == recommendation.recommended.family:
                 miou = finalist.miou
                 values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
-    return Summary(report_summary(outcome.sweep, recommendation), tags, values)
+    return Summary(_places(outcome.sweep) + report_summary(outcome.sweep, recommendation), tags, values)
+
+
+def _places(sweep: SweepRecord) -> str:
+    """Where MLflow shows the rest: the note's first line. Relative, as people reach one server by many names."""
+    if sweep.experiment_id is None or sweep.parent_run_id is None:
+        return ""
+    table, charts = view_place(sweep.experiment_id), view_place(sweep.experiment_id, charts=True)
+    finalists = view_place(sweep.experiment_id, "finalists")
+    return f"[All trainings]({table}) · [charts]({charts}) · [finalists]({finalists})\n\n"
 
 
 def rebuild_mlflow(
@@ -82,6 +92,7 @@ def rebuild_mlflow(
             settings={"trials": str(sweep.trials_asked), "space": plan.space.name},
             created=created,
             found=lambda runs: studies.note_runs(study, runs),
+            space=plan.space,
         )
         studies.note_parent(study, rebuild.experiment_id, rebuild.parent_run_id)
         changed = {key: run for key, run in done.runs.items() if key not in results or results[key].run_id != run}

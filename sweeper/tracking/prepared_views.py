@@ -1,0 +1,117 @@
+"""The sweep's table and charts as MLflow is to open them: tags of the experiment, which its pages call shared views.
+
+MLflow 3's table opens on the parent run alone, closed, without a metric. A view says which columns are shown, in which
+order and how wide, what the rows are sorted by, and which charts there are. It is read by MLflow's pages alone
+(`viewStateShareKey` in the address, see core/mlflow_pages.py); tests/test_prepared_views.py opens it in a browser.
+A column or chart of something that no run has is not shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from sweeper.core.mlflow_pages import View
+from sweeper.core.records import SearchSpace
+
+TAG = "mlflow.sharedViewState."
+"""An experiment's tags of this beginning are its views."""
+RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
+"""MLflow's own columns, which always come first."""
+WIDTHS = {RUN_NAME: 150, CREATED: 105}
+SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
+"""Coordinates that most people look for; others of the space follow."""
+SECTION = "sweep"
+
+
+def prepared_views(space: SearchSpace) -> dict[str, str]:
+    """Tags of the experiment, one per view.
+
+    Args:
+        space: what is searched: a column and a chart for each coordinate.
+
+    Returns:
+        Tag name → view as MLflow writes it itself: JSON, compressed by zlib, in base64.
+    """
+    free = {name for family in space.families for name in family.coordinates}
+    coordinates = [*(n for n in SHOWN_FIRST if n in free), *sorted(free.difference(SHOWN_FIRST))]
+    views: dict[View, dict[str, Any]] = {
+        "sweep": _view(coordinates, order="val/miou", filtered="tags.`sweeper.kind` != 'sweep'"),
+        "finalists": _view(coordinates, order="test/miou", filtered="tags.`sweeper.kind` = 'confirm'"),
+    }
+    return {f"{TAG}{name}": _packed(view) for name, view in views.items()}
+
+
+def _view(coordinates: Sequence[str], *, order: str, filtered: str) -> dict[str, Any]:
+    columns = {_param("loss.family"): 105, _tag("sweeper.state"): 85, _metric("val/miou"): 80, _metric("test/miou"): 80}
+    columns |= {_param(f"loss.{name}"): 80 for name in coordinates}
+    columns |= {_param("lr"): 80, _param("seed"): 60, _tag("sweeper.kind"): 80, _tag("sweeper.collapse"): 90}
+    widths = {**WIDTHS, **columns}
+    return {
+        "searchFilter": filtered,
+        "orderByKey": _metric(order),
+        "orderByAsc": False,
+        "selectedColumns": list(columns),
+        "columnOrder": list(widths),
+        "columnWidths": widths,
+        "runsHiddenMode": "SHOW_ALL",  # in the charts; MLflow's default draws the first ten
+        "compareRunSections": [_section()],
+        "compareRunCharts": _charts(coordinates, order),
+        "isAccordionReordered": True,  # else MLflow sorts ours behind its own sections
+    }
+
+
+def _charts(coordinates: Sequence[str], order: str) -> list[dict[str, Any]]:
+    """What people look for first; MLflow adds a chart for every other metric below."""
+    value = {"key": order, "type": "METRIC"}
+    across = [
+        _chart("PARALLEL", "families", selectedParams=["loss.family", "lr"], selectedMetrics=[order], showAllRuns=True)
+    ]
+    for name in ("lr", *(f"loss.{name}" for name in coordinates)):
+        axis = {"key": name, "type": "PARAM"}
+        across.append(_chart("SCATTER", name, xaxis=axis, yaxis=value, runsCountToCompare=200))
+    bars = _chart("BAR", "test", metricKey="test/miou", displayName="test/miou", runsCountToCompare=50)
+    curves = _chart("LINE", "curves", metricKey="val_part/miou", displayName="val_part/miou by step")
+    return [*across, bars, curves]
+
+
+def _section() -> dict[str, Any]:
+    return {
+        "uuid": SECTION,
+        "name": "The sweep",
+        "display": True,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _chart(kind: str, name: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "uuid": f"{SECTION}-{name}",
+        "metricSectionId": SECTION,
+        "deleted": False,
+        "isGenerated": False,
+        **fields,
+    }
+
+
+def _param(name: str) -> str:
+    return f"params.`{name}`"
+
+
+def _metric(name: str) -> str:
+    return f"metrics.`{name}`"
+
+
+def _tag(name: str) -> str:
+    return f"tags.`{name}`"
+
+
+def _packed(view: dict[str, Any]) -> str:
+    text = json.dumps(view, separators=(",", ":"), sort_keys=True)
+    return "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
