@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -14,7 +16,7 @@ from mlflow.tracking._tracking_service import utils
 
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Evaluated, Started
-from sweeper.core.records import Collapse
+from sweeper.core.records import Collapse, TrialResult
 from sweeper.tracking import NOTE, NOTE_LIMIT, Tracker, class_slugs, send_spooled
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.tracking.mlflow_writes import Operation
@@ -168,6 +170,42 @@ def test_states_become_statuses_and_tags(uri: str, changes: dict[str, object], s
     assert run.info.status == status
     assert run.data.tags.get("sweeper.collapse") == ("diverged" if "collapse" in changes else None)
     assert run.data.tags.get("sweeper.reason") == changes.get("reason")
+
+
+def test_the_sweeps_run_has_the_searchs_course_over_all_sessions(uri: str) -> None:
+    def ended(tracker: Tracker, *results: TrialResult) -> None:
+        for result in results:
+            tracker.notify(Started(result.spec))
+            tracker.record(result)
+
+    pruned, failed = builders.trial("dice", 0.9, 0, state="pruned"), builders.failed_trial("focal", 1)
+    first = [pruned, failed, builders.trial("dice", 0.5, 2), builders.trial("dice", 0.4, 3)]
+    tracker = started(uri, "course")
+    ended(tracker, *first, builders.confirmation("dice", 101))
+    tracker.end_sweep("KILLED")
+    again = Tracker(uri, warn=pytest.fail)
+    given: dict[str, Any] = {"parent_run_id": tracker.parent_run_id, "settings": {}, "before": first}
+    again.start_sweep("course", builders.conditions(), **given)
+    ended(again, builders.trial("dice", 0.6, 4))
+    points = MlflowClient(uri).get_metric_history(tracker.parent_run_id, "search/best_so_far")
+    assert [(point.step, point.value) for point in points] == [(2, 0.5), (3, 0.5), (4, 0.6)]
+
+
+def test_every_run_shows_the_data_set_with_its_profile(uri: str) -> None:
+    tracker = Tracker(uri, warn=pytest.fail)
+    profile = builders.profile()
+    tracker.start_sweep("data", builders.conditions(), parent_run_id=None, settings={}, profile=profile)
+    for spec in (builders.spec("dice", 0), builders.spec("dice", 0, 101, purpose="confirm")):
+        tracker.notify(Started(spec))
+    found = {}
+    for run in MlflowClient(uri).search_runs([tracker.experiment_id]):
+        [used] = run.inputs.dataset_inputs
+        found[run.data.tags["sweeper.kind"]] = used.tags[0].value
+        lines = json.loads(used.dataset.profile)
+    assert found == {"sweep": "sweep", "trial": "search", "confirm": "confirmation"}
+    assert lines["images"] == str(profile.pictures) and lines["imbalance"].endswith(" : 1")
+    share = 100 * profile.classes[1].pixel_share
+    assert lines["class crack"].startswith(f"{share:.3g} % of pixels, in ")
 
 
 def test_what_a_crash_left_running_is_closed_at_the_next_start(uri: str) -> None:

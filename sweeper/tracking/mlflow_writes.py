@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import Field
@@ -25,10 +25,23 @@ REFUSED = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREA
 """Errors of a server that is there and will never take this operation, say for a run that somebody deleted."""
 
 
+class DatasetUsed(Record):
+    """A data set as MLflow's panel shows it."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    profile: str | None = None
+    """JSON; the panel shows each entry as a line."""
+    context: str
+    """What it was used for."""
+
+
 class Operation(Record):
     """A write to one run; `key` is our name of the run, `at` the time in milliseconds since 1970."""
 
-    kind: Literal["create", "batch", "status", "experiment", "artifacts"]
+    kind: Literal["create", "batch", "status", "experiment", "dataset", "artifacts"]
     key: str
     at: int
     run_id: str | None = None
@@ -40,6 +53,7 @@ class Operation(Record):
     metrics: dict[str, float] = Field(default_factory=dict)
     step: int = 0
     status: str = ""
+    dataset: DatasetUsed | None = None
     folder: str = ""
     """Artifacts: what lies there when it is sent."""
 
@@ -73,6 +87,9 @@ def send(client: MlflowClient, operation: Operation, run_id: str, *, file_attemp
         case "experiment":
             for name, value in operation.tags.items():
                 client.set_experiment_tag(operation.experiment, name, value)
+        case "dataset" if (used := operation.dataset) is not None:  # sent twice it is there once
+            entity = Dataset(used.name, used.digest, used.source_type, used.source, profile=used.profile)
+            client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", used.context)])])
         case "artifacts":
             _send_files(client, run_id, Path(operation.folder), file_attempts)
     return run_id

@@ -46,8 +46,13 @@ def prepared_views(space: SearchSpace) -> dict[str, str]:
 
 
 def _view(coordinates: Sequence[str], *, order: str, filtered: str) -> dict[str, Any]:
-    columns = {_param("loss.family"): 105, _tag("sweeper.state"): 85, _metric("val/miou"): 80, _metric("test/miou"): 80}
-    columns |= {_param(f"loss.{name}"): 80 for name in coordinates}
+    columns = {
+        _param("loss.family"): 105,
+        _tag("sweeper.state"): 105,
+        _metric("val/miou"): 90,
+        _metric("test/miou"): 90,
+    }
+    columns |= {_param(f"loss.{name}"): 100 for name in coordinates}
     columns |= {_param("lr"): 80, _param("seed"): 60, _tag("sweeper.kind"): 80, _tag("sweeper.collapse"): 90}
     widths = {**WIDTHS, **columns}
     return {
@@ -86,6 +91,8 @@ def _section() -> dict[str, Any]:
         "isReordered": True,
         "deleted": False,
         "isGenerated": False,
+        "columns": 2,
+        "cardHeight": 400,
     }
 
 

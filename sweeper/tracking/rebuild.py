@@ -14,14 +14,14 @@ from mlflow.entities import Run
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import SPOOL
-from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, ImbalanceProfile, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.mlflow_connection import send_spooled
 from sweeper.tracking.mlflow_writes import FILES, find_run, send
 from sweeper.tracking.spool import Spool
 from sweeper.tracking.tracker import PAUSED, STATUS, Tracker, rebuild_command
-from sweeper.tracking.values import Values
+from sweeper.tracking.values import BEST, USED_FOR, BestSoFar, Values
 
 
 class Training(NamedTuple):
@@ -30,6 +30,8 @@ class Training(NamedTuple):
     result: TrialResult
     started: float
     """Seconds since 1970."""
+    ended: float = 0.0
+    """Seconds since 1970, of the search's trials: in this order they ended."""
     paused: bool = False
     """It waits at a rung, and `result` is what it gave so far."""
 
@@ -76,6 +78,7 @@ class Rebuild(Tracker):
         created: float,
         found: Callable[[dict[str, str]], None],
         space: SearchSpace,
+        profile: ImbalanceProfile,
     ) -> Rebuilt:
         """The sweep's run and those of its trainings; what is there already stays as it is.
 
@@ -88,11 +91,12 @@ class Rebuild(Tracker):
             created: when the study was made, in seconds since 1970.
             found: is told ids of runs that were sent now and wait in the spool.
             space: what is searched, which the prepared views show.
+            profile: of the data set, for its panel.
 
         Raises:
             SweeperError: if the store does not take it; a repeated call goes on from there.
         """
-        self._values, self._undecided, self._study = Values(conditions), (), study
+        self._values, self._undecided, self._study = Values(conditions, profile), (), study
         self._space = space
         spool = Spool(self._folder, study, self._uri)
         self._courier = Courier(self._client, spool, place=self._uri, warn=self._warn, found=found)
@@ -101,6 +105,7 @@ class Rebuild(Tracker):
             self._begin(study, self._known(parents, found), settings)
             self.decide(conditions)
             done = self._write(trainings)
+            self._best_so_far(trainings)
         except SweeperError:
             raise
         except Exception as error:
@@ -167,6 +172,16 @@ class Rebuild(Tracker):
         for run in self._children("RUNNING"):  # nobody's: this study is not being run
             self._client.set_terminated(run.info.run_id, "KILLED")
         return Rebuilt(ids, made, completed)
+
+    def _best_so_far(self, trainings: Sequence[Training]) -> None:
+        """What the sweep's run lacks of the search's course."""
+        have = {point.step for point in self._client.get_metric_history(self.parent_run_id, BEST)}
+        best = BestSoFar()
+        for training in sorted((t for t in trainings if not t.paused), key=lambda t: t.ended):
+            value = best.after(training.result)
+            if value is not None and best.ended not in have:
+                self._now = training.ended
+                self._post("batch", "sweep", metrics=value, step=best.ended)
 
     def _known(self, parents: Sequence[str], found: Callable[[dict[str, str]], None]) -> str | None:
         """The sweep's run in this store; None where it has none.
@@ -237,6 +252,8 @@ class Rebuild(Tracker):
             self._post("batch", key, tags={"mlflow.parentRunId": self.parent_run_id})
         if own.data.metrics:
             self._steps[key] = {p.step for p in self._client.get_metric_history(own.info.run_id, "lr")}
+        if own.inputs is None or not own.inputs.dataset_inputs:
+            self._post("dataset", key, dataset=self._values.dataset(USED_FOR[spec.purpose]))
         lacking = {k: v for k, v in self._values.params(spec).items() if k not in own.data.params}
         if lacking:
             self._post("batch", key, params=lacking)

@@ -11,17 +11,16 @@ import shlex
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from mlflow.entities import Dataset as TrackedDataset
-from mlflow.entities import DatasetInput, InputTag, Run
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, SweepEvent
 from sweeper.core.paths import SPOOL, STORAGE
-from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, Evaluation, ImbalanceProfile, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
 from sweeper.system.locks import sqlite_path
@@ -31,7 +30,7 @@ from sweeper.tracking.mlflow_connection import END_PATIENCE, PATIENCE, artifacts
 from sweeper.tracking.mlflow_writes import FILE_ATTEMPTS, Operation, send
 from sweeper.tracking.prepared_views import prepared_views
 from sweeper.tracking.spool import Spool
-from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
+from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, USED_FOR, BestSoFar, Values
 
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 PAUSED = "SCHEDULED"
@@ -87,6 +86,7 @@ class Tracker:
         self.experiment_id = ""
         self.parent_run_id = ""
         self._space: SearchSpace | None = None
+        self._best = BestSoFar()
         self._told_lost = False
         try:
             self._client = connect(uri, warn)
@@ -108,6 +108,8 @@ class Tracker:
         found: Callable[[dict[str, str]], None] = _nothing,
         storage: str = STORAGE,
         space: SearchSpace | None = None,
+        profile: ImbalanceProfile | None = None,
+        before: Sequence[TrialResult] = (),
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin (or, with `parent_run_id`, go on with) a sweep; runs left RUNNING by a crash become KILLED.
@@ -125,13 +127,15 @@ class Tracker:
                 stored, as soon as they are.
             storage: where the study is, for the command that goes on with it.
             space: what is searched, which the prepared views show; None = there are none.
+            profile: of the data set, for its panel.
+            before: results of the search's trials of earlier sessions.
             beat: is called while the store is waited for, before the trainings and after them.
 
         Raises:
             UsageError: if the store does not take it.
         """
-        self._values, self._undecided, self._study = Values(conditions), tuple(undecided), study
-        self._space = space
+        self._values, self._undecided, self._study = Values(conditions, profile), tuple(undecided), study
+        self._space, self._best = space, BestSoFar(before)
         spool = Spool(self._spool_folder, study, self._uri)
         self._courier = Courier(
             self._client,
@@ -179,12 +183,12 @@ class Tracker:
             recipe = {k: v for k, v in self._values.recipe().items() if k.split(".")[1] not in self._undecided}
             params = {**recipe, "seed": str(self._values.conditions.seed), **settings}
             send(client, self._operation("batch", "sweep", params=params), self.parent_run_id)
-            self._log_dataset()
+            send(client, self._operation("dataset", "sweep", dataset=self._values.dataset("sweep")), self.parent_run_id)
         self._courier.runs["sweep"] = self.parent_run_id
 
     def decide(self, conditions: Conditions) -> None:
         """Take the recipe that a probe decided on; what the sweep's run lacks of it is written there."""
-        self._values = Values(conditions)
+        self._values = self._values.under(conditions)
         wanted = self._values.recipe()
         try:
             have = self._client.get_run(self.parent_run_id).data.params
@@ -271,6 +275,7 @@ class Tracker:
         tags = {**self._values.tags(spec), "mlflow.parentRunId": self.parent_run_id}
         self._post("create", key, experiment=self.experiment_id, name=self._values.name(spec), tags=tags)
         self._post("batch", key, params=self._values.params(spec))
+        self._post("dataset", key, dataset=self._values.dataset(USED_FOR[spec.purpose]))
 
     def _evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """Log one evaluation, as one batch."""
@@ -317,6 +322,8 @@ class Tracker:
         step = result.evaluations[-1].step if result.evaluations else 0
         self._post("batch", key, metrics=values, tags=tags, step=step)
         self._post("status", key, status=STATUS[result.state])
+        if (best := self._best.after(result)) is not None:
+            self._post("batch", "sweep", metrics=best, step=self._best.ended)
         run_id = self._courier.runs.get(key)
         return result if run_id is None else result.model_copy(update={"run_id": run_id})
 
@@ -404,17 +411,6 @@ class Tracker:
                 self._client.set_terminated(run.info.run_id, "KILLED")
         except Exception as error:
             self._warn(f"MLflow at {redact(self._uri)}: paused runs could not be closed ({short(error)})")
-
-    def _log_dataset(self) -> None:
-        dataset = self._values.conditions.dataset
-        tracked = TrackedDataset(
-            name=dataset.name,
-            digest=dataset.digest.removeprefix("sha256:")[:36],
-            source_type="synthetic" if dataset.synthetic else "local",
-            source=redact(dataset.source),
-        )
-        inputs = [DatasetInput(tracked, [InputTag("mlflow.data.context", "sweep")])]
-        self._client.log_inputs(self.parent_run_id, inputs)
 
     def _artifacts(self, study: str) -> str | None:
         """Beside a SQLite store (its own default when that is in the working folder); a server decides for itself."""

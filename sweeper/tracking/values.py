@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Iterable, Mapping
 
 from sweeper.core import metrics
 from sweeper.core.paths import slug
-from sweeper.core.records import Collapse, Conditions, Evaluation, PartScores, Scores, TrialResult, TrialSpec
+from sweeper.core.records import (
+    Collapse,
+    Conditions,
+    Evaluation,
+    ImbalanceProfile,
+    PartScores,
+    Scores,
+    Task,
+    TrialResult,
+    TrialSpec,
+)
+from sweeper.core.redact import redact
+from sweeper.tracking.mlflow_writes import DatasetUsed
 
 NOTE = "mlflow.note.content"
 NOTE_LIMIT = 8000
@@ -14,6 +28,12 @@ NOTE_LIMIT = 8000
 EXPERIMENT_NOTE_LIMIT = 5000
 """And an experiment's tag there."""
 TAG_LIMIT = 5000
+MOST_CLASSES = 24
+"""Lines for classes in the data set's panel."""
+USED_FOR = {"search": "search", "recheck": "recheck", "probe": "budget", "confirm": "confirmation"}
+"""What a training uses the data set for, by its purpose."""
+BEST = "search/best_so_far"
+"""Metric of the sweep's run: the best objective on validation; its step is the number of trials that have ended."""
 
 
 def class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -30,12 +50,29 @@ def class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
 class Values:
     """Names and numbers of one sweep's runs."""
 
-    def __init__(self, conditions: Conditions) -> None:
-        self.conditions = conditions
+    def __init__(self, conditions: Conditions, profile: ImbalanceProfile | None = None) -> None:
+        """`profile` is that of the data set, for its panel."""
+        self.conditions, self._profile = conditions, profile
         self._classes = class_slugs(conditions.dataset.classes)
         binary = conditions.dataset.task == "binary"
         self._point = "threshold" if binary else "tau"
         self._at_default = "miou_at_0.5" if binary else "miou_at_tau_0"
+
+    def under(self, conditions: Conditions) -> Values:
+        """The same for other conditions."""
+        return Values(conditions, self._profile)
+
+    def dataset(self, used_for: str) -> DatasetUsed:
+        """The data set with its profile, as MLflow's panel shows it."""
+        dataset = self.conditions.dataset
+        return DatasetUsed(
+            name=dataset.name,
+            digest=dataset.digest.removeprefix("sha256:")[:36],
+            source_type="synthetic" if dataset.synthetic else "local",
+            source=redact(dataset.source),
+            profile=None if self._profile is None else profile_text(self._profile, dataset.task),
+            context=used_for,
+        )
 
     def recipe(self) -> dict[str, str]:
         """`recipe.*` parameters."""
@@ -136,6 +173,45 @@ class Values:
             pairs = zip(self._classes, per_class, strict=True)
             values |= {f"{split}/{name}/{label}": value for label, value in pairs if value is not None}
         return values
+
+
+def profile_text(profile: ImbalanceProfile, task: Task) -> str:
+    """A profile as JSON of short texts, a line of MLflow's panel each: the rarest classes first."""
+    lines = {
+        "images": f"{profile.pictures:,}",
+        "labelled_pixels": f"{profile.labelled_pixels:,}",
+        "task": f"{task}, {len(profile.classes)} classes",
+        "imbalance": f"{profile.imbalance:,.3g} : 1" if profile.imbalance < 1000 else f"{profile.imbalance:,.0f} : 1",
+    }
+    if profile.pos_weight is not None:
+        lines["pos_weight_that_balances"] = number(profile.pos_weight)
+    if profile.empty_pictures:
+        lines["images_without_foreground"] = f"{profile.empty_pictures:,}"
+    if profile.ignored_share:
+        lines["pixels_without_a_label"] = f"{100 * profile.ignored_share:.3g} %"
+    for found in sorted(profile.classes, key=lambda c: c.pixel_share)[:MOST_CLASSES]:
+        share, images = f"{100 * found.pixel_share:.3g} % of pixels", f"in {100 * found.picture_share:.3g} % of images"
+        lines[f"class {found.name}"] = f"{share}, {images}"
+    return json.dumps(lines, ensure_ascii=False)
+
+
+class BestSoFar:
+    """The search's best objective after each trial that ended, in the order they ended; failed ones do not count."""
+
+    def __init__(self, before: Iterable[TrialResult] = ()) -> None:
+        """`before` are the trials that ended in earlier sessions."""
+        self.ended, self._value = 0, -math.inf
+        for result in before:
+            self.after(result)
+
+    def after(self, result: TrialResult) -> dict[str, float] | None:
+        """The metric after one more training; None where that is no trial that counts, or none was completed yet."""
+        if result.spec.purpose != "search" or result.state == "failed":
+            return None
+        self.ended += 1
+        if result.state == "complete" and result.value is not None:
+            self._value = max(self._value, result.value)
+        return {BEST: self._value} if math.isfinite(self._value) else None
 
 
 def version_text(versions: Mapping[str, str]) -> str:

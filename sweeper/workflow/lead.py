@@ -125,6 +125,8 @@ def _begin_tracking(session: Session, asked: Asked, signs: Signs) -> None:
         found=partial(studies.note_runs, study),
         storage=settings.storage,
         space=plan.space,
+        profile=plan.profile,
+        before=studies.search_results(study),
         beat=signs.beat,
     )
     studies.note_parent(study, session.tracker.experiment_id, session.tracker.parent_run_id)

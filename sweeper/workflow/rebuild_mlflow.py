@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.mlflow_pages import view_place
-from sweeper.core.records import SweepRecord, TrialResult
+from sweeper.core.paths import slug
+from sweeper.core.records import Evidence, SweepRecord, TrialResult
 from sweeper.system.locks import spool_folder
 from sweeper.workflow.conclude import Outcome, report_study
 
@@ -40,7 +41,22 @@ def summary_for_mlflow(outcome: Outcome) -> Summary:
             if finalist.family == recommendation.recommended.family:
                 miou = finalist.miou
                 values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
+    if recommendation.evidence is not None:
+        values |= _finalists(recommendation.evidence)
     return Summary(_places(outcome.sweep) + report_summary(outcome.sweep, recommendation), tags, values)
+
+
+def _finalists(evidence: Evidence) -> dict[str, float]:
+    """Each finalist's test mIoU, and its gains over cross-entropy: tuned (`gain`), and as people train it."""
+    versus = {c.first: c.difference for c in evidence.comparisons if c.second == evidence.baseline}
+    values: dict[str, float] = {}
+    for index, finalist in enumerate(evidence.finalists):
+        intervals = {"test_miou": finalist.miou, "gain": versus.get(index), "gain_over_plain": finalist.vs_plain}
+        for name, interval in intervals.items():
+            if interval is not None:
+                own = f"finalist/{slug(finalist.family)}/{name}"
+                values |= {own: interval.estimate, f"{own}_ci_low": interval.low, f"{own}_ci_high": interval.high}
+    return values
 
 
 def _places(sweep: SweepRecord) -> str:
@@ -93,6 +109,7 @@ def rebuild_mlflow(
             created=created,
             found=lambda runs: studies.note_runs(study, runs),
             space=plan.space,
+            profile=plan.profile,
         )
         studies.note_parent(study, rebuild.experiment_id, rebuild.parent_run_id)
         changed = {key: run for key, run in done.runs.items() if key not in results or results[key].run_id != run}
@@ -123,7 +140,11 @@ def _trainings(study: optuna.Study, results: Iterable[TrialResult], created: flo
         started = trials[result.spec.number].datetime_start
         return created if started is None else started.timestamp()
 
+    def over(result: TrialResult) -> float:
+        done = trials[result.spec.number].datetime_complete if result.spec.purpose == "search" else None
+        return began(result) + result.seconds if done is None else done.timestamp()
+
     return [
-        *(Training(result, began(result)) for result in results),
+        *(Training(result, began(result), over(result)) for result in results),
         *(Training(result, began(result), paused=True) for result in studies.waiting_results(study)),
     ]
