@@ -24,6 +24,7 @@ from sweeper.storage.attributes import (
     WAVE,
 )
 from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
+from sweeper.storage.dashboard_note import note_report
 from sweeper.storage.database import open_storage, sole_use
 from sweeper.storage.interim_analyses import (
     analyses_taken,
@@ -102,6 +103,7 @@ __all__ = [
     "note_conclusion",
     "note_difference",
     "note_parent",
+    "note_report",
     "note_runs",
     "note_session",
     "open_storage",

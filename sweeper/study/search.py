@@ -17,7 +17,7 @@ from sweeper.core.events import Answer, Dropped, Evaluated, Paused, Recorder, Re
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import FLOOR, Choice, initial_queue, suggest
-from sweeper.storage.attributes import FAMILY, WAITS
+from sweeper.storage.attributes import FAMILY, PARAMETERS, WAITS
 from sweeper.storage.optuna_internals import AskedAgain, id_of
 from sweeper.storage.results import (
     NOT_A_SHARE,
@@ -155,6 +155,7 @@ class Search:
         if trial.params:  # a session was cut off while it asked for this one
             trial = AskedAgain(self._study, id_of(trial))
         choice = suggest(trial, self._space, self._imbalance)
+        trial.set_user_attr(PARAMETERS, _readable(choice))
         trial.set_user_attr(FAMILY, choice.family)
         return self._spec(trial.number, choice)
 
@@ -251,6 +252,11 @@ class Search:
 
     def _drop_checkpoint(self, spec: TrialSpec) -> None:
         checkpoint_path(self._checkpoints, spec).unlink(missing_ok=True)
+
+
+def _readable(choice: Choice) -> str:
+    """`pos_weight 7.81, lr 0.003`: Optuna's own parameters are exponents of the imbalance, and named by family."""
+    return ", ".join(f"{name} {value:.3g}" for name, value in {**choice.params, "lr": choice.lr}.items())
 
 
 def _left(result: TrialResult) -> int:

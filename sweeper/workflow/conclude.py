@@ -307,6 +307,15 @@ def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
     return spec.model_copy(update={"number": number})
 
 
+def dashboard_note(outcome: Outcome) -> str:
+    """What optuna-dashboard shows of the study: the report's head, and where the report is."""
+    from sweeper.report import report_summary
+
+    head = report_summary(outcome.sweep, outcome.recommendation)
+    study = outcome.sweep.study
+    return f"{head}\nThe whole report: `{outcome.paths.markdown}`; its runs in MLflow: `sweeper ui {study}`\n"
+
+
 def report_study(
     storage: RDBStorage,
     name: str,

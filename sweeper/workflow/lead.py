@@ -31,7 +31,7 @@ from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
 from sweeper.tracking import Tracker
 from sweeper.version import versions
-from sweeper.workflow.conclude import Outcome, report_study
+from sweeper.workflow.conclude import Outcome, dashboard_note, report_study
 from sweeper.workflow.forecast import Forecast, plan_text
 from sweeper.workflow.options import Asked, asked_of, given_options
 from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
@@ -233,6 +233,7 @@ def _conclude(
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
+    studies.note_report(study, dashboard_note(outcome))
     beat()
     tracker.end_sweep("FINISHED", folder=outcome.paths.folder, **summary_for_mlflow(outcome)._asdict())
     storage.check_file()
