@@ -304,3 +304,13 @@ def _mean_gradient(rank: int, folder: str, family: str) -> None:
 )
 def test_a_loss_inside_a_distributed_model_trains(family, tmp_path):
     torch.multiprocessing.spawn(_mean_gradient, (str(tmp_path), family), nprocs=2)
+
+
+def test_a_weight_of_0_has_a_gradient_in_the_boundary_loss():
+    """A weight that is learned leaves 0 again: its slope is what the pixel would cost."""
+    loss = build_loss("boundary", task="binary", distance_mix=1.0)
+    logits, target = torch.zeros(1, 1, 1, 4), torch.tensor([[[0, 0, 1, 1]]])
+    weight = torch.tensor([[[0.0, 1.0, 0.0, 1.0]]], requires_grad=True)
+    (slope,) = torch.autograd.grad(loss(logits, target, weight), weight)
+    # Distances 1.5, 0.5, 0.5, 1.5; every error is 0.5; four pixels.
+    assert slope.flatten().tolist() == pytest.approx([0.1875, 0.0625, 0.0625, 0.1875])

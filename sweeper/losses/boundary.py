@@ -66,10 +66,12 @@ class BoundaryDistance(SegmentationLoss):
         return total / number
 
     def _sum(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor) -> Tensor:
-        classes = as_classes(logits, target, self.task, self.ignore_index, weight)
+        classes = as_classes(logits, target, self.task, self.ignore_index)
         labels = target.long() if self.task == "multilabel" else target.long().unsqueeze(1)
         labelled = labels != self.ignore_index
         far = torch.where(labelled, distance.to(logits.device, classes.p.dtype).abs(), 0.0)
+        if weight is not None:  # outside the absolute value, which has no slope at a weight of 0
+            far = far * (weight if weight.ndim == far.ndim else weight.unsqueeze(1))
         # p · mask − own is −(1 − p) where the class is and p where it is not.
         return (far * (classes.p * classes.mask - classes.own).abs()).sum()
 
