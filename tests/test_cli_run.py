@@ -125,7 +125,8 @@ def test_the_same_name_is_refused_with_both_remedies(run: subprocess.CompletedPr
 def test_resume_needs_the_name_alone(run: subprocess.CompletedProcess[str], folder: Path) -> None:
     more = sweeper(folder, "run", "--study", "s", "--resume", "--trials", "4", "-q")
     assert more.returncode == 0, more.stderr
-    assert "Verdict" in more.stdout and "reports/s/report.md" in more.stdout
+    assert "Use: " in more.stdout or "Found: " in more.stdout
+    assert "reports/s/report.md" in more.stdout
     assert all(line.startswith("warning: ") for line in more.stderr.splitlines())  # -q leaves what must be known
 
 
@@ -285,7 +286,7 @@ def test_one_finalist_is_not_called_one_of_those_left() -> None:
     found = recommend(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
     assert found.verdict is Verdict.UNDECIDED
     text = answer_text(Outcome(record, found, ReportPaths(Path("reports"), "toy")), width=100)
-    assert "undecided: only " in text and "nothing was compared" in text and "of those" not in text
+    assert "Nothing was compared: dice alone was confirmed." in text and "of those" not in text
 
 
 def test_a_report_of_no_study_leaves_no_folder(here: Here, tmp_path: Path) -> None:

@@ -331,8 +331,8 @@ def test_the_search_of_a_real_sweep_leaves_no_image_out_and_the_confirmation_tes
 def test_not_held_out_is_said_wherever_the_result_is(outcome: Any, folder: Path, shown: Recorder) -> None:
     text = outcome.paths.markdown.read_text("utf-8")
     head, caveats = text.split("## Why")[0], text.split("## Caveats")[1]
-    assert "**This result is not held out.**" in head and "not held out" in caveats
-    assert "the search never saw" not in text and "test split" not in text.replace("There was no test split", "")
+    assert "not held out: the search saw these images" in head and "not held out" in caveats
+    assert "the search never saw" not in text and "test split" not in text
     document = json.loads(outcome.paths.recommendation.read_text("utf-8"))
     assert document["held_out"] is False and document["folds"] == 3
     assert len(document["finalists"][0]["mlflow_run_ids"]) == 6 and document["finalists"][0]["seeds"] == 2

@@ -29,11 +29,12 @@ ATTRIBUTES = {
     "th": {"class"},
     "td": {"class"},
     "code": {"class"},
+    "h2": {"id"},
 }
 """Every attribute that a report may have; tags without an entry have none."""
 TAGS = {
-    *("html", "head", "title", "style", "body", "main", "h1", "h2", "h3", "p", "ul", "li", "strong", "em", "pre"),
-    *("table", "thead", "tbody", "tr", "figure", "figcaption", *ATTRIBUTES),
+    *("html", "head", "title", "style", "body", "main", "h1", "h3", "p", "ul", "li", "strong", "em", "pre"),
+    *("table", "thead", "tbody", "tr", "figure", "figcaption", "details", "summary", *ATTRIBUTES),
 }
 CONTROL = re.compile(r"[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b-\x1f\x7f]")
 
@@ -73,7 +74,9 @@ def check_harmless(text: str) -> Document:
         assert tag in TAGS
         assert set(attributes) <= ATTRIBUTES.get(tag, set())
     for link in document.of("a"):
-        assert re.match(r"http://127\.0\.0\.1:5000/#|recommendation\.json$|trials\.csv$|figures$", link["href"] or "")
+        assert re.match(
+            r"http://127\.0\.0\.1:5000/#|#[a-z0-9-]+$|recommendation\.json$|trials\.csv$|figures$", link["href"] or ""
+        )
     for image in document.of("img"):
         assert (image["src"] or "").startswith("data:image/png;base64,")
     assert not CONTROL.search(text)
@@ -91,7 +94,7 @@ def test_a_whole_report_is_one_file_with_every_figure_in_it(tmp_path: Path, make
     assert len(document.of("figure")) == len(document.of("figcaption")) == len(drawn)
     assert "url(" not in text and "@import" not in text and "<script" not in text
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", paths.markdown.read_text("utf-8"), flags=re.S), re.M)
-    assert [re.sub(r"<[^>]+>", "", h) for h in re.findall(r"<h\d>(.*?)</h\d>", text)] == headings
+    assert [re.sub(r"<[^>]+>", "", h) for h in re.findall(r"<h\d[^>]*>(.*?)</h\d>", text)] == headings
 
 
 def test_the_policy_allows_this_stylesheet_and_nothing_else(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from sweeper.evidence.intervals import negated
 from sweeper.evidence.recommendation import recommend
 from sweeper.report import confirmation, preferences
 from sweeper.report import search_analysis as analysis
-from sweeper.report.answer import answer
+from sweeper.report.card import card_lines, card_of
 from sweeper.report.cost import cost_table, cost_text, costs
 from sweeper.report.facts import Facts, collect
 from sweeper.report.figures.style import Drawn
@@ -29,7 +29,7 @@ def facts_of(sweep: SweepRecord | None = None, answered: Recommendation | None =
 
 
 def text_of(facts: Facts) -> str:
-    return render(facts, NO_FIGURES, UI)
+    return render(facts, NO_FIGURES, UI).replace("\u00a0", " ")
 
 
 def rows(table: str) -> list[list[str]]:
@@ -42,19 +42,19 @@ def rows(table: str) -> list[list[str]]:
 def test_the_level_of_an_early_interim_analysis_is_said_wherever_its_intervals_are() -> None:
     facts = facts_of(looks=builders.ANALYSES, look=0)  # on 3 seeds
     text = text_of(facts)
-    assert "(of differences: 99\u00a0%, as the confirmation may be analysed more than once)" in head(text)
-    assert "those of differences between finalists at 99\u00a0%" in text
-    assert "vs cross-entropy [99\u00a0%]" in text
+    assert "(of differences: 99 %, as the confirmation may be analysed more than once)" in text
+    assert "those of differences between finalists at 99 %" in text
+    assert "vs cross-entropy [99 %]" in text and "test mIoU (at 99 %)" in head(text)
     single = text_of(facts_of())
-    assert "Every interval is a 95\u00a0% interval" in single
-    assert "99\u00a0%" not in single
+    assert "Every interval is a 95 % interval" in single
+    assert "99 %" not in single
 
 
 def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_interim_analysis() -> None:
     few, many = (101, 102, 103), (101, 102, 103, 104, 105)
     changed = {"dice_ce": {"seeds": few}, "dice_focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
     facts = facts_of(looks=builders.ANALYSES, look=1, finalists=changed)
-    cells = {row[0]: row for row in rows(confirmation.finalists_table(facts, UI))}
+    cells = {row[0]: row for row in rows(confirmation.finalists_table(facts))}
     place = cells["loss"].index("vs cross-entropy [98.5\u00a0%]")
     assert cells["**`dice_focal`**"][place] == "+0.060 [+0.040, +0.080]"
     assert cells["`dice_ce`"][place] == "+0.020 [0.000, +0.040] at 99\u00a0%"
@@ -74,7 +74,7 @@ def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_is_not_in_question(
     answered = recommended(found.model_copy(update={"comparisons": tuple(map(beaten, found.comparisons))}))
     assert answered.verdict is Verdict.UNDECIDED
     first = head(text_of(facts_of(answered=answered)))
-    assert "(`dice_focal`, `dice_ce`)" in first and "tversky" not in first
+    assert "undecided between `dice_focal` and `dice_ce`" in first and "tversky" not in first
 
 
 def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
@@ -125,16 +125,17 @@ def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
     }
     facts = facts_of(finalists=likely)
     assert (
-        "It costs at most **0.004** mIoU against the best of the 3 finalists, with a probability of 95 %."
-        in " ".join(answer(facts))
+        "costs at most 0.004 mIoU against the best of 3 finalists (95 %)"
+        in dict(card_lines(card_of(facts)))["Confidence"]
     )
-    cells = {row[0]: row for row in rows(confirmation.finalists_table(facts, UI))}
+    cells = {row[0]: row for row in rows(confirmation.finalists_detail(facts))}
     place = cells["loss"].index("probability of being best")
     assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == [
         "97 %",
         "< 1 %",
         "–",
     ]
+    cells = {row[0]: row for row in rows(confirmation.finalists_table(facts))}
     place = cells["loss"].index("costs at most (95 %)")
     assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == [
         "0.004",
@@ -195,7 +196,7 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
         builders.preference("probabilities", (0.05, 0.09, 0.02)),
     )
     facts = facts_of(preferences=judged)
-    misses, alarms, boundaries, probabilities = rows(preferences.preferences_table(facts))[2:]
+    misses, alarms, boundaries, probabilities = rows(preferences.preferences_detail(facts))[2:]
     assert misses[0] == "missing little (a miss is dearer than a false alarm)"
     assert misses[1] == "`dice_focal` at threshold 0.30"
     assert misses[3].endswith("against `dice_ce`, the next")
@@ -217,7 +218,7 @@ def test_a_preference_that_changes_nothing_says_so() -> None:
     facts = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
     assert "None of these changes the answer" in preferences.preferences_text(facts)
     level = builders.preference("rare_classes", (0.0, 0.0001, 0.0), unbeaten=(0, 1, 2))
-    assert "| level with `dice_ce` |" in preferences.preferences_table(facts_of(preferences=(level,)))
+    assert "| level with `dice_ce` |" in preferences.preferences_detail(facts_of(preferences=(level,)))
 
 
 def test_without_a_recommendation_the_best_estimate_is_named() -> None:
@@ -269,7 +270,7 @@ def test_explanation_and_literature_are_told_as_plain_text_and_left_out_where_th
     facts = collect(builders.sweep(), recommended(builders.evidence(CLEAR)), ("dice_ce <b>gains</b>",), ("Ma: agrees",))
     text = text_of(facts)
     assert "### What it has to do with the result\n\n- `dice_ce` &lt;b&gt;gains&lt;/b&gt;" in text
-    assert "### Compared with published results\n\n- Ma: agrees" in text
+    assert "## Compared with published results\n\n<details>\n" in text and "\n\n- Ma: agrees" in text
     assert "What it has to do" not in text_of(facts_of()) and "published" not in text_of(facts_of())
 
 
@@ -287,7 +288,7 @@ def test_the_same_loss_of_another_library_is_shown_where_it_is_known() -> None:
     assert answered.recommended is not None
     known = answered.recommended.model_copy(update={"equivalent": "smp.losses.DiceLoss()"})
     text = text_of(facts_of(answered=answered.model_copy(update={"recommended": known})))
-    assert "## The same loss from other libraries\n\n```python\nsmp.losses.DiceLoss()\n```" in text
+    assert "</summary>\n\n```python\nsmp.losses.DiceLoss()\n```" in text
 
 
 # --- Cost ---------------------------------------------------------------------------------------------------

@@ -95,6 +95,8 @@ def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
         (words.significant(0.00031234), "0.000312"),
         (words.significant(0.0000312), "3.12e-05"),
         (words.significant(12345.6), "12,346"),
+        (words.significant(268.4, 2), "270"),
+        (words.significant(999.6), "1,000"),
         (words.significant(-0.25), "−0.25"),
         (words.percent(0.0161234), "1.61 %"),
         (words.percent(0.99999), "> 99.9 %"),

@@ -13,7 +13,7 @@ from sweeper.cli.run import NO_SETTINGS, command
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.recipe import Recipe
-from sweeper.report.answer import recipe_text
+from sweeper.report.card import recipe_text
 from sweeper.workflow.options import asked_of, given_options
 from sweeper.workflow.settings import (
     RECIPE_OPTIONS,

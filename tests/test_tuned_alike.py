@@ -13,7 +13,7 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.events import TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
-from sweeper.report.answer import answer as paragraphs
+from sweeper.report.answer import numbers as paragraphs
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.figures.learning_rates import curve
@@ -185,7 +185,7 @@ def test_the_report_shows_how_forgiving_each_loss_is() -> None:
         near = sum(value >= max(own.values()) - 0.02 for value in own.values())
         assert f"{near} of {len(own)} rates with `{finalist.family}`" in drawn.caption
     text = render(facts, dict.fromkeys((*FIGURES, "predictions"), drawn), "http://127.0.0.1:5000")
-    assert "both at the same learning rates" in text and "How forgiving each loss is" in text
+    assert "both at the same learning rates" in text and "against the learning rate" in text
     low, high = (significant(end) for end in (facts.finalists[0].rates.low, facts.finalists[0].rates.high))  # type: ignore[union-attr]
     assert f"| {low} to {high} |" in text
 

@@ -1,58 +1,39 @@
-"""The recommendation as a few lines for a terminal."""
+"""The answer card as lines for a terminal."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
 
-from sweeper.core.records import Recommendation, Recommended, Verdict
-from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.core.records import Recommendation
 from sweeper.evidence.preferences import preference_rows, recommended_index
+from sweeper.report.card import card_lines, card_of
 from sweeper.report.compare_text import answer_lines
 from sweeper.report.compared_studies import sides
+from sweeper.report.facts import Facts, collect
 from sweeper.workflow.compare import Compared
 from sweeper.workflow.conclude import Outcome
 
-HEADLINE = {
-    Verdict.CLEAR_WINNER: "clear winner: {family} beats every rival",
-    Verdict.EQUIVALENT: "equivalent: the leaders differ by less than matters; {family} is named",
-    Verdict.SAFE_CHOICE: "safe choice: no finalist is better than {family} by more than the margin",
-    Verdict.UNDECIDED: "undecided: no loss is shown to be best; {family} costs least on average",
-    Verdict.NONE: "none: no loss can be recommended",
-}
 REASONS = 3
 
 
 def answer_text(outcome: Outcome, width: int | None = None) -> str:
-    """Which loss, with which numbers, how sure, and where the report lies; wrapped at `width` columns."""
+    """The answer card, the finalists, why, and where the report lies; wrapped at `width` columns."""
     width = width or min(110, shutil.get_terminal_size((100, 24)).columns)
-    recommendation, recommended = outcome.recommendation, outcome.recommendation.recommended
-    family = recommended.family if recommended else ""
-    verdict = HEADLINE[recommendation.verdict].format(family=family)
-    evidence = recommendation.evidence
-    if recommendation.verdict is Verdict.UNDECIDED and evidence is not None and len(evidence.finalists) == 1:
-        verdict = f"undecided: only {family} was confirmed, so that nothing was compared"
-    elif recommendation.verdict is Verdict.UNDECIDED and recommendation.strength == "probable":
-        verdict = f"undecided who is best; probably {family} costs no more than the margin against the best"
-    if recommendation.provisional:
-        verdict += " (provisional: at this budget)"
-    if outcome.sweep.conditions.folds is not None:
-        verdict += f" ({NOT_HELD_OUT}: the search saw these images)"
-    lines = [textwrap.fill(f"Verdict: {verdict}", width, subsequent_indent="         ")]
-    if recommended is not None:
-        lead = "Use:     " if recommendation.strength != "open" else "Meanwhile: "
-        lines.append(textwrap.fill(lead + _loss_text(recommended), width, subsequent_indent="         "))
-    lines += _finalists(recommendation)
+    recommendation = outcome.recommendation
+    facts = collect(outcome.sweep, recommendation)
+    card = card_of(facts)
+    lines = _card(card_lines(card), width)
+    if card.language == "bash":
+        lines += ["", f"  {card.snippet}"]
+    lines += _finalists(facts)
     lines += [
         textwrap.fill(reason, width, initial_indent="- ", subsequent_indent="  ")
         for reason in recommendation.reasons[:REASONS]
     ]
-    others = [row for row in preference_rows(recommendation) if row.instead_of is not None]
-    lines += [
-        textwrap.fill(f"- If you care most about {row.care_about}: {row.family}.", width, subsequent_indent="  ")
-        for row in others
-    ]
-    lines.append(f"Report: {outcome.paths.markdown} (and report.html beside it)")
+    lines += _preferred(recommendation, width)
+    code = " (with the code to paste)" if card.language == "python" else ""
+    lines.append(f"Report: {outcome.paths.markdown} (and report.html beside it){code}")
     return "\n".join(lines)
 
 
@@ -62,21 +43,32 @@ def comparison_text(compared: Compared) -> str:
     return "\n".join([*lines, f"Comparison: {compared.paths.markdown} (and report.html beside it)"])
 
 
-def _loss_text(recommended: Recommended) -> str:
-    numbers = {**recommended.params, "lr": recommended.lr}
-    text = ", ".join(f"{name}={value:.4g}" for name, value in numbers.items())
-    if recommended.threshold is not None:
-        return f"{recommended.family} ({text}; threshold {recommended.threshold:.2f})"
-    return f"{recommended.family} ({text}; τ {recommended.tau:g})"
+def _card(rows: list[tuple[str, str]], width: int) -> list[str]:
+    """Each row with its label; the long labels of gains stand on a line of their own where the terminal is narrow."""
+    lines = []
+    for label, text in rows:
+        lead = f"{label}: " if label else ""
+        lines.append(textwrap.fill(lead + text.replace("\u00a0", " "), width, subsequent_indent="  " if label else ""))
+    return lines
 
 
-def _finalists(recommendation: Recommendation) -> list[str]:
-    if recommendation.evidence is None or not recommendation.evidence.finalists:
+def _finalists(facts: Facts) -> list[str]:
+    evidence = facts.recommendation.evidence
+    if evidence is None or not evidence.finalists:
         return []
-    chosen = recommended_index(recommendation)
+    chosen = recommended_index(facts.recommendation)
     rows = [
-        f"{'→' if i == chosen else ' '} {finalist.family:14} "
-        f"{finalist.miou.estimate:.3f}  [{finalist.miou.low:.3f}, {finalist.miou.high:.3f}]"
-        for i, finalist in enumerate(recommendation.evidence.finalists)
+        f"{'→' if i == chosen else ' '} {finalist.family:14} {facts.scored(finalist.miou, finalist)}"
+        for i, finalist in enumerate(evidence.finalists)
     ]
-    return ["", "  test mIoU, 95 % interval", *rows, ""]
+    several = any(facts.seeds(finalist) > 1 for finalist in evidence.finalists)
+    return ["", "  test mIoU, 95 % interval" if several else "  test mIoU", *rows, ""]
+
+
+def _preferred(recommendation: Recommendation, width: int) -> list[str]:
+    """Where something else than mIoU would lead to another loss."""
+    others = [row for row in preference_rows(recommendation) if row.instead_of is not None]
+    return [
+        textwrap.fill(f"- If you care most about {row.care_about}: {row.family}.", width, subsequent_indent="  ")
+        for row in others
+    ]

@@ -8,8 +8,9 @@ from sweeper.core.provenance import trained_by
 from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.caveats import caveats as evidence_caveats
-from sweeper.report.answer import FEW_TRIALS, recipe_text
-from sweeper.report.facts import Facts, at_edge, finalist_name, search_split
+from sweeper.report.answer import FEW_TRIALS
+from sweeper.report.card import recipe_text
+from sweeper.report.facts import Facts, at_edge, finalist_name, on_edge, search_split
 from sweeper.report.formatting import code, escape_md, number, prose, signed, significant
 from sweeper.version import __version__
 
@@ -118,6 +119,12 @@ def _search(facts: Facts) -> Iterator[str]:
             yield (
                 f"The best learning rate of {code(finalist_name(facts, finalist))}, {significant(finalist.lr)}, "
                 f"lies at the {edge} edge of the searched range: a wider range could improve it."
+            )
+        ends = sum(on_edge(point, binary=facts.binary) for point in finalist.points)
+        if ends:
+            yield (
+                f"The {facts.point_name} of {code(finalist_name(facts, finalist))} lies at the end of its grid in "
+                f"{ends} of {finalist.trainings} trainings: one beyond could be better."
             )
     frame = facts.search
     complete = frame[frame["state"] == "complete"]["family"].value_counts()

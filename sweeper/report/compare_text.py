@@ -11,7 +11,7 @@ from scipy import stats
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.report.answer import VERDICTS
+from sweeper.report.card import VERDICTS
 from sweeper.report.compared_studies import Side, families
 from sweeper.report.facts import difference
 from sweeper.report.formatting import (

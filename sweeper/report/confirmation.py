@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 from sweeper.core.records import FinalistEvidence, TrialResult
-from sweeper.report.answer import VERDICTS
+from sweeper.report.card import VERDICTS
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.formatting import (
     MISSING,
     code,
     escape_md,
-    interval,
     level,
     naming,
     number,
@@ -20,7 +19,6 @@ from sweeper.report.formatting import (
     prose,
     run_link,
     signed,
-    signed_interval,
     significant,
     table,
 )
@@ -29,32 +27,55 @@ MOST_LINKS = 8
 """Run links in one cell of the finalists' table."""
 
 
-def finalists_table(facts: Facts, ui_url: str) -> str:
-    """Finalists by test mIoU, with the paired difference to the baseline and links to the runs."""
+def finalists_table(facts: Facts) -> str:
+    """Finalists by test mIoU, with the paired difference to the baseline and what each can cost."""
     likely = any(f.regret is not None for f in facts.finalists)
-    header = ["loss", "parameters", "learning rate", f"test mIoU [{level(0.95)}]", facts.default_name]
-    header += ["foreground IoU"] if facts.binary else []
     levels = {id(f): level_between(facts, f, facts.baseline) for f in facts.finalists if f is not facts.baseline}
     usual = max(set(levels.values()), key=list(levels.values()).count, default=facts.level)
-    header += [f"vs cross-entropy [{level(usual)}]"]
-    header += ["costs at most (95 %)", "probability of being best"] if likely else []
-    header += ["seeds", "runs"]
+    header = ["loss", "parameters", "learning rate", f"test mIoU [{level(0.95)}]", f"vs cross-entropy [{level(usual)}]"]
+    header += ["costs at most (95 %)"] if likely else []
     rows = []
     for finalist in facts.finalists:
-        name = code(finalist_name(facts, finalist))
-        cells = [f"**{name}**" if finalist is facts.chosen else name, params_text(finalist.params) or MISSING]
-        cells += [rates_text(finalist), interval(finalist.miou), number(finalist.miou_at_default)]
-        cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
+        cells = [_named(facts, finalist), params_text(finalist.params) or MISSING, rates_text(finalist)]
         gain = difference(facts, finalist, facts.baseline)
         own = levels.get(id(finalist), usual)
         other = f" at {level(own)}" if own != usual and gain is not None else ""
-        cells += ["baseline" if finalist is facts.baseline else signed_interval(gain) + other]
-        bound, best = (None, None) if finalist.regret is None else (finalist.regret.bound, finalist.regret.best)
-        cells += [number(bound), probability(best)] if likely else []
-        experiment, runs = facts.sweep.experiment_id, finalist.run_ids
-        links = [run_link(str(i + 1), ui_url, experiment, run) for i, run in enumerate(runs[:MOST_LINKS])]
-        rows.append([*cells, str(len(finalist.seeds)), " ".join(links) or MISSING])
+        against = MISSING if gain is None else facts.gained(gain, finalist, facts.baseline) + other
+        cells += [facts.scored(finalist.miou, finalist), "baseline" if finalist is facts.baseline else against]
+        cells += [number(None if finalist.regret is None else finalist.regret.bound)] if likely else []
+        rows.append(cells)
     return table(header, rows, left=2)
+
+
+def finalists_detail(facts: Facts) -> str:
+    """What else is known of each finalist: the plain operating point, the foreground, probability of being best."""
+    likely = any(f.regret is not None for f in facts.finalists)
+    header = ["loss", f"test mIoU {facts.default_name}", *(["foreground IoU"] if facts.binary else [])]
+    header += [*(["probability of being best"] if likely else []), "collapsed", "seeds"]
+    rows = []
+    for finalist in facts.finalists:
+        cells = [_named(facts, finalist), number(finalist.miou_at_default)]
+        cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
+        cells += [probability(None if finalist.regret is None else finalist.regret.best)] if likely else []
+        rows.append([*cells, f"{finalist.collapses} of {finalist.trainings}", str(len(finalist.seeds))])
+    return table(header, rows)
+
+
+def runs_table(facts: Facts, ui_url: str) -> str:
+    """Links to the runs of each finalist; empty where MLflow has none."""
+    rows = []
+    for finalist in facts.finalists:
+        runs = list(enumerate(finalist.run_ids[:MOST_LINKS], 1))
+        links = [run_link(str(i), ui_url, facts.sweep.experiment_id, run) for i, run in runs]
+        shown = " ".join(link for link in links if link != MISSING)
+        if shown:
+            rows.append([code(finalist_name(facts, finalist)), shown])
+    return table(["loss", "runs of its confirmation"], rows, left=2) if rows else ""
+
+
+def _named(facts: Facts, finalist: FinalistEvidence) -> str:
+    name = code(finalist_name(facts, finalist))
+    return f"**{name}**" if finalist is facts.chosen else name
 
 
 def rates_text(finalist: FinalistEvidence) -> str:

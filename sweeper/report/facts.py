@@ -12,11 +12,22 @@ from scipy import stats
 
 from sweeper.core.errors import DataError
 from sweeper.core.metrics import METRICS, constant_miou, default_point
-from sweeper.core.records import Coordinate, FinalistEvidence, Interval, Recommendation, Split, SweepRecord, TrialResult
+from sweeper.core.operating_points import TAUS, THRESHOLDS
+from sweeper.core.records import (
+    Coordinate,
+    FinalistEvidence,
+    Interval,
+    Recommendation,
+    Split,
+    SweepRecord,
+    TrialResult,
+    Verdict,
+)
 from sweeper.data.folds import split_of
 from sweeper.data.split import stratified_subset
 from sweeper.evidence.interim_analyses import level_of
 from sweeper.evidence.intervals import LEVEL
+from sweeper.report.formatting import interval, number, signed, signed_interval
 from sweeper.report.tables import trials_frame
 from sweeper.space import edge_of
 
@@ -68,6 +79,41 @@ class Facts:
     def default_point(self) -> float:
         """0.5 or 0."""
         return default_point(self.sweep.conditions.dataset.task)
+
+    @property
+    def point_at_edge(self) -> bool:
+        """Whether the recommended operating point lies at an end of those that were tried."""
+        answer = self.recommendation.recommended
+        point = None if answer is None else answer.threshold if self.binary else answer.tau
+        return point is not None and on_edge(point, binary=self.binary)
+
+    @property
+    def nothing_learned(self) -> bool:
+        """Whether nothing is recommended because no loss learned more than a constant answer."""
+        sweep, evidence = self.sweep, self.recommendation.evidence
+        if self.recommendation.verdict is not Verdict.NONE:
+            return False
+        if evidence is not None and evidence.finalists:
+            return True
+        if not sweep.trials:  # the defaults were tried before the search: its sentence says whether it was begun
+            return "no search was begun" in sweep.budget
+        ended = [trial for trial in sweep.trials if trial.state != "failed"]
+        return bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
+
+    def gained(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
+        """A difference between finalists with its interval; of a single seed no interval can be told."""
+        return signed_interval(value) if self.seeds(*finalists) > 1 else f"{signed(value.estimate)} (one seed)"
+
+    def scored(self, value: Interval | None, finalist: FinalistEvidence) -> str:
+        """A finalist's score with its interval; of a single seed no interval can be told."""
+        if value is None or self.seeds(finalist) > 1:
+            return interval(value)
+        return f"{number(value.estimate)} (one seed)"
+
+    def seeds(self, *finalists: FinalistEvidence | None) -> int:
+        """How many seeds these finalists have in common."""
+        known = [set(f.seeds) for f in finalists if f is not None]
+        return len(set.intersection(*known)) if known else 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -230,6 +276,12 @@ def searched_range(facts: Facts, coordinate: Coordinate) -> tuple[float, float]:
 def is_log(coordinate: Coordinate) -> bool:
     """Whether the coordinate is spread over orders of magnitude."""
     return coordinate.kind in ("log", "power_of_imbalance")
+
+
+def on_edge(point: float, *, binary: bool) -> bool:
+    """Whether a threshold or τ is the lowest or highest that is tried."""
+    grid = THRESHOLDS if binary else TAUS
+    return point <= min(grid) + 1e-9 or point >= max(grid) - 1e-9
 
 
 def at_edge(facts: Facts, lr: float) -> str | None:

@@ -59,6 +59,8 @@ def significant(value: float | None, digits: int = 3) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace("-", "−")
     text = f"{value:.{digits}g}"
+    if abs(float(text)) >= 10**digits:  # no power of ten in a number that people read
+        text = f"{float(text):,.0f}"
     return f"−{text[1:]}" if value < 0 else text  # the minus of an exponent stays: 1e-05 can be pasted
 
 
@@ -138,6 +140,16 @@ def escape_md(text: str) -> str:
     return _RIGHT_TO_LEFT.sub(rf"{_MARK}\g<0>{_MARK}", escaped)
 
 
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives to a heading of plain words; empty of one without a letter or digit."""
+    return re.sub(r"[^a-z0-9 -]", "", one_line(heading).lower()).strip().replace(" ", "-")
+
+
+def plain_text(text: str) -> str:
+    """Text with code spans for where there is no markup: one line, without the back quotes."""
+    return one_line(text).replace("`", "")
+
+
 def code(text: str) -> str:
     """A code span for a plain identifier, escaped text for anything else."""
     line = one_line(text)
@@ -169,6 +181,27 @@ def _piece(text: str, *, begins: bool) -> str:
         return " " if text else ""
     before = f"{' ' if text[0].isspace() else ''}{escape_md(text)}" if begins else escape_md(f"){text}")[1:]
     return f"{before}{' ' if text[-1].isspace() else ''}"
+
+
+_NUMBERS = r"[+−]?[\d.,]+"
+_UNBROKEN = re.compile(
+    rf"(?P<interval>(?:{_NUMBERS} )?\[{_NUMBERS}, {_NUMBERS}\]|[+−]\d[\d.]* to [+−]\d[\d.]*)"
+    r"|(?P<unit>(?<=\d) (?:%|ms|s|min|h|×)(?![\w%]))|(?P<margin>± (?=\d))|(?<=`) (?=[−\d])"
+)
+
+
+def unbroken(text: str) -> str:
+    """Markdown in which an interval, and a number with its unit, do not break over lines; fenced blocks stay.
+
+    `0.710 [0.690, 0.730]`, `−0.006 to +0.012`, `95 %`, `± 0.01`, a name in code and its value get spaces that do not
+    break. Of several empty lines one is left.
+    """
+    pieces = re.split(r"(^(?P<ticks>`{3,})[^\n]*\n.*?^(?P=ticks)$)", text, flags=re.MULTILINE | re.DOTALL)
+    joined = []
+    for i in range(0, len(pieces), 3):  # text, a fenced block, its ticks
+        kept = _UNBROKEN.sub(lambda found: found[0].replace(" ", "\u00a0"), pieces[i])
+        joined += [re.sub(r"\n{3,}", "\n\n", kept), *pieces[i + 1 : i + 2]]
+    return "".join(joined)
 
 
 def fence(text: str, language: str) -> str:

@@ -10,21 +10,23 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape, unescape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
+from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
 
-from sweeper.report.formatting import one_line
+from sweeper.report.formatting import anchor, one_line
 
 STYLE = Path(__file__).parent / "templates" / "report.css"
 SHORT = 24
 """Characters of a code span that is not broken over lines: it fits the narrowest screen."""
 _PER_CENT = re.compile(r"(?<=\d) %")
+_FOLD = re.compile(r"</?details>|<summary>(?P<summary>[^<>]*)</summary>")
 _FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.png)")
 
 
@@ -62,6 +64,9 @@ def _parser() -> MarkdownIt:
     parser.add_render_rule("code_inline", _code)
     parser.add_render_rule("table_open", _table_open)
     parser.add_render_rule("table_close", _table_close)
+    parser.add_render_rule("heading_open", _heading_open)
+    parser.add_render_rule("fold", _fold)
+    parser.block.ruler.before("paragraph", "fold", _fold_rule, {"alt": ["paragraph", "list", "table"]})
     for cell in ("th_open", "td_open"):
         parser.add_render_rule(cell, _cell)
     return parser
@@ -100,7 +105,7 @@ def _captioned(tokens: list[Token]) -> list[Token]:
 
 def _is_figure(tokens: Sequence[Token]) -> bool:
     image, caption = tokens[1].children or [], tokens[4].content
-    return [child.type for child in image] == ["image"] and caption.startswith("**Figure.**")
+    return [child.type for child in image] == ["image"] and caption.startswith("**")
 
 
 def _image(
@@ -123,6 +128,30 @@ def _code(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     content = tokens[index].content
     kind = ' class="short"' if len(content) <= SHORT else ""
     return f"<code{kind}>{escapeHtml(content)}</code>"
+
+
+def _fold_rule(state: StateBlock, start: int, _end: int, silent: bool) -> bool:
+    """`<details>`, its summary, its end, each on a line of its own at the top level; nothing else is read as HTML."""
+    line = state.src[state.bMarks[start] : state.eMarks[start]]
+    if state.level or not _FOLD.fullmatch(line):
+        return False
+    if not silent:
+        state.push("fold", "", 0).content = line
+        state.line = start + 1
+    return True
+
+
+def _fold(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    found = _FOLD.fullmatch(tokens[index].content)
+    if found is None or found["summary"] is None:
+        return f"{tokens[index].content}\n"
+    return f"<summary>{escapeHtml(unescape(found['summary']))}</summary>\n"
+
+
+def _heading_open(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    """Parts of the report have the anchors that GitHub gives them."""
+    tag, place = tokens[index].tag, anchor(tokens[index + 1].content)
+    return f'<{tag} id="{place}">' if tag == "h2" and place else f"<{tag}>"
 
 
 def _table_open(*_: Any) -> str:

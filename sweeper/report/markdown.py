@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,12 +15,14 @@ from sweeper.core.records import SweepRecord
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.report import confirmation, cost, preferences, search_analysis, sections, uncertainty
-from sweeper.report.answer import answer, numbers
+from sweeper.report.answer import numbers
+from sweeper.report.card import card_markdown, card_of
 from sweeper.report.caveats import caveats, split_sizes
-from sweeper.report.facts import Facts
+from sweeper.report.facts import Facts, best_trial
 from sweeper.report.figures.style import Drawn
 from sweeper.report.formatting import (
     MISSING,
+    anchor,
     code,
     duration,
     escape_md,
@@ -32,15 +35,21 @@ from sweeper.report.formatting import (
     prose,
     table,
     ui_address,
+    unbroken,
 )
 from sweeper.report.tables import trainings
 
+OPEN_REASONS, OPEN_STEPS, OPEN_CAVEATS = 110, 80, 130
+"""Words of reasons, of what would settle it, and of caveats that stand in the open; the others are folded."""
+_PAIR = re.compile(r"interval [+−-]\d")
+"""A reason that is a comparison of two finalists."""
+
 
 def render(facts: Facts, figures: Mapping[str, Drawn | str], ui_url: str) -> str:
-    """The whole report in GitHub's markdown.
+    """The whole report in GitHub's markdown: the answer and what weighs on it in the open, the rest in `<details>`.
 
-    `figures` holds, for every figure the template names, what was drawn or why it was not. Names from files, labels
-    and errors are escaped before they reach the template, which therefore escapes nothing.
+    `figures` holds, for every figure, what was drawn or why it was not. Names from files, labels and errors are escaped
+    before they reach the template, which therefore escapes nothing.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -50,26 +59,69 @@ def render(facts: Facts, figures: Mapping[str, Drawn | str], ui_url: str) -> str
         keep_trailing_newline=True,
         autoescape=False,  # the output is markdown; `words` escapes
     )
-    environment.globals["figure"] = lambda name: _figure(name, figures[name])
-    return environment.get_template("report.md.j2").render(_context(facts, ui_url))
+    environment.globals["figure"] = lambda name: _figure(name, figures.get(name, ""))
+    environment.globals["section"] = lambda title, *names: _section(title, names, figures)
+    environment.globals["open"] = lambda summary: f"<details>\n<summary>{escape(summary, quote=False)}</summary>"
+    environment.globals["close"] = "</details>"
+    template = environment.get_template("report.md.j2")
+    context = {**_context(facts, ui_url), "left_out": _left_out(figures)}
+    contents = _contents(template.render(context, contents=""))
+    return unbroken(template.render(context, contents=contents))
 
 
 def summary(facts: Facts) -> str:
-    """The answer alone, with the snippet: fit for a run's note."""
-    recommended = facts.recommendation.recommended
-    snippet = [fence(recommended.snippet, "python")] if recommended else []
-    return "\n\n".join([*answer(facts), *snippet]) + "\n"
+    """The answer card alone: fit for a run's note."""
+    return unbroken(card_markdown(card_of(facts), _coded(facts))) + "\n"
+
+
+def _contents(text: str) -> str:
+    """Links to the parts of a rendered report, by the anchors that GitHub gives to headings."""
+    headings = re.findall(r"^## (.+)$", re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.M | re.S), re.M)
+    return "Contents: " + " · ".join(f"[{heading}](#{anchor(heading)})" for heading in headings)
+
+
+def _coded(facts: Facts) -> frozenset[str]:
+    """Names that stand in code spans."""
+    return frozenset(f.family for f in facts.finalists)
+
+
+def _within(sentences: Sequence[str], words: int) -> tuple[list[str], list[str]]:
+    """The first sentences of together at most so many words, but one at least; and the others."""
+    total = 0
+    for i, sentence in enumerate(sentences):
+        total += len(sentence.split())
+        if i and total > words:
+            return list(sentences[:i]), list(sentences[i:])
+    return list(sentences), []
+
+
+def _left_out(figures: Mapping[str, Drawn | str]) -> str:
+    missing = [f"{name.replace('_', ' ')} ({escape_md(why)})" for name, why in figures.items() if isinstance(why, str)]
+    return "; ".join(missing)
 
 
 def _figure(name: str, drawn: Drawn | str) -> str:
+    """Image and caption; nothing of what was not drawn."""
     if isinstance(drawn, str):
-        return f"*The figure “{name.replace('_', ' ')}” is left out: {escape_md(drawn)}.*"
-    return f"![{escape_md(drawn.alt)}](figures/{name}.png)\n\n**Figure.** {drawn.caption}"
+        return ""
+    title = escape_md(drawn.alt)
+    return f"![{title}](figures/{name}.png)\n\n**{title}.** {drawn.caption}"
+
+
+def _section(title: str, names: Sequence[str], figures: Mapping[str, Drawn | str]) -> str:
+    """These figures under a heading; nothing where none was drawn."""
+    shown = [text for name in names if (text := _figure(name, figures.get(name, "")))]
+    return "\n\n".join([f"### {title}", *shown]) if shown else ""
 
 
 def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     sweep, recommendation = facts.sweep, facts.recommendation
     recommended = recommendation.recommended
+    pairwise = [reason for reason in recommendation.reasons if _PAIR.search(reason)]
+    others = [reason for reason in recommendation.reasons if reason not in pairwise]
+    reasons, more_reasons = _within([*others, *pairwise], OPEN_REASONS)
+    steps, more_steps = _within(recommendation.next_steps, OPEN_STEPS)
+    limits, more_caveats = _within(caveats(facts), OPEN_CAVEATS)
 
     def told(lines: Sequence[str]) -> list[str]:
         return [prose(naming(line, {f.family for f in facts.finalists})) for line in lines]
@@ -79,18 +131,23 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "study": escape_md(sweep.study),
         "created": escape_md(sweep.created),
         "split_file": split_sizes(facts) is not None,
-        "answer": answer(facts),
+        "card": card_markdown(card_of(facts), _coded(facts)),
         "numbers": numbers(facts),
-        "snippet": fence(recommended.snippet, "python") if recommended else "",
         "parent_link": _parent(facts, ui_url),
         "ui_url": code(ui_url),
         "levels": _levels(facts),
         "equivalent": fence(recommended.equivalent, "python") if recommended and recommended.equivalent else "",
-        "reasons": told(recommendation.reasons),
-        "next_steps": told(recommendation.next_steps),
+        "reasons": told(reasons),
+        "more_reasons": told(more_reasons),
+        "next_steps": told(steps),
+        "more_steps": told(more_steps),
         "preferences": preferences.preferences_table(facts),
         "preferences_text": preferences.preferences_text(facts),
-        "finalists": confirmation.finalists_table(facts, ui_url) if facts.finalists else "",
+        "preferences_detail": preferences.preferences_detail(facts),
+        "preferences_note": preferences.preferences_note(facts),
+        "finalists": confirmation.finalists_table(facts) if facts.finalists else "",
+        "finalists_detail": confirmation.finalists_detail(facts) if facts.finalists else "",
+        "runs": confirmation.runs_table(facts, ui_url),
         "path": confirmation.path_table(facts, ui_url),
         "path_text": confirmation.path_text(facts),
         "analyses": confirmation.analyses_table(facts),
@@ -108,6 +165,8 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "profile_text": sections.profile_text(facts),
         "explanation": told(facts.explanation),
         "literature": told(facts.literature),
+        "literature_count": count(len(facts.literature), "finding"),
+        "search_short": _search_short(facts),
         "search_head": _search_head(facts),
         "any_trial": bool(sweep.trials),
         "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
@@ -123,7 +182,8 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "collapses": sections.collapses(facts),
         "collapses_text": sections.collapses_text(facts),
         "failures": sections.failures(facts),
-        "caveats": caveats(facts),
+        "caveats": limits,
+        "more_caveats": more_caveats,
         "command": fence(one_line(sweep.command), "bash"),
         "reproduce": _reproduce(facts),
         "recipe": _recipe(facts),
@@ -152,6 +212,19 @@ def _profile_head(facts: Facts) -> str:
     kind = "synthetic " if data.synthetic else ""
     text = f"{p.pictures:,} {kind}images, {p.labelled_pixels:,} labelled pixels, {count(len(data.classes), 'class')}"
     return f"{text}; {percent(p.ignored_share)} of all pixels have no label." if p.ignored_share else f"{text}."
+
+
+def _search_short(facts: Facts) -> str:
+    """The search in a line of plain words."""
+    states = facts.search["state"].value_counts()
+    ended = [(int(states.get(s, 0)), w) for s, w in (("complete", "complete"), ("pruned", "stopped early"))]
+    ended.append((int(states.get("failed", 0)), "failed"))
+    text = f"{count(len(facts.search), 'trial')}: {', '.join(f'{n} {word}' for n, word in ended if n)}"
+    best = [trial for family in facts.families if (trial := best_trial(facts, family)) is not None]
+    if not best:
+        return text.removesuffix(": ")
+    first = max(best, key=lambda trial: trial.value or 0.0)
+    return f"{text}; the best is {first.spec.family} with a validation {facts.objective} of {number(first.value)}"
 
 
 def _search_head(facts: Facts) -> str:

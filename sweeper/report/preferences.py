@@ -7,11 +7,23 @@ from sweeper.core.text import count, listed
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.preferences import PreferenceRow, preference_rows, recommended_index
 from sweeper.report.facts import Facts, finalist_name
-from sweeper.report.formatting import code, escape_md, interval, level, number, signed_interval, table
+from sweeper.report.formatting import code, escape_md, level, number, signed_interval, table
 
 
 def preferences_table(facts: Facts) -> str:
-    """A row per preference: the choice, its score, and why not another; empty where nothing was judged or compared."""
+    """A row per preference: the choice and its score; empty where nothing was judged or compared."""
+    evidence = facts.recommendation.evidence
+    if evidence is None or len(evidence.finalists) < 2:
+        return ""
+    rows = [
+        [escape_md(row.care_about), _choice(facts, row), facts.scored(row.value, facts.finalists[row.finalist])]
+        for row in preference_rows(facts.recommendation)
+    ]
+    return table(["if you care most about", "choose", "its score"], rows, left=2) if rows else ""
+
+
+def preferences_detail(facts: Facts) -> str:
+    """The same with the measure and why not another."""
     evidence = facts.recommendation.evidence
     if evidence is None or len(evidence.finalists) < 2:
         return ""
@@ -24,7 +36,7 @@ def preferences_table(facts: Facts) -> str:
                 _choice(facts, row),
                 measure,
                 _against(facts, evidence, preference, row.finalist),
-                interval(row.value),
+                facts.scored(row.value, facts.finalists[row.finalist]),
             ]
         )
     header = ["if you care most about", "choose", "measured by", "against the others", f"its score [{level(LEVEL)}]"]
@@ -59,7 +71,7 @@ def _against(facts: Facts, evidence: Evidence, preference: Preference, index: in
 
 
 def preferences_text(facts: Facts) -> str:
-    """Whether any preference changes the answer, and what the intervals are."""
+    """Whether any preference changes the answer."""
     rows = preference_rows(facts.recommendation)
     recommended = recommended_index(facts.recommendation)
     if not rows:
@@ -68,11 +80,15 @@ def preferences_text(facts: Facts) -> str:
         return "Nothing is recommended, so each row names the best estimate."
     away = list(dict.fromkeys(_name(facts, row.finalist) for row in rows if row.finalist != recommended))
     name = _name(facts, recommended)
-    text = f"None of these changes the answer: no finalist is shown to be better than {name} by any of them."
     if away:
-        text = f"Where a loss is shown to be better than {name} it is named in bold ({listed(away)})."
+        return f"Where a loss is shown to be better than {name} it is named in bold ({listed(away)})."
+    return f"None of these changes the answer: no finalist is shown to be better than {name} by any of them."
+
+
+def preferences_note(facts: Facts) -> str:
+    """What the differences of the detailed table allow to say."""
+    rows = preference_rows(facts.recommendation)
     return (
-        f"{text} The differences of one row hold together at {level(LEVEL)}; they are corrected neither for the "
-        f"interim analyses nor for there being {count(len(rows), 'row')}, so take a row as a hint if you asked for "
-        "it beforehand."
+        f"The differences of one row hold together at {level(LEVEL)}. They are corrected neither for the interim "
+        f"analyses nor for there being {count(len(rows), 'row')}: take a row as a hint if you asked for it beforehand."
     )

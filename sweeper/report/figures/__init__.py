@@ -8,6 +8,7 @@ from pathlib import Path
 from sweeper.report.facts import Facts
 from sweeper.report.figures.cost import cost
 from sweeper.report.figures.finalists import curves, finalists, per_class_iou
+from sweeper.report.figures.gain import gain
 from sweeper.report.figures.images import Pixels, imbalance, predictions
 from sweeper.report.figures.learning_rates import learning_rates
 from sweeper.report.figures.operating_points import precision_recall, threshold
@@ -16,6 +17,7 @@ from sweeper.report.figures.style import Drawn, save
 from sweeper.report.figures.variance_components import spread
 
 FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
+    "gain": gain,
     "finalists": finalists,
     "per_class_iou": per_class_iou,
     "threshold": threshold,

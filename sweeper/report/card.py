@@ -1,0 +1,263 @@
+"""The answer card: one record, from which the report, the terminal and MLflow's note say the same."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import FinalistEvidence, Recommended, Verdict
+from sweeper.core.text import count, listed, resume_command
+from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.verdict import decide
+from sweeper.report.facts import Facts, difference, finalist_name, level_between
+from sweeper.report.formatting import (
+    escape_md,
+    fence,
+    level,
+    naming,
+    network,
+    number,
+    one_line,
+    plain_text,
+    probability,
+    prose,
+    signed,
+    significant,
+    table,
+)
+
+VERDICTS = {
+    Verdict.CLEAR_WINNER: "clear winner",
+    Verdict.EQUIVALENT: "equivalent",
+    Verdict.SAFE_CHOICE: "safe choice",
+    Verdict.UNDECIDED: "undecided",
+    Verdict.NONE: "no recommendation",
+}
+"""Each verdict in words; the words are those the text uses."""
+
+WORDS = 120
+"""The card has at most so many, before the code; tests/test_report_card.py counts them."""
+
+_NUMBERS = re.compile(r"\\\[([−+\d., ]+)\\\]")
+"""An escaped interval, which is no link and needs no escape."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the card; plain text in which losses and parameters may stand in back quotes."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What to use, what it gains, how sure that is, what it holds for, and the code to paste."""
+
+    headline: str
+    """One sentence, plain text like the rows."""
+    rows: tuple[Row, ...]
+    snippet: str
+    """What to paste: Python, or where nothing is recommended the command that helps."""
+    language: str = "python"
+
+
+def card_of(facts: Facts) -> Card:
+    """The answer of a study as a card."""
+    recommended = facts.recommendation.recommended
+    if recommended is None or facts.recommendation.verdict is Verdict.NONE:
+        return _nothing(facts)
+    rows = [
+        Row("Use", _settings(facts, recommended)),
+        *_gains(facts),
+        Row("Confidence", _confidence(facts)),
+        Row("Holds for", _holds_for(facts)),
+    ]
+    return Card(_headline(facts, recommended), tuple(rows), recommended.snippet)
+
+
+def card_markdown(card: Card, losses: Sequence[str] | frozenset[str]) -> str:
+    """The card in GitHub's markdown: a bold sentence, a table without header cells of its own, the code."""
+
+    def told(text: str) -> str:
+        return _NUMBERS.sub(r"[\1]", prose(naming(text, losses))).removeprefix("\\")
+
+    first, *others = [[f"**{row.label}**", told(row.text)] for row in card.rows]
+    parts = [f"**{told(card.headline)}**", table(first, others, left=2)]
+    return "\n\n".join(
+        [*parts, fence(one_line(card.snippet) if card.language == "bash" else card.snippet, card.language)]
+    )
+
+
+def card_lines(card: Card) -> list[tuple[str, str]]:
+    """The same for a terminal: (label, text) without markup; the headline has no label."""
+    return [("", plain_text(card.headline)), *((row.label, plain_text(row.text)) for row in card.rows)]
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The network and its input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 96² crops`."""
+    return escape_md(_recipe(recipe))
+
+
+def _recipe(recipe: Recipe) -> str:
+    weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
+        recipe.encoder_weights, "with weights from a file"
+    )
+    return f"{network(recipe.arch, recipe.encoder, recipe.encoder_depth)} {weights} on {recipe.size}² crops"
+
+
+# --- A recommendation ---------------------------------------------------------------------------------------
+
+
+def _headline(facts: Facts, recommended: Recommended) -> str:
+    verdict, name, rope = facts.recommendation.verdict, f"`{recommended.family}`", f"{facts.sweep.rope:g} mIoU"
+    if verdict is Verdict.CLEAR_WINNER:
+        return f"Train with {name}: it beats every other finalist."
+    if verdict is Verdict.EQUIVALENT:
+        return f"Train with {name}: the best finalists differ by less than {rope}."
+    if verdict is Verdict.SAFE_CHOICE:
+        return f"Train with {name}: no finalist is better by more than {rope}."
+    if len(facts.finalists) < 2:
+        return f"Nothing was compared: {name} alone was confirmed."
+    if facts.recommendation.strength == "probable":
+        return f"Train with {name}: it is not shown to be best, but probably costs no more than {rope}."
+    return f"No loss is shown to be best: meanwhile train with {name}."
+
+
+def _settings(facts: Facts, recommended: Recommended) -> str:
+    parts = [f"`{name}` {significant(value)}" for name, value in recommended.params.items()]
+    parts.append(f"learning rate {significant(recommended.lr)}")
+    if recommended.threshold is not None:
+        parts.append(f"threshold {number(recommended.threshold, 2)}{_edge(facts)}")
+    if recommended.tau is not None:
+        parts.append(f"logit adjustment τ {number(recommended.tau, 2)}{_edge(facts)}")
+    return " · ".join([f"`{recommended.family}`", *parts])
+
+
+def _edge(facts: Facts) -> str:
+    """That the operating point lies at an end of those that were tried, where it does."""
+    return " (at the end of its grid)" if facts.point_at_edge else ""
+
+
+def _gains(facts: Facts) -> list[Row]:
+    """What is gained over cross-entropy, as people train it and tuned like the recommended loss."""
+    chosen, baseline = facts.chosen, facts.baseline
+    if chosen is None:
+        return [Row("Gain", "not known: nothing was confirmed on test images")]
+    rows = []
+    if chosen.vs_plain is not None:
+        usual = facts.default_name.removeprefix("at ") if not facts.binary else f"{facts.point_name} 0.5"
+        text = f"{facts.gained(chosen.vs_plain, chosen, baseline)} test mIoU"
+        text += f", from the {facts.point_name} alone" if chosen is baseline else ""
+        rows.append(Row(f"Gain over cross-entropy as usual ({usual})", text))
+    label = "Gain over tuned cross-entropy"
+    if chosen is baseline:
+        return [*rows, Row(label, "none: it is tuned cross-entropy")]
+    gain = difference(facts, chosen, baseline)
+    if gain is None:
+        return [*rows, Row(label, "not known: cross-entropy was not confirmed")]
+    at = level_between(facts, chosen, baseline)
+    told = f"{facts.gained(gain, chosen, baseline)} test mIoU"
+    return [*rows, Row(label, told + (f" (at {level(at)})" if at != LEVEL else ""))]
+
+
+def _confidence(facts: Facts) -> str:
+    """The verdict in its word, what the named loss can cost at most, and what weakens either."""
+    parts = [_verdict(facts)]
+    chosen = facts.chosen
+    if chosen is not None and chosen.regret is not None:
+        bound = number(chosen.regret.bound)
+        most = "less than 0.001" if bound == "0.000" else f"at most {bound}"
+        parts.append(f"costs {most} mIoU against the best of {len(facts.finalists)} finalists ({level(LEVEL)})")
+    if facts.recommendation.provisional:
+        rising = f" ({signed(facts.baseline.still_rising)} in its last quarter)" if facts.baseline else ""
+        parts.append(f"provisional at this budget, as cross-entropy was still improving{rising}")
+    evidence = facts.recommendation.evidence
+    if facts.sweep.conditions.folds is not None:
+        parts.append(f"{NOT_HELD_OUT}: the search saw these images")
+    if evidence is not None and evidence.few_groups:
+        parts.append(f"all test images come from {count(evidence.few_groups, 'group')} of related ones")
+    return "; ".join(parts)
+
+
+def _verdict(facts: Facts) -> str:
+    verdict, rope = facts.recommendation.verdict, f"{facts.sweep.rope:g} mIoU"
+    word = VERDICTS[verdict]
+    if verdict is Verdict.UNDECIDED and len(facts.finalists) < 2:
+        return f"{word}, nothing was compared"
+    if verdict in (Verdict.CLEAR_WINNER, Verdict.SAFE_CHOICE):
+        return word
+    chosen = facts.chosen
+    if facts.recommendation.strength == "probable" and chosen is not None and chosen.regret is not None:
+        return f"{word}, but probable ({probability(chosen.regret.within_rope)}) that it costs at most {rope}"
+    left = _left(facts)
+    names = listed([f"`{finalist_name(facts, f)}`" for f in left])
+    if verdict is Verdict.EQUIVALENT:
+        return f"{word}: {names} differ by less than {rope}"
+    return f"{word} between {names}" if len(left) > 1 else f"{word} by {rope}"
+
+
+def _left(facts: Facts) -> list[FinalistEvidence]:
+    """The best finalist and those it does not beat, by the verdict's own rule; by falling mIoU."""
+    decision = decide(facts.recommendation.evidence, facts.families)
+    return [f for i, f in enumerate(facts.finalists) if i == decision.best or i in decision.unbeaten]
+
+
+def _holds_for(facts: Facts) -> str:
+    """The recipe, the budget, and from how much it is known."""
+    evidence, recipe = facts.recommendation.evidence, facts.sweep.conditions.recipe
+    text = f"{_recipe(recipe)}, {recipe.confirm_steps:,} steps, batch {recipe.batch_size}"
+    if facts.chosen is None or evidence is None:
+        return text
+    seen = count(evidence.test_pictures, "unseen test image")
+    if evidence.folds is not None:
+        seen = f"{count(evidence.test_pictures, 'image')} in {evidence.folds} folds"
+    return f"{text}; {seen}, {count(len(facts.chosen.seeds), 'seed')}"
+
+
+# --- No recommendation --------------------------------------------------------------------------------------
+
+
+def _nothing(facts: Facts) -> Card:
+    """Nothing was learned, or nothing was confirmed: what was found, and the one command that helps."""
+    recipe, evidence = facts.sweep.conditions.recipe, facts.recommendation.evidence
+    holds = Row("Tried with", _holds_for(facts))
+    if facts.nothing_learned:
+        found = "no training did better than the same answer everywhere"
+        if evidence is not None and evidence.finalists:
+            best = max(evidence.finalists, key=lambda f: f.miou.estimate)
+            found = f"the best test mIoU is {number(best.miou.estimate)} (`{finalist_name(facts, best)}`)"
+            found += f"; the same answer everywhere scores {number(evidence.constant_miou)}"
+        tried = max([recipe.steps, recipe.confirm_steps, *(t.spec.steps for t in facts.sweep.probes)])
+        command = with_options(facts.sweep.command, {"--steps": str(4 * tried)}, drop=("--epochs", "--study"))
+        rows = (Row("Found", found), holds)
+        return Card("Budget too small: no loss learned this data.", rows, command, "bash")
+    search = facts.search
+    states = search["state"].value_counts()
+    ended = [f"{int(states.get(state, 0))} {state}" for state in ("complete", "pruned", "failed")]
+    found = f"{count(len(search), 'trial')} of {facts.sweep.trials_asked} asked for: {', '.join(ended)}"
+    resume = resume_command(facts.sweep.study, facts.sweep.storage)
+    rows = (Row("Found", found), holds)
+    return Card("No recommendation: no loss was confirmed.", rows, resume, "bash")
+
+
+def with_options(command: str, options: dict[str, str], *, drop: Sequence[str] = ()) -> str:
+    """A command line with these options in place of their earlier values, and without those that are dropped."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quote that is not closed: shown as it is, it could not be run
+        return command
+    gone, kept, at = {*options, *drop}, [], 0
+    while at < len(words):
+        name = words[at].split("=", 1)[0]
+        if name in gone:
+            at += 1 if "=" in words[at] else 2
+            continue
+        kept.append(words[at])
+        at += 1
+    added = [word for pair in options.items() for word in pair]
+    return re.sub(r"\s+", " ", shlex.join([*kept, *added]))
