@@ -45,7 +45,14 @@ class SweeperCommand(click.Command):
             click.UsageError: with all of them.
         """
         problems = list(_empty_arguments(args))
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            name = error.param.name if error.param is not None else None
+            if name and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+                words = f"{error.message} (from --config {ctx.params.get('config')})"
+                raise click.BadParameter(words, ctx, error.param, error.param_hint) from error
+            raise
         problems += _empty_variables(ctx)
         if problems:
             raise click.UsageError(
@@ -65,7 +72,8 @@ def _empty_arguments(args: list[str]) -> Iterator[str]:
 
 def _empty_variables(ctx: click.Context) -> Iterator[str]:
     for param in ctx.command.get_params(ctx):
-        if ctx.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT or not param.name:
+        default = {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
+        if not param.name or ctx.get_parameter_source(param.name) not in default:
             continue
         variable = f"{ctx.auto_envvar_prefix}_{param.name.upper()}"
         if os.environ.get(variable) == "":

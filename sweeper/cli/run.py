@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from sweeper.cli.completion import encoder_names, space_names, study_names
+from sweeper.cli.config import from_config, read_config
 from sweeper.cli.log_file import Displays, FileDisplay
 from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, resize_option
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
@@ -83,7 +84,7 @@ class Steps(click.ParamType[Any]):
         return int(value)
 
 
-NO_SETTINGS = frozenset({"dry_run", "as_json", "verbose", "quiet", "by_verdict", "log_file"})
+NO_SETTINGS = frozenset({"dry_run", "as_json", "verbose", "quiet", "by_verdict", "log_file", "config"})
 """Options that change what is shown, and not what is done."""
 VERDICT_CODES = {
     Verdict.CLEAR_WINNER: 0,
@@ -116,6 +117,13 @@ SECTIONS = {
 
 
 @click.command(cls=SweeperCommand, sections=SECTIONS)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    is_eager=True,
+    callback=read_config,
+    help="YAML file of these options (trials: 20); the environment and the command line say otherwise.",
+)
 @click.option("--data", help=f"Folder or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
 @click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @exclude_option("none; with --resume the study's")
@@ -244,6 +252,7 @@ def command(
     quiet: bool,
     by_verdict: bool,
     log_file: Path | None,
+    config: Path | None,
     **options: Any,
 ) -> int:
     """Search over losses, confirm the best on a locked test split, and recommend one.
@@ -258,10 +267,13 @@ def command(
     from sweeper.workflow.executor_choice import make_backend
 
     settings = Settings(**options)
+    told = from_config(click.get_current_context()) if config is not None else None
     if dry_run:
-        _preview(settings, as_json)
+        _preview(settings, as_json, told)
         return 0
     display = _display(verbose, quiet, log_file)
+    if told is not None:
+        display.say(told)
     if settings.join:
         _join(settings, display, as_json)
         return 0
@@ -308,12 +320,14 @@ def _join(settings: Settings, display: Display, as_json: bool) -> None:
     click.echo(json.dumps({"schema": "sweeper.join/1", "study": settings.study, **done._asdict()}) if as_json else text)
 
 
-def _preview(settings: Settings, as_json: bool) -> None:
+def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
     from sweeper.system.cores import available_cores
     from sweeper.workflow.dry_run import preview, preview_json, preview_text
     from sweeper.workflow.executor_choice import make_backend
 
     speaker = PlainDisplay(-1 if as_json else 0)
+    if told is not None:
+        speaker.say(told)
     found = preview(
         settings,
         speaker,

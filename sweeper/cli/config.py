@@ -1,0 +1,84 @@
+"""`--config FILE`: options of `sweeper run` from a YAML file, under those of the environment and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from sweeper.core.errors import RequestError
+from sweeper.core.redact import redact
+from sweeper.core.text import suggestion
+from sweeper.core.yaml_file import key_text, read_yaml, shown
+
+OWN = "config"
+
+
+def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Take the file's values as defaults of the command; the callback of an eager option.
+
+    Raises:
+        RequestError: with every mistake of the file.
+    """
+    if value is None:
+        return None
+    problems: list[str] = []
+    content = read_yaml(value, problems)
+    if content is None and not problems:
+        content = {}
+    if not isinstance(content, Mapping):
+        problems = problems or [f"(top): must be a mapping of options to values, got {shown(content)}"]
+        raise RequestError(f"what --config {value} asks for", problems)
+    known = _options(ctx.command)
+    found: dict[str, Any] = {}
+    for key, given in content.items():
+        option = known.get(key.replace("_", "-"))
+        if option is None:
+            problems.append(f"{key_text(key)}: unknown option{suggestion(key.replace('_', '-'), known)}")
+        elif option.name in found:
+            problems.append(f"{key_text(key)}: appears twice, with - and with _; keep one of them")
+        elif (fault := _fault(option, given)) is not None:
+            problems.append(f"{key_text(key)}: {fault}")
+        else:
+            found[str(option.name)] = given if isinstance(given, bool) else str(given)
+    if problems:
+        raise RequestError(f"what --config {value} asks for", problems)
+    ctx.default_map = found
+    return value
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Options that a file may set, by their long names without the dashes."""
+    options = (param for param in command.params if isinstance(param, click.Option) and param.name != OWN)
+    return {name.removeprefix("--"): option for option in options for name in option.opts if name.startswith("--")}
+
+
+def _fault(option: click.Option, given: object) -> str | None:
+    if option.is_flag != isinstance(given, bool):
+        return f"must be {'true or false' if option.is_flag else 'a value'}, got {shown(given)}"
+    if not isinstance(given, str | int | float) or given == "":
+        return f"must be one value, got {shown(given)}; give one, or leave the line out"
+    return None
+
+
+def from_config(ctx: click.Context) -> str | None:
+    """What a run takes from the file, and what the command line or the environment says otherwise: a line for people.
+
+    None where there is no file.
+    """
+    path = ctx.params.get(OWN)
+    if path is None:
+        return None
+    names = {option.name: f"--{name}" for name, option in _options(ctx.command).items()}
+    taken, other = [], []
+    for name, given in (ctx.default_map or {}).items():
+        option = names[name]
+        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+            taken.append(option if given is True else f"{option} {given}")
+        else:
+            other.append(f"{option} {ctx.params[name]} (the file: {given})")
+    line = f"from {path}: {', '.join(taken) or 'nothing'}"
+    return redact(line + (f"; given otherwise: {', '.join(other)}" if other else ""))

@@ -1,0 +1,94 @@
+"""`--config sweeper.yaml`: options by their names; the command line wins over the environment, that over the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from sweeper.cli.config import from_config
+from sweeper.cli.run import command
+from sweeper.core.errors import RequestError
+from sweeper.workflow.options import given_options
+from sweeper.workflow.settings import Settings
+
+FILE = """
+data: synthetic:cracks?images=20
+trials: 20
+confirm-seeds: 3..5
+batch_size: 4
+threshold: 0.5
+timeout: 90
+fixed-lr: true
+steps: 200
+"""
+
+
+def parsed(folder: Path, text: str, *arguments: str) -> click.Context:
+    path = folder / "sweeper.yaml"
+    path.write_text(text, "utf-8")
+    return command.make_context(
+        "run", ["--config", str(path), *arguments], auto_envvar_prefix="SWEEPER", resilient_parsing=False
+    )
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEPER_TRIALS", "30")
+    monkeypatch.setenv("SWEEPER_STEPS", "300")
+    context = parsed(tmp_path, FILE, "--steps", "400")
+    values = context.params
+    assert (values["steps"], values["trials"], values["batch_size"], values["fixed_lr"]) == (400, 30, 4, True)
+    settings = Settings(**{name: values[name] for name in Settings.model_fields})
+    assert given_options(settings) == {
+        **{"data": "synthetic:cracks?images=20", "trials": 30, "confirm_seeds": "3..5", "batch_size": 4},
+        **{"threshold": "0.5", "timeout": "90", "fixed_lr": True, "steps": 400},
+    }
+    line = from_config(context)
+    assert line is not None and "--confirm-seeds 3..5" in line and "--fixed-lr" in line
+    assert line.endswith("; given otherwise: --trials 30 (the file: 20), --steps 400 (the file: 200)")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("trails: 3", "trails: unknown option, did you mean `trials`?"),
+        ("config: other.yaml", "config: unknown option"),
+        ("batch-size: 2\nbatch_size: 4", "batch_size: appears twice"),
+        ("trials: [1, 2]", "trials: must be one value"),
+        ("trials:", "trials: must be one value"),
+        ("trials: true", "trials: must be a value, got True"),
+        ("fixed-lr: 1", "fixed-lr': must be true or false, got 1"),
+        ("- trials", "(top): must be a mapping"),
+        ("trials: &a 3", "must not use anchors"),
+    ],
+)
+def test_mistakes_of_the_file_are_told_before_anything_is_done(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parsed(tmp_path, text)
+    assert len(caught.value.problems) == 1 and said in caught.value.problems[0]
+
+
+def test_a_wrong_value_is_told_with_its_file(tmp_path: Path) -> None:
+    with pytest.raises(click.BadParameter, match=r"\(from --config .*sweeper.yaml\)"):
+        parsed(tmp_path, "trials: many")
+
+
+def test_an_empty_variable_is_refused_over_a_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEPER_TRIALS", "")
+    with pytest.raises(click.UsageError, match="SWEEPER_TRIALS"):
+        parsed(tmp_path, "trials: 3")
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert parsed(tmp_path, "").params["trials"] is None
+
+
+def test_the_run_says_what_it_takes_from_the_file(sweeper: Any, tmp_path: Path) -> None:
+    (tmp_path / "sweeper.yaml").write_text("data: nowhere\nexecutor: inline\n", "utf-8")
+    status, _, err = sweeper("run", "--config", "sweeper.yaml")
+    assert status == 2 and "from sweeper.yaml: --data nowhere, --executor inline" in err
+    assert "nowhere: must be a folder" in err
