@@ -80,7 +80,7 @@ def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
     assert json.loads(report.stdout)["search"]["trials"] == 3
     assert set(run_statuses(server, "secret")) == {"FINISHED"}
     wrong = sweeper(tmp_path, "run", *QUICK, "--tracking-uri", proxy.uri.replace("me:", "you:"), "--json", "-v")
-    assert wrong.returncode == 2 and proxy.refused and wrong.stdout == ""
+    assert wrong.returncode == 2 and proxy.refused and json.loads(wrong.stdout)["schema"] == "sweeper.error/1"
     assert_no_secret(tmp_path, report, wrong)
     assert_no_secret(server.folder)
 
