@@ -17,6 +17,7 @@ class_probabilities.py  what the losses of classes beside the kernel share: gene
                       exponential_logarithmic.py, lovasz.py, soft_cldice.py, boundary.py
 surprise.py           what the losses of single pixels beside the kernel share: poly_ce.py, generalized_ce.py,
                       symmetric_ce.py, ohem_ce.py; logit_adjusted.py and recall_ce.py stand alone
+coming_from_elsewhere.py  what arguments of other libraries are here (no torch): a part of docs_page.py
 snippet.py            Python text that builds a loss; other_libraries.py: the same with other libraries (no torch)
 
 Importing this package does not import torch; `build_loss` brings it in when it is first asked for.

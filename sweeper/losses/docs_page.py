@@ -9,6 +9,7 @@ import re
 
 from sweeper.core.records import Coordinate
 from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, FLAGS, OVERLAP_OPTIONS, Limits
+from sweeper.losses.coming_from_elsewhere import section
 from sweeper.losses.families import FAMILIES, LIMITS, MEANINGS, Family, LossCoordinate, LossTask
 
 TASK_WORDS: dict[LossTask, str] = {"binary": "binary", "multiclass": "multi-class", "multilabel": "multi-label"}
@@ -28,7 +29,8 @@ A plain `torch.nn.Module` without parameters: it works in any training loop, und
 losses` lists the families; `sweeper losses --certify` proves on your machine what this page says.
 
 Contents: [conventions](#conventions) · [symbols](#symbols) · [coordinates](#coordinates) · [options](#options) ·
-[families](#families) · [traps of the libraries](#traps-of-the-libraries)
+[families](#families) · [coming from elsewhere](#coming-from-elsewhere) ·
+[traps of the libraries](#traps-of-the-libraries)
 
 ## Conventions
 
@@ -162,7 +164,8 @@ def document() -> str:
     """The whole page, in markdown, ending with a line break."""
     families = "\n".join(_section(family) for family in FAMILIES.values())
     traps = TRAPS_HEAD + "".join(f"| {' | '.join(row)} |\n" for row in TRAPS)
-    return "\n".join([HEAD, _coordinates(), _options(), f"## Families\n\n{_overview()}\n{families}", traps])
+    parts = [HEAD, _coordinates(), _options(), f"## Families\n\n{_overview()}\n{families}", section(), traps]
+    return "\n".join(parts)
 
 
 def _coordinates() -> str:
