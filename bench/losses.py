@@ -102,6 +102,45 @@ def torchvision_focal(z: Tensor, y: Tensor) -> Tensor:
     return (sigmoid_focal_loss(z[:, 0], (y * mask).to(z.dtype), 0.25, 2.0) * mask).sum() / mask.sum()
 
 
+def adjusted(z: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of logits plus log priors."""
+    if z.shape[1] == 1:
+        return masked(z - 2.0, y)
+    shift = torch.zeros(z.shape[1], device=z.device, dtype=z.dtype)
+    return F.cross_entropy(z + shift.view(-1, 1, 1), y, ignore_index=IGNORE)
+
+
+def own_surprise(z: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of each labelled pixel."""
+    if z.shape[1] > 1:
+        return F.cross_entropy(z, y, ignore_index=IGNORE, reduction="none")[y != IGNORE]
+    mask = y != IGNORE
+    return F.binary_cross_entropy_with_logits(z.squeeze(1), (y * mask).to(z.dtype), reduction="none")[mask]
+
+
+def poly(z: Tensor, y: Tensor) -> Tensor:
+    """Poly-1 as public code has it: from the probability."""
+    found = own_surprise(z, y)
+    return (found + 2.0 * (1 - torch.exp(-found))).mean()
+
+
+def generalized(z: Tensor, y: Tensor) -> Tensor:
+    return ((1 - torch.exp(-own_surprise(z, y)) ** 0.7) / 0.7).mean()
+
+
+def symmetric(z: Tensor, y: Tensor) -> Tensor:
+    found = own_surprise(z, y)
+    return (0.1 * found + 4 * (1 - torch.exp(-found))).mean()
+
+
+def hard_examples(z: Tensor, y: Tensor) -> Tensor:
+    """BiSeNet's OhemCELoss."""
+    found = own_surprise(z, y)
+    number = found.numel() // 16
+    hard = found[found > 0.3567]
+    return (hard if hard.numel() >= number else found.topk(number)[0]).mean()
+
+
 def counterparts(task: str) -> dict[str, dict[str, Loss]]:
     """For each family the calls that people would make, by library."""
     binary = task == "binary"
@@ -159,6 +198,13 @@ def counterparts(task: str) -> dict[str, dict[str, Loss]]:
     found["combo"] = {name: combined(loss, weighted) for name, loss in found["dice"].items()}
 
     found["topk_ce"] = {"nnU-Net": hardest}
+    found["logit_adjusted"] = {"torch": adjusted}
+    found["poly_ce"], found["generalized_ce"] = {"torch": poly}, {"torch": generalized}
+    found["symmetric_ce"], found["ohem_ce"] = {"torch": symmetric}, {"BiSeNet": hard_examples}
+    found["log_dice"] = {"smp": smp.losses.DiceLoss(task, log_loss=True, ignore_index=IGNORE)}
+    if binary:
+        matthews = smp.losses.MCCLoss()
+        found["mcc"] = {"smp": lambda z, y: matthews(z.sigmoid(), y)}
     found["dice_topk"] = {f"{name} + nnU-Net": combined(loss, hardest) for name, loss in found["dice"].items()}
     return found
 

@@ -1,0 +1,193 @@
+"""Which family wins where, and by how much over cross-entropy: every family at its default and at random draws.
+
+    python bench/families.py collect OUT.jsonl [--scene thin …] [--family dice …] [--draws 8] [--seeds 3] [--steps 100]
+                             [--size 96] [--batch 8] [--images 60]
+    python bench/families.py table OUT.jsonl
+
+Scenes: thin (cracks), blobs (touching cells), small (many small objects), rare (five rare classes), noisy (a third of
+the objects unlabelled, the others two pixels off; tested on the right labels). `collect` trains each family's default
+at the middle learning rate, and draws of its coordinates and of the learning rate, on the same seeds: the splits are
+one for all, a seed has its own weights and batches. It can be cut off and goes on where it was. `table` takes, for each
+family, the configuration with the best mean on the validation images, and compares what it reads on the test images
+with cross-entropy's best in the same way, seed by seed; cross-entropy has as many draws of its learning rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import statistics
+import zlib
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from sweeper.core import metrics
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Conditions, Dataset, SearchSpace, TrialSpec
+from sweeper.data import load_dataset, open_store
+from sweeper.data.synthetic import write_scenes
+from sweeper.fingerprint.imbalance import imbalance_of
+from sweeper.losses import FAMILIES
+from sweeper.space import load_space, suggest
+from sweeper.space.search_space import Choice, default_choice
+
+SCENES = {
+    "thin": "cracks?spread=0",
+    "blobs": "blobs?",
+    "small": "shapes?foreground=0.01&object=6",
+    "rare": "shapes?classes=6&ratio=3&foreground=0.2",
+    "noisy": "shapes?foreground=0.05",
+}
+NOISE = {"noisy": "&missing=0.3&shift=2"}
+"""Of the labels that are trained and validated on."""
+SPACES = {"binary": "full", "multiclass": "full_multiclass"}
+BASELINE = "cross_entropy"
+
+
+def drawn(scene: str, images: int, size: int, folder: Path) -> Path:
+    """A folder of the scene with given splits, test masks without label noise; made once."""
+    root = folder / f"{scene}-{images}-{size}"
+    if (root / "split.csv").exists():
+        return root
+    shutil.rmtree(root, ignore_errors=True)
+    query = f"{SCENES[scene]}&images={images}&size={size}".replace("?&", "?")
+    write_scenes(query + NOISE.get(scene, ""), root)
+    stems = sorted(path.stem for path in (root / "masks").iterdir())
+    sides = {stem: ("train", "train", "train", "val", "test")[at % 5] for at, stem in enumerate(stems)}
+    if scene in NOISE:
+        right = folder / f"{root.name}-right"
+        shutil.rmtree(right, ignore_errors=True)
+        write_scenes(query, right)
+        for stem in (stem for stem, side in sides.items() if side == "test"):
+            shutil.copy(right / "masks" / f"{stem}.png", root / "masks" / f"{stem}.png")
+        shutil.rmtree(right)
+    with (root / "split.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("stem", "split", "group"))
+        writer.writerows((stem, side, stem) for stem, side in sides.items())
+    return root
+
+
+def choices(family: str, space: SearchSpace, imbalance: float, draws: int) -> list[Choice]:
+    """The family's default, then draws that depend on its name and their number alone."""
+    (own,) = (known for known in space.families if known.family == family)
+    alone = space.model_copy(update={"families": (own,)})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=zlib.crc32(family.encode())))
+    return [default_choice(own, space, imbalance), *(suggest(study.ask(), alone, imbalance) for _ in range(draws))]
+
+
+def collect(arguments: argparse.Namespace) -> None:
+    """Append one line per training: scene, family, number (0 = the default), seed, values."""
+    from sweeper.training.hardware import probe, settle_process
+
+    settle_process(threads=1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    out, cache = Path(arguments.out), Path(".sweeper/cache")
+    known = {(r["scene"], r["family"], r["number"], r["seed"]) for r in rows(out)} if out.exists() else set()
+    steps = {"steps": arguments.steps, "confirm_steps": arguments.steps, "evaluations": 1}
+    recipe = Recipe(precision=probe("cpu").precision, size=arguments.size, batch_size=arguments.batch, **steps)
+    for scene in arguments.scene or SCENES:
+        data = drawn(scene, arguments.images, arguments.image_size, Path(".sweeper/families"))
+        dataset = load_dataset(str(data), cache, lambda line: None)
+        space = load_space(SPACES[dataset.task], dataset.task)
+        train = [at for at, image in enumerate(dataset.pictures) if image.split == "train"]
+        imbalance = imbalance_of(dataset.class_pixels(train))
+        for seed in range(arguments.seeds):
+            conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
+            for family in arguments.family or FAMILIES:
+                for number, choice in enumerate(choices(family, space, imbalance, arguments.draws)):
+                    if (scene, family, number, seed) in known:
+                        continue
+                    given = {"family": family, "params": choice.params, "lr": choice.lr, "seed": seed}
+                    spec = TrialSpec(purpose="confirm", number=number, steps=arguments.steps, **given)
+                    row = {"scene": scene, "number": number, **given, **trained(spec, conditions, dataset)}
+                    with out.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+
+
+def trained(spec: TrialSpec, conditions: Conditions, dataset: Dataset) -> dict[str, Any]:
+    """What a training reads on validation and test images, at the operating point chosen on validation."""
+    from sweeper.training.engine import Training
+
+    training = Training(spec, conditions, open_store(dataset.store), "cpu")
+    while not training.finished:
+        training.advance()
+    result = training.result("complete")
+    test = 0.0
+    if result.test is not None:
+        test = metrics.scores(metrics.at_point(result.test, result.evaluations[-1].point)).miou
+    return {"val": result.value, "test": test, "learned": result.collapse.learned, "seconds": result.seconds}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The trainings of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def table(arguments: argparse.Namespace) -> None:
+    """A row for each family, a column for each scene: test mIoU less cross-entropy's, mean and range over seeds."""
+    found = rows(Path(arguments.out))
+    scenes = list(dict.fromkeys(row["scene"] for row in found))
+    best = {scene: chosen([row for row in found if row["scene"] == scene]) for scene in scenes}
+    plain = {scene: chosen([r for r in found if r["scene"] == scene and r["number"] == 0]) for scene in scenes}
+    print("| family | " + " | ".join(f"{scene} | default" for scene in scenes) + " |")
+    print("|---|" + "---|---|" * len(scenes))
+    for family in FAMILIES:
+        cells = []
+        for scene in scenes:
+            cells += [gain(family, best[scene]), gain(family, plain[scene])]
+        if any(cells):
+            print(f"| {family} | " + " | ".join(cells) + " |")
+
+
+def chosen(found: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """Test values by seed of each family's configuration with the best mean on the validation images."""
+    by: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for row in found:
+        by.setdefault(row["family"], {}).setdefault(row["number"], []).append(row)
+    return {
+        family: {
+            row["seed"]: row["test"]
+            for row in max(numbers.values(), key=lambda rows: statistics.mean(row["val"] for row in rows))
+        }
+        for family, numbers in by.items()
+    }
+
+
+def gain(family: str, best: dict[str, dict[int, float]]) -> str:
+    """Cross-entropy's own value; of another family the mean difference to it and the range over common seeds."""
+    own, base = best.get(family, {}), best.get(BASELINE, {})
+    if not own:
+        return ""
+    if family == BASELINE:
+        return f"{statistics.mean(own.values()):.3f}"
+    apart = [own[seed] - base[seed] for seed in own if seed in base]
+    if not apart:
+        return "–"
+    return f"{statistics.mean(apart):+.3f} ({min(apart):+.3f} … {max(apart):+.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    collecting = commands.add_parser("collect")
+    collecting.add_argument("out")
+    collecting.add_argument("--scene", action="append", choices=list(SCENES), help="only these")
+    collecting.add_argument("--family", action="append", choices=list(FAMILIES), help="only these")
+    for name, value in {"draws": 8, "seeds": 3, "steps": 100, "size": 96, "batch": 8, "images": 60}.items():
+        collecting.add_argument(f"--{name}", type=int, default=value)
+    collecting.add_argument("--image-size", type=int, default=192)
+    collecting.set_defaults(do=collect)
+    printing = commands.add_parser("table")
+    printing.add_argument("out")
+    printing.set_defaults(do=table)
+    arguments = parser.parse_args()
+    arguments.do(arguments)
+
+
+if __name__ == "__main__":
+    main()
