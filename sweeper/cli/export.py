@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sweeper.cli.completion import study_names
-from sweeper.cli.options import SweeperCommand
+from sweeper.cli.options import SweeperCommand, tracking_option
 from sweeper.core import paths
 
 
@@ -26,8 +26,20 @@ from sweeper.core import paths
 @click.option(
     "--onnx", is_flag=True, help="Write the network as model.onnx, too (needs the extra `onnx`), compared with torch."
 )
+@click.option("--register", metavar="NAME", help="Register the network in MLflow under this name, ready to be served.")
+@tracking_option("has the study, for --register")
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
-def command(study: str, *, storage: str, out: Path, cache: Path, onnx: bool, as_json: bool) -> None:
+def command(
+    study: str,
+    *,
+    storage: str,
+    out: Path,
+    cache: Path,
+    onnx: bool,
+    register: str | None,
+    tracking_uri: str,
+    as_json: bool,
+) -> None:
     """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
 
     The weights are those of the last `sweeper train STUDY`; without one, of the recommended loss's first confirmation
@@ -38,8 +50,14 @@ def command(study: str, *, storage: str, out: Path, cache: Path, onnx: bool, as_
     from sweeper.workflow.export import export_study
 
     made = export_study(open_storage(storage, create=False), study, out=out, cache=cache, onnx=onnx)
+    registered = None
+    if register is not None:
+        from sweeper.workflow.register import register_export
+
+        registered = register_export(made, register, tracking_uri)
     if as_json:
         shown = {key: str(value) if isinstance(value, Path) else value for key, value in made._asdict().items()}
+        shown |= {} if registered is None else {"registered": registered}
         click.echo(json.dumps({"schema": "sweeper.export/1", **shown}, indent=2))
         return
     click.echo(f"{made.family} ({made.verdict.replace('_', ' ')})")
@@ -52,3 +70,7 @@ def command(study: str, *, storage: str, out: Path, cache: Path, onnx: bool, as_
         click.echo(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
     if made.onnx is not None:
         click.echo(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
+    if registered is not None:
+        click.echo(
+            f"  MLflow:  {registered}; try it: mlflow models predict -m {registered} --env-manager local -i FILE"
+        )

@@ -47,13 +47,13 @@ def prepared_views(space: SearchSpace) -> dict[str, str]:
 
 def _view(coordinates: Sequence[str], *, order: str, filtered: str) -> dict[str, Any]:
     columns = {
-        _param("loss.family"): 105,
-        _tag("sweeper.state"): 105,
-        _metric("val/miou"): 90,
-        _metric("test/miou"): 90,
+        _param("loss.family"): 95,
+        _tag("sweeper.state"): 98,
+        _metric("val/miou"): 82,
+        _metric("test/miou"): 78,
     }
-    columns |= {_param(f"loss.{name}"): 100 for name in coordinates}
-    columns |= {_param("lr"): 80, _param("seed"): 60, _tag("sweeper.kind"): 80, _tag("sweeper.collapse"): 90}
+    columns |= {_param(f"loss.{name}"): 84 for name in coordinates}
+    columns |= {_param("lr"): 70, _param("seed"): 60, _tag("sweeper.kind"): 80, _tag("sweeper.collapse"): 90}
     widths = {**WIDTHS, **columns}
     return {
         "searchFilter": filtered,
