@@ -50,7 +50,7 @@ def test_the_example_is_a_whole_report_of_the_default() -> None:
     assert document["dataset"]["name"] == "cracks" and document["search"]["trials"] == 50
     text = (EXAMPLE / "report.md").read_text("utf-8")
     figures = {path.name for path in (EXAMPLE / "figures").iterdir()}
-    assert {Path(f).name for f in re.findall(r"\]\((figures/[^)]+\.png)\)", text)} == figures
+    assert {Path(f).name for f in re.findall(r"\]\((figures/[^)]+\.(?:png|svg))\)", text)} == figures
     assert "sweeper run --trials 50" in text
 
 

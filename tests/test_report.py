@@ -281,7 +281,7 @@ def test_any_state_of_a_study_can_be_reported(tmp_path: Path, name: str) -> None
 
 def assert_figures_agree(text: str, folder: Path) -> None:
     """Every figure that was drawn is shown, and no other."""
-    assert set(re.findall(r"\]\(figures/(\w+\.png)\)", text)) == {p.name for p in folder.iterdir()}
+    assert set(re.findall(r"\]\(figures/(\w+\.svg)\)", text)) == {p.name for p in folder.iterdir()}
 
 
 def test_a_study_without_finalists_says_so_once_and_shows_no_empty_sections() -> None:
@@ -321,7 +321,7 @@ def test_writing_again_replaces_everything_and_removes_stale_figures(tmp_path: P
     study = cracks(trials=14)
     write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
     paths = write_report(study.sweep, study.recommendation, tmp_path)
-    assert not (paths.figures / "predictions.png").exists()
+    assert not (paths.figures / "predictions.svg").exists()
     assert "predictions (the decoded images were not at hand" in paths.markdown.read_text("utf-8")
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pytest
 from matplotlib import font_manager
-from PIL import Image
 
 from sweeper.core.metrics import at_point, image_mious
-from sweeper.core.records import Predictions
+from sweeper.core.records import Predictions, TestDetail
 from sweeper.evidence.recommendation import recommend
 from sweeper.report.facts import Facts, collect
-from sweeper.report.figures import FIGURES, Drawn, draw_all
-from sweeper.report.figures.images import DETAIL, _detail, imbalance, predictions
-from sweeper.report.figures.style import class_label, new_figure, plain, save
-from sweeper.report.seed_runs import image_wins
+from sweeper.report.figures import FIGURES, WITH_PIXELS, Drawn, draw_all
+from sweeper.report.figures.confusion import confusion
+from sweeper.report.figures.images import DETAIL, _detail, mosaic, predictions
+from sweeper.report.figures.imbalance import imbalance
+from sweeper.report.figures.style import class_label, new_figure, plain, save, save_themed
+from sweeper.report.seed_runs import image_scores, image_wins
 from tests import builders
 from tests.test_report_simulated import Study, cracks, pixels, snippet, street
 
@@ -38,18 +40,25 @@ def literal(levels: dict[str, float], **changes: object) -> Facts:
     return collect(builders.sweep(**changes), answer)  # type: ignore[arg-type]
 
 
-def test_every_figure_is_a_readable_image_900_pixels_wide(study: Study, tmp_path: Path) -> None:
+def test_every_figure_is_titled_900_pixels_wide_and_dark_where_the_theme_is(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "cost.png").write_bytes(b"of an earlier version")
     drawn = draw_all(facts_of(study), tmp_path, study.pixels)
-    expected = {*FIGURES, "predictions"}
+    expected = {*FIGURES, *WITH_PIXELS}
     expected.remove("per_class_iou" if facts_of(study).binary else "precision_recall")
-    expected.remove("learning_rates")  # this study is as earlier versions made them
+    expected -= {"learning_rates", "reliability"}  # this study is as earlier versions made them, and kept no confidence
     assert {name for name, result in drawn.items() if isinstance(result, Drawn)} == expected
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.svg" for name in expected}
     for name in expected:
-        with Image.open(tmp_path / f"{name}.png") as image:
-            assert image.format == "PNG"
-            assert image.width == 900
-            assert 150 < image.height < 2000
-            assert len(image.convert("RGB").getcolors(1 << 20) or range(99)) > 10
+        root = ElementTree.parse(tmp_path / f"{name}.svg").getroot()
+        assert root.get("width") == "900" and 150 < int(root.get("height") or 0) < 2000
+        result = drawn[name]
+        assert isinstance(result, Drawn) and result.figure.get_suptitle() == plain(result.alt, 90)
+        shapes = [e for e in root.iter() if e.tag.endswith(("path", "use"))]
+        assert len(shapes) > 10 and not [e for e in root.iter() if e.get("style")]
+        (style,) = [e.text or "" for e in root.iter() if e.tag.endswith("style")]
+        assert style.startswith("@media (prefers-color-scheme: dark)")
+        assert ('[fill="#0072b2"]' in style) is not result.photographs  # classes keep the colours of their pixels
+        assert '[fill="#ffffff"]' in style and any(e.get("fill") == "#ffffff" for e in shapes)
 
 
 @pytest.mark.parametrize("name", ["finalists", "search"])
@@ -57,7 +66,7 @@ def test_the_same_study_gives_the_same_bytes(study: Study, tmp_path: Path, name:
     for folder in ("a", "b"):
         result = FIGURES[name](facts_of(study))
         assert isinstance(result, Drawn)
-        save(result.figure, tmp_path / folder)
+        save_themed(result, tmp_path / folder)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -142,26 +151,105 @@ def test_the_imbalance_caption_names_the_rarest_class_and_the_absent_ones() -> N
     assert "Without a single pixel: animal." in result.caption
 
 
-def test_predictions_show_the_images_that_differ_most() -> None:
-    study = cracks(trials=14)
-    facts = facts_of(study)
+def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int) -> Facts:
+    """Two finalists with these foreground IoU (seeds, images), of whose first seed `kept` images were kept."""
+    runs = []
+    for family, levels in (("dice_focal", np.asarray(first)), ("cross_entropy", np.asarray(second))):
+        for seed, own in zip((101, 102, 103), levels, strict=False):
+            masks = tuple(np.zeros((20, 20), np.uint8) for _ in range(kept))
+            shown = Predictions(pictures=tuple(range(kept)), masks=masks) if seed == 101 else None
+            run = builders.confirmation(family, seed, builders.counts_from_iou(own), len(runs))
+            runs.append(run.model_copy(update={"predictions": shown}))
+    return literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs)
+
+
+def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_all_seeds() -> None:
+    gaps = np.array([0.0, 0.3, -0.2, 0.1, -0.3, 0.2, 0.05, 0.4])
+    luck = np.array([0.0, -0.3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])  # of one seed, which another makes up for
+    first = 0.5 + np.array([gaps + luck, gaps - luck, gaps])
     asked: list[int] = []
 
-    def watched(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    def seen(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         asked.append(index)
-        return pixels(index)
+        return np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)
 
-    assert isinstance(predictions(facts, watched), Drawn)
-    first, second = (
-        next(t for t in study.sweep.confirmations if t.spec.family == f and t.spec.seed == 101)
-        for f in ("dice_focal", "cross_entropy")
-    )
-    assert first.predictions is not None and second.predictions is not None
-    gaps = [
-        float((np.asarray(a) != np.asarray(b)).mean())
-        for a, b in zip(first.predictions.masks, second.predictions.masks, strict=True)
+    facts = side_by_side(first, np.full((3, 8), 0.5), kept=7)
+    drawn = predictions(facts, seen)
+    assert isinstance(drawn, Drawn)
+    assert asked == [1, 5, 6, 2, 4]  # image 7 is ahead most, and nobody kept its predictions
+    panels = np.asarray(drawn.figure.axes).reshape(5, 4)
+    assert [axes.get_ylabel() for axes in panels[:, 0]] == ["ahead", "ahead", "median", "behind", "behind"]
+    scored = image_scores(facts, *facts.finalists)
+    assert scored is not None and panels[0, 2].get_xlabel() == f"mIoU {scored[1][0]:.3f}"
+    assert "Of all 8 test images it is ahead on 5, behind on 2, level on 1" in drawn.caption
+    asked.clear()
+    assert isinstance(mosaic(facts, seen), Drawn)
+    assert asked == [1, 6, 4]
+
+
+def test_a_confusion_matrix_of_two_classes_is_from_all_images_and_seeds() -> None:
+    counts = builders.histogram_counts(tp=[30, 10], fp=[5, 5], fn=[10, 30], tn=[95, 95])
+    runs = [builders.confirmation(f, s, counts) for f in ("dice_focal", "cross_entropy") for s in (101, 102, 103)]
+    drawn = confusion(literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs), None)
+    assert isinstance(drawn, Drawn)
+    assert [t.get_text() for t in drawn.figure.axes[0].texts] == ["95", "5", "50", "50"]
+    assert "50.0 % of crack is answered as background" in drawn.caption
+
+
+def test_reliability_is_drawn_from_the_stored_confidence() -> None:
+    bins = np.zeros((2, 4, 3))
+    bins[:, 2] = (100, 50, 60)  # of 100 pixels answered at 0.6 half are right
+    bins[:, 3] = (300, 270, 285)
+    detail = TestDetail(
+        pictures=(0, 1), boundary_pixels=2, boundary=np.zeros((2, 2, 3), np.int64),
+        centreline=np.zeros((2, 2, 4), np.int64), confidence=bins,
+    )  # fmt: skip
+    runs = [
+        builders.confirmation(f, s, detail=detail) for f in ("dice_focal", "cross_entropy") for s in (101, 102, 103)
     ]
-    assert sorted(asked) == sorted(np.argsort(gaps)[-4:].tolist())
+    drawn = FIGURES["reliability"](literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs))
+    assert isinstance(drawn, Drawn)
+    line = drawn.figure.axes[0].lines[-1]
+    assert np.allclose(np.asarray(line.get_xydata()), [[0.6, 0.5], [0.95, 0.9]])
+    assert "`dice_focal` 0.062" in drawn.caption
+
+
+def test_the_best_so_far_never_falls_and_rungs_are_drawn_by_the_same_images() -> None:
+    trials = [builders.trial("dice", v, i) for i, v in enumerate((0.6, 0.7, 0.65))]
+    part = builders.curve_on_part((0.5, 0.6, 0.65, 0.8), 0.7)
+    trials[1] = trials[1].model_copy(update={"evaluations": part})
+    facts = literal({"dice": 0.71}, trials=trials, confirmations=[])
+    drawn, lines = FIGURES["best_so_far"](facts), FIGURES["rungs"](facts)
+    assert isinstance(drawn, Drawn) and isinstance(lines, Drawn)
+    (best,) = [line for line in drawn.figure.axes[0].lines if line.get_label() == "best so far"]
+    assert np.asarray(best.get_ydata()).tolist() == [0.6, 0.7, 0.7]
+    ends = [segment[-1][1] for c in lines.figure.axes[0].collections for segment in c.get_segments()]  # type: ignore[attr-defined]
+    assert 0.8 in ends and 0.7 not in ends
+
+
+def test_training_losses_are_shares_of_their_first() -> None:
+    runs = []
+    for seed in (101, 102, 103):
+        run = builders.confirmation("dice_focal", seed)
+        steps = tuple(
+            e.model_copy(update={"train_loss": v}) for e, v in zip(run.evaluations, (8, 4, 2, 1), strict=True)
+        )
+        runs.append(run.model_copy(update={"evaluations": steps}))
+    drawn = FIGURES["training_loss"](literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs))
+    assert isinstance(drawn, Drawn)
+    (line,) = drawn.figure.axes[0].lines
+    assert np.asarray(line.get_ydata()).tolist() == [1, 0.5, 0.25, 0.125]
+
+
+def test_the_gain_figure_holds_every_rival_its_interval_and_the_margin() -> None:
+    drawn = FIGURES["gain"](literal({"dice_focal": 0.71, "dice_ce": 0.66, "cross_entropy": 0.65}))
+    assert isinstance(drawn, Drawn)
+    (axes,) = drawn.figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["dice_focal", "dice_ce"]
+    spans = [np.round(np.asarray(line.get_xdata(), dtype=float), 3).tolist() for line in axes.lines]
+    assert [0.04, 0.08] in spans and [-0.01, 0.03] in spans
+    assert "± 0.010" in drawn.caption and drawn.caption.endswith("Shown to be better: `dice_focal`.")
+    assert isinstance(FIGURES["gain"](literal({"cross_entropy": 0.65})), str)
 
 
 def test_predictions_are_left_out_with_a_reason() -> None:
@@ -227,14 +315,15 @@ def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_cap
     drawn = predictions(facts, lambda i: (np.zeros((20, 20, 3), np.uint8), truth[i]))
     assert isinstance(drawn, Drawn)
     panels = np.asarray(drawn.figure.axes).reshape(4, 4)
+    shown = [int(axes.get_xlabel().removeprefix("p")) for axes in panels[:, 0]]
     for side, run in enumerate(runs):
         assert run.test is not None
         printed = [axes.get_xlabel() for axes in panels[:, 2 + side]]
-        assert printed == [f"mIoU {value:.3f}" for value in image_mious(at_point(run.test, 0.5))]
-    assert [axes.get_xlabel() for axes in panels[2, 2:]] == ["mIoU 0.993", "mIoU 0.978"]
+        values = image_mious(at_point(run.test, 0.5))
+        assert printed == [f"mIoU {values[i]:.3f}" for i in shown]
+    assert [axes.get_xlabel() for axes in panels[shown.index(2), 2:]] == ["mIoU 0.993", "mIoU 0.978"]
     assert image_wins(facts) == (2, 1, 1)
-    assert "is ahead on 2, level on 1." in drawn.caption
-    assert "of all 4 test images it is ahead on 2, behind on 1, level on 1." in drawn.caption
+    assert "Of all 4 test images it is ahead on 2, behind on 1, level on 1" in drawn.caption
 
 
 @pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\u202eabc", "\n", "x\\$y$"])

@@ -78,7 +78,7 @@ def check_harmless(text: str) -> Document:
             r"http://127\.0\.0\.1:5000/#|#[a-z0-9-]+$|recommendation\.json$|trials\.csv$|figures$", link["href"] or ""
         )
     for image in document.of("img"):
-        assert (image["src"] or "").startswith("data:image/png;base64,")
+        assert re.match(r"data:image/(png|svg\+xml);base64,", image["src"] or "")
     assert not CONTROL.search(text)
     return document
 
@@ -92,6 +92,10 @@ def test_a_whole_report_is_one_file_with_every_figure_in_it(tmp_path: Path, make
     drawn = {path.read_bytes() for path in paths.figures.iterdir()}
     assert {b64decode((i["src"] or "").split(",")[1]) for i in document.of("img")} == drawn
     assert len(document.of("figure")) == len(document.of("figcaption")) == len(drawn)
+    pieces = [b64decode((i["src"] or "").split(",")[1]).decode() for i in document.of("img")]
+    assert not any(
+        re.search(r"<script|<text|<foreignObject|href=\"(?!#|data:image/png)|\bon\w+=|@import", p) for p in pieces
+    )
     assert "url(" not in text and "@import" not in text and "<script" not in text
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", paths.markdown.read_text("utf-8"), flags=re.S), re.M)
     assert [re.sub(r"<[^>]+>", "", h) for h in re.findall(r"<h\d[^>]*>(.*?)</h\d>", text)] == headings

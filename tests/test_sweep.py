@@ -111,7 +111,7 @@ def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
     assert document["looks"]["taken"][-1]["verdict"] == document["verdict"]
     table = pd.read_csv(outcome.paths.trials)
     assert len(table) == 8 + len(outcome.sweep.confirmations) + len(outcome.sweep.rechecks)
-    assert (outcome.paths.figures / "predictions.png").stat().st_size > 5000
+    assert (outcome.paths.figures / "predictions.svg").stat().st_size > 5000
 
 
 def test_the_snippet_runs_when_pasted(outcome: Outcome) -> None:
@@ -465,7 +465,7 @@ def test_a_damaged_image_store_leaves_the_report_without_images_only(tmp_path: P
     (Path(outcome.sweep.conditions.dataset.store) / "masks.bin").unlink()
     again = report_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study", out=tmp_path / "again")
     assert again.recommendation == outcome.recommendation
-    assert not (again.paths.figures / "predictions.png").exists()
+    assert not (again.paths.figures / "predictions.svg").exists()
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, "a\nb", "\x1b[31m"])

@@ -27,7 +27,8 @@ SHORT = 24
 """Characters of a code span that is not broken over lines: it fits the narrowest screen."""
 _PER_CENT = re.compile(r"(?<=\d) %")
 _FOLD = re.compile(r"</?details>|<summary>(?P<summary>[^<>]*)</summary>")
-_FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.png)")
+_FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.(?:png|svg))")
+_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 def to_html(markdown: str, figures: Path) -> str:
@@ -41,7 +42,9 @@ def to_html(markdown: str, figures: Path) -> str:
         OSError: if a figure cannot be read.
     """
     parser = _parser()
-    environment = {"figures": {path.name: path.read_bytes() for path in sorted(figures.glob("*.png"))}}
+    environment = {
+        "figures": {path.name: path.read_bytes() for path in sorted(figures.glob("*.*")) if path.suffix in _TYPES}
+    }
     tokens = _captioned(parser.parse(markdown, environment))
     body = parser.renderer.render(tokens, parser.options, environment)
     style = STYLE.read_text("utf-8")
@@ -115,7 +118,10 @@ def _image(
     alt = escape(renderer.renderInlineAsText(token.children or [], options, environment))
     named = _FIGURE.fullmatch(str(token.attrGet("src") or ""))
     data = environment["figures"].get(named[1]) if named else None
-    return alt if data is None else f'<img alt="{alt}" src="data:image/png;base64,{b64encode(data).decode()}">'
+    if named is None or data is None:
+        return alt
+    kind = _TYPES[Path(named[1]).suffix]
+    return f'<img alt="{alt}" src="data:{kind};base64,{b64encode(data).decode()}">'
 
 
 def _text(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:

@@ -105,7 +105,7 @@ def _figure(name: str, drawn: Drawn | str) -> str:
     if isinstance(drawn, str):
         return ""
     title = escape_md(drawn.alt)
-    return f"![{title}](figures/{name}.png)\n\n**{title}.** {drawn.caption}"
+    return f"![{title}](figures/{name}.svg)\n\n**{title}.** {drawn.caption}"
 
 
 def _section(title: str, names: Sequence[str], figures: Mapping[str, Drawn | str]) -> str:

@@ -63,19 +63,37 @@ def wins(first: npt.ArrayLike, second: npt.ArrayLike) -> Wins:
 
 
 def image_wins(facts: Facts) -> Wins | None:
-    """Test images on which the recommended loss, its rival or neither has the higher mIoU, in their first common seed.
+    """Test images on which the recommended loss, its rival or neither has the higher mIoU, mean over common seeds.
 
     None when there is no such pair, or when the images were pooled before they were stored.
     """
-    sides: list[list[npt.NDArray[np.float64]]] = [[], []]
-    for pair in common_runs(facts):
-        if pair[0].test is None or pair[1].test is None or pair[0].test.pictures != pair[1].test.pictures:
-            return None
-        for side, run in zip(sides, pair, strict=True):
-            if run.test is None or run.test.pooled_from is not None:
+    if facts.chosen is None or facts.rival is None:
+        return None
+    scored = image_scores(facts, facts.chosen, facts.rival)
+    return wins(*zip(*scored.values(), strict=True)) if scored else None
+
+
+def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[float, ...]] | None:
+    """Test image → its mIoU with each of these finalists, mean over the seeds that all of them have.
+
+    At each training's own operating point. None when images were pooled before they were stored.
+    """
+    found: list[dict[int, list[float]]] = []
+    runs = [[run for run in confirmations(facts, f) if run.evaluations and run.test is not None] for f in finalists]
+    common = set.intersection(*({run.spec.seed for run in own} for own in runs)) if runs else set()
+    for own in runs:
+        values: dict[int, list[float]] = {}
+        for run in own:
+            if run.spec.seed not in common or run.test is None:
+                continue
+            if run.test.pooled_from is not None:
                 return None
-            side.append(image_mious(at_point(run.test, run.evaluations[-1].point)))
-    return wins(*(np.concatenate(side) for side in sides)) if sides[0] else None
+            mious = image_mious(at_point(run.test, run.evaluations[-1].point))
+            for image, value in zip(run.test.pictures, mious, strict=True):
+                values.setdefault(image, []).append(float(value))
+        found.append(values)
+    images = set.intersection(*(set(values) for values in found)) if found else set()
+    return {i: tuple(float(np.mean(values[i])) for values in found) for i in sorted(images)}
 
 
 def common_runs(facts: Facts) -> list[tuple[TrialResult, TrialResult]]:

@@ -6,14 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sweeper.report.facts import Facts
+from sweeper.report.figures.confusion import confusion
 from sweeper.report.figures.cost import cost
 from sweeper.report.figures.finalists import curves, finalists, per_class_iou
 from sweeper.report.figures.gain import gain
-from sweeper.report.figures.images import Pixels, imbalance, predictions
+from sweeper.report.figures.images import Pixels, mosaic, predictions
+from sweeper.report.figures.imbalance import imbalance
 from sweeper.report.figures.learning_rates import learning_rates
 from sweeper.report.figures.operating_points import precision_recall, threshold
+from sweeper.report.figures.reliability import reliability
 from sweeper.report.figures.search import landscape, search
-from sweeper.report.figures.style import Drawn, save
+from sweeper.report.figures.search_progress import best_so_far, parallel, rungs
+from sweeper.report.figures.style import Drawn, save_themed
+from sweeper.report.figures.training_loss import training_loss
 from sweeper.report.figures.variance_components import spread
 
 FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
@@ -22,21 +27,32 @@ FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
     "per_class_iou": per_class_iou,
     "threshold": threshold,
     "precision_recall": precision_recall,
+    "reliability": reliability,
     "curves": curves,
+    "training_loss": training_loss,
     "learning_rates": learning_rates,
     "imbalance": imbalance,
     "search": search,
+    "best_so_far": best_so_far,
+    "rungs": rungs,
+    "parallel": parallel,
     "landscape": landscape,
     "spread": spread,
     "cost": cost,
 }
-"""Name of the file (without `.png`) → what draws it. `predictions` is drawn apart: it needs pixels."""
+"""Name of the file → what draws it."""
+WITH_PIXELS: dict[str, Callable[[Facts, Pixels | None], Drawn | str]] = {
+    "predictions": predictions,
+    "mosaic": mosaic,
+    "confusion": confusion,
+}
+"""The same of figures that need the decoded images."""
 
 
 def draw_all(
     facts: Facts, folder: Path, pixels: Pixels | None, beat: Callable[[], None] = lambda: None
 ) -> dict[str, Drawn | str]:
-    """Draw every figure into `folder` as NAME.png; figures of an earlier report that are not drawn now are removed.
+    """Draw every figure into `folder` as NAME.svg; figures of an earlier report that are not drawn now are removed.
 
     `beat` is called before each, as a sign of life.
 
@@ -48,16 +64,15 @@ def draw_all(
     """
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Drawn | str] = {}
-    for name in (*FIGURES, "predictions"):
+    for name in (*FIGURES, *WITH_PIXELS):
         beat()
-        result = predictions(facts, pixels) if name == "predictions" else FIGURES[name](facts)
-        path = folder / f"{name}.png"
+        result = FIGURES[name](facts) if name in FIGURES else WITH_PIXELS[name](facts, pixels)
+        for suffix in (".png", ".svg"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
         if isinstance(result, Drawn):
-            save(result.figure, path, 256 if name == "predictions" else None)
-        else:
-            path.unlink(missing_ok=True)
+            save_themed(result, folder / f"{name}.svg")
         results[name] = result
     return results
 
 
-__all__ = ["FIGURES", "Drawn", "Pixels", "draw_all"]
+__all__ = ["FIGURES", "WITH_PIXELS", "Drawn", "Pixels", "draw_all"]

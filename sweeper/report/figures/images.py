@@ -1,13 +1,14 @@
-"""Figures with images and classes: predictions side by side, and the imbalance of the labels."""
+"""Answers on test images: two losses side by side, and the best, median and worst images of the recommended one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sweeper.core.metrics import image_mious
@@ -15,29 +16,26 @@ from sweeper.core.records import IGNORE, TrialResult
 from sweeper.core.text import count
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
-    BLUE,
     FONT,
     GREY,
-    ORANGE,
     SKY,
     VERMILLION,
     YELLOW,
     Drawn,
     class_label,
-    clean,
-    legend,
     new_figure,
     palette,
     plain,
 )
-from sweeper.report.formatting import code, escape_md, number, percent
-from sweeper.report.seed_runs import common_runs, image_wins, wins
+from sweeper.report.formatting import code, number
+from sweeper.report.seed_runs import common_runs, confirmations, image_scores, image_wins
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
 Bytes = npt.NDArray[np.uint8]
 
-ROWS = 4
+WINS = 2
+"""Images on which the recommended loss is most ahead, and as many on which it is most behind."""
 DETAIL = (144, 192)
 """Height and width in pixels of what is shown of a larger image: no pixel is lost in print, thin structures stay."""
 PALE = 0.65
@@ -51,36 +49,85 @@ _HIT, _FALSE, _MISSED = SKY, VERMILLION, YELLOW
 @dataclass(frozen=True)
 class _Row:
     index: int
+    kind: str
+    """Why it is shown: ahead, median, behind; best, worst."""
     image: Bytes
     truth: Bytes
     first: Bytes
     second: Bytes
     miou: tuple[float, float]
-    """Of the whole image, whatever part of it is shown."""
+    """Of the whole image, whatever part of it is shown; mean over the seeds."""
     detail: bool
 
 
 def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
-    """Image, truth, recommended and rival, for the kept test images on which the two differ most."""
-    pairs = common_runs(facts)
+    """Image, truth, recommended and rival: the largest wins, a median image and the largest losses of those kept."""
     if pixels is None:
         return "the decoded images were not at hand when the report was written"
+    pairs = common_runs(facts)
     if not pairs or facts.chosen is None or facts.rival is None:
         return "there are no two finalists with a common seed to set side by side"
-    rows = _rows(pairs, pixels, len(facts.classes))
+    kept = [_kept(run for pair in pairs for run in pair[side : side + 1]) for side in (0, 1)]
+    shared = [i for i in kept[0] if i in kept[1] and kept[0][i].shape == kept[1][i].shape]
+    if not shared:
+        return "the confirmation trainings kept no predictions of the same test images"
+    answers = {i: (kept[0][i], kept[1][i]) for i in shared}
+    scored = image_scores(facts, facts.chosen, facts.rival)
+    rows = _rows(answers, pixels, len(facts.classes), scored)
     if isinstance(rows, str):
         return rows
     names = [finalist_name(facts, f) for f in (facts.chosen, facts.rival)]
+    titles = ["image", "truth", *(plain(n, 20) for n in names)]
+    figure = _draw(facts, rows, titles)
+    caption = _caption(facts, rows, pairs[0][0], names, pooled=scored is None)
+    return Drawn(figure, caption, "Predictions of two losses on test images", photographs=True)
+
+
+def mosaic(facts: Facts, pixels: Pixels | None) -> Drawn | str:
+    """The images of those kept on which the recommended loss does best, as usual, and worst."""
+    if pixels is None:
+        return "the decoded images were not at hand when the report was written"
+    if facts.chosen is None:
+        return "no recommended loss was confirmed"
+    runs = confirmations(facts, facts.chosen)
+    kept, scored = _kept(runs), image_scores(facts, facts.chosen)
+    if len(kept) < 3 or scored is None:
+        return "fewer than three predictions of the recommended loss were kept with the image's own score"
+    ranked = sorted((i for i in kept if i in scored), key=lambda i: -scored[i][0])
+    middle = len(ranked) // 2
+    found: list[_Row] = []
+    for kind, index in (("best", ranked[0]), ("median", ranked[middle]), ("worst", ranked[-1])):
+        row = _row(index, kind, (kept[index], kept[index]), pixels, scored[index] * 2)
+        if isinstance(row, str):
+            return row
+        found.append(row)
+    # Where one answer stands alone it is set against the labels: what is wrong is in full colour.
+    rows = [replace(row, second=row.truth) if not facts.binary else row for row in found]
+    figure = _draw(facts, rows, ["image", "truth", plain(finalist_name(facts, facts.chosen), 20)])
+    values = [number(row.miou[0]) for row in rows]
+    text = (
+        f"{code(finalist_name(facts, facts.chosen))} on the test image that it answers best ({values[0]} mIoU), on the "
+        f"median one ({values[1]}) and on the worst ({values[2]}) of {len(ranked)} whose predictions were kept; scores "
+        f"are means over {count(len({r.spec.seed for r in runs}), 'seed')}, the answers those of one."
+    )
+    if not facts.binary:
+        text += " Answers are pale where they are right."
+    return Drawn(figure, text, "Best, median and worst test image of the recommended loss", photographs=True)
+
+
+def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:
+    """A row of panels for each image: itself, its truth, one answer or two."""
+    columns = len(titles)
     shapes = [row.image.shape[0] / row.image.shape[1] for row in rows]
-    height = sum(1.4 * min(shape, 1.8) + 0.21 for shape in shapes)
+    height = sum(5.6 / columns * min(shape, 1.8) + 0.21 for shape in shapes)
     colours = palette(len(facts.classes), PALE_GROUND)
     used = sorted({int(v) for row in rows for m in (row.truth, row.first, row.second) for v in np.unique(m)})
     entries = _legend_entries(facts, colours, used)
     figure = new_figure(height + 0.35 + 0.2 * (-(-len(entries) // 4)))
-    grid = figure.subplots(len(rows), 4, squeeze=False, height_ratios=[min(s, 1.8) for s in shapes])
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=[min(s, 1.8) for s in shapes])
     for axes, row in zip(grid, rows, strict=True):
         shown = [row.image if row.image.shape[2] == 3 else row.image[..., 0], _truth(row, colours, facts.binary)]
-        shown += [_answer(row, answer, colours, facts.binary) for answer in (row.first, row.second)]
+        shown += [_answer(row, a, colours, facts.binary) for a in (row.first, row.second)[: columns - 2]]
         for axis, panel in zip(axes, shown, strict=True):
             kind = "nearest" if axis is not axes[0] else None  # classes are not blended
             axis.imshow(panel, cmap="gray" if panel.ndim == 2 else None, vmin=0, vmax=255, interpolation=kind)
@@ -90,38 +137,68 @@ def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
                 spine.set_visible(False)
         stem = facts.sweep.conditions.dataset.pictures[row.index].stem
         axes[0].set_xlabel(plain(stem, 20), fontsize=7.5, labelpad=2)
-        for axis, value in zip(axes[2:], row.miou, strict=True):
+        axes[0].set_ylabel(row.kind, fontsize=7.5, labelpad=3)
+        for axis, value in zip(axes[2:], row.miou, strict=False):
             axis.set_xlabel(f"mIoU {value:.3f}", fontsize=7.5, labelpad=2)
-    for axis, title in zip(grid[0], ["image", "truth", *(plain(n, 20) for n in names)], strict=True):
+    for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=FONT, pad=4)
     figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
-    return Drawn(figure, _caption(facts, rows, pairs[0][0], names), "Predictions of two losses on test images")
+    return figure
 
 
-def _rows(pairs: Sequence[tuple[TrialResult, TrialResult]], pixels: Pixels, classes: int) -> list[_Row] | str:
-    kept: list[dict[int, Bytes]] = [{}, {}]
-    for pair in pairs:
-        for masks, trial in zip(kept, pair, strict=True):
-            if trial.predictions:
-                masks |= dict(zip(trial.predictions.pictures, trial.predictions.masks, strict=True))
-    shared = [i for i in kept[0] if i in kept[1] and kept[0][i].shape == kept[1][i].shape]
-    if not shared:
-        return "the confirmation trainings kept no predictions of the same test images"
-    shared.sort(key=lambda i: (-float((kept[0][i] != kept[1][i]).mean()), i))
+def _kept(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
+    """Image → label map that a training kept of it; the first training that has it."""
+    found: dict[int, Bytes] = {}
+    for run in runs:
+        if run.predictions is not None:
+            for index, mask in zip(run.predictions.pictures, run.predictions.masks, strict=True):
+                found.setdefault(index, np.asarray(mask))
+    return found
+
+
+def _rows(
+    answers: Mapping[int, tuple[Bytes, Bytes]],
+    pixels: Pixels,
+    classes: int,
+    scored: Mapping[int, tuple[float, ...]] | None,
+) -> list[_Row] | str:
+    """The largest wins, a median image, the largest losses, from the furthest ahead to the furthest behind."""
+    if scored is None:  # the counts were pooled: the kept answers alone tell
+        own = {}
+        for index, pair in answers.items():
+            row = _row(index, "", pair, pixels, ())
+            if isinstance(row, str):
+                return row
+            own[index] = _mious(pixels(index)[1], pair, classes)
+        scored = own
+    gaps = {i: scored[i][0] - scored[i][1] for i in answers if i in scored}
+    ranked = sorted(gaps, key=lambda i: (-gaps[i], i))
+    picked = ranked
+    if len(ranked) > 2 * WINS + 1:
+        picked = [*ranked[:WINS], ranked[len(ranked) // 2], *ranked[-WINS:]]
     rows = []
-    for index in sorted(shared[:ROWS]):
-        try:
-            image, truth = pixels(index)
-        except OSError as error:
-            return f"the decoded images could not be read ({type(error).__name__})"
-        if truth.shape != kept[0][index].shape:
-            return f"image {index} no longer has the size of its predictions: the data set was changed"
-        answers = [np.asarray(masks[index]) for masks in kept]
-        mious = _mious(truth, answers, classes)
-        part = _detail((answers[0] != answers[1]) & (truth != IGNORE))
-        detail = truth[part].shape != truth.shape
-        rows.append(_Row(index, image[part], truth[part], answers[0][part], answers[1][part], mious, detail))
+    for place, index in enumerate(picked):
+        kind = "ahead" if gaps[index] > 1e-9 else "behind" if gaps[index] < -1e-9 else "level"
+        kind = "median" if len(ranked) > 2 * WINS + 1 and place == WINS else kind
+        row = _row(index, kind, answers[index], pixels, scored[index])
+        if isinstance(row, str):
+            return row
+        rows.append(row)
     return rows
+
+
+def _row(index: int, kind: str, answers: tuple[Bytes, Bytes], pixels: Pixels, miou: tuple[float, ...]) -> _Row | str:
+    try:
+        image, truth = pixels(index)
+    except OSError as error:
+        return f"the decoded images could not be read ({type(error).__name__})"
+    if truth.shape != answers[0].shape:
+        return f"image {index} no longer has the size of its predictions: the data set was changed"
+    wrong = (answers[0] != answers[1]) | (answers[0] != truth if answers[0] is answers[1] else False)
+    part = _detail(wrong & (truth != IGNORE))
+    detail = truth[part].shape != truth.shape
+    both = (miou[0], miou[1]) if len(miou) > 1 else (0.0, 0.0)
+    return _Row(index, kind, image[part], truth[part], answers[0][part], answers[1][part], both, detail)
 
 
 def _detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -194,68 +271,23 @@ def _legend_entries(facts: Facts, colours: Bytes, used: Sequence[int]) -> list[P
         ]
     shown = [i for i in used if i < len(colours)]
     patches = [Patch(color=tuple(colours[i] / 255), label=class_label(facts.classes, i)) for i in shown]
-    return [*patches, Patch(fc="white", ec=GREY, label="no label")] if IGNORE in used else patches
+    return [*patches, Patch(fc="#FEFEFE", ec=GREY, label="no label")] if IGNORE in used else patches
 
 
-def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str]) -> str:
-    shown = wins(*zip(*(row.miou for row in rows), strict=True))
+def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str], *, pooled: bool) -> str:
+    chosen, rival = (code(name) for name in names)
     text = (
-        f"The {count(len(rows), 'test image')} (of those whose predictions were kept) on which {code(names[0])} and "
-        f"{code(names[1])} differ "
-        f"in most pixels (seed {first.spec.seed}, each at its own {facts.point_name}): {code(names[0])} is ahead "
-        f"on {shown.ahead}{f', level on {shown.level}' if shown.level else ''}. Chosen because they differ, so not "
-        "typical"
+        f"Of the test images whose predictions were kept: where {chosen} is most ahead of {rival}, the median, and "
+        f"where it is most behind; the answers of seed {first.spec.seed}, each at its own {facts.point_name}."
     )
-    if any(row.detail for row in rows):
-        text = f"Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole image. {text}"
     if not facts.binary:
-        text = f"Answers are in full colour where the two differ and pale where they agree. {text}"
-    meaning = "An image's mIoU is the mean over the classes that occur in its labels."
+        text += " Full colour: the two differ."
+    if any(row.detail for row in rows):
+        text += f" Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole image."
     every = image_wins(facts)
-    if every is None:
-        return f"{text}. {meaning}"
+    if every is None or pooled:
+        return text
     return (
-        f"{text}: of all {sum(every)} test images it is ahead on {every.ahead}, behind on {every.behind}, level on "
-        f"{every.level}. {meaning}"
+        f"{text} Of all {sum(every)} test images it is ahead on {every.ahead}, behind on {every.behind}, level on "
+        f"{every.level} (mIoU of an image: over the classes of its labels, mean over the seeds)."
     )
-
-
-def imbalance(facts: Facts) -> Drawn | str:
-    """Share of the labelled pixels of each class, on a logarithmic axis, with its prevalence beside it."""
-    profile = facts.sweep.profile
-    order = sorted(range(len(profile.classes)), key=lambda i: -profile.classes[i].pixel_share)
-    shown = [i for i in order if profile.classes[i].pixel_share > 0][:60]
-    if not shown:
-        return "no pixel has a label"
-    shares = [profile.classes[i].pixel_share for i in shown]
-    figure = new_figure(1.0 + 0.27 * len(shown))
-    axes = clean(figure.add_subplot())
-    floor = 10.0 ** np.floor(np.log10(min(shares)) - 0.3)
-    axes.barh(range(len(shown)), shares, left=0, height=0.62, color=BLUE, label="share of labelled pixels")
-    prevalence = [profile.classes[i].picture_share for i in shown]
-    axes.plot(prevalence, range(len(shown)), "D", color=ORANGE, mec="white", ms=6, label="share of images with it")
-    for row, share in enumerate(shares):
-        inside = share > 10 ** (np.log10(floor) * 0.45)
-        axes.annotate(
-            percent(share), (share, row), xytext=(-5 if inside else 5, 0), textcoords="offset points", va="center",
-            ha="right" if inside else "left", color="white" if inside else "black", fontsize=7.5,
-        )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_xlim(floor, 1.35)
-    ticks = [10.0**e for e in range(int(np.log10(floor)), 1)]
-    axes.set_xticks(ticks, labels=[f"{100 * t:g}\u2009%" for t in ticks])
-    axes.minorticks_off()
-    axes.set_yticks(range(len(shown)), labels=[class_label(facts.classes, i) for i in shown])
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlabel("share (logarithmic axis)")
-    legend(axes, across=True)
-    rarest, commonest = profile.classes[shown[-1]], profile.classes[shown[0]]
-    text = (
-        f"{escape_md(rarest.name)} has {percent(rarest.pixel_share)} of the labelled pixels and occurs in "
-        f"{percent(rarest.picture_share)} of the images; {escape_md(commonest.name)} has "
-        f"{number(commonest.pixel_share / rarest.pixel_share, 1)} times as many pixels."
-    )
-    missing = [c.name for c in profile.classes if c.pixel_share == 0]
-    if missing:
-        text += f" Without a single pixel: {', '.join(escape_md(name) for name in missing)}."
-    return Drawn(figure, text, "Share of pixels and of images per class")

@@ -1,10 +1,14 @@
-"""One look for every figure: 900 pixels wide, colours that the colour-blind can tell apart, text that is data."""
+"""One look for every figure: 900 pixels wide, colours that the colour-blind can tell apart, text that is data.
+
+The report's figures are SVG that follow the reader's light or dark theme; those of other pages are PNG.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -54,7 +58,9 @@ class Drawn:
     caption: str
     """Markdown; names are escaped already."""
     alt: str
-    """Plain words for those who cannot see it."""
+    """What it shows, in plain words: its title, and for those who cannot see it."""
+    photographs: bool = False
+    """Whether it holds images, which are rounded to 256 colours each."""
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
@@ -79,6 +85,71 @@ def save(figure: Figure, path: Path, colours: int | None = None) -> None:
         few.save(path, "PNG", optimize=True)
 
 
+_DARK = {
+    "#ffffff": "#16181b",
+    "#000000": "#e4e6e9",
+    "#d9d9d9": "#43484f",
+    "#e6e6e6": "#2c3036",
+    "#efefef": "#2a2e34",
+    "#e8f3ec": "#1d3327",
+    "#6b6b6b": "#a4abb3",
+}
+"""What a grey becomes on a dark ground. Colours are seen on both, but for blue lines, which are lighter there; classes
+have the colours of their pixels in either theme."""
+
+
+def save_themed(drawn: Drawn, path: Path) -> None:
+    """Write an SVG with its title, which is dark where the reader's theme is.
+
+    Names in it are drawn as shapes: the file holds no text, no script and no address. The same figure gives the same
+    bytes. Colours are attributes of the elements, so that a viewer without style sheets shows the light theme.
+    """
+    figure, written = drawn.figure, io.StringIO()
+    figure.suptitle(plain(drawn.alt, 90), x=0.012, ha="left", fontsize=9.5, fontweight="bold")
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": "sweeper", "svg.fonttype": "path"}):
+        figure.savefig(written, dpi=DPI, format="svg", facecolor="white", metadata=nothing)
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", written.getvalue(), flags=re.S)
+    text = re.sub(r' style="([^"]*)"', lambda found: _attributes(found[1]), text)
+    if drawn.photographs:
+        text = re.sub(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=\s]+", lambda found: _rounded(found[0]), text)
+    path.write_text(re.sub(r"\n\s*\n+", "\n", _root(text, drawn.photographs)), "utf-8")
+
+
+def _attributes(style: str) -> str:
+    pairs = (part.split(":", 1) for part in style.split(";") if ":" in part)
+    return "".join(f' {name.strip()}="{value.strip()}"' for name, value in pairs)
+
+
+def _root(text: str, photographs: bool) -> str:
+    """The `svg` element at the common width, with the defaults of lines, and the dark theme."""
+    start = text.index("<svg")
+    end = text.index(">", start)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text[start:end])
+    width, height = (float(side) for side in box.groups()) if box else (72 * WIDTH, 72 * WIDTH)
+    mapped = _DARK if photographs else {**_DARK, BLUE.lower(): "#4aa8e8"}
+    dark = "".join(f'[fill="{a}"]{{fill:{b}}}[stroke="{a}"]{{stroke:{b}}}' for a, b in mapped.items())
+    style = f"<style>@media (prefers-color-scheme: dark){{svg{{fill:{_DARK['#000000']}}}{dark}}}</style>"
+    pixels = round(width / 72 * DPI)
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{pixels}" '
+        f'height="{round(height / 72 * DPI)}" viewBox="0 0 {width:g} {height:g}" stroke-linejoin="round" '
+        f'stroke-linecap="butt">{style}'
+    )
+    return f"{opening}{text[end + 1 :]}"
+
+
+def _rounded(encoded: str) -> str:
+    """An embedded image with 256 colours at most: half as large."""
+    image = Image.open(io.BytesIO(b64decode(encoded)))
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
+        return encoded  # what is clear must stay so
+    written = io.BytesIO()
+    few = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(written, "PNG", optimize=True)
+    return b64encode(written.getvalue()).decode()
+
+
 def clean(axes: Axes, grid: str = "x") -> Axes:
     """Quiet axes: two spines, a pale grid behind the data along `grid` (x, y, both or empty), the common font size."""
     for side in ("top", "right"):
@@ -97,7 +168,7 @@ def clean(axes: Axes, grid: str = "x") -> Axes:
 def legend(axes: Axes, columns: int = 3, *, across: bool = False) -> None:
     """A frameless legend above the axes, where it covers nothing.
 
-    `across` the whole figure where long names at the left leave the axes too narrow for it.
+    `across` the whole figure, below it, where long names at the left leave the axes too narrow for it.
     """
     settings: dict[str, Any] = {
         "ncols": columns, "frameon": False, "fontsize": FONT, "borderaxespad": 0.2, "handletextpad": 0.5,
@@ -105,7 +176,7 @@ def legend(axes: Axes, columns: int = 3, *, across: bool = False) -> None:
     }  # fmt: skip
     figure = axes.get_figure(root=True)
     if across and figure is not None:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", **settings)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", **settings)
     else:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), **settings)
 
