@@ -148,9 +148,10 @@ def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> No
     flat = [builders.trial(f, 0.49, i, collapse="no_better_than_constant") for i, f in enumerate(builders.ORDER)]
     sweep = builders.sweep(flat, [], command="sweeper run --data 'my masks' --steps 100 --study old --trials 50")
     answer = conclude(sweep)
-    found, _ = card(answer, sweep)
+    found, rows = card(answer, sweep)
+    assert "100 steps" in rows["Tried with"]
     assert found.headline == "Budget too small: no loss learned this data."
-    assert found.snippet == "sweeper run --data 'my masks' --trials 50 --steps 800"
+    assert found.snippet == "sweeper run --data 'my masks' --trials 50 --steps 400"
     assert found.snippet in answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60)
     failed = builders.sweep([builders.failed_trial()], [])
     assert card(conclude(failed), failed)[0].headline == "No recommendation: no loss was confirmed."

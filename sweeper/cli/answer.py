@@ -25,15 +25,15 @@ def answer_text(outcome: Outcome, width: int | None = None) -> str:
     card = card_of(facts)
     lines = _card(card_lines(card), width)
     if card.language == "bash":
-        lines += ["", f"  {card.snippet}"]
+        lines.append(f"Do next: {card.snippet}")
     lines += _finalists(facts)
     lines += [
         textwrap.fill(reason, width, initial_indent="- ", subsequent_indent="  ")
         for reason in recommendation.reasons[:REASONS]
     ]
     lines += _preferred(recommendation, width)
-    code = " (with the code to paste)" if card.language == "python" else ""
-    lines.append(f"Report: {outcome.paths.markdown} (and report.html beside it){code}")
+    code = "with the code to paste, " if card.language == "python" else ""
+    lines.append(f"Report: {outcome.paths.markdown} ({code}report.html beside it)")
     return "\n".join(lines)
 
 

@@ -210,7 +210,8 @@ def _left(facts: Facts) -> list[FinalistEvidence]:
 def _holds_for(facts: Facts) -> str:
     """The recipe, the budget, and from how much it is known."""
     evidence, recipe = facts.recommendation.evidence, facts.sweep.conditions.recipe
-    text = f"{_recipe(recipe)}, {recipe.confirm_steps:,} steps, batch {recipe.batch_size}"
+    steps = recipe.steps if evidence is None else recipe.confirm_steps
+    text = f"{_recipe(recipe)}, {steps:,} steps, batch {recipe.batch_size}"
     if facts.chosen is None or evidence is None:
         return text
     seen = count(evidence.test_pictures, "unseen test image")
@@ -232,7 +233,8 @@ def _nothing(facts: Facts) -> Card:
             best = max(evidence.finalists, key=lambda f: f.miou.estimate)
             found = f"the best test mIoU is {number(best.miou.estimate)} (`{finalist_name(facts, best)}`)"
             found += f"; the same answer everywhere scores {number(evidence.constant_miou)}"
-        tried = max([recipe.steps, recipe.confirm_steps, *(t.spec.steps for t in facts.sweep.probes)])
+        trained = (*facts.sweep.probes, *facts.sweep.trials, *facts.sweep.confirmations)
+        tried = max([recipe.steps, *(trial.spec.steps for trial in trained)])
         command = with_options(facts.sweep.command, {"--steps": str(4 * tried)}, drop=("--epochs", "--study"))
         rows = (Row("Found", found), holds)
         return Card("Budget too small: no loss learned this data.", rows, command, "bash")
