@@ -16,7 +16,16 @@ from sweeper.cli.main import main
 from sweeper.core.errors import UsageError
 from sweeper.losses import FAMILIES
 from sweeper.losses.build import build_loss
-from sweeper.losses.certification import RULES, Check, certify, identities, relations
+from sweeper.losses.certification import (
+    RULES,
+    Check,
+    certify,
+    identities,
+    option_values,
+    references,
+    relations,
+    slow_relatives,
+)
 from sweeper.losses.certification.certified_loss import Subject
 from sweeper.losses.families import LOSS_TASKS, Family
 
@@ -53,6 +62,21 @@ def test_every_family_equals_something_known(family, task):
     subject = Subject(family, task, "cpu", "float64")
     rules = [rule for rule in (*identities.RULES, *relations.RULES) if rule.applies(subject)]
     assert {rule.name for rule in rules} - general
+
+
+def test_every_option_is_tried_against_a_reference():
+    """What `build_loss` takes for any family is known to the slow references, and tried away from rest."""
+    for family, task in CASES:
+        subject = Subject(family, task, "cpu", "float64")
+        if not references.known(subject):
+            continue
+        places = option_values.variants(subject).values()
+        tried = {name for place in places for name in place}
+        assert tried >= {*subject.entry.coordinates[task], *subject.entry.options(task)}, (family, task)
+    assert {family for family, task in CASES if references.known(Subject(family, task, "cpu", "float64"))} >= {
+        *("cross_entropy", "weighted_ce", "focal", "topk_ce", "boundary_ce", "dice", "jaccard", "tversky", "combo"),
+        *("focal_tversky", "dice_ce", "dice_focal", "dice_topk", *slow_relatives.RELATIVES),
+    }
 
 
 def test_a_check_is_repeatable_and_round_trips():

@@ -4,14 +4,21 @@
     checks = certify("cpu")
     assert all(check.passed for check in checks)
 
-subject.py      what is tried (a family, a task, a device, a precision) and the batches it is tried on
-layouts.py      layouts of memory
-checks.py       the record of one check; how a rule becomes one
-identities.py   what families equal: losses of torch and torchvision, their papers' formulas
-relations.py    what families become at certain coordinates: each other
-directions.py   more of a coordinate does what its name says
-stability.py    ignored pixels, extreme inputs, precision, surroundings
-meaning.py      the slope is that of the value, and leads to the mask
+certified_loss.py      what is tried (a family, a task, a device, a precision) and the batches it is tried on
+layouts.py             layouts of memory
+checks.py              the record of one check; how a rule becomes one
+identities.py          what families equal: losses of torch and torchvision, their papers' formulas
+slow_kernel.py         the kernel written down once more, slowly
+slow_relatives.py      and the relatives
+option_values.py       what every coordinate and option is tried at against them
+references.py          families equal these at every option, on the plain and the fused path, with weights of pixels
+relations.py           what families become at certain coordinates: each other
+coordinate_effects.py  more of a coordinate does what its name says
+stability.py           ignored pixels, extreme inputs, precision, surroundings
+paths.py               torch.func, forward derivatives, batches of several blocks
+gradients.py           the slope is that of the value, and leads to the mask
+
+tests/test_certificate_mutations.py plants faults in the losses; each of them is found.
 """
 
 from __future__ import annotations
@@ -31,6 +38,8 @@ from sweeper.losses.certification import (
 )
 from sweeper.losses.certification import (
     identities,
+    paths,
+    references,
     relations,
     stability,
 )
@@ -38,14 +47,29 @@ from sweeper.losses.certification.certified_loss import Precision, Subject
 from sweeper.losses.certification.checks import Check, Rule, judged
 from sweeper.losses.families import FAMILIES, LOSS_TASKS, LossTask
 
-__all__ = ["RULES", "Check", "certify"]
+__all__ = ["RULES", "Check", "certify", "checks"]
 
-RULES: tuple[Rule, ...] = (*identities.RULES, *relations.RULES, *directions.RULES, *stability.RULES, *meaning.RULES)
+RULES: tuple[Rule, ...] = (
+    *identities.RULES,
+    *references.RULES,
+    *relations.RULES,
+    *directions.RULES,
+    *stability.RULES,
+    *paths.RULES,
+    *meaning.RULES,
+)
 
 
 def certify(
     device: str = "cpu", families: Iterable[str] | None = None, tasks: Iterable[LossTask] | None = None
 ) -> list[Check]:
+    """All of `checks`, which says what they are, as a list."""
+    return list(checks(device, families, tasks))
+
+
+def checks(
+    device: str = "cpu", families: Iterable[str] | None = None, tasks: Iterable[LossTask] | None = None
+) -> Iterator[Check]:
     """Try every rule on every family, task and precision it speaks of.
 
     Nothing is random: the batches come from their own generators, so that a check gives the same twice.
@@ -55,8 +79,8 @@ def certify(
         families: names in `FAMILIES`; None = all.
         tasks: None = all that a family can be used for.
 
-    Returns:
-        One record for each, in the registry's order; `passed` says whether the rule holds.
+    Yields:
+        One record for each as it is tried, in the registry's order; `passed` says whether the rule holds.
 
     Raises:
         UsageError: for an unknown family or task, or a device that is not there.
@@ -76,15 +100,22 @@ def certify(
             )
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"the device must be present, got {device!r} and no GPU is visible to torch; use `cpu`")
-    with _one_thread():
-        return [
-            judged(rule, subject)
-            for family in chosen
-            for task in FAMILIES[family].tasks
-            if task in wanted
-            for rule in RULES
-            for subject in _subjects(rule, Subject(family, task, device, "float64"))
-        ]
+    subjects = [
+        (rule, subject)
+        for family in chosen
+        for task in FAMILIES[family].tasks
+        if task in wanted
+        for rule in RULES
+        for subject in _subjects(rule, Subject(family, task, device, "float64"))
+    ]
+    return _tried(subjects)
+
+
+def _tried(subjects: Iterable[tuple[Rule, Subject]]) -> Iterator[Check]:
+    for rule, subject in subjects:
+        with _one_thread():
+            check = judged(rule, subject)
+        yield check
 
 
 @contextlib.contextmanager

@@ -26,18 +26,24 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 FREQUENCIES = (0.7, 0.25, 0.05)
 """Shares of the three classes of every multi-class batch."""
+COUNTS: dict[LossTask, tuple[float, ...] | None] = {
+    "binary": (1400.0, 600.0),
+    "multiclass": (1400.0, 500.0, 100.0),
+    "multilabel": None,
+}
+"""Pixels of each class that losses are told."""
 CLASSES = len(FREQUENCIES)
 IMBALANCE = 30.0
 """What `power_of_imbalance` is a power of."""
-OPTIONS: dict[str, float] = {
-    "label_smoothing": 0.1,
+FUSED_OPTIONS: dict[str, Any] = {
     "hard_fraction": 0.5,
     "boundary_weight": 3.0,
     "smoothing": 0.0,
-    "per_image": True,
-    "squared": True,
+    "include_background": True,
 }
 """Values of the kernel's options that are far from rest, and hard on stability: no smoothing is a division by 0."""
+PLAIN_OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "per_image": True, "squared": True}
+"""Those that the plain path alone has: with one of them, the fused one is not tried."""
 DATA_DECIDED = {"pos_weight": 5.0, "prior_odds": 5.0}
 """Values for coordinates that have no default."""
 
@@ -64,22 +70,30 @@ class Subject:
         """Another family (or this one for another task) under the same conditions."""
         return replace(self, family=family, task=task or self.task)
 
-    def build(self, **coordinates: Any) -> nn.Module:
+    def build(self, ignore_index: int = IGNORE, /, **coordinates: Any) -> nn.Module:
         """The loss; coordinates that the data must decide take a value of their own unless given."""
         free = self.entry.coordinates[self.task]
         needed = {n: v for n, v in DATA_DECIDED.items() if n in free and free[n].default is None}
         return build_loss(
-            self.family, task=self.task, class_frequencies=_frequencies(self.task), **(needed | coordinates)
+            self.family,
+            task=self.task,
+            ignore_index=ignore_index,
+            class_frequencies=COUNTS[self.task],
+            **(needed | coordinates),
         )
 
     def points(self, options: bool = False) -> dict[str, dict[str, float]]:
         """Coordinates the family is tried at: the literature's values, and both ends of every searched range.
 
-        `options` adds a point with the options that the kernel takes beside them all in use.
+        `options` adds points with the options that the kernel takes beside them in use: those of the fused path, and
+        all of them.
         """
         searched = self.entry.searched(self.task)
-        used = {name: OPTIONS[name] for name in self.entry.options(self.task) if name in OPTIONS}
-        with_options = {"options": used} if options and used else {}
+        taken = self.entry.options(self.task) if options else ()
+        fused = {name: FUSED_OPTIONS[name] for name in taken if name in FUSED_OPTIONS}
+        plain = {name: PLAIN_OPTIONS[name] for name in taken if name in PLAIN_OPTIONS}
+        with_options = {"options": fused} if fused else {}
+        with_options |= {"options of the plain path": fused | plain} if plain else {}
         if not searched:
             return {"as it is": {}, **with_options}
         found: dict[str, dict[str, float]] = {"literature": {}, "low ends": {}, "high ends": {}}
@@ -172,6 +186,30 @@ class Subject:
             return logits.argmax(1)
         return (logits.squeeze(1) if self.task == "binary" else logits).gt(0).long()
 
+    def odd_targets(self) -> dict[str, Tensor]:
+        """Targets that seldom come by themselves, by what is odd about them; nearly all with ignored pixels."""
+        usual = self.target(ignored=0.2)
+        nowhere = usual.clone()
+        # The rarest class, the foreground, or the foreground of the second label.
+        part = nowhere[:, 1] if self.task == "multilabel" else nowhere
+        part[part == (CLASSES - 1 if self.task == "multiclass" else 1)] = 0
+        unlabelled = usual.clone()
+        unlabelled[1] = IGNORE
+        # Far from the boundaries, too, so that it is seen how far they reach; and one pixel ignored there.
+        halves = torch.zeros_like(usual)
+        halves[..., 3:] = 1
+        if self.task == "multiclass":
+            halves[..., -1, :] = CLASSES - 1
+        halves[..., 1, -1] = IGNORE
+        return {
+            "a class absent": nowhere,
+            "a class absent from an image": torch.cat([nowhere[:1], usual[1:]]),
+            "an image without labels": unlabelled,
+            "two halves": halves,
+        }
 
-def _frequencies(task: LossTask) -> tuple[float, ...] | None:
-    return FREQUENCIES if task == "multiclass" else None
+    def pixel_weights(self, target: Tensor, seed: int = 11) -> Tensor:
+        """A weight for each pixel, shaped as the target: in [0, 2), some 0, NaN under ignore."""
+        rng = torch.Generator().manual_seed(seed)
+        drawn = 2.4 * torch.rand(target.shape, generator=rng, dtype=torch.float64) - 0.4
+        return torch.where(target == IGNORE, float("nan"), drawn.clamp(min=0).to(target.device))

@@ -1,0 +1,847 @@
+"""Faults for the certificate to find: each a piece of the losses' source text, and what stands there instead.
+
+`python -m tests.planted_faults` is the process that plants them: it loads torch once, and forks for each name that it
+reads from its input. The child imports the losses anew, with the one file changed in memory, and tries the checks of
+the fault's families until one fails. The source files are never written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1] / "sweeper"
+
+
+class Fault(NamedTuple):
+    """One change of one file."""
+
+    name: str
+    """What is wrong then."""
+    file: str
+    """Below `sweeper/`."""
+    old: str
+    """Stands in the file once."""
+    new: str
+    tried_on: tuple[str, ...]
+    """`family/task`: where the certificate is asked for, to keep the run short. Elsewhere more checks would fail."""
+
+    @property
+    def module(self) -> str:
+        return "sweeper." + self.file.removesuffix(".py").replace("/", ".")
+
+    def source(self) -> str:
+        """The file's text, with the fault."""
+        text = (ROOT / self.file).read_text(encoding="utf-8")
+        times = text.count(self.old)
+        if times != 1:
+            raise LookupError(
+                f"the fault {self.name!r} must find its text once in sweeper/{self.file}, found {times} times: "
+                f"{self.old!r}; write down in tests/planted_faults.py what stands there now"
+            )
+        return text.replace(self.old, self.new)
+
+
+KERNEL, PIXELS, COORDINATES = "losses/kernel.py", "losses/per_pixel.py", "losses/coordinates.py"
+POINTS, SIGMOID, SOFTMAX = "losses/fused_cpu/points.py", "losses/fused_cpu/sigmoid.py", "losses/fused_cpu/softmax.py"
+SUMS, PLAIN_SUMS, PASSES = "losses/fused_cpu/sums.py", "losses/fused_cpu/plain.py", "losses/fused_cpu/passes.py"
+WEIGHTS, BUILD, MODULE = "losses/class_weights.py", "losses/build.py", "losses/loss_module.py"
+CLDICE, LOVASZ, UNIFIED = "losses/soft_cldice.py", "losses/lovasz.py", "losses/unified_focal.py"
+BOUNDARY, GENERALIZED, LOG_COSH = "losses/boundary.py", "losses/generalized_dice.py", "losses/log_cosh_dice.py"
+DISTANCES = "data/distance_maps.py"
+
+_SIGMOID_BOUNDARY = """\
+            loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
+        parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction, weight))
+    if settings.mix < 1:
+        wrong"""
+_BACKGROUND_OUT = "    if settings.include_background is False:\n        p, own"
+
+FAULTS = (
+    # --- The plain path of the kernel -------------------------------------------------------------------------------
+    Fault(
+        "gamma off by one, sigmoid, plain path",
+        KERNEL,
+        "loss = loss * torch.exp(settings.gamma * (log_right - u))",
+        "loss = loss * torch.exp((settings.gamma + 1) * (log_right - u))",
+        ("focal/binary",),
+    ),
+    Fault(
+        "class weights reversed, sigmoid, plain path",
+        KERNEL,
+        "loss = loss * (background * low + foreground * high)",
+        "loss = loss * (background * high + foreground * low)",
+        ("weighted_ce/binary",),
+    ),
+    Fault(
+        "label smoothing doubled, sigmoid",
+        KERNEL,
+        "share = settings.label_smoothing / 2",
+        "share = settings.label_smoothing",
+        ("cross_entropy/binary",),
+    ),
+    Fault(
+        "label smoothing with the pixel's own weight, sigmoid",
+        KERNEL,
+        "share * other * (background * high + foreground * low)",
+        "share * other * (background * low + foreground * high)",
+        ("weighted_ce/multilabel",),
+    ),
+    Fault(
+        "label smoothing without the focal factor, sigmoid",
+        KERNEL,
+        "other = other * torch.exp(settings.gamma * log_right)",
+        "other = other * 1.0",
+        ("focal/binary",),
+    ),
+    Fault(
+        "boundary weight ignored, sigmoid, plain path",
+        KERNEL,
+        _SIGMOID_BOUNDARY,
+        _SIGMOID_BOUNDARY.replace("settings.boundary_weight *", "0.0 *"),
+        ("boundary_ce/multilabel",),
+    ),
+    Fault(
+        "mix reversed, sigmoid, plain path",
+        KERNEL,
+        "parts.append((1 - settings.mix) * overlap)",
+        "parts.append(settings.mix * overlap)",
+        ("dice_ce/binary",),
+    ),
+    Fault(
+        "overlap doubled, softmax, plain path",
+        KERNEL,
+        "parts.append((1 - settings.mix) * _classes_overlap(",
+        "parts.append(2 * (1 - settings.mix) * _classes_overlap(",
+        ("dice_focal/multiclass",),
+    ),
+    Fault(
+        "pixel weights squared in the overlap, sigmoid, plain path",
+        KERNEL,
+        "foreground, background = foreground * weight, background * weight",
+        "foreground, background = foreground * weight * weight, background * weight * weight",
+        ("dice/binary",),
+    ),
+    Fault(
+        "background of a binary loss left out of the overlap, plain path",
+        KERNEL,
+        "overlap = (overlap + _class_overlap(wrong, background, foreground, settings)) / 2",
+        "overlap = (overlap + overlap) / 2",
+        ("jaccard/binary",),
+    ),
+    Fault(
+        "the last class left out in place of the background, plain path",
+        KERNEL,
+        "p, own = p[:, 1:], own[:, 1:]",
+        "p, own = p[:, :-1], own[:, :-1]",
+        ("dice/multiclass",),
+    ),
+    Fault(
+        "include_background inverted, softmax, plain path",
+        KERNEL,
+        _BACKGROUND_OUT,
+        _BACKGROUND_OUT.replace("is False", "is True"),
+        ("dice/multiclass",),
+    ),
+    Fault(
+        "squared errors of false positives alone, softmax",
+        KERNEL,
+        "false_negatives = _mass((own - hit) * (1 - p), settings)",
+        "false_negatives = _mass(own - hit, settings)",
+        ("dice/multiclass",),
+    ),
+    Fault(
+        "squared errors of false positives alone, sigmoid",
+        KERNEL,
+        "false_positives, false_negatives = false_positives * wrong, false_negatives * wrong",
+        "false_positives = false_positives * wrong",
+        ("tversky/binary",),
+    ),
+    Fault(
+        "images without labels count, per_image",
+        KERNEL,
+        "has = (weights.sum(dim=(2, 3)) > 0).to(each.dtype).expand_as(each)",
+        "has = torch.ones_like(each)",
+        ("dice/multiclass",),
+    ),
+    Fault(
+        "smoothing doubled",
+        KERNEL,
+        "(true_positives + errors + settings.smoothing)",
+        "(true_positives + errors + 2 * settings.smoothing)",
+        ("dice/binary",),
+    ),
+    Fault(
+        "smoothing ignored",
+        KERNEL,
+        "(true_positives + errors + settings.smoothing)",
+        "(true_positives + errors + 1.0)",
+        ("dice/binary",),
+    ),
+    Fault(
+        "false positives and negatives swapped",
+        KERNEL,
+        "settings.fp_weight * false_positives + settings.fn_weight * false_negatives",
+        "settings.fn_weight * false_positives + settings.fp_weight * false_negatives",
+        ("tversky/binary",),
+    ),
+    Fault(
+        "factor 2 of Dice missing",
+        KERNEL,
+        "(true_positives + errors + settings.smoothing)",
+        "(true_positives / 2 + errors + settings.smoothing)",
+        ("dice/multilabel",),
+    ),
+    Fault(
+        "overlap exponent off by one",
+        KERNEL,
+        ".pow(settings.overlap_exponent - 1)",
+        ".pow(settings.overlap_exponent)",
+        ("focal_tversky/binary",),
+    ),
+    Fault(
+        "an absent class is free",
+        KERNEL,
+        "lost = torch.where(actual > 0, lost, mean_probability)",
+        "lost = torch.where(actual > 0, lost, 0.0 * mean_probability)",
+        ("dice/binary",),
+    ),
+    Fault(
+        "class weights ignored, softmax, plain path",
+        KERNEL,
+        "loss = loss * class_weights[index]",
+        "loss = loss * class_weights.mean()",
+        ("weighted_ce/multiclass",),
+    ),
+    Fault(
+        "smoothed labels without class weights, softmax",
+        KERNEL,
+        "spread = spread * class_weights.view(1, -1, 1, 1)",
+        "spread = spread * 1.0",
+        ("weighted_ce/multiclass",),
+    ),
+    Fault(
+        "smoothed labels spread over the first class alone",
+        KERNEL,
+        "settings.label_smoothing * spread.mean(dim=1)",
+        "settings.label_smoothing * spread[:, 0]",
+        ("cross_entropy/multiclass",),
+    ),
+    Fault(
+        "a part detached, softmax, plain path",
+        KERNEL,
+        "hit, predicted = p * own, p * mask",
+        "hit, predicted = p.detach() * own, p * mask",
+        ("dice/multiclass",),
+    ),
+    Fault(
+        "torch's sum divided by all pixels",
+        KERNEL,
+        "return total / torch.count_nonzero(labelled).clamp(min=1)",
+        "return total / labelled.numel()",
+        ("cross_entropy/multiclass",),
+    ),
+    # --- What is done pixel by pixel --------------------------------------------------------------------------------
+    Fault(
+        "mean over all pixels in place of the labelled ones, plain path",
+        PIXELS,
+        "return loss.sum() / labelled.sum().clamp(min=1)",
+        "return loss.sum() / labelled.numel()",
+        ("cross_entropy/binary",),
+    ),
+    Fault(
+        "radius of the boundary off by one",
+        PIXELS,
+        "BOUNDARY_RADIUS = 2",
+        "BOUNDARY_RADIUS = 3",
+        ("boundary_ce/binary",),
+    ),
+    Fault(
+        "ignored pixels make boundaries",
+        PIXELS,
+        "largest = largest_around(torch.where(known, flat, out))",
+        "largest = largest_around(flat)",
+        ("boundary_ce/multiclass",),
+    ),
+    Fault(
+        "gamma off by one, softmax, plain path",
+        PIXELS,
+        "torch.exp(gamma * torch.log(",
+        "torch.exp((gamma + 1) * torch.log(",
+        ("focal/multiclass",),
+    ),
+    Fault(
+        "what stands under ignore is not cleared",
+        PIXELS,
+        "return torch.where(labelled, z, 0.0)",
+        "return z",
+        ("focal_tversky/multiclass",),
+    ),
+    Fault(
+        "hardest share of all pixels in place of the labelled ones, plain path",
+        PIXELS,
+        "wanted = (labelled.sum().double() * hard_fraction",
+        "wanted = (labelled.numel() * torch.ones((), dtype=torch.float64) * hard_fraction",
+        ("topk_ce/binary",),
+    ),
+    # --- Coordinates and options ------------------------------------------------------------------------------------
+    Fault(
+        "pos_weight on the negatives",
+        COORDINATES,
+        'return (1.0, _number(point, "pos_weight", 1.0)) if alpha',
+        'return (_number(point, "pos_weight", 1.0), 1.0) if alpha',
+        ("weighted_ce/binary",),
+    ),
+    Fault(
+        "alpha and 1 − alpha swapped, binary",
+        COORDINATES,
+        "(1.0 - alpha, float(alpha))",
+        "(float(alpha), 1.0 - alpha)",
+        ("focal/binary",),
+    ),
+    Fault(
+        "alpha of each class on its absence",
+        COORDINATES,
+        "return each, tuple(1.0 - a for a in each)",
+        "return tuple(1.0 - a for a in each), each",
+        ("focal/multilabel",),
+    ),
+    Fault(
+        "alpha of each class ignored, multi-class",
+        COORDINATES,
+        "    if isinstance(alpha, tuple):\n        return alpha\n",
+        "    if isinstance(alpha, tuple):\n        return None\n",
+        ("focal/multiclass",),
+    ),
+    Fault(
+        "pos_weight of each class reversed",
+        COORDINATES,
+        "each = pos if isinstance(pos, tuple)",
+        "each = pos[::-1] if isinstance(pos, tuple)",
+        ("weighted_ce/multilabel",),
+    ),
+    Fault(
+        "class weights reversed",
+        COORDINATES,
+        "    if isinstance(given, tuple):\n        return given,",
+        "    if isinstance(given, tuple):\n        return given[::-1],",
+        ("cross_entropy/multiclass",),
+    ),
+    Fault(
+        "label smoothing ignored",
+        COORDINATES,
+        'label_smoothing=_number(point, "label_smoothing", 0.0)',
+        "label_smoothing=0.0",
+        ("dice_ce/multiclass",),
+    ),
+    Fault(
+        "hard_fraction ignored",
+        COORDINATES,
+        'hard_fraction=_number(point, "hard_fraction", 1.0)',
+        "hard_fraction=1.0",
+        ("cross_entropy/multilabel",),
+    ),
+    Fault(
+        "boundary weight halved",
+        COORDINATES,
+        'boundary_weight=_number(point, "boundary_weight", 0.0)',
+        'boundary_weight=_number(point, "boundary_weight", 0.0) / 2',
+        ("cross_entropy/binary",),
+    ),
+    Fault(
+        "effective number's beta ignored",
+        COORDINATES,
+        "return effective_number_weights(frequencies, beta), None",
+        "return effective_number_weights(frequencies, 0.0), None",
+        ("cross_entropy/binary",),
+    ),
+    Fault(
+        "per_image ignored",
+        COORDINATES,
+        'per_image=bool(point.get("per_image"))',
+        "per_image=False",
+        ("dice/multilabel",),
+    ),
+    Fault(
+        "squared ignored",
+        COORDINATES,
+        'squared=bool(point.get("squared"))',
+        "squared=False",
+        ("jaccard/multiclass",),
+    ),
+    Fault(
+        "include_background ignored",
+        COORDINATES,
+        "include_background=None if background is None else bool(background)",
+        "include_background=None",
+        ("dice/binary",),
+    ),
+    Fault(
+        "false positives weigh as false negatives unless given",
+        COORDINATES,
+        'fp_weight=_number(point, "fp_weight", 1.0 - fn_weight)',
+        'fp_weight=_number(point, "fp_weight", fn_weight)',
+        ("tversky/binary",),
+    ),
+    Fault(
+        "class weights favour common classes",
+        WEIGHTS,
+        "(f / total) ** -power",
+        "(f / total) ** power",
+        ("weighted_ce/multiclass",),
+    ),
+    Fault(
+        "class weights not scaled to a mean of 1",
+        WEIGHTS,
+        "return tuple((largest if w is None else w) / mean for w in raw)",
+        "return tuple(largest if w is None else w for w in raw)",
+        ("cross_entropy/binary",),
+    ),
+    Fault(
+        "effective number of one pixel",
+        WEIGHTS,
+        "-math.expm1(n * math.log(beta))",
+        "-math.expm1(math.log(beta))",
+        ("cross_entropy/multiclass",),
+    ),
+    Fault(
+        "alpha on the commonest class",
+        WEIGHTS,
+        "1 - alpha if c == most else alpha",
+        "alpha if c == most else 1 - alpha",
+        ("focal/multiclass",),
+    ),
+    # --- Modules ----------------------------------------------------------------------------------------------------
+    Fault(
+        "255 hard-coded, fused path",
+        BUILD,
+        "return kernel_loss(logits, target, settings, self.ignore_index,",
+        "return kernel_loss(logits, target, settings, 255,",
+        ("cross_entropy/binary",),
+    ),
+    Fault(
+        "255 hard-coded, plain path",
+        BUILD,
+        "return sigmoid_loss(logits, target, settings, self.ignore_index,",
+        "return sigmoid_loss(logits, target, settings, 255,",
+        ("dice/multilabel",),
+    ),
+    Fault(
+        "255 hard-coded for the weights of pixels",
+        MODULE,
+        "labelled = target.long() != self.ignore_index",
+        "labelled = target.long() != 255",
+        ("cross_entropy/binary",),
+    ),
+    Fault(
+        "weights of the absence of a class where it is, plain path",
+        BUILD,
+        "both = (weights[1].view(-1, 1, 1), weights[0].view(-1, 1, 1))",
+        "both = (weights[0].view(-1, 1, 1), weights[1].view(-1, 1, 1))",
+        ("weighted_ce/multilabel",),
+    ),
+    Fault(
+        "weights of pixels dropped, softmax, plain path",
+        BUILD,
+        "weights[0] if weights else None, weight=weight\n",
+        "weights[0] if weights else None, weight=None\n",
+        ("cross_entropy/multiclass",),
+    ),
+    # --- The fused path ---------------------------------------------------------------------------------------------
+    Fault(
+        "mix reversed, fused path",
+        POINTS,
+        "return settings.mix * sums.entropy + (1 - settings.mix) * overlap",
+        "return (1 - settings.mix) * sums.entropy + settings.mix * overlap",
+        ("dice_ce/multiclass",),
+    ),
+    Fault(
+        "background and foreground weights swapped, fused path",
+        POINTS,
+        "absent, weights = weights[:1], weights[1:]",
+        "weights, absent = weights[:1], weights[1:]",
+        ("weighted_ce/binary",),
+    ),
+    Fault(
+        "hard_fraction ignored, fused path",
+        POINTS,
+        "return Entropy(gammas, weights, absent, settings.hard_fraction)",
+        "return Entropy(gammas, weights, absent)",
+        ("topk_ce/binary",),
+    ),
+    Fault(
+        "boundary weight fixed at 1, fused path",
+        POINTS,
+        "alpha=settings.boundary_weight,",
+        "alpha=1.0,",
+        ("boundary_ce/multiclass",),
+    ),
+    Fault(
+        "background not left out, fused path",
+        POINTS,
+        "(each[1:] if settings.include_background is False else each)",
+        "each",
+        ("dice/multiclass",),
+    ),
+    Fault(
+        "background has the foreground's errors, fused path",
+        POINTS,
+        "swapped = class_cost(missed, marked, rest,",
+        "swapped = class_cost(marked, missed, rest,",
+        ("tversky/binary",),
+    ),
+    Fault(
+        "gradient of the cross-entropy doubled, sigmoid, fused path",
+        SIGMOID,
+        "found = _at(slope, place).mul_(-g)",
+        "found = _at(slope, place).mul_(-2 * g)",
+        ("focal/binary",),
+    ),
+    Fault(
+        "gradient of the cross-entropy doubled, softmax, fused path",
+        SOFTMAX,
+        "float(of_entropy) / kept.number",
+        "2 * float(of_entropy) / kept.number",
+        ("dice_ce/multiclass",),
+    ),
+    Fault(
+        "gradient under ignore, softmax, fused path",
+        SOFTMAX,
+        "        q.mul_(at.known)\n",
+        "        q.mul_(1)\n",
+        ("cross_entropy/multiclass",),
+    ),
+    Fault(
+        "what stands under ignore is not cleared, sigmoid, fused path",
+        SIGMOID,
+        "u = (x if known.known is None else torch.where(known.known > 0, x, 0.0)) * known.sign",
+        "u = x * known.sign",
+        ("cross_entropy/multilabel",),
+    ),
+    Fault(
+        "mean over all pixels, softmax, fused path",
+        SOFTMAX,
+        "divisor = float(max(1, number))",
+        "divisor = float(target.numel())",
+        ("cross_entropy/multiclass",),
+    ),
+    Fault(
+        "mean over all pixels, sigmoid, fused path",
+        SIGMOID,
+        "divisor = float(max(1, number))",
+        "divisor = float(target.numel())",
+        ("cross_entropy/binary",),
+    ),
+    Fault(
+        "slope of the focal factor with the wrong sign, softmax, fused path",
+        SOFTMAX,
+        "eased * (1 + power * odds / torch.expm1(odds)) * k",
+        "eased * (1 - power * odds / torch.expm1(odds)) * k",
+        ("focal/multiclass",),
+    ),
+    Fault(
+        "slope of the focal factor left out, sigmoid, fused path",
+        SIGMOID,
+        "steep = torch.sub(wrong, steep, out=steep)",
+        "steep = wrong.clone()",
+        ("focal/multilabel",),
+    ),
+    Fault(
+        "short cut of gamma 2 is gamma 1",
+        SIGMOID,
+        "eased = wrong * wrong if squared",
+        "eased = wrong if squared",
+        ("focal/binary",),
+    ),
+    Fault(
+        "weights do not reach the gradient, sigmoid, fused path",
+        SIGMOID,
+        "found.mul_(_at(weight, place))",
+        "found.mul_(1.0)",
+        ("dice/binary",),
+    ),
+    Fault(
+        "weights do not reach the gradient of the overlap, softmax, fused path",
+        SOFTMAX,
+        "        rest.mul_(weight)\n",
+        "        rest.mul_(1.0)\n",
+        ("dice/multiclass",),
+    ),
+    Fault(
+        "slopes of false positives and negatives swapped, softmax, fused path",
+        SOFTMAX,
+        "    marked, missed = slopes\n",
+        "    missed, marked = slopes\n",
+        ("tversky/multiclass",),
+    ),
+    Fault(
+        "the last block left out, softmax, fused path",
+        SOFTMAX,
+        "for start in range(0, pixels, most):",
+        "for start in range(0, max(most, pixels - most), most):",
+        ("cross_entropy/multiclass",),
+    ),
+    Fault(
+        "the second image left out, sigmoid, fused path",
+        SIGMOID,
+        "for first in range(0, images, together):",
+        "for first in range(0, max(1, images - together), together):",
+        ("dice_ce/multilabel",),
+    ),
+    Fault(
+        "one pixel too many among the hardest, fused path",
+        SUMS,
+        "number = max(1, int(labelled * fraction + ROUNDING))",
+        "number = int(labelled * fraction + ROUNDING) + 1",
+        ("topk_ce/multiclass",),
+    ),
+    Fault(
+        "second derivatives silently missing",
+        PASSES,
+        "if torch.is_grad_enabled() or transformed(*slopes):",
+        "if transformed(*slopes):",
+        ("dice/binary",),
+    ),
+    Fault(
+        "focal exponents of both classes swapped, plain sums",
+        PLAIN_SUMS,
+        "(low * absent + high * there)",
+        "(high * absent + low * there)",
+        ("unified_focal/binary",),
+    ),
+    Fault(
+        "false negatives of the other classes, plain sums",
+        PLAIN_SUMS,
+        "_mass(p[1] * own)",
+        "_mass(p[1] * others)",
+        ("generalized_dice/multilabel",),
+    ),
+    # --- Relatives --------------------------------------------------------------------------------------------------
+    Fault(
+        "centre lines: recall is precision",
+        CLDICE,
+        "recall = (mass(actual_line * plain.p) + 1) / (mass(actual_line) + 1)",
+        "recall = precision",
+        ("soft_cldice/binary",),
+    ),
+    Fault("centre lines: one round too few", CLDICE, "ROUNDS = 3", "ROUNDS = 2", ("soft_cldice/binary",)),
+    Fault(
+        "centre lines: pixel weights squared",
+        CLDICE,
+        "line = soft_skeleton(plain.p, labelled) * weighted.mask",
+        "line = soft_skeleton(plain.p, labelled) * weighted.mask * weighted.mask",
+        ("soft_cldice/multiclass",),
+    ),
+    Fault(
+        "centre lines: ignored pixels are eroded from",
+        CLDICE,
+        "x = -torch.where(known, x, 1.0)",
+        "x = -torch.where(known, x, 0.0)",
+        ("soft_cldice/binary",),
+    ),
+    Fault(
+        "centre lines: shares of both parts swapped",
+        CLDICE,
+        "parts.append((1 - self.share) * self.dice(logits, target, weight))",
+        "parts.append(self.share * self.dice(logits, target, weight))",
+        ("soft_cldice/multilabel",),
+    ),
+    Fault(
+        "centre lines: the prediction's has no gradient",
+        CLDICE,
+        "line = soft_skeleton(plain.p, labelled)",
+        "line = soft_skeleton(plain.p.detach(), labelled)",
+        ("soft_cldice/binary",),
+    ),
+    Fault(
+        "boundary distances a pixel too long",
+        DISTANCES,
+        "distance_transform_edt(~present) - 0.5",
+        "distance_transform_edt(~present) + 0.5",
+        ("boundary/binary",),
+    ),
+    Fault(
+        "boundary: ignored pixels are of the other side",
+        DISTANCES,
+        "absent = labelled & ~present",
+        "absent = ~present",
+        ("boundary/multiclass",),
+    ),
+    Fault(
+        "boundary: divided by the number of pixels alone",
+        BOUNDARY,
+        "number = number * logits.shape[1]",
+        "number = number * 1",
+        ("boundary/multiclass",),
+    ),
+    Fault(
+        "boundary: gradient without the outer slope",
+        BOUNDARY,
+        "ctx.gradient * slopes[0]",
+        "ctx.gradient",
+        ("boundary/binary",),
+    ),
+    Fault(
+        "boundary: weights of pixels inside the absolute value, where 0 has no slope",
+        BOUNDARY,
+        "classes = as_classes(logits, target, self.task, self.ignore_index)\n",
+        "classes, weight = as_classes(logits, target, self.task, self.ignore_index, weight), None\n",
+        ("boundary/binary",),
+    ),
+    Fault(
+        "Lovász: sign of the Jaccard loss",
+        LOVASZ,
+        "lost = 1 - (total - hit).to(dtype)",
+        "lost = 1 + (total - hit).to(dtype)",
+        ("lovasz/binary",),
+    ),
+    Fault(
+        "Lovász: steps added in place of subtracted",
+        LOVASZ,
+        "lost[..., 1:] - lost[..., :-1]",
+        "lost[..., 1:] + lost[..., :-1]",
+        ("lovasz/multiclass",),
+    ),
+    Fault(
+        "Lovász: smallest errors first, plain path",
+        LOVASZ,
+        "argsort(dim=1, descending=True)",
+        "argsort(dim=1, descending=False)",
+        ("lovasz/multilabel",),
+    ),
+    Fault(
+        "Lovász: hinge of the wrong side",
+        LOVASZ,
+        "F.relu(1 - torch.where(own, z, -z))",
+        "F.relu(1 - torch.where(own, -z, z))",
+        ("lovasz/binary",),
+    ),
+    Fault(
+        "log-cosh Dice without the logarithm",
+        LOG_COSH,
+        "torch.log1p(torch.sinh(dice).square()) / 2",
+        "torch.cosh(dice) - 1",
+        ("log_cosh_dice/binary",),
+    ),
+    Fault(
+        "unified focal: delta swapped in the overlap",
+        UNIFIED,
+        "KernelSettings(0.0, 0.0, None, 1 - delta, delta, 1.0)",
+        "KernelSettings(0.0, 0.0, None, delta, 1 - delta, 1.0)",
+        ("unified_focal/multiclass",),
+    ),
+    Fault(
+        "unified focal: delta swapped in the cross-entropy",
+        UNIFIED,
+        "rare, common = self.delta, 1 - self.delta",
+        "rare, common = 1 - self.delta, self.delta",
+        ("unified_focal/binary",),
+    ),
+    Fault(
+        "unified focal: the common class is bent",
+        UNIFIED,
+        "torch.where(common, each, steep)",
+        "torch.where(common, steep, each)",
+        ("unified_focal/multilabel",),
+    ),
+    Fault(
+        "generalised Dice: weights not squared",
+        GENERALIZED,
+        "share.pow(-self.exponent)",
+        "share.pow(-self.exponent / 2)",
+        ("generalized_dice/multiclass",),
+    ),
+    Fault(
+        "generalised Dice: factor 2 missing",
+        GENERALIZED,
+        "(w * (errors + 2 * hit))",
+        "(w * (errors + hit))",
+        ("generalized_dice/binary",),
+    ),
+)
+"""All must be found. A new fault that is not found is a rule that the certificate lacks."""
+UNCHANGED = Fault("nothing", KERNEL, "NEARLY_NOTHING = 1e-12", "NEARLY_NOTHING = 1e-12  # so", ("dice/binary",))
+"""None is to be found here."""
+
+
+# --- The process that plants them -----------------------------------------------------------------------------------
+
+
+class _Changed(importlib.machinery.SourceFileLoader):
+    """Loads a module from a text in place of its file's."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.module, str(ROOT / fault.file))
+        self.text = fault.source()
+
+    def get_code(self, fullname: str):
+        return compile(self.text, self.path, "exec", dont_inherit=True)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, fault: Fault) -> None:
+        self.fault, self.used = fault, False
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname != self.fault.module:
+            return None
+        self.used = True
+        return importlib.util.spec_from_loader(fullname, _Changed(self.fault))
+
+
+def found(fault: Fault) -> str | None:
+    """The first check that fails for what it measured (not because something was raised); None where all pass.
+
+    Call once in a process, before anything of the losses is loaded.
+    """
+    assert fault.module not in sys.modules, fault.module
+    finder = _Finder(fault)
+    sys.meta_path.insert(0, finder)
+    certification = importlib.import_module("sweeper.losses.certification")
+    for place in fault.tried_on:
+        family, task = place.split("/")
+        for check in certification.checks("cpu", [family], [task]):
+            if not check.passed and not check.detail.startswith("raised"):
+                assert finder.used
+                return f"{family}, {task}: {check.name}: {check.detail}"
+    assert finder.used
+    return None
+
+
+def _serve() -> None:
+    """A name on each line of the input → its answer as JSON on one line of the output."""
+    for library in ("numpy", "pydantic", "scipy.ndimage", "torch", "torch.func", "torchvision.ops"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)
+    by_name = {fault.name: fault for fault in (*FAULTS, UNCHANGED)}
+    for line in sys.stdin:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                try:
+                    answer = {"found": found(by_name[line.rstrip("\n")])}
+                except Exception as error:  # told to the test
+                    answer = {"error": f"{type(error).__name__}: {error}"}
+                os.write(writer, json.dumps(answer).encode())
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            answer = pipe.read()
+        os.waitpid(child, 0)
+        print(answer.decode() or '{"error": "the process died"}', flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
