@@ -455,6 +455,20 @@ FAULTS = (
         "weights[0] if weights else None, weight=None\n",
         ("cross_entropy/multiclass",),
     ),
+    Fault(
+        "volumes: labels mirrored",
+        MODULE,
+        "_as_image(target, 2 if channels else 1)",
+        "_as_image(target.flip(-1), 2 if channels else 1)",
+        ("dice/multilabel",),
+    ),
+    Fault(
+        "volumes: taken where neighbours matter",
+        MODULE,
+        "        if self.planar:\n",
+        "        if False:\n",
+        ("cross_entropy/binary",),
+    ),
     # --- The fused path ---------------------------------------------------------------------------------------------
     Fault(
         "mix reversed, fused path",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from sweeper.core.errors import LossError
 from sweeper.losses.certification.layouts import LAYOUTS
 from tests.loss_cases import CASES, IGNORE, make, noise, value_and_gradient
 
@@ -56,3 +57,45 @@ def test_the_gradient_passes_through_a_transposition_in_the_network(family, task
     turned = z.mT.contiguous().requires_grad_()
     loss(turned.mT, y).backward()
     torch.testing.assert_close(turned.grad, expected.mT)
+
+
+SPACES = [(4, 4, 4), (64,), (2, 4, 2, 4)]
+PLANAR = {"boundary_ce", "soft_cldice", "boundary"}
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_volumes_and_points_are_pixels_along_other_axes(family, task):
+    """Value, gradient and weights; a loss that looks at neighbours says that it takes images alone."""
+    loss = make(family, task)
+    z, y = noise(task)
+    y[0, ..., :3] = IGNORE
+    w = torch.rand(y.shape, generator=torch.Generator().manual_seed(1))
+    given = [z, y, w] if loss.takes_weight else [z, y]
+    expected, slope = value_and_gradient(loss, z, y, **({"weight": w} if loss.takes_weight else {}))
+    for space in SPACES:
+        turned = [x.flatten(-2).unflatten(-1, space) for x in given]
+        if family in PLANAR:
+            with pytest.raises(LossError, match="neighbours"):
+                loss(*turned)
+            continue
+        leaf = turned[0].clone().requires_grad_()
+        value = loss(leaf, *turned[1:])
+        torch.testing.assert_close(value.detach(), expected)
+        torch.testing.assert_close(torch.autograd.grad(value, leaf)[0].view_as(slope), slope)
+
+
+def test_what_has_no_axis_of_space_or_another_one_than_its_labels_is_refused():
+    loss = make("dice", "multiclass")
+    with pytest.raises(LossError, match="must have shape"):
+        loss(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))
+    with pytest.raises(LossError, match=r"target must have shape \(N, H, W\) = \(2, 4, 4, 4\)"):
+        loss(torch.zeros(2, 3, 4, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long))
+    with pytest.raises(LossError, match="neighbours"):
+        make("cross_entropy", "binary", boundary_weight=1.0)(torch.zeros(1, 1, 4, 4, 4), torch.zeros(1, 4, 4, 4).long())
+
+
+def test_an_image_of_a_volume_counts_as_a_whole():
+    """`per_image` of volumes is per volume, as smoothing is."""
+    loss = make("dice", "binary", per_image=True)
+    z, y = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64), torch.randint(0, 2, (2, 3, 4, 4))
+    torch.testing.assert_close(loss(z, y), (loss(z[:1], y[:1]) + loss(z[1:], y[1:])) / 2)

@@ -22,21 +22,24 @@ def check_batch(logits: object, target: object, task: LossTask) -> None:
     if not isinstance(target, Tensor):
         raise LossError(f"target must be a tensor, got {type(target).__name__}; convert it with torch.as_tensor")
     fewest = 2 if task == "multiclass" else 1
-    if logits.ndim != 4 or (logits.shape[1] != 1 if task == "binary" else logits.shape[1] < fewest):
+    if logits.ndim < 3 or (logits.shape[1] != 1 if task == "binary" else logits.shape[1] < fewest):
         wanted = "(N, 1, H, W)" if task == "binary" else f"(N, C, H, W) with C ≥ {fewest}"
-        raise LossError(f"{task} logits must have shape {wanted}, got {tuple(logits.shape)}; check the model's output")
+        raise LossError(
+            f"{task} logits must have shape {wanted}, or other axes in place of H and W, got {tuple(logits.shape)}; "
+            "check the model's output"
+        )
     if task == "multilabel":
         if target.shape != logits.shape:
             raise LossError(
                 f"target must have shape (N, C, H, W) = {tuple(logits.shape)} like the logits, "
                 f"got {tuple(target.shape)}; give 0, 1 or ignore for every class"
             )
-    elif target.shape == logits.shape and target.ndim == 4 and logits.shape[1] > 1:
+    elif target.shape == logits.shape and logits.shape[1] > 1:
         raise LossError(
             f"target must have shape (N, H, W) of class indices, got {tuple(target.shape)} like the logits; "
             'give target.argmax(1) if it is one-hot, or build the loss with task="multilabel" if classes overlap'
         )
-    elif target.shape != (expected := (logits.shape[0], logits.shape[2], logits.shape[3])):
+    elif target.shape != (expected := (logits.shape[0], *logits.shape[2:])):
         raise LossError(
             f"target must have shape (N, H, W) = {tuple(expected)} to go with logits {tuple(logits.shape)}, "
             f"got {tuple(target.shape)}; drop a channel dimension with target.squeeze(1), or resize the logits"

@@ -80,7 +80,8 @@ def build_loss(
         family: a name in `sweeper.losses.FAMILIES`.
         task: "binary" (logits (N, 1, H, W), target (N, H, W) in {0, 1, ignore}),
             "multiclass" (logits (N, C, H, W), target (N, H, W) in [0, C) or ignore) or
-            "multilabel" (logits (N, C, H, W), target (N, C, H, W) in {0, 1, ignore}).
+            "multilabel" (logits (N, C, H, W), target (N, C, H, W) in {0, 1, ignore}). Volumes (D, H, W) and any
+            other axes in place of (H, W) are taken by all losses that do not look at neighbours.
         ignore_index: label of pixels that do not count.
         class_frequencies: training pixels of each class, as counts or shares, in class order; required for multi-class
             `class_weight_power` and `alpha`, and as counts for `effective_number`.

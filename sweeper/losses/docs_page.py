@@ -56,6 +56,8 @@ the others (*relatives*) have a formula of their own and keep the same conventio
   something there. The relatives have a policy of their own with the same effect.
 - Ignored pixels (255 unless told otherwise) change neither value nor gradient, whatever stands there. A batch without
   any label has value 0 and gradient 0.
+- Volumes (N, C, D, H, W), points (N, C, P) and any other (N, C, *space) as well as images; (N, C, H, W) alone is taken
+  where neighbours matter: SPATIAL, and the option `boundary_weight`.
 - Derivatives of any order, in any layout of memory, and under `torch.func` (`vmap`, `grad`, `hessian`, `jvp`).
 - Computed in at least float32, whatever the autocast; float64 stays. Finite for logits up to ±1e4, and a NaN shows.
 
@@ -164,8 +166,9 @@ def document() -> str:
     """The whole page, in markdown, ending with a line break."""
     families = "\n".join(_section(family) for family in FAMILIES.values())
     traps = TRAPS_HEAD + "".join(f"| {' | '.join(row)} |\n" for row in TRAPS)
-    parts = [HEAD, _coordinates(), _options(), f"## Families\n\n{_overview()}\n{families}", section(), traps]
-    return "\n".join(parts)
+    spatial = ", ".join(f"`{family.name}`" for family in FAMILIES.values() if family.spatial)
+    head = HEAD.replace("SPATIAL", spatial)
+    return "\n".join([head, _coordinates(), _options(), f"## Families\n\n{_overview()}\n{families}", section(), traps])
 
 
 def _coordinates() -> str:

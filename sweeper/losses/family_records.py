@@ -73,7 +73,7 @@ class Family(Record):
     becomes: tuple[Reduction, ...] = ()
     """What `sweeper losses --certify` compares it with."""
     spatial: bool = False
-    """Whether it matters which pixels are neighbours."""
+    """Whether it matters which pixels are neighbours: it takes images, (N, C, H, W), and no volumes."""
     needs_distance: bool = False
     """Wants `loss(logits, target, distance=…)`: signed distances to the class boundaries."""
     module: str | None = None

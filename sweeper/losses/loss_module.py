@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from sweeper.core.errors import LossError
 from sweeper.losses.batch_checks import check_batch, check_labels, check_weight
 from sweeper.losses.coordinates import Value
-from sweeper.losses.families import LossTask
+from sweeper.losses.families import FAMILIES, LossTask
 from sweeper.losses.per_pixel import looked_at_freely, transformed
 
+IMAGES = 4
+"""Axes of the logits of images, (N, C, H, W)."""
 LOOKS = 4
 """Batches whose labels are looked at: what is wrong with labels is wrong from the first, and the rest costs nothing."""
 
@@ -67,17 +69,19 @@ class SegmentationLoss(nn.Module):
     def forward(
         self, logits: Tensor, target: Tensor, weight: Tensor | None = None, *, distance: Tensor | None = None
     ) -> Tensor:
-        """Loss of a batch.
+        """Loss of a batch of images, (H, W), or of anything else with axes of space: volumes, (D, H, W), points, (P).
+
+        Losses that look at neighbours (`planar`) take images alone.
 
         Args:
-            logits: (N, 1, H, W) for binary, else (N, C, H, W); floating, unbounded.
-            target: (N, H, W) of class indices, or (N, C, H, W) of 0 and 1 for multi-label; integer or bool;
+            logits: (N, 1, *space) for binary, else (N, C, *space); floating, unbounded.
+            target: (N, *space) of class indices, or (N, C, *space) of 0 and 1 for multi-label; integer or bool;
                 `ignore_index` = no label. Values are looked at in the first batches alone, and on a processor alone.
-            weight: (N, H, W), or (N, C, H, W) for multi-label; floating, ≥ 0 and finite: factor of each pixel. In the
-                cross-entropy part the divisor stays the number of labelled pixels; in an overlap, a pixel of weight 2
-                counts as two. Values are not checked.
-            distance: (N, C, H, W), floating, signed distances to the class boundaries in pixels; only used by families
-                that declare `needs_distance`.
+            weight: (N, *space), or (N, C, *space) for multi-label; floating, ≥ 0 and finite: factor of each pixel. In
+                the cross-entropy part the divisor stays the number of labelled pixels; in an overlap, a pixel of weight
+                2 counts as two. Values are not checked.
+            distance: shaped as the logits, floating, signed distances to the class boundaries in pixels; only used by
+                families that declare `needs_distance`.
 
         Returns:
             Scalar, float32 (float64 for float64 logits), ≥ 0.
@@ -109,6 +113,16 @@ class SegmentationLoss(nn.Module):
                 f"distance must have the logits' shape {tuple(logits.shape)}, got {tuple(distance.shape)}; "
                 "give the signed distances to each class's boundary"
             )
+        if logits.ndim != IMAGES:
+            if self.planar:
+                raise LossError(
+                    f"logits of {self.family} must have shape (N, C, H, W), because it looks at neighbours within an "
+                    f"image, got {tuple(logits.shape)}; give the slices of a volume as images, (N · D, C, H, W), or "
+                    "choose a loss without neighbourhoods"
+                )
+            channels = self.task == "multilabel"
+            logits, target = _as_image(logits, 2), _as_image(target, 2 if channels else 1)
+            weight = None if weight is None else _as_image(weight, 2 if channels else 1)
         return self.compute(logits, target, weight, distance)
 
     def _look(self, channels: int, target: Tensor) -> None:
@@ -123,14 +137,25 @@ class SegmentationLoss(nn.Module):
                 stacklevel=4,
             )
 
+    @property
+    def planar(self) -> bool:
+        """Whether it takes images alone, because it matters which pixels are neighbours."""
+        entry = FAMILIES.get(self.family)
+        return (entry is not None and entry.spatial) or bool(self.coordinates.get("boundary_weight"))
+
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
-        """The loss of a checked batch."""
+        """The loss of a checked batch of images; of anything else all pixels come as one column, (N, C, P, 1)."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
         """The family and its coordinates."""
         shown = [f"{name}={_shown(value)}" for name, value in self.coordinates.items() if value is not None]
         return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
+
+
+def _as_image(values: Tensor, axis: int) -> Tensor:
+    """All axes from `axis` on as one column of pixels: no copy where they lie in one run, as channels_last_3d do."""
+    return values.flatten(axis).unsqueeze(-1)
 
 
 def _shown(value: Value) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad_and_value, vmap
 
+from sweeper.core.errors import LossError
 from sweeper.losses.certification.certified_loss import Subject
 from sweeper.losses.certification.checks import Finding, Rule, equal, worst
 from sweeper.losses.certification.option_values import few
@@ -85,7 +86,48 @@ def _large_batches_are_done_as_small_ones(subject: Subject) -> Finding:
     return worst(findings)
 
 
+SPACES = {"a volume": (4, 4, 4), "points": (64,), "four axes": (2, 4, 2, 4)}
+"""Other axes in place of the 8 × 8 pixels."""
+
+
+def _volumes_are_as_good_as_images(subject: Subject) -> Finding:
+    """The same pixels along other axes have the same value and gradient; where neighbours matter they are refused."""
+    logits, target = subject.batch()
+    weight = subject.pixel_weights(target)
+    findings: dict[str, Finding] = {}
+    places = few(subject)
+    if not subject.entry.spatial:  # the other options once more without the one that looks at neighbours
+        places |= {f"{p}, but one": {n: v for n, v in c.items() if n != "boundary_weight"} for p, c in places.items()}
+    for place, coordinates in places.items():
+        planar = subject.entry.spatial or "boundary_weight" in coordinates
+        loss = subject.build(**coordinates)
+        given = [weight] if getattr(loss, "takes_weight", False) else []
+        leaf = logits.detach().requires_grad_()
+        expected = loss(leaf, target, *given)
+        (slope,) = torch.autograd.grad(expected, leaf)
+        for space, axes in SPACES.items():
+            turned = [x.reshape(*x.shape[:-2], *axes) for x in (logits, target, *given)]
+            if planar:
+                findings[f"{space} ({place})"] = _refused(loss, turned)
+                continue
+            leaf = turned[0].requires_grad_()
+            value = loss(leaf, *turned[1:])
+            (gradient,) = torch.autograd.grad(value, leaf)
+            findings[f"value, {space} ({place})"] = equal(value.detach(), expected.detach(), EXACT)
+            findings[f"gradient, {space} ({place})"] = equal(gradient.reshape(slope.shape), slope, EXACT)
+    return worst(findings)
+
+
+def _refused(loss: torch.nn.Module, batch: list[Tensor]) -> Finding:
+    try:
+        loss(*batch)
+    except LossError as error:
+        return Finding("neighbours" in str(error), str(error))
+    return Finding(False, "taken, though neighbours matter")
+
+
 RULES = (
+    Rule("volumes are as good as images, or refused", _volumes_are_as_good_as_images),
     Rule("vmap gives each image its own value and gradient", _vmap_gives_each_image_its_own),
     Rule("forward derivatives are the slope along a direction", _forward_derivatives_are_the_slope),
     Rule(
