@@ -441,7 +441,7 @@ def test_no_completed_confirmation_gives_evidence_without_finalists() -> None:
                 confirmation("focal", 1),
                 confirmation("focal", 2, spec=spec("focal", 1, 2, purpose="confirm", params={"gamma": 1.0})),
             ],
-            "one loss with its coordinates, got 2 of focal",
+            "one loss with its hyper-parameters, got 2 of focal",
         ),
         ([confirmation("dice"), confirmation("focal", test=counts_from_iou([0.5] * 4))], "the same test images"),
         ([confirmation("unheard_of")], "needs its search trial, got none for unheard_of"),

@@ -99,8 +99,8 @@ def test_an_entry_can_be_replaced_by_another_builder(monkeypatch):
     [
         ("focall", "binary", {}, ["family must be one of", "'focall'", "did you mean `focal`"]),
         ("focal", "multilable", {}, ["task of focal must be one of binary, multiclass", "did you mean `multilabel`"]),
-        ("focal", "binary", {"gama": 2}, ["`gama` is not a coordinate", "did you mean `gamma`", "takes `gamma`"]),
-        ("dice", "binary", {"mix": 0.5}, ["`mix` is not a coordinate of dice", "takes no coordinates"]),
+        ("focal", "binary", {"gama": 2}, ["`gama` is not a hyper-parameter", "did you mean `gamma`", "takes `gamma`"]),
+        ("dice", "binary", {"mix": 0.5}, ["`mix` is not a hyper-parameter of dice", "takes no hyper-parameters"]),
         ("dice_ce", "multiclass", {"pos_weight": 2}, ["`pos_weight` is not", "`class_weight_power`"]),
         ("focal", "binary", {"gamma": -1}, ["`gamma` must be at least 0", "got -1"]),
         ("focal", "binary", {"gamma": float("nan")}, ["`gamma` must be", "got nan"]),

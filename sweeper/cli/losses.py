@@ -123,7 +123,7 @@ def families_table(families: Sequence[Family], width: int) -> Table:
 def coordinates_table(names: Container[str]) -> Table:
     """What these coordinates mean."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("coordinate", no_wrap=True, style="bold")
+    table.add_column("hyper-parameter", no_wrap=True, style="bold")
     table.add_column("meaning")
     for name, meaning in MEANINGS.items():
         if name in names:

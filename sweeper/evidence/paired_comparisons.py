@@ -127,7 +127,9 @@ def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResul
     for family, seeds in found.items():
         specs = [run.spec for replicate in seeds.values() for run in replicate.runs]
         if (losses := len({spec.loss for spec in specs})) > 1:
-            raise ValueError(f"a finalist is one loss with its coordinates, got {losses} of {family}; weigh them apart")
+            raise ValueError(
+                f"a finalist is one loss with its hyper-parameters, got {losses} of {family}; weigh them apart"
+            )
         if any(len({run.spec.lr for run in replicate.runs}) > 1 for replicate in seeds.values()):
             raise ValueError(f"the folds of one seed have one learning rate, got several of {family}; weigh them apart")
         if family not in search:

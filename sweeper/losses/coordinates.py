@@ -101,10 +101,10 @@ def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
 
 def _name_problems(family: Family, task: LossTask, given: Iterable[str]) -> list[str]:
     free, options = family.coordinates[task], family.options(task)
-    takes = f"{family.name} takes {', '.join(f'`{name}`' for name in free) or 'no coordinates'} for {task} tasks"
+    takes = f"{family.name} takes {', '.join(f'`{name}`' for name in free) or 'no hyper-parameters'} for {task} tasks"
     more = f", and the options {', '.join(f'`{name}`' for name in options)}" if options else ""
     return [
-        f"`{name}` is not a coordinate of {family.name} for {task} tasks"
+        f"`{name}` is not a hyper-parameter of {family.name} for {task} tasks"
         f"{suggestion(name, [*free, *options])}{_elsewhere(family, name)}; {takes}{more}"
         for name in given
         if name not in free and name not in options

@@ -28,7 +28,7 @@ loss = criterion(logits, target)
 A plain `torch.nn.Module` without parameters: it works in any training loop, under autocast, and pickles. `sweeper
 losses` lists the families; `sweeper losses --certify` proves on your machine what this page says.
 
-Contents: [conventions](#conventions) · [symbols](#symbols) · [coordinates](#coordinates) · [options](#options) ·
+Contents: [conventions](#conventions) · [symbols](#symbols) · [hyper-parameters](#hyper-parameters) · [options](#options) ·
 [families](#families) · [coming from elsewhere](#coming-from-elsewhere) ·
 [traps of the libraries](#traps-of-the-libraries)
 
@@ -174,7 +174,7 @@ def document() -> str:
 def _coordinates() -> str:
     used = {name for family in FAMILIES.values() for task in family.tasks for name in family.coordinates[task]}
     rows = [f"| `{name}` | {_cell(MEANINGS[name])} | {_limits(name)} |" for name in MEANINGS if name in used]
-    return "\n".join(["## Coordinates\n", "| name | meaning | may be |", "|---|---|---|", *rows, ""])
+    return "\n".join(["## Hyper-parameters\n", "| name | meaning | may be |", "|---|---|---|", *rows, ""])
 
 
 def _options() -> str:
@@ -185,8 +185,8 @@ def _options() -> str:
     return "\n".join(
         [
             "## Options\n",
-            "What `build_loss` takes beside a family's own coordinates, where the family is a point of the kernel and",
-            "has the part. The shipped spaces leave them alone.\n",
+            "What `build_loss` takes beside a family's own hyper-parameters, where the family is a point of the kernel",
+            "and has the part. The shipped spaces leave them alone.\n",
             "| name | meaning | may be | part |",
             "|---|---|---|---|",
             *rows,
@@ -218,9 +218,14 @@ def _section(family: Family) -> str:
     lines += ["```", family.formula, "```\n"]
     rows = _rows(family)
     if rows:
-        lines += ["| coordinate | task | searched | first tried | unless given |", "|---|---|---|---|---|", *rows, ""]
+        lines += [
+            "| hyper-parameter | task | searched | first tried | unless given |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
     else:
-        lines += ["No coordinates.\n"]
+        lines += ["No hyper-parameters.\n"]
     extra = [] if family.packable else ["Not packable."]
     if family.needs_distance:
         extra.append("Takes `loss(logits, target, distance=…)`, signed distances to the class boundaries.")

@@ -253,7 +253,7 @@ _DECLARED = (
         fixed=_DICE_WEIGHTS,
         coordinates=everywhere(mix=_MIX, gamma=_GAMMA),
         helps="Strong imbalance with hard examples: overlap for rare classes, focal for their borders.",
-        caveat="Follows wrong labels as focal does; one coordinate more to tune than Dice.",
+        caveat="Follows wrong labels as focal does; one hyper-parameter more to tune than Dice.",
         source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
         formula="λ · CE(γ) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
         becomes=(

@@ -156,7 +156,7 @@ def coordinates_table(facts: Facts) -> str:
         cells = [code(family), code(name), *_trend_cells(facts, family, name)]
         cells += [f"{significant(low)} to {significant(high)}", _tried(facts, family, name), significant(at_best)]
         rows.append(cells)
-    header = ["loss", "coordinate", "reading", "Spearman's ρ", "n", "range", "tried", "best"]
+    header = ["loss", "hyper-parameter", "reading", "Spearman's ρ", "n", "range", "tried", "best"]
     return table(header, rows, left=3) if rows else ""
 
 

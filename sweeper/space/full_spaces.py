@@ -21,8 +21,8 @@ def full_space(task: Task) -> str:
     """Text of the file that searches every family of this task in every coordinate."""
     families = {name: family.searched(task) for name, family in FAMILIES.items() if task in family.tasks}
     lines = [
-        f"# {TITLES[task]} segmentation, every family and every coordinate that the registry searches: for long sweeps",
-        f"# (three trials for each family are {TRIALS_EACH * len(families)}). Ranges: see README.md in this folder.",
+        f"# {TITLES[task]} segmentation, every family and every hyper-parameter that the registry searches: for long",
+        f"# sweeps (three trials of each family are {TRIALS_EACH * len(families)}). Ranges: README.md in this folder.",
         "# Made by `python -m sweeper.space.full_spaces`; edit the registry instead.",
         "version: 1",
         f"task: {task}",

@@ -85,7 +85,7 @@ def _family(family: Family, given: Any, task: Task, problems: list[str]) -> Fami
     path = f"losses.{family.name}"
     given = {} if given is None else given  # `dice:` without anything means `dice: {}`
     if not isinstance(given, dict):
-        problems.append(f"{path}: must be a mapping of coordinates ({{}} for none), got {shown(given)}")
+        problems.append(f"{path}: must be a mapping of hyper-parameters ({{}} for none), got {shown(given)}")
         given = {}
     free = family.coordinates[task]
     coordinates: dict[str, Coordinate] = {}
@@ -93,8 +93,8 @@ def _family(family: Family, given: Any, task: Task, problems: list[str]) -> Fami
         if name not in free:
             takes = ", ".join(free) or "none"
             problems.append(
-                f"{path}.{key_text(name)}: not a coordinate of {family.name} for {task} tasks{suggestion(name, free)}; "
-                f"it takes {takes}"
+                f"{path}.{key_text(name)}: not a hyper-parameter of {family.name} for {task} tasks"
+                f"{suggestion(name, free)}; it takes {takes}"
             )
             continue
         kinds = KINDS if _is_power(free[name]) else ("uniform", "log")

@@ -168,7 +168,9 @@ def landscape(facts: Facts) -> Drawn | str:
     bar = figure.colorbar(colours, ax=list(grid), location="bottom", aspect=45, pad=0.02, shrink=0.6)
     bar.set_label("learning rate", fontsize=FONT)
     bar.ax.tick_params(labelsize=FONT)
-    return Drawn(figure, _landscape_text(facts, panels, left_out, below), "Objective against every searched coordinate")
+    return Drawn(
+        figure, _landscape_text(facts, panels, left_out, below), "Objective against every searched hyper-parameter"
+    )
 
 
 def searched(facts: Facts) -> list[tuple[str, str, Coordinate]]:
@@ -232,7 +234,7 @@ def _landscape_text(facts: Facts, panels: list[tuple[str, str, Coordinate]], lef
     if clear:
         found = f" A clear monotone trend shows in {listed(clear)}."
     elif any(trend(facts, family, name).n >= ENOUGH for family, name, _ in panels):
-        found = " No coordinate shows a clear monotone trend."
+        found = " No hyper-parameter shows a clear monotone trend."
     else:  # the text above the figure says so
         found = ""
     text = (

@@ -143,7 +143,7 @@ def _bounds(profile: ImbalanceProfile) -> str:
         )
     else:
         lead = "Ranges to search:"
-    return f"{lead}\n\n{table(['coordinate', 'why', 'from', 'start', 'to'], rows, left=2)}"
+    return f"{lead}\n\n{table(['hyper-parameter', 'why', 'from', 'start', 'to'], rows, left=2)}"
 
 
 def _families(profile: ImbalanceProfile) -> str:
