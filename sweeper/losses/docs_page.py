@@ -28,8 +28,8 @@ loss = criterion(logits, target)
 A plain `torch.nn.Module` without parameters: it works in any training loop, under autocast, and pickles. `sweeper
 losses` lists the families; `sweeper losses --certify` proves on your machine what this page says.
 
-Contents: [conventions](#conventions) · [symbols](#symbols) · [hyper-parameters](#hyper-parameters) · [options](#options) ·
-[families](#families) · [coming from elsewhere](#coming-from-elsewhere) ·
+Contents: [conventions](#conventions) · [symbols](#symbols) · [hyper-parameters](#hyper-parameters) ·
+[options](#options) · [families](#families) · [coming from elsewhere](#coming-from-elsewhere) ·
 [traps of the libraries](#traps-of-the-libraries)
 
 ## Conventions
