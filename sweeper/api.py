@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -46,7 +47,7 @@ class Sweep:
         return re.split(r"\n(?:!\[|<picture|<details|### )", self.paths.markdown.read_text("utf-8"))[0].strip()
 
 
-def run(data: str | None = None, *, progress: bool = True, **options: Any) -> Sweep:
+def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any) -> Sweep:
     """Search over losses, confirm the best on a locked test split, and recommend one, as `sweeper run` does.
 
     Ctrl-C (in a notebook: interrupt the kernel) stops it; `run(study=NAME, resume=True)` goes on.
@@ -116,6 +117,9 @@ def _settings(options: dict[str, Any]) -> Settings:
 
     from sweeper.workflow.settings import Settings
 
+    options = {name: value for name, value in options.items() if (name, value) != ("workers", "auto")}
+    options |= {name: str(options[name]) for name in ("data", "space") if isinstance(options.get(name), os.PathLike)}
+    options |= {"threshold": "0.5"} if options.get("threshold") == 0.5 else {}
     known = [name for name in Settings.model_fields if name != "join"]
     problems = [
         f"{name} is no option of `sweeper run` that can be given here{suggestion(name, known)}"

@@ -56,14 +56,16 @@ def test_a_thread_may_sweep(tmp_path: Path, monkeypatch: Any) -> None:
 
     def work() -> None:
         try:
-            sweeper.run("cracks", executor="inline", out=str(tmp_path))
+            sweeper.run(tmp_path, executor="inline", out=str(tmp_path), workers="auto", threshold=0.5)
         except RequestError as error:
             failures.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert len(failures) == 1 and seen[0].out == tmp_path and seen[0].data == "cracks"
+    assert (
+        len(failures) == 1 and seen[0].out == tmp_path and seen[0].data == str(tmp_path) and seen[0].threshold == "0.5"
+    )
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.storage.attributes import PARAMETERS
+from sweeper.storage.dashboard_note import MARK
 from tests.faking import new_search, new_study
 
 
@@ -23,12 +24,19 @@ def test_a_note_is_what_the_dashboard_reads_whatever_was_there_before(length: in
     studies.note_report(study, "é" * 5000)
     text = "# Use `dice`\n" * length
     studies.note_report(study, text[:length])
-    assert shown(study) == text[:length]
+    assert shown(study) == MARK + text[:length]
     attributes = study._storage.get_study_system_attrs(study._study_id)
     assert attributes["dashboard:note_ver"] == 2
     assert max(len(part) for key, part in attributes.items() if "note_str" in key) <= 2045
     studies.note_report(study, text[:length])
     assert study._storage.get_study_system_attrs(study._study_id) == attributes
+
+
+def test_a_note_that_somebody_wrote_stays() -> None:
+    study = optuna.create_study()
+    study._storage.set_study_system_attr(study._study_id, "dashboard:note_str:0", "Our own words")
+    studies.note_report(study, "the head of the report")
+    assert shown(study) == "Our own words"
 
 
 def test_a_trial_shows_the_numbers_it_is_trained_with() -> None:

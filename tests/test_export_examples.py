@@ -102,9 +102,13 @@ def test_the_trainer_class_gives_nnunet_the_same_loss(task: str, monkeypatch: py
     class Trainer:
         label_manager = SimpleNamespace(has_regions=False, ignore_label=9)
         enable_deep_supervision = True
+        is_ddp = False
 
         def _get_deep_supervision_scales(self) -> list[int]:
             return [1, 2, 4]
+
+        def _do_i_compile(self) -> bool:
+            return False
 
     wrapped: list[Any] = []
     names = run(
@@ -117,6 +121,9 @@ def test_the_trainer_class_gives_nnunet_the_same_loss(task: str, monkeypatch: py
     )
     loss = names["nnUNetTrainerSweeper"]()._build_loss()
     assert wrapped[0] == pytest.approx([2 / 3, 1 / 3, 0])
+    Trainer.is_ddp = True
+    names["nnUNetTrainerSweeper"]()._build_loss()
+    assert 0 < wrapped[1][-1] < 1e-5  # a weight of 0 leaves parameters without a gradient
     logits, labels = batch(task)
     ignored = labels.clone()
     ignored[0, :3] = 255

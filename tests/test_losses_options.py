@@ -299,3 +299,13 @@ def test_values_and_gradients_are_finite_whatever_comes(case, shape, levels, see
     assert gradient.isfinite().all()
     outside = (target == IGNORE) if task == "multilabel" else (target == IGNORE).unsqueeze(1).expand_as(gradient)
     assert (gradient[outside] == 0).all()
+
+
+@pytest.mark.parametrize("family", ["cross_entropy", "dice", "topk_ce", "ohem_ce"])
+def test_a_batch_without_an_image_is_0(family: str) -> None:
+    """The last batch of a loader may be one."""
+    loss = build_loss(family, task="multiclass")
+    logits = torch.zeros(0, 3, 4, 4, requires_grad=True)
+    value = loss(logits, torch.zeros(0, 4, 4, dtype=torch.long))
+    value.backward()
+    assert float(value.detach()) == 0

@@ -75,7 +75,8 @@ def check_harmless(text: str) -> Document:
         assert set(attributes) <= ATTRIBUTES.get(tag, set())
     for link in document.of("a"):
         assert re.match(
-            r"http://127\.0\.0\.1:5000/#|#[a-z0-9-]+$|recommendation\.json$|(trials|split)\.csv$|figures$", link["href"] or ""
+            r"http://127\.0\.0\.1:5000/#|#[a-z0-9-]+$|recommendation\.json$|(trials|split)\.csv$|figures$",
+            link["href"] or "",
         )
     for image in document.of("img"):
         assert re.match(r"data:image/(png|svg\+xml);base64,", image["src"] or "")

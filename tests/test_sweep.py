@@ -103,7 +103,9 @@ def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
     assert document["search"]["trials"] == 8
     split = document["split"]
     rows = outcome.paths.split.read_text("utf-8").splitlines()[1:]
-    assert sorted(rows) == sorted(f"{stem},{side}," for side, stems in split.items() for stem in stems)
+    assert sorted(rows) == sorted(
+        f"{stem},{'test' if side == 'test' else ''}," for side, stems in split.items() for stem in stems
+    )
     kept = outcome.sweep.confirmations[0].predictions
     assert kept is not None
     assert split["test"] == [outcome.sweep.conditions.dataset.pictures[i].stem for i in kept.pictures]

@@ -10,6 +10,9 @@ from math import inf
 from sweeper.core.paths import STORAGE
 from sweeper.core.redact import redact
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula; texts that begin so get an apostrophe before them."""
+
 
 def resume_command(study: str, storage: str = STORAGE) -> str:
     """The command that goes on with a study, with its `--storage` where that is not the default.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from sweeper.core.records import SplitName
+from sweeper.core.text import FORMULA
 from sweeper.data.safe_files import read_regular
 
 MAX_CLASSES = 255
@@ -122,6 +123,8 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
             )
             continue
         group = normal((row.get("group") or "").strip())
+        if group[:1] == "'" and group[1:].startswith(FORMULA):
+            group = group[1:]
         sides[stem] = Side(split or None, group or None)  # type: ignore[arg-type]
     problems.extend(
         f"{where}: every image has a row, found none for {shown(stem)!r}; add it (an empty split is assigned for you)"

@@ -43,7 +43,7 @@ class HardExamples(PixelLoss):
     def _cutoff(self, found: Tensor, labelled: Tensor) -> Tensor:
         """The smallest −log p_t that is kept, scalar: that of the threshold, or of the last of the share."""
         limit = found.new_full((), self.limit)
-        if self.least == 0:
+        if self.least == 0 or found.numel() == 0:
             return limit
         if looked_at_freely(found):
             number = max(1, int(int(torch.count_nonzero(labelled)) * self.least + ROUNDING))

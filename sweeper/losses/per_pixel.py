@@ -107,8 +107,9 @@ def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float, weight: Tenso
         return loss.sum() / labelled.sum().clamp(min=1)
     if looked_at_freely(loss):
         number = max(1, int(int(torch.count_nonzero(labelled)) * hard_fraction + _ROUNDING))
-        return torch.topk(loss.flatten(), number, sorted=False).values.sum() / number  # those under ignore are 0
-    room = max(1, int(hard_fraction * loss.numel() + _ROUNDING))
+        found = torch.topk(loss.flatten(), min(number, loss.numel()), sorted=False).values
+        return found.sum() / number  # those under ignore are 0
+    room = min(max(1, int(hard_fraction * loss.numel() + _ROUNDING)), loss.numel())
     wanted = (labelled.sum().double() * hard_fraction + _ROUNDING).floor().clamp(min=1)
     hardest = torch.topk(torch.where(labelled, loss, -1.0).flatten(), room).values
     chosen = torch.arange(room, device=loss.device) < wanted

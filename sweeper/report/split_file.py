@@ -23,7 +23,9 @@ def stems_of(dataset: Dataset, split: Split) -> dict[str, list[str]]:
 
 
 def write_split(dataset: Dataset, split: Split, path: Path) -> None:
-    """Write `stem,split,group` of every image; images that the study left out have an empty split.
+    """Write `stem,split,group` of every image: the test images, and the sides that the data set itself gives.
+
+    All else stays open: with training and validation fixed, later seeds would no longer divide the images anew.
 
     A stem or group that a spreadsheet would run as a formula gets a leading apostrophe, as in `trials.csv`; sweeper
     takes it off again where it reads the file.
@@ -31,8 +33,11 @@ def write_split(dataset: Dataset, split: Split, path: Path) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    sides = {i: side for side in ("train", "val", "test") for i in getattr(split, side)}
-    rows = [[image.stem, sides.get(i, ""), image.group or ""] for i, image in enumerate(dataset.pictures)]
+    tested = set(split.test)
+    rows = [
+        [image.stem, image.split or ("test" if i in tested else ""), image.group or ""]
+        for i, image in enumerate(dataset.pictures)
+    ]
     rows += [[stem, "", ""] for stem in dataset.excluded]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

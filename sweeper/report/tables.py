@@ -10,6 +10,7 @@ import pandas as pd
 
 from sweeper.core.metrics import at_point, scores
 from sweeper.core.records import SweepRecord, TrialResult
+from sweeper.core.text import FORMULA
 
 _BEFORE = (
     *("purpose", "number", "family", "state", "value", "miou", "miou_at_default", "fg_iou", "dice", "point"),
@@ -44,7 +45,6 @@ _TEXTS = (
     ),
     "reason",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def trainings(sweep: SweepRecord) -> tuple[TrialResult, ...]:
@@ -104,7 +104,7 @@ def spreadsheet_text(value: object) -> object:
     """A text as a spreadsheet reads it as data; anything else as it is."""
     if not isinstance(value, str):
         return value
-    risky = value.startswith(_FORMULA)
+    risky = value.startswith(FORMULA)
     plain = "".join(" " if unicodedata.category(c) == "Cc" and c != "\n" else c for c in value)
     return "'" + plain if risky else plain
 

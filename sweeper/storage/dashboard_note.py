@@ -12,12 +12,20 @@ from sweeper.storage.optuna_internals import storage_of, study_id
 
 VERSION, PART = "dashboard:note_ver", "dashboard:note_str:"
 PART_LENGTH = 2045
+MARK = "<!-- The head of sweeper's report: it is written anew with each report. -->\n"
+"""A note that begins otherwise was written by somebody else."""
 
 
 def note_report(study: optuna.Study, text: str) -> None:
-    """Make `text` (markdown) the study's note, in place of the one that is there; the same text writes nothing."""
+    """Make `text` (markdown) the study's note, in place of an earlier one of ours; the same text writes nothing.
+
+    A note that people wrote stays.
+    """
     storage, own = storage_of(study), study_id(study)
     have = storage.get_study_system_attrs(own)
+    if str(have.get(f"{PART}0", "")).strip() and not str(have[f"{PART}0"]).startswith(MARK):
+        return
+    text = MARK + text
     parts = {f"{PART}{n}": text[at : at + PART_LENGTH] for n, at in enumerate(range(0, len(text), PART_LENGTH))}
     parts |= {key: "" for key in have if key.startswith(PART) and key not in parts}  # of a longer note
     changed = {key: part for key, part in parts.items() if have.get(key) != part}

@@ -151,7 +151,8 @@ class nnUNetTrainerSweeper(nnUNetTrainer):
         loss = SweeperLoss(self.label_manager.ignore_label)
         if self.enable_deep_supervision:
             weights = np.array([1 / 2**i for i in range(len(self._get_deep_supervision_scales()))])
-            weights[-1] = 0
+            # Parameters that get no gradient end distributed training: nnU-Net does the same.
+            weights[-1] = 1e-6 if self.is_ddp and not self._do_i_compile() else 0
             loss = DeepSupervisionWrapper(loss, weights / weights.sum())
         return loss
 '''

@@ -233,7 +233,8 @@ def _conclude(
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
-    studies.note_report(study, dashboard_note(outcome))
+    with suppress(SweeperError):  # a copy for people: the next report writes it
+        studies.note_report(study, dashboard_note(outcome))
     beat()
     tracker.end_sweep("FINISHED", folder=outcome.paths.folder, **summary_for_mlflow(outcome)._asdict())
     storage.check_file()

@@ -109,7 +109,7 @@ class Settings(Record):
     encoder_weights: str | None = Field(None, min_length=1)
     augment: Augmentation | None = None
     engine: Engine | None = None
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int | None = Field(None, ge=1)
     executor: Literal["processes", "inline", "ray"] = "processes"
     ray_address: str | None = None

@@ -113,6 +113,8 @@ def hardest(losses: Tensor, labelled: int, fraction: float) -> Hardest:
     """The ⌊fraction · labelled⌋ largest losses (at least one); ignored pixels have loss 0. Any shape, on the CPU."""
     flat = losses.flatten()
     number = max(1, int(labelled * fraction + ROUNDING))
+    if not flat.numel():  # a batch without an image
+        return Hardest(0.0, 0.0, 0.0, number)
     if not bool(flat.sum().isfinite()):
         mean = torch.topk(flat, number, sorted=False).values.mean().item()
         return Hardest(float("inf"), 0.0, mean, number)
