@@ -29,6 +29,16 @@ VALUES: dict[str, float | bool] = {
     "volume_exponent": 1.3,
     "skeleton_weight": 0.4,
     "distance_mix": 0.3,
+    "prior_odds": 7.0,
+    "tau": 0.6,
+    "first_term": -0.7,
+    "robustness": 0.4,
+    "reverse_share": 0.85,
+    "sure_at": 0.55,
+    "kept_at_least": 0.2,
+    "error_exponent": 1.3,
+    "sensitivity_share": 0.3,
+    "log_exponent": 0.6,
 }
 """Each coordinate and option that the references know."""
 PER_CLASS: dict[LossTask, tuple[float, ...]] = {
@@ -45,6 +55,12 @@ OTHERS: dict[str, tuple[float | bool, ...]] = {
     "distance_mix": (1.0,),
     "skeleton_weight": (1.0,),
     "volume_exponent": (2.0,),
+    "tau": (0.0,),
+    "robustness": (0.0, 1.0),
+    "sure_at": (0.0, 1.0),
+    "kept_at_least": (0.0, 0.9),
+    "error_exponent": (2.0,),
+    "log_exponent": (1.0, 1.7),
 }
 """More values of some: where the code takes another way."""
 WEIGHTINGS = ("alpha", "pos_weight", "class_weight_power", "class_weights", "effective_number")
@@ -68,7 +84,9 @@ def variants(subject: Subject) -> dict[str, dict[str, Any]]:
             add(name, VALUES[name], f"{VALUES[name]}")
         for value in OTHERS.get(name, ()):
             add(name, value, f"{value}")
-        if name in ("alpha", "class_weights") or (name == "pos_weight" and subject.task == "multilabel"):
+        if name in ("alpha", "class_weights") or (
+            name in ("pos_weight", "prior_odds") and subject.task == "multilabel"
+        ):
             add(name, PER_CLASS[subject.task], "one for each class")
     return found | _together(subject)
 

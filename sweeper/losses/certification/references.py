@@ -26,7 +26,8 @@ NAMES = frozenset(VALUES) | {"class_weights"}
 
 
 def known(subject: Subject) -> bool:
-    """Whether there is a reference, which knows every coordinate of the family."""
+    """Whether there is a reference, which knows every coordinate of the family: of every family that is shipped
+    (tests/test_certify.py), but of none that a caller has put beside them."""
     entry = subject.entry
     if entry.relative and subject.family not in RELATIVES:
         return False
