@@ -215,7 +215,7 @@ def test_what_is_not_covered_goes_to_plain_operations(task):
         assert not covers(logits, None, plain._replace(**changed))
 
 
-def test_a_label_that_is_no_class_is_an_error_as_in_torch_where_labels_are_no_longer_looked_at():
+def test_a_label_that_is_no_class_is_an_error_as_in_torch_where_labels_are_no_longer_checked():
     logits, loss = torch.zeros(1, 3, 2, 2), build_loss("dice", task="multiclass")
     loss.checks_labels = False
     for wrong in (3, -1):
@@ -319,7 +319,7 @@ def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
         logits, target, _ = batch(task, ignored=ignored, absent=absent, dtype=dtype, scale=3.0)
         value, gradient = value_and_gradient(loss, logits, target)
         with monkeypatch.context() as patch:
-            patch.setattr(lovasz, "looked_at_freely", lambda *_: False)
+            patch.setattr(lovasz, "readable", lambda *_: False)
             expected, slope = value_and_gradient(loss, logits, target)
         torch.testing.assert_close(value, expected)
         torch.testing.assert_close(gradient, slope)

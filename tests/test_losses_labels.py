@@ -10,7 +10,7 @@ import torch
 
 from sweeper.core.errors import LossError
 from sweeper.losses import build_loss
-from sweeper.losses.loss_module import LOOKS
+from sweeper.losses.loss_module import CHECKED_BATCHES
 from tests.loss_cases import noise
 
 
@@ -44,7 +44,7 @@ def test_what_may_be_a_mask_of_0_and_255_is_said_once():
     logits, _ = noise("binary")
     loss = build_loss("dice", task="binary")
     with pytest.warns(UserWarning, match=r"255 is the foreground of these masks.*\(target > 0\)\.long"):
-        for _ in range(LOOKS):
+        for _ in range(CHECKED_BATCHES):
             loss(logits, labels(0, 255))
     loss(logits, labels(0, 255))  # a warning would be an error here
 
@@ -56,14 +56,14 @@ def test_right_labels_are_left_alone(target):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loss(logits, target)
-        for _ in range(LOOKS):
+        for _ in range(CHECKED_BATCHES):
             loss(logits, labels(0, 255) if 1 in target else labels(0))
 
 
-def test_labels_are_looked_at_in_the_first_batches_alone_and_not_where_they_are_known_to_be_right():
+def test_labels_are_checked_in_the_first_batches_alone_and_not_where_they_are_known_to_be_right():
     logits, _ = noise("binary")
     loss = build_loss("dice", task="binary")
-    for _ in range(LOOKS):
+    for _ in range(CHECKED_BATCHES):
         loss(logits, labels(0, 1))
     assert loss(logits, labels(0, 1, 2)).isfinite()
     for family in ("dice", "log_cosh_dice"):  # the second calls the first

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.coordinates import KernelSettings
-from sweeper.losses.per_pixel import averaged, cleaned, focal_factor, looked_at_freely, near_boundary, placed
+from sweeper.losses.per_pixel import averaged, cleaned, focal_factor, near_boundary, placed, readable
 
 LINEAR_BELOW = 1e-6
 """Below this, (1 − TI)^κ goes on as a straight line to 0, so that the slope stays bounded at TI = 1 for κ < 1."""
@@ -140,7 +140,7 @@ def softmax_loss(
     labels = target.long()
     labelled = labels != ignore_index
     z = cleaned(logits, labelled.unsqueeze(1))
-    if looked_at_freely(z) and weight is None and _is_plain(settings):
+    if readable(z) and weight is None and _is_plain(settings):
         # Torch's own kernel is the fastest on the processor; on a GPU its sum is not the same twice.
         total = F.cross_entropy(z, labels, class_weights, ignore_index=ignore_index, reduction="sum")
         return total / torch.count_nonzero(labelled).clamp(min=1)

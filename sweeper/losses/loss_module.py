@@ -12,12 +12,12 @@ from sweeper.core.errors import LossError
 from sweeper.losses.batch_checks import check_batch, check_labels, check_weight
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import FAMILIES, LossTask
-from sweeper.losses.per_pixel import looked_at_freely, transformed
+from sweeper.losses.per_pixel import readable, transformed
 
 IMAGES = 4
 """Axes of the logits of images, (N, C, H, W)."""
-LOOKS = 4
-"""Batches whose labels are looked at: what is wrong with labels is wrong from the first, and the rest costs nothing."""
+CHECKED_BATCHES = 4
+"""Batches whose labels are checked: what is wrong with labels is wrong from the first, and the rest costs nothing."""
 
 
 class KeptNumbers:
@@ -45,7 +45,7 @@ class SegmentationLoss(nn.Module):
     takes_weight = True
     """Whether it can weigh pixels at call time."""
     checks_labels = True
-    """Whether the values of the first batches' labels are looked at, on a processor; False where they are known to be
+    """Whether the values of the first batches' labels are checked, on a processor; False where they are known to be
     right."""
 
     def __init__(
@@ -63,7 +63,7 @@ class SegmentationLoss(nn.Module):
         self.ignore_index = ignore_index
         self.classes = classes
         """Channels the logits must have; None = any."""
-        self._looks = LOOKS
+        self._batches_to_check = CHECKED_BATCHES
         self._foreground_seen = False
 
     def forward(
@@ -76,7 +76,7 @@ class SegmentationLoss(nn.Module):
         Args:
             logits: (N, 1, *space) for binary, else (N, C, *space); floating, unbounded.
             target: (N, *space) of class indices, or (N, C, *space) of 0 and 1 for multi-label; integer or bool;
-                `ignore_index` = no label. Values are looked at in the first batches alone, and on a processor alone.
+                `ignore_index` = no label. Values are checked in the first batches alone, and on a processor alone.
             weight: (N, *space), or (N, C, *space) for multi-label; floating, ≥ 0 and finite: factor of each pixel. In
                 the cross-entropy part the divisor stays the number of labelled pixels; in an overlap, a pixel of weight
                 2 counts as two. Values are not checked.
@@ -90,8 +90,8 @@ class SegmentationLoss(nn.Module):
             LossError: if shapes or types do not fit, or a label of the first batches is no class.
         """
         check_batch(logits, target, self.task)
-        if self._looks and self.checks_labels and looked_at_freely(target):
-            self._look(logits.shape[1], target)
+        if self._batches_to_check and self.checks_labels and readable(target):
+            self._check_labels(logits.shape[1], target)
         if self.classes is not None and logits.shape[1] != self.classes:
             raise LossError(
                 f"logits must have one channel per class of `class_frequencies` or class weights ({self.classes}), "
@@ -125,15 +125,16 @@ class SegmentationLoss(nn.Module):
             weight = None if weight is None else _as_image(weight, 2 if channels else 1)
         return self.compute(logits, target, weight, distance)
 
-    def _look(self, channels: int, target: Tensor) -> None:
+    def _check_labels(self, channels: int, target: Tensor) -> None:
         """Refuse labels that are no class, and say so where a mask of 0 and 255 seems to be taken for labels."""
-        self._looks -= 1
+        self._batches_to_check -= 1
         highest, ignored = check_labels(target, channels, self.task, self.ignore_index)
         self._foreground_seen |= highest > 0 or not ignored or self.task == "multiclass"
-        if self._looks == 0 and not self._foreground_seen:
+        if self._batches_to_check == 0 and not self._foreground_seen:
             warnings.warn(
-                f"{LOOKS} batches without one pixel of foreground, in which {self.ignore_index} (no label) occurs: if "
-                f"{self.ignore_index} is the foreground of these masks, nothing is learned; give (target > 0).long()",
+                f"{CHECKED_BATCHES} batches without one pixel of foreground, in which {self.ignore_index} (no label) "
+                f"occurs: if {self.ignore_index} is the foreground of these masks, nothing is learned; "
+                "give (target > 0).long()",
                 stacklevel=4,
             )
 

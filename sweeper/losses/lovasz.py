@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.families import LossTask
 from sweeper.losses.loss_module import SegmentationLoss
-from sweeper.losses.per_pixel import at_least_float32, looked_at_freely, placed
+from sweeper.losses.per_pixel import at_least_float32, placed, readable
 
 
 class Lovasz(SegmentationLoss):
@@ -63,7 +63,7 @@ def jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
     Returns:
         (C,), ≥ 0; 0 where nothing is labelled.
     """
-    if looked_at_freely(errors):
+    if readable(errors):
         with torch.no_grad():
             rows = zip(errors.detach(), own, labelled, strict=True)
             weights = torch.stack([_weights_of_a_row(*row) for row in rows])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sweeper.losses.families import LossTask
-from sweeper.losses.per_pixel import looked_at_freely
+from sweeper.losses.per_pixel import readable
 from sweeper.losses.surprise import PixelLoss
 
 ROUNDING = 1e-6
@@ -45,7 +45,7 @@ class HardExamples(PixelLoss):
         limit = found.new_full((), self.limit)
         if self.least == 0 or found.numel() == 0:
             return limit
-        if looked_at_freely(found):
+        if readable(found):
             number = max(1, int(int(torch.count_nonzero(labelled)) * self.least + ROUNDING))
             if int(torch.count_nonzero(labelled & (found >= limit))) >= number:
                 return limit

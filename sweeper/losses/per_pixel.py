@@ -15,7 +15,7 @@ def at_least_float32(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def looked_at_freely(values: Tensor) -> bool:
+def readable(values: Tensor) -> bool:
     """Whether values may be read without waiting for a device or breaking a graph: on the processor, neither compiled
     nor inside torch.func's transformations."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed()
@@ -46,7 +46,7 @@ def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
         labelled: (N, 1 or C, H, W) bool.
     """
     z = at_least_float32(logits)
-    if looked_at_freely(z) and bool(z.detach().sum().isfinite()):
+    if readable(z) and bool(z.detach().sum().isfinite()):
         return z
     return torch.where(labelled, z, 0.0)
 
@@ -105,7 +105,7 @@ def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float, weight: Tenso
     loss = loss * (factor if weight is None else factor * weight)
     if hard_fraction >= 1:
         return loss.sum() / labelled.sum().clamp(min=1)
-    if looked_at_freely(loss):
+    if readable(loss):
         number = max(1, int(int(torch.count_nonzero(labelled)) * hard_fraction + _ROUNDING))
         found = torch.topk(loss.flatten(), min(number, loss.numel()), sorted=False).values
         return found.sum() / number  # those under ignore are 0

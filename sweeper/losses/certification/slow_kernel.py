@@ -166,7 +166,7 @@ def tversky_loss(counts: Counts, fp_weight: float, fn_weight: float, exponent: f
 
 
 def overlap(asked: Sequence[Question], values: Values) -> Tensor:
-    """Mean over the classes that are looked at, and over images where each counts alone."""
+    """Mean over the classes that count, and over images where each counts alone."""
     fn_weight = values.get("fn_weight", 0.5)
     fp_weight = values.get("fp_weight")
     arguments = (
@@ -183,12 +183,12 @@ def overlap(asked: Sequence[Question], values: Values) -> Tensor:
                 continue
             found += [
                 tversky_loss(counted(question, c, image, squared=bool(values.get("squared"))), *arguments)
-                for c in _looked_at(question, values)
+                for c in _averaged_classes(question, values)
             ]
     return torch.stack(found).mean()
 
 
-def _looked_at(question: Question, values: Values) -> Sequence[int]:
+def _averaged_classes(question: Question, values: Values) -> Sequence[int]:
     classes, background = question.log_p.shape[1], values.get("include_background")
     if background is None:  # a question of two classes is about its foreground
         background = classes > 2

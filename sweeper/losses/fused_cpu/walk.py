@@ -9,14 +9,14 @@ from torch.autograd.forward_ad import unpack_dual
 from sweeper.losses.fused_cpu.sigmoid import SigmoidSums
 from sweeper.losses.fused_cpu.softmax import SoftmaxSums
 from sweeper.losses.fused_cpu.sums import Entropy, Plan, Sums
-from sweeper.losses.per_pixel import looked_at_freely
+from sweeper.losses.per_pixel import readable
 
 
 def walks(logits: Tensor, weight: Tensor | None = None) -> bool:
     """Whether `class_sums` can be used: on a processor, not compiled, not transformed, no gradient for the weights, no
     forward-mode derivative."""
     return (
-        looked_at_freely(logits)
+        readable(logits)
         and not (weight is not None and weight.requires_grad)
         and not any(t is not None and _is_dual(t) for t in (logits, weight))
     )
