@@ -102,16 +102,22 @@ def _equals_its_reference(subject: Subject) -> Finding:
 
 
 def _equals_it_on_odd_labels(subject: Subject) -> Finding:
-    """The same where a class or an image's labels are missing, and far from boundaries."""
-    logits = subject.logits()
+    """The same where a class or an image's labels are missing, where there is one class alone, far from boundaries, and
+    where every answer is right."""
+    logits, usual_target = subject.batch()
+    batches = {oddity: (logits, target) for oddity, target in subject.odd_targets().items()}
+    # Not equally right everywhere: a rank has no slope.
+    batches["right answers"] = (subject.perfect(usual_target, 3.0) + logits / 16, usual_target)
+    alone = torch.where(usual_target == IGNORE, IGNORE, subject.filled(1))
+    batches["one class alone"] = (logits, alone)
     findings: dict[str, Finding] = {}
     for place, coordinates in few(subject).items():
         loss = subject.build(**coordinates)
-        for oddity, target in subject.odd_targets().items():
-            expected = reference(subject, coordinates, logits, target)
-            usual = _found(loss, logits, target, None, of_weight=False)
+        for oddity, (given, target) in batches.items():
+            expected = reference(subject, coordinates, given, target)
+            usual = _found(loss, given, target, None, of_weight=False)
             findings |= _compared(subject, f"{oddity}, usual path ({place})", usual, expected)
-            plain = _transformed(loss, logits, target)
+            plain = _transformed(loss, given, target)
             findings |= _compared(subject, f"{oddity}, plain path ({place})", plain, expected)
     return worst(findings)
 
