@@ -397,3 +397,15 @@ def test_every_family_equals_its_formula(family, task, coordinates, absent):
             value = loss(torch.from_numpy(z), torch.from_numpy(y), None if w is None else torch.from_numpy(w))
             expected = FORMULAS[family](task, z, y, ones if w is None else w, {**defaults, **given})
             assert value.item() == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_recall_of_scores_that_are_0_is_that_of_the_absence(task):
+    """As by argmax of (0, z), and as a last layer of zeros gives them: the background is found, not missed."""
+    labels = torch.zeros(1, 4, 4, dtype=torch.long)
+    labels[0, 0, 0] = 1
+    z = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    both = build_loss("recall_ce", task="multiclass")(torch.cat([z, z], dim=1), labels)
+    one = build_loss("recall_ce", task=task)(z, labels if task == "binary" else labels.unsqueeze(1))
+    assert one.item() == pytest.approx(both.item(), rel=1e-12)
+    assert one.item() == pytest.approx((1 / 15 * 15 + 1) * np.log(2) / 16, rel=1e-12)

@@ -40,7 +40,7 @@ class RecallCrossEntropy(SegmentationLoss):
         z = cleaned(logits, labelled)
         there = labels == 1
         u = torch.where(there, z, -z)
-        wrong = ~(u.detach() > 0)
+        wrong = (z.detach() > 0) != there
         present = _missed_share(there & labelled, wrong, z.dtype).view(-1, 1, 1)
         absent = _missed_share(~there & labelled, wrong, z.dtype).view(-1, 1, 1)
         weight = weight.unsqueeze(1) if weight is not None and weight.ndim < labelled.ndim else weight
