@@ -309,3 +309,10 @@ def test_a_batch_without_an_image_is_0(family: str) -> None:
     value = loss(logits, torch.zeros(0, 4, 4, dtype=torch.long))
     value.backward()
     assert float(value.detach()) == 0
+
+
+def test_a_loss_that_an_earlier_version_pickled_is_called() -> None:
+    loss = build_loss("dice", task="binary")
+    for name in ("_batches_to_check", "_foreground_seen"):
+        del vars(loss)[name]
+    assert float(loss(torch.zeros(1, 1, 4, 4), torch.ones(1, 4, 4, dtype=torch.long))) > 0

@@ -44,6 +44,8 @@ class SegmentationLoss(nn.Module):
 
     takes_weight = True
     """Whether it can weigh pixels at call time."""
+    _batches_to_check = 0
+    _foreground_seen = True  # of a loss that an earlier version pickled, which checked no labels
     checks_labels = True
     """Whether the values of the first batches' labels are checked, on a processor; False where they are known to be
     right."""
