@@ -59,9 +59,12 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
         ("config: other.yaml", "config: unknown option"),
         ("batch-size: 2\nbatch_size: 4", "batch_size: appears twice"),
         ("trials: [1, 2]", "trials: must be one value"),
-        ("trials:", "trials: must be one value"),
+        ("trials:", "trials: must be one value, got None"),
+        ("trials: ~", "trials: must be one value, got None"),
+        ("trials: !!int 010", "trials: must be one value, got 8"),
+        ("fixed-lr: yes", "fixed-lr': must be true or false, got 'yes'"),
         ("trials: true", "trials: must be a value, got True"),
-        ("fixed-lr: 1", "fixed-lr': must be true or false, got 1"),
+        ("fixed-lr: 1", "fixed-lr': must be true or false, got '1'"),
         ("- trials", "(top): must be a mapping"),
         ("trials: &a 3", "must not use anchors"),
     ],
@@ -70,6 +73,27 @@ def test_mistakes_of_the_file_are_told_before_anything_is_done(tmp_path: Path, t
     with pytest.raises(RequestError) as caught:
         parsed(tmp_path, text)
     assert len(caught.value.problems) == 1 and said in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "read"),
+    [
+        ("trials: 010", "trials", 10),
+        ("study: 007", "study", "007"),
+        ("study: 1e3", "study", "1e3"),
+        ("study: 2026-01-31", "study", "2026-01-31"),
+        ("study: 'true'", "study", "true"),
+        ("study: on", "study", "on"),
+        ("fixed-lr: True", "fixed_lr", True),
+    ],
+)
+def test_a_value_is_read_as_it_is_written(tmp_path: Path, text: str, option: str, read: object) -> None:
+    assert parsed(tmp_path, text).params[option] == read
+
+
+def test_a_time_of_yaml_1_1_is_refused_as_on_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(click.BadParameter, match="must be a duration"):
+        parsed(tmp_path, "timeout: 1:30")
 
 
 def test_a_wrong_value_is_told_with_its_file(tmp_path: Path) -> None:

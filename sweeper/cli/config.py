@@ -26,7 +26,7 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
     if value is None:
         return None
     problems: list[str] = []
-    content = read_yaml(value, problems)
+    content = read_yaml(value, problems, as_written=True)
     if content is None and not problems:
         content = {}
     if not isinstance(content, Mapping):
@@ -43,7 +43,7 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
         elif (fault := _fault(option, given)) is not None:
             problems.append(f"{key_text(key)}: {fault}")
         else:
-            found[str(option.name)] = given if isinstance(given, bool) else str(given)
+            found[str(option.name)] = given
     if problems:
         raise RequestError(f"what --config {value} asks for", problems)
     ctx.default_map = found
@@ -59,7 +59,7 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 def _fault(option: click.Option, given: object) -> str | None:
     if option.is_flag != isinstance(given, bool):
         return f"must be {'true or false' if option.is_flag else 'a value'}, got {shown(given)}"
-    if not isinstance(given, str | int | float) or given == "":
+    if not isinstance(given, str | bool) or given == "":
         return f"must be one value, got {shown(given)}; give one, or leave the line out"
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,25 @@ _OPENING = (
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 
-def read_yaml(path: Path, problems: list[str]) -> Any:
+class _AsWritten(yaml.SafeLoader):
+    """Reads true, false and null of YAML 1.2; every other scalar is its text."""
+
+
+_AsWritten.yaml_implicit_resolvers = {}
+for _tag, _words, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", "~|null|Null|NULL|", "~nN"),
+):
+    _AsWritten.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_words})$"), [*_first, ""])
+
+
+def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> Any:
     """Plain data (dicts with text keys, lists, scalars) of a YAML file.
 
-    Mistakes are added to `problems`, beginning with their key path or line. When the file cannot be read as YAML at all
-    the result is None; after a duplicate key the first one counts.
+    `as_written` leaves scalars the text that stands there, so that `010` is no octal 8 and `1:30` no base-60 90; only
+    true, false and null without quotes become what they say. Mistakes are added to `problems`, beginning with their key
+    path or line. When the file cannot be read as YAML at all the result is None; after a duplicate key the first one
+    counts.
     """
     try:
         with path.open("rb") as file:
@@ -34,19 +49,19 @@ def read_yaml(path: Path, problems: list[str]) -> Any:
         problems.append("(file): must be at most 1 MiB, got more; is it the right file?")
         return None
     try:
-        return parse_yaml(raw.decode("utf-8-sig"), problems)
+        return parse_yaml(raw.decode("utf-8-sig"), problems, as_written=as_written)
     except UnicodeDecodeError as error:
         problems.append(f"(file): must be UTF-8 text, got other bytes at offset {error.start}; save it as UTF-8")
         return None
 
 
-def parse_yaml(text: str, problems: list[str]) -> Any:
+def parse_yaml(text: str, problems: list[str], *, as_written: bool = False) -> Any:
     """The same from text."""
     try:
         if fault := _structure_fault(text):
             problems.append(f"(file): {fault}")
             return None
-        loader = yaml.SafeLoader(text)
+        loader = (_AsWritten if as_written else yaml.SafeLoader)(text)
         try:
             node = loader.get_single_node()
             return None if node is None else _plain(loader, node, "", problems)
