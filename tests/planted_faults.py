@@ -887,7 +887,7 @@ FAULTS = (
     Fault(
         "hard examples: the smallest share ignored",
         OHEM,
-        "if self.least == 0:",
+        "if self.least == 0 or found.numel() == 0:",
         "if self.least >= 0:",
         ("ohem_ce/multilabel",),
     ),
