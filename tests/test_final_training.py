@@ -99,11 +99,15 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
 def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_path: Path) -> None:
     whole = trained(study, tmp_path / "a", steps=9)
     with pytest.raises(
-        InterruptedSweepError, match=r"stopped at step \d of 9; the checkpoint is .*final-00001.pt"
+        InterruptedSweepError, match=r"stopped at step \d of 9; the checkpoint is .*final-00001-\w{8}.pt"
     ) as told:
         trained(study, tmp_path / "b", steps=9, stop=Stops(1))
     assert told.value.exit_status == 130
     assert not list(weights_dir(tmp_path / "b" / "cache", "s").glob("*"))
+    (checkpoint,) = (tmp_path / "b").rglob("*.pt")
+    waiting = checkpoint.read_bytes()
+    trained(study, tmp_path / "b", steps=4)
+    assert checkpoint.read_bytes() == waiting  # another training leaves it alone
     again = trained(study, tmp_path / "b", steps=9)
     first, second = load_file(whole.weights), load_file(again.weights)
     assert first.keys() == second.keys() and all(bool((first[name] == second[name]).all()) for name in first)

@@ -36,8 +36,9 @@ def joined_dir(cache: Path, study: str, who: str) -> Path:
 
 
 def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
-    """Where a paused training waits."""
-    return folder / f"{spec.purpose}-{spec.number:05d}.pt"
+    """Where a paused training waits; the name of a final one, which shares its number, holds a hash of its spec."""
+    own = f"-{_short_hash(spec.model_dump_json())}" if spec.purpose == "final" else ""
+    return folder / f"{spec.purpose}-{spec.number:05d}{own}.pt"
 
 
 def weights_dir(cache: Path, study: str) -> Path:
@@ -58,6 +59,10 @@ def weights_path(folder: Path, spec: TrialSpec) -> Path:
 def final_path(folder: Path, spec: TrialSpec, on: str) -> Path:
     """Where the weights of a final training on the images `on` are kept: one file for each budget and seed."""
     return folder / f"final-{slug(on)}-{spec.steps}-seed{spec.seed}.safetensors"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def slug(text: str) -> str:
