@@ -16,6 +16,7 @@ from sweeper.core.records import Conditions, Dataset
 from sweeper.data import divide
 from sweeper.training import final_training
 from sweeper.training.weights_file import kept_weights
+from sweeper.workflow import train as final_trainings
 from sweeper.workflow.export import export_study
 from sweeper.workflow.recommended_network import answer_of, network_of
 from sweeper.workflow.train import Trained, TrainOptions, train_recommended
@@ -112,6 +113,21 @@ def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_
     first, second = load_file(whole.weights), load_file(again.weights)
     assert first.keys() == second.keys() and all(bool((first[name] == second[name]).all()) for name in first)
     assert not list((tmp_path / "b").rglob("*.pt"))
+
+
+def test_another_configuration_of_the_same_budget_is_another_network(
+    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, before = trained(study, tmp_path, steps=4), answer_of(study, "s", "test")
+    changed = before._replace(chosen=before.chosen.model_copy(update={"lr": 2 * before.chosen.lr}))
+    monkeypatch.setattr(final_trainings, "answer_of", lambda *_: changed)
+    second = trained(study, tmp_path, steps=4)
+    for answer, made in ((before, first), (changed, second)):
+        network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
+        assert network is not None and network.path == made.weights
+    second.weights.rename(second.weights.with_name("final-of-an-earlier-version.safetensors"))
+    with pytest.raises(UsageError, match=r"earlier-version.* is there already"):
+        trained(study, tmp_path, steps=4)
 
 
 def test_the_command_says_what_it_made_and_refuses_in_words(

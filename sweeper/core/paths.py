@@ -56,9 +56,17 @@ def weights_path(folder: Path, spec: TrialSpec) -> Path:
     return folder / f"{spec.purpose}-{spec.number:05d}.safetensors"
 
 
-def final_path(folder: Path, spec: TrialSpec, on: str) -> Path:
-    """Where the weights of a final training on the images `on` are kept: one file for each budget and seed."""
-    return folder / f"final-{slug(on)}-{spec.steps}-seed{spec.seed}.safetensors"
+def final_path(folder: Path, spec: TrialSpec, on: str, digest: str) -> Path:
+    """Where the weights of a final training are kept: one file for each configuration, budget and seed.
+
+    Args:
+        folder: of the study's weights.
+        spec: the training.
+        on: the images that it is trained on, in a word.
+        digest: of the data set.
+    """
+    own = _short_hash(f"{spec.model_dump_json()} {digest}")
+    return folder / f"final-{slug(on)}-{spec.steps}-seed{spec.seed}-{own}.safetensors"
 
 
 def _short_hash(text: str) -> str:

@@ -17,6 +17,7 @@ from sweeper.data.folds import split_of
 from sweeper.data.store import is_complete, open_store
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import available_cores, threads_asked
+from sweeper.training.weights_file import kept_weights
 from sweeper.workflow.phases import Stop
 from sweeper.workflow.prepare import Speaker, dataset_of
 from sweeper.workflow.recommended_network import Answer, answer_of
@@ -111,8 +112,9 @@ def train_recommended(
     conditions, images, split = _conditions(answer, options, speaker)
     spec = _spec(answer, conditions, options, len(images))
     folder = weights_dir(options.cache, name)
-    target = final_path(folder, spec, options.on)
-    if target.exists() and not options.overwrite:
+    same = _same(folder, spec, conditions)
+    target = same or final_path(folder, spec, options.on, conditions.dataset.digest)
+    if same is not None and not options.overwrite:
         raise UsageError(
             f"{target} is there already: the same was trained before, and `sweeper predict {name}` uses it; "
             "--overwrite trains it again, --steps, --seed or --on another one"
@@ -166,6 +168,12 @@ def train_recommended(
         test_images=len(split.test) if found.test is not None else 0,
         collapse=next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE),
     )
+
+
+def _same(folder: Path, spec: TrialSpec, conditions: Conditions) -> Path | None:
+    """The network of this very training, whatever its file is called: by its header."""
+    digest = conditions.dataset.digest
+    return next((path for path, known in kept_weights(folder) if (known.spec, known.digest) == (spec, digest)), None)
 
 
 def _conditions(answer: Answer, options: TrainOptions, speaker: Speaker) -> tuple[Conditions, tuple[int, ...], Split]:
