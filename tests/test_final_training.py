@@ -10,9 +10,10 @@ import pytest
 from safetensors.torch import load_file
 
 from sweeper import storage as studies
+from sweeper.cli.train import trained_text
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import weights_dir
-from sweeper.core.records import Conditions, Dataset
+from sweeper.core.records import Collapse, Conditions, Dataset
 from sweeper.data import divide
 from sweeper.training import final_training
 from sweeper.training.weights_file import kept_weights
@@ -128,6 +129,19 @@ def test_another_configuration_of_the_same_budget_is_another_network(
     second.weights.rename(second.weights.with_name("final-of-an-earlier-version.safetensors"))
     with pytest.raises(UsageError, match=r"earlier-version.* is there already"):
         trained(study, tmp_path, steps=4)
+
+
+def test_a_network_that_learned_nothing_is_kept_and_not_taken(
+    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final_training, "judge", lambda _: Collapse.CLASS_NEVER_PREDICTED)
+    good = trained(study, tmp_path, steps=4)
+    monkeypatch.setattr(final_training, "judge", lambda _: Collapse.ALL_BACKGROUND)
+    bad = trained(study, tmp_path, steps=5)
+    network = network_of(answer_of(study, "s", "test"), weights_dir(tmp_path / "cache", "s"))
+    assert bad.weights.exists() and network is not None and network.path == good.weights
+    said = trained_text(bad, 10_000)
+    assert "neither predict nor export takes it" in said and "Next:" not in said and "Next:" in trained_text(good)
 
 
 def test_the_command_says_what_it_made_and_refuses_in_words(

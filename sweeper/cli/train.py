@@ -122,12 +122,16 @@ def trained_text(made: Trained, width: int = 110) -> str:
             "this is no new confirmation, and of one seed; the report has the intervals"
         )
     if not made.collapse.learned:
-        lines.append(f"Warning: it {made.collapse.text}; do not use it. Try more --steps, or another --seed")
+        lines.append(
+            f"Warning: it {made.collapse.text}; it is kept, and neither predict nor export takes it (--weights "
+            "does). Try more --steps, or another --seed"
+        )
     lines.append(f"Weights: {made.weights}")
-    lines.append(
-        f"Next:    sweeper predict {made.study} IMAGES --out DIR (masks of new images); sweeper export {made.study} "
-        "(these weights, and the code that loads them)"
-    )
+    if made.collapse.learned:
+        lines.append(
+            f"Next:    sweeper predict {made.study} IMAGES --out DIR (masks of new images); sweeper export "
+            f"{made.study} (these weights, and the code that loads them)"
+        )
     return "\n".join(textwrap.fill(line, width, subsequent_indent="         ") for line in lines)
 
 

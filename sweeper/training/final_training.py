@@ -146,7 +146,7 @@ class FinalTraining:
         )
         save_checkpoint(path, state, self._steps.state())
 
-    def save_weights(self, path: Path, point: float, on: TrainedOn) -> None:
+    def save_weights(self, path: Path, point: float, on: TrainedOn, collapse: Collapse = Collapse.NONE) -> None:
         """Write the averaged network with the record that rebuilds it.
 
         Raises:
@@ -160,6 +160,7 @@ class FinalTraining:
             log_prior=self._log_prior,
             point=point,
             on=on,
+            collapse=collapse,
         )
         save_weights(path, self._steps.average.model, record)
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from sweeper.core.base import Record
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Task, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, Task, TrainedOn, TrialSpec
 
 HEADER = "sweeper"
 """Key of the record in the file's metadata."""
@@ -48,6 +48,8 @@ class WeightsRecord(Record):
     """Shorter side in pixels that larger images were shrunk to before; None = native resolution."""
     on: TrainedOn = "train"
     """What it was trained on."""
+    collapse: Collapse = Collapse.NONE
+    """Of a final training, on the images that were left out; `none` where there were none."""
 
 
 def read_record(path: Path) -> WeightsRecord | None:

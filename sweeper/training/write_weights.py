@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sweeper.core.records import Conditions, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, Conditions, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.training.model import decoder_channels
 from sweeper.training.weights_file import HEADER, WeightsRecord
@@ -26,6 +26,7 @@ def weights_record(
     log_prior: npt.NDArray[np.float64],
     point: float,
     on: TrainedOn = "train",
+    collapse: Collapse = Collapse.NONE,
 ) -> WeightsRecord:
     """What a file of weights says of the training `spec`.
 
@@ -37,6 +38,7 @@ def weights_record(
         log_prior: (C,) log share of each class among the training pixels.
         point: its operating point.
         on: what it was trained on.
+        collapse: whether it learned, where that is known.
     """
     mean, std = (tuple(tensor.flatten().tolist()) for tensor in normal)
     recipe, dataset = conditions.recipe, conditions.dataset
@@ -59,6 +61,7 @@ def weights_record(
         precision=recipe.precision,
         resized=dataset.resized,
         on=on,
+        collapse=collapse,
     )
 
 

@@ -63,8 +63,8 @@ def answer_of(storage: RDBStorage, name: str, purpose: str) -> Answer:
 def network_of(answer: Answer, folder: Path) -> Network | None:
     """The kept network of the recommended configuration and of the study's data.
 
-    The final training that was written last (`sweeper train`); without one, the confirmation that is kept, of the
-    study's own steps.
+    The final training that was written last (`sweeper train`) and learned; without one, the confirmation that is
+    kept, of the study's own steps.
 
     Args:
         answer: what is recommended.
@@ -76,7 +76,7 @@ def network_of(answer: Answer, folder: Path) -> Network | None:
         for path, record in kept_weights(folder)
         if record.spec.configuration == answer.configuration and record.digest == digest
     ]
-    final = [network for network in kept if network.record.spec.purpose == "final"]
+    final = [n for n in kept if n.record.spec.purpose == "final" and n.record.collapse.learned]
     if final:
         return max(final, key=lambda network: (network.path.stat().st_mtime_ns, network.path.name))
     confirmed = [n for n in kept if n.record.spec.purpose == "confirm" and n.record.spec.steps == steps]

@@ -116,7 +116,7 @@ def train_recommended(
     target = same or final_path(folder, spec, options.on, conditions.dataset.digest)
     if same is not None and not options.overwrite:
         raise UsageError(
-            f"{target} is there already: the same was trained before, and `sweeper predict {name}` uses it; "
+            f"{target} is there already: the same was trained before; "
             "--overwrite trains it again, --steps, --seed or --on another one"
         )
     from sweeper.training.hardware import probe, settle_process
@@ -139,7 +139,8 @@ def train_recommended(
         stop.defer()
         _run(training, spec, checkpoint, stop=stop, progress=progress)
         found = _scored(training, answer, conditions, options.on, split)
-        training.save_weights(target, found.point, options.on)
+        collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
+        training.save_weights(target, found.point, options.on, collapse)
         checkpoint.unlink(missing_ok=True)
     except OSError as error:
         raise SweeperError(
@@ -166,7 +167,7 @@ def train_recommended(
         val=None if found.val is None else found.val.scores,
         test=None if found.test is None else found.test.scores,
         test_images=len(split.test) if found.test is not None else 0,
-        collapse=next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE),
+        collapse=collapse,
     )
 
 
