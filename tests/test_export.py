@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sweeper import storage as studies
@@ -36,6 +36,7 @@ from sweeper.workflow.conclude import conclude
 from sweeper.workflow.export import export_study, space_text
 from sweeper.workflow.export_code import model_code
 from sweeper.workflow.join import run_join
+from sweeper.workflow.predict import from_study
 from sweeper.workflow.settings import Settings
 from tests import builders
 from tests.faking import DATA, FakeExecutor, fake_result, new_plan, train
@@ -211,7 +212,14 @@ def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
     assert export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache").weights is None
     own = keep(tmp_path, spec(purpose="confirm", number=4, **given))
     made = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
-    assert made.weights is not None and made.weights.read_bytes() == own.read_bytes()
+    assert made.weights is not None and made.model is not None
+    before, after = load_file(own), load_file(made.weights)
+    assert before.keys() == after.keys() and all(bool((before[name] == after[name]).all()) for name in before)
+    # The operating point is the one of `sweeper predict`, and not this one training's.
+    point = from_study(storage, "s", tmp_path / "cache").point
+    record = read_record(made.weights)
+    assert record is not None and record.point == point != 0.4
+    assert f"THRESHOLD = {point!r} " in made.model.read_text("utf-8")
     assert made.megabytes is not None and made.megabytes > 0
 
     assert made.examples is not None and made.examples == made.loss.parent / "examples"

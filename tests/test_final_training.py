@@ -16,7 +16,7 @@ from sweeper.core.paths import weights_dir
 from sweeper.core.records import Collapse, Conditions, Dataset
 from sweeper.data import divide
 from sweeper.training import final_training
-from sweeper.training.weights_file import kept_weights
+from sweeper.training.weights_file import kept_weights, read_record
 from sweeper.workflow import train as final_trainings
 from sweeper.workflow.export import export_study
 from sweeper.workflow.recommended_network import answer_of, network_of
@@ -92,7 +92,7 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     assert network is not None and network.path == whole.weights
     assert (network.record.on, network.record.spec.seed, network.record.spec.purpose) == ("all", 7, "final")
     made = export_study(study, "s", out=tmp_path, cache=tmp_path / "cache")
-    assert made.weights is not None and made.weights.read_bytes() == whole.weights.read_bytes()
+    assert made.weights is not None and read_record(made.weights) == network.record
     assert made.model is not None and "on the images `all`" in made.model.read_text("utf-8")
     with pytest.raises(UsageError, match="is there already"):
         trained(study, tmp_path, on="all", steps=4, seed=7)

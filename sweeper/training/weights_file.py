@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 
 from sweeper.core.base import Record
 from sweeper.core.recipe import Precision
@@ -59,6 +60,15 @@ def read_record(path: Path) -> WeightsRecord | None:
             return WeightsRecord.model_validate_json(file.metadata()[HEADER])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
+
+
+def copy_with_record(path: Path, record: WeightsRecord, target: Path) -> None:
+    """Write the weights of `path` to `target`, with another record in the header.
+
+    Raises:
+        OSError, SafetensorError: if a file cannot be read or written.
+    """
+    save_file(load_file(path), target, {HEADER: record.model_dump_json()})
 
 
 def kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:

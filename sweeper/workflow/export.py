@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,10 +10,10 @@ import yaml
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import Recommended, SweepRecord
-from sweeper.training.weights_file import read_record
+from sweeper.training.weights_file import copy_with_record, read_record
 from sweeper.workflow.export_code import model_code
 from sweeper.workflow.export_examples import examples
-from sweeper.workflow.recommended_network import answer_of, network_of
+from sweeper.workflow.recommended_network import answer_of, network_of, point_of
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -69,9 +68,9 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx
             (folder / "examples" / file).write_text(text, "utf-8")
         weights = model = megabytes = written = apart = None
         if (kept := network_of(answer, weights_dir(cache, name))) is not None:
-            path, record = kept
+            record = kept.record.model_copy(update={"point": point_of(answer, kept)})
             weights, model = folder / "model.safetensors", folder / "model.py"
-            shutil.copyfile(path, weights)
+            copy_with_record(kept.path, record, weights)
             model.write_text(model_code(record), "utf-8")
             megabytes = weights.stat().st_size / 1e6
         if onnx:

@@ -21,7 +21,7 @@ from sweeper.data.text_tables import shown
 from sweeper.system.cores import available_cores, threads_asked
 from sweeper.training.weights_file import WeightsRecord, read_record
 from sweeper.workflow.phases import Stop
-from sweeper.workflow.recommended_network import Network, answer_of, network_of
+from sweeper.workflow.recommended_network import Network, answer_of, network_of, point_of
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -77,8 +77,7 @@ def from_study(storage: RDBStorage, name: str, cache: Path) -> Source:
             f"no network of {answer.chosen.family}, which study {name!r} recommends, is kept beside {cache}; "
             f"`sweeper train {name}` trains one, --cache names the sweep's folder, --weights FILE another network"
         )
-    final = network.record.spec.purpose == "final"
-    return Source(network, network.record.point if final else answer.point, name)
+    return Source(network, point_of(answer, network), name)
 
 
 def from_file(path: Path) -> Source:

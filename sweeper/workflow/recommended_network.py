@@ -43,6 +43,11 @@ class Network(NamedTuple):
     record: WeightsRecord
 
 
+def point_of(answer: Answer, network: Network) -> float:
+    """Where the network is used: at the recommended operating point; a final training has its own, chosen for it."""
+    return network.record.point if network.record.spec.purpose == "final" else answer.point
+
+
 def answer_of(storage: RDBStorage, name: str, purpose: str) -> Answer:
     """The study's recommendation; `purpose` ends the sentence "there is nothing to …".
 
