@@ -32,6 +32,7 @@ from sweeper.training.onnx_file import write_onnx
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
 from sweeper.training.write_weights import save_weights
+from sweeper.workflow import export
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.export import export_study, space_text
 from sweeper.workflow.export_code import model_code
@@ -235,6 +236,18 @@ def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
     (family,) = space.families
     assert family.family == chosen.family and space.lr.low == space.lr.high == pytest.approx(chosen.lr)
     assert {name: c.low for name, c in family.coordinates.items()} == pytest.approx(chosen.params)
+
+
+def test_what_an_earlier_export_left_is_gone_and_what_is_not_ours_stays(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = studies.open_storage(f"sqlite:///{finished}/sweeper.db")
+    folder = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache").loss.parent
+    for name in ("model.safetensors", "model.py", "model.onnx", "notes.txt"):
+        (folder / name).write_text("earlier")
+    monkeypatch.setattr(export, "examples", lambda *_: {})  # as of a loss that needs distance maps
+    export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert sorted(path.name for path in folder.iterdir()) == ["loss.py", "loss.yaml", "notes.txt"]
 
 
 def test_the_command_says_where_everything_is(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

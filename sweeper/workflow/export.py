@@ -12,11 +12,15 @@ from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import Recommended, SweepRecord
 from sweeper.training.weights_file import copy_with_record, read_record
 from sweeper.workflow.export_code import model_code
-from sweeper.workflow.export_examples import examples
+from sweeper.workflow.export_examples import EXAMPLES, examples
 from sweeper.workflow.recommended_network import answer_of, network_of, point_of
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
+
+
+FILES = ("loss.py", "loss.yaml", "model.safetensors", "model.py", "model.onnx")
+"""What an export writes, beside the examples."""
 
 
 class Exported(NamedTuple):
@@ -59,6 +63,7 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx
     folder = ReportPaths(out, name).folder / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_earlier(folder)
         loss, space = folder / "loss.py", folder / "loss.yaml"
         loss.write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
         space.write_text(space_text(sweep, chosen, found.verdict.value), "utf-8")
@@ -81,6 +86,15 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx
     return Exported(
         name, chosen.family, found.verdict.value, loss, space, weights, model, megabytes, written, apart, shown
     )
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Take away what an earlier export left, and nothing else: it may be of another loss or network than this one."""
+    inside = folder / "examples"
+    for path in (*(folder / name for name in FILES), *(inside / name for name in EXAMPLES)):
+        path.unlink(missing_ok=True)
+    if inside.is_dir() and not any(inside.iterdir()):
+        inside.rmdir()
 
 
 def _onnx(study: str, weights: Path | None, path: Path) -> tuple[Path, float]:

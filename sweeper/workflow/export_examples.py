@@ -197,6 +197,15 @@ _DIFFERENCE = """
             logits = logits[:, 1:] - logits[:, :1]"""
 
 
+EXAMPLES = {
+    "train_plain.py": _PLAIN,
+    "train_lightning.py": _LIGHTNING,
+    "nnUNetTrainerSweeper.py": _NNUNET,
+    "mmseg_loss.py": _MMSEG,
+}
+"""File name → its text, with gaps."""
+
+
 def examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
     """File name → Python text; none for a loss that needs more than logits and labels (distance maps).
 
@@ -220,13 +229,7 @@ def examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
         "difference": _DIFFERENCE if binary else "",
         **_schedule(recipe),
     }
-    texts = {
-        "train_plain.py": _PLAIN,
-        "train_lightning.py": _LIGHTNING,
-        "nnUNetTrainerSweeper.py": _NNUNET,
-        "mmseg_loss.py": _MMSEG,
-    }
-    return {name: text.format(name=name, **values) for name, text in texts.items()}
+    return {name: text.format(name=name, **values) for name, text in EXAMPLES.items()}
 
 
 def _schedule(recipe: Recipe) -> dict[str, float]:
