@@ -241,6 +241,16 @@ def test_files_folders_and_patterns(
         assert [str(file.name) for file in find_images(arguments)] == found
 
 
+def test_the_classes_of_a_labelled_data_set_are_not_replaced(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
+    write_images(tiny, (0,), tmp_path / "new")
+    (tmp_path / "labelled").mkdir()
+    classes = tmp_path / "labelled" / "classes.txt"
+    classes.write_text("sky\n")
+    status, _, err = sweeper("predict", "--weights", untrained(tmp_path, tiny), "new", "--out", "labelled")
+    assert status == 2 and "classes.txt" in err and "name another folder" in " ".join(err.split())
+    assert classes.read_text() == "sky\n"
+
+
 def test_what_is_no_file_of_weights_or_no_study_is_refused(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"no")
     status, _, err = sweeper("predict", "--weights", "w.safetensors", "x.png", "--out", "o")

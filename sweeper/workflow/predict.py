@@ -171,7 +171,8 @@ def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:
     Raises:
         UsageError: with the first of them.
     """
-    there = [path for path in (*targets, options.out / "predictions.json") if path.exists()]
+    notes = [options.out / name for name in ("predictions.json", "classes.txt")]  # OUT may be a labelled data set
+    there = [path for path in (*targets, *notes) if path.exists()]
     if there and not options.overwrite:
         raise UsageError(
             f"--out {options.out} must not hold what would be written, found {count(len(there), 'file')} of it "
