@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,19 @@ def test_an_empty_variable_is_refused_over_a_file_too(tmp_path: Path, monkeypatc
     monkeypatch.setenv("SWEEPER_TRIALS", "")
     with pytest.raises(click.UsageError, match="SWEEPER_TRIALS"):
         parsed(tmp_path, "trials: 3")
+
+
+@pytest.mark.parametrize("wrong", ["data: nowhere", "trails: 3", "trials: many"])
+@pytest.mark.parametrize("variable", [None, "0"])
+def test_json_of_the_file_holds_for_errors_unless_the_variable_says_otherwise(
+    sweeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, variable: str | None
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("SWEEPER_JSON", variable)
+    (tmp_path / "sweeper.yaml").write_text(f"json: true\nexecutor: inline\n{wrong}\n", "utf-8")
+    status, out, _ = sweeper("run", "--config", "sweeper.yaml")
+    assert status == 2
+    assert out == "" if variable else json.loads(out)["schema"] == "sweeper.error/1"
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from sweeper.cli.options import note_json
 from sweeper.core.errors import RequestError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
@@ -32,6 +34,8 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
     if not isinstance(content, Mapping):
         problems = problems or [f"(top): must be a mapping of options to values, got {shown(content)}"]
         raise RequestError(f"what --config {value} asks for", problems)
+    if content.get("json") is True and "SWEEPER_JSON" not in os.environ:
+        note_json(ctx, param, True)  # for the mistakes below; what else decides it is read after the file
     known = _options(ctx.command)
     found: dict[str, Any] = {}
     for key, given in content.items():

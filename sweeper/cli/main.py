@@ -14,6 +14,7 @@ from contextlib import suppress
 import click
 from click.shell_completion import CompletionItem
 
+from sweeper.cli.options import Noted
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
@@ -93,16 +94,21 @@ def cli() -> None:
     """
 
 
-def _as_json(kind: str, message: str, status: int, problems: Sequence[str] = ()) -> None:
+def _as_json(noted: Noted, kind: str, message: str, status: int, problems: Sequence[str] = ()) -> None:
     """Where one JSON document is asked for, an error is one, too, on standard output: schema `sweeper.error/1`."""
-    if "--json" not in sys.argv[1:] and os.environ.get("SWEEPER_JSON", "").lower() not in {
-        "1",
-        "true",
-        "yes",
-        "on",
-        "t",
-        "y",
-    }:
+    if (
+        not noted.get("as_json")
+        and "--json" not in sys.argv[1:]
+        and os.environ.get("SWEEPER_JSON", "").lower()
+        not in {
+            "1",
+            "true",
+            "yes",
+            "on",
+            "t",
+            "y",
+        }
+    ):
         return
     error = {"kind": kind, "message": redact(message), "problems": [redact(problem) for problem in problems]}
     with suppress(OSError):
@@ -112,20 +118,21 @@ def _as_json(kind: str, message: str, status: int, problems: Sequence[str] = ())
 def main() -> None:
     """Run the command line and exit with the contract's status."""
     steady_streams()
+    noted: Noted = {}
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(standalone_mode=False, obj=noted)
         check_output()
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
         click.echo(redact(f"sweeper: {error}"), err=True)
         if not isinstance(error, OutputError):  # an output that does not take the result takes no error either
-            _as_json(type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
+            _as_json(noted, type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
         sys.exit(error.exit_status)
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
         click.echo(redact(shown.getvalue()), nl=False, err=True)
-        _as_json("UsageError", error.format_message(), 2)
+        _as_json(noted, "UsageError", error.format_message(), 2)
         sys.exit(2)
     except click.Abort:
         click.echo("sweeper: stopped", err=True)
@@ -149,7 +156,7 @@ def main() -> None:
             "where it happened.",
             err=True,
         )
-        _as_json(type(error).__name__, text, 1)
+        _as_json(noted, type(error).__name__, text, 1)
         sys.exit(1)
 
 

@@ -94,6 +94,17 @@ class Fraction(click.FloatRange):
         return number
 
 
+Noted = dict[str, bool]
+"""What is noted for errors, when the context is gone: the context's object, which `main` makes."""
+
+
+def note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """Note that one JSON document is asked for, wherever that was said; the callback of an eager option."""
+    if isinstance(ctx.obj, dict):
+        ctx.obj["as_json"] = value
+    return value
+
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from sweeper.cli.completion import encoder_names, space_names, study_names
 from sweeper.cli.config import from_config, read_config
 from sweeper.cli.log_file import Displays, FileDisplay
-from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, resize_option
+from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, note_json, resize_option
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
@@ -230,7 +230,15 @@ SECTIONS = {
     help="Say what would be done and how long it takes, from a few measured steps; nothing stays: images are decoded "
     "into a temporary folder (TMPDIR).",
 )
-@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+@click.option(
+    "--json",
+    "as_json",
+    envvar="SWEEPER_JSON",
+    is_flag=True,
+    is_eager=True,
+    callback=note_json,
+    help="Print one JSON document alone.",
+)
 @click.option(
     "--exit-code-by-verdict",
     "by_verdict",
