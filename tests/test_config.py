@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pytest
 
-from sweeper.cli.config import from_config
+from sweeper.cli.config import from_config, overruled
 from sweeper.cli.run import command
 from sweeper.core.errors import RequestError
 from sweeper.workflow.options import given_options
@@ -119,6 +119,32 @@ def test_json_of_the_file_holds_for_errors_unless_the_variable_says_otherwise(
     status, out, _ = sweeper("run", "--config", "sweeper.yaml")
     assert status == 2
     assert out == "" if variable else json.loads(out)["schema"] == "sweeper.error/1"
+
+
+@pytest.mark.parametrize(("name", "value"), [("--epochs", "3"), ("SWEEPER_EPOCHS", "3")])
+def test_what_excludes_a_value_of_the_file_and_is_given_elsewhere_wins(
+    sweeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Both together are refused, before the folder is looked for."""
+    words = [name, value] if name.startswith("-") else []
+    if not words:
+        monkeypatch.setenv(name, value)
+    (tmp_path / "sweeper.yaml").write_text("steps: 200\nworkers: 3\ndata: nowhere\nexecutor: inline\n", "utf-8")
+    _, _, err = sweeper("run", "--config", "sweeper.yaml", *words, "--workers", "auto")
+    assert "exclude each other" not in err and "nowhere: must be a folder" in err
+    assert "; given otherwise: --workers auto (the file: 3); not taken: --steps" in err
+    context = parsed(tmp_path, "steps: 200", *words)
+    assert overruled(context) == {"steps"}
+
+
+def test_a_machine_that_joins_leaves_what_the_study_decides(sweeper: Any, tmp_path: Path) -> None:
+    (tmp_path / "sweeper.yaml").write_text("trials: 5\nsteps: 200\ndevice: cpu\n", "utf-8")
+    words = ("run", "--config", "sweeper.yaml", "--join")
+    _, _, err = sweeper(*words)
+    assert "from sweeper.yaml: --device cpu; not taken: --trials, --steps" in err
+    assert "--join needs --study" in err
+    _, _, err = sweeper(*words, "--study", "x", "--trials", "7")
+    assert "leave out --trials" in err and "--steps" not in err.partition("leave out")[2]
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:

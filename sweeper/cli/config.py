@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import key_text, read_yaml, shown
 
 OWN = "config"
+RIVALS = {"steps": "epochs", "epochs": "steps"}
+"""Options that exclude each other: who gives one elsewhere gives the other up."""
 
 
 def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
@@ -68,21 +70,44 @@ def _fault(option: click.Option, given: object) -> str | None:
     return None
 
 
-def from_config(ctx: click.Context) -> str | None:
+def overruled(ctx: click.Context, decided: Container[str] = ()) -> set[str]:
+    """Parameters whose values from the file do not count.
+
+    Args:
+        ctx: of the command.
+        decided: parameters that something else decides, as the study does for a machine that joins it.
+
+    Returns:
+        Those of the file that are decided, or whose rival the command line or a variable gives.
+    """
+    given = {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
+    return {
+        name
+        for name in ctx.default_map or {}
+        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
+        and (name in decided or (name in RIVALS and ctx.get_parameter_source(RIVALS[name]) in given))
+    }
+
+
+def from_config(ctx: click.Context, ignored: Container[str] = ()) -> str | None:
     """What a run takes from the file, and what the command line or the environment says otherwise: a line for people.
 
-    None where there is no file.
+    Parameters in `ignored` are said to be so. None where there is no file.
     """
     path = ctx.params.get(OWN)
     if path is None:
         return None
     names = {option.name: f"--{name}" for name, option in _options(ctx.command).items()}
-    taken, other = [], []
+    taken, other, left = [], [], []
     for name, given in (ctx.default_map or {}).items():
         option = names[name]
-        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+        if name in ignored:
+            left.append(option)
+        elif ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
             taken.append(option if given is True else f"{option} {given}")
         else:
-            other.append(f"{option} {ctx.params[name]} (the file: {given})")
+            value = ctx.params[name]
+            other.append(f"{option} {'auto' if value is None else value} (the file: {given})")
     line = f"from {path}: {', '.join(taken) or 'nothing'}"
-    return redact(line + (f"; given otherwise: {', '.join(other)}" if other else ""))
+    line += f"; given otherwise: {', '.join(other)}" if other else ""
+    return redact(line + (f"; not taken: {', '.join(left)}" if left else ""))

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from sweeper.cli.completion import encoder_names, space_names, study_names
-from sweeper.cli.config import from_config, read_config
+from sweeper.cli.config import from_config, overruled, read_config
 from sweeper.cli.log_file import Displays, FileDisplay
 from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, note_json, resize_option
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
@@ -274,8 +274,10 @@ def command(
     from sweeper.system.cores import available_cores
     from sweeper.workflow.executor_choice import make_backend
 
-    settings = Settings(**options)
-    told = from_config(click.get_current_context()) if config is not None else None
+    ctx = click.get_current_context()
+    ignored = overruled(ctx, _decided_by_the_study() if options["join"] else ())
+    settings = Settings(**{name: value for name, value in options.items() if name not in ignored})
+    told = from_config(ctx, ignored) if config is not None else None
     if dry_run:
         _preview(settings, as_json, told)
         return 0
@@ -313,6 +315,13 @@ def command(
     except OutputError as error:
         raise OutputError(f"{error}. It is stored: {stored} and {outcome.paths.markdown}") from error
     return VERDICT_CODES[outcome.recommendation.verdict] if by_verdict else 0
+
+
+def _decided_by_the_study() -> set[str]:
+    """Settings that a machine which joins the study may not give."""
+    from sweeper.workflow.join import OURS
+
+    return set(Settings.model_fields) - OURS
 
 
 def _join(settings: Settings, display: Display, as_json: bool) -> None:
