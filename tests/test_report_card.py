@@ -157,6 +157,17 @@ def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> No
     assert card(conclude(failed), failed)[0].headline == "No recommendation: no loss was confirmed."
 
 
+def test_a_stored_study_names_the_best_finalist_that_trained_and_no_old_confirmation_budget(tmp_path: Path) -> None:
+    storage = studies.open_storage(f"sqlite:///{restore_old(tmp_path)}")
+    sweep = studies.load_sweep(storage, "finished")
+    found, rows = card(conclude(sweep), sweep)
+    assert rows["Found"].startswith("the best test mIoU is 0.473 (cross_entropy); the same answer"), (
+        "dice_focal collapsed"
+    )
+    assert "--confirm-steps" in sweep.command and "--confirm-steps" not in found.snippet
+    assert "--confirm-seeds 2..3" in found.snippet and found.snippet.endswith("--steps 32")
+
+
 def test_options_of_a_command_are_replaced_in_either_form() -> None:
     assert with_options("sweeper run --steps=5 --a b", {"--steps": "9"}) == "sweeper run --a b --steps 9"
     assert with_options("sweeper run 'x", {"--steps": "9"}) == "sweeper run 'x"

@@ -42,6 +42,9 @@ VERDICTS = {
 WORDS = 120
 """The card has at most so many, before the code; tests/test_report_card.py counts them."""
 
+LOW_BUDGET = ("--epochs", "--confirm-steps", "--study")
+"""Left out of the command for a larger budget: the confirmation then has twice the new steps, in a new study."""
+
 _NUMBERS = re.compile(r"\\\[([−+\d., ]+)\\\]")
 """An escaped interval, which is no link and needs no escape."""
 
@@ -230,12 +233,14 @@ def _nothing(facts: Facts) -> Card:
     if facts.nothing_learned:
         found = "no training did better than the same answer everywhere"
         if evidence is not None and evidence.finalists:
-            best = max(evidence.finalists, key=lambda f: f.miou.estimate)
+            eligible = [f for f in evidence.finalists if f.collapses < f.trainings]
+            best = max(eligible or evidence.finalists, key=lambda f: f.miou.estimate)
             found = f"the best test mIoU is {number(best.miou.estimate)} (`{finalist_name(facts, best)}`)"
+            found += "" if eligible else ", though every training collapsed"
             found += f"; the same answer everywhere scores {number(evidence.constant_miou)}"
         trained = (*facts.sweep.probes, *facts.sweep.trials, *facts.sweep.confirmations)
         tried = max([recipe.steps, *(trial.spec.steps for trial in trained)])
-        command = with_options(facts.sweep.command, {"--steps": str(4 * tried)}, drop=("--epochs", "--study"))
+        command = with_options(facts.sweep.command, {"--steps": str(4 * tried)}, drop=LOW_BUDGET)
         rows = (Row("Found", found), holds)
         return Card("Budget too small: no loss learned this data.", rows, command, "bash")
     search = facts.search
