@@ -9,7 +9,7 @@ import pytest
 
 from sweeper.cli.next_steps import next_steps, next_steps_text
 from sweeper.core.events import Evaluated, Paused, Resumed, Stored
-from sweeper.core.records import Evidence, Recommendation
+from sweeper.core.records import Evidence, InterimAnalysis, Recommendation
 from sweeper.core.text import time_range, time_text
 from sweeper.evidence.recommendation import recommend
 from sweeper.report.write import ReportPaths
@@ -17,7 +17,7 @@ from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.forecast import SEARCH_SHARE, Forecast, measured_pace, plan_text, seconds_left
 from sweeper.workflow.planned_trainings import Trainings
-from sweeper.workflow.settings import Settings
+from sweeper.workflow.settings import Settings, seed_range
 from tests import builders
 from tests.faking import FakeExecutor, fake_result, new_plan
 from tests.sweeping import Recorder, sweep_in
@@ -144,6 +144,24 @@ def test_the_next_commands_follow_from_the_verdict(evidence: Evidence, changes: 
     assert commands[0] == f"sweeper export toy-20261120T0700{where}"
     assert commands[1] == 'sweeper ui --tracking-uri "$SWEEPER_TRACKING_URI"'
     assert commands[2] == f"sweeper run --study toy-20261120T0700{last.replace(' --resume', f' --resume{where}')}"
+
+
+@pytest.mark.parametrize(
+    ("planned", "had", "expected"),
+    [
+        ((1, 1), 1, "3..6"),
+        ((3, 8), 8, "3..16"),
+        ((5, 8), 8, "5..16"),
+        ((3, 8), 3, "3..8"),
+        ((100, 100), 100, "100..100"),
+    ],
+)
+def test_more_seeds_are_a_range_that_takes_none_away(planned: tuple[int, int], had: int, expected: str) -> None:
+    seeds = {name: {"seeds": tuple(range(had))} for name in ("dice", "tversky")}
+    analyses = tuple(InterimAnalysis(seeds=s, error=0.05, spent=0.05) for s in planned)
+    open_ = builders.evidence({"dice": 0.71, "tversky": 0.7}, half=0.05, finalists=seeds, looks=analyses)
+    found = next_steps(outcome(open_), Settings())[-1][0]
+    assert found.endswith(f" --confirm-seeds {expected}") and seed_range(expected)
 
 
 def test_where_nothing_is_recommended_the_data_and_the_budget_are_next() -> None:

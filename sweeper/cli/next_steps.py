@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from sweeper.core import paths
-from sweeper.core.records import Verdict
+from sweeper.core.records import Recommendation, Verdict
 from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
 from sweeper.workflow.conclude import Outcome
@@ -13,6 +13,8 @@ from sweeper.workflow.settings import MOST_SEEDS, Settings
 
 MORE_TRIALS, MORE_SEEDS, MORE_STEPS = 2, 2, 4
 """Times what the study has."""
+LEAST_SEEDS = 3
+"""Of fewer, an interval says little."""
 
 
 def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
@@ -39,12 +41,10 @@ def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
         (f"sweeper export {study}{where}", "the loss as a file, and a network trained with it"),
         (ui, "every training, in MLflow"),
     ]
-    finalists = recommendation.evidence.finalists if recommendation.evidence is not None else ()
-    seeds = min(MOST_SEEDS, MORE_SEEDS * max((len(finalist.seeds) for finalist in finalists), default=2))
     if sweep.cut:
         found.append((resume, "go on with what the time limit cut"))
     elif recommendation.verdict is Verdict.UNDECIDED:
-        found.append((f"{resume} --confirm-seeds 3..{seeds}", "more seeds: who is best is open"))
+        found.append((f"{resume} --confirm-seeds {_more_seeds(recommendation)}", "more seeds: who is best is open"))
     else:
         trials = MORE_TRIALS * len(sweep.trials)
         found.append((f"{resume} --trials {trials}", "search further in the same study"))
@@ -57,6 +57,16 @@ def next_steps_text(outcome: Outcome, settings: Settings) -> str:
     for command, what in next_steps(outcome, settings):
         lines += [f"  {command}", f"      {what}"]
     return "\n".join(lines)
+
+
+def _more_seeds(recommendation: Recommendation) -> str:
+    """A range of seeds with neither end below those that the study had."""
+    evidence = recommendation.evidence
+    planned = [analysis.seeds for analysis in evidence.looks] if evidence is not None else []
+    had = max((len(finalist.seeds) for finalist in evidence.finalists), default=2) if evidence is not None else 2
+    least = max([LEAST_SEEDS, *planned[:1]])
+    most = min(MOST_SEEDS, max(MORE_SEEDS * had, *planned[-1:], MORE_SEEDS * LEAST_SEEDS))
+    return f"{least}..{max(least, most)}"
 
 
 def _option(name: str, value: str, default: str) -> str:
