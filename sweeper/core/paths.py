@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -23,6 +24,17 @@ SPOOL = Path(".sweeper") / "spool"
 STATUS = Path(".sweeper") / "status"
 """What running sweeps say of themselves, one file per study."""
 REPORTS = Path("reports")
+
+
+def expanded(text: str) -> Path:
+    """A path as it is written where that exists, else with `~` and `~user` replaced where there is such a home."""
+    path = Path(text)
+    if os.path.exists(text):  # noqa: PTH110 (never raises, whatever the name)
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def checkpoints_dir(cache: Path, study: str) -> Path:

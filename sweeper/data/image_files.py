@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeper.core.errors import UsageError
+from sweeper.core.paths import expanded
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError, picture_kind, read_image
 from sweeper.data.shrink import shrink_image, shrunk_size
 from sweeper.data.store import ImagePixels
@@ -75,7 +76,7 @@ def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosix
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", argument):
         problems.append(f"{shown(argument)} is an address, and must be a file or folder of this machine; copy it here")
         return
-    path = Path(argument).expanduser()
+    path = expanded(argument)
     if path.is_file():
         yield path, PurePosixPath(path.name)
     elif path.is_dir():

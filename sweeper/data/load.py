@@ -14,6 +14,7 @@ import PIL
 import tifffile
 
 from sweeper.core.errors import DataError, UsageError
+from sweeper.core.paths import expanded
 from sweeper.core.records import Dataset
 from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES
@@ -76,7 +77,7 @@ def _place(source: str) -> Place:
                 "what holds them, and name that folder"
             ],
         )
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         named = path.is_file() and path.suffix.lower() in ENTRY_SUFFIXES
     except (OSError, ValueError) as error:

@@ -80,7 +80,7 @@ def preview(
     check_request(storage, settings)
     _check_tracking(settings)
     with tempfile.TemporaryDirectory() as folder, closing(backend()) as place:
-        own = settings.model_copy(update={"cache": Path(folder)})
+        own = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would lie beside it
         prepared = prepare(own, storage, place, speaker, clock())
         plan = prepared.plan
         check_conditions(settings, plan.conditions, on_cpu=prepared.on_cpu)
