@@ -65,8 +65,8 @@ def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", lambda *_, **__: outcome)
     log = tmp_path / "logs" / "sweep.log"
     ended, out, _ = sweeper("run", "--executor", "inline", "--log-file", log, *by_verdict)
-    assert ended == status and "Verdict: undecided" in out
-    assert "Verdict: undecided" in log.read_text("utf-8")
+    assert ended == status and "Nothing was compared: dice alone was confirmed." in out
+    assert "Nothing was compared" in log.read_text("utf-8")
 
 
 def test_an_error_is_a_document_under_json(sweeper: Any, tmp_path: Path) -> None:
