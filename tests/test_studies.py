@@ -84,6 +84,35 @@ def test_a_study_that_is_run_is_not_deleted(here: Path, sweeper) -> None:
     assert "done" in studies.study_names(studies.open_storage(URL))
 
 
+def test_networks_that_may_be_of_another_study_of_that_name_stay(here: Path, sweeper) -> None:
+    """Two storages in one folder may each hold a study `done`."""
+    folder = weights_dir(Path(".sweeper/cache"), "done")
+    folder.mkdir(parents=True)
+    (folder / "confirm-00000.safetensors").write_bytes(b"somebody's")
+    status, out, err = sweeper("studies", "delete", "done", "--yes")
+    assert status == 0 and "which may be of another study of this name" in out, err
+    assert list(folder.iterdir()) and checkpoints_dir(Path(".sweeper/cache"), "done").exists()
+
+
+def test_of_a_link_the_link_is_deleted(here: Path, sweeper) -> None:
+    folder = checkpoints_dir(Path(".sweeper/cache"), "done")
+    folder.rename("elsewhere")
+    folder.symlink_to(Path("elsewhere").resolve())
+    status, _, err = sweeper("studies", "delete", "done", "--yes")
+    assert status == 0 and not folder.is_symlink() and (Path("elsewhere") / "file").exists(), err
+
+
+def test_one_study_that_cannot_be_weighed_hides_no_other(here: Path, sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(sweep: object) -> None:
+        raise ValueError("nothing to weigh")
+
+    monkeypatch.setattr("sweeper.workflow.studies.conclude", fails)
+    status, out, _ = sweeper("studies", "--json")
+    rows = {row["study"]: row for row in json.loads(out)["studies"]}
+    assert status == 0 and rows["begun"]["state"] == "unknown"
+    assert (rows["done"]["state"], rows["done"]["problem"]) == ("damaged", "nothing to weigh")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -78,6 +78,7 @@ def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_j
     goes = [f"{count(found.trainings, 'training')} of study {study} in {redact(storage)}", *map(str, found.files)]
     stays = ["decoded images (sweeper cache --clear)"]
     stays += [f"the report in {found.report}"] if found.report is not None else []
+    stays += [f"{path}, which may be of another study of this name" for path in found.doubtful]
     stays += [f"MLflow's runs (of parent run {found.mlflow})"] if found.mlflow is not None else []
     if not yes:
         if not sys.stdin.isatty():

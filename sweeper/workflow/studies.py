@@ -9,12 +9,13 @@ from typing import Literal, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
-from sweeper.core.errors import DamagedError, StudyError
+from sweeper.core.errors import DamagedError, SweeperError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name, weights_dir
 from sweeper.core.records import SweepRecord
 from sweeper.storage.delete import delete_study
 from sweeper.storage.resilient_storage import SteadyStorage
 from sweeper.system.locks import spool_folder
+from sweeper.training.weights_file import read_record
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.status import diagnose, read_life, status_file
 
@@ -57,8 +58,9 @@ def overview(storage: SteadyStorage, url: str) -> list[StudyRow]:
 def _row(storage: SteadyStorage, url: str, name: str) -> StudyRow:
     try:
         sweep = studies.load_sweep(storage, name)
-    except (StudyError, DamagedError) as error:
-        return StudyRow(study=name, state="damaged", problem=str(error))
+        answer = _answer(sweep)
+    except (SweeperError, ValueError) as error:  # one study that cannot be weighed hides no other
+        return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
     common = StudyRow(
         study=name,
         state=_state(url, name),
@@ -67,22 +69,24 @@ def _row(storage: SteadyStorage, url: str, name: str) -> StudyRow:
         trials=len(sweep.trials),
         asked=sweep.trials_asked,
     )
-    return common.model_copy(update=_answer(sweep))
+    return common.model_copy(update=answer)
 
 
 def _answer(sweep: SweepRecord) -> dict[str, object]:
     """Verdict and best loss, as far as they are known."""
+    verdict = None
     if sweep.confirmations:
         found = conclude(sweep)
+        verdict = found.verdict.value
         named, evidence = found.recommended, found.evidence
         if named is not None and evidence is not None:
             best = next((f.miou.estimate for f in evidence.finalists if f.family == named.family), None)
-            return {"verdict": found.verdict.value, "family": named.family, "best": best, "on": "test"}
+            return {"verdict": verdict, "family": named.family, "best": best, "on": "test"}
     ended = [trial for trial in sweep.trials if trial.state == "complete" and trial.value is not None]
     if not ended:
-        return {}
+        return {"verdict": verdict}
     top = max(ended, key=lambda trial: trial.value or 0.0)
-    return {"family": top.spec.family, "best": top.value, "on": "validation"}
+    return {"verdict": verdict, "family": top.spec.family, "best": top.value, "on": "validation"}
 
 
 def _state(url: str, name: str) -> StudyState:
@@ -105,6 +109,8 @@ class Deletion(NamedTuple):
     """Its report, which stays."""
     mlflow: str | None
     """MLflow's run of the sweep, which stays."""
+    doubtful: tuple[Path, ...] = ()
+    """Folders of its name that stay: they hold networks of other data, or nothing says whose they are."""
 
 
 def what_goes(storage: SteadyStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
@@ -120,10 +126,16 @@ def what_goes(storage: SteadyStorage, url: str, name: str, *, cache: Path, out: 
     Raises:
         StudyError: if there is no such study.
     """
-    studies.read_plan(storage, name)
     study = studies.load_study(storage, name)
+    try:
+        digest = studies.read_plan(storage, name).conditions.dataset.digest
+    except DamagedError:
+        digest = None
     own = folder_name(name)
-    files = [checkpoints_dir(cache, name), weights_dir(cache, name), status_file(url, name)]
+    trained = [checkpoints_dir(cache, name), weights_dir(cache, name)]
+    # They are named by the study alone, and a study of this name in another storage may share them.
+    ours = digest is not None and all(_of(path, digest) for path in trained[1].glob("*.safetensors"))
+    files = [*(trained if ours else ()), status_file(url, name)]
     files += sorted(spool_folder(url).glob(f"{own}.????????.db*"))
     there = tuple(path for path in files if path.exists())
     report = ReportPaths(out, name).folder
@@ -133,7 +145,14 @@ def what_goes(storage: SteadyStorage, url: str, name: str, *, cache: Path, out: 
         bytes=sum(_size(path) for path in there),
         report=report if report.exists() else None,
         mlflow=study.user_attrs.get("parent_run_id"),
+        doubtful=() if ours else tuple(path for path in trained if path.exists()),
     )
+
+
+def _of(weights: Path, digest: str) -> bool:
+    """Whether a file of weights was trained on this data."""
+    record = read_record(weights)
+    return record is not None and record.digest == digest
 
 
 def delete(storage: SteadyStorage, url: str, name: str, found: Deletion) -> None:
@@ -141,14 +160,21 @@ def delete(storage: SteadyStorage, url: str, name: str, found: Deletion) -> None
 
     Raises:
         StudyError: if it is being run.
+        SweeperError: if a file cannot be deleted; the records are gone then.
     """
     with studies.sole_use(url, name):
         delete_study(storage, name)
-    for path in found.files:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    try:
+        for path in found.files:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:  # of a link the link alone
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SweeperError(
+            f"the records of study {name} are deleted, and {error.filename} could not be: {error.strerror}; delete it "
+            "by hand"
+        ) from error
 
 
 def _size(path: Path) -> int:
