@@ -245,6 +245,10 @@ def test_what_an_earlier_export_left_is_gone_and_what_is_not_ours_stays(
     folder = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache").loss.parent
     for name in ("model.safetensors", "model.py", "model.onnx", "notes.txt"):
         (folder / name).write_text("earlier")
+    with pytest.raises(SweeperError, match="--onnx needs a network"):
+        export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", onnx=True)
+    assert (folder / "model.onnx").read_text() == "earlier"  # one that fails leaves the earlier one as it was
+    assert [path.name for path in folder.parent.iterdir()] == ["export"]
     monkeypatch.setattr(export, "examples", lambda *_: {})  # as of a loss that needs distance maps
     export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
     assert sorted(path.name for path in folder.iterdir()) == ["loss.py", "loss.yaml", "notes.txt"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -63,29 +64,49 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx
     folder = ReportPaths(out, name).folder / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_earlier(folder)
-        loss, space = folder / "loss.py", folder / "loss.yaml"
-        loss.write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
-        space.write_text(space_text(sweep, chosen, found.verdict.value), "utf-8")
-        texts = examples(sweep, chosen)
-        for file, text in texts.items():
-            (folder / "examples").mkdir(exist_ok=True)
-            (folder / "examples" / file).write_text(text, "utf-8")
-        weights = model = megabytes = written = apart = None
-        if (kept := network_of(answer, weights_dir(cache, name))) is not None:
-            record = kept.record.model_copy(update={"point": point_of(answer, kept)})
-            weights, model = folder / "model.safetensors", folder / "model.py"
-            copy_with_record(kept.path, record, weights)
-            model.write_text(model_code(record), "utf-8")
-            megabytes = weights.stat().st_size / 1e6
-        if onnx:
-            written, apart = _onnx(name, weights, folder / "model.onnx")
+        # Made apart: an export that fails leaves the earlier one as it was.
+        with TemporaryDirectory(dir=folder.parent, prefix=".export-") as scratch:
+            made = Path(scratch)
+            (made / "loss.py").write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
+            (made / "loss.yaml").write_text(space_text(sweep, chosen, found.verdict.value), "utf-8")
+            texts = examples(sweep, chosen)
+            (made / "examples").mkdir()
+            for file, text in texts.items():
+                (made / "examples" / file).write_text(text, "utf-8")
+            weights, megabytes, apart = None, None, None
+            if (kept := network_of(answer, weights_dir(cache, name))) is not None:
+                record = kept.record.model_copy(update={"point": point_of(answer, kept)})
+                weights = made / "model.safetensors"
+                copy_with_record(kept.path, record, weights)
+                (made / "model.py").write_text(model_code(record), "utf-8")
+                megabytes = weights.stat().st_size / 1e6
+            if onnx:
+                apart = _onnx(name, weights, made / "model.onnx")
+            _remove_earlier(folder)
+            _put(made, folder)
     except OSError as error:
         raise SweeperError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
-    shown = folder / "examples" if texts else None
     return Exported(
-        name, chosen.family, found.verdict.value, loss, space, weights, model, megabytes, written, apart, shown
+        study=name,
+        family=chosen.family,
+        verdict=found.verdict.value,
+        loss=folder / "loss.py",
+        space=folder / "loss.yaml",
+        weights=folder / "model.safetensors" if weights else None,
+        model=folder / "model.py" if weights else None,
+        megabytes=megabytes,
+        onnx=folder / "model.onnx" if onnx else None,
+        onnx_difference=apart,
+        examples=folder / "examples" if texts else None,
     )
+
+
+def _put(made: Path, folder: Path) -> None:
+    """Move the files of a finished export into its folder."""
+    for path in sorted(path for path in made.rglob("*") if path.is_file()):
+        target = folder / path.relative_to(made)
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
 
 
 def _remove_earlier(folder: Path) -> None:
@@ -97,8 +118,8 @@ def _remove_earlier(folder: Path) -> None:
         inside.rmdir()
 
 
-def _onnx(study: str, weights: Path | None, path: Path) -> tuple[Path, float]:
-    """The network as ONNX; its path, and how far it is from torch's."""
+def _onnx(study: str, weights: Path | None, path: Path) -> float:
+    """Write the network as ONNX; how far its answers are from torch's."""
     record = None if weights is None else read_record(weights)
     if weights is None or record is None:
         raise SweeperError(
@@ -107,7 +128,7 @@ def _onnx(study: str, weights: Path | None, path: Path) -> tuple[Path, float]:
         )
     from sweeper.training.onnx_file import write_onnx
 
-    return path, write_onnx(weights, record, path)
+    return write_onnx(weights, record, path)
 
 
 def space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
