@@ -138,11 +138,12 @@ def outcome(evidence: Evidence | None, **changes: Any) -> Outcome:
     ],
 )
 def test_the_next_commands_follow_from_the_verdict(evidence: Evidence, changes: dict[str, Any], last: str) -> None:
-    settings = Settings(storage="sqlite:///my study.db", tracking_uri="http://me:secret@host")
+    settings = Settings(storage="sqlite:///my study.db", tracking_uri="http://me:secret@host", cache=Path("my cache"))
     commands = [command for command, _ in next_steps(outcome(evidence, **changes), settings)]
     where = " --storage 'sqlite:///my study.db'"
-    assert commands[0] == f"sweeper export toy-20261120T0700{where}"
+    assert commands[0] == f"sweeper export toy-20261120T0700{where} --cache 'my cache'"
     assert commands[1] == 'sweeper ui --tracking-uri "$SWEEPER_TRACKING_URI"'
+    where += " --tracking-uri \"$SWEEPER_TRACKING_URI\" --cache 'my cache'"
     assert commands[2] == f"sweeper run --study toy-20261120T0700{last.replace(' --resume', f' --resume{where}')}"
 
 

@@ -26,7 +26,10 @@ def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
     """
     sweep, recommendation = outcome.sweep, outcome.recommendation
     study, resume = shlex.quote(sweep.study), resume_command(sweep.study, settings.storage)
-    where = resume.partition(" --resume")[2]  # --storage, where it is not the default
+    cache = _option("--cache", str(settings.cache), str(paths.CACHE))
+    out = _option("--out", str(settings.out), str(paths.REPORTS))
+    where = resume.partition(" --resume")[2] + cache + out  # each where it is not the default
+    resume += _option("--tracking-uri", settings.tracking_uri, paths.TRACKING) + cache + out
     ui = f"sweeper ui{_option('--tracking-uri', settings.tracking_uri, paths.TRACKING)}"
     if recommendation.recommended is None:
         profile = f"sweeper profile {shlex.quote(sweep.conditions.dataset.source)}"
