@@ -48,6 +48,23 @@ def tiny_numbers() -> Iterator[None]:
     torch.set_flush_denormal(False)
 
 
+@pytest.fixture(autouse=True)
+def places_named_in_the_environment() -> Iterator[None]:
+    """No test leaves an address or folder to the tests and processes after it."""
+    before = _named_places()
+    yield
+    after = _named_places()
+    if after != before:
+        for name in after.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+    assert after == before
+
+
+def _named_places() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("SWEEPER_", "MLFLOW_TRACKING"))}
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Fifteen small synthetic images of cracks, decoded."""

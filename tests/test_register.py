@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.paths import weights_dir
 from sweeper.core.records import Dataset
 from sweeper.tracking import Tracker
+from sweeper.tracking.logged_model import _tracking_to
 from sweeper.training.weights_file import kept_weights
 from sweeper.workflow.export import Exported
 from sweeper.workflow.export_code import model_code
@@ -25,6 +27,22 @@ from tests.test_export import trained
 
 NOTHING: dict[str, Any] = dict.fromkeys(Exported._fields)
 MADE = Exported(**{**NOTHING, "study": "registered", "family": "dice", "verdict": "clear_winner"})
+
+
+@pytest.mark.parametrize("how", ["nowhere", "environment", "function"])
+def test_where_mlflow_writes_is_left_as_it_was(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for processes started later, which inherit the environment."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if how == "environment":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///theirs.db")
+    elif how == "function":
+        mlflow.set_tracking_uri("sqlite:///theirs.db")
+    before = mlflow.is_tracking_uri_set(), os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
+    with pytest.raises(ZeroDivisionError), _tracking_to("sqlite:///ours.db"):
+        assert mlflow.get_tracking_uri() == "sqlite:///ours.db"
+        raise ZeroDivisionError
+    assert (mlflow.is_tracking_uri_set(), os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()) == before
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -44,12 +62,10 @@ def test_a_registered_network_is_loaded_and_served_and_answers_as_the_exported_o
     tracker.start_sweep("registered", builders.conditions(), parent_run_id=None, settings={})
     assert register_export(MADE._replace(weights=weights, model=code), "cracks", uri) == "models:/cracks/1"
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
+    assert not mlflow.is_tracking_uri_set() and "MLFLOW_TRACKING_URI" not in os.environ  # as before
+
+    with _tracking_to(uri):
         loaded, served = mlflow.pytorch.load_model("models:/cracks/1"), mlflow.pyfunc.load_model("models:/cracks/1")
-    finally:
-        mlflow.set_tracking_uri(before)
     specification = importlib.util.spec_from_file_location("exported", code)
     assert specification is not None and specification.loader is not None
     exported = importlib.util.module_from_spec(specification)

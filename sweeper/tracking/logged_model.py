@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow.entities import LoggedModelOutput
+from mlflow.environment_variables import MLFLOW_TRACKING_URI
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -62,40 +66,57 @@ def register_network(
 
     experiment_id, run_id = _sweep_run(uri, study)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(_resolved(uri))  # the flavour knows no client
     try:
-        client = MlflowClient()
-        model = client.create_logged_model(
-            experiment_id, name=study, source_run_id=run_id, params=text.params, model_type="segmentation"
-        )
-        shape = (-1, example.shape[1], -1, -1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of mlflow and torch about each other
-            info = Model.log(
-                None,
-                mlflow.pytorch,
-                model_id=model.model_id,
-                registered_model_name=name,
-                pytorch_model=network,
-                signature=ModelSignature(
-                    inputs=Schema([TensorSpec(example.dtype, shape)]),
-                    outputs=Schema([TensorSpec(example.dtype, (-1, -1, -1, -1))]),
-                ),
-                input_example=example,
-                serialization_format="pt2",
-                pip_requirements=list(text.requirements),
+        with _tracking_to(_resolved(uri)):  # the flavour knows no client
+            client = MlflowClient()
+            model = client.create_logged_model(
+                experiment_id, name=study, source_run_id=run_id, params=text.params, model_type="segmentation"
             )
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-        version: Any = info.registered_model_version
-        client.update_model_version(name, str(version), description=text.description)
+            shape = (-1, example.shape[1], -1, -1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of mlflow and torch about each other
+                info = Model.log(
+                    None,
+                    mlflow.pytorch,
+                    model_id=model.model_id,
+                    registered_model_name=name,
+                    pytorch_model=network,
+                    signature=ModelSignature(
+                        inputs=Schema([TensorSpec(example.dtype, shape)]),
+                        outputs=Schema([TensorSpec(example.dtype, (-1, -1, -1, -1))]),
+                    ),
+                    input_example=example,
+                    serialization_format="pt2",
+                    pip_requirements=list(text.requirements),
+                )
+            client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+            version: Any = info.registered_model_version
+            client.update_model_version(name, str(version), description=text.description)
     except MlflowException as error:
         raise UsageError(
             f"--register {name}: MLflow at {redact(uri)} does not take the model: {short(error)}"
         ) from error
-    finally:
-        mlflow.set_tracking_uri(before)
     return f"models:/{name}/{version}"
+
+
+@contextmanager
+def _tracking_to(uri: str) -> Iterator[None]:
+    """MLflow's fluent functions write to this address, and afterwards to where they did before.
+
+    MLflow keeps the address in the environment, too, and cannot tell one that was set from its default: restoring
+    what `get_tracking_uri` says would give every later process of this one the default of this folder.
+    """
+    import mlflow
+
+    variable = os.environ.get(MLFLOW_TRACKING_URI.name)
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None  # type: ignore[no-untyped-call]
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None: nothing was set
+        if variable is not None:
+            os.environ[MLFLOW_TRACKING_URI.name] = variable
 
 
 def _sweep_run(uri: str, study: str) -> tuple[str, str]:
