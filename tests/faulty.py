@@ -166,24 +166,24 @@ def second_place_is_broken(pipe: Connection, device: str) -> None:
 
 def ray_with_faults(log: Callable[[str], None]) -> Backend:
     """Two of Ray's actors whose trainings have the faults above, on a cluster of this machine; made in its process."""
-    from sweeper.executors import ray_actors as ray_executor
+    from sweeper.executors import ray_cluster
 
-    class FaultyTrainer(ray_executor.Trainer):
+    class FaultyTrainer(ray_cluster.Trainer):
         def begin(self, spec: TrialSpec) -> TrainingEvent:
             job.Training = FaultyTraining  # type: ignore[misc]
             return super().begin(spec)
 
-    ray_executor.Trainer = FaultyTrainer  # type: ignore[misc]
+    ray_cluster.Trainer = FaultyTrainer  # type: ignore[misc]
     watchdog = Watchdog(least_seconds=10)
     watchdog._known["search", "first"].append(0.5)  # as after a night of trainings
-    return ray_executor.RayBackend("cpu", 2, 2, None, log, watchdog=watchdog)
+    return ray_cluster.RayBackend("cpu", 2, 2, None, log, watchdog=watchdog)
 
 
 def ray_with_an_actor_that_cannot_be_configured(log: Callable[[str], None]) -> Backend:
     """Two of Ray's actors, of which the first alone can be configured."""
-    from sweeper.executors import ray_actors as ray_executor
+    from sweeper.executors import ray_cluster
 
-    class Unready(ray_executor.Trainer):
+    class Unready(ray_cluster.Trainer):
         def configure(self, *given: Any) -> tuple[str, str | None]:
             try:
                 os.close(os.open(given[3] / "first", os.O_CREAT | os.O_EXCL))
@@ -191,5 +191,5 @@ def ray_with_an_actor_that_cannot_be_configured(log: Callable[[str], None]) -> B
                 raise MemoryError("no room for the network") from None
             return super().configure(*given)
 
-    ray_executor.Trainer = Unready  # type: ignore[misc]
-    return ray_executor.RayBackend("cpu", 2, 2, None, log)
+    ray_cluster.Trainer = Unready  # type: ignore[misc]
+    return ray_cluster.RayBackend("cpu", 2, 2, None, log)

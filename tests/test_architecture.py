@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
 ROOMS = {
     "optuna": ("study/", "space/", "storage/"),
     "mlflow": ("tracking/",),
-    "psycopg": ("system/postgres.py", "system/advisory_locks.py"),
-    "ray": ("executors/ray_actors.py", "executors/ray_trainer.py"),
+    "psycopg": ("system/postgres.py", "system/bounded_connection.py", "system/advisory_locks.py"),
+    "ray": ("executors/ray_actors.py", "executors/ray_cluster.py", "executors/ray_trainer.py"),
     "click": ("cli/",),
     "rich": ("cli/",),
     "torch": ("losses/", "training/"),

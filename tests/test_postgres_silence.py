@@ -102,7 +102,7 @@ def test_both_ends_of_every_connection_have_timeouts(through: tuple[Proxy, str, 
         for engine in engines:
             with engine.connect() as connection:
                 raw = connection.connection.driver_connection
-                assert type(raw).__name__ == "Bounded"
+                assert type(raw).__name__ == "BoundedConnection"
                 given = raw.info.get_parameters()
                 ours = {name: given[name] for name in ("tcp_user_timeout", "keepalives_idle", "keepalives_count")}
                 assert ours == {"tcp_user_timeout": "25000", "keepalives_idle": "10", "keepalives_count": "3"}

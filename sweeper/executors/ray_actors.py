@@ -1,36 +1,20 @@
-"""Ray: trainings in actors on the nodes of a cluster. Where an actor runs, and how it gets there, is Ray's.
-
-Ray ends the process that uses it when the raylet or the cluster's head is gone: see
-`sweeper.executors.separate_process`.
-"""
+"""Trainings in Ray's actors, on the nodes of a cluster. Where an actor runs, and how it gets there, is Ray's."""
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: it reports its use to nobody
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 
-from sweeper.core.errors import ExecutorError, SweeperError, UsageError
-from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, Paused, TrainingEvent, WorkerLost
-from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.ray_trainer import Trainer
+from sweeper.core.errors import ExecutorError
+from sweeper.core.events import Answer, Evaluated, OutOfMemory, Paused, TrainingEvent, WorkerLost
+from sweeper.core.records import TrialSpec
 from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
 
-REACH_SECONDS = 10.0
 START_SECONDS = 300.0
 """A first actor that is not there by then is given up: the cluster has no room. So is the sweep when all actors were
 lost, and none came back for so long."""
@@ -38,12 +22,10 @@ NODE_SECONDS = 10.0
 """How often Ray is asked whether this machine is still part of the cluster."""
 STARTS = 3
 """An actor that is lost before it is ready is asked for so often in all."""
-MOST = 64
-"""Actors at most, unless --workers says otherwise."""
 
 
 @dataclass(eq=False)
-class _Actor:
+class Actor:
     """The driver's end of one actor."""
 
     handle: Any
@@ -64,114 +46,6 @@ class _Actor:
         return refusal
 
 
-class RayBackend:
-    """A Ray cluster: an existing one, or one on this machine alone."""
-
-    def __init__(
-        self,
-        device: str,
-        count: int | None,
-        cores: int,
-        address: str | None,
-        log: Callable[[str], None],
-        *,
-        watchdog: Watchdog | None = None,
-    ) -> None:
-        """Connect.
-
-        Args:
-            device: as asked for.
-            count: actors; None = one per GPU of the cluster, or one per core, at most 64.
-            cores: processor cores of this machine, where the cluster is its own.
-            address: of an existing cluster; None = one for this sweep, which only this machine reaches.
-            log: is told of actors that were lost.
-            watchdog: says when a training hangs.
-
-        Raises:
-            UsageError: if there is no cluster at the address.
-        """
-        self._device, self._count, self._log = device, count, log
-        self._watchdog = watchdog or Watchdog()
-        self._opened: RayExecutor | None = None
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        options: dict[str, Any] = {"address": address}
-        if address is None:  # a cluster that exists has its own
-            # `local`: else Ray would join whatever cluster was started here last.
-            options = {
-                "address": "local",
-                "num_cpus": cores,
-                "include_dashboard": False,
-            }
-        try:
-            _check_reachable(address)
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-        except (OSError, RuntimeError, ValueError) as error:
-            text = " ".join(str(error).split())[:200]
-            raise UsageError(
-                f"--ray-address {address or '(none)'} must be a Ray cluster that answers, got: {text}. Start one "
-                "with `ray start --head`, or leave the option out for one on this machine"
-            ) from error
-        finally:
-            for number, handler in before.items():  # Ray takes SIGTERM for itself; the sweep ends cleanly on it
-                signal.signal(number, handler)
-
-    @property
-    def _gpus(self) -> int:
-        return 0 if self._device == "cpu" else _total("GPU")
-
-    def _new(self) -> _Actor:
-        options = {"num_cpus": 1, "num_gpus": 1 if self._gpus else 0, "scheduling_strategy": "SPREAD"}
-        return _Actor(ray.remote(Trainer).options(**options).remote(), None)
-
-    @cached_property
-    def _first(self) -> _Actor:
-        return self._new()
-
-    @cached_property
-    def _hardware(self) -> Hardware:
-        hardware: Hardware = _ask(self._first.handle.hardware.remote(self._device))
-        return hardware
-
-    def hardware(self) -> Hardware:
-        """Of the node that the first actor is placed on."""
-        return self._hardware
-
-    def has_weights(self, encoder: str) -> bool:
-        """On the first actor's node."""
-        return bool(_ask(self._first.handle.has_weights.remote(encoder)))
-
-    def open(self, conditions: Conditions, checkpoints: Path) -> RayExecutor:
-        """Configure the first actor, and start the others, which come as Ray finds room for them.
-
-        Raises:
-            UsageError: if the first refuses.
-        """
-        hardware, dataset = self.hardware(), conditions.dataset
-        absolute = {"store": str(Path(dataset.store).resolve())}  # actors have another working folder
-        if not dataset.synthetic:
-            absolute["source"] = str(Path(dataset.source).expanduser().resolve())
-        conditions = conditions.model_copy(update={"dataset": dataset.model_copy(update=absolute)})
-        given = (conditions, hardware.device, 1, checkpoints.resolve(), hardware.precision)
-
-        def start() -> _Actor:
-            actor = self._new()
-            actor.pending = actor.handle.configure.remote(*given)
-            return actor
-
-        first = self._first
-        if (refusal := first.settle(_ask(first.handle.configure.remote(*given)))) is not None:
-            raise UsageError(refusal)
-        count = self._count or self._gpus or max(1, min(_total("CPU"), MOST))
-        self._opened = RayExecutor([first, *(start() for _ in range(count - 1))], start, self._log, self._watchdog)
-        return self._opened
-
-    def close(self) -> None:
-        """End the actors, and the cluster if it is ours."""
-        if self._opened is not None:
-            self._opened.close()
-        ray.shutdown()
-
-
 class RayExecutor:
     """Actors on the nodes of a Ray cluster, each with one slot.
 
@@ -180,7 +54,7 @@ class RayExecutor:
     """
 
     def __init__(
-        self, actors: list[_Actor], start: Callable[[], _Actor], log: Callable[[str], None], watchdog: Watchdog
+        self, actors: list[Actor], start: Callable[[], Actor], log: Callable[[str], None], watchdog: Watchdog
     ) -> None:
         """Made by `RayBackend.open`: `start` asks Ray for an actor and configures it."""
         self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
@@ -261,11 +135,11 @@ class RayExecutor:
                 self._replace(actor, reason)
         return found
 
-    def _event(self, actor: _Actor, reference: Any) -> TrainingEvent | None:
+    def _event(self, actor: Actor, reference: Any) -> TrainingEvent | None:
         try:
             told: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
-            reason = f"Ray lost the actor or its node ({_line(error)})"
+            reason = f"Ray lost the actor or its node ({line(error)})"
             self._replace(actor, reason)
             return None if actor.spec is None else WorkerLost(actor.spec, reason)
         actor.pending = None
@@ -296,7 +170,7 @@ class RayExecutor:
             self._paused_on[spec.purpose, spec.number] = actor.node
         return event
 
-    def _replace(self, actor: _Actor, reason: str) -> None:
+    def _replace(self, actor: Actor, reason: str) -> None:
         """Ask Ray for another in its place, unless that is of no use."""
         self._watchdog.forget(actor)
         self._actors.remove(actor)
@@ -324,46 +198,13 @@ class RayExecutor:
         self._actors = []
 
 
-def _ask(reference: Any) -> Any:
-    """What the first actor answers.
-
-    Raises:
-        SweeperError: if it does not come up in time, or raises.
-    """
-    try:
-        return ray.get(reference, timeout=START_SECONDS)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(_line(error)) from None
-    except (ray.exceptions.RayError, TimeoutError) as error:
-        raise SweeperError(
-            f"no Ray actor came up within {START_SECONDS:.0f} s ({_line(error)}); see `ray status` for what the "
-            "cluster has room for"
-        ) from error
-
-
-def _check_reachable(address: str | None) -> None:
-    """Whether anyone listens at HOST:PORT: Ray itself would try for a minute.
-
-    Raises:
-        OSError: if nobody does.
-    """
-    if found := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address or ""):
-        socket.create_connection((found[1], int(found[2])), timeout=REACH_SECONDS).close()
-
-
 def _nodes() -> set[str]:
     """The nodes that are alive, by their ids."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return {node["NodeID"] for node in nodes if node["Alive"]}
 
 
-def _total(resource: str) -> int:
-    """What the whole cluster has of it."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return int(resources.get(resource, 0))
-
-
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
     """The kind of error and its first line; of what an actor raised, if it did: Ray's own texts fill a page."""
     cause = getattr(error, "cause", None)
     error = cause if isinstance(cause, BaseException) else error

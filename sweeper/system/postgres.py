@@ -8,8 +8,7 @@ and the client's own limit on silence; a session that its client lost in a trans
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -96,7 +95,7 @@ def connect(url: str, name: str, patience: Patience) -> psycopg.Connection:
     Raises:
         psycopg.OperationalError: if the server does not answer, or is a standby that takes no writes.
     """
-    connection: psycopg.Connection = _bounded().connect(
+    connection: psycopg.Connection = _connect(
         "postgresql://" + url.split("://", 1)[1], application_name=name, patience=patience, autocommit=True
     )
     return connection
@@ -179,83 +178,16 @@ def require_driver() -> None:
         ) from None
 
 
-@cache
-def _bounded() -> Any:
-    """The class of our connections; psycopg is loaded where it is needed alone."""
-    import psycopg
-    from psycopg import pq
+def _connect(*arguments: Any, **options: Any) -> Any:
+    """As `psycopg.connect`, on a connection of ours; psycopg is loaded where it is needed alone."""
+    from sweeper.system.bounded_connection import BoundedConnection
 
-    class Bounded(psycopg.Connection[Any]):
-        """A connection that is closed when the server is silent for too long while it is waited for."""
-
-        patience: Patience = Patience()
-
-        @classmethod
-        def connect(  # type: ignore[override]
-            cls, conninfo: str = "", *, patience: Patience | None = None, **options: Any
-        ) -> Any:
-            """As psycopg's, with our timeouts where the address names none."""
-            patience = patience or Patience()
-            given = psycopg.conninfo.conninfo_to_dict(conninfo)
-            defaults = {key: value for key, value in SOCKET.items() if key not in given}
-            limit = float(given.get("connect_timeout") or SOCKET["connect_timeout"])
-            defaults["connect_timeout"] = max(2, int(patience.seconds(limit)))  # 0 would be without end
-            autocommit = bool(options.pop("autocommit", False))
-            connection = super().connect(conninfo, autocommit=True, **{**defaults, **options})
-            connection.patience = patience
-            try:
-                cls._begin(connection)
-                connection.autocommit = autocommit
-            except BaseException:
-                connection.close()
-                raise
-            return connection
-
-        @staticmethod
-        def _begin(connection: Any) -> None:
-            asked = ", ".join("set_config(%s, %s, false)" for _ in SESSION)
-            values = [text for pair in SESSION.items() for text in pair]
-            # A server that does not know one of them: this end's timeouts have to do.
-            with suppress(psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError):
-                connection.execute(f"SELECT {asked}", values, prepare=False)
-            row = connection.execute("SELECT pg_is_in_recovery(), current_setting('max_connections')").fetchone()
-            info = connection.info
-            _limits[f"{info.host}:{info.port}"] = str(row[1])
-            if row[0]:
-                raise psycopg.OperationalError("the server is a standby, which takes no writes")
-
-        def wait(self, gen: Any, interval: float = 0.1, **more: Any) -> Any:  # type: ignore[override]
-            """As psycopg's, for so long as the server is not silent for longer than `ANSWER_SECONDS`."""
-            try:
-                return super().wait(self._while_it_answers(gen), interval, **more)
-            except _SilentError as error:
-                self.pgconn.finish()
-                raise psycopg.OperationalError(f"the server did not answer within {error.seconds:.0f} s") from None
-
-        def _while_it_answers(self, gen: Generator[Any, Any, Found]) -> Generator[Any, Any, Found]:
-            heard = time.monotonic()
-            try:
-                state = next(gen)
-                while True:
-                    ready = yield state
-                    now = time.monotonic()
-                    if ready:
-                        heard = now
-                    elif now - heard > (limit := self.patience.seconds(ANSWER_SECONDS)):
-                        raise _SilentError(limit)
-                    state = gen.send(ready)
-            except StopIteration as end:
-                found: Found = end.value
-                return found
-
-    assert pq.__impl__
-    return Bounded
+    return BoundedConnection.connect(*arguments, **options)
 
 
-class _SilentError(Exception):
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
+def note_limit(host: str, port: int, limit: str) -> None:
+    """Keep a server's `max_connections`, for `advice` on the day it has no connection left."""
+    _limits[f"{host}:{port}"] = limit
 
 
 @cache
@@ -267,7 +199,7 @@ def _watch_engines() -> None:
     def bounded(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
         if dialect.driver != "psycopg" or not str(options.get("application_name", "")).startswith(NAME):
             return None
-        return _bounded().connect(*arguments, **options)
+        return _connect(*arguments, **options)
 
     event.listen(Engine, "do_connect", bounded)
 

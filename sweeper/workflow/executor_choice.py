@@ -45,7 +45,7 @@ def joined_to_ray(
 ) -> Backend:
     """In the process that talks to Ray."""
     try:
-        from sweeper.executors.ray_actors import RayBackend
+        from sweeper.executors.ray_cluster import RayBackend
     except ImportError as error:
         raise UsageError(
             f"--executor ray needs Ray, which is not installed ({error}); install it, in the checkout, with: "

@@ -1,0 +1,174 @@
+"""Ray's cluster: joined or started, asked what it has, and the actors that trainings run in.
+
+Ray ends the process that uses it when the raylet or the cluster's head is gone: see
+`sweeper.executors.separate_process`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: it reports its use to nobody
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.events import Hardware
+from sweeper.core.records import Conditions
+from sweeper.executors.ray_actors import START_SECONDS, Actor, RayExecutor, line
+from sweeper.executors.ray_trainer import Trainer
+from sweeper.executors.watchdog import Watchdog
+
+REACH_SECONDS = 10.0
+MOST = 64
+"""Actors at most, unless --workers says otherwise."""
+
+
+class RayBackend:
+    """A Ray cluster: an existing one, or one on this machine alone."""
+
+    def __init__(
+        self,
+        device: str,
+        count: int | None,
+        cores: int,
+        address: str | None,
+        log: Callable[[str], None],
+        *,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        """Connect.
+
+        Args:
+            device: as asked for.
+            count: actors; None = one per GPU of the cluster, or one per core, at most 64.
+            cores: processor cores of this machine, where the cluster is its own.
+            address: of an existing cluster; None = one for this sweep, which only this machine reaches.
+            log: is told of actors that were lost.
+            watchdog: says when a training hangs.
+
+        Raises:
+            UsageError: if there is no cluster at the address.
+        """
+        self._device, self._count, self._log = device, count, log
+        self._watchdog = watchdog or Watchdog()
+        self._opened: RayExecutor | None = None
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        options: dict[str, Any] = {"address": address}
+        if address is None:  # a cluster that exists has its own
+            # `local`: else Ray would join whatever cluster was started here last.
+            options = {
+                "address": "local",
+                "num_cpus": cores,
+                "include_dashboard": False,
+            }
+        try:
+            _check_reachable(address)
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        except (OSError, RuntimeError, ValueError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"--ray-address {address or '(none)'} must be a Ray cluster that answers, got: {text}. Start one "
+                "with `ray start --head`, or leave the option out for one on this machine"
+            ) from error
+        finally:
+            for number, handler in before.items():  # Ray takes SIGTERM for itself; the sweep ends cleanly on it
+                signal.signal(number, handler)
+
+    @property
+    def _gpus(self) -> int:
+        return 0 if self._device == "cpu" else _total("GPU")
+
+    def _new(self) -> Actor:
+        options = {"num_cpus": 1, "num_gpus": 1 if self._gpus else 0, "scheduling_strategy": "SPREAD"}
+        return Actor(ray.remote(Trainer).options(**options).remote(), None)
+
+    @cached_property
+    def _first(self) -> Actor:
+        return self._new()
+
+    @cached_property
+    def _hardware(self) -> Hardware:
+        hardware: Hardware = _ask(self._first.handle.hardware.remote(self._device))
+        return hardware
+
+    def hardware(self) -> Hardware:
+        """Of the node that the first actor is placed on."""
+        return self._hardware
+
+    def has_weights(self, encoder: str) -> bool:
+        """On the first actor's node."""
+        return bool(_ask(self._first.handle.has_weights.remote(encoder)))
+
+    def open(self, conditions: Conditions, checkpoints: Path) -> RayExecutor:
+        """Configure the first actor, and start the others, which come as Ray finds room for them.
+
+        Raises:
+            UsageError: if the first refuses.
+        """
+        hardware, dataset = self.hardware(), conditions.dataset
+        absolute = {"store": str(Path(dataset.store).resolve())}  # actors have another working folder
+        if not dataset.synthetic:
+            absolute["source"] = str(Path(dataset.source).expanduser().resolve())
+        conditions = conditions.model_copy(update={"dataset": dataset.model_copy(update=absolute)})
+        given = (conditions, hardware.device, 1, checkpoints.resolve(), hardware.precision)
+
+        def start() -> Actor:
+            actor = self._new()
+            actor.pending = actor.handle.configure.remote(*given)
+            return actor
+
+        first = self._first
+        if (refusal := first.settle(_ask(first.handle.configure.remote(*given)))) is not None:
+            raise UsageError(refusal)
+        count = self._count or self._gpus or max(1, min(_total("CPU"), MOST))
+        self._opened = RayExecutor([first, *(start() for _ in range(count - 1))], start, self._log, self._watchdog)
+        return self._opened
+
+    def close(self) -> None:
+        """End the actors, and the cluster if it is ours."""
+        if self._opened is not None:
+            self._opened.close()
+        ray.shutdown()
+
+
+def _ask(reference: Any) -> Any:
+    """What the first actor answers.
+
+    Raises:
+        SweeperError: if it does not come up in time, or raises.
+    """
+    try:
+        return ray.get(reference, timeout=START_SECONDS)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(line(error)) from None
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        raise SweeperError(
+            f"no Ray actor came up within {START_SECONDS:.0f} s ({line(error)}); see `ray status` for what the "
+            "cluster has room for"
+        ) from error
+
+
+def _check_reachable(address: str | None) -> None:
+    """Whether anyone listens at HOST:PORT: Ray itself would try for a minute.
+
+    Raises:
+        OSError: if nobody does.
+    """
+    if found := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address or ""):
+        socket.create_connection((found[1], int(found[2])), timeout=REACH_SECONDS).close()
+
+
+def _total(resource: str) -> int:
+    """What the whole cluster has of it."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(resources.get(resource, 0))
