@@ -11,10 +11,18 @@ EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
 """Of a variant that `.ci/run exhaustive` alone tries."""
 
 
-def rest_slow(cases: Iterable[Any], quick: int = 1) -> list[Any]:
-    """Cases of which all but the first `quick` are slow: the first ones stand for the others in the quick run."""
+def rest_slow(cases: Iterable[Any], quick: int = 1, slow: int | None = None) -> list[Any]:
+    """Cases of which the first `quick` stand for the others in the quick run: the next `slow` of them (None = all) are
+    slow, and those after them exhaustive."""
     marked = []
     for at, case in enumerate(cases):
         values = case if isinstance(case, tuple) else (case,)
-        marked.append(pytest.param(*values, marks=() if at < quick else pytest.mark.slow))
+        beyond = slow is not None and at >= quick + slow
+        marked.append(pytest.param(*values, marks=() if at < quick else EXHAUSTIVE if beyond else pytest.mark.slow))
     return marked
+
+
+def each_third_quick(cases: Iterable[Any]) -> list[Any]:
+    """Cases of which two in three are slow, spread over all."""
+    given = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*values, marks=pytest.mark.slow if at % 3 else ()) for at, values in enumerate(given)]

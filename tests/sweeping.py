@@ -13,6 +13,7 @@ from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.run import run_sweep
 from sweeper.workflow.settings import Settings
+from tests import mlflow_template
 from tests.conftest import TINY
 
 
@@ -116,4 +117,6 @@ def sweep_in(
 ) -> Outcome:
     """Run such a sweep."""
     display = display or Recorder()
+    if "tracking_uri" not in changes:
+        mlflow_template.lay(folder)
     return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1, timer=timer)

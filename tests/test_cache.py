@@ -134,6 +134,7 @@ def test_the_command_lists_and_clears(two, monkeypatch, capfd):
     assert "0 data set(s)" in run("--older-than", "0")
 
 
+@pytest.mark.slow
 def test_a_sweep_holds_its_images_while_it_lives(tmp_path):
     class Looking(Recorder):
         def keep(self, result: TrialResult) -> None:

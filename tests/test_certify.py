@@ -28,11 +28,12 @@ from sweeper.losses.certification import (
 )
 from sweeper.losses.certification.certified_loss import Subject
 from sweeper.losses.families import LOSS_TASKS, Family
+from tests.marks import each_third_quick
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 
 
-@pytest.mark.parametrize(("family", "task"), CASES)
+@pytest.mark.parametrize(("family", "task"), each_third_quick(CASES))
 def test_what_is_shipped_is_certified(family, task):
     checks = certify("cpu", [family], [task])
     assert [f"{c.name} ({c.precision}): {c.detail}" for c in checks if not c.passed] == []

@@ -26,7 +26,7 @@ from sweeper.storage import WAITS
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS, Settings
-from tests import builders
+from tests import builders, mlflow_template
 from tests.marks import rest_slow
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
@@ -34,6 +34,8 @@ QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "-
 
 
 def sweeper(folder: Path, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    if arguments[0] == "run" and "--tracking-uri" not in arguments:
+        mlflow_template.lay(folder)
     return subprocess.run(
         [sys.executable, "-m", "sweeper", *arguments],
         cwd=folder,
@@ -47,6 +49,7 @@ def sweeper(folder: Path, *arguments: str, timeout: float = 240) -> subprocess.C
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sweeper", *arguments]
+    mlflow_template.lay(folder)
     with (folder / "err.txt").open("w") as log:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, text=True, start_new_session=True)
 
@@ -115,6 +118,7 @@ def test_untried_families_are_named(run: subprocess.CompletedProcess[str], folde
     assert "tversky" in text and "not tried" in text.lower()
 
 
+@pytest.mark.slow
 def test_the_same_name_is_refused_with_both_remedies(run: subprocess.CompletedProcess[str], folder: Path) -> None:
     again = sweeper(folder, "run", *QUICK, "--study", "s")
     assert again.returncode == 2

@@ -24,6 +24,7 @@ from sweeper.storage.repair import file_is_whole, repair
 from sweeper.system import system_errors as limits
 from tests import builders
 from tests.faking import fake_result, new_plan, train
+from tests.marks import each_third_quick
 
 NAME = "study"
 NOW = datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
@@ -118,7 +119,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", each_third_quick(CASES))
 def test_damage_is_named_taken_out_and_trained_again(folder: Path, case: str) -> None:
     statement, what = CASES[case]
     before = load(folder)
@@ -205,6 +206,7 @@ def test_a_torn_file_is_made_anew_from_what_can_be_read(folder: Path) -> None:
     assert len(load(folder).trials) == 9
 
 
+@pytest.mark.slow
 def test_a_file_of_which_nothing_can_be_read_is_left_as_it_is(folder: Path) -> None:
     path = folder / "sweeper.db"
     data = bytearray(path.read_bytes())

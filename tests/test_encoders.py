@@ -10,6 +10,7 @@ import torch
 from sweeper.core.errors import UsageError
 from sweeper.core.recipe import ARCHITECTURES, Recipe
 from sweeper.training.model import build_model
+from tests.marks import rest_slow
 
 NEEDS_NUMBERS = ("mit_b",)
 """Encoders that read numbers while they are built, and so cannot be built without memory."""
@@ -36,8 +37,8 @@ def test_every_encoder_answers_crops_and_whole_images(encoder, depth):
     assert isinstance(build(encoder, depth=depth), torch.nn.Module)
 
 
-@pytest.mark.parametrize("depth", [3, 5])
-@pytest.mark.parametrize("encoder", ["resnet18", "mit_b0"])
+@pytest.mark.parametrize("depth", rest_slow([3, 5]))
+@pytest.mark.parametrize("encoder", rest_slow(["mit_b0", "resnet18"]))
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_architecture_answers_or_says_why_not(arch, encoder, depth):
     if words := REFUSED.get((arch, encoder)):

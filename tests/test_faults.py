@@ -376,6 +376,7 @@ def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch)
         backend.hardware()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_twice_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "_serve", faulty.never_starts)
     with (

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 import tifffile
@@ -24,13 +21,9 @@ from tests.sweeping import sweep_in
 BUDGET = {"trials": 2, "confirm_seeds": 1}
 
 
-def quick_or_slow(quick: str, slow: str) -> Callable[[str], Any]:
-    """Marks all values but these two exhaustive: a sweep takes some seconds."""
-    marks = {quick: (), slow: pytest.mark.slow}
-    return lambda value: pytest.param(value, marks=marks.get(value, EXHAUSTIVE))
-
-
-@pytest.mark.parametrize("name", [*map(quick_or_slow("coco", "folder"), FORMATS)])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "coco" else EXHAUSTIVE) for name in FORMATS]
+)
 def test_a_sweep_runs_from_every_format(tmp_path, name):
     annotated.FORMATS[name](tmp_path / "data")
     outcome = sweep_in(tmp_path, data=str(tmp_path / "data"), **BUDGET)

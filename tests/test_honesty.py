@@ -67,6 +67,7 @@ def test_aliases_of_cross_entropy_are_one_loss(tmp_path: Path, space: str, monke
     assert "nothing was compared" in outcome.recommendation.reasons[0]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_aliases_that_are_not_seen_through_yield_no_claim(
     tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch

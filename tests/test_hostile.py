@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from sweeper.cli.main import main
 from tests import annotated
 from tests.hostile import CASES
+from tests.marks import EXHAUSTIVE
 
 MEMORY_KIB = 1 << 20
 """One GiB."""
@@ -59,14 +61,17 @@ def test_bad_input_is_named(tmp_path, monkeypatch, capfd, name):
     check(name, int(caught.value.code or 0), out, err)
 
 
+def marks_of(name: str) -> Sequence[pytest.MarkDecorator]:
+    """Two cases that take seconds stand for those like them."""
+    if name in {"coco of 100 MB of shapes", "enormous images below the limit"}:
+        return [pytest.mark.slow]
+    return EXHAUSTIVE if "MB" in name or "enormous" in name else []
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=[pytest.mark.slow] if "MB" in n or "enormous" in n else [])
-        for n, case in CASES.items()
-        if case.heavy
-    ],
+    [pytest.param(n, marks=marks_of(n)) for n, case in CASES.items() if case.heavy],
 )
 def test_bombs_stay_within_a_gibibyte(tmp_path, name):
     command = [sys.executable, "-c", CHILD, *spoiled(tmp_path, name)]

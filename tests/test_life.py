@@ -179,6 +179,7 @@ def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> 
     assert max(life.dropped for life in seen) >= FAILURES
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

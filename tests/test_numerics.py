@@ -151,6 +151,7 @@ def timeless(result: TrialResult) -> str:
     ).model_dump_json()
 
 
+@pytest.mark.slow
 def test_one_worker_two_workers_and_none_give_the_same_results(blobs: Dataset, tmp_path: Path) -> None:
     conditions = Conditions(dataset=blobs, recipe=RECIPE.model_copy(update={"steps": 8}), seed=0)
     specs = [spec(seed, number, steps=8, lr=lr) for number, (seed, lr) in enumerate([(0, 1e-3), (1, 1e-3), (0, 3e-3)])]

@@ -101,6 +101,7 @@ def test_other_versions_and_devices_are_told_once() -> None:
     assert provenance.describe_change({"a": "1"}, {"a": "1", "b": "2"}) == "b none → 2"
 
 
+@pytest.mark.slow
 def test_a_resume_leaves_the_versions_of_what_is_there_alone_and_says_so(tmp_path: Path) -> None:
     path = restore_old(tmp_path)
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -139,6 +139,8 @@ def test_a_second_call_makes_no_doubles_and_changes_nothing(finished: Path, tmp_
     assert contents(other) == before
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_the_store_that_the_sweep_wrote_is_left_as_it_is(finished: Path) -> None:
     uri = f"sqlite:///{finished}/mlflow.db"
     before = contents(uri)
@@ -172,6 +174,8 @@ def test_a_resume_that_was_stopped_is_not_finished_although_the_study_was_once(f
     assert status_of_the_sweep(others[2]) == "FINISHED"
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_a_sweep_without_any_confirmation_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(family: str, **_: Any) -> Any:
         raise ValueError("a fault of the loss")
@@ -185,6 +189,8 @@ def test_a_sweep_without_any_confirmation_has_an_end(tmp_path: Path, monkeypatch
     assert status_of_the_sweep(other) == "FINISHED"
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_the_report_links_to_the_new_runs(finished: Path, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
     again(finished, other)
@@ -242,6 +248,8 @@ def test_files_that_wait_do_not_stop_it(finished: Path, monkeypatch: pytest.Monk
     spool.remove()
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_runs_that_lack_something_are_completed(finished: Path) -> None:
     uri = f"sqlite:///{finished}/mlflow.db"
     before = contents(uri)

@@ -20,6 +20,7 @@ from sweeper.report.facts import collect
 from sweeper.report.formatting import anchor
 from sweeper.report.markdown import render
 from tests import builders
+from tests.marks import rest_slow
 from tests.test_report_simulated import cracks, snippet, street
 
 NO_FIGURES = dict.fromkeys(
@@ -299,7 +300,7 @@ def test_a_study_without_finalists_says_so_once_and_shows_no_empty_sections() ->
     assert "## The search" in text
 
 
-@pytest.mark.parametrize("make", [cracks, street])
+@pytest.mark.parametrize("make", rest_slow([street, cracks]))
 def test_a_whole_report_has_every_figure_and_no_stray_value(tmp_path: Path, make: Any) -> None:
     study = make(trials=30)
     paths = write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
@@ -317,6 +318,7 @@ def test_a_whole_report_has_every_figure_and_no_stray_value(tmp_path: Path, make
         assert inside or link.startswith("http://127.0.0.1:5000/") or (paths.folder / link).exists()
 
 
+@pytest.mark.slow
 def test_writing_again_replaces_everything_and_removes_stale_figures(tmp_path: Path) -> None:
     study = cracks(trials=14)
     write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)

@@ -84,7 +84,7 @@ def check_harmless(text: str) -> Document:
     return document
 
 
-@pytest.mark.parametrize("make", [cracks, street])
+@pytest.mark.parametrize("make", rest_slow([cracks, street]))
 def test_a_whole_report_is_one_file_with_every_figure_in_it(tmp_path: Path, make: object) -> None:
     study = make(trials=20)  # type: ignore[operator]
     paths = write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
@@ -125,7 +125,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Document:
     return page_of(("background", "crack"), "word", tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize("name", rest_slow(HOSTILE, 5))
+@pytest.mark.parametrize("name", rest_slow(HOSTILE, 2, 3))
 def test_hostile_names_add_no_tag_and_no_attribute(tmp_path: Path, plain: Document, name: str) -> None:
     hostile = page_of((name, name + "2"), name, tmp_path)
     # A plain code span may stay one in a sentence: it is inert.

@@ -78,6 +78,7 @@ def test_a_malicious_weights_file_fires_nothing_and_is_refused(tmp_path: Path, f
     assert fired.exists()  # the bomb was live
 
 
+@pytest.mark.slow
 def test_a_malicious_weights_file_ends_a_sweep_before_anything_is_trained(tmp_path: Path) -> None:
     fired, file = tmp_path / "fired", tmp_path / "weights.pt"
     torch.save({"x": Bomb(fired)}, file)

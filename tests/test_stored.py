@@ -42,6 +42,7 @@ def test_a_study_of_the_first_format_is_reported(tmp_path: Path) -> None:
     assert len(interrupted.trials) == 1 and interrupted.trials_asked == 12
 
 
+@pytest.mark.slow
 def test_a_study_of_the_first_format_is_resumed(tmp_path: Path) -> None:
     path = restore_old(tmp_path)
     same = {"data": None, "steps": None, "confirm_steps": None, "size": None, "batch_size": None, "confirm_seeds": None}

@@ -18,6 +18,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sweeper.storage import WAITS
+from tests import mlflow_template
 from tests.folders import folder, mask
 from tests.marks import rest_slow
 from tests.test_cli_run import QUICK
@@ -51,6 +52,8 @@ def nothing_left_running() -> Iterator[None]:
 
 def launch(folder: Path, *arguments: str, out: Any, err: Any, **settings: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "sweeper", *arguments]
+    if arguments[0] == "run":
+        mlflow_template.lay(folder)
     # Where the tests themselves run under nohup, a child would inherit that SIGHUP is ignored.
     settings.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, start_new_session=True, **settings)
@@ -98,6 +101,8 @@ def until(met: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
 # --- The log ---
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 @slow
 def test_a_reader_of_the_log_that_goes_away_costs_the_log_alone(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as out:
@@ -119,6 +124,8 @@ def test_a_log_on_a_full_disk_costs_the_log_alone_also_in_a_poor_encoding(tmp_pa
     assert counted(tmp_path) == 1
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 @slow
 def test_a_terminal_that_is_closed_stops_the_sweep_cleanly(tmp_path: Path) -> None:
     """SIGHUP to the whole group, and a live display whose terminal gives EIO from then on."""
@@ -184,6 +191,8 @@ def assert_stopped_cleanly(folder: Path) -> None:
 # --- The result ---
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 @slow
 @needs_full
 def test_a_result_that_is_not_taken_is_told_after_everything_was_stored(tmp_path: Path) -> None:
@@ -231,7 +240,7 @@ POOR = [
 ]
 
 
-@pytest.mark.parametrize("poor", rest_slow(POOR), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))
+@pytest.mark.parametrize("poor", rest_slow(POOR, 0, 1), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))
 def test_a_poor_encoding_costs_signs_alone(tmp_path: Path, poor: dict[str, str]) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONUTF8"))}
     for arguments in (["losses"], ["spaces"], ["profile", "synthetic:street?images=15&size=64"], ["doctor"]):

@@ -51,6 +51,7 @@ def outcome(folder: Path) -> Outcome:
     return sweep_in(folder, trials=8, **LEARN)
 
 
+@pytest.mark.slow
 def test_the_study_has_its_trials_and_nothing_running(outcome: Outcome, folder: Path) -> None:
     study = optuna.load_study(study_name="study", storage=f"sqlite:///{folder}/sweeper.db")
     assert len(study.trials) == 8
@@ -59,6 +60,7 @@ def test_the_study_has_its_trials_and_nothing_running(outcome: Outcome, folder: 
     assert 0 < study.best_value <= 1
 
 
+@pytest.mark.slow
 def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: Outcome, folder: Path) -> None:
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("study")
@@ -83,6 +85,7 @@ def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: Outcome, fol
     assert {f"report/{name}" for name in files} <= listed
 
 
+@pytest.mark.slow
 def test_the_numbers_of_the_report_are_those_of_mlflow(outcome: Outcome, folder: Path) -> None:
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     evidence = outcome.recommendation.evidence
@@ -92,6 +95,7 @@ def test_the_numbers_of_the_report_are_those_of_mlflow(outcome: Outcome, folder:
         assert finalist.miou.estimate == pytest.approx(np.mean(logged), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
     text = outcome.paths.markdown.read_text("utf-8")
     document = json.loads(outcome.paths.recommendation.read_text("utf-8"))
@@ -116,6 +120,7 @@ def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
     assert (outcome.paths.figures / "predictions.svg").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_the_snippet_runs_when_pasted(outcome: Outcome) -> None:
     assert outcome.recommendation.recommended is not None
     names: dict[str, object] = {}
@@ -130,6 +135,7 @@ def test_the_snippet_runs_when_pasted(outcome: Outcome) -> None:
     assert predict(logits).shape == (2, 8, 8)
 
 
+@pytest.mark.slow
 def test_trials_are_a_data_frame_in_python(outcome: Outcome, folder: Path) -> None:
     frame = sweeper.load_trials("study", f"sqlite:///{folder}/sweeper.db")
     search = frame[frame["purpose"] == "search"]
@@ -137,12 +143,14 @@ def test_trials_are_a_data_frame_in_python(outcome: Outcome, folder: Path) -> No
     assert search["value"].between(0, 1).all()
 
 
+@pytest.mark.slow
 def test_the_report_can_be_written_again_from_the_storage_alone(outcome: Outcome, folder: Path, tmp_path: Path) -> None:
     again = report_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "study", out=tmp_path)
     assert again.recommendation == outcome.recommendation
     assert again.paths.markdown.read_text("utf-8") == outcome.paths.markdown.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_test_split_is_seen_by_no_search_trial(outcome: Outcome) -> None:
     dataset = outcome.sweep.conditions.dataset
     locked = set(divide(dataset, test_seed=0, seed=0).test)
@@ -154,6 +162,7 @@ def test_the_test_split_is_seen_by_no_search_trial(outcome: Outcome) -> None:
         assert result.val is not None and not locked & set(result.val.pictures)
 
 
+@pytest.mark.slow
 def test_confirmations_redivide_what_was_not_given(outcome: Outcome) -> None:
     validation = {r.spec.seed: r.val.pictures for r in outcome.sweep.confirmations if r.val is not None}
     assert len(validation) == 2
@@ -172,11 +181,13 @@ def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(outcome: Outcome, 
         assert np.array_equal(one.test.data, two.test.data)
 
 
+@pytest.mark.slow
 def test_a_name_that_exists_is_refused_before_anything_happens(outcome: Outcome, folder: Path) -> None:
     with pytest.raises(StudyError, match="--resume"):
         sweep_in(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -193,6 +204,7 @@ def test_resume_refuses_what_could_not_be_compared(
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_resume_of_nothing_names_what_there_is(outcome: Outcome, folder: Path) -> None:
     with pytest.raises(StudyError, match="study"):
         sweep_in(folder, resume=True, study="nothing")
@@ -386,6 +398,7 @@ def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(
     assert again.sweep.probes == outcome.sweep.probes and again.sweep.trials == outcome.sweep.trials
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_more_steps_to_confirm_are_other_confirmations_of_the_same_search(tmp_path: Path) -> None:
     first = sweep_in(tmp_path, trials=3, confirm_seeds="1")
@@ -396,6 +409,7 @@ def test_more_steps_to_confirm_are_other_confirmations_of_the_same_search(tmp_pa
     assert {r.spec.steps for r in longer.sweep.confirmations} == {4, 6}
 
 
+@pytest.mark.slow
 def test_a_study_that_is_being_run_cannot_be_run_or_changed_by_another(tmp_path: Path) -> None:
     outcome = sweep_in(tmp_path, trials=1, confirm_seeds="1")
     url = f"sqlite:///{tmp_path}/sweeper.db"
@@ -410,6 +424,7 @@ def test_a_study_that_is_being_run_cannot_be_run_or_changed_by_another(tmp_path:
     assert studies.read_plan(studies.open_storage(url), "study").conditions == outcome.sweep.conditions
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_resume_does_not_undo_what_another_process_planned_while_it_prepared(tmp_path: Path) -> None:
     sweep_in(tmp_path, trials=1, confirm_seeds="1")
@@ -461,6 +476,7 @@ def test_a_report_folder_that_cannot_be_written_is_refused_before_anything_is_tr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_damaged_image_store_leaves_the_report_without_images_only(tmp_path: Path) -> None:
     outcome = sweep_in(tmp_path, trials=2, confirm_seeds="1")

@@ -34,6 +34,7 @@ from sweeper.training.model import WeightAverage, build_model, normaliser
 from sweeper.training.training_steps import schedule
 from tests.batches import training_batch
 from tests.loss_cases import COVERED, needed
+from tests.marks import rest_slow
 
 COVERED_LAST = [
     pytest.param(name, marks=pytest.mark.slow if known.module in COVERED else ()) for name, known in FAMILIES.items()
@@ -533,8 +534,8 @@ def timeless(dataset: Dataset, checkpoint: Path | None = None, **changes: Any) -
     return Training(made, conditions, store, "cpu", checkpoint=checkpoint, clock=lambda: 0.0)
 
 
-@pytest.mark.parametrize("family", ["dice", "focal", "lovasz", "boundary_ce"])
-@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("family", rest_slow(["boundary_ce", "dice", "focal", "lovasz"], 2))
+@pytest.mark.parametrize("at", rest_slow([2, 1, 3]))
 def test_pausing_and_going_on_changes_nothing_bit_for_bit(tiny: Dataset, tmp_path: Path, family: str, at: int) -> None:
     assert family in FAMILIES
     whole = timeless(tiny, family=family)
@@ -575,7 +576,7 @@ def numbers(result: TrialResult) -> list[tuple[int, float, float | None]]:
     return [(e.step, e.value, e.train_loss) for e in result.evaluations]
 
 
-@pytest.mark.parametrize("harm", ["none", "truncated", "gone", "pickle", "bit"])
+@pytest.mark.parametrize("harm", rest_slow(["none", "bit", "truncated", "gone", "pickle"], 2))
 def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
     tiny: Dataset, tmp_path: Path, harm: str
 ) -> None:
@@ -611,6 +612,7 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
     assert ("the training begins anew" in notes and str(path) in notes) == (harm in {"truncated", "pickle", "bit"})
 
 
+@pytest.mark.slow
 def test_of_a_hundred_single_bits_of_a_checkpoint_that_turn_every_one_is_found(tiny: Dataset, tmp_path: Path) -> None:
     training, path = timeless(tiny), tmp_path / "pause.pt"
     training.advance()
