@@ -18,6 +18,7 @@ from sweeper.evidence.recommendation import recommend
 from sweeper.fingerprint.label_checks import Finding
 from sweeper.report.write import ReportPaths
 from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.join import Joining
 from tests import builders
 from tests.folders import folder, mask
 
@@ -67,6 +68,17 @@ def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
     ended, out, _ = sweeper("run", "--executor", "inline", "--log-file", log, *by_verdict)
     assert ended == status and "Nothing was compared: dice alone was confirmed." in out
     assert "Nothing was compared" in log.read_text("utf-8")
+
+
+def test_a_machine_that_joins_logs_what_came_of_it(
+    sweeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("run", "--join", "--log-file", "log")
+    assert sweeper(*words)[0] == 2
+    assert "--join needs --study" in (tmp_path / "log").read_text("utf-8")
+    monkeypatch.setattr("sweeper.workflow.join.run_join", lambda *_, **__: Joining(3, "the study is concluded"))
+    assert sweeper(*words, "--study", "s")[0] == 0
+    assert "study s: 3 training(s) finished here; the study is concluded" in (tmp_path / "log").read_text("utf-8")
 
 
 def test_an_error_is_a_document_under_json(sweeper: Any, tmp_path: Path) -> None:

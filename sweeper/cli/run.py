@@ -331,9 +331,13 @@ def _join(settings: Settings, display: Display, as_json: bool) -> None:
     try:
         with StopRequest(display.warn) as stop, redirect_stdout(sys.stderr):
             done = run_join(settings, display, stop, clock=lambda: datetime.now(UTC), cores=available_cores())
+    except SweeperError as error:
+        display.note(f"sweeper: {error}")
+        raise
     finally:
         display.close()
     text = f"study {settings.study}: {done.trainings} training(s) finished here; {done.ending}"
+    display.note(text)
     click.echo(json.dumps({"schema": "sweeper.join/1", "study": settings.study, **done._asdict()}) if as_json else text)
 
 
