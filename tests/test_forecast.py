@@ -9,9 +9,11 @@ import pytest
 
 from sweeper.cli.next_steps import next_steps, next_steps_text
 from sweeper.core.events import Evaluated, Paused, Resumed, Stored
-from sweeper.core.records import Evidence, InterimAnalysis, Recommendation
+from sweeper.core.records import Collapse, Evidence, InterimAnalysis, Recommendation
 from sweeper.core.text import time_range, time_text
 from sweeper.evidence.recommendation import recommend
+from sweeper.report.card import card_of
+from sweeper.report.facts import collect
 from sweeper.report.write import ReportPaths
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.conclude import Outcome
@@ -166,5 +168,17 @@ def test_more_seeds_are_a_range_that_takes_none_away(planned: tuple[int, int], h
 
 
 def test_where_nothing_is_recommended_the_data_and_the_budget_are_next() -> None:
-    text = next_steps_text(outcome(None), Settings())
-    assert "sweeper profile " in text and "--steps 400" in text and "sweeper ui\n" in text
+    collapsed = {"collapse": Collapse.ALL_BACKGROUND}
+    trials = [builders.trial("dice", 0.5, 0, **collapsed), builders.trial("focal", 0.5, 1, **collapsed)]
+    command = "sweeper run --data synthetic:toy --size 64 --steps 25 --study old"
+    found = outcome(None, trials=trials, confirmations=(), command=command)
+    card = card_of(collect(found.sweep, found.recommendation))
+    assert card.snippet == "sweeper run --data synthetic:toy --size 64 --steps 400"
+    text = next_steps_text(found, Settings(out=Path("my reports")))
+    assert f"  {card.snippet} --out 'my reports'\n" in text and "sweeper profile " in text and "sweeper ui\n" in text
+
+
+def test_where_nothing_was_confirmed_the_study_goes_on() -> None:
+    found = outcome(None, confirmations=())
+    card = card_of(collect(found.sweep, found.recommendation))
+    assert f"  {card.snippet}\n" in next_steps_text(found, Settings()) and card.snippet.endswith(" --resume")

@@ -8,17 +8,19 @@ from sweeper.core import paths
 from sweeper.core.records import Recommendation, Verdict
 from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
+from sweeper.report.card import card_of
+from sweeper.report.facts import collect
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEEDS, Settings
 
-MORE_TRIALS, MORE_SEEDS, MORE_STEPS = 2, 2, 4
+MORE_TRIALS, MORE_SEEDS = 2, 2
 """Times what the study has."""
 LEAST_SEEDS = 3
 """Of fewer, an interval says little."""
 
 
 def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
-    """Three commands at most, each with what it is for.
+    """Three commands at most, each with what it is for. Where nothing is recommended, the answer card's is among them.
 
     Args:
         outcome: of the study that has ended.
@@ -28,18 +30,19 @@ def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
     study, resume = shlex.quote(sweep.study), resume_command(sweep.study, settings.storage)
     cache = _option("--cache", str(settings.cache), str(paths.CACHE))
     out = _option("--out", str(settings.out), str(paths.REPORTS))
-    where = resume.partition(" --resume")[2] + cache + out  # each where it is not the default
-    resume += _option("--tracking-uri", settings.tracking_uri, paths.TRACKING) + cache + out
-    ui = f"sweeper ui{_option('--tracking-uri', settings.tracking_uri, paths.TRACKING)}"
+    storage = resume.partition(" --resume")[2]
+    where = storage + cache + out  # each where it is not the default
+    tracking = _option("--tracking-uri", settings.tracking_uri, paths.TRACKING)
+    resume += tracking + cache + out
+    ui = f"sweeper ui{tracking}"
     if recommendation.recommended is None:
         profile = f"sweeper profile {shlex.quote(sweep.conditions.dataset.source)}"
-        steps = MORE_STEPS * sweep.conditions.recipe.steps
-        data = f"sweeper run --data {shlex.quote(sweep.conditions.dataset.source)} --steps {steps}"
-        return [
-            (profile, "do images and labels belong together?"),
-            (data, "another study with a larger budget"),
-            (ui, "every training, in MLflow"),
-        ]
+        facts = collect(sweep, recommendation)
+        again = (resume, "go on with it: what failed or is missing is trained")
+        if facts.nothing_learned:
+            larger = card_of(facts).snippet + storage + tracking + cache + out
+            again = (larger, "another study with a larger budget")
+        return [(profile, "do images and labels belong together?"), again, (ui, "every training, in MLflow")]
     found = [
         (f"sweeper export {study}{where}", "the loss as a file, and a network trained with it"),
         (ui, "every training, in MLflow"),
