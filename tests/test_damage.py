@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -284,6 +285,7 @@ def test_a_backup_refuses_what_it_cannot_do_and_tells_of_damage(folder: Path) ->
         (BlockingIOError(11, "Resource temporarily unavailable"), "ulimit -u"),
         (OSError(24, "Too many open files"), "ulimit -n"),
         (MemoryError(), "memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "memory ran out"),
         (sqlite3.DatabaseError("database disk image is malformed"), "--repair STUDY"),
     ],
 )
@@ -306,3 +308,9 @@ def test_a_thread_that_cannot_be_started_is_no_mistake_of_ours(
         entry.main()
     told = capsys.readouterr().err
     assert ended.value.code == 1 and "mistake in sweeper" not in told and "ulimit -u" in told and "--resume" in told
+    monkeypatch.setattr(sys, "argv", ["sweeper", "predict", "--json"])
+    with pytest.raises(SystemExit):
+        entry.main()
+    found = capsys.readouterr()
+    assert "ulimit -u" in found.err and "--resume" not in found.err and "--workers" not in found.err
+    assert "ulimit -u" in json.loads(found.out)["error"]["message"]

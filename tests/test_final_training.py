@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from sweeper import storage as studies
@@ -142,6 +143,23 @@ def test_a_network_that_learned_nothing_is_kept_and_not_taken(
     assert bad.weights.exists() and network is not None and network.path == good.weights
     said = trained_text(bad, 10_000)
     assert "neither predict nor export takes it" in said and "Next:" not in said and "Next:" in trained_text(good)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), torch.OutOfMemoryError("no")]
+)
+def test_want_of_memory_is_told_with_what_helps_a_final_training(
+    study: studies.SteadyStorage, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def out(*_: object) -> float:
+        raise error
+
+    monkeypatch.setattr(final_training.FinalTraining, "advance", out)
+    status, told, err = sweeper("train", "s", "--device", "cpu", "--json")
+    words = " ".join(err.split())
+    assert status == 1 and "memory ran out" in words and "the same command begins anew" in words
+    assert "--resume" not in words and "--workers" not in words and "mistake" not in words
+    assert "memory ran out" in json.loads(told)["error"]["message"]
 
 
 def test_the_command_says_what_it_made_and_refuses_in_words(

@@ -43,6 +43,13 @@ COMMANDS = {
 """Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""
 
 
+GOES_ON = {
+    "run": "What was finished is kept, and `sweeper run --study NAME --resume` (with the same --storage) goes on",
+    "train": "The same command goes on from its last checkpoint, where one was written",
+}
+"""What an end that nobody foresaw leaves of a command's work."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called, so that `sweeper --help` is quick."""
 
@@ -136,24 +143,22 @@ def main() -> None:
         sys.exit(2)
     except click.Abort:
         click.echo("sweeper: stopped", err=True)
+        _as_json(noted, "InterruptedSweepError", "stopped", 130)
         sys.exit(130)
     except Exception as error:
-        if (words := limit_reached(error)) is not None:
-            click.echo(
-                redact(
-                    f"sweeper: {words}. What was finished is kept, and `sweeper run --study NAME --resume` (with the "
-                    "same --storage) goes on"
-                ),
-                err=True,
-            )
+        command = next((word for word in sys.argv[1:] if word in COMMANDS), "run")
+        kept = f" {GOES_ON[command]}." if command in GOES_ON else ""
+        if (words := limit_reached(error, sweep=command == "run")) is not None:
+            text = f"{words}.{kept}"
+            click.echo(redact(f"sweeper: {text}"), err=True)
+            _as_json(noted, type(error).__name__, text, 1)
             sys.exit(1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)
         text = redact(" ".join(str(error).split()))[:500]
+        shows = " -v shows where it happened." if command == "run" else ""
         click.echo(
-            f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper; what was "
-            "finished is kept, and `sweeper run --study NAME --resume` (with the same --storage) goes on. -v shows "
-            "where it happened.",
+            f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper.{kept}{shows}",
             err=True,
         )
         _as_json(noted, type(error).__name__, text, 1)

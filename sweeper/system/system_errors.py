@@ -5,28 +5,46 @@ from __future__ import annotations
 import errno
 
 
-def limit_reached(error: BaseException) -> str | None:
-    """What to say of an error that the machine made, with the next step; None for any other."""
+MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "out of memory",
+    "bad alloc",
+    "bad_alloc",
+    "alloc_failed",  # what cuBLAS and cuDNN make of it
+)
+"""Words of a library's error, in small letters, that says that memory ran out, of the machine or of a GPU."""
+
+
+def limit_reached(error: BaseException, *, sweep: bool = True) -> str | None:
+    """What to say of an error that the machine made, with the next step; None for any other.
+
+    Args:
+        error: what was raised.
+        sweep: whether it ended a sweep, which could ask for fewer workers and smaller batches.
+    """
     seen: BaseException | None = error
     while seen is not None:
-        if (text := _words(seen)) is not None:
+        if (text := _words(seen, sweep=sweep)) is not None:
             return text
         seen = seen.__cause__ or seen.__context__
     return None
 
 
-def _words(error: BaseException) -> str | None:
+def _words(error: BaseException, *, sweep: bool) -> str | None:
+    fewer = ", or ask for fewer --workers" if sweep else ""
     number = error.errno if isinstance(error, OSError) else None
     if (isinstance(error, RuntimeError) and "can't start new thread" in str(error)) or number == errno.EAGAIN:
         return (
             "the system lets this user start no more processes or threads"
             f"{_limit('RLIMIT_NPROC', 'ulimit -u')}: {error}. End other programs, raise the limit (`ulimit -u`, the "
-            "container's `pids.max`), or ask for fewer --workers"
+            f"container's `pids.max`){fewer}"
         )
     if number in {errno.EMFILE, errno.ENFILE}:
         return (
             f"the system lets this program open no more files{_limit('RLIMIT_NOFILE', 'ulimit -n')}: {error}. Raise "
-            "the limit (`ulimit -n`), or ask for fewer --workers"
+            f"the limit (`ulimit -n`){fewer}"
         )
     if "database disk image is malformed" in str(error):
         return (
@@ -36,8 +54,11 @@ def _words(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
         return (
             "the machine's memory, or what this program may have of it (`ulimit -v`, the container's limit), is used "
-            "up. End other programs, or ask for fewer --workers or a smaller --batch-size"
+            f"up. End other programs{fewer}{' or a smaller --batch-size' if sweep else ''}"
         )
+    if isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in MEMORY):
+        told = " ".join(str(error).split())[:300]
+        return f"memory ran out, of the machine or the GPU: {told}. End other programs that use it{fewer}"
     return None
 
 

@@ -7,15 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
-_MEMORY = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "unable to allocate",
-    "out of memory",
-    "bad alloc",
-    "bad_alloc",
-    "alloc_failed",  # what cuBLAS and cuDNN make of it
-)
+from sweeper.system.system_errors import MEMORY
+
 _DEVICE = (
     "cuda error",
     "cuda driver error",
@@ -72,7 +65,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _wants_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError | OSError) and any(sign in str(error).lower() for sign in _MEMORY)
+    return isinstance(error, RuntimeError | OSError) and any(sign in str(error).lower() for sign in MEMORY)
 
 
 def _lost(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sweeper.core.base import Record
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import CACHE, STORAGE, checkpoint_path, checkpoints_dir, final_path, weights_dir
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset, Scores, Split, Task, TrainedOn, TrialSpec
 from sweeper.core.text import count
 from sweeper.data.cache import hold
@@ -142,6 +143,12 @@ def train_recommended(
         collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
         training.save_weights(target, found.point, options.on, collapse)
         checkpoint.unlink(missing_ok=True)
+    except (MemoryError, RuntimeError) as error:
+        from sweeper.training.failure_causes import out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        raise _out_of_memory(error, recipe, hardware.device, checkpoint) from error
     except OSError as error:
         raise SweeperError(
             f"the training's files could not be written below {options.cache.parent}: {error}"
@@ -314,6 +321,16 @@ def _score(training: FinalTraining, images: Sequence[int], point: float | None) 
     if found is None:
         raise _diverged(None, training.step)
     return found
+
+
+def _out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Path) -> SweeperError:
+    told = " ".join(str(error).split())[:300] or type(error).__name__
+    other = "" if device == "cpu" else ", or train on the processor (--device cpu)"
+    kept = f"goes on from {checkpoint}" if checkpoint.exists() else "begins anew: no checkpoint was written yet"
+    return SweeperError(
+        f"memory ran out, of the machine or the GPU, in batches of {recipe.batch_size} crops of {recipe.size}², which "
+        f"are the study's: {told}. End other programs that use it{other}; the same command {kept}"
+    )
 
 
 def _diverged(spec: TrialSpec | None, step: int) -> SweeperError:
