@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sweeper.core.errors import UsageError
+from sweeper.cli.signals import StopRequest
+from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.events import Evaluated, Finished
 from sweeper.core.paths import checkpoints_dir, weights_dir
 from sweeper.core.recipe import Precision
@@ -26,6 +28,7 @@ from sweeper.training.final_training import FinalTraining
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
+from sweeper.workflow.predict import PredictOptions, from_file, predict_images
 from tests.test_training import SMALL, spec
 
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -253,6 +256,47 @@ def test_the_classes_of_a_labelled_data_set_are_not_replaced(sweeper: Sweeper, t
     status, _, err = sweeper("predict", "--weights", untrained(tmp_path, tiny), "new", "--out", "labelled")
     assert status == 2 and "classes.txt" in err and "name another folder" in " ".join(err.split())
     assert classes.read_text() == "sky\n"
+
+
+def test_predictions_are_not_mixed_with_labels(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
+    write_images(tiny, (0, 1), tmp_path / "new")
+    ((own, other),) = [sorted(file.name for file in (tmp_path / "new").iterdir())]
+    out = tmp_path / "labelled"
+    labels = out / "masks" / "day 1"
+    labels.mkdir(parents=True)
+    (labels / other).write_bytes(b"a label")
+    command = ("predict", "--weights", untrained(tmp_path, tiny), f"new/{own}", "--out", "labelled")
+    for more in ((), ("--overwrite",)):
+        status, _, err = sweeper(*command, *more)
+        assert status == 2 and "mixed with these labels" in " ".join(err.split())
+    assert [file.name for file in out.rglob("*") if file.is_file()] == [other]
+    (labels / other).unlink()
+    labels.rmdir()
+    # What a prediction left may be added to, also where it was stopped: its document says what it is.
+    assert sweeper(*command)[0] == 0
+    command = (*command[:3], f"new/{other}", *command[4:])
+    status, said, _ = sweeper(*command, "--overwrite")
+    assert status == 0 and {own, other} == {file.name for file in (out / "masks").iterdir()}
+    first = said.splitlines()[0]
+    assert first.startswith("Network: dice, from a final training: ") and " steps on the training images; " in first
+
+
+def test_a_stop_is_told_in_the_words_of_a_prediction(tmp_path: Path, tiny: Dataset) -> None:
+    write_images(tiny, (0, 1, 2), tmp_path / "new")
+    source, out = from_file(untrained(tmp_path, tiny)), tmp_path / "out"
+    with StopRequest(lambda text: None, "predicted") as stop:
+        with pytest.raises(InterruptedSweepError, match="stopped before anything was predicted"):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(InterruptedSweepError, match=r"after 2 of 3 images; .* predictions.json lists them"):
+            predict_images(
+                source,
+                [str(tmp_path / "new")],
+                PredictOptions(out=out, device="cpu"),
+                stop=stop,
+                progress=lambda done, total: signal.raise_signal(signal.SIGINT) if done == 2 else None,
+            )
+    document = json.loads((out / "predictions.json").read_text("utf-8"))
+    assert len(document["images"]) == len(list((out / "masks").iterdir())) == 2
 
 
 def test_what_is_no_file_of_weights_or_no_study_is_refused(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:

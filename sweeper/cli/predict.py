@@ -14,8 +14,15 @@ from sweeper.cli.options import SweeperCommand, json_option, storage_option
 from sweeper.cli.progress import PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
+from sweeper.core.records import TrainedOn
 from sweeper.core.text import count
 from sweeper.workflow.predict import Predictions, PredictOptions, Source, from_file, from_study, predict_images
+
+ON: dict[TrainedOn, str] = {
+    "train": "the training images",
+    "train+val": "the training and validation images",
+    "all": "all images",
+}
 
 
 @click.command(cls=SweeperCommand)
@@ -76,7 +83,7 @@ def command(
     """
     display = PlainDisplay()
     options = PredictOptions(out=out, device=device, point=point, probabilities=probabilities, overwrite=overwrite)
-    with StopRequest(display.warn) as stop, redirect_stdout(sys.stderr):
+    with StopRequest(display.warn, "predicted") as stop, redirect_stdout(sys.stderr):
         if weights is None:
             study, *images = study_and_images
             if not images:
@@ -104,10 +111,11 @@ def _text(made: Predictions, source: Source, out: Path) -> str:
     point = (
         f"threshold {document['threshold']:.3g}" if document["threshold"] is not None else f"τ {document['tau']:.3g}"
     )
-    what = "trained to the end" if record.spec.purpose == "final" else "a confirmation of the study"
+    what = "a final training" if record.spec.purpose == "final" else "a confirmation"
+    of = "" if source.study is None else f" of study {source.study!r}"
     lines = [
-        f"Network: {record.spec.family}, {what} ({record.spec.steps:,} steps, on {record.on}), at {point}: "
-        f"{source.network.path}"
+        f"Network: {record.spec.family}, from {what}{of}: {record.spec.steps:,} steps on {ON[record.on]}; {point}",
+        f"Weights: {source.network.path}",
     ]
     if made.written:
         lines.append(f"Masks:   {count(made.written, 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}")

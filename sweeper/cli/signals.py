@@ -20,8 +20,10 @@ class StopRequest:
     Before `defer` was called nothing was trained and nothing can be lost: a signal ends the program at once.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], doing: str = "trained") -> None:
+        """`say`: is told that the stop was heard; `doing`: what the command does with its images, as a participle."""
         self.status: int | None = None
+        self._doing = doing
         self._deferred = False
         self._say = say
         self._before: dict[signal.Signals, object] = {}
@@ -43,7 +45,7 @@ class StopRequest:
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if not self._deferred:
-            raise InterruptedSweepError("stopped before anything was trained", 128 + number)
+            raise InterruptedSweepError(f"stopped before anything was {self._doing}", 128 + number)
         if self.status is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.status = 128 + number

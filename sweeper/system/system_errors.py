@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 
-
 MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",

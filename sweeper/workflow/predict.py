@@ -124,7 +124,9 @@ def predict_images(
     point = _point(source.point if options.point is None else options.point, binary=binary)
     files = find_images(arguments, without=options.out)
     paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
-    _check_new(options, [path for own in paths for path in _targets(own, options)])
+    targets = [path for own in paths for path in _targets(own, options)]
+    _check_ours(options.out, set(targets))
+    _check_new(options, targets)
     predictor = _predictor(source, point, options)
     stop.defer()
     rows: list[dict[str, Any]] = []
@@ -139,8 +141,11 @@ def predict_images(
                     unreadable[shown(file.path)] = str(error)
                 progress(number, len(files))
                 if stop.status is not None and number < len(files):
+                    if rows:
+                        _write_notes(options.out, _document(source, point, rows, unreadable))
                     raise InterruptedSweepError(
-                        f"stopped after {number:,} of {count(len(files), 'image')}; their masks are in {options.out}",
+                        f"stopped after {number:,} of {count(len(files), 'image')}; their masks are in {options.out}, "
+                        "and predictions.json lists them. The same command with --overwrite predicts all of them",
                         stop.status,
                     )
         document = _document(source, point, rows, unreadable)
@@ -163,6 +168,31 @@ def _point(point: float, *, binary: bool) -> float:
 
 def _targets(paths: Any, options: PredictOptions) -> list[Path]:
     return [paths.mask, paths.overlay, *([paths.probabilities] if options.probabilities else [])]
+
+
+def _check_ours(out: Path, targets: set[Path]) -> None:
+    """Refuse to lay masks beside others' labels, from which nobody could tell them.
+
+    Raises:
+        UsageError: with the first file that is not of a prediction.
+    """
+    if _is_prediction(out / "predictions.json"):
+        return
+    found = (path for path in (out / "masks").rglob("*") if path.is_file() and not path.name.startswith("."))
+    others = sorted(set(found) - targets)
+    if others:
+        raise UsageError(
+            f"--out {out} must not hold masks that are no predictions, found {count(len(others), 'file')} of them "
+            f"({shown(others[0])}), and predictions would be mixed with these labels; name another folder"
+        )
+
+
+def _is_prediction(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and str(document.get("schema", "")).startswith("sweeper.predictions/")
 
 
 def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:
