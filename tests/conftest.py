@@ -15,6 +15,7 @@ from sweeper.cli.main import main
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
 from tests.postgres_server import Server, running_server
+from tests.schemas import check_printed
 
 TINY = "synthetic:cracks?images=15&size=64&foreground=0.05"
 
@@ -90,7 +91,7 @@ def real_data() -> Path:
 def sweeper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command line in an empty folder; gives (status, stdout, stderr)."""
+    """Runs the command line in an empty folder; gives (status, stdout, stderr). Documents are as docs/schemas says."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -98,6 +99,7 @@ def sweeper(
         with pytest.raises(SystemExit) as caught:
             main()
         out, err = capfd.readouterr()
+        check_printed(out)
         return int(caught.value.code or 0), out, err
 
     return run

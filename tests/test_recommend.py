@@ -25,6 +25,7 @@ from tests.builders import (
     sweep,
     trial,
 )
+from tests.schemas import problems
 
 # The example of `recommendation.json`: every key below is promised to users.
 CONTRACT: dict[str, Any] = {
@@ -54,6 +55,7 @@ def answer(found: Evidence | None, task: Any = "binary", **changes: Any) -> Reco
 def document(record: SweepRecord, found: Evidence | None, task: Any = "binary") -> dict[str, Any]:
     result = recommendation_json(record, answer(found, task))
     assert json.loads(json.dumps(result, allow_nan=False)) == result  # finite, and nothing but JSON types
+    assert not problems(result)
     return result
 
 

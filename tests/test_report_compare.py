@@ -23,6 +23,7 @@ from sweeper.report.figures.gains import gains
 from sweeper.report.figures.style import Drawn
 from sweeper.workflow.compare import compare_studies
 from tests import builders
+from tests.schemas import problems
 from tests.test_report_html import Document
 from tests.test_report_simulated import snippet
 
@@ -231,4 +232,5 @@ def test_the_same_studies_share_a_folder_in_any_order_and_others_do_not(tmp_path
 
 def test_the_document_has_no_infinite_numbers() -> None:
     odd = study("odd", float("inf"), None)
-    assert json.dumps(comparison_json(sides((odd, MILD))), allow_nan=False)
+    document = comparison_json(sides((odd, MILD)))
+    assert json.dumps(document, allow_nan=False) and not problems(document)

@@ -33,6 +33,8 @@ def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
     except (OSError, sqlite3.Error) as error:
         raise SweeperError(f"{file} could not be written: {error}") from error
     if as_json:
-        click.echo(json.dumps({"schema": "sweeper.backup/1", "study": study, "file": str(file), "bytes": size}))
+        from sweeper.cli.documents import BackupDocument
+
+        click.echo(json.dumps(BackupDocument(study=study, file=str(file), bytes=size).document))
     else:
         click.echo(f"{file}: {size / 1e6:.1f} MB, every record of study {study} is whole")

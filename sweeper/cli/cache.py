@@ -6,6 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from sweeper.core import paths
 from sweeper.core.errors import UsageError
 from sweeper.data.cache import DAY, Entry, clear, entries
 from sweeper.data.text_tables import shown
+
+if TYPE_CHECKING:
+    from sweeper.cli.documents import CachedRow
 
 
 @click.command("cache", cls=SweeperCommand)
@@ -39,9 +43,13 @@ def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) 
             raise UsageError(f"--cache {cache} must be a folder that can be written: {error}; check it") from error
     left = entries(cache)
     if as_json:
-        groups = {"entries": left, "removed": removed, "kept_in_use": kept}
-        rows = {key: [_row(e) for e in group] for key, group in groups.items()}
-        click.echo(json.dumps({"schema": "sweeper.cache/1", **rows}))
+        from sweeper.cli.documents import CacheDocument
+
+        rows = {
+            key: tuple(map(_row, group))
+            for key, group in (("entries", left), ("removed", removed), ("kept_in_use", kept))
+        }
+        click.echo(json.dumps(CacheDocument(**rows).document))
         return
     for entry in removed:
         click.echo(f"deleted {_text(entry, now)}")
@@ -53,12 +61,18 @@ def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) 
     click.echo(f"{shown(cache)}: {len(left)} data set(s), {_size(sum(entry.size for entry in left))}")
 
 
-def _row(entry: Entry) -> dict[str, object]:
-    used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
-    return {
-        "folder": str(entry.folder), "sources": list(entry.names), "pictures": entry.pictures, "bytes": entry.size,
-        "last_use": used, "in_use": entry.in_use, "complete": entry.complete,
-    }  # fmt: skip
+def _row(entry: Entry) -> CachedRow:
+    from sweeper.cli.documents import CachedRow
+
+    return CachedRow(
+        folder=str(entry.folder),
+        sources=entry.names,
+        pictures=entry.pictures,
+        bytes=entry.size,
+        last_use=datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
+        in_use=entry.in_use,
+        complete=entry.complete,
+    )
 
 
 def _text(entry: Entry, now: float) -> str:

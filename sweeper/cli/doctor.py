@@ -39,8 +39,9 @@ def command(*, storage: str, tracking_uri: str, cache: Path, device: str, repair
     checks = examine(storage, tracking_uri, cache, device)
     broken = any(check.status == "broken" for check in checks)
     if as_json:
-        rows = [check.model_dump(mode="json") for check in checks]
-        click.echo(json.dumps({"schema": "sweeper.doctor/1", "ok": not broken, "checks": rows}, indent=2))
+        from sweeper.doctor.check import DoctorDocument
+
+        click.echo(json.dumps(DoctorDocument(ok=not broken, checks=tuple(checks)).document, indent=2))
         return int(broken)
     width = max(len(check.name) for check in checks)
     for check in checks:
@@ -55,10 +56,16 @@ def _repair(storage: str, name: str, as_json: bool) -> int:
 
     done = repair(storage, name, datetime.now(UTC))
     if as_json:
-        found = [{"record": damage.what, "why": damage.why} for damage in done.found]
-        kept = None if done.kept is None else str(done.kept)
-        document = {"study": name, "found": found, "queued": done.requeued, "kept": kept, "rows_lost": done.lost}
-        click.echo(json.dumps({"schema": "sweeper.repair/1", **document}, indent=2))
+        from sweeper.cli.documents import DamagedRow, RepairDocument
+
+        document = RepairDocument(
+            study=name,
+            found=tuple(DamagedRow(record=damage.what, why=damage.why) for damage in done.found),
+            queued=done.requeued,
+            kept=None if done.kept is None else str(done.kept),
+            rows_lost=done.lost,
+        )
+        click.echo(json.dumps(document.document, indent=2))
         return 0
     for table, rows in done.lost.items():
         click.echo(f"the file was made anew; rows of {table} that could not be read: at least {rows}")

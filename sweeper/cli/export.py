@@ -56,9 +56,10 @@ def command(
 
         registered = register_export(made, register, tracking_uri)
     if as_json:
+        from sweeper.cli.documents import ExportDocument
+
         shown = {key: str(value) if isinstance(value, Path) else value for key, value in made._asdict().items()}
-        shown |= {} if registered is None else {"registered": registered}
-        click.echo(json.dumps({"schema": "sweeper.export/1", **shown}, indent=2))
+        click.echo(json.dumps(ExportDocument(**shown, registered=registered).document, indent=2))
         return
     click.echo(f"{made.family} ({made.verdict.replace('_', ' ')})")
     click.echo(f"  loss:    {made.loss} (Python), {made.space} (for --space)")

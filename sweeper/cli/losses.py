@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Container, Iterator, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 from rich import box
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from sweeper.cli.completion import family_names
 from sweeper.cli.options import SweeperCommand
+from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
 from sweeper.core.text import suggestion
@@ -34,6 +35,14 @@ LEGEND = (
     "kernel: a point of λ · CE(γ, α | w) + (1 − λ) · mean (1 − TI(a, b))^κ; relative: a loss of its own with the same "
     "conventions; alone: cannot be trained side by side with others on one GPU."
 )
+
+
+class LossesDocument(Document):
+    """What `sweeper losses` prints: the registry."""
+
+    SCHEMA: ClassVar[str] = "sweeper.losses/1"
+
+    families: tuple[Family, ...]
 
 
 @click.command(cls=SweeperCommand)
@@ -57,8 +66,7 @@ def command(names: tuple[str, ...], as_json: bool, certifying: bool, device: str
     if device is not None:
         raise UsageError(f"--device must go with --certify, got --device {device} alone; add --certify or leave it out")
     if as_json:
-        rows = [family.model_dump(mode="json") for family in families]
-        click.echo(json.dumps({"schema": "sweeper.losses/1", "families": rows}, indent=2))
+        click.echo(json.dumps(LossesDocument(families=tuple(families)).document, indent=2))
         return 0
     console = Console(highlight=False)
     if not names:
@@ -164,18 +172,10 @@ def _certify(families: Sequence[Family], device: str, as_json: bool) -> int:
     checks = list(_checks(families, device))
     passed = all(check.passed for check in checks)
     if as_json:
-        listed = [check.model_dump(mode="json") for check in checks]
-        click.echo(
-            json.dumps(
-                {
-                    "schema": "sweeper.certification/1",
-                    "device": device,
-                    "torch": version("torch"),
-                    "passed": passed,
-                    "checks": listed,
-                }
-            )
-        )
+        from sweeper.losses.certification.checks import CertificationDocument
+
+        document = CertificationDocument(device=device, torch=version("torch"), passed=passed, checks=tuple(checks))
+        click.echo(json.dumps(document.document))
     else:
         console = Console(highlight=False)
         console.print(certification_table(checks))

@@ -117,9 +117,11 @@ def _as_json(noted: Noted, kind: str, message: str, status: int, problems: Seque
         }
     ):
         return
-    error = {"kind": kind, "message": redact(message), "problems": [redact(problem) for problem in problems]}
+    from sweeper.cli.documents import ErrorDocument, ErrorRow
+
+    error = ErrorRow(kind=kind, message=redact(message), problems=tuple(map(redact, problems)))
     with suppress(OSError):
-        click.echo(json.dumps({"schema": "sweeper.error/1", "exit_status": status, "error": error}))
+        click.echo(json.dumps(ErrorDocument(exit_status=status, error=error).document))
 
 
 def main() -> None:

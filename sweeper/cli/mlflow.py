@@ -33,9 +33,16 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
     check_writable(out)
     done = rebuild_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=warn)
     if as_json:
-        counts = {"trainings": len(done.runs), "made": done.made, "completed": done.completed}
-        document = {"schema": "sweeper.mlflow/1", "study": study, "tracking_uri": redact(tracking_uri), **counts}
-        click.echo(json.dumps(document, indent=2))
+        from sweeper.cli.documents import MlflowDocument
+
+        told = MlflowDocument(
+            study=study,
+            tracking_uri=redact(tracking_uri),
+            trainings=len(done.runs),
+            made=done.made,
+            completed=done.completed,
+        )
+        click.echo(json.dumps(told.document, indent=2))
         return
     click.echo(
         f"study {study}: MLflow at {redact(tracking_uri)} has the runs of {len(done.runs)} training(s): {done.made} "

@@ -98,7 +98,7 @@ def command(
             source, images = from_file(weights), list(study_and_images)
         with Bar("predicting") as bar:
             made = predict_images(source, images, options, stop=stop, progress=bar.update)
-    click.echo(json.dumps(made.document, indent=2) if as_json else _text(made, source, out))
+    click.echo(json.dumps(made.document.document, indent=2) if as_json else _text(made, source, out))
     if made.unreadable:
         listed = "".join(f"\n  - {line}" for line in made.unreadable)
         display.warn(f"{count(len(made.unreadable), 'image')} could not be read:{listed}")
@@ -108,9 +108,7 @@ def command(
 def _text(made: Predictions, source: Source, out: Path) -> str:
     """What was done, for people."""
     record, document = source.network.record, made.document
-    point = (
-        f"threshold {document['threshold']:.3g}" if document["threshold"] is not None else f"τ {document['tau']:.3g}"
-    )
+    point = f"threshold {document.threshold:.3g}" if document.threshold is not None else f"τ {document.tau:.3g}"
     what = "a final training" if record.spec.purpose == "final" else "a confirmation"
     of = "" if source.study is None else f" of study {source.study!r}"
     lines = [
@@ -119,10 +117,9 @@ def _text(made: Predictions, source: Source, out: Path) -> str:
     ]
     if made.written:
         lines.append(f"Masks:   {count(made.written, 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}")
-        images = document["images"]
         for number, name in enumerate(record.classes):
             if number or record.task == "multiclass":
-                shares = [row["shares"][name] for row in images]
+                shares = [row.shares[name] for row in document.images]
                 there = sum(share > 0 for share in shares)
                 mean = sum(shares) / len(shares)
                 lines.append(f"  {name!r}: {100 * mean:.3g} % of the pixels, in {there} of {len(shares)} images")

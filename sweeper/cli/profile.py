@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import click
 from rich import box
@@ -16,6 +17,7 @@ from rich.text import Text
 from sweeper.cli.bar import Bar
 from sweeper.cli.options import SweeperCommand, exclude_option, resize_option
 from sweeper.core import paths
+from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.core.text import shortened, to_one
@@ -25,10 +27,40 @@ from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown
-from sweeper.fingerprint.advice import bounds, difficulty, suggestions
+from sweeper.fingerprint.advice import Bound, Difficulty, Suggestion, bounds, difficulty, suggestions
 from sweeper.fingerprint.imbalance import consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, counts, examine
 from sweeper.system.cores import available_cores
+
+
+class ProfiledDataset(DatasetSummary):
+    """A data set without its images, with the format of its annotations."""
+
+    format: str | None
+    """Null for synthetic sets."""
+
+
+class ProfileDocument(Document):
+    """What `sweeper profile` prints, and `profile.json` of its page."""
+
+    SCHEMA: ClassVar[str] = "sweeper.profile/1"
+
+    dataset: ProfiledDataset
+    profile: ImbalanceProfile
+    consequences: tuple[str, ...]
+    """What the imbalance means, in sentences."""
+    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """Of the label doctor, the weightiest first."""
+    excluded: tuple[str, ...]
+    """Stems that were left out (`--exclude`)."""
+    resized: int | None
+    """Shorter side in pixels that larger images were shrunk to (`--resize`)."""
+    split: tuple[str, ...]
+    bounds: tuple[Bound, ...]
+    """Ranges of hyper-parameters that are worth a search."""
+    suggestions: tuple[Suggestion, ...]
+    difficulty: tuple[Difficulty, ...]
 
 
 @click.command("profile", cls=SweeperCommand)
@@ -121,21 +153,20 @@ def _write_page(
 def _document(
     dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], split: Sequence[str]
 ) -> dict[str, object]:
-    fields = {"name", "source", "format", "digest", "task", "classes", "channels", "synthetic"}
-    return {
-        "schema": "sweeper.profile/1",
-        "dataset": dataset.model_dump(mode="json", include=fields),
-        "profile": profile.model_dump(mode="json"),
-        "consequences": list(consequences(profile)),
-        "warnings": list(dataset.warnings),
-        "findings": [finding.model_dump(mode="json") for finding in findings],
-        "excluded": list(dataset.excluded),
-        "resized": dataset.resized,
-        "split": list(split),
-        "bounds": [bound.model_dump(mode="json") for bound in bounds(profile)],
-        "suggestions": [suggestion.model_dump(mode="json") for suggestion in suggestions(profile)],
-        "difficulty": [row.model_dump(mode="json") for row in difficulty(profile)],
-    }
+    summary = dataset.model_dump(include=set(ProfiledDataset.model_fields))
+    return ProfileDocument(
+        dataset=ProfiledDataset(**summary),
+        profile=profile,
+        consequences=tuple(consequences(profile)),
+        warnings=dataset.warnings,
+        findings=tuple(findings),
+        excluded=dataset.excluded,
+        resized=dataset.resized,
+        split=tuple(split),
+        bounds=tuple(bounds(profile)),
+        suggestions=tuple(suggestions(profile)),
+        difficulty=tuple(difficulty(profile)),
+    ).document
 
 
 def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], split: Sequence[str]) -> None:

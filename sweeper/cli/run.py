@@ -338,7 +338,13 @@ def _join(settings: Settings, display: Display, as_json: bool) -> None:
         display.close()
     text = f"study {settings.study}: {done.trainings} training(s) finished here; {done.ending}"
     display.note(text)
-    click.echo(json.dumps({"schema": "sweeper.join/1", "study": settings.study, **done._asdict()}) if as_json else text)
+    if not as_json:
+        click.echo(text)
+        return
+    from sweeper.cli.documents import JoinDocument
+
+    assert settings.study is not None
+    click.echo(json.dumps(JoinDocument(study=settings.study, **done._asdict()).document))
 
 
 def _preview(settings: Settings, as_json: bool, told: str | None) -> None:

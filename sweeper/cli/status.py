@@ -25,7 +25,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     not opened.
     """
     from sweeper.core.errors import UsageError
-    from sweeper.workflow.status import diagnose, read_life, status_file, status_folder
+    from sweeper.workflow.status import StatusDocument, StatusRow, diagnose, read_life, status_file, status_folder
 
     folder = status_folder(storage)
     files = sorted(folder.glob("*.json")) if study is None else [status_file(storage, study)]
@@ -38,17 +38,17 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     found = [diagnose(life, time.time(), storage) for life in lives]
     bad = any(one.problems for one in found)
     if as_json:
-        rows = [
-            {
-                **one.life.model_dump(mode="json"),
-                "ok": not one.problems,
-                "problems": list(one.problems),
-                "silent_seconds": one.silent_seconds,
-                "stalled_seconds": one.stalled_seconds,
-            }
+        rows = tuple(
+            StatusRow(
+                **dict(one.life),
+                ok=not one.problems,
+                problems=tuple(one.problems),
+                silent_seconds=one.silent_seconds,
+                stalled_seconds=one.stalled_seconds,
+            )
             for one in found
-        ]
-        click.echo(json.dumps({"schema": "sweeper.status/1", "ok": not bad, "studies": rows}, indent=2))
+        )
+        click.echo(json.dumps(StatusDocument(ok=not bad, studies=rows).document, indent=2))
         return int(bad)
     for one in found:
         life = one.life

@@ -55,7 +55,9 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
         )
     rows = overview(open_storage(storage, create=False), storage)
     if as_json:
-        click.echo(json.dumps({"schema": "sweeper.studies/1", "studies": [row.model_dump() for row in rows]}, indent=2))
+        from sweeper.workflow.studies import StudiesDocument
+
+        click.echo(json.dumps(StudiesDocument(studies=tuple(rows)).document, indent=2))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     for name, justify in (("study", "left"), ("state", "left"), ("trials", "right"), ("verdict", "left")):
@@ -88,8 +90,10 @@ def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_j
         click.confirm("Delete?", abort=True, err=True)
     delete(opened, storage, study, found)
     if as_json:
-        document = {"schema": "sweeper.deleted/1", "study": study, "deleted": goes, "kept": stays, "bytes": found.bytes}
-        click.echo(json.dumps(document, indent=2))
+        from sweeper.cli.documents import DeletedDocument
+
+        gone = DeletedDocument(study=study, deleted=tuple(goes), kept=tuple(stays), bytes=found.bytes)
+        click.echo(json.dumps(gone.document, indent=2))
         return
     click.echo(f"deleted study {study}: {count(found.trainings, 'training')}, {found.bytes / 1e6:.1f} MB of files")
     click.echo("kept: " + "; ".join(stays))

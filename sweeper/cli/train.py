@@ -97,13 +97,9 @@ def command(
 
 def trained_json(made: Trained) -> dict[str, object]:
     """The outcome for programs, schema `sweeper.training/1`."""
-    values = made._asdict()
-    scores = {side: None if found is None else found.model_dump(mode="json") for side, found in _sides(made).items()}
-    return {"schema": "sweeper.training/1", **values, "weights": str(made.weights), **scores}
+    from sweeper.cli.documents import TrainingDocument
 
-
-def _sides(made: Trained) -> dict[str, Scores | None]:
-    return {"val": made.val, "test": made.test}
+    return TrainingDocument(**{**made._asdict(), "weights": str(made.weights)}).document
 
 
 def trained_text(made: Trained, width: int = 110) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sweeper.core.base import Record
+from sweeper.core.document import Document
 
 Status = Literal["ok", "note", "slow", "broken"]
 """`note`: nothing to worry about; `slow`: it works and costs time; `broken`: a sweep fails or cannot be trusted."""
@@ -17,3 +18,12 @@ class Check(Record):
     status: Status
     found: str
     advice: str = ""
+
+
+class DoctorDocument(Document):
+    """What `sweeper doctor` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.doctor/1"
+
+    ok: bool
+    checks: tuple[Check, ...]

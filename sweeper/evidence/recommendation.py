@@ -20,12 +20,26 @@ from sweeper.core.records import (
     SweepRecord,
     Task,
 )
+from sweeper.evidence.document import (
+    AnalysesRow,
+    ClassRow,
+    ComparisonRow,
+    DatasetRow,
+    DifferenceRow,
+    FinalistRow,
+    LevelDifferenceRow,
+    PreferenceRow,
+    RateRow,
+    RecommendationDocument,
+    SearchRow,
+    TestRow,
+    TrainerRow,
+    ValueRow,
+)
 from sweeper.evidence.interim_analyses import level_of
 from sweeper.evidence.preferences import preference_rows
 from sweeper.evidence.reasons import collapse_rate
 from sweeper.evidence.verdict import decide, difference
-
-SCHEMA = "sweeper.recommendation/1"
 
 Snippet = Callable[[str, dict[str, float], float, float], str]
 """(family, params, operating point, learning rate) → Python text that builds loss and optimiser, ready to paste."""
@@ -107,119 +121,113 @@ def recommendation_json(
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
     states = Counter(trial.state for trial in sweep.trials)
-    document = {
-        "schema": SCHEMA,
-        "study": sweep.study,
-        "verdict": recommendation.verdict.value,
-        "strength": recommendation.strength,
-        "provisional": recommendation.provisional,
-        "reasons": list(recommendation.reasons),
-        "next_steps": list(recommendation.next_steps),
-        "dataset": {
-            "name": data.name,
-            "source": data.source,
-            "digest": data.digest,
-            "task": data.task,
-            "classes": list(data.classes),
-            "pictures": len(data.pictures),
-            "profile": sweep.profile.model_dump(mode="json"),
-        },
-        "recipe": sweep.conditions.recipe.model_dump(mode="json"),
-        "recommended": None
-        if recommendation.recommended is None
-        else recommendation.recommended.model_dump(mode="json"),
-        "held_out": sweep.conditions.folds is None,
-        "folds": sweep.conditions.folds,
-        "split": None if split is None else {side: list(stems) for side, stems in split.items()},
-        "finalists": [] if evidence is None else [_finalist(evidence, i) for i in range(len(evidence.finalists))],
-        "comparisons": [] if evidence is None else _comparisons(evidence),
-        "preferences": [] if evidence is None else _preferences(evidence, recommendation),
-        "analysis": None if recommendation.analysis is None else recommendation.analysis.model_dump(mode="json"),
-        "rope": sweep.rope,
-        "looks": {
-            "planned": [analysis.model_dump(mode="json") for analysis in sweep.looks_planned],
-            "taken": [analysis.model_dump(mode="json") for analysis in sweep.looks_taken],
-        },
-        "timeout": sweep.timeout,
-        "cut": list(sweep.cut),
-        "test_pictures": None if evidence is None else evidence.test_pictures,
-        "test_groups": None if evidence is None else evidence.test_groups,
-        "few_test_groups": None if evidence is None else evidence.few_groups,
-        "constant_miou": None if evidence is None else evidence.constant_miou,
-        "search": {
-            "trials": len(sweep.trials),
-            "completed": states["complete"],
-            "pruned": states["pruned"],
-            "failed": states["failed"],
-            "abandoned": sweep.abandoned,
-            "per_family": dict(Counter(trial.spec.family for trial in sweep.trials)),
-        },
-        "winners_curse": recommendation.winners_curse,
-        "collapses": {family: sum(kinds.values()) for family, kinds in _collapses(sweep).items()},
-        "collapse_kinds": {family: dict(kinds) for family, kinds in _collapses(sweep).items()},
-        "versions": sweep.versions,
-        "trained_by": [trainer.document for trainer in trained_by(sweep)],
-        "seconds": sweep.seconds,
-    }
-    finite: dict[str, Any] = _finite(document)
+    document = RecommendationDocument(
+        study=sweep.study,
+        verdict=recommendation.verdict,
+        strength=recommendation.strength,
+        provisional=recommendation.provisional,
+        reasons=recommendation.reasons,
+        next_steps=recommendation.next_steps,
+        dataset=DatasetRow(
+            name=data.name,
+            source=data.source,
+            digest=data.digest,
+            task=data.task,
+            classes=data.classes,
+            pictures=len(data.pictures),
+            profile=sweep.profile,
+        ),
+        recipe=sweep.conditions.recipe,
+        recommended=recommendation.recommended,
+        held_out=sweep.conditions.folds is None,
+        folds=sweep.conditions.folds,
+        split=None if split is None else {side: tuple(stems) for side, stems in split.items()},
+        finalists=() if evidence is None else tuple(_finalist(evidence, i) for i in range(len(evidence.finalists))),
+        comparisons=() if evidence is None else _comparisons(evidence),
+        preferences=() if evidence is None else _preferences(evidence, recommendation),
+        analysis=recommendation.analysis,
+        rope=sweep.rope,
+        looks=AnalysesRow(planned=sweep.looks_planned, taken=sweep.looks_taken),
+        timeout=sweep.timeout,
+        cut=sweep.cut,
+        test_pictures=None if evidence is None else evidence.test_pictures,
+        test_groups=None if evidence is None else evidence.test_groups,
+        few_test_groups=None if evidence is None else evidence.few_groups,
+        constant_miou=None if evidence is None else evidence.constant_miou,
+        search=SearchRow(
+            trials=len(sweep.trials),
+            completed=states["complete"],
+            pruned=states["pruned"],
+            failed=states["failed"],
+            abandoned=sweep.abandoned,
+            per_family=dict(Counter(trial.spec.family for trial in sweep.trials)),
+        ),
+        winners_curse=recommendation.winners_curse,
+        collapses={family: sum(kinds.values()) for family, kinds in _collapses(sweep).items()},
+        collapse_kinds={family: dict(kinds) for family, kinds in _collapses(sweep).items()},
+        versions=sweep.versions,
+        trained_by=tuple(TrainerRow(**trainer.document) for trainer in trained_by(sweep)),
+        seconds=sweep.seconds,
+    )
+    finite: dict[str, Any] = _finite(document.document)
     return finite
 
 
-def _finalist(evidence: Evidence, index: int) -> dict[str, Any]:
+def _finalist(evidence: Evidence, index: int) -> FinalistRow:
     finalist = evidence.finalists[index]
     baseline = evidence.baseline
     versus = None if baseline is None or baseline == index else _difference(evidence, index, baseline)
     binary = finalist.fg_iou is not None
-    return {
-        "family": finalist.family,
-        "params": finalist.params,
-        "lr": finalist.lr,
-        "lr_range": None if finalist.rates is None else [finalist.rates.low, finalist.rates.high],
-        "seed_lrs": list(finalist.seed_lrs),
-        "found_as": None if finalist.found_as is None else finalist.found_as.model_dump(mode="json"),
-        "seeds": len(finalist.seeds),
-        "seed_values": list(finalist.seeds),
-        "points": list(finalist.points),
-        "mlflow_run_ids": list(finalist.run_ids),
-        "test": {
-            "miou": finalist.miou.estimate,
+    plain = finalist.vs_plain
+    low, high = collapse_rate(finalist)
+    return FinalistRow(
+        family=finalist.family,
+        params=finalist.params,
+        lr=finalist.lr,
+        lr_range=None if finalist.rates is None else (finalist.rates.low, finalist.rates.high),
+        seed_lrs=finalist.seed_lrs,
+        found_as=finalist.found_as,
+        seeds=len(finalist.seeds),
+        seed_values=finalist.seeds,
+        points=finalist.points,
+        mlflow_run_ids=finalist.run_ids,
+        test=TestRow(
+            miou=finalist.miou.estimate,
             **_ends(finalist.miou),
-            "fg_iou": None if finalist.fg_iou is None else finalist.fg_iou.estimate,
-            "precision": _overall(finalist.precision, binary),
-            "recall": _overall(finalist.recall, binary),
-            "dice": finalist.dice,
-            "miou_at_default": finalist.miou_at_default,
-            "per_class": [
-                {"name": name, "iou": iou, "precision": precision, "recall": recall}
+            fg_iou=None if finalist.fg_iou is None else finalist.fg_iou.estimate,
+            precision=_overall(finalist.precision, binary),
+            recall=_overall(finalist.recall, binary),
+            dice=finalist.dice,
+            miou_at_default=finalist.miou_at_default,
+            per_class=tuple(
+                ClassRow(name=name, iou=iou, precision=precision, recall=recall)
                 for name, iou, precision, recall in zip(
                     evidence.classes, finalist.iou, finalist.precision, finalist.recall, strict=True
                 )
-            ],
-        },
-        "vs_baseline": versus,
-        "vs_plain_baseline": None
-        if finalist.vs_plain is None
-        else {"difference": finalist.vs_plain.estimate, **_ends(finalist.vs_plain)},
-        "validation_miou": finalist.val_miou,
-        "search_trial": finalist.search_trial,
-        "search_value": finalist.search_value,
-        "recheck_value": finalist.recheck_value,
-        "regret": None if finalist.regret is None else finalist.regret.model_dump(mode="json"),
-        "probability_best": None if finalist.regret is None else finalist.regret.best,
-        "collapses": finalist.collapses,
-        "collapse_rate": dict(zip(("ci_low", "ci_high"), collapse_rate(finalist), strict=True)),
-        "miou_when_trained": finalist.miou_when_trained,
-        "still_rising": finalist.still_rising,
-        "seconds_per_step": finalist.seconds_per_step,
-    }
+            ),
+        ),
+        vs_baseline=versus,
+        vs_plain_baseline=None if plain is None else DifferenceRow(difference=plain.estimate, **_ends(plain)),
+        validation_miou=finalist.val_miou,
+        search_trial=finalist.search_trial,
+        search_value=finalist.search_value,
+        recheck_value=finalist.recheck_value,
+        regret=finalist.regret,
+        probability_best=None if finalist.regret is None else finalist.regret.best,
+        collapses=finalist.collapses,
+        collapse_rate=RateRow(ci_low=low, ci_high=high),
+        miou_when_trained=finalist.miou_when_trained,
+        still_rising=finalist.still_rising,
+        seconds_per_step=finalist.seconds_per_step,
+    )
 
 
-def _difference(evidence: Evidence, first: int, second: int) -> dict[str, float]:
+def _difference(evidence: Evidence, first: int, second: int) -> LevelDifferenceRow:
     gap = difference(evidence, first, second)
-    return {"difference": gap.estimate, **_ends(gap), "level": level_of(evidence, first, second)}
+    return LevelDifferenceRow(difference=gap.estimate, **_ends(gap), level=level_of(evidence, first, second))
 
 
-def _ends(interval: Interval) -> dict[str, float]:
+def _ends(interval: Interval) -> dict[str, Any]:
     return {"ci_low": interval.low, "ci_high": interval.high}
 
 
@@ -231,43 +239,43 @@ def _overall(per_class: Sequence[float | None], binary: bool) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _comparisons(evidence: Evidence) -> list[dict[str, Any]]:
+def _comparisons(evidence: Evidence) -> tuple[ComparisonRow, ...]:
     """Each pair once, the better first, by family name."""
-    return [
-        {
-            "first": evidence.finalists[c.first].family,
-            "second": evidence.finalists[c.second].family,
-            **_difference(evidence, c.first, c.second),
-            "se_seed": c.difference.se_seed,
-            "se_image": c.difference.se_image,
-        }
+    return tuple(
+        ComparisonRow(
+            first=evidence.finalists[c.first].family,
+            second=evidence.finalists[c.second].family,
+            **dict(_difference(evidence, c.first, c.second)),
+            se_seed=c.difference.se_seed,
+            se_image=c.difference.se_image,
+        )
         for c in evidence.comparisons
         if c.first < c.second
-    ]
+    )
 
 
-def _preferences(evidence: Evidence, recommendation: Recommendation) -> list[dict[str, Any]]:
+def _preferences(evidence: Evidence, recommendation: Recommendation) -> tuple[PreferenceRow, ...]:
     """What to choose if something else than mIoU matters most, with every finalist's value."""
     rows = zip(evidence.preferences, preference_rows(recommendation), strict=True)
-    return [
-        {
-            "name": row.name,
-            "measure": row.measure,
-            "higher_is_better": row.higher_is_better,
-            "choose": row.family,
-            "finalist": row.finalist,
-            "point": row.point,
-            "value": row.value.estimate,
+    return tuple(
+        PreferenceRow(
+            name=row.name,
+            measure=row.measure,
+            higher_is_better=row.higher_is_better,
+            choose=row.family,
+            finalist=row.finalist,
+            point=row.point,
+            value=row.value.estimate,
             **_ends(row.value),
-            "instead_of": row.instead_of,
-            "difference": None
+            instead_of=row.instead_of,
+            difference=None
             if row.difference is None
-            else {"difference": row.difference.estimate, **_ends(row.difference), "level": row.level},
-            "unbeaten": list(preference.unbeaten),
-            "values": [{"value": score.estimate, **_ends(score)} for score in preference.scores],
-        }
+            else LevelDifferenceRow(difference=row.difference.estimate, **_ends(row.difference), level=row.level),
+            unbeaten=preference.unbeaten,
+            values=tuple(ValueRow(value=score.estimate, **_ends(score)) for score in preference.scores),
+        )
         for preference, row in rows
-    ]
+    )
 
 
 def _collapses(sweep: SweepRecord) -> dict[str, Counter[str]]:

@@ -6,15 +6,56 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from sweeper.core.base import Record
+from sweeper.core.document import Document
 from sweeper.core.paths import ComparisonPaths
-from sweeper.core.records import Recommendation, SweepRecord
+from sweeper.core.records import Recommendation, SweepRecord, Task, Verdict
+from sweeper.evidence.document import LevelDifferenceRow
 from sweeper.report.compare_text import comparison_text
 from sweeper.report.compared_studies import Side, sides
 from sweeper.report.figures.gains import gains
 from sweeper.report.figures.style import Drawn, save
 from sweeper.report.html import to_html
+
+
+class ComparedLoss(Record):
+    """The recommended configuration."""
+
+    family: str
+    params: dict[str, float]
+    lr: float
+
+
+class ComparedStudy(Record):
+    """One study of a comparison."""
+
+    label: str
+    """What it is called in the comparison's tables."""
+    study: str
+    dataset: str
+    digest: str
+    """SHA-256 of pixels, labels, names and split."""
+    task: Task
+    imbalance: float | None
+    verdict: Verdict
+    provisional: bool
+    recommended: ComparedLoss | None
+    test_pictures: int | None
+    level: float
+    """Of the intervals, where none of their own is told."""
+    gain_over_cross_entropy: dict[str, LevelDifferenceRow]
+    """By family of the finalists, in test mIoU."""
+
+
+class ComparisonDocument(Document):
+    """Studies side by side: `comparison.json`, and what `sweeper report --compare` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.comparison/1"
+
+    studies: tuple[ComparedStudy, ...]
+    """From the mildest to the severest imbalance."""
 
 
 def write_comparison(
@@ -54,32 +95,29 @@ def write_comparison(
 
 def comparison_json(compared: Sequence[Side]) -> dict[str, Any]:
     """The comparison as JSON types, schema `sweeper.comparison/1`; what is unknown is null."""
-    return {"schema": "sweeper.comparison/1", "studies": [_side_json(side) for side in compared]}
+    return ComparisonDocument(studies=tuple(map(_side, compared))).document
 
 
-def _side_json(side: Side) -> dict[str, Any]:
+def _side(side: Side) -> ComparedStudy:
     sweep, answer, evidence = side.sweep, side.recommendation.recommended, side.recommendation.evidence
     gains = {}
     for family in dict.fromkeys(f.family for f in side.facts.finalists):
         gain = side.gain(family)
         if gain is not None:
-            gains[family] = {
-                "difference": gain.estimate,
-                "ci_low": gain.low,
-                "ci_high": gain.high,
-                "level": side.level(family),
-            }
-    return {
-        "label": side.label,
-        "study": sweep.study,
-        "dataset": side.name,
-        "digest": sweep.conditions.dataset.digest,
-        "task": sweep.conditions.dataset.task,
-        "imbalance": side.imbalance if math.isfinite(side.imbalance) else None,
-        "verdict": side.recommendation.verdict.value,
-        "provisional": side.recommendation.provisional,
-        "recommended": None if answer is None else {"family": answer.family, "params": answer.params, "lr": answer.lr},
-        "test_pictures": evidence.test_pictures if evidence else None,
-        "level": side.facts.level,
-        "gain_over_cross_entropy": gains,
-    }
+            gains[family] = LevelDifferenceRow(
+                difference=gain.estimate, ci_low=gain.low, ci_high=gain.high, level=side.level(family)
+            )
+    return ComparedStudy(
+        label=side.label,
+        study=sweep.study,
+        dataset=side.name,
+        digest=sweep.conditions.dataset.digest,
+        task=sweep.conditions.dataset.task,
+        imbalance=side.imbalance if math.isfinite(side.imbalance) else None,
+        verdict=side.recommendation.verdict,
+        provisional=side.recommendation.provisional,
+        recommended=None if answer is None else ComparedLoss(family=answer.family, params=answer.params, lr=answer.lr),
+        test_pictures=evidence.test_pictures if evidence else None,
+        level=side.facts.level,
+        gain_over_cross_entropy=gains,
+    )

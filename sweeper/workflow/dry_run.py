@@ -7,13 +7,15 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
+from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import MissingStudyError, UsageError
-from sweeper.core.records import InterimAnalysis
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
 from sweeper.core.text import count, time_range, time_text, to_one
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Backend
@@ -53,6 +55,48 @@ class Preview(Record):
     def seconds(self) -> tuple[float, float] | None:
         """How long these trainings take, at least and at most."""
         return None if self.pace is None else seconds_left(self.trainings, self.pace, self.workers)
+
+
+class PicturesRow(Record):
+    """How many images train, validate and test."""
+
+    train: int
+    val: int
+    test: int
+
+
+class SecondsRow(Record):
+    """How long the sweep takes."""
+
+    least: float
+    most: float
+
+
+class PreviewDocument(Document):
+    """What `sweeper run --dry-run` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.preview/1"
+
+    dataset: DatasetSummary
+    pictures: PicturesRow
+    profile: ImbalanceProfile
+    imbalance: float
+    """Of the training images: what `pos_weight` is a power of (two classes); commonest to rarest (more)."""
+    space: SearchSpace
+    recipe: Recipe
+    seed: int
+    folds: int | None
+    held_out: bool
+    looks: tuple[InterimAnalysis, ...]
+    """The interim analyses that are planned."""
+    trials_done: int
+    """Trials that a resume finds."""
+    trainings: dict[str, Trainings]
+    """What is still to be trained, by phase: probe, search, recheck, confirm."""
+    seconds: SecondsRow | None
+    seconds_per_step: float | None
+    """Of a training, evaluations included; null where nothing was measured."""
+    workers: int
 
 
 def preview(
@@ -180,22 +224,21 @@ def preview_text(found: Preview) -> str:
 def preview_json(found: Preview) -> dict[str, Any]:
     """The same for programs, schema `sweeper.preview/1`."""
     dataset, plan = found.plan.conditions.dataset, found.plan
-    fields = {"name", "source", "digest", "task", "classes", "channels", "synthetic"}
-    return {
-        "schema": "sweeper.preview/1",
-        "dataset": dataset.model_dump(mode="json", include=fields),
-        "pictures": dict(zip(("train", "val", "test"), found.pictures, strict=True)),
-        "profile": plan.profile.model_dump(mode="json"),
-        "imbalance": plan.imbalance,
-        "space": plan.space.model_dump(mode="json"),
-        "recipe": plan.conditions.recipe.model_dump(mode="json"),
-        "seed": plan.conditions.seed,
-        "folds": plan.conditions.folds,
-        "held_out": plan.conditions.folds is None,
-        "looks": [analysis.model_dump(mode="json") for analysis in found.analyses],
-        "trials_done": found.done,
-        "trainings": {name: trainings.model_dump(mode="json") for name, trainings in found.trainings.items()},
-        "seconds": None if found.seconds is None else dict(zip(("least", "most"), found.seconds, strict=True)),
-        "seconds_per_step": found.pace,
-        "workers": found.workers,
-    }
+    train, val, test = found.pictures
+    return PreviewDocument(
+        dataset=DatasetSummary.of(dataset),
+        pictures=PicturesRow(train=train, val=val, test=test),
+        profile=plan.profile,
+        imbalance=plan.imbalance,
+        space=plan.space,
+        recipe=plan.conditions.recipe,
+        seed=plan.conditions.seed,
+        folds=plan.conditions.folds,
+        held_out=plan.conditions.folds is None,
+        looks=found.analyses,
+        trials_done=found.done,
+        trainings=found.trainings,
+        seconds=None if found.seconds is None else SecondsRow(least=found.seconds[0], most=found.seconds[1]),
+        seconds_per_step=found.pace,
+        workers=found.workers,
+    ).document

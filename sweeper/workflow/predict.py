@@ -6,13 +6,15 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from sweeper.core.base import Record
+from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import weights_dir
+from sweeper.core.records import Task, TrainedOn
 from sweeper.core.text import count
 from sweeper.data.decode import UnreadableFileError, quiet_pillow
 from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
@@ -28,7 +30,70 @@ if TYPE_CHECKING:
 
     from sweeper.training.predictor import Predictor
 
-SCHEMA = "sweeper.predictions/1"
+
+class PredictingTraining(Record):
+    """The training that the network is from."""
+
+    purpose: str
+    """`final` (`sweeper train`) or `confirm`."""
+    family: str
+    params: dict[str, float]
+    lr: float
+    steps: int
+    seed: int
+    on: TrainedOn
+    """Images that it was trained on."""
+
+
+class PredictedClass(Record):
+    """A class, and its colour in masks and overlays."""
+
+    index: int
+    """The value of its pixels in masks."""
+    name: str
+    colour: tuple[int, int, int]
+    """Red, green and blue, 0–255."""
+
+
+class PredictedImage(Record):
+    """One image, with the files of its prediction below the folder of all."""
+
+    image: str
+    mask: str
+    overlay: str
+    probabilities: str | None = None
+    """Present with `--probabilities`."""
+    height: int
+    width: int
+    shares: dict[str, float]
+    """Share of the pixels by class, 0–1."""
+
+
+class UnreadableImage(Record):
+    """An image that could not be read."""
+
+    image: str
+    reason: str
+
+
+class PredictionsDocument(Document):
+    """What `sweeper predict` wrote: `predictions.json`, and what it prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.predictions/1"
+
+    study: str | None
+    """Null with `--weights`."""
+    weights: str
+    """File of the network."""
+    training: PredictingTraining
+    task: Task
+    threshold: float | None
+    """Two classes: probabilities from it on are foreground."""
+    tau: float | None
+    """More classes: how far class frequencies are taken out of the logits."""
+    classes: tuple[PredictedClass, ...]
+    images: tuple[PredictedImage, ...]
+    unreadable: tuple[UnreadableImage, ...]
 
 
 class Source(NamedTuple):
@@ -54,7 +119,7 @@ class PredictOptions(Record):
 class Predictions(NamedTuple):
     """What was written, and what was not."""
 
-    document: dict[str, Any]
+    document: PredictionsDocument
     """As `OUT/predictions.json` holds it."""
     written: int
     unreadable: tuple[str, ...]
@@ -129,7 +194,7 @@ def predict_images(
     _check_new(options, targets)
     predictor = _predictor(source, point, options)
     stop.defer()
-    rows: list[dict[str, Any]] = []
+    rows: list[PredictedImage] = []
     unreadable: dict[str, str] = {}
     progress(0, len(files))
     try:
@@ -223,7 +288,7 @@ def _predictor(source: Source, point: float, options: PredictOptions) -> Predict
 
 def _predict(
     file: ImageFile, paths: Any, predictor: Predictor, record: WeightsRecord, options: PredictOptions
-) -> dict[str, Any]:
+) -> PredictedImage:
     """Read, answer and write one image; its row of the document.
 
     Raises:
@@ -244,47 +309,57 @@ def _predict(
         write_probabilities(paths.probabilities, own)
     pixels = np.bincount(mask.ravel(), minlength=classes)
     shares = {name: float(n) / mask.size for name, n in zip(record.classes, pixels, strict=True)}
-    relative = {"mask": paths.mask, "overlay": paths.overlay}
-    if options.probabilities:
-        relative["probabilities"] = paths.probabilities
-    written = {kind: path.relative_to(options.out).as_posix() for kind, path in relative.items()}
-    return {"image": str(file.path), **written, "height": size[0], "width": size[1], "shares": shares}
+
+    def below(path: Path) -> str:
+        return path.relative_to(options.out).as_posix()
+
+    return PredictedImage(
+        image=str(file.path),
+        mask=below(paths.mask),
+        overlay=below(paths.overlay),
+        probabilities=below(paths.probabilities) if options.probabilities else None,
+        height=size[0],
+        width=size[1],
+        shares=shares,
+    )
 
 
-def _document(source: Source, point: float, rows: list[dict[str, Any]], unreadable: dict[str, str]) -> dict[str, Any]:
+def _document(
+    source: Source, point: float, rows: list[PredictedImage], unreadable: dict[str, str]
+) -> PredictionsDocument:
     """The outcome for programs."""
     from sweeper.report.prediction_files import class_colours
 
     path, record = source.network
+    spec = record.spec
     colours = class_colours(len(record.classes))
-    return {
-        "schema": SCHEMA,
-        "study": source.study,
-        "weights": str(path),
-        "training": {
-            "purpose": record.spec.purpose,
-            "family": record.spec.family,
-            "params": record.spec.params,
-            "lr": record.spec.lr,
-            "steps": record.spec.steps,
-            "seed": record.spec.seed,
-            "on": record.on,
-        },
-        "task": record.task,
-        "threshold": point if record.task == "binary" else None,
-        "tau": point if record.task == "multiclass" else None,
-        "classes": [
-            {"index": i, "name": name, "colour": colour}
+    return PredictionsDocument(
+        study=source.study,
+        weights=str(path),
+        training=PredictingTraining(
+            purpose=spec.purpose,
+            family=spec.family,
+            params=spec.params,
+            lr=spec.lr,
+            steps=spec.steps,
+            seed=spec.seed,
+            on=record.on,
+        ),
+        task=record.task,
+        threshold=point if record.task == "binary" else None,
+        tau=point if record.task == "multiclass" else None,
+        classes=tuple(
+            PredictedClass(index=i, name=name, colour=(colour[0], colour[1], colour[2]))
             for i, (name, colour) in enumerate(zip(record.classes, colours, strict=True))
-        ],
-        "images": rows,
-        "unreadable": [{"image": name, "reason": reason} for name, reason in unreadable.items()],
-    }
+        ),
+        images=tuple(rows),
+        unreadable=tuple(UnreadableImage(image=name, reason=reason) for name, reason in unreadable.items()),
+    )
 
 
-def _write_notes(out: Path, document: dict[str, Any]) -> None:
+def _write_notes(out: Path, document: PredictionsDocument) -> None:
     """The document, and the classes as a data set has them."""
-    text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    text = json.dumps(document.document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
     (out / "predictions.json").write_text(text, "utf-8")
-    names = "\n".join(str(row["name"]) for row in document["classes"])
+    names = "\n".join(row.name for row in document.classes)
     (out / "classes.txt").write_text(names + "\n", "utf-8")

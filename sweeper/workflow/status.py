@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ValidationError
 
 from sweeper.core.base import Record
+from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError
 from sweeper.core.events import Dropped, Evaluated, Stored, SweepEvent
 from sweeper.core.paths import STATUS, STORAGE, folder_name
@@ -154,6 +155,26 @@ class Diagnosis(Record):
     """Since it was written."""
     stalled_seconds: float
     """Since the last evaluation or result."""
+
+
+class StatusRow(Life):
+    """How one sweep is doing."""
+
+    ok: bool
+    problems: tuple[str, ...]
+    silent_seconds: float
+    """Since its last sign of life."""
+    stalled_seconds: float
+    """Since its last progress."""
+
+
+class StatusDocument(Document):
+    """What `sweeper status` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.status/1"
+
+    ok: bool
+    studies: tuple[StatusRow, ...]
 
 
 def diagnose(life: Life, now: float, storage: str = STORAGE) -> Diagnosis:

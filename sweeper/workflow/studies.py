@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
+from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, SweeperError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name, weights_dir
 from sweeper.core.records import SweepRecord
@@ -43,6 +44,14 @@ class StudyRow(Record):
     on: Literal["test", "validation"] | None = None
     """Where `best` is from."""
     problem: str | None = None
+
+
+class StudiesDocument(Document):
+    """What `sweeper studies` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.studies/1"
+
+    studies: tuple[StudyRow, ...]
 
 
 def overview(storage: SteadyStorage, url: str) -> list[StudyRow]:

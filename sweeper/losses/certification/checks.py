@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sweeper.core.base import Record
+from sweeper.core.document import Document
 from sweeper.losses.certification.certified_loss import Precision, Subject
 from sweeper.losses.families import LossTask
 
@@ -25,6 +26,18 @@ class Check(Record):
     passed: bool
     detail: str
     """The measured figure, or what went wrong."""
+
+
+class CertificationDocument(Document):
+    """What `sweeper losses --certify` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.certification/1"
+
+    device: str
+    torch: str
+    """Its version."""
+    passed: bool
+    checks: tuple[Check, ...]
 
 
 class Finding(NamedTuple):

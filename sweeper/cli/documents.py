@@ -1,0 +1,187 @@
+"""The documents that commands print under `--json`, but for those that stand beside their records.
+
+`sweeper.cli.schemas` has all of them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sweeper.core.base import Record
+from sweeper.core.document import Document
+from sweeper.core.records import Collapse, Scores, Task, TrainedOn
+
+
+class ErrorRow(Record):
+    """What was wrong."""
+
+    kind: str
+    """Name of the error: `UsageError`, `DataError`, `InterruptedSweepError` and others."""
+    message: str
+    """For people: the rule, what was found, and the next step."""
+    problems: tuple[str, ...]
+    """Each thing that is wrong, where there may be several."""
+
+
+class ErrorDocument(Document):
+    """What every command prints under `--json` where it fails, on standard output."""
+
+    SCHEMA: ClassVar[str] = "sweeper.error/1"
+
+    exit_status: int
+    error: ErrorRow
+
+
+class JoinDocument(Document):
+    """What `sweeper run --join` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.join/1"
+
+    study: str
+    trainings: int
+    """Finished by this process."""
+    ending: str
+    """Why it ended, a phrase."""
+
+
+class DeletedDocument(Document):
+    """What `sweeper studies delete` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.deleted/1"
+
+    study: str
+    deleted: tuple[str, ...]
+    """What went, in words."""
+    kept: tuple[str, ...]
+    """What stays, in words."""
+    bytes: int
+    """Of the files that went."""
+
+
+class ExportDocument(Document):
+    """What `sweeper export` prints: the files that it wrote."""
+
+    SCHEMA: ClassVar[str] = "sweeper.export/1"
+
+    study: str
+    family: str
+    verdict: str
+    loss: str
+    """Python file of the loss."""
+    space: str
+    """YAML file of the loss, for `--space`."""
+    weights: str | None
+    """Null where no weights are kept on this machine."""
+    model: str | None
+    """Python file that loads the weights."""
+    megabytes: float | None
+    """Size of the weights."""
+    onnx: str | None
+    onnx_difference: float | None
+    """Largest difference between torch and the ONNX runtime, relative to logits above 1."""
+    examples: str | None
+    """Folder of code that trains elsewhere with the loss."""
+    registered: str | None = None
+    """Address of the model in MLflow's registry (`--register`)."""
+
+
+class TrainingDocument(Document):
+    """What `sweeper train` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.training/1"
+
+    study: str
+    family: str
+    params: dict[str, float]
+    lr: float
+    verdict: str
+    task: Task
+    on: TrainedOn
+    images: int
+    """How many were trained on."""
+    steps: int
+    seed: int
+    seconds: float
+    """Of this session."""
+    device: str
+    weights: str
+    """File of the network."""
+    point: float
+    """Operating point: a threshold (two classes) or τ."""
+    point_from: str
+    """Where it comes from, in words."""
+    val: Scores | None
+    """On the validation images, where these were left out."""
+    test: Scores | None
+    """On the test images, where these were left out; seen once more, and no new confirmation."""
+    test_images: int
+    collapse: Collapse
+
+
+class CachedRow(Record):
+    """One decoded data set on disk."""
+
+    folder: str
+    sources: tuple[str, ...]
+    pictures: int | None
+    bytes: int
+    last_use: str
+    """UTC, ISO 8601."""
+    in_use: bool
+    complete: bool
+
+
+class CacheDocument(Document):
+    """What `sweeper cache` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.cache/1"
+
+    entries: tuple[CachedRow, ...]
+    """What is there now."""
+    removed: tuple[CachedRow, ...]
+    kept_in_use: tuple[CachedRow, ...]
+    """What was to be deleted, and is read by a running sweep."""
+
+
+class DamagedRow(Record):
+    """A stored record that is damaged."""
+
+    record: str
+    why: str
+
+
+class RepairDocument(Document):
+    """What `sweeper doctor --repair` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.repair/1"
+
+    study: str
+    found: tuple[DamagedRow, ...]
+    queued: int
+    """Trials that a resume trains again."""
+    kept: str | None
+    """The database as it was."""
+    rows_lost: dict[str, int]
+    """Rows of each table that could not be read, at least."""
+
+
+class MlflowDocument(Document):
+    """What `sweeper mlflow` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.mlflow/1"
+
+    study: str
+    tracking_uri: str
+    """Without a password."""
+    trainings: int
+    made: int
+    completed: int
+
+
+class BackupDocument(Document):
+    """What `sweeper backup` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.backup/1"
+
+    study: str
+    file: str
+    bytes: int

@@ -1,0 +1,160 @@
+"""JSON Schemas of every document for programs; `python -m sweeper.cli.schemas docs/schemas` writes them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from sweeper.cli.documents import (
+    BackupDocument,
+    CacheDocument,
+    DeletedDocument,
+    ErrorDocument,
+    ExportDocument,
+    JoinDocument,
+    MlflowDocument,
+    RepairDocument,
+    TrainingDocument,
+)
+from sweeper.cli.losses import LossesDocument
+from sweeper.cli.profile import ProfileDocument
+from sweeper.core.document import Document
+from sweeper.doctor.check import DoctorDocument
+from sweeper.evidence.document import RecommendationDocument
+from sweeper.losses.certification.checks import CertificationDocument
+from sweeper.report.compare import ComparisonDocument
+from sweeper.workflow.dry_run import PreviewDocument
+from sweeper.workflow.predict import PredictionsDocument
+from sweeper.workflow.status import StatusDocument
+from sweeper.workflow.studies import StudiesDocument
+
+DOCUMENTS: tuple[type[Document], ...] = (
+    RecommendationDocument,
+    PreviewDocument,
+    JoinDocument,
+    ComparisonDocument,
+    ProfileDocument,
+    StudiesDocument,
+    DeletedDocument,
+    ExportDocument,
+    TrainingDocument,
+    PredictionsDocument,
+    LossesDocument,
+    CertificationDocument,
+    CacheDocument,
+    MlflowDocument,
+    StatusDocument,
+    BackupDocument,
+    DoctorDocument,
+    RepairDocument,
+    ErrorDocument,
+)
+"""All of them, in the order of the flow."""
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def file_name(kind: type[Document]) -> str:
+    """`recommendation-1.json`: name and number of the form."""
+    return kind.SCHEMA.removeprefix("sweeper.").replace("/", "-") + ".json"
+
+
+def schema_of(kind: type[Document], *, closed: bool = False) -> dict[str, Any]:
+    """The JSON Schema of a document.
+
+    Args:
+        kind: the document's record.
+        closed: whether a key that is not described is refused. Published schemas take any: keys are added.
+    """
+    described = kind.model_json_schema(mode="serialization", schema_generator=_Described)
+    name = {"const": kind.SCHEMA, "description": "Name and number of this form.", "type": "string"}
+    described["properties"] = {"schema": name, **described["properties"]}
+    described["required"] = ["schema", *described.get("required", ())]
+    _settle(described, closed=closed, null_numbers=kind.NULL_NUMBERS)
+    return {"$schema": DIALECT, "$id": kind.SCHEMA, **described, "title": kind.SCHEMA}
+
+
+def schema_text(kind: type[Document]) -> str:
+    """The published file."""
+    return json.dumps(schema_of(kind), indent=2, ensure_ascii=False) + "\n"
+
+
+class _Described(GenerateJsonSchema):
+    """Fields are described by the sentences below them, as the code has them; each is written, and so required."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return True
+
+    def model_schema(self, schema: Any) -> JsonSchemaValue:
+        made = super().model_schema(schema)
+        for name, text in _sentences(schema["cls"]).items():
+            if name in made.get("properties", {}):
+                made["properties"][name].setdefault("description", text)
+        if "description" in made:
+            made["description"] = " ".join(made["description"].split())
+        return made
+
+
+def _sentences(kind: type) -> dict[str, str]:
+    """The docstrings below the fields of a class and of those it is derived from."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not base.__module__.startswith("sweeper."):
+            continue
+        (defined,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(defined, ast.ClassDef)
+        for field, below in zip(defined.body, defined.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                found[field.target.id] = " ".join(str(below.value.value).split())
+    return found
+
+
+def _settle(part: Any, *, closed: bool, null_numbers: bool) -> None:
+    """Say of each object whether it takes other keys, and of each number whether it may be null; titles go."""
+    if isinstance(part, list):
+        for item in part:
+            _settle(item, closed=closed, null_numbers=null_numbers)
+        return
+    if not isinstance(part, dict):
+        return
+    for name in ("title", "default"):
+        if not isinstance(part.get(name), dict):
+            part.pop(name, None)
+    if "properties" in part:
+        part.pop("additionalProperties", None)
+        if closed:
+            part["additionalProperties"] = False
+    if null_numbers and part.get("type") == "number":
+        part["type"] = ["number", "null"]
+    for name, item in part.items():
+        if name == "properties":
+            for described in item.values():
+                _settle(described, closed=closed, null_numbers=null_numbers)
+        elif name not in ("required", "enum", "const", "default"):
+            _settle(item, closed=closed, null_numbers=null_numbers)
+
+
+def write(folder: Path) -> None:
+    """Write the schema of every document, and remove those of none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {file_name(kind): schema_text(kind) for kind in DOCUMENTS}
+    for path in folder.glob("*.json"):
+        if path.name not in wanted:
+            path.unlink()
+    for name, text in wanted.items():
+        (folder / name).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

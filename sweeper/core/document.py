@@ -1,0 +1,41 @@
+"""Documents for programs: what `--json` prints and JSON files hold, each a record with the name of its schema."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sweeper.core.base import Record
+from sweeper.core.records import Dataset, Task
+
+
+class Document(Record):
+    """Base of every document; docs/schemas/ is generated from those derived from it (`make docs`)."""
+
+    SCHEMA: ClassVar[str]
+    """Name and number of the form: `sweeper.NAME/1`. Fields are added to it; removing one raises the number."""
+    NULL_NUMBERS: ClassVar[bool] = False
+    """Whether a number that is NaN or infinite stands as null, wherever it stands."""
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The same as JSON types, its schema first."""
+        return {"schema": self.SCHEMA, **self.model_dump(mode="json")}
+
+
+class DatasetSummary(Record):
+    """A data set without its images."""
+
+    name: str
+    source: str
+    """A folder, an annotation file, or `synthetic:…`."""
+    digest: str
+    """SHA-256 of pixels, labels, names and split."""
+    task: Task
+    classes: tuple[str, ...]
+    channels: int
+    synthetic: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> DatasetSummary:
+        """What is told of a data set."""
+        return cls(**dataset.model_dump(include=set(cls.model_fields)))

@@ -1,0 +1,251 @@
+"""The record of `recommendation.json`, the answer for programs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sweeper.core.base import Record
+from sweeper.core.document import Document
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import (
+    AnalysisTaken,
+    ImbalanceProfile,
+    InterimAnalysis,
+    Recommended,
+    Regret,
+    SameLoss,
+    SearchAnalysis,
+    Task,
+    Verdict,
+)
+from sweeper.core.records.evidence import PreferenceName, Strength
+
+
+class DatasetRow(Record):
+    """What was searched on."""
+
+    name: str
+    source: str
+    """A folder, an annotation file, or `synthetic:…`."""
+    digest: str
+    """SHA-256 of pixels, labels, names and split."""
+    task: Task
+    classes: tuple[str, ...]
+    pictures: int
+    """How many images."""
+    profile: ImbalanceProfile
+
+
+class ClassRow(Record):
+    """Scores of one class on the test images, 0–1; null where undefined."""
+
+    name: str
+    iou: float | None
+    precision: float | None
+    recall: float | None
+
+
+class TestRow(Record):
+    """Scores on the test images at each training's own operating point, 0–1, means over the seeds."""
+
+    miou: float
+    ci_low: float
+    ci_high: float
+    fg_iou: float | None
+    """Of the foreground; null with more than two classes."""
+    precision: float | None
+    """Of the foreground; with more than two classes the mean over those that occur. So is `recall`."""
+    recall: float | None
+    dice: float
+    miou_at_default: float
+    """At a threshold of 0.5, or τ = 0."""
+    per_class: tuple[ClassRow, ...]
+
+
+class DifferenceRow(Record):
+    """A paired difference in test mIoU with its interval."""
+
+    difference: float
+    ci_low: float
+    ci_high: float
+
+
+class LevelDifferenceRow(DifferenceRow):
+    """The same at a level of its own."""
+
+    level: float
+    """Of the interval: 0.95, or that of an interim analysis."""
+
+
+class RateRow(Record):
+    """How often a finalist's trainings collapse: an exact interval, 0–1."""
+
+    ci_low: float
+    ci_high: float
+
+
+class FinalistRow(Record):
+    """One confirmed configuration; best test mIoU first."""
+
+    family: str
+    params: dict[str, float]
+    """Hyper-parameters of the loss."""
+    lr: float
+    lr_range: tuple[float, float] | None
+    """The range that the seeds' learning rates were drawn from; null = all have the same."""
+    seed_lrs: tuple[float, ...]
+    found_as: SameLoss | None
+    """What the search called it, where that was another name for the same function."""
+    seeds: int
+    """How many."""
+    seed_values: tuple[int, ...]
+    points: tuple[float, ...]
+    """Operating point of each training: a threshold (two classes) or τ."""
+    mlflow_run_ids: tuple[str, ...]
+    test: TestRow
+    vs_baseline: LevelDifferenceRow | None
+    """Against cross-entropy, tuned alike; null for cross-entropy, and where it was not confirmed."""
+    vs_plain_baseline: DifferenceRow | None
+    """Against cross-entropy as usually trained, at 0.5 (τ = 0)."""
+    validation_miou: float
+    search_trial: int
+    search_value: float
+    recheck_value: float | None
+    regret: Regret | None
+    probability_best: float | None
+    collapses: int
+    collapse_rate: RateRow
+    miou_when_trained: float | None
+    still_rising: float
+    """mIoU gained on validation over the last quarter of the steps."""
+    seconds_per_step: float | None
+
+
+class ComparisonRow(Record):
+    """The paired difference in test mIoU of two finalists, the better one first."""
+
+    first: str
+    second: str
+    difference: float
+    ci_low: float
+    ci_high: float
+    level: float
+    se_seed: float
+    """Standard error from retraining with other seeds."""
+    se_image: float
+    """Standard error from having these test images and not others."""
+
+
+class ValueRow(Record):
+    """A finalist's value under a preference, with its interval at 95 %."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+
+
+class PreferenceRow(Record):
+    """What to choose if something else than mIoU matters most."""
+
+    name: PreferenceName
+    measure: str
+    higher_is_better: bool
+    choose: str
+    """The family."""
+    finalist: int
+    """Its index in `finalists`."""
+    point: float | None
+    """Its operating point; null where probabilities are judged."""
+    value: float
+    ci_low: float
+    ci_high: float
+    instead_of: str | None
+    """The recommended family, where the choice is another."""
+    difference: LevelDifferenceRow | None
+    unbeaten: tuple[int, ...]
+    """Indices of the finalists that the choice does not beat, itself among them."""
+    values: tuple[ValueRow, ...]
+    """Of every finalist, in the order of `finalists`."""
+
+
+class AnalysesRow(Record):
+    """The interim analyses of the confirmation."""
+
+    planned: tuple[InterimAnalysis, ...]
+    taken: tuple[AnalysisTaken, ...]
+
+
+class SearchRow(Record):
+    """How the trials of the search ended."""
+
+    trials: int
+    completed: int
+    pruned: int
+    failed: int
+    abandoned: int
+    """Attempts that a dead worker cut off; no trials."""
+    per_family: dict[str, int]
+
+
+class TrainerRow(Record):
+    """One combination of device and versions, and what it trained."""
+
+    device: str
+    versions: dict[str, str]
+    trainings: tuple[str, ...]
+    """`search/00012` and the like."""
+    partly: tuple[str, ...]
+    """Those of them that it trained a part of."""
+
+
+class RecommendationDocument(Document):
+    """The answer of a study for programs: `recommendation.json`, and what `sweeper run` and `report` print."""
+
+    SCHEMA: ClassVar[str] = "sweeper.recommendation/1"
+    NULL_NUMBERS: ClassVar[bool] = True
+
+    study: str
+    verdict: Verdict
+    strength: Strength
+    provisional: bool
+    """Whether the baseline was still improving, so that a clear verdict holds at this budget only."""
+    reasons: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    dataset: DatasetRow
+    recipe: Recipe
+    """Everything about a training but its loss."""
+    recommended: Recommended | None
+    """The loss to train with; null only for the verdict `none`."""
+    held_out: bool
+    """False where the search saw the images that the finalists were scored on."""
+    folds: int | None
+    split: dict[str, tuple[str, ...]] | None
+    """Stems of the images that train, validate and test in the search, under `train`, `val` and `test`."""
+    finalists: tuple[FinalistRow, ...]
+    comparisons: tuple[ComparisonRow, ...]
+    preferences: tuple[PreferenceRow, ...]
+    analysis: SearchAnalysis | None
+    """What the search itself says of its result."""
+    rope: float
+    """Region of practical equivalence in mIoU."""
+    looks: AnalysesRow
+    timeout: float | None
+    """Seconds that the sweep was given."""
+    cut: tuple[str, ...]
+    """What the time limit cut short, in sentences."""
+    test_pictures: int | None
+    test_groups: int | None
+    few_test_groups: int | None
+    constant_miou: float | None
+    """Test mIoU of the same answer everywhere."""
+    search: SearchRow
+    winners_curse: float | None
+    """Search value minus confirmed test value of the recommended configuration, in mIoU."""
+    collapses: dict[str, int]
+    """Collapsed trainings by family."""
+    collapse_kinds: dict[str, dict[str, int]]
+    """The same by how they collapsed."""
+    versions: dict[str, str]
+    trained_by: tuple[TrainerRow, ...]
+    seconds: float
+    """Wall-clock time of the sweep over all its sessions."""
