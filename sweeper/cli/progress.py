@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.bar import Paced
+from sweeper.cli.sparkline import sparkline
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
@@ -63,10 +64,12 @@ class _State:
     running: dict[tuple[str, int], str] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     """Trials that wait at a rung: counted as done when they first came there."""
+    bests: list[float] = field(default_factory=list)
+    """The best value so far after each training that ended, from the first that has one on."""
 
     def begin(self, name: str, done: int, total: int, now: float) -> None:
         if name != self.name:  # a confirmation begins anew with each interim analysis; its means are over all seeds
-            self.families = {}
+            self.families, self.bests = {}, []
         self.name, self.done, self.total = name, done, total
         self.begun_at, self.begun_with = now, done
         self.running, self.waiting = {}, set()
@@ -93,6 +96,8 @@ class _State:
         family.collapsed += result.collapse != Collapse.NONE
         if result.state == "complete" and result.value is not None:
             family.values.append(result.value)
+        if top := [best for one in self.families.values() if (best := one.best) is not None]:
+            self.bests.append(max(top))
 
     def seconds_left(self, now: float) -> float | None:
         """Of the phase, from the pace so far: what follows it is not known before it ends."""
@@ -247,11 +252,15 @@ class PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """The same on a terminal: a bar, the time left, the best of each family so far, what is running."""
+    """The same on a terminal: a bar, the time left, the best value so far by trial and of each family, what is running.
+
+    In ASCII where the terminal's encoding, or the terminal, has nothing else.
+    """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(0, clock)
         self._console = console
+        self._ascii = console.options.ascii_only or console.is_dumb_terminal
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self._live.start()
 
@@ -316,23 +325,41 @@ class LiveDisplay(PlainDisplay):
     def _render(self) -> RenderableType:
         state = self._state
         if not state.total:
-            return Text(f"{state.preparing} …", style="dim")
+            return Text(f"{state.preparing} {'...' if self._ascii else '…'}", style="dim")
         gone = _clock_text(self._clock() - self._began)
         left = self._whole()
         whole = Text(f"sweep    {gone} gone" + (f", {left} left" if left else ""), style="dim")
         full = round(BAR_WIDTH * state.done / max(1, state.total))
+        done, open_ = ("=", "-") if self._ascii else ("━", "─")
         bar = Text.assemble(
-            f"{state.name:8}", ("━" * full, "cyan"), ("─" * (BAR_WIDTH - full), "dim"), f" {state.done}/{state.total}  "
+            f"{state.name:8} ",
+            (done * full, "cyan"),
+            (open_ * (BAR_WIDTH - full), "dim"),
+            f" {state.done}/{state.total}  ",
         )
         bar.append(state.left(self._clock()), style="dim")
         running = Text("  ".join(state.running.values()), style="dim")
         marked = any(family.best_waiting is not None for family in state.families.values())
         note = [Text("* of a trial that waits at a rung, mostly on a part of the images", style="dim")] * marked
-        return Group(bar, whole, *((_table(state),) if state.families else ()), *note, running)
+        course = [self._course()] if state.name == "search" and len(state.bests) > 1 else []
+        table = [_table(state, "..." if self._ascii else "…")] if state.families else []
+        return Group(bar, whole, *course, *table, *note, running)
+
+    def _course(self) -> Text:
+        """The best value so far by trial: where it is flat, more trials have brought nothing."""
+        bests = self._state.bests
+        line = sparkline(bests, BAR_WIDTH, ascii_only=self._ascii)
+        to = "->" if self._ascii else "→"
+        return Text.assemble(
+            ("best     ", "dim"), (f"{line:{BAR_WIDTH}}", "cyan"), (f" {bests[0]:.3f} {to} {bests[-1]:.3f}", "dim")
+        )
 
 
-def _table(state: _State) -> Table:
-    """Families by what they reached on validation: their best training, in a confirmation the mean over seeds."""
+def _table(state: _State, nothing: str) -> Table:
+    """Families by what they reached on validation: their best training, in a confirmation the mean over seeds.
+
+    `nothing` stands where a family has reached nothing yet.
+    """
     searching, confirming = state.name == "search", state.name == "confirm"
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("loss")
@@ -350,9 +377,8 @@ def _table(state: _State) -> Table:
         shown = [] if value is None else [f"{value:.3f}"]
         if (waiting := ahead[name]) is not None:
             shown.append(f"{waiting:.3f}*")
-        table.add_row(
-            name, "  ".join(shown) or "…", *(str(n) if n else "" for n in counts), style="bold" if place == 0 else ""
-        )
+        words = (str(n) if n else "" for n in counts)
+        table.add_row(name, "  ".join(shown) or nothing, *words, style="bold" if place == 0 else "")
     return table
 
 

@@ -366,7 +366,7 @@ def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
 
 def _display(verbose: bool, quiet: bool, log_file: Path | None) -> Display:
     console = Console(stderr=True)
-    live = console.is_terminal and not verbose and not quiet
+    live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: nothing moves
     log = (
         None if log_file is None else FileDisplay(log_file)
     )  # what cannot be written is told before the screen is used
