@@ -151,11 +151,16 @@ def test_each_option_of_the_recipe_is_heeded_by_a_new_study_and_by_a_resume(opti
 
 def test_no_option_of_the_recipe_is_forgotten() -> None:
     fixed = {"evaluations", "weight_decay", "warmup", "decay", "average", "precision"}
+    fixed |= {"model"}  # --model, with the digest of its source: tests/test_own_code.py
     fields = {RECIPE_OPTIONS.get(option, option) for option in OTHER}
     assert fields == set(Recipe.model_fields) - fixed
     assert set(RECIPE_OPTIONS) == set(OTHER) - {"steps", "encoder_weights"}
     # An option that has a recipe's name is one of the recipe's.
-    assert set(Settings.model_fields) & set(Recipe.model_fields) <= set(RECIPE_OPTIONS) | {"steps", "encoder_weights"}
+    assert set(Settings.model_fields) & set(Recipe.model_fields) <= set(RECIPE_OPTIONS) | {
+        "steps",
+        "encoder_weights",
+        "model",
+    }
 
 
 def test_the_command_line_and_the_settings_have_the_same_options() -> None:

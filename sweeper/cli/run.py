@@ -103,6 +103,7 @@ SECTIONS = {
         "size",
         "batch_size",
         "augment",
+        "model",
         "arch",
         "encoder",
         "encoder_depth",
@@ -157,6 +158,11 @@ SECTIONS = {
     type=click.Choice(["none", "light", "full"]),
     help="Of the training crops: light flips and changes contrast and brightness; full also rotates, zooms and adds "
     "noise.  [default: light]",
+)
+@click.option(
+    "--model",
+    metavar="MODULE:FUNCTION",
+    help="A network of your own: function(in_channels, classes) gives it; see docs/how-to/own-code.md.",
 )
 @click.option("--arch", type=click.Choice(ARCHITECTURES), help="Architecture.  [default: unet]")
 @click.option(

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from sweeper.core.base import Record
+from sweeper.core.own_code import OwnCode
 
 ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer")
 """Architectures of segmentation-models-pytorch that answer at the image's own resolution at every depth."""
@@ -27,12 +28,16 @@ OperatingPoint = Literal["tuned", "0.5"]
 class Recipe(Record):
     """How every trial of a study is trained and scored. Defaults are those for a CPU."""
 
+    model: OwnCode | None = None
+    """The user's function that makes the network; None = `arch` with `encoder`, of segmentation-models-pytorch."""
     arch: str = "unet"
-    """Architecture name of segmentation-models-pytorch."""
+    """Architecture name of segmentation-models-pytorch; of the user's own network its name, `module:function`."""
     encoder: str = "resnet18"
+    """Its encoder; "" of the user's own network."""
     encoder_depth: int = Field(LEAST_DEPTH, ge=LEAST_DEPTH, le=FULL_DEPTH)
     """Number of downsampling stages of the encoder that are used; the network's stride is 2 to this power. Below
-    `FULL_DEPTH` it is not the published encoder: ResNet-18 at depth 3 has 0.7 of its 11 million weights."""
+    `FULL_DEPTH` it is not the published encoder: ResNet-18 at depth 3 has 0.7 of its 11 million weights. Of the user's
+    own network it is the stride alone."""
     encoder_weights: str = "none"
     """`none`, `imagenet`, or the path of a file with the encoder's state."""
     size: int = Field(96, ge=16)

@@ -107,6 +107,8 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def _recipe(recipe: Recipe) -> str:
+    if recipe.model is not None:
+        return f"the network {recipe.model.name} on {recipe.size}² crops"
     weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
         recipe.encoder_weights, "with weights from a file"
     )

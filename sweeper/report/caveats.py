@@ -44,7 +44,7 @@ def _scope(facts: Facts) -> Iterator[str]:
         )
     if facts.sweep.conditions.dataset.synthetic:
         yield "The images are synthetic: this shows how the tool works, not which loss suits your data."
-    if recipe.encoder_weights == "none":
+    if recipe.encoder_weights == "none" and recipe.model is None:
         yield "The encoder started from random weights. With ImageNet weights differences are often smaller."
     trainers = trained_by(facts.sweep)
     if len(trainers) > 1:

@@ -125,13 +125,13 @@ def differences(old: Plan, new: Plan) -> list[str]:
     """What differs between two plans so that their trials could not be compared, each as `what: old → new`."""
     found = []
     if old.conditions.dataset.digest != new.conditions.dataset.digest:
-        ours, theirs = old.conditions.dataset, new.conditions.dataset
+        before, after = old.conditions.dataset, new.conditions.dataset
         found.append(
-            f"data set: {ours.name} ({len(ours.pictures)} images, {ours.digest[:19]}…) → "
-            f"{theirs.name} ({len(theirs.pictures)} images, {theirs.digest[:19]}…)"
+            f"data set: {before.name} ({len(before.pictures)} images, {before.digest[:19]}…) → "
+            f"{after.name} ({len(after.pictures)} images, {after.digest[:19]}…)"
         )
-        if ours.resized != theirs.resized:
-            found.append(f"resize: {ours.resized or 'native'} → {theirs.resized or 'native'}")
+        if before.resized != after.resized:
+            found.append(f"resize: {before.resized or 'native'} → {after.resized or 'native'}")
     if old.conditions.seed != new.conditions.seed:
         found.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
     if old.conditions.folds != new.conditions.folds:
@@ -146,16 +146,21 @@ def differences(old: Plan, new: Plan) -> list[str]:
             f"learning rates of the confirmation: {names[old.conditions.rates]} → {names[new.conditions.rates]}"
         )
     # More steps to confirm only ask for other confirmations: the search stands.
-    recipes = [plan.conditions.recipe.model_dump(exclude={"confirm_steps"}) for plan in (old, new)]
+    recipes = [plan.conditions.recipe.model_dump(exclude={"confirm_steps", "model"}) for plan in (old, new)]
     found += _changed("recipe", *recipes)
-    before, after = (
+    ours, theirs = old.conditions.recipe.model, new.conditions.recipe.model
+    if ours is not None and theirs is not None and ours.name == theirs.name and ours.digest != theirs.digest:
+        found.append(
+            f"the source file of --model {ours.name}: SHA-256 {ours.digest[:12]}… → {theirs.digest[:12]}…"
+        )  # another name is another `recipe.arch`
+    searched, asked = (
         {
             "lr": plan.space.lr.model_dump(),
             **{f.family: {k: c.model_dump() for k, c in f.coordinates.items()} for f in plan.space.families},
         }
         for plan in (old, new)
     )
-    return found + _changed("space", before, after)
+    return found + _changed("space", searched, asked)
 
 
 def _changed(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -76,7 +76,10 @@ class Values:
 
     def recipe(self) -> dict[str, str]:
         """`recipe.*` parameters."""
-        return {f"recipe.{key}": str(value) for key, value in self.conditions.recipe.model_dump().items()}
+        recipe = self.conditions.recipe
+        own = None if recipe.model is None else f"{recipe.model.name} {recipe.model.digest}"
+        values = {**recipe.model_dump(), "model": own}
+        return {f"recipe.{key}": str(value) for key, value in values.items()}
 
     def class_tags(self) -> dict[str, str]:
         """The classes' own names, where their slugs differ."""

@@ -63,7 +63,9 @@ class Checkpoint(Record):
 
 def key_of(conditions: Conditions) -> str:
     """What a training depends on besides its spec: data, recipe, test split."""
-    text = f"{conditions.dataset.digest} {conditions.recipe.model_dump_json()} {conditions.seed}"
+    recipe = conditions.recipe
+    own = True if recipe.model is None else {"folder"}  # as before there were own networks; a folder may be elsewhere
+    text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude={'model': own})} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -11,7 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sweeper.core.errors import UsageError
+from sweeper.core.own_code import OwnCode
 from sweeper.training.failure_causes import not_its_own
+from sweeper.training.model import outputs_of
+from sweeper.training.own_model import build_own
 from sweeper.training.weights_file import WeightsRecord
 
 
@@ -29,6 +32,8 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
     Raises:
         UsageError: if the file cannot be read, or its weights do not fit the network that its header describes.
     """
+    if record.model is not None:
+        return _own_network(path, record, record.model, device)
     import segmentation_models_pytorch as smp
 
     settings: dict[str, Any] = {"encoder_depth": record.encoder_depth}
@@ -62,5 +67,27 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
             f"the weights {path} must fit the network that their header describes, found {len(unexpected)} unexpected "
             f"and {len(missing)} missing tensors; train them again"
         )
+    ready: nn.Module = model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ready
+
+
+def _own_network(path: Path, record: WeightsRecord, code: OwnCode, device: torch.device) -> nn.Module:
+    """The same of a network of the user's.
+
+    Raises:
+        UsageError: if its code is not there, or has changed, or the weights do not fit.
+    """
+    outputs = outputs_of(record.task, len(record.classes))
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"the weights {path} must be readable, and reading them failed: {error}") from error
+    with torch.random.fork_rng():  # the initial weights are drawn, and replaced
+        model = build_own(code, channels=record.channels, outputs=outputs)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        text = " ".join(str(error).split())[:300]
+        raise UsageError(f"the weights {path} must fit the network of {code.name}: {text}; train it again") from error
     ready: nn.Module = model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return ready

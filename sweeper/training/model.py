@@ -18,6 +18,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Task
 from sweeper.data.store import PixelStore
 from sweeper.training.failure_causes import not_its_own
+from sweeper.training.own_model import build_own
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,8 +27,13 @@ _DECODER_WIDTHS = (256, 128, 64, 32, 16)
 
 def decoder_channels(recipe: Recipe) -> tuple[int, ...] | None:
     """Widths of the decoder's stages; None where the architecture takes none."""
-    has_stages = recipe.arch in {"unet", "unetplusplus", "manet"}
+    has_stages = recipe.model is None and recipe.arch in {"unet", "unetplusplus", "manet"}
     return _DECODER_WIDTHS[-recipe.encoder_depth :] if has_stages else None
+
+
+def outputs_of(task: Task, classes: int) -> int:
+    """Channels of the logits: 1 for two classes, else one for each."""
+    return 1 if task == "binary" else classes
 
 
 def build_model(
@@ -40,7 +46,7 @@ def build_model(
         channels: channels of an image.
         class_pixels: (C,) labelled training pixels per class. The output bias starts at their log prior — for a
             binary task log(π/(1−π)), else log π_c — so that no loss spends its first steps on learning it
-            (Lin et al. 2017, section 4.1).
+            (Lin et al. 2017, section 4.1). The user's own network stays as it is made.
         task: a binary task has one output channel, a multi-class task C.
         seed: of the initial weights. The global random state is left as it was.
 
@@ -51,6 +57,10 @@ def build_model(
         UsageError: if the library does not know the architecture or encoder, the network does not answer images of the
             recipe's size or of others, or the encoder weights cannot be read.
     """
+    if recipe.model is not None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return build_own(recipe.model, channels=channels, outputs=outputs_of(task, len(class_pixels)))
     import segmentation_models_pytorch as smp
 
     settings: dict[str, Any] = {"encoder_depth": recipe.encoder_depth}
@@ -64,7 +74,7 @@ def build_model(
                 encoder_name=recipe.encoder,
                 encoder_weights="imagenet" if recipe.encoder_weights == "imagenet" else None,
                 in_channels=channels,
-                classes=1 if task == "binary" else len(class_pixels),
+                classes=outputs_of(task, len(class_pixels)),
                 **settings,
             )
         except Exception as error:  # each of some hundred encoders refuses in its own way

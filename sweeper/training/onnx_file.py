@@ -121,9 +121,7 @@ def _export(network: nn.Module, record: WeightsRecord, side: int, path: Path) ->
             )
     except Exception as error:  # each architecture fails in its own way
         text = " ".join(str(error).split())[:300]
-        raise SweeperError(
-            f"`{record.arch}` with encoder `{record.encoder}` cannot be written as ONNX: {text}"
-        ) from error
+        raise SweeperError(f"{_name(record)} cannot be written as ONNX: {text}") from error
 
 
 def _apart(network: nn.Module, session: Any, record: WeightsRecord, sides: tuple[int, int, int]) -> float:
@@ -135,3 +133,7 @@ def _apart(network: nn.Module, session: Any, record: WeightsRecord, sides: tuple
         expected = network(torch.from_numpy(images)).numpy()
     (found,) = session.run(["logits"], {"images": images})
     return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
+
+
+def _name(record: WeightsRecord) -> str:
+    return f"`{record.arch}` with encoder `{record.encoder}`" if record.model is None else f"`{record.model.name}`"

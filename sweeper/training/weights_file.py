@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from sweeper.core.base import Record
+from sweeper.core.own_code import OwnCode
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Collapse, Task, TrainedOn, TrialSpec
 
@@ -17,12 +18,14 @@ HEADER = "sweeper"
 
 
 class WeightsRecord(Record):
-    """What a file of weights belongs to, and what rebuilds its network with segmentation-models-pytorch alone."""
+    """What a file of weights belongs to, and what rebuilds its network."""
 
     spec: TrialSpec
     """The training it comes from."""
     digest: str
     """Of the data set."""
+    model: OwnCode | None = None
+    """The user's function that makes the network; None = `arch` with `encoder`."""
     arch: str
     encoder: str
     encoder_depth: int

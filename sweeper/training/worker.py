@@ -26,7 +26,8 @@ from sweeper.system.streams import steady_streams
 from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
 from sweeper.training.job import worker_context
-from sweeper.training.model import build_model, imagenet_cached, require_answer
+from sweeper.training.model import build_model, imagenet_cached, outputs_of, require_answer
+from sweeper.training.own_model import check_own
 from sweeper.training.slots import EagerEngine
 
 
@@ -81,17 +82,26 @@ def serve(pipe: Connection, device: str) -> None:
 def check_model(conditions: Conditions) -> None:
     """Build the network once, so that a wrong name is refused before anything is trained, and one that fails on the
     smallest image."""
-    dataset = conditions.dataset
+    dataset, recipe = conditions.dataset, conditions.recipe
+    stride = recipe.stride
+    height, width = (
+        -(-min(sides) // stride) * stride
+        for sides in zip(*((p.height, p.width) for p in dataset.pictures), strict=True)
+    )
+    if recipe.model is not None:
+        check_own(
+            recipe.model,
+            channels=dataset.channels,
+            outputs=outputs_of(dataset.task, len(dataset.classes)),
+            sizes=[(recipe.size, recipe.size), (recipe.size, recipe.size + stride), (height, width)],
+            seed=conditions.seed,
+        )
+        return
     model = build_model(
-        conditions.recipe,
+        recipe,
         channels=dataset.channels,
         class_pixels=dataset.class_pixels(),
         task=dataset.task,
         seed=conditions.seed,
     )
-    stride = conditions.recipe.stride
-    height, width = (
-        -(-min(sides) // stride) * stride
-        for sides in zip(*((p.height, p.width) for p in dataset.pictures), strict=True)
-    )
-    require_answer(model.eval(), conditions.recipe, dataset.channels, height, width)
+    require_answer(model.eval(), recipe, dataset.channels, height, width)

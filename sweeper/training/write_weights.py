@@ -45,6 +45,7 @@ def weights_record(
     return WeightsRecord(
         spec=spec,
         digest=dataset.digest,
+        model=recipe.model,
         arch=recipe.arch,
         encoder=recipe.encoder,
         encoder_depth=recipe.encoder_depth,

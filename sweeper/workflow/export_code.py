@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sweeper.core.own_code import OwnCode
 from sweeper.training.weights_file import WeightsRecord
 
 _HEAD = '''"""The network that sweeper trained with the recommended loss.
@@ -50,6 +51,21 @@ def predict(model, images):
 '''
 
 
+def _own(code: OwnCode) -> tuple[str, str]:
+    """The same two parts for a network of the user's: it is imported by its name."""
+    head = _HEAD.replace(
+        "Needs torch, safetensors and segmentation-models-pytorch.",
+        f"Needs torch, safetensors and the module {code.module}, whose source had the SHA-256\n{code.digest}.",
+    ).replace("import segmentation_models_pytorch as smp\nimport torch\n", "import torch\n")
+    head = head.replace(
+        "from safetensors.torch import load_file\n",
+        f"from safetensors.torch import load_file\n\nfrom {code.module} import {code.function}\n",
+    )
+    begin, end = _BODY.index("    model = smp.create_model("), _BODY.index("    return model.eval()")
+    made = f"    model = {code.function}(in_channels={{channels}}, classes={{outputs}})\n"
+    return head, _BODY[:begin] + made + "    model.load_state_dict(load_file(path))\n" + _BODY[end:]
+
+
 def model_code(record: WeightsRecord) -> str:
     """A module with `load()` and `predict(model, images)`."""
     binary = record.task == "binary"
@@ -65,10 +81,11 @@ def model_code(record: WeightsRecord) -> str:
         constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
         answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
     widths = record.decoder_channels
-    head = _HEAD if binary else _HEAD.replace("import math\n", "")
+    head, body = (_HEAD, _BODY) if record.model is None else _own(record.model)
+    head = head if binary else head.replace("import math\n", "")
     # Names come from files: escaped, and nothing in them can end the text they stand in.
     classes = ", ".join(ascii(name).replace("\\", "/").replace('"', "'") for name in record.classes)
-    body = _BODY.format(
+    body = body.format(
         arch=record.arch,
         encoder=record.encoder,
         depth=record.encoder_depth,

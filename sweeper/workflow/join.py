@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, MissingStudyError, StudyError, SweeperError, UsageError
+from sweeper.core.own_code import code_here
 from sweeper.core.paths import joined_dir
 from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
@@ -78,6 +79,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     dataset = dataset_of(given, plan.conditions.dataset, display)
     with ended_by(stop, patience), closing(make_backend(settings, cores, display.warn)) as backend:
         recipe = plan.conditions.recipe.model_copy(update={"precision": backend.hardware().precision})
+        if recipe.model is not None:
+            recipe = recipe.model_copy(update={"model": code_here(recipe.model, "--model")})
         conditions = plan.conditions.model_copy(update={"dataset": dataset, "recipe": recipe})
         if changed := studies.differences(plan, plan.model_copy(update={"conditions": conditions})):
             raise StudyError(

@@ -48,7 +48,7 @@ def register_export(made: Exported, name: str, tracking_uri: str) -> str:
         raise
     except Exception as error:  # whatever torch.export meets in a network of another library
         raise SweeperError(
-            f"--register: the network ({record.arch} with {record.encoder}) could not be written as a model of MLflow: "
+            f"--register: the network ({_network(record)}) could not be written as a model of MLflow: "
             f"{' '.join(str(error).split())[:300]}. What was exported as files is whole: {made.weights}"
         ) from error
 
@@ -78,8 +78,12 @@ def _description(made: Exported, record: WeightsRecord) -> str:
     )
     classes = ", ".join(record.classes)
     return (
-        f"{record.arch} with {record.encoder}, trained with `{record.spec.family}` for {record.spec.steps:,} steps by "
+        f"{_network(record)}, trained with `{record.spec.family}` for {record.spec.steps:,} steps by "
         f"sweeper (study {made.study}, {made.verdict.replace('_', ' ')}). Classes: {classes}.\n\n"
         f"Input: images (N, {record.channels}, H, W) float32 with values from 0 to {record.full_scale}, of any size. "
         f"Output: scores from 0 to 1; {rule}: the operating point that was chosen on validation images is inside."
     )
+
+
+def _network(record: WeightsRecord) -> str:
+    return f"{record.arch} with {record.encoder}" if record.model is None else record.model.name

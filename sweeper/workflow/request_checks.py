@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sweeper import storage as studies
 from sweeper.core.encoders import ENCODERS, OTHERS
 from sweeper.core.errors import RequestError, StudyError, UsageError
+from sweeper.core.own_code import find_code
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions
 from sweeper.core.redact import redact
@@ -54,6 +55,8 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     if settings.space is not None:
         load_space(settings.space)  # against the data's task it is checked once they are read
     _check_encoder(settings.encoder)
+    if settings.model is not None:
+        find_code(settings.model, "--model")
     if same_database(settings.storage, settings.tracking_uri):
         raise UsageError(
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "

@@ -14,6 +14,7 @@ from sweeper.core import paths
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.metrics import METRICS
+from sweeper.core.own_code import code_here, find_code
 from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, Metric, OperatingPoint, Recipe
 from sweeper.core.records import Dataset
 
@@ -102,6 +103,8 @@ class Settings(Record):
     epochs: int | None = Field(None, ge=1, le=MOST_STEPS)
     size: int | None = Field(None, ge=16, le=MOST_PIXELS)
     batch_size: int | None = Field(None, ge=2, le=MOST_PIXELS)
+    model: str | None = Field(None, min_length=1)
+    """`module:function` of the user's network, in place of `arch` and `encoder`."""
     arch: str | None = Field(None, min_length=1)
     encoder: str | None = Field(None, min_length=1)
     encoder_depth: int | None = Field(None, ge=LEAST_DEPTH, le=FULL_DEPTH)
@@ -164,7 +167,9 @@ def make_recipe(
         UsageError: if the options exclude each other or the data.
     """
     gpu = hardware.device != "cpu"
-    depth = settings.encoder_depth or (FULL_DEPTH if gpu else LEAST_DEPTH)
+    _check_model(settings)
+    own = None if settings.model is None else find_code(settings.model, "--model")
+    depth = settings.encoder_depth or (FULL_DEPTH if gpu or own is not None else LEAST_DEPTH)
     encoder = settings.encoder or ("resnet34" if gpu else "resnet18")
     batch_size = settings.batch_size or (16 if gpu else 8)
     largest = max(max(p.height, p.width) for p in dataset.pictures)
@@ -172,7 +177,8 @@ def make_recipe(
     size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
     if size % 2**depth:
         raise UsageError(
-            f"--size must be a multiple of {2**depth} (the network's stride at --encoder-depth {depth}), got {size}"
+            f"--size must be a multiple of {2**depth} (the network's stride"
+            f"{'' if own is not None else f' at --encoder-depth {depth}'}), got {size}"
         )
     steps = _steps(settings, training_images, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
     metric = settings.metric or "miou"
@@ -183,8 +189,12 @@ def make_recipe(
             f"use --metric {others}"
         )
     _check_engine(settings.engine, settings.augment, hardware)
-    weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
+    if own is None:
+        weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
+    else:
+        encoder, weights = "", "none"
     defaults = {
+        **({} if own is None else {"model": own, "arch": own.name}),
         "encoder": encoder,
         "encoder_depth": depth,
         "encoder_weights": weights,
@@ -201,9 +211,14 @@ def make_recipe(
 
 def describe(recipe: Recipe) -> str:
     """The recipe in one line."""
+    network = (
+        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, weights: "
+        f"{recipe.encoder_weights})"
+        if recipe.model is None
+        else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
+    )
     return (
-        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, "
-        f"weights: {recipe.encoder_weights}), {recipe.size}² crops, batch {recipe.batch_size}, "
+        f"{network}, {recipe.size}² crops, batch {recipe.batch_size}, "
         f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {recipe.precision}"
     )
 
@@ -233,12 +248,27 @@ def _given_recipe(settings: Settings) -> dict[str, Any]:
 def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_images: int) -> Recipe:
     """The recipe that a resume asks for: the stored one, changed by what was given again."""
     _check_engine(settings.engine or stored.engine, settings.augment or stored.augmentation, hardware)
+    _check_model(settings, stored)
     given = _given_recipe(settings) | {"precision": hardware.precision}
     if (steps := _steps(settings, training_images, settings.batch_size or stored.batch_size)) is not None:
         given["steps"] = steps
     if settings.encoder_weights not in {None, "auto"}:
         given["encoder_weights"] = settings.encoder_weights
+    if settings.model is not None:
+        given["model"] = find_code(settings.model, "--model")
+        given["arch"] = settings.model
+    elif stored.model is not None:
+        given["model"] = code_here(stored.model, "--model")
     return stored.model_copy(update=given)
+
+
+def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
+    """Raises UsageError where a network of the user's is to have another's architecture or encoder."""
+    name = settings.model or (stored.model.name if stored is not None and stored.model is not None else None)
+    others = ("arch", "encoder", "encoder_depth", "encoder_weights")
+    given = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
+    if name is not None and given:
+        raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(given)}; leave these out")
 
 
 def _check_engine(engine: Engine | None, augment: Augmentation | None, hardware: Hardware) -> None:

@@ -1,0 +1,153 @@
+"""Code of the user's, named `module:function`: where it is, whether it is still the same, and importing it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import keyword
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sweeper.core.base import Record
+from sweeper.core.errors import UsageError
+
+
+class OwnCode(Record):
+    """A function or class of the user's, and the source that it had."""
+
+    name: str
+    """`module:function`."""
+    digest: str
+    """SHA-256 of the module's source file; what the module itself imports is not part of it."""
+    folder: str
+    """The working folder of the run: the module is looked for there first. Not compared."""
+
+    @property
+    def module(self) -> str:
+        """The module's name."""
+        return self.name.partition(":")[0]
+
+    @property
+    def function(self) -> str:
+        """The function's name in it."""
+        return self.name.partition(":")[2]
+
+
+def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -> OwnCode:
+    """Look for a module without importing it (a package that it lies in is imported).
+
+    Args:
+        name: `module:function`.
+        option: of the command line, for the error.
+        folders: where to look before Python's own path; None = the working folder.
+
+    Raises:
+        UsageError: if the name has another form, or the module is not there.
+    """
+    module, _, function = name.partition(":")
+    names = [*module.split("."), function]
+    if name.split(":", maxsplit=1)[0].endswith(".py") or not all(
+        part.isidentifier() and not keyword.iskeyword(part) for part in names
+    ):
+        meant = module.removesuffix(".py").replace("/", ".").replace("\\", ".").strip(".") or "my_code"
+        raise UsageError(
+            f"{option} must be module:function, a module of the working folder or of Python's path and a function in "
+            f"it, got {name!r}; for example {meant}:{function or 'build'}"
+        )
+    looked = folders or (Path.cwd(),)
+    source = _source(module, looked)
+    if source is None:
+        where = " or ".join(dict.fromkeys(map(str, looked)))
+        raise UsageError(
+            f"{option} {name} must name a module that can be imported, and there is no {module} in {where} or on "
+            "Python's path; run sweeper in the folder that holds it, or set PYTHONPATH"
+        )
+    return OwnCode(name=name, digest=_digest(source), folder=str(looked[0].absolute()))
+
+
+def code_here(known: OwnCode, option: str) -> OwnCode:
+    """The same name as it is now: in the working folder, or in that of the run.
+
+    Raises:
+        UsageError: if it is not there any more.
+    """
+    return find_code(known.name, option, (Path.cwd(), Path(known.folder)))
+
+
+def load_code(code: OwnCode, what: str) -> Callable[..., Any]:
+    """Import a function of the user's.
+
+    Args:
+        code: which.
+        what: it is, for errors: `--model`, `--loss`.
+
+    Raises:
+        UsageError: if it cannot be imported, is no function, or its source is not what it was.
+    """
+    folders = (Path(code.folder), Path.cwd())
+    source = _source(code.module, folders)
+    if source is None:
+        raise UsageError(
+            f"{what} {code.name} must be importable here, and there is no {code.module} in {code.folder}, in "
+            f"{Path.cwd()} or on Python's path; copy its file there, or set PYTHONPATH"
+        )
+    if _digest(source) != code.digest:
+        raise UsageError(
+            f"{what} {code.name} must be what it was: {source} has changed since (SHA-256 {code.digest[:12]}…, now "
+            f"{_digest(source)[:12]}…); put it back as it was, or begin another study or training"
+        )
+    try:
+        with _first_on_path(folders):
+            found = getattr(importlib.import_module(code.module), code.function, None)
+    except Exception as error:
+        raise UsageError(
+            f"{what} {code.name} must be importable: importing {code.module} failed: {told(error)}"
+        ) from error
+    if not callable(found):
+        raise UsageError(
+            f"{what} {code.name} must name a function or class, and {source} has "
+            + (f"no {code.function}" if found is None else f"{code.function} = {type(found).__name__}")
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def told(error: BaseException) -> str:
+    """An error of the user's code on one line, with where it happened."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+
+
+def _digest(source: Path) -> str:
+    return hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def _source(module: str, folders: tuple[Path, ...]) -> Path | None:
+    """The file of a module that may have been imported already; None where there is none."""
+    try:
+        with _first_on_path(folders):
+            importlib.invalidate_caches()
+            found = importlib.util.find_spec(module)
+    except Exception:  # a package that fails to import, a module without a specification
+        return None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        return None
+    return Path(found.origin)
+
+
+@contextmanager
+def _first_on_path(folders: tuple[Path, ...]) -> Iterator[None]:
+    """Folders before all others while a module is imported, as for a script; after it behind them: what it imports
+    later is still found, and no file there stands for a module of a library's."""
+    added = [str(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
+    before = [place for place in sys.path if place not in added]
+    sys.path[:] = [*added, *before]
+    try:
+        yield
+    finally:
+        sys.path[:] = [*(place for place in sys.path if place not in added), *added]

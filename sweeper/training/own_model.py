@@ -1,0 +1,152 @@
+"""A network of the user's (`--model module:function`): built, and tried before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.core.errors import UsageError
+from sweeper.core.own_code import OwnCode, load_code, told
+from sweeper.training.failure_causes import not_its_own
+
+OPTION = "--model"
+
+
+def build_own(code: OwnCode, *, channels: int, outputs: int) -> nn.Module:
+    """Call the user's function: `function(in_channels=…, classes=…)`.
+
+    Args:
+        code: which function.
+        channels: of an image.
+        outputs: channels of the logits: 1 for two classes, else one for each.
+
+    Raises:
+        UsageError: if it fails, or gives no module.
+    """
+    function = load_code(code, OPTION)
+    try:
+        model = function(in_channels=channels, classes=outputs)
+    except Exception as error:
+        if not_its_own(error):
+            raise
+        raise UsageError(
+            f"{OPTION} {code.name}(in_channels={channels}, classes={outputs}) must give a network, and failed: "
+            f"{told(error)}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{OPTION} {code.name}(in_channels={channels}, classes={outputs}) must give a torch.nn.Module, got "
+            f"{type(model).__name__}; return the module itself"
+        )
+    return model
+
+
+def check_own(code: OwnCode, *, channels: int, outputs: int, sizes: list[tuple[int, int]], seed: int) -> None:
+    """Try a network as trainings will use it.
+
+    Args:
+        code: which function.
+        channels: of an image.
+        outputs: channels of the logits.
+        sizes: heights and widths that it will meet: the training crop, and images for scoring.
+        seed: of the initial weights.
+
+    Raises:
+        UsageError: with everything that is wrong.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_own(code, channels=channels, outputs=outputs)
+        torch.manual_seed(seed)
+        again = build_own(code, channels=channels, outputs=outputs)
+        problems = [*_weight_problems(model, again)]
+        if not problems:  # each of these uses the weights
+            problems += [*_answer_problems(model, channels, outputs, sizes)]
+    if problems:
+        raise UsageError(
+            "\n".join([f"{OPTION} {code.name} cannot be trained; nothing was:", *(f"  - {text}" for text in problems)])
+        )
+
+
+def _weight_problems(model: nn.Module, again: nn.Module) -> Iterator[str]:
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        yield "its weights must be there when it is made, found lazy layers; give them their numbers of channels"
+        return
+    if not _same_start(model, again):
+        yield (
+            "its initial weights must follow from torch's seed alone, so that all trainings of a seed begin alike, and "
+            "two of them differ; draw them with torch, and from no other source"
+        )
+    if not any(p.requires_grad for p in model.parameters()):
+        yield "it must have weights that can be trained, found no parameter with requires_grad"
+    if broken := [name for name, p in model.named_parameters() if not torch.isfinite(p).all()]:
+        yield f"its weights must be finite numbers, found NaN or infinity in {', '.join(broken[:5])}"
+    try:
+        copy.deepcopy(model)
+        other = model.state_dict()
+        again.load_state_dict(other)
+    except Exception as error:
+        yield f"it must be possible to copy it, and to load its state_dict() into another of its kind: {told(error)}"
+        return
+    if odd := [name for name, value in other.items() if not isinstance(value, Tensor)]:
+        yield f"its state_dict() must hold tensors alone, as files of weights do, found others at {', '.join(odd[:5])}"
+
+
+def _same_start(model: nn.Module, again: nn.Module) -> bool:
+    ours, theirs = list(model.parameters()), list(again.parameters())
+    return len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _answer_problems(model: nn.Module, channels: int, outputs: int, sizes: list[tuple[int, int]]) -> Iterator[str]:
+    for height, width in dict.fromkeys(sizes):
+        for training in (True, False):
+            mode = "in training" if training else "in evaluation"
+            model.train(training)
+            images = torch.randn(2 if training else 1, channels, height, width)
+            try:
+                found = model(images)
+            except Exception as error:
+                if not_its_own(error):
+                    raise
+                yield f"{mode} it must answer images of {height}×{width}, and failed: {told(error)}"
+                continue
+            wrong = _shape_problem(found, (len(images), outputs, height, width))
+            if wrong is not None:
+                yield f"{mode}, for images of shape {tuple(images.shape)}, {wrong}"
+            elif training:
+                yield from _gradient_problems(model, found)
+
+
+def _shape_problem(found: object, expected: tuple[int, ...]) -> str | None:
+    if not isinstance(found, Tensor):
+        return f"it must give one tensor of logits, got {type(found).__name__}; choose the main output in a wrapper"
+    if tuple(found.shape) != expected:
+        return f"it must give logits of shape {expected}, got {tuple(found.shape)}"
+    if not found.is_floating_point():
+        return f"it must give floating-point logits, got {found.dtype}; leave argmax to sweeper"
+    if not torch.isfinite(found).all():
+        return "it must give finite logits, got NaN or infinity"
+    return None
+
+
+def _gradient_problems(model: nn.Module, logits: Tensor) -> Iterator[str]:
+    if not logits.requires_grad:
+        yield "its logits must depend on its weights by operations with derivatives: they have none"
+        return
+    model.zero_grad(set_to_none=True)
+    try:
+        torch.nn.functional.softplus(logits).mean().backward()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        if not_its_own(error):
+            raise
+        yield f"its gradients must be computable, and failed: {told(error)}"
+        return
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    if not any(bool(g.any()) for g in gradients.values()):
+        yield "some weight must change the logits, and every gradient is 0"
+    if broken := [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]:
+        yield f"its gradients must be finite, found NaN or infinity in {', '.join(broken[:5])}"
+    model.zero_grad(set_to_none=True)
