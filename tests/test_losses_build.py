@@ -28,7 +28,16 @@ def test_families_are_declared_simplest_first():
         *("logit_adjusted", "poly_ce", "generalized_ce", "symmetric_ce", "ohem_ce", "recall_ce"),
         *("dice", "jaccard", "generalized_dice", "log_cosh_dice", "tversky", "focal_tversky", "lovasz"),
         *("log_dice", "robust_dice", "sens_spec", "mcc", "exp_log"),
-        *("dice_ce", "dice_focal", "dice_topk", "combo", "unified_focal", "soft_cldice", "boundary"),
+        *(
+            "dice_ce",
+            "weighted_dice_ce",
+            "dice_focal",
+            "dice_topk",
+            "combo",
+            "unified_focal",
+            "soft_cldice",
+            "boundary",
+        ),
     ]
     assert all(name == family.name for name, family in FAMILIES.items())
 

@@ -123,11 +123,17 @@ def tversky(task, z, y, w, v):
         fn_weight = v.get("fn_weight", 0.5)
         lost = 1 - (tp + 1) / (tp + v.get("fp_weight", 1 - fn_weight) * fp + fn_weight * fn + 1)
         each.append((lost if own.any() else mean_over(p, known, u)) ** v.get("overlap_exponent", 1))
-    return np.mean(each)
+    return np.average(each, weights=v.get("overlap_weights"))
 
 
 def mixed(ce):
     return lambda task, z, y, w, v: v["mix"] * ce(task, z, y, w, v) + (1 - v["mix"]) * tversky(task, z, y, w, {})
+
+
+def weighted_dice_ce(task, z, y, w, v):
+    weights = np.array(FREQUENCIES) ** -v["class_weight_power"]
+    overlap = tversky(task, z, y, w, {"overlap_weights": weights})
+    return v["mix"] * cross_entropy(task, z, y, w, v) + (1 - v["mix"]) * overlap
 
 
 def generalized_dice(task, z, y, w, v):
@@ -367,6 +373,7 @@ FORMULAS = {
     "mcc": mcc,
     "exp_log": exp_log,
     "dice_ce": mixed(cross_entropy),
+    "weighted_dice_ce": weighted_dice_ce,
     "dice_focal": mixed(cross_entropy),
     "dice_topk": mixed(hard),
     "combo": mixed(cross_entropy),

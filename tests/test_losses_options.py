@@ -116,7 +116,7 @@ def test_multilabel_weights_of_each_class():
     torch.testing.assert_close(vector, sum(each) / (target != IGNORE).sum())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if "binary" in family.tasks])
 def test_multilabel_with_one_class_is_binary(family):
     """A binary loss and a multi-label loss of one channel are the same problem."""
     logits, target = doubles("binary")
@@ -170,6 +170,44 @@ def test_smoothing_is_added_to_both_sides():
     for smoothing in (0.0, 1e-5, 30.0):
         theirs = 1 - (2 * (p * y).sum() + 2 * smoothing) / ((p + y).sum() + 2 * smoothing)
         torch.testing.assert_close(build_loss("dice", task="binary", smoothing=smoothing)(logits, target), theirs)
+
+
+def test_class_weights_of_an_overlap_are_those_of_a_mean():
+    logits, target = doubles("multiclass")
+    each = [build_loss("dice", task="multiclass", class_weights=[float(c == k) for k in range(3)]) for c in range(3)]
+    costs = [float(loss(logits, target)) for loss in each]
+    for family, more in (("dice", {}), ("dice_focal", {"mix": 0.0, "weigh_overlap": True})):
+        for of_classes, weights in (
+            ((1.0, 3.0, 6.0), (1, 3, 6)),
+            ((1.0, 1.0, 1.0), (1, 1, 1)),
+            ((1.0, 0.0, 0.0), (1, 0, 0)),
+        ):
+            loss = build_loss(family, task="multiclass", class_weights=of_classes, **more)
+            assert float(loss(logits, target)) == pytest.approx(np.average(costs, weights=weights))
+        off = build_loss(family, task="multiclass", class_weights=(9.0, 1.0, 0.0), include_background=False, **more)
+        assert float(off(logits, target)) == pytest.approx(costs[1])
+    # Where nothing else has them, the exponent's weights are the overlap's; elsewhere by the flag alone.
+    power = build_loss("jaccard", task="multiclass", class_weight_power=1.0, class_frequencies=COUNTS)
+    given = build_loss("jaccard", task="multiclass", class_weights=[1 / n for n in COUNTS])
+    torch.testing.assert_close(power(logits, target), given(logits, target))
+    plain = build_loss("dice_ce", task="multiclass", mix=0.0, class_weight_power=1.0, class_frequencies=COUNTS)
+    assert float(plain(logits, target)) == pytest.approx(np.mean(costs))
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_class_weights_of_both_sides_of_a_binary_overlap_and_of_several_labels(per_image):
+    logits, target = doubles("binary")
+    two = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    given = {"class_weights": (1.0, 4.0), "include_background": True, "per_image": per_image}
+    binary = build_loss("tversky", task="binary", **given)(logits, target)
+    torch.testing.assert_close(binary, build_loss("tversky", task="multiclass", **given)(two, target))
+    logits, target = doubles("multilabel")
+    alone = [
+        float(build_loss("dice", task="multilabel", per_image=per_image)(logits[:, c : c + 1], target[:, c : c + 1]))
+        for c in range(3)
+    ]
+    loss = build_loss("dice", task="multilabel", class_weights=(1.0, 4.0, 2.0), per_image=per_image)
+    assert float(loss(logits, target)) == pytest.approx(np.average(alone, weights=(1, 4, 2)))
 
 
 # --- Weights of pixels --------------------------------------------------------------------------------------

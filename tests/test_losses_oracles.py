@@ -88,6 +88,18 @@ def test_dice_and_cross_entropy_are_those_of_monai():
     close(build_loss("dice_ce", task="multiclass", mix=0.4)(logits, target), theirs(logits, one_hot(target)))
 
 
+def test_class_weights_of_the_overlap_are_those_of_smp_and_kornia_and_of_monai_times_their_mean():
+    logits, target = batch("multiclass")
+    weights = torch.tensor([0.5, 2.0, 7.0])
+    ours = build_loss("dice", task="multiclass", class_weights=weights.tolist())(logits, target)
+    close(ours, smp.DiceLoss("multiclass", smooth=1.0, class_weights=weights.tolist())(logits, target))
+    kind = {"softmax": True, "batch": True, "smooth_nr": 2.0, "smooth_dr": 2.0}
+    close(ours * weights.mean(), monai.DiceLoss(**kind, weight=weights)(logits, one_hot(target)))
+    theirs = kornia.dice_loss(logits, target, average="macro", eps=1e-12, weight=weights.double())
+    per_image = build_loss("dice", task="multiclass", class_weights=weights.tolist(), smoothing=0, per_image=True)
+    close(per_image(logits, target), theirs)
+
+
 def test_per_image_dice_is_that_of_monai():
     logits, target = batch("multiclass")
     theirs = monai.DiceLoss(softmax=True, smooth_nr=2.0, smooth_dr=2.0, include_background=False)

@@ -66,15 +66,20 @@ KERNEL_MEANINGS: dict[str, str] = {
     "boundary_weight": "pixels within 2 of a class boundary weigh 1 + this in the cross-entropy part",
     "label_smoothing": "share of each pixel's label that is spread over all classes",
     "effective_number": "β of the class weights (1 − β) / (1 − β^n), with n the class's pixels (Cui et al. 2019)",
-    "class_weights": "weight of each class's pixels in the cross-entropy part; binary: (background, foreground)",
+    "class_weights": "weight of each class's pixels in the cross-entropy part; of a loss without one, weight of each "
+    "class in the overlap; binary: (background, foreground)",
     "smoothing": "pixels added to numerator and denominator of the overlap; 1 unless given",
     "per_image": "overlap of each image, then their mean, in place of the overlap of the whole batch",
     "include_background": "whether class 0 counts in the overlap part; unless given no for binary, yes for multi-class",
     "squared": "squared errors in the overlap part (V-Net's denominator) in place of absolute ones",
+    "weigh_overlap": "whether the class weights of the cross-entropy part weigh the classes' overlaps, "
+    "too: Σ w_c (1 − TI_c) / Σ w_c",
 }
 
-FLAGS = ("per_image", "include_background", "squared")
+FLAGS = ("per_image", "include_background", "squared", "weigh_overlap")
 """Options that are true or false."""
 CROSS_ENTROPY_OPTIONS = ("label_smoothing", "hard_fraction", "boundary_weight", "class_weights", "effective_number")
-OVERLAP_OPTIONS = ("smoothing", "per_image", "include_background", "squared")
+OVERLAP_OPTIONS = ("smoothing", "per_image", "include_background", "squared", "weigh_overlap")
 """Coordinates that `build_loss` takes for every point of the kernel that has the part, beside the family's own."""
+OVERLAP_WEIGHTINGS = ("class_weights", "effective_number", "class_weight_power")
+"""Options of an overlap without a cross-entropy part: the weights are those of the classes' overlaps."""

@@ -88,7 +88,8 @@ def build_loss(
         coordinates: those of the family (`FAMILIES[family].coordinates[task]`; one that is left out takes the family's
             default from the literature; `alpha=None` turns α off) and its options (`FAMILIES[family].options(task)`):
             `label_smoothing`, `hard_fraction`, `boundary_weight`, `class_weights`, `effective_number`, `smoothing`,
-            `per_image`, `include_background`, `squared`; meanings and limits in `sweeper.losses.accepted_values`.
+            `per_image`, `include_background`, `squared`, `weigh_overlap`, and of an overlap alone `class_weight_power`;
+            meanings and limits in `sweeper.losses.accepted_values`.
 
     Raises:
         LossError: naming everything that is wrong: family, task, coordinate, value or frequencies.

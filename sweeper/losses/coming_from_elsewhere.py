@@ -54,7 +54,12 @@ ROWS = (
         "mmseg `OHEMPixelSampler(thresh=t, min_kept=n)`",
         "`ohem_ce`, `sure_at=t`, `kept_at_least`: n as a share of a batch",
     ),
-    ("mmseg `class_weight`", "`class_weights` (of the cross-entropy part; the overlap part has none)"),
+    ("mmseg `class_weight`", "`class_weights` of the cross-entropy part"),
+    (
+        "smp `DiceLoss(class_weights=w)`, kornia `dice_loss(weight=w)`, MONAI `DiceLoss(weight=w)`",
+        '`build_loss("dice", …, class_weights=w)`: Σ w_c (1 − TI_c) / Σ w_c; MONAI: value × the mean of the weights',
+    ),
+    ("MONAI `DiceCELoss(weight=w)`", '`build_loss("dice_focal", …, gamma=0, class_weights=w, weigh_overlap=True)`'),
     ("balanced softmax", '`build_loss("logit_adjusted", task="multiclass", tau=1, class_frequencies=…)`'),
     ("symmetric cross-entropy `alpha`, `beta`, A", "`reverse_share` = −βA / (α − βA), up to the factor α − βA"),
     ("PolyLoss `epsilon`", "`first_term`"),

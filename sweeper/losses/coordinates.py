@@ -53,6 +53,8 @@ class KernelSettings(NamedTuple):
     include_background: bool | None = None
     """None = the task's custom: no for binary, yes for multi-class."""
     squared: bool = False
+    weigh_overlap: bool = False
+    """Whether `class_weights` are weights of the classes' overlaps, too."""
 
 
 TVERSKY_ELSEWHERE = {
@@ -75,6 +77,8 @@ ELSEWHERE = {
     "to_onehot_y": "multi-class targets are class indices",
     "mode": "it is `task`",
     "log_loss": "it is the family log_dice",
+    "weight_dice": "the parts' weights are `mix` and 1 − mix, up to a factor of the loss",
+    "classes": "a class that is not to count has weight 0 in `class_weights`",
     "lambda_dice": "the parts' weights are `mix` and 1 − mix, up to a factor of the loss",
     "lambda_ce": "the parts' weights are `mix` and 1 − mix, up to a factor of the loss",
     "loss_weight": "a factor of the whole loss is for the caller",
@@ -275,6 +279,7 @@ def kernel_settings(
     if all(w == 1.0 for w in (*(weights or ()), *(absent or ()))):
         weights = absent = None
     fn_weight = _number(point, "fn_weight", 0.5)
+    overlap_alone = family.fixed.get("mix") == 0
     background = point.get("include_background")
     return KernelSettings(
         mix=_number(point, "mix", 1.0),
@@ -291,6 +296,7 @@ def kernel_settings(
         per_image=bool(point.get("per_image")),
         include_background=None if background is None else bool(background),
         squared=bool(point.get("squared")),
+        weigh_overlap=weights is not None and (overlap_alone or bool(point.get("weigh_overlap"))),
     )
 
 

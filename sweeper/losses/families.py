@@ -248,6 +248,40 @@ _DECLARED = (
         ),
     ),
     Family(
+        name="weighted_dice_ce",
+        title="Class-weighted Dice + cross-entropy",
+        fixed={"weigh_overlap": 1.0, **_DICE_WEIGHTS},
+        # Of two classes the foreground's overlap is the only one: there it would be dice_ce.
+        coordinates={
+            "multiclass": {
+                "mix": _MIX,
+                "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5),
+            }
+        },
+        helps="Several classes of which the rare ones matter more: one exponent for pixels and overlaps.",
+        caveat="Common classes are given up for rare ones, which the mean over classes may not repay.",
+        source="The weights: Cui et al. 2019, arXiv:1901.05555; in the overlap as smp's, MONAI's and kornia's Dice "
+        "have them; the sum: Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
+        formula="λ · CE(w) + (1 − λ) · Σ_c w_c (1 − TI_c(½, ½)) / Σ_c w_c",
+        becomes=(
+            Reduction(
+                words="mix = 1 is weighted cross-entropy",
+                at={"mix": 1.0, "class_weight_power": 0.7},
+                other="weighted_ce",
+                others_at={"class_weight_power": 0.7},
+            ),
+            Reduction(
+                words="mix = 0 without weights is Dice", at={"mix": 0.0, "class_weight_power": 0.0}, other="dice"
+            ),
+            Reduction(
+                words="without weights it is Dice + cross-entropy",
+                at={"class_weight_power": 0.0},
+                other="dice_ce",
+                others_at={"class_weight_power": 0.0},
+            ),
+        ),
+    ),
+    Family(
         name="dice_focal",
         title="Dice + focal",
         fixed=_DICE_WEIGHTS,

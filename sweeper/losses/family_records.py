@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
-from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS, Limits
+from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS, OVERLAP_WEIGHTINGS, Limits
 
 LossTask = Literal["binary", "multiclass", "multilabel"]
 """What a loss can be built for. In a multi-label task a pixel may belong to several classes, or to none."""
@@ -95,8 +95,13 @@ class Family(Record):
             return ()
         mix = self.fixed.get("mix")
         names = [*(CROSS_ENTROPY_OPTIONS if mix != 0 else ()), *(OVERLAP_OPTIONS if mix != 1 else ())]
-        unfit = {"multilabel": ("include_background", "effective_number")}.get(task, ())
-        taken = (*self.fixed, *self.coordinates[task], *unfit)
+        if mix == 0:
+            names = [*OVERLAP_WEIGHTINGS, *names]
+        unfit = {"binary": ("class_weight_power",), "multiclass": ()}.get(
+            task, ("include_background", "effective_number", "class_weight_power")
+        )
+        alone = ("weigh_overlap",) if mix in (0, 1) else ()  # there is no other part that has the weights
+        taken = (*self.fixed, *self.coordinates[task], *unfit, *alone)
         return tuple(name for name in names if name not in taken)
 
     def searched(self, task: LossTask) -> dict[str, LossCoordinate]:

@@ -6,7 +6,7 @@ softmax. Label smoothing, hard pixels, boundaries and weights per pixel: `sweepe
 Overlap part: Tversky index over the whole batch with smoothing 1,
 TI_c = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1), of the foreground (binary) or averaged over all classes; a class
 absent from the batch's labelled pixels contributes the mean of its probability over them in place of 1 − TI_c.
-Options: another smoothing, per image, with or without background, squared errors.
+Options: another smoothing, per image, with or without background, squared errors, a mean weighted by class.
 
 On a processor `sweeper.losses.fused_cpu` gives the same sooner; this is the reference it is tested against, what runs
 on other devices, and what `torch.compile` fuses.
@@ -89,15 +89,22 @@ def sigmoid_loss(
         wrong = torch.sigmoid(-u)
         if weight is not None:
             foreground, background = foreground * weight, background * weight
-        overlap = _class_overlap(wrong, foreground, background, settings)
+        low, high = class_weights if settings.weigh_overlap else (1.0, 1.0)
+        overlap = _class_overlap(wrong, foreground, background, settings, high)
         if settings.include_background:
-            overlap = (overlap + _class_overlap(wrong, background, foreground, settings)) / 2
+            behind = _class_overlap(wrong, background, foreground, settings, low)
+            overlap = (high * overlap + low * behind) / (low + high)
         parts.append((1 - settings.mix) * overlap)
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def _class_overlap(wrong: Tensor, actual: Tensor, others: Tensor, settings: KernelSettings) -> Tensor:
-    """Overlap part from each pixel's probability of being wrong and its weight where the class is, and where not."""
+def _class_overlap(
+    wrong: Tensor, actual: Tensor, others: Tensor, settings: KernelSettings, class_weights: Tensor | float
+) -> Tensor:
+    """Overlap part from each pixel's probability of being wrong and its weight where the class is, and where not.
+
+    `class_weights`: of the classes in their mean, (C, 1, 1); a number for all of them changes nothing.
+    """
     false_positives = wrong * others
     mean = _mass(false_positives, settings) / _mass(others, settings).clamp(min=NEARLY_NOTHING)
     false_negatives, true_positives = wrong * actual, None
@@ -112,7 +119,8 @@ def _class_overlap(wrong: Tensor, actual: Tensor, others: Tensor, settings: Kern
         settings,
         true_positives=true_positives,
     )
-    return _mean(each, actual + others, settings)
+    weights = class_weights.flatten() if isinstance(class_weights, Tensor) else None
+    return _mean(each, actual + others, settings, weights)
 
 
 def softmax_loss(
@@ -170,7 +178,8 @@ def softmax_loss(
         mask = labelled.to(p.dtype)
         mask = (mask if weight is None else mask * weight).unsqueeze(1)
         own = placed(p, index.unsqueeze(1), mask)  # weights of the own class, 0 under ignore
-        parts.append((1 - settings.mix) * _classes_overlap(p, own, mask, settings))
+        weights = class_weights if settings.weigh_overlap else None
+        parts.append((1 - settings.mix) * _classes_overlap(p, own, mask, settings, weights))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
@@ -180,10 +189,16 @@ def _is_plain(settings: KernelSettings) -> bool:
     return settings.mix == 1 and settings.hard_fraction == 1 and not rest
 
 
-def _classes_overlap(p: Tensor, own: Tensor, mask: Tensor, settings: KernelSettings) -> Tensor:
-    """Overlap part from probabilities (N, C, H, W), pixel weights at the own class and in all (N, 1, H, W)."""
+def _classes_overlap(
+    p: Tensor, own: Tensor, mask: Tensor, settings: KernelSettings, class_weights: Tensor | None
+) -> Tensor:
+    """Overlap part from probabilities (N, C, H, W), pixel weights at the own class and in all (N, 1, H, W).
+
+    `class_weights`: (C,), of the classes in their mean; None = 1.
+    """
     if settings.include_background is False:
         p, own = p[:, 1:], own[:, 1:]
+        class_weights = None if class_weights is None else class_weights[1:]
     hit, predicted = p * own, p * mask
     actual, true_positives = _mass(own, settings), _mass(hit, settings)
     total = _mass(predicted, settings)  # TP + FP
@@ -194,7 +209,7 @@ def _classes_overlap(p: Tensor, own: Tensor, mask: Tensor, settings: KernelSetti
         each = class_cost(false_positives, false_negatives, actual, mean, settings, true_positives=true_positives)
     else:
         each = class_cost(total - true_positives, actual - true_positives, actual, mean, settings)
-    return _mean(each, mask, settings)
+    return _mean(each, mask, settings, class_weights)
 
 
 def own_class(values: Tensor, index: Tensor) -> Tensor:
@@ -207,12 +222,21 @@ def _mass(values: Tensor, settings: KernelSettings) -> Tensor:
     return values.sum(dim=(2, 3) if settings.per_image else (0, 2, 3))
 
 
-def _mean(each: Tensor, weights: Tensor, settings: KernelSettings) -> Tensor:
+def _mean(each: Tensor, weights: Tensor, settings: KernelSettings, class_weights: Tensor | None) -> Tensor:
     """Mean over classes, and over the images that have labelled pixels of a class where each image counts alone."""
     if not settings.per_image:
-        return each.mean()
+        return mean_of_classes(each, class_weights)
     has = (weights.sum(dim=(2, 3)) > 0).to(each.dtype).expand_as(each)
-    return (each * has).sum() / has.sum().clamp(min=1)
+    if class_weights is not None:
+        has = has * class_weights
+    return (each * has).sum() / has.sum().clamp(min=NEARLY_NOTHING)
+
+
+def mean_of_classes(each: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Mean of the classes' costs (C,), weighted by (C,) ≥ 0; 0 where no class has a weight."""
+    if class_weights is None:
+        return each.mean()
+    return (class_weights * each).sum() / class_weights.sum().clamp(min=NEARLY_NOTHING)
 
 
 def class_cost(

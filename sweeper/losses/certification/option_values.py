@@ -24,6 +24,7 @@ VALUES: dict[str, float | bool] = {
     "per_image": True,
     "include_background": True,
     "squared": True,
+    "weigh_overlap": True,
     "delta": 0.7,
     "suppression": 0.4,
     "volume_exponent": 1.3,

@@ -48,6 +48,8 @@ def reference(
     defaults = {name: one.default for name, one in free.items()}
     needed = {name: DATA_DECIDED[name] for name, value in defaults.items() if value is None and name in DATA_DECIDED}
     values = {**subject.entry.fixed, **defaults, **needed, **coordinates}
+    if subject.entry.fixed.get("mix") == 0:  # all weights are the overlap's
+        values["weigh_overlap"] = True
     leaf = logits.detach().requires_grad_()
     inputs = [leaf] if weight is None else [leaf, weight.detach().requires_grad_()]
     asked = questions(subject.task, leaf, target, ignore_index, None if weight is None else inputs[1])

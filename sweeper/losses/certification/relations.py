@@ -22,6 +22,7 @@ REST: dict[str, float] = {
     "smoothing": 1.0,
     "per_image": False,
     "squared": False,
+    "weigh_overlap": False,
 }
 """Values at which an option of the kernel does nothing."""
 Coordinates = Mapping[str, float | bool | None]

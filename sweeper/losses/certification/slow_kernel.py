@@ -165,8 +165,8 @@ def tversky_loss(counts: Counts, fp_weight: float, fn_weight: float, exponent: f
     return lost**exponent if exponent != 1 else lost
 
 
-def overlap(asked: Sequence[Question], values: Values) -> Tensor:
-    """Mean over the classes that count, and over images where each counts alone."""
+def overlap(asked: Sequence[Question], values: Values, weights: Sequence[Sequence[float]] | None = None) -> Tensor:
+    """Mean over the classes that count, and over images where each counts alone; `weights`: of the classes."""
     fn_weight = values.get("fn_weight", 0.5)
     fp_weight = values.get("fp_weight")
     arguments = (
@@ -175,17 +175,17 @@ def overlap(asked: Sequence[Question], values: Values) -> Tensor:
         values.get("overlap_exponent", 1.0),
         values.get("smoothing", 1.0),
     )
-    found = []
-    for question in asked:
+    found, sizes = [], []
+    for number, question in enumerate(asked):
         images = range(len(question.labels)) if values.get("per_image") else [None]
         for image in images:
             if image is not None and not (question.labels[image] != NOWHERE).any():
                 continue
-            found += [
-                tversky_loss(counted(question, c, image, squared=bool(values.get("squared"))), *arguments)
-                for c in _averaged_classes(question, values)
-            ]
-    return torch.stack(found).mean()
+            for c in _averaged_classes(question, values):
+                counts = counted(question, c, image, squared=bool(values.get("squared")))
+                sizes.append(1.0 if weights is None else weights[number][c])
+                found.append(sizes[-1] * tversky_loss(counts, *arguments))
+    return torch.stack(found).sum() / sum(sizes)
 
 
 def _averaged_classes(question: Question, values: Values) -> Sequence[int]:
@@ -201,9 +201,9 @@ def kernel_reference(
     """λ · CE + (1 − λ) · overlap."""
     channels = asked[0].log_p.shape[1] if task == "multiclass" else len(asked)
     mix = values.get("mix", 1.0)
-    parts = []
+    weights, parts = class_weights(task, values, counts, channels), []
     if mix > 0:
-        parts.append(mix * cross_entropy(asked, class_weights(task, values, counts, channels), values))
+        parts.append(mix * cross_entropy(asked, weights, values))
     if mix < 1:
-        parts.append((1 - mix) * overlap(asked, values))
+        parts.append((1 - mix) * overlap(asked, values, weights if values.get("weigh_overlap") else None))
     return torch.stack(parts).sum()

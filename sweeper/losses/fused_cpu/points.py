@@ -8,7 +8,7 @@ from torch import Tensor
 from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.fused_cpu.sums import Entropy, Sums
 from sweeper.losses.fused_cpu.walk import class_sums, walks
-from sweeper.losses.kernel import NEARLY_NOTHING, class_cost
+from sweeper.losses.kernel import NEARLY_NOTHING, class_cost, mean_of_classes
 from sweeper.losses.per_pixel import near_boundary
 
 
@@ -67,12 +67,17 @@ def _entropy(settings: KernelSettings, *, softmax: bool, binary: bool) -> Entrop
 
 def _overlap(sums: Sums, settings: KernelSettings, *, softmax: bool) -> Tensor:
     _, marked, missed, actual, rest = sums
+    weights = actual.new_tensor(settings.class_weights) if settings.weigh_overlap else None
     if softmax:
         # An absent class has no other probability than false positives.
         each = class_cost(marked, missed, actual, marked / sums.labelled.clamp(min=NEARLY_NOTHING), settings)
-        return (each[1:] if settings.include_background is False else each).mean()
+        if settings.include_background is False:
+            each, weights = each[1:], None if weights is None else weights[1:]
+        return mean_of_classes(each, weights)
     each = class_cost(marked, missed, actual, marked / rest.clamp(min=NEARLY_NOTHING), settings)
     if settings.include_background:
         swapped = class_cost(missed, marked, rest, missed / actual.clamp(min=NEARLY_NOTHING), settings)
+        if weights is not None:  # of background and foreground: there is one channel
+            return mean_of_classes(torch.cat([swapped, each]), weights)
         each = (each + swapped) / 2
-    return each.mean()
+    return mean_of_classes(each, weights if len(each) > 1 else None)
