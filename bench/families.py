@@ -98,7 +98,8 @@ def collect(arguments: argparse.Namespace) -> None:
         imbalance = imbalance_of(dataset.class_pixels(train))
         for seed in range(arguments.seeds):
             conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
-            for family in arguments.family or FAMILIES:
+            here = [name for name, known in FAMILIES.items() if dataset.task in known.tasks]
+            for family in arguments.family or here:
                 for number, choice in enumerate(choices(family, space, imbalance, arguments.draws)):
                     if (scene, family, number, seed) in known:
                         continue

@@ -214,10 +214,14 @@ def ours(family: str, task: str, classes: int, batch: Batch) -> Loss:
     given = {name: 8.0 for name in ("pos_weight", "prior_odds") if name in free and free[name].default is None}
     frequencies = tuple(1.0 for _ in range(classes)) if task == "multiclass" else None
     loss = build_loss(family, task=task, class_frequencies=frequencies, **given)
-    if FAMILIES[family].needs_distance:
+    kind = FAMILIES[family].needs_map
+    if kind == "distance":
         # As in training: the maps come with the batch.
         distance = torch.ones_like(batch.logits, dtype=torch.float16)
         return lambda z, y: loss(z, y, distance=distance)
+    if kind is not None:
+        made = loss.made_map(batch.target.cpu()).to(batch.target.device)
+        return lambda z, y: loss(z, y, **{kind: made})
     return loss
 
 
@@ -329,7 +333,8 @@ def main() -> None:
         rivals = counterparts(task)
         for dtype in (torch.float32, torch.bfloat16):
             batch = make_batch(task, shape, dtype, arguments.device)
-            for family in arguments.family or FAMILIES:
+            here = [name for name, known in FAMILIES.items() if task in known.tasks]
+            for family in arguments.family or here:
                 given = {"device": arguments.device, "repetitions": arguments.repetitions}
                 found = row(family, task, batch, rivals.get(family, {}), **given)
                 if found is not None:

@@ -37,14 +37,18 @@ VALUES = {
     "error_exponent": 1.4,
     "sensitivity_share": 0.3,
     "log_exponent": 0.5,
+    "instance_power": 0.7,
+    "blob_share": 0.4,
 }
 
 
 COVERED = {
     *("poly_ce", "generalized_ce", "symmetric_ce", "recall_ce"),
     *("log_dice", "noise_robust_dice", "sensitivity_specificity", "exponential_logarithmic"),
+    *("instance_ce", "blob_dice", "skeleton_recall"),
 }
-"""Modules of losses whose kind another one covers in a training: of one pixel's −log p_t, and of sums over classes."""
+"""Modules of losses whose kind another one covers in a training: of one pixel's −log p_t, and of sums over classes.
+Those of maps of the labels are trained in tests/test_label_maps.py."""
 
 
 def point(family: str, task: LossTask) -> dict[str, float]:

@@ -61,6 +61,8 @@ ADJUSTED, POLY, ROBUST_CE = "losses/logit_adjusted.py", "losses/poly_ce.py", "lo
 SYMMETRIC, OHEM, RECALL = "losses/symmetric_ce.py", "losses/ohem_ce.py", "losses/recall_ce.py"
 SURPRISE, LOG_DICE, NOISE = "losses/surprise.py", "losses/log_dice.py", "losses/noise_robust_dice.py"
 SENSITIVITY, MATTHEWS = "losses/sensitivity_specificity.py", "losses/matthews.py"
+INSTANCE_CE, BLOBS, SKELETON_RECALL = "losses/instance_ce.py", "losses/blob_dice.py", "losses/skeleton_recall.py"
+INSTANCES, SKELETONS = "data/instances.py", "data/skeletons.py"
 EXPONENTIAL = "losses/exponential_logarithmic.py"
 
 _SIGMOID_BOUNDARY = """\
@@ -1135,6 +1137,168 @@ FAULTS = (
         "parts.append((1 - self.mix)",
         "parts.append(self.mix",
         ("exp_log/binary",),
+    ),
+    # --- Instances and skeletons ------------------------------------------------------------------------------------
+    Fault(
+        "instances: exponent of the sizes dropped",
+        INSTANCE_CE,
+        ".pow(-self.power)",
+        ".pow(-1.0)",
+        ("instance_ce/binary",),
+    ),
+    Fault(
+        "instances: weights not of mean 1",
+        INSTANCE_CE,
+        "(labelled.sum() / shares.sum().clamp(min=NEARLY_NOTHING))",
+        "1.0",
+        ("instance_ce/multiclass",),
+    ),
+    Fault(
+        "instances: pixel weights dropped",
+        INSTANCE_CE,
+        "shares = shares * weight",
+        "shares = shares * 1.0",
+        ("instance_ce/multilabel",),
+    ),
+    Fault(
+        "components: corners do not touch",
+        INSTANCES,
+        "touching = np.ones((3,) * known.ndim, dtype=bool)",
+        "touching = None",
+        ("blob_dice/binary",),
+    ),
+    Fault(
+        "components: ignored pixels connect",
+        INSTANCES,
+        "known = np.where(labelled, labels, 0)\n    touching",
+        "known = np.where(labelled, labels, 1)\n    touching",
+        ("blob_dice/binary",),
+    ),
+    Fault(
+        "components: numbers of two classes overlap",
+        INSTANCES,
+        "components + number, 0)",
+        "components, 0)",
+        ("blob_dice/multiclass",),
+    ),
+    Fault(
+        "sizes: ignored pixels belong to the background",
+        INSTANCES,
+        "np.bincount(ids[labelled], minlength=1)",
+        "np.bincount(ids.ravel(), minlength=1)",
+        ("instance_ce/binary",),
+    ),
+    Fault(
+        "blobs: false positives are free",
+        BLOBS,
+        "(rows.false_positives.gather(1, of_class) + size - hit) / 2",
+        "(size - hit) / 2",
+        ("blob_dice/multilabel",),
+    ),
+    Fault(
+        "blobs: parts swapped",
+        BLOBS,
+        "parts.append((1 - self.share) * self.dice",
+        "parts.append(self.share * self.dice",
+        ("blob_dice/binary",),
+    ),
+    Fault(
+        "blobs: what is no instance is one",
+        BLOBS,
+        "(torch.arange(room, device=size.device) > 0)",
+        "(torch.arange(room, device=size.device) >= 0)",
+        ("blob_dice/binary",),
+    ),
+    Fault(
+        "blobs: class 0 has instances",
+        BLOBS,
+        '(each[1:] if self.task == "multiclass" else each).mean()',
+        "each.mean()",
+        ("blob_dice/multiclass",),
+    ),
+    Fault(
+        "blobs: false positives of another image",
+        BLOBS,
+        "marked.repeat_interleave(marked.shape[1], dim=0)",
+        "marked.repeat(marked.shape[1], 1)",
+        ("blob_dice/multilabel",),
+    ),
+    Fault(
+        "blobs: an absent class is free",
+        BLOBS,
+        "mean_probability(classes))",
+        "0 * mean_probability(classes))",
+        ("blob_dice/multiclass",),
+    ),
+    Fault(
+        "blobs: smoothing doubled",
+        BLOBS,
+        "(hit + errors + 1)",
+        "(hit + errors + 2)",
+        ("blob_dice/binary",),
+    ),
+    Fault(
+        "blobs: mean of the classes' sums",
+        BLOBS,
+        "lost / blobs.clamp(min=1)",
+        "lost",
+        ("blob_dice/binary",),
+    ),
+    Fault(
+        "skeleton recall: precision in place of recall",
+        SKELETON_RECALL,
+        "/ (length + 1)",
+        "/ (mass(classes.p * classes.mask) + 1)",
+        ("skeleton_recall/binary",),
+    ),
+    Fault(
+        "skeleton recall: the whole class in place of its tube",
+        SKELETON_RECALL,
+        "torch.where(tube != 0, classes.own, 0.0)",
+        "classes.own",
+        ("skeleton_recall/multilabel",),
+    ),
+    Fault(
+        "skeleton recall: parts swapped",
+        SKELETON_RECALL,
+        "parts.append((1 - self.share) * self.rest",
+        "parts.append(self.share * self.rest",
+        ("skeleton_recall/binary",),
+    ),
+    Fault(
+        "skeleton recall: class 0 has a skeleton",
+        SKELETON_RECALL,
+        '(each[1:] if self.task == "multiclass" else each).mean()',
+        "each.mean()",
+        ("skeleton_recall/multiclass",),
+    ),
+    Fault(
+        "skeletons: tubes of one pixel",
+        SKELETONS,
+        "WIDENED = 2",
+        "WIDENED = 1",
+        ("skeleton_recall/binary",),
+    ),
+    Fault(
+        "skeletons: tubes reach into other classes",
+        SKELETONS,
+        "iterations=WIDENED) & present)",
+        "iterations=WIDENED))",
+        ("skeleton_recall/multiclass",),
+    ),
+    Fault(
+        "skeletons: blobs that thinning took away are lost",
+        SKELETONS,
+        "if lost.size:",
+        "if lost.size > 10**6:",
+        ("skeleton_recall/binary",),
+    ),
+    Fault(
+        "skeletons: half of each round left out",
+        SKELETONS,
+        "for half in _HALVES:",
+        "for half in _HALVES[:1]:",
+        ("skeleton_recall/binary",),
     ),
 )
 """All must be found. A new fault that is not found is a rule that the certificate lacks."""

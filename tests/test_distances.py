@@ -18,8 +18,8 @@ from sweeper.data.distance_maps import FARTHEST, DistanceStore, signed_distances
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
 from sweeper.losses.boundary import distance_maps
-from sweeper.training.augment import augment, augment_distances
-from sweeper.training.batches import crops, distance_batch
+from sweeper.training.augment import augment, augment_maps
+from sweeper.training.batches import crops, map_batch
 from tests.batches import training_batch
 
 
@@ -124,7 +124,7 @@ def test_maps_are_cut_and_flipped_like_the_labels(store: PixelStore, size: int) 
         _, masks, draws = training_batch(store, (0, 1, 2), **keys)
         places, again = crops(store, (0, 1, 2), **keys)
         assert all(torch.equal(a, b) for a, b in zip(draws[:3], again[:3], strict=True))
-        maps = augment_distances(distance_batch(distances, places, size), draws)
+        maps = augment_maps(map_batch(distances, places, size), draws, "distance")
         masks = augment(masks.float().unsqueeze(1), masks, draws)[1]
         assert torch.equal(maps[:, 0] < 0, masks == 1)
         assert torch.equal(maps[:, 0] > 0, masks == 0)
@@ -139,7 +139,7 @@ def test_maps_turn_and_grow_like_the_labels(store: PixelStore) -> None:
     for step in range(6):
         _, masks, draws = training_batch(store, (0, 1, 2), step=step, **keys)
         places, _ = crops(store, (0, 1, 2), step=step, **keys)
-        maps = augment_distances(distance_batch(distances, places, 32), draws)[:, 0].float()
+        maps = augment_maps(map_batch(distances, places, 32), draws, "distance")[:, 0].float()
         labels = augment(masks.float().unsqueeze(1), masks.long(), draws)[1]
         inside, outside = (labels == 1) & (maps.abs() > 2), (labels == 0) & (maps.abs() > 2)
         assert (maps[inside] < 0).all() and (maps[outside] > 0).all()

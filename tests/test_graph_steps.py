@@ -154,7 +154,7 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
     [
         pytest.param(name, marks=pytest.mark.slow if known.module in COVERED or at % 2 else ())
         for at, (name, known) in enumerate(FAMILIES.items())
-        if not known.needs_distance
+        if not known.needs_map and "binary" in known.tasks
     ],
 )
 def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,11 +256,11 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, m
 
 def test_why_steps_are_not_recorded() -> None:
     gpu = torch.device("cuda")
-    given: dict[str, Any] = {"device": gpu, "resident": True, "distances": False}
+    given: dict[str, Any] = {"device": gpu, "resident": True, "maps": False}
     assert why_not(SMALL, **given) is None
     assert "no NVIDIA GPU" in str(why_not(SMALL, **given | {"device": CPU}))
     assert "quarter" in str(why_not(SMALL, **given | {"resident": False}))
-    assert "distance maps" in str(why_not(SMALL, **given | {"distances": True}))
+    assert "maps of the labels" in str(why_not(SMALL, **given | {"maps": True}))
     assert "noise" in str(why_not(SMALL.model_copy(update={"augmentation": "full"}), **given))
 
 
@@ -296,7 +296,9 @@ def test_losses_and_machines_that_cannot_be_recorded_are_refused(tiny: Dataset, 
         settings = Settings(data="synthetic:cracks?images=12&size=64", engine="graph", cache=tmp_path, **options)
         prepare(settings, None, Pretended("cpu"), Recorder(), datetime.now(UTC))
 
-    with pytest.raises(UsageError, match="boundary of space 'full' read distance maps"):
+    with pytest.raises(
+        UsageError, match="instance_ce, blob_dice, skeleton_recall, boundary of space 'full' read maps of the labels"
+    ):
         ask(space="full")
     with pytest.raises(UsageError, match=r"--engine graph needs .*, and there is no NVIDIA GPU"):  # of the worker
         ask(space="binary", encoder="resnet18", encoder_depth=3, size=32)

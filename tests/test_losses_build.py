@@ -25,7 +25,7 @@ FREQUENCIES = (0.9, 0.07, 0.03)
 def test_families_are_declared_simplest_first():
     assert list(FAMILIES) == [
         *("cross_entropy", "weighted_ce", "focal", "topk_ce", "boundary_ce"),
-        *("logit_adjusted", "poly_ce", "generalized_ce", "symmetric_ce", "ohem_ce", "recall_ce"),
+        *("logit_adjusted", "poly_ce", "generalized_ce", "symmetric_ce", "ohem_ce", "recall_ce", "instance_ce"),
         *("dice", "jaccard", "generalized_dice", "log_cosh_dice", "tversky", "focal_tversky", "lovasz"),
         *("log_dice", "robust_dice", "sens_spec", "mcc", "exp_log"),
         *(
@@ -35,7 +35,9 @@ def test_families_are_declared_simplest_first():
             "dice_topk",
             "combo",
             "unified_focal",
+            "blob_dice",
             "soft_cldice",
+            "skeleton_recall",
             "boundary",
         ),
     ]

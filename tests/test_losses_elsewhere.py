@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from sweeper.losses import build_loss
+from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.coming_from_elsewhere import NNUNET, ROWS
 from sweeper.losses.families import LIMITS, MEANINGS
 from tests.loss_cases import CLASSES, noise
@@ -24,7 +24,7 @@ def batch(task="multiclass"):
 
 def test_what_is_named_exists():
     named = {name for _, here in ROWS for name in re.findall(r"`(\w+)(?:=[^`]*)?`", here)}
-    known = {*LIMITS, *MEANINGS, "task", "ignore_index", "ohem_ce"}
+    known = {*LIMITS, *MEANINGS, "task", "ignore_index", *FAMILIES}
     assert named - known == set()
     assert len({there for there, _ in ROWS}) == len(ROWS)
 

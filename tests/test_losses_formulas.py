@@ -1,12 +1,14 @@
-"""Every family for every task equals its formula, written again in float64 NumPy without a line of the package."""
+"""Every family for every task equals its formula, written again in float64 NumPy without a line of the package (but
+for the tubes of `skeleton_recall`)."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 
+from sweeper.data.skeletons import tubes
 from sweeper.losses import FAMILIES, build_loss
 from tests.loss_cases import CASES, FREQUENCIES, IGNORE, VALUES, channels, needed, point
 
@@ -255,6 +257,55 @@ def boundary(task, z, y, w, v):
     return (1 - v["distance_mix"]) * tversky(task, z, y, w, {}) + v["distance_mix"] * total / number
 
 
+def instance_problems(task, z, y, w):
+    """Those with instances: all but the first of several classes."""
+    found = weighted_problems(task, z, y, w)
+    return found[1:] if task == "multiclass" else found
+
+
+def instance_ce(task, z, y, w, v):
+    """Each connected component, and all of class 0 in an image (of each label), has s^(1 − e) of the weight."""
+    p, above, below = probabilities(task, z), 0.0, 0.0
+    for index in np.ndindex(y.shape[:2] if task == "multilabel" else y.shape[:1]):
+        of = p[index[0]] if task != "multilabel" else np.stack([1 - p[index], p[index]])
+        for c in range(len(of)):
+            regions, number = label(y[index] == c, np.ones((3, 3))) if c else (y[index] == 0, 1)
+            for k in range(1, number + 1):
+                own = regions == k
+                if own.any():
+                    share = own.sum() ** -v["instance_power"]
+                    above -= share * (w[index] * np.log(of[c]))[own].sum()
+                    below += share * own.sum()
+    return above / below
+
+
+def blob_dice(task, z, y, w, v):
+    each = []
+    for p, own, known, u in instance_problems(task, z, y, w):
+        costs = []
+        for image in range(len(p)):
+            regions, number = label(own[image], np.ones((3, 3)))
+            for k in range(1, number + 1):
+                blob = regions == k
+                tp, fp, fn = soft_counts(p[image], blob, known[image] & (blob | ~own[image]), u[image])
+                costs.append(1 - (tp + 1) / (tp + fp / 2 + fn / 2 + 1))
+        each.append(np.mean(costs) if costs else mean_over(p, known, u))
+    return (1 - v["blob_share"]) * tversky(task, z, y, w, {}) + v["blob_share"] * np.mean(each)
+
+
+def skeleton_recall(task, z, y, w, v):
+    """With the package's own tubes, which tests/test_label_maps.py looks at."""
+    each = []
+    for p, own, known, u in instance_problems(task, z, y, w):
+        if not own.any():
+            each.append(mean_over(p, known, u))
+            continue
+        tube = np.stack([tubes(one.astype(int), k) for one, k in zip(own, known, strict=True)]) > 0
+        each.append(1 - ((u * p)[tube].sum() + 1) / (u[tube].sum() + 1))
+    rest = (cross_entropy(task, z, y, w, {}) + tversky(task, z, y, w, {})) / 2
+    return (1 - v["skeleton_weight"]) * rest + v["skeleton_weight"] * np.mean(each)
+
+
 def logit_adjusted(task, z, y, w, v):
     shift = v["tau"] * np.log(FREQUENCIES).reshape(1, -1, 1, 1) if task == "multiclass" else -np.log(v["prior_odds"])
     return cross_entropy(task, z + shift, y, w, {})
@@ -360,6 +411,7 @@ FORMULAS = {
     "symmetric_ce": of_own(lambda p, v: -(1 - v["reverse_share"]) * np.log(p) + v["reverse_share"] * (1 - p)),
     "ohem_ce": ohem_ce,
     "recall_ce": recall_ce,
+    "instance_ce": instance_ce,
     "dice": tversky,
     "jaccard": lambda task, z, y, w, v: tversky(task, z, y, w, {"fp_weight": 1, "fn_weight": 1}),
     "generalized_dice": generalized_dice,
@@ -378,7 +430,9 @@ FORMULAS = {
     "dice_topk": mixed(hard),
     "combo": mixed(cross_entropy),
     "unified_focal": unified_focal,
+    "blob_dice": blob_dice,
     "soft_cldice": soft_cldice,
+    "skeleton_recall": skeleton_recall,
     "boundary": boundary,
 }
 

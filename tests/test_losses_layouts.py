@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sweeper.core.errors import LossError
+from sweeper.losses import FAMILIES
 from sweeper.losses.certification.layouts import LAYOUTS
 from tests.loss_cases import CASES, IGNORE, make, noise, value_and_gradient
 
@@ -60,7 +61,7 @@ def test_the_gradient_passes_through_a_transposition_in_the_network(family, task
 
 
 SPACES = [(4, 4, 4), (64,), (2, 4, 2, 4)]
-PLANAR = {"boundary_ce", "soft_cldice", "boundary"}
+PLANAR = {"boundary_ce", "soft_cldice", "skeleton_recall", "boundary"}
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
@@ -79,7 +80,9 @@ def test_volumes_and_points_are_pixels_along_other_axes(family, task):
                 loss(*turned)
             continue
         leaf = turned[0].clone().requires_grad_()
-        value = loss(leaf, *turned[1:])
+        kind = FAMILIES[family].needs_map  # other pixels touch: those of the image are given
+        maps = {} if kind is None else {kind: loss.made_map(y).flatten(-2).unflatten(-1, space)}
+        value = loss(leaf, *turned[1:], **maps)
         torch.testing.assert_close(value.detach(), expected)
         torch.testing.assert_close(torch.autograd.grad(value, leaf)[0].view_as(slope), slope)
 

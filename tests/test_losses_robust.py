@@ -238,14 +238,21 @@ def test_the_global_random_state_is_left_alone(family, task):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def label_map(family, logits, target):
+    """Some map of the labels, where the family wants one."""
+    kind = FAMILIES[family].needs_map
+    if kind == "distance":
+        return {kind: torch.linspace(-3, 9, logits.numel(), device=logits.device).view_as(logits)}
+    return {} if kind is None else {kind: torch.ones_like(target)}
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
 def test_nothing_waits_for_the_device(task):
     """Tensors on `meta` have no values: anything that would have to read one fails there."""
     logits, target = noise(task)
     for family in (name for name, for_task in CASES if for_task == task):
         away = logits.to("meta").requires_grad_()
-        distance = {"distance": torch.ones_like(away)} if FAMILIES[family].needs_distance else {}
-        assert make(family, task)(away, target.to("meta"), **distance).shape == ()
+        assert make(family, task)(away, target.to("meta"), **label_map(family, away, target.to("meta"))).shape == ()
 
 
 COMPILED = {("dice_focal", "multiclass")}
@@ -261,8 +268,7 @@ COMPILED = {("dice_focal", "multiclass")}
 def test_torch_compile_gives_the_same_in_one_graph(family, task):
     logits, target = noise(task)
     target[..., :2, :] = IGNORE
-    distance = {"distance": torch.linspace(-3, 9, logits.numel()).view_as(logits)}
-    more = distance if FAMILIES[family].needs_distance else {}
+    more = label_map(family, logits, target)
     torch.compiler.reset()
     compiled = torch.compile(make(family, task), fullgraph=True)
     value, gradient = value_and_gradient(make(family, task), logits, target, **more)

@@ -1,27 +1,16 @@
-"""Signed distances to the boundaries of classes, kept beside the decoded pixels and computed once.
-
-For a store in the folder S they lie in `S/distances-FORMAT-FIRST-LAST/` (the labels), one file `INDEX.npy` per image:
-(C, H, W) float16. A store's folder is named by the content of its masks, so that a map can never be that of other
-labels. Files are made when they are first asked for, written beside their place and renamed: readers see all of a file
-or none, and two processes that make the same one write the same bytes.
-"""
+"""Signed distances to the boundaries of classes."""
 
 from __future__ import annotations
-
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.errors import SweeperError
 from sweeper.core.records import IGNORE
-from sweeper.data.safe_files import new_name
-from sweeper.data.store import PixelStore
+from sweeper.data.map_store import MapStore
+from sweeper.data.store import Pixels
 
 FARTHEST = 100.0
 """Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
-FORMAT = 1
 
 
 def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -46,58 +35,17 @@ def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bo
     return np.where(labelled, signed, 0.0).astype(np.float32)
 
 
-class DistanceStore:
-    """Distance maps of the images of a store, memory-mapped; cheap to open, safe to share between processes."""
+class DistanceStore(MapStore):
+    """Signed distances to each class's boundary, (C, H, W) float16 in [−FARTHEST, FARTHEST]."""
 
-    def __init__(self, store: PixelStore, labels: tuple[int, ...]) -> None:
-        """`labels`: class indices the maps are of, without a gap, in the order of their channels."""
-        self._store, self.labels = store, labels
-        self.folder = store.folder / f"distances-{FORMAT}-{labels[0]}-{labels[-1]}"
-        self._open: dict[int, npt.NDArray[np.float16]] = {}
+    kind, dtype = "distances", np.float16
 
-    def maps(self, index: int) -> npt.NDArray[np.float16]:
-        """Maps of image `index`, (C, H, W) float16 in [−FARTHEST, FARTHEST], read-only; made at the first call.
+    @property
+    def channels(self) -> int:
+        """One for each label."""
+        return len(self.labels)
 
-        Raises:
-            SweeperError: if they cannot be written.
-        """
-        if index not in self._open:
-            path = self.folder / f"{index}.npy"
-            found = self._read(path, index)
-            if found is None:
-                self._write(path, self._compute(index))
-                found = self._read(path, index)
-            if found is None:
-                raise SweeperError(f"{path} must hold the distance maps just written there, and does not; delete it")
-            self._open[index] = found
-        return self._open[index]
-
-    def _compute(self, index: int) -> npt.NDArray[np.float16]:
-        mask = self._store.mask(index)
+    def of_mask(self, mask: Pixels) -> npt.NDArray[np.float16]:
+        """See `MapStore.of_mask`."""
         labelled = mask != IGNORE
         return np.stack([signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)
-
-    def _read(self, path: Path, index: int) -> npt.NDArray[np.float16] | None:
-        """The file as a memory map; None where it is missing, damaged or of another shape."""
-        try:
-            # .view: a plain array is faster to slice than a memmap, and keeps the map open.
-            found = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-        except (OSError, ValueError, EOFError):
-            return None
-        wanted = (len(self.labels), *self._store.sizes[index])
-        return found if found.shape == wanted and found.dtype == np.float16 else None
-
-    def _write(self, path: Path, maps: npt.NDArray[np.float16]) -> None:
-        temporary = new_name(self.folder, ".writing-")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
-                np.save(file, maps, allow_pickle=False)
-            temporary.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise SweeperError(
-                f"distance maps of the boundary loss must be written to {path.parent}, and that failed: {error}; "
-                "make room, choose another --cache, or leave the family `boundary` out"
-            ) from error

@@ -5,7 +5,7 @@
     loss = criterion(logits, target)
 
 families.py           the registry: what each family is, searches, is good for (no torch); pixel_families.py and
-                      overlap_families.py, which are parts of it; family_records.py
+                      overlap_families.py and map_families.py, which are parts of it; family_records.py
 accepted_values.py    what each coordinate may be and means (no torch)
 coordinates.py        their checks, and their translation into the kernel's terms (no torch); class_weights.py
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py
@@ -17,6 +17,7 @@ class_probabilities.py  what the losses of classes beside the kernel share: gene
                       exponential_logarithmic.py, lovasz.py, soft_cldice.py, boundary.py
 surprise.py           what the losses of single pixels beside the kernel share: poly_ce.py, generalized_ce.py,
                       symmetric_ce.py, ohem_ce.py; logit_adjusted.py and recall_ce.py stand alone
+label_maps.py         what losses of instances and skeletons share: instance_ce.py, blob_dice.py, skeleton_recall.py
 coming_from_elsewhere.py  what arguments of other libraries are here (no torch): a part of docs_page.py
 snippet.py            Python text that builds a loss; other_libraries.py: the same with other libraries (no torch)
 

@@ -23,6 +23,7 @@ from sweeper.losses.build import build_part
 from sweeper.losses.class_probabilities import as_classes
 from sweeper.losses.families import LossTask
 from sweeper.losses.fused_cpu import walks
+from sweeper.losses.label_maps import FromLabels
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.losses.per_pixel import transformed
 
@@ -46,8 +47,13 @@ class BoundaryDistance(SegmentationLoss):
             parts.append((1 - self.mix) * self.dice(logits, target, weight))
         if self.mix > 0:
             if distance is None:
-                maps: Any = DistanceMaps.apply if transformed() else distance_maps
-                distance = maps(target, self.task, logits.shape[1], self.ignore_index)
+                classes = logits.shape[1]
+
+                def make(labels: Tensor) -> Tensor:
+                    return distance_maps(labels, self.task, classes, self.ignore_index)
+
+                made: Any = FromLabels.apply
+                distance = made(target, make) if transformed() else make(target)
             parts.append(self.mix * self._far(logits, target, weight, distance))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
@@ -123,28 +129,6 @@ def distance_maps(target: Tensor, task: LossTask, classes: int, ignore_index: in
         for image, has in zip(present & labelled, labelled, strict=True)
     ]
     return torch.stack([torch.stack([torch.from_numpy(m) for m in image]) for image in maps]).to(target.device)
-
-
-class DistanceMaps(Function):
-    """`distance_maps` inside torch.func's transformations, which hand the plain numbers to a function like this."""
-
-    @staticmethod
-    def forward(target: Tensor, task: LossTask, classes: int, ignore_index: int) -> Tensor:
-        """As `distance_maps`."""
-        return distance_maps(target, task, classes, ignore_index)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        """Labels have no gradient."""
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], target: Tensor, *rest: Any) -> tuple[Tensor, int]:
-        """Many batches as one long one."""
-        batches = target.movedim(in_dims[0] or 0, 0)
-        maps: Any = DistanceMaps.apply  # there may be another vmap around this one
-        found = maps(batches.flatten(0, 1), *rest)
-        return found.view(*batches.shape[:2], *found.shape[1:]), 0
 
 
 def build(

@@ -48,6 +48,11 @@ ROWS = (
         "MONAI `SoftDiceclDiceLoss(iter_=3, alpha=s)`",
         "`skeleton_weight=s`; always 3 rounds",
     ),
+    (
+        "Skeleton Recall's nnU-Net, `weight_srec=w`, other weights 1",
+        "`skeleton_recall`, `skeleton_weight` = w / (w + 2)",
+    ),
+    ("blob loss `main_weight=α`, `blob_weight=β`", "`blob_dice`, `blob_share` = β / (α + β)"),
     ("nnU-Net's default, `DC_and_CE_loss` (2D: `batch_dice=True`)", f"`{NNUNET}`: half of it and ½ more"),
     ("nnU-Net `TopKLoss(k=10)`", '`build_loss("topk_ce", …, hard_fraction=0.1)`'),
     (

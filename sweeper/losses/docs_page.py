@@ -11,7 +11,14 @@ from sweeper.core.records import Coordinate
 from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, FLAGS, OVERLAP_OPTIONS, Limits
 from sweeper.losses.coming_from_elsewhere import section
 from sweeper.losses.families import FAMILIES, LIMITS, MEANINGS, Family, LossCoordinate, LossTask
+from sweeper.losses.family_records import MapKind
 
+MAP_WORDS: dict[MapKind, str] = {
+    "distance": "signed distances to the class boundaries",
+    "sizes": "the pixels of the instance that each pixel belongs to, shaped as the target",
+    "instances": "the number of that instance in its image (0 = none), shaped as the target",
+    "skeleton": "nonzero on the widened skeleton of the pixel's class, shaped as the target",
+}
 TASK_WORDS: dict[LossTask, str] = {"binary": "binary", "multiclass": "multi-class", "multilabel": "multi-label"}
 
 HEAD = """# Losses
@@ -58,6 +65,9 @@ the others (*relatives*) have a formula of their own and keep the same conventio
   any label has value 0 and gradient 0.
 - Volumes (N, C, D, H, W), points (N, C, P) and any other (N, C, *space) as well as images; (N, C, H, W) alone is taken
   where neighbours matter: SPATIAL, and the option `boundary_weight`.
+- Maps of the labels (distances, instances and their sizes, skeletons) are computed once for each image in a sweep, kept
+  with the data, and cut and flipped with it. A loss that is called without its map makes it from the target, on the
+  processor, at each call.
 - Derivatives of any order, in any layout of memory, and under `torch.func` (`vmap`, `grad`, `hessian`, `jvp`).
 - Computed in at least float32, whatever the autocast; float64 stays. Finite for logits up to ±1e4, and a NaN shows.
 
@@ -166,7 +176,7 @@ def document() -> str:
     """The whole page, in markdown, ending with a line break."""
     families = "\n".join(_section(family) for family in FAMILIES.values())
     traps = TRAPS_HEAD + "".join(f"| {' | '.join(row)} |\n" for row in TRAPS)
-    spatial = ", ".join(f"`{family.name}`" for family in FAMILIES.values() if family.spatial)
+    spatial = ", ".join(f"`{family.name}`" for family in FAMILIES.values() if family.spatial and not family.volumes)
     head = HEAD.replace("SPATIAL", spatial)
     return "\n".join([head, _coordinates(), _options(), f"## Families\n\n{_overview()}\n{families}", section(), traps])
 
@@ -227,8 +237,8 @@ def _section(family: Family) -> str:
     else:
         lines += ["No hyper-parameters.\n"]
     extra = [] if family.packable else ["Not packable."]
-    if family.needs_distance:
-        extra.append("Takes `loss(logits, target, distance=…)`, signed distances to the class boundaries.")
+    if family.needs_map:
+        extra.append(f"Takes `loss(logits, target, {family.needs_map}=…)`, {MAP_WORDS[family.needs_map]}.")
     lines += [" ".join([f"Source: {_linked(family.source)}.", *extra]), ""]
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from sweeper.losses.family_records import (
     everywhere,
     uniform,
 )
+from sweeper.losses.map_families import DICE, INSTANCE_CE, MAP_FAMILIES
 from sweeper.losses.overlap_families import OVERLAP_FAMILIES
 from sweeper.losses.pixel_families import PIXEL_FAMILIES
 
@@ -48,7 +49,6 @@ _TVERSKY = {
 _WEIGHTS: dict[str, float | None] = {"pos_weight": 3.0, "class_weight_power": 0.7}
 _NO_WEIGHTS: dict[str, float | None] = {"pos_weight": 1.0, "class_weight_power": 0.0}
 _IS_DICE = Reduction(words="mix = 0 is Dice", at={"mix": 0.0}, other="dice")
-_DICE = "mean_c (1 − TI_c(½, ½))"
 _POWER = LossCoordinate(search=_IMBALANCE_POWER, start=1.0)
 _PLAIN_POWER = LossCoordinate(search=_IMBALANCE_POWER, start=0.0, default=1.0)
 # nnU-Net's top-k takes the hardest tenth.
@@ -127,6 +127,7 @@ _DECLARED = (
         ),
     ),
     *PIXEL_FAMILIES,
+    INSTANCE_CE,
     Family(
         name="dice",
         title="Dice",
@@ -175,7 +176,7 @@ _DECLARED = (
         helps="As Dice, with a smooth, flat end: gradients fade as the overlap nears 1, which steadies late training.",
         caveat="Fades early on small errors: fine details can stay unfinished.",
         source="Jadon 2020, A survey of loss functions for semantic segmentation, arXiv:2006.14822",
-        formula=f"log cosh ({_DICE})",
+        formula=f"log cosh ({DICE})",
         relative=True,
         module="log_cosh_dice",
     ),
@@ -309,7 +310,7 @@ _DECLARED = (
         helps="Small targets with hard parts, such as tumours: overlap for the whole, cross-entropy for the worst.",
         caveat="Wrong labels stay in the worst pixels for good.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Ma et al. 2021, doi:10.1016/j.media.2021.102035",
-        formula=f"λ · CE over the hardest share h + (1 − λ) · {_DICE}",
+        formula=f"λ · CE over the hardest share h + (1 − λ) · {DICE}",
         becomes=(
             Reduction(
                 words="mix = 1 is top-k cross-entropy",
@@ -338,7 +339,7 @@ _DECLARED = (
         helps="As Dice + cross-entropy, with a dial from false alarms to missed pixels in the cross-entropy part.",
         caveat="α = 0.5 halves the cross-entropy part, so that the mix means something else than in dice_ce.",
         source="Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798 (equation 3; up to a constant)",
-        formula=f"λ · CE(α) + (1 − λ) · {_DICE}",
+        formula=f"λ · CE(α) + (1 − λ) · {DICE}",
         becomes=(
             Reduction(
                 words="mix = 1 is focal at γ = 0",
@@ -392,53 +393,7 @@ _DECLARED = (
             ),
         ),
     ),
-    Family(
-        name="soft_cldice",
-        title="Dice + soft centre-line Dice",
-        fixed={},
-        # The paper's range: the centre line alone is satisfied by foreground everywhere, which has no skeleton.
-        coordinates=everywhere(
-            skeleton_weight=LossCoordinate(
-                search=uniform(0.0, 0.5),
-                start=0.5,
-                default=0.5,
-                limits=Limits(0, 1),
-                meaning="weight of the centre-line part; Dice has 1 − this",
-            )
-        ),
-        helps="Thin, connected structures, such as vessels, roads and cracks, where a gap is worse than a wrong width.",
-        caveat="Skeletons mean little for blobs; several times the work of Dice.",
-        source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, the authors' default)",
-        formula=f"(1 − s) · {_DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
-        relative=True,
-        module="soft_cldice",
-        becomes=(Reduction(words="no skeleton weight is Dice", at={"skeleton_weight": 0.0}, other="dice"),),
-        spatial=True,
-    ),
-    Family(
-        name="boundary",
-        title="Dice + boundary distance",
-        fixed={},
-        coordinates=everywhere(
-            distance_mix=LossCoordinate(
-                search=Coordinate(kind="log", low=1e-3, high=0.5),
-                start=0.01,
-                default=0.01,
-                limits=Limits(0, 1),
-                meaning="weight of the distance part, in pixels; Dice has 1 − this",
-            )
-        ),
-        helps="Distance to the true outline matters, as in Hausdorff scores: an error costs its distance to it.",
-        caveat="Needs distance maps: sweeper keeps them with the data; elsewhere each call computes them, slowly.",
-        source="Kervadec et al. 2019, Boundary loss for highly unbalanced segmentation, arXiv:1812.07032",
-        formula=f"(1 − m) · {_DICE} + m · mean |φ_c| · |p_c − y_c|, φ = distance to the boundary in pixels",
-        relative=True,
-        packable=False,
-        needs_distance=True,
-        module="boundary",
-        becomes=(Reduction(words="no distance is Dice", at={"distance_mix": 0.0}, other="dice"),),
-        spatial=True,
-    ),
+    *MAP_FAMILIES,
 )
 
 FAMILIES: dict[str, Family] = {family.name: family for family in _DECLARED}

@@ -13,6 +13,9 @@ from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTION
 
 LossTask = Literal["binary", "multiclass", "multilabel"]
 """What a loss can be built for. In a multi-label task a pixel may belong to several classes, or to none."""
+MapKind = Literal["distance", "sizes", "instances", "skeleton"]
+"""What losses want of the labels beside the labels: signed distances to boundaries; size and number of the instance
+that a pixel belongs to; whether it is on its class's widened skeleton."""
 TASKS: tuple[Task, ...] = get_args(Task)
 """Tasks that can be searched."""
 LOSS_TASKS: tuple[LossTask, ...] = get_args(LossTask)
@@ -73,9 +76,13 @@ class Family(Record):
     becomes: tuple[Reduction, ...] = ()
     """What `sweeper losses --certify` compares it with."""
     spatial: bool = False
-    """Whether it matters which pixels are neighbours: it takes images, (N, C, H, W), and no volumes."""
+    """Whether it matters which pixels are neighbours: it takes images alone, (N, C, H, W), but for `volumes`."""
     needs_distance: bool = False
     """Wants `loss(logits, target, distance=…)`: signed distances to the class boundaries."""
+    needs_map: MapKind | None = None
+    """Argument of the loss by which it wants a map of the labels, which sweeper keeps with the data."""
+    volumes: bool = False
+    """Looks at neighbours, and takes volumes all the same."""
     module: str | None = None
     """Where a relative is: `sweeper.losses.MODULE.build` makes it. None: a point of the kernel."""
     build: Callable[..., Any] | None = Field(default=None, exclude=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -69,11 +69,21 @@ class SegmentationLoss(nn.Module):
         self._foreground_seen = False
 
     def forward(
-        self, logits: Tensor, target: Tensor, weight: Tensor | None = None, *, distance: Tensor | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        *,
+        distance: Tensor | None = None,
+        sizes: Tensor | None = None,
+        instances: Tensor | None = None,
+        skeleton: Tensor | None = None,
     ) -> Tensor:
         """Loss of a batch of images, (H, W), or of anything else with axes of space: volumes, (D, H, W), points, (P).
 
-        Losses that look at neighbours (`planar`) take images alone.
+        Losses that look at neighbours (`planar`) take images alone. Maps of the labels (`distance`, `sizes`,
+        `instances`, `skeleton`) are used by families that declare them (`needs_map`), which make them from the target
+        where they are not given.
 
         Args:
             logits: (N, 1, *space) for binary, else (N, C, *space); floating, unbounded.
@@ -82,8 +92,10 @@ class SegmentationLoss(nn.Module):
             weight: (N, *space), or (N, C, *space) for multi-label; floating, ≥ 0 and finite: factor of each pixel. In
                 the cross-entropy part the divisor stays the number of labelled pixels; in an overlap, a pixel of weight
                 2 counts as two. Values are not checked.
-            distance: shaped as the logits, floating, signed distances to the class boundaries in pixels; only used by
-                families that declare `needs_distance`.
+            distance: shaped as the logits, floating, signed distances to the class boundaries in pixels.
+            sizes: shaped as the target: pixels of the instance that each pixel belongs to.
+            instances: shaped as the target, integer: number of that instance in its image, 0 = none.
+            skeleton: shaped as the target: nonzero on the widened skeleton of the pixel's class.
 
         Returns:
             Scalar, float32 (float64 for float64 logits), ≥ 0.
@@ -110,22 +122,29 @@ class SegmentationLoss(nn.Module):
             weight = weight.unsqueeze(1) if weight.ndim < labelled.ndim else weight
             precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
             weight = torch.where(labelled, weight.to(precision), 0.0)
-        if distance is not None and distance.shape != logits.shape:
+        given = {"distance": distance, "sizes": sizes, "instances": instances, "skeleton": skeleton}
+        _check_maps(given, logits, target)
+        if logits.ndim != IMAGES and self.planar:
             raise LossError(
-                f"distance must have the logits' shape {tuple(logits.shape)}, got {tuple(distance.shape)}; "
-                "give the signed distances to each class's boundary"
+                f"logits of {self.family} must have shape (N, C, H, W), because it looks at neighbours within an "
+                f"image, got {tuple(logits.shape)}; give the slices of a volume as images, (N · D, C, H, W), or "
+                "choose a loss without neighbourhoods"
             )
+        entry = FAMILIES.get(self.family)
+        kind = None if entry is None else entry.needs_map
+        label_map = None if kind is None else given[kind]
+        if kind is not None and label_map is None:
+            label_map = self.made_map(target)
         if logits.ndim != IMAGES:
-            if self.planar:
-                raise LossError(
-                    f"logits of {self.family} must have shape (N, C, H, W), because it looks at neighbours within an "
-                    f"image, got {tuple(logits.shape)}; give the slices of a volume as images, (N · D, C, H, W), or "
-                    "choose a loss without neighbourhoods"
-                )
-            channels = self.task == "multilabel"
-            logits, target = _as_image(logits, 2), _as_image(target, 2 if channels else 1)
-            weight = None if weight is None else _as_image(weight, 2 if channels else 1)
-        return self.compute(logits, target, weight, distance)
+            axis = 2 if self.task == "multilabel" else 1
+            logits, target = _as_image(logits, 2), _as_image(target, axis)
+            weight = None if weight is None else _as_image(weight, axis)
+            label_map = None if label_map is None else _as_image(label_map, axis)
+        return self.compute(logits, target, weight, label_map)
+
+    def made_map(self, target: Tensor) -> Tensor | None:
+        """What `needs_map` names, made from a target that came without it; None where `compute` does that."""
+        return None
 
     def _check_labels(self, channels: int, target: Tensor) -> None:
         """Refuse labels that are no class, and say so where a mask of 0 and 255 seems to be taken for labels."""
@@ -144,16 +163,33 @@ class SegmentationLoss(nn.Module):
     def planar(self) -> bool:
         """Whether it takes images alone, because it matters which pixels are neighbours."""
         entry = FAMILIES.get(self.family)
-        return (entry is not None and entry.spatial) or bool(self.coordinates.get("boundary_weight"))
+        spatial = entry is not None and entry.spatial and not entry.volumes
+        return spatial or bool(self.coordinates.get("boundary_weight"))
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
-        """The loss of a checked batch of images; of anything else all pixels come as one column, (N, C, P, 1)."""
+        """The loss of a checked batch of images; of anything else all pixels come as one column, (N, C, P, 1).
+
+        `distance`: the map of the labels that the family wants (`needs_map`), if it wants one.
+        """
         raise NotImplementedError
 
     def extra_repr(self) -> str:
         """The family and its coordinates."""
         shown = [f"{name}={_shown(value)}" for name, value in self.coordinates.items() if value is not None]
         return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
+
+
+def _check_maps(given: Mapping[str, Tensor | None], logits: Tensor, target: Tensor) -> None:
+    """Refuse maps of the labels whose shape does not fit."""
+    for name, found in given.items():
+        wanted = logits.shape if name == "distance" else target.shape
+        if found is not None and found.shape != wanted:
+            whose, what = ("logits'", "signed distances to each class's boundary")
+            if name != "distance":
+                whose, what = "target's", f"{name} of its labels"
+            raise LossError(
+                f"{name} must have the {whose} shape {tuple(wanted)}, got {tuple(found.shape)}; give the {what}"
+            )
 
 
 def _as_image(values: Tensor, axis: int) -> Tensor:

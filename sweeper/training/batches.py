@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
-from sweeper.data.distance_maps import DistanceStore
+from sweeper.data.instances import InstanceStore
+from sweeper.data.map_store import MapStore
 from sweeper.data.store import PixelStore
 from sweeper.training.augment import Draws, draw
 
@@ -92,12 +94,23 @@ def cut(store: PixelStore, places: list[Crop], size: int) -> tuple[Tensor, Tenso
     return torch.from_numpy(images), torch.from_numpy(masks)
 
 
-def distance_batch(distances: DistanceStore, places: list[Crop], size: int) -> Tensor:
-    """Distance maps of the whole images, cut like their crops: (N, C, size, size) float16, 0 in the padding."""
-    maps = np.zeros((len(places), len(distances.labels), size, size), dtype=np.float16)
+def map_batch(maps: MapStore, places: list[Crop], size: int) -> Tensor:
+    """Maps of the whole images, cut like their crops: (N, channels, size, size), 0 in the padding.
+
+    Numbers of instances are counted anew in each crop, so that they are at most its pixels.
+    """
+    cut_maps = np.zeros((len(places), maps.channels, size, size), dtype=maps.dtype)
     for n, (image, top, left, h, w) in enumerate(places):
-        maps[n, :, :h, :w] = distances.maps(image)[:, top : top + h, left : left + w]
-    return torch.from_numpy(maps)
+        part = maps.maps(image)[:, top : top + h, left : left + w]
+        cut_maps[n, :, :h, :w] = _numbered(part) if isinstance(maps, InstanceStore) else part
+    return torch.from_numpy(cut_maps)
+
+
+def _numbered(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """1, 2, … in place of the numbers that there are; 0 stays 0."""
+    there = np.bincount(ids.ravel()) > 0
+    there[0] = False
+    return np.where(there, np.cumsum(there), 0).astype(np.int32)[ids]
 
 
 def to_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

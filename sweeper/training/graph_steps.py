@@ -63,7 +63,7 @@ def record_graph(step: Callable[[], None]) -> Recording:
     return graph
 
 
-def why_not(recipe: Recipe, *, device: torch.device, resident: bool, distances: bool) -> str | None:
+def why_not(recipe: Recipe, *, device: torch.device, resident: bool, maps: bool) -> str | None:
     """Why the steps of a training cannot be recorded, in words; None where that is to be tried."""
     if device.type != "cuda":
         return "there is no NVIDIA GPU"
@@ -71,8 +71,8 @@ def why_not(recipe: Recipe, *, device: torch.device, resident: bool, distances: 
         return "the images take more than a quarter of the GPU's free memory"
     if recipe.augmentation == "full":
         return "the noise of full augmentation is drawn step by step"
-    if distances:
-        return "the loss needs distance maps, which lie in the processor's memory"
+    if maps:
+        return "the loss needs maps of the labels, which lie in the processor's memory"
     return None
 
 
@@ -280,8 +280,8 @@ def make_steps(
     given = (spec, conditions, store, images)
     if recipe.engine == "eager" or (recipe.engine == "auto" and device.type != "cuda"):
         return TrainingSteps(*given, device=device, starts=starts, resident=resident), None
-    distances = FAMILIES[spec.family].needs_distance
-    reason = why_not(recipe, device=device, resident=resident is not None, distances=distances)
+    maps = FAMILIES[spec.family].needs_map is not None
+    reason = why_not(recipe, device=device, resident=resident is not None, maps=maps)
     if reason is None and resident is not None:
         return GraphSteps(*given, device=device, starts=starts, resident=resident, record=record_graph), None
     if recipe.engine == "graph":

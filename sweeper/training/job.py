@@ -56,7 +56,7 @@ def worker_context(conditions: Conditions, store: PixelStore, device: str, check
     place = torch.device(device)
     own = resident(store, place)
     if conditions.recipe.engine == "graph":
-        reason = why_not(conditions.recipe, device=place, resident=own is not None, distances=False)
+        reason = why_not(conditions.recipe, device=place, resident=own is not None, maps=False)
         if reason is not None:
             raise cannot_record(reason)
     return WorkerContext(conditions, store, device, checkpoints, resident=own)

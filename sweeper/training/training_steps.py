@@ -13,11 +13,15 @@ from torch import Tensor, nn
 from sweeper.core.recipe import Precision
 from sweeper.core.records import IGNORE, Conditions, Dataset, TrialSpec
 from sweeper.data.distance_maps import DistanceStore
+from sweeper.data.instances import InstanceStore, SizeStore
+from sweeper.data.map_store import MapStore
+from sweeper.data.skeletons import SkeletonStore
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
+from sweeper.losses.family_records import MapKind
 from sweeper.losses.loss_module import SegmentationLoss
-from sweeper.training.augment import augment, augment_distances
-from sweeper.training.batches import FORGET, Crop, crops, cut, distance_batch, to_inputs
+from sweeper.training.augment import augment, augment_maps
+from sweeper.training.batches import FORGET, Crop, crops, cut, map_batch, to_inputs
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, normaliser
 from sweeper.training.resident_store import ResidentStore, as_tensor
@@ -79,7 +83,8 @@ class TrainingSteps:
         ).to(device)
         if isinstance(self.criterion, SegmentationLoss):
             self.criterion.checks_labels = False  # they were when the data were read
-        self._distances = _distances(spec, dataset, store)
+        self._map_kind = FAMILIES[spec.family].needs_map
+        self._maps = None if self._map_kind is None else label_maps(self._map_kind, dataset, store)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=spec.lr,
@@ -165,10 +170,12 @@ class TrainingSteps:
         if step % FORGET == FORGET - 1:
             self._store.forget()
         inputs, labels = augment(to_inputs(images, *self.normal), masks.long(), draws)
-        if self._distances is None:
+        if self._maps is None or self._map_kind is None:
             return inputs, labels, {}
-        maps = distance_batch(self._distances, places, recipe.size).to(self._device)
-        return inputs, labels, {"distance": augment_distances(maps, draws)}
+        maps = map_batch(self._maps, places, recipe.size).to(self._device)
+        maps = augment_maps(maps, draws, self._map_kind)
+        # A distance to each class, but one instance and one line for each pixel.
+        return inputs, labels, {self._map_kind: maps if self._map_kind == "distance" else maps.squeeze(1)}
 
     def _cut(self, places: list[Crop]) -> tuple[Tensor, Tensor]:
         size = self._recipe.size
@@ -185,8 +192,14 @@ def autocast(device_type: str, precision: Precision, cache: bool = True) -> Abst
     return torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=cache)
 
 
-def _distances(spec: TrialSpec, dataset: Dataset, store: PixelStore) -> DistanceStore | None:
-    """Distance maps of the labels, where the loss wants them."""
-    if not FAMILIES[spec.family].needs_distance:
-        return None
-    return DistanceStore(store, (1,) if dataset.task == "binary" else tuple(range(len(dataset.classes))))
+def label_maps(kind: MapKind, dataset: Dataset, store: PixelStore) -> MapStore:
+    """The maps of the labels that a loss wants, kept with the data."""
+    classes = tuple(range(len(dataset.classes)))
+    if kind == "distance":
+        return DistanceStore(store, (1,) if dataset.task == "binary" else classes)
+    makers: dict[MapKind, type[MapStore]] = {
+        "sizes": SizeStore,
+        "instances": InstanceStore,
+        "skeleton": SkeletonStore,
+    }
+    return makers[kind](store, classes)

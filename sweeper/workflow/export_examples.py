@@ -207,13 +207,13 @@ EXAMPLES = {
 
 
 def examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
-    """File name → Python text; none for a loss that needs more than logits and labels (distance maps).
+    """File name → Python text; none for a loss that needs more than logits and labels (maps of them).
 
     Args:
         sweep: the study.
         chosen: what it recommends.
     """
-    if FAMILIES[chosen.family].needs_distance:
+    if FAMILIES[chosen.family].needs_map:
         return {}
     conditions = sweep.conditions
     dataset, recipe = conditions.dataset, conditions.recipe

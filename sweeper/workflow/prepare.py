@@ -127,10 +127,10 @@ def prepare(
 
 def _check_recordable(space: SearchSpace) -> None:
     """Raises UsageError where `--engine graph` is asked for, and losses of the space cannot be recorded."""
-    if found := [one.family for one in space.families if FAMILIES[one.family].needs_distance]:
+    if found := [one.family for one in space.families if FAMILIES[one.family].needs_map]:
         raise UsageError(
             f"--engine graph needs losses whose steps can be recorded, and {', '.join(found)} of space {space.name!r} "
-            "read distance maps from the processor's memory; use --engine auto, or a space without them"
+            "read maps of the labels from the processor's memory; use --engine auto, or a space without them"
         )
 
 

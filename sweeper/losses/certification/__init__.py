@@ -11,7 +11,8 @@ identities.py          what families equal: losses of torch and torchvision, the
 slow_kernel.py         the kernel written down once more, slowly
 slow_relatives.py      and the relatives, of which
 slow_pixels.py         those that are sums over single pixels, and
-slow_overlaps.py       those that count whole classes
+slow_overlaps.py       those that count whole classes, and
+slow_neighbours.py     those of instances and skeletons
 option_values.py       what every coordinate and option is tried at against them
 references.py          families equal these at every option, on the plain and the fused path, with weights of pixels
 relations.py           what families become at certain coordinates: each other

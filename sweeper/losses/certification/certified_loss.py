@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.records import IGNORE
+from sweeper.losses.boundary import distance_maps
 from sweeper.losses.build import build_loss
 from sweeper.losses.families import FAMILIES, Family, LossTask
+from sweeper.losses.loss_module import SegmentationLoss
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 """float64 and float32: plain tensors. bfloat16 and float16: logits of that type, as a network under autocast gives
@@ -105,10 +107,10 @@ class Subject:
                 point[name] = IMBALANCE**value if search.kind == "power_of_imbalance" else value
         return found | with_options
 
-    def call(self, loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
+    def call(self, loss: nn.Module, logits: Tensor, target: Tensor, **maps: Tensor) -> Tensor:
         """Value of `loss` for logits in this precision, as a scalar tensor."""
         with self.autocast():
-            value = loss(logits, target)
+            value = loss(logits, target, **maps)
         assert isinstance(value, Tensor)
         return value
 
@@ -162,6 +164,17 @@ class Subject:
         """Logits and labels, a fifth of them ignored."""
         return self.logits(), self.target(ignored=0.2)
 
+    def maps(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The map of the labels that the family wants beside them, as it comes with the data; none for most."""
+        kind, loss = self.entry.needs_map, self.build()
+        if kind is None or not isinstance(loss, SegmentationLoss):
+            return {}
+        if kind == "distance":
+            return {kind: distance_maps(target, self.task, logits.shape[1], IGNORE)}
+        found = loss.made_map(target)
+        assert found is not None
+        return {kind: found}
+
     def takes(self, name: str) -> bool:
         """Whether the family takes a coordinate of this name, as its own or as an option."""
         return name in self.entry.coordinates[self.task] or name in self.entry.options(self.task)
@@ -201,6 +214,7 @@ class Subject:
         if self.task == "multiclass":
             halves[..., -1, :] = CLASSES - 1
         halves[..., 1, -1] = IGNORE
+        halves[1, ..., 4:6, :2] = 1  # thinning takes a square away to nothing
         return {
             "a class absent": nowhere,
             "a class absent from an image": torch.cat([nowhere[:1], usual[1:]]),

@@ -40,6 +40,8 @@ VALUES: dict[str, float | bool] = {
     "error_exponent": 1.3,
     "sensitivity_share": 0.3,
     "log_exponent": 0.6,
+    "instance_power": 0.6,
+    "blob_share": 0.4,
 }
 """Each coordinate and option that the references know."""
 PER_CLASS: dict[LossTask, tuple[float, ...]] = {
@@ -55,6 +57,7 @@ OTHERS: dict[str, tuple[float | bool, ...]] = {
     "include_background": (False,),
     "distance_mix": (1.0,),
     "skeleton_weight": (1.0,),
+    "blob_share": (1.0,),
     "volume_exponent": (2.0,),
     "tau": (0.0,),
     "robustness": (0.0, 1.0),

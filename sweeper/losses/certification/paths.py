@@ -13,6 +13,7 @@ from sweeper.core.errors import LossError
 from sweeper.losses.certification.certified_loss import Subject
 from sweeper.losses.certification.checks import Finding, Rule, equal, worst
 from sweeper.losses.certification.option_values import few
+from sweeper.losses.certification.references import reference
 from sweeper.losses.families import LossTask
 
 EXACT = 1e-9
@@ -91,11 +92,14 @@ SPACES = {"a volume": (4, 4, 4), "points": (64,), "four axes": (2, 4, 2, 4)}
 
 
 def _volumes_are_as_good_as_images(subject: Subject) -> Finding:
-    """The same pixels along other axes have the same value and gradient; where neighbours matter they are refused."""
+    """The same pixels along other axes have the same value and gradient; where neighbours matter they are refused, or
+    are those of the slow reference."""
     logits, target = subject.batch()
     weight = subject.pixel_weights(target)
     findings: dict[str, Finding] = {}
     places = few(subject)
+    if subject.entry.volumes:
+        return _other_neighbours(subject, logits, target, weight)
     if not subject.entry.spatial:  # the other options once more without the one that looks at neighbours
         places |= {f"{p}, but one": {n: v for n, v in c.items() if n != "boundary_weight"} for p, c in places.items()}
     for place, coordinates in places.items():
@@ -115,6 +119,21 @@ def _volumes_are_as_good_as_images(subject: Subject) -> Finding:
             (gradient,) = torch.autograd.grad(value, leaf)
             findings[f"value, {space} ({place})"] = equal(value.detach(), expected.detach(), EXACT)
             findings[f"gradient, {space} ({place})"] = equal(gradient.reshape(slope.shape), slope, EXACT)
+    return worst(findings)
+
+
+def _other_neighbours(subject: Subject, logits: Tensor, target: Tensor, weight: Tensor) -> Finding:
+    findings: dict[str, Finding] = {}
+    for place, coordinates in few(subject).items():
+        loss = subject.build(**coordinates)
+        for space, axes in SPACES.items():
+            turned = [x.reshape(*x.shape[:-2], *axes) for x in (logits, target, weight)]
+            expected, slope, _ = reference(subject, coordinates, turned[0], turned[1], weight=turned[2])
+            leaf = turned[0].requires_grad_()
+            value = loss(leaf, *turned[1:])
+            (gradient,) = torch.autograd.grad(value, leaf)
+            findings[f"value, {space} ({place})"] = equal(value.detach(), expected, EXACT)
+            findings[f"gradient, {space} ({place})"] = equal(gradient, slope, EXACT)
     return worst(findings)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sweeper.losses.certification import slow_overlaps, slow_pixels
+from sweeper.losses.certification import slow_neighbours, slow_overlaps, slow_pixels
 from sweeper.losses.certification.slow_kernel import (
     NOWHERE,
     Question,
@@ -154,10 +154,12 @@ def _boundary(task: LossTask, values: Values, asked: Sequence[Question], counts:
 
 
 RELATIVES: dict[str, Reference] = {
+    "blob_dice": slow_neighbours.blob_dice,
     "boundary": _boundary,
     "exp_log": slow_overlaps.exp_log,
     "generalized_ce": slow_pixels.generalized_ce,
     "generalized_dice": _generalized_dice,
+    "instance_ce": slow_neighbours.instance_ce,
     "log_cosh_dice": _log_cosh_dice,
     "log_dice": slow_overlaps.log_dice,
     "logit_adjusted": slow_pixels.logit_adjusted,
@@ -168,6 +170,7 @@ RELATIVES: dict[str, Reference] = {
     "recall_ce": slow_pixels.recall_ce,
     "robust_dice": slow_overlaps.robust_dice,
     "sens_spec": slow_overlaps.sens_spec,
+    "skeleton_recall": slow_neighbours.skeleton_recall,
     "soft_cldice": _soft_cldice,
     "symmetric_ce": slow_pixels.symmetric_ce,
     "unified_focal": _unified_focal,

@@ -192,10 +192,10 @@ def _memory_layout_does_not_matter(subject: Subject) -> Finding:
 
 def _it_never_waits_for_the_device(subject: Subject) -> Finding:
     """Runs on tensors without values, where anything that has to read one fails: no synchronisation, no shape that
-    depends on data. Families that want distance maps are given them, as in training."""
-    logits = subject.logits().to("meta").requires_grad_()
-    maps = {"distance": torch.zeros_like(logits)} if subject.entry.needs_distance else {}
-    value = subject.build()(logits, subject.target().to("meta"), **maps)
+    depends on data. Families that want maps of the labels are given them, as in training."""
+    logits, target = subject.logits(), subject.target()
+    maps = {kind: found.to("meta") for kind, found in subject.maps(logits, target).items()}
+    value = subject.build()(logits.to("meta").requires_grad_(), target.to("meta"), **maps)
     return Finding(value.shape == () and value.dtype == DTYPES[subject.precision], "runs without reading a value")
 
 

@@ -1,0 +1,142 @@
+"""Families that look at neighbours: centre lines, boundaries, instances; no torch.
+
+Part of the registry (`sweeper.losses.families`), which puts them in their place.
+"""
+
+from __future__ import annotations
+
+from sweeper.core.records import Coordinate
+from sweeper.losses.accepted_values import Limits
+from sweeper.losses.family_records import Family, LossCoordinate, Reduction, everywhere, uniform
+
+DICE = "mean_c (1 − TI_c(½, ½))"
+_SKELETON = "weight of the centre-line part; the rest of the loss has 1 − this"
+
+INSTANCE_CE = Family(
+    name="instance_ce",
+    title="Inverse-size cross-entropy",
+    fixed={},
+    coordinates=everywhere(
+        instance_power=LossCoordinate(
+            search=uniform(0.0, 1.0),
+            start=1.0,
+            default=1.0,
+            limits=Limits(0, 2),
+            meaning="e in the pixel weights s^−e, with s the pixels of the connected component; 0 = all alike",
+        )
+    ),
+    helps="Many instances of very different sizes, of which the small ones are missed: each counts alike.",
+    caveat="Single wrong pixels are the smallest instances of all; the common background hardly counts at e = 1.",
+    source="Shirokikh et al. 2020, Universal loss reweighting, arXiv:2007.10033 (e = 1)",
+    formula="−Σ s^−e log p_t / Σ s^−e, s = pixels of the connected component (class 0: of all of it in the image)",
+    relative=True,
+    packable=False,
+    needs_map="sizes",
+    module="instance_ce",
+    becomes=(Reduction(words="e = 0 is cross-entropy", at={"instance_power": 0.0}, other="cross_entropy"),),
+    spatial=True,
+    volumes=True,
+)
+"""Stands among the families of single pixels."""
+
+MAP_FAMILIES = (
+    Family(
+        name="blob_dice",
+        title="Dice + blob loss",
+        fixed={},
+        # Alone it says nothing of images without an instance.
+        coordinates=everywhere(
+            blob_share=LossCoordinate(
+                search=uniform(0.0, 0.9),
+                start=0.333,
+                default=0.333,
+                limits=Limits(0, 1),
+                meaning="weight of the mean Dice of single instances; Dice of the whole has 1 − this",
+            )
+        ),
+        helps="Many instances of very different sizes that should all be found: each has a Dice of its own.",
+        caveat="A false alarm counts once for every instance of its image; means nothing for one large region.",
+        source="Kofler et al. 2022, blob loss, arXiv:2205.08209 (their weights 2 and 1 are b = ⅓)",
+        formula=f"(1 − b) · {DICE} + b · mean_c mean_k (1 − TI_k(½, ½)), k = connected components of c",
+        relative=True,
+        packable=False,
+        needs_map="instances",
+        module="blob_dice",
+        becomes=(Reduction(words="no share of the blobs is Dice", at={"blob_share": 0.0}, other="dice"),),
+        spatial=True,
+        volumes=True,
+    ),
+    Family(
+        name="soft_cldice",
+        title="Dice + soft centre-line Dice",
+        fixed={},
+        # The paper's range: the centre line alone is satisfied by foreground everywhere, which has no skeleton.
+        coordinates=everywhere(
+            skeleton_weight=LossCoordinate(
+                search=uniform(0.0, 0.5), start=0.5, default=0.5, limits=Limits(0, 1), meaning=_SKELETON
+            )
+        ),
+        helps="Thin, connected structures, such as vessels, roads and cracks, where a gap is worse than a wrong width.",
+        caveat="Skeletons mean little for blobs; several times the work of Dice.",
+        source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, the authors' default)",
+        formula=f"(1 − s) · {DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
+        relative=True,
+        module="soft_cldice",
+        becomes=(Reduction(words="no skeleton weight is Dice", at={"skeleton_weight": 0.0}, other="dice"),),
+        spatial=True,
+    ),
+    Family(
+        name="skeleton_recall",
+        title="Dice + cross-entropy + skeleton recall",
+        fixed={},
+        # The recall alone is satisfied by foreground everywhere.
+        coordinates=everywhere(
+            skeleton_weight=LossCoordinate(
+                search=uniform(0.0, 0.8), start=0.333, default=0.333, limits=Limits(0, 1), meaning=_SKELETON
+            )
+        ),
+        helps="Thin, connected structures: as soft_cldice, at little more than the cost of Dice + cross-entropy.",
+        caveat="Nothing in it minds what is marked beside the lines, so that they come out thick as s grows.",
+        source="Kirchhoff et al. 2024, Skeleton Recall, arXiv:2404.03010 (their three equal parts are s = ⅓)",
+        formula=f"(1 − s) · ½ ({DICE} + CE) + s · mean_c (1 − (Σ_tube p_c + 1) / (|tube_c| + 1))",
+        relative=True,
+        packable=False,
+        needs_map="skeleton",
+        module="skeleton_recall",
+        becomes=(
+            Reduction(
+                words="no skeleton weight is Dice + cross-entropy",
+                at={"skeleton_weight": 0.0},
+                other="dice_ce",
+                others_at={"class_weight_power": 0.0},
+            ),
+        ),
+        spatial=True,
+    ),
+    Family(
+        name="boundary",
+        title="Dice + boundary distance",
+        fixed={},
+        coordinates=everywhere(
+            distance_mix=LossCoordinate(
+                search=Coordinate(kind="log", low=1e-3, high=0.5),
+                start=0.01,
+                default=0.01,
+                limits=Limits(0, 1),
+                meaning="weight of the distance part, in pixels; Dice has 1 − this",
+            )
+        ),
+        helps="Distance to the true outline matters, as in Hausdorff scores: an error costs its distance to it.",
+        caveat="Needs distance maps: sweeper keeps them with the data; elsewhere each call computes them, slowly.",
+        source="Kervadec et al. 2019, Boundary loss for highly unbalanced segmentation, arXiv:1812.07032",
+        formula=f"(1 − m) · {DICE} + m · mean |φ_c| · |p_c − y_c|, φ = distance to the boundary in pixels",
+        relative=True,
+        packable=False,
+        needs_distance=True,
+        needs_map="distance",
+        module="boundary",
+        becomes=(Reduction(words="no distance is Dice", at={"distance_mix": 0.0}, other="dice"),),
+        spatial=True,
+    ),
+)
+"""From the simplest on."""

@@ -1,0 +1,61 @@
+"""Dice and cross-entropy, and the recall of the labels' skeletons (Kirchhoff et al. 2024, arXiv:2404.03010).
+
+(1 − s) · ½ (Dice + CE) + s · mean_c (1 − (Σ_tube p_c + 1) / (|tube_c| + 1)), the tubes being the widened skeletons of
+the labels (`sweeper.data.skeletons`), over the whole batch. Unlike `soft_cldice` it needs no skeleton of the answer, so
+that it costs little; the other part keeps the answer from being foreground everywhere. The authors' three parts of the
+same weight are s = ⅓; their skeleton is that of all classes together, here each class has its own. Class 0 of several
+has none. A class absent from the batch costs its mean probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sweeper.data.skeletons import tubes
+from sweeper.losses.build import build_part
+from sweeper.losses.class_probabilities import as_classes, mass, mean_probability
+from sweeper.losses.families import LossTask
+from sweeper.losses.label_maps import LabelMapLoss
+
+
+class SkeletonRecall(LabelMapLoss):
+    """`skeleton_weight` s. Called as `loss(logits, target, skeleton=tubes)`; without, they are made from the target.
+
+    `skeleton`: shaped as the target: nonzero on the (widened) skeleton of the pixel's own class.
+    """
+
+    of_labels = staticmethod(tubes)
+
+    def __init__(self, task: LossTask, ignore_index: int, skeleton_weight: float) -> None:
+        super().__init__("skeleton_recall", task, {"skeleton_weight": skeleton_weight}, ignore_index)
+        self.share = skeleton_weight
+        self.rest = build_part("dice_ce", task=task, ignore_index=ignore_index)
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+        """The loss of a checked batch; the last argument is its tubes."""
+        assert distance is not None
+        parts: list[Tensor] = []
+        if self.share < 1:
+            parts.append((1 - self.share) * self.rest(logits, target, weight))
+        if self.share > 0:
+            parts.append(self.share * self._missed(logits, target, weight, distance))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def _missed(self, logits: Tensor, target: Tensor, weight: Tensor | None, skeleton: Tensor) -> Tensor:
+        classes = as_classes(logits, target, self.task, self.ignore_index, weight)
+        tube = skeleton if self.task == "multilabel" else skeleton.unsqueeze(1)
+        lines = torch.where(tube != 0, classes.own, 0.0)
+        length = mass(lines)
+        missed = (length - mass(lines * classes.p)) / (length + 1)
+        each = torch.where(mass(classes.own) > 0, missed, mean_probability(classes))
+        return (each[1:] if self.task == "multiclass" else each).mean()
+
+
+def build(
+    *, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None, skeleton_weight: float
+) -> SkeletonRecall:
+    """The module, from checked coordinates."""
+    return SkeletonRecall(task, ignore_index, skeleton_weight)
