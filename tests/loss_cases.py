@@ -39,6 +39,7 @@ VALUES = {
     "log_exponent": 0.5,
     "instance_power": 0.7,
     "blob_share": 0.4,
+    "margin": 1.5,
 }
 
 
@@ -64,7 +65,8 @@ def needed(family: str, task: LossTask) -> dict[str, float]:
 
 def make(family: str, task: LossTask, **given: object) -> torch.nn.Module:
     """The family at its generic point, but for what is given."""
-    return build_loss(family, task=task, class_frequencies=FREQUENCIES, **{**point(family, task), **given})
+    frequencies = FREQUENCIES if task == "multiclass" else None
+    return build_loss(family, task=task, class_frequencies=frequencies, **{**point(family, task), **given})
 
 
 def channels(task: LossTask) -> int:

@@ -61,6 +61,7 @@ ADJUSTED, POLY, ROBUST_CE = "losses/logit_adjusted.py", "losses/poly_ce.py", "lo
 SYMMETRIC, OHEM, RECALL = "losses/symmetric_ce.py", "losses/ohem_ce.py", "losses/recall_ce.py"
 SURPRISE, LOG_DICE, NOISE = "losses/surprise.py", "losses/log_dice.py", "losses/noise_robust_dice.py"
 SENSITIVITY, MATTHEWS = "losses/sensitivity_specificity.py", "losses/matthews.py"
+LDAM = "losses/ldam.py"
 INSTANCE_CE, BLOBS, SKELETON_RECALL = "losses/instance_ce.py", "losses/blob_dice.py", "losses/skeleton_recall.py"
 INSTANCES, SKELETONS = "data/instances.py", "data/skeletons.py"
 EXPONENTIAL = "losses/exponential_logarithmic.py"
@@ -1299,6 +1300,63 @@ FAULTS = (
         "for half in _HALVES:",
         "for half in _HALVES[:1]:",
         ("skeleton_recall/binary",),
+    ),
+    # --- Margins, and the symmetric unified focal loss --------------------------------------------------------------
+    Fault(
+        "margins: of the other classes",
+        LDAM,
+        "z.scatter_add(1, index, -own)",
+        "z.scatter_add(1, index, own)",
+        ("ldam/multiclass",),
+    ),
+    Fault(
+        "margins: of presence and absence swapped",
+        LDAM,
+        "each[1:], each[:1])",
+        "each[:1], each[1:])",
+        ("ldam/binary",),
+    ),
+    Fault(
+        "margins: absence has the sign of presence",
+        LDAM,
+        "-there.view(-1, 1, 1), absent",
+        "-there.view(-1, 1, 1), -absent",
+        ("ldam/binary",),
+    ),
+    Fault(
+        "margins: a square root for the fourth",
+        WEIGHTS,
+        "** -0.25 for f",
+        "** -0.5 for f",
+        ("ldam/multiclass",),
+    ),
+    Fault(
+        "margins: largest for the commonest",
+        WEIGHTS,
+        "(max(f, least) / least) ** -0.25",
+        "(max(f, least) / max(frequencies)) ** 0.25",
+        ("ldam/multiclass",),
+    ),
+    Fault(
+        "margins: of several labels the first's",
+        LDAM,
+        "return MarginCrossEntropy(task, ignore_index, margin, given, (0.0,))",
+        "return MarginCrossEntropy(task, ignore_index, margin, given[:1], (0.0,))",
+        ("ldam/multilabel",),
+    ),
+    Fault(
+        "symmetric unified focal: rare pixels are not quietened",
+        UNIFIED,
+        "of_rare = self.suppression if self.symmetric else 0.0",
+        "of_rare = 0.0",
+        ("symmetric_unified_focal/multiclass",),
+    ),
+    Fault(
+        "symmetric unified focal: common overlaps are not bent",
+        UNIFIED,
+        "steep if self.symmetric else torch.where(common, each, steep)",
+        "torch.where(common, each, steep)",
+        ("symmetric_unified_focal/binary",),
     ),
 )
 """All must be found. A new fault that is not found is a rule that the certificate lacks."""

@@ -17,6 +17,7 @@ from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, Family, build_loss, families, snippet
 from sweeper.losses.coordinates import LIMITS, MEANINGS, frequency_weights, kernel_settings
 from sweeper.losses.snippet import Optimizer
+from tests.loss_cases import noise
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 FREQUENCIES = (0.9, 0.07, 0.03)
@@ -25,7 +26,7 @@ FREQUENCIES = (0.9, 0.07, 0.03)
 def test_families_are_declared_simplest_first():
     assert list(FAMILIES) == [
         *("cross_entropy", "weighted_ce", "focal", "topk_ce", "boundary_ce"),
-        *("logit_adjusted", "poly_ce", "generalized_ce", "symmetric_ce", "ohem_ce", "recall_ce", "instance_ce"),
+        *("logit_adjusted", "ldam", "poly_ce", "generalized_ce", "symmetric_ce", "ohem_ce", "recall_ce", "instance_ce"),
         *("dice", "jaccard", "generalized_dice", "log_cosh_dice", "tversky", "focal_tversky", "lovasz"),
         *("log_dice", "robust_dice", "sens_spec", "mcc", "exp_log"),
         *(
@@ -35,6 +36,7 @@ def test_families_are_declared_simplest_first():
             "dice_topk",
             "combo",
             "unified_focal",
+            "symmetric_unified_focal",
             "blob_dice",
             "soft_cldice",
             "skeleton_recall",
@@ -103,6 +105,26 @@ def test_an_entry_can_be_replaced_by_another_builder(monkeypatch):
         "fn_weight": 0.6,
         "overlap_exponent": 1.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "counts"),
+    [
+        ("ldam", "binary", (1600, 100)),
+        ("ldam", "multiclass", (100, 1600, 100)),
+        ("unified_focal", "multiclass", (100, 1600, 100)),
+        ("symmetric_unified_focal", "multiclass", (100, 1600, 100)),
+        ("weighted_dice_ce", "multiclass", (100, 1600, 100)),
+    ],
+)
+def test_a_snippet_writes_down_the_frequencies_that_its_loss_is_made_with(family, task, counts):
+    names: dict[str, Any] = {}
+    exec(snippet(family, {}, task, [str(c) for c in range(len(counts))], counts), names)
+    logits, target = noise(task)
+    ours = build_loss(family, task=task, class_frequencies=counts)(logits, target)
+    torch.testing.assert_close(names["criterion"](logits, target), ours, rtol=1e-3, atol=0)
+    other = build_loss(family, task=task, class_frequencies=tuple(1 / n for n in counts))
+    assert abs(other(logits, target) - ours) > 0.01 * ours
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@ for the tubes of `skeleton_recall`)."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -159,7 +161,7 @@ def generalized_dice(task, z, y, w, v):
     return np.mean(values)
 
 
-def unified_focal(task, z, y, w, v):
+def unified_focal(task, z, y, w, v, *, symmetric=False):
     delta, s = v["delta"], v["suppression"]
     common = int(np.argmax(FREQUENCIES)) if task == "multiclass" else 0
     flat = []
@@ -172,10 +174,11 @@ def unified_focal(task, z, y, w, v):
     ce, overlap = 0.0, []
     for p, own, known, u, is_common in flat:
         surprise = -u[own] * np.log(p[own])
-        ce += ((1 - delta) * (1 - p[own]) ** s * surprise if is_common else delta * surprise).sum()
+        focal = (1 - p[own]) ** s if is_common or symmetric else 1
+        ce += ((1 - delta if is_common else delta) * focal * surprise).sum()
         tp, fp, fn = soft_counts(p, own, known, u)
         lost = 1 - (tp + 1) / (tp + (1 - delta) * fp + delta * fn + 1) if own.any() else mean_over(p, known, u)
-        overlap.append(lost if is_common else lost ** (1 - s))
+        overlap.append(lost if is_common and not symmetric else lost ** (1 - s))
     return v["mix"] * ce / pixels + (1 - v["mix"]) * np.mean(overlap)
 
 
@@ -311,6 +314,18 @@ def logit_adjusted(task, z, y, w, v):
     return cross_entropy(task, z + shift, y, w, {})
 
 
+def ldam(task, z, y, w, v):
+    """Of two classes without frequencies the foreground alone has a margin."""
+    if task != "multiclass":
+        there = (y if task == "multilabel" else y[:, None]) == 1
+        return cross_entropy(task, z - v["margin"] * there, y, w, {})
+    margins = v["margin"] * (np.array(FREQUENCIES) / min(FREQUENCIES)) ** -0.25
+    shifted = z.copy()
+    for c in range(3):
+        shifted[:, c] -= np.where(y == c, margins[c], 0)
+    return cross_entropy(task, shifted, y, w, {})
+
+
 def own_probabilities(task, z, y, w):
     """Probability and weight of each labelled pixel's own class."""
     p, found = probabilities(task, z), []
@@ -406,6 +421,7 @@ FORMULAS = {
     "topk_ce": hard,
     "boundary_ce": boundary_ce,
     "logit_adjusted": logit_adjusted,
+    "ldam": ldam,
     "poly_ce": of_own(lambda p, v: -np.log(p) + v["first_term"] * (1 - p)),
     "generalized_ce": of_own(lambda p, v: (1 - p ** v["robustness"]) / v["robustness"]),
     "symmetric_ce": of_own(lambda p, v: -(1 - v["reverse_share"]) * np.log(p) + v["reverse_share"] * (1 - p)),
@@ -430,6 +446,7 @@ FORMULAS = {
     "dice_topk": mixed(hard),
     "combo": mixed(cross_entropy),
     "unified_focal": unified_focal,
+    "symmetric_unified_focal": partial(unified_focal, symmetric=True),
     "blob_dice": blob_dice,
     "soft_cldice": soft_cldice,
     "skeleton_recall": skeleton_recall,
@@ -449,7 +466,8 @@ def test_every_family_equals_its_formula(family, task, coordinates, absent):
     given = {"generic": point(family, task), "other": {name: HARD[name] for name in free}, "defaults": {}}[coordinates]
     given = needed(family, task) | given
     defaults = {name: c.default for name, c in free.items() if c.default is not None}
-    loss = build_loss(family, task=task, class_frequencies=FREQUENCIES, **given)
+    frequencies = FREQUENCIES if task == "multiclass" else None
+    loss = build_loss(family, task=task, class_frequencies=frequencies, **given)
     loss.checks_labels = False  # batch after batch without foreground would be warned of
     for seed in range(2):
         z, y = batch(task, seed, absent)

@@ -126,6 +126,31 @@ def test_multilabel_with_one_class_is_binary(family):
     torch.testing.assert_close(multilabel, binary)
 
 
+def test_a_margin_follows_the_frequencies_of_two_classes_as_of_several():
+    z, target = doubles("binary")
+    both = torch.cat([torch.zeros_like(z), z], dim=1)
+    several = build_loss("ldam", task="multiclass", margin=2.0, class_frequencies=(1600, 100))(both, target)
+    one = build_loss("ldam", task="binary", margin=2.0, class_frequencies=(1600, 100))
+    torch.testing.assert_close(one(z, target), several)
+    # Margins of 1 (half, as 16^-1/4 is) for the background and 2 for the foreground.
+    moved = torch.where(target == 1, -2.0, 1.0).unsqueeze(1)
+    torch.testing.assert_close(one(z, target), build_loss("cross_entropy", task="binary")(z + moved, target))
+    alone = build_loss("ldam", task="binary", margin=2.0)(z, target)
+    expected = build_loss("cross_entropy", task="binary")(z + moved.clamp(max=0), target)
+    torch.testing.assert_close(alone, expected)
+    never = build_loss("ldam", task="multiclass", margin=2.0, class_frequencies=(1600, 0))
+    torch.testing.assert_close(
+        never(both, target),
+        build_loss("cross_entropy", task="multiclass")(
+            both - 2 * F.one_hot(torch.where(target == IGNORE, 0, target), 2).movedim(-1, 1), target
+        ),
+    )
+    with pytest.raises(LossError, match="`margin` needs `class_frequencies`"):
+        build_loss("ldam", task="multiclass")
+    with pytest.raises(LossError, match="give two"):
+        build_loss("ldam", task="binary", class_frequencies=(1, 2, 3))
+
+
 # --- Overlap part -------------------------------------------------------------------------------------------
 
 

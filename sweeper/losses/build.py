@@ -84,7 +84,8 @@ def build_loss(
             other axes in place of (H, W) are taken by all losses that do not look at neighbours.
         ignore_index: label of pixels that do not count.
         class_frequencies: training pixels of each class, as counts or shares, in class order; required for multi-class
-            `class_weight_power` and `alpha`, and as counts for `effective_number`.
+            `class_weight_power`, `alpha`, `tau` and `margin`, and as counts for `effective_number`; the forms of
+            `unified_focal` and binary `margin` use them if they are given.
         coordinates: those of the family (`FAMILIES[family].coordinates[task]`; one that is left out takes the family's
             default from the literature; `alpha=None` turns α off) and its options (`FAMILIES[family].options(task)`):
             `label_smoothing`, `hard_fraction`, `boundary_weight`, `class_weights`, `effective_number`, `smoothing`,

@@ -65,6 +65,7 @@ ROWS = (
         '`build_loss("dice", …, class_weights=w)`: Σ w_c (1 − TI_c) / Σ w_c; MONAI: value × the mean of the weights',
     ),
     ("MONAI `DiceCELoss(weight=w)`", '`build_loss("dice_focal", …, gamma=0, class_weights=w, weigh_overlap=True)`'),
+    ("LDAM `max_m=m`, `s`", "`ldam`, `margin` = s · m, in logits"),
     ("balanced softmax", '`build_loss("logit_adjusted", task="multiclass", tau=1, class_frequencies=…)`'),
     ("symmetric cross-entropy `alpha`, `beta`, A", "`reverse_share` = −βA / (α − βA), up to the factor α − βA"),
     ("PolyLoss `epsilon`", "`first_term`"),

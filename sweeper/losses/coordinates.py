@@ -24,6 +24,7 @@ __all__ = [
     "frequency_weights",
     "kernel_settings",
     "needs_frequencies",
+    "uses_frequencies",
 ]
 
 Value = float | bool | tuple[float, ...] | None
@@ -97,7 +98,14 @@ def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
     alpha = values.get("alpha")
     if alpha is not None and not isinstance(alpha, Sequence):
         return "alpha"
-    return next((name for name in ("class_weight_power", "tau") if values.get(name)), None)
+    return next((name for name in ("class_weight_power", "tau", "margin") if values.get(name)), None)
+
+
+def uses_frequencies(values: Mapping[str, object], task: str) -> bool:
+    """Whether the loss is another one with class frequencies than without, or needs them."""
+    if needs_frequencies(values, task):
+        return True
+    return (task == "multiclass" and "suppression" in values) or (task == "binary" and bool(values.get("margin")))
 
 
 # --- Checks -------------------------------------------------------------------------------------------------
@@ -124,7 +132,9 @@ def _elsewhere(family: Family, name: str) -> str:
 
 
 def _takes_vector(name: str, task: LossTask) -> bool:
-    return name in ("alpha", "class_weights") or (name in ("pos_weight", "prior_odds") and task == "multilabel")
+    return name in ("alpha", "class_weights") or (
+        name in ("pos_weight", "prior_odds", "margin") and task == "multilabel"
+    )
 
 
 def _is_vector(value: object) -> bool:
@@ -248,7 +258,7 @@ def checked(
         problems.append(together)
     # The frequencies only matter where weights differ from class to class.
     needed_by = needs_frequencies(values, task)
-    if task == "multiclass" or needed_by is not None:
+    if task == "multiclass" or uses_frequencies(values, task):
         problem = _frequency_problem(class_frequencies, needed_by)
         if problem is None and task == "binary" and class_frequencies is not None and len(class_frequencies) != 2:
             problem = f"`class_frequencies` must be (background, foreground), got {list(class_frequencies)}; give two"

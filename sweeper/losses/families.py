@@ -46,6 +46,21 @@ _TVERSKY = {
 }
 
 
+_DELTA = LossCoordinate(
+    search=uniform(0.3, 0.95),
+    start=0.6,
+    default=0.6,
+    limits=Limits(0, 1),
+    meaning="weight of rare classes and missed pixels; common classes and false alarms have 1 − this",
+)
+_SUPPRESSION = LossCoordinate(
+    search=uniform(0.0, 0.95),
+    start=0.5,
+    default=0.5,
+    limits=Limits(0, 1, open_high=True),
+    meaning="focal exponent of common classes (symmetric form: of all); the overlap exponent of rare ones (of all) is "
+    "1 − this",
+)
 _WEIGHTS: dict[str, float | None] = {"pos_weight": 3.0, "class_weight_power": 0.7}
 _NO_WEIGHTS: dict[str, float | None] = {"pos_weight": 1.0, "class_weight_power": 0.0}
 _IS_DICE = Reduction(words="mix = 0 is Dice", at={"mix": 0.0}, other="dice")
@@ -354,23 +369,7 @@ _DECLARED = (
         name="unified_focal",
         title="Unified focal",
         fixed={},
-        coordinates=everywhere(
-            mix=_MIX,
-            delta=LossCoordinate(
-                search=uniform(0.3, 0.95),
-                start=0.6,
-                default=0.6,
-                limits=Limits(0, 1),
-                meaning="weight of rare classes and missed pixels; common classes and false alarms have 1 − this",
-            ),
-            suppression=LossCoordinate(
-                search=uniform(0.0, 0.95),
-                start=0.5,
-                default=0.5,
-                limits=Limits(0, 1, open_high=True),
-                meaning="focal exponent of common classes; rare ones have the overlap exponent 1 − this",
-            ),
-        ),
+        coordinates=everywhere(mix=_MIX, delta=_DELTA, suppression=_SUPPRESSION),
         helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
         caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
         source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
@@ -390,6 +389,32 @@ _DECLARED = (
                 other="tversky",
                 others_at={"fn_weight": 0.8, "include_background": True},
                 tasks=("binary", "multiclass"),
+            ),
+        ),
+    ),
+    Family(
+        name="symmetric_unified_focal",
+        title="Symmetric unified focal",
+        fixed={},
+        coordinates=everywhere(mix=_MIX, delta=_DELTA, suppression=_SUPPRESSION),
+        helps="As unified focal where rare classes have easy pixels, too: all that is easy is quietened.",
+        caveat="Three numbers to tune; each class's slope grows steep near a perfect overlap.",
+        source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the symmetric form)",
+        formula="λ · CE(α = δ; γ = s) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^(1 − s)",
+        relative=True,
+        module="symmetric_unified_focal",
+        becomes=(
+            Reduction(
+                words="without suppression both forms are one",
+                at={"suppression": 0.0, "delta": 0.8},
+                other="unified_focal",
+                others_at={"suppression": 0.0, "delta": 0.8},
+            ),
+            Reduction(
+                words="mix = 1 is focal with α = δ",
+                at={"mix": 1.0, "suppression": 0.7, "delta": 0.8},
+                other="focal",
+                others_at={"gamma": 0.7, "alpha": 0.8},
             ),
         ),
     ),

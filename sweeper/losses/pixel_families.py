@@ -23,6 +23,14 @@ _TAU = LossCoordinate(
     limits=Limits(0, 10),
     meaning="τ in the adjustment of the logits z + τ log f, with f the class's share of the pixels",
 )
+_MARGIN = LossCoordinate(
+    search=uniform(0.0, 5.0),
+    start=1.0,
+    default=1.0,
+    limits=Limits(0, 100),
+    meaning="m: by so much of a logit the rarest class (the foreground) must win to count as even; commoner ones by "
+    "m · (n_c / n_min)^−¼; multi-label: one for all, or one per class",
+)
 
 _FIRST_TERM = LossCoordinate(
     search=uniform(-1.0, 4.0),
@@ -77,6 +85,19 @@ PIXEL_FAMILIES = (
         relative=True,
         module="logit_adjusted",
         becomes=(Reduction(words="τ = 0 is cross-entropy", at={"tau": 0.0, "prior_odds": 1.0}, other="cross_entropy"),),
+    ),
+    Family(
+        name="ldam",
+        title="Label-distribution-aware margin (LDAM)",
+        fixed={},
+        coordinates=everywhere(margin=_MARGIN),
+        helps="Rare classes that are learned by heart or missed: each must win by a margin, the rarer the larger.",
+        caveat="Between plain and logit-adjusted cross-entropy; scores lean to rare classes.",
+        source="Cao et al. 2019, LDAM, arXiv:1906.07413 (logits in place of scaled cosines, so that m is another)",
+        formula="CE with z_t − Δ_t in place of z_t, Δ_c = m (n_c / n_min)^−¼",
+        relative=True,
+        module="ldam",
+        becomes=(Reduction(words="no margin is cross-entropy", at={"margin": 0.0}, other="cross_entropy"),),
     ),
     Family(
         name="poly_ce",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import IGNORE, Task
-from sweeper.losses.coordinates import Value, checked, needs_frequencies
+from sweeper.losses.coordinates import Value, checked, uses_frequencies
 from sweeper.losses.families import FAMILIES
 
 SHOWN_CLASSES = 20
@@ -53,7 +53,7 @@ def snippet(
     values = checked(family, task, params, class_frequencies)
     arguments = [f'"{family}"', f'task="{task}"']
     arguments += [f"{name}={rounded(value)!r}" for name, value in values.items() if value is not None]
-    if task == "multiclass" and class_frequencies is not None and needs_frequencies(values, task) is not None:
+    if class_frequencies is not None and uses_frequencies(values, task):
         total = sum(class_frequencies)
         arguments.append(f"class_frequencies=({', '.join(repr(rounded(f / total)) for f in class_frequencies)})")
     one_line = f"criterion = build_loss({', '.join(arguments)})"

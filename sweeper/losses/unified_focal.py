@@ -27,7 +27,12 @@ from sweeper.losses.loss_module import SegmentationLoss
 
 
 class UnifiedFocal(SegmentationLoss):
-    """`mix` λ, `delta` δ and `suppression` s; `common` is the index of the most frequent class (multi-class)."""
+    """`mix` λ, `delta` δ and `suppression` s; `common` is the index of the most frequent class (multi-class).
+
+    `symmetric`: rare classes have the focal factor, and common ones the exponent 1 − s, too.
+    """
+
+    symmetric = False  # of a loss that an earlier version pickled
 
     def __init__(
         self,
@@ -39,9 +44,12 @@ class UnifiedFocal(SegmentationLoss):
         suppression: float,
         common: int,
         classes: int | None,
+        symmetric: bool,
     ) -> None:
         coordinates = {"mix": mix, "delta": delta, "suppression": suppression}
-        super().__init__("unified_focal", task, dict(coordinates), ignore_index, classes)
+        name = "symmetric_unified_focal" if symmetric else "unified_focal"
+        super().__init__(name, task, dict(coordinates), ignore_index, classes)
+        self.symmetric = symmetric
         self.mix, self.delta, self.suppression, self.common = mix, delta, suppression, common
         self._part = KernelSettings(0.0, 0.0, None, 1 - delta, delta, 1.0)
 
@@ -64,16 +72,18 @@ class UnifiedFocal(SegmentationLoss):
             counts = (marked, missed, actual, marked / (actual + rest).clamp(min=NEARLY_NOTHING))
             each = class_cost(*counts, self._part)
             steep = class_cost(*counts, self._part._replace(overlap_exponent=1 - self.suppression))
-            parts.append((1 - self.mix) * torch.where(common, each, steep).mean())
+            found_costs = steep if self.symmetric else torch.where(common, each, steep)
+            parts.append((1 - self.mix) * found_costs.mean())
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def _entropy(self, channels: int) -> Entropy:
         """The cross-entropy part; for binary and multi-label tasks the absence of a class is common."""
         rare, common = self.delta, 1 - self.delta
+        of_rare = self.suppression if self.symmetric else 0.0
         if self.task != "multiclass":
-            return Entropy((self.suppression, 0.0), (rare,), (common,))
+            return Entropy((self.suppression, of_rare), (rare,), (common,))
         own = [c == self.common for c in range(channels)]
-        gammas = tuple(self.suppression if it else 0.0 for it in own)
+        gammas = tuple(self.suppression if it else of_rare for it in own)
         return Entropy(gammas, tuple(common if it else rare for it in own))
 
 
@@ -87,9 +97,20 @@ def build(
     suppression: float,
 ) -> UnifiedFocal:
     """The module, from checked coordinates."""
-    multiclass = task == "multiclass" and class_frequencies is not None
-    common = commonest(class_frequencies) if multiclass and class_frequencies is not None else 0
-    classes = len(class_frequencies) if multiclass and class_frequencies is not None else None
-    return UnifiedFocal(
-        task, ignore_index, mix=mix, delta=delta, suppression=suppression, common=common, classes=classes
-    )
+    coordinates = {"mix": mix, "delta": delta, "suppression": suppression}
+    return build_unified(task, ignore_index, class_frequencies, coordinates, symmetric=False)
+
+
+def build_unified(
+    task: LossTask,
+    ignore_index: int,
+    class_frequencies: Sequence[float] | None,
+    coordinates: dict[str, float],
+    *,
+    symmetric: bool,
+) -> UnifiedFocal:
+    """Either form."""
+    frequencies = class_frequencies if task == "multiclass" else None
+    common = 0 if frequencies is None else commonest(frequencies)
+    classes = None if frequencies is None else len(frequencies)
+    return UnifiedFocal(task, ignore_index, **coordinates, common=common, classes=classes, symmetric=symmetric)

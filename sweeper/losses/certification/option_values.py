@@ -42,6 +42,7 @@ VALUES: dict[str, float | bool] = {
     "log_exponent": 0.6,
     "instance_power": 0.6,
     "blob_share": 0.4,
+    "margin": 1.7,
 }
 """Each coordinate and option that the references know."""
 PER_CLASS: dict[LossTask, tuple[float, ...]] = {
@@ -89,7 +90,7 @@ def variants(subject: Subject) -> dict[str, dict[str, Any]]:
         for value in OTHERS.get(name, ()):
             add(name, value, f"{value}")
         if name in ("alpha", "class_weights") or (
-            name in ("pos_weight", "prior_odds") and subject.task == "multilabel"
+            name in ("pos_weight", "prior_odds", "margin") and subject.task == "multilabel"
         ):
             add(name, PER_CLASS[subject.task], "one for each class")
     return found | _together(subject)

@@ -118,7 +118,8 @@ RULES = (
     Rule(
         "one label is the binary task",
         _one_label_is_binary,
-        applies=lambda s: s.task == "multilabel" and "binary" in s.entry.tasks,
+        # Of two classes there are frequencies, which margins follow.
+        applies=lambda s: s.task == "multilabel" and "binary" in s.entry.tasks and s.family != "ldam",
     ),
     Rule(
         "options at rest change nothing",

@@ -51,6 +51,21 @@ def logit_adjusted(task: LossTask, values: Values, asked: Sequence[Question], co
     return pixel_power(adjusted, 1)
 
 
+def ldam(task: LossTask, values: Values, asked: Sequence[Question], counts: Sequence[float] | None) -> Tensor:
+    """Cao et al. 2019: the own class's score less its margin, pixel by pixel."""
+    found = []
+    for channel, question in enumerate(asked):
+        largest = values["margin"][channel] if isinstance(values["margin"], tuple) else values["margin"]
+        margins = [0.0, largest] if counts is None else [largest / (n / min(counts)) ** (1 / 4) for n in counts]
+        known = question.labels != NOWHERE
+        scores, labels = question.log_p.movedim(1, -1)[known], question.labels[known].tolist()
+        less = scores.new_tensor([[m if c == label else 0.0 for c, m in enumerate(margins)] for label in labels])
+        log_p = (scores - less.view(scores.shape)).log_softmax(1)
+        own = log_p.gather(1, question.labels[known].unsqueeze(1)).squeeze(1)
+        found.append((-own, question.weight[known]))
+    return mean_cost(torch.cat([each for each, _ in found]), torch.cat([weight for _, weight in found]))
+
+
 def poly_ce(task: LossTask, values: Values, asked: Sequence[Question], counts: Sequence[float] | None) -> Tensor:
     """Leng et al. 2022, Poly-1: −log p_t + ε (1 − p_t)."""
     log_p, weight = _all_own(asked)

@@ -73,6 +73,18 @@ def _unified_focal(task: LossTask, values: Values, asked: Sequence[Question], co
     return mix * pixels + (1 - mix) * torch.stack(regions).mean()
 
 
+def _symmetric_unified_focal(
+    task: LossTask, values: Values, asked: Sequence[Question], counts: Sequence[float] | None
+) -> Tensor:
+    """As the other form, with each pixel quietened and each overlap bent."""
+    mix, delta, s = _numbers(values, "mix", "delta", "suppression")
+    common = 0 if counts is None or task != "multiclass" else list(counts).index(max(counts))
+    classes = range(asked[0].log_p.shape[1])
+    pixels = cross_entropy(asked, [[1 - delta if c == common else delta for c in classes] for _ in asked], {"gamma": s})
+    costs = [tversky_loss(counted(q, c), 1 - delta, delta, 1 - s, 1.0) for q in asked for c in classes]
+    return mix * pixels + (1 - mix) * torch.stack(costs).mean()
+
+
 def _lovasz(task: LossTask, values: Values, asked: Sequence[Question], counts: Sequence[float] | None) -> Tensor:
     """Errors from the largest to the smallest, each times what its pixel adds to the Jaccard loss of those so far."""
     found = []
@@ -160,6 +172,7 @@ RELATIVES: dict[str, Reference] = {
     "generalized_ce": slow_pixels.generalized_ce,
     "generalized_dice": _generalized_dice,
     "instance_ce": slow_neighbours.instance_ce,
+    "ldam": slow_pixels.ldam,
     "log_cosh_dice": _log_cosh_dice,
     "log_dice": slow_overlaps.log_dice,
     "logit_adjusted": slow_pixels.logit_adjusted,
@@ -173,6 +186,7 @@ RELATIVES: dict[str, Reference] = {
     "skeleton_recall": slow_neighbours.skeleton_recall,
     "soft_cldice": _soft_cldice,
     "symmetric_ce": slow_pixels.symmetric_ce,
+    "symmetric_unified_focal": _symmetric_unified_focal,
     "unified_focal": _unified_focal,
 }
 """By family: one for every family that is no point of the kernel (tests/test_certify.py)."""
