@@ -60,7 +60,7 @@ def test_the_literatures_point_is_the_same_elsewhere_or_nothing_is_claimed(famil
     free = FAMILIES[family].coordinates[task]
     params = {name: 8.765432 for name in ("pos_weight", "prior_odds") if name in free}
     if (family, task) in NONE:
-        assert equivalent(family, params, task, FREQUENCIES) is None
+        assert equivalent(family, params, task, FREQUENCIES if task == "multiclass" else None) is None
     else:
         check(family, task, params)
 
