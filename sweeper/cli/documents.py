@@ -80,6 +80,8 @@ class ExportDocument(Document):
     """Largest difference between torch and the ONNX runtime, relative to logits above 1."""
     examples: str | None
     """Folder of code that trains elsewhere with the loss."""
+    huggingface: str | None = None
+    """Folder of the form that HuggingFace's Hub has (`--huggingface`)."""
     registered: str | None = None
     """Address of the model in MLflow's registry (`--register`)."""
 

@@ -26,6 +26,11 @@ from sweeper.core import paths
 @click.option(
     "--onnx", is_flag=True, help="Write the network as model.onnx, too (needs the extra `onnx`), compared with torch."
 )
+@click.option(
+    "--huggingface",
+    is_flag=True,
+    help="Write a folder with a model card, too, which `smp.from_pretrained` reads and the Hub takes.",
+)
 @click.option("--register", metavar="NAME", help="Register the network in MLflow under this name, ready to be served.")
 @tracking_option("has the study, for --register")
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
@@ -36,6 +41,7 @@ def command(
     out: Path,
     cache: Path,
     onnx: bool,
+    huggingface: bool,
     register: str | None,
     tracking_uri: str,
     as_json: bool,
@@ -49,7 +55,9 @@ def command(
     from sweeper.storage import open_storage
     from sweeper.workflow.export import export_study
 
-    made = export_study(open_storage(storage, create=False), study, out=out, cache=cache, onnx=onnx)
+    made = export_study(
+        open_storage(storage, create=False), study, out=out, cache=cache, onnx=onnx, huggingface=huggingface
+    )
     registered = None
     if register is not None:
         from sweeper.workflow.register import register_export
@@ -71,6 +79,8 @@ def command(
         click.echo(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
     if made.onnx is not None:
         click.echo(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
+    if made.huggingface is not None:
+        click.echo(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")
     if registered is not None:
         click.echo(
             f"  MLflow:  {registered}; try it: mlflow models predict -m {registered} --env-manager local -i FILE"

@@ -14,6 +14,8 @@ from sweeper.core.records import Recommended, SweepRecord
 from sweeper.training.weights_file import copy_with_record, read_record
 from sweeper.workflow.export_code import model_code
 from sweeper.workflow.export_examples import EXAMPLES, examples
+from sweeper.workflow.export_huggingface import FILES as FOLDER_FILES
+from sweeper.workflow.export_huggingface import write_folder
 from sweeper.workflow.recommended_network import answer_of, network_of, point_of
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 
 FILES = ("loss.py", "loss.yaml", "model.safetensors", "model.py", "model.onnx")
-"""What an export writes, beside the examples."""
+"""What an export writes, beside the examples and the folder for the Hub."""
+HUGGINGFACE = "huggingface"
+"""That folder's name."""
 
 
 class Exported(NamedTuple):
@@ -41,23 +45,28 @@ class Exported(NamedTuple):
     """Largest difference between torch and the ONNX runtime, relative to logits above 1."""
     examples: Path | None = None
     """Folder of code that trains elsewhere with the loss; None for a loss that needs more than logits and labels."""
+    huggingface: Path | None = None
+    """Folder of the form that HuggingFace's Hub has."""
 
 
-def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx: bool = False) -> Exported:
-    """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and `model.onnx` if asked.
+def export_study(
+    storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx: bool = False, huggingface: bool = False
+) -> Exported:
+    """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and more if asked.
 
     Args:
         storage: where the study is.
         name: the study's.
         out: folder of all reports.
         cache: folder of the decoded data, beside which a sweep keeps weights.
-        onnx: whether the network is wanted as ONNX, too.
+        onnx: whether the network is wanted as `model.onnx`, too.
+        huggingface: whether it is wanted as a folder `huggingface/` with a model card, too.
 
     Raises:
         StudyError: if there is no such study.
-        SweeperError: if no loss is recommended, a file cannot be written, or ONNX is asked for and there is no
-            network, or it would answer otherwise.
-        UsageError: if ONNX is asked for and not installed.
+        SweeperError: if no loss is recommended, a file cannot be written, the network is asked for in another form and
+            there is none, or ONNX would answer otherwise.
+        UsageError: if ONNX is asked for and not installed, or the folder and the network is the user's own.
     """
     answer = answer_of(storage, name, "export")
     sweep, found, chosen = answer
@@ -82,6 +91,8 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx
                 megabytes = weights.stat().st_size / 1e6
             if onnx:
                 apart = _onnx(name, weights, made / "model.onnx")
+            if huggingface:
+                write_folder(answer, weights, made / HUGGINGFACE)
             _remove_earlier(folder)
             _put(made, folder)
     except OSError as error:
@@ -98,6 +109,7 @@ def export_study(storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx
         onnx=folder / "model.onnx" if onnx else None,
         onnx_difference=apart,
         examples=folder / "examples" if texts else None,
+        huggingface=folder / HUGGINGFACE if huggingface else None,
     )
 
 
@@ -111,11 +123,13 @@ def _put(made: Path, folder: Path) -> None:
 
 def _remove_earlier(folder: Path) -> None:
     """Take away what an earlier export left, and nothing else: it may be of another loss or network than this one."""
-    inside = folder / "examples"
-    for path in (*(folder / name for name in FILES), *(inside / name for name in EXAMPLES)):
-        path.unlink(missing_ok=True)
-    if inside.is_dir() and not any(inside.iterdir()):
-        inside.rmdir()
+    below = {".": FILES, "examples": EXAMPLES, HUGGINGFACE: FOLDER_FILES}
+    for where, names in below.items():
+        inside = folder / where
+        for name in names:
+            (inside / name).unlink(missing_ok=True)
+        if inside != folder and inside.is_dir() and not any(inside.iterdir()):
+            inside.rmdir()
 
 
 def _onnx(study: str, weights: Path | None, path: Path) -> float:

@@ -1,0 +1,127 @@
+"""`sweeper export --huggingface`: the network as a folder with a model card, which the Hub and smp read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import FinalistEvidence
+from sweeper.core.text import count
+from sweeper.report.card import Card, card_markdown, card_of, recipe_text
+from sweeper.report.facts import collect
+from sweeper.report.formatting import escape_md, fence, interval, number, one_line, table, unbroken
+from sweeper.training.weights_file import WeightsRecord, read_record
+from sweeper.workflow.export_code import model_code
+from sweeper.workflow.recommended_network import Answer
+
+FILES = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", "classes.txt", "predict.py")
+"""What the folder holds."""
+
+
+def write_folder(answer: Answer, weights: Path | None, folder: Path) -> None:
+    """Write README.md (the model card), the network, how images are prepared, the classes and predict.py.
+
+    Args:
+        answer: what the study recommends.
+        weights: the exported file of weights; None where there is none.
+        folder: where to; it is made.
+
+    Raises:
+        SweeperError: if there are no weights.
+        UsageError: if the network is the user's own.
+        OSError: if a file cannot be written.
+    """
+    record = None if weights is None else read_record(weights)
+    if weights is None or record is None:
+        name = answer.sweep.study
+        raise SweeperError(
+            f"--huggingface needs a network, and none of study {name!r} is kept here; `sweeper train {name}` "
+            "trains one, --cache names the sweep's folder"
+        )
+    from sweeper.training.huggingface_folder import write_network
+
+    folder.mkdir(parents=True)
+    whole = write_network(weights, record, folder)
+    (folder / "classes.txt").write_text("".join(f"{one_line(name)}\n" for name in record.classes), "utf-8")
+    (folder / "predict.py").write_text(model_code(record), "utf-8")
+    (folder / "README.md").write_text(model_card(answer, record, whole=whole), "utf-8")
+
+
+def model_card(answer: Answer, record: WeightsRecord, *, whole: bool) -> str:
+    """The model card, in markdown: how to use it, what it was trained on, what was measured, what it holds for.
+
+    Args:
+        answer: what the study recommends.
+        record: of the exported network.
+        whole: whether `smp.from_pretrained` finds every weight.
+    """
+    sweep, chosen = answer.sweep, answer.chosen
+    facts = collect(sweep, answer.recommendation)
+    card, finalist = card_of(facts), facts.chosen
+    dataset = sweep.conditions.dataset
+    strict = "" if whole else ", strict=False"
+    use = (
+        "import segmentation_models_pytorch as smp\n\n"
+        f'model = smp.from_pretrained("FOLDER_OR_REPOSITORY"{strict}).eval()'
+    )
+    cut = (
+        ""
+        if whole
+        else "\n\nStages of the encoder that this network never calls have no weights: hence `strict=False`."
+    )
+    from sweeper.training.huggingface_folder import front_matter
+
+    head = (
+        "" if finalist is None else front_matter(sweep.study, dataset.name, finalist.miou.estimate, len(finalist.seeds))
+    )
+    parts = [
+        f"# {escape_md(sweep.study)}",
+        f"Semantic segmentation into {count(len(record.classes), 'class')}: "
+        f"{', '.join(escape_md(name) for name in record.classes)}.",
+        "## Use",
+        fence(use, "python") + cut,
+        f"`predict.py` prepares images (values 0 to {record.full_scale}, {count(record.channels, 'channel')}, any "
+        "size) and applies the operating point. It needs torch, safetensors and segmentation-models-pytorch:",
+        fence(
+            "from predict import load, predict\n\nclasses = predict(load(), images)  # (N, H, W) class indices",
+            "python",
+        ),
+        "## Training",
+        f"{_trained(record)} Recipe: {recipe_text(sweep.conditions.recipe)}. Data: {escape_md(dataset.name)}, "
+        f"{count(len(dataset.pictures), 'image')}.",
+        fence(chosen.snippet, "python"),
+        "## Evaluation",
+        *([] if finalist is None else [_measured(finalist, record)]),
+        "## Why this loss",
+        _told(card, answer),
+        "sweeper compared losses on these images by trainings with fresh seeds on a locked test split. What it says "
+        "holds for this data, recipe and budget. Who may use the network depends on the images' licence: name it "
+        "before you publish.",
+    ]
+    return unbroken(head + "\n" + "\n\n".join(parts) + "\n").lstrip("\n")
+
+
+def _trained(record: WeightsRecord) -> str:
+    what = "One training" if record.spec.purpose == "final" else "One of the trainings that were measured"
+    on = {"train": "the training images", "train+val": "the training and validation images", "all": "all images"}
+    return f"{what}: {record.spec.steps:,} steps on {on[record.on]}, seed {record.spec.seed}, averaged weights."
+
+
+def _measured(finalist: FinalistEvidence, record: WeightsRecord) -> str:
+    rows = [
+        [escape_md(name), number(iou), number(precision), number(recall)]
+        for name, iou, precision, recall in zip(
+            record.classes, finalist.iou, finalist.precision, finalist.recall, strict=True
+        )
+    ]
+    return (
+        f"Test mIoU {interval(finalist.miou)} (95 % interval), mean of {count(len(finalist.seeds), 'training')} with "
+        "this configuration, each at its own operating point. These figures are of the configuration, not of this one "
+        f"network.\n\n{table(['class', 'IoU', 'precision', 'recall'], rows)}"
+    )
+
+
+def _told(card: Card, answer: Answer) -> str:
+    """The answer card without its code."""
+    text = card_markdown(card, frozenset({answer.chosen.family, "cross_entropy"}))
+    return text[: text.rindex("\n\n```")] if "\n\n```" in text else text
