@@ -29,5 +29,5 @@ def lay(folder: Path) -> None:
     name = sqlite_path(TRACKING)
     assert name is not None
     path = folder / name.name
-    if not path.exists() and not (folder / "sweeper.db").exists():
+    if not path.exists():
         path.write_bytes(_made())

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from mlflow.tracking import MlflowClient
 
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.tracking.mlflow_connection import connect
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.run import run_sweep
 from sweeper.workflow.settings import Settings
@@ -117,6 +121,11 @@ def sweep_in(
 ) -> Outcome:
     """Run such a sweep."""
     display = display or Recorder()
-    if "tracking_uri" not in changes:
-        mlflow_template.lay(folder)
-    return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1, timer=timer)
+
+    def connected(uri: str, warn: Callable[[str], None]) -> MlflowClient:
+        if uri == f"sqlite:///{folder}/mlflow.db":
+            mlflow_template.lay(folder)
+        return connect(uri, warn)
+
+    with patch("sweeper.tracking.tracker.connect", connected):
+        return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1, timer=timer)

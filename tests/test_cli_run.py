@@ -34,7 +34,7 @@ QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "-
 
 
 def sweeper(folder: Path, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    if arguments[0] == "run" and "--tracking-uri" not in arguments:
+    if arguments[0] == "run" and "--tracking-uri" not in arguments and not (folder / "sweeper.db").exists():
         mlflow_template.lay(folder)
     return subprocess.run(
         [sys.executable, "-m", "sweeper", *arguments],
@@ -49,7 +49,8 @@ def sweeper(folder: Path, *arguments: str, timeout: float = 240) -> subprocess.C
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sweeper", *arguments]
-    mlflow_template.lay(folder)
+    if not (folder / "sweeper.db").exists():
+        mlflow_template.lay(folder)
     with (folder / "err.txt").open("w") as log:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, text=True, start_new_session=True)
 

@@ -52,7 +52,7 @@ def nothing_left_running() -> Iterator[None]:
 
 def launch(folder: Path, *arguments: str, out: Any, err: Any, **settings: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "sweeper", *arguments]
-    if arguments[0] == "run":
+    if arguments[0] == "run" and not (folder / "sweeper.db").exists():
         mlflow_template.lay(folder)
     # Where the tests themselves run under nohup, a child would inherit that SIGHUP is ignored.
     settings.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
