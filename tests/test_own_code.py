@@ -17,6 +17,9 @@ from sweeper.core.errors import StudyError, UsageError
 from sweeper.core.own_code import OwnCode, code_here, find_code, load_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data import open_store
+from sweeper.losses.families import FAMILIES
+from sweeper.losses.own_loss_module import check_own_loss
+from sweeper.losses.own_losses import OWN, register
 from sweeper.storage import Plan, differences
 from sweeper.training.checkpoint import key_of
 from sweeper.training.final_training import FinalTraining
@@ -26,6 +29,7 @@ from sweeper.training.own_model import check_own
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.export_code import model_code
+from sweeper.workflow.own_losses import declaration
 from sweeper.workflow.settings import Settings, make_recipe, resumed_recipe
 from tests.faking import new_plan
 from tests.sweeping import sweep_in
@@ -269,10 +273,18 @@ def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
     for file, code in re.findall(r'```python title="(\w+\.py)"\n(.*?)```', text, re.S):
         (tmp_path / file).write_text(code)
     try:
-        for name in re.findall(r"--model (\S+)", text):
-            check_own(find_code(name, "--model"), channels=3, outputs=1, sizes=[(32, 32), (32, 64)], seed=0)
+        (network,) = re.findall(r"--model (my_\S+)", text)
+        check_own(find_code(network, "--model"), channels=3, outputs=1, sizes=[(32, 32), (32, 64)], seed=0)
+        (loss,) = re.findall(r"--loss (my_\S+)", text)
+        own = declaration(find_code(loss, "--loss"))
+        register([own])
+        check_own_loss(own, "binary", 2)
+        check_own_loss(own, "multiclass", 4)
     finally:
-        sys.modules.pop("my_nets", None)
+        for name in ("my_nets", "my_losses"):
+            sys.modules.pop(name, None)
+        for name in list(OWN):
+            del OWN[name], FAMILIES[name]
 
 
 @pytest.mark.slow

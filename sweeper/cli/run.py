@@ -96,7 +96,7 @@ VERDICT_CODES = {
 """Exit status of `--exit-code-by-verdict`; none of the others (README) is among them."""
 SECTIONS = {
     "Data": ("data", "format", "exclude", "resize"),
-    "Search": ("trials", "space", "metric", "threshold", "seed", "timeout"),
+    "Search": ("trials", "space", "loss", "metric", "threshold", "seed", "timeout"),
     "Training": (
         "steps",
         "epochs",
@@ -135,6 +135,12 @@ SECTIONS = {
 @click.option("--join", is_flag=True, help="Work for the run that leads the study, on this machine too.")
 @click.option(
     "--space", shell_complete=space_names, help="Search space: a shipped name (see `sweeper spaces`) or a YAML file."
+)
+@click.option(
+    "--loss",
+    metavar="MODULE:FUNCTION",
+    help="A loss of your own, searched with the others: function(…) gives loss(logits, target), and its table `search` "
+    "the ranges; see docs/how-to/own-code.md.",
 )
 @click.option("--metric", type=click.Choice(list(METRICS)), help="What is maximised.  [default: miou]")
 @click.option(

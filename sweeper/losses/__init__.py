@@ -19,6 +19,8 @@ class_probabilities.py  what the losses of classes beside the kernel share: gene
 surprise.py           what the losses of single pixels beside the kernel share: poly_ce.py, generalized_ce.py,
                       symmetric_ce.py, ohem_ce.py; logit_adjusted.py, ldam.py and recall_ce.py stand alone
 label_maps.py         what losses of instances and skeletons share: instance_ce.py, blob_dice.py, skeleton_recall.py
+own_losses.py         losses of the user: families once a study names them (no torch at first); own_loss_module.py: the
+                      module around one, and what is tried of it
 coming_from_elsewhere.py  what arguments of other libraries are here (no torch): a part of docs_page.py
 snippet.py            Python text that builds a loss; other_libraries.py: the same with other libraries (no torch)
 

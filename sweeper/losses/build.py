@@ -15,6 +15,7 @@ from sweeper.losses.families import FAMILIES, LossTask
 from sweeper.losses.fused_cpu import covers, kernel_loss
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
 from sweeper.losses.loss_module import KeptNumbers, SegmentationLoss
+from sweeper.losses.own_losses import OWN, build_own_loss
 
 
 class KernelLoss(SegmentationLoss):
@@ -95,6 +96,9 @@ def build_loss(
     Raises:
         LossError: naming everything that is wrong: family, task, coordinate, value or frequencies.
     """
+    if family in OWN:
+        classes = 2 if class_frequencies is None else len(class_frequencies)
+        return build_own_loss(OWN[family], coordinates, task=task, ignore_index=ignore_index, classes=classes)
     values = checked(family, task, coordinates, class_frequencies)
     if (
         isinstance(ignore_index, bool)

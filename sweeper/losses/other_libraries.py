@@ -14,6 +14,7 @@ from sweeper.core.records import IGNORE, Task
 from sweeper.losses.class_weights import log_prior_shifts
 from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings, needs_frequencies
 from sweeper.losses.families import FAMILIES
+from sweeper.losses.own_losses import OWN
 from sweeper.losses.snippet import rounded
 
 SMP = "import segmentation_models_pytorch as smp  # 0.5 or later"
@@ -48,6 +49,8 @@ def equivalent(
     Raises:
         LossError: if `build_loss` would refuse.
     """
+    if family in OWN:
+        return None
     values = {name: rounded(value) for name, value in checked(family, task, params, class_frequencies).items()}
     entry = FAMILIES[family]
     if set(values) - set(entry.coordinates[task]):

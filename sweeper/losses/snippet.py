@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sweeper.core.records import IGNORE, Task
 from sweeper.losses.coordinates import Value, checked, uses_frequencies
 from sweeper.losses.families import FAMILIES
+from sweeper.losses.own_losses import OWN, own_snippet
 
 SHOWN_CLASSES = 20
 
@@ -50,10 +51,11 @@ def snippet(
     Raises:
         LossError: if `build_loss` would refuse.
     """
-    values = checked(family, task, params, class_frequencies)
+    own = OWN.get(family)
+    values = dict(params) if own is not None else checked(family, task, params, class_frequencies)
     arguments = [f'"{family}"', f'task="{task}"']
     arguments += [f"{name}={rounded(value)!r}" for name, value in values.items() if value is not None]
-    if class_frequencies is not None and uses_frequencies(values, task):
+    if own is None and class_frequencies is not None and uses_frequencies(values, task):
         total = sum(class_frequencies)
         arguments.append(f"class_frequencies=({', '.join(repr(rounded(f / total)) for f in class_frequencies)})")
     one_line = f"criterion = build_loss({', '.join(arguments)})"
@@ -62,6 +64,9 @@ def snippet(
         if len(one_line) <= 100
         else "\n".join(["criterion = build_loss(", *(f"    {argument}," for argument in arguments), ")"])
     )
+    source = "from sweeper.losses import build_loss"
+    if own is not None:
+        source, call = own_snippet(own, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes))
     shape = "(N, 1, H, W)" if task == "binary" else f"(N, {len(classes)}, H, W)"
     # Names come from files: `!a` escapes line breaks, and a backquote could end a block of code in markdown.
     names = [f"{i} = {name!a}".replace("`", "'") for i, name in enumerate(classes[:SHOWN_CLASSES])]
@@ -69,7 +74,7 @@ def snippet(
     return "\n".join(
         [
             *(["import torch"] if point is not None or optimizer is not None else []),
-            "from sweeper.losses import build_loss",
+            source,
             "",
             f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
             call,

@@ -14,6 +14,7 @@ from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import key_text, shown
 from sweeper.losses.coordinates import LIMITS, POWER_LIMITS, Limits
 from sweeper.losses.families import FAMILIES, TASKS, Family, LossCoordinate
+from sweeper.losses.own_losses import OWN
 
 KINDS: tuple[CoordinateKind, ...] = ("uniform", "log", "power_of_imbalance")
 LR_LIMITS = Limits(0, 10, open_low=True)
@@ -69,7 +70,7 @@ def _learning_rate(nuisance: Any, problems: list[str]) -> Coordinate | None:
     _check_keys("nuisance.", nuisance, ("lr",), problems, required=True)
     if "lr" not in nuisance:
         return None
-    return _coordinate("nuisance.lr", nuisance["lr"], LR_LIMITS, ("uniform", "log"), problems)
+    return read_coordinate("nuisance.lr", nuisance["lr"], LR_LIMITS, ("uniform", "log"), problems)
 
 
 def _families(losses: Any, task: Task, problems: list[str]) -> list[FamilySpace]:
@@ -98,7 +99,7 @@ def _family(family: Family, given: Any, task: Task, problems: list[str]) -> Fami
             )
             continue
         kinds = KINDS if _is_power(free[name]) else ("uniform", "log")
-        found = _coordinate(f"{path}.{name}", value, LIMITS[name], kinds, problems)
+        found = read_coordinate(f"{path}.{name}", value, free[name].limits or LIMITS[name], kinds, problems)
         if found is not None:
             coordinates[name] = found
     for name, known in free.items():
@@ -106,7 +107,8 @@ def _family(family: Family, given: Any, task: Task, problems: list[str]) -> Fami
             problems.append(
                 f"{path}.{name}: missing, and it has no default; add {name}: {{power_of_imbalance: [0, 1.1]}}"
             )
-    _check_tversky(path, coordinates, "fp_weight" in given, problems)
+    if family.name not in OWN:
+        _check_tversky(path, coordinates, "fp_weight" in given, problems)
     # In the registry's order: the order of a file must not change a study.
     return FamilySpace(family=family.name, coordinates={n: coordinates[n] for n in free if n in coordinates})
 
@@ -138,10 +140,10 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _coordinate(
+def read_coordinate(
     path: str, value: Any, limits: Limits, kinds: tuple[CoordinateKind, ...], problems: list[str]
 ) -> Coordinate | None:
-    """One range or fixed number."""
+    """One range or fixed number; mistakes are added to `problems`."""
     if isinstance(value, dict):
         kind = next((known for known in kinds if known in value), None)
         if kind is not None and len(value) == 1:

@@ -12,6 +12,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.records import Conditions, ImbalanceProfile, SearchSpace
 from sweeper.core.text import suggestion
+from sweeper.losses.own_losses import register
 from sweeper.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
 from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
 
@@ -111,7 +112,9 @@ def read_plan(storage: RDBStorage, name: str) -> Plan:
         raise StudyError(
             f"study {name!r} was not made by sweeper, or was cut off while being made; choose another name"
         )
-    return unpack(Plan, attributes[PLAN], f"the plan of study {name!r}")
+    plan = unpack(Plan, attributes[PLAN], f"the plan of study {name!r}")
+    register(plan.conditions.losses)
+    return plan
 
 
 def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
@@ -148,6 +151,8 @@ def differences(old: Plan, new: Plan) -> list[str]:
     # More steps to confirm only ask for other confirmations: the search stands.
     recipes = [plan.conditions.recipe.model_dump(exclude={"confirm_steps", "model"}) for plan in (old, new)]
     found += _changed("recipe", *recipes)
+    codes = [{own.code.name: own.code.digest for own in plan.conditions.losses} for plan in (old, new)]
+    found += _changed("own loss (SHA-256 of its source)", *codes)
     ours, theirs = old.conditions.recipe.model, new.conditions.recipe.model
     if ours is not None and theirs is not None and ours.name == theirs.name and ours.digest != theirs.digest:
         found.append(

@@ -23,6 +23,7 @@ from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss
 from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
 from sweeper.executors.start_process import Launched, Method, WorkerDiedError, begin_loading
+from sweeper.losses.own_losses import register
 from sweeper.storage.confirmation_setup import SameLosses
 
 CLOSE = 0.02
@@ -146,6 +147,7 @@ def _answer(pipe: Connection, questions: Sequence[Question], conditions: Conditi
 def _distances(questions: Sequence[Question], conditions: Conditions) -> list[float]:
     from sweeper.losses.gradient_distance import Loss, gradient_distances
 
+    register(conditions.losses)
     dataset = conditions.dataset
     train = split_of(conditions, conditions.seed).train
     pairs = [(Loss(q.family, q.params), Loss(q.is_family, q.is_params)) for q in questions]

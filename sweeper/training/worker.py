@@ -17,11 +17,14 @@ import multiprocessing
 import os
 import signal
 import threading
+from functools import partial
 from multiprocessing.connection import Connection
 
-from sweeper.core.errors import SweeperError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
+from sweeper.losses.own_loss_module import check_own_loss
+from sweeper.losses.own_losses import register
 from sweeper.system.streams import steady_streams
 from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.hardware import probe, settle_process
@@ -80,6 +83,27 @@ def serve(pipe: Connection, device: str) -> None:
 
 
 def check_model(conditions: Conditions) -> None:
+    """Build the network once, and try what is the user's own, so that what is wrong is told before anything is trained.
+
+    Raises:
+        UsageError: with everything that was found.
+    """
+    register(conditions.losses)
+    problems: list[str] = []
+    dataset = conditions.dataset
+    for check in (
+        partial(_check_network, conditions),
+        *(partial(check_own_loss, own, dataset.task, len(dataset.classes)) for own in conditions.losses),
+    ):
+        try:
+            check()
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def _check_network(conditions: Conditions) -> None:
     """Build the network once, so that a wrong name is refused before anything is trained, and one that fails on the
     smallest image."""
     dataset, recipe = conditions.dataset, conditions.recipe

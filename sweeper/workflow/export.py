@@ -154,5 +154,7 @@ def space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
         "losses": {chosen.family: dict(chosen.params)},
     }
     point = f"threshold {chosen.threshold:.4g}" if chosen.threshold is not None else f"tau {chosen.tau:.4g}"
-    head = f"# Recommended by sweeper ({verdict}), at {point}; a search space for `sweeper run --space`.\n"
+    own = [loss.code.name for loss in sweep.conditions.losses if loss.name == chosen.family]
+    more = f" FILE --loss {own[0]}" if own else ""
+    head = f"# Recommended by sweeper ({verdict}), at {point}; a search space for `sweeper run --space{more}`.\n"
     return head + yaml.safe_dump(content, sort_keys=False)

@@ -81,7 +81,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         recipe = plan.conditions.recipe.model_copy(update={"precision": backend.hardware().precision})
         if recipe.model is not None:
             recipe = recipe.model_copy(update={"model": code_here(recipe.model, "--model")})
-        conditions = plan.conditions.model_copy(update={"dataset": dataset, "recipe": recipe})
+        losses = tuple(o.model_copy(update={"code": code_here(o.code, "--loss")}) for o in plan.conditions.losses)
+        conditions = plan.conditions.model_copy(update={"dataset": dataset, "recipe": recipe, "losses": losses})
         if changed := studies.differences(plan, plan.model_copy(update={"conditions": conditions})):
             raise StudyError(
                 f"this machine cannot join study {name!r}: its trainings could not be compared with the others':\n"

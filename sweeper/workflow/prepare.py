@@ -11,8 +11,9 @@ from filelock import FileLock
 
 from sweeper import storage as studies
 from sweeper.core.errors import DataError, StudyError, UsageError
+from sweeper.core.own_code import code_here
 from sweeper.core.paths import checkpoints_dir, slug
-from sweeper.core.records import Conditions, Dataset, Rates, SearchSpace
+from sweeper.core.records import Conditions, Dataset, OwnLoss, Rates, SearchSpace
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
@@ -27,6 +28,7 @@ from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.finalist import second_seed
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
+from sweeper.workflow.own_losses import declared_loss, with_own
 from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
 
 if TYPE_CHECKING:
@@ -90,6 +92,9 @@ def prepare(
         space = old.space
     else:
         space = load_space(settings.space or default_space_name(dataset.task), dataset.task)
+    own = _own_losses(settings, old)
+    if old is None or settings.space is not None:
+        space = with_own(space, own)
     hardware = backend.hardware()
     if old is None:
         recipe = make_recipe(
@@ -107,7 +112,7 @@ def prepare(
     plan = studies.Plan(
         created=old.created if old else now.isoformat(timespec="seconds"),
         conditions=Conditions(
-            dataset=dataset, recipe=recipe, seed=seed, folds=folds, rates=_rates(settings, old, space)
+            dataset=dataset, recipe=recipe, seed=seed, folds=folds, rates=_rates(settings, old, space), losses=own
         ),
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
@@ -123,6 +128,15 @@ def prepare(
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
     return Prepared(name, plan, old, executor, hardware.device == "cpu", hold(Path(dataset.store)))
+
+
+def _own_losses(settings: Settings, old: studies.Plan | None) -> tuple[OwnLoss, ...]:
+    """The user's losses: those that are asked for, else those of the study, as their code is now."""
+    if settings.loss is not None:
+        return (declared_loss(settings.loss),)
+    if old is None:
+        return ()
+    return tuple(o.model_copy(update={"code": code_here(o.code, "--loss")}) for o in old.conditions.losses)
 
 
 def _check_recordable(space: SearchSpace) -> None:

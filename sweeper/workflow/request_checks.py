@@ -25,6 +25,7 @@ from sweeper.system.locks import sqlite_file, sqlite_uri
 from sweeper.system.memory import available_memory, shown_memory
 from sweeper.system.postgres import same_database
 from sweeper.workflow.options import given_options, seeds_of, trials_of
+from sweeper.workflow.own_losses import declared_loss
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     names = studies.study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
+    if settings.loss is not None:
+        declared_loss(settings.loss)  # before the space, which may name it
     if settings.space is not None:
         load_space(settings.space)  # against the data's task it is checked once they are read
     _check_encoder(settings.encoder)

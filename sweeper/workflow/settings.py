@@ -96,6 +96,8 @@ class Settings(Record):
     trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
     study: str | None = None
     space: str | None = Field(None, min_length=1)
+    loss: str | None = Field(None, min_length=1)
+    """`module:function` of a loss of the user's, searched with those of `space`."""
     metric: Metric | None = None
     threshold: OperatingPoint | None = None
     steps: Annotated[int, Field(ge=4, le=MOST_STEPS)] | Literal["auto"] | None = None

@@ -29,7 +29,7 @@ from sweeper.core.records.evidence import (
     Verdict,
 )
 from sweeper.core.records.imbalance import ClassProfile, ImbalanceProfile
-from sweeper.core.records.space import Coordinate, CoordinateKind, FamilySpace, SearchSpace
+from sweeper.core.records.space import Coordinate, CoordinateKind, FamilySpace, OwnLoss, SearchSpace
 from sweeper.core.records.sweep import SweepRecord
 from sweeper.core.records.training import (
     Collapse,
@@ -71,6 +71,7 @@ __all__ = [
     "ImbalanceProfile",
     "InterimAnalysis",
     "Interval",
+    "OwnLoss",
     "PartScores",
     "Predictions",
     "Preference",

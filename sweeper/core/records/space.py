@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sweeper.core.base import Record
+from sweeper.core.own_code import OwnCode
 from sweeper.core.records.data import Task
 
 CoordinateKind = Literal["uniform", "log", "power_of_imbalance", "fixed"]
@@ -37,3 +38,20 @@ class SearchSpace(Record):
     task: Task
     lr: Coordinate
     families: tuple[FamilySpace, ...] = Field(min_length=1)
+
+
+class OwnLoss(Record):
+    """A loss of the user's, as its code declares it."""
+
+    code: OwnCode
+    takes: tuple[Literal["task", "classes", "ignore_index"], ...] = ()
+    """What it asks for beside its hyper-parameters."""
+    coordinates: dict[str, Coordinate]
+    """Ranges of its hyper-parameters."""
+    starts: dict[str, float]
+    """Their values in its first trial."""
+
+    @property
+    def name(self) -> str:
+        """Of the family: that of the function."""
+        return self.code.function

@@ -11,6 +11,7 @@ from sweeper.core.base import Array, Record
 from sweeper.core.operating_points import Points
 from sweeper.core.recipe import Recipe
 from sweeper.core.records.data import Dataset
+from sweeper.core.records.space import OwnLoss
 
 Rates = Literal["searched", "best", "drawn"]
 TrainedOn = Literal["train", "train+val", "all"]
@@ -30,6 +31,8 @@ class Conditions(Record):
     """Learning rates of the confirmation. `drawn`: each seed draws one from the finalist's good range, which a common
     grid of rates told; `best`: all seeds use the best rate of that grid (`--fixed-lr`); `searched`: all use the
     search's, as studies of earlier versions did, whose finalists had no common grid."""
+    losses: tuple[OwnLoss, ...] = ()
+    """Losses of the user's that are searched with the others."""
 
 
 class RateRange(Record):

@@ -1,0 +1,130 @@
+"""A loss of the user's, as its code declares it: read in a process that may load torch."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sweeper.core.errors import UsageError
+from sweeper.core.own_code import OwnCode, find_code, load_code
+from sweeper.core.records import Coordinate, FamilySpace, OwnLoss, SearchSpace
+from sweeper.executors.start_process import Launched, WorkerDiedError, begin_loading
+from sweeper.losses.accepted_values import Limits
+from sweeper.losses.families import FAMILIES
+from sweeper.losses.own_losses import OPTION, OWN, register
+from sweeper.space.space_file import read_coordinate
+
+READING_SECONDS = 300.0
+"""So long importing the user's module may take."""
+GIVEN = ("task", "classes", "ignore_index")
+"""What a loss may ask for beside its hyper-parameters, by these names."""
+
+
+def declared_loss(name: str) -> OwnLoss:
+    """The loss `module:function` with its hyper-parameters; it is a family from now on.
+
+    Raises:
+        UsageError: with everything that is wrong in its declaration.
+    """
+    own = _declared(find_code(name, OPTION))
+    register([own])
+    return own
+
+
+def with_own(space: SearchSpace, losses: tuple[OwnLoss, ...]) -> SearchSpace:
+    """The space with these losses, each in all of its ranges where the space does not name it."""
+    named = {family.family for family in space.families}
+    more = tuple(FamilySpace(family=o.name, coordinates=o.coordinates) for o in losses if o.name not in named)
+    return space.model_copy(update={"families": (*space.families, *more)})
+
+
+@lru_cache(maxsize=8)
+def _declared(code: OwnCode) -> OwnLoss:
+    if "torch" in sys.modules:
+        return declaration(code)
+    worker = Launched(_answer, (code,), begin_loading())
+    try:
+        if not worker.pipe.poll(READING_SECONDS):
+            raise WorkerDiedError(f"{OPTION} {code.name} was not imported within {READING_SECONDS:g} s")
+        found = worker.pipe.recv()
+    except (EOFError, OSError) as error:
+        raise WorkerDiedError(f"{OPTION} {code.name} could not be imported: {worker.reason()}") from error
+    finally:
+        worker.end()
+    if isinstance(found, str):
+        raise UsageError(found)
+    assert isinstance(found, OwnLoss)
+    return found
+
+
+def _answer(pipe: Connection, code: OwnCode) -> None:
+    try:
+        pipe.send(declaration(code))
+    except UsageError as error:
+        pipe.send(str(error))
+
+
+def declaration(code: OwnCode) -> OwnLoss:
+    """What the function or class says of itself: its `search` table, and the defaults of its arguments.
+
+    Raises:
+        UsageError: with everything that is wrong.
+    """
+    made = load_code(code, OPTION)
+    problems: list[str] = []
+    if code.function in FAMILIES and code.function not in OWN:
+        problems.append(f"{code.function} is the name of a loss of sweeper's; give it another one")
+    try:
+        parameters = inspect.signature(made).parameters
+    except (TypeError, ValueError):
+        parameters = {}  # type: ignore[assignment]
+        problems.append("its arguments must be readable, and it has no signature; wrap it in a Python function")
+    table = getattr(made, "search", {})
+    if not isinstance(table, Mapping):
+        problems.append(f"search: must be a dict of hyper-parameter: range, got {type(table).__name__}")
+        table = {}
+    coordinates: dict[str, Coordinate] = {}
+    starts: dict[str, float] = {}
+    for name, given in table.items():
+        if name not in parameters or name in GIVEN:
+            problems.append(f"search.{name}: must be an argument of {code.function}; it takes {', '.join(parameters)}")
+            continue
+        ends = {"uniform": list(given)} if isinstance(given, tuple | list) else given
+        found = read_coordinate(f"search.{name}", ends, Limits(-math.inf, math.inf), ("uniform", "log"), problems)
+        if found is not None:
+            coordinates[name] = found
+            starts[name] = _start(f"search.{name}", found, parameters[name].default, problems)
+    unknown = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    problems += [
+        f"{name}: must have a default or a range in `search`, as nothing is given for it"
+        for name, parameter in parameters.items()
+        if parameter.kind not in unknown
+        and parameter.default is parameter.empty
+        and name not in table
+        and name not in GIVEN
+    ]
+    if problems:
+        raise UsageError(
+            "\n".join([f"{OPTION} {code.name} is not declared as it must be:", *(f"  - {text}" for text in problems)])
+        )
+    return OwnLoss(
+        code=code,
+        takes=tuple(name for name in GIVEN if name in parameters),
+        coordinates=coordinates,
+        starts=starts,
+    )
+
+
+def _start(path: str, found: Coordinate, default: Any, problems: list[str]) -> float:
+    """The first trial's value: the argument's default, else the middle of the range."""
+    if default is inspect.Parameter.empty or found.kind == "fixed":
+        return math.sqrt(found.low * found.high) if found.kind == "log" else (found.low + found.high) / 2
+    if isinstance(default, bool) or not isinstance(default, int | float) or not found.low <= default <= found.high:
+        problems.append(f"{path}: the argument's default must be a number in the range, got {default!r}")
+        return found.low
+    return float(default)
