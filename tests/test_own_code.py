@@ -175,11 +175,16 @@ def test_names_that_are_none_are_refused_before_data_are_read(
     assert status == 2 and words in json.loads(out)["error"]["message"] and "nowhere" not in err
 
 
-def test_a_module_that_fails_or_changed_is_told_so(nets: str, tmp_path: Path) -> None:
+def test_a_module_that_fails_or_changed_is_told_so(
+    nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "broken_net.py").write_text("import torch\n1 / 0\n")
     code = find_code("broken_net:build", "--model")
     with pytest.raises(UsageError, match=r"importing broken_net failed: ZeroDivisionError.*broken_net.py:2"):
         load_code(code, "--model")
+    (tmp_path / "telling_net.py").write_text("print('hello')\nbuild = dict\n")
+    load_code(find_code("telling_net:build", "--model"), "--model")
+    assert capsys.readouterr().out == ""  # standard output is for results
     good = find_code(f"{nets}:build", "--model")
     assert load_code(good, "--model").__name__ == "build"
     (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")

@@ -9,7 +9,7 @@ import keyword
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def load_code(code: OwnCode, what: str) -> Callable[..., Any]:
             f"{_digest(source)[:12]}…); put it back as it was, or begin another study or training"
         )
     try:
-        with _first_on_path(folders):
+        with _first_on_path(folders), redirect_stdout(sys.stderr):  # what it prints is no result
             found = getattr(importlib.import_module(code.module), code.function, None)
     except Exception as error:
         raise UsageError(
