@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import segmentation_models_pytorch
 import torch
 from PIL import Image
 
@@ -193,6 +194,19 @@ def test_a_module_that_fails_or_changed_is_told_so(
     (tmp_path / "own_nets.py").unlink()
     with pytest.raises(UsageError, match="copy its file there"):
         load_code(good, "--model")
+
+
+def test_a_module_that_was_edited_is_imported_again_and_a_librarys_is_not(nets: str, tmp_path: Path) -> None:
+    """As in a notebook, whose process stays."""
+    source = tmp_path / "own_nets.py"
+    source.write_text("def build(in_channels, classes): return 'before'\n")
+    assert load_code(find_code(f"{nets}:build", "--model"), "--model")(1, 1) == "before"
+    source.write_text("def build(in_channels, classes): return 'after'\n")
+    code = find_code(f"{nets}:build", "--model")
+    found = load_code(code, "--model")
+    assert found(1, 1) == "after" and load_code(code, "--model") is found
+    smp = load_code(find_code("segmentation_models_pytorch:Unet", "--model"), "--model")
+    assert smp is sys.modules["segmentation_models_pytorch"].Unet is segmentation_models_pytorch.Unet
 
 
 def test_another_machine_finds_the_same_file_in_its_own_folder(

@@ -16,6 +16,9 @@ from typing import Any
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 
+_LOADED: dict[Path, str] = {}
+"""Digests of the source files that this process has imported."""
+
 
 class OwnCode(Record):
     """A function or class of the user's, and the source that it had."""
@@ -102,12 +105,15 @@ def load_code(code: OwnCode, what: str) -> Callable[..., Any]:
             f"{_digest(source)[:12]}…); put it back as it was, or begin another study or training"
         )
     try:
+        if _LOADED.get(source) != code.digest and any(source.is_relative_to(folder) for folder in folders):
+            sys.modules.pop(code.module, None)  # it was edited since this process imported it
         with _first_on_path(folders), redirect_stdout(sys.stderr):  # what it prints is no result
             found = getattr(importlib.import_module(code.module), code.function, None)
     except Exception as error:
         raise UsageError(
             f"{what} {code.name} must be importable: importing {code.module} failed: {told(error)}"
         ) from error
+    _LOADED[source] = code.digest
     if not callable(found):
         raise UsageError(
             f"{what} {code.name} must name a function or class, and {source} has "

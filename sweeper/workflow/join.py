@@ -87,7 +87,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
             raise StudyError(
                 f"this machine cannot join study {name!r}: its trainings could not be compared with the others':\n"
                 + "\n".join(f"  - {line}" for line in changed)
-                + "\nName the same images with --data, and use machines of one kind for one study"
+                + "\nName the same images with --data, copy code of your own (--model, --loss) as it is there, and use "
+                "machines of one kind for one study"
             )
         held = hold(Path(dataset.store))
         queue = Queue(settings.storage, name, patience)

@@ -123,7 +123,7 @@ def prepare(
         raise StudyError(
             f"study {settings.study!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
             + "\n".join(f"  - {line}" for line in changed)
-            + f"\nLeave these options out, or start another study: --study {settings.study}-2"
+            + f"\nLeave these options out, put changed files back, or start another study: --study {settings.study}-2"
         )
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
