@@ -183,6 +183,9 @@ def test_a_module_that_fails_or_changed_is_told_so(
     code = find_code("broken_net:build", "--model")
     with pytest.raises(UsageError, match=r"importing broken_net failed: ZeroDivisionError.*broken_net.py:2"):
         load_code(code, "--model")
+    (tmp_path / "script_net.py").write_text("import sys\nsys.exit('done')\n")
+    with pytest.raises(UsageError, match="importing script_net failed: SystemExit: done"):
+        load_code(find_code("script_net:build", "--model"), "--model")
     (tmp_path / "telling_net.py").write_text("print('hello')\nbuild = dict\n")
     load_code(find_code("telling_net:build", "--model"), "--model")
     assert capsys.readouterr().out == ""  # standard output is for results

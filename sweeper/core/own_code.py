@@ -109,7 +109,7 @@ def load_code(code: OwnCode, what: str) -> Callable[..., Any]:
             sys.modules.pop(code.module, None)  # it was edited since this process imported it
         with _first_on_path(folders), redirect_stdout(sys.stderr):  # what it prints is no result
             found = getattr(importlib.import_module(code.module), code.function, None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script ends where it is imported
         raise UsageError(
             f"{what} {code.name} must be importable: importing {code.module} failed: {told(error)}"
         ) from error
