@@ -158,11 +158,37 @@ def test_many_faults_of_one_kind_are_one_line_with_examples(tmp_path):
     assert found[2].startswith("masks/: 12 of 12 masks have no image of the same stem")
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/set", "https://host/set.zip", "gs://b"])
-def test_an_address_is_called_one(tmp_path, address):
-    with pytest.raises(DataError, match="is an address, and must be a folder of this machine") as caught:
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("s3://bucket/set", ["s3://bucket/set is an address", "aws s3 sync s3://bucket/set FOLDER"]),
+        ("s3:/bucket/set", ["s3://bucket/set is an address"]),  # what pathlib.Path makes of it
+        ("gs://b", ["gs://b is an address", "gcloud storage cp"]),
+        ("https://me:secret@host/set.zip", ["https://me:***@host/set.zip is an address", "curl -LO"]),
+        ("abfss://box@host/x", ["is an address", "copy it first, or mount"]),
+        ("file:///home/x", ["name the folder without it: /home/x"]),
+    ],
+)
+def test_an_address_is_called_one(tmp_path, address, words):
+    with pytest.raises(DataError) as caught:
         load_dataset(address, tmp_path)
-    assert address in str(caught.value)
+    only(caught.value.problems, "--data must be a folder on this machine", *words)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_folder_called_like_an_address_is_a_folder(tmp_path, monkeypatch):
+    folder(tmp_path / "s3:" / "bucket")
+    monkeypatch.chdir(tmp_path)
+    assert len(load_dataset("s3://bucket", tmp_path / "cache").pictures) == 4
+
+
+def test_many_faults_of_one_kind_in_masks_are_one_line_with_examples(tmp_path):
+    root = folder(tmp_path / "data", {f"{i:03d}": mask(0, 1) for i in range(12)})
+    for i in range(8):
+        mask(0, 1, height=20 + i).save(root / "masks" / f"{i:03d}.png")
+    only(
+        problems(root), "8 files, e.g. masks/000.png, masks/001.png: must have its image's size 16×12 (upright), found"
+    )
 
 
 def test_an_archive_is_to_be_unpacked(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ import tifffile
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.paths import expanded
 from sweeper.core.records import Dataset
+from sweeper.data.addresses import check_no_address
 from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES
 from sweeper.data.formats import Found, choose
@@ -69,15 +69,9 @@ def load_dataset(
 
 def _place(source: str) -> Place:
     """The folder that is meant; where the user names a file of annotations, its folder."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
-        raise DataError(
-            shown(source),
-            [
-                f"{shown(source)}: is an address, and must be a folder of this machine; copy the images here, or mount "
-                "what holds them, and name that folder"
-            ],
-        )
     path = expanded(source)
+    if not os.path.exists(path):  # noqa: PTH110 (never raises, whatever the name)
+        check_no_address("--data", source)
     try:
         named = path.is_file() and path.suffix.lower() in ENTRY_SUFFIXES
     except (OSError, ValueError) as error:

@@ -21,6 +21,7 @@ from sweeper.data.formats.base import Format, Place, Reading, Sample
 from sweeper.data.label_values import class_names, foreground_is_255
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
+from sweeper.data.problem_lines import grouped
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
 from sweeper.data.text_tables import Side, read_sides, shown
 from sweeper.system.disk_space import Need, check_room
@@ -87,7 +88,7 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
                 f"validate and test), found {sound}; add more or mend the others"
             )
         if problems or names is None:
-            raise DataError(shown(place.root), sorted(set(problems)))
+            raise DataError(shown(place.root), grouped(problems))
         store = writer.finish()
         if relabel:
             writer.relabel(IGNORE, 1)

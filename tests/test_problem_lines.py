@@ -1,0 +1,39 @@
+"""Many problems of one kind are one line with their number and two places."""
+
+from __future__ import annotations
+
+from sweeper.data.problem_lines import grouped
+
+
+def sizes(*names: str) -> list[str]:
+    return [f"masks/{n}.png: must have its image's size 16×12, found 9×{i}; mend it" for i, n in enumerate(names)]
+
+
+def test_a_few_are_named_one_by_one_in_order_and_once():
+    few = [*sizes("c", "a", "b"), "split.csv: line 12: a row; mend", "split.csv: line 3 must be", "no colon at all"]
+    assert grouped([*few, *few]) == sorted(few)
+
+
+def test_many_files_share_a_line_with_two_examples():
+    found = grouped([*sizes(*"dcba"), "masks/x.png: is empty; remove it"])
+    assert found == [
+        "4 files, e.g. masks/a.png, masks/b.png: must have its image's size 16×12, found 9×3; mend it",
+        "masks/x.png: is empty; remove it",
+    ]
+
+
+def test_lines_of_a_table_and_of_many_files():
+    rows = [f"split.csv: line {n}: no image has the stem 'p{n}'; remove it" for n in (10, 9, 8, 7)]
+    assert grouped(rows) == ["split.csv: 4 lines, e.g. 7 and 8: no image has the stem 'p7'; remove it"]
+    rows = [f"labels/{file}.txt: line {n}: must be a polygon" for file in "ab" for n in (1, 2)]
+    assert grouped(rows) == [
+        "4 faults in 2 files, e.g. labels/a.txt line 1, labels/b.txt line 1: must be a polygon",
+    ]
+
+
+def test_many_of_one_file_and_of_none():
+    rows = [f"ann.json: the image 'p{n}' must be there" for n in range(5)]
+    assert grouped(rows) == ["ann.json: the image 'p0' must be there (and 4 more like it)"]
+    rows = [f"images/{stem}.jpg: has no mask; add masks/{stem}.png" for stem in ("ab", "cd", "ef", "gh")]
+    assert grouped(rows)[0].startswith("4 files, e.g. images/ab.jpg, images/cd.jpg: has no mask; add masks/ab.png")
+    assert grouped([f"number {n}" for n in range(5)]) == ["number 0 (and 4 more like it)"]
