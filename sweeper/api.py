@@ -118,7 +118,11 @@ def _settings(options: dict[str, Any]) -> Settings:
     from sweeper.workflow.settings import Settings
 
     options = {name: value for name, value in options.items() if (name, value) != ("workers", "auto")}
-    options |= {name: str(options[name]) for name in ("data", "space") if isinstance(options.get(name), os.PathLike)}
+    options |= {
+        name: str(options[name])
+        for name in ("data", "space", "images", "masks")
+        if isinstance(options.get(name), os.PathLike)
+    }
     options |= {"threshold": "0.5"} if options.get("threshold") == 0.5 else {}
     known = [name for name in Settings.model_fields if name != "join"]
     problems = [

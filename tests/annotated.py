@@ -206,6 +206,14 @@ def manifest(root: Path) -> None:
             writer.writerow([f"a/{stem}.png", f"b/{stem}_label.png", side, f"g{index}"])
 
 
+def pairs(root: Path) -> None:
+    """Carvana's layout: `photos/p0.png` and `photos_masks/p0_mask.gif`."""
+    made(root / "photos", root / "photos_masks")
+    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    each(lambda i, stem: photo(i).save(root / "photos" / f"{stem}.png"))
+    each(lambda i, stem: Image.fromarray(truth(i)).save(root / "photos_masks" / f"{stem}_mask.gif"))
+
+
 FORMATS: dict[str, Callable[[Path], None]] = {
     "folder": folder,
     "labelme": labelme,
@@ -215,6 +223,7 @@ FORMATS: dict[str, Callable[[Path], None]] = {
     "cityscapes": cityscapes,
     "nnunet": nnunet,
     "manifest": manifest,
+    "pairs": pairs,
 }
 """Name of the format → what writes the set in it."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import tifffile
@@ -66,6 +68,26 @@ def test_a_resume_reads_the_same_format(tmp_path):
     sweep_in(tmp_path, data=str(root), format="coco", **BUDGET)
     again = sweep_in(tmp_path, data=None, resume=True, trials=3, confirm_seeds=1)
     assert again.sweep.conditions.dataset.format == "coco" and len(again.sweep.trials) == 3
+
+
+@pytest.mark.slow
+def test_a_study_keeps_the_names_of_its_files(tmp_path):
+    """The images move, and the decoded images are gone: a resume goes on."""
+    root = tmp_path / "data"
+    annotated.folder(root)
+    (root / "images").rename(root / "fotos")
+    for path in [*(root / "masks").iterdir()]:
+        path.rename(path.with_name(f"{path.stem}_m.png"))
+    named = {"images": f"{root}/fotos/*.png", "masks": f"{root}/masks/{{stem}}_m.png"}
+    first = sweep_in(tmp_path, data=None, **named, **BUDGET)
+    dataset = first.sweep.conditions.dataset
+    assert dataset.source == str(root)
+    shutil.rmtree(dataset.store)
+    moved = root.rename(tmp_path / "moved")
+    again = sweep_in(tmp_path, data=str(moved), resume=True, trials=3, confirm_seeds=1)
+    found = again.sweep.conditions.dataset
+    assert (found.source, found.digest) == (str(moved), dataset.digest)
+    assert len(again.sweep.trials) == 3
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(12, np.uint16), (5, np.uint8), (1, np.uint16)])

@@ -73,7 +73,7 @@ def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
         monkeypatch.setattr(f"sweeper.data.{name}", fail)
     lines: list[str] = []
     assert load_dataset(str(root), tmp_path / "cache", lines.append) == first
-    assert lines == []
+    assert lines == [f"{root}, format folder: images/ and masks/ (decoded earlier)"]
     monkeypatch.chdir(tmp_path)
     again = load_dataset("data", Path("cache"))
     assert (again.source, again.store, again.digest) == ("data", first.store, first.digest)

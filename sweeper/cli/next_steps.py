@@ -36,7 +36,10 @@ def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
     resume += tracking + cache + out
     ui = f"sweeper ui{tracking}"
     if recommendation.recommended is None:
-        profile = f"sweeper profile {shlex.quote(sweep.conditions.dataset.source)}"
+        dataset = sweep.conditions.dataset
+        named = "" if dataset.patterns is None else _option("--images", dataset.patterns.images, "")
+        named += "" if dataset.patterns is None else _option("--masks", dataset.patterns.masks, "")
+        profile = f"sweeper profile {shlex.quote(dataset.source)}{named}"
         facts = collect(sweep, recommendation)
         again = (resume, "go on with it: what failed or is missing is trained")
         if facts.nothing_learned:

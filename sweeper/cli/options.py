@@ -45,6 +45,7 @@ class SweeperCommand(click.Command):
             click.UsageError: with all of them.
         """
         problems = list(_empty_arguments(args))
+        patterns = {"--images", "--masks"} & {*args}
         try:
             rest = super().parse_args(ctx, args)
         except click.BadParameter as error:
@@ -52,6 +53,11 @@ class SweeperCommand(click.Command):
             if name and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
                 words = f"{error.message} (from --config {ctx.params.get('config')})"
                 raise click.BadParameter(words, ctx, error.param, error.param_hint) from error
+            raise
+        except click.UsageError as error:
+            if error.message.startswith("Got unexpected extra argument") and patterns:
+                words = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
+                raise click.UsageError(f"{error.message} {words}", ctx) from error
             raise
         problems += _empty_variables(ctx)
         if problems:
@@ -126,6 +132,27 @@ def resize_option(default: str) -> Decorator:
         help="Shrink larger images to this shorter side in pixels; scores hold at that resolution.  "
         f"[default: {default}]",
     )
+
+
+def pattern_options(default: str) -> Decorator:
+    """`--images PATTERN` and `--masks PATTERN`; `default` says what holds without them."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        masks = click.option(
+            "--masks",
+            metavar="PATTERN",
+            help="Names of their masks, where {stem} is the image's name without extension: 'labels/{stem}_mask.png'.  "
+            f"[default: {default}]",
+        )
+        images = click.option(
+            "--images",
+            metavar="PATTERN",
+            help="Names of the images, in quotes: 'img/**/*.jpg'. Below DATA, where that is given.  "
+            f"[default: {default}]",
+        )
+        return images(masks(command))
+
+    return add
 
 
 def storage_option() -> Decorator:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.bar import Bar
-from sweeper.cli.options import SweeperCommand, exclude_option, resize_option
+from sweeper.cli.options import SweeperCommand, exclude_option, pattern_options, resize_option
 from sweeper.core import paths
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
@@ -24,6 +24,7 @@ from sweeper.core.text import shortened, to_one
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.formats.patterns import asked_patterns
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown
@@ -64,7 +65,8 @@ class ProfileDocument(Document):
 
 
 @click.command("profile", cls=SweeperCommand)
-@click.argument("data")
+@click.argument("data", required=False)
+@pattern_options("what is found in DATA")
 @click.option("--format", "format_", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @click.option(
     "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document and nothing else."
@@ -90,7 +92,9 @@ class ProfileDocument(Document):
 )
 def command(
     *,
-    data: str,
+    data: str | None,
+    images: str | None,
+    masks: str | None,
     format_: str | None,
     as_json: bool,
     cache: Path,
@@ -102,13 +106,24 @@ def command(
     """Show the imbalance of DATA without training anything.
 
     DATA is a folder (images/ and masks/, LabelMe, COCO, Pascal VOC, YOLO, Cityscapes, nnU-Net; see docs/formats.md),
-    an annotation file (COCO JSON, data.yaml, a CSV manifest), or synthetic:NAME.
+    a zip file of one, an annotation file (COCO JSON, data.yaml, a CSV manifest), or synthetic:NAME. Files that are
+    called otherwise are named by --images and --masks.
 
     Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in images, labels
     and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
+    source, patterns = asked_patterns(data, images, masks)
+    if source is None:
+        raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
     with Bar("decoding") as bar:
-        dataset = load_dataset(data, cache, lambda line: click.echo(line, err=True), format=format_, tick=bar.update)
+        dataset = load_dataset(
+            source,
+            cache,
+            lambda line: click.echo(line, err=True),
+            format=format_,
+            patterns=patterns,
+            tick=bar.update,
+        )
     if exclude is not None:
         dataset = without(dataset, read_exclusions(exclude), cache)
     if resize is not None:
@@ -178,6 +193,8 @@ def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Findi
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_pictures} images with nothing "
         f"but {dataset.classes[0]}"
     )
+    if dataset.read_as is not None:
+        console.print(f"read as {dataset.read_as}")
     table = Table(box=box.SIMPLE if terminal else None, pad_edge=False)
     table.add_column("class")
     for heading in ("pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight"):

@@ -17,7 +17,14 @@ from rich.console import Console
 from sweeper.cli.completion import encoder_names, space_names, study_names
 from sweeper.cli.config import from_config, overruled, read_config
 from sweeper.cli.log_file import Displays, FileDisplay
-from sweeper.cli.options import Fraction, SweeperCommand, exclude_option, note_json, resize_option
+from sweeper.cli.options import (
+    Fraction,
+    SweeperCommand,
+    exclude_option,
+    note_json,
+    pattern_options,
+    resize_option,
+)
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
@@ -95,7 +102,7 @@ VERDICT_CODES = {
 }
 """Exit status of `--exit-code-by-verdict`; none of the others (README) is among them."""
 SECTIONS = {
-    "Data": ("data", "format", "exclude", "resize"),
+    "Data": ("data", "images", "masks", "format", "exclude", "resize"),
     "Search": ("trials", "space", "loss", "metric", "threshold", "seed", "timeout"),
     "Training": (
         "steps",
@@ -125,7 +132,8 @@ SECTIONS = {
     callback=read_config,
     help="YAML file of these options (trials: 20); the environment and the command line say otherwise.",
 )
-@click.option("--data", help=f"Folder or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
+@click.option("--data", help=f"Folder, zip or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
+@pattern_options("what is found in DATA")
 @click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @exclude_option("none; with --resume the study's")
 @resize_option("native; with --resume the study's")

@@ -12,7 +12,7 @@ from typing import get_args
 import click
 
 from sweeper.cli.bar import Bar
-from sweeper.cli.options import SweeperCommand, json_option, storage_option
+from sweeper.cli.options import SweeperCommand, json_option, pattern_options, storage_option
 from sweeper.cli.progress import PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
@@ -41,6 +41,7 @@ from sweeper.workflow.train import LONGER, Trained, TrainOptions, train_recommen
     "--seed", type=click.IntRange(0, MOST_SEED), help="Of weights, batches and crops.  [default: the study's]"
 )
 @click.option("--data", help="Where the study's images are now.  [default: where the study read them]")
+@pattern_options("as the study read them")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @storage_option()
 @click.option(
@@ -60,6 +61,8 @@ def command(
     epochs: int | None,
     seed: int | None,
     data: str | None,
+    images: str | None,
+    masks: str | None,
     device: str,
     storage: str,
     cache: Path,
@@ -81,6 +84,8 @@ def command(
         storage=storage,
         cache=cache,
         data=data,
+        images=images,
+        masks=masks,
         on=on,
         steps=steps,
         epochs=epochs,

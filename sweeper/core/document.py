@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from sweeper.core.base import Record
-from sweeper.core.records import Dataset, Task
+from sweeper.core.records import Dataset, Patterns, Task
 
 
 class Document(Record):
@@ -28,6 +28,10 @@ class DatasetSummary(Record):
     name: str
     source: str
     """A folder, an annotation file, or `synthetic:…`."""
+    patterns: Patterns | None
+    """How the files are called (`--images`, `--masks`); null = as the format says."""
+    read_as: str | None
+    """What was found and assumed of the layout, in one line."""
     digest: str
     """SHA-256 of pixels, labels, names and split."""
     task: Task

@@ -49,7 +49,9 @@ def check_no_address(option: str, text: str) -> None:
         remedy = f"name the folder without it: {shown(local)}"
     else:
         way = _COPY.get(scheme.lower(), "")
-        remedy = (
-            f"copy it first{f', with {way.format(name)},' if way else ','} or mount what holds it, and name that folder"
-        )
-    raise DataError(name, [f"{option} must be a folder on this machine; {name} is an address: {remedy}"])
+        below = re.split(r"[*?\[{]", name, maxsplit=1)
+        folder = name if len(below) == 1 else f"{below[0].rpartition('/')[0]}/"
+        way = f", with {way.format(folder)}," if way else ","
+        remedy = f"copy it first{way} or mount what holds it, and name that folder"
+    what = "be a folder" if option == "--data" else "name files"
+    raise DataError(name, [f"{option} must {what} on this machine; {name} is an address: {remedy}"])

@@ -23,7 +23,7 @@ from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.tiff import TiffError, deep_tiff, read_deep_tiff
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 MAX_PIXELS = 100_000_000
 """A larger image is refused before it is decoded."""
 MAX_BYTES = 4 * MAX_PIXELS
@@ -31,7 +31,7 @@ MAX_BYTES = 4 * MAX_PIXELS
 
 # Only these decoders are tried, whatever the bytes say: Pillow would hand others to outside programs.
 _IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-_MASK_FORMATS = ("PNG", "BMP", "TIFF")
+_MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 _GREY = ("1", "L", "LA", "La")
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _WITH_ALPHA = ("RGBA", "LA", "PA")
@@ -216,6 +216,8 @@ def _read_deep(source: Source) -> tuple[ImagePixels, bool]:
 def read_mask(path: Path, colours: ColourMap | None = None) -> Pixels:
     """Decode a mask's labels, (H, W) uint8: index, palette index, 1-bit as 0/1, or equal RGB channels as grey.
 
+    Of a GIF the grey counts, not the index.
+
     Args:
         path: the file.
         colours: which colour is which label, for RGB masks, and for palette masks all of whose colours it holds.
@@ -227,6 +229,8 @@ def read_mask(path: Path, colours: ColourMap | None = None) -> Pixels:
         mode = image.mode
         if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _all_mapped(image, colours))):
             return _coloured(_bytes(image), colours)
+        if image.format == "GIF":
+            return _gif_labels(image)
         labels: npt.NDArray[Any] = np.asarray(image)
     if mode in ("RGB", "RGBA", "LA"):
         labels = _grey_labels(labels, mode)
@@ -238,6 +242,23 @@ def read_mask(path: Path, colours: ColourMap | None = None) -> Pixels:
         wrong = int(labels.min() if labels.min() < 0 else labels.max())
         raise UnreadableFileError(f"labels must be below 255 (255 = ignore), found {wrong}; number the classes from 0")
     return labels.astype(np.uint8)
+
+
+def _gif_labels(image: Image.Image) -> Pixels:
+    """(H, W) grey values of a GIF: its writer ordered the palette as it liked, so that the index says nothing."""
+    transparent = image.info.get("transparency")
+    indices = np.asarray(image)
+    if transparent is not None and (indices == transparent).any():
+        raise UnreadableFileError("masks must not be transparent, found a transparent colour; save it as PNG without")
+    pixels = _bytes(image)
+    if (pixels != pixels[:, :, :1]).any():
+        y, x = np.argwhere((pixels != pixels[:, :, :1]).any(axis=2))[0]
+        raise UnreadableFileError(
+            f"GIF masks must be grey, found the colour {tuple(int(v) for v in pixels[y, x])} at x={x}, y={y}, and the "
+            "order of a GIF's colours means nothing; write colors.txt with one `name:r,g,b::` a line, or save class "
+            "indices as an 8-bit PNG"
+        )
+    return pixels[:, :, 0]
 
 
 def _all_mapped(image: Image.Image, colours: ColourMap) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import PIL
@@ -14,8 +15,9 @@ import tifffile
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.paths import expanded
-from sweeper.core.records import Dataset
+from sweeper.core.records import Dataset, Patterns
 from sweeper.data.addresses import check_no_address
+from sweeper.data.archives import is_zip, unpacked
 from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES
 from sweeper.data.formats import Found, choose
@@ -28,22 +30,29 @@ from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_finge
 from sweeper.data.text_tables import read_classes, shown
 
 Log = Callable[[str], None]
-READER = "formats/1"
+READER = "formats/2"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Of annotation files that can be named in place of their folder."""
 
 
 def load_dataset(
-    source: str, cache: Path, log: Log | None = None, *, format: str | None = None, tick: Tick | None = None
+    source: str,
+    cache: Path,
+    log: Log | None = None,
+    *,
+    format: str | None = None,
+    patterns: Patterns | None = None,
+    tick: Tick | None = None,
 ) -> Dataset:
     """Read a data set; decode it into the store below `cache`, or reuse what an earlier start decoded.
 
     Args:
-        source: path of a folder (or of the annotation file in it), or `synthetic:NAME?key=value&…`.
+        source: path of a folder, a zip archive, the annotation file in a folder, or `synthetic:NAME?key=value&…`.
         cache: folder for decoded data sets, made if it is missing. Several processes may use it at once.
-        log: called with one line where something takes time.
+        log: called with one line that says what was found, and with one where something is damaged.
         format: name of the annotations' format (`sweeper.data.formats.FORMATS`); None = what is found there.
+        patterns: how images and masks are called below the folder; None = as the format says.
         tick: called with how many images of how many are decoded or drawn, after each.
 
     An unchanged source (same names, sizes and times of all its files) is neither decoded nor hashed again.
@@ -61,14 +70,42 @@ def load_dataset(
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
         return _kept(cache, key, state, source, lambda: (read_scenes(scene, source, cache, say, tick), True), say=say)
     place = _place(source)
-    found = choose(place, format)
-    key = f"{found.name}:{(place.entry or place.root).resolve()}"
-    state = _fingerprint(place, found)
-    return _kept(cache, key, state, source, lambda: _read(place, found, cache, say, tick), say=say)
+    place.patterns = patterns
+    variant = "" if patterns is None else f"{patterns}:"
+    if is_zip(place.root):
+        dataset = _from_archive(place, format, variant, source, cache=cache, say=say, tick=tick)
+    else:
+        try:
+            found = choose(place, format)
+            state = _fingerprint(found)
+        except PermissionError as error:
+            what = shown(error.filename or place.root)
+            raise DataError(
+                place.title, [f"{what}: must be a folder that can be read ({error.strerror}); change its permissions"]
+            ) from error
+        key = f"{found.name}:{variant}{(found.place.entry or found.place.root).resolve()}"
+        dataset = _kept(cache, key, state, source, lambda: _read(found, cache, say, tick), say=say)
+    return dataset.model_copy(update={"patterns": patterns})
+
+
+def _from_archive(
+    place: Place, format: str | None, variant: str, source: str, *, cache: Path, say: Log, tick: Tick | None
+) -> Dataset:
+    """The data set in a zip file. What lies in an unchanged one is known, and it is not unpacked."""
+    archive = place.root
+    key = f"zip:{format}:{variant}{archive.resolve()}"
+    state = json.dumps([READER, *_stamp(archive), PIL.__version__, tifffile.__version__])
+
+    def read() -> tuple[Dataset, bool]:
+        with unpacked(archive, cache) as folder:
+            found = choose(replace(place, root=folder, called=archive.stem, archive=archive), format)
+            return _read(found, cache, say, tick)[0], True
+
+    return _kept(cache, key, state, source, read, say=say)
 
 
 def _place(source: str) -> Place:
-    """The folder that is meant; where the user names a file of annotations, its folder."""
+    """The folder that is meant; where the user names a file of annotations, its folder. Of an archive, the file."""
     path = expanded(source)
     if not os.path.exists(path):  # noqa: PTH110 (never raises, whatever the name)
         check_no_address("--data", source)
@@ -81,13 +118,14 @@ def _place(source: str) -> Place:
     return Place(path.parent, path) if named else Place(path)
 
 
-def _read(place: Place, found: Found, cache: Path, say: Log, tick: Tick | None) -> tuple[Dataset, bool]:
+def _read(found: Found, cache: Path, say: Log, tick: Tick | None) -> tuple[Dataset, bool]:
     """Names and colours beside the annotations, then the annotations and images.
 
     Returns:
         The data set, and whether the fingerprint looks at all that was read.
     """
-    say(f"reading {shown(place.root)}, {found.line}")
+    place = found.place
+    say(f"reading {place.title}, {found.line}")
     path = place.root / "classes.txt"
     if path.exists() and place.inside(path):
         place.classes = read_classes(path, place.problems)
@@ -96,13 +134,15 @@ def _read(place: Place, found: Found, cache: Path, say: Log, tick: Tick | None) 
             place.colours = read_colours(path, place.classes, place.problems)
             break
     dataset = read_dataset(place, found.format, found.name, cache, tick)
+    dataset = dataset.model_copy(update={"read_as": "; ".join([found.line, *place.assumed])})
     return dataset, not any(_hidden(path, place.root) for path in place.named)
 
 
-def _fingerprint(place: Place, found: Found) -> str:
+def _fingerprint(found: Found) -> str:
     """Changes whenever a file that may be read is added, removed, renamed or written; nothing is opened."""
+    place = found.place
     rows = [(path.relative_to(place.root).as_posix(), *_stamp(path)) for path in _looked_at(place, found)]
-    text = json.dumps([READER, found.name, PIL.__version__, tifffile.__version__, sorted(rows)])
+    text = json.dumps([READER, found.line, PIL.__version__, tifffile.__version__, sorted(rows)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -112,8 +152,10 @@ def _looked_at(place: Place, found: Found) -> Iterable[Path]:
         return {*place.files, *_through_links(place)}
     beside = {
         path
-        for path in place.files
-        if path.parent == place.root and path.suffix.lower() in (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, ".txt")
+        for path in place.root.iterdir()
+        if not path.name.startswith(".")
+        and not path.is_dir()
+        and path.suffix.lower() in (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, ".txt")
     }
     return {*beside, *found.format.files(place)}
 
@@ -148,6 +190,8 @@ def _kept(
     """The data set as an earlier start read it in this state, else read now and remembered."""
     known = _remembered(cache, key, state, say)
     if known is not None:
+        if known.read_as is not None:
+            say(f"{shown(source)}, {known.read_as} (decoded earlier)")
         return known.model_copy(update={"source": source})
     try:
         found, watched = read()

@@ -23,7 +23,7 @@ from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import grouped
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
-from sweeper.data.text_tables import Side, read_sides, shown
+from sweeper.data.text_tables import Side, read_sides
 from sweeper.system.disk_space import Need, check_room
 
 MIN_IMAGES = 3
@@ -82,22 +82,20 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
         names = reading.classes
         if used and not names_are_wrong:
             names = class_names(counts, names, mask_files, problems, reading.mask_place)
-        if sound < MIN_IMAGES:
+        if sound < MIN_IMAGES and (samples or not problems):  # else it is known why
             problems.append(
                 f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, "
                 f"validate and test), found {sound}; add more or mend the others"
             )
         if problems or names is None:
-            raise DataError(shown(place.root), grouped(problems))
+            raise DataError(place.title, grouped(problems))
         store = writer.finish()
         if relabel:
             writer.relabel(IGNORE, 1)
         return assemble(
             writer,
             store,
-            About(
-                place.root.resolve().name or "data", str(place.root), names, synthetic=False, format_name=format_name
-            ),
+            About(place.name_of_set, str(place.root), names, synthetic=False, format_name=format_name),
             stems=[sample.stem for sample in used],
             counts=counts,
             sides=[sides[sample.stem] for sample in used],

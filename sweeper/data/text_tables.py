@@ -33,7 +33,9 @@ def normal(text: str) -> str:
 
 def shown(text: object) -> str:
     """Text from a file or a file's name, fit for a terminal: unprintable characters as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    if (plain := str(text)).isprintable():
+        return plain
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
 
 
 def text_of(path: Path, problems: list[str]) -> str | None:

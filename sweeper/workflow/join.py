@@ -34,6 +34,8 @@ OURS = {
     "study",
     "storage",
     "data",
+    "images",
+    "masks",
     "format",
     "cache",
     "device",
@@ -75,7 +77,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     patience = Patience(lambda: stop.status is not None)
     storage, plan = _wait_for(settings, name, display, patience)
     seconds = duration(settings.timeout) if settings.timeout is not None else None
-    given = settings.model_copy(update={"format": settings.format or plan.conditions.dataset.format})
+    known = None if settings.images is not None else plan.conditions.dataset.format
+    given = settings.model_copy(update={"format": settings.format or known})
     dataset = dataset_of(given, plan.conditions.dataset, display)
     with ended_by(stop, patience), closing(make_backend(settings, cores, display.warn)) as backend:
         recipe = plan.conditions.recipe.model_copy(update={"precision": backend.hardware().precision})

@@ -18,6 +18,8 @@ from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.folds import check_folds, split_for
+from sweeper.data.formats.patterns import NAME as PATTERNS
+from sweeper.data.formats.patterns import asked_patterns
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.executors.protocol import Backend, Executor
@@ -156,11 +158,23 @@ def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> 
 
 
 def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:
-    """What is asked for, else what the study was made with: source, format, images left out, and size."""
-    source = settings.data or (old.source if old else DATA)
-    format_ = settings.format or (old.format if old and not settings.data else None)
+    """What is asked for, else what the study was made with: source, names, format, images left out, and size.
+
+    Patterns of names go on to count where the images lie elsewhere by now, unless another format is asked for.
+    """
+    given, patterns = asked_patterns(settings.data, settings.images, settings.masks)
+    source = given or (old.source if old else DATA)
+    format_ = settings.format
+    if patterns is None and old is not None and format_ in (None, PATTERNS):
+        patterns = old.patterns
+        format_ = old.format if given is None or patterns is not None else None
     dataset = load_dataset(
-        source, settings.cache, speaker.say, format=format_, tick=partial(speaker.progress, "decoding")
+        source,
+        settings.cache,
+        speaker.say,
+        format=format_,
+        patterns=patterns,
+        tick=partial(speaker.progress, "decoding"),
     )
     excluded = old.excluded if old else ()
     if settings.exclude is not None:

@@ -89,6 +89,10 @@ class Settings(Record):
     """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with."""
 
     data: str | None = Field(None, min_length=1)
+    images: str | None = Field(None, min_length=1)
+    """Pattern of the images, below `data` where that is given."""
+    masks: str | None = Field(None, min_length=1)
+    """Pattern of their masks."""
     format: str | None = Field(None, min_length=1)
     exclude: Path | None = None
     resize: int | None = Field(None, ge=16, le=MOST_PIXELS)

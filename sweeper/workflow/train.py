@@ -46,6 +46,9 @@ class TrainOptions(Record):
     cache: Path = CACHE
     data: str | None = None
     """Where the images are now; None = where the study read them."""
+    images: str | None = None
+    """How they are called now, if not as the study read them."""
+    masks: str | None = None
     on: TrainedOn = "train+val"
     steps: int | None = None
     epochs: int | None = None
@@ -206,9 +209,12 @@ def _dataset(known: Dataset, options: TrainOptions, speaker: Speaker) -> Dataset
     Raises:
         UsageError: if the images are other ones than the study's.
     """
-    if options.data is None and is_complete(Path(known.store)):
+    if (options.data, options.images, options.masks) == (None, None, None) and is_complete(Path(known.store)):
         return known
-    settings = Settings(data=options.data, format=known.format, cache=options.cache)
+    format_ = known.format if (options.images, options.masks) == (None, None) else None
+    settings = Settings(
+        data=options.data, images=options.images, masks=options.masks, format=format_, cache=options.cache
+    )
     found = dataset_of(settings, known, speaker)
     if found.digest != known.digest:
         raise UsageError(

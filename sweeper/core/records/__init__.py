@@ -9,7 +9,7 @@ Every record (see `sweeper.core.base`) is frozen, refuses unknown fields, checks
 or tested from a literal. What is fixed about a training besides its loss is `sweeper.core.recipe.Recipe`.
 """
 
-from sweeper.core.records.data import IGNORE, Dataset, ImageInfo, Split, SplitName, Task
+from sweeper.core.records.data import IGNORE, Dataset, ImageInfo, Patterns, Split, SplitName, Task
 from sweeper.core.records.evidence import (
     AnalysisTaken,
     BudgetPoint,
@@ -73,6 +73,7 @@ __all__ = [
     "Interval",
     "OwnLoss",
     "PartScores",
+    "Patterns",
     "Predictions",
     "Preference",
     "PreferenceName",

@@ -33,6 +33,13 @@ class ImageInfo(Record):
     """Images of one group never lie on two sides of a split; None = a group of its own."""
 
 
+class Patterns(Record):
+    """How the images and masks of a data set are called, below its folder: `img/**/*.jpg`, `labels/{stem}.png`."""
+
+    images: str = Field(min_length=1)
+    masks: str = Field(min_length=1)
+
+
 class Dataset(Record):
     """What was read: names, sizes, label counts and given splits of all images, and where the pixels lie."""
 
@@ -41,6 +48,10 @@ class Dataset(Record):
     """What the user asked for: a path or `synthetic:NAME?…`."""
     format: str | None = None
     """Name of the format of the annotations; None for synthetic sets and in studies of earlier versions."""
+    patterns: Patterns | None = None
+    """What the user said of the files' names (`--images`, `--masks`); None = they are found by the format."""
+    read_as: str | None = None
+    """What was found there and assumed of its layout, in one line; None for synthetic sets and in earlier studies."""
     digest: str
     """`sha256:…` of everything that can change a result: pixels, labels, class names, splits, groups."""
     task: Task

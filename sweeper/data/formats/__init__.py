@@ -7,11 +7,12 @@ docs/formats.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.core.errors import DataError, UsageError
-from sweeper.data.formats import cityscapes, coco, folder, labelme, manifest, nnunet, voc, yolo
+from sweeper.data.formats import cityscapes, coco, folder, labelme, manifest, nnunet, pairs, patterns, voc, yolo
 from sweeper.data.formats.base import Format, Place
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import shown
@@ -25,11 +26,17 @@ FORMATS: dict[str, Format] = {
     "coco": coco.FORMAT,
     "labelme": labelme.FORMAT,
     "manifest": manifest.FORMAT,
+    "pairs": pairs.FORMAT,
 }
-"""Name → reader. The first that finds something wins, so image and mask folders win over what lies beside them."""
+"""Name → reader. The first that finds something wins, so image and mask folders win over what lies beside them;
+guesses by names come last."""
 
 
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_GUESS = "pairs"
+_LEVELS = 5
+"""Folders that hold one folder alone, and are looked into."""
+_TEXTS = ("readme", "license", "licence", "copying")
+_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 class Found(NamedTuple):
@@ -39,6 +46,8 @@ class Found(NamedTuple):
     format: Format
     line: str
     """What was found, in one line for people."""
+    place: Place
+    """Where: what was named, or the one folder in it."""
 
 
 def choose(place: Place, asked: str | None) -> Found:
@@ -48,25 +57,64 @@ def choose(place: Place, asked: str | None) -> Found:
         DataError: nothing that can be read is there.
         UsageError: there is no such format.
     """
+    if place.patterns is not None:
+        return _named(place, asked)
     if asked is not None and asked not in FORMATS:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {shown(asked)!r}")
     _check_place(place)
-    found = {name: line for name, fmt in FORMATS.items() if (line := fmt.detect(place)) is not None}
+    at, found = place, _detected(place, asked)
+    inner = _only_folder(place)
+    for _ in range(_LEVELS):
+        if inner is None or (found.keys() - {_GUESS} if asked is None else asked in found):
+            break
+        if below := _detected(inner, asked):
+            at, found = inner, below
+        inner = _only_folder(inner)
+    where = "" if at is place else f"in {shown(at.root.relative_to(place.root))}/, "
     if asked is not None:
         if asked not in found:
             raise DataError(
-                shown(place.root),
+                place.title,
                 [
-                    f"{shown(place.root)}: must hold {FORMATS[asked].text} for --format {asked}, found "
+                    f"{place.title}: must hold {FORMATS[asked].text} for --format {asked}, found "
                     f"{_contents(place.root)}; see docs/formats.md"
                 ],
             )
-        return Found(asked, FORMATS[asked], f"{found[asked]}, as --format {asked} asks")
+        return Found(asked, FORMATS[asked], f"{where}{found[asked]}, as --format {asked} asks", at)
     if not found:
-        raise DataError(shown(place.root), _nothing(place.root))
+        raise DataError(place.title, _nothing(place))
     name = next(iter(found))
     others = f"; found too: {_listed(found)}, which --format NAME would read" if len(found) > 1 else ""
-    return Found(name, FORMATS[name], f"format {name}: {found[name]}{others}")
+    return Found(name, FORMATS[name], f"{where}format {name}: {found[name]}{others}", at)
+
+
+def _named(place: Place, asked: str | None) -> Found:
+    """The reader of patterns; below the one folder of an archive, where they begin there."""
+    if asked not in (None, patterns.NAME):
+        raise UsageError(f"--format {shown(asked)} and --images with --masks exclude each other; leave one of them out")
+    _check_place(place)
+    inner = _only_folder(place) if place.archive is not None else None
+    at = place if inner is None or patterns.names_something(place) else inner
+    return Found(patterns.NAME, patterns.FORMAT, str(patterns.detect(at)), at)
+
+
+def _detected(place: Place, asked: str | None) -> dict[str, str]:
+    """What each reader found; names are guessed at where nothing else is found, or that is asked for."""
+    found = {name: line for name, fmt in FORMATS.items() if name != _GUESS and (line := fmt.detect(place)) is not None}
+    if (not found or asked == _GUESS) and (line := FORMATS[_GUESS].detect(place)) is not None:
+        found[_GUESS] = line
+    return found
+
+
+def _only_folder(place: Place) -> Place | None:
+    """The one folder in a folder that holds nothing else, as archives are made; a text for people may lie beside it."""
+    if place.entry is not None:
+        return None
+    there = [path for path in place.root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
+    folders = [path for path in there if path.is_dir() and not path.is_symlink()]
+    texts = [path for path in there if path.suffix.lower() in (".md", ".pdf") or path.stem.lower() in _TEXTS]
+    alone = len(folders) == 1 and len(texts) + 1 == len(there)
+    return replace(place, root=folders[0], called=place.name_of_set) if alone else None
 
 
 def _listed(found: Iterable[str]) -> str:
@@ -79,16 +127,18 @@ def _check_place(place: Place) -> None:
         what = "a file" if root.exists() else "nothing"
         if root.is_file() and root.suffix.lower() in _ARCHIVES:
             raise DataError(
-                str(root), [f"{shown(root)}: is an archive, and must be a folder; unpack it, and name that"]
+                str(root),
+                [f"{shown(root)}: is an archive, and must be a folder or a zip file; unpack it, and name that"],
             )
         raise DataError(str(root), [f"{shown(root)}: must be a folder, found {what} there; {folder.LAYOUT}"])
 
 
-def _nothing(root: Path) -> list[str]:
+def _nothing(place: Place) -> list[str]:
     """Problems of a folder in which no format finds anything."""
-    others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name != "folder")
+    root = place.root
+    others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
     return [
-        f"{what} in {shown(root)}, which holds {_contents(root)}; {folder.LAYOUT}; or {others}"
+        f"{what} in {place.title}, which holds {_contents(root)}; {folder.LAYOUT}; or {others}"
         for what in folder.missing(root)
     ]
 

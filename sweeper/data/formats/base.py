@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeper.core.records import SplitName
+from sweeper.core.records import Patterns, SplitName
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, Source
 from sweeper.data.label_values import some
@@ -100,12 +100,20 @@ class Place:
     root: Path
     entry: Path | None = None
     """The annotation file, where the user named one in place of a folder."""
+    patterns: Patterns | None = None
+    """How the images and masks are called, where the user says so."""
+    called: str | None = None
+    """The set's name, where it is not the root's."""
+    archive: Path | None = None
+    """The archive that was unpacked into the root, or the folder that holds it."""
     classes: tuple[str, ...] | None = None
     """Names of `classes.txt`."""
     colours: ColourMap | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Warnings, in sentences."""
+    assumed: list[str] = field(default_factory=list)
+    """What was taken for granted about the layout, beside what was detected; in a few words each."""
     tally: Tally = field(default_factory=Tally)
     named: list[Path] = field(default_factory=list)
     """The images that are read, and the masks that a table names."""
@@ -123,6 +131,16 @@ class Place:
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 found[normal(path.name)].append(path)
         return dict(found)
+
+    @property
+    def name_of_set(self) -> str:
+        """What the set is called: as its folder or archive."""
+        return self.called or self.root.resolve().name or "data"
+
+    @property
+    def title(self) -> str:
+        """What was named, for messages."""
+        return shown(self.archive or self.root)
 
     def name(self, path: Path) -> str:
         """A path as people know it."""

@@ -190,4 +190,6 @@ def _foot(dataset: Dataset) -> str:
         left_out += f" and {len(dataset.excluded) - MOST_NAMED} more." if len(dataset.excluded) > MOST_NAMED else "."
     if dataset.resized is not None:
         left_out += f" Larger images shrunk to a shorter side of {dataset.resized} pixels as asked."
+    if dataset.read_as is not None:
+        left_out += f" Read as {escape_md(dataset.read_as)}."
     return f"---\n\nData {code(dataset.source)}, digest beginning with {code(dataset.digest[:19])}.{left_out}"

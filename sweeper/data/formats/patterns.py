@@ -1,0 +1,406 @@
+"""Images and masks that two patterns name: `--images 'img/**/*.jpg' --masks 'labels/{stem}_mask.png'`.
+
+`*` and `?` stand for any part of a name, `**` for folders, `[ab]` and `{jpg,png}` for one of several; `{stem}` in the
+masks' pattern is the image's name without extension, or what `{stem}` stands for in the images' pattern. The extension
+counts in any case. Where wildcards stand for folders on both sides, they must stand for the same: `*/mask.png` is the
+mask of `*/image.png` in one folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from sweeper.core.errors import UsageError
+from sweeper.core.paths import expanded
+from sweeper.core.records import Patterns
+from sweeper.data.addresses import check_no_address
+from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
+from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, split_of, unique_stems
+from sweeper.data.formats.folder import LOSSY, ONE_BY_ONE, mask_file, walk
+from sweeper.data.label_values import some
+from sweeper.data.synthetic import PREFIX
+from sweeper.data.text_tables import Side, normal, shown
+
+NAME = "patterns"
+STEM = "{stem}"
+_STEM, _AGAIN = "(?P<stem>[^/]+)", "(?P=stem)"
+_SIGN = re.compile(r"[*?\[{]")
+_TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]/]*\]|\{stem\}|\{[^{}/]*,[^{}/]*\}|\{[^{}/]*\}|/|[^*?\[{/]+|.", re.DOTALL)
+
+
+class _Pattern(NamedTuple):
+    """One of the two patterns, ready to match paths below the root."""
+
+    option: str
+    text: str
+    regex: re.Pattern[str]
+    folder: str
+    """The folder before the first wildcard, below the root; empty for the root."""
+    folders: tuple[str, ...]
+    """Groups of the wildcards that stand for folders."""
+    has_stem: bool
+    exact: bool
+    """Whether a path has one stem at most: no other wildcard stands in that part of it."""
+
+
+class _Match(NamedTuple):
+    path: Path
+    below: str
+    """Path below the root, in composed form."""
+    stem: str
+    folders: tuple[str, ...]
+    """What the wildcards for folders stand for."""
+
+
+def patterns_of(data: str | None, images: str, masks: str) -> tuple[str, Patterns]:
+    """What is named: the folder (or archive), and the patterns below it.
+
+    Without `data` the folder is the deepest that both patterns are in.
+
+    Args:
+        data: a folder or a zip archive; then the patterns begin there.
+        images: pattern of the images, or their folder.
+        masks: pattern of the masks, or their folder.
+
+    Raises:
+        UsageError: (DataError among them) a pattern is an address, leads out of the folder, or has no meaning.
+    """
+    given = {"--images": images, "--masks": masks}
+    for option, text in (*given.items(), *([] if data is None or os.path.exists(data) else [("--data", data)])):  # noqa: PTH110
+        if "\0" in text:
+            raise UsageError(f"{option} must be text, found a NUL character; mend it")
+        check_no_address(option, text)
+    texts = {
+        option: os.path.normpath(str(expanded(text)) if text.startswith("~") else text)
+        for option, text in given.items()
+    }
+    if data is None:
+        if any(PurePosixPath(text).is_absolute() or text.startswith("..") for text in texts.values()):
+            texts = {option: os.path.abspath(text) for option, text in texts.items()}  # noqa: PTH100 (no path: wildcards)
+        folders = [text if Path(text).is_dir() else _fixed(text) for text in texts.values()]
+        data = os.path.commonpath(folders) or "."
+        texts = {option: os.path.relpath(text, data) for option, text in texts.items()}
+    else:
+        root = os.path.abspath(expanded(data))  # noqa: PTH100
+        texts = {
+            option: os.path.relpath(text, root) if PurePosixPath(text).is_absolute() else text
+            for option, text in texts.items()
+        }
+    for option, text in texts.items():
+        if text.split("/")[0] == "..":
+            raise UsageError(
+                f"{option} must name files below {shown(data)}, got {shown(given[option])}; name a folder above"
+            )
+        _pattern(option, text)  # refuses what has no meaning
+    return data, Patterns(images=texts["--images"], masks=texts["--masks"])
+
+
+def asked_patterns(data: str | None, images: str | None, masks: str | None) -> tuple[str | None, Patterns | None]:
+    """The same of options that may be missing: without patterns `data` as it is, and None.
+
+    Raises:
+        UsageError: as `patterns_of`; one of the patterns is missing, or `data` is drawn.
+    """
+    if images is None and masks is None:
+        return data, None
+    if images is None or masks is None:
+        given, other = ("--masks", "--images") if images is None else ("--images", "--masks")
+        example = "'img/**/*.jpg'" if images is None else f"'labels/{STEM}.png'"
+        raise UsageError(f"--images and --masks go together, got {given} alone; add {other}, for example {example}")
+    if data is not None and data.startswith(PREFIX):
+        raise UsageError(f"--images and --masks are for files, and {shown(data)} is drawn; leave them out")
+    return patterns_of(data, images, masks)
+
+
+def _fixed(text: str) -> str:
+    """The folder before the first wildcard."""
+    found = _SIGN.search(text)
+    return os.path.dirname(text if found is None else text[: found.start()])  # noqa: PTH120 (wildcards are no path)
+
+
+def _pattern(option: str, text: str) -> _Pattern:
+    """A pattern as an expression.
+
+    Raises:
+        UsageError: it holds a name in braces other than `{stem}`.
+    """
+    parts: list[str] = []
+    folders: list[str] = []
+    has_stem = False
+    tokens = _TOKEN.findall(normal(text))
+    last = max((i for i, token in enumerate(tokens) if token in {"/", "**/"}), default=-1)
+    names = tokens[last + 1 :]
+    suffix = re.search(r"\.\w+$", names[-1]) if names and not _SIGN.match(names[-1]) else None
+    if suffix is not None:
+        tokens[-1:] = [names[-1][: suffix.start()]]
+    for i, token in enumerate(tokens):
+        if token == STEM:
+            parts.append(_AGAIN if has_stem else _STEM)
+            has_stem = True
+            continue
+        found = _expression(option, text, token)
+        if i < last + 1 and _SIGN.match(token) and token != "/":
+            folders.append(f"f{len(folders)}")
+            found = f"(?P<{folders[-1]}>{found})"
+        parts.append(found)
+    if suffix is not None:
+        parts.append(f"(?i:{re.escape(suffix[0])})")
+    holders = [part for part in re.split("/", text) if STEM in part]
+    exact = all(_SIGN.search(part.replace(STEM, "")) is None for part in holders)
+    return _Pattern(option, text, re.compile("".join(parts), re.DOTALL), _fixed(text), tuple(folders), has_stem, exact)
+
+
+def _expression(option: str, text: str, token: str) -> str:
+    if token == "**/":
+        return "(?:[^/]+/)*"
+    if token.startswith("*"):
+        return "[^/]*"
+    if token == "?":
+        return "[^/]"
+    if token.startswith("[") and len(token) > 2:
+        inner = token[2:-1] if token[1] == "!" else token[1:-1]
+        safe = inner.replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^").replace("]", r"\]")
+        safe = re.sub(r"(?<=[&~|])(?=[&~|])", r"\\", safe)
+        try:
+            found = f"[{'^/' if token[1] == '!' else ''}{safe}]"
+            re.compile(found)
+        except re.error as error:
+            raise UsageError(
+                f"{option}: {shown(token)} in {shown(text)} is no choice of characters ({error})"
+            ) from error
+        return found
+    if token.startswith("{") and "," in token:
+        return f"(?:{'|'.join(re.escape(one) for one in token[1:-1].split(','))})"
+    if token.startswith("{") and token.endswith("}"):
+        raise UsageError(
+            f"{option} knows {STEM} alone, the image's name without extension; got {shown(token)} in {shown(text)}"
+        )
+    return re.escape(token)
+
+
+def detect(place: Place) -> str | None:
+    """What the patterns are."""
+    return (
+        None
+        if place.patterns is None
+        else f"--images {shown(place.patterns.images)} --masks {shown(place.patterns.masks)}"
+    )
+
+
+def names_something(place: Place) -> bool:
+    """Whether the pattern of the images names a file."""
+    return next(_matches(place, _both(place)[0]), None) is not None
+
+
+def _both(place: Place) -> tuple[_Pattern, _Pattern]:
+    assert place.patterns is not None  # detected
+    texts = [
+        f"{text}/**/*" if not _SIGN.search(text) and (place.root / text).is_dir() else text
+        for text in (place.patterns.images, place.patterns.masks)
+    ]
+    if texts[1] != place.patterns.masks:
+        texts[1] = f"{place.patterns.masks}/**/{STEM}.*"
+    return _pattern("--images", texts[0]), _pattern("--masks", texts[1])
+
+
+def _matches(place: Place, pattern: _Pattern) -> Iterator[_Match]:
+    """Files that a pattern names, in order of their paths."""
+    folder = place.root / pattern.folder
+    if not folder.is_dir():
+        return
+    for path in walk(folder, place.root):
+        below = normal(path.relative_to(place.root).as_posix())
+        found = pattern.regex.fullmatch(below)
+        if found is not None:
+            stem = found["stem"] if pattern.has_stem else PurePosixPath(below).stem
+            yield _Match(path, below, stem, tuple(found[group].rstrip("/") for group in pattern.folders))
+
+
+def read(place: Place) -> Reading:
+    """List and pair the files; nothing is opened."""
+    images, masks = _both(place)
+    where = f"--images {shown(images.text)}"
+    reading = Reading([], None, place=where, mask_place=f"--masks {shown(masks.text)}")
+    if not _meaningful(images, masks):
+        place.problems.append(
+            f"--masks must say which mask is whose, with {STEM} for the image's name without extension or the same "
+            f"folders as --images, got {shown(masks.text)}; for example 'labels/{STEM}_mask.png'"
+        )
+        return reading
+    pictures = _pictures(place, images)
+    if not pictures:
+        return reading
+    labels = [one for one in _matches(place, masks) if _usable(place, one.path)]
+    found = _paired(pictures, labels, images, masks)
+    taken = {path for own in found.values() for path in own}
+    if both := [one for one in pictures if one.path in found.get(one.path, ())]:
+        place.problems.append(
+            f"--masks must name other files than --images, found {some([place.name(one.path) for one in both], 2)} as "
+            "the mask of itself; mend one of the patterns"
+        )
+        return reading
+    pictures = [one for one in pictures if one.path not in taken]  # masks beside their images
+    samples = _samples(place, pictures, found, masks)
+    left = [one for one in labels if one.path not in taken]
+    if left:
+        place.notes.append(
+            f"{len(left)} mask(s) have no image and were passed over: {some([place.name(o.path) for o in left])}."
+        )
+    classes = place.classes or (place.colours.names if place.colours else None)
+    return reading_of(reading, drop_repeated(place, samples), classes)
+
+
+def reading_of(reading: Reading, samples: list[Sample], classes: tuple[str, ...] | None) -> Reading:
+    """The reading with what was found."""
+    reading.samples, reading.classes = samples, classes
+    return reading
+
+
+def _meaningful(images: _Pattern, masks: _Pattern) -> bool:
+    return masks.has_stem or (bool(masks.folders) and len(masks.folders) == len(images.folders))
+
+
+def _pictures(place: Place, pattern: _Pattern) -> list[_Match]:
+    """The images; none, and a problem, where the pattern names none."""
+    matched = [*_matches(place, pattern)]
+    known = [one for one in matched if one.path.suffix.lower() in IMAGE_SUFFIXES]
+    others = [place.name(one.path) for one in matched if one.path.suffix.lower() not in IMAGE_SUFFIXES]
+    if others and known:
+        place.notes.append(f"{len(others)} file(s) of another kind were passed over: {some(others)}.")
+    if known:
+        return [one for one in known if _usable(place, one.path)]
+    folder = place.root / pattern.folder
+    there = [place.name(path) for path in walk(folder, place.root)] if folder.is_dir() else []
+    if others:
+        fault = f"must name images ({', '.join(IMAGE_SUFFIXES)}), found {some(others, 2)}"
+    elif not folder.is_dir():
+        fault = f"must name images, and there is no folder {shown(pattern.folder)}/"
+    else:
+        holds = some(there, 2) or "nothing"
+        fault = f"must name images, and nothing is called so; {shown(pattern.folder) or '.'}/ holds {holds}"
+    place.problems.append(f"--images {shown(pattern.text)}: {fault}; patterns begin at {place.title}, in quotes")
+    return []
+
+
+def _usable(place: Place, path: Path) -> bool:
+    """Whether it is a file that lies in the data folder; else a problem."""
+    if path.is_symlink():
+        if not place.inside(path):
+            return False
+        if not path.exists():
+            place.problems.append(
+                f"{place.name(path)}: must be a file, found a link that leads nowhere; mend or remove it"
+            )
+            return False
+    return path.is_file()
+
+
+def _paired(
+    pictures: Sequence[_Match], labels: Sequence[_Match], images: _Pattern, masks: _Pattern
+) -> Mapping[Path, list[Path]]:
+    """The masks that each image may have. Where both patterns have as many wildcards for folders, these must be equal,
+    unless no image would have a mask then."""
+    by_stem: dict[str, list[_Match]] = defaultdict(list)
+    if masks.has_stem and masks.exact:
+        for one in labels:
+            by_stem[one.stem].append(one)
+    elif masks.has_stem:
+        stems = {one.stem for one in pictures}
+        lengths = {len(stem) for stem in stems}
+        for one in labels:
+            parts = (one.below[i : i + n] for n in lengths for i in range(len(one.below) - n + 1))
+            for stem in {part for part in parts if part in stems}:
+                by_stem[stem].append(one)
+    else:
+        by_stem[""] = [*labels]
+
+    def candidates(picture: _Match) -> Iterable[_Match]:
+        if not masks.has_stem:
+            return by_stem[""]
+        if masks.exact:
+            return by_stem.get(picture.stem, ())
+        stem = re.escape(picture.stem)
+        regex = re.compile(masks.regex.pattern.replace(_STEM, stem).replace(_AGAIN, stem), re.DOTALL)
+        return [
+            one._replace(folders=tuple(found[group].rstrip("/") for group in masks.folders))
+            for one in by_stem.get(picture.stem, ())
+            if (found := regex.fullmatch(one.below)) is not None
+        ]
+
+    loose = {picture: [*candidates(picture)] for picture in pictures} if masks.has_stem else {}
+    if len(images.folders) != len(masks.folders) or not images.folders:
+        return {picture.path: [one.path for one in found] for picture, found in loose.items() if found}
+    if masks.has_stem:
+        strict = {p: [one for one in found if one.folders == p.folders] for p, found in loose.items()}
+    else:
+        at: dict[tuple[str, ...], list[_Match]] = defaultdict(list)
+        for one in labels:
+            at[one.folders].append(one)
+        strict = {picture: at.get(picture.folders, []) for picture in pictures}
+    chosen = strict if any(strict.values()) else loose
+    return {picture.path: [one.path for one in found] for picture, found in chosen.items() if found}
+
+
+def _samples(
+    place: Place, pictures: Sequence[_Match], found: Mapping[Path, list[Path]], masks: _Pattern
+) -> list[Sample]:
+    """The images that have one mask; the others are problems."""
+    samples: list[Sample] = []
+    owners: dict[Path, list[Path]] = defaultdict(list)
+    for one in pictures:
+        for mask in found.get(one.path, ()):
+            owners[mask].append(one.path)
+    stems = unique_stems(place, [one.path for one in pictures])
+    bare, several = [], []
+    for one, stem in zip(pictures, stems, strict=True):
+        own = found.get(one.path, [])
+        name = place.name(one.path)
+        if not own:
+            bare.append(name)
+        elif len(own) > 1:
+            several.append(
+                f"{name}: an image has one mask, found {some([place.name(path) for path in own], 3)}; narrow --masks"
+            )
+        elif len(owners[own[0]]) > 1:
+            both = some([place.name(path) for path in owners[own[0]]], 3)
+            several.append(f"{place.name(own[0])}: a mask has one image, found {both}; narrow --images or --masks")
+        elif own[0].suffix.lower() not in MASK_SUFFIXES:
+            rule = (
+                "masks must be lossless (png, bmp, tif, gif)"
+                if own[0].suffix.lower() in LOSSY
+                else (f"masks must be one of {', '.join(MASK_SUFFIXES)}")
+            )
+            place.problems.append(
+                f"{place.name(own[0])}: {rule}, found {shown(own[0].suffix) or 'no extension'}; save it as PNG"
+            )
+        else:
+            folders = one.path.relative_to(place.root).parts[:-1]
+            side = Side(split_of(folders))
+            samples.append(Sample(stem, name, (one.path,), mask_file(place, own[0]), place.name(own[0]), side))
+    place.problems += sorted(set(several))
+    wanted = shown(masks.text)
+    at = place.root / masks.folder
+    there = some([place.name(path) for path in walk(at, place.root)], 2) if at.is_dir() and not samples else ""
+    holds = f" ({shown(masks.folder) or '.'}/ holds {there})" if there else ""
+    if len(bare) > ONE_BY_ONE:
+        place.problems.append(
+            f"--images: {len(bare)} of {len(pictures)} images have no mask, e.g. {bare[0]}, {bare[1]}: nothing is "
+            f"called as --masks {wanted} says{holds}; mend the pattern, or add the masks"
+        )
+    else:
+        place.problems += [f"{name}: has no mask that is called as --masks {wanted} says; add it" for name in bare]
+    if samples:
+        place.named += [path for own in found.values() for path in own]
+    return samples
+
+
+def _files(place: Place) -> Iterator[Path]:
+    return (one.path for pattern in _both(place) for one in _matches(place, pattern))
+
+
+FORMAT = Format("what --images and --masks name", detect, read, _files)
