@@ -47,21 +47,30 @@ def test_profile_json_is_one_document_and_nothing_else(sweeper, tmp_path):
     assert (tmp_path / "c").is_dir() and not (tmp_path / ".sweeper").exists()
 
 
-def test_profile_takes_patterns_and_says_what_was_assumed(sweeper, tmp_path):
+def test_profile_takes_patterns_and_a_class_map_and_says_what_was_assumed(sweeper, tmp_path):
     root = folder(tmp_path / "data", {stem: mask(0, 1, 2, 3, shift=i) for i, stem in enumerate("abcd")})
     (root / "images").rename(root / "fotos")
+    (tmp_path / "map.yaml").write_text("road: [2, 3]\nignore: 1\n")
     options = ("--images", root / "fotos" / "*.png", "--masks", root / "masks" / "{stem}.png")
-    status, out, err = sweeper("profile", *options, "--json")
+    status, out, err = sweeper("profile", *options, "--class-map", tmp_path / "map.yaml", "--json")
     assert status == 0, err
     dataset = json.loads(out)["dataset"]
+    assert dataset["classes"] == ["background", "road"] and dataset["class_map"] == {
+        "road": ["2", "3"],
+        "ignore": ["1"],
+    }
     assert dataset["patterns"] == {"images": "fotos/*.png", "masks": "masks/{stem}.png"}
     assert dataset["read_as"] == "--images fotos/*.png --masks masks/{stem}.png"
+    assert "Classes were mapped as asked" in json.loads(out)["warnings"][0]
     status, out, _ = sweeper("profile", root, *options)
     assert status == 0 and f"read as {dataset['read_as']}" in out
     status, _, err = sweeper("run", "--images", root / "fotos" / "a.png", root / "fotos" / "b.png")
     assert status == 2 and "unexpected extra argument" in err and "Patterns stand in quotes" in err
     status, _, err = sweeper("profile")
     assert status == 2 and "Missing argument 'DATA', or --images with --masks." in err
+    (tmp_path / "map.yaml").write_text("3: road\n")
+    status, _, err = sweeper("run", "--data", root, "--class-map", tmp_path / "map.yaml")
+    assert status == 2 and "1 problem(s) in the class map" in err
 
 
 def test_the_cache_can_be_set_by_a_variable(sweeper, tmp_path, monkeypatch):

@@ -10,11 +10,14 @@ import tifffile
 import torch
 
 from sweeper.cli.main import main
+from sweeper.core.errors import StudyError
+from sweeper.core.paths import weights_dir
 from sweeper.data import load_dataset, open_store
 from sweeper.data.formats import FORMATS
 from sweeper.report import write_report
 from sweeper.training.batches import to_inputs
 from sweeper.training.model import normaliser
+from sweeper.training.weights_file import kept_weights
 from tests import annotated
 from tests.batches import training_batch
 from tests.marks import EXHAUSTIVE
@@ -71,22 +74,28 @@ def test_a_resume_reads_the_same_format(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_keeps_the_names_of_its_files(tmp_path):
-    """The images move, and the decoded images are gone: a resume goes on."""
-    root = tmp_path / "data"
+def test_a_study_keeps_the_names_of_its_files_and_its_classes(tmp_path):
+    """The images move, the map and the decoded images are gone: a resume goes on; another map is told."""
+    root, classes = tmp_path / "data", tmp_path / "map.yaml"
     annotated.folder(root)
     (root / "images").rename(root / "fotos")
     for path in [*(root / "masks").iterdir()]:
         path.rename(path.with_name(f"{path.stem}_m.png"))
+    classes.write_text("animal: [cat, dog]\n")
     named = {"images": f"{root}/fotos/*.png", "masks": f"{root}/masks/{{stem}}_m.png"}
-    first = sweep_in(tmp_path, data=None, **named, **BUDGET)
+    first = sweep_in(tmp_path, data=None, class_map=classes, **named, **BUDGET)
     dataset = first.sweep.conditions.dataset
-    assert dataset.source == str(root)
+    assert (dataset.source, dataset.classes) == (str(root), ("background", "animal"))
+    assert {record.classes for _, record in kept_weights(weights_dir(tmp_path / "cache", "study"))} == {dataset.classes}
+    classes.write_text("pet: [cat, dog]\n")
+    with pytest.raises(StudyError, match=r"class map: animal = cat, dog → pet = cat, dog"):
+        sweep_in(tmp_path, data=None, resume=True, class_map=classes)
+    classes.unlink()
     shutil.rmtree(dataset.store)
     moved = root.rename(tmp_path / "moved")
     again = sweep_in(tmp_path, data=str(moved), resume=True, trials=3, confirm_seeds=1)
     found = again.sweep.conditions.dataset
-    assert (found.source, found.digest) == (str(moved), dataset.digest)
+    assert (found.source, found.digest, found.class_map) == (str(moved), dataset.digest, {"animal": ("cat", "dog")})
     assert len(again.sweep.trials) == 3
 
 

@@ -39,6 +39,7 @@ def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
         dataset = sweep.conditions.dataset
         named = "" if dataset.patterns is None else _option("--images", dataset.patterns.images, "")
         named += "" if dataset.patterns is None else _option("--masks", dataset.patterns.masks, "")
+        named += "" if settings.class_map is None else _option("--class-map", str(settings.class_map), "")
         profile = f"sweeper profile {shlex.quote(dataset.source)}{named}"
         facts = collect(sweep, recommendation)
         again = (resume, "go on with it: what failed or is missing is trained")

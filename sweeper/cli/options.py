@@ -155,6 +155,16 @@ def pattern_options(default: str) -> Decorator:
     return add
 
 
+def class_map_option(default: str) -> Decorator:
+    """`--class-map FILE`; `default` says what holds without it."""
+    return click.option(
+        "--class-map",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="YAML file of classes that are merged, renamed or ignored (road: [3, 4], ignore: [255, car]).  "
+        f"[default: {default}]",
+    )
+
+
 def storage_option() -> Decorator:
     """`--storage ADDRESS` of the studies."""
     return click.option(

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.bar import Bar
-from sweeper.cli.options import SweeperCommand, exclude_option, pattern_options, resize_option
+from sweeper.cli.options import SweeperCommand, class_map_option, exclude_option, pattern_options, resize_option
 from sweeper.core import paths
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
@@ -23,6 +23,7 @@ from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.core.text import shortened, to_one
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
+from sweeper.data.class_map import read_class_map
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.formats.patterns import asked_patterns
 from sweeper.data.resize import resized
@@ -78,6 +79,7 @@ class ProfileDocument(Document):
     show_default=True,
     help="Folder for decoded images.",
 )
+@class_map_option("all as they are")
 @exclude_option("none")
 @resize_option("native")
 @click.option(
@@ -98,6 +100,7 @@ def command(
     format_: str | None,
     as_json: bool,
     cache: Path,
+    class_map: Path | None,
     exclude: Path | None,
     resize: int | None,
     out: Path | None,
@@ -115,6 +118,7 @@ def command(
     source, patterns = asked_patterns(data, images, masks)
     if source is None:
         raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
+    classes = None if class_map is None else read_class_map(class_map)
     with Bar("decoding") as bar:
         dataset = load_dataset(
             source,
@@ -122,6 +126,7 @@ def command(
             lambda line: click.echo(line, err=True),
             format=format_,
             patterns=patterns,
+            class_map=classes,
             tick=bar.update,
         )
     if exclude is not None:

@@ -20,6 +20,7 @@ from sweeper.cli.log_file import Displays, FileDisplay
 from sweeper.cli.options import (
     Fraction,
     SweeperCommand,
+    class_map_option,
     exclude_option,
     note_json,
     pattern_options,
@@ -102,7 +103,7 @@ VERDICT_CODES = {
 }
 """Exit status of `--exit-code-by-verdict`; none of the others (README) is among them."""
 SECTIONS = {
-    "Data": ("data", "images", "masks", "format", "exclude", "resize"),
+    "Data": ("data", "images", "masks", "format", "class_map", "exclude", "resize"),
     "Search": ("trials", "space", "loss", "metric", "threshold", "seed", "timeout"),
     "Training": (
         "steps",
@@ -135,6 +136,7 @@ SECTIONS = {
 @click.option("--data", help=f"Folder, zip or annotation file, or synthetic:NAME?key=value.  [default: {DATA}]")
 @pattern_options("what is found in DATA")
 @click.option("--format", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
+@class_map_option("all as they are; with --resume the study's")
 @exclude_option("none; with --resume the study's")
 @resize_option("native; with --resume the study's")
 @click.option("--trials", type=click.IntRange(1, MOST_TRIALS), help=f"Total of the study.  [default: {TRIALS}]")

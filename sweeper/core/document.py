@@ -30,6 +30,8 @@ class DatasetSummary(Record):
     """A folder, an annotation file, or `synthetic:…`."""
     patterns: Patterns | None
     """How the files are called (`--images`, `--masks`); null = as the format says."""
+    class_map: dict[str, tuple[str, ...]] | None
+    """Classes and the labels or names that became them (`--class-map`); null = all as they are."""
     read_as: str | None
     """What was found and assumed of the layout, in one line."""
     digest: str

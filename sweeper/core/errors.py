@@ -3,6 +3,7 @@
 SweeperError
 ├── UsageError          wrong option, bad configuration: nothing was trained (exit status 2)
 │   ├── DataError       the data set has problems, all of them in `problems`
+│   ├── ClassMapError   the file of --class-map has mistakes, all of them in `problems`
 │   ├── RequestError    places, or amounts, that this machine cannot serve, all of them in `problems`
 │   ├── SpaceError      the search space has mistakes, each with its key path
 │   ├── LossError       a loss was asked for with parameters it cannot take
@@ -56,6 +57,12 @@ class DataError(ProblemListError):
     """The data set cannot be used as it is. `problems` names every fault that was found."""
 
     heading = "{count} problem(s) in the data set {where}; nothing was trained:"
+
+
+class ClassMapError(ProblemListError):
+    """A class map cannot be used as it is. `problems` names every mistake."""
+
+    heading = "{count} problem(s) in the class map {where}; nothing was trained:"
 
 
 class RequestError(ProblemListError):

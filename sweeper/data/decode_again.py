@@ -25,7 +25,9 @@ def store_here(dataset: Dataset) -> Path:
     host, cache = socket.gethostname(), folder.parent
     remedy = "put the images, or the folder of --cache, where every machine sees them under one path"
     try:
-        found = load_dataset(dataset.source, cache, format=dataset.format, patterns=dataset.patterns)
+        found = load_dataset(
+            dataset.source, cache, format=dataset.format, patterns=dataset.patterns, class_map=dataset.class_map
+        )
         if dataset.excluded:
             found = without(found, dataset.excluded, cache)
         if dataset.resized is not None:

@@ -18,6 +18,7 @@ from sweeper.core.paths import expanded
 from sweeper.core.records import Dataset, Patterns
 from sweeper.data.addresses import check_no_address
 from sweeper.data.archives import is_zip, unpacked
+from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES
 from sweeper.data.formats import Found, choose
@@ -43,6 +44,7 @@ def load_dataset(
     *,
     format: str | None = None,
     patterns: Patterns | None = None,
+    class_map: ClassMap | None = None,
     tick: Tick | None = None,
 ) -> Dataset:
     """Read a data set; decode it into the store below `cache`, or reuse what an earlier start decoded.
@@ -53,6 +55,7 @@ def load_dataset(
         log: called with one line that says what was found, and with one where something is damaged.
         format: name of the annotations' format (`sweeper.data.formats.FORMATS`); None = what is found there.
         patterns: how images and masks are called below the folder; None = as the format says.
+        class_map: classes that are merged, renamed or ignored (`sweeper.data.class_map`); None = all as they are.
         tick: called with how many images of how many are decoded or drawn, after each.
 
     An unchanged source (same names, sizes and times of all its files) is neither decoded nor hashed again.
@@ -64,14 +67,19 @@ def load_dataset(
     say = log or (lambda line: None)
     cache = cache.absolute()
     if source.startswith(PREFIX):
-        if format is not None:
-            raise UsageError(f"--format is for files, and {shown(source)} is drawn; leave it out")
+        if format is not None or class_map is not None:
+            option = "--class-map" if format is None else "--format"
+            raise UsageError(f"{option} is for files, and {shown(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
         return _kept(cache, key, state, source, lambda: (read_scenes(scene, source, cache, say, tick), True), say=say)
+    asked = {
+        "patterns": patterns,
+        "class_map": None if class_map is None else {k: tuple(v) for k, v in class_map.items()},
+    }
     place = _place(source)
-    place.patterns = patterns
-    variant = "" if patterns is None else f"{patterns}:"
+    place.patterns, place.class_map = patterns, class_map
+    variant = "".join(f"{value}:" for value in asked.values() if value is not None)
     if is_zip(place.root):
         dataset = _from_archive(place, format, variant, source, cache=cache, say=say, tick=tick)
     else:
@@ -85,7 +93,7 @@ def load_dataset(
             ) from error
         key = f"{found.name}:{variant}{(found.place.entry or found.place.root).resolve()}"
         dataset = _kept(cache, key, state, source, lambda: _read(found, cache, say, tick), say=say)
-    return dataset.model_copy(update={"patterns": patterns})
+    return dataset.model_copy(update=asked)
 
 
 def _from_archive(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
+from sweeper.data.class_map import mapped_classes
 from sweeper.data.decode import Kind, UnreadableFileError, picture_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Format, Place, Reading, Sample
 from sweeper.data.label_values import class_names, foreground_is_255
@@ -75,12 +76,24 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
     with StoreWriter(cache, form.channels, form.dtype) as writer:
         used, counts, sound = _decode(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]
-        relabel = not reading.indices and foreground_is_255(counts, mask_files, problems, reading.mask_place)
+        named_255 = any("255" in labels for labels in (place.class_map or {}).values())
+        relabel = (
+            not reading.indices
+            and not named_255
+            and foreground_is_255(counts, mask_files, problems, reading.mask_place)
+        )
+        table = np.arange(256, dtype=np.uint8)
         if relabel:
-            counts[:, 1] = counts[:, IGNORE]
-            counts[:, IGNORE] = 0
+            table[IGNORE] = 1
+            counts = _moved(counts, table)
         names = reading.classes
-        if used and not names_are_wrong:
+        mapped = None
+        if used and not names_are_wrong and place.class_map is not None:
+            mapped = mapped_classes(place.class_map, names, counts, mask_files, problems=problems, notes=place.notes)
+            if mapped is not None:
+                names, counts, table = mapped.names, _moved(counts, mapped.table), mapped.table[table]
+                place.notes.append(mapped.line)
+        if used and not names_are_wrong and (mapped is not None or place.class_map is None):
             names = class_names(counts, names, mask_files, problems, reading.mask_place)
         if sound < MIN_IMAGES and (samples or not problems):  # else it is known why
             problems.append(
@@ -90,8 +103,8 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
         if problems or names is None:
             raise DataError(place.title, grouped(problems))
         store = writer.finish()
-        if relabel:
-            writer.relabel(IGNORE, 1)
+        if relabel or mapped is not None:
+            writer.relabel(table)
         return assemble(
             writer,
             store,
@@ -101,6 +114,14 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
             sides=[sides[sample.stem] for sample in used],
             warnings=[*place.notes, *place.tally.sentences()],
         )
+
+
+def _moved(counts: Counts, table: Pixels) -> Counts:
+    """Pixels of each label, (n, 256), after every label became that of `table`."""
+    moved = np.zeros_like(counts)
+    for old, new in enumerate(table):
+        moved[:, new] += counts[:, old]
+    return moved
 
 
 def _sides(place: Place, reading: Reading) -> dict[str, Side]:

@@ -167,13 +167,13 @@ class StoreWriter:
             index["dtype"] = self.dtype.name
         (self.folder / "index.json").write_text(json.dumps(index | {"crc32": self._sums}), encoding="utf-8")
 
-    def relabel(self, old: int, new: int) -> None:
-        """Replace one label by another in all masks written so far. Call after `finish`."""
+    def relabel(self, table: Pixels) -> None:
+        """Replace every label by that of a table, (256,) uint8, in all masks written so far. Call after `finish`."""
         labels: Pixels = np.memmap(self.folder / "masks.bin", dtype=np.uint8, mode="r+")
         found = 0
         for start in range(0, len(labels), _CHUNK):
             part = labels[start : start + _CHUNK]
-            part[part == old] = new
+            part[:] = table[part]
             found = zlib.crc32(part.data, found)
         self._sums["masks.bin"] = found
         self._write_index()

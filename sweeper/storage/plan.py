@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, StudyError
-from sweeper.core.records import Conditions, ImbalanceProfile, SearchSpace
+from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
 from sweeper.core.text import suggestion
 from sweeper.losses.own_losses import register
 from sweeper.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
@@ -133,6 +133,8 @@ def differences(old: Plan, new: Plan) -> list[str]:
             f"data set: {before.name} ({len(before.pictures)} images, {before.digest[:19]}…) → "
             f"{after.name} ({len(after.pictures)} images, {after.digest[:19]}…)"
         )
+        if before.class_map != after.class_map:
+            found.append(f"class map: {_classes(before)} → {_classes(after)}")
         if before.resized != after.resized:
             found.append(f"resize: {before.resized or 'native'} → {after.resized or 'native'}")
     if old.conditions.seed != new.conditions.seed:
@@ -166,6 +168,13 @@ def differences(old: Plan, new: Plan) -> list[str]:
         for plan in (old, new)
     )
     return found + _changed("space", searched, asked)
+
+
+def _classes(dataset: Dataset) -> str:
+    """The class map of a data set in a few words."""
+    if dataset.class_map is None:
+        return "none"
+    return "; ".join(f"{name} = {', '.join(labels)}" for name, labels in dataset.class_map.items())
 
 
 def _changed(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

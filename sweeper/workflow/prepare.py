@@ -16,6 +16,7 @@ from sweeper.core.paths import checkpoints_dir, slug
 from sweeper.core.records import Conditions, Dataset, OwnLoss, Rates, SearchSpace
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
+from sweeper.data.class_map import read_class_map
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.folds import check_folds, split_for
 from sweeper.data.formats.patterns import NAME as PATTERNS
@@ -158,7 +159,7 @@ def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> 
 
 
 def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:
-    """What is asked for, else what the study was made with: source, names, format, images left out, and size.
+    """What is asked for, else what the study was made with: source, names, format, classes, images left out, and size.
 
     Patterns of names go on to count where the images lie elsewhere by now, unless another format is asked for.
     """
@@ -168,12 +169,16 @@ def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dat
     if patterns is None and old is not None and format_ in (None, PATTERNS):
         patterns = old.patterns
         format_ = old.format if given is None or patterns is not None else None
+    class_map = old.class_map if old else None
+    if settings.class_map is not None:
+        class_map = read_class_map(settings.class_map)
     dataset = load_dataset(
         source,
         settings.cache,
         speaker.say,
         format=format_,
         patterns=patterns,
+        class_map=class_map,
         tick=partial(speaker.progress, "decoding"),
     )
     excluded = old.excluded if old else ()

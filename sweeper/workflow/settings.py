@@ -93,6 +93,8 @@ class Settings(Record):
     """Pattern of the images, below `data` where that is given."""
     masks: str | None = Field(None, min_length=1)
     """Pattern of their masks."""
+    class_map: Path | None = None
+    """A file of classes that are merged, renamed or ignored."""
     format: str | None = Field(None, min_length=1)
     exclude: Path | None = None
     resize: int | None = Field(None, ge=16, le=MOST_PIXELS)

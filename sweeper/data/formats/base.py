@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeper.core.records import Patterns, SplitName
+from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, Source
 from sweeper.data.label_values import some
@@ -102,6 +103,8 @@ class Place:
     """The annotation file, where the user named one in place of a folder."""
     patterns: Patterns | None = None
     """How the images and masks are called, where the user says so."""
+    class_map: ClassMap | None = None
+    """The classes that the user wants."""
     called: str | None = None
     """The set's name, where it is not the root's."""
     archive: Path | None = None

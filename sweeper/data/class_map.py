@@ -1,0 +1,219 @@
+"""`--class-map FILE`: classes merged, renamed or ignored, by a small YAML file.
+
+    road: [3, 4]           # the labels 3 and 4 become one class
+    vehicle: [car, truck]  # so do classes that are called so
+    ignore: [255, 7]       # these train nothing
+
+What the file does not name stays as it is. Classes keep the order of their lowest labels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core.errors import ClassMapError
+from sweeper.core.records import IGNORE
+from sweeper.core.text import suggestion
+from sweeper.core.yaml_file import read_yaml
+from sweeper.core.yaml_file import shown as shown_value
+from sweeper.data.colours import IGNORED_NAMES
+from sweeper.data.label_values import MAX_UNNAMED, some
+from sweeper.data.text_tables import normal, shown
+
+ClassMap = Mapping[str, Sequence[str]]
+"""Name of each class → the labels (as digits) and names that become it; `ignore` becomes 255."""
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_BACKGROUND = "background"
+
+
+class Mapped(NamedTuple):
+    """What a class map makes of a data set."""
+
+    names: tuple[str, ...]
+    table: npt.NDArray[np.uint8]
+    """(256,) new label of each old one."""
+    line: str
+    """For people."""
+
+
+def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
+    """The classes of a file; what their labels are is known once the data are read.
+
+    Raises:
+        ClassMapError: with all that is wrong with the file.
+    """
+    problems: list[str] = []
+    content = read_yaml(path, problems, as_written=True)
+    if not problems and (not isinstance(content, Mapping) or not content):
+        problems.append(
+            f"(top): must be classes with what becomes them, like `road: [3, 4]`, got {shown_value(content)}"
+        )
+    found = {} if not isinstance(content, Mapping) else _checked(content, problems)
+    if problems:
+        raise ClassMapError(shown(path), problems)
+    return found
+
+
+def _checked(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, ...]]:
+    if all(_NUMBER.fullmatch(key) for key in content):
+        problems.append(
+            f"(top): a line must be a class and what becomes it, like `road: [3, 4]`, got a number before the colon "
+            f"({shown(next(iter(content)))}); write them the other way round"
+        )
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    owners: dict[str, str] = {}
+    for key, given in content.items():
+        name = normal(key.strip())
+        where = shown(name) if len(name) <= 60 else f"{shown(name[:60])}…"
+        if not name or not name.isprintable():
+            problems.append(
+                f"{where or '(empty)'}: the name of a class must be printable, got {shown_value(key)}; rename it"
+            )
+        entries = given if isinstance(given, list) else [given]
+        texts = [normal(entry.strip()) for entry in entries if isinstance(entry, str)]
+        if len(texts) < len(entries) or not all(texts) or not texts:
+            problems.append(
+                f"{where}: must list labels (0 to {IGNORE}) or names of classes, got {shown_value(given)}; write "
+                "it like [3, car]"
+            )
+        for text in dict.fromkeys(_plain(text) for text in texts):
+            if text.isdecimal() and int(text) > IGNORE:
+                problems.append(f"{where}: labels must be 0 to {IGNORE}, got {shown(text)[:20]}; mend it")
+            elif text in owners:
+                problems.append(
+                    f"{where}: {shown(text)} can become one class, found in {shown(owners[text])} too; keep one"
+                )
+            owners.setdefault(text, name)
+        name = "ignore" if name.lower() in IGNORED_NAMES else name
+        if name in found:
+            problems.append(f"{where}: a class must stand once, found it twice (spaces apart); put both lists together")
+        found[name] = tuple(dict.fromkeys(_plain(text) for text in texts))
+    return found
+
+
+def _plain(text: str) -> str:
+    """A label without leading zeros; a name as it is."""
+    return str(int(text)) if _NUMBER.fullmatch(text) else text
+
+
+def mapped_classes(
+    class_map: ClassMap,
+    declared: tuple[str, ...] | None,
+    counts: npt.NDArray[np.int64],
+    files: Sequence[str],
+    *,
+    problems: list[str],
+    notes: list[str],
+) -> Mapped | None:
+    """What a class map makes of the labels of a data set.
+
+    Args:
+        class_map: as `read_class_map` gives it.
+        declared: names of the classes 0…C−1 before; None = there are none.
+        counts: pixels of each label in each mask, (n, 256).
+        files: names of the masks, for messages.
+        problems: receives names and labels that do not exist, labels that are no class.
+        notes: receives labels that the map names and no mask holds.
+
+    Returns:
+        None where there are problems.
+    """
+    before = len(problems)
+    used = [int(label) for label in np.flatnonzero(counts.any(axis=0)) if label != IGNORE]
+    names = declared or ((_BACKGROUND, "foreground") if max(used, default=0) <= 1 else None)
+    groups = {name: [*dict.fromkeys(_labels(name, texts, names, problems))] for name, texts in class_map.items()}
+    owner = _owners(groups, names, problems)
+    known = {*range(len(declared or ())), *used}
+    occurs = {*known, *([IGNORE] if counts[:, IGNORE].any() else [])}
+    for name, labels in groups.items():
+        absent = [str(label) for label in labels if label not in occurs]
+        if not absent or (name == "ignore" and absent == [str(IGNORE)]):
+            continue
+        if len(absent) == len(labels) and name != "ignore":
+            problems.append(
+                f"--class-map: {shown(name)}: must take labels that there are, and {some(absent)} is none; there are "
+                f"{some([str(label) for label in sorted(occurs)], 12)}"
+            )
+        else:
+            notes.append(f"--class-map: no mask holds {some(absent)}, which {shown(name)} takes.")
+    kept = {label: _name_of(label, declared) for label in sorted(known - owner.keys())}
+    if declared is not None:
+        for row, file in zip(counts, files, strict=True):
+            wrong = [str(v) for v in np.flatnonzero(row[:IGNORE]) if v >= len(declared) and v not in owner]
+            if wrong:
+                problems.append(
+                    f"{file}: labels must be below {len(declared)} (the classes in classes.txt), 255 (ignore) or in "
+                    f"the class map, found {some(wrong)}; mend the mask, or map them"
+                )
+    elif len(kept) > MAX_UNNAMED:
+        problems.append(
+            f"--class-map: at most {MAX_UNNAMED} labels may stay without a name, found {len(kept)}; name them in the "
+            "map, or write classes.txt"
+        )
+    for label, name in kept.items():
+        if name in groups:
+            problems.append(
+                f"--class-map: {shown(name)}: is the name of class {label} too, which the map does not take; add "
+                f"{label} to its list, or choose another name"
+            )
+    if len(problems) > before:
+        return None
+    return _mapped(groups, owner, kept)
+
+
+def _labels(name: str, texts: Sequence[str], names: Sequence[str] | None, problems: list[str]) -> list[int]:
+    """The labels that a list of labels and names means."""
+    found = []
+    for text in texts:
+        if text.isdecimal():
+            found.append(int(text))
+        elif names is not None and text in names:
+            found.append(names.index(text))
+        else:
+            where, hint = "there is no classes.txt, so that labels are numbers", ""
+            if names is not None:
+                where, hint = f"classes are {some([*map(shown, names)], 12)}", suggestion(text, names)
+            problems.append(f"--class-map: {shown(name)}: no class is called {shown(text)!r}{hint}; {where}")
+    return found
+
+
+def _owners(groups: Mapping[str, Sequence[int]], names: Sequence[str] | None, problems: list[str]) -> dict[int, str]:
+    """The class that takes each label."""
+    owner: dict[int, str] = {}
+    for name, labels in groups.items():
+        for label in labels:
+            if owner.setdefault(label, name) != name:
+                called = f" ({shown(names[label])})" if names is not None and label < len(names) else ""
+                problems.append(
+                    f"--class-map: {shown(name)}: {label}{called} can become one class, found in "
+                    f"{shown(owner[label])} too; keep one"
+                )
+    return owner
+
+
+def _name_of(label: int, declared: Sequence[str] | None) -> str:
+    """What a label that the map does not take is called."""
+    if declared is not None and label < len(declared):
+        return declared[label]
+    return _BACKGROUND if label == 0 else f"class_{label}"
+
+
+def _mapped(groups: Mapping[str, Sequence[int]], owner: Mapping[int, str], kept: Mapping[int, str]) -> Mapped:
+    lowest = {name: min(labels) for name, labels in groups.items() if name != "ignore"}
+    order = sorted([*((label, name) for name, label in lowest.items()), *kept.items()])
+    names = tuple(name for _, name in order)
+    table = np.full(256, IGNORE, dtype=np.uint8)
+    for label, name in (*owner.items(), *kept.items()):
+        if name != "ignore" or label in kept:
+            table[label] = names.index(name)
+    parts = [f"{shown(name)} = {' + '.join(str(label) for label in labels)}" for name, labels in groups.items()]
+    stay = f"; as they were: {some([shown(name) for name in kept.values()], 8)}" if kept else ""
+    return Mapped(names, table, f"Classes were mapped as asked (--class-map): {some(parts, 8)}{stay}.")
