@@ -47,6 +47,7 @@ COVERED = {
     *("poly_ce", "generalized_ce", "symmetric_ce", "recall_ce"),
     *("log_dice", "noise_robust_dice", "sensitivity_specificity", "exponential_logarithmic"),
     *("instance_ce", "blob_dice", "skeleton_recall"),
+    *("dice_metric", "jaccard_metric"),
 }
 """Modules of losses whose kind another one covers in a training: of one pixel's −log p_t, and of sums over classes.
 Those of maps of the labels are trained in tests/test_label_maps.py."""

@@ -61,7 +61,7 @@ ADJUSTED, POLY, ROBUST_CE = "losses/logit_adjusted.py", "losses/poly_ce.py", "lo
 SYMMETRIC, OHEM, RECALL = "losses/symmetric_ce.py", "losses/ohem_ce.py", "losses/recall_ce.py"
 SURPRISE, LOG_DICE, NOISE = "losses/surprise.py", "losses/log_dice.py", "losses/noise_robust_dice.py"
 SENSITIVITY, MATTHEWS = "losses/sensitivity_specificity.py", "losses/matthews.py"
-LDAM = "losses/ldam.py"
+LDAM, METRIC = "losses/ldam.py", "losses/metric_overlap.py"
 INSTANCE_CE, BLOBS, SKELETON_RECALL = "losses/instance_ce.py", "losses/blob_dice.py", "losses/skeleton_recall.py"
 INSTANCES, SKELETONS = "data/instances.py", "data/skeletons.py"
 EXPONENTIAL = "losses/exponential_logarithmic.py"
@@ -1357,6 +1357,49 @@ FAULTS = (
         "steep if self.symmetric else torch.where(common, each, steep)",
         "torch.where(common, each, steep)",
         ("symmetric_unified_focal/binary",),
+    ),
+    # --- Soft labels ------------------------------------------------------------------------------------------------
+    Fault(
+        "soft labels: hits are products",
+        METRIC,
+        "mass((-apart).clamp(min=0) * mask)",
+        "mass(y * mask * (1 - p))",
+        ("jaccard_metric/multiclass",),
+    ),
+    Fault(
+        "soft labels: an ignored channel alone is out",
+        METRIC,
+        "labelled = labelled.all(dim=1, keepdim=True)",
+        "labelled = labelled.any(dim=1, keepdim=True) | (labelled.sum() > 0)",
+        ("dice_metric/multiclass",),
+    ),
+    Fault(
+        "soft labels: entropy without the absence",
+        METRIC,
+        "entropy = F.softplus(z) - y * z",
+        "entropy = y * F.softplus(-z)",
+        ("dice_metric/binary",),
+    ),
+    Fault(
+        "soft labels: parts swapped",
+        METRIC,
+        "(1 - self.mix) * class_cost",
+        "self.mix * class_cost",
+        ("jaccard_metric/multilabel",),
+    ),
+    Fault(
+        "soft labels: a class without a share costs nothing",
+        METRIC,
+        "mean = mass(p * mask)",
+        "mean = 0 * mass(p * mask)",
+        ("dice_metric/multilabel",),
+    ),
+    Fault(
+        "soft labels: rounded",
+        METRIC,
+        "y = torch.where(labelled, target.to(z.dtype), 0.0)",
+        "y = torch.where(labelled, target.to(z.dtype).round(), 0.0)",
+        ("dice_metric/binary",),
     ),
 )
 """All must be found. A new fault that is not found is a rule that the certificate lacks."""

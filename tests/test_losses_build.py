@@ -27,7 +27,17 @@ def test_families_are_declared_simplest_first():
     assert list(FAMILIES) == [
         *("cross_entropy", "weighted_ce", "focal", "topk_ce", "boundary_ce"),
         *("logit_adjusted", "ldam", "poly_ce", "generalized_ce", "symmetric_ce", "ohem_ce", "recall_ce", "instance_ce"),
-        *("dice", "jaccard", "generalized_dice", "log_cosh_dice", "tversky", "focal_tversky", "lovasz"),
+        *(
+            "dice",
+            "jaccard",
+            "dice_metric",
+            "jaccard_metric",
+            "generalized_dice",
+            "log_cosh_dice",
+            "tversky",
+            "focal_tversky",
+            "lovasz",
+        ),
         *("log_dice", "robust_dice", "sens_spec", "mcc", "exp_log"),
         *(
             "dice_ce",

@@ -130,8 +130,10 @@ def tversky(task, z, y, w, v):
     return np.average(each, weights=v.get("overlap_weights"))
 
 
-def mixed(ce):
-    return lambda task, z, y, w, v: v["mix"] * ce(task, z, y, w, v) + (1 - v["mix"]) * tversky(task, z, y, w, {})
+def mixed(ce, overlap=None):
+    return lambda task, z, y, w, v: (
+        v["mix"] * ce(task, z, y, w, v) + (1 - v["mix"]) * tversky(task, z, y, w, overlap or {})
+    )
 
 
 def weighted_dice_ce(task, z, y, w, v):
@@ -430,6 +432,8 @@ FORMULAS = {
     "instance_ce": instance_ce,
     "dice": tversky,
     "jaccard": lambda task, z, y, w, v: tversky(task, z, y, w, {"fp_weight": 1, "fn_weight": 1}),
+    "dice_metric": mixed(cross_entropy),
+    "jaccard_metric": mixed(cross_entropy, {"fp_weight": 1, "fn_weight": 1}),
     "generalized_dice": generalized_dice,
     "log_cosh_dice": lambda task, z, y, w, v: np.log(np.cosh(tversky(task, z, y, w, {}))),
     "tversky": tversky,

@@ -134,6 +134,18 @@ def test_centre_lines_are_those_of_monai():
     close(build_loss("soft_cldice", task="binary", skeleton_weight=1.0)(logits, target), theirs)
 
 
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_soft_labels_are_those_of_monai(task):
+    logits, _ = batch(task)
+    rng = torch.Generator().manual_seed(4)
+    soft = torch.rand(logits.shape, generator=rng, dtype=torch.float64)
+    soft = soft / soft.sum(1, keepdim=True) if task == "multiclass" else soft
+    act = {"softmax": True} if task == "multiclass" else {"sigmoid": True}
+    for family, jaccard, s in (("dice_metric", False, 2.0), ("jaccard_metric", True, 2.0)):
+        theirs = monai.DiceLoss(**act, batch=True, jaccard=jaccard, soft_label=True, smooth_nr=s, smooth_dr=s)
+        close(build_loss(family, task=task)(logits, soft), theirs(logits, soft))
+
+
 # --- kornia -------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ build.py              `build_loss` and the module of a point of the kernel; loss
                       batch_checks.py: what they refuse of a batch
 class_probabilities.py  what the losses of classes beside the kernel share: generalized_dice.py, log_cosh_dice.py,
                       log_dice.py, noise_robust_dice.py, sensitivity_specificity.py, matthews.py, unified_focal.py,
-                      symmetric_unified_focal.py,
+                      symmetric_unified_focal.py; metric_overlap.py: dice_metric.py, jaccard_metric.py;
                       exponential_logarithmic.py, lovasz.py, soft_cldice.py, boundary.py
 surprise.py           what the losses of single pixels beside the kernel share: poly_ce.py, generalized_ce.py,
                       symmetric_ce.py, ohem_ce.py; logit_adjusted.py, ldam.py and recall_ce.py stand alone

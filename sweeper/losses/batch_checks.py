@@ -47,7 +47,10 @@ def check_batch(logits: object, target: object, task: LossTask) -> None:
     if not logits.is_floating_point():
         raise LossError(f"logits must be floating point, got {logits.dtype}; give the model's output, not labels")
     if target.is_floating_point() or target.is_complex():
-        raise LossError(f"target must be integer class indices, got {target.dtype}; convert it with target.long()")
+        raise LossError(
+            f"target must be integer class indices, got {target.dtype}; convert it with target.long(), or build "
+            "`dice_metric` or `jaccard_metric` for soft labels"
+        )
 
 
 def _described(output: object) -> str:

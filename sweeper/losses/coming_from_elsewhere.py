@@ -66,6 +66,7 @@ ROWS = (
     ),
     ("MONAI `DiceCELoss(weight=w)`", '`build_loss("dice_focal", …, gamma=0, class_weights=w, weigh_overlap=True)`'),
     ("LDAM `max_m=m`, `s`", "`ldam`, `margin` = s · m, in logits"),
+    ("MONAI `DiceLoss(soft_label=True)`, JDTLosses", "`dice_metric`, `jaccard_metric`, with floating point targets"),
     ("balanced softmax", '`build_loss("logit_adjusted", task="multiclass", tau=1, class_frequencies=…)`'),
     ("symmetric cross-entropy `alpha`, `beta`, A", "`reverse_share` = −βA / (α − βA), up to the factor α − βA"),
     ("PolyLoss `epsilon`", "`first_term`"),

@@ -54,6 +54,7 @@ the others (*relatives*) have a formula of their own and keep the same conventio
 | binary | (N, 1, H, W) | (N, H, W), 0, 1 or ignore |
 | multi-class | (N, C, H, W), C ≥ 2 | (N, H, W), 0 … C − 1 or ignore |
 | multi-label | (N, C, H, W) | (N, C, H, W), 0, 1 or ignore |
+| soft labels (`dice_metric`, `jaccard_metric`) | as the task | as the logits, floating point in [0, 1], or ignore |
 
 - Logits are numbers before any sigmoid or softmax. Multi-class probabilities come from the softmax, in every family.
 - The cross-entropy part is summed over labelled pixels and divided by *their number*, never by the sum of weights.
@@ -237,6 +238,8 @@ def _section(family: Family) -> str:
     else:
         lines += ["No hyper-parameters.\n"]
     extra = [] if family.packable else ["Not packable."]
+    if family.soft_labels:
+        extra.append("Takes floating point targets in [0, 1], shaped as the logits, as well as labels; 255 = ignored.")
     if family.needs_map:
         extra.append(f"Takes `loss(logits, target, {family.needs_map}=…)`, {MAP_WORDS[family.needs_map]}.")
     lines += [" ".join([f"Source: {_linked(family.source)}.", *extra]), ""]

@@ -23,7 +23,7 @@ from sweeper.losses.family_records import (
     uniform,
 )
 from sweeper.losses.map_families import DICE, INSTANCE_CE, MAP_FAMILIES
-from sweeper.losses.overlap_families import OVERLAP_FAMILIES
+from sweeper.losses.overlap_families import OVERLAP_FAMILIES, SOFT_LABEL_FAMILIES
 from sweeper.losses.pixel_families import PIXEL_FAMILIES
 
 __all__ = ["FAMILIES", "LIMITS", "LOSS_TASKS", "MEANINGS", "TASKS", "Family", "LossCoordinate", "LossTask"]
@@ -163,6 +163,7 @@ _DECLARED = (
         source="Rahman & Wang 2016, Optimizing Intersection-Over-Union, doi:10.1007/978-3-319-50835-1_22",
         formula="mean_c (1 − TI_c(1, 1))",
     ),
+    *SOFT_LABEL_FAMILIES,
     Family(
         name="generalized_dice",
         title="Generalised Dice",

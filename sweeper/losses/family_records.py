@@ -81,6 +81,9 @@ class Family(Record):
     """Wants `loss(logits, target, distance=…)`: signed distances to the class boundaries."""
     needs_map: MapKind | None = None
     """Argument of the loss by which it wants a map of the labels, which sweeper keeps with the data."""
+    soft_labels: bool = False
+    """Takes floating point labels (N, C, *space) in [0, 1], too. Of other labels it is what `becomes` says, so that the
+    shipped spaces leave it out."""
     volumes: bool = False
     """Looks at neighbours, and takes volumes all the same."""
     module: str | None = None

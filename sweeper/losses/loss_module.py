@@ -137,9 +137,9 @@ class SegmentationLoss(nn.Module):
             label_map = self.made_map(target)
         if logits.ndim != IMAGES:
             axis = 2 if self.task == "multilabel" else 1
-            logits, target = _as_image(logits, 2), _as_image(target, axis)
-            weight = None if weight is None else _as_image(weight, axis)
-            label_map = None if label_map is None else _as_image(label_map, axis)
+            logits, target = as_image(logits, 2), as_image(target, axis)
+            weight = None if weight is None else as_image(weight, axis)
+            label_map = None if label_map is None else as_image(label_map, axis)
         return self.compute(logits, target, weight, label_map)
 
     def made_map(self, target: Tensor) -> Tensor | None:
@@ -192,7 +192,7 @@ def _check_maps(given: Mapping[str, Tensor | None], logits: Tensor, target: Tens
             )
 
 
-def _as_image(values: Tensor, axis: int) -> Tensor:
+def as_image(values: Tensor, axis: int) -> Tensor:
     """All axes from `axis` on as one column of pixels: no copy where they lie in one run, as channels_last_3d do."""
     return values.flatten(axis).unsqueeze(-1)
 

@@ -16,6 +16,7 @@ slow_neighbours.py     those of instances and skeletons
 option_values.py       what every coordinate and option is tried at against them
 references.py          families equal these at every option, on the plain and the fused path, with weights of pixels
 relations.py           what families become at certain coordinates: each other
+soft_labels.py         labels that are shares in [0, 1]
 coordinate_effects.py  more of a coordinate does what its name says
 stability.py           ignored pixels, extreme inputs, precision, surroundings
 paths.py               torch.func, forward derivatives, batches of several blocks
@@ -44,6 +45,7 @@ from sweeper.losses.certification import (
     paths,
     references,
     relations,
+    soft_labels,
     stability,
 )
 from sweeper.losses.certification.certified_loss import Precision, Subject
@@ -56,6 +58,7 @@ RULES: tuple[Rule, ...] = (
     *identities.RULES,
     *references.RULES,
     *relations.RULES,
+    *soft_labels.RULES,
     *directions.RULES,
     *stability.RULES,
     *paths.RULES,

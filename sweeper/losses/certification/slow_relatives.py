@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -83,6 +84,16 @@ def _symmetric_unified_focal(
     pixels = cross_entropy(asked, [[1 - delta if c == common else delta for c in classes] for _ in asked], {"gamma": s})
     costs = [tversky_loss(counted(q, c), 1 - delta, delta, 1 - s, 1.0) for q in asked for c in classes]
     return mix * pixels + (1 - mix) * torch.stack(costs).mean()
+
+
+def _metric_overlap(
+    errors: float, task: LossTask, values: Values, asked: Sequence[Question], counts: Sequence[float] | None
+) -> Tensor:
+    """Of labels that are 0 or 1; soft ones: `sweeper.losses.certification.soft_labels`."""
+    (mix,) = _numbers(values, "mix")
+    ones = [[1.0] * question.log_p.shape[1] for question in asked]
+    regions = overlap(asked, {"fp_weight": errors, "fn_weight": errors})
+    return mix * cross_entropy(asked, ones, {}) + (1 - mix) * regions
 
 
 def _lovasz(task: LossTask, values: Values, asked: Sequence[Question], counts: Sequence[float] | None) -> Tensor:
@@ -168,10 +179,12 @@ def _boundary(task: LossTask, values: Values, asked: Sequence[Question], counts:
 RELATIVES: dict[str, Reference] = {
     "blob_dice": slow_neighbours.blob_dice,
     "boundary": _boundary,
+    "dice_metric": partial(_metric_overlap, 0.5),
     "exp_log": slow_overlaps.exp_log,
     "generalized_ce": slow_pixels.generalized_ce,
     "generalized_dice": _generalized_dice,
     "instance_ce": slow_neighbours.instance_ce,
+    "jaccard_metric": partial(_metric_overlap, 1.0),
     "ldam": slow_pixels.ldam,
     "log_cosh_dice": _log_cosh_dice,
     "log_dice": slow_overlaps.log_dice,
