@@ -132,6 +132,13 @@ FAULTS = (
         ("weighted_dice_ce/multiclass",),
     ),
     Fault(
+        "one class weight for all labels is summed over them",
+        KERNEL,
+        "    class_weights = class_weights.expand_as(each)\n",
+        "",
+        ("combo/multilabel",),
+    ),
+    Fault(
         "class weights of the overlap shifted where the background is out",
         KERNEL,
         "class_weights = None if class_weights is None else class_weights[1:]",
@@ -190,8 +197,8 @@ FAULTS = (
     Fault(
         "background of a binary loss left out of the overlap, plain path",
         KERNEL,
-        "overlap = (overlap + _class_overlap(wrong, background, foreground, settings)) / 2",
-        "overlap = (overlap + overlap) / 2",
+        "overlap = (high * overlap + low * behind) / (low + high)",
+        "overlap = (high * overlap + low * overlap) / (low + high)",
         ("jaccard/binary",),
     ),
     Fault(
@@ -515,15 +522,15 @@ FAULTS = (
     Fault(
         "volumes: labels mirrored",
         MODULE,
-        "_as_image(target, 2 if channels else 1)",
-        "_as_image(target.flip(-1), 2 if channels else 1)",
+        "as_image(target, axis)",
+        "as_image(target.flip(-1), axis)",
         ("dice/multilabel",),
     ),
     Fault(
         "volumes: taken where neighbours matter",
         MODULE,
-        "        if self.planar:\n",
-        "        if False:\n",
+        "if logits.ndim != IMAGES and self.planar:\n",
+        "if False:\n",
         ("cross_entropy/binary",),
     ),
     # --- The fused path ---------------------------------------------------------------------------------------------
@@ -558,8 +565,8 @@ FAULTS = (
     Fault(
         "background not left out, fused path",
         POINTS,
-        "(each[1:] if settings.include_background is False else each)",
-        "each",
+        "each, weights = each[1:], None if weights is None else weights[1:]",
+        "pass",
         ("dice/multiclass",),
     ),
     Fault(
@@ -665,7 +672,7 @@ FAULTS = (
         SIGMOID,
         "for first in range(0, images, together):",
         "for first in range(0, max(1, images - together), together):",
-        ("dice_ce/multilabel",),
+        ("dice_focal/multilabel",),
     ),
     Fault(
         "one pixel too many among the hardest, fused path",
@@ -1362,8 +1369,8 @@ FAULTS = (
     Fault(
         "soft labels: hits are products",
         METRIC,
-        "mass((-apart).clamp(min=0) * mask)",
-        "mass(y * mask * (1 - p))",
+        "torch.relu(p - y), torch.relu(y - p)",
+        "torch.relu(p - y), y * (1 - p)",
         ("jaccard_metric/multiclass",),
     ),
     Fault(
@@ -1390,15 +1397,15 @@ FAULTS = (
     Fault(
         "soft labels: a class without a share costs nothing",
         METRIC,
-        "mean = mass(p * mask)",
-        "mean = 0 * mass(p * mask)",
+        "mean = mass(p) /",
+        "mean = 0 * mass(p) /",
         ("dice_metric/multilabel",),
     ),
     Fault(
         "soft labels: rounded",
         METRIC,
-        "y = torch.where(labelled, target.to(z.dtype), 0.0)",
-        "y = torch.where(labelled, target.to(z.dtype).round(), 0.0)",
+        "else torch.where(labelled, target.to(z.dtype), 0.0)",
+        "else torch.where(labelled, target.to(z.dtype).round(), 0.0)",
         ("dice_metric/binary",),
     ),
 )

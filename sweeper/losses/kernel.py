@@ -233,9 +233,10 @@ def _mean(each: Tensor, weights: Tensor, settings: KernelSettings, class_weights
 
 
 def mean_of_classes(each: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Mean of the classes' costs (C,), weighted by (C,) ≥ 0; 0 where no class has a weight."""
+    """Mean of the classes' costs (C,), weighted by (C,) ≥ 0, or (1,) for all; 0 where no class has a weight."""
     if class_weights is None:
         return each.mean()
+    class_weights = class_weights.expand_as(each)
     return (class_weights * each).sum() / class_weights.sum().clamp(min=NEARLY_NOTHING)
 
 

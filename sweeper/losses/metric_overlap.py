@@ -73,7 +73,8 @@ class MetricOverlap(SegmentationLoss):
     def _value(self, logits: Tensor, target: Tensor, labelled: Tensor, weight: Tensor | None) -> Tensor:
         """Logits and labels in [0, 1] (N, C, H, W), whatever under ignore; the others (N, 1 or C, H, W)."""
         z = cleaned(logits, labelled).contiguous()
-        y = torch.where(labelled, target.to(z.dtype), 0.0)
+        whole = weight is None and readable(labelled) and bool(labelled.all())  # there is nothing to leave out
+        y = target.to(z.dtype) if whole else torch.where(labelled, target.to(z.dtype), 0.0)
         mask = labelled.to(z.dtype) if weight is None else labelled * weight.to(z.dtype)
         parts: list[Tensor] = []
         if self.mix > 0:
@@ -84,9 +85,11 @@ class MetricOverlap(SegmentationLoss):
             parts.append(self.mix * averaged(entropy, labelled, 1.0, weight))
         if self.mix < 1:
             p = F.softmax(z, dim=1) if self.task == "multiclass" else torch.sigmoid(z)
-            apart = p - y
-            mean = mass(p * mask) / mass(mask).clamp(min=NEARLY_NOTHING)
-            counts = mass(apart.clamp(min=0) * mask), mass((-apart).clamp(min=0) * mask), mass(y * mask)
+            marked, missed = torch.relu(p - y), torch.relu(y - p)
+            if not whole:
+                p, y, marked, missed = p * mask, y * mask, marked * mask, missed * mask
+            mean = mass(p) / mass(mask).clamp(min=NEARLY_NOTHING)
+            counts = mass(marked), mass(missed), mass(y)
             parts.append((1 - self.mix) * class_cost(*counts, mean, self._part).mean())
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 

@@ -9,7 +9,7 @@ import torch
 from sweeper.losses.certification.certified_loss import CLASSES, Subject
 from sweeper.losses.certification.checks import Finding, Rule, equal, worst
 
-DIRECTIONS = 6
+DIRECTIONS = 3
 STEP = 1e-6
 ROUNDED = 1e-6
 """Of families that read distances in float32."""

@@ -18,7 +18,7 @@ from sweeper.losses.families import LossTask
 
 EXACT = 1e-9
 """Allowed relative difference in float64."""
-BLOCKWISE = frozenset({"boundary_ce", "cross_entropy", "dice_ce", "dice_focal", "topk_ce", "unified_focal"})
+BLOCKWISE = frozenset({"boundary_ce", "cross_entropy", "dice_focal", "topk_ce", "unified_focal"})
 """Families that between them take every way through the blocks; the others use the same code."""
 LARGE: dict[LossTask, int] = {"binary": 270, "multiclass": 600, "multilabel": 370}
 """Edge of two images that the fused path walks in several blocks: of images, and of pixels of one."""
