@@ -10,6 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from sweeper.cli.losses import WIDE
 from sweeper.cli.main import cli
 from sweeper.core.errors import SpaceError, UsageError
 from sweeper.losses import FAMILIES, Family
@@ -23,7 +24,7 @@ def call(*arguments: str, columns: int = 80):
     return result.stdout
 
 
-@pytest.mark.parametrize("columns", [80, 99, 100, 120, 200])
+@pytest.mark.parametrize("columns", [80, 99, 100, WIDE - 1, WIDE, 120, 200])
 def test_the_table_fits_the_terminal_and_loses_nothing(columns):
     text = call("losses", *FAMILIES, columns=columns)
     assert all(sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in line) <= columns for line in text.split("\n"))

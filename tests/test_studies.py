@@ -143,7 +143,7 @@ def test_the_known_encoders_are_the_librarys() -> None:
         ("sweeper studies delete b", ["begun"]),
         ("sweeper run --encoder mit_b", [f"mit_b{n}" for n in range(6)]),
         ("sweeper run --space mul", ["multiclass"]),
-        ("sweeper losses dice_", ["dice_ce", "dice_focal", "dice_topk"]),
+        ("sweeper losses dice_", ["dice_metric", "dice_ce", "dice_focal", "dice_topk"]),
         ("sweeper export x", []),
         ("sweeper run --confirm-st", ["--confirm-steps"]),
     ],

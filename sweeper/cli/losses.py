@@ -26,7 +26,7 @@ from sweeper.losses.families import FAMILIES, Family, LossCoordinate
 if TYPE_CHECKING:
     from sweeper.losses.certification import Check
 
-WIDE = 100
+WIDE = 110
 """Characters from which on a table has room for the sources."""
 SHOWN_FAULTS = 8
 """Failed checks listed for each family and task."""

@@ -82,7 +82,7 @@ def schema_of(kind: type[Document], *, closed: bool = False) -> dict[str, Any]:
 
 def schema_text(kind: type[Document]) -> str:
     """The published file."""
-    return json.dumps(schema_of(kind), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(schema_of(kind), indent=2) + "\n"
 
 
 class _Described(GenerateJsonSchema):

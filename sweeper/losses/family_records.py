@@ -84,6 +84,8 @@ class Family(Record):
     soft_labels: bool = False
     """Takes floating point labels (N, C, *space) in [0, 1], too. Of other labels it is what `becomes` says, so that the
     shipped spaces leave it out."""
+    background_first: bool = False
+    """Of several classes, 0 is the background: it has no instances and no centre lines."""
     volumes: bool = False
     """Looks at neighbours, and takes volumes all the same."""
     module: str | None = None

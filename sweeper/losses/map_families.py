@@ -26,13 +26,14 @@ INSTANCE_CE = Family(
         )
     ),
     helps="Many instances of very different sizes, of which the small ones are missed: each counts alike.",
-    caveat="Single wrong pixels are the smallest instances of all; the common background hardly counts at e = 1.",
+    caveat="Single wrong pixels are the smallest instances of all; the background (class 0) hardly counts at e = 1.",
     source="Shirokikh et al. 2020, Universal loss reweighting, arXiv:2007.10033 (e = 1)",
     formula="−Σ s^−e log p_t / Σ s^−e, s = pixels of the connected component (class 0: of all of it in the image)",
     relative=True,
     packable=False,
     needs_map="sizes",
     module="instance_ce",
+    background_first=True,
     becomes=(Reduction(words="e = 0 is cross-entropy", at={"instance_power": 0.0}, other="cross_entropy"),),
     spatial=True,
     volumes=True,
@@ -55,13 +56,15 @@ MAP_FAMILIES = (
             )
         ),
         helps="Many instances of very different sizes that should all be found: each has a Dice of its own.",
-        caveat="A false alarm counts once for every instance of its image; means nothing for one large region.",
+        caveat="A false alarm counts once for every instance of its image; means nothing for one large region. Class 0 "
+        "is the background.",
         source="Kofler et al. 2022, blob loss, arXiv:2205.08209 (their weights 2 and 1 are b = ⅓)",
         formula=f"(1 − b) · {DICE} + b · mean_c mean_k (1 − TI_k(½, ½)), k = connected components of c",
         relative=True,
         packable=False,
         needs_map="instances",
         module="blob_dice",
+        background_first=True,
         becomes=(Reduction(words="no share of the blobs is Dice", at={"blob_share": 0.0}, other="dice"),),
         spatial=True,
         volumes=True,
@@ -96,13 +99,15 @@ MAP_FAMILIES = (
             )
         ),
         helps="Thin, connected structures: as soft_cldice, at little more than the cost of Dice + cross-entropy.",
-        caveat="Nothing in it minds what is marked beside the lines, so that they come out thick as s grows.",
+        caveat="Nothing in it minds what is marked beside the lines, so that they come out thick as s grows. Class 0 "
+        "is the background.",
         source="Kirchhoff et al. 2024, Skeleton Recall, arXiv:2404.03010 (their three equal parts are s = ⅓)",
         formula=f"(1 − s) · ½ ({DICE} + CE) + s · mean_c (1 − (Σ_tube p_c + 1) / (|tube_c| + 1))",
         relative=True,
         packable=False,
         needs_map="skeleton",
         module="skeleton_recall",
+        background_first=True,
         becomes=(
             Reduction(
                 words="no skeleton weight is Dice + cross-entropy",

@@ -299,6 +299,6 @@ def _device(sweep: SweepRecord) -> str:
 
 def _recipe(facts: Facts) -> str:
     fields = facts.sweep.conditions.recipe.model_dump()
-    texts = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in fields.items()}
-    rows = [[code(name), escape_md(text)] for name, text in texts.items()]
+    texts = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in fields.items() if v is not None}
+    rows = [[code(name), escape_md(texts.get(name, MISSING))] for name in fields]
     return table(["recipe", "value"], rows, left=2)
