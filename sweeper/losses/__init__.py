@@ -12,6 +12,7 @@ kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as
 fused_cpu/            the same on a processor, in one pass over the logits and one for the gradient
 build.py              `build_loss` and the module of a point of the kernel; loss_module.py: what all modules share;
                       batch_checks.py: what they refuse of a batch
+stacked.py            several points of the kernel as one loss, with tensors for hyper-parameters
 class_probabilities.py  what the losses of classes beside the kernel share: generalized_dice.py, log_cosh_dice.py,
                       log_dice.py, noise_robust_dice.py, sensitivity_specificity.py, matthews.py, unified_focal.py,
                       symmetric_unified_focal.py; metric_overlap.py: dice_metric.py, jaccard_metric.py;
@@ -24,7 +25,7 @@ own_losses.py         losses of the user: families once a study names them (no t
 coming_from_elsewhere.py  what arguments of other libraries are here (no torch): a part of docs_page.py
 snippet.py            Python text that builds a loss; other_libraries.py: the same with other libraries (no torch)
 
-Importing this package does not import torch; `build_loss` brings it in when it is first asked for.
+Importing this package does not import torch; `build_loss` and `StackedLoss` bring it in when first asked for.
 """
 
 from __future__ import annotations
@@ -37,14 +38,19 @@ from sweeper.losses.snippet import snippet
 
 if TYPE_CHECKING:
     from sweeper.losses.build import build_loss
+    from sweeper.losses.stacked import StackedLoss
 
-__all__ = ["FAMILIES", "Family", "LossCoordinate", "build_loss", "equivalent", "snippet"]
+__all__ = ["FAMILIES", "Family", "LossCoordinate", "StackedLoss", "build_loss", "equivalent", "snippet"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `build_loss`, and torch with it, at first use (PEP 562)."""
+    """Import what needs torch at first use (PEP 562)."""
     if name == "build_loss":
         from sweeper.losses.build import build_loss
 
         return build_loss
+    if name == "StackedLoss":
+        from sweeper.losses.stacked import StackedLoss
+
+        return StackedLoss
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

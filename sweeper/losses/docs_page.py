@@ -70,6 +70,8 @@ the others (*relatives*) have a formula of their own and keep the same conventio
   with the data, and cut and flipped with it. A loss that is called without its map makes it from the target, on the
   processor, at each call.
 - Derivatives of any order, in any layout of memory, and under `torch.func` (`vmap`, `grad`, `hessian`, `jvp`).
+- Several at once: `sweeper.losses.StackedLoss` makes one loss of K points of the kernel, of logits (K, N, C, *space),
+  whose hyper-parameters are tensors that `load` changes in place: for networks trained side by side and CUDA graphs.
 - Computed in at least float32, whatever the autocast; float64 stays. Finite for logits up to ±1e4, and a NaN shows.
 
 ## Symbols

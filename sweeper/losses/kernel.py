@@ -18,12 +18,16 @@ What holds for every function here:
 - What stands in logits under ignore (±1e4, infinity, NaN) changes neither value nor gradient, and the gradient there is
   exactly 0. Nothing labelled: value 0, gradient 0.
 - Finite values and gradients for finite logits, up to ±1e4 and beyond.
+- Hyper-parameters are numbers or tensors without axes (`TensorSettings`): of tensors every part is computed, so that
+  one program serves any values, and `torch.func.vmap` many at once (`sweeper.losses.stacked`).
 - No waiting for a device: no `.item()` there, no boolean indexing, no shape that depends on data. Hence label values
   are not checked here (`sweeper.data` does). A part with weight 0 is not computed.
 - Sums are deterministic on every device.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,10 +43,28 @@ NEARLY_NOTHING = 1e-12
 """Divisors in pixels are no smaller; far enough from float32's limits for slopes to be multiplied."""
 
 
+class TensorSettings(NamedTuple):
+    """`KernelSettings` whose hyper-parameters are tensors without axes; class weights are given beside them."""
+
+    mix: Tensor
+    gamma: Tensor
+    fp_weight: Tensor
+    fn_weight: Tensor
+    overlap_exponent: Tensor
+    smoothing: Tensor
+    label_smoothing: float
+    hard_fraction: float
+    boundary_weight: float
+    per_image: bool
+    include_background: bool | None
+    squared: bool
+    weigh_overlap: bool
+
+
 def sigmoid_loss(
     logits: Tensor,
     target: Tensor,
-    settings: KernelSettings,
+    settings: KernelSettings | TensorSettings,
     ignore_index: int,
     class_weights: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
     *,
@@ -69,23 +91,23 @@ def sigmoid_loss(
     # Everything follows from the logit of being right: p_t = σ(u), 1 − p_t = σ(−u).
     u = z * (foreground - background)
     parts = []
-    if settings.mix > 0:
+    if _matters(settings.mix, 0):
         low, high = class_weights
         log_right = F.logsigmoid(u)
         loss = -log_right
-        if settings.gamma > 0:
+        if _matters(settings.gamma, 0):
             loss = loss * torch.exp(settings.gamma * (log_right - u))  # log σ(−u) = log σ(u) − u
         loss = loss * (background * low + foreground * high)
         if settings.label_smoothing > 0:
             other = u - log_right  # −log of the probability of the other class, whose weight it gets
-            if settings.gamma > 0:
+            if _matters(settings.gamma, 0):
                 other = other * torch.exp(settings.gamma * log_right)
             share = settings.label_smoothing / 2
             loss = (1 - share) * loss + share * other * (background * high + foreground * low)
         if settings.boundary_weight > 0:
             loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
         parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction, weight))
-    if settings.mix < 1:
+    if _matters(settings.mix, 1):
         wrong = torch.sigmoid(-u)
         if weight is not None:
             foreground, background = foreground * weight, background * weight
@@ -99,7 +121,11 @@ def sigmoid_loss(
 
 
 def _class_overlap(
-    wrong: Tensor, actual: Tensor, others: Tensor, settings: KernelSettings, class_weights: Tensor | float
+    wrong: Tensor,
+    actual: Tensor,
+    others: Tensor,
+    settings: KernelSettings | TensorSettings,
+    class_weights: Tensor | float,
 ) -> Tensor:
     """Overlap part from each pixel's probability of being wrong and its weight where the class is, and where not.
 
@@ -126,7 +152,7 @@ def _class_overlap(
 def softmax_loss(
     logits: Tensor,
     target: Tensor,
-    settings: KernelSettings,
+    settings: KernelSettings | TensorSettings,
     ignore_index: int,
     class_weights: Tensor | None = None,
     *,
@@ -156,16 +182,16 @@ def softmax_loss(
     z = z.contiguous()
     index = torch.where(labelled, labels, 0)
     parts = []
-    if settings.mix > 0:
+    if _matters(settings.mix, 0):
         log_p = F.log_softmax(z, dim=1)
         loss = -own_class(log_p, index)
-        if settings.gamma > 0:
+        if _matters(settings.gamma, 0):
             loss = loss * focal_factor(loss, settings.gamma)
         if class_weights is not None:
             loss = loss * class_weights[index]
         if settings.label_smoothing > 0:
             spread = -log_p
-            if settings.gamma > 0:
+            if _matters(settings.gamma, 0):
                 spread = spread * focal_factor(spread, settings.gamma)
             if class_weights is not None:
                 spread = spread * class_weights.view(1, -1, 1, 1)
@@ -173,8 +199,8 @@ def softmax_loss(
         if settings.boundary_weight > 0:
             loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
         parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction, weight))
-    if settings.mix < 1:
-        p = log_p.exp() if settings.mix > 0 else F.softmax(z, dim=1)
+    if _matters(settings.mix, 1):
+        p = log_p.exp() if _matters(settings.mix, 0) else F.softmax(z, dim=1)
         mask = labelled.to(p.dtype)
         mask = (mask if weight is None else mask * weight).unsqueeze(1)
         own = placed(p, index.unsqueeze(1), mask)  # weights of the own class, 0 under ignore
@@ -183,14 +209,19 @@ def softmax_loss(
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def _is_plain(settings: KernelSettings) -> bool:
+def _is_plain(settings: KernelSettings | TensorSettings) -> bool:
     """Whether it is cross-entropy with nothing but class weights."""
-    rest = settings.gamma > 0 or settings.label_smoothing > 0 or settings.boundary_weight > 0
-    return settings.mix == 1 and settings.hard_fraction == 1 and not rest
+    rest = _matters(settings.gamma, 0) or settings.label_smoothing > 0 or settings.boundary_weight > 0
+    return not _matters(settings.mix, 1) and settings.hard_fraction == 1 and not rest
+
+
+def _matters(value: float | Tensor, neutral: float) -> bool:
+    """Whether a hyper-parameter can change the loss: a tensor can, as nobody waits for its value."""
+    return isinstance(value, Tensor) or value != neutral
 
 
 def _classes_overlap(
-    p: Tensor, own: Tensor, mask: Tensor, settings: KernelSettings, class_weights: Tensor | None
+    p: Tensor, own: Tensor, mask: Tensor, settings: KernelSettings | TensorSettings, class_weights: Tensor | None
 ) -> Tensor:
     """Overlap part from probabilities (N, C, H, W), pixel weights at the own class and in all (N, 1, H, W).
 
@@ -217,12 +248,14 @@ def own_class(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
-def _mass(values: Tensor, settings: KernelSettings) -> Tensor:
+def _mass(values: Tensor, settings: KernelSettings | TensorSettings) -> Tensor:
     """Sum over pixels of values (N, C, H, W): of the batch, (C,), or of each image, (N, C)."""
     return values.sum(dim=(2, 3) if settings.per_image else (0, 2, 3))
 
 
-def _mean(each: Tensor, weights: Tensor, settings: KernelSettings, class_weights: Tensor | None) -> Tensor:
+def _mean(
+    each: Tensor, weights: Tensor, settings: KernelSettings | TensorSettings, class_weights: Tensor | None
+) -> Tensor:
     """Mean over classes, and over the images that have labelled pixels of a class where each image counts alone."""
     if not settings.per_image:
         return mean_of_classes(each, class_weights)
@@ -245,7 +278,7 @@ def class_cost(
     false_negatives: Tensor,
     actual: Tensor,
     mean_probability: Tensor,
-    settings: KernelSettings,
+    settings: KernelSettings | TensorSettings,
     *,
     true_positives: Tensor | None = None,
 ) -> Tensor:
@@ -260,6 +293,6 @@ def class_cost(
     return raised(lost, settings.overlap_exponent)
 
 
-def raised(values: Tensor, exponent: float) -> Tensor:
+def raised(values: Tensor, exponent: float | Tensor) -> Tensor:
     """Values ≥ 0, any shape, to a power above 0; below `LINEAR_BELOW` a straight line to 0."""
-    return values if exponent == 1 else values * values.clamp(min=LINEAR_BELOW).pow(exponent - 1)
+    return values * values.clamp(min=LINEAR_BELOW).pow(exponent - 1) if _matters(exponent, 1) else values
