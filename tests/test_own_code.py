@@ -16,6 +16,7 @@ from PIL import Image
 
 from sweeper.core.errors import StudyError, UsageError
 from sweeper.core.own_code import OwnCode, code_here, find_code, load_code
+from sweeper.core.own_metric import check_metric
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data import open_store
 from sweeper.losses.families import FAMILIES
@@ -302,8 +303,10 @@ def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
         register([own])
         check_own_loss(own, "binary", 2)
         check_own_loss(own, "multiclass", 4)
+        (metric,) = re.findall(r"--metric (my_\S+)", text)
+        check_metric(find_code(metric, "--metric"), 4)
     finally:
-        for name in ("my_nets", "my_losses"):
+        for name in ("my_nets", "my_losses", "my_metrics"):
             sys.modules.pop(name, None)
         for name in list(OWN):
             del OWN[name], FAMILIES[name]

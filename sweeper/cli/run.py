@@ -92,6 +92,18 @@ class Steps(click.ParamType[Any]):
         return int(value)
 
 
+class MetricName(click.Choice[str]):
+    """The name of a metric, or `module:function` for one of the user's."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Leave `module:function` as it is."""
+        return str(value) if ":" in str(value) else super().convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Both forms."""
+        return f"[{'|'.join(map(str, self.choices))}|MODULE:FUNCTION]"
+
+
 NO_SETTINGS = frozenset({"dry_run", "as_json", "verbose", "quiet", "by_verdict", "log_file", "config"})
 """Options that change what is shown, and not what is done."""
 VERDICT_CODES = {
@@ -152,7 +164,11 @@ SECTIONS = {
     help="A loss of your own, searched with the others: function(…) gives loss(logits, target), and its table `search` "
     "the ranges; see docs/how-to/own-code.md.",
 )
-@click.option("--metric", type=click.Choice(list(METRICS)), help="What is maximised.  [default: miou]")
+@click.option(
+    "--metric",
+    type=MetricName(list(METRICS)),
+    help="What is maximised; one of your own is function(tp, fp, fn), see docs/how-to/own-code.md.  [default: miou]",
+)
 @click.option(
     "--threshold",
     type=click.Choice(["tuned", "0.5"]),

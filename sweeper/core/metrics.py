@@ -9,13 +9,12 @@ Counts have shape (..., C, 3): true positives, false positives, false negatives 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.recipe import Metric
 from sweeper.core.records import ImageCounts, Scores, Task, TestDetail
 
 POOL = 2000
@@ -103,15 +102,17 @@ class Objective(NamedTuple):
     """Summed counts (..., C, 3) and the marked classes (C,) → (...), in 0–1."""
 
 
-METRICS: Mapping[Metric, Objective] = {
+METRICS: dict[str, Objective] = {
     "miou": Objective("mIoU", False, lambda summed, classes: mean_over(iou(summed), classes)),
     "fg_iou": Objective("foreground IoU", True, _foreground_iou),
     "dice": Objective("mean Dice", False, lambda summed, classes: mean_over(dice(summed), classes)),
 }
-"""Every metric that can be maximised, under the name of `--metric` and of its field in `Scores`."""
+"""Every metric that can be maximised, under the name of `--metric` and of its field in `Scores`; the user's own come to
+them (`sweeper.core.own_metric`)."""
+BUILT_IN = tuple(METRICS)
 
 
-def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: Metric = "miou") -> Floats:
+def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: str = "miou") -> Floats:
     """The metric, from summed counts (..., C, 3), over the classes marked in `classes` (C,) → (...).
 
     A marked class without pixels in this replicate (a bootstrap sample without it) that is predicted nowhere
@@ -129,7 +130,7 @@ def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: Metric = "
     return found.measure(summed, classes)
 
 
-def best_point(counts: ImageCounts, metric: Metric = "miou") -> tuple[float, float]:
+def best_point(counts: ImageCounts, metric: str = "miou") -> tuple[float, float]:
     """Operating point with the highest metric over these images, and that metric.
 
     Ties go to the point nearest the default (0.5 or τ = 0), so that flat optima are not read as a shift.

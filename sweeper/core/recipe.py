@@ -19,7 +19,6 @@ FULL_DEPTH = 5
 """Downsampling stages of the encoders as they were published."""
 LEAST_DEPTH = 3
 Precision = Literal["float32", "bfloat16"]
-Metric = Literal["miou", "fg_iou", "dice"]
 Augmentation = Literal["none", "light", "full"]
 Engine = Literal["auto", "eager", "graph"]
 OperatingPoint = Literal["tuned", "0.5"]
@@ -62,8 +61,10 @@ class Recipe(Record):
     """How steps are taken: `eager` one by one, `graph` recorded as a CUDA graph, `auto` so where that can be."""
     precision: Precision = "float32"
     """Autocast type of the forward pass; losses are computed in at least float32 whatever this says."""
-    metric: Metric = "miou"
-    """What the search maximises."""
+    metric: str = "miou"
+    """What the search maximises: a name in `sweeper.core.metrics.METRICS`; the user's own has `module:function`."""
+    own_metric: OwnCode | None = None
+    """The user's function that measures it."""
     threshold: OperatingPoint = "tuned"
     """Whether the objective is read at the operating point chosen on validation, or at 0.5 (τ = 0)."""
 

@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from sweeper.core import metrics
+from sweeper.core.metrics import BUILT_IN
 from sweeper.core.records import ImbalanceProfile, PreferenceName, Task, TrialResult
 from sweeper.evidence.intervals import Counts, Floats
 from sweeper.evidence.replicates import Replicate, all_missed, class_counts, own_point, scored_images, stacked
@@ -40,13 +41,16 @@ class Measure:
         return 0.0 if self.higher else 1.0
 
 
-def measures(replicates: Sequence[Replicate], profile: ImbalanceProfile | None, *, tuned: bool) -> list[Measure]:
+def measures(
+    replicates: Sequence[Replicate], profile: ImbalanceProfile | None, *, tuned: bool, metric: str = "miou"
+) -> list[Measure]:
     """All measures that these replicates and this profile allow, in the order of `PreferenceName`.
 
     Args:
         replicates: of finished confirmations, one of them not lost.
         profile: says which classes are thin; None = none known to be.
         tuned: whether operating points are chosen on validation, for F2 and F½ anew.
+        metric: what the search maximised, by which the runs' own points were chosen; mIoU is measured elsewhere.
     """
     binary = next(run.test.kind for r in replicates for run in r.answered if run.test is not None) == "histogram"
     images = scored_images(replicates)
@@ -63,6 +67,8 @@ def measures(replicates: Sequence[Replicate], profile: ImbalanceProfile | None, 
         points = tuple(replicate.point(point) for replicate in replicates)
         counts = class_counts(replicates, images, point)
         found.append(Measure(name, f"{sign} {of_what}, {at}", counts, score, points))
+    if metric != "miou":
+        found.append(_searched(metric, at_own, classes, tuple(own)))
     found += _detailed(replicates, images, profile, own, binary)
     rare = "IoU of the foreground" if binary else "IoU of the worst class"
     found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own), smooth=binary))
@@ -107,6 +113,14 @@ def _detailed(
 def _calibration(summed: Counts) -> Floats:
     """Pixels and right ones were scaled like the confidence: the ratio is the same."""
     return np.nan_to_num(metrics.calibration_error(summed.astype(np.float64)), nan=1.0)
+
+
+def _searched(metric: str, counts: Counts, classes: Marks, points: tuple[float, ...]) -> Measure:
+    """What the search maximised. Of a metric of the user's nobody knows whether it is smooth."""
+    of_users = metric not in BUILT_IN
+    text = f"{metrics.METRICS[metric].title}, {'your metric' if of_users else 'the metric of the search'}"
+    score = partial(metrics.objective, classes=classes, metric=metric)
+    return Measure("searched_metric", text, counts, score, points, smooth=not of_users)
 
 
 def _f_score(beta: float, classes: Marks, binary: bool) -> Callable[[Counts], Floats]:

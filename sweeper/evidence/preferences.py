@@ -43,6 +43,7 @@ from sweeper.evidence.other_metrics import Measure, measures
 from sweeper.evidence.replicates import Replicate, by_seed, image_units, united
 
 CARES: Mapping[PreferenceName, str] = {
+    "searched_metric": "what the search maximised",
     "misses": "missing little (a miss is dearer than a false alarm)",
     "false_alarms": "few false alarms (a false alarm is dearer than a miss)",
     "boundaries": "exact boundaries",
@@ -84,6 +85,7 @@ def preferences(
     profile: ImbalanceProfile | None,
     *,
     tuned: bool = True,
+    metric: str = "miou",
     groups: Sequence[str | None] | None = None,
     seed: int = 0,
     replicates: int = REPLICATES,
@@ -96,6 +98,7 @@ def preferences(
         profile: says which classes are thin; None = none known to be.
         tuned: whether operating points are chosen on each run's own validation images, for F2 and F½ anew. False: as
             with `--threshold 0.5` all are measured at 0.5 (τ = 0).
+        metric: what the search maximised, in `METRICS`; another one than mIoU is a preference, too.
         groups: group of each test image, as `weigh` takes them: images of one group count as one.
         seed: of the resampling of images, for the measures that need it (worst class, calibration).
         replicates: number of resamples.
@@ -114,7 +117,7 @@ def preferences(
         return ()
     units = image_units(rows, groups)
     found = []
-    for measure in measures(rows, profile, tuned=tuned):
+    for measure in measures(rows, profile, tuned=tuned, metric=metric):
         by_unit = measure if units is None else replace(measure, counts=united(measure.counts, units))
         found.append(_judge(by_unit, evidence, at, _interval_of(by_unit, lost, seed, replicates)))
     return tuple(found)

@@ -9,7 +9,6 @@ from statistics import median
 from typing import Any
 
 from sweeper.core.provenance import trained_by
-from sweeper.core.recipe import Metric
 from sweeper.core.records import (
     Collapse,
     Evidence,
@@ -54,7 +53,7 @@ def recommend(
     order: Sequence[str],
     snippet: Snippet,
     equivalent: Equivalent | None = None,
-    metric: Metric = "miou",
+    metric: str = "miou",
     resume: str = "--resume",
 ) -> Recommendation:
     """The answer that this evidence allows.

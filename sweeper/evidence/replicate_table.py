@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.recipe import Metric
 from sweeper.core.records import Collapse
 from sweeper.evidence.intervals import Counts, Floats, ImageTable, image_table
 from sweeper.evidence.replicates import Replicate, class_counts, default_of, own_point, scored_images, united
@@ -30,7 +29,7 @@ class Bench:
         """Test images (or groups)."""
         return int(self.counts.shape[1])
 
-    def scored(self, summed: Counts, metric: Metric = "miou") -> Floats:
+    def scored(self, summed: Counts, metric: str = "miou") -> Floats:
         """(..., R, C, 3) → (..., R)."""
         return np.where(self.lost, 0.0, metrics.objective(summed, self.classes, metric))
 

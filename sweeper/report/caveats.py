@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sweeper.core import own_metric
 from sweeper.core.provenance import trained_by
 from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
@@ -54,6 +55,8 @@ def _scope(facts: Facts) -> Iterator[str]:
         )
     if recipe.metric != "miou":
         yield f"The search maximised {facts.objective}, while finalists are compared by mIoU."
+        if recipe.own_metric is not None and not own_metric.usable(recipe.metric):
+            yield f"{prose(recipe.metric)} was not where this report was written: no finalist is compared by it."
 
 
 def _confirmation(facts: Facts) -> Iterator[str]:

@@ -10,6 +10,7 @@ from optuna.storages import RDBStorage
 
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, StudyError
+from sweeper.core.own_metric import register_metric
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
 from sweeper.core.text import suggestion
 from sweeper.losses.own_losses import register
@@ -114,6 +115,7 @@ def read_plan(storage: RDBStorage, name: str) -> Plan:
         )
     plan = unpack(Plan, attributes[PLAN], f"the plan of study {name!r}")
     register(plan.conditions.losses)
+    register_metric(plan.conditions.recipe.own_metric)
     return plan
 
 
@@ -151,15 +153,18 @@ def differences(old: Plan, new: Plan) -> list[str]:
             f"learning rates of the confirmation: {names[old.conditions.rates]} → {names[new.conditions.rates]}"
         )
     # More steps to confirm only ask for other confirmations: the search stands.
-    recipes = [plan.conditions.recipe.model_dump(exclude={"confirm_steps", "model"}) for plan in (old, new)]
+    recipes = [
+        plan.conditions.recipe.model_dump(exclude={"confirm_steps", "model", "own_metric"}) for plan in (old, new)
+    ]
     found += _changed("recipe", *recipes)
     codes = [{own.code.name: own.code.digest for own in plan.conditions.losses} for plan in (old, new)]
     found += _changed("own loss (SHA-256 of its source)", *codes)
-    ours, theirs = old.conditions.recipe.model, new.conditions.recipe.model
-    if ours is not None and theirs is not None and ours.name == theirs.name and ours.digest != theirs.digest:
-        found.append(
-            f"the source file of --model {ours.name}: SHA-256 {ours.digest[:12]}… → {theirs.digest[:12]}…"
-        )  # another name is another `recipe.arch`
+    for field, option in (("model", "--model"), ("own_metric", "--metric")):
+        ours, theirs = (getattr(plan.conditions.recipe, field) for plan in (old, new))
+        if ours is not None and theirs is not None and ours.name == theirs.name and ours.digest != theirs.digest:
+            found.append(
+                f"the source file of {option} {ours.name}: SHA-256 {ours.digest[:12]}… → {theirs.digest[:12]}…"
+            )  # another name is another `recipe.arch`, or `recipe.metric`
     searched, asked = (
         {
             "lr": plan.space.lr.model_dump(),

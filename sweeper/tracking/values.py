@@ -77,8 +77,9 @@ class Values:
     def recipe(self) -> dict[str, str]:
         """`recipe.*` parameters."""
         recipe = self.conditions.recipe
-        own = None if recipe.model is None else f"{recipe.model.name} {recipe.model.digest}"
-        values = {**recipe.model_dump(), "model": own}
+        codes = {name: getattr(recipe, name) for name in ("model", "own_metric")}
+        own = {name: None if code is None else f"{code.name} {code.digest}" for name, code in codes.items()}
+        values = recipe.model_dump() | own
         return {f"recipe.{key}": str(value) for key, value in values.items()}
 
     def class_tags(self) -> dict[str, str]:

@@ -64,8 +64,9 @@ class Checkpoint(Record):
 def key_of(conditions: Conditions) -> str:
     """What a training depends on besides its spec: data, recipe, test split."""
     recipe = conditions.recipe
-    own = True if recipe.model is None else {"folder"}  # as before there were own networks; a folder may be elsewhere
-    text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude={'model': own})} {conditions.seed}"
+    # What is not used is left out, as before there was own code; a folder may be elsewhere.
+    own = {name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")}
+    text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude=own)} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

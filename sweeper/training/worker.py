@@ -21,6 +21,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.own_metric import check_metric, register_metric
 from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
 from sweeper.losses.own_loss_module import check_own_loss
@@ -89,10 +90,12 @@ def check_model(conditions: Conditions) -> None:
         UsageError: with everything that was found.
     """
     register(conditions.losses)
+    register_metric(conditions.recipe.own_metric)
     problems: list[str] = []
-    dataset = conditions.dataset
+    dataset, metric = conditions.dataset, conditions.recipe.own_metric
     for check in (
         partial(_check_network, conditions),
+        *(() if metric is None else (partial(check_metric, metric, len(dataset.classes)),)),
         *(partial(check_own_loss, own, dataset.task, len(dataset.classes)) for own in conditions.losses),
     ):
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sweeper.core import own_metric
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import (
@@ -79,7 +80,9 @@ def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequ
     evidence = _with_other_names(evidence, sweep)
     tuned = conditions.recipe.threshold == "tuned"
     groups, seed = _test_groups(conditions, usable), conditions.seed
-    also = preferences(usable, evidence, sweep.profile, tuned=tuned, groups=groups, seed=seed)
+    # A report may be written where the user's code is not.
+    metric = conditions.recipe.metric if own_metric.usable(conditions.recipe.metric) else "miou"
+    also = preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups, seed=seed)
     return evidence.model_copy(update={"preferences": also})
 
 

@@ -84,6 +84,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         recipe = plan.conditions.recipe.model_copy(update={"precision": backend.hardware().precision})
         if recipe.model is not None:
             recipe = recipe.model_copy(update={"model": code_here(recipe.model, "--model")})
+        if recipe.own_metric is not None:
+            recipe = recipe.model_copy(update={"own_metric": code_here(recipe.own_metric, "--metric")})
         losses = tuple(o.model_copy(update={"code": code_here(o.code, "--loss")}) for o in plan.conditions.losses)
         conditions = plan.conditions.model_copy(update={"dataset": dataset, "recipe": recipe, "losses": losses})
         if changed := studies.differences(plan, plan.model_copy(update={"conditions": conditions})):

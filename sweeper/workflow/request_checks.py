@@ -26,7 +26,7 @@ from sweeper.system.memory import available_memory, shown_memory
 from sweeper.system.postgres import same_database
 from sweeper.workflow.options import given_options, seeds_of, trials_of
 from sweeper.workflow.own_losses import declared_loss
-from sweeper.workflow.settings import Settings
+from sweeper.workflow.settings import Settings, metric_code
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -60,6 +60,7 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     _check_encoder(settings.encoder)
     if settings.model is not None:
         find_code(settings.model, "--model")
+    metric_code(settings.metric)
     if same_database(settings.storage, settings.tracking_uri):
         raise UsageError(
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "

@@ -14,9 +14,11 @@ from sweeper.core import paths
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.metrics import METRICS
-from sweeper.core.own_code import code_here, find_code
-from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, Metric, OperatingPoint, Recipe
+from sweeper.core.own_code import OwnCode, code_here, find_code
+from sweeper.core.own_metric import OPTION, register_metric
+from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, OperatingPoint, Recipe
 from sweeper.core.records import Dataset
+from sweeper.core.text import suggestion
 
 if TYPE_CHECKING:
     from sweeper.core.events import Hardware
@@ -104,7 +106,7 @@ class Settings(Record):
     space: str | None = Field(None, min_length=1)
     loss: str | None = Field(None, min_length=1)
     """`module:function` of a loss of the user's, searched with those of `space`."""
-    metric: Metric | None = None
+    metric: str | None = None
     threshold: OperatingPoint | None = None
     steps: Annotated[int, Field(ge=4, le=MOST_STEPS)] | Literal["auto"] | None = None
     """`auto`: a probe decides, from the default of this device on."""
@@ -189,9 +191,11 @@ def make_recipe(
             f"{'' if own is not None else f' at --encoder-depth {depth}'}), got {size}"
         )
     steps = _steps(settings, training_images, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
+    own_metric = metric_code(settings.metric)
+    register_metric(own_metric)
     metric = settings.metric or "miou"
     if METRICS[metric].binary_only and dataset.task != "binary":
-        others = " or ".join(name for name, known in METRICS.items() if not known.binary_only)
+        others = " or ".join(name for name, known in METRICS.items() if not known.binary_only and ":" not in name)
         raise UsageError(
             f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
             f"use --metric {others}"
@@ -203,6 +207,7 @@ def make_recipe(
         encoder, weights = "", "none"
     defaults = {
         **({} if own is None else {"model": own, "arch": own.name}),
+        **({} if own_metric is None else {"own_metric": own_metric}),
         "encoder": encoder,
         "encoder_depth": depth,
         "encoder_weights": weights,
@@ -267,7 +272,29 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
         given["arch"] = settings.model
     elif stored.model is not None:
         given["model"] = code_here(stored.model, "--model")
+    if settings.metric is not None:
+        given["own_metric"] = metric_code(settings.metric)
+    elif stored.own_metric is not None:
+        given["own_metric"] = code_here(stored.own_metric, OPTION)
+    register_metric(given.get("own_metric"))
     return stored.model_copy(update=given)
+
+
+def metric_code(name: str | None) -> OwnCode | None:
+    """The user's function that `--metric` names; None for a metric of sweeper's.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if name is None or (name in METRICS and ":" not in name):
+        return None
+    if ":" in name:
+        return find_code(name, OPTION)
+    known = [metric for metric in METRICS if ":" not in metric]
+    raise UsageError(
+        f"--metric must be {', '.join(known)} or a function of yours, module:function, got {name!r}"
+        f"{suggestion(name, known)}"
+    )
 
 
 def _check_model(settings: Settings, stored: Recipe | None = None) -> None:

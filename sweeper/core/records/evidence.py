@@ -139,7 +139,9 @@ class Comparison(Record):
         return self.difference.high if self.at_most is None else self.at_most
 
 
-PreferenceName = Literal["misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities"]
+PreferenceName = Literal[
+    "searched_metric", "misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities"
+]
 
 
 class Preference(Record):

@@ -1,0 +1,134 @@
+"""A metric of the user's (`--metric module:function`): a function of confusion counts, which a search maximises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core.errors import UsageError
+from sweeper.core.metrics import METRICS, Counts, Floats, Objective
+from sweeper.core.own_code import OwnCode, load_code, told
+
+OPTION = "--metric"
+_SCALE = 3.0
+
+
+def register_metric(code: OwnCode | None) -> None:
+    """Make the user's function a metric of this process, under `module:function`; it is imported at first use."""
+    if code is not None:
+        METRICS[code.name] = Objective(code.function, False, _Measure(code))
+
+
+def usable(metric: str) -> bool:
+    """Whether a metric can be measured here: sweeper's own, or one whose code is there and what it was."""
+    try:
+        own = METRICS[metric].measure
+        if isinstance(own, _Measure):
+            own.load()
+    except (KeyError, UsageError):
+        return False
+    return True
+
+
+class _Measure:
+    """The function, called with what it asks for."""
+
+    def __init__(self, code: OwnCode) -> None:
+        self._code = code
+
+    def load(self) -> Callable[..., Any]:
+        """The function.
+
+        Raises:
+            UsageError: if it cannot be imported, or is not what it was.
+        """
+        return load_code(self._code, OPTION)
+
+    def __call__(self, summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
+        """See `Objective.measure`.
+
+        Raises:
+            UsageError: if the function cannot be imported, fails, or gives no share for each sum.
+        """
+        function = self.load()
+        tp, fp, fn = (summed[..., k].astype(np.float64) for k in range(3))
+        where = f"{OPTION} {self._code.name}(tp, fp, fn) of shape {tp.shape}"
+        try:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found = np.asarray(function(tp, fp, fn), dtype=np.float64)
+        except Exception as error:
+            if isinstance(error, MemoryError):
+                raise
+            raise UsageError(f"{where} must give an array of numbers, and failed: {told(error)}") from error
+        if found.shape != tp.shape[:-1]:
+            raise UsageError(
+                f"{where} must give one number for each sum, an array of shape {tp.shape[:-1]}, got {found.shape}; "
+                "reduce the last axis, which is that of the classes"
+            )
+        if not ((found >= -1e-9) & (found <= 1 + 1e-9)).all():  # NaN is neither
+            wrong = found[~((found >= -1e-9) & (found <= 1 + 1e-9))][0]
+            raise UsageError(
+                f"{where} must be within 0 and 1, the higher the better, got {wrong:g}; say what holds where a class "
+                "neither occurs nor is predicted (tp + fp + fn = 0)"
+            )
+        return found
+
+
+def check_metric(code: OwnCode, classes: int) -> None:
+    """Try a metric as a study will use it.
+
+    Args:
+        code: which function.
+        classes: of the data, the background among them.
+
+    Raises:
+        UsageError: with everything that is wrong.
+    """
+    measure = _Measure(code)
+    rng = np.random.default_rng(0)
+    some = rng.integers(1, 1000, (2, 5, classes, 3))
+    perfect, nothing = some.copy(), some.copy()
+    perfect[..., 1:] = 0
+    nothing[..., 2] += nothing[..., 0]
+    nothing[..., 0] = 0
+    absent = some.copy()
+    absent[..., -1, :] = 0
+    marked = np.ones(classes, dtype=np.bool_)
+    try:
+        values = {n: measure(c, marked) for n, c in (("some", some), ("perfect", perfect), ("nothing", nothing))}
+        measure(absent, marked)
+        single = [float(measure(counts, marked)) for counts in some.reshape(-1, classes, 3)]
+        scaled = measure(some * int(_SCALE), marked)
+    except UsageError as error:
+        raise UsageError(f"{OPTION} {code.name} cannot be maximised; nothing was trained:\n  - {error}") from error
+    problems = [*_problems(values, single, scaled)]
+    if problems:
+        raise UsageError(
+            "\n".join(
+                [
+                    f"{OPTION} {code.name} cannot be maximised; nothing was trained:",
+                    *(f"  - {text}" for text in problems),
+                ]
+            )
+        )
+
+
+def _problems(values: dict[str, Floats], single: list[float], scaled: Floats) -> Iterator[str]:
+    """What is wrong with the values of the sums of several images, of each by itself, and of thrice as many images."""
+    some = values["some"]
+    if not all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(some.ravel(), single, strict=True)):
+        yield "it must give the same for a sum by itself as among others; work along the last axis, that of the classes"
+    if not np.allclose(some, scaled, rtol=0, atol=1e-6):
+        yield (
+            "it must not depend on the number of images, and three times the counts gave "
+            f"{scaled.flat[0]:.4g} in place of {some.flat[0]:.4g}; divide by pixels, and add no constant"
+        )
+    if not (values["perfect"] > values["nothing"]).all():
+        yield (
+            "it must be higher where all pixels are right than where none is, got "
+            f"{values['perfect'].flat[0]:.4g} and {values['nothing'].flat[0]:.4g}; give a score, not a cost"
+        )
