@@ -151,7 +151,7 @@ def test_each_option_of_the_recipe_is_heeded_by_a_new_study_and_by_a_resume(opti
 
 def test_no_option_of_the_recipe_is_forgotten() -> None:
     fixed = {"evaluations", "weight_decay", "warmup", "decay", "average", "precision"}
-    fixed |= {"model"}  # --model, with the digest of its source: tests/test_own_code.py
+    fixed |= {"model", "own_metric"}  # with the digests of their sources: tests/test_own_code.py, test_own_metric.py
     fields = {RECIPE_OPTIONS.get(option, option) for option in OTHER}
     assert fields == set(Recipe.model_fields) - fixed
     assert set(RECIPE_OPTIONS) == set(OTHER) - {"steps", "encoder_weights"}
