@@ -94,6 +94,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def answers(uri: str, run: Run) -> bool:
+    """Whether a run shows images with what the network answers."""
+    files = MlflowClient(uri).list_artifacts(run.info.run_id, "report")
+    return "report/predictions.png" in {file.path for file in files}
+
+
 def test_a_store_written_again_holds_what_the_sweep_wrote(finished: Path, tmp_path: Path) -> None:
     before = contents(f"sqlite:///{finished}/mlflow.db")
     other = f"sqlite:///{tmp_path}/other.db"
@@ -107,6 +113,9 @@ def test_a_store_written_again_holds_what_the_sweep_wrote(finished: Path, tmp_pa
     assert parent.data.tags["mlflow.note.content"]
     listed = {item.path for item in MlflowClient(other).list_artifacts(parent.info.run_id, "report")}
     assert {"report/report.md", "report/report.html", "report/recommendation.json"} <= listed
+    shown = [run for run in MlflowClient(other).search_runs([parent.info.experiment_id]) if answers(other, run)]
+    assert len(shown) == len({run.data.tags["sweeper.family"] for run in shown}) >= 2
+    assert {run.data.tags["sweeper.kind"] for run in shown} == {"confirm"}
 
 
 @pytest.mark.exhaustive
@@ -115,12 +124,12 @@ def test_numbers_that_changed_stand_beside_the_tags_that_changed(
 ) -> None:
     """Say, because another family is recommended than when the store was written."""
     other = f"sqlite:///{tmp_path}/other.db"
-    summary = Summary("", {"sweeper.recommended": "dice"}, {"test/miou": 0.5, "test/miou_ci_low": 0.1})
+    summary = Summary("", {"sweeper.recommended": "dice"}, {"test/miou": 0.5, "test/miou_ci_low": 0.1}, {})
     monkeypatch.setattr("sweeper.workflow.rebuild_mlflow.summary_for_mlflow", lambda _: summary)
     again(finished, other)
     client, parent = MlflowClient(other), runs_in(other)["sweep", ""].info.run_id
     client.log_metric(parent, "test/miou", 0.7, timestamp=int(time.time() * 1000) + 123)  # it ended after its trainings
-    summary = Summary("", {"sweeper.recommended": "focal"}, {"test/miou": 0.3, "test/miou_ci_low": 0.1})
+    summary = Summary("", {"sweeper.recommended": "focal"}, {"test/miou": 0.3, "test/miou_ci_low": 0.1}, {})
     for _ in range(2):
         again(finished, other)
         found = client.get_run(parent).data

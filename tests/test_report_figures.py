@@ -17,7 +17,7 @@ from sweeper.evidence.recommendation import recommend
 from sweeper.report.facts import Facts, collect
 from sweeper.report.figures import FIGURES, WITH_PIXELS, Drawn, draw_all
 from sweeper.report.figures.confusion import confusion
-from sweeper.report.figures.images import DETAIL, _detail, mosaic, predictions
+from sweeper.report.figures.images import DETAIL, _detail, answers_of, mosaic, predictions
 from sweeper.report.figures.imbalance import imbalance
 from sweeper.report.figures.style import class_label, new_figure, plain, save, save_themed
 from sweeper.report.seed_runs import image_scores, image_wins
@@ -185,6 +185,12 @@ def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_
     asked.clear()
     assert isinstance(mosaic(facts, seen), Drawn)
     assert asked == [1, 6, 4]
+    other = answers_of(facts, facts.finalists[1], seen)
+    assert isinstance(other, Drawn) and other.alt == "Best, median and worst test image of cross_entropy"
+    assert "`cross_entropy` on the test image" in other.caption
+    assert (
+        answers_of(facts, facts.finalists[1], None) == "the decoded images were not at hand when the report was written"
+    )
 
 
 def test_a_confusion_matrix_of_two_classes_is_from_all_images_and_seeds() -> None:

@@ -130,6 +130,11 @@ class ReportPaths:
         self.trials = self.folder / "trials.csv"
         self.split = self.folder / "split.csv"
         self.figures = self.folder / "figures"
+        self.finalists = self.folder / "finalists"
+
+    def of_finalist(self, family: str) -> Path:
+        """What belongs to one finalist's own run in MLflow."""
+        return self.finalists / slug(family)
 
 
 class ComparisonPaths:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.evidence.recommendation import recommendation_json
-from sweeper.report.facts import collect, search_split
-from sweeper.report.figures import Pixels, draw_all
+from sweeper.report.facts import Facts, collect, search_split
+from sweeper.report.figures import Drawn, Pixels, draw_all
+from sweeper.report.figures.images import answers_of
+from sweeper.report.figures.style import save_png
 from sweeper.report.html import to_html
 from sweeper.report.markdown import render, summary
 from sweeper.report.split_file import stems_of, write_split
@@ -31,7 +34,8 @@ def write_report(
     literature: Sequence[str] = (),
     beat: Callable[[], None] = lambda: None,
 ) -> ReportPaths:
-    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.png}`.
+    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg,
+    finalists/FAMILY/predictions.png}`.
 
     An earlier report is replaced.
 
@@ -52,6 +56,7 @@ def write_report(
     paths = ReportPaths(out, sweep.study)
     facts = collect(sweep, recommendation, explanation, literature)
     figures = draw_all(facts, paths.figures, pixels, beat)
+    _write_answers(facts, paths, pixels, beat)
     split, dataset = search_split(facts), sweep.conditions.dataset
     document = recommendation_json(sweep, recommendation, None if split is None else stems_of(dataset, split))
     paths.recommendation.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
@@ -64,6 +69,18 @@ def write_report(
     paths.markdown.write_text(text, "utf-8")
     paths.html.write_text(to_html(text, paths.figures), "utf-8")
     return paths
+
+
+def _write_answers(facts: Facts, paths: ReportPaths, pixels: Pixels | None, beat: Callable[[], None]) -> None:
+    """For each finalist its best, median and worst test image; those of an earlier report go."""
+    shutil.rmtree(paths.finalists, ignore_errors=True)
+    for finalist in facts.finalists:
+        beat()
+        drawn = answers_of(facts, finalist, pixels)
+        if isinstance(drawn, Drawn):
+            folder = paths.of_finalist(finalist.family)
+            folder.mkdir(parents=True, exist_ok=True)
+            save_png(drawn, folder / "predictions.png")
 
 
 def report_summary(sweep: SweepRecord, recommendation: Recommendation) -> str:

@@ -6,7 +6,7 @@ that was cut off is simply repeated, and one call more makes no doubles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,14 +113,24 @@ class Rebuild(Tracker):
         self._now = max((t.started + t.result.seconds for t in trainings), default=created)
         return done
 
-    def conclude(self, status: str, *, note: str, folder: Path, tags: dict[str, str], values: dict[str, float]) -> None:
+    def conclude(
+        self,
+        status: str,
+        *,
+        note: str,
+        folder: Path,
+        tags: dict[str, str],
+        values: dict[str, float],
+        finalists: Mapping[str, Path],
+    ) -> None:
         """The sweep's end: its report, its verdict.
 
         Raises:
             SweeperError: if the store does not take it.
         """
         try:
-            self.end_sweep(status, note=note, folder=folder, tags=tags, values=self._new(values))
+            new = self._new(values)
+            self.end_sweep(status, note=note, folder=folder, tags=tags, values=new, finalists=finalists)
         except SweeperError:
             raise
         except Exception as error:
@@ -264,7 +274,7 @@ class Rebuild(Tracker):
     def _post(self, kind: str, key: str, **fields: object) -> None:
         """At once, and what goes wrong is raised: nobody waits for this but the person who asked for it."""
         operation = self._operation(kind, key, **fields)
-        self._courier.runs[key] = send(self._client, operation, self._courier.runs.get(key, ""))
+        self._courier.runs[key] = send(self._client, operation, operation.run_id or self._courier.runs.get(key, ""))
 
     def _refused(self, error: Exception) -> SweeperError:
         return SweeperError(

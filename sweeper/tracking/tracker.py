@@ -11,7 +11,7 @@ import shlex
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mlflow.entities import Run
@@ -210,13 +210,14 @@ class Tracker:
         folder: Path | None = None,
         tags: dict[str, str] | None = None,
         values: dict[str, float] | None = None,
+        finalists: Mapping[str, Path] | None = None,
     ) -> None:
         """Close the parent run with MLflow status `status`, and as killed whatever still runs below it.
 
         The report's folder goes with it as artifacts, `note` becomes its description and the experiment's, `values`
-        its metrics. Paused runs stay paused when the sweep is to be resumed (`status` KILLED). A store that is away is
-        waited for a little, one that takes something now and then for longer; what it was not told by then is kept, and
-        it is said how to send it.
+        its metrics; `finalists` are folders of files for runs of trainings, by their ids. Paused runs stay paused when
+        the sweep is to be resumed (`status` KILLED). A store that is away is waited for a little, one that takes
+        something now and then for longer; what it was not told by then is kept, and it is said how to send it.
         """
         over = status != "KILLED"
         for training, key in self._keys.items():
@@ -239,6 +240,8 @@ class Tracker:
         self._post("status", "sweep", status=status)
         if folder is not None:  # last: files are what a server most likely cannot take, and nothing waits behind them
             self._post("artifacts", "sweep", folder=str(folder.resolve()))
+        for run_id, own in (finalists or {}).items():
+            self._post("artifacts", f"files/{run_id}", run_id=run_id, folder=str(own.resolve()))
         if left := self._courier.flush(END_PATIENCE if over else 0.0, file_attempts=FILE_ATTEMPTS if over else 0):
             self._warn(
                 f"MLflow at {redact(self._uri)} was not told everything: {left} operation(s) are kept. When it "

@@ -26,6 +26,8 @@ class Summary(NamedTuple):
     note: str
     tags: dict[str, str]
     values: dict[str, float]
+    finalists: dict[str, Path]
+    """Files for runs of confirmations, by their ids: of each finalist the run of the first seed."""
 
 
 def summary_for_mlflow(outcome: Outcome) -> Summary:
@@ -43,7 +45,19 @@ def summary_for_mlflow(outcome: Outcome) -> Summary:
                 values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
     if recommendation.evidence is not None:
         values |= _finalists(recommendation.evidence)
-    return Summary(_places(outcome.sweep) + report_summary(outcome.sweep, recommendation), tags, values)
+    note = _places(outcome.sweep) + report_summary(outcome.sweep, recommendation)
+    return Summary(note, tags, values, _files_of_finalists(outcome))
+
+
+def _files_of_finalists(outcome: Outcome) -> dict[str, Path]:
+    evidence = outcome.recommendation.evidence
+    found = {}
+    for finalist in () if evidence is None else evidence.finalists:
+        folder = outcome.paths.of_finalist(finalist.family)
+        runs = [run for run in finalist.run_ids if run is not None]
+        if runs and folder.is_dir():
+            found[runs[0]] = folder
+    return found
 
 
 def _finalists(evidence: Evidence) -> dict[str, float]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sweeper.core.metrics import image_mious
-from sweeper.core.records import IGNORE, TrialResult
+from sweeper.core.records import IGNORE, FinalistEvidence, TrialResult
 from sweeper.core.text import count
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
@@ -85,14 +85,19 @@ def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
 
 def mosaic(facts: Facts, pixels: Pixels | None) -> Drawn | str:
     """The images of those kept on which the recommended loss does best, as usual, and worst."""
-    if pixels is None:
-        return "the decoded images were not at hand when the report was written"
     if facts.chosen is None:
         return "no recommended loss was confirmed"
-    runs = confirmations(facts, facts.chosen)
-    kept, scored = _kept(runs), image_scores(facts, facts.chosen)
+    return answers_of(facts, facts.chosen, pixels)
+
+
+def answers_of(facts: Facts, finalist: FinalistEvidence, pixels: Pixels | None) -> Drawn | str:
+    """The same of any finalist."""
+    if pixels is None:
+        return "the decoded images were not at hand when the report was written"
+    runs = confirmations(facts, finalist)
+    kept, scored = _kept(runs), image_scores(facts, finalist)
     if len(kept) < 3 or scored is None:
-        return "fewer than three predictions of the recommended loss were kept with the image's own score"
+        return f"fewer than three predictions of {_which(facts, finalist)} were kept with the image's own score"
     ranked = sorted((i for i in kept if i in scored), key=lambda i: -scored[i][0])
     middle = len(ranked) // 2
     found: list[_Row] = []
@@ -103,16 +108,21 @@ def mosaic(facts: Facts, pixels: Pixels | None) -> Drawn | str:
         found.append(row)
     # Where one answer stands alone it is set against the labels: what is wrong is in full colour.
     rows = [replace(row, second=row.truth) if not facts.binary else row for row in found]
-    figure = _draw(facts, rows, ["image", "truth", plain(finalist_name(facts, facts.chosen), 20)])
+    figure = _draw(facts, rows, ["image", "truth", plain(finalist_name(facts, finalist), 20)])
     values = [number(row.miou[0]) for row in rows]
     text = (
-        f"{code(finalist_name(facts, facts.chosen))} on the test image that it answers best ({values[0]} mIoU), on the "
+        f"{code(finalist_name(facts, finalist))} on the test image that it answers best ({values[0]} mIoU), on the "
         f"median one ({values[1]}) and on the worst ({values[2]}) of {len(ranked)} whose predictions were kept; scores "
         f"are means over {count(len({r.spec.seed for r in runs}), 'seed')}, the answers those of one."
     )
     if not facts.binary:
         text += " Answers are pale where they are right."
-    return Drawn(figure, text, "Best, median and worst test image of the recommended loss", photographs=True)
+    title = f"Best, median and worst test image of {_which(facts, finalist)}"
+    return Drawn(figure, text, title, photographs=True)
+
+
+def _which(facts: Facts, finalist: FinalistEvidence) -> str:
+    return "the recommended loss" if finalist == facts.chosen else finalist_name(facts, finalist)
 
 
 def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:

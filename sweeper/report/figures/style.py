@@ -116,6 +116,12 @@ def save_themed(drawn: Drawn, path: Path) -> None:
     path.write_text(re.sub(r"\n\s*\n+", "\n", _root(text, drawn.photographs)), "utf-8")
 
 
+def save_png(drawn: Drawn, path: Path) -> None:
+    """Write a PNG with its title, for what shows no SVG."""
+    drawn.figure.suptitle(plain(drawn.alt, 90), x=0.012, ha="left", fontsize=9.5, fontweight="bold")
+    drawn.figure.savefig(path, dpi=DPI, facecolor="white", metadata={"Software": None})
+
+
 def _attributes(style: str) -> str:
     pairs = (part.split(":", 1) for part in style.split(";") if ":" in part)
     return "".join(f' {name.strip()}="{value.strip()}"' for name, value in pairs)
