@@ -13,6 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.report.facts import Facts
+from sweeper.report.figures import FIGURES, WITH_PIXELS, Drawn, Pixels, draw_all
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.run import run_sweep
@@ -107,6 +109,15 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
     return Settings(**{**given, **changes})
 
 
+def one_figure(
+    facts: Facts, folder: Path, pixels: Pixels | None, beat: Callable[[], None] = lambda: None
+) -> dict[str, Drawn | str]:
+    """Stands for `draw_all`."""
+    with patch.dict(FIGURES, {"gain": FIGURES["gain"]}, clear=True), patch.dict(WITH_PIXELS, clear=True):
+        drawn = draw_all(facts, folder, pixels, beat)
+    return dict.fromkeys((*FIGURES, *WITH_PIXELS), "this test draws one figure") | drawn
+
+
 def seven_oclock() -> datetime:
     """A clock that stands still."""
     return datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
@@ -117,9 +128,10 @@ def sweep_in(
     display: Recorder | None = None,
     clock: Callable[[], datetime] = seven_oclock,
     timer: Callable[[], float] = time.monotonic,
+    figures: bool = False,
     **changes: Any,
 ) -> Outcome:
-    """Run such a sweep."""
+    """Run such a sweep; all figures take a fifth of its time, so that one is drawn unless `figures`."""
     display = display or Recorder()
 
     def connected(uri: str, warn: Callable[[str], None]) -> MlflowClient:
@@ -127,5 +139,9 @@ def sweep_in(
             mlflow_template.lay(folder)
         return connect(uri, warn)
 
-    with patch("sweeper.tracking.tracker.connect", connected):
+    drawing = draw_all if figures else one_figure
+    with (
+        patch("sweeper.tracking.tracker.connect", connected),
+        patch("sweeper.report.write.draw_all", drawing),
+    ):
         return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1, timer=timer)

@@ -310,7 +310,7 @@ def outcome(folder: Path, shown: Recorder) -> Any:
     """A small real sweep with three folds, cut off amid its confirmation and resumed."""
     with pytest.raises(InterruptedSweepError):
         sweep_in(folder, Recorder(stop_after=24), **CONFIRM)
-    return sweep_in(folder, shown, resume=True, steps=None, confirm_steps=None, data=None)
+    return sweep_in(folder, shown, figures=True, resume=True, steps=None, confirm_steps=None, data=None)
 
 
 @pytest.mark.slow

@@ -200,7 +200,7 @@ def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
         monkeypatch.setitem(figures.FIGURES, name, draw)
     monkeypatch.setattr(Courier, "drain", drain)
     monkeypatch.setattr(Courier, "waiting", 0)
-    sweep_in(tmp_path, trials=1, confirm_seeds="1")
+    sweep_in(tmp_path, trials=1, confirm_seeds="1", figures=True)
     assert [found.phase for found in seen] == [""] * 3 + ["report"] * 6
     written = [found.written for found in seen]
     assert len(set(written)) == len(written) == 9, "it was written before each attempt"

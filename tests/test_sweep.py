@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcome(folder: Path) -> Outcome:
-    return sweep_in(folder, trials=8, **LEARN)
+    return sweep_in(folder, trials=8, figures=True, **LEARN)
 
 
 @pytest.mark.slow
