@@ -68,6 +68,11 @@ ROWS = (
     ("LDAM `max_m=m`, `s`", "`ldam`, `margin` = s · m, in logits"),
     ("MONAI `DiceLoss(soft_label=True)`, JDTLosses", "`dice_metric`, `jaccard_metric`, with floating point targets"),
     ("balanced softmax", '`build_loss("logit_adjusted", task="multiclass", tau=1, class_frequencies=…)`'),
+    (
+        "mmdet, mmseg `SeesawLoss(p, q)`",
+        "none: its compensation factor (q) is kept out of the gradient, which then is no function's; `logit_adjusted` "
+        "adjusts by frequencies as its mitigation factor (p) does, against rarer classes, too",
+    ),
     ("symmetric cross-entropy `alpha`, `beta`, A", "`reverse_share` = −βA / (α − βA), up to the factor α − βA"),
     ("PolyLoss `epsilon`", "`first_term`"),
     ("GCE `q`", "`robustness`"),
