@@ -94,6 +94,7 @@ class Idle(nn.Module):
         return 0 * logits.sum()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_loss_among_losses_that_teach_nothing_is_a_clear_winner(
     tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch

@@ -346,6 +346,7 @@ def test_a_joiner_that_is_stopped_while_the_database_is_silent_is_told_as_stoppe
     assert caught.value.exit_status == 143
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy, str, str], tmp_path: Path) -> None:
     proxy, url, direct = through

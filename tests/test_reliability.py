@@ -260,6 +260,7 @@ def test_sigterm_ends_within_10_seconds_with_143_and_the_command_that_goes_on(tm
     assert "RUNNING" not in states(tmp_path)[1]
 
 
+@pytest.mark.exhaustive
 def test_sigterm_ends_a_sweep_whose_mlflow_server_hangs(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()

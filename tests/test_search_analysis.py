@@ -91,7 +91,8 @@ def over_studies(make: Callable[[np.random.Generator], list[Point]]) -> list[Any
             ({"family": 0.03, "rate": 0.01, "params": 0.01}, "family"),
             ({"family": 0.005, "rate": 0.03, "params": 0.005}, "learning_rate"),
             ({"family": 0.005, "rate": 0.005, "params": 0.04}, "parameters"),
-        ]
+        ],
+        slow=0,
     ),
 )
 def test_what_is_decisive_comes_first_whatever_the_sampler_preferred(effects: dict[str, float], first: str) -> None:

@@ -508,6 +508,7 @@ def evaluations_of(folder: Path, study: str) -> dict[str, list[int]]:
     }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_server_stopped_amid_a_sweep_and_started_again_has_every_point_once(tmp_path: Path, server: Server) -> None:

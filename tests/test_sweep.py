@@ -306,7 +306,7 @@ def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
-    outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=7, **LEARN)
+    outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=3, confirm_seeds="1", **LEARN)
     recommended = outcome.recommendation.recommended
     assert recommended is not None
     assert recommended.threshold is None and recommended.tau is not None

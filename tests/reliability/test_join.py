@@ -50,7 +50,8 @@ def check(url: str, trials: int) -> None:
     assert studies.study_names(storage) == ["s"]
 
 
-@pytest.mark.parametrize("url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.exhaustive)], indirect=True)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 def test_two_processes_share_a_study(url: str, tmp_path: Path) -> None:
     here, there = folder(tmp_path, "here"), folder(tmp_path, "there")
     leader, joiner = together(here, there, url)

@@ -124,10 +124,8 @@ def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path:
     assert len(log) == 7 and all("asking Ray for another" in line for line in log)
 
 
-@pytest.mark.parametrize(
-    "word",
-    ["raylet/raylet", *(pytest.param(word, marks=pytest.mark.exhaustive) for word in ("gcs/gcs_server", "spawn_main"))],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("word", ["raylet/raylet", "gcs/gcs_server", "spawn_main"])
 def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
     word: str, tmp_path: Path, tiny: Dataset
 ) -> None:
