@@ -45,10 +45,10 @@ def test_a_clear_winner_is_named_with_settings_gains_and_scope() -> None:
     found, rows = card(recommended(builders.evidence(CLEAR, finalists=plain)))
     assert found.headline == "Train with `dice_focal`: it beats every other finalist."
     assert rows["Use"] == "dice_focal · mix 0.41 · gamma 2.2 · learning rate 0.003 · threshold 0.47"
-    assert rows["Gain over cross-entropy as usual (threshold 0.5)"] == "+0.090 [+0.070, +0.110] test mIoU"
-    assert rows["Gain over tuned cross-entropy"] == "+0.060 [+0.040, +0.080] test mIoU"
+    assert rows["Gain over cross-entropy as usual (threshold 0.5)"] == "+0.090 [+0.070, +0.110] test mIoU (95 %)"
+    assert rows["Gain over tuned cross-entropy"] == "+0.060 [+0.040, +0.080] test mIoU (95 %)"
     assert rows["Confidence"] == "clear winner"
-    assert "U-Net/ResNet-18" in rows["Holds for"] and "24 unseen test images, 3 seeds" in rows["Holds for"]
+    assert "U-Net/ResNet-18" in rows["Holds for"] and "24 unseen synthetic test images, 3 seeds" in rows["Holds for"]
     assert found.snippet.startswith("from sweeper.losses import build_loss")
 
 
@@ -75,9 +75,9 @@ CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
     "probable": (
         builders.evidence(NEAR, half=0.05, finalists=regrets(dice_focal=0.972, dice_ce=0.3, cross_entropy=0.3)),
         Verdict.UNDECIDED,
-        "Train with `dice_focal`: it is not shown to be best, but probably costs no more than 0.01 mIoU.",
-        "undecided, but probable (97 %) that it costs at most 0.01 mIoU; costs at most 0.006 mIoU against the best of "
-        "3 finalists (95 %)",
+        "No clear winner. Train with `dice_focal`: it is probably within 0.01 mIoU of the best.",
+        "undecided: probably (97 %) within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
+        "finalists (95 %)",
     ),
     "equivalent": (
         builders.evidence({"dice": 0.701, "tversky": 0.7, "cross_entropy": 0.6}, half=0.005),
@@ -114,8 +114,22 @@ def test_cross_entropy_itself_gains_by_its_operating_point_alone() -> None:
     plain = {"cross_entropy": {"vs_plain": builders.interval(0.03)}}
     _, rows = card(recommended(builders.evidence({"cross_entropy": 0.7, "dice_focal": 0.65}, finalists=plain)))
     usual = rows["Gain over cross-entropy as usual (threshold 0.5)"]
-    assert usual == "+0.030 [+0.010, +0.050] test mIoU, from the threshold alone"
+    assert usual == "+0.030 [+0.010, +0.050] test mIoU (95 %), from the threshold alone"
     assert rows["Gain over tuned cross-entropy"] == "none: it is tuned cross-entropy"
+
+
+def test_the_share_of_the_operating_point_in_the_gain_is_told() -> None:
+    """Where cross-entropy would gain as much by its threshold, that is no merit of the loss."""
+    plain = {
+        "dice_focal": {"vs_plain": builders.interval(0.09)},
+        "cross_entropy": {"vs_plain": builders.interval(0.03)},
+    }
+    _, rows = card(recommended(builders.evidence(CLEAR, finalists=plain)))
+    usual = rows["Gain over cross-entropy as usual (threshold 0.5)"]
+    assert usual == "+0.090 [+0.070, +0.110] test mIoU (95 %); cross-entropy's own threshold alone gains +0.030"
+    plain["cross_entropy"] = {"vs_plain": builders.interval(0.002)}
+    _, rows = card(recommended(builders.evidence(CLEAR, finalists=plain)))
+    assert rows["Gain over cross-entropy as usual (threshold 0.5)"].endswith("(95 %)")
 
 
 def test_of_one_seed_no_interval_is_printed_anywhere() -> None:

@@ -44,7 +44,7 @@ def test_the_level_of_an_early_interim_analysis_is_said_wherever_its_intervals_a
     text = text_of(facts)
     assert "(of differences: 99 %, as the confirmation may be analysed more than once)" in text
     assert "those of differences between finalists at 99 %" in text
-    assert "vs cross-entropy [99 %]" in text and "test mIoU (at 99 %)" in head(text)
+    assert "vs cross-entropy [99 %]" in text and "test mIoU (99 %)" in head(text)
     single = text_of(facts_of())
     assert "Every interval is a 95 % interval" in single
     assert "99 %" not in single
@@ -210,7 +210,7 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
     assert probabilities[3].startswith("−0.030")
     text = text_of(facts)
     assert "## If you care most about something else" in text
-    assert "named in bold (`dice_ce` and `cross_entropy`)" in text
+    assert "better than `dice_focal` (`dice_ce` and `cross_entropy`); where none is, `dice_focal` stays" in text
     assert text.index("## If you care") < text.index("## Finalists")
 
 

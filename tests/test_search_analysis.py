@@ -224,7 +224,7 @@ def test_a_leader_that_loses_on_a_second_seed_says_so() -> None:
         analyse([*searched(), first], rechecks=[again])
     )
     higher = again.model_copy(update={"value": 0.77})
-    assert "one leader read +0.020 mIoU against the search: here luck does not show" in told(
+    assert "one leader read +0.020 mIoU against the search: luck did not make them leaders" in told(
         analyse([*searched(), first], rechecks=[higher])
     )
     # A leader that is best at a rechecked learning rate is compared with that training, on the search's seed.
@@ -240,7 +240,7 @@ def test_search_and_confirmation_rankings_are_compared() -> None:
     changes = {f: {"search_value": v} for f, v in zip(levels, (0.7, 0.8, 0.75, 0.6), strict=True)}
     analysis = analyse(searched(), evidence=builders.evidence(levels, finalists=changes))
     assert analysis.confirmation_tau == pytest.approx((4 - 2) / 6)
-    assert "τ = 0.33" in told(analysis) and "its leader came 2nd there" in told(analysis)
+    assert "τ = 0.33" in told(analysis) and "the search's leader is 2nd there" in told(analysis)
     two = builders.evidence({"dice": 0.7, "focal": 0.6})
     assert analyse(searched(), evidence=two).confirmation_tau is None
 
@@ -404,7 +404,7 @@ def test_the_expected_gain_foretells_what_as_many_draws_bring(draw: str) -> None
 def test_gains_of_the_last_third_are_told() -> None:
     values = [0.5] * 10 + [0.6] * 4 + [0.65]
     trials = [trial("dice", v, n) for n, v in enumerate(values)]
-    assert "The best came with the 15th of 15 trainings; the last third raised it by 0.150" in told(analyse(trials))
+    assert "The best was the 15th of 15 trainings to end; the last third raised it by 0.150" in told(analyse(trials))
     assert "more trials may help" in told(analyse(trials))
 
 

@@ -162,7 +162,7 @@ def test_undecided_passes_over_a_loss_that_sometimes_collapses_while_another_is_
     assert answer(evidence(levels, half=0.1)) == (OPEN, "cross_entropy")
     shaky = evidence(levels, half=0.1, finalists={"cross_entropy": {"collapses": 1}})
     assert answer(shaky) == (OPEN, "dice")
-    assert "dice is named of dice_focal, dice and cross_entropy: none of its trainings collapsed and it is" in said(
+    assert "Of dice_focal, dice and cross_entropy, dice is named: none of its trainings collapsed and it is" in said(
         decide(shaky, ORDER)
     )
     all_shaky = evidence(levels, half=0.1, finalists={f: {"collapses": 1} for f in levels})
@@ -201,7 +201,7 @@ def test_of_several_the_one_that_costs_least_is_named_and_only_then_the_simplest
     assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.0019)))[1] == "cross_entropy"
     words = said(decide(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)), ORDER))
     assert (
-        "focal is named of dice, focal and cross_entropy: its expected cost is within 0.001 mIoU of the least" in words
+        "Of dice, focal and cross_entropy, focal is named: its expected cost is within 0.001 mIoU of the least" in words
     )
 
 
@@ -228,7 +228,7 @@ def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse
 def test_an_open_verdict_is_probable_where_the_named_one_costs_little_for_sure(within: float, strength: str) -> None:
     decision = decide(evidence(LEVELS, half=0.05, finalists=costs(0.001, 0.002, 0.003, within=within)), ORDER)
     assert (decision.verdict, decision.strength) == (OPEN, strength)
-    assert ("is probable (95 %), and not shown" in said(decision)) == (strength == "probable")
+    assert ("with 95 %: this is probable, as no interval shows it" in said(decision)) == (strength == "probable")
 
 
 def test_what_is_shown_is_never_by_the_posterior_alone() -> None:
@@ -340,9 +340,9 @@ def test_reasons_name_losses_and_numbers() -> None:
     assert "farthest end is at 0.007" in same
     open_ = said(decide(evidence({"dice": 0.72, "cross_entropy": 0.7}, half=0.05), ORDER))
     assert "dice against cross_entropy: +0.020 mIoU (95 % interval −0.030 to +0.070): the interval contains 0" in open_
-    assert "dice is named of dice and cross_entropy: it reads within 0.01 of the highest." in open_
+    assert "Of dice and cross_entropy, dice is named: it reads within 0.01 of the highest." in open_
     near = said(decide(evidence({"dice": 0.705, "cross_entropy": 0.7}, half=0.05), ORDER))
-    assert "cross_entropy is named of dice and cross_entropy: it is the simplest of what is left." in near
+    assert "Of dice and cross_entropy, cross_entropy is named: it is the simplest of what is left." in near
     safe = said(decide(evidence(THREE, half=0.005, halves=FAR), ORDER))
     assert "focal is a safe choice: no finalist is better by more than 0.01 mIoU (lead over it: tversky +0.003" in safe
 
@@ -389,7 +389,7 @@ def test_the_proposed_number_of_images_is_the_smallest_that_suffices() -> None:
 @pytest.mark.parametrize(
     ("se_seed", "se_image", "estimate", "sentence"),
     [
-        (0.02, 0.002, 0.03, "seeds in place of 3 (`--resume --confirm-seeds 8`) would show a difference of this size"),
+        (0.02, 0.002, 0.03, "seeds in place of 3 (`--resume --confirm-seeds 8`"),
         (0.0005, 0.03, 0.03, "the choice of test images alone forbids a verdict (standard error 0.030)"),
         (0.004, 0.002, 0.002, "would show equivalence within ± 0.01"),
         (0.01, 0.03, 0.03, "neither more seeds nor more test images alone"),

@@ -92,11 +92,8 @@ def probable(evidence: Evidence, chosen: int, sure: float) -> str:
     )
     within = "more than 99 %" if regret.within_rope > 0.99 else f"{100 * regret.within_rope:.0f} %"
     if regret.within_rope >= sure:
-        return f"{cost}; that it costs no more than {evidence.rope:g} is probable ({within}), and not shown."
-    return (
-        f"{cost}; that it costs no more than {evidence.rope:g} has a probability of {within}, and {percent(sure)} is "
-        "asked for."
-    )
+        return f"{cost}; no more than {evidence.rope:g} with {within}: this is probable, as no interval shows it."
+    return f"{cost}; no more than {evidence.rope:g} with {within}, and {percent(sure)} is asked for."
 
 
 _GROUNDS: dict[Ground, str] = {
@@ -113,7 +110,7 @@ def named(evidence: Evidence, among: Sequence[int], chosen: int, grounds: Sequen
     """Why this one is named of several that may be the best; empty where it is the only one."""
     if len(among) < 2:
         return ""
-    return f"{name(evidence, chosen)} is named of {names(evidence, among)}: {why_named(evidence, grounds)}."
+    return f"Of {names(evidence, among)}, {name(evidence, chosen)} is named: {why_named(evidence, grounds)}."
 
 
 def why_named(evidence: Evidence, grounds: Sequence[Ground]) -> str:

@@ -249,7 +249,7 @@ def _more_trials(values: Sequence[float], rope: float, unit: str) -> list[str]:
     late = max(values) - max(values[: count - count // 3])
     end = "more trials would hardly help" if max(gain, late) < rope else "more trials may help"
     return [
-        f"The best came with the {_ordinal(at)} of {count} trainings; the last third raised it by {late:.3f}. As many "
+        f"The best was the {_ordinal(at)} of {count} trainings to end; the last third raised it by {late:.3f}. As many "
         f"trials again, drawn alike, would raise the best {unit} by about {gain:.3f}, part of it luck: {end} (what "
         f"matters is {rope:g})."
     ]
@@ -291,7 +291,7 @@ def _second_seed(trials: Sequence[TrialResult], rechecks: Sequence[TrialResult],
         return []
     who = f"{len(losses)} leaders" if len(losses) > 1 else "one leader"
     lost = mean(losses)
-    moral = "what was best by luck shows itself" if lost > 0 else "here luck does not show"
+    moral = "what was best by luck shows itself" if lost > 0 else "luck did not make them leaders"
     return [
         f"On a second search seed {who} read {minus(f'{-lost:+.3f}')} {unit} against the search"
         f"{' on average' if len(losses) > 1 else ''}: {moral}."
@@ -302,10 +302,10 @@ def _confirmed(evidence: Evidence | None, tau: float | None) -> list[str]:
     if evidence is None or tau is None:
         return []
     best = max(range(len(evidence.finalists)), key=lambda i: evidence.finalists[i].search_value)
-    same = "its leader led" if best == 0 else f"its leader came {_ordinal(best + 1)}"
+    same = "leads" if best == 0 else f"is {_ordinal(best + 1)}"
     return [
-        f"The confirmation ranks the {len(evidence.finalists)} finalists like the search at Kendall's "
-        f"τ = {minus(f'{tau:.2f}')} (1 = alike, −1 = turned round); {same} there."
+        f"The test images rank the {len(evidence.finalists)} finalists like the search at Kendall's "
+        f"τ = {minus(f'{tau:.2f}')} (1 = alike, −1 = turned round); the search's leader {same} there."
     ]
 
 

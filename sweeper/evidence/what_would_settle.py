@@ -158,7 +158,10 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
     in_place = f"{shots} in place of {units(evidence)}"
     if kind == "seeds":
         also = f", or {in_place}" if shots else ""
-        how = f"some {seeds} seeds in place of {now} (`{resume} {_option(evidence, seeds)}`)"
+        asked = _option(evidence, seeds)
+        most = int(asked.rpartition(" ")[2].rpartition(".")[2])
+        goes_on = f", which ends at {most} at the latest" if most > seeds else ""
+        how = f"some {seeds} seeds in place of {now} (`{resume} {asked}`{goes_on})"
         return f"{against}{how}{also} would show {goal}, if estimate and noise stay as they are."
     if kind == "pictures":
         error = max(p.gap.se_image for p in plans if p.gap is not None)

@@ -136,7 +136,7 @@ def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int]]) 
     words = {
         "agrees": "agrees on {}",
         "conflicts": "conflicts on {}",
-        "open": "neither agrees nor conflicts, as the interval contains 0, on {}",
+        "open": "not told apart here, where the interval contains 0: {}",
         "none": "points both ways itself on {}",
     }
     parts = [words[kind].format(listed(pairs_)) for kind, pairs_ in told.items() if pairs_]

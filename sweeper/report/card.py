@@ -129,7 +129,7 @@ def _headline(facts: Facts, recommended: Recommended) -> str:
     if len(facts.finalists) < 2:
         return f"Nothing was compared: {name} alone was confirmed."
     if facts.recommendation.strength == "probable":
-        return f"Train with {name}: it is not shown to be best, but probably costs no more than {rope}."
+        return f"No clear winner. Train with {name}: it is probably within {rope} of the best."
     return f"No loss is shown to be best: meanwhile train with {name}."
 
 
@@ -156,8 +156,8 @@ def _gains(facts: Facts) -> list[Row]:
     rows = []
     if chosen.vs_plain is not None:
         usual = facts.default_name.removeprefix("at ") if not facts.binary else f"{facts.point_name} 0.5"
-        text = f"{facts.gained(chosen.vs_plain, chosen, baseline)} test mIoU"
-        text += f", from the {facts.point_name} alone" if chosen is baseline else ""
+        text = _at(f"{facts.gained(chosen.vs_plain, chosen, baseline)} test mIoU", LEVEL)
+        text += _by_point(facts, chosen, baseline)
         rows.append(Row(f"Gain over cross-entropy as usual ({usual})", text))
     label = "Gain over tuned cross-entropy"
     if chosen is baseline:
@@ -165,9 +165,23 @@ def _gains(facts: Facts) -> list[Row]:
     gain = difference(facts, chosen, baseline)
     if gain is None:
         return [*rows, Row(label, "not known: cross-entropy was not confirmed")]
-    at = level_between(facts, chosen, baseline)
     told = f"{facts.gained(gain, chosen, baseline)} test mIoU"
-    return [*rows, Row(label, told + (f" (at {level(at)})" if at != LEVEL else ""))]
+    return [*rows, Row(label, _at(told, level_between(facts, chosen, baseline)))]
+
+
+def _at(told: str, of: float) -> str:
+    """With the interval's level, where there is an interval."""
+    return f"{told} ({level(of)})" if "[" in told else told
+
+
+def _by_point(facts: Facts, chosen: FinalistEvidence, baseline: FinalistEvidence | None) -> str:
+    """How much of the gain over usual cross-entropy its own operating point brings, whatever the loss."""
+    if chosen is baseline:
+        return f", from the {facts.point_name} alone"
+    alone = None if baseline is None or baseline.vs_plain is None else baseline.vs_plain.estimate
+    if alone is None or alone < facts.sweep.rope / 2:
+        return ""
+    return f"; cross-entropy's own {facts.point_name} alone gains {signed(alone)}"
 
 
 def _confidence(facts: Facts) -> str:
@@ -198,7 +212,7 @@ def _verdict(facts: Facts) -> str:
         return word
     chosen = facts.chosen
     if facts.recommendation.strength == "probable" and chosen is not None and chosen.regret is not None:
-        return f"{word}, but probable ({probability(chosen.regret.within_rope)}) that it costs at most {rope}"
+        return f"{word}: probably ({probability(chosen.regret.within_rope)}) within {rope} of the best"
     left = _left(facts)
     names = listed([f"`{finalist_name(facts, f)}`" for f in left])
     if verdict is Verdict.EQUIVALENT:
@@ -219,9 +233,10 @@ def _holds_for(facts: Facts) -> str:
     text = f"{_recipe(recipe)}, {steps:,} steps, batch {recipe.batch_size}"
     if facts.chosen is None or evidence is None:
         return text
-    seen = count(evidence.test_pictures, "unseen test image")
+    made = "synthetic " if facts.sweep.conditions.dataset.synthetic else ""
+    seen = count(evidence.test_pictures, f"unseen {made}test image")
     if evidence.folds is not None:
-        seen = f"{count(evidence.test_pictures, 'image')} in {evidence.folds} folds"
+        seen = f"{count(evidence.test_pictures, f'{made}image')} in {evidence.folds} folds"
     return f"{text}; {seen}, {count(len(facts.chosen.seeds), 'seed')}"
 
 

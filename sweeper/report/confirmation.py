@@ -126,7 +126,7 @@ def path_table(facts: Facts, ui_url: str) -> str:
     again = [recheck(facts, f) for f in found]
     rechecked = any(f.recheck_value is not None for f in found)
     header = ["loss", f"search {facts.objective}", *(["on a second seed"] if rechecked else [])]
-    header += ["confirmation, validation", "test mIoU", "rank in the search", "rank on test"]
+    header += ["confirmation, validation", "test mIoU", "rank among these, search", "rank among these, test"]
 
     def linked(value: float | None, run: str | None) -> str:
         link = run_link(number(value), ui_url, facts.sweep.experiment_id, run)

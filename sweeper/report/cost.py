@@ -87,8 +87,8 @@ def cost_text(facts: Facts) -> str:
     where = f"Whole training steps on {cost_device(facts)}, with whatever else ran on the machine."
     if noise > NOISY:
         return (
-            f"{where} Trainings of one loss differ by up to {100 * noise:.0f} % here: too much to compare the losses' "
-            "cost."
+            f"{where} The middle half of one loss's trainings spans up to {100 * noise:.0f} % of their median: too "
+            "much to compare the losses' cost."
         )
     if not dear:
         return (

@@ -165,7 +165,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "profile_text": sections.profile_text(facts),
         "explanation": told(facts.explanation),
         "literature": told(facts.literature),
-        "literature_count": count(len(facts.literature), "finding"),
+        "literature_count": count(len(facts.literature), "note"),
         "search_short": _search_short(facts),
         "search_head": _search_head(facts),
         "any_trial": bool(sweep.trials),

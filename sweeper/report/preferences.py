@@ -81,7 +81,10 @@ def preferences_text(facts: Facts) -> str:
     away = list(dict.fromkeys(_name(facts, row.finalist) for row in rows if row.finalist != recommended))
     name = _name(facts, recommended)
     if away:
-        return f"Where a loss is shown to be better than {name} it is named in bold ({listed(away)})."
+        return (
+            f"In bold where a loss is shown to be better than {name} ({listed(away)}); where none is, {name} stays, "
+            "even if another one reads higher."
+        )
     return f"None of these changes the answer: no finalist is shown to be better than {name} by any of them."
 
 

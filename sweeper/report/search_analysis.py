@@ -22,9 +22,12 @@ def adequacy(facts: Facts) -> list[str]:
 
 
 def budget_table(facts: Facts) -> str:
-    """How the ranking of the families at each budget agrees with the last; empty with fewer than two budgets."""
+    """How the ranking of the families at each budget agrees with the last; empty with fewer than two budgets, or
+    fewer than three losses."""
     analysis = facts.recommendation.analysis
     points = analysis.budget if analysis else ()
+    if all(p.tau is None for p in points):
+        return ""
     rows = [
         [f"{p.steps:,}", str(p.families), number(p.tau, 2), "yes" if p.same_leader else "no"]
         for p in sorted(points, key=lambda p: p.steps)

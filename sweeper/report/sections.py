@@ -235,7 +235,8 @@ def collapses_text(facts: Facts) -> str:
     if constant and gains:
         low, high = number(min(gains), 2), number(max(gains), 2)
         by = f" (by {low} mIoU)" if low == high else f" (by {low} to {high} mIoU)"
-    did = f"beat a constant answer{by}" if constant else "did not"
+    beat = "beat" if gains and min(gains) >= 0.005 else "did no worse than"  # 0.00 is no gain
+    did = f"{beat} a constant answer{by}" if constant else "did not"
     stopped = sum(t.state == "pruned" for t in only)
     they, them = ("it", "it") if len(only) == 1 else ("they", "them")
     which = "all of them" if 1 < stopped == len(only) else "it" if len(only) == 1 else f"{stopped} of them"

@@ -34,7 +34,8 @@ def reliability(facts: Facts) -> Drawn | str:
         name = finalist_name(facts, finalist)
         axes.plot(stated, right, "-", color=colour, marker=marker, ms=5, lw=1.4, label=plain(name))
         lowest = min(lowest, float(stated.min()), float(right.min()))
-        told.append(f"{code(name)} {number(float(calibration_error(summed)))}")
+        each = [float(calibration_error(run.confidence.sum(axis=0))) for run in runs]  # as among the preferences
+        told.append(f"{code(name)} {number(float(np.mean(each)))}")
     if not told:
         return "no confirmation training kept how sure its answers were"
     low = max(0.0, lowest - 0.03)
@@ -45,6 +46,7 @@ def reliability(facts: Facts) -> Drawn | str:
     legend(axes)
     text = (
         "Below the dashed line a network is surer than it should be, above it less sure. Test pixels of all seeds, at "
-        f"{facts.default_name.removeprefix('at ')}. Expected calibration error: {', '.join(reversed(told))}."
+        f"{facts.default_name.removeprefix('at ')}. Expected calibration error, mean over the seeds: "
+        f"{', '.join(reversed(told))}."
     )
     return Drawn(figure, text, "Reliability of the stated probabilities")

@@ -29,11 +29,10 @@ def spread(facts: Facts) -> Drawn | str:
     axes.set_xlim(0, max(0.2, 1.3 * max(shares)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}\u2009%")
     axes.set_xlabel(f"share of the variance (± standard deviation of the validation {facts.objective})")
-    most = parts[0]
+    known = [part for part in parts if part.source != "rest"]
+    most = known[0] if known else parts[0]
     family = next((part for part in parts if part.source == "family"), None)
-    text = (
-        f"What differs most between trainings is {_IN_WORDS[most.source]}, with {percent(most.share)} of the variance"
-    )
+    text = f"The largest known source is {_IN_WORDS[most.source]}, with {percent(most.share)} of the variance"
     if family is not None and family is not most:
         text += f"; the choice of the loss makes up {percent(family.share)}"
     return Drawn(figure, f"{text}. What is large here must be tuned alike for every loss.",
