@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,13 +19,14 @@ from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.evidence.other_metrics import measures
 from sweeper.evidence.replicates import Replicate
-from sweeper.storage import differences
+from sweeper.storage import differences, load_sweep, open_storage
 from sweeper.training.checkpoint import key_of
 from sweeper.training.worker import check_model
+from sweeper.workflow.conclude import conclude, report_study
 from sweeper.workflow.settings import metric_code
 from tests import builders
 from tests.faking import new_plan
-from tests.sweeping import sweep_in
+from tests.sweeping import one_figure, sweep_in
 from tests.test_training import SMALL, train
 
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -176,28 +178,38 @@ def test_a_name_that_is_none_is_refused_before_data_are_read(
 
 
 @pytest.mark.slow
-def test_a_sweep_maximises_it_and_reports_it(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
+def test_a_sweep_maximises_it_and_reports_it(module: str, tmp_path: Path) -> None:
     losses = {"cross_entropy": {}, "dice": {}}
     content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.005, 0.02]}}, "losses": losses}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
     outcome = sweep_in(
-        tmp_path, metric=f"{module}:last_iou", trials=3, space="space.yaml", steps=32, confirm_steps=32, batch_size=4
+        tmp_path,
+        metric=f"{module}:last_iou",
+        space="space.yaml",
+        trials=2,
+        confirm_seeds="1",
+        steps=32,
+        confirm_steps=32,
+        batch_size=4,
     )
     assert outcome.sweep.conditions.recipe.metric == f"{module}:last_iou"
     text = outcome.paths.markdown.read_text("utf-8")
     assert "last_iou, your metric" in text and "The search maximised last_iou" in text
-    forget()  # as a process of its own has it
-    where = ("--storage", f"sqlite:///{tmp_path}/sweeper.db")
-    status, out, err = sweeper("report", "study", *where, "--json")
-    assert status == 0, err
-    assert json.loads(out)["preferences"][0]["name"] == "searched_metric"
+    assert judged(tmp_path)[0] == "searched_metric"
     source = tmp_path / "own_metrics_here.py"
     source.write_text(METRICS_HERE + "\n# another\n")
     with pytest.raises(StudyError, match="source file of --metric"):
         sweep_in(tmp_path, resume=True, space=None, trials=4)
     source.unlink()
-    status, out, err = sweeper("report", "study", *where, "--out", "later", "--json")
-    assert status == 0, err
-    assert json.loads(out)["preferences"][0]["name"] != "searched_metric"
-    (report,) = (tmp_path / "later").rglob("*.md")
-    assert "was not where this report was written" in report.read_text("utf-8")
+    assert "searched_metric" not in judged(tmp_path)
+    with patch("sweeper.report.write.draw_all", one_figure):
+        later = report_study(open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study", out=tmp_path / "later")
+    assert "was not where this report was written" in later.paths.markdown.read_text("utf-8")
+
+
+def judged(folder: Path) -> list[str]:
+    """What the finalists of the study are judged by beside mIoU, as a process of its own finds it."""
+    forget()
+    found = conclude(load_sweep(open_storage(f"sqlite:///{folder}/sweeper.db"), "study")).evidence
+    assert found is not None
+    return [preference.name for preference in found.preferences]
