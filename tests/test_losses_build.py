@@ -17,7 +17,8 @@ from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, Family, build_loss, families, snippet
 from sweeper.losses.coordinates import LIMITS, MEANINGS, frequency_weights, kernel_settings
 from sweeper.losses.snippet import Optimizer
-from tests.loss_cases import noise
+from sweeper.training.training_steps import schedule
+from tests.loss_cases import noise, point
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 FREQUENCIES = (0.9, 0.07, 0.03)
@@ -291,10 +292,25 @@ def test_the_snippet_answers_at_the_operating_point():
 
 def test_the_snippet_makes_the_optimiser_of_the_trainings():
     text = snippet("dice", {}, "binary", ["a", "b"], optimizer=Optimizer(0.00145, 0.01, 0.05, 0.4))
-    made = pasted(text)["optimizer_of"](torch.nn.Linear(2, 2))
+    names = pasted(text)
+    made = names["optimizer_of"](torch.nn.Linear(2, 2))
     assert isinstance(made, torch.optim.AdamW)
     assert made.defaults["lr"] == 0.00145 and made.defaults["weight_decay"] == 0.01
-    assert "first 5 % of the steps" in text and "last 40 %" in text
+    for steps in (4, 50, 1000):
+        ours = [names["rate_factor"](step, steps) for step in range(steps)]
+        assert ours == pytest.approx([schedule(step, steps, 0.05, 0.4) for step in range(steps)])
+
+
+def test_the_snippet_says_what_its_hyper_parameters_are():
+    text = snippet("dice_ce", {"mix": 0.4, "pos_weight": 7.0}, "binary", ["a", "b"])
+    assert "# mix: weight of the cross-entropy part; the overlap part has 1 − mix\n" in text
+    assert "# pos_weight: weight of foreground pixels in the cross-entropy part\n" in text
+    for family, entry in FAMILIES.items():
+        for task in set(entry.tasks) - {"multilabel"}:
+            given = point(family, task)
+            lines = snippet(family, given, task, ["a", "b"], (9, 1)).splitlines()
+            assert all(any(line.startswith(f"# {name}: ") for line in lines) for name in given), family
+            assert max(map(len, lines)) <= 100
 
 
 @pytest.mark.parametrize("name", ["a\nraise SystemExit", "```", "a\r\u2028raise SystemExit", "{x}", "\\", "'''", '"""'])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import NamedTuple
 
 from sweeper.core.records import IGNORE, Task
 from sweeper.losses.coordinates import Value, checked, uses_frequencies
-from sweeper.losses.families import FAMILIES
+from sweeper.losses.families import FAMILIES, MEANINGS
 from sweeper.losses.own_losses import OWN, own_snippet
 
 SHOWN_CLASSES = 20
@@ -34,7 +35,8 @@ def snippet(
     point: float | None = None,
     optimizer: Optimizer | None = None,
 ) -> str:
-    """Code that runs when pasted: the loss in `criterion`, `optimizer_of(model)` and `predict(logits)`.
+    """Code that runs when pasted: the loss in `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step,
+    steps)`, and `predict(logits)`.
 
     Numbers are rounded to 4 significant digits, and the text says so.
 
@@ -46,7 +48,7 @@ def snippet(
         class_frequencies: as for `build_loss`; written down only where the loss uses them.
         point: operating point chosen on validation, a threshold in (0, 1) or τ, at which `predict` answers. None =
             without it.
-        optimizer: what `optimizer_of` makes. None = without it.
+        optimizer: what `optimizer_of` makes and `rate_factor` follows. None = without it.
 
     Raises:
         LossError: if `build_loss` would refuse.
@@ -77,6 +79,7 @@ def snippet(
             source,
             "",
             f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
+            *(_meanings(params) if own is None else []),
             call,
             f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
             f"# {', '.join(names)}{more}, {IGNORE} = ignored",
@@ -88,6 +91,12 @@ def snippet(
     )
 
 
+def _meanings(params: Mapping[str, float]) -> list[str]:
+    """What the chosen hyper-parameters are, as comments."""
+    lines = [f"{name}: {MEANINGS[name].split('; multi-label')[0]}" for name in params if name in MEANINGS]
+    return [line for text in lines for line in wrap(text, 98, initial_indent="# ", subsequent_indent="#   ")]
+
+
 def _optimizer(found: Optimizer | None) -> list[str]:
     if found is None:
         return []
@@ -95,9 +104,14 @@ def _optimizer(found: Optimizer | None) -> list[str]:
         "",
         "",
         "def optimizer_of(model):",
-        f'    """The rate rose over the first {100 * found.warmup:.3g} % of the steps, and fell to 0 over the last '
-        f'{100 * found.decay:.3g} %."""',
+        '    """The rate of the plateau; `rate_factor` has the rise before it and the fall after it."""',
         f"    return torch.optim.AdamW(model.parameters(), lr={found.lr:.3g}, weight_decay={found.weight_decay:.3g})",
+        "",
+        "",
+        "def rate_factor(step, steps):",
+        '    """For `LambdaLR(optimizer, lambda step: rate_factor(step, steps))`, stepped after each batch."""',
+        f"    rise = (step + 1) / max(1, {found.warmup:.3g} * steps)",
+        f"    return min(1.0, rise, (steps - step) / max(1, {found.decay:.3g} * steps))",
     ]
 
 
