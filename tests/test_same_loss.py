@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sweeper.core.records import Collapse, Conditions, Task
+from sweeper.losses import gradient_distance
 from sweeper.losses.gradient_distance import Loss, gradient_distances
 from sweeper.space import load_space
 from sweeper.study.same_loss import CLOSE, Question, as_they_are, same_losses
@@ -177,3 +181,29 @@ def test_stopped_and_diverged_trials_are_left_alone() -> None:
         ),
     ]
     assert same_losses(trials, SPACES["binary"], CONDITIONS, never).found == ()
+
+
+def test_gradients_of_many_losses_take_a_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some 100 MB a loss of eleven classes: not of every trial of a search at once."""
+    ours, drawn = gradient_distance._gradients, labels("multiclass")
+    made: list[weakref.ref[torch.Tensor]] = []
+    most = []
+
+    def counted(*args: Any) -> list[torch.Tensor] | None:
+        found = ours(*args)
+        made.extend(weakref.ref(each) for each in found or [])
+        most.append(sum(one() is not None for one in made) // 3)
+        return found
+
+    monkeypatch.setattr(gradient_distance, "_gradients", counted)
+    pairs = [(Loss("tversky", {"fn_weight": w / 10}), Loss("dice", {})) for w in range(3, 9)]
+    found = []
+    for room in (2**30, 4 * (3 * 4 * 4 * 3 * 32 * 32), 0):
+        made.clear()
+        most.clear()
+        monkeypatch.setattr(gradient_distance, "KEPT_BYTES", room)
+        found.append(gradient_distances(pairs, drawn, "multiclass", [3000, 200, 200]))
+        found[-1].append(max(most))
+    (*whole, all_kept), (*some, four_kept), (*none, pair_kept) = found
+    assert whole == some == none
+    assert (all_kept, four_kept, pair_kept) == (7, 4, 2)

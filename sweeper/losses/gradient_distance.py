@@ -25,6 +25,9 @@ from sweeper.losses.families import FAMILIES
 STAGES = ((0.0, 0.5, 0.0), (1.5, 1.0, 0.1), (4.0, 1.5, 0.03))
 """Of a training: how far the logits have moved to the labels, their noise, and the share of pixels that go astray."""
 
+KEPT_BYTES = 256 * 2**20
+"""Of gradients, that other pairs may ask for again; those of one pair are held in any case."""
+
 
 class Loss(NamedTuple):
     """A family with its coordinates."""
@@ -49,12 +52,17 @@ def gradient_distances(
         where one of them cannot be built, needs more than labels, or has no gradient where the other has one.
     """
     batches = _batches(labels, task, pixels)
-    known: dict[tuple[object, ...], list[Tensor] | None] = {}
+    known: dict[tuple[object, ...], list[Tensor] | None] = {}  # the one that was asked for last comes last
+    room = KEPT_BYTES // sum(logits.numel() * logits.element_size() for logits, _ in batches)
 
     def gradients(loss: Loss) -> list[Tensor] | None:
         key = (loss.family, *sorted(loss.params.items()))
-        if key not in known:
-            known[key] = _gradients(loss, batches, task, pixels)
+        if key in known:
+            known[key] = known.pop(key)
+            return known[key]
+        while len(known) > max(0, room - 1):
+            del known[next(iter(known))]
+        known[key] = _gradients(loss, batches, task, pixels)
         return known[key]
 
     return [_distance(gradients(first), gradients(second)) for first, second in pairs]
@@ -96,7 +104,7 @@ def _gradients(
         leaf = logits.clone().requires_grad_(True)
         criterion(leaf, target).backward()
         assert leaf.grad is not None
-        found.append(leaf.grad.double().flatten())
+        found.append(leaf.grad.flatten())
     return found
 
 
@@ -105,10 +113,10 @@ def _distance(first: list[Tensor] | None, second: list[Tensor] | None) -> float:
         return math.inf
     apart, factors = 0.0, []
     for g, h in zip(first, second, strict=True):
-        long, other = float(g.norm()), float(h.norm())
+        long, other = float(g.norm(dtype=torch.float64)), float(h.norm(dtype=torch.float64))
         if not (math.isfinite(long) and math.isfinite(other)) or (long == 0) != (other == 0):
             return math.inf
         if long:
-            apart = max(apart, float((g / long - h / other).norm()))
+            apart = max(apart, float((g.double() / long - h.double() / other).norm()))
             factors.append(long / other)
     return max(apart, max(factors, default=1.0) / min(factors, default=1.0) - 1)
