@@ -69,7 +69,7 @@ EXPONENTIAL = "losses/exponential_logarithmic.py"
 _SIGMOID_BOUNDARY = """\
             loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
         parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction, weight))
-    if settings.mix < 1:
+    if _matters(settings.mix, 1):
         wrong"""
 _BACKGROUND_OUT = "    if settings.include_background is False:\n        p, own"
 
