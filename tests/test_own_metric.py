@@ -177,7 +177,9 @@ def test_a_name_that_is_none_is_refused_before_data_are_read(
     assert status == 2 and words in json.loads(out)["error"]["message"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_sweep_maximises_it_and_reports_it(module: str, tmp_path: Path) -> None:
     losses = {"cross_entropy": {}, "dice": {}}
     content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.005, 0.02]}}, "losses": losses}
