@@ -35,7 +35,7 @@ def stacks() -> list[tuple[str, LossTask, list[torch.nn.Module]]]:
         for coordinates in (first, {name: OTHER.get(name, value) for name, value in first.items()}):
             loss = built(family, task, **coordinates)
             assert isinstance(loss, KernelLoss)
-            key = tuple(getattr(loss.settings, name) for name in (*OPTIONS, "weigh_overlap"))
+            key = tuple(getattr(loss.settings, name) for name in OPTIONS)
             found[task, key].append(loss)
     return [(f"{task}-{n}", task, losses) for n, ((task, _), losses) in enumerate(found.items())]
 
@@ -149,6 +149,7 @@ def test_one_program_for_all_values() -> None:
     losses = [built("cross_entropy", "binary"), built("focal_tversky", "binary")]
     logits, target = batch("binary", 1)
     stacked = StackedLoss(losses[:1], dtype=torch.float64)
+    stacked.checks_labels = False  # a program cannot stop for them
     program = torch.fx.experimental.proxy_tensor.make_fx(
         lambda z, y, *numbers: torch.func.functional_call(
             stacked, dict(zip((name for name, _ in stacked.named_buffers()), numbers, strict=True)), (z, y)
@@ -177,9 +178,23 @@ def test_shapes_are_refused_with_what_was_found() -> None:
     stacked = StackedLoss([built("dice", "binary")])
     with pytest.raises(LossError, match=r"K = 1 losses and C = 1, got \(2, 1, 4, 4\)"):
         stacked(torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64))
-    with pytest.raises(LossError, match=r"target must have shape \(2, 4, 4\)"):
+    with pytest.raises(LossError, match=r"target must have shape \(N, H, W\) = \(2, 4, 4\)"):
         stacked(torch.zeros(1, 2, 1, 4, 4), torch.zeros(2, 4, 5, dtype=torch.int64))
+    with pytest.raises(LossError, match="target must be integer class indices"):
+        stacked(torch.zeros(1, 2, 1, 4, 4), torch.zeros(2, 4, 4))
     with pytest.raises(LossError, match="weight must have the target's shape"):
         stacked(torch.zeros(1, 2, 1, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64), torch.ones(4, 4))
     with pytest.raises(LossError, match="`classes` must be one number for all losses of a multilabel task, got none"):
         StackedLoss([built("dice", "multilabel")])
+
+
+def test_what_a_loss_alone_refuses_is_refused_of_many() -> None:
+    """A mask of 0 and 7 is no label, and a volume has neighbours that a column of pixels has not."""
+    masks = torch.full((2, 4, 4), 7)
+    for loss in (built("dice", "binary"), StackedLoss([built("dice", "binary")])):
+        logits = torch.zeros(2, 1, 4, 4) if isinstance(loss, KernelLoss) else torch.zeros(1, 2, 1, 4, 4)
+        with pytest.raises(LossError, match="labels of a binary target must be 0, 1 or 255"):
+            loss(logits, masks)
+    near = StackedLoss([built("boundary_ce", "binary", boundary_weight=4.0)])
+    with pytest.raises(LossError, match="looks at neighbours"):
+        near(torch.zeros(1, 2, 1, 3, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.int64))

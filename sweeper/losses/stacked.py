@@ -17,13 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
+from sweeper.losses.batch_checks import check_batch, check_labels
 from sweeper.losses.build import KernelLoss
 from sweeper.losses.kernel import TensorSettings, sigmoid_loss, softmax_loss
-from sweeper.losses.loss_module import IMAGES, as_image
+from sweeper.losses.loss_module import CHECKED_BATCHES, IMAGES, as_image
+from sweeper.losses.per_pixel import readable
 
 HYPER_PARAMETERS = ("mix", "gamma", "fp_weight", "fn_weight", "overlap_exponent", "smoothing")
 """Of the kernel, one for each loss; class weights are the other ones."""
-OPTIONS = ("label_smoothing", "hard_fraction", "boundary_weight", "per_image", "include_background", "squared")
+OPTIONS = (
+    *("label_smoothing", "hard_fraction", "boundary_weight", "per_image", "include_background", "squared"),
+    "weigh_overlap",
+)
 """The same for all: what is computed depends on them."""
 
 
@@ -33,6 +38,8 @@ class StackedLoss(nn.Module):
     Works in a CUDA graph, under autocast and `torch.compile`. Its hyper-parameters are buffers that no state dict has.
     """
 
+    checks_labels = True
+    """As of a single loss: the first batches', on a processor."""
     mix: Tensor
     class_weights: Tensor
     """(K, C); binary (K, 2): of the background and of the foreground; multi-label (K, C) of present classes."""
@@ -62,6 +69,7 @@ class StackedLoss(nn.Module):
             found = ", ".join(map(str, sorted(known))) or "none"
             raise LossError(f"`classes` must be one number for all losses of a {first.task} task, got {found}; give it")
         self.task, self.ignore_index = first.task, first.ignore_index
+        self._batches_to_check = CHECKED_BATCHES
         self.classes = 1 if first.task == "binary" else known.pop()
         weights = 2 if first.task == "binary" else self.classes
         for name in HYPER_PARAMETERS:
@@ -82,9 +90,8 @@ class StackedLoss(nn.Module):
             LossError: if it is no point of the kernel, or differs in more than hyper-parameters.
         """
         point, first = _point(loss), self._first
-        names = (*OPTIONS, "weigh_overlap")
-        wanted = {"task": first.task, "ignore_index": first.ignore_index, **_options(first, names)}
-        got = {"task": point.task, "ignore_index": point.ignore_index, **_options(point, names)}
+        wanted = {"task": first.task, "ignore_index": first.ignore_index, **_options(first)}
+        got = {"task": point.task, "ignore_index": point.ignore_index, **_options(point)}
         if wanted != got:
             name = next(name for name in wanted if wanted[name] != got[name])
             raise LossError(
@@ -116,25 +123,29 @@ class StackedLoss(nn.Module):
             (K,), float32 (float64 for float64 logits), ≥ 0.
 
         Raises:
-            LossError: if shapes do not fit.
+            LossError: if shapes or types do not fit, or a label of the first batches is no class.
         """
-        count, channel = len(self.mix), self.task == "multilabel"
+        count, axes = len(self.mix), logits.ndim - 1 if self.task == "multilabel" else logits.ndim - 2
         if logits.ndim < IMAGES or logits.shape[0] != count or logits.shape[2] != self.classes:
             raise LossError(
                 f"logits must have shape (K, N, C, *space) with K = {count} losses and C = {self.classes}, "
                 f"got {tuple(logits.shape)}; stack the networks' logits in front"
             )
-        one = (logits.shape[1], *logits.shape[2 if channel else 3 :])
-        if tuple(target.shape) not in (one, (count, *one)):
+        if logits.ndim != IMAGES + 1 and self._first.settings.boundary_weight > 0:
             raise LossError(
-                f"target must have shape {one}, or {(count, *one)} for a target of each loss, got {tuple(target.shape)}"
+                "logits must have shape (K, N, C, H, W), because `boundary_weight` looks at neighbours within an "
+                f"image, got {tuple(logits.shape)}; give the slices of a volume as images"
             )
+        each = 0 if target.ndim > axes and len(target) == count else None
+        check_batch(logits[0], target if each is None else target[0], self.task)
+        if self.checks_labels and self._batches_to_check and readable(target):
+            self._batches_to_check -= 1
+            check_labels(target, self.classes, self.task, self.ignore_index)
         if weight is not None and weight.shape != target.shape:
             raise LossError(f"weight must have the target's shape {tuple(target.shape)}, got {tuple(weight.shape)}")
         precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
         if weight is not None:
             weight = torch.where(target.long() != self.ignore_index, weight.to(precision), 0.0)
-        each = 0 if target.ndim > len(one) else None
         numbers = {name: getattr(self, name).to(precision) for name in HYPER_PARAMETERS}
         classes = (self.class_weights.to(precision), self.absent_weights.to(precision))
         many = torch.func.vmap(self._one, in_dims=(0, each, None if weight is None else each, 0, 0))
@@ -150,7 +161,7 @@ class StackedLoss(nn.Module):
         numbers: dict[str, Tensor],
     ) -> Tensor:
         """One of the losses; `classes`: weights where they are, and where they are not; by `HYPER_PARAMETERS`."""
-        fields: dict[str, Any] = {**numbers, **_options(self._first, (*OPTIONS, "weigh_overlap"))}
+        fields: dict[str, Any] = {**numbers, **_options(self._first)}
         settings, (present, absent) = TensorSettings(**fields), classes
         axis = 2 if self.task == "multilabel" else 1
         if logits.ndim != IMAGES:
@@ -178,5 +189,5 @@ def _point(loss: nn.Module) -> KernelLoss:
     )
 
 
-def _options(point: KernelLoss, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(point.settings, name) for name in names}
+def _options(point: KernelLoss) -> dict[str, Any]:
+    return {name: getattr(point.settings, name) for name in OPTIONS}
