@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -363,6 +364,14 @@ def test_what_would_settle_it_is_told_at_the_level_of_the_interim_analysis_and_a
     assert at_analyses > 8
     option = f"(`sweeper run --study x --resume --confirm-seeds 3..{at_analyses}`)"
     assert f"some {at_analyses} seeds in place of 3 {option}" in sentence
+
+
+def test_fewer_seeds_than_were_planned_are_asked_for_by_the_plan_s_last_number() -> None:
+    """The plan ended before them as futile, and would only end again."""
+    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.011, 0.002)
+    (sentence,) = decide(found, ORDER, "sweeper run --study x --resume").next_steps
+    wanted = re.fullmatch(r".*some (\d+) seeds in place of 3 \(`[^`]* --confirm-seeds 8`, which ends at 8 .*", sentence)
+    assert wanted is not None and 3 < int(wanted[1]) < 8
 
 
 def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_interim_analysis() -> None:

@@ -228,7 +228,7 @@ def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse
 def test_an_open_verdict_is_probable_where_the_named_one_costs_little_for_sure(within: float, strength: str) -> None:
     decision = decide(evidence(LEVELS, half=0.05, finalists=costs(0.001, 0.002, 0.003, within=within)), ORDER)
     assert (decision.verdict, decision.strength) == (OPEN, strength)
-    assert ("with 95 %: this is probable, as no interval shows it" in said(decision)) == (strength == "probable")
+    assert ("with one of 95 %: probable, though no interval shows it" in said(decision)) == (strength == "probable")
 
 
 def test_what_is_shown_is_never_by_the_posterior_alone() -> None:
@@ -389,7 +389,7 @@ def test_the_proposed_number_of_images_is_the_smallest_that_suffices() -> None:
 @pytest.mark.parametrize(
     ("se_seed", "se_image", "estimate", "sentence"),
     [
-        (0.02, 0.002, 0.03, "seeds in place of 3 (`--resume --confirm-seeds 8`"),
+        (0.02, 0.002, 0.03, "seeds in place of 3 (`--resume --confirm-seeds 8`) would show a difference of this size"),
         (0.0005, 0.03, 0.03, "the choice of test images alone forbids a verdict (standard error 0.030)"),
         (0.004, 0.002, 0.002, "would show equivalence within ± 0.01"),
         (0.01, 0.03, 0.03, "neither more seeds nor more test images alone"),

@@ -92,8 +92,8 @@ def probable(evidence: Evidence, chosen: int, sure: float) -> str:
     )
     within = "more than 99 %" if regret.within_rope > 0.99 else f"{100 * regret.within_rope:.0f} %"
     if regret.within_rope >= sure:
-        return f"{cost}; no more than {evidence.rope:g} with {within}: this is probable, as no interval shows it."
-    return f"{cost}; no more than {evidence.rope:g} with {within}, and {percent(sure)} is asked for."
+        return f"{cost}, and at most {evidence.rope:g} with one of {within}: probable, though no interval shows it."
+    return f"{cost}, and at most {evidence.rope:g} with one of {within}, where {percent(sure)} is asked for."
 
 
 _GROUNDS: dict[Ground, str] = {

@@ -158,10 +158,9 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
     in_place = f"{shots} in place of {units(evidence)}"
     if kind == "seeds":
         also = f", or {in_place}" if shots else ""
-        asked = _option(evidence, seeds)
-        most = int(asked.rpartition(" ")[2].rpartition(".")[2])
-        goes_on = f", which ends at {most} at the latest" if most > seeds else ""
-        how = f"some {seeds} seeds in place of {now} (`{resume} {asked}`{goes_on})"
+        asked, last = _asked(evidence, seeds)
+        goes_on = f", which ends at {last} at the latest" if last > seeds else ""
+        how = f"some {seeds} seeds in place of {now} (`{resume} --confirm-seeds {asked}`{goes_on})"
         return f"{against}{how}{also} would show {goal}, if estimate and noise stay as they are."
     if kind == "pictures":
         error = max(p.gap.se_image for p in plans if p.gap is not None)
@@ -190,15 +189,14 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
     )
 
 
-def _option(evidence: Evidence, seeds: int) -> str:
-    """The option that adds seeds.
+def _asked(evidence: Evidence, seeds: int) -> tuple[str, int]:
+    """The value of `--confirm-seeds` that adds seeds, and the seeds of its last interim analysis.
 
-    Up to as many as are needed, with interim analyses on the way. Where the plan had as many and ended before them as
-    futile: all of them and a single analysis, as a resume with the same plan would only end again.
+    Up to as many seeds as are needed, with interim analyses on the way. Where the plan had as many and ended before
+    them as futile: all of them and a single analysis, as a resume with the same plan would only end again.
     """
     most = evidence.looks[-1].seeds if evidence.looks else seeds
-    asked = f"{evidence.looks[0].seeds}..{seeds}" if seeds > most else str(most)
-    return f"--confirm-seeds {asked}"
+    return (f"{evidence.looks[0].seeds}..{seeds}", seeds) if seeds > most else (str(most), most)
 
 
 def _unit(evidence: Evidence) -> str:
