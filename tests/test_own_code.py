@@ -34,6 +34,7 @@ from sweeper.workflow.export_code import model_code
 from sweeper.workflow.own_losses import declaration
 from sweeper.workflow.settings import Settings, make_recipe, resumed_recipe
 from tests.faking import new_plan
+from tests.own_modules import own_module
 from tests.sweeping import sweep_in
 from tests.test_training import SMALL, spec
 
@@ -105,11 +106,8 @@ NUMBER = 3
 @pytest.fixture
 def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of networks in the working folder; its name."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "own_nets.py").write_text(NETS)
-    yield "own_nets"
-    sys.modules.pop("own_nets", None)
+    with own_module("own_nets", NETS, tmp_path, monkeypatch) as name:
+        yield name
 
 
 def own_recipe(function: str = "own_nets:build") -> Any:

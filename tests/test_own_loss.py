@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from sweeper.workflow.export_examples import examples
 from sweeper.workflow.own_losses import declared_loss, with_own
 from tests import builders
 from tests.faking import new_plan
+from tests.own_modules import own_module
 from tests.sweeping import sweep_in
 from tests.test_training import SMALL, train
 
@@ -98,11 +98,8 @@ def dice(power=1.0): ...
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of losses in the working folder; no loss of it stays registered."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "own_losses_here.py").write_text(LOSSES)
-    yield "own_losses_here"
-    sys.modules.pop("own_losses_here", None)
+    with own_module("own_losses_here", LOSSES, tmp_path, monkeypatch) as name:
+        yield name
     for name in list(OWN):
         del OWN[name], FAMILIES[name]
     own_losses._declared.cache_clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -18,6 +17,7 @@ from sweeper.core.metrics import BUILT_IN, METRICS, best_point, objective
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.evidence.other_metrics import measures
+from sweeper.evidence.preferences import preferences
 from sweeper.evidence.replicates import Replicate
 from sweeper.storage import differences, load_sweep, open_storage
 from sweeper.training.checkpoint import key_of
@@ -26,7 +26,10 @@ from sweeper.workflow.conclude import conclude, report_study
 from sweeper.workflow.settings import metric_code
 from tests import builders
 from tests.faking import new_plan
+from tests.own_modules import own_module
 from tests.sweeping import one_figure, sweep_in
+from tests.test_report import text_of
+from tests.test_report_simulated import cracks
 from tests.test_training import SMALL, train
 
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -62,11 +65,8 @@ number = 3
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of metrics in the working folder; none of it stays registered."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "own_metrics_here.py").write_text(METRICS_HERE)
-    yield "own_metrics_here"
-    sys.modules.pop("own_metrics_here", None)
+    with own_module("own_metrics_here", METRICS_HERE, tmp_path, monkeypatch) as name:
+        yield name
     forget()
 
 
@@ -175,6 +175,30 @@ def test_a_name_that_is_none_is_refused_before_data_are_read(
 ) -> None:
     status, out, _ = sweeper("run", "--data", "nowhere", "--executor", "inline", "--metric", name, "--json")
     assert status == 2 and words in json.loads(out)["error"]["message"]
+
+
+def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_path: Path) -> None:
+    name = registered(f"{module}:last_iou")
+    study = cracks(trials=20)
+    given = {"metric": name, "own_metric": metric_code(name)}
+    recipe = study.sweep.conditions.recipe.model_copy(update=given)
+    sweep = study.sweep.model_copy(update={"conditions": study.sweep.conditions.model_copy(update={"recipe": recipe})})
+    evidence = study.recommendation.evidence
+    assert evidence is not None
+    judged = preferences(sweep.confirmations, evidence, None, metric=name)
+    assert judged[0].name == "searched_metric"
+    for value, finalist in zip(judged[0].scores, evidence.finalists, strict=True):
+        assert finalist.fg_iou is not None and value.estimate == pytest.approx(finalist.fg_iou.estimate)
+    answer = study.recommendation.model_copy(update={"evidence": evidence.model_copy(update={"preferences": judged})})
+    text = text_of(sweep, answer)
+    assert "last_iou, your metric" in text and "The search maximised last_iou" in text
+    assert "was not where this report was written" not in text
+    (tmp_path / "own_metrics_here.py").unlink()
+    registered_as = recipe.own_metric
+    forget()
+    own_metric.register_metric(registered_as)
+    assert not own_metric.usable(name)
+    assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, answer)
 
 
 @pytest.mark.exhaustive

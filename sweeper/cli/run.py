@@ -30,7 +30,7 @@ from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
 from sweeper.core.errors import OutputError, SweeperError
-from sweeper.core.metrics import METRICS
+from sweeper.core.metrics import BUILT_IN
 from sweeper.core.recipe import ARCHITECTURES, FULL_DEPTH, LEAST_DEPTH
 from sweeper.core.records import Verdict
 from sweeper.system.streams import check_output
@@ -166,7 +166,7 @@ SECTIONS = {
 )
 @click.option(
     "--metric",
-    type=MetricName(list(METRICS)),
+    type=MetricName(BUILT_IN),
     help="What is maximised; one of your own is function(tp, fp, fn), see docs/how-to/own-code.md.  [default: miou]",
 )
 @click.option(

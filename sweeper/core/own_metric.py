@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from sweeper.core.metrics import METRICS, Counts, Floats, Objective
 from sweeper.core.own_code import OwnCode, load_code, told
 
 OPTION = "--metric"
-_SCALE = 3.0
 
 
 def register_metric(code: OwnCode | None) -> None:
@@ -28,7 +28,7 @@ def usable(metric: str) -> bool:
     try:
         own = METRICS[metric].measure
         if isinstance(own, _Measure):
-            own.load()
+            _ = own.function
     except (KeyError, UsageError):
         return False
     return True
@@ -40,8 +40,9 @@ class _Measure:
     def __init__(self, code: OwnCode) -> None:
         self._code = code
 
-    def load(self) -> Callable[..., Any]:
-        """The function.
+    @cached_property
+    def function(self) -> Callable[..., Any]:
+        """The function, imported once: an evaluation does not ask whether its file has changed since.
 
         Raises:
             UsageError: if it cannot be imported, or is not what it was.
@@ -54,7 +55,7 @@ class _Measure:
         Raises:
             UsageError: if the function cannot be imported, fails, or gives no share for each sum.
         """
-        function = self.load()
+        function = self.function
         tp, fp, fn = (summed[..., k].astype(np.float64) for k in range(3))
         where = f"{OPTION} {self._code.name}(tp, fp, fn) of shape {tp.shape}"
         try:
@@ -102,7 +103,7 @@ def check_metric(code: OwnCode, classes: int) -> None:
         values = {n: measure(c, marked) for n, c in (("some", some), ("perfect", perfect), ("nothing", nothing))}
         measure(absent, marked)
         single = [float(measure(counts, marked)) for counts in some.reshape(-1, classes, 3)]
-        scaled = measure(some * int(_SCALE), marked)
+        scaled = measure(3 * some, marked)
     except UsageError as error:
         raise UsageError(f"{OPTION} {code.name} cannot be maximised; nothing was trained:\n  - {error}") from error
     problems = [*_problems(values, single, scaled)]

@@ -134,7 +134,7 @@ class ReportPaths:
 
     def of_finalist(self, family: str) -> Path:
         """What belongs to one finalist's own run in MLflow."""
-        return self.finalists / slug(family)
+        return self.finalists / folder_name(family)
 
 
 class ComparisonPaths:

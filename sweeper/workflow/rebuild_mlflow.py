@@ -50,14 +50,11 @@ def summary_for_mlflow(outcome: Outcome) -> Summary:
 
 
 def _files_of_finalists(outcome: Outcome) -> dict[str, Path]:
+    """Of those that have a run: where MLflow was away there is none, and no image where nothing was kept to draw."""
     evidence = outcome.recommendation.evidence
-    found = {}
-    for finalist in () if evidence is None else evidence.finalists:
-        folder = outcome.paths.of_finalist(finalist.family)
-        runs = [run for run in finalist.run_ids if run is not None]
-        if runs and folder.is_dir():
-            found[runs[0]] = folder
-    return found
+    finalists = () if evidence is None else evidence.finalists
+    folders = {f.run_ids[0]: outcome.paths.of_finalist(f.family) for f in finalists if f.run_ids}
+    return {run_id: folder for run_id, folder in folders.items() if folder.is_dir()}
 
 
 def _finalists(evidence: Evidence) -> dict[str, float]:

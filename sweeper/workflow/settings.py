@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from sweeper.core import paths
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
-from sweeper.core.metrics import METRICS
+from sweeper.core.metrics import BUILT_IN, METRICS
 from sweeper.core.own_code import OwnCode, code_here, find_code
 from sweeper.core.own_metric import OPTION, register_metric
 from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, OperatingPoint, Recipe
@@ -195,7 +195,7 @@ def make_recipe(
     register_metric(own_metric)
     metric = settings.metric or "miou"
     if METRICS[metric].binary_only and dataset.task != "binary":
-        others = " or ".join(name for name, known in METRICS.items() if not known.binary_only and ":" not in name)
+        others = " or ".join(name for name in BUILT_IN if not METRICS[name].binary_only)
         raise UsageError(
             f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
             f"use --metric {others}"
@@ -286,14 +286,13 @@ def metric_code(name: str | None) -> OwnCode | None:
     Raises:
         UsageError: if it is neither.
     """
-    if name is None or (name in METRICS and ":" not in name):
+    if name is None or name in BUILT_IN:
         return None
     if ":" in name:
         return find_code(name, OPTION)
-    known = [metric for metric in METRICS if ":" not in metric]
     raise UsageError(
-        f"--metric must be {', '.join(known)} or a function of yours, module:function, got {name!r}"
-        f"{suggestion(name, known)}"
+        f"--metric must be {', '.join(BUILT_IN)} or a function of yours, module:function, got {name!r}"
+        f"{suggestion(name, BUILT_IN)}"
     )
 
 
