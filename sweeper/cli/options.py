@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,20 +83,6 @@ def _empty_variables(ctx: click.Context) -> Iterator[str]:
         variable = f"{ctx.auto_envvar_prefix}_{param.name.upper()}"
         if os.environ.get(variable) == "":
             yield f"the variable {variable}, got ''; give it a value, or unset it"
-
-
-class Fraction(click.FloatRange):
-    """A number from 0 to 1. click's own range lets `nan` pass, which no comparison refuses."""
-
-    def __init__(self) -> None:
-        super().__init__(0, 1)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Refuse what is not a number."""
-        number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
-            self.fail(f"{value!r} is not in the range 0<=x<=1.", param, ctx)
-        return number
 
 
 Noted = dict[str, bool]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Callable
 from contextlib import closing, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,6 @@ from sweeper.cli.completion import encoder_names, space_names, study_names
 from sweeper.cli.config import from_config, overruled, read_config
 from sweeper.cli.log_file import Displays, FileDisplay
 from sweeper.cli.options import (
-    Fraction,
     SweeperCommand,
     class_map_option,
     exclude_option,
@@ -26,6 +23,7 @@ from sweeper.cli.options import (
     pattern_options,
     resize_option,
 )
+from sweeper.cli.parameter_types import Fraction, MetricName, Parsed, Steps, Workers
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
@@ -47,62 +45,6 @@ from sweeper.workflow.settings import (
     duration,
     seed_range,
 )
-
-
-class Workers(click.ParamType[Any]):
-    """`auto` or a whole number ≥ 1."""
-
-    name = "auto|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """Turn `auto` into None."""
-        if value is None or value == "auto":
-            return None
-        if not re.fullmatch("[0-9]{1,4}", str(value)) or int(value) < 1:
-            self.fail(f"must be auto or a whole number from 1 to 9999, got {value!r}", param, ctx)
-        return int(value)
-
-
-class Parsed(click.ParamType[Any]):
-    """A text that `read` accepts, passed on as it is; its complaint begins with `must be`."""
-
-    def __init__(self, name: str, read: Callable[[str], object]) -> None:
-        self.name, self._read = name, read
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what `read` refuses."""
-        try:
-            self._read(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
-
-
-class Steps(click.ParamType[Any]):
-    """`auto` or a whole number ≥ 4."""
-
-    name = "auto|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """Keep `auto` as it is."""
-        if value == "auto":
-            return "auto"
-        if not re.fullmatch("[0-9]{1,10}", str(value)) or not 4 <= int(value) <= MOST_STEPS:
-            self.fail(f"must be auto or a whole number from 4 to {MOST_STEPS}, got {value!r}", param, ctx)
-        return int(value)
-
-
-class MetricName(click.Choice[str]):
-    """The name of a metric, or `module:function` for one of the user's."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Leave `module:function` as it is."""
-        return str(value) if ":" in str(value) else super().convert(value, param, ctx)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        """Both forms."""
-        return f"[{'|'.join(map(str, self.choices))}|MODULE:FUNCTION]"
-
 
 NO_SETTINGS = frozenset({"dry_run", "as_json", "verbose", "quiet", "by_verdict", "log_file", "config"})
 """Options that change what is shown, and not what is done."""
