@@ -8,7 +8,7 @@ import importlib.util
 import keyword
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,23 @@ def load_code(code: OwnCode, what: str) -> Callable[..., Any]:
             + (f"no {code.function}" if found is None else f"{code.function} = {type(found).__name__}")
         )
     return found  # type: ignore[no-any-return]
+
+
+def refuse(problems: Sequence[str], option: str, code: OwnCode, use: str) -> None:
+    """Say that the user's function cannot be used, if anything is wrong with it.
+
+    Args:
+        problems: each without its bullet.
+        option: by which it was given.
+        code: which function.
+        use: what it cannot be, a participle.
+
+    Raises:
+        UsageError: with all of the problems, if there are any.
+    """
+    if problems:
+        rows = [f"{option} {code.name} cannot be {use}; nothing was trained:", *(f"  - {text}" for text in problems)]
+        raise UsageError("\n".join(rows))
 
 
 def told(error: BaseException) -> str:

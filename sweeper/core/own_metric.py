@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sweeper.core.errors import UsageError
 from sweeper.core.metrics import METRICS, Counts, Floats, Objective
-from sweeper.core.own_code import OwnCode, load_code, told
+from sweeper.core.own_code import OwnCode, load_code, refuse, told
 
 OPTION = "--metric"
 
@@ -103,19 +103,10 @@ def check_metric(code: OwnCode, classes: int) -> None:
         values = {n: measure(c, marked) for n, c in (("some", some), ("perfect", perfect), ("nothing", nothing))}
         measure(absent, marked)
         single = [float(measure(counts, marked)) for counts in some.reshape(-1, classes, 3)]
-        scaled = measure(3 * some, marked)
+        problems = [*_problems(values, single, measure(3 * some, marked))]
     except UsageError as error:
-        raise UsageError(f"{OPTION} {code.name} cannot be maximised; nothing was trained:\n  - {error}") from error
-    problems = [*_problems(values, single, scaled)]
-    if problems:
-        raise UsageError(
-            "\n".join(
-                [
-                    f"{OPTION} {code.name} cannot be maximised; nothing was trained:",
-                    *(f"  - {text}" for text in problems),
-                ]
-            )
-        )
+        problems = [str(error)]
+    refuse(problems, OPTION, code, "maximised")
 
 
 def _problems(values: dict[str, Floats], single: list[float], scaled: Floats) -> Iterator[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.own_code import told
+from sweeper.core.own_code import refuse, told
 from sweeper.core.records import IGNORE, OwnLoss, Task
 from sweeper.losses.own_losses import OPTION, build_own_loss
 
@@ -47,12 +47,7 @@ def check_own_loss(own: OwnLoss, task: Task, classes: int) -> None:
         problems += found
         if found:
             break  # the same at every point, most likely
-    if problems:
-        raise UsageError(
-            "\n".join(
-                [f"{OPTION} {own.code.name} cannot be trained with; nothing was:", *(f"  - {p}" for p in problems)]
-            )
-        )
+    refuse(problems, OPTION, own.code, "trained with")
 
 
 def _points(own: OwnLoss) -> Iterator[tuple[str, dict[str, float]]]:

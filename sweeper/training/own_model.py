@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.own_code import OwnCode, load_code, told
+from sweeper.core.own_code import OwnCode, load_code, refuse, told
 from sweeper.training.failure_causes import not_its_own
 
 OPTION = "--model"
@@ -65,10 +65,7 @@ def check_own(code: OwnCode, *, channels: int, outputs: int, sizes: list[tuple[i
         problems = [*_weight_problems(model, again)]
         if not problems:  # each of these uses the weights
             problems += [*_answer_problems(model, channels, outputs, sizes)]
-    if problems:
-        raise UsageError(
-            "\n".join([f"{OPTION} {code.name} cannot be trained; nothing was:", *(f"  - {text}" for text in problems)])
-        )
+    refuse(problems, OPTION, code, "trained")
 
 
 def _weight_problems(model: nn.Module, again: nn.Module) -> Iterator[str]:
