@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from sweeper.core.records import Coordinate
 from sweeper.losses.accepted_values import KERNEL_LIMITS, KERNEL_MEANINGS, Limits
+from sweeper.losses.common_coordinates import ALPHA_MULTICLASS, DICE_WEIGHTS, GAMMA, HARD, NO_WEIGHTS, POWER
 from sweeper.losses.family_records import (
     LOSS_TASKS,
     TASKS,
@@ -23,51 +23,20 @@ from sweeper.losses.family_records import (
     uniform,
 )
 from sweeper.losses.map_families import DICE, INSTANCE_CE, MAP_FAMILIES
+from sweeper.losses.mixture_families import MIXTURE_FAMILIES
 from sweeper.losses.overlap_families import OVERLAP_FAMILIES, SOFT_LABEL_FAMILIES
 from sweeper.losses.pixel_families import PIXEL_FAMILIES
 
 __all__ = ["FAMILIES", "LIMITS", "LOSS_TASKS", "MEANINGS", "TASKS", "Family", "LossCoordinate", "LossTask"]
 
 
-_IMBALANCE_POWER = Coordinate(kind="power_of_imbalance", low=0.0, high=1.1)
-_MIX = LossCoordinate(search=uniform(0.0, 1.0), start=0.5, default=0.5)
-_GAMMA = LossCoordinate(search=uniform(0.0, 5.0), start=2.0, default=2.0)
 # α and the weight of rare pixels are one coordinate (w = α / (1 − α)): no family has both.
 _ALPHA = LossCoordinate(search=uniform(0.05, 0.95), start=0.25, default=0.25)
-# Lin's 0.25 is for one foreground against background; the softmax form is commonly used without α, which up to a
-# factor of the whole loss is α = 0.5.
-_ALPHA_MULTICLASS = LossCoordinate(search=uniform(0.05, 0.95), start=0.5, default=None)
-_BALANCE = LossCoordinate(search=uniform(0.05, 0.95), start=0.5, default=0.5)
-_DICE_WEIGHTS = {"fp_weight": 0.5, "fn_weight": 0.5}
 _TVERSKY = {
     "fn_weight": LossCoordinate(search=uniform(0.3, 0.9), start=0.7, default=0.7),
     "fp_weight": LossCoordinate(start=0.3),
     "overlap_exponent": LossCoordinate(start=0.75, default=1.0),
 }
-
-
-_DELTA = LossCoordinate(
-    search=uniform(0.3, 0.95),
-    start=0.6,
-    default=0.6,
-    limits=Limits(0, 1),
-    meaning="weight of rare classes and missed pixels; common classes and false alarms have 1 − this",
-)
-_SUPPRESSION = LossCoordinate(
-    search=uniform(0.0, 0.95),
-    start=0.5,
-    default=0.5,
-    limits=Limits(0, 1, open_high=True),
-    meaning="focal exponent of common classes (symmetric form: of all); the overlap exponent of rare ones (of all) is "
-    "1 − this",
-)
-_WEIGHTS: dict[str, float | None] = {"pos_weight": 3.0, "class_weight_power": 0.7}
-_NO_WEIGHTS: dict[str, float | None] = {"pos_weight": 1.0, "class_weight_power": 0.0}
-_IS_DICE = Reduction(words="mix = 0 is Dice", at={"mix": 0.0}, other="dice")
-_POWER = LossCoordinate(search=_IMBALANCE_POWER, start=1.0)
-_PLAIN_POWER = LossCoordinate(search=_IMBALANCE_POWER, start=0.0, default=1.0)
-# nnU-Net's top-k takes the hardest tenth.
-_HARD = LossCoordinate(search=Coordinate(kind="log", low=0.02, high=1.0), start=0.1, default=0.1)
 
 _DECLARED = (
     Family(
@@ -85,26 +54,26 @@ _DECLARED = (
         title="Weighted cross-entropy",
         fixed={"mix": 1.0},
         coordinates={
-            "binary": {"pos_weight": _POWER},
+            "binary": {"pos_weight": POWER},
             # Not 1: full inverse frequency does poorly on long tails, its square root is the usual softening
             # (Cui et al. 2019, sections 1 and 2).
             "multiclass": {"class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5)},
-            "multilabel": {"pos_weight": _POWER},
+            "multilabel": {"pos_weight": POWER},
         },
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
         source="Xie & Tu 2015, HED, arXiv:1504.06375; Cui et al. 2019, Class-Balanced Loss, arXiv:1901.05555",
         formula="CE(w) = −mean w_t log p_t",
-        becomes=(Reduction(words="equal weights are cross-entropy", at=_NO_WEIGHTS, other="cross_entropy"),),
+        becomes=(Reduction(words="equal weights are cross-entropy", at=NO_WEIGHTS, other="cross_entropy"),),
     ),
     Family(
         name="focal",
         title="Focal",
         fixed={"mix": 1.0},
         coordinates={
-            "binary": {"gamma": _GAMMA, "alpha": _ALPHA},
-            "multiclass": {"gamma": _GAMMA, "alpha": _ALPHA_MULTICLASS},
-            "multilabel": {"gamma": _GAMMA, "alpha": _ALPHA},
+            "binary": {"gamma": GAMMA, "alpha": _ALPHA},
+            "multiclass": {"gamma": GAMMA, "alpha": ALPHA_MULTICLASS},
+            "multilabel": {"gamma": GAMMA, "alpha": _ALPHA},
         },
         helps="A great many easy pixels that drown the few hard ones, such as distractors and thin borders.",
         caveat="Follows wrong labels, which look like hard pixels; under-confident probabilities.",
@@ -120,7 +89,7 @@ _DECLARED = (
         name="topk_ce",
         title="Top-k cross-entropy",
         fixed={"mix": 1.0},
-        coordinates=everywhere(hard_fraction=_HARD),
+        coordinates=everywhere(hard_fraction=HARD),
         helps="A great many easy pixels: only the hardest share of the labelled pixels counts.",
         caveat="Wrong labels are the hardest pixels of all, and are never out of it.",
         source="Wu et al. 2016, arXiv:1605.06885; Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
@@ -146,7 +115,7 @@ _DECLARED = (
     Family(
         name="dice",
         title="Dice",
-        fixed={"mix": 0.0, **_DICE_WEIGHTS},
+        fixed={"mix": 0.0, **DICE_WEIGHTS},
         coordinates=everywhere(),
         helps="Small foregrounds scored by overlap: optimises a soft form of the score itself.",
         caveat="Over-confident probabilities; noisy gradients when a batch holds few pixels of a class.",
@@ -238,187 +207,7 @@ _DECLARED = (
         module="lovasz",
     ),
     *OVERLAP_FAMILIES,
-    Family(
-        name="dice_ce",
-        title="Dice + cross-entropy",
-        fixed=_DICE_WEIGHTS,
-        coordinates={
-            "binary": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
-            "multiclass": {
-                "mix": _MIX,
-                "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.0, default=0.0),
-            },
-            "multilabel": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
-        },
-        helps="The safe choice under imbalance: overlap for rare classes, cross-entropy for smooth gradients.",
-        caveat="Two parts on different scales: the best mix depends on the data.",
-        source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798",
-        formula="λ · CE(w) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
-        becomes=(
-            Reduction(
-                words="mix = 1 is weighted cross-entropy",
-                at={"mix": 1.0, **_WEIGHTS},
-                other="weighted_ce",
-                others_at=_WEIGHTS,
-            ),
-            _IS_DICE,
-        ),
-    ),
-    Family(
-        name="weighted_dice_ce",
-        title="Class-weighted Dice + cross-entropy",
-        fixed={"weigh_overlap": 1.0, **_DICE_WEIGHTS},
-        # Of two classes the foreground's overlap is the only one: there it would be dice_ce.
-        coordinates={
-            "multiclass": {
-                "mix": _MIX,
-                "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5),
-            }
-        },
-        helps="Several classes of which the rare ones matter more: one exponent for pixels and overlaps.",
-        caveat="Common classes are given up for rare ones, which the mean over classes may not repay.",
-        source="The weights: Cui et al. 2019, arXiv:1901.05555; in the overlap as smp's, MONAI's and kornia's Dice "
-        "have them; the sum: Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
-        formula="λ · CE(w) + (1 − λ) · Σ_c w_c (1 − TI_c(½, ½)) / Σ_c w_c",
-        becomes=(
-            Reduction(
-                words="mix = 1 is weighted cross-entropy",
-                at={"mix": 1.0, "class_weight_power": 0.7},
-                other="weighted_ce",
-                others_at={"class_weight_power": 0.7},
-            ),
-            Reduction(
-                words="mix = 0 without weights is Dice", at={"mix": 0.0, "class_weight_power": 0.0}, other="dice"
-            ),
-            Reduction(
-                words="without weights it is Dice + cross-entropy",
-                at={"class_weight_power": 0.0},
-                other="dice_ce",
-                others_at={"class_weight_power": 0.0},
-            ),
-        ),
-    ),
-    Family(
-        name="dice_focal",
-        title="Dice + focal",
-        fixed=_DICE_WEIGHTS,
-        coordinates=everywhere(mix=_MIX, gamma=_GAMMA),
-        helps="Strong imbalance with hard examples: overlap for rare classes, focal for their borders.",
-        caveat="Follows wrong labels as focal does; one hyper-parameter more to tune than Dice.",
-        source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
-        formula="λ · CE(γ) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
-        becomes=(
-            Reduction(
-                words="mix = 1 is focal",
-                at={"mix": 1.0, "gamma": 1.5},
-                other="focal",
-                others_at={"gamma": 1.5, "alpha": None},
-            ),
-            _IS_DICE,
-            Reduction(words="γ = 0 is Dice + cross-entropy", at={"gamma": 0.0}, other="dice_ce", others_at=_NO_WEIGHTS),
-        ),
-    ),
-    Family(
-        name="dice_topk",
-        title="Dice + top-k cross-entropy",
-        fixed=_DICE_WEIGHTS,
-        coordinates=everywhere(mix=_MIX, hard_fraction=_HARD),
-        helps="Small targets with hard parts, such as tumours: overlap for the whole, cross-entropy for the worst.",
-        caveat="Wrong labels stay in the worst pixels for good.",
-        source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Ma et al. 2021, doi:10.1016/j.media.2021.102035",
-        formula=f"λ · CE over the hardest share h + (1 − λ) · {DICE}",
-        becomes=(
-            Reduction(
-                words="mix = 1 is top-k cross-entropy",
-                at={"mix": 1.0, "hard_fraction": 0.3},
-                other="topk_ce",
-                others_at={"hard_fraction": 0.3},
-            ),
-            _IS_DICE,
-            Reduction(
-                words="all pixels are Dice + cross-entropy",
-                at={"hard_fraction": 1.0},
-                other="dice_ce",
-                others_at=_NO_WEIGHTS,
-            ),
-        ),
-    ),
-    Family(
-        name="combo",
-        title="Combo",
-        fixed=_DICE_WEIGHTS,
-        coordinates={
-            "binary": {"mix": _MIX, "alpha": _BALANCE},
-            "multiclass": {"mix": _MIX, "alpha": _ALPHA_MULTICLASS},
-            "multilabel": {"mix": _MIX, "alpha": _BALANCE},
-        },
-        helps="As Dice + cross-entropy, with a dial from false alarms to missed pixels in the cross-entropy part.",
-        caveat="α = 0.5 halves the cross-entropy part, so that the mix means something else than in dice_ce.",
-        source="Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798 (equation 3; up to a constant)",
-        formula=f"λ · CE(α) + (1 − λ) · {DICE}",
-        becomes=(
-            Reduction(
-                words="mix = 1 is focal at γ = 0",
-                at={"mix": 1.0, "alpha": 0.8},
-                other="focal",
-                others_at={"gamma": 0.0, "alpha": 0.8},
-            ),
-            _IS_DICE,
-        ),
-    ),
-    Family(
-        name="unified_focal",
-        title="Unified focal",
-        fixed={},
-        coordinates=everywhere(mix=_MIX, delta=_DELTA, suppression=_SUPPRESSION),
-        helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
-        caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
-        source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
-        formula="λ · CE(α = δ; γ = s if common) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^κ, κ = 1 if common, else 1 − s",
-        relative=True,
-        module="unified_focal",
-        becomes=(
-            Reduction(
-                words="mix = 1 without suppression is focal at γ = 0",
-                at={"mix": 1.0, "suppression": 0.0, "delta": 0.8},
-                other="focal",
-                others_at={"gamma": 0.0, "alpha": 0.8},
-            ),
-            Reduction(
-                words="mix = 0 without suppression is Tversky of both classes",
-                at={"mix": 0.0, "suppression": 0.0, "delta": 0.8},
-                other="tversky",
-                others_at={"fn_weight": 0.8, "include_background": True},
-                tasks=("binary", "multiclass"),
-            ),
-        ),
-    ),
-    Family(
-        name="symmetric_unified_focal",
-        title="Symmetric unified focal",
-        fixed={},
-        coordinates=everywhere(mix=_MIX, delta=_DELTA, suppression=_SUPPRESSION),
-        helps="As unified focal where rare classes have easy pixels, too: all that is easy is quietened.",
-        caveat="Three numbers to tune; each class's slope grows steep near a perfect overlap.",
-        source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the symmetric form)",
-        formula="λ · CE(α = δ; γ = s) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^(1 − s)",
-        relative=True,
-        module="symmetric_unified_focal",
-        becomes=(
-            Reduction(
-                words="without suppression both forms are one",
-                at={"suppression": 0.0, "delta": 0.8},
-                other="unified_focal",
-                others_at={"suppression": 0.0, "delta": 0.8},
-            ),
-            Reduction(
-                words="mix = 1 is focal with α = δ",
-                at={"mix": 1.0, "suppression": 0.7, "delta": 0.8},
-                other="focal",
-                others_at={"gamma": 0.7, "alpha": 0.8},
-            ),
-        ),
-    ),
+    *MIXTURE_FAMILIES,
     *MAP_FAMILIES,
 )
 

@@ -1,0 +1,223 @@
+"""Families that mix cross-entropy with an overlap; no torch.
+
+Part of the registry (`sweeper.losses.families`), which puts them in their place.
+"""
+
+from __future__ import annotations
+
+from sweeper.losses.accepted_values import Limits
+from sweeper.losses.common_coordinates import (
+    ALPHA_MULTICLASS,
+    DICE_WEIGHTS,
+    GAMMA,
+    HARD,
+    IMBALANCE_POWER,
+    NO_WEIGHTS,
+    WEIGHTS,
+)
+from sweeper.losses.family_records import Family, LossCoordinate, Reduction, everywhere, uniform
+from sweeper.losses.map_families import DICE
+
+_MIX = LossCoordinate(search=uniform(0.0, 1.0), start=0.5, default=0.5)
+_BALANCE = LossCoordinate(search=uniform(0.05, 0.95), start=0.5, default=0.5)
+_DELTA = LossCoordinate(
+    search=uniform(0.3, 0.95),
+    start=0.6,
+    default=0.6,
+    limits=Limits(0, 1),
+    meaning="weight of rare classes and missed pixels; common classes and false alarms have 1 − this",
+)
+_SUPPRESSION = LossCoordinate(
+    search=uniform(0.0, 0.95),
+    start=0.5,
+    default=0.5,
+    limits=Limits(0, 1, open_high=True),
+    meaning="focal exponent of common classes (symmetric form: of all); the overlap exponent of rare ones (of all) is "
+    "1 − this",
+)
+_IS_DICE = Reduction(words="mix = 0 is Dice", at={"mix": 0.0}, other="dice")
+_PLAIN_POWER = LossCoordinate(search=IMBALANCE_POWER, start=0.0, default=1.0)
+
+MIXTURE_FAMILIES = (
+    Family(
+        name="dice_ce",
+        title="Dice + cross-entropy",
+        fixed=DICE_WEIGHTS,
+        coordinates={
+            "binary": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
+            "multiclass": {
+                "mix": _MIX,
+                "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.0, default=0.0),
+            },
+            "multilabel": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
+        },
+        helps="The safe choice under imbalance: overlap for rare classes, cross-entropy for smooth gradients.",
+        caveat="Two parts on different scales: the best mix depends on the data.",
+        source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798",
+        formula="λ · CE(w) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
+        becomes=(
+            Reduction(
+                words="mix = 1 is weighted cross-entropy",
+                at={"mix": 1.0, **WEIGHTS},
+                other="weighted_ce",
+                others_at=WEIGHTS,
+            ),
+            _IS_DICE,
+        ),
+    ),
+    Family(
+        name="weighted_dice_ce",
+        title="Class-weighted Dice + cross-entropy",
+        fixed={"weigh_overlap": 1.0, **DICE_WEIGHTS},
+        # Of two classes the foreground's overlap is the only one: there it would be dice_ce.
+        coordinates={
+            "multiclass": {
+                "mix": _MIX,
+                "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5),
+            }
+        },
+        helps="Several classes of which the rare ones matter more: one exponent for pixels and overlaps.",
+        caveat="Common classes are given up for rare ones, which the mean over classes may not repay.",
+        source="The weights: Cui et al. 2019, arXiv:1901.05555; in the overlap as smp's, MONAI's and kornia's Dice "
+        "have them; the sum: Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
+        formula="λ · CE(w) + (1 − λ) · Σ_c w_c (1 − TI_c(½, ½)) / Σ_c w_c",
+        becomes=(
+            Reduction(
+                words="mix = 1 is weighted cross-entropy",
+                at={"mix": 1.0, "class_weight_power": 0.7},
+                other="weighted_ce",
+                others_at={"class_weight_power": 0.7},
+            ),
+            Reduction(
+                words="mix = 0 without weights is Dice", at={"mix": 0.0, "class_weight_power": 0.0}, other="dice"
+            ),
+            Reduction(
+                words="without weights it is Dice + cross-entropy",
+                at={"class_weight_power": 0.0},
+                other="dice_ce",
+                others_at={"class_weight_power": 0.0},
+            ),
+        ),
+    ),
+    Family(
+        name="dice_focal",
+        title="Dice + focal",
+        fixed=DICE_WEIGHTS,
+        coordinates=everywhere(mix=_MIX, gamma=GAMMA),
+        helps="Strong imbalance with hard examples: overlap for rare classes, focal for their borders.",
+        caveat="Follows wrong labels as focal does; one hyper-parameter more to tune than Dice.",
+        source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
+        formula="λ · CE(γ) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
+        becomes=(
+            Reduction(
+                words="mix = 1 is focal",
+                at={"mix": 1.0, "gamma": 1.5},
+                other="focal",
+                others_at={"gamma": 1.5, "alpha": None},
+            ),
+            _IS_DICE,
+            Reduction(words="γ = 0 is Dice + cross-entropy", at={"gamma": 0.0}, other="dice_ce", others_at=NO_WEIGHTS),
+        ),
+    ),
+    Family(
+        name="dice_topk",
+        title="Dice + top-k cross-entropy",
+        fixed=DICE_WEIGHTS,
+        coordinates=everywhere(mix=_MIX, hard_fraction=HARD),
+        helps="Small targets with hard parts, such as tumours: overlap for the whole, cross-entropy for the worst.",
+        caveat="Wrong labels stay in the worst pixels for good.",
+        source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Ma et al. 2021, doi:10.1016/j.media.2021.102035",
+        formula=f"λ · CE over the hardest share h + (1 − λ) · {DICE}",
+        becomes=(
+            Reduction(
+                words="mix = 1 is top-k cross-entropy",
+                at={"mix": 1.0, "hard_fraction": 0.3},
+                other="topk_ce",
+                others_at={"hard_fraction": 0.3},
+            ),
+            _IS_DICE,
+            Reduction(
+                words="all pixels are Dice + cross-entropy",
+                at={"hard_fraction": 1.0},
+                other="dice_ce",
+                others_at=NO_WEIGHTS,
+            ),
+        ),
+    ),
+    Family(
+        name="combo",
+        title="Combo",
+        fixed=DICE_WEIGHTS,
+        coordinates={
+            "binary": {"mix": _MIX, "alpha": _BALANCE},
+            "multiclass": {"mix": _MIX, "alpha": ALPHA_MULTICLASS},
+            "multilabel": {"mix": _MIX, "alpha": _BALANCE},
+        },
+        helps="As Dice + cross-entropy, with a dial from false alarms to missed pixels in the cross-entropy part.",
+        caveat="α = 0.5 halves the cross-entropy part, so that the mix means something else than in dice_ce.",
+        source="Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798 (equation 3; up to a constant)",
+        formula=f"λ · CE(α) + (1 − λ) · {DICE}",
+        becomes=(
+            Reduction(
+                words="mix = 1 is focal at γ = 0",
+                at={"mix": 1.0, "alpha": 0.8},
+                other="focal",
+                others_at={"gamma": 0.0, "alpha": 0.8},
+            ),
+            _IS_DICE,
+        ),
+    ),
+    Family(
+        name="unified_focal",
+        title="Unified focal",
+        fixed={},
+        coordinates=everywhere(mix=_MIX, delta=_DELTA, suppression=_SUPPRESSION),
+        helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
+        caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
+        source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
+        formula="λ · CE(α = δ; γ = s if common) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^κ, κ = 1 if common, else 1 − s",
+        relative=True,
+        module="unified_focal",
+        becomes=(
+            Reduction(
+                words="mix = 1 without suppression is focal at γ = 0",
+                at={"mix": 1.0, "suppression": 0.0, "delta": 0.8},
+                other="focal",
+                others_at={"gamma": 0.0, "alpha": 0.8},
+            ),
+            Reduction(
+                words="mix = 0 without suppression is Tversky of both classes",
+                at={"mix": 0.0, "suppression": 0.0, "delta": 0.8},
+                other="tversky",
+                others_at={"fn_weight": 0.8, "include_background": True},
+                tasks=("binary", "multiclass"),
+            ),
+        ),
+    ),
+    Family(
+        name="symmetric_unified_focal",
+        title="Symmetric unified focal",
+        fixed={},
+        coordinates=everywhere(mix=_MIX, delta=_DELTA, suppression=_SUPPRESSION),
+        helps="As unified focal where rare classes have easy pixels, too: all that is easy is quietened.",
+        caveat="Three numbers to tune; each class's slope grows steep near a perfect overlap.",
+        source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the symmetric form)",
+        formula="λ · CE(α = δ; γ = s) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^(1 − s)",
+        relative=True,
+        module="symmetric_unified_focal",
+        becomes=(
+            Reduction(
+                words="without suppression both forms are one",
+                at={"suppression": 0.0, "delta": 0.8},
+                other="unified_focal",
+                others_at={"suppression": 0.0, "delta": 0.8},
+            ),
+            Reduction(
+                words="mix = 1 is focal with α = δ",
+                at={"mix": 1.0, "suppression": 0.7, "delta": 0.8},
+                other="focal",
+                others_at={"gamma": 0.7, "alpha": 0.8},
+            ),
+        ),
+    ),
+)
