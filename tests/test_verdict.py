@@ -427,6 +427,15 @@ def test_rivals_for_which_the_same_would_do_share_a_sentence_that_asks_for_the_m
     assert f"some {wanted[1]} seeds in place of 3" in steps[0]
 
 
+def test_rivals_of_whom_more_seeds_would_show_different_things_share_a_sentence() -> None:
+    found = evidence({"dice": 0.73, "focal": 0.728, "cross_entropy": 0.7}, half=0.1)
+    noise = {"se_seed": 0.004, "se_image": 0.002}
+    noisy = tuple(c.model_copy(update={"difference": c.difference.model_copy(update=noise)}) for c in found.comparisons)
+    (step,) = decide(found.model_copy(update={"comparisons": noisy}), ORDER).next_steps
+    assert step.startswith("dice against focal and cross_entropy: some ") and step.count("--confirm-seeds") == 1
+    assert " would show equivalence within ± 0.01 (focal) and a difference of this size (cross_entropy), if" in step
+
+
 def test_next_steps_leave_out_pairs_that_cannot_change_the_answer() -> None:
     # focal and tversky are both open against the best; what stands between the two of them does not matter.
     found = evidence({"cross_entropy": 0.705, "focal": 0.702, "tversky": 0.7}, half=0.02)

@@ -30,7 +30,7 @@ ENOUGH_SEEDS = 8
 
 @dataclass(frozen=True)
 class _Plan:
-    """What would settle one pair, without the names: plans of equal `kind` and `goal` make one sentence."""
+    """What would settle one pair, without the names: plans of one `kind` and `goal` make one sentence."""
 
     first: int
     rival: int
@@ -50,7 +50,8 @@ def what_would_settle(evidence: Evidence, pairs: Sequence[tuple[int, int]], resu
     groups: dict[tuple[int, str, str], list[_Plan]] = {}
     for first, rival in pairs:
         plan = _plan(evidence, first, rival, differences[first, rival])
-        groups.setdefault((first, plan.kind, plan.goal), []).append(plan)
+        # More seeds are one command for all rivals, whatever they would show of each.
+        groups.setdefault((first, plan.kind, "" if plan.kind == "seeds" else plan.goal), []).append(plan)
     return [_sentence(evidence, plans, resume) for plans in groups.values()]
 
 
@@ -161,7 +162,7 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
         asked, last = _asked(evidence, seeds)
         goes_on = f", which ends at {last} at the latest" if last > seeds else ""
         how = f"some {seeds} seeds in place of {now} (`{resume} --confirm-seeds {asked}`{goes_on})"
-        return f"{against}{how}{also} would show {goal}, if estimate and noise stay as they are."
+        return f"{against}{how}{also} would show {_goals(plans, names)}, if estimate and noise stay as they are."
     if kind == "pictures":
         error = max(p.gap.se_image for p in plans if p.gap is not None)
         return (
@@ -187,6 +188,16 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
         f"{against}not settled by any affordable number of seeds or test images at this budget: {why}; choose by "
         "cost or taste, or train longer."
     )
+
+
+def _goals(plans: Sequence[_Plan], names: Sequence[str]) -> str:
+    """What would be shown: of which rivals where it is not the same for all."""
+    rivals: dict[str, list[str]] = {}
+    for plan, name in zip(plans, names, strict=True):
+        rivals.setdefault(plan.goal, []).append(name)
+    if len(rivals) == 1:
+        return plans[0].goal
+    return listed([f"{goal} ({', '.join(found)})" for goal, found in rivals.items()])
 
 
 def _asked(evidence: Evidence, seeds: int) -> tuple[str, int]:
