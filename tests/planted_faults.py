@@ -338,8 +338,8 @@ FAULTS = (
     Fault(
         "gamma off by one, softmax, plain path",
         PIXELS,
-        "torch.exp(gamma * torch.log(",
-        "torch.exp((gamma + 1) * torch.log(",
+        "torch.exp(gamma * log_of_rest(loss))",
+        "torch.exp((gamma + 1) * log_of_rest(loss))",
         ("focal/multiclass",),
     ),
     Fault(
@@ -1044,22 +1044,22 @@ FAULTS = (
     Fault(
         "noise-robust Dice: exponent dropped",
         NOISE,
-        "torch.exp(self.exponent * log_p)",
-        "torch.exp(log_p)",
+        "torch.exp(self.exponent * log_error)",
+        "torch.exp(log_error)",
         ("robust_dice/binary",),
     ),
     Fault(
         "noise-robust Dice: exponent of own pixels dropped",
         NOISE,
-        "torch.exp(self.exponent * F.logsigmoid(-z))",
-        "torch.exp(F.logsigmoid(-z))",
-        ("robust_dice/multilabel",),
+        "log_p.scatter(1, index, log_missed)",
+        "log_p.scatter(1, index, log_missed / self.exponent)",
+        ("robust_dice/multiclass",),
     ),
     Fault(
         "noise-robust Dice: probabilities not squared",
         NOISE,
-        "mass(mask * p * p)",
-        "mass(mask * p)",
+        "mass(predicted * p)",
+        "mass(predicted)",
         ("robust_dice/multiclass",),
     ),
     Fault(
@@ -1073,7 +1073,7 @@ FAULTS = (
         "precision in place of sensitivity",
         SENSITIVITY,
         "/ actual.clamp(min=NEARLY_NOTHING)",
-        "/ mass(p * classes.mask).clamp(min=NEARLY_NOTHING)",
+        "/ mass(p * mask).clamp(min=NEARLY_NOTHING)",
         ("sens_spec/multiclass",),
     ),
     Fault(
@@ -1086,9 +1086,23 @@ FAULTS = (
     Fault(
         "specificity over all pixels",
         SENSITIVITY,
-        "mass(others).clamp(min=NEARLY_NOTHING)",
-        "mass(classes.mask.expand_as(p)).clamp(min=NEARLY_NOTHING)",
+        "others.clamp(min=NEARLY_NOTHING)",
+        "mass(mask.expand_as(p)).clamp(min=NEARLY_NOTHING)",
         ("sens_spec/binary",),
+    ),
+    Fault(
+        "specificity of the class's own pixels, too",
+        SENSITIVITY,
+        "p.scatter(1, index, 0.0).square()",
+        "p.square()",
+        ("sens_spec/multiclass",),
+    ),
+    Fault(
+        "a mask left out where pixels are ignored",
+        "losses/class_probabilities.py",
+        "values if readable(mask) and bool((mask == 1).all())",
+        "values if readable(mask) and bool((mask == 1).any())",
+        ("sens_spec/multiclass",),
     ),
     Fault(
         "Matthews: sign of the correlation",
@@ -1255,8 +1269,15 @@ FAULTS = (
     Fault(
         "skeleton recall: precision in place of recall",
         SKELETON_RECALL,
-        "/ (length + 1)",
-        "/ (mass(classes.p * classes.mask) + 1)",
+        "(length - hit) / (length + 1)",
+        "(length - hit) / (segment_sums(p, index, channels) + 1)",
+        ("skeleton_recall/binary",),
+    ),
+    Fault(
+        "skeleton recall under torch.func: precision in place of recall",
+        SKELETON_RECALL,
+        "(length - mass(lines * classes.p)) / (length + 1)",
+        "(length - mass(lines * classes.p)) / (mass(classes.p * classes.mask) + 1)",
         ("skeleton_recall/binary",),
     ),
     Fault(
@@ -1274,7 +1295,7 @@ FAULTS = (
         ("skeleton_recall/binary",),
     ),
     Fault(
-        "skeleton recall: class 0 has a skeleton",
+        "skeleton recall under torch.func: class 0 has a skeleton",
         SKELETON_RECALL,
         '(each[1:] if self.task == "multiclass" else each).mean()',
         "each.mean()",

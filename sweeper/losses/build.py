@@ -121,9 +121,9 @@ def build_loss(
     return KernelLoss(family, task, values, settings, ignore_index)
 
 
-def build_part(family: str, *, task: LossTask, ignore_index: int) -> nn.Module:
+def build_part(family: str, *, task: LossTask, ignore_index: int) -> SegmentationLoss:
     """A loss without coordinates inside another one, which has looked at the labels already."""
     part = build_loss(family, task=task, ignore_index=ignore_index)
-    if isinstance(part, SegmentationLoss):
-        part.checks_labels = False
+    assert isinstance(part, SegmentationLoss)
+    part.checks_labels = False
     return part

@@ -17,7 +17,7 @@ from sweeper.losses.families import LossTask
 from sweeper.losses.fused_cpu import Entropy, Sums, class_sums, plain_sums, walks
 from sweeper.losses.fused_cpu.sums import Batch, Plan
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.per_pixel import cleaned, placed
+from sweeper.losses.per_pixel import cleaned, placed, readable
 
 
 class Classes(NamedTuple):
@@ -76,6 +76,11 @@ def sums(
 def mass(values: Tensor) -> Tensor:
     """Sum over the pixels of the batch, (N, K, H, W) → (K,)."""
     return values.sum(dim=(0, 2, 3))
+
+
+def counted(values: Tensor, mask: Tensor) -> Tensor:
+    """Values (N, K, H, W) times the mask (N, 1 or K, H, W), which is left out where it is known to be 1 everywhere."""
+    return values if readable(mask) and bool((mask == 1).all()) else values * mask
 
 
 def mean_probability(classes: Classes) -> Tensor:

@@ -18,6 +18,7 @@ from sweeper.losses.build import build_part
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
 from sweeper.losses.label_maps import LabelMapLoss
+from sweeper.losses.per_pixel import transformed
 
 
 class InstanceCrossEntropy(LabelMapLoss):
@@ -39,14 +40,15 @@ class InstanceCrossEntropy(LabelMapLoss):
         assert distance is not None
         labelled = target.long() != self.ignore_index
         precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        shares = torch.where(labelled, distance, 1).to(precision).clamp(min=1).pow(-self.power)
-        shares = torch.where(labelled, shares, 0.0)
+        if transformed(logits, target, weight, distance):
+            shares = torch.where(labelled, distance.to(precision).clamp(min=1).pow(-self.power), 0.0)
+        else:  # in one place: new memory for each operation takes as long as cross-entropy itself
+            shares = distance.to(precision, copy=True).clamp_(min=1).pow_(-self.power).masked_fill_(~labelled, 0.0)
         # To a mean of 1 over the labelled pixels, whose number cross-entropy divides by.
         shares = shares * (labelled.sum() / shares.sum().clamp(min=NEARLY_NOTHING))
         if weight is not None:
             shares = shares * weight
-        value: Tensor = self.entropy(logits, target, shares)
-        return value
+        return self.entropy.compute(logits, target, shares, None)
 
 
 def build(

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.class_probabilities import mass
+from sweeper.losses.class_probabilities import counted, mass
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
+from sweeper.losses.label_maps import segment_sums
 from sweeper.losses.loss_module import SegmentationLoss
-from sweeper.losses.per_pixel import cleaned, focal_factor, placed
+from sweeper.losses.per_pixel import cleaned, log_of_rest
 
 
 class NoiseRobustDice(SegmentationLoss):
@@ -37,18 +38,17 @@ class NoiseRobustDice(SegmentationLoss):
             mask = mask * (weight if weight.ndim == 4 else weight.unsqueeze(1))
         # Powers from logarithms: their slopes are finite where an error is 0.
         if self.task == "multiclass":
-            log_p = F.log_softmax(z, dim=1)
-            index = torch.where(labelled, labels, 0)
-            own = placed(log_p, index, mask)
-            missed = own * focal_factor(-log_p.gather(1, index), self.exponent)
+            log_p, index = F.log_softmax(z, dim=1), torch.where(labelled, labels, 0)
+            log_missed = log_of_rest(-log_p.gather(1, index))
+            log_error, p = log_p.scatter(1, index, log_missed), log_p.exp()
+            actual = segment_sums(mask, index, z.shape[1])
         else:
-            log_p = F.logsigmoid(z)
-            own = (labels == 1).to(z.dtype) * mask
-            missed = own * torch.exp(self.exponent * F.logsigmoid(-z))
-        errors = mass((mask - own) * torch.exp(self.exponent * log_p) + missed)
-        p, actual = log_p.exp(), mass(own)
-        lost = errors / (mass(mask * p * p) + actual + 2)
-        mean = mass(mask * p) / mass(mask.expand_as(p)).clamp(min=NEARLY_NOTHING)
+            there = (labels == 1).to(z.dtype)
+            log_error, p = F.logsigmoid(z * (1 - 2 * there)), torch.sigmoid(z)
+            actual = mass(there * mask)
+        errors, predicted = mass(counted(torch.exp(self.exponent * log_error), mask)), counted(p, mask)
+        lost = errors / (mass(predicted * p) + actual + 2)
+        mean = mass(predicted) / mass(mask).clamp(min=NEARLY_NOTHING)
         return torch.where(actual > 0, lost, mean).mean()
 
 

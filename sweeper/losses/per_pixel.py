@@ -52,11 +52,16 @@ def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
 
 
 def focal_factor(loss: Tensor, gamma: float | Tensor) -> Tensor:
-    """(1 − p)^γ from −log p ≥ 0, any shape; γ ≥ 0: one, or one for each.
+    """(1 − p)^γ from −log p ≥ 0, any shape; γ ≥ 0: one, or one for each."""
+    return torch.exp(gamma * log_of_rest(loss))
 
-    log(1 − p) = log(−expm1(log p)); kept off p = 1, where it has no finite slope and the loss is 0.
+
+def log_of_rest(loss: Tensor) -> Tensor:
+    """log(1 − p) from −log p ≥ 0, any shape.
+
+    log(1 − p) = log(−expm1(log p)); kept off p = 1, where it has no finite slope.
     """
-    return torch.exp(gamma * torch.log(-torch.expm1(-loss.clamp(min=torch.finfo(loss.dtype).tiny))))
+    return torch.log(-torch.expm1(-loss.clamp(min=torch.finfo(loss.dtype).tiny)))
 
 
 def near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:

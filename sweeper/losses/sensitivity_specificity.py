@@ -12,11 +12,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.class_probabilities import as_classes, mass, mean_probability
+from sweeper.losses.class_probabilities import counted, mass
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
+from sweeper.losses.label_maps import segment_sums
 from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.per_pixel import cleaned
 
 
 class SensitivitySpecificity(SegmentationLoss):
@@ -28,14 +31,29 @@ class SensitivitySpecificity(SegmentationLoss):
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
-        classes = as_classes(logits, target, self.task, self.ignore_index, weight)
-        p, own = classes.p, classes.own
-        others = classes.mask - own
-        actual = mass(own)
-        missed = mass(own * (1 - p).square()) / actual.clamp(min=NEARLY_NOTHING)
-        marked = mass(others * p.square()) / mass(others).clamp(min=NEARLY_NOTHING)
+        labels = target.long() if self.task == "multilabel" else target.long().unsqueeze(1)
+        labelled = labels != self.ignore_index
+        z = cleaned(logits, labelled).contiguous()
+        mask = labelled.to(z.dtype)
+        if weight is not None:
+            mask = mask * (weight if weight.ndim == mask.ndim else weight.unsqueeze(1))
+        if self.task == "multiclass":
+            p, index = F.softmax(z, dim=1), torch.where(labelled, labels, 0)
+            actual = segment_sums(mask, index, z.shape[1])
+            # Not the total less the class's own, which may be nearly all of it; nor a product that autocast lowers.
+            others = (actual * (1 - torch.eye(z.shape[1], dtype=z.dtype, device=z.device))).sum(dim=1)
+            missed = segment_sums(mask * (1 - p.gather(1, index)).square(), index, z.shape[1])
+            marked = mass(counted(p.scatter(1, index, 0.0).square(), mask))
+        else:
+            p, there = torch.sigmoid(z), labels == 1
+            own, rest = there * mask, ~there * mask
+            actual, others = mass(own), mass(rest)
+            missed, marked = mass(own * (1 - p).square()), mass(rest * p.square())
+        missed = missed / actual.clamp(min=NEARLY_NOTHING)
+        marked = marked / others.clamp(min=NEARLY_NOTHING)
         each = self.share * missed + (1 - self.share) * marked
-        return torch.where(actual > 0, each, mean_probability(classes)).mean()
+        mean = mass(counted(p, mask)) / mass(mask).clamp(min=NEARLY_NOTHING)
+        return torch.where(actual > 0, each, mean).mean()
 
 
 def build(

@@ -18,7 +18,9 @@ from sweeper.data.skeletons import tubes
 from sweeper.losses.build import build_part
 from sweeper.losses.class_probabilities import as_classes, mass, mean_probability
 from sweeper.losses.families import LossTask
-from sweeper.losses.label_maps import LabelMapLoss
+from sweeper.losses.label_maps import LabelMapLoss, segment_sums
+from sweeper.losses.per_pixel import at_least_float32, readable, transformed
+from sweeper.losses.surprise import surprise
 
 
 class SkeletonRecall(LabelMapLoss):
@@ -39,12 +41,16 @@ class SkeletonRecall(LabelMapLoss):
         assert distance is not None
         parts: list[Tensor] = []
         if self.share < 1:
-            parts.append((1 - self.share) * self.rest(logits, target, weight))
+            parts.append((1 - self.share) * self.rest.compute(logits, target, weight, None))
         if self.share > 0:
             parts.append(self.share * self._missed(logits, target, weight, distance))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def _missed(self, logits: Tensor, target: Tensor, weight: Tensor | None, skeleton: Tensor) -> Tensor:
+        if readable(logits) and not transformed(logits, target, weight, skeleton):
+            found = self._missed_of_lines(logits, target, weight, skeleton)
+            if found is not None:
+                return found
         classes = as_classes(logits, target, self.task, self.ignore_index, weight)
         tube = skeleton if self.task == "multilabel" else skeleton.unsqueeze(1)
         lines = torch.where(tube != 0, classes.own, 0.0)
@@ -52,6 +58,27 @@ class SkeletonRecall(LabelMapLoss):
         missed = (length - mass(lines * classes.p)) / (length + 1)
         each = torch.where(mass(classes.own) > 0, missed, mean_probability(classes))
         return (each[1:] if self.task == "multiclass" else each).mean()
+
+    def _missed_of_lines(
+        self, logits: Tensor, target: Tensor, weight: Tensor | None, skeleton: Tensor
+    ) -> Tensor | None:
+        """The same from the pixels of the lines alone, which are few; None where a class has none of them."""
+        at = (skeleton.flatten() != 0).nonzero().squeeze(1)
+        labels, channels = target.flatten()[at].long(), logits.shape[1]
+        if self.task == "multiclass":
+            at, index = at[labels != self.ignore_index], labels[labels != self.ignore_index]
+            lost, _ = surprise(logits, target, self.task, self.ignore_index)
+            p = torch.exp(-lost.flatten().index_select(0, at))
+        else:
+            at = at[labels == 1]
+            index = at // logits[0, 0].numel() % channels
+            p = torch.sigmoid(at_least_float32(logits.flatten().index_select(0, at)))
+        w = torch.ones_like(p) if weight is None else weight.flatten()[at].to(p.dtype)
+        length, hit = segment_sums(w, index, channels), segment_sums(w * p, index, channels)
+        each = (length - hit) / (length + 1)
+        if self.task == "multiclass":
+            length, each = length[1:], each[1:]
+        return each.mean() if bool((length > 0).all()) else None
 
 
 def build(
