@@ -47,6 +47,10 @@ class Sweep:
         return re.split(r"\n(?:!\[|<picture|<details|### )", self.paths.markdown.read_text("utf-8"))[0].strip()
 
 
+AS_DEFAULT = {("workers", "auto"), ("slots", "auto")}
+"""Words of the command line for what is None here."""
+
+
 def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any) -> Sweep:
     """Search over losses, confirm the best on a locked test split, and recommend one, as `sweeper run` does.
 
@@ -117,7 +121,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 
     from sweeper.workflow.settings import Settings
 
-    options = {name: value for name, value in options.items() if (name, value) != ("workers", "auto")}
+    options = {name: value for name, value in options.items() if (name, value) not in AS_DEFAULT}
     options |= {
         name: str(options[name])
         for name in ("data", "space", "images", "masks")

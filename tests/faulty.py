@@ -7,7 +7,6 @@ import resource
 import signal
 import time
 from collections.abc import Callable
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from sweeper.executors.protocol import Backend
 from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
-from sweeper.training.slots import EagerEngine
+from sweeper.training.stepwise import Stepwise
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
 
@@ -43,7 +42,7 @@ class FaultyTraining(Training):
             factor = float(self._fault or "nan")
             self._steps.criterion = lambda *given, **more: own(*given, **more) * factor  # type: ignore[assignment]
 
-    def advance(self) -> Evaluation:
+    def advancing(self) -> Stepwise[Evaluation]:
         match self._fault:
             case "raises":
                 raise ValueError("a fault of the loss")
@@ -58,7 +57,7 @@ class FaultyTraining(Training):
                     time.sleep(1)
             case "segfault":
                 os.kill(os.getpid(), signal.SIGSEGV)
-        return super().advance()
+        return (yield from super().advancing())
 
     def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
         found = super().result(state)
@@ -71,10 +70,19 @@ def serve(pipe: Connection, device: str) -> None:
     worker.serve(pipe, device)
 
 
-def serve_two(pipe: Connection, device: str) -> None:
-    """The same, with two slots."""
-    worker.EagerEngine = partial(EagerEngine, slots=2)  # type: ignore[misc]
-    serve(pipe, device)
+def crowded_once(pipe: Connection, device: str) -> None:
+    """A worker of which the first one, by a file in the current folder, has no room for its second training."""
+    own = job.Training
+
+    class Crowded(own):  # type: ignore[misc, valid-type]
+        def advancing(self) -> Stepwise[Evaluation]:
+            if self._spec.number == 1 and not Path("crowded").exists():
+                Path("crowded").touch()
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return (yield from super().advancing())
+
+    job.Training = Crowded  # type: ignore[misc]
+    worker.serve(pipe, device)
 
 
 def dies_at_first(pipe: Connection, device: str) -> None:
@@ -155,10 +163,10 @@ def second_place_is_broken(pipe: Connection, device: str) -> None:
         taken = True
 
     class Broken(own):  # type: ignore[misc, valid-type]
-        def advance(self) -> Evaluation:
+        def advancing(self) -> Stepwise[Evaluation]:
             if taken:
                 raise torch.AcceleratorError("CUDA error: unspecified launch failure")
-            return super().advance()  # type: ignore[no-any-return]
+            return (yield from super().advancing())
 
     job.Training = Broken  # type: ignore[misc]
     worker.serve(pipe, device)

@@ -110,8 +110,8 @@ def of_processes(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
 
 def two_slots(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     """One worker process that trains two specs in turn."""
-    patch.setattr(worker_process, "_serve", faulty.serve_two)
-    return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20))
+    patch.setattr(worker_process, "_serve", faulty.serve)
+    return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20), slots=2)
 
 
 def task_queue(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
@@ -252,6 +252,27 @@ def test_out_of_memory_costs_one_training(kind: object, made: Callable[..., Exec
     lost = end_of(events, 0)
     assert isinstance(lost, OutOfMemory) and "no room" in lost.reason
     assert isinstance(end_of(events, 1), Finished)
+
+
+def test_trainings_that_crowd_each_other_out_go_on_with_half_the_slots(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(worker_process, "_serve", faulty.crowded_once)
+    conditions, said = Conditions(dataset=tiny, recipe=SMALL, seed=0), list[str]()
+    with closing(ProcessBackend("cpu", 1, 1, said.append, slots=4)) as backend:
+        executor = backend.open(conditions, tmp_path)
+        assert executor.slots == executor.free() == 4
+        specs = [spec(number) for number in range(4)]
+        events = run(executor, *specs)
+        assert executor.slots == executor.free() == 2
+    assert not [event for event in events if isinstance(event, OutOfMemory)]
+    assert any("out of memory" in line and "with 2 slot(s) in place of 4" in line for line in said)
+    with closing(InlineBackend("cpu")) as backend:
+        alone = run(backend.open(conditions, tmp_path), specs[0])
+    for number in range(4):
+        assert isinstance(end_of(events, number), Finished)
+        assert values(events, number) == values(alone, 0), number
 
 
 @pytest.mark.parametrize("kind", SEPARATE)

@@ -3,59 +3,163 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent
-from sweeper.core.records import Conditions, Dataset
+from sweeper.core.events import Answer, Evaluated, Finished, Paused, TrainingEvent
+from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data.store import open_store
+from sweeper.training import job
 from sweeper.training.job import WorkerContext
-from sweeper.training.slots import EagerEngine
+from sweeper.training.slots import SlotEngine
+from sweeper.training.training_steps import TrainingSteps
+from tests.faulty import FaultyTraining, rate_of
 from tests.test_training import SMALL, spec
+
+GOOD = 2e-3
+"""A learning rate that stands for no fault."""
+TWICE = SMALL.model_copy(update={"evaluations": 2})
 
 
 @pytest.fixture
 def context(tiny: Dataset, tmp_path: Path) -> WorkerContext:
-    return WorkerContext(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    return WorkerContext(Conditions(dataset=tiny, recipe=TWICE, seed=0), open_store(tiny.store), "cpu", tmp_path)
 
 
-def to_the_end(engine: EagerEngine) -> list[TrainingEvent]:
+def next_event(engine: SlotEngine) -> TrainingEvent:
+    """Steps until there is one."""
+    while engine.ready():
+        if (event := engine.advance()) is not None:
+            return event
+    raise AssertionError("nothing can go on")
+
+
+def to_the_end(engine: SlotEngine) -> list[TrainingEvent]:
     events: list[TrainingEvent] = []
     while engine.ready():
-        event = engine.advance()
-        assert event is not None
-        events.append(event)
+        events.append(event := next_event(engine))
         if isinstance(event, Evaluated) and not event.last:
             engine.answer(event.spec, "go")
     return events
 
 
+def of(events: list[TrainingEvent], number: int) -> list[object]:
+    """What a training told, without times."""
+    told: list[object] = []
+    for event in events:
+        if event.spec.number != number:
+            continue
+        if isinstance(event, Evaluated):
+            told.append(event.evaluation.model_copy(update={"seconds": 0.0}))
+        elif isinstance(event, (Finished, Paused)):
+            result = event.result
+            shown = tuple(one.model_copy(update={"seconds": 0.0}) for one in result.evaluations)
+            told.append(result.model_copy(update={"seconds": 0.0, "seconds_per_step": None, "evaluations": shown}))
+    return told
+
+
+def alone(context: WorkerContext, own: TrialSpec) -> list[object]:
+    """What a training tells that has the process to itself."""
+    engine = SlotEngine(context)
+    engine.begin(own)
+    return of(to_the_end(engine), own.number)
+
+
+FAMILIES = ("cross_entropy", "dice", "focal", "lovasz", "boundary", "instance_ce", "dice_ce", "mcc")
+
+
+def test_eight_trainings_step_in_turn_and_give_what_each_gives_alone(context: WorkerContext) -> None:
+    specs = [spec(number=n, seed=n % 3, family=family) for n, family in enumerate(FAMILIES)]
+    engine = SlotEngine(context, slots=8)
+    for one in specs:
+        engine.begin(one)
+    together = to_the_end(engine)
+    assert [event.spec.number for event in together[:8]] == list(range(8))
+    assert engine.free() == 8 and sum(isinstance(event, Finished) for event in together) == 8
+    for one in specs:
+        assert of(together, one.number) == alone(context, one), one.family
+
+
+def test_steps_are_taken_in_turn(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[int] = []
+    own = TrainingSteps._update
+
+    def update(self: TrainingSteps, *given: Any) -> Any:
+        order.append(self._spec.number)
+        return own(self, *given)
+
+    monkeypatch.setattr(TrainingSteps, "_update", update)
+    engine = SlotEngine(context, slots=3)
+    for number in range(3):
+        engine.begin(spec(number=number))
+    next_event(engine)
+    first = TWICE.rungs(spec().steps)[0]
+    assert order[: 3 * first - 2] == ([0, 1, 2] * first)[: 3 * first - 2]
+
+
+@pytest.mark.parametrize("end", ["stop", "pause", "nan", "raises", "refill"])
+def test_what_happens_in_one_slot_leaves_the_others_untouched(
+    context: WorkerContext, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "Training", FaultyTraining)
+    fault = {"nan": "nan", "raises": "raises"}.get(end)
+    odd = spec(number=1, seed=1, lr=GOOD if fault is None else rate_of(fault))
+    refill = spec(number=4, seed=4, lr=GOOD)
+    others = [spec(number=0, lr=GOOD), spec(number=2, seed=2, lr=GOOD), spec(number=3, family="focal", lr=GOOD)]
+    expected = alone(context, odd)  # before it is paused: later it would go on from there
+    engine = SlotEngine(context, slots=4)
+    for one in (others[0], odd, *others[1:]):
+        engine.begin(one)
+    events: list[TrainingEvent] = []
+    while engine.ready():
+        events.append(event := next_event(engine))
+        if not isinstance(event, Evaluated):
+            if event.spec == odd and end == "refill":
+                engine.begin(refill)
+        elif not event.last:
+            answers: dict[str, Answer] = {"stop": "stop", "pause": "pause", "refill": "stop"}
+            engine.answer(event.spec, answers.get(end, "go") if event.spec == odd else "go")
+    for one in [*others, *([refill] if end == "refill" else [])]:
+        assert of(events, one.number) == alone(context, one)
+    last = [event for event in events if event.spec == odd][-1]
+    if end == "pause":
+        assert isinstance(last, Paused)
+        engine.begin(odd)
+        rest = of(to_the_end(engine), 1)
+        assert [*of(events, 1)[:1], *rest] == expected
+    else:
+        assert isinstance(last, Finished)
+        assert last.result.state == {"raises": "failed", "nan": "complete"}.get(end, "pruned")
+    assert engine.free() == 4
+
+
 def test_two_trainings_take_turns_and_give_what_each_gives_alone(context: WorkerContext) -> None:
     one, two = spec(number=0, seed=1), spec(number=1, seed=2)
-    engine = EagerEngine(context, slots=2)
+    engine = SlotEngine(context, slots=2)
     engine.begin(one)
     engine.begin(two)
     both = to_the_end(engine)
     assert [event.spec.number for event in both[:4]] == [0, 1, 0, 1]
     for own in (one, two):
-        alone = EagerEngine(context)
-        alone.begin(own)
-        values = [event.evaluation.value for event in to_the_end(alone) if isinstance(event, Evaluated)]
+        single = SlotEngine(context)
+        single.begin(own)
+        values = [event.evaluation.value for event in to_the_end(single) if isinstance(event, Evaluated)]
         found = [event.evaluation.value for event in both if isinstance(event, Evaluated) and event.spec == own]
         assert found == values
     assert sum(isinstance(event, Finished) for event in both) == 2 and engine.free() == 2
 
 
 def test_one_that_waits_for_its_answer_does_not_hold_the_other_up(context: WorkerContext) -> None:
-    engine = EagerEngine(context, slots=2)
+    engine = SlotEngine(context, slots=2)
     engine.begin(spec(number=0))
-    assert isinstance(engine.advance(), Evaluated)
+    assert isinstance(next_event(engine), Evaluated)
     assert not engine.ready() and engine.advance() is None
     engine.begin(spec(number=1))
-    other = engine.advance()
+    other = next_event(engine)
     assert isinstance(other, Evaluated) and other.spec.number == 1
     engine.answer(spec(number=0), "pause")
-    paused = engine.advance()
+    paused = next_event(engine)
     assert isinstance(paused, Paused) and paused.spec.number == 0 and engine.free() == 1
     engine.answer(spec(number=0), "go")  # it is gone: too late
     assert not engine.ready()
@@ -64,7 +168,7 @@ def test_one_that_waits_for_its_answer_does_not_hold_the_other_up(context: Worke
 
 
 def test_a_slot_takes_one_training_and_each_training_one_slot(context: WorkerContext) -> None:
-    engine = EagerEngine(context, slots=2)
+    engine = SlotEngine(context, slots=2)
     engine.begin(spec(number=0))
     with pytest.raises(RuntimeError, match="needs a free slot"):
         engine.begin(spec(number=0))

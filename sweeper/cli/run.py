@@ -73,7 +73,7 @@ SECTIONS = {
     ),
     "Confirmation and verdict": ("confirm_seeds", "confirm_steps", "fixed_lr", "folds", "rope", "boundary_pixels"),
     "Going on with a study": ("study", "resume", "join"),
-    "Machine": ("device", "engine", "workers", "executor", "ray_address"),
+    "Machine": ("device", "engine", "workers", "slots", "executor", "ray_address"),
     "Where things go": ("storage", "tracking_uri", "out", "cache"),
 }
 """Of `sweeper run --help`."""
@@ -159,6 +159,13 @@ SECTIONS = {
     "can.  [default: auto]",
 )
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
+@click.option(
+    "--slots",
+    type=Workers(),
+    default="auto",
+    show_default=True,
+    help="Trainings at a time in each worker: 1 on a CPU, on a GPU as many as a short measurement finds to pay.",
+)
 @click.option("--executor", type=click.Choice(["processes", "inline", "ray"]), default="processes", show_default=True)
 @click.option("--ray-address", help="Existing Ray cluster (HOST:PORT, or auto).  [default: one on this machine]")
 @click.option(

@@ -1,4 +1,4 @@
-"""Trainings in this process, one at a time: for `--executor inline`, debugging and tests."""
+"""Trainings in this process: for `--executor inline`, debugging and tests."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class InlineBackend:
     """This process."""
 
-    def __init__(self, device: str, log: Callable[[str], None] = lambda line: None) -> None:
-        """`log` is told what people should know of a training."""
-        self._asked, self._log = device, log
+    def __init__(self, device: str, log: Callable[[str], None] = lambda line: None, slots: int = 1) -> None:
+        """`log` is told what people should know of a training; `slots`: trainings that take turns."""
+        self._asked, self._log, self._slots = device, log, slots
         self._opened: InlineExecutor | None = None
 
     @cached_property
@@ -46,7 +46,7 @@ class InlineBackend:
         from sweeper.data.store import open_store
         from sweeper.training.failure_causes import explain, not_its_own
         from sweeper.training.job import leave_to_the_end, worker_context
-        from sweeper.training.slots import EagerEngine
+        from sweeper.training.slots import SlotEngine
         from sweeper.training.worker import check_model
 
         try:
@@ -56,7 +56,7 @@ class InlineBackend:
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
         store = open_store(conditions.dataset.store)
-        engine = EagerEngine(worker_context(conditions, store, self._hardware.device, checkpoints))
+        engine = SlotEngine(worker_context(conditions, store, self._hardware.device, checkpoints), self._slots)
         leave_to_the_end()
         self._opened = InlineExecutor(engine, self._log)
         return self._opened
@@ -68,7 +68,7 @@ class InlineBackend:
 
 
 class InlineExecutor:
-    """Trains in this process, one training at a time; an exception in a training is a failed result."""
+    """Trains in this process; an exception in a training is a failed result."""
 
     def __init__(self, engine: Engine, log: Callable[[str], None]) -> None:
         """Made by `InlineBackend.open`."""
@@ -96,7 +96,10 @@ class InlineExecutor:
 
     def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """Train to the next evaluation, or to the result; nothing where there is no time, or nothing to train."""
-        if timeout_seconds == 0 or not self._engine.ready() or (event := self._engine.advance()) is None:
+        event = None
+        while timeout_seconds and event is None and self._engine.ready():
+            event = self._engine.advance()
+        if event is None:
             time.sleep(timeout_seconds)
             return []
         if isinstance(event, Evaluated) and event.note:

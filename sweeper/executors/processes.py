@@ -46,9 +46,12 @@ class ProcessBackend:
         cores: int,
         log: Callable[[str], None],
         watchdog: Watchdog | None = None,
+        *,
+        slots: int | None = None,
     ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or as OMP_NUM_THREADS says),
-        one per core, at most 8."""
+        one per core, at most 8. `slots` of each; None = 1 on a CPU, on a GPU as many as are found to pay."""
+        self._slots = slots
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         # Loading torch takes seconds: it begins at once, with as many processes as load for themselves.
@@ -123,7 +126,7 @@ class ProcessBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""
-        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log)
+        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log, self._slots)
         while len(self._workers) > self.workers:
             self._workers.pop().end()
         while len(self._workers) < self.workers:
@@ -158,6 +161,8 @@ class ProcessExecutor:
         self._count = len(workers)
         self._failures: Counter[int] = Counter()
         """In a row, by the place among the workers."""
+        self._again: list[TrialSpec] = []
+        """Trainings for which there was no memory beside others: they begin anew, where there are fewer."""
 
     @property
     def slots(self) -> int:
@@ -172,7 +177,7 @@ class ProcessExecutor:
         """
         if not self._workers:
             raise ExecutorError("every worker died and none could be started again; see the warnings above")
-        return sum(worker.free() for worker in self._workers)
+        return max(0, sum(worker.free() for worker in self._workers) - len(self._again))
 
     def submit(self, spec: TrialSpec) -> None:
         """Hand the training to the worker with the most free slots."""
@@ -184,6 +189,8 @@ class ProcessExecutor:
 
     def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """Messages of the workers, and the deaths among them."""
+        while self._again and any(worker.free() for worker in self._workers):
+            self.submit(self._again.pop(0))
         events: list[TrainingEvent] = []
         busy = {worker.pipe: worker for worker in self._workers if worker.specs}
         for pipe in wait(list(busy), timeout_seconds):
@@ -209,14 +216,18 @@ class ProcessExecutor:
         worker.specs.remove(told.spec)
         if isinstance(told, WorkerLost):
             return [told, *self._lost(worker, told.reason)]
+        crowded = isinstance(told, OutOfMemory) and worker.slots > 1
         if isinstance(told, OutOfMemory):
-            worker.retires = told.reason
+            worker.retires, worker.out_of_memory = told.reason, True
         elif told.result.state == "failed":
             worker.retires = "a training failed in a worker"
         if worker.retires is None:
             self._failures[worker.number] = 0
         elif not worker.specs:
             self._replace(worker, worker.retires)
+        if crowded:  # no fault of its own: it is begun again, and tells the same from its start
+            self._again.append(told.spec)
+            return []
         return [told]
 
     def _lost(self, worker: WorkerProcess, reason: str | None = None) -> list[TrainingEvent]:

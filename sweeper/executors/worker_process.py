@@ -31,6 +31,10 @@ class WorkerProcess(Launched):
         self.specs: list[TrialSpec] = []
         """What it trains."""
         self.slots = 1
+        self.asked: int | None = None
+        """Slots that it is told to have; None = as many as it finds to pay."""
+        self.out_of_memory = False
+        """Whether a training ran out of memory in it."""
         self.retires: str | None = None
         """Why it gets no more trainings, and is replaced once those that it has are done."""
         self.number = 0
@@ -60,11 +64,16 @@ class WorkerProcess(Launched):
             raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
         return message
 
-    def expect_ready(self) -> None:
-        """Wait until it can train, and note its slots."""
-        slots = self.expect("ready")[1]
+    def expect_ready(self) -> str:
+        """Wait until it can train, and note its slots; what it says of their number."""
+        _, slots, said = self.expect("ready")
         assert isinstance(slots, int)
-        self.slots = slots
+        self.slots = self.asked = slots
+        return str(said)
+
+    def fewer_slots(self) -> int | None:
+        """What the one in its place is told to have: half as many where memory ran out."""
+        return max(1, self.slots // 2) if self.out_of_memory else self.asked
 
     def reason(self) -> str:
         """How the process ended, or why it is of no use, for people."""
@@ -87,7 +96,9 @@ class Setup:
     hardware: Hardware
     threads: int
     log: Callable[[str], None]
-    """Is told of workers that died."""
+    """Is told of workers that died, and what they say of their slots."""
+    slots: int | None = None
+    """Of each worker; None = as many as it finds to pay."""
 
     def make_ready(self, workers: list[WorkerProcess]) -> None:
         """Configure workers, of which the first alone has told its hardware; one that dies is replaced in the list.
@@ -97,13 +108,15 @@ class Setup:
             SweeperError: if one cannot be made ready, and none in its place.
         """
         for number, worker in enumerate(workers):
-            worker.number = number
+            worker.number, worker.asked = number, self.slots
             self._configure(worker)
         for number, worker in enumerate(workers):
             try:
                 if number > 0:
                     worker.expect("hardware")
-                worker.expect_ready()
+                said = worker.expect_ready()
+                if said and number == 0:  # the others have the same device, or one like it
+                    self.log(said)
             except WorkerDiedError:
                 workers[number] = self.in_place_of(worker, worker.reason())
 
@@ -115,9 +128,13 @@ class Setup:
         """
         for attempt in range(1, REPLACEMENTS + 1):
             dead.end()
-            self.log(f"{reason}; starting another")
+            fewer = dead.fewer_slots()
+            of_fewer = (
+                f" with {fewer} slot(s) in place of {dead.slots}" if dead.out_of_memory and dead.slots > 1 else ""
+            )
+            self.log(f"{reason}; starting another{of_fewer}")
             worker = self.new()
-            worker.number = dead.number
+            worker.number, worker.asked = dead.number, dead.fewer_slots()
             try:
                 worker.expect("hardware")
                 self._configure(worker)
@@ -136,4 +153,4 @@ class Setup:
         kind = self.hardware.device
         place = f"cuda:{worker.number % self.hardware.devices}" if kind == "cuda" else kind
         with suppress(OSError):  # it died: found out when its answer is expected
-            worker.pipe.send(("configure", self.conditions, place, self.threads, self.checkpoints))
+            worker.pipe.send(("configure", self.conditions, place, self.threads, self.checkpoints, worker.asked))

@@ -292,9 +292,13 @@ def _device(sweep: SweepRecord) -> str:
     if sweep.workers is None:
         return text
     one = re.fullmatch(r"cpu, (\d+ threads?)", devices[0]) if len(devices) == 1 else None
-    text = f"cpu, {count(sweep.workers, 'worker')} of {one[1]}" if one else f"{text}; {count(sweep.workers, 'worker')}"
+    text = f"cpu, {count(sweep.workers, 'worker')} of {one[1]}" if one else f"{text}; {sweep.workers} at a time"
     # With several, which trial ends first decides what is known when the next is asked for, or let go on.
-    return f"{text} each; exact repetition needs `--workers 1`" if sweep.workers > 1 else text
+    if sweep.workers > 1:
+        text += (
+            " each; exact repetition needs `--workers 1`" if one else "; exact repetition needs `--workers 1 --slots 1`"
+        )
+    return text
 
 
 def _recipe(facts: Facts) -> str:

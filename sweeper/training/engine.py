@@ -44,6 +44,7 @@ from sweeper.training.graph_steps import make_steps
 from sweeper.training.hardware import device_name
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore
+from sweeper.training.stepwise import Stepwise, at_once
 from sweeper.training.write_weights import save_weights, weights_record
 from sweeper.version import versions
 
@@ -188,9 +189,13 @@ class Training:
 
     def advance(self) -> Evaluation:
         """Train to the next rung and evaluate there: on a fixed subset, at the last rung on all of validation."""
+        return at_once(self.advancing())
+
+    def advancing(self) -> Stepwise[Evaluation]:
+        """`advance`, to be left after each step."""
         target = next(rung for rung in self._rungs if rung > self._progress.step)
         began = self._clock()
-        loss, rate = self._steps.run(self._progress.step, target)
+        loss, rate = yield from self._steps.running(self._progress.step, target)
         self._progress.step = target
         self._progress.training_seconds += self._clock() - began
         images = self._split.val if target == self._rungs[-1] else self._rung_images

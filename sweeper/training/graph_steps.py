@@ -35,6 +35,7 @@ from sweeper.training.augment import Draws, augment
 from sweeper.training.batches import crops, to_inputs
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, as_tensor
+from sweeper.training.stepwise import Stepwise
 from sweeper.training.training_steps import TrainingSteps, autocast, schedule
 
 FIRST_STEPS = 3
@@ -145,22 +146,24 @@ class GraphSteps(TrainingSteps):
         """See `TrainingSteps.recorded`."""
         return self._recording is not None
 
-    def run(self, first: int, target: int) -> tuple[float, float]:
-        """See `TrainingSteps.run`.
+    def running(self, first: int, target: int) -> Stepwise[tuple[float, float]]:
+        """See `TrainingSteps.running`.
 
         Raises:
             UsageError: if the recipe insists on recorded steps, and these cannot be recorded.
         """
         self._begin(first, target)
-        with self._own_draws():
-            for step in range(first, target):
-                if self._recording is not None:
-                    self._recording.replay()
-                elif self.fault is not None or self._taken < FIRST_STEPS:
-                    self._plain(step)
-                else:
-                    self._start_recording(step)
-                self._taken += 1
+        for step in range(first, target):
+            if self._recording is not None:
+                self._recording.replay()
+            else:
+                with self._own_draws():
+                    if self.fault is not None or self._taken < FIRST_STEPS:
+                        self._plain(step)
+                    else:
+                        self._start_recording(step)
+            self._taken += 1
+            yield
         self.average.updates += target - first
         return float(self._total) / max(1, target - first), float(self._rate)
 
@@ -239,7 +242,7 @@ class GraphSteps(TrainingSteps):
             failure = " ".join(str(error).split())[:200]
         _put(state, before)
         self._plain(step)
-        if failure is None and (apart := _apart(unchanged, recorded, weights)) > TOLERANCE:
+        if failure is None and (apart := change_apart(unchanged, recorded, weights)) > TOLERANCE:
             failure = f"a recorded step differs from a plain one by {apart:.0%} of its length"
         if failure is not None:
             self._give_up(failure)
@@ -317,7 +320,7 @@ def _put(state: list[Tensor], values: list[Tensor]) -> None:
         torch._foreach_copy_(state, values)
 
 
-def _apart(before: list[Tensor], recorded: list[Tensor], plain: list[Tensor]) -> float:
+def change_apart(before: list[Tensor], recorded: list[Tensor], plain: list[Tensor]) -> float:
     """Length of the difference between two changes of the weights, as a share of the second's length.
 
     0 where the plain one is not finite: a training that diverges does so either way.

@@ -28,6 +28,7 @@ from sweeper.training.failure_causes import device_lost, explain, not_its_own, o
 from sweeper.training.graph_steps import cannot_record, why_not
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, resident
+from sweeper.training.stepwise import Stepwise, at_once
 from sweeper.version import versions
 
 
@@ -75,6 +76,10 @@ class Job:
 
     def proceed(self, answer: Answer = "go") -> TrainingEvent:
         """Do what is answered to the last `Evaluated`, up to the next thing to tell; not after an end."""
+        return at_once(self.proceeding(answer))
+
+    def proceeding(self, answer: Answer = "go") -> Stepwise[TrainingEvent]:
+        """`proceed`, to be left after each training step."""
         try:
             training = self._training = self._training or self._begin()
             if answer == "stop":
@@ -89,7 +94,7 @@ class Job:
                     path = weights_path(weights_beside(self._context.checkpoints), self.spec)
                     _try(lambda: training.save_weights(path))  # the result is what matters
                 return Finished(self.spec, result)
-            self._seen.append(training.advance())
+            self._seen.append((yield from training.advancing()))
             note, self._note = self._note or self._engine_note(training), ""
             return Evaluated(self.spec, self._seen[-1], training.finished, note)
         except Exception as error:

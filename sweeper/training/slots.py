@@ -1,19 +1,23 @@
 """The trainings of one process, in slots: what a worker drives, and the scheduler never sees.
 
-An engine says how many trainings it holds at a time. Each is begun in a free slot, goes on when it is answered, and
-frees its slot with its last event; every event carries its spec. The eager engine trains them in turn, one event each,
-with one network in memory per slot. An engine that steps all its slots at once keeps the same protocol.
+An engine holds a number of trainings at a time. Each is begun in a free slot, goes on when it is answered, and frees
+its slot with its last event; every event carries its spec. Trainings take turns step by step: one that waits for its
+answer, ends or fails leaves the others as they are, and each gives what it gives alone, to the last digit. On a GPU
+each has a stream of its own, so that the small kernels of several run at the same time.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import Protocol
+
+import torch
 
 from sweeper.core.events import Answer, Evaluated, TrainingEvent
 from sweeper.core.records import TrialSpec
 from sweeper.training.job import Job, WorkerContext
+from sweeper.training.stepwise import Stepwise
 
 
 class Engine(Protocol):
@@ -40,7 +44,7 @@ class Engine(Protocol):
         """Whether a training can go on now: one that waits for its answer cannot."""
 
     def advance(self) -> TrainingEvent | None:
-        """Train until one training has something to tell; None where none can go on.
+        """Take one training step, of the training whose turn it is; None where it has nothing to tell yet.
 
         What a training raises is told as its event. What ends the process's use between two trainings is raised.
         """
@@ -49,15 +53,44 @@ class Engine(Protocol):
         """Give up all trainings and their memory."""
 
 
-@dataclass
 class _Slot:
-    job: Job
-    answer: Answer | None = "go"
-    """To its last evaluation; None while it waits for one."""
+    """A training, and what it does at present."""
+
+    def __init__(self, job: Job, device: str, *, alone: bool) -> None:
+        self.job = job
+        self.answer: Answer | None = "go"
+        """To its last evaluation; None while it waits for one."""
+        self._work: Stepwise[TrainingEvent] | None = None
+        self._stream = None if alone or torch.device(device).type != "cuda" else own_stream(device)
+
+    def step(self) -> TrainingEvent | None:
+        """One step; what it has to tell."""
+        assert self.answer is not None
+        self._work = self._work or self.job.proceeding(self.answer)
+        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            try:
+                next(self._work)
+            except StopIteration as end:
+                self._work = None
+                event: TrainingEvent = end.value
+                return event
+        return None
+
+    def free(self) -> None:
+        """Give its memory back."""
+        self._work = None
+        self.job.free()
 
 
-class EagerEngine:
-    """Trainings one after the other, each to its next event, in turn."""
+def own_stream(device: str) -> torch.cuda.Stream:
+    """A stream of the device on which all that was begun before is done first."""
+    stream = torch.cuda.Stream(torch.device(device))  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(torch.device(device)))
+    return stream
+
+
+class SlotEngine:
+    """Trainings that take turns, one step each."""
 
     def __init__(self, context: WorkerContext, slots: int = 1) -> None:
         """`context`: what the trainings of this process share. `slots` ≥ 1."""
@@ -75,12 +108,12 @@ class EagerEngine:
         return self._slots - len(self._taken)
 
     def begin(self, spec: TrialSpec) -> None:
-        """See `Engine`; the network is built with the first event."""
+        """See `Engine`; the network is built with the first step."""
         if not self.free() or any(slot.job.spec == spec for slot in self._taken):
             raise RuntimeError(
                 f"{spec.purpose} {spec.number} needs a free slot, and to be in none; free: {self.free()}"
             )
-        self._taken.append(_Slot(Job(spec, self._context)))
+        self._taken.append(_Slot(Job(spec, self._context), self._context.device, alone=self._slots == 1))
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
         """See `Engine`."""
@@ -95,18 +128,19 @@ class EagerEngine:
     def advance(self) -> TrainingEvent | None:
         """See `Engine`."""
         slot = next((slot for slot in self._taken if slot.answer is not None), None)
-        if slot is None or slot.answer is None:
+        if slot is None:
             return None
         self._taken.remove(slot)
-        event = slot.job.proceed(slot.answer)
+        self._taken.append(slot)
+        event = slot.step()
         if isinstance(event, Evaluated):
             slot.answer = "go" if event.last else None
-            self._taken.append(slot)
-        else:
-            slot.job.free()  # the networks, before the next ones are made
+        elif event is not None:
+            self._taken.remove(slot)
+            slot.free()  # the networks, before the next ones are made
         return event
 
     def close(self) -> None:
         """See `Engine`."""
         while self._taken:
-            self._taken.pop().job.free()
+            self._taken.pop().free()

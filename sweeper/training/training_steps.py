@@ -25,6 +25,7 @@ from sweeper.training.batches import FORGET, Crop, crops, cut, map_batch, to_inp
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, normaliser
 from sweeper.training.resident_store import ResidentStore, as_tensor
+from sweeper.training.stepwise import Stepwise, at_once
 
 
 def schedule(step: int, steps: int, warmup: float, decay: float) -> float:
@@ -105,13 +106,18 @@ class TrainingSteps:
 
     def run(self, first: int, target: int) -> tuple[float, float]:
         """Take the steps from `first` up to `target`; their mean loss (NaN and inf kept) and the last rate."""
+        return at_once(self.running(first, target))
+
+    def running(self, first: int, target: int) -> Stepwise[tuple[float, float]]:
+        """`run`, to be left after each step: other trainings of the process may go on meanwhile."""
         total, rate = torch.zeros((), device=self._device), self._spec.lr
-        with self._own_draws():
-            for step in range(first, target):
+        for step in range(first, target):
+            with self._own_draws():
                 self._seed(step)
                 rate = self._set_rate(step)
                 total += self._update(*self._batch(step))
-                self.average.update(self.model)
+            self.average.update(self.model)
+            yield
         return float(total) / max(1, target - first), rate
 
     def state(self) -> dict[str, Any]:

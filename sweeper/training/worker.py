@@ -1,13 +1,14 @@
 """A worker process: trains what it is told and reports each evaluation, over one pipe, until the parent is gone.
 
 Parent → worker: ("weights", encoder), answered by ("weights", bool); ("configure", Conditions, device, threads, folder
-of the checkpoints); then any number of ("train", TrialSpec), no more at a time than there are slots, and one
-("answer", TrialSpec, Answer) per evaluation that is not the last. Closing the pipe ends it.
+of the checkpoints, slots or None); then any number of ("train", TrialSpec), no more at a time than there are slots, and
+one ("answer", TrialSpec, Answer) per evaluation that is not the last. Closing the pipe ends it.
 
-Worker → parent: ("hardware", Hardware) once; ("ready", slots) when configured; per training its events
-(core/events.py): `Evaluated` for each evaluation, then one that ends it or lets it wait. A training that raises gives a
-result in state `failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given
-("broken", text); so does, later, whatever goes wrong between its trainings. Either ends the process.
+Worker → parent: ("hardware", Hardware) once; ("ready", slots, what is said of their number) when configured; per
+training its events (core/events.py): `Evaluated` for each evaluation, then one that ends it or lets it wait. A training
+that raises gives a result in state `failed`; a configuration that is wrong gives ("refused", text), one that this
+process cannot be given ("broken", text); so does, later, whatever goes wrong between its trainings. Either ends the
+process.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from sweeper.training.hardware import probe, settle_process
 from sweeper.training.job import worker_context
 from sweeper.training.model import build_model, imagenet_cached, outputs_of, require_answer
 from sweeper.training.own_model import check_own
-from sweeper.training.slots import EagerEngine
+from sweeper.training.slot_count import SlotCount, slots_that_pay
+from sweeper.training.slots import SlotEngine
 
 
 def _die_with_parent() -> None:
@@ -61,18 +63,20 @@ def serve(pipe: Connection, device: str) -> None:
         pipe.send(("hardware", probe(device)))
         while (order := pipe.recv())[0] == "weights":
             pipe.send(("weights", imagenet_cached(order[1])))
-        _, conditions, place, threads, checkpoints = order
+        _, conditions, place, threads, checkpoints, asked = order
         settle_process(threads)
         context = worker_context(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)
         gc.freeze()  # no collection before: it would copy the pages that are shared with the process it was forked from
-        engine = EagerEngine(context)
-        pipe.send(("ready", engine.slots))
+        count = slots_that_pay(context) if asked is None and context.device != "cpu" else SlotCount(asked or 1, "")
+        engine = SlotEngine(context, count.slots)
+        pipe.send(("ready", count.slots, count.reason))
         while True:
             while not engine.ready() or pipe.poll(0):
                 kind, *given = pipe.recv()
                 (engine.begin if kind == "train" else engine.answer)(*given)
-            pipe.send(engine.advance())
+            if (event := engine.advance()) is not None:
+                pipe.send(event)
     except SweeperError as error:
         pipe.send(("refused", str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):

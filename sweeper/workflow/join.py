@@ -40,6 +40,7 @@ OURS = {
     "cache",
     "device",
     "workers",
+    "slots",
     "executor",
     "ray_address",
     "timeout",

@@ -9,7 +9,19 @@ from sweeper.core.records import InterimAnalysis
 from sweeper.evidence.interim_analyses import planned_analyses
 from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Budget, Settings, budget_of, duration, seed_range
 
-ELSEWHERE = {"study", "storage", "tracking_uri", "out", "cache", "resume", "join", "workers", "executor", "ray_address"}
+ELSEWHERE = {
+    "study",
+    "storage",
+    "tracking_uri",
+    "out",
+    "cache",
+    "resume",
+    "join",
+    "workers",
+    "slots",
+    "executor",
+    "ray_address",
+}
 """Settings that say where and how, not what: they are no part of the command that repeats a study."""
 
 

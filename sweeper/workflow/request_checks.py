@@ -66,6 +66,10 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
             f"tables under one name; got {redact(settings.storage)} for both: create another one for MLflow"
         )
+    if settings.slots is not None and settings.executor == "ray":
+        raise UsageError(
+            f"--slots {settings.slots} is not for --executor ray, whose actors train one at a time; leave it out"
+        )
     if settings.ray_address is not None and settings.executor != "ray":
         raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
     if settings.resume:

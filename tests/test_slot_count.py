@@ -1,0 +1,121 @@
+"""How many trainings a device takes at a time: measured, with the steps of a processor in place of a GPU's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from sweeper.core.records import Conditions, Dataset
+from sweeper.data.folds import split_for
+from sweeper.data.store import open_store
+from sweeper.training import slot_count
+from sweeper.training.graph_steps import GraphSteps
+from sweeper.training.initial_networks import Starts
+from sweeper.training.job import worker_context
+from sweeper.training.resident_store import upload
+from sweeper.training.slot_count import SEGMENTS, count_slots, slots_that_pay
+from tests.test_graph_steps import Replayed
+from tests.test_training import SMALL, spec
+
+CPU = torch.device("cpu")
+RECIPE = SMALL.model_copy(update={"size": 16, "evaluations": SEGMENTS})
+
+
+class Machine:
+    """A device on which `together` trainings take the time of one; its clock, and its memory."""
+
+    def __init__(self, dataset: Dataset, together: int, wrong: int | None = None) -> None:
+        self._dataset, self._together, self._wrong = dataset, together, wrong
+        self.made: list[GraphSteps] = []
+        self._taken = 0.0
+
+    def make(self) -> GraphSteps:
+        store = open_store(self._dataset.store)
+        conditions = Conditions(dataset=self._dataset, recipe=RECIPE, seed=0)
+        train = split_for(self._dataset, study_seed=0, folds=None, seed=0).train
+        steps = GraphSteps(
+            spec(steps=slot_count.SEGMENT * SEGMENTS),
+            conditions,
+            store,
+            train,
+            device=CPU,
+            starts=Starts(),
+            resident=upload(store, CPU),
+            record=self._record(len(self.made)),
+        )
+        self.made.append(steps)
+        return steps
+
+    def _record(self, number: int) -> Callable[[Callable[[], None]], Replayed]:
+        machine = self
+
+        class Timed(Replayed):
+            def replay(self) -> None:
+                machine._taken += 1 / min(len(machine.made), machine._together)
+                super().replay()
+                # What another stream wrote to, after the recording was found right.
+                if number == machine._wrong and self.times > 1:
+                    with torch.no_grad():
+                        for parameter in machine.made[number].model.parameters():
+                            parameter.mul_(1.05)
+
+        return Timed
+
+    def clock(self) -> float:
+        return self._taken
+
+    def used(self) -> int:
+        return 100 * len(self.made)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments that are just long enough to record a step."""
+    monkeypatch.setattr(slot_count, "SEGMENT", 6)
+
+
+def found(machine: Machine, *, room: int = 10_000, most: int = 4) -> slot_count.SlotCount:
+    return count_slots(machine.make, device=CPU, room=room, used=machine.used, most=most, clock=machine.clock)
+
+
+def test_as_many_as_take_more_steps_together(tiny: Dataset) -> None:
+    choice = found(Machine(tiny, together=2))
+    assert choice.slots == 2
+    assert choice.reason == "2 trainings at a time: together they take 2.0 times the steps of one"
+
+
+def test_no_more_than_may_be_and_than_memory_has_room_for(tiny: Dataset) -> None:
+    assert found(Machine(tiny, together=8), most=2).slots == 2
+    machine = Machine(tiny, together=8)
+    assert found(machine, room=250).slots == 2 and len(machine.made) == 2
+    alone = found(Machine(tiny, together=8), room=150)
+    assert alone.slots == 1 and alone.reason == "one training at a time: memory has no room for two"
+
+
+def test_one_where_two_take_as_long_as_one_after_the_other(tiny: Dataset) -> None:
+    choice = found(Machine(tiny, together=1))
+    assert choice.slots == 1 and "two take as long as one after the other" in choice.reason
+
+
+def test_one_where_a_training_beside_others_is_another(tiny: Dataset) -> None:
+    choice = found(Machine(tiny, together=4, wrong=1))
+    assert choice.slots == 1 and "beside others a training differs by" in choice.reason
+
+
+def test_a_processor_and_steps_that_are_not_recorded_have_one(tiny: Dataset, tmp_path) -> None:
+    recipes = {"auto": "there is no NVIDIA GPU", "eager": "one by one"}
+    for engine, words in recipes.items():
+        recipe = SMALL.model_copy(update={"engine": engine})
+        conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
+        choice = slots_that_pay(worker_context(conditions, open_store(tiny.store), "cpu", tmp_path))
+        assert choice.slots == 1 and choice.reason.startswith("one training at a time: ")
+        assert words in choice.reason or engine == "eager"
+
+
+@pytest.mark.cuda
+def test_a_gpu_says_how_many_it_takes(tiny: Dataset, tmp_path) -> None:
+    conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
+    choice = slots_that_pay(worker_context(conditions, open_store(tiny.store), "cuda", tmp_path))
+    assert choice.slots in {1, 2, 4, 8} and "at a time" in choice.reason
