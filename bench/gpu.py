@@ -6,7 +6,8 @@
 - The table: milliseconds of a step by crop and batch, of the plain and the tuned loop of bench/step.py, and of our
   steps, one by one and recorded as a CUDA graph. Medians of alternating repetitions in one process, on a
   U-Net/ResNet-34 of full depth in the device's precision. Where steps were not recorded after all, the reason stands in
-  place of the number.
+  place of the number. Then milliseconds of a trial's step where 2, 4, 8 and 16 trials take turns, each on a stream of
+  its own.
 - A profile of the kernels of a recorded step at 256², batch 16.
 - `--search`: last, the time of a sweep of 50 trials at the GPU's defaults, with one seed of confirmation.
 
@@ -17,6 +18,7 @@ up. It was not run on a GPU so far; `--device cpu` tries the command itself.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import subprocess
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,10 @@ from sweeper.data import load_dataset, open_store
 from sweeper.training.engine import Training
 from sweeper.training.hardware import probe
 from sweeper.training.resident_store import resident
+from sweeper.training.slots import own_stream
 
+TOGETHER = (2, 4, 8, 16)
+"""Trials at a time."""
 TABLE = ((128, 8), (256, 8), (256, 16), (512, 16))
 """Crop and batch."""
 SEARCH = ("--trials", "50", "--confirm-seeds", "1", "--data", "synthetic:cracks?images=60&size=320")
@@ -53,6 +59,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--encoder", default="resnet34")
+    parser.add_argument("--together", type=int, default=len(TOGETHER), help=f"how many of {TOGETHER} at a time")
     parser.add_argument("--only", type=int, nargs="*", help="places in the table, from 0")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +103,36 @@ def measure(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict
     for name, values in taken.items():
         numbers = [value for value in values if isinstance(value, float)]
         row[name] = statistics.median(numbers) if len(numbers) == len(values) else values[-1]
+    row["together"] = {}
+    for count in TOGETHER[: asked.together]:
+        try:
+            row["together"][count] = together(dataset, recipe, asked, count)
+        except RuntimeError as error:  # no room for so many
+            row["together"][count] = str(error).splitlines()[0][:60]
+            break
+        finally:
+            gc.collect()
+            torch.cuda.empty_cache()
     return row
+
+
+def together(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count: int) -> float:
+    """Milliseconds of one trial's step where so many take turns, each on a stream of its own."""
+    trainings = [_training(dataset, recipe, "auto", asked.device, 2 * asked.steps) for _ in range(count)]
+    cuda = asked.device == "cuda"
+    streams = [torch.cuda.stream(own_stream(asked.device)) if cuda else nullcontext() for _ in trainings]
+    for training, stream in zip(trainings, streams, strict=True):
+        with stream:
+            training.advance()
+    began = time.perf_counter()
+    work = [training._steps.running(asked.steps, 2 * asked.steps) for training in trainings]
+    for _ in range(asked.steps):
+        for one, stream in zip(work, streams, strict=True):
+            with stream:
+                next(one)
+    if cuda:
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - began) / (count * asked.steps)
 
 
 def ours(dataset: Dataset, recipe: Recipe, engine: Engine, asked: argparse.Namespace) -> float | str:
@@ -139,11 +175,19 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     (folder / "gpu.json").write_text(json.dumps(found, indent=2))
     lines = [f"{found['hardware']['name']}, torch {found['torch']}, {found['hardware']['precision']}", ""]
     lines += [f"Tests marked cuda: {found['tests']}", ""] if "tests" in found else []
-    lines += ["| crop | batch | plain, ms | tuned, ms | eager, ms | graph, ms | tuned / graph |", "|--:" * 7 + "|"]
+    counts = list(dict.fromkeys(count for row in found["steps"] for count in row["together"]))
+    heads = ["crop", "batch", "plain, ms", "tuned, ms", "eager, ms", "graph, ms", "tuned / graph"]
+    heads += [f"{count} at a time, ms a trial" for count in counts] + ["tuned / best"]
+    lines += [f"| {' | '.join(heads)} |", "|--:" * len(heads) + "|"]
     for row in found["steps"]:
         shown = [f"{row[n]:.1f}" if isinstance(row[n], float) else row[n] for n in ("plain", "tuned", "eager", "graph")]
         ratio = f"{row['tuned'] / row['graph']:.2f}" if isinstance(row["graph"], float) else "–"
-        lines.append(f"| {row['size']}² | {row['batch']} | {' | '.join(shown)} | {ratio} |")
+        many = [row["together"].get(count, "") for count in counts]
+        best = min((v for v in (row["graph"], *many) if isinstance(v, float)), default=None)
+        cells = [f"{row['size']}²", str(row["batch"]), *shown, ratio]
+        cells += [f"{v:.1f}" if isinstance(v, float) else v for v in many]
+        cells.append(f"{row['tuned'] / best:.2f}" if best else "–")
+        lines.append(f"| {' | '.join(cells)} |")
     if "profile" in found:
         lines += ["", "| kernel | calls a step | ms a step |", "|---|--:|--:|"]
         lines += [f"| {k['kernel']} | {k['calls']:.0f} | {k['ms']:.3f} |" for k in found["profile"]]
