@@ -10,11 +10,14 @@ import pytest
 from sweeper.core.events import Answer, Evaluated, Finished, Paused, TrainingEvent
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data.store import open_store
+from sweeper.report.tables import trainings
 from sweeper.training import job
+from sweeper.training.engine import Training
 from sweeper.training.job import WorkerContext
 from sweeper.training.slots import SlotEngine
 from sweeper.training.training_steps import TrainingSteps
 from tests.faulty import FaultyTraining, rate_of
+from tests.sweeping import sweep_in
 from tests.test_training import SMALL, spec
 
 GOOD = 2e-3
@@ -175,3 +178,18 @@ def test_a_slot_takes_one_training_and_each_training_one_slot(context: WorkerCon
     engine.begin(spec(number=1))
     with pytest.raises(RuntimeError, match="free: 0"):
         engine.begin(spec(number=2))
+
+
+@pytest.mark.slow
+def test_a_sweep_of_several_slots_is_complete_and_each_training_what_its_spec_says(tmp_path: Path) -> None:
+    """In worker processes; what is known when the next trial is asked for is another than one by one."""
+    outcome = sweep_in(tmp_path, trials=6, confirm_seeds=1, executor="processes", workers=1, slots=3)
+    sweep = outcome.sweep
+    assert len(sweep.trials) == 6 and sweep.workers == 3 and outcome.recommendation.evidence is not None
+    assert not [result for result in trainings(sweep) if result.state == "failed"]
+    store = open_store(sweep.conditions.dataset.store)
+    for result in sweep.trials[:3]:
+        training = Training(result.spec, sweep.conditions, store, "cpu")
+        for told in result.evaluations:
+            again = training.advance()
+            assert (again.value, again.train_loss) == (told.value, told.train_loss)
