@@ -207,3 +207,29 @@ def test_gradients_of_many_losses_take_a_bounded_room(monkeypatch: pytest.Monkey
     (*whole, all_kept), (*some, four_kept), (*none, pair_kept) = found
     assert whole == some == none
     assert (all_kept, four_kept, pair_kept) == (7, 4, 2)
+
+
+def test_pairs_that_some_components_show_to_be_apart_are_not_measured_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the 36 families of a full space each gradient would be computed again for each pair."""
+    ours, drawn, computed = gradient_distance._gradients, labels("multiclass"), []
+
+    def counted(loss: Loss, *args: Any) -> list[torch.Tensor] | None:
+        computed.append(loss)
+        return ours(loss, *args)
+
+    monkeypatch.setattr(gradient_distance, "_gradients", counted)
+    monkeypatch.setattr(gradient_distance, "KEPT_BYTES", 0)
+    losses = [Loss("tversky", {"fn_weight": w}) for w in (0.3, 0.502, 0.7, 0.9)]
+    losses += [Loss(name, {}) for name in ("cross_entropy", "jaccard", "log_dice")]
+    pairs = [(one, Loss("dice", {})) for one in losses]
+    pixels = [3000, 200, 200]
+    exact = gradient_distances(pairs, drawn, "multiclass", pixels)
+    assert len(computed) > 2 * len(losses)
+    computed.clear()
+    found = gradient_distances(pairs, drawn, "multiclass", pixels, enough=CLOSE)
+    near = [distance <= CLOSE for distance in exact]
+    assert [distance <= CLOSE for distance in found] == near and sum(near) == 1
+    assert all(a == b if close else a <= b for a, b, close in zip(found, exact, near, strict=True))
+    assert len(computed) <= len(losses) + 1 + 2  # each once, and the near pair as a whole

@@ -29,6 +29,10 @@ KEPT_BYTES = 256 * 2**20
 """Of gradients, that other pairs may ask for again; those of one pair are held in any case."""
 
 
+SEEN = 2**16
+"""Components of a gradient that are kept of every loss: enough to tell apart what is not nearly the same."""
+
+
 class Loss(NamedTuple):
     """A family with its coordinates."""
 
@@ -36,8 +40,21 @@ class Loss(NamedTuple):
     params: Mapping[str, float]
 
 
+class _Glimpse(NamedTuple):
+    """What is kept of a gradient: the whole of many losses would not fit into memory."""
+
+    length: float
+    some: Tensor
+    """Components at the same places of every loss."""
+
+
 def gradient_distances(
-    pairs: Sequence[tuple[Loss, Loss]], labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]
+    pairs: Sequence[tuple[Loss, Loss]],
+    labels: npt.NDArray[np.uint8],
+    task: Task,
+    pixels: Sequence[int],
+    *,
+    enough: float = math.inf,
 ) -> list[float]:
     """How far the gradients of each pair are apart: 0 = the same function up to a factor.
 
@@ -46,17 +63,20 @@ def gradient_distances(
         labels: (N, H, W) class indices of a batch, 255 = no label.
         task: what the losses are built for.
         pixels: training pixels of each class, in class order.
+        enough: a pair that some of the components show to be farther apart than this is not measured as a whole.
 
     Returns:
         For each pair the largest, over the stages, of |g/‖g‖ − h/‖h‖| and of the change of ‖g‖/‖h‖ between them; inf
-        where one of them cannot be built, needs more than labels, or has no gradient where the other has one.
+        where one of them cannot be built, needs more than labels, or has no gradient where the other has one. Of a
+        pair farther apart than `enough` it may be a lower bound above that.
     """
     batches = _batches(labels, task, pixels)
     known: dict[tuple[object, ...], list[Tensor] | None] = {}  # the one that was asked for last comes last
+    glimpses: dict[tuple[object, ...], list[_Glimpse] | None] = {}
     room = KEPT_BYTES // sum(logits.numel() * logits.element_size() for logits, _ in batches)
 
     def gradients(loss: Loss) -> list[Tensor] | None:
-        key = (loss.family, *sorted(loss.params.items()))
+        key = _key(loss)
         if key in known:
             known[key] = known.pop(key)
             return known[key]
@@ -65,7 +85,35 @@ def gradient_distances(
         known[key] = _gradients(loss, batches, task, pixels)
         return known[key]
 
-    return [_distance(gradients(first), gradients(second)) for first, second in pairs]
+    def glimpsed(loss: Loss) -> list[_Glimpse] | None:
+        key = _key(loss)
+        if key not in glimpses:
+            found = gradients(loss)
+            glimpses[key] = None if found is None else [_glimpse(gradient) for gradient in found]
+        return glimpses[key]
+
+    def distance(first: Loss, second: Loss) -> float:
+        least = _distance(glimpsed(first), glimpsed(second))
+        if least > enough or math.isinf(least):
+            return least
+        return _distance(_whole(gradients(first)), _whole(gradients(second)))
+
+    return [distance(first, second) for first, second in pairs]
+
+
+def _key(loss: Loss) -> tuple[object, ...]:
+    return (loss.family, *sorted(loss.params.items()))
+
+
+def _glimpse(gradient: Tensor) -> _Glimpse:
+    every = max(1, gradient.numel() // SEEN)
+    return _Glimpse(float(gradient.norm(dtype=torch.float64)), gradient[::every].clone())
+
+
+def _whole(gradients: list[Tensor] | None) -> list[_Glimpse] | None:
+    if gradients is None:
+        return None
+    return [_Glimpse(float(gradient.norm(dtype=torch.float64)), gradient) for gradient in gradients]
 
 
 def _batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
@@ -108,15 +156,15 @@ def _gradients(
     return found
 
 
-def _distance(first: list[Tensor] | None, second: list[Tensor] | None) -> float:
+def _distance(first: list[_Glimpse] | None, second: list[_Glimpse] | None) -> float:
+    """Of what was seen of both; never more than that of the whole gradients."""
     if first is None or second is None:
         return math.inf
     apart, factors = 0.0, []
     for g, h in zip(first, second, strict=True):
-        long, other = float(g.norm(dtype=torch.float64)), float(h.norm(dtype=torch.float64))
-        if not (math.isfinite(long) and math.isfinite(other)) or (long == 0) != (other == 0):
+        if not (math.isfinite(g.length) and math.isfinite(h.length)) or (g.length == 0) != (h.length == 0):
             return math.inf
-        if long:
-            apart = max(apart, float((g.double() / long - h.double() / other).norm()))
-            factors.append(long / other)
+        if g.length:
+            apart = max(apart, float((g.some.double() / g.length - h.some.double() / h.length).norm()))
+            factors.append(g.length / h.length)
     return max(apart, max(factors, default=1.0) / min(factors, default=1.0) - 1)

@@ -151,7 +151,8 @@ def _distances(questions: Sequence[Question], conditions: Conditions) -> list[fl
     dataset = conditions.dataset
     train = split_of(conditions, conditions.seed).train
     pairs = [(Loss(q.family, q.params), Loss(q.is_family, q.is_params)) for q in questions]
-    return gradient_distances(pairs, _labels(dataset, train), dataset.task, dataset.class_pixels(train).tolist())
+    pixels = dataset.class_pixels(train).tolist()
+    return gradient_distances(pairs, _labels(dataset, train), dataset.task, pixels, enough=CLOSE)
 
 
 def _labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uint8]:
