@@ -70,50 +70,83 @@ def gradient_distances(
         where one of them cannot be built, needs more than labels, or has no gradient where the other has one. Of a
         pair farther apart than `enough` it may be a lower bound above that.
     """
-    batches = _batches(labels, task, pixels)
-    known: dict[tuple[object, ...], list[Tensor] | None] = {}  # the one that was asked for last comes last
-    glimpses: dict[tuple[object, ...], list[_Glimpse] | None] = {}
-    room = KEPT_BYTES // sum(logits.numel() * logits.element_size() for logits, _ in batches)
-
-    def gradients(loss: Loss) -> list[Tensor] | None:
-        key = _key(loss)
-        if key in known:
-            known[key] = known.pop(key)
-            return known[key]
-        while len(known) > max(0, room - 1):
-            del known[next(iter(known))]
-        known[key] = _gradients(loss, batches, task, pixels)
-        return known[key]
-
-    def glimpsed(loss: Loss) -> list[_Glimpse] | None:
-        key = _key(loss)
-        if key not in glimpses:
-            found = gradients(loss)
-            glimpses[key] = None if found is None else [_glimpse(gradient) for gradient in found]
-        return glimpses[key]
-
-    def distance(first: Loss, second: Loss) -> float:
-        least = _distance(glimpsed(first), glimpsed(second))
-        if least > enough or math.isinf(least):
-            return least
-        return _distance(_whole(gradients(first)), _whole(gradients(second)))
-
-    return [distance(first, second) for first, second in pairs]
+    measured = _Measured(_batches(labels, task, pixels), task, pixels, enough)
+    return [measured.distance(first, second) for first, second in pairs]
 
 
-def _key(loss: Loss) -> tuple[object, ...]:
-    return (loss.family, *sorted(loss.params.items()))
+class _Measured:
+    """Gradients of losses on the same batches, computed when they are asked for; the last ones are kept."""
+
+    def __init__(
+        self, batches: Sequence[tuple[Tensor, Tensor]], task: Task, pixels: Sequence[int], enough: float
+    ) -> None:
+        self._batches, self._task, self._pixels, self._enough = batches, task, pixels, enough
+        self._known: dict[tuple[object, ...], Tensor | None] = {}
+        """By loss and stage; the one that was asked for last comes last."""
+        self._glimpses: dict[tuple[object, ...], _Glimpse | None] = {}
+        self._room = KEPT_BYTES // max(logits.numel() * logits.element_size() for logits, _ in batches)
+
+    def distance(self, first: Loss, second: Loss) -> float:
+        """See `gradient_distances`. Stage by stage, as one is often enough to tell two losses apart."""
+        apart, factors = 0.0, list[float]()
+        for stage in range(len(self._batches)):
+            g, h = self._glimpse(first, stage), self._glimpse(second, stage)
+            if g is None or h is None or not (math.isfinite(g.length) and math.isfinite(h.length)):
+                return math.inf
+            if (g.length == 0) != (h.length == 0):
+                return math.inf
+            if g.length:
+                factors.append(g.length / h.length)
+                apart = max(apart, _apart(g, h))
+            least = max(apart, _change(factors))
+            if least > self._enough:
+                return least
+        wholes = (self._apart_as_a_whole(first, second, stage) for stage in range(len(self._batches)))
+        return max(*wholes, _change(factors))
+
+    def _apart_as_a_whole(self, first: Loss, second: Loss, stage: int) -> float:
+        g, h = self._whole(first, stage), self._whole(second, stage)
+        return _apart(g, h) if g.length else 0.0
+
+    def _glimpse(self, loss: Loss, stage: int) -> _Glimpse | None:
+        key = _key(loss, stage)
+        if key not in self._glimpses:
+            found = self._gradient(loss, stage)
+            every = 1 if found is None else max(1, found.numel() // SEEN)
+            self._glimpses[key] = None if found is None else _Glimpse(_length(found), found[::every].clone())
+        return self._glimpses[key]
+
+    def _whole(self, loss: Loss, stage: int) -> _Glimpse:
+        found = self._gradient(loss, stage)
+        assert found is not None
+        return _Glimpse(_length(found), found)
+
+    def _gradient(self, loss: Loss, stage: int) -> Tensor | None:
+        key = _key(loss, stage)
+        if key in self._known:
+            self._known[key] = self._known.pop(key)
+            return self._known[key]
+        while len(self._known) > max(0, self._room - 1):
+            del self._known[next(iter(self._known))]
+        self._known[key] = _gradient(loss, self._batches[stage], self._task, self._pixels)
+        return self._known[key]
 
 
-def _glimpse(gradient: Tensor) -> _Glimpse:
-    every = max(1, gradient.numel() // SEEN)
-    return _Glimpse(float(gradient.norm(dtype=torch.float64)), gradient[::every].clone())
+def _key(loss: Loss, stage: int) -> tuple[object, ...]:
+    return (stage, loss.family, *sorted(loss.params.items()))
 
 
-def _whole(gradients: list[Tensor] | None) -> list[_Glimpse] | None:
-    if gradients is None:
-        return None
-    return [_Glimpse(float(gradient.norm(dtype=torch.float64)), gradient) for gradient in gradients]
+def _length(gradient: Tensor) -> float:
+    return float(gradient.norm(dtype=torch.float64))
+
+
+def _apart(g: _Glimpse, h: _Glimpse) -> float:
+    """Of what was seen of both; never more than that of the whole gradients."""
+    return float((g.some.double() / g.length - h.some.double() / h.length).norm())
+
+
+def _change(factors: Sequence[float]) -> float:
+    return max(factors, default=1.0) / min(factors, default=1.0) - 1
 
 
 def _batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
@@ -137,9 +170,8 @@ def _batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -
     return found
 
 
-def _gradients(
-    loss: Loss, batches: Sequence[tuple[Tensor, Tensor]], task: Task, pixels: Sequence[int]
-) -> list[Tensor] | None:
+def _gradient(loss: Loss, batch: tuple[Tensor, Tensor], task: Task, pixels: Sequence[int]) -> Tensor | None:
+    """Flat, of the logits; None where the loss cannot be built, or needs more than labels."""
     if FAMILIES[loss.family].needs_distance:
         return None
     try:
@@ -147,24 +179,8 @@ def _gradients(
         criterion = build_loss(loss.family, task=task, ignore_index=IGNORE, class_frequencies=shares, **loss.params)
     except LossError:
         return None
-    found = []
-    for logits, target in batches:
-        leaf = logits.clone().requires_grad_(True)
-        criterion(leaf, target).backward()
-        assert leaf.grad is not None
-        found.append(leaf.grad.flatten())
-    return found
-
-
-def _distance(first: list[_Glimpse] | None, second: list[_Glimpse] | None) -> float:
-    """Of what was seen of both; never more than that of the whole gradients."""
-    if first is None or second is None:
-        return math.inf
-    apart, factors = 0.0, []
-    for g, h in zip(first, second, strict=True):
-        if not (math.isfinite(g.length) and math.isfinite(h.length)) or (g.length == 0) != (h.length == 0):
-            return math.inf
-        if g.length:
-            apart = max(apart, float((g.some.double() / g.length - h.some.double() / h.length).norm()))
-            factors.append(g.length / h.length)
-    return max(apart, max(factors, default=1.0) / min(factors, default=1.0) - 1)
+    logits, target = batch
+    leaf = logits.clone().requires_grad_(True)
+    criterion(leaf, target).backward()
+    assert leaf.grad is not None
+    return leaf.grad.flatten()
