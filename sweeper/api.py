@@ -47,8 +47,8 @@ class Sweep:
         return re.split(r"\n(?:!\[|<picture|<details|### )", self.paths.markdown.read_text("utf-8"))[0].strip()
 
 
-AS_DEFAULT = {("workers", "auto"), ("slots", "auto")}
-"""Words of the command line for what is None here."""
+AS_DEFAULT = (("workers", "auto"),)
+"""Words of the command line for what is None here; values may be lists and dicts."""
 
 
 def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any) -> Sweep:

@@ -275,6 +275,31 @@ def test_trainings_that_crowd_each_other_out_go_on_with_half_the_slots(
         assert values(events, number) == values(alone, 0), number
 
 
+def test_a_training_that_ends_its_process_costs_its_neighbours_nothing(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
+    conditions, said = Conditions(dataset=tiny, recipe=SMALL, seed=0), list[str]()
+    with closing(ProcessBackend("cpu", 1, 1, said.append, slots=4)) as backend:
+        executor = backend.open(conditions, tmp_path)
+        events = run(executor, spec(0), spec(1, "segfault"), spec(2), spec(3))
+        assert executor.slots == 1  # nobody knew which one it was
+    assert [event.spec.number for event in events if isinstance(event, WorkerLost)] == [1]
+    assert any("with 1 slot(s) in place of 4" in line for line in said)
+    for number in (0, 2, 3):
+        assert isinstance(end_of(events, number), Finished)
+
+
+def test_want_of_memory_of_a_training_alone_is_its_own(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
+    with closing(ProcessBackend("cpu", 1, 1, lambda line: None, slots=4)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        (event,) = [e for e in run(executor, spec(0, "full")) if not isinstance(e, Evaluated)]
+        assert isinstance(event, OutOfMemory) and executor.slots == 4
+
+
 @pytest.mark.parametrize("kind", SEPARATE)
 def test_a_worker_that_dies_is_replaced(kind: object, made: Callable[..., Executor]) -> None:
     executor = made(kind)

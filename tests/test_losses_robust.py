@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sweeper.losses import FAMILIES, build_loss
+from sweeper.losses.label_maps import segment_sums
 from tests.loss_cases import CASES, FREQUENCIES, IGNORE, make, noise, point, right_logits, value_and_gradient
 from tests.marks import EXHAUSTIVE
 
@@ -321,3 +322,12 @@ def test_a_weight_of_0_has_a_gradient_in_the_boundary_loss():
     (slope,) = torch.autograd.grad(loss(logits, target, weight), weight)
     # Distances 1.5, 0.5, 0.5, 1.5; every error is 0.5; four pixels.
     assert slope.flatten().tolist() == pytest.approx([0.1875, 0.0625, 0.0625, 0.1875])
+
+
+def test_sums_by_class_keep_their_digits_over_many_pixels() -> None:
+    """A processor adds one value after the other: 4 million times 0.1 lost 4 %."""
+    values = torch.full((4_000_000,), 0.1)
+    index = torch.arange(4_000_000) % 2
+    found = segment_sums(values, index, 3)
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx([200_000, 200_000, 0], rel=1e-6)

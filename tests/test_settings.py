@@ -15,6 +15,7 @@ from sweeper.core.events import Hardware
 from sweeper.core.recipe import Recipe
 from sweeper.report.card import recipe_text
 from sweeper.workflow.options import asked_of, given_options
+from sweeper.workflow.request_checks import check_request
 from sweeper.workflow.settings import (
     RECIPE_OPTIONS,
     ROPE,
@@ -175,3 +176,10 @@ def test_what_was_given_before_stands_until_it_is_given_again() -> None:
     assert (asked.trials, asked.analyses[-1].seeds, asked.timeout, asked.rope) == (30, 5, 5400.0, ROPE)
     assert asked_of({}).trials == TRIALS
     assert asked_of({**before, **now}, held=44).trials == 44  # what is there is not asked for in vain
+
+
+def test_slots_are_for_worker_processes() -> None:
+    for executor in ("inline", "ray"):
+        with pytest.raises(UsageError, match=f"--slots 2 is for worker processes; --executor {executor} trains one"):
+            check_request(None, Settings(executor=executor, slots=2))
+        check_request(None, Settings(executor=executor, slots=1))

@@ -11,7 +11,7 @@ from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
 from sweeper.training import slot_count
-from sweeper.training.graph_steps import GraphSteps
+from sweeper.training.graph_steps import GraphSteps, change_apart
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import worker_context
 from sweeper.training.resident_store import upload
@@ -59,7 +59,7 @@ class Machine:
                 if number == machine._wrong and self.times > 1:
                     with torch.no_grad():
                         for parameter in machine.made[number].model.parameters():
-                            parameter.mul_(1.05)
+                            parameter.mul_(3)
 
         return Timed
 
@@ -102,6 +102,19 @@ def test_one_where_two_take_as_long_as_one_after_the_other(tiny: Dataset) -> Non
 def test_one_where_a_training_beside_others_is_another(tiny: Dataset) -> None:
     choice = found(Machine(tiny, together=4, wrong=1))
     assert choice.slots == 1 and "beside others a training differs by" in choice.reason
+
+
+def test_no_more_are_tried_than_a_worker_may_take_to_start(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot_count, "SECONDS", 20.0)
+    choice = found(Machine(tiny, together=4))
+    assert choice.slots == 1 and choice.reason == "one training at a time: a step takes 1.0 s, too long to try two"
+
+
+def test_a_change_that_is_no_number_is_no_small_difference() -> None:
+    one, nan = torch.ones(3), torch.full((3,), torch.nan)
+    assert change_apart([torch.zeros(3)], [nan], [one]) == torch.inf
+    assert change_apart([torch.zeros(3)], [one], [nan]) == 0  # a training that diverges does so either way
+    assert change_apart([torch.zeros(3)], [one], [one]) == 0
 
 
 def test_a_processor_and_steps_that_are_not_recorded_have_one(tiny: Dataset, tmp_path) -> None:

@@ -40,6 +40,14 @@ class Workers(click.ParamType[Any]):
         return int(value)
 
 
+class Slots(Workers):
+    """The same, with `auto` kept."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Keep `auto` as it is."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 class Parsed(click.ParamType[Any]):
     """A text that `read` accepts, passed on as it is; its complaint begins with `must be`."""
 

@@ -23,7 +23,7 @@ from sweeper.cli.options import (
     pattern_options,
     resize_option,
 )
-from sweeper.cli.parameter_types import Fraction, MetricName, Parsed, Steps, Workers
+from sweeper.cli.parameter_types import Fraction, MetricName, Parsed, Slots, Steps, Workers
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
@@ -161,10 +161,8 @@ SECTIONS = {
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
 @click.option(
     "--slots",
-    type=Workers(),
-    default="auto",
-    show_default=True,
-    help="Trainings at a time in each worker: 1 on a CPU, on a GPU as many as a short measurement finds to pay.",
+    type=Slots(),
+    help="Trainings at a time in each worker; auto measures on a GPU how many pay.  [default: 1]",
 )
 @click.option("--executor", type=click.Choice(["processes", "inline", "ray"]), default="processes", show_default=True)
 @click.option("--ray-address", help="Existing Ray cluster (HOST:PORT, or auto).  [default: one on this machine]")

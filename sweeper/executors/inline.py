@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class InlineBackend:
     """This process."""
 
-    def __init__(self, device: str, log: Callable[[str], None] = lambda line: None, slots: int = 1) -> None:
-        """`log` is told what people should know of a training; `slots`: trainings that take turns."""
-        self._asked, self._log, self._slots = device, log, slots
+    def __init__(self, device: str, log: Callable[[str], None] = lambda line: None) -> None:
+        """`log` is told what people should know of a training."""
+        self._asked, self._log = device, log
         self._opened: InlineExecutor | None = None
 
     @cached_property
@@ -56,7 +56,7 @@ class InlineBackend:
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
         store = open_store(conditions.dataset.store)
-        engine = SlotEngine(worker_context(conditions, store, self._hardware.device, checkpoints), self._slots)
+        engine = SlotEngine(worker_context(conditions, store, self._hardware.device, checkpoints))
         leave_to_the_end()
         self._opened = InlineExecutor(engine, self._log)
         return self._opened

@@ -47,10 +47,11 @@ class ProcessBackend:
         log: Callable[[str], None],
         watchdog: Watchdog | None = None,
         *,
-        slots: int | None = None,
+        slots: int | None = 1,
     ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or as OMP_NUM_THREADS says),
-        one per core, at most 8. `slots` of each; None = 1 on a CPU, on a GPU as many as are found to pay."""
+        one per core, at most 8. `slots` of each; None = as many as are found to pay, where a GPU is one
+        worker's alone, else 1."""
         self._slots = slots
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
@@ -126,7 +127,9 @@ class ProcessBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""
-        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log, self._slots)
+        shared = self.workers > self._hardware.devices or self._hardware.device == "cpu"
+        slots = 1 if self._slots is None and shared else self._slots  # workers of one GPU would measure each other
+        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log, slots)
         while len(self._workers) > self.workers:
             self._workers.pop().end()
         while len(self._workers) < self.workers:
@@ -162,12 +165,13 @@ class ProcessExecutor:
         self._failures: Counter[int] = Counter()
         """In a row, by the place among the workers."""
         self._again: list[TrialSpec] = []
-        """Trainings for which there was no memory beside others: they begin anew, where there are fewer."""
+        """Trainings for which there was no memory beside others, or whose worker died with several: they begin anew,
+        where there are fewer at a time."""
 
     @property
     def slots(self) -> int:
         """Of all workers that there are to be."""
-        return self._count * max((worker.slots for worker in self._workers), default=1)
+        return sum(worker.slots for worker in self._workers) + max(0, self._count - len(self._workers))
 
     def free(self) -> int:
         """Free slots.
@@ -207,40 +211,51 @@ class ProcessExecutor:
         if isinstance(told, tuple):  # "refused" or "broken": it ends, though it had been ready
             return self._lost(worker, str(told[1]))
         self._watchdog.answered(_waited(worker, told.spec))
+        self._watchdog.again(_waited(worker, spec) for spec in worker.specs)
         if isinstance(told, Evaluated):
             if told.note:
                 self._log(told.note)
             if told.last:
                 self._watchdog.wait(_waited(worker, told.spec), told.spec.purpose, "result")
             return [told]
-        worker.specs.remove(told.spec)
         if isinstance(told, WorkerLost):
-            return [told, *self._lost(worker, told.reason)]
-        crowded = isinstance(told, OutOfMemory) and worker.slots > 1
+            return self._lost(worker, told.reason)
+        worker.specs.remove(told.spec)
+        crowded = isinstance(told, OutOfMemory) and bool(worker.specs)
         if isinstance(told, OutOfMemory):
-            worker.retires, worker.out_of_memory = told.reason, True
+            worker.retires = told.reason
+            worker.crowded = worker.crowded or crowded
         elif told.result.state == "failed":
             worker.retires = "a training failed in a worker"
         if worker.retires is None:
             self._failures[worker.number] = 0
         elif not worker.specs:
             self._replace(worker, worker.retires)
-        if crowded:  # no fault of its own: it is begun again, and tells the same from its start
+        if crowded and isinstance(
+            told, OutOfMemory
+        ):  # no fault of its own: it is begun again, and tells the same from its start
             self._again.append(told.spec)
             return []
         return [told]
 
     def _lost(self, worker: WorkerProcess, reason: str | None = None) -> list[TrainingEvent]:
-        """Replace a worker; what it trained is lost."""
-        specs, reason = list(worker.specs), self._replace(worker, reason)
+        """Replace a worker; what it trained is lost.
+
+        Of several trainings nobody knows which one ended it: they begin again in a worker that takes one at a time.
+        """
+        specs, several = list(worker.specs), len(worker.specs) > 1
+        worker.shared_its_end = several
+        reason = self._replace(worker, reason)
+        if several and self._workers:
+            self._again += specs
+            return []
         return [WorkerLost(spec, reason) for spec in specs]
 
     def _hung(self) -> list[TrainingEvent]:
         """Deaths of the workers that say nothing any more: they are killed."""
         found: list[TrainingEvent] = []
         for worker in list(self._workers):
-            reasons = [self._watchdog.hangs(_waited(worker, spec)) for spec in worker.specs]
-            reason = next((reason for reason in reasons if reason is not None), None)
+            reason = self._watchdog.all_hang(_waited(worker, spec) for spec in worker.specs)
             if reason is not None and not worker.pipe.poll():
                 found += self._lost(worker, reason)
         return found
@@ -259,7 +274,8 @@ class ProcessExecutor:
         for spec in worker.specs:
             self._watchdog.forget(_waited(worker, spec))
         self._workers.remove(worker)
-        self._failures[worker.number] += 1
+        if not (worker.crowded or worker.shared_its_end):
+            self._failures[worker.number] += 1
         if self._workers and (failures := self._failures[worker.number]) >= FAILURES:
             worker.end()
             self._log(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from statistics import median
 from typing import Literal
 
@@ -43,6 +43,18 @@ class Watchdog:
         if (waited := self._since.pop(worker, None)) is not None:
             since, purpose, stage = waited
             self._known[purpose, stage].append(self._clock() - since)
+
+    def again(self, workers: Iterable[Hashable]) -> None:
+        """They are waited for from now on, as far as they are: something came from the process that they share."""
+        for worker in workers:
+            if (waited := self._since.get(worker)) is not None:
+                self._since[worker] = (self._clock(), *waited[1:])
+
+    def all_hang(self, workers: Iterable[Hashable]) -> str | None:
+        """Why a process is taken to hang: every training in it that is waited for is overdue."""
+        watched = [worker for worker in workers if worker in self._since]
+        reasons = [self.hangs(worker) for worker in watched]
+        return reasons[0] if watched and None not in reasons else None
 
     def forget(self, worker: Hashable) -> None:
         """It is gone: how long it was waited for says nothing."""

@@ -33,8 +33,10 @@ class WorkerProcess(Launched):
         self.slots = 1
         self.asked: int | None = None
         """Slots that it is told to have; None = as many as it finds to pay."""
-        self.out_of_memory = False
-        """Whether a training ran out of memory in it."""
+        self.crowded = False
+        """Whether a training ran out of memory beside others in it."""
+        self.shared_its_end = False
+        """Whether it died with several trainings."""
         self.retires: str | None = None
         """Why it gets no more trainings, and is replaced once those that it has are done."""
         self.number = 0
@@ -71,9 +73,12 @@ class WorkerProcess(Launched):
         self.slots = self.asked = slots
         return str(said)
 
-    def fewer_slots(self) -> int | None:
-        """What the one in its place is told to have: half as many where memory ran out."""
-        return max(1, self.slots // 2) if self.out_of_memory else self.asked
+    def fewer_slots(self) -> int:
+        """What the one in its place is told to have: half as many where memory ran out, one where it died with several,
+        or before it had found how many pay."""
+        if self.crowded:
+            return max(1, self.slots // 2)
+        return 1 if self.shared_its_end else self.asked or 1
 
     def reason(self) -> str:
         """How the process ended, or why it is of no use, for people."""
@@ -129,9 +134,7 @@ class Setup:
         for attempt in range(1, REPLACEMENTS + 1):
             dead.end()
             fewer = dead.fewer_slots()
-            of_fewer = (
-                f" with {fewer} slot(s) in place of {dead.slots}" if dead.out_of_memory and dead.slots > 1 else ""
-            )
+            of_fewer = f" with {fewer} slot(s) in place of {dead.slots}" if fewer < dead.slots else ""
             self.log(f"{reason}; starting another{of_fewer}")
             worker = self.new()
             worker.number, worker.asked = dead.number, dead.fewer_slots()

@@ -17,6 +17,7 @@ from sweeper.losses.families import LossTask
 from sweeper.losses.fused_cpu import Entropy, Sums, class_sums, plain_sums, walks
 from sweeper.losses.fused_cpu.sums import Batch, Plan
 from sweeper.losses.kernel import NEARLY_NOTHING
+from sweeper.losses.label_maps import segment_sums
 from sweeper.losses.per_pixel import cleaned, placed, readable
 
 
@@ -76,6 +77,16 @@ def sums(
 def mass(values: Tensor) -> Tensor:
     """Sum over the pixels of the batch, (N, K, H, W) → (K,)."""
     return values.sum(dim=(0, 2, 3))
+
+
+def of_own_class(values: Tensor, index: Tensor, classes: Tensor) -> Tensor:
+    """Sum over the pixels of each class of values (N, 1, H, W) by the pixel's class, of the same shape → (C,).
+
+    `classes` (N, C, H, W) says how many there are. A device would sort all pixels to sum them by an index.
+    """
+    if readable(values):
+        return segment_sums(values, index, classes.shape[1])
+    return mass(placed(classes, index, values))
 
 
 def counted(values: Tensor, mask: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ KEPT_BYTES = 256 * 2**20
 
 SEEN = 2**16
 """Components of a gradient that are kept of every loss: enough to tell apart what is not nearly the same."""
+GLIMPSES = 512
+"""So many of these are kept, by loss and stage: 128 MB."""
 
 
 class Loss(NamedTuple):
@@ -111,9 +113,13 @@ class _Measured:
     def _glimpse(self, loss: Loss, stage: int) -> _Glimpse | None:
         key = _key(loss, stage)
         if key not in self._glimpses:
+            while len(self._glimpses) >= GLIMPSES:
+                del self._glimpses[next(iter(self._glimpses))]
             found = self._gradient(loss, stage)
             every = 1 if found is None else max(1, found.numel() // SEEN)
             self._glimpses[key] = None if found is None else _Glimpse(_length(found), found[::every].clone())
+        else:
+            self._glimpses[key] = self._glimpses.pop(key)
         return self._glimpses[key]
 
     def _whole(self, loss: Loss, stage: int) -> _Glimpse:

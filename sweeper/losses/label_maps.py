@@ -84,6 +84,9 @@ class FromLabels(Function):
 def segment_sums(values: Tensor, index: Tensor, number: int) -> Tensor:
     """Sums of values by index, each the same on every run.
 
+    A processor adds one value after the other: in float32 a million of them lose digits, and it counts no further
+    than to 2²⁴.
+
     Args:
         values: any shape.
         index: int64 in [0, number), the same shape.
@@ -95,4 +98,6 @@ def segment_sums(values: Tensor, index: Tensor, number: int) -> Tensor:
     none = values.new_zeros(number)
     if values.device.type == "cuda":  # its other way of adding does so in no order
         return none.index_put((index.flatten(),), values.flatten(), accumulate=True)
+    if values.device.type == "cpu":
+        return none.double().index_add(0, index.flatten(), values.flatten().double()).to(values.dtype)
     return none.index_add(0, index.flatten(), values.flatten())

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.class_probabilities import counted, mass
+from sweeper.losses.class_probabilities import counted, mass, of_own_class
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.label_maps import segment_sums
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.losses.per_pixel import cleaned, log_of_rest
 
@@ -41,7 +40,7 @@ class NoiseRobustDice(SegmentationLoss):
             log_p, index = F.log_softmax(z, dim=1), torch.where(labelled, labels, 0)
             log_missed = log_of_rest(-log_p.gather(1, index))
             log_error, p = log_p.scatter(1, index, log_missed), log_p.exp()
-            actual = segment_sums(mask, index, z.shape[1])
+            actual = of_own_class(mask, index, z)
         else:
             there = (labels == 1).to(z.dtype)
             log_error, p = F.logsigmoid(z * (1 - 2 * there)), torch.sigmoid(z)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.class_probabilities import counted, mass
+from sweeper.losses.class_probabilities import counted, mass, of_own_class
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.label_maps import segment_sums
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.losses.per_pixel import cleaned
 
@@ -39,10 +38,10 @@ class SensitivitySpecificity(SegmentationLoss):
             mask = mask * (weight if weight.ndim == mask.ndim else weight.unsqueeze(1))
         if self.task == "multiclass":
             p, index = F.softmax(z, dim=1), torch.where(labelled, labels, 0)
-            actual = segment_sums(mask, index, z.shape[1])
+            actual = of_own_class(mask, index, z)
             # Not the total less the class's own, which may be nearly all of it; nor a product that autocast lowers.
             others = (actual * (1 - torch.eye(z.shape[1], dtype=z.dtype, device=z.device))).sum(dim=1)
-            missed = segment_sums(mask * (1 - p.gather(1, index)).square(), index, z.shape[1])
+            missed = of_own_class(mask * (1 - p.gather(1, index)).square(), index, z)
             marked = mass(counted(p.scatter(1, index, 0.0).square(), mask))
         else:
             p, there = torch.sigmoid(z), labels == 1

@@ -71,7 +71,7 @@ class SkeletonRecall(LabelMapLoss):
             p = torch.exp(-lost.flatten().index_select(0, at))
         else:
             at = at[labels == 1]
-            index = at // logits[0, 0].numel() % channels
+            index = at // logits.shape[2:].numel() % channels
             p = torch.sigmoid(at_least_float32(logits.flatten().index_select(0, at)))
         w = torch.ones_like(p) if weight is None else weight.flatten()[at].to(p.dtype)
         length, hit = segment_sums(w, index, channels), segment_sums(w * p, index, channels)

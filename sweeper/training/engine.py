@@ -194,10 +194,8 @@ class Training:
     def advancing(self) -> Stepwise[Evaluation]:
         """`advance`, to be left after each step."""
         target = next(rung for rung in self._rungs if rung > self._progress.step)
-        began = self._clock()
-        loss, rate = yield from self._steps.running(self._progress.step, target)
+        loss, rate = yield from self._timed(self._steps.running(self._progress.step, target))
         self._progress.step = target
-        self._progress.training_seconds += self._clock() - began
         images = self._split.val if target == self._rungs[-1] else self._rung_images
         counts, finite = self._evaluator.count(self._steps.average.model, images)
         self._progress.diverged = not (finite and math.isfinite(loss))
@@ -222,6 +220,19 @@ class Training:
         )
         self._progress.evaluations.append(evaluation)
         return evaluation
+
+    def _timed(self, steps: Stepwise[tuple[float, float]]) -> Stepwise[tuple[float, float]]:
+        """The same, with the time that it takes itself: other trainings of the process may step in between."""
+        while True:
+            began = self._clock()
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: tuple[float, float] = end.value
+                return found
+            finally:
+                self._progress.training_seconds += self._clock() - began
+            yield
 
     def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
         """What the training gave so far; a finished confirmation is scored on the test split here, once."""

@@ -242,7 +242,7 @@ class GraphSteps(TrainingSteps):
             failure = " ".join(str(error).split())[:200]
         _put(state, before)
         self._plain(step)
-        if failure is None and (apart := change_apart(unchanged, recorded, weights)) > TOLERANCE:
+        if failure is None and not (apart := change_apart(unchanged, recorded, weights)) <= TOLERANCE:
             failure = f"a recorded step differs from a plain one by {apart:.0%} of its length"
         if failure is not None:
             self._give_up(failure)
@@ -323,7 +323,8 @@ def _put(state: list[Tensor], values: list[Tensor]) -> None:
 def change_apart(before: list[Tensor], recorded: list[Tensor], plain: list[Tensor]) -> float:
     """Length of the difference between two changes of the weights, as a share of the second's length.
 
-    0 where the plain one is not finite: a training that diverges does so either way.
+    Infinite where the recorded one alone is not finite; 0 where the plain one is not: a training that diverges does so
+    either way.
     """
     length = math.sqrt(sum(float((a.double() - b.double()).square().sum()) for a, b in zip(before, plain, strict=True)))
     apart = math.sqrt(
@@ -331,4 +332,6 @@ def change_apart(before: list[Tensor], recorded: list[Tensor], plain: list[Tenso
     )
     if not math.isfinite(length):
         return 0.0
+    if not math.isfinite(apart):
+        return math.inf
     return apart / length if length else 0.0 if not apart else math.inf

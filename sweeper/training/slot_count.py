@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from time import perf_counter
 
 import torch
 from torch import Tensor
 
+from sweeper.core.errors import UsageError
 from sweeper.core.records import TrialSpec
 from sweeper.data.folds import split_of
-from sweeper.training.failure_causes import explain
+from sweeper.training.failure_causes import device_lost, explain
 from sweeper.training.graph_steps import change_apart, make_steps, why_not
 from sweeper.training.job import WorkerContext
 from sweeper.training.slots import own_stream
@@ -33,8 +34,11 @@ SHARE = 0.6
 SEGMENT = 24
 """Steps that are timed at a time; the first so many record the step and are not."""
 SEGMENTS = 5
-TOLERANCE = 0.25
-"""Of a training beside others, as a share of the length of its change of the weights; see `graph_steps.TOLERANCE`."""
+TOLERANCE = 1.0
+"""Of a training beside others, as a share of the length of its change of the weights after some fifty steps, over which
+the order of sums alone sets two apart: what another stream wrote to is farther off."""
+SECONDS = 30.0
+"""The most that the next doubling may take by what was measured: a worker that starts is waited for."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,14 @@ def slots_that_pay(context: WorkerContext) -> SlotCount:
             room=int(SHARE * free),
             used=lambda: torch.cuda.memory_reserved(device) - before,
         )
-    except RuntimeError as error:  # out of memory is one, too
+    except (RuntimeError, UsageError) as error:  # out of memory is one, too
+        if device_lost(error):
+            raise
         return SlotCount(1, f"one training at a time: trying several ended with {explain(error)}")
     finally:
         gc.collect()
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 def _probe(context: WorkerContext, device: torch.device) -> TrainingSteps:
@@ -151,13 +158,15 @@ def count_slots(
     rates = {1: _rate(probes, device, clock)}
     alone = probes[0].weights()
     while (wanted := 2 * len(probes)) <= most and wanted * each <= room:
+        if 2 * wanted * SEGMENT / rates[best] > SECONDS:  # two segments of each, no faster than now
+            break
         joined = [_Probe(make(), device) for _ in range(len(probes))]
         for probe in joined:
             _together([probe], device)
         probes += joined
         rates[wanted] = _rate(probes, device, clock)
         apart = max(change_apart(begin, probe.weights(), alone) for probe in joined)
-        if apart > TOLERANCE:
+        if not apart <= TOLERANCE:
             return SlotCount(
                 1, f"one training at a time: beside others a training differs by {apart:.0%} of its length"
             )
@@ -166,6 +175,8 @@ def count_slots(
         best = wanted
     if best == 1:
         why = "two take as long as one after the other" if len(rates) > 1 else "memory has no room for two"
+        if len(rates) == 1 and 2 * each <= room:
+            why = f"a step takes {1 / rates[1]:.1f} s, too long to try two"
         return SlotCount(1, f"one training at a time: {why}")
     return SlotCount(
         best, f"{best} trainings at a time: together they take {rates[best] / rates[1]:.1f} times the steps of one"

@@ -56,18 +56,17 @@ class Engine(Protocol):
 class _Slot:
     """A training, and what it does at present."""
 
-    def __init__(self, job: Job, device: str, *, alone: bool) -> None:
-        self.job = job
+    def __init__(self, job: Job, stream: torch.cuda.Stream | None) -> None:
+        self.job, self.stream = job, stream
         self.answer: Answer | None = "go"
         """To its last evaluation; None while it waits for one."""
         self._work: Stepwise[TrainingEvent] | None = None
-        self._stream = None if alone or torch.device(device).type != "cuda" else own_stream(device)
 
     def step(self) -> TrainingEvent | None:
         """One step; what it has to tell."""
         assert self.answer is not None
         self._work = self._work or self.job.proceeding(self.answer)
-        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+        with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):
             try:
                 next(self._work)
             except StopIteration as end:
@@ -97,6 +96,9 @@ class SlotEngine:
         self._context, self._slots = context, slots
         self._taken: deque[_Slot] = deque()
         """The one whose turn it is first."""
+        several = slots > 1 and torch.device(context.device).type == "cuda"
+        self._streams = [own_stream(context.device) if several else None for _ in range(slots)]
+        """Of the free slots: torch has no more than 32, and hands them out again."""
 
     @property
     def slots(self) -> int:
@@ -113,7 +115,7 @@ class SlotEngine:
             raise RuntimeError(
                 f"{spec.purpose} {spec.number} needs a free slot, and to be in none; free: {self.free()}"
             )
-        self._taken.append(_Slot(Job(spec, self._context), self._context.device, alone=self._slots == 1))
+        self._taken.append(_Slot(Job(spec, self._context), self._streams.pop()))
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
         """See `Engine`."""
@@ -137,10 +139,13 @@ class SlotEngine:
             slot.answer = "go" if event.last else None
         elif event is not None:
             self._taken.remove(slot)
+            self._streams.append(slot.stream)
             slot.free()  # the networks, before the next ones are made
         return event
 
     def close(self) -> None:
         """See `Engine`."""
         while self._taken:
-            self._taken.pop().free()
+            slot = self._taken.pop()
+            self._streams.append(slot.stream)
+            slot.free()

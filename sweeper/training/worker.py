@@ -68,7 +68,7 @@ def serve(pipe: Connection, device: str) -> None:
         context = worker_context(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)
         gc.freeze()  # no collection before: it would copy the pages that are shared with the process it was forked from
-        count = slots_that_pay(context) if asked is None and context.device != "cpu" else SlotCount(asked or 1, "")
+        count = slots_that_pay(context) if asked is None else SlotCount(asked, "")
         engine = SlotEngine(context, count.slots)
         pipe.send(("ready", count.slots, count.reason))
         while True:

@@ -26,10 +26,11 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
         UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
     """
     if settings.executor == "inline":
-        return InlineBackend(settings.device, warn, settings.slots or 1)
+        return InlineBackend(settings.device, warn)
     if settings.executor == "ray":
         return _ray_backend(settings, cores, warn)
-    return ProcessBackend(settings.device, settings.workers, cores, warn, slots=settings.slots)
+    slots = None if settings.slots == "auto" else settings.slots or 1
+    return ProcessBackend(settings.device, settings.workers, cores, warn, slots=slots)
 
 
 def _ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:

@@ -66,9 +66,10 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
             f"tables under one name; got {redact(settings.storage)} for both: create another one for MLflow"
         )
-    if settings.slots is not None and settings.executor == "ray":
+    if settings.slots not in {None, 1} and settings.executor != "processes":
         raise UsageError(
-            f"--slots {settings.slots} is not for --executor ray, whose actors train one at a time; leave it out"
+            f"--slots {settings.slots} is for worker processes; --executor {settings.executor} trains one at a time in "
+            "each place: leave one of them out"
         )
     if settings.ray_address is not None and settings.executor != "ray":
         raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")

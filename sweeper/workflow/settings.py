@@ -124,8 +124,8 @@ class Settings(Record):
     engine: Engine | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int | None = Field(None, ge=1)
-    slots: int | None = Field(None, ge=1)
-    """Trainings at a time in each worker; None = 1 on a CPU, on a GPU as many as are found to pay."""
+    slots: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    """Trainings at a time in each worker; None = 1; `auto` = on a GPU as many as are found to pay."""
     executor: Literal["processes", "inline", "ray"] = "processes"
     ray_address: str | None = None
     """Of an existing Ray cluster; None = one on this machine."""
