@@ -65,7 +65,8 @@ class MetricOverlap(SegmentationLoss):
         labelled = labels != self.ignore_index
         weight = weight.unsqueeze(1) if weight is not None and weight.ndim < logits.ndim else weight
         if self.task == "multiclass":
-            own = placed(logits, torch.where(labelled, labels, 0), labelled.to(logits.dtype))
+            precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
+            own = placed(logits, torch.where(labelled, labels, 0), labelled.to(precision))
         else:
             own = labels == 1
         return self._value(logits, own, labelled, weight)

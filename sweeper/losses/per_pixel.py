@@ -29,8 +29,8 @@ def transformed(*values: Tensor | None) -> bool:
 
 
 def placed(like: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """Zeros with `values` at each pixel's class; `like` (N, C, H, W), index and values (N, 1, H, W)."""
-    zeros = torch.zeros_like(like)
+    """Zeros with `values` at each pixel's class, in their type; `like` (N, C, H, W), index and values (N, 1, H, W)."""
+    zeros = torch.zeros_like(like, dtype=values.dtype)
     # Under vmap the labels may be many where the logits are one: then there is no place to write to.
     return zeros.scatter(1, index, values) if transformed() else zeros.scatter_(1, index, values)
 
