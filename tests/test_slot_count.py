@@ -12,6 +12,7 @@ from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
 from sweeper.training import slot_count
 from sweeper.training.graph_steps import GraphSteps, change_apart
+from sweeper.training.hardware import choose_gpu
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import worker_context
 from sweeper.training.resident_store import upload
@@ -132,3 +133,12 @@ def test_a_gpu_says_how_many_it_takes(tiny: Dataset, tmp_path) -> None:
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
     choice = slots_that_pay(worker_context(conditions, open_store(tiny.store), "cuda", tmp_path))
     assert choice.slots in {1, 2, 4, 8} and "at a time" in choice.reason
+
+
+def test_a_worker_of_the_second_gpu_records_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph is captured on a stream of the current device."""
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(str(device)))
+    for place in ("cpu", "mps", "cuda", "cuda:1"):
+        choose_gpu(place)
+    assert chosen == ["cuda:1"]

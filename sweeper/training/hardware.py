@@ -49,6 +49,14 @@ def device_name(device: torch.device) -> str:
     return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def choose_gpu(place: str) -> None:
+    """Make `cuda:N` this process's current device: streams and recordings belong to the current one, whichever device
+    the tensors are on. Nothing for other places."""
+    device = torch.device(place)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
 def settle_process(threads: int) -> None:
     """Prepare this process for training on a CPU with `threads` threads.
 
