@@ -18,12 +18,13 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.core.errors import LossError
 from sweeper.losses.batch_checks import check_weight
+from sweeper.losses.build import KernelLoss
 from sweeper.losses.class_probabilities import mass
 from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING, class_cost
 from sweeper.losses.loss_module import SegmentationLoss, as_image
-from sweeper.losses.per_pixel import averaged, cleaned, placed, readable
+from sweeper.losses.per_pixel import averaged, cleaned, readable
 
 
 class MetricOverlap(SegmentationLoss):
@@ -36,7 +37,8 @@ class MetricOverlap(SegmentationLoss):
     def __init__(self, family: str, task: LossTask, ignore_index: int, mix: float, weight: float) -> None:
         super().__init__(family, task, {"mix": mix}, ignore_index)
         self.mix = mix
-        self._part = KernelSettings(0.0, 0.0, None, weight, weight, 1.0)
+        self._part = KernelSettings(mix, 0.0, None, weight, weight, 1.0)
+        self._of_labels = KernelLoss(family, task, {}, self._part, ignore_index)
 
     def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None, **maps: Tensor | None) -> Tensor:
         """See `SegmentationLoss.forward`; `target` may be floating point, see above.
@@ -60,16 +62,8 @@ class MetricOverlap(SegmentationLoss):
         return self._value(as_image(logits, 2), as_image(target, 2), as_image(labelled, 2), weight)
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
-        """The loss of a checked batch of integer labels."""
-        labels = target.long() if self.task == "multilabel" else target.long().unsqueeze(1)
-        labelled = labels != self.ignore_index
-        weight = weight.unsqueeze(1) if weight is not None and weight.ndim < logits.ndim else weight
-        if self.task == "multiclass":
-            precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
-            own = placed(logits, torch.where(labelled, labels, 0), labelled.to(precision))
-        else:
-            own = labels == 1
-        return self._value(logits, own, labelled, weight)
+        """The loss of a checked batch of integer labels, of which these losses are points of the kernel."""
+        return self._of_labels.compute(logits, target, weight, distance)
 
     def _value(self, logits: Tensor, target: Tensor, labelled: Tensor, weight: Tensor | None) -> Tensor:
         """Logits and labels in [0, 1] (N, C, H, W), whatever under ignore; the others (N, 1 or C, H, W)."""
