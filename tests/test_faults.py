@@ -98,6 +98,26 @@ def test_a_process_of_several_trainings_hangs_when_all_that_are_waited_for_are_o
     assert dog.all_hang(["answered"]) is None and dog.all_hang([]) is None
 
 
+@pytest.mark.parametrize("slots", [1, 2, 3, 8])
+def test_trainings_that_take_turns_are_no_hang_however_close_their_evaluations_are(slots: int) -> None:
+    """Rungs of all slots end together: one after the other is evaluated, a second each, after 100 s of steps."""
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    workers = list(range(slots))
+    for worker in workers:
+        dog.wait(worker, "search", "first")
+    for _ in range(4):
+        clock.now += 100
+        assert dog.all_hang(workers) is None
+        for worker in workers:
+            clock.now += 1
+            assert dog.all_hang(workers) is None
+            dog.answered(worker)
+            dog.again(workers)
+            dog.wait(worker, "search", "next")
+    assert dog.limit("search", "next") >= 20 * 100
+
+
 def test_a_process_that_was_stopped_takes_no_worker_for_hung() -> None:
     """As on a laptop that sleeps: parent and workers are stopped together, and go on together."""
     clock = Clock()
