@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -503,12 +504,28 @@ def test_out_of_time_with_nothing_confirmed_is_a_failure_with_the_command_that_g
 
 def test_a_smaller_total_takes_nothing_from_the_command_that_repeats_a_study(tmp_path: Path) -> None:
     study = new_study()
-    _remember(study, settings_in(tmp_path, trials=7), 1)
+    _remember(study, settings_in(tmp_path, trials=7), 1, "elsewhere")
     train(study, trials=7)
     for given, total in ((2, 7), (None, 7), (9, 9)):
-        asked = _remember(study, settings_in(tmp_path, trials=given, resume=True), 1)
+        asked = _remember(study, settings_in(tmp_path, trials=given, resume=True), 1, "elsewhere")
         assert asked.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
         assert f"--trials {total}" in study.user_attrs["command"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"data": None}, ["synthetic:toy"]),  # another version may have another default
+        ({"data": "mine"}, ["mine"]),
+        ({"data": None, "images": "a/*.png", "masks": "b/{stem}.png"}, []),
+    ],
+)
+def test_the_command_that_repeats_a_study_names_its_data(
+    tmp_path: Path, given: dict[str, Any], named: list[str]
+) -> None:
+    study = new_study()
+    _remember(study, settings_in(tmp_path, **given), 1, "synthetic:toy")
+    assert re.findall(r"--data (\S+)", study.user_attrs["command"]) == named
 
 
 def test_trials_that_wait_belong_to_the_study_that_is_repeated(tmp_path: Path) -> None:
@@ -519,7 +536,7 @@ def test_trials_that_wait_belong_to_the_study_that_is_repeated(tmp_path: Path) -
     assert waiting
     held = waiting + len(studies.search_results(study))
     assert studies.held(study) == held
-    asked = _remember(study, settings_in(tmp_path, trials=1, resume=True), 1)
+    asked = _remember(study, settings_in(tmp_path, trials=1, resume=True), 1, "elsewhere")
     assert asked.trials == held
 
 

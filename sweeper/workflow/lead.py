@@ -102,7 +102,8 @@ def _queue(session: Session) -> Asked:
     """Make the study ready: its plan, what is asked of it, and the trials that wait."""
     study, display = session.study, session.display
     _replan(session.storage, study, session.prepared)
-    asked = _remember(study, session.settings, session.prepared.executor.slots)
+    source = session.prepared.plan.conditions.dataset.source
+    asked = _remember(study, session.settings, session.prepared.executor.slots, source)
     if left := studies.reconcile(study):
         display.say(f"{left} trial(s) that were cut off are queued again")
     if failed := studies.retry_failed(study):
@@ -258,14 +259,15 @@ def _conclude(
     return outcome
 
 
-def _remember(study: optuna.Study, settings: Settings, workers: int) -> Asked:
-    """Keep with the study what is asked of it."""
+def _remember(study: optuna.Study, settings: Settings, workers: int, source: str) -> Asked:
+    """Keep with the study what is asked of it; `source`: of its data, which the command names also by default."""
     options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **given_options(settings)}
     asked = asked_of(options, studies.held(study))
     if asked.trials != options.get("trials", TRIALS):
         options["trials"] = asked.trials
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
-    words = [word for key, value in options.items() for word in _words(f"--{key.replace('_', '-')}", value)]
+    shown = options if "images" in options else {"data": source, **options}
+    words = [word for key, value in shown.items() for word in _words(f"--{key.replace('_', '-')}", value)]
     study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("workers", workers)
     study.set_user_attr("trials", studies.pack_value(asked.trials))
