@@ -80,6 +80,18 @@ def test_second_derivatives_are_those_of_the_slope(family, task):
             assert each.abs().max() < 1e-12 > expected.abs().max() * 1e-6
 
 
+@pytest.mark.parametrize(("family", "task"), [case for case in CASES if make(*case).takes_weight])
+def test_weights_of_1_have_their_gradient(family, task):
+    """Where weights that are learned begin."""
+    loss = make(family, task)
+    z, y = noise(task, 3)
+    z, w = z.double(), torch.ones(y.shape, dtype=torch.float64, requires_grad=True)
+    along = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    slope = (torch.autograd.grad(loss(z, y, w), w)[0] * along).sum()
+    ahead, behind = (loss(z, y, 1 + step * along) for step in (STEP, -STEP))
+    torch.testing.assert_close(slope, (ahead - behind) / (2 * STEP), rtol=1e-6, atol=1e-10)
+
+
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_a_gradient_penalty_through_a_network_has_its_gradient(family, task):
     """As in Wasserstein critics and input-gradient regularisation; the weights of pixels take part."""

@@ -91,7 +91,8 @@ def of_own_class(values: Tensor, index: Tensor, classes: Tensor) -> Tensor:
 
 def counted(values: Tensor, mask: Tensor) -> Tensor:
     """Values (N, K, H, W) times the mask (N, 1 or K, H, W), which is left out where it is known to be 1 everywhere."""
-    return values if readable(mask) and bool((mask == 1).all()) else values * mask
+    known = readable(mask) and not mask.requires_grad
+    return values if known and bool((mask == 1).all()) else values * mask
 
 
 def mean_probability(classes: Classes) -> Tensor:
