@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import storage as studies
+from sweeper.core.errors import SweeperError
 from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.executors import queue_leader as shared
@@ -288,6 +289,35 @@ def test_a_training_that_ends_its_process_costs_its_neighbours_nothing(
     assert any("with 1 slot(s) in place of 4" in line for line in said)
     for number in (0, 2, 3):
         assert isinstance(end_of(events, number), Finished)
+
+
+def test_what_may_have_ended_its_process_is_tried_alone_and_never_beside_others(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
+    with closing(ProcessBackend("cpu", 2, 2, lambda line: None, slots=2)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        events = run(executor, spec(0, "segfault"), spec(1), spec(2))  # 0 and 2 in the first worker; one place is free
+        assert executor.slots == 3  # the second worker has all of its own
+    assert [event.spec.number for event in events if isinstance(event, WorkerLost)] == [0]
+    assert isinstance(end_of(events, 1), Finished) and isinstance(end_of(events, 2), Finished)
+
+
+def test_what_waits_to_begin_again_is_lost_with_the_last_worker(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise SweeperError("no more processes")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(worker_process, "_serve", faulty.crowded_once)
+    monkeypatch.setattr(worker_process.Setup, "in_place_of", fails)
+    with closing(ProcessBackend("cpu", 1, 1, lambda line: None, slots=2)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        events = run(executor, spec(0), spec(1))
+    assert isinstance(end_of(events, 0), Finished)
+    lost = end_of(events, 1)
+    assert isinstance(lost, WorkerLost) and "none could be started" in lost.reason
 
 
 def test_want_of_memory_of_a_training_alone_is_its_own(

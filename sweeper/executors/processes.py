@@ -129,6 +129,8 @@ class ProcessBackend:
         """Start the other workers and hand the conditions to all."""
         shared = self.workers > self._hardware.devices or self._hardware.device == "cpu"
         slots = 1 if self._slots is None and shared else self._slots  # workers of one GPU would measure each other
+        if slots != self._slots:
+            self._log("one training at a time in each worker: --slots auto measures on a GPU of one worker alone")
         setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log, slots)
         while len(self._workers) > self.workers:
             self._workers.pop().end()
@@ -165,8 +167,10 @@ class ProcessExecutor:
         self._failures: Counter[int] = Counter()
         """In a row, by the place among the workers."""
         self._again: list[TrialSpec] = []
-        """Trainings for which there was no memory beside others, or whose worker died with several: they begin anew,
-        where there are fewer at a time."""
+        """Trainings for which there was no memory beside others: they begin anew where there is a free slot."""
+        self._suspects: list[TrialSpec] = []
+        """Trainings whose worker died with several: they begin anew in a worker that takes one at a time, so that
+        none takes others with it."""
 
     @property
     def slots(self) -> int:
@@ -181,11 +185,15 @@ class ProcessExecutor:
         """
         if not self._workers:
             raise ExecutorError("every worker died and none could be started again; see the warnings above")
-        return max(0, sum(worker.free() for worker in self._workers) - len(self._again))
+        alone, beside = (sum(w.free() for w in self._workers if (w.slots == 1) is one) for one in (True, False))
+        return max(0, beside + max(0, alone - len(self._suspects)) - len(self._again))
 
     def submit(self, spec: TrialSpec) -> None:
-        """Hand the training to the worker with the most free slots."""
-        worker = max(self._workers, key=WorkerProcess.free)
+        """Hand the training to the worker with the most free slots, if there are some beside those of suspects."""
+        among = [w for w in self._workers if w.slots > 1 and w.free()] if self._suspects else []
+        self._hand(max(among or self._workers, key=WorkerProcess.free), spec)
+
+    def _hand(self, worker: WorkerProcess, spec: TrialSpec) -> None:
         worker.specs.append(spec)
         self._watchdog.wait(_waited(worker, spec), spec.purpose, "first")
         with suppress(OSError):  # it died while idle: the next poll finds its pipe at the end and replaces it
@@ -193,14 +201,28 @@ class ProcessExecutor:
 
     def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """Messages of the workers, and the deaths among them."""
-        while self._again and any(worker.free() for worker in self._workers):
-            self.submit(self._again.pop(0))
-        events: list[TrainingEvent] = []
+        events: list[TrainingEvent] = list(self._begin_again())
         busy = {worker.pipe: worker for worker in self._workers if worker.specs}
         for pipe in wait(list(busy), timeout_seconds):
             assert isinstance(pipe, Connection)
             events += self._told(busy[pipe])
         return events + self._hung()
+
+    def _begin_again(self) -> list[TrainingEvent]:
+        """Hand out what waits to begin anew; it is lost where no worker is left that may take it."""
+        alone = [worker for worker in self._workers if worker.slots == 1]
+        for worker in alone:
+            if self._suspects and worker.free():
+                self._hand(worker, self._suspects.pop(0))
+        while self._again and any(worker.free() for worker in self._workers):
+            self.submit(self._again.pop(0))
+        lost = [] if alone else self._suspects
+        if not self._workers:
+            lost = [*lost, *self._again]
+            self._again = []
+        if not alone:
+            self._suspects = []
+        return [WorkerLost(spec, "its worker died, and none could be started in its place") for spec in lost]
 
     def _told(self, worker: WorkerProcess) -> list[TrainingEvent]:
         """What a worker's next message says."""
@@ -247,7 +269,7 @@ class ProcessExecutor:
         worker.shared_its_end = several
         reason = self._replace(worker, reason)
         if several and self._workers:
-            self._again += specs
+            self._suspects += specs
             return []
         return [WorkerLost(spec, reason) for spec in specs]
 
