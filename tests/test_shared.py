@@ -141,7 +141,7 @@ def test_two_share_a_sweep_and_leave_the_same_behind_as_one(url: str, study: opt
     for result in studies.all_results(study):
         if result.state == "complete":
             assert result.value == fake_result(result.spec).value
-    assert any("joined with 1 worker" in line for line in lines)
+    assert any("joined for 1 training at a time" in line for line in lines)
     assert studies.study_names(study._storage._backend) == ["s"]  # type: ignore[attr-defined]
 
 

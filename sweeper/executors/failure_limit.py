@@ -38,5 +38,5 @@ class Failures:
         if self._count >= IN_A_ROW + workers:
             raise ExecutorError(
                 f"{self._count} trainings in a row failed, and at most {IN_A_ROW + workers - 1} may with {workers} "
-                f"worker(s); the last: {self._reason}"
+                f"at a time; the last: {self._reason}"
             )

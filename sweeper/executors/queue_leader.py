@@ -19,6 +19,7 @@ from sweeper.core.errors import LostStudyError, SweeperError
 from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Evaluation, TrialSpec
+from sweeper.core.text import count
 from sweeper.executors.protocol import Executor
 from sweeper.executors.task_queue import GRACE_SECONDS, Queue
 from sweeper.storage.queue_tables import Member, MemberState, QueuedTraining, queue_exists
@@ -264,7 +265,7 @@ class SharedExecutor:
     def _greet(self, there: dict[int, Member]) -> None:
         for member, worker in there.items():
             if member not in self._workers:
-                self.say(f"{worker.host} joined with {worker.slots} worker(s)")
+                self.say(f"{worker.host} joined for {count(worker.slots, 'training')} at a time")
         for member, worker in self._workers.items():
             if member not in there:
                 self.say(f"{worker.host} left")

@@ -15,7 +15,7 @@ from sweeper.core.errors import InterruptedSweepError, MissingStudyError, StudyE
 from sweeper.core.own_code import code_here
 from sweeper.core.paths import joined_dir
 from sweeper.core.redact import redact
-from sweeper.core.text import resume_command
+from sweeper.core.text import count, resume_command
 from sweeper.data.cache import hold
 from sweeper.executors.queue_worker import LEADER_SECONDS, Joined
 from sweeper.executors.task_queue import Queue
@@ -24,6 +24,7 @@ from sweeper.system.database_waits import Patience
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.phases import Display, Stop, ended_by
 from sweeper.workflow.prepare import dataset_of
+from sweeper.workflow.request_checks import check_slots
 from sweeper.workflow.settings import Settings, duration
 from sweeper.workflow.shared_database import one_machine_only
 
@@ -104,7 +105,9 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         others = {m.host for m in queue.tables.members().values() if m.kind == "leader"} - {queue.host}
         if (warning := one_machine_only(settings.storage, others=bool(others))) is not None:
             display.warn(warning)
-        display.say(f"joined study {name}: {redact(settings.storage)}, {executor.slots} worker(s) here")
+        display.say(
+            f"joined study {name}: {redact(settings.storage)}, {count(executor.slots, 'training')} at a time here"
+        )
 
         def stopping() -> str | None:
             late = seconds is not None and time.monotonic() - started >= seconds
@@ -138,6 +141,7 @@ def _check(settings: Settings) -> str:
     if given:
         found = ", ".join(given).replace("_", "-")
         raise UsageError(f"with --join the study decides what is trained; leave out {found}")
+    check_slots(settings)
     return settings.study
 
 

@@ -35,7 +35,7 @@ def together(here: Path, there: Path, url: str) -> tuple[subprocess.Popen[str], 
     joiner = start(there, "run", *JOIN, "--storage", url)
     wait_for(there, "for it to be made", joiner, 400)
     leader = start(here, "run", *LEAD, "--storage", url)
-    wait_for(here, "joined with 1 worker", leader, 400)
+    wait_for(here, "joined for 1 training at a time", leader, 400)
     return leader, joiner
 
 
