@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 
-from sweeper.core.events import Answer, Evaluated, TrainingEvent
+from sweeper.core.events import Answer, Evaluated, Finished, Paused, TrainingEvent
 from sweeper.core.records import TrialSpec
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.stepwise import Stepwise
@@ -135,6 +136,9 @@ class SlotEngine:
         self._taken.remove(slot)
         self._taken.append(slot)
         event = slot.step()
+        if slot.stream is not None and isinstance(event, Finished | Paused):
+            # On streams of their own the steps of all run at once: nobody knows whose time a wait was.
+            event = replace(event, result=event.result.model_copy(update={"seconds_per_step": None}))
         if isinstance(event, Evaluated):
             slot.answer = "go" if event.last else None
         elif event is not None:

@@ -135,8 +135,10 @@ def preview(
             there = there_of(studies.load_study(storage, prepared.name), plan)
         asked = asked_of({**options, **given_options(settings)}, there.held)
         trainings = trainings_left(plan, asked.trials, there, asked.analyses, asked.budget)
-        pace = measured_pace(prepared.executor, plan, speaker.warn) if trainings else None
         workers = prepared.executor.slots
+        # Where their number is measured, it is of a GPU that a worker has to itself.
+        each = settings.slots or (1 if prepared.on_cpu else max(1, workers // place.hardware().devices))
+        pace = measured_pace(prepared.executor, plan, speaker.warn, each) if trainings else None
     split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
         plan=plan,

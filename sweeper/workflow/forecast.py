@@ -67,13 +67,16 @@ def plan_text(trainings: Mapping[str, Trainings]) -> str:
     return listed(parts)
 
 
-def measured_pace(executor: Executor, plan: studies.Plan, warn: Callable[[str], None]) -> float | None:
+def measured_pace(
+    executor: Executor, plan: studies.Plan, warn: Callable[[str], None], slots_each: int = 1
+) -> float | None:
     """Seconds of a training by the step, evaluations and all, from a short one on each worker.
 
     Args:
         executor: open, with nothing to train.
         plan: what would be trained.
         warn: is told why there is none.
+        slots_each: trainings at a time in each worker.
 
     Returns:
         The mean of the workers; None where a training failed or took too long.
@@ -103,12 +106,17 @@ def measured_pace(executor: Executor, plan: studies.Plan, warn: Callable[[str], 
             f"a training of {short} steps took more than {MEASURING_SECONDS:.0f} s; how long a sweep takes is not known"
         )
         return None
-    return sum(_pace(result, steps) for result in results) / len(results)
+    return sum(_pace(result, steps, slots_each) for result in results) / len(results)
 
 
-def _pace(result: TrialResult, steps: int) -> float:
-    """The pace of a training of `steps` steps, by a shorter one: what it did besides steps it does as often."""
-    step = result.seconds_per_step or 0.0
+def _pace(result: TrialResult, steps: int, slots_each: int) -> float:
+    """The pace of a training of `steps` steps, by a shorter one: what it did besides steps it does as often.
+
+    Beside each of its steps stands one of every other slot's training.
+    """
+    if result.seconds_per_step is None:
+        return result.seconds / result.spec.steps
+    step = result.seconds_per_step * slots_each
     return step + max(0.0, result.seconds - step * result.spec.steps) / steps
 
 
