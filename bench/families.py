@@ -113,11 +113,10 @@ def collect(arguments: argparse.Namespace) -> None:
                 }
                 kept = sorted((n for n in done if n), key=lambda n: done[n], reverse=True)[: arguments.keep]
                 seeds = (0,) if stage == "first seed" else range(1, arguments.seeds)
-                if (
-                    stage == "other seeds"
-                    and max(done.values()) < best_of(rows(out), scene, BASELINE) - arguments.margin
-                ):
-                    continue
+                if stage == "other seeds":
+                    best = best_of(rows(out), scene, BASELINE, arguments.draws + 1)
+                    if max(done.values()) < best - arguments.margin:
+                        continue
                 for seed in seeds:
                     conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
                     for number in drawings if seed == 0 else (0, *kept):
@@ -135,9 +134,15 @@ def collect(arguments: argparse.Namespace) -> None:
                             file.write(json.dumps(row) + "\n")
 
 
-def best_of(found: list[dict[str, Any]], scene: str, family: str) -> float:
-    """The best validation value of a family on the first seed."""
-    return max(r["val"] for r in found if (r["scene"], r["family"], r["seed"]) == (scene, family, 0))
+def best_of(found: list[dict[str, Any]], scene: str, family: str, wanted: int) -> float:
+    """The best validation value of a family on the first seed, of so many configurations."""
+    values = [r["val"] for r in found if (r["scene"], r["family"], r["seed"]) == (scene, family, 0)]
+    if len(values) < wanted:
+        raise SystemExit(
+            f"others are compared with {family}, of which {len(values)} of {wanted} trainings of the first seed on "
+            f"{scene} are there: train these first (--family {family}, or the part that has it), then this again"
+        )
+    return max(values)
 
 
 def trained(spec: TrialSpec, conditions: Conditions, dataset: Dataset) -> dict[str, Any]:
