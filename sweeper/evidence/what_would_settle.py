@@ -30,7 +30,8 @@ ENOUGH_SEEDS = 8
 
 @dataclass(frozen=True)
 class _Plan:
-    """What would settle one pair, without the names: plans of one `kind` and `goal` make one sentence."""
+    """What would settle one pair, without the names: plans of one `kind` and `goal` make one sentence, those
+    for more seeds whatever they are for."""
 
     first: int
     rival: int

@@ -4,8 +4,9 @@
     criterion = build_loss("tversky", task="binary", fn_weight=0.7)
     loss = criterion(logits, target)
 
-families.py           the registry: what each family is, searches, is good for (no torch); pixel_families.py and
-                      overlap_families.py and map_families.py, which are parts of it; family_records.py
+families.py           the registry: what each family is, searches, is good for (no torch); pixel_families.py,
+                      overlap_families.py, mixture_families.py and map_families.py, which are parts of it;
+                      common_coordinates.py, family_records.py
 accepted_values.py    what each coordinate may be and means (no torch)
 coordinates.py        their checks, and their translation into the kernel's terms (no torch); class_weights.py
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py

@@ -116,7 +116,7 @@ class _Measured:
             while len(self._glimpses) >= GLIMPSES:
                 del self._glimpses[next(iter(self._glimpses))]
             found = self._gradient(loss, stage)
-            every = 1 if found is None else max(1, found.numel() // SEEN)
+            every = 1 if found is None else -(-found.numel() // SEEN) or 1
             self._glimpses[key] = None if found is None else _Glimpse(_length(found), found[::every].clone())
         else:
             self._glimpses[key] = self._glimpses.pop(key)
