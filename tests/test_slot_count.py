@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from sweeper.training import slot_count
 from sweeper.training.graph_steps import GraphSteps, change_apart
 from sweeper.training.hardware import choose_gpu
 from sweeper.training.initial_networks import Starts
-from sweeper.training.job import worker_context
+from sweeper.training.job import WorkerContext, worker_context
 from sweeper.training.resident_store import upload
 from sweeper.training.slot_count import SEGMENTS, count_slots, slots_that_pay
 from tests.test_graph_steps import Replayed
@@ -118,17 +120,22 @@ def test_a_change_that_is_no_number_is_no_small_difference() -> None:
     assert change_apart([torch.zeros(3)], [one], [one]) == 0
 
 
+@pytest.fixture
+def context(tiny: Dataset, tmp_path: Path) -> WorkerContext:
+    return worker_context(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("engine", "obstacle", "words"),
     [("auto", "there is no NVIDIA GPU", "there is no NVIDIA GPU"), ("eager", None, "steps are taken one by one")],
 )
 def test_a_processor_and_steps_that_are_not_recorded_have_one(
-    engine: str, obstacle: str | None, words: str, tiny: Dataset, tmp_path, monkeypatch: pytest.MonkeyPatch
+    engine: str, obstacle: str | None, words: str, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slot_count, "why_not", lambda *_, **__: obstacle)
     recipe = SMALL.model_copy(update={"engine": engine})
-    conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
-    choice = slots_that_pay(worker_context(conditions, open_store(tiny.store), "cpu", tmp_path))
+    conditions = context.conditions.model_copy(update={"recipe": recipe})
+    choice = slots_that_pay(replace(context, conditions=conditions))
     assert choice == slot_count.SlotCount(1, f"one training at a time: {words}")
 
 

@@ -137,7 +137,8 @@ def preview(
         trainings = trainings_left(plan, asked.trials, there, asked.analyses, asked.budget)
         workers = prepared.executor.slots
         # Where their number is measured, it is of a GPU that a worker has to itself.
-        each = settings.slots or (1 if prepared.on_cpu else max(1, workers // place.hardware().devices))
+        measured = 1 if prepared.on_cpu else max(1, workers // place.hardware().devices)
+        each = measured if settings.slots == "auto" else settings.slots or 1
         pace = measured_pace(prepared.executor, plan, speaker.warn, each) if trainings else None
     split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
