@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.bar import Paced
+from sweeper.cli.phase_progress import PhaseProgress, clock_text
 from sweeper.cli.sparkline import sparkline
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
@@ -22,98 +22,6 @@ from sweeper.core.text import count, time_range
 BAR_WIDTH = 30
 Left = Callable[[], tuple[float, float] | None]
 """How many seconds the sweep still takes, at least and at most."""
-PHASES = {"probe": "the probe", "search": "the search", "recheck": "the recheck", "confirm": "this interim analysis"}
-
-
-@dataclass
-class _Family:
-    values: list[float] = field(default_factory=list)
-    trials: int = 0
-    stopped: int = 0
-    collapsed: int = 0
-    failed: int = 0
-    waiting: dict[int, float] = field(default_factory=dict)
-    """What trials that wait at a rung reached there, mostly on a part of the validation images, by number."""
-
-    @property
-    def best(self) -> float | None:
-        return max(self.values, default=None)
-
-    @property
-    def mean(self) -> float | None:
-        return sum(self.values) / len(self.values) if self.values else None
-
-    @property
-    def best_waiting(self) -> float | None:
-        """Of the trials that wait, where it is more than any finished one reached."""
-        top = max(self.waiting.values(), default=None)
-        return top if top is not None and (self.best is None or top > self.best) else None
-
-
-@dataclass
-class _State:
-    """What has happened in the phase at hand."""
-
-    name: str = ""
-    preparing: str = "preparing"
-    done: int = 0
-    total: int = 0
-    begun_at: float = 0.0
-    begun_with: int = 0
-    families: dict[str, _Family] = field(default_factory=dict)
-    running: dict[tuple[str, int], str] = field(default_factory=dict)
-    waiting: set[int] = field(default_factory=set)
-    """Trials that wait at a rung: counted as done when they first came there."""
-    bests: list[float] = field(default_factory=list)
-    """The best value so far after each training that ended, from the first that has one on."""
-
-    def begin(self, name: str, done: int, total: int, now: float) -> None:
-        if name != self.name:  # a confirmation begins anew with each interim analysis; its means are over all seeds
-            self.families, self.bests = {}, []
-        self.name, self.done, self.total = name, done, total
-        self.begun_at, self.begun_with = now, done
-        self.running, self.waiting = {}, set()
-
-    def wait(self, spec: TrialSpec, value: float | None = None) -> None:
-        """Count a trial that waits, once, and note what it reached; without a value it goes on."""
-        if spec.number not in self.waiting:
-            self.waiting.add(spec.number)
-            self.done += 1
-            self.families.setdefault(spec.family, _Family()).trials += 1
-        waiting = self.families.setdefault(spec.family, _Family()).waiting
-        waiting.pop(spec.number, None)
-        if value is not None:
-            waiting[spec.number] = value
-
-    def add(self, result: TrialResult) -> None:
-        family = self.families.setdefault(result.spec.family, _Family())
-        if not (result.spec.purpose == "search" and result.spec.number in self.waiting):
-            self.done += 1
-            family.trials += 1
-        family.waiting.pop(result.spec.number, None)
-        family.stopped += result.state == "pruned"
-        family.failed += result.state == "failed"
-        family.collapsed += result.collapse != Collapse.NONE
-        if result.state == "complete" and result.value is not None:
-            family.values.append(result.value)
-        if top := [best for one in self.families.values() if (best := one.best) is not None]:
-            self.bests.append(max(top))
-
-    def seconds_left(self, now: float) -> float | None:
-        """Of the phase, from the pace so far: what follows it is not known before it ends."""
-        fresh = self.done - self.begun_with
-        return (now - self.begun_at) / fresh * (self.total - self.done) if fresh and self.done < self.total else None
-
-    def left(self, now: float) -> str:
-        """The same for people."""
-        seconds = self.seconds_left(now)
-        return "" if seconds is None else f"{_clock_text(seconds)} left of {PHASES.get(self.name, 'this phase')}"
-
-
-def _clock_text(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def spec_text(spec: TrialSpec) -> str:
@@ -154,7 +62,7 @@ class PlainDisplay:
     """One line per event; `level` −1 = warnings only, 0 = results, 1 = every evaluation."""
 
     def __init__(self, level: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._level, self._clock, self._state = level, clock, _State()
+        self._level, self._clock, self._state = level, clock, PhaseProgress()
         self._paced = Paced(self.say, clock)
         self._began = clock()
         self._left: Left = _unknown
@@ -326,7 +234,7 @@ class LiveDisplay(PlainDisplay):
         state = self._state
         if not state.total:
             return Text(f"{state.preparing} {'...' if self._ascii else '…'}", style="dim")
-        gone = _clock_text(self._clock() - self._began)
+        gone = clock_text(self._clock() - self._began)
         left = self._whole()
         whole = Text(f"sweep    {gone} gone" + (f", {left} left" if left else ""), style="dim")
         full = round(BAR_WIDTH * state.done / max(1, state.total))
@@ -355,7 +263,7 @@ class LiveDisplay(PlainDisplay):
         )
 
 
-def _table(state: _State, nothing: str) -> Table:
+def _table(state: PhaseProgress, nothing: str) -> Table:
     """Families by what they reached on validation: their best training, in a confirmation the mean over seeds.
 
     `nothing` stands where a family has reached nothing yet.

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data.formats import cityscapes, coco, folder, labelme, manifest, nnunet, pairs, patterns, voc, yolo
 from sweeper.data.formats.base import Format, Place
+from sweeper.data.formats.folder_layout import missing
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import shown
 
@@ -139,7 +140,7 @@ def _nothing(place: Place) -> list[str]:
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
     return [
         f"{what} in {place.title}, which holds {_contents(root)}; {folder.LAYOUT}; or {others}"
-        for what in folder.missing(root)
+        for what in missing(root)
     ]
 
 

@@ -22,7 +22,8 @@ from sweeper.data.formats.file_names import (
     Ambiguous,
     naming_in_one_place,
 )
-from sweeper.data.formats.folder import LOSSY, Pair, find_pairs, listing, pair_up, read_pairs, renamed, say_paired, walk
+from sweeper.data.formats.folder_layout import Pair, find_pairs, holds, subfolders, walk
+from sweeper.data.formats.paired_files import LOSSY, listing, pair_up, read_pairs, renamed, say_paired
 from sweeper.data.text_tables import normal, shown
 
 _SEPARATORS = ("_", "-", " ", "")
@@ -53,9 +54,9 @@ def _pairs(root: Path) -> list[Pair]:
     words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
     found = find_pairs(root, *words, anywhere=True)
     if found.pairs:
-        holds = all(folder.holds(root, pair.images, IMAGE_SUFFIXES) for pair in found.pairs)
-        return found.pairs if holds else []
-    names = {path.name.lower(): path.name for path in folder.subfolders(root)}
+        full = all(holds(root, pair.images, IMAGE_SUFFIXES) for pair in found.pairs)
+        return found.pairs if full else []
+    names = {path.name.lower(): path.name for path in subfolders(root)}
     pairs = [
         Pair(images, names[other], SPLITS.get(_split_word(low)))
         for low, images in names.items()
@@ -63,9 +64,7 @@ def _pairs(root: Path) -> list[Pair]:
         if other in names and other != low
     ]
     return [
-        pair
-        for pair in pairs
-        if folder.holds(root, pair.images, IMAGE_SUFFIXES) and folder.holds(root, pair.masks, MASK_SUFFIXES)
+        pair for pair in pairs if holds(root, pair.images, IMAGE_SUFFIXES) and holds(root, pair.masks, MASK_SUFFIXES)
     ]
 
 

@@ -21,7 +21,8 @@ from sweeper.core.records import Patterns
 from sweeper.data.addresses import check_no_address
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, split_of, unique_stems
-from sweeper.data.formats.folder import LOSSY, ONE_BY_ONE, mask_file, walk
+from sweeper.data.formats.folder_layout import walk
+from sweeper.data.formats.paired_files import LOSSY, ONE_BY_ONE, mask_file
 from sweeper.data.label_values import some
 from sweeper.data.synthetic import PREFIX
 from sweeper.data.text_tables import Side, normal, shown

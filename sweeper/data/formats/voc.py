@@ -12,7 +12,7 @@ from pathlib import Path
 from sweeper.core.records import SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file
-from sweeper.data.formats.folder import mask_file
+from sweeper.data.formats.paired_files import mask_file
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import Side, normal, read_classes, shown, text_of
 
