@@ -10,12 +10,15 @@ import pytest
 
 from sweeper.cli.main import COMMANDS
 from sweeper.core.paths import search_spaces_dir
+from sweeper.workflow.settings import DATA
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("reports/**/*.md"), *ROOT.glob("search_spaces/*.md")]
 )
 EXAMPLE = ROOT / "reports" / "example"
+EXAMPLES = {EXAMPLE: ("street", "sweeper run --trials 50"), ROOT / "reports/example-cracks": ("cracks", "sweeper run ")}
+"""Folder: name of its data set, and the command that its report shows."""
 
 
 def example_head() -> str:
@@ -44,14 +47,20 @@ def test_readme_shows_the_head_of_the_example() -> None:
     assert quoted == example_head()
 
 
-def test_the_example_is_a_whole_report_of_the_default() -> None:
-    document = json.loads((EXAMPLE / "recommendation.json").read_text("utf-8"))
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_a_whole_report(folder: Path) -> None:
+    name, command = EXAMPLES[folder]
+    document = json.loads((folder / "recommendation.json").read_text("utf-8"))
     assert document["schema"] == "sweeper.recommendation/1"
-    assert document["dataset"]["name"] == "cracks" and document["search"]["trials"] == 50
-    text = (EXAMPLE / "report.md").read_text("utf-8")
-    figures = {path.name for path in (EXAMPLE / "figures").iterdir()}
+    assert document["dataset"]["name"] == name and document["search"]["trials"] == 50
+    text = (folder / "report.md").read_text("utf-8")
+    figures = {path.name for path in (folder / "figures").iterdir()}
     assert {Path(f).name for f in re.findall(r"\]\((figures/[^)]+\.(?:png|svg))\)", text)} == figures
-    assert "sweeper run --trials 50" in text
+    assert command in text
+
+
+def test_the_example_is_that_of_the_default() -> None:
+    assert f"synthetic:{EXAMPLES[EXAMPLE][0]}" == DATA
 
 
 def test_extras_are_installed_from_the_checkout() -> None:

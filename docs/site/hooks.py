@@ -1,4 +1,4 @@
-"""What the site shows of files outside docs/: the example report, the spaces' page, changelog, how to contribute.
+"""What the site shows of files outside docs/: the example reports, the spaces' page, changelog, how to contribute.
 
 Links are written as they are in the repository, so that they work there; here they become those of the site.
 """
@@ -11,18 +11,23 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
+EXAMPLES = ("example", "example-cracks")
 PAGES = {
     "reference/spaces.md": ROOT / "search_spaces/README.md",
     "reference/changelog.md": ROOT / "CHANGELOG.md",
     "reference/contributing.md": ROOT / "CONTRIBUTING.md",
-    "example/report.md": ROOT / "reports/example/report.md",
+    **{f"{name}/report.md": ROOT / f"reports/{name}/report.md" for name in EXAMPLES},
 }
 """Page of the site: file of the repository."""
-FILES = {f"example/figures/{path.name}": path for path in sorted((ROOT / "reports/example/figures").iterdir())}
+FILES = {
+    f"{name}/figures/{path.name}": path
+    for name in EXAMPLES
+    for path in sorted((ROOT / f"reports/{name}/figures").iterdir())
+}
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages above, and the example's figures."""
+    """Add the pages above, and the examples' figures."""
     from mkdocs.structure.files import File
 
     for name, source in PAGES.items():

@@ -23,7 +23,7 @@ from sweeper.core.text import suggestion
 if TYPE_CHECKING:
     from sweeper.core.events import Hardware
 
-DATA = "synthetic:cracks"
+DATA = "synthetic:street"
 TRIALS = 50
 CPU_STEPS, GPU_STEPS = 100, 1000
 """Optimiser steps of a trial."""
