@@ -57,9 +57,13 @@ Record = Callable[[Callable[[], None]], Recording]
 
 
 def record_graph(step: Callable[[], None]) -> Recording:
-    """A CUDA graph of the step, which is not taken."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    """A CUDA graph of the step, which is not taken.
+
+    Of several trainings each records on its own stream: libraries keep memory by stream, which graphs that are played
+    at the same time must not share (pytorch issue 193402).
+    """
+    graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    with torch.cuda.graph(graph, stream=None if own == torch.cuda.default_stream() else own):
         step()
     return graph
 
