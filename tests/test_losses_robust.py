@@ -257,22 +257,25 @@ def test_nothing_waits_for_the_device(task):
         assert make(family, task)(away, target.to("meta"), **label_map(family, away, target.to("meta"))).shape == ()
 
 
-COMPILED = {("dice_focal", "multiclass")}
-"""Tried by every `.ci/run`: the others compile for minutes."""
+TRACED = {("dice_focal", "multiclass")}
+"""Tried by every `.ci/run`, up to the graphs of values and gradients: to compile them takes minutes."""
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # the compiler's own warnings are not ours
 @pytest.mark.parametrize(
-    ("family", "task"),
-    [pytest.param(*case, marks=() if case in COMPILED else EXHAUSTIVE) for case in CASES],
+    ("family", "task", "backend"),
+    [
+        *(pytest.param(*case, "aot_eager") for case in CASES if case in TRACED),
+        *(pytest.param(*case, "inductor", marks=EXHAUSTIVE) for case in CASES),
+    ],
 )
-def test_torch_compile_gives_the_same_in_one_graph(family, task):
+def test_torch_compile_gives_the_same_in_one_graph(family, task, backend):
     logits, target = noise(task)
     target[..., :2, :] = IGNORE
     more = label_map(family, logits, target)
     torch.compiler.reset()
-    compiled = torch.compile(make(family, task), fullgraph=True)
+    compiled = torch.compile(make(family, task), fullgraph=True, backend=backend)
     value, gradient = value_and_gradient(make(family, task), logits, target, **more)
     other_value, other_gradient = value_and_gradient(compiled, logits, target, **more)
     torch.testing.assert_close(other_value, value)
