@@ -6,7 +6,6 @@ when the process dies, however it dies. A store is deleted only while nobody hol
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from sweeper.core.errors import SweeperError
 from sweeper.data.safe_files import new_name
+from sweeper.data.source_notes import NOTES, forget_gone, noted_stores
 from sweeper.data.store import is_complete
 
 DAY = 86_400.0
@@ -60,10 +60,10 @@ def entries(cache: Path) -> list[Entry]:
     """Everything in the cache, the most recently used first; () where there is no cache."""
     if not cache.is_dir():
         return []
-    names, images = _remembered(cache)
+    names, images = noted_stores(cache)
     found = []
     for folder in cache.iterdir():
-        if not folder.is_dir() or folder.name in ("sources", ".locks"):
+        if not folder.is_dir() or folder.name in (NOTES, ".locks"):
             continue
         files = [path.stat() for path in folder.rglob("*") if path.is_file()]
         found.append(
@@ -111,7 +111,7 @@ def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[lis
             entry.folder.rename(aside)
         shutil.rmtree(aside)
         removed.append(entry)
-    _forget(cache)
+    forget_gone(cache)
     return removed, kept
 
 
@@ -141,29 +141,3 @@ def _last_use(folder: Path) -> float:
         with suppress(OSError):
             return path.stat().st_mtime
     return folder.stat().st_mtime
-
-
-def _remembered(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
-    """Sources and number of images of each store, from the notes of readers."""
-    names: dict[str, set[str]] = {}
-    images: dict[str, int] = {}
-    for path in (cache / "sources").glob("*.json"):
-        try:
-            dataset = json.loads(path.read_text(encoding="utf-8"))["dataset"]
-            digest = str(dataset["digest"]).removeprefix("sha256:")
-            names.setdefault(digest, set()).add(str(dataset["source"]))
-            images[digest] = len(dataset["pictures"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a note of another version: its store is listed without a name
-    return names, images
-
-
-def _forget(cache: Path) -> None:
-    """Remove notes whose store is gone."""
-    for path in (cache / "sources").glob("*.json"):
-        try:
-            digest = str(json.loads(path.read_text(encoding="utf-8"))["dataset"]["digest"]).removeprefix("sha256:")
-        except (OSError, ValueError, KeyError, TypeError):
-            digest = ""
-        if not digest or not (cache / digest).exists():
-            path.unlink(missing_ok=True)

@@ -11,8 +11,9 @@ import numpy as np
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.label_values import some
-from sweeper.data.load import Log, _remember, _remembered
+from sweeper.data.load import Log
 from sweeper.data.make_dataset import About, assemble
+from sweeper.data.source_notes import remember, remembered
 from sweeper.data.store import StoreWriter, open_store
 from sweeper.data.text_tables import Side, normal, shown
 
@@ -63,11 +64,11 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None
         raise DataError(dataset.name, problems)
     # Copying the pixels takes a while: what an earlier start copied is used again.
     key = f"exclude:{dataset.digest}:{json.dumps(sorted(gone))}"
-    known = _remembered(cache, key, dataset.digest, log or (lambda line: None))
+    known = remembered(cache, key, dataset.digest, log or (lambda line: None))
     if known is None:
         try:
             known = _smaller(dataset, kept, cache)
-            _remember(cache, key, dataset.digest, known)
+            remember(cache, key, dataset.digest, known)
         except OSError as error:
             raise UsageError(
                 f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"

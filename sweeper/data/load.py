@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +24,7 @@ from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
 from sweeper.data.parallel import Tick
 from sweeper.data.read import read_dataset
-from sweeper.data.safe_files import new_name
-from sweeper.data.store import is_complete, is_intact
+from sweeper.data.source_notes import remember, remembered
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
 from sweeper.data.text_tables import read_classes, shown
 
@@ -196,7 +194,7 @@ def _kept(
     cache: Path, key: str, state: str, source: str, read: Callable[[], tuple[Dataset, bool]], *, say: Log
 ) -> Dataset:
     """The data set as an earlier start read it in this state, else read now and remembered."""
-    known = _remembered(cache, key, state, say)
+    known = remembered(cache, key, state, say)
     if known is not None:
         if known.read_as is not None:
             say(f"{shown(source)}, {known.read_as} (decoded earlier)")
@@ -205,50 +203,9 @@ def _kept(
         found, watched = read()
         dataset = found.model_copy(update={"source": source})
         if watched:  # else a change would not be noticed
-            _remember(cache, key, state, dataset)
+            remember(cache, key, state, dataset)
     except OSError as error:
         raise UsageError(
             f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
         ) from error
     return dataset
-
-
-def _note(cache: Path, key: str) -> Path:
-    return cache / "sources" / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".json")
-
-
-def _remembered(cache: Path, key: str, state: str, say: Log) -> Dataset | None:
-    """The data set as it was read when the source was in this state, if note and store are as they were written.
-
-    `say` is told of a damage.
-    """
-    try:
-        note = json.loads(_note(cache, key).read_text(encoding="utf-8"))
-        if note["state"] != state:
-            return None
-        if note["crc32"] != _sum_of(note["dataset"]):
-            say(f"what was remembered of a data set is damaged ({_note(cache, key)}); it is read anew")
-            return None
-        dataset = Dataset.model_validate(note["dataset"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    store = cache / dataset.digest.removeprefix("sha256:")  # the cache may have been moved since
-    if not is_complete(store):
-        return None
-    if not is_intact(store):
-        say(f"the decoded images in {store} are damaged: they are not what their checksums say; decoding them anew")
-        return None
-    return dataset.model_copy(update={"store": str(store)})
-
-
-def _sum_of(dataset: object) -> int:
-    return zlib.crc32(json.dumps(dataset, sort_keys=True).encode())
-
-
-def _remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
-    path = _note(cache, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known = json.loads(dataset.model_dump_json())
-    temporary = new_name(path.parent, ".writing-")
-    temporary.write_text(json.dumps({"state": state, "dataset": known, "crc32": _sum_of(known)}), encoding="utf-8")
-    temporary.replace(path)

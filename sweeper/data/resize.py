@@ -12,10 +12,11 @@ from scipy import ndimage
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data.label_values import some
-from sweeper.data.load import Log, _remember, _remembered
+from sweeper.data.load import Log
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
+from sweeper.data.source_notes import remember, remembered
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, open_store
 from sweeper.data.text_tables import Side, shown
 
@@ -67,11 +68,11 @@ def resized(
         note = f"--resize {short_side} changes nothing: no image has a shorter side above {short_side} pixels."
         return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
     key, state = f"resize:{dataset.digest}:{short_side}", RESIZER
-    known = _remembered(cache, key, state, log or (lambda line: None))
+    known = remembered(cache, key, state, log or (lambda line: None))
     if known is None:
         try:
             known = _smaller(dataset, short_side, sizes, cache, tick)
-            _remember(cache, key, state, known)
+            remember(cache, key, state, known)
         except OSError as error:
             raise UsageError(
                 f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"

@@ -19,6 +19,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
+from sweeper.data.source_notes import NOTES
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room, needs
 from sweeper.system.locks import sqlite_file, sqlite_uri
@@ -192,7 +193,7 @@ def _folder_problems(option: str, folder: Path, *, locks: bool = False) -> Itera
 
 def _shared_problems(cache: Path) -> Iterator[str]:
     """Of a cache that another user made."""
-    for folder in (cache / ".locks", cache / "sources"):
+    for folder in (cache / ".locks", cache / NOTES):
         try:
             if folder.is_dir():
                 with tempfile.TemporaryFile(dir=folder):
