@@ -10,7 +10,7 @@ import pytest
 from sweeper.cli.next_steps import next_steps, next_steps_text
 from sweeper.core.events import Evaluated, Paused, Resumed, Stored
 from sweeper.core.records import Collapse, Evidence, InterimAnalysis, Recommendation
-from sweeper.core.text import time_range, time_text
+from sweeper.core.text import at_a_time, time_range, time_text
 from sweeper.evidence.recommendation import recommend
 from sweeper.report.card import card_of
 from sweeper.report.facts import collect
@@ -87,6 +87,10 @@ def test_a_time_limit_ends_a_forecast() -> None:
     one = builders.trial("dice", 0.6, 0)
     forecast.notify(Stored(one))
     assert forecast.seconds() == (50.0, 50.0)
+
+
+def test_one_training_runs_and_two_run_at_a_time() -> None:
+    assert [at_a_time(n) for n in (1, 2)] == ["1 training runs at a time", "2 trainings run at a time"]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,11 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {plural}"
 
 
+def at_a_time(trainings: int) -> str:
+    """`1 training runs at a time`, `2 trainings run at a time`."""
+    return f"{count(trainings, 'training')} {'runs' if trainings == 1 else 'run'} at a time"
+
+
 _UNITS = (("ms", 0.001, 999.5), ("s", 1.0, 90.0), ("min", 60.0, 90.0), ("h", 3600.0, 48.0), ("days", 86400.0, inf))
 """Units of a time with their seconds, and below how many of them each is used."""
 

@@ -16,7 +16,7 @@ from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import MissingStudyError, UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
-from sweeper.core.text import count, time_range, time_text, to_one
+from sweeper.core.text import at_a_time, time_range, time_text, to_one
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Backend
 from sweeper.system.postgres import check_answers, is_postgres
@@ -218,7 +218,7 @@ def preview_text(found: Preview) -> str:
     if found.seconds is not None and found.pace is not None:
         lines.append(
             f"time: {time_range(*found.seconds)} in all; a step takes {time_text(found.pace)} here, evaluations "
-            f"included, and {count(found.workers, 'training')} run at a time"
+            f"included, and {at_a_time(found.workers)}"
         )
     measured = "a few steps were trained to measure their time" if found.pace is not None else "nothing was trained"
     return "\n".join([*lines, f"{measured}; nothing was written"])

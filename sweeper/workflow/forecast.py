@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sweeper import storage as studies
 from sweeper.core.events import Dropped, Evaluated, Finished, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.records import TrialResult
-from sweeper.core.text import count, listed, time_range, time_text
+from sweeper.core.text import at_a_time, count, listed, time_range, time_text
 from sweeper.study.budget_probe import probes
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.planned_trainings import Trainings
@@ -167,7 +167,7 @@ class Forecast:
         if first and (found := self.seconds()) is not None and self.pace is not None:
             self._say(
                 f"time: {time_range(*found)} in all, as a step takes {time_text(self.pace)}, evaluations included, and "
-                f"{count(self._slots(), 'training')} run at a time"
+                f"{at_a_time(self._slots())}"
             )
 
     def _count(self, event: SweepEvent) -> None:
