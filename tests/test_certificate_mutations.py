@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.losses.families import FAMILIES
+from tests.marks import EXHAUSTIVE
 from tests.planted_faults import FAULTS, UNCHANGED, Fault
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the faults are planted in forked processes")
@@ -81,8 +82,13 @@ def test_nothing_is_found_where_nothing_is_planted(certified):
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(fault, id=fault.name.replace(" ", "-"), marks=() if fault.name in QUICK else pytest.mark.slow)
-        for fault in FAULTS
+        pytest.param(
+            fault,
+            id=fault.name.replace(" ", "-"),
+            # Half of those that are slow wait for the exhaustive run.
+            marks=() if fault.name in QUICK else EXHAUSTIVE if at % 2 else pytest.mark.slow,
+        )
+        for at, fault in enumerate(FAULTS)
     ],
 )
 def test_the_certificate_finds(certified, fault):

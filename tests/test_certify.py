@@ -28,12 +28,12 @@ from sweeper.losses.certification import (
 )
 from sweeper.losses.certification.certified_loss import Subject
 from sweeper.losses.families import LOSS_TASKS, Family
-from tests.marks import each_third_quick
+from tests.marks import in_thirds
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 
 
-@pytest.mark.parametrize(("family", "task"), each_third_quick(CASES))
+@pytest.mark.parametrize(("family", "task"), in_thirds(CASES))
 def test_what_is_shipped_is_certified(family, task):
     checks = certify("cpu", [family], [task])
     assert [f"{c.name} ({c.precision}): {c.detail}" for c in checks if not c.passed] == []

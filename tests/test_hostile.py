@@ -63,7 +63,7 @@ def test_bad_input_is_named(tmp_path, monkeypatch, capfd, name):
 
 def marks_of(name: str) -> Sequence[pytest.MarkDecorator]:
     """Two cases that take seconds stand for those like them."""
-    if name in {"coco of 100 MB of shapes", "enormous images below the limit"}:
+    if name == "enormous images below the limit":
         return [pytest.mark.slow]
     return EXHAUSTIVE if "MB" in name or "enormous" in name else []
 

@@ -368,7 +368,8 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hours", [-1, pytest.param(2, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("hours", [-1, 2])
 def test_a_time_of_day_that_is_set_amid_a_sweep_changes_neither_its_seconds_nor_its_end(
     tmp_path: Path, hours: int
 ) -> None:

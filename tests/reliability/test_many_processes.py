@@ -25,7 +25,7 @@ def all_at_once(url: str, trials: int) -> list[set[int]]:
     return [{int(number) for number in line.split()} for line in run.stdout.splitlines()]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.exhaustive), "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, postgres: Server) -> str:
     """An address where nothing is yet."""
     return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else postgres.fresh()

@@ -209,10 +209,7 @@ made_ready = conformance.made
 """A fixture of the rules."""
 
 
-OFTEN = (
-    conformance.test_an_answer_reaches_the_training_that_it_is_for,
-    conformance.test_out_of_memory_costs_one_training,
-)
+OFTEN = (conformance.test_an_answer_reaches_the_training_that_it_is_for,)
 """Tried by every `.ci/run`: each rule needs a cluster of its own."""
 
 
