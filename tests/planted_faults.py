@@ -1100,8 +1100,8 @@ FAULTS = (
     Fault(
         "a mask left out where pixels are ignored",
         "losses/class_probabilities.py",
-        "values if readable(mask) and bool((mask == 1).all())",
-        "values if readable(mask) and bool((mask == 1).any())",
+        "values if known and bool((mask == 1).all())",
+        "values if known and bool((mask == 1).any())",
         ("sens_spec/multiclass",),
     ),
     Fault(

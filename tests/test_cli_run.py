@@ -31,6 +31,8 @@ from tests.marks import rest_slow
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
 QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu"]
+SHORT = [*QUICK, "--space", str(Path(__file__).parent / "data/two_losses.yaml")]
+"""Where no loss is looked at."""
 
 
 def sweeper(folder: Path, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.mlflow_server import PasswordProxy, Server
-from tests.test_cli_run import QUICK, sweeper
+from tests.test_cli_run import QUICK, SHORT, sweeper
 from tests.test_spool import evaluations_of, points_of
 
 CANARY = "canary-0123456789abcdef"
@@ -61,7 +61,7 @@ def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
 ) -> None:
     """A sweep, one that the server fails amid, its resume and its report; -v shows what is shown at all."""
     arguments = ["--study", "secret", "--workers", "1", "--tracking-uri", proxy.uri, "--json", "-v"]
-    first = sweeper(tmp_path, "run", *QUICK, "--trials", "2", *arguments, timeout=500)
+    first = sweeper(tmp_path, "run", *SHORT, "--trials", "2", *arguments, timeout=500)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["study"] == "secret"
     assert "127.0.0.1" in first.stderr and "***" in first.stderr  # it was told, without the password
@@ -94,7 +94,7 @@ def test_a_server_that_answers_500_now_and_then_has_everything_in_the_end(
     proxy.lose_answers = lose_answers
     proxy.fails = lambda n: n > 40 and (n % 100 < 12 or luck.random() < 0.4)
     done = sweeper(
-        tmp_path, "run", *QUICK, "--trials", "4", "--study", study, "--workers", "1", "--tracking-uri", proxy.uri,
+        tmp_path, "run", *SHORT, "--trials", "4", "--study", study, "--workers", "1", "--tracking-uri", proxy.uri,
         timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ from sweeper.tracking.mlflow_writes import KEY, Operation
 from sweeper.tracking.spool import Spool
 from tests import builders
 from tests.mlflow_server import Server
-from tests.test_cli_run import QUICK, start, sweeper, wait_for
+from tests.test_cli_run import QUICK, SHORT, start, sweeper, wait_for
 
 
 class Line:
@@ -536,7 +536,7 @@ def test_a_server_stopped_amid_a_sweep_and_started_again_has_every_point_once(tm
 @pytest.mark.timeout(900)
 def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once(tmp_path: Path, server: Server) -> None:
     arguments = ["--study", "s", "--tracking-uri", server.uri, "--workers", "2"]
-    process = start(tmp_path, "run", *QUICK, "--trials", "24", *arguments)
+    process = start(tmp_path, "run", *SHORT, "--trials", "24", *arguments)
     wait_for(tmp_path, "[4/24]", process)
     server.kill()
     wait_for(tmp_path, "[10/24]", process)
@@ -566,7 +566,7 @@ def test_a_server_that_never_comes_back_costs_seconds_and_the_report_sends_the_r
     tmp_path: Path, server: Server
 ) -> None:
     process = start(
-        tmp_path, "run", *QUICK, "--trials", "6", "--study", "s", "--workers", "1", "--tracking-uri", server.uri
+        tmp_path, "run", *SHORT, "--trials", "6", "--study", "s", "--workers", "1", "--tracking-uri", server.uri
     )
     wait_for(tmp_path, "[2/6]", process)
     server.kill()
