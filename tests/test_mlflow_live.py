@@ -61,7 +61,7 @@ def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
 ) -> None:
     """A sweep, one that the server fails amid, its resume and its report; -v shows what is shown at all."""
     arguments = ["--study", "secret", "--workers", "1", "--tracking-uri", proxy.uri, "--json", "-v"]
-    first = sweeper(tmp_path, "run", *SHORT, "--trials", "2", *arguments, timeout=500)
+    first = sweeper(tmp_path, "run", *QUICK, "--trials", "2", *arguments, timeout=500)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["study"] == "secret"
     assert "127.0.0.1" in first.stderr and "***" in first.stderr  # it was told, without the password
