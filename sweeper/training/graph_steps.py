@@ -60,7 +60,7 @@ def record_graph(step: Callable[[], None]) -> Recording:
     """A CUDA graph of the step, which is not taken.
 
     Of several trainings each records on its own stream: libraries keep memory by stream, which graphs that are played
-    at the same time must not share (pytorch issue 193402).
+    at the same time must not share (github.com/pytorch/pytorch/issues/193402).
     """
     graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     with torch.cuda.graph(graph, stream=None if own == torch.cuda.default_stream() else own):
