@@ -43,9 +43,11 @@ def one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def tiny_numbers() -> Iterator[None]:
-    """Commands that train in this process let the processor round tiny numbers to 0; no other test may see that."""
+def settled_process() -> Iterator[None]:
+    """Commands that train in this process take all its cores and let it round tiny numbers to 0; no other test may
+    see that: sums over threads differ in their last digits."""
     yield
+    torch.set_num_threads(1)
     torch.set_flush_denormal(False)
 
 
