@@ -28,7 +28,7 @@ from sweeper.losses.certification import (
 )
 from sweeper.losses.certification.certified_loss import Subject
 from sweeper.losses.families import LOSS_TASKS, Family
-from tests.marks import in_thirds
+from tests.marks import in_thirds, rest_slow
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 
@@ -415,7 +415,7 @@ def two_families(monkeypatch):
     return few
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", rest_slow([80, 120]))
 def test_the_command_proves_the_losses(sweeper, two_families, columns):
     status, out, err = sweeper("losses", "--certify", columns=columns)
     assert (status, err) == (0, "")
@@ -444,6 +444,7 @@ def test_the_command_fails_and_names_the_check_of_a_broken_family(sweeper, two_f
     assert json.loads(out)["passed"] is False
 
 
+@pytest.mark.slow
 def test_json_has_every_check(sweeper, two_families):
     status, out, err = sweeper("losses", "--certify", "--json")
     assert (status, err) == (0, "")

@@ -129,6 +129,7 @@ def test_the_same_name_is_refused_with_both_remedies(run: subprocess.CompletedPr
     assert again.stdout == ""
 
 
+@pytest.mark.slow
 def test_resume_needs_the_name_alone(run: subprocess.CompletedProcess[str], folder: Path) -> None:
     more = sweeper(folder, "run", "--study", "s", "--resume", "--trials", "4", "-q")
     assert more.returncode == 0, more.stderr
@@ -250,7 +251,8 @@ def test_every_command_has_help() -> None:
         assert text
 
 
-@pytest.mark.parametrize("number", rest_slow([signal.SIGTERM, signal.SIGINT]))
+@pytest.mark.slow
+@pytest.mark.parametrize("number", rest_slow([signal.SIGTERM, signal.SIGINT], slow=0))
 def test_signals_end_cleanly_and_the_study_can_be_resumed(tmp_path: Path, number: int) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1")
     wait_for(tmp_path, "[2/60]", process)

@@ -117,6 +117,7 @@ def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_
     assert not list((tmp_path / "b").rglob("*.pt"))
 
 
+@pytest.mark.slow
 def test_another_configuration_of_the_same_budget_is_another_network(
     study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

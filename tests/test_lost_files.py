@@ -50,7 +50,10 @@ def replace(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "word"), [(delete, "was deleted"), (replace, "was replaced by another file")])
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [(delete, "was deleted"), pytest.param(replace, "was replaced by another file", marks=pytest.mark.exhaustive)],
+)
 def test_a_database_that_is_lost_amid_a_sweep_ends_it_and_its_content_is_saved(
     tmp_path: Path, how: Callable[[Path], None], word: str
 ) -> None:

@@ -85,7 +85,8 @@ def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
     assert_no_secret(server.folder)
 
 
-@pytest.mark.parametrize("lose_answers", [pytest.param(False, marks=pytest.mark.exhaustive), True])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("lose_answers", [False, True])
 def test_a_server_that_answers_500_now_and_then_has_everything_in_the_end(
     tmp_path: Path, server: Server, proxy: PasswordProxy, lose_answers: bool
 ) -> None:

@@ -81,14 +81,9 @@ def test_after_kill_9_of_the_whole_tree_a_resume_reaches_the_total(tmp_path: Pat
     assert {t.number: t.value for t in trials if t.number in finished} == finished  # nothing finished was lost
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    "words",
-    [
-        pytest.param("lr 0.000464 seed 1999:", marks=pytest.mark.exhaustive),
-        pytest.param("seed 1999:", marks=pytest.mark.exhaustive),
-        "seed 1000:",
-    ],
-    ids=["rates", "leaders", "confirmation"],
+    "words", ["lr 0.000464 seed 1999:", "seed 1999:", "seed 1000:"], ids=["rates", "leaders", "confirmation"]
 )
 def test_after_kill_9_amid_the_rechecks_or_the_confirmation_a_resume_repeats_nothing(
     tmp_path: Path, words: str
@@ -113,7 +108,7 @@ def test_after_kill_9_amid_the_rechecks_or_the_confirmation_a_resume_repeats_not
     assert len(states(tmp_path)[0]) == len(trials)
 
 
-@pytest.mark.parametrize("orphans", [False, True])
+@pytest.mark.parametrize("orphans", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_when_the_parent_alone_is_killed_its_workers_end_within_10_seconds(tmp_path: Path, orphans: bool) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[2/60]", process)

@@ -22,10 +22,11 @@ from sweeper.report.figures.imbalance import imbalance
 from sweeper.report.figures.style import class_label, new_figure, plain, save, save_themed
 from sweeper.report.seed_runs import image_scores, image_wins
 from tests import builders
+from tests.marks import rest_slow
 from tests.test_report_simulated import Study, cracks, pixels, snippet, street
 
 
-@pytest.fixture(scope="module", params=[cracks, street])
+@pytest.fixture(scope="module", params=rest_slow([street, cracks]))
 def study(request: pytest.FixtureRequest) -> Study:
     made: Study = request.param(trials=30)
     return made

@@ -84,6 +84,7 @@ def check_harmless(text: str) -> Document:
     return document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", rest_slow([cracks, street], 1, 0))
 def test_a_whole_report_is_one_file_with_every_figure_in_it(tmp_path: Path, make: object) -> None:
     study = make(trials=20)  # type: ignore[operator]

@@ -25,7 +25,7 @@ from sweeper.system import disk_space as room
 from sweeper.system.disk_space import MB, Need, check_room, keep_within_room, needs, told_when_full
 from tests.folders import folder as write_folder
 from tests.sweeping import Recorder, sweep_in
-from tests.test_cli_run import QUICK, sweeper
+from tests.test_cli_run import SHORT, sweeper
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -178,14 +178,14 @@ def whole(path: Path) -> bool:
 @pytest.mark.timeout(1200)
 def test_a_disk_that_fills_up_amid_a_sweep_ends_it_clearly_and_a_resume_completes(tmp_path: Path) -> None:
     """Files may not grow beyond a limit in the sweep's processes, whose writes beyond it fail as on a full disk."""
-    assert sweeper(tmp_path, "run", *QUICK, "--trials", "1", "--study", "first", timeout=900).returncode == 0
+    assert sweeper(tmp_path, "run", *SHORT, "--trials", "1", "--study", "first", timeout=900).returncode == 0
     largest = max((tmp_path / name).stat().st_size for name in ("sweeper.db", "mlflow.db"))
-    limit = largest + 300_000
+    limit = largest + 100_000
 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    command = [sys.executable, "-m", "sweeper", "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1"]
+    command = [sys.executable, "-m", "sweeper", "run", *SHORT, "--trials", "60", "--study", "s", "--workers", "1"]
     done = subprocess.run(
         command, cwd=tmp_path, preexec_fn=small_files, capture_output=True, text=True, timeout=900, check=False
     )

@@ -107,7 +107,7 @@ def test_a_decisive_family_has_about_its_true_spread() -> None:
     assert np.median([np.sqrt(s.variances["noise"]) for s in found]) == pytest.approx(0.006, rel=0.15)
 
 
-@pytest.mark.parametrize("trials", rest_slow([20, 40]))
+@pytest.mark.parametrize("trials", rest_slow([20, 40], slow=0))
 def test_nothing_is_invented_where_nothing_matters(trials: int) -> None:
     found = over_studies(lambda rng: greedy_search(rng, trials))
     for effect in EFFECTS:

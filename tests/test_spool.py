@@ -561,6 +561,7 @@ def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_a_server_that_never_comes_back_costs_seconds_and_the_report_sends_the_rest(
     tmp_path: Path, server: Server
