@@ -12,8 +12,10 @@ from sweeper.storage.optuna_internals import storage_of, study_id
 
 VERSION, PART = "dashboard:note_ver", "dashboard:note_str:"
 PART_LENGTH = 2045
-MARK = "<!-- The head of sweeper's report: it is written anew with each report. -->\n"
-"""A note that begins otherwise was written by somebody else."""
+MARK = "[//]: # (The head of sweeper's report: it is written anew with each report.)\n\n"
+"""A note that begins otherwise was written by somebody else. An address that nothing links to is shown nowhere; the
+dashboard shows a comment as text."""
+EARLIER_MARK = "<!-- The head of sweeper's report: it is written anew with each report. -->\n"
 
 
 def note_report(study: optuna.Study, text: str) -> None:
@@ -23,7 +25,8 @@ def note_report(study: optuna.Study, text: str) -> None:
     """
     storage, own = storage_of(study), study_id(study)
     have = storage.get_study_system_attrs(own)
-    if str(have.get(f"{PART}0", "")).strip() and not str(have[f"{PART}0"]).startswith(MARK):
+    begin = str(have.get(f"{PART}0", ""))
+    if begin.strip() and not begin.startswith((MARK, EARLIER_MARK)):
         return
     text = MARK + text
     parts = {f"{PART}{n}": text[at : at + PART_LENGTH] for n, at in enumerate(range(0, len(text), PART_LENGTH))}
