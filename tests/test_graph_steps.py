@@ -204,6 +204,22 @@ def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> No
             steps.run(0, 4)
 
 
+def test_a_recording_without_memory_beside_other_trainings_is_told_as_want_of_memory(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With half the trainings there may be enough; alone the steps are taken one by one."""
+
+    def fails(step: Callable[[], None]) -> Recording:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    steps = steps_of(tiny, fails)
+    steps.run(0, 4)
+    assert steps.fault is not None and "out of memory" in steps.fault
+    monkeypatch.setattr(graph_steps, "beside_others", lambda: True)
+    with pytest.raises(torch.OutOfMemoryError):
+        steps_of(tiny, fails).run(0, 4)
+
+
 def test_a_network_that_draws_is_not_recorded(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(step: Callable[[], None]) -> Recording:
         raise AssertionError("recorded")

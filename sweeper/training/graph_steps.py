@@ -33,6 +33,7 @@ from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES
 from sweeper.training.augment import Draws, augment
 from sweeper.training.batches import crops, to_inputs
+from sweeper.training.failure_causes import out_of_memory
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, as_tensor
 from sweeper.training.stepwise import Stepwise
@@ -63,7 +64,8 @@ def record_graph(step: Callable[[], None]) -> Recording:
     at the same time must not share (github.com/pytorch/pytorch/issues/193402).
     """
     graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-    with torch.cuda.graph(graph, stream=None if own == torch.cuda.default_stream() else own):
+    # A capture that fails may leave its own stream the current one: the outer block does not.
+    with torch.cuda.stream(own), torch.cuda.graph(graph, stream=own if beside_others() else None):
         step()
     return graph
 
@@ -100,6 +102,11 @@ class _Plan:
         """Take another plan's values, of no more steps."""
         for name, values in vars(other).items():
             getattr(self, name)[: len(values)].copy_(values)
+
+
+def beside_others() -> bool:
+    """Whether several trainings share this process's GPU: each has a stream of its own then (see slots.py)."""
+    return torch.cuda.is_available() and torch.cuda.current_stream() != torch.cuda.default_stream()
 
 
 class GraphSteps(TrainingSteps):
@@ -155,6 +162,8 @@ class GraphSteps(TrainingSteps):
 
         Raises:
             UsageError: if the recipe insists on recorded steps, and these cannot be recorded.
+            RuntimeError: as raised by a recording that found no memory beside other trainings; with fewer of them it
+                may.
         """
         self._begin(first, target)
         for step in range(first, target):
@@ -234,7 +243,7 @@ class GraphSteps(TrainingSteps):
         """Record a step, compare it with a plain one, and leave the plain one's weights; or say why that failed."""
         state, weights = self._all_state(), [parameter.detach() for parameter in self.model.parameters()]
         before, unchanged = _copied(state), _copied(weights)
-        failure, recorded = None, unchanged
+        failure, recorded, several = None, unchanged, beside_others()
         try:
             self.optimizer.zero_grad(set_to_none=True)
             self._recording = self._record(self._step)
@@ -243,6 +252,8 @@ class GraphSteps(TrainingSteps):
             self._recording.replay()
             recorded = _copied(weights)
         except RuntimeError as error:
+            if several and out_of_memory(error):
+                raise
             failure = " ".join(str(error).split())[:200]
         _put(state, before)
         self._plain(step)
