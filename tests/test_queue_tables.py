@@ -56,6 +56,8 @@ def test_tables_are_made_once_though_many_begin_at_once(url: str, study: optuna.
 
 def test_what_is_written_is_read(queue: QueueTables) -> None:
     leader, worker = queue.add_member("leader", "a", 1, 0), queue.add_member("worker", "b", 2, 3)
+    queue.set_slots(worker, 2)
+    assert [member.slots for member in queue.members().values()] == [0, 2]
     training = queue.put(spec_of(4), leader, None)
     (found,) = queue.trainings((), waiting=True).values()
     assert (found.id, found.leader, found.only_for, found.worker, found.state) == (

@@ -442,3 +442,13 @@ def test_who_joined_polls_its_own_workers_though_nothing_is_trained_here(
     leader = leading(Slow(workers=0))
     with Elsewhere(url, late := Late()):
         wait_until(lambda: leader.poll(0.01) == [] and late.polls >= 3)
+
+
+def test_slots_that_a_joined_process_lost_are_not_counted_on(url: str, leading: Any) -> None:
+    """As where memory ran out, and its workers go on with half of them."""
+    with Elsewhere(url, Slow(workers=4)) as there:
+        executor = leading(Full())
+        wait_until(lambda: has_room(executor) and executor.slots == 5)
+        there.executor.slots = 2
+        wait_until(lambda: has_room(executor) and executor.slots == 3)
+        assert executor.free() == 2

@@ -50,6 +50,8 @@ class Joined:
         self._led = self._last_read = self._expired = float("-inf")
         self._leader: Member | None = None
         self._failures = Failures()
+        self._slots = 0
+        """As the others know."""
         self.finished = 0
         """Trainings that it brought to their end."""
 
@@ -64,7 +66,7 @@ class Joined:
             ExecutorError: if nothing can be trained here any more, or too many trainings in a row failed; what is in
                 work goes to another machine.
         """
-        own = self._queue.enter("worker", slots=self._executor.slots)
+        own = self._enter()
         self._led = self._clock()
         try:
             while True:
@@ -81,6 +83,9 @@ class Joined:
                 for event in self._poll():
                     self._failures.see(event)
                     self._tell(event)
+                if self._executor.slots != self._slots:  # as where memory ran out, or a worker was given up
+                    self._slots = self._executor.slots
+                    self._queue.tables.set_slots(own, self._slots)
                 self._failures.check(self._executor.slots)
         finally:
             try:
@@ -108,7 +113,11 @@ class Joined:
         if members[own].state == "there":
             return own
         self._say("this machine was not heard of for a while; joining again")
-        return self._queue.enter("worker", slots=self._executor.slots)
+        return self._enter()
+
+    def _enter(self) -> int:
+        self._slots = self._executor.slots
+        return self._queue.enter("worker", slots=self._slots)
 
     def _ending(self, members: dict[int, Member], concluded: bool) -> Ending | None:
         """Who leads, and whether there is an end."""

@@ -173,6 +173,10 @@ class QueueTables:
         there = (MEMBERS.c.id == member) & (MEMBERS.c.state == "there")
         self._change(update(MEMBERS).where(there).values(state=state))
 
+    def set_slots(self, member: int, slots: int) -> None:
+        """How many trainings a member takes at a time from now on."""
+        self._change(update(MEMBERS).where(MEMBERS.c.id == member).values(slots=slots))
+
     def members(self) -> dict[int, Member]:
         """All that ever entered, by id, in the order in which they did."""
         columns = (MEMBERS.c.id, MEMBERS.c.kind, MEMBERS.c.host, MEMBERS.c.slots, MEMBERS.c.state)
