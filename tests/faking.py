@@ -200,7 +200,7 @@ def train(
     studies.reconcile(study)
     studies.retry_failed(study)
     enqueue_defaults(study, plan.space, trials)
-    time = Timekeeper(timeout, clock, workers=executor.slots, before=studies.all_results(study))
+    time = Timekeeper(timeout, clock, workers=lambda: executor.slots, before=studies.all_results(study))
     budget: Budget = "ranking" if probe else "given"
     asked = Asked(trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None)
     told = Observers((time, display) if signs is None else (time, display, signs))

@@ -557,7 +557,8 @@ def test_probes_are_the_literature_defaults_at_the_middle_learning_rate() -> Non
 
 def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
     now = [0.0]
-    time = Timekeeper(100.0, lambda: now[0], workers=2)
+    workers = [2]
+    time = Timekeeper(100.0, lambda: now[0], workers=lambda: workers[0])
     assert time.fits(10**9, 0.6)  # nothing is known yet
     spec = builders.spec("dice", 0)
     time.notify(Started(spec))
@@ -566,14 +567,19 @@ def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
     usable = 100 - 10
     assert time.admits(1.0)(int((usable - 20) / 0.2)) and not time.admits(1.0)(int((usable - 20) / 0.2) + 1)
     assert time.fits(2 * 350, 1.0) and not time.fits(2 * 351, 1.0)
+    workers[0] = 5  # three joined
+    assert time.fits(5 * 350, 1.0) and not time.fits(5 * 351, 1.0)
+    workers[0] = 0  # all are gone, for now
+    assert time.fits(350, 1.0) and not time.fits(351, 1.0)
+    workers[0] = 2
     assert not time.admits(0.2)(1)
     now[0] = usable - 1
     assert not time.over()
     now[0] = usable
     assert time.over()
-    assert Timekeeper(None, lambda: 1e9, workers=1).admits(0.1)(10**9)
+    assert Timekeeper(None, lambda: 1e9, workers=lambda: 1).admits(0.1)(10**9)
 
 
 def test_earlier_sessions_tell_how_long_a_training_takes() -> None:
-    time = Timekeeper(100.0, lambda: 0.0, workers=1, before=[builders.trial("dice", 0.6, 0)])  # 0.1 s a step
+    time = Timekeeper(100.0, lambda: 0.0, workers=lambda: 1, before=[builders.trial("dice", 0.6, 0)])  # 0.1 s a step
     assert time.admits(1.0)(900) and not time.admits(1.0)(901)

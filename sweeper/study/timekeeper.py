@@ -30,7 +30,7 @@ class Timekeeper:
         seconds: float | None,
         clock: Callable[[], float],
         *,
-        workers: int,
+        workers: Callable[[], int],
         before: Iterable[TrialResult] = (),
         pace: Callable[[], float] | None = None,
     ) -> None:
@@ -39,7 +39,7 @@ class Timekeeper:
         Args:
             seconds: the limit; None = none.
             clock: seconds since the session began.
-            workers: trainings that run at a time.
+            workers: trainings that run at a time, on all machines that are there by now.
             before: results of earlier sessions, for their speed.
             pace: seconds by which trainings are measured: those that this process ran, so that one during which it was
                 stopped is not taken for slow; None = `clock`.
@@ -61,7 +61,7 @@ class Timekeeper:
         """Whether so many steps, spread over the workers, would end before `share` of the time is over."""
         if self.seconds is None:
             return True
-        needed = steps * max(self._rates, default=0.0) / (workers or self._workers)
+        needed = steps * max(self._rates, default=0.0) / max(1, workers or self._workers())
         gone = self._clock()
         return gone < self._share(share) and gone + needed <= self._share(share)
 

@@ -155,7 +155,7 @@ def _stage(session: Session, asked: Asked, shared: SharedExecutor, signs: Signs,
     keeper = Timekeeper(
         asked.timeout,
         session.gone,
-        workers=session.prepared.executor.slots,
+        workers=lambda: shared.slots,
         before=studies.all_results(study) if asked.timeout is not None else (),
         pace=running_seconds,
     )
