@@ -49,6 +49,7 @@ def settled_process() -> Iterator[None]:
     yield
     torch.set_num_threads(1)
     torch.set_flush_denormal(False)
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(autouse=True)

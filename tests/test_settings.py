@@ -137,7 +137,7 @@ def test_a_resume_keeps_the_depth_unless_it_is_given_again() -> None:
 OTHER = {
     "arch": "fpn", "encoder": "resnet50", "encoder_depth": 5, "augment": "full", "size": 64, "batch_size": 4,
     "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "boundary_pixels": 5, "steps": 44,
-    "encoder_weights": "imagenet", "engine": "eager",
+    "encoder_weights": "imagenet", "engine": "eager", "deterministic": True,
 }  # fmt: skip
 """A value of each option of the recipe that differs from every default."""
 

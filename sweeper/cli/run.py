@@ -73,7 +73,7 @@ SECTIONS = {
     ),
     "Confirmation and verdict": ("confirm_seeds", "confirm_steps", "fixed_lr", "folds", "rope", "boundary_pixels"),
     "Going on with a study": ("study", "resume", "join"),
-    "Machine": ("device", "engine", "workers", "slots", "executor", "ray_address"),
+    "Machine": ("device", "engine", "deterministic", "workers", "slots", "executor", "ray_address"),
     "Where things go": ("storage", "tracking_uri", "out", "cache"),
 }
 """Of `sweeper run --help`."""
@@ -157,6 +157,12 @@ SECTIONS = {
     type=click.Choice(["auto", "eager", "graph"]),
     help="How a GPU takes training steps: one by one (eager), or recorded as a CUDA graph; auto records them where it "
     "can.  [default: auto]",
+)
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    default=None,
+    help="On a GPU: the same numbers each time, by slower algorithms; a network or loss that needs another fails.",
 )
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
 @click.option(

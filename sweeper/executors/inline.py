@@ -45,20 +45,23 @@ class InlineBackend:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
         from sweeper.training.failure_causes import explain, not_its_own
+        from sweeper.training.hardware import settle_numerics
         from sweeper.training.job import leave_to_the_end, worker_context
         from sweeper.training.slots import SlotEngine
         from sweeper.training.worker import check_model
 
+        before = settle_numerics(conditions.recipe.deterministic)
         try:
             check_model(conditions)
         except Exception as error:
+            settle_numerics(before)
             if not_its_own(error):
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
         store = open_store(conditions.dataset.store)
         engine = SlotEngine(worker_context(conditions, store, self._hardware.device, checkpoints))
         leave_to_the_end()
-        self._opened = InlineExecutor(engine, self._log)
+        self._opened = InlineExecutor(engine, self._log, lambda: settle_numerics(before))
         return self._opened
 
     def close(self) -> None:
@@ -70,9 +73,9 @@ class InlineBackend:
 class InlineExecutor:
     """Trains in this process; an exception in a training is a failed result."""
 
-    def __init__(self, engine: Engine, log: Callable[[str], None]) -> None:
-        """Made by `InlineBackend.open`."""
-        self._engine, self._log = engine, log
+    def __init__(self, engine: Engine, log: Callable[[str], None], unsettle: Callable[[], object]) -> None:
+        """Made by `InlineBackend.open`; `unsettle` makes this process compute as it did before."""
+        self._engine, self._log, self._unsettle = engine, log, unsettle
         self._lost: str | None = None
 
     @property
@@ -115,4 +118,5 @@ class InlineExecutor:
     def close(self) -> None:
         """Forget what is trained, and let what was left out of collections be collected again."""
         self._engine.close()
+        self._unsettle()
         gc.unfreeze()

@@ -199,9 +199,9 @@ class SharedExecutor:
             self._differ.add(key)
             studies.note_difference(self.study, spec, first, evaluation)
             self.say(
-                f"{spec.purpose} {spec.number} was begun again elsewhere and gives other numbers there: "
-                f"{first.value!r} and {evaluation.value!r} at step {evaluation.step}. Use machines of one "
-                "kind for one study"
+                f"{spec.purpose} {spec.number} was begun again and gives other numbers: {first.value!r} and "
+                f"{evaluation.value!r} at step {evaluation.step}. Use machines of one kind for one study, and "
+                "--deterministic on GPUs"
             )
         return False
 

@@ -43,9 +43,9 @@ class Trainer:
                 refusal = f"a node computes in {own.precision}, the study in {expected}; use nodes of one kind"
                 return node, refusal
             settle_process(threads)
-            check_model(conditions)
             store = open_store(str(store_here(conditions.dataset)))
             self._context = worker_context(conditions, store, device, checkpoints)
+            check_model(conditions)
             leave_to_the_end()
         except SweeperError as error:
             return node, str(error)

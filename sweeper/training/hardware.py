@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 import torch
@@ -55,6 +56,23 @@ def choose_gpu(place: str) -> None:
     device = torch.device(place)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
+
+
+def settle_numerics(deterministic: bool) -> bool:
+    """Let torch use deterministic algorithms alone, or any; what held before.
+
+    On a CPU with a fixed number of threads the numbers are the same either way. cuBLAS takes its workspace's size from
+    the environment when a stream first needs one, and sums in one order only with a fixed size:
+    docs.nvidia.com/cuda/cublas, "Results reproducibility". An algorithm that torch has in no deterministic form raises
+    a RuntimeError that names it.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads any
+    torch.backends.cudnn.deterministic = deterministic
+    return before
 
 
 def settle_process(threads: int) -> None:

@@ -122,6 +122,8 @@ class Settings(Record):
     encoder_weights: str | None = Field(None, min_length=1)
     augment: Augmentation | None = None
     engine: Engine | None = None
+    deterministic: bool | None = None
+    """Whether a GPU is to give the same numbers each time; None = as the study was made, a new one without."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int | None = Field(None, ge=1)
     slots: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
@@ -235,6 +237,8 @@ def describe(recipe: Recipe) -> str:
     return (
         f"{network}, {recipe.size}² crops, batch {recipe.batch_size}, "
         f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {recipe.precision}"
+        + ", deterministic"
+        * recipe.deterministic
     )
 
 
@@ -246,6 +250,7 @@ RECIPE_OPTIONS = {
     "size": "size",
     "batch_size": "batch_size",
     "engine": "engine",
+    "deterministic": "deterministic",
     "confirm_steps": "confirm_steps",
     "metric": "metric",
     "threshold": "threshold",

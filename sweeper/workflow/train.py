@@ -123,12 +123,13 @@ def train_recommended(
             f"{target} is there already: the same was trained before; "
             "--overwrite trains it again, --steps, --seed or --on another one"
         )
-    from sweeper.training.hardware import probe, settle_process
+    from sweeper.training.hardware import probe, settle_numerics, settle_process
 
     hardware = probe(options.device)
     recipe = conditions.recipe.model_copy(update={"precision": hardware.precision})
     conditions = conditions.model_copy(update={"recipe": recipe})
     settle_process(threads_asked() or available_cores())
+    settle_numerics(recipe.deterministic)
     held = hold(Path(conditions.dataset.store))
     try:
         checkpoint = checkpoint_path(checkpoints_dir(options.cache, name), spec)

@@ -1,0 +1,113 @@
+"""`--deterministic`: torch uses no algorithm whose sums vary in their order, and says where it has no other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweeper.core.errors import UsageError
+from sweeper.core.own_code import find_code
+from sweeper.core.records import Conditions, Dataset
+from sweeper.data.store import open_store
+from sweeper.executors.inline import InlineBackend
+from sweeper.executors.processes import ProcessBackend
+from sweeper.training.engine import Training
+from sweeper.training.hardware import settle_numerics
+from sweeper.training.resident_store import resident
+from tests.test_numerics import results
+from tests.test_training import SMALL, spec
+
+NETS = """
+import torch
+
+class Varies(torch.nn.Module):
+    def __init__(self, in_channels, classes):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(in_channels, classes, 1)
+
+    def forward(self, images):
+        first = torch.zeros(1, dtype=torch.int64)
+        return self.layer(images.clone().put_(first, images.flatten()[:1]))
+
+def varies(in_channels, classes):
+    return Varies(in_channels, classes)
+"""
+"""torch has `put_` in no deterministic form, on a CPU either."""
+SAME = SMALL.model_copy(update={"deterministic": True})
+
+
+@pytest.fixture
+def varies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "varying_nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    yield "varying_nets:varies"
+    sys.modules.pop("varying_nets", None)
+
+
+def conditions_of(dataset: Dataset, network: str | None, deterministic: bool) -> Conditions:
+    given = {} if network is None else {"model": find_code(network, "--model"), "arch": network}
+    return Conditions(
+        dataset=dataset, recipe=SMALL.model_copy(update={"deterministic": deterministic, **given}), seed=0
+    )
+
+
+@pytest.mark.parametrize(
+    "backend", [InlineBackend("cpu"), ProcessBackend("cpu", 1, 1, print)], ids=["inline", "processes"]
+)
+def test_what_has_no_deterministic_form_is_refused_before_anything_is_trained(
+    varies: str, tiny: Dataset, tmp_path: Path, backend: InlineBackend | ProcessBackend
+) -> None:
+    with (
+        closing(backend),
+        pytest.raises(UsageError, match=r"put_.* does not have a deterministic implementation"),
+    ):
+        backend.open(conditions_of(tiny, varies, True), tmp_path)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_it_trains_where_any_order_of_sums_will_do(varies: str, tiny: Dataset, tmp_path: Path) -> None:
+    with closing(InlineBackend("cpu")) as backend:
+        backend.open(conditions_of(tiny, varies, False), tmp_path)
+
+
+def test_on_a_cpu_nothing_changes(tiny: Dataset, tmp_path: Path) -> None:
+    specs = [spec(number=0, family="dice_ce"), spec(number=1, family="lovasz")]
+    found = [
+        results(InlineBackend("cpu"), conditions_of(tiny, None, deterministic), specs, tmp_path / str(deterministic))
+        for deterministic in (False, True)
+    ]
+    assert found[0] == found[1] and len(found[0]) == 2
+
+
+def test_what_held_before_holds_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    assert settle_numerics(False) is False
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert settle_numerics(True) is False
+    assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert settle_numerics(False) is True
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+@pytest.mark.parametrize("family", ["cross_entropy", "dice_ce", "tversky", "focal"])
+def test_on_a_gpu_a_repetition_gives_the_same_bits(tiny: Dataset, engine: str, family: str) -> None:
+    recipe = SAME.model_copy(update={"engine": engine, "precision": "bfloat16", "steps": 12})
+    conditions, store = Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store)
+    pixels, found = resident(store, torch.device("cuda")), []
+    settle_numerics(True)
+    for _ in range(2):
+        training = Training(spec(family=family, steps=12), conditions, store, "cuda", resident=pixels)
+        seen = []
+        while not training.finished:
+            seen.append(training.advance())
+        found.append([(one.value, one.train_loss) for one in seen])
+    assert found[0] == found[1]
