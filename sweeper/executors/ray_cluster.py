@@ -7,6 +7,7 @@ Ray ends the process that uses it when the raylet or the cluster's head is gone:
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import signal
@@ -31,6 +32,19 @@ from sweeper.executors.watchdog import Watchdog
 REACH_SECONDS = 10.0
 MOST = 64
 """Actors at most, unless --workers says otherwise."""
+
+
+def gpu_share(gpus: int, actors: int | None) -> float:
+    """What an actor asks for of a GPU: a whole one, or so little that all find room; 0 where there is none.
+
+    Args:
+        gpus: of the cluster.
+        actors: None = one per GPU.
+    """
+    if not gpus:
+        return 0.0
+    on_one = -(-(actors or gpus) // gpus)
+    return 1.0 if on_one <= 1 else math.floor(10_000 / on_one) / 10_000  # Ray counts ten-thousandths
 
 
 class RayBackend:
@@ -89,7 +103,8 @@ class RayBackend:
         return 0 if self._device == "cpu" else _total("GPU")
 
     def _new(self) -> Actor:
-        options = {"num_cpus": 1, "num_gpus": 1 if self._gpus else 0, "scheduling_strategy": "SPREAD"}
+        share = gpu_share(self._gpus, self._count)
+        options = {"num_cpus": 1, "num_gpus": share, "scheduling_strategy": "SPREAD"}
         return Actor(ray.remote(Trainer).options(**options).remote(), None)
 
     @cached_property

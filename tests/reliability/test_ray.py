@@ -29,6 +29,7 @@ from sweeper import storage as studies  # noqa: E402
 from sweeper.core.errors import ExecutorError, UsageError  # noqa: E402
 from sweeper.core.records import Dataset, TrialResult  # noqa: E402
 from sweeper.executors.protocol import Executor  # noqa: E402
+from sweeper.executors.ray_cluster import gpu_share  # noqa: E402
 from sweeper.executors.separate_process import ApartBackend  # noqa: E402
 from sweeper.study.loop import drive  # noqa: E402
 from sweeper.study.search import Search  # noqa: E402
@@ -161,6 +162,16 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
     assert [process.cmdline() for process in left] == []
 
 
+def test_more_workers_than_gpus_share_them(tmp_path: Path, tiny: Dataset, cluster: Any) -> None:
+    """Ray's bookkeeping of a GPU that is not there: the second of two would wait for another one for ever."""
+    cluster.add_node(num_cpus=2, num_gpus=1, node_ip_address="127.0.0.1")
+    cluster.wait_for_nodes()
+    _, plan = study_of(tmp_path, tiny, [0.002, 0.003])
+    make = partial(joined_to_ray, "auto", 2, 1, cluster.address)
+    with closing(ApartBackend(make, print)) as backend:
+        assert ready(backend, plan, tmp_path / "checkpoints", actors=2).slots == 2
+
+
 def test_an_actor_that_cannot_be_configured_is_asked_for_three_times(tmp_path: Path, tiny: Dataset) -> None:
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
@@ -173,6 +184,25 @@ def test_an_actor_that_cannot_be_configured_is_asked_for_three_times(tmp_path: P
     assert len(log) == 3 and "no room for the network" in log[0]
     assert log[-1].endswith("before it was ready, as 3 did in this place; 1 are left")
     assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "actors", "share"),
+    [
+        (0, None, 0.0),
+        (0, 4, 0.0),
+        (4, None, 1.0),
+        (4, 3, 1.0),
+        (2, 3, 0.5),
+        (2, 8, 0.25),
+        (1, 3, 0.3333),
+        (3, 64, 0.0454),
+    ],
+)
+def test_all_actors_find_room_on_the_gpus(gpus: int, actors: int | None, share: float) -> None:
+    assert gpu_share(gpus, actors) == share
+    if share:
+        assert gpus * int(1 / share) >= (actors or gpus)
 
 
 def test_an_address_without_a_cluster_is_refused(tmp_path: Path) -> None:
