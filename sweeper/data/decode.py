@@ -84,7 +84,7 @@ def _quiet_log(name: str) -> Iterator[None]:
         log.propagate = before
 
 
-def picture_kind(source: Source) -> Kind:
+def image_kind(source: Source) -> Kind:
     """Size, channels and depth from the header alone.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expanded
-from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError, picture_kind, read_image
+from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError, image_kind, read_image
 from sweeper.data.shrink import shrink_image, shrunk_size
 from sweeper.data.store import ImagePixels
 from sweeper.data.text_tables import shown
@@ -138,7 +138,7 @@ def read_for(path: Path, wanted: Wanted) -> tuple[ImagePixels, tuple[int, int]]:
     Raises:
         UnreadableFileError: with what is wrong with it.
     """
-    channels = picture_kind(path).channels
+    channels = image_kind(path).channels
     if channels != wanted.channels and (channels, wanted.channels) != (1, 3):
         raise UnreadableFileError(
             f"must have {wanted.channels} channel(s), as the images had that the network was trained on, found "

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.class_map import mapped_classes
-from sweeper.data.decode import Kind, UnreadableFileError, picture_kind, quiet_pillow, read_image
+from sweeper.data.decode import Kind, UnreadableFileError, image_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Format, Place, Reading, Sample
 from sweeper.data.label_values import class_names, foreground_is_255
 from sweeper.data.make_dataset import About, assemble
@@ -141,7 +141,7 @@ def _kinds(samples: Sequence[Sample]) -> list[Kind | None]:
 
     def kind(sample: Sample) -> Kind | None:
         try:
-            found = [picture_kind(source) for source in sample.sources]
+            found = [image_kind(source) for source in sample.sources]
         except UnreadableFileError:  # reported when it is decoded
             return None
         bits = min(each.bits for each in found)
@@ -257,7 +257,7 @@ def _stacked(sample: Sample, channels: int, dtype: Any, place: Place) -> ImagePi
         if varies:
             place.tally.add("{n} image(s) have an opacity that varies; it was dropped", sample.name)
         return image
-    parts = [read_image(source, picture_kind(source).channels, dtype)[0] for source in sample.sources]
+    parts = [read_image(source, image_kind(source).channels, dtype)[0] for source in sample.sources]
     sizes = {part.shape[:2] for part in parts}
     if len(sizes) > 1:
         found = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))

@@ -36,7 +36,7 @@ def image_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarr
 class Crop(NamedTuple):
     """Where one crop of a batch lies, in pixels of its image."""
 
-    picture: int
+    image: int
     """Index in the store."""
     top: int
     left: int

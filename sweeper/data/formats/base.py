@@ -127,7 +127,7 @@ class Place:
         return tuple(_walk(self.root))
 
     @cached_property
-    def pictures(self) -> dict[str, list[Path]]:
+    def image_files(self) -> dict[str, list[Path]]:
         """Images below the root by their file's name in composed form."""
         found: dict[str, list[Path]] = defaultdict(list)
         for path in self.files:
@@ -266,7 +266,7 @@ def find_image(place: Place, written: str, near: Sequence[Path], said_in: str) -
                     place.tally.add(ELSEWHERE, shown(base))
                 return Path(os.path.normpath(folder / name))
             outside = target
-    others = place.pictures.get(base, [])
+    others = place.image_files.get(base, [])
     if len(others) == 1 and others[0].resolve().is_relative_to(root):
         if "/" in text:
             place.tally.add(ELSEWHERE, shown(base))
@@ -280,7 +280,7 @@ def find_image(place: Place, written: str, near: Sequence[Path], said_in: str) -
 def note_unused(place: Place, used: Sequence[Path]) -> None:
     """Warn of images that lie among the used ones and that no annotation speaks of."""
     folders = {path.parent for path in used}
-    every = {path for paths in place.pictures.values() for path in paths if path.parent in folders}
+    every = {path for paths in place.image_files.values() for path in paths if path.parent in folders}
     if unused := sorted(place.name(path) for path in every - {*used}):
         place.notes.append(f"{len(unused)} image(s) have no annotation and were passed over: {some(unused)}.")
 

@@ -137,11 +137,11 @@ def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, An
         for key, image in file.images.items():
             if place.full():
                 return
-            picture = find_image(place, image.file, near, place.name(file.path))
-            if isinstance(picture, Lost):
-                place.problems.append(picture.problem)
+            path = find_image(place, image.file, near, place.name(file.path))
+            if isinstance(path, Lost):
+                place.problems.append(path.problem)
             else:
-                yield file, key, picture
+                yield file, key, path
 
 
 def _folders_of(path: Path) -> list[str]:
@@ -156,7 +156,7 @@ def _mask(  # noqa: PLR0917
     objects: list[CocoObject],
     labels: dict[int, int],
     background: int,
-    picture: Path,
+    path: Path,
     size: Size | None,
 ) -> Pixels | None:
     """The labels of one image."""
@@ -175,7 +175,7 @@ def _mask(  # noqa: PLR0917
     front: list[tuple[float, int, Rle]] = []
     written = all(each.area is not None for each in objects)
     for each in objects:
-        rle = _covers(place, each, size, place.name(picture), faults)
+        rle = _covers(place, each, size, place.name(path), faults)
         if rle is None:
             continue
         if each.crowd or each.box is not None:

@@ -185,25 +185,25 @@ def _pair(
     place: Place, images: tuple[str, _Listing], masks: tuple[str, _Listing], stem_of: dict[str, str], side: Side
 ) -> list[Sample]:
     """Images that have one file in each folder, by stem; the others are problems."""
-    (images_at, pictures), (masks_at, labels) = images, masks
-    alone = sorted(pictures.by_stem.keys() - labels.by_stem.keys())
+    (images_at, image_files), (masks_at, labels) = images, masks
+    alone = sorted(image_files.by_stem.keys() - labels.by_stem.keys())
     if len(alone) > ONE_BY_ONE:
-        found = f"{images_at}/: {len(alone)} of {len(pictures.by_stem)} images have no mask of the same stem"
-        files = [_within(place, images_at, pictures.by_stem[stem][0]) for stem in alone]
+        found = f"{images_at}/: {len(alone)} of {len(image_files.by_stem)} images have no mask of the same stem"
+        files = [_within(place, images_at, image_files.by_stem[stem][0]) for stem in alone]
         theirs = sorted(_within(place, masks_at, path) for paths in labels.by_stem.values() for path in paths)
         ways = "add the missing ones"
-        if not pictures.by_stem.keys() & labels.by_stem.keys():
+        if not image_files.by_stem.keys() & labels.by_stem.keys():
             named = patterns_of(place, Pair(images_at, masks_at), mask="{stem}…")
             ways = f"call the masks like their images, or say how they are called with {named}, or {ways}"
         holds = f"{masks_at}/ holds {some(theirs, 2) or 'nothing'}"
         place.problems.append(f"{found} ({some(files, 2)}); {holds}: {ways}")
     else:
         place.problems += [
-            f"{place.name(pictures.by_stem[stem][0])}: has no mask; add {masks_at}/{shown(stem)}.png, or remove "
+            f"{place.name(image_files.by_stem[stem][0])}: has no mask; add {masks_at}/{shown(stem)}.png, or remove "
             "the image"
             for stem in alone
         ]
-    alone = sorted(labels.by_stem.keys() - pictures.by_stem.keys())
+    alone = sorted(labels.by_stem.keys() - image_files.by_stem.keys())
     if len(alone) > ONE_BY_ONE:
         files = [_within(place, masks_at, labels.by_stem[stem][0]) for stem in alone]
         place.problems.append(
@@ -219,14 +219,14 @@ def _pair(
     return [
         Sample(
             stem_of[stem],
-            place.name(pictures.by_stem[stem][0]),
-            (pictures.by_stem[stem][0],),
+            place.name(image_files.by_stem[stem][0]),
+            (image_files.by_stem[stem][0],),
             mask_file(place, labels.by_stem[stem][0]),
             place.name(labels.by_stem[stem][0]),
             side,
         )
-        for stem in pictures.by_stem.keys() & labels.by_stem.keys()
-        if len(pictures.by_stem[stem]) == len(labels.by_stem[stem]) == 1
+        for stem in image_files.by_stem.keys() & labels.by_stem.keys()
+        if len(image_files.by_stem[stem]) == len(labels.by_stem[stem]) == 1
         and labels.by_stem[stem][0].suffix.lower() not in LOSSY
     ]
 

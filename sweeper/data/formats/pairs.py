@@ -103,15 +103,15 @@ def read(place: Place) -> Reading:
     if found.fault is not None:
         place.problems.append(found.fault)
     same = bool(found.masks.keys() & {*found.masks.values()})  # a.jpg with a.png
-    pictures: list[Path] = []
+    image_files: list[Path] = []
     labels: list[Path] = []
     for path, key in files.items():
         if key in found.others:
             continue
         lossy = path.suffix.lower() in LOSSY
         is_mask = key in found.masks and (path.suffix.lower() in MASK_SUFFIXES or lossy) and not (same and lossy)
-        (labels if is_mask else pictures).append(path)
-    images = listing(place, place.root, pictures, IMAGE_SUFFIXES)
+        (labels if is_mask else image_files).append(path)
+    images = listing(place, place.root, image_files, IMAGE_SUFFIXES)
     masks = renamed(place, found.masks, listing(place, place.root, labels, MASK_SUFFIXES))
     say_paired(place, found.example)
     return pair_up(place, [(Pair(".", "."), images, masks)], images.others)

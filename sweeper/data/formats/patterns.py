@@ -233,20 +233,20 @@ def read(place: Place) -> Reading:
             f"folders as --images, got {shown(masks.text)}; for example 'labels/{STEM}_mask.png'"
         )
         return reading
-    pictures = _pictures(place, images)
-    if not pictures:
+    image_files = _image_files(place, images)
+    if not image_files:
         return reading
     labels = [one for one in _matches(place, masks) if _usable(place, one.path)]
-    found = _paired(pictures, labels, images, masks)
+    found = _paired(image_files, labels, images, masks)
     taken = {path for own in found.values() for path in own}
-    if both := [one for one in pictures if one.path in found.get(one.path, ())]:
+    if both := [one for one in image_files if one.path in found.get(one.path, ())]:
         place.problems.append(
             f"--masks must name other files than --images, found {some([place.name(one.path) for one in both], 2)} as "
             "the mask of itself; mend one of the patterns"
         )
         return reading
-    pictures = [one for one in pictures if one.path not in taken]  # masks beside their images
-    samples = _samples(place, pictures, found, masks)
+    image_files = [one for one in image_files if one.path not in taken]  # masks beside their images
+    samples = _samples(place, image_files, found, masks)
     left = [one for one in labels if one.path not in taken]
     if left:
         place.notes.append(
@@ -266,7 +266,7 @@ def _meaningful(images: _Pattern, masks: _Pattern) -> bool:
     return masks.has_stem or (bool(masks.folders) and len(masks.folders) == len(images.folders))
 
 
-def _pictures(place: Place, pattern: _Pattern) -> list[_Match]:
+def _image_files(place: Place, pattern: _Pattern) -> list[_Match]:
     """The images; none, and a problem, where the pattern names none."""
     matched = [*_matches(place, pattern)]
     known = [one for one in matched if one.path.suffix.lower() in IMAGE_SUFFIXES]
@@ -302,7 +302,7 @@ def _usable(place: Place, path: Path) -> bool:
 
 
 def _paired(
-    pictures: Sequence[_Match], labels: Sequence[_Match], images: _Pattern, masks: _Pattern
+    image_files: Sequence[_Match], labels: Sequence[_Match], images: _Pattern, masks: _Pattern
 ) -> Mapping[Path, list[Path]]:
     """The masks that each image may have. Where both patterns have as many wildcards for folders, these must be equal,
     unless no image would have a mask then."""
@@ -311,7 +311,7 @@ def _paired(
         for one in labels:
             by_stem[one.stem].append(one)
     elif masks.has_stem:
-        stems = {one.stem for one in pictures}
+        stems = {one.stem for one in image_files}
         lengths = {len(stem) for stem in stems}
         for one in labels:
             parts = (one.below[i : i + n] for n in lengths for i in range(len(one.below) - n + 1))
@@ -320,45 +320,45 @@ def _paired(
     else:
         by_stem[""] = [*labels]
 
-    def candidates(picture: _Match) -> Iterable[_Match]:
+    def candidates(image: _Match) -> Iterable[_Match]:
         if not masks.has_stem:
             return by_stem[""]
         if masks.exact:
-            return by_stem.get(picture.stem, ())
-        stem = re.escape(picture.stem)
+            return by_stem.get(image.stem, ())
+        stem = re.escape(image.stem)
         regex = re.compile(masks.regex.pattern.replace(_STEM, stem).replace(_AGAIN, stem), re.DOTALL)
         return [
             one._replace(folders=tuple(found[group].rstrip("/") for group in masks.folders))
-            for one in by_stem.get(picture.stem, ())
+            for one in by_stem.get(image.stem, ())
             if (found := regex.fullmatch(one.below)) is not None
         ]
 
-    loose = {picture: [*candidates(picture)] for picture in pictures} if masks.has_stem else {}
+    loose = {image: [*candidates(image)] for image in image_files} if masks.has_stem else {}
     if len(images.folders) != len(masks.folders) or not images.folders:
-        return {picture.path: [one.path for one in found] for picture, found in loose.items() if found}
+        return {image.path: [one.path for one in found] for image, found in loose.items() if found}
     if masks.has_stem:
         strict = {p: [one for one in found if one.folders == p.folders] for p, found in loose.items()}
     else:
         at: dict[tuple[str, ...], list[_Match]] = defaultdict(list)
         for one in labels:
             at[one.folders].append(one)
-        strict = {picture: at.get(picture.folders, []) for picture in pictures}
+        strict = {image: at.get(image.folders, []) for image in image_files}
     chosen = strict if any(strict.values()) else loose
-    return {picture.path: [one.path for one in found] for picture, found in chosen.items() if found}
+    return {image.path: [one.path for one in found] for image, found in chosen.items() if found}
 
 
 def _samples(
-    place: Place, pictures: Sequence[_Match], found: Mapping[Path, list[Path]], masks: _Pattern
+    place: Place, image_files: Sequence[_Match], found: Mapping[Path, list[Path]], masks: _Pattern
 ) -> list[Sample]:
     """The images that have one mask; the others are problems."""
     samples: list[Sample] = []
     owners: dict[Path, list[Path]] = defaultdict(list)
-    for one in pictures:
+    for one in image_files:
         for mask in found.get(one.path, ()):
             owners[mask].append(one.path)
-    stems = unique_stems(place, [one.path for one in pictures])
+    stems = unique_stems(place, [one.path for one in image_files])
     bare, several = [], []
-    for one, stem in zip(pictures, stems, strict=True):
+    for one, stem in zip(image_files, stems, strict=True):
         own = found.get(one.path, [])
         name = place.name(one.path)
         if not own:
@@ -390,7 +390,7 @@ def _samples(
     holds = f" ({shown(masks.folder) or '.'}/ holds {there})" if there else ""
     if len(bare) > ONE_BY_ONE:
         place.problems.append(
-            f"--images: {len(bare)} of {len(pictures)} images have no mask, e.g. {bare[0]}, {bare[1]}: nothing is "
+            f"--images: {len(bare)} of {len(image_files)} images have no mask, e.g. {bare[0]}, {bare[1]}: nothing is "
             f"called as --masks {wanted} says{holds}; mend the pattern, or add the masks"
         )
     else:
