@@ -61,23 +61,23 @@ def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
 ) -> None:
     """A sweep, one that the server fails amid, its resume and its report; -v shows what is shown at all."""
     arguments = ["--study", "secret", "--workers", "1", "--tracking-uri", proxy.uri, "--json", "-v"]
-    first = sweeper(tmp_path, "run", *QUICK, "--trials", "2", *arguments, timeout=500)
+    first = sweeper(tmp_path, "run", *SHORT, "--trials", "2", *arguments, timeout=500)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["study"] == "secret"
     assert "127.0.0.1" in first.stderr and "***" in first.stderr  # it was told, without the password
     assert set(run_statuses(server, "secret")) == {"FINISHED"}  # the server took it all
     seen = proxy.requests
     proxy.fails = lambda n: n > seen + 30
-    failing = sweeper(tmp_path, "run", "--resume", "--trials", "3", *arguments, timeout=500)
+    failing = sweeper(tmp_path, "run", "--resume", "--trials", "6", *arguments, timeout=500)
     assert failing.returncode == 0, failing.stderr
-    assert json.loads(failing.stdout)["search"]["trials"] == 3
+    assert json.loads(failing.stdout)["search"]["trials"] == 6
     assert "does not answer" in failing.stderr
     assert list(tmp_path.glob(".sweeper/spool/*.db"))  # what is kept for the server is searched, too
     assert_no_secret(tmp_path, first, failing)
     proxy.fails = lambda _: False
     report = sweeper(tmp_path, "report", "secret", "--tracking-uri", proxy.uri, "--json")
     assert report.returncode == 0 and "had missed" in report.stderr, report.stderr
-    assert json.loads(report.stdout)["search"]["trials"] == 3
+    assert json.loads(report.stdout)["search"]["trials"] == 6
     assert set(run_statuses(server, "secret")) == {"FINISHED"}
     wrong = sweeper(tmp_path, "run", *QUICK, "--tracking-uri", proxy.uri.replace("me:", "you:"), "--json", "-v")
     assert wrong.returncode == 2 and proxy.refused and json.loads(wrong.stdout)["schema"] == "sweeper.error/1"

@@ -100,6 +100,7 @@ def test_what_is_decisive_comes_first_whatever_the_sampler_preferred(effects: di
     assert firsts.count(first) >= 47
 
 
+@pytest.mark.slow
 def test_a_decisive_family_has_about_its_true_spread() -> None:
     found = over_studies(lambda rng: greedy_search(rng, family=0.03, rate=0.01))
     sds = [np.sqrt(s.variances["family"]) for s in found]
@@ -116,6 +117,7 @@ def test_nothing_is_invented_where_nothing_matters(trials: int) -> None:
     assert sum(max(s.variances, key=s.variances.get) == "noise" for s in found) >= 40
 
 
+@pytest.mark.slow
 def test_a_decisive_family_comes_first_under_optunas_own_sampler() -> None:
     """The case in which Optuna's default importance failed."""
     firsts = []

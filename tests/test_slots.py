@@ -72,6 +72,7 @@ def alone(context: WorkerContext, own: TrialSpec) -> list[object]:
 FAMILIES = ("cross_entropy", "dice", "focal", "lovasz", "boundary", "instance_ce", "dice_ce", "mcc")
 
 
+@pytest.mark.slow
 def test_eight_trainings_step_in_turn_and_give_what_each_gives_alone(context: WorkerContext) -> None:
     specs = [spec(number=n, seed=n % 3, family=family) for n, family in enumerate(FAMILIES)]
     engine = SlotEngine(context, slots=8)
