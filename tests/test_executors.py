@@ -255,6 +255,14 @@ def test_out_of_memory_costs_one_training(kind: object, made: Callable[..., Exec
     assert isinstance(end_of(events, 1), Finished)
 
 
+def test_how_many_slots_there_are_is_news_and_no_warning(tiny: Dataset, tmp_path: Path) -> None:
+    said, warned = list[str](), list[str]()
+    with closing(ProcessBackend("cpu", 1, 1, warned.append, slots=None, say=said.append)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        assert executor.slots == 1
+    assert len(said) == 1 and "one training at a time" in said[0] and warned == []
+
+
 def test_trainings_that_crowd_each_other_out_go_on_with_half_the_slots(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -283,7 +283,7 @@ def command(
         with (
             StopRequest(display.warn) as stop,
             redirect_stdout(sys.stderr),  # what libraries print is no result
-            closing(make_backend(settings, cores, display.warn)) as backend,
+            closing(make_backend(settings, cores, display.warn, display.say)) as backend,
         ):
             from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 
@@ -349,7 +349,7 @@ def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
     found = preview(
         settings,
         speaker,
-        backend=lambda: make_backend(settings, available_cores(), speaker.warn),
+        backend=lambda: make_backend(settings, available_cores(), speaker.warn, speaker.say),
         clock=lambda: datetime.now(UTC),
     )
     click.echo(json.dumps(preview_json(found), indent=2) if as_json else preview_text(found))

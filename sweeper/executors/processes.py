@@ -48,11 +48,12 @@ class ProcessBackend:
         watchdog: Watchdog | None = None,
         *,
         slots: int | None = 1,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or as OMP_NUM_THREADS says),
         one per core, at most 8. `slots` of each; None = as many as are found to pay, where a GPU is one
-        worker's alone, else 1."""
-        self._slots = slots
+        worker's alone, else 1. `log` is told of workers that died, `say` what was found of the slots (None = `log`)."""
+        self._slots, self._say = slots, say or log
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         # Loading torch takes seconds: it begins at once, with as many processes as load for themselves.
@@ -130,8 +131,8 @@ class ProcessBackend:
         shared = self.workers > self._hardware.devices or self._hardware.device == "cpu"
         slots = 1 if self._slots is None and shared else self._slots  # workers of one GPU would measure each other
         if slots != self._slots:
-            self._log("one training at a time in each worker: --slots auto measures on a GPU of one worker alone")
-        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log, slots)
+            self._say("one training at a time in each worker: --slots auto measures on a GPU of one worker alone")
+        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log, self._say, slots)
         while len(self._workers) > self.workers:
             self._workers.pop().end()
         while len(self._workers) < self.workers:

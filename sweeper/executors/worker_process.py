@@ -101,7 +101,9 @@ class Setup:
     hardware: Hardware
     threads: int
     log: Callable[[str], None]
-    """Is told of workers that died, and what they say of their slots."""
+    """Is told of workers that died."""
+    say: Callable[[str], None]
+    """Is told what they found of their slots."""
     slots: int | None = None
     """Of each worker; None = as many as it finds to pay."""
 
@@ -121,7 +123,7 @@ class Setup:
                     worker.expect("hardware")
                 said = worker.expect_ready()
                 if said and number == 0:  # the others have the same device, or one like it
-                    self.log(said)
+                    self.say(said)
             except WorkerDiedError:
                 workers[number] = self.in_place_of(worker, worker.reason())
 

@@ -14,13 +14,16 @@ from sweeper.executors.separate_process import ApartBackend
 from sweeper.workflow.settings import Settings
 
 
-def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
+def make_backend(
+    settings: Settings, cores: int, warn: Callable[[str], None], say: Callable[[str], None] | None = None
+) -> Backend:
     """The backend that was asked for; its workers begin to load what they need at once.
 
     Args:
         settings: what was asked for.
         cores: processor cores that the workers share.
         warn: is told of workers that died.
+        say: is told what was found of their slots; None = `warn`.
 
     Raises:
         UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
@@ -30,7 +33,7 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
     if settings.executor == "ray":
         return _ray_backend(settings, cores, warn)
     slots = None if settings.slots == "auto" else settings.slots or 1
-    return ProcessBackend(settings.device, settings.workers, cores, warn, slots=slots)
+    return ProcessBackend(settings.device, settings.workers, cores, warn, slots=slots, say=say)
 
 
 def _ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:

@@ -82,7 +82,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     known = None if settings.images is not None else plan.conditions.dataset.format
     given = settings.model_copy(update={"format": settings.format or known})
     dataset = dataset_of(given, plan.conditions.dataset, display)
-    with ended_by(stop, patience), closing(make_backend(settings, cores, display.warn)) as backend:
+    with ended_by(stop, patience), closing(make_backend(settings, cores, display.warn, display.say)) as backend:
         recipe = plan.conditions.recipe.model_copy(update={"precision": backend.hardware().precision})
         if recipe.model is not None:
             recipe = recipe.model_copy(update={"model": code_here(recipe.model, "--model")})

@@ -87,7 +87,7 @@ def _run_sweep(
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
     storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display, patience)
     check_request(storage, settings)
-    backend = backend or make_backend(settings, cores, display.warn)
+    backend = backend or make_backend(settings, cores, display.warn, display.say)
     with (
         ended_by(stop, patience),
         closing(backend),
