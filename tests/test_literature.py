@@ -173,7 +173,7 @@ def test_a_share_that_is_not_stated_excludes_nothing_and_is_said() -> None:
 def test_studies_of_other_losses_are_counted_not_used() -> None:
     entries = [study(), study(title="Other, X", claims=(("lovasz", "jaccard"),))]
     sentences = compare_with_literature(profiled(), evidence({"dice": 0.7, "focal": 0.6}), entries)
-    assert sentences[1].startswith("1 other published comparison cannot be held against this result")
+    assert sentences[1].startswith("1 other published comparison cannot be compared with this result")
     none = compare_with_literature(profiled(), evidence({"dice": 0.7, "tversky": 0.6}), entries)
     assert none[0].startswith("None of 2 published comparisons")
 

@@ -46,10 +46,24 @@ def test_a_clear_winner_is_named_with_settings_gains_and_scope() -> None:
     assert found.headline == "Train with `dice_focal`: it beats every other finalist."
     assert rows["Use"] == "dice_focal · mix 0.41 · gamma 2.2 · learning rate 0.003 · threshold 0.47"
     assert rows["Gain over cross-entropy as usual (threshold 0.5)"] == "+0.090 [+0.070, +0.110] test mIoU (95 %)"
-    assert rows["Gain over tuned cross-entropy"] == "+0.060 [+0.040, +0.080] test mIoU (95 %)"
+    assert rows["Gain over tuned cross-entropy"] == "+0.060 [+0.040, +0.080] test mIoU (95 %), from 0.650 to 0.710"
     assert rows["Confidence"] == "clear winner"
     assert "U-Net/ResNet-18" in rows["Holds for"] and "24 unseen synthetic test images, 3 seeds" in rows["Holds for"]
     assert found.snippet.startswith("from sweeper.losses import build_loss")
+
+
+def test_levels_that_would_read_as_another_gain_are_left_out() -> None:
+    levels = {"dice_focal": 0.7204, "cross_entropy": 0.6596}  # 0.061 apart, as 0.720 and 0.660 are not
+    _, rows = card(recommended(builders.evidence(levels)))
+    assert rows["Gain over tuned cross-entropy"].endswith("test mIoU (95 %)")
+
+
+@pytest.mark.parametrize(("rates", "listed"), [("drawn", False), ("searched", True)])
+def test_a_finalist_with_nothing_but_a_rate_was_tuned_by_the_grid_of_rates(rates: str, listed: bool) -> None:
+    sweep = builders.sweep()
+    sweep = sweep.model_copy(update={"conditions": sweep.conditions.model_copy(update={"rates": rates})})
+    (line,) = [one for one in caveats(collect(sweep, recommended(builders.evidence(CLEAR)))) if "Hardly tuned" in one]
+    assert ("`cross_entropy` (1)" in line) is listed and "`tversky` (1)" in line
 
 
 LEVELS = {"tversky": 0.704, "focal": 0.7005, "dice": 0.7}

@@ -52,7 +52,7 @@ def compare_with_literature(
         )
     elif silent:
         sentences.append(
-            f"{len(silent)} other published comparison{'' if len(silent) == 1 else 's'} cannot be held against this "
+            f"{len(silent)} other published comparison{'' if len(silent) == 1 else 's'} cannot be compared with this "
             "result: their losses were not both confirmed."
         )
     at_own = _operating_points(evidence)

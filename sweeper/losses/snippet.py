@@ -104,7 +104,7 @@ def _optimizer(found: Optimizer | None) -> list[str]:
         "",
         "",
         "def optimizer_of(model):",
-        '    """The rate of the plateau; `rate_factor` has the rise before it and the fall after it."""',
+        '    """AdamW at the peak learning rate; `rate_factor` has the warm-up and the linear decay."""',
         f"    return torch.optim.AdamW(model.parameters(), lr={found.lr:.3g}, weight_decay={found.weight_decay:.3g})",
         "",
         "",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import FinalistEvidence, Recommended, Verdict
+from sweeper.core.records import FinalistEvidence, Interval, Recommended, Verdict
 from sweeper.core.text import count, listed, resume_command
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.intervals import LEVEL
@@ -163,10 +163,18 @@ def _gains(facts: Facts) -> list[Row]:
     if chosen is baseline:
         return [*rows, Row(label, "none: it is tuned cross-entropy")]
     gain = difference(facts, chosen, baseline)
-    if gain is None:
+    if gain is None or baseline is None:
         return [*rows, Row(label, "not known: cross-entropy was not confirmed")]
-    told = f"{facts.gained(gain, chosen, baseline)} test mIoU"
-    return [*rows, Row(label, _at(told, level_between(facts, chosen, baseline)))]
+    told = _at(f"{facts.gained(gain, chosen, baseline)} test mIoU", level_between(facts, chosen, baseline))
+    return [*rows, Row(label, told + _levels(gain, chosen, baseline))]
+
+
+def _levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistEvidence) -> str:
+    """From where to where; nothing where that reads as another difference: it is rounded, or of other seeds."""
+    before, after = baseline.miou.estimate, chosen.miou.estimate
+    if round(round(after, 3) - round(before, 3), 3) != round(gain.estimate, 3):
+        return ""
+    return f", from {number(before)} to {number(after)}"
 
 
 def _at(told: str, of: float) -> str:

@@ -131,10 +131,13 @@ def _search(facts: Facts) -> Iterator[str]:
             )
     frame = facts.search
     complete = frame[frame["state"] == "complete"]["family"].value_counts()
-    sparse = [f for f in facts.families if (frame["family"] == f).any() and complete.get(f, 0) < FEW_TRIALS]
+    # Nothing but a learning rate, which the grid of the finalists' rates tuned.
+    by_rate = {f.family for f in facts.finalists if not f.params and facts.sweep.conditions.rates != "searched"}
+    few = [f for f in facts.families if (frame["family"] == f).any() and complete.get(f, 0) < FEW_TRIALS]
+    sparse = [family for family in few if family not in by_rate]
     if sparse:
         names = [f"{code(f)} ({int(complete.get(f, 0))})" for f in sparse]
-        yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed trials: {listed(names)}."
+        yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed search trials: {listed(names)}."
     if len(frame) < facts.sweep.trials_asked:
         yield f"The search stopped after {len(frame)} of {facts.sweep.trials_asked} trials."
     if facts.sweep.differences:

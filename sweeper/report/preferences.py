@@ -16,10 +16,15 @@ def preferences_table(facts: Facts) -> str:
     if evidence is None or len(evidence.finalists) < 2:
         return ""
     rows = [
-        [escape_md(row.care_about), _choice(facts, row), facts.scored(row.value, facts.finalists[row.finalist])]
+        [escape_md(row.care_about), _choice(facts, row), _score(facts, row)]
         for row in preference_rows(facts.recommendation)
     ]
     return table(["if you care most about", "choose", "its score"], rows, left=2) if rows else ""
+
+
+def _score(facts: Facts, row: PreferenceRow) -> str:
+    score = facts.scored(row.value, facts.finalists[row.finalist])
+    return score if row.higher_is_better else f"{score}, lower is better"
 
 
 def preferences_detail(facts: Facts) -> str:
@@ -93,5 +98,5 @@ def preferences_note(facts: Facts) -> str:
     rows = preference_rows(facts.recommendation)
     return (
         f"The differences of one row hold together at {level(LEVEL)}. They are corrected neither for the interim "
-        f"analyses nor for there being {count(len(rows), 'row')}: take a row as a hint if you asked for it beforehand."
+        f"analyses nor for there being {count(len(rows), 'row')}: a row is exploratory unless it was chosen beforehand."
     )
