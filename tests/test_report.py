@@ -231,7 +231,7 @@ def test_caveats_are_computed() -> None:
     assert "2 attempts cut off" in real
     assert "another machine" not in plain
     repeated = of(builders.sweep(differences=(0.0, 0.0123)))
-    assert "2 trainings, begun again on another machine" in repeated and "by up to 0.012" in repeated
+    assert "2 trainings, begun again, gave other numbers" in repeated and "by up to 0.012" in repeated
 
 
 # --- Whatever the study -------------------------------------------------------------------------------------
