@@ -50,6 +50,7 @@ def settled_process() -> Iterator[None]:
     torch.set_num_threads(1)
     torch.set_flush_denormal(False)
     torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from sweeper.core.records import Conditions, Dataset
 from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
+from sweeper.training.checkpoint import key_of
 from sweeper.training.engine import Training
+from sweeper.training.graph_steps import one_by_one
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.resident_store import resident
 from tests.test_numerics import results
@@ -85,15 +88,52 @@ def test_on_a_cpu_nothing_changes(tiny: Dataset, tmp_path: Path) -> None:
     assert found[0] == found[1] and len(found[0]) == 2
 
 
-def test_what_held_before_holds_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def state() -> tuple[object, ...]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.deterministic,
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.mark.parametrize(("warn_only", "cudnn"), [(False, False), (True, True)])
+def test_what_held_before_holds_again(monkeypatch: pytest.MonkeyPatch, warn_only: bool, cudnn: bool) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    assert settle_numerics(False) is False
-    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
-    assert settle_numerics(True) is False
-    assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
-    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    assert settle_numerics(False) is True
-    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", cudnn)
+    torch.use_deterministic_algorithms(warn_only, warn_only=warn_only)
+    before = state()
+    settle_numerics(False)()
+    assert state() == before
+    restore = settle_numerics(True)
+    assert state() == (True, False, True, False, ":4096:8")
+    restore()
+    assert state() == before
+
+
+def test_a_process_that_could_not_begin_computes_as_before(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions, before = conditions_of(tiny, None, True), state()
+    gone = tiny.model_copy(update={"store": str(tmp_path / "nowhere")})
+    with closing(InlineBackend("cpu")) as backend, pytest.raises(Exception, match="nowhere"):
+        backend.open(conditions.model_copy(update={"dataset": gone}), tmp_path)
+    assert state() == before
+
+
+def test_a_checkpoint_from_before_there_was_the_option_is_of_the_same_training(tiny: Dataset) -> None:
+    usual = conditions_of(tiny, None, False)
+    text = usual.recipe.model_dump_json(exclude={"model", "own_metric", "deterministic"})
+    assert key_of(usual) == hashlib.sha256(f"{tiny.digest} {text} 0".encode()).hexdigest()
+    assert key_of(conditions_of(tiny, None, True)) != key_of(usual)
+
+
+def test_steps_are_recorded_only_where_that_is_insisted_on() -> None:
+    """Whether they can be depends on the memory that is free."""
+    gpu = torch.device("cuda")
+    assert one_by_one(SAME, gpu) and not one_by_one(SMALL, gpu)
+    assert not one_by_one(SAME.model_copy(update={"engine": "graph"}), gpu)
 
 
 @pytest.mark.cuda

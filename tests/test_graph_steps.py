@@ -204,9 +204,7 @@ def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> No
             steps.run(0, 4)
 
 
-def test_a_recording_without_memory_beside_other_trainings_is_told_as_want_of_memory(
-    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recording_without_memory_beside_other_trainings_is_told_as_want_of_memory(tiny: Dataset) -> None:
     """With half the trainings there may be enough; alone the steps are taken one by one."""
 
     def fails(step: Callable[[], None]) -> Recording:
@@ -215,8 +213,9 @@ def test_a_recording_without_memory_beside_other_trainings_is_told_as_want_of_me
     steps = steps_of(tiny, fails)
     steps.run(0, 4)
     assert steps.fault is not None and "out of memory" in steps.fault
-    monkeypatch.setattr(graph_steps, "beside_others", lambda: True)
-    with pytest.raises(torch.OutOfMemoryError):
+    with graph_steps.beside(True), pytest.raises(torch.OutOfMemoryError):
+        steps_of(tiny, fails).run(0, 4)
+    with graph_steps.beside(False):
         steps_of(tiny, fails).run(0, 4)
 
 

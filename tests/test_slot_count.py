@@ -97,6 +97,22 @@ def test_no_more_than_may_be_and_than_memory_has_room_for(tiny: Dataset) -> None
     assert alone.slots == 1 and alone.reason == "one training at a time: memory has no room for two"
 
 
+@pytest.mark.parametrize(("full", "slots"), [(1, 1), (2, 2), (3, 2)])
+def test_where_memory_runs_out_as_many_as_before_had_room(tiny: Dataset, full: int, slots: int) -> None:
+    """However much was thought to be free: others may fill it."""
+
+    class Full(Machine):
+        def make(self) -> GraphSteps:
+            if len(self.made) == full:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().make()
+
+    choice = found(Full(tiny, together=8))
+    assert choice.slots == slots
+    if slots == 1:
+        assert choice.reason == "one training at a time: memory has no room for two"
+
+
 def test_one_where_two_take_as_long_as_one_after_the_other(tiny: Dataset) -> None:
     choice = found(Machine(tiny, together=1))
     assert choice.slots == 1 and "two take as long as one after the other" in choice.reason

@@ -11,7 +11,7 @@ from sweeper.core.events import Answer, Evaluated, Finished, Paused, TrainingEve
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data.store import open_store
 from sweeper.report.tables import trainings
-from sweeper.training import job
+from sweeper.training import graph_steps, job
 from sweeper.training.engine import Training
 from sweeper.training.job import WorkerContext
 from sweeper.training.slots import SlotEngine
@@ -194,3 +194,28 @@ def test_a_sweep_of_several_slots_is_complete_and_each_training_what_its_spec_sa
         for told in result.evaluations:
             again = training.advance()
             assert (again.value, again.train_loss) == (told.value, told.train_loss)
+
+
+def test_a_step_knows_whether_others_are_trained_beside_it(
+    context: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that are trained together; the one that is left is alone."""
+    seen: list[bool] = []
+    own = TrainingSteps._update
+
+    def update(self: TrainingSteps, *given: Any) -> Any:
+        seen.append(graph_steps._BESIDE.get())
+        return own(self, *given)
+
+    monkeypatch.setattr(TrainingSteps, "_update", update)
+    engine = SlotEngine(context, 2)
+    engine.begin(spec(number=0))
+    engine.begin(spec(number=1))
+    while engine.free() < 1:
+        event = next_event(engine)
+        if isinstance(event, Evaluated) and not event.last:
+            engine.answer(event.spec, "stop" if event.spec.number else "go")
+    assert seen and all(seen)
+    seen.clear()
+    to_the_end(engine)
+    assert seen and not any(seen)

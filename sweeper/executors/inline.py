@@ -50,18 +50,18 @@ class InlineBackend:
         from sweeper.training.slots import SlotEngine
         from sweeper.training.worker import check_model
 
-        before = settle_numerics(conditions.recipe.deterministic)
+        unsettle = settle_numerics(conditions.recipe.deterministic)
         try:
             check_model(conditions)
-        except Exception as error:
-            settle_numerics(before)
-            if not_its_own(error):
+            store = open_store(conditions.dataset.store)
+            engine = SlotEngine(worker_context(conditions, store, self._hardware.device, checkpoints))
+            leave_to_the_end()
+        except BaseException as error:
+            unsettle()
+            if isinstance(error, Exception) and not_its_own(error):
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
-        store = open_store(conditions.dataset.store)
-        engine = SlotEngine(worker_context(conditions, store, self._hardware.device, checkpoints))
-        leave_to_the_end()
-        self._opened = InlineExecutor(engine, self._log, lambda: settle_numerics(before))
+        self._opened = InlineExecutor(engine, self._log, unsettle)
         return self._opened
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class InlineBackend:
 class InlineExecutor:
     """Trains in this process; an exception in a training is a failed result."""
 
-    def __init__(self, engine: Engine, log: Callable[[str], None], unsettle: Callable[[], object]) -> None:
+    def __init__(self, engine: Engine, log: Callable[[str], None], unsettle: Callable[[], None]) -> None:
         """Made by `InlineBackend.open`; `unsettle` makes this process compute as it did before."""
         self._engine, self._log, self._unsettle = engine, log, unsettle
         self._lost: str | None = None

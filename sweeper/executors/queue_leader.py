@@ -201,7 +201,7 @@ class SharedExecutor:
             self.say(
                 f"{spec.purpose} {spec.number} was begun again and gives other numbers: {first.value!r} and "
                 f"{evaluation.value!r} at step {evaluation.step}. Use machines of one kind for one study, and "
-                "--deterministic on GPUs"
+                "on GPUs --deterministic for a new one"
             )
         return False
 

@@ -32,7 +32,7 @@ class Trainer:
         """Make ready; the node's id, and why it refuses, if it does."""
         from sweeper.data.decode_again import store_here
         from sweeper.data.store import open_store
-        from sweeper.training.hardware import probe, settle_process
+        from sweeper.training.hardware import probe, settle_numerics, settle_process
         from sweeper.training.job import leave_to_the_end, worker_context
         from sweeper.training.worker import check_model
 
@@ -43,9 +43,10 @@ class Trainer:
                 refusal = f"a node computes in {own.precision}, the study in {expected}; use nodes of one kind"
                 return node, refusal
             settle_process(threads)
+            settle_numerics(conditions.recipe.deterministic)
+            check_model(conditions)
             store = open_store(str(store_here(conditions.dataset)))
             self._context = worker_context(conditions, store, device, checkpoints)
-            check_model(conditions)
             leave_to_the_end()
         except SweeperError as error:
             return node, str(error)

@@ -144,7 +144,7 @@ def _search(facts: Facts) -> Iterator[str]:
         number_of, largest = len(facts.sweep.differences), max(facts.sweep.differences)
         yield (
             f"{count(number_of, 'training')}, begun again, gave other numbers: another processor or library rounds "
-            "otherwise, and a GPU may sum in another order (not with `--deterministic`). At one step "
+            "otherwise, and a GPU may sum in another order (not in a study with `--deterministic`). At one step "
             f"{facts.objective} differed by up to {significant(largest, 2)}. Which trials went on was decided by the "
             "first numbers; those of the repetition are stored. Only machines of one kind give a study that repeats to "
             "the last digit."

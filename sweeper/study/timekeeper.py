@@ -57,11 +57,12 @@ class Timekeeper:
         """Whether a training of so many steps would end before `share` of the time is over."""
         return lambda steps: self.fits(steps, share, workers=1)
 
-    def fits(self, steps: int, share: float, *, workers: int | None = None) -> bool:
-        """Whether so many steps, spread over the workers, would end before `share` of the time is over."""
+    def fits(self, steps: int, share: float, *, longest: int = 0, workers: int | None = None) -> bool:
+        """Whether so many steps, spread over the workers, would end before `share` of the time is over; the `longest`
+        training has so many."""
         if self.seconds is None:
             return True
-        needed = steps * max(self._rates, default=0.0) / max(1, workers or self._workers())
+        needed = max(self._rates, default=0.0) * max(steps / max(1, workers or self._workers()), longest)
         gone = self._clock()
         return gone < self._share(share) and gone + needed <= self._share(share)
 

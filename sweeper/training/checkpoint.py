@@ -64,8 +64,12 @@ class Checkpoint(Record):
 def key_of(conditions: Conditions) -> str:
     """What a training depends on besides its spec: data, recipe, test split."""
     recipe = conditions.recipe
-    # What is not used is left out, as before there was own code; a folder may be elsewhere.
-    own = {name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")}
+    # What is not used is left out, as before it was there; a folder may be elsewhere.
+    own: dict[str, Any] = {
+        name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")
+    }
+    if not recipe.deterministic:
+        own["deterministic"] = True
     text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude=own)} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -64,8 +65,9 @@ def record_graph(step: Callable[[], None]) -> Recording:
     at the same time must not share (github.com/pytorch/pytorch/issues/193402).
     """
     graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    alone = own == torch.cuda.default_stream()
     # A capture that fails may leave its own stream the current one: the outer block does not.
-    with torch.cuda.stream(own), torch.cuda.graph(graph, stream=own if beside_others() else None):
+    with torch.cuda.stream(own), torch.cuda.graph(graph, stream=None if alone else own):
         step()
     return graph
 
@@ -104,9 +106,17 @@ class _Plan:
             getattr(self, name)[: len(values)].copy_(values)
 
 
-def beside_others() -> bool:
-    """Whether several trainings share this process's GPU: each has a stream of its own then (see slots.py)."""
-    return torch.cuda.is_available() and torch.cuda.current_stream() != torch.cuda.default_stream()
+_BESIDE: ContextVar[bool] = ContextVar("beside_others", default=False)
+
+
+@contextmanager
+def beside(others: bool) -> Iterator[None]:
+    """Steps that are taken in the block have other trainings beside them in this process, or none."""
+    token = _BESIDE.set(others)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
 
 
 class GraphSteps(TrainingSteps):
@@ -243,7 +253,7 @@ class GraphSteps(TrainingSteps):
         """Record a step, compare it with a plain one, and leave the plain one's weights; or say why that failed."""
         state, weights = self._all_state(), [parameter.detach() for parameter in self.model.parameters()]
         before, unchanged = _copied(state), _copied(weights)
-        failure, recorded, several = None, unchanged, beside_others()
+        failure, recorded = None, unchanged
         try:
             self.optimizer.zero_grad(set_to_none=True)
             self._recording = self._record(self._step)
@@ -252,7 +262,7 @@ class GraphSteps(TrainingSteps):
             self._recording.replay()
             recorded = _copied(weights)
         except RuntimeError as error:
-            if several and out_of_memory(error):
+            if _BESIDE.get() and out_of_memory(error):
                 raise
             failure = " ".join(str(error).split())[:200]
         _put(state, before)
@@ -296,7 +306,7 @@ def make_steps(
     """
     recipe = conditions.recipe
     given = (spec, conditions, store, images)
-    if recipe.engine == "eager" or (recipe.engine == "auto" and device.type != "cuda"):
+    if one_by_one(recipe, device):
         return TrainingSteps(*given, device=device, starts=starts, resident=resident), None
     maps = FAMILIES[spec.family].needs_map is not None
     reason = why_not(recipe, device=device, resident=resident is not None, maps=maps)
@@ -305,6 +315,12 @@ def make_steps(
     if recipe.engine == "graph":
         raise cannot_record(str(reason))
     return TrainingSteps(*given, device=device, starts=starts, resident=resident), reason
+
+
+def one_by_one(recipe: Recipe, device: torch.device) -> bool:
+    """Whether steps are not to be recorded: that was asked for, this is no GPU, or the numbers shall be the same each
+    time. Whether there is memory to record depends on what else is there, and recorded steps round otherwise."""
+    return recipe.engine == "eager" or (recipe.engine == "auto" and (device.type != "cuda" or recipe.deterministic))
 
 
 def cannot_record(reason: str) -> UsageError:

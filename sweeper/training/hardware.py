@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 
 import torch
 
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
+
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def probe(device: str) -> Hardware:
@@ -58,21 +61,43 @@ def choose_gpu(place: str) -> None:
         torch.cuda.set_device(device)
 
 
-def settle_numerics(deterministic: bool) -> bool:
-    """Let torch use deterministic algorithms alone, or any; what held before.
+def settle_numerics(deterministic: bool) -> Callable[[], None]:
+    """Let torch use deterministic algorithms alone, if asked to; what makes it compute as before.
 
     On a CPU with a fixed number of threads the numbers are the same either way. cuBLAS takes its workspace's size from
     the environment when a stream first needs one, and sums in one order only with a fixed size:
     docs.nvidia.com/cuda/cublas, "Results reproducibility". An algorithm that torch has in no deterministic form raises
     a RuntimeError that names it.
     """
-    before = torch.are_deterministic_algorithms_enabled()
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads any
-    torch.backends.cudnn.deterministic = deterministic
-    return before
+    if not deterministic:
+        return lambda: None
+    filled = torch.utils.deterministic
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.deterministic,
+        filled.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        os.environ.get(CUBLAS),
+    )
+
+    def restore() -> None:
+        on, warn_only, cudnn, fill, cublas = before
+        torch.use_deterministic_algorithms(on, warn_only=warn_only)
+        torch.backends.cudnn.deterministic = cudnn
+        filled.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        if cublas is None:
+            os.environ.pop(CUBLAS, None)
+
+    os.environ.setdefault(CUBLAS, ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    filled.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads any
+    return restore
+
+
+def no_deterministic_form(error: BaseException) -> bool:
+    """Whether an error says that torch has an algorithm in no deterministic form."""
+    return isinstance(error, RuntimeError) and "does not have a deterministic implementation" in str(error)
 
 
 def settle_process(threads: int) -> None:

@@ -20,8 +20,8 @@ from torch import Tensor
 from sweeper.core.errors import UsageError
 from sweeper.core.records import TrialSpec
 from sweeper.data.folds import split_of
-from sweeper.training.failure_causes import device_lost, explain
-from sweeper.training.graph_steps import change_apart, make_steps, why_not
+from sweeper.training.failure_causes import device_lost, explain, out_of_memory
+from sweeper.training.graph_steps import change_apart, make_steps, one_by_one, why_not
 from sweeper.training.job import WorkerContext
 from sweeper.training.slots import own_stream
 from sweeper.training.training_steps import TrainingSteps
@@ -54,7 +54,7 @@ def slots_that_pay(context: WorkerContext) -> SlotCount:
     """As many slots as pay on the device of these trainings; 1 where it is no GPU, or steps cannot be recorded."""
     device, recipe = torch.device(context.device), context.conditions.recipe
     reason = why_not(recipe, device=device, resident=context.resident is not None, maps=False)
-    if recipe.engine == "eager" or reason is not None:
+    if one_by_one(recipe, device) or reason is not None:
         return SlotCount(1, f"one training at a time: {reason or 'steps are taken one by one'}")
     free, _ = torch.cuda.mem_get_info(device)
     before = torch.cuda.memory_reserved(device)
@@ -66,7 +66,7 @@ def slots_that_pay(context: WorkerContext) -> SlotCount:
             used=lambda: torch.cuda.memory_reserved(device) - before,
         )
     except (RuntimeError, UsageError) as error:  # out of memory is one, too
-        if device_lost(error):
+        if device_lost(error) and not out_of_memory(error):
             raise
         return SlotCount(1, f"one training at a time: trying several ended with {explain(error)}")
     finally:
@@ -160,11 +160,17 @@ def count_slots(
     while (wanted := 2 * len(probes)) <= most and wanted * each <= room:
         if 2 * wanted * SEGMENT / rates[best] > SECONDS:  # two segments of each, no faster than now
             break
-        joined = [_Probe(make(), device) for _ in range(len(probes))]
-        for probe in joined:
-            _together([probe], device)
+        try:
+            joined = [_Probe(make(), device) for _ in range(len(probes))]
+            for probe in joined:
+                _together([probe], device)
+            rates[wanted] = _rate([*probes, *joined], device, clock)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            room = 0  # as many as before had some
+            break
         probes += joined
-        rates[wanted] = _rate(probes, device, clock)
         apart = max(change_apart(begin, probe.weights(), alone) for probe in joined)
         if not apart <= TOLERANCE:
             return SlotCount(

@@ -56,7 +56,7 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
         batch = Batch(
             study, specs[: stage.executor.slots], recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE)
         )
-        in_time = stage.time.fits(batch.steps, PROBE_SHARE)
+        in_time = stage.time.fits(batch.steps, PROBE_SHARE, longest=steps)
         if in_time:
             stage.begin("probe", batch, len(batch))
             stage.go(batch)
@@ -102,7 +102,7 @@ def _where_the_ranking_holds(stage: Stage, first: int) -> Probed:
     for small, large in pairwise(factor * first for factor in FACTORS):
         specs = [s for steps in (small, large) for s in probes(plan.space, plan.conditions, plan.imbalance, steps)]
         batch = Batch(study, specs, recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE))
-        if stage.time.fits(batch.steps, PROBE_SHARE):
+        if stage.time.fits(batch.steps, PROBE_SHARE, longest=large):
             stage.begin("probe", batch, len(specs))
             stage.go(batch)
         if not batch.complete:
