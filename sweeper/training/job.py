@@ -26,7 +26,6 @@ from sweeper.system.clocks import running_seconds
 from sweeper.training.engine import Training
 from sweeper.training.failure_causes import device_lost, explain, not_its_own, out_of_memory
 from sweeper.training.graph_steps import cannot_record, why_not
-from sweeper.training.hardware import settle_numerics
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, resident
 from sweeper.training.stepwise import Stepwise, at_once
@@ -50,12 +49,11 @@ class WorkerContext:
 
 
 def worker_context(conditions: Conditions, store: PixelStore, device: str, checkpoints: Path) -> WorkerContext:
-    """Make torch compute as the recipe says; what a process's trainings share, with the pixels on its GPU if they fit.
+    """What the trainings of a process share, with the pixels on its GPU where they fit.
 
     Raises:
         UsageError: if the recipe insists on recorded steps, and this device cannot record any.
     """
-    settle_numerics(conditions.recipe.deterministic)
     place = torch.device(device)
     own = resident(store, place)
     if conditions.recipe.engine == "graph":

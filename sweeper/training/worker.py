@@ -29,7 +29,7 @@ from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import register
 from sweeper.system.streams import steady_streams
 from sweeper.training.failure_causes import explain, not_its_own
-from sweeper.training.hardware import choose_gpu, probe, settle_process
+from sweeper.training.hardware import choose_gpu, probe, settle_numerics, settle_process
 from sweeper.training.job import worker_context
 from sweeper.training.model import build_model, imagenet_cached, outputs_of, require_answer
 from sweeper.training.own_model import check_own
@@ -65,6 +65,7 @@ def serve(pipe: Connection, device: str) -> None:
             pipe.send(("weights", imagenet_cached(order[1])))
         _, conditions, place, threads, checkpoints, asked = order
         settle_process(threads)
+        settle_numerics(conditions.recipe.deterministic)
         choose_gpu(place)
         context = worker_context(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)

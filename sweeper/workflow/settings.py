@@ -234,11 +234,10 @@ def describe(recipe: Recipe) -> str:
         if recipe.model is None
         else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
     )
+    precision = f"{recipe.precision}, deterministic" if recipe.deterministic else recipe.precision
     return (
         f"{network}, {recipe.size}² crops, batch {recipe.batch_size}, "
-        f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {recipe.precision}"
-        + ", deterministic"
-        * recipe.deterministic
+        f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {precision}"
     )
 
 
