@@ -67,9 +67,9 @@ def test_a_trial_reads_no_more_rows_when_there_are_many(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(RDBStorage, "_get_trials", counting)
     display = Sampled(lambda: rows)
-    search(tmp_path, 160, display)
+    search(tmp_path, 240, display)
     each = np.diff(display.seen)
-    assert each[-40:].mean() <= 1.5 * each[40:80].mean() + 5
+    assert each[-60:].mean() <= 1.5 * each[60:120].mean() + 5
 
 
 @pytest.mark.slow

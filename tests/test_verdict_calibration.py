@@ -160,10 +160,10 @@ def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
 def test_three_interim_analyses_at_the_full_level_are_caught() -> None:
     greedy = tuple(InterimAnalysis(seeds=analysis.seeds, error=0.05) for analysis in ANALYSES)
     scenario = simulation.Scenario("seeds alone", "", 20, picture=0.02, liking=0.0, own=0.002, seed=0.04)
-    broken = wrong(scenario, 2, played(scenario, 2, 200, 11, analyses=greedy))
-    honest = wrong(scenario, 2, played(scenario, 2, 200, 11))
-    assert broken > 0.075 * 200
-    assert honest <= binom.isf(1e-4, 200, 0.05)
+    broken = wrong(scenario, 2, played(scenario, 2, 400, 11, analyses=greedy))
+    honest = wrong(scenario, 2, played(scenario, 2, 400, 11))
+    assert broken > 0.075 * 400
+    assert honest <= binom.isf(1e-4, 400, 0.05)
     assert broken > 1.5 * honest
 
 

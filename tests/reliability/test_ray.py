@@ -70,7 +70,6 @@ class Removing(Recorder):
             self._removed = True
 
 
-@pytest.mark.exhaustive
 def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
     cluster.wait_for_nodes()
