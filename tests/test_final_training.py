@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 
 from sweeper import storage as studies
 from sweeper.cli.train import trained_text
-from sweeper.core.errors import InterruptedSweepError, UsageError
+from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import weights_dir
 from sweeper.core.records import Collapse, Conditions, Dataset
 from sweeper.data import divide
 from sweeper.training import final_training
+from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.weights_file import kept_weights, read_record
 from sweeper.workflow import train as final_trainings
 from sweeper.workflow.export import export_study
@@ -97,6 +98,20 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     assert made.model is not None and "on the images `all`" in made.model.read_text("utf-8")
     with pytest.raises(UsageError, match="is there already"):
         trained(study, tmp_path, on="all", steps=4, seed=7)
+
+
+def test_what_torch_has_in_no_deterministic_form_is_told_in_its_words(
+    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a study that was made on a CPU, where every loss had one, and is trained on a GPU."""
+
+    def varies(*_: object) -> None:
+        torch.use_deterministic_algorithms(True)
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+
+    monkeypatch.setattr(TrainingSteps, "_update", varies)
+    with pytest.raises(SweeperError, match=r"made with --deterministic, and torch says: .*put_.*Use another network"):
+        trained(study, tmp_path, steps=4)
 
 
 def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_path: Path) -> None:
