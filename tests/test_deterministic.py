@@ -20,9 +20,9 @@ from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.training.checkpoint import key_of
 from sweeper.training.engine import Training
-from sweeper.training.graph_steps import one_by_one
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.resident_store import resident
+from sweeper.training.step_choice import one_by_one
 from tests.test_numerics import results
 from tests.test_training import SMALL, spec
 

@@ -20,16 +20,18 @@ from sweeper.data.folds import split_for
 from sweeper.data.store import PixelStore, StoreWriter, open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.losses import FAMILIES
-from sweeper.training import graph_steps
+from sweeper.training import graph_steps, step_choice
 from sweeper.training.batches import Crop, crops
 from sweeper.training.engine import Training
-from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, Recording, make_steps, why_not
+from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, Recording
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.resident_store import ResidentStore, as_tensor, bytes_of, resident, upload
+from sweeper.training.step_choice import make_steps, why_not
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.workflow.prepare import prepare
-from sweeper.workflow.settings import Settings, resumed_recipe
+from sweeper.workflow.recipe_choice import resumed_recipe
+from sweeper.workflow.settings import Settings
 from tests.batches import training_batch
 from tests.loss_cases import COVERED, needed
 from tests.sweeping import Recorder
@@ -243,8 +245,8 @@ def test_a_network_that_draws_is_not_recorded(tiny: Dataset, monkeypatch: pytest
 def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And plain ones from theirs: the optimiser's state is the same but for the tensor that is the rate."""
     store = open_store(tiny.store)
-    monkeypatch.setattr(graph_steps, "why_not", lambda *_, **__: None)
-    monkeypatch.setattr(graph_steps, "record_graph", Replayed)
+    monkeypatch.setattr(step_choice, "why_not", lambda *_, **__: None)
+    monkeypatch.setattr(step_choice, "record_graph", Replayed)
     values = {}
     for engines in (("graph", "graph"), ("graph", "eager")):
         path = tmp_path / f"{engines}.pt"

@@ -32,7 +32,8 @@ from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.export_code import model_code
 from sweeper.workflow.own_losses import declaration
-from sweeper.workflow.settings import Settings, make_recipe, resumed_recipe
+from sweeper.workflow.recipe_choice import make_recipe, resumed_recipe
+from sweeper.workflow.settings import Settings
 from tests.faking import new_plan
 from tests.own_modules import own_module
 from tests.sweeping import sweep_in

@@ -23,7 +23,7 @@ from sweeper.storage import differences, load_sweep, open_storage
 from sweeper.training.checkpoint import key_of
 from sweeper.training.worker import check_model
 from sweeper.workflow.conclude import conclude, report_study
-from sweeper.workflow.settings import metric_code
+from sweeper.workflow.recipe_choice import metric_code
 from tests import builders
 from tests.faking import new_plan
 from tests.own_modules import own_module

@@ -15,18 +15,9 @@ from sweeper.core.events import Hardware
 from sweeper.core.recipe import Recipe
 from sweeper.report.card import recipe_text
 from sweeper.workflow.options import asked_of, given_options
+from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, describe, make_recipe, resumed_recipe
 from sweeper.workflow.request_checks import check_request
-from sweeper.workflow.settings import (
-    RECIPE_OPTIONS,
-    ROPE,
-    TRIALS,
-    Settings,
-    describe,
-    duration,
-    make_recipe,
-    resumed_recipe,
-    seed_range,
-)
+from sweeper.workflow.settings import ROPE, TRIALS, Settings, duration, seed_range
 from tests import builders
 
 CPU = Hardware(device="cpu", devices=1, name="CPU", precision="float32")

@@ -384,7 +384,7 @@ def test_a_time_of_day_that_is_set_amid_a_sweep_changes_neither_its_seconds_nor_
 def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.workflow.settings.CPU_STEPS", 4)
+    monkeypatch.setattr("sweeper.workflow.recipe_choice.CPU_STEPS", 4)
     space = tmp_path / "two.yaml"
     space.write_text(
         "version: 1\ntask: binary\nnuisance: {lr: {log: [1.0e-3, 5.0e-3]}}\nlosses: {cross_entropy: {}, dice: {}}\n"

@@ -10,7 +10,7 @@ What a recording breaks if it is forgotten: the first steps are taken before it,
 them, and on a stream of its own; autocast must not keep its casts; the learning rate is a tensor; and whatever was
 recorded must stay alive, gradients included, as the graph writes to its memory.
 
-A step that cannot be recorded is taken as by `TrainingSteps`: `why_not` says which.
+A step that cannot be recorded is taken as by `TrainingSteps`: `step_choice.why_not` says which.
 """
 
 from __future__ import annotations
@@ -28,10 +28,8 @@ import torch
 from torch import Tensor
 
 from sweeper.core.errors import UsageError
-from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data.store import PixelStore
-from sweeper.losses import FAMILIES
 from sweeper.training.augment import Draws, augment
 from sweeper.training.batches import crops, to_inputs
 from sweeper.training.failure_causes import out_of_memory
@@ -70,19 +68,6 @@ def record_graph(step: Callable[[], None]) -> Recording:
     with torch.cuda.stream(own), torch.cuda.graph(graph, stream=None if alone else own):
         step()
     return graph
-
-
-def why_not(recipe: Recipe, *, device: torch.device, resident: bool, maps: bool) -> str | None:
-    """Why the steps of a training cannot be recorded, in words; None where that is to be tried."""
-    if device.type != "cuda":
-        return "there is no NVIDIA GPU"
-    if not resident:
-        return "the images take more than a quarter of the GPU's free memory"
-    if recipe.augmentation == "full":
-        return "the noise of full augmentation is drawn step by step"
-    if maps:
-        return "the loss needs maps of the labels, which lie in the processor's memory"
-    return None
 
 
 @dataclass(frozen=True)
@@ -202,7 +187,7 @@ class GraphSteps(TrainingSteps):
         """A step that is not recorded. The first one shows whether the network draws random numbers."""
         self._seed(step)
         before = self._random_state() if self._taken == 0 else None
-        with _beside(self._device) if self._taken < FIRST_STEPS else nullcontext():
+        with _on_a_side_stream(self._device) if self._taken < FIRST_STEPS else nullcontext():
             self._step()
         if before is not None and not torch.equal(before, self._random_state()):
             self._give_up("the network draws random numbers in each step (dropout)")
@@ -289,47 +274,13 @@ class GraphSteps(TrainingSteps):
         return [*weights, *self.model.buffers(), *(tensor.detach() for tensor in averaged), *moments, *own]
 
 
-def make_steps(
-    spec: TrialSpec,
-    conditions: Conditions,
-    store: PixelStore,
-    images: tuple[int, ...],
-    *,
-    device: torch.device,
-    starts: Starts,
-    resident: ResidentStore | None,
-) -> tuple[TrainingSteps, str | None]:
-    """The steps of a training by the recipe's engine, and why they are not recorded; arguments as `TrainingSteps`.
-
-    Raises:
-        UsageError: if the recipe insists on recorded steps, and these cannot be.
-    """
-    recipe = conditions.recipe
-    given = (spec, conditions, store, images)
-    if one_by_one(recipe, device):
-        return TrainingSteps(*given, device=device, starts=starts, resident=resident), None
-    maps = FAMILIES[spec.family].needs_map is not None
-    reason = why_not(recipe, device=device, resident=resident is not None, maps=maps)
-    if reason is None and resident is not None:
-        return GraphSteps(*given, device=device, starts=starts, resident=resident, record=record_graph), None
-    if recipe.engine == "graph":
-        raise cannot_record(str(reason))
-    return TrainingSteps(*given, device=device, starts=starts, resident=resident), reason
-
-
-def one_by_one(recipe: Recipe, device: torch.device) -> bool:
-    """Whether steps are not to be recorded: that was asked for, this is no GPU, or the numbers shall be the same each
-    time. Whether there is memory to record depends on what else is there, and recorded steps round otherwise."""
-    return recipe.engine == "eager" or (recipe.engine == "auto" and (device.type != "cuda" or recipe.deterministic))
-
-
 def cannot_record(reason: str) -> UsageError:
     """What is raised where recorded steps are insisted on."""
     return UsageError(f"--engine graph needs steps that can be recorded, and {reason}; use --engine auto")
 
 
 @contextmanager
-def _beside(device: torch.device) -> Iterator[None]:
+def _on_a_side_stream(device: torch.device) -> Iterator[None]:
     """On a stream of its own, before and after which the device's streams wait for each other."""
     if device.type != "cuda":
         yield

@@ -25,9 +25,10 @@ from sweeper.data.store import PixelStore
 from sweeper.system.clocks import running_seconds
 from sweeper.training.engine import Training
 from sweeper.training.failure_causes import device_lost, explain, not_its_own, out_of_memory
-from sweeper.training.graph_steps import cannot_record, why_not
+from sweeper.training.graph_steps import cannot_record
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, resident
+from sweeper.training.step_choice import why_not
 from sweeper.training.stepwise import Stepwise, at_once
 from sweeper.version import versions
 

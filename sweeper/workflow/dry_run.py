@@ -24,8 +24,9 @@ from sweeper.workflow.forecast import measured_pace, seconds_left
 from sweeper.workflow.options import asked_of, given_options
 from sweeper.workflow.planned_trainings import NOTHING, Trainings, there_of, trainings_left
 from sweeper.workflow.prepare import Speaker, prepare
+from sweeper.workflow.recipe_choice import describe
 from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file
-from sweeper.workflow.settings import Settings, describe
+from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

@@ -32,7 +32,8 @@ from sweeper.study.finalist import second_seed
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
 from sweeper.workflow.own_losses import declared_loss, with_own
-from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, make_recipe, resumed_recipe, seed_range
+from sweeper.workflow.recipe_choice import make_recipe, resumed_recipe
+from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

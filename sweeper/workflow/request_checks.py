@@ -27,7 +27,8 @@ from sweeper.system.memory import available_memory, shown_memory
 from sweeper.system.postgres import same_database
 from sweeper.workflow.options import given_options, seeds_of, trials_of
 from sweeper.workflow.own_losses import declared_loss
-from sweeper.workflow.settings import Settings, metric_code
+from sweeper.workflow.recipe_choice import metric_code
+from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

@@ -1,10 +1,9 @@
-"""What the user asked for, and the recipe that follows from it on this machine."""
+"""What the user asked for: every option of a sweep, and the limits of its value."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,16 +11,10 @@ from pydantic import BeforeValidator, Field
 
 from sweeper.core import paths
 from sweeper.core.base import Record
-from sweeper.core.errors import UsageError
-from sweeper.core.metrics import BUILT_IN, METRICS
-from sweeper.core.own_code import OwnCode, code_here, find_code
-from sweeper.core.own_metric import OPTION, register_metric
-from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, OperatingPoint, Recipe
-from sweeper.core.records import Dataset
-from sweeper.core.text import suggestion
+from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, OperatingPoint
 
 if TYPE_CHECKING:
-    from sweeper.core.events import Hardware
+    pass
 
 DATA = "synthetic:street"
 TRIALS = 50
@@ -161,195 +154,3 @@ def budget_of(options: Mapping[str, Any]) -> Budget:
     if options.get("steps") == "auto":
         return "ranking"
     return "learns" if options.get("steps") is None and options.get("epochs") is None else "given"
-
-
-def make_recipe(
-    settings: Settings,
-    dataset: Dataset,
-    hardware: Hardware,
-    *,
-    training_images: int,
-    has_weights: Callable[[str], bool],
-    say: Callable[[str], None],
-) -> Recipe:
-    """The recipe of a new study: what was asked for, else the defaults of this device.
-
-    `training_images` turns epochs into steps; `has_weights` tells whether an encoder's ImageNet weights lie in the
-    local cache. What was decided for the user is said, in one line each.
-
-    Raises:
-        UsageError: if the options exclude each other or the data.
-    """
-    gpu = hardware.device != "cpu"
-    _check_model(settings)
-    own = None if settings.model is None else find_code(settings.model, "--model")
-    depth = settings.encoder_depth or (FULL_DEPTH if gpu or own is not None else LEAST_DEPTH)
-    encoder = settings.encoder or ("resnet34" if gpu else "resnet18")
-    batch_size = settings.batch_size or (16 if gpu else 8)
-    largest = max(max(p.height, p.width) for p in dataset.pictures)
-    # A crop larger than every image would train on padding.
-    size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
-    if size % 2**depth:
-        raise UsageError(
-            f"--size must be a multiple of {2**depth} (the network's stride"
-            f"{'' if own is not None else f' at --encoder-depth {depth}'}), got {size}"
-        )
-    steps = _steps(settings, training_images, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
-    own_metric = metric_code(settings.metric)
-    register_metric(own_metric)
-    metric = settings.metric or "miou"
-    if METRICS[metric].binary_only and dataset.task != "binary":
-        others = " or ".join(name for name in BUILT_IN if not METRICS[name].binary_only)
-        raise UsageError(
-            f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
-            f"use --metric {others}"
-        )
-    _check_engine(settings.engine, settings.augment, hardware)
-    if own is None:
-        weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
-    else:
-        encoder, weights = "", "none"
-    defaults = {
-        **({} if own is None else {"model": own, "arch": own.name}),
-        **({} if own_metric is None else {"own_metric": own_metric}),
-        "encoder": encoder,
-        "encoder_depth": depth,
-        "encoder_weights": weights,
-        "size": size,
-        "batch_size": batch_size,
-        "steps": steps,
-        "confirm_steps": 2 * steps,
-        "precision": hardware.precision,
-    }
-    recipe = Recipe(**(defaults | _given_recipe(settings)))
-    say(f"{hardware.name}: {describe(recipe)}" + (" (to begin with: a probe decides)" * (settings.steps == "auto")))
-    return recipe
-
-
-def describe(recipe: Recipe) -> str:
-    """The recipe in one line."""
-    network = (
-        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, weights: "
-        f"{recipe.encoder_weights})"
-        if recipe.model is None
-        else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
-    )
-    precision = f"{recipe.precision}, deterministic" if recipe.deterministic else recipe.precision
-    return (
-        f"{network}, {recipe.size}² crops, batch {recipe.batch_size}, "
-        f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {precision}"
-    )
-
-
-RECIPE_OPTIONS = {
-    "arch": "arch",
-    "encoder": "encoder",
-    "encoder_depth": "encoder_depth",
-    "augment": "augmentation",
-    "size": "size",
-    "batch_size": "batch_size",
-    "engine": "engine",
-    "deterministic": "deterministic",
-    "confirm_steps": "confirm_steps",
-    "metric": "metric",
-    "threshold": "threshold",
-    "boundary_pixels": "boundary_pixels",
-}
-"""Option of `sweeper run` → field of the recipe that takes it as it stands. `--steps`, `--epochs` and
-`--encoder-weights` need the data or the local cache as well."""
-
-
-def _given_recipe(settings: Settings) -> dict[str, Any]:
-    asked = {field: getattr(settings, option) for option, field in RECIPE_OPTIONS.items()}
-    return {field: value for field, value in asked.items() if value is not None}
-
-
-def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_images: int) -> Recipe:
-    """The recipe that a resume asks for: the stored one, changed by what was given again."""
-    _check_engine(settings.engine or stored.engine, settings.augment or stored.augmentation, hardware)
-    _check_model(settings, stored)
-    given = _given_recipe(settings) | {"precision": hardware.precision}
-    if (steps := _steps(settings, training_images, settings.batch_size or stored.batch_size)) is not None:
-        given["steps"] = steps
-    if settings.encoder_weights not in {None, "auto"}:
-        given["encoder_weights"] = settings.encoder_weights
-    if settings.model is not None:
-        given["model"] = find_code(settings.model, "--model")
-        given["arch"] = settings.model
-    elif stored.model is not None:
-        given["model"] = code_here(stored.model, "--model")
-    if settings.metric is not None:
-        given["own_metric"] = metric_code(settings.metric)
-    elif stored.own_metric is not None:
-        given["own_metric"] = code_here(stored.own_metric, OPTION)
-    register_metric(given.get("own_metric"))
-    return stored.model_copy(update=given)
-
-
-def metric_code(name: str | None) -> OwnCode | None:
-    """The user's function that `--metric` names; None for a metric of sweeper's.
-
-    Raises:
-        UsageError: if it is neither.
-    """
-    if name is None or name in BUILT_IN:
-        return None
-    if ":" in name:
-        return find_code(name, OPTION)
-    raise UsageError(
-        f"--metric must be {', '.join(BUILT_IN)} or a function of yours, module:function, got {name!r}"
-        f"{suggestion(name, BUILT_IN)}"
-    )
-
-
-def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
-    """Raises UsageError where a network of the user's is to have another's architecture or encoder."""
-    name = settings.model or (stored.model.name if stored is not None and stored.model is not None else None)
-    others = ("arch", "encoder", "encoder_depth", "encoder_weights")
-    given = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
-    if name is not None and given:
-        raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(given)}; leave these out")
-
-
-def _check_engine(engine: Engine | None, augment: Augmentation | None, hardware: Hardware) -> None:
-    """Raises UsageError where recorded steps are insisted on, and cannot be."""
-    if engine != "graph":
-        return
-    if hardware.device != "cuda":
-        raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine auto")
-    if augment == "full":
-        raise UsageError(
-            "--engine graph does not go with --augment full, whose noise is drawn step by step; use --engine auto"
-        )
-
-
-def _steps(settings: Settings, training_images: int, batch_size: int) -> int | None:
-    if settings.steps is not None and settings.epochs is not None:
-        raise UsageError(
-            f"--steps and --epochs exclude each other, got {settings.steps} and {settings.epochs}; give one of them"
-        )
-    if settings.epochs is not None:
-        return max(4, settings.epochs * math.ceil(training_images / batch_size))
-    return None if settings.steps == "auto" else settings.steps
-
-
-def _weights(
-    asked: str, encoder: str, dataset: Dataset, has_weights: Callable[[str], bool], say: Callable[[str], None]
-) -> str:
-    if asked in {"none", "imagenet"}:
-        return asked
-    if asked != "auto":
-        path = Path(asked)
-        if not path.is_file():
-            raise UsageError(f"--encoder-weights must be auto, imagenet, none or a file; there is no file {asked!r}")
-        return str(path)
-    if dataset.synthetic:
-        return "none"  # drawn scenes are not ImageNet's kind of images
-    if has_weights(encoder):
-        say(f"encoder weights: ImageNet, from the local cache ({encoder})")
-        return "imagenet"
-    say(
-        f"encoder weights: none (random), as {encoder}'s ImageNet weights are not in the local cache; "
-        "--encoder-weights imagenet downloads them"
-    )
-    return "none"
