@@ -20,7 +20,7 @@ from sweeper.data.folds import split_for
 from sweeper.data.store import PixelStore, StoreWriter, open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.losses import FAMILIES
-from sweeper.training import graph_steps, step_choice
+from sweeper.training import graph_steps, step_choice, training_steps
 from sweeper.training.batches import Crop, crops
 from sweeper.training.engine import Training
 from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, Recording
@@ -118,20 +118,35 @@ def steps_of(
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     train = split_for(dataset, study_seed=0, folds=None, seed=0).train
     made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": upload(store, CPU)}
-    given = (spec(steps=12, lr=3e-3), conditions, store, train)
+    given = (spec(steps=12, lr=2**-9), conditions, store, train)
     if record is None:
         return TrainingSteps(*given, **made)
     return GraphSteps(*given, **made, record=record)
 
 
+def flat(model: nn.Module) -> torch.Tensor:
+    """Weights and statistics of BatchNorm."""
+    return torch.cat([tensor.double().flatten() for tensor in model.state_dict().values()])
+
+
 def weights(steps: TrainingSteps) -> torch.Tensor:
     """Of the network and its average, with the statistics of BatchNorm."""
-    both = [*steps.model.state_dict().values(), *steps.average.model.state_dict().values()]
-    return torch.cat([tensor.double().flatten() for tensor in both])
+    return torch.cat([flat(steps.model), flat(steps.average.model)])
 
 
+@pytest.fixture
+def exact_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning rates that float32 holds as they are: recorded steps have them as tensors, plain ones as numbers.
+
+    With others the last digit of a rate differs, which so small a batch lets grow tenfold with each step.
+    """
+    for module in (graph_steps, training_steps):
+        monkeypatch.setattr(module, "schedule", lambda step, *_: 2.0 ** -(step % 3))
+
+
+@pytest.mark.usefixtures("exact_rates")
 def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
-    """Over several rungs; the learning rate has fewer digits, which so small a batch lets grow."""
+    """Over several rungs, to the last digit; the average is summed in another order."""
     recordings = []
 
     def record(step: Callable[[], None]) -> Replayed:
@@ -140,12 +155,10 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
 
     plain, recorded = steps_of(tiny, None), steps_of(tiny, record)
     assert isinstance(recorded, GraphSteps)
-    for first, target, digits in ((0, 4, 1e-5), (4, 8, 1e-3), (8, 12, 0.02)):
-        loss, rate = plain.run(first, target)
-        ours, own_rate = recorded.run(first, target)
-        assert ours == pytest.approx(loss, rel=digits) and own_rate == pytest.approx(rate, rel=1e-6)
-        if first == 0:
-            assert torch.allclose(weights(recorded), weights(plain), atol=1e-3)
+    for first, target in ((0, 4), (4, 8), (8, 12)):
+        assert recorded.run(first, target) == plain.run(first, target)
+        assert torch.equal(flat(recorded.model), flat(plain.model))
+        assert torch.allclose(flat(recorded.average.model), flat(plain.average.model), rtol=1e-5, atol=1e-6)
     assert recorded.average.updates == plain.average.updates == 12
     assert recorded.fault is None and recorded.recorded and not plain.recorded
     assert [one.times for one in recordings] == [12 - FIRST_STEPS]  # the first of them was taken back
@@ -221,7 +234,8 @@ def test_a_recording_without_memory_beside_other_trainings_is_told_as_want_of_me
         steps_of(tiny, fails).run(0, 4)
 
 
-def test_a_network_that_draws_is_not_recorded(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("exact_rates")
+def test_a_network_that_draws_is_not_recorded(tiny: Dataset) -> None:
     def never(step: Callable[[], None]) -> Recording:
         raise AssertionError("recorded")
 
@@ -236,10 +250,9 @@ def test_a_network_that_draws_is_not_recorded(tiny: Dataset, monkeypatch: pytest
         assert isinstance(average, nn.Sequential)
         average.insert(0, nn.Dropout(0.5).eval())
         torch.manual_seed(len(made))  # what else the process draws has no influence
-        made.append((steps.run(0, 4), weights(steps)))
+        made.append((steps.run(0, 4), flat(steps.model)))
     assert steps.fault is not None and "draws random numbers" in steps.fault
-    assert made[0][0] == pytest.approx(made[1][0], rel=1e-4)
-    assert torch.allclose(made[0][1], made[1][1], atol=1e-3)
+    assert made[0][0] == made[1][0] and torch.equal(made[0][1], made[1][1])
 
 
 def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
