@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ from sweeper.data import load_dataset, open_store
 from sweeper.data.image_files import find_images
 from sweeper.data.resize import resized
 from sweeper.data.shrink import enlarge_mask
+from sweeper.training import hardware
 from sweeper.training.final_training import FinalTraining
+from sweeper.training.hardware import probe
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
@@ -75,10 +78,13 @@ def write_images(dataset: Dataset, indices: tuple[int, ...], folder: Path) -> No
 
 @pytest.mark.parametrize("case", ["binary", "bfloat16", "multiclass", "deep", "resized"])
 def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
-    case: str, sweeper: Sweeper, tmp_path: Path, tiny: Dataset, tiny_street: Dataset
+    case: str, sweeper: Sweeper, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = {"multiclass": tiny_street, "deep": None}.get(case, tiny) or deep_dataset(tmp_path / "deep")
-    native = dataset
+    tiny: Dataset = request.getfixturevalue("tiny_street" if case == "multiclass" else "tiny")
+    if case == "bfloat16":  # any processor computes in it; one that is no faster so predicts in float32
+        found = probe("cpu").model_copy(update={"precision": "bfloat16"})
+        monkeypatch.setattr(hardware, "probe", lambda _: found)
+    native = dataset = deep_dataset(tmp_path / "deep") if case == "deep" else tiny
     if case == "resized":
         dataset = resized(native, 48, tmp_path / "cache")
     steps = 40 if case == "multiclass" else 12  # until several classes are predicted
@@ -107,6 +113,27 @@ def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
         share = np.mean(np.asarray(Image.open(tmp_path / "answers" / row["mask"])) == 1)
         assert row["shares"][dataset.classes[1]] == pytest.approx(share)
     assert (tmp_path / "answers" / "classes.txt").read_text("utf-8").split() == list(dataset.classes)
+
+
+@pytest.mark.parametrize("native", ["bfloat16", "float32"])
+def test_the_precision_is_that_of_the_training_where_the_device_has_it(
+    native: Precision, sweeper: Sweeper, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = confirmed(tiny, tmp_path, "bfloat16")
+    found = probe("cpu").model_copy(update={"precision": native})
+    monkeypatch.setattr(hardware, "probe", lambda _: found)
+    used: list[str] = []
+    own = Predictor.__init__
+
+    def init(self: Predictor, *given: Any, **more: Any) -> None:
+        used.append(given[3])
+        own(self, *given, **more)
+
+    monkeypatch.setattr(Predictor, "__init__", init)
+    write_images(tiny, (0,), tmp_path / "new")
+    status, _, err = sweeper("predict", "--weights", path, tmp_path / "new", "--out", "a", "--device", "cpu")
+    assert status == 0, err
+    assert used == [native]
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
