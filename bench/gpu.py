@@ -7,7 +7,7 @@
   steps, one by one and recorded as a CUDA graph. Medians of alternating repetitions in one process, on a
   U-Net/ResNet-34 of full depth in the device's precision. Where steps were not recorded after all, the reason stands in
   place of the number. Then milliseconds of a trial's step where 2, 4, 8 and 16 trials take turns, each on a stream of
-  its own.
+  its own; and of a trial's beginning, up to its first recorded step: made anew, and taken over from another trial.
 - A profile of the kernels of a recorded step at 256², batch 16.
 - `--search`: last, the time of a sweep of 50 trials at the GPU's defaults, with one seed of confirmation.
 
@@ -38,8 +38,12 @@ from bench.step import plain
 from sweeper.core.recipe import Engine, Recipe
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data import load_dataset, open_store
+from sweeper.data.store import PixelStore
 from sweeper.training.engine import Training
+from sweeper.training.graph_steps import FIRST_STEPS
 from sweeper.training.hardware import probe
+from sweeper.training.idle_steps import IdleSteps
+from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import resident
 from sweeper.training.slots import own_stream
 
@@ -103,6 +107,7 @@ def measure(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict
     for name, values in taken.items():
         numbers = [value for value in values if isinstance(value, float)]
         row[name] = statistics.median(numbers) if len(numbers) == len(values) else values[-1]
+    row["anew"], row["taken_over"] = beginnings(dataset, recipe, asked)
     row["together"] = {}
     for count in TOGETHER[: asked.together]:
         try:
@@ -135,6 +140,24 @@ def together(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count:
     return 1000 * (time.perf_counter() - began) / (count * asked.steps)
 
 
+def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> list[float]:
+    """Milliseconds until a training has taken a recorded step: made anew, and taking over from another one."""
+    device, idle, taken = torch.device(asked.device), IdleSteps(), ([], [])
+    shared = {"starts": Starts(), "resident": resident(open_store(dataset.store), device)}
+    for number in range(-1, 2 * asked.repetitions):  # in the first one libraries set themselves up
+        if number % 2 == 0:
+            idle = IdleSteps()
+        mix = 0.5 + 0.3 * number / (2 * asked.repetitions)
+        spec = _spec(2 * (FIRST_STEPS + 2), mix=mix)
+        began = time.perf_counter()
+        training = Training(*_given(spec, dataset, recipe, "auto", asked.device), **shared, idle=idle)
+        training._steps.run(0, FIRST_STEPS + 2)
+        if number >= 0:
+            taken[number % 2].append(1000 * (time.perf_counter() - began))
+        training.close()
+    return [statistics.median(values) for values in taken]
+
+
 def ours(dataset: Dataset, recipe: Recipe, engine: Engine, asked: argparse.Namespace) -> float | str:
     """Milliseconds of a step of a training after its first rung, or why it was not recorded."""
     training = _training(dataset, recipe, engine, asked.device, 2 * asked.steps)
@@ -148,12 +171,19 @@ def ours(dataset: Dataset, recipe: Recipe, engine: Engine, asked: argparse.Names
 
 
 def _training(dataset: Dataset, recipe: Recipe, engine: Engine, device: str, steps: int) -> Training:
-    precision = probe(device).precision
-    own = recipe.model_copy(update={"engine": engine, "precision": precision, "evaluations": 2})
-    spec = TrialSpec(purpose="search", number=0, family="dice_ce", params={}, lr=1e-3, seed=0, steps=steps)
-    store = open_store(dataset.store)
-    pixels = resident(store, torch.device(device))
-    return Training(spec, Conditions(dataset=dataset, recipe=own, seed=0), store, device, resident=pixels)
+    given = _given(_spec(steps), dataset, recipe, engine, device)
+    return Training(*given, resident=resident(given[2], torch.device(device)))
+
+
+def _spec(steps: int, **params: float) -> TrialSpec:
+    return TrialSpec(purpose="search", number=0, family="dice_ce", params=params, lr=1e-3, seed=0, steps=steps)
+
+
+def _given(
+    spec: TrialSpec, dataset: Dataset, recipe: Recipe, engine: Engine, device: str
+) -> tuple[TrialSpec, Conditions, PixelStore, str]:
+    own = recipe.model_copy(update={"engine": engine, "precision": probe(device).precision, "evaluations": 2})
+    return spec, Conditions(dataset=dataset, recipe=own, seed=0), open_store(dataset.store), device
 
 
 def profile(dataset: Dataset, recipe: Recipe, device: str) -> list[dict[str, Any]]:
@@ -177,6 +207,7 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     lines += [f"Tests marked cuda: {found['tests']}", ""] if "tests" in found else []
     counts = list(dict.fromkeys(count for row in found["steps"] for count in row["together"]))
     heads = ["crop", "batch", "plain, ms", "tuned, ms", "eager, ms", "graph, ms", "tuned / graph"]
+    heads += ["begin anew, ms", "taken over, ms"]
     heads += [f"{count} at a time, ms a trial" for count in counts] + ["tuned / best"]
     lines += [f"| {' | '.join(heads)} |", "|--:" * len(heads) + "|"]
     for row in found["steps"]:
@@ -185,6 +216,7 @@ def write(folder: Path, found: dict[str, Any]) -> None:
         many = [row["together"].get(count, "") for count in counts]
         best = min((v for v in (row["graph"], *many) if isinstance(v, float)), default=None)
         cells = [f"{row['size']}²", str(row["batch"]), *shown, ratio]
+        cells += [f"{row[name]:.0f}" for name in ("anew", "taken_over")]
         cells += [f"{v:.1f}" if isinstance(v, float) else v for v in many]
         cells.append(f"{row['tuned'] / best:.2f}" if best else "–")
         lines.append(f"| {' | '.join(cells)} |")

@@ -44,13 +44,14 @@ NEARLY_NOTHING = 1e-12
 
 
 class TensorSettings(NamedTuple):
-    """`KernelSettings` whose hyper-parameters are tensors without axes; class weights are given beside them."""
+    """`KernelSettings` whose hyper-parameters are tensors without axes, or numbers without influence; class weights are
+    given beside them."""
 
-    mix: Tensor
-    gamma: Tensor
+    mix: Tensor | float
+    gamma: Tensor | float
     fp_weight: Tensor
     fn_weight: Tensor
-    overlap_exponent: Tensor
+    overlap_exponent: Tensor | float
     smoothing: Tensor
     label_smoothing: float
     hard_fraction: float

@@ -41,6 +41,7 @@ from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, sav
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator, log_prior_of
 from sweeper.training.hardware import device_name
+from sweeper.training.idle_steps import IdleSteps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore
 from sweeper.training.step_choice import make_steps
@@ -81,6 +82,7 @@ class Training:
         checkpoint: Path | None = None,
         starts: Starts | None = None,
         resident: ResidentStore | None = None,
+        idle: IdleSteps | None = None,
         clock: Callable[[], float] = running_seconds,
     ) -> None:
         """Begin a training, or go on with one that was saved.
@@ -93,6 +95,8 @@ class Training:
             checkpoint: of this training, by `save`.
             starts: initial networks that this process has made already; None = makes its own.
             resident: the same pixels on the device; None = images are cut by the processor.
+            idle: recorded steps of the process's trainings that ended, which this one may take over; None = it makes
+                its own.
             clock: for the durations in the result, and nothing else; stops of this process are left out.
 
         Raises:
@@ -103,8 +107,9 @@ class Training:
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
         self._task, self._split = conditions.dataset.task, split_of(conditions, spec.seed, spec.fold)
         train = self._split.train
+        self._idle = idle
         self._steps, self._not_recorded = make_steps(
-            spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident
+            spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident, idle=idle
         )
         self._log_prior = log_prior_of(self._dataset.class_pixels(train))
         self._evaluator = Evaluator(
@@ -162,6 +167,11 @@ class Training:
             point=self._progress.evaluations[-1].point,
         )
         save_weights(path, self._steps.average.model, record)
+
+    def close(self) -> None:
+        """Leave what was recorded to the process's next training; this one is not used any more."""
+        if self._idle is not None:
+            self._idle.give(self._steps)
 
     def _restore(self, found: tuple[Checkpoint, dict[str, Any]]) -> None:
         state, tensors = found

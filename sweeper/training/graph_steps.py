@@ -6,6 +6,9 @@ to the device before it; a counter on the device says which step it is; and the 
 moving average, is recorded once as a CUDA graph and played for every later step. Nothing waits for the processor before
 the rung's end.
 
+The next training of the process takes over the memory and the recordings (`renew`): where its loss has the structure of
+an earlier one nothing is recorded anew. What it gives is what steps made for it give, to the last digit.
+
 What a recording breaks if it is forgotten: the first steps are taken before it, as libraries set themselves up in
 them, and on a stream of its own; autocast must not keep its casts; the learning rate is a tensor; and whatever was
 recorded must stay alive, gradients included, as the graph writes to its memory.
@@ -16,80 +19,40 @@ A step that cannot be recorded is taken as by `TrainingSteps`: `step_choice.why_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data.store import PixelStore
+from sweeper.losses.build import KernelLoss
+from sweeper.losses.own_losses import OWN
+from sweeper.losses.reloadable import ReloadableLoss, structure
 from sweeper.training.augment import Draws, augment
-from sweeper.training.batches import crops, to_inputs
+from sweeper.training.batches import to_inputs
 from sweeper.training.failure_causes import out_of_memory
 from sweeper.training.initial_networks import Starts
-from sweeper.training.resident_store import ResidentStore, as_tensor
+from sweeper.training.model import normaliser
+from sweeper.training.recordings import Record, Recorded, Recording, stream_of
+from sweeper.training.resident_store import ResidentStore
+from sweeper.training.rung_plan import RungPlan, longest_rung, plan_rung
 from sweeper.training.stepwise import Stepwise
-from sweeper.training.training_steps import TrainingSteps, autocast, schedule
+from sweeper.training.training_steps import TrainingSteps, autocast, training_loss
 
 FIRST_STEPS = 3
 """Taken before the recording."""
+KEPT = 8
+"""Recordings of so many structures of losses are kept: each has its gradients, about the size of the network."""
 TOLERANCE = 0.25
 """Norm of the difference between a recorded step's change of the weights and the plain one's, as a share of the latter:
 in low precision, and with sums of varying order on a GPU, the two are not the same."""
-
-
-class Recording(Protocol):
-    """A recorded step."""
-
-    def replay(self) -> None:
-        """Take the step once more."""
-
-
-Record = Callable[[Callable[[], None]], Recording]
-"""Records what a function does on the device; it may call it or not."""
-
-
-def record_graph(step: Callable[[], None]) -> Recording:
-    """A CUDA graph of the step, which is not taken.
-
-    Of several trainings each records on its own stream: libraries keep memory by stream, which graphs that are played
-    at the same time must not share (github.com/pytorch/pytorch/issues/193402).
-    """
-    graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-    alone = own == torch.cuda.default_stream()
-    # A capture that fails may leave its own stream the current one: the outer block does not.
-    with torch.cuda.stream(own), torch.cuda.graph(graph, stream=None if alone else own):
-        step()
-    return graph
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What the steps of a rung need, on the device, by their place in the rung."""
-
-    places: Tensor
-    """(S, N, 5) int64."""
-    flip: Tensor
-    """(S, N) bool."""
-    light: Tensor
-    """(S, 2, N) float32: contrast, brightness."""
-    rates: Tensor
-    """(S,) float32."""
-    weights: Tensor
-    """(S,) float32: of the new weights in the average."""
-
-    def fill(self, other: _Plan) -> None:
-        """Take another plan's values, of no more steps."""
-        for name, values in vars(other).items():
-            getattr(self, name)[: len(values)].copy_(values)
-
 
 _BESIDE: ContextVar[bool] = ContextVar("beside_others", default=False)
 
@@ -132,20 +95,83 @@ class GraphSteps(TrainingSteps):
         self._count = torch.zeros(1, dtype=torch.int64, device=device)
         self._total = torch.zeros((), device=device)
         self._rate = torch.tensor(self._spec.lr, dtype=torch.float32, device=device)
-        batch = self._recipe.batch_size
-        most = max(b - a for a, b in pairwise((0, *self._recipe.rungs(spec.steps))))
-        self._plan = _Plan(
-            torch.zeros((most, batch, 5), dtype=torch.int64, device=device),
-            torch.zeros((most, batch), dtype=torch.bool, device=device),
-            torch.zeros((most, 2, batch), device=device),
-            torch.zeros(most, device=device),
-            torch.zeros(most, device=device),
-        )
+        self.stream = stream_of(device)
+        """On which steps are recorded, and are to be played: libraries keep memory by stream."""
+        self._plan = RungPlan.empty(longest_rung(self._recipe, spec), self._recipe.batch_size, device)
+        self._recorded: OrderedDict[Hashable, Recorded] = OrderedDict()
+        """By what is computed of the loss; the one used last at the end."""
         self._recording: Recording | None = None
-        self._kept: list[Tensor] = []
-        """Gradients that the recording writes to."""
         self._taken = 0
         """Steps of this process's part of the training."""
+        self._structure = self._use_loss(self.criterion)
+
+    @property
+    def renewable(self) -> bool:
+        """Whether another training can take over: a network of the user's may hold what is in no state dict."""
+        return self.fault is None and self._recipe.model is None
+
+    def renew(self, spec: TrialSpec, images: tuple[int, ...], starts: Starts) -> None:
+        """Begin another training of the study, in the memory that the recordings know.
+
+        Args:
+            spec, images, starts: as at the beginning.
+        """
+        self._spec, self._images = spec, images
+        self._recording, self._taken = None, 0
+        dataset, recipe = self._dataset, self._recipe
+        begin = starts.kept(
+            recipe,
+            channels=self._store.channels,
+            class_pixels=dataset.class_pixels(images),
+            task=dataset.task,
+            seed=spec.seed,
+        )
+        with torch.no_grad():
+            for own in (self.model, self.average.model):
+                for tensor, first in zip(_tensors(own), _tensors(begin), strict=True):
+                    tensor.copy_(first)
+            for moments in self.optimizer.state.values():
+                for value in moments.values():
+                    value.zero_()
+            for number, first in zip(self.normal, normaliser(self._store, images), strict=True):
+                number.copy_(first)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.restart(recipe.average * spec.steps)
+        if (longest := longest_rung(recipe, spec)) > len(self._plan.rates):
+            self._plan = RungPlan.empty(longest, recipe.batch_size, self._device)
+            self._recorded.clear()  # they read the shorter one
+        self._structure = self._use_loss(training_loss(spec, dataset, images))
+
+    def restore(self, state: dict[str, Any], averaged: int) -> None:
+        """See `TrainingSteps.restore`."""
+        before = {parameter: dict(moments) for parameter, moments in self.optimizer.state.items()}
+        super().restore(state, averaged)
+        if before.keys() != self.optimizer.state.keys():  # of steps that have not begun there is nothing
+            self._recorded.clear()
+            return
+        for parameter, moments in before.items():
+            for name, tensor in moments.items():  # recordings write to these
+                tensor.copy_(self.optimizer.state[parameter][name])
+                self.optimizer.state[parameter][name] = tensor
+
+    def _use_loss(self, loss: nn.Module) -> Hashable:
+        """Train with this loss, in a recorded one's memory where that has the same structure; the structure."""
+        if isinstance(loss, KernelLoss):
+            key = structure(loss)
+            known = self._recorded.get(key)
+            own = ReloadableLoss(loss).to(self._device) if known is None else known.criterion
+            assert isinstance(own, ReloadableLoss)
+            own.load(loss)
+            self.criterion = own
+            return key
+        if self._spec.family in OWN:  # what it holds is the user's
+            self.criterion = loss.to(self._device)
+            return object()
+        pixels = tuple(self._dataset.class_pixels(self._images).tolist())
+        key = (self._spec.family, repr(sorted(self._spec.params.items())), pixels)
+        known = self._recorded.get(key)
+        self.criterion = loss.to(self._device) if known is None else known.criterion
+        return key
 
     @property
     def recorded(self) -> bool:
@@ -176,7 +202,8 @@ class GraphSteps(TrainingSteps):
         return float(self._total) / max(1, target - first), float(self._rate)
 
     def _begin(self, first: int, target: int) -> None:
-        self._plan.fill(self._planned(first, target))
+        given = (self._spec, self._recipe, self._store, self._images)
+        self._plan.fill(plan_rung(*given, average=self.average, steps=range(first, target)))
         self._count.zero_()
         self._total.zero_()
         for group in self.optimizer.param_groups:  # a checkpoint may have brought a number
@@ -195,30 +222,6 @@ class GraphSteps(TrainingSteps):
     def _random_state(self) -> Tensor:
         on_gpu = self._device.type == "cuda"
         return torch.cuda.get_rng_state(self._device) if on_gpu else torch.get_rng_state()
-
-    def _planned(self, first: int, target: int) -> _Plan:
-        recipe, places, draws = self._recipe, [], []
-        for step in range(first, target):
-            found, drawn = crops(
-                self._store,
-                self._images,
-                size=recipe.size,
-                batch_size=recipe.batch_size,
-                step=step,
-                seed=self._spec.seed,
-                augmentation=recipe.augmentation,
-            )
-            places.append(as_tensor(found))
-            draws.append(drawn)
-        factors = [schedule(step, self._spec.steps, recipe.warmup, recipe.decay) for step in range(first, target)]
-        done = self.average.updates
-        return _Plan(
-            torch.stack(places),
-            torch.stack([drawn.flip for drawn in draws]),
-            torch.stack([torch.stack([drawn.contrast, drawn.brightness]) for drawn in draws]),
-            torch.tensor([self._spec.lr * factor for factor in factors]),
-            torch.tensor([self.average.weight(done + k) for k in range(target - first)]),
-        )
 
     def _step(self) -> None:
         """One step, from the plan's next entry to the average: nothing here waits for the device."""
@@ -241,8 +244,7 @@ class GraphSteps(TrainingSteps):
         failure, recorded = None, unchanged
         try:
             self.optimizer.zero_grad(set_to_none=True)
-            self._recording = self._record(self._step)
-            self._kept = [p.grad for p in self.model.parameters() if p.grad is not None]
+            self._recording = self._recorded_step()
             _put(state, before)
             self._recording.replay()
             recorded = _copied(weights)
@@ -257,9 +259,22 @@ class GraphSteps(TrainingSteps):
         if failure is not None:
             self._give_up(failure)
 
+    def _recorded_step(self) -> Recording:
+        """The recording that a training whose loss has this structure left, or a new one."""
+        known = self._recorded.get(self._structure)
+        if known is None:
+            recording = self._record(self._step)
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            known = self._recorded[self._structure] = Recorded(recording, self.criterion, gradients)
+            while len(self._recorded) > KEPT:
+                self._recorded.popitem(last=False)
+        self._recorded.move_to_end(self._structure)
+        return known.recording
+
     def _give_up(self, reason: str) -> None:
         """Take the steps one by one from here on."""
-        self._recording, self._kept, self.fault = None, [], reason
+        self._recording, self.fault = None, reason
+        self._recorded.clear()
         if self._recipe.engine == "graph":
             raise cannot_record(reason)
 
@@ -268,10 +283,8 @@ class GraphSteps(TrainingSteps):
         moments = [
             value for one in self.optimizer.state.values() for value in one.values() if isinstance(value, Tensor)
         ]
-        averaged = [*self.average.model.parameters(), *self.average.model.buffers()]
         own = [self._count, self._total, self._rate]
-        weights = [parameter.detach() for parameter in self.model.parameters()]
-        return [*weights, *self.model.buffers(), *(tensor.detach() for tensor in averaged), *moments, *own]
+        return [*_tensors(self.model), *_tensors(self.average.model), *moments, *own]
 
 
 def cannot_record(reason: str) -> UsageError:
@@ -291,6 +304,11 @@ def _on_a_side_stream(device: torch.device) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     usual.wait_stream(stream)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    """Parameters and buffers."""
+    return [*(parameter.detach() for parameter in model.parameters()), *model.buffers()]
 
 
 def _copied(tensors: list[Tensor]) -> list[Tensor]:

@@ -13,6 +13,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +27,7 @@ from sweeper.system.clocks import running_seconds
 from sweeper.training.engine import Training
 from sweeper.training.failure_causes import device_lost, explain, not_its_own, out_of_memory
 from sweeper.training.graph_steps import cannot_record
+from sweeper.training.idle_steps import IdleSteps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, resident
 from sweeper.training.step_choice import why_not
@@ -45,6 +47,8 @@ class WorkerContext:
     starts: Starts = field(default_factory=Starts)
     resident: ResidentStore | None = None
     """The store's pixels on the device, if they are there."""
+    idle: IdleSteps = field(default_factory=IdleSteps)
+    """Recorded steps of the trainings that ended."""
     said: set[str] = field(default_factory=set)
     """What was noted once, and need not be again."""
 
@@ -110,11 +114,14 @@ class Job:
         return f"training steps are not recorded as a CUDA graph, and take longer: {reason}"
 
     def free(self) -> None:
-        """Give the networks' memory back."""
+        """Give the networks' memory back, but for what the next training takes over."""
+        if self._training is not None:
+            self._training.close()
         self._training = None
         gc.collect()
 
     def _ended_by(self, error: Exception) -> TrainingEvent:
+        self._training = None  # nobody knows what state it is in
         if out_of_memory(error):
             return OutOfMemory(self.spec, explain(error))
         if device_lost(error):
@@ -126,14 +133,15 @@ class Job:
     def _begin(self) -> Training:
         work = self._context
         given = (self.spec, work.conditions, work.store, work.device)
+        shared: dict[str, Any] = {"starts": work.starts, "resident": work.resident, "idle": work.idle}
         if self._path.exists():
             try:
-                return Training(*given, checkpoint=self._path, starts=work.starts, resident=work.resident)
+                return Training(*given, checkpoint=self._path, **shared)
             except CheckpointError as error:
                 self._path.unlink(missing_ok=True)
                 told = " ".join(str(error).split())[:300]
                 self._note = f"{told}; the training begins anew, and gives the same numbers"
-        return Training(*given, starts=work.starts, resident=work.resident)
+        return Training(*given, **shared)
 
 
 def leave_to_the_end() -> None:

@@ -155,3 +155,4 @@ class SlotEngine:
             slot = self._taken.pop()
             self._streams.append(slot.stream)
             slot.free()
+        self._context.idle.clear()

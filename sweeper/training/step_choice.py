@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES
-from sweeper.training.graph_steps import GraphSteps, cannot_record, record_graph
+from sweeper.training.graph_steps import GraphSteps, cannot_record
+from sweeper.training.idle_steps import IdleSteps
 from sweeper.training.initial_networks import Starts
+from sweeper.training.recordings import GraphRecorder
 from sweeper.training.resident_store import ResidentStore
 from sweeper.training.training_steps import TrainingSteps
 
@@ -23,20 +27,31 @@ def make_steps(
     device: torch.device,
     starts: Starts,
     resident: ResidentStore | None,
+    idle: IdleSteps | None = None,
 ) -> tuple[TrainingSteps, str | None]:
-    """The steps of a training by the recipe's engine, and why they are not recorded; arguments as `TrainingSteps`.
+    """The steps of a training by the recipe's engine, and why they are not recorded.
+
+    Args:
+        spec, conditions, store, images, device, starts, resident: see `TrainingSteps`.
+        idle: recorded steps of this study's trainings that ended; None = they are made anew.
 
     Raises:
         UsageError: if the recipe insists on recorded steps, and these cannot be.
     """
-    recipe = conditions.recipe
+    recipe, earlier = conditions.recipe, None if idle is None else idle.take(device)
     given = (spec, conditions, store, images)
     if one_by_one(recipe, device):
         return TrainingSteps(*given, device=device, starts=starts, resident=resident), None
     maps = FAMILIES[spec.family].needs_map is not None
     reason = why_not(recipe, device=device, resident=resident is not None, maps=maps)
     if reason is None and resident is not None:
-        return GraphSteps(*given, device=device, starts=starts, resident=resident, record=record_graph), None
+        if earlier is not None:
+            earlier.renew(spec, images, starts)
+            return earlier, None
+        return GraphSteps(*given, device=device, starts=starts, resident=resident, record=GraphRecorder()), None
+    if earlier is not None:  # its memory is needed
+        del earlier
+        gc.collect()
     if recipe.engine == "graph":
         raise cannot_record(str(reason))
     return TrainingSteps(*given, device=device, starts=starts, resident=resident), reason

@@ -68,22 +68,14 @@ class TrainingSteps:
             resident: the same pixels on the device; None = batches are cut by the processor.
         """
         self._spec, self._recipe, self._store, self._images = spec, conditions.recipe, store, images
-        self._device, self._resident = device, resident
+        self._device, self._resident, self._dataset = device, resident, conditions.dataset
         dataset, recipe = conditions.dataset, conditions.recipe
         pixels = dataset.class_pixels(images)
         model = starts.model(recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed)
         # channels_last is what convolutions like on CPUs and tensor cores alike.
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.model, recipe.average * spec.steps)
-        self.criterion = build_loss(
-            spec.family,
-            task=dataset.task,
-            ignore_index=IGNORE,
-            class_frequencies=[float(p) for p in pixels],
-            **spec.params,
-        ).to(device)
-        if isinstance(self.criterion, SegmentationLoss):
-            self.criterion.checks_labels = False  # they were when the data were read
+        self.criterion = training_loss(spec, dataset, images).to(device)
         self._map_kind = FAMILIES[spec.family].needs_map
         self._maps = None if self._map_kind is None else label_maps(self._map_kind, dataset, store)
         self.optimizer = torch.optim.AdamW(
@@ -196,6 +188,20 @@ def autocast(device_type: str, precision: Precision, cache: bool = True) -> Abst
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=cache)
+
+
+def training_loss(spec: TrialSpec, dataset: Dataset, images: tuple[int, ...]) -> nn.Module:
+    """The loss of a training on these images, on the processor."""
+    loss = build_loss(
+        spec.family,
+        task=dataset.task,
+        ignore_index=IGNORE,
+        class_frequencies=[float(p) for p in dataset.class_pixels(images)],
+        **spec.params,
+    )
+    if isinstance(loss, SegmentationLoss):
+        loss.checks_labels = False  # they were when the data were read
+    return loss
 
 
 def label_maps(kind: MapKind, dataset: Dataset, store: PixelStore) -> MapStore:

@@ -1,0 +1,336 @@
+"""Recorded steps that the next training takes over give what steps made for it give, to the last digit."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent
+from sweeper.core.records import Conditions, Dataset, TrialSpec
+from sweeper.data.folds import split_for
+from sweeper.data.store import open_store
+from sweeper.training import graph_steps, job, step_choice
+from sweeper.training.graph_steps import KEPT, GraphSteps
+from sweeper.training.idle_steps import IdleSteps
+from sweeper.training.initial_networks import Starts
+from sweeper.training.job import WorkerContext
+from sweeper.training.resident_store import upload
+from sweeper.training.slots import SlotEngine
+from sweeper.training.step_choice import make_steps
+from sweeper.training.training_steps import TrainingSteps
+from tests.faulty import FaultyTraining, rate_of
+from tests.test_graph_steps import CPU, LONG, weights
+from tests.test_slots import next_event, of
+from tests.test_training import spec
+
+RECORDED = LONG.model_copy(update={"engine": "graph"})
+
+
+def places(steps: GraphSteps) -> list[int]:
+    """Where everything lies that a recording reads or writes."""
+    tensors = [*steps._all_state(), *vars(steps._plan).values(), *steps.normal, *steps.criterion.buffers()]
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+class SameMemory:
+    """Stands in for a CUDA graph: runs the step, and fails where a graph would read or write other memory."""
+
+    made: list[SameMemory]
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self.step, self.steps = step, step.__self__  # type: ignore[attr-defined]
+        self.known = places(self.steps)
+        self.made.append(self)
+
+    def replay(self) -> None:
+        if places(self.steps) != self.known:
+            raise AssertionError("a graph reads memory that is no longer the training's")
+        self.step()
+
+
+@pytest.fixture(autouse=True)
+def recordings(monkeypatch: pytest.MonkeyPatch) -> list[SameMemory]:
+    """Steps are "recorded" on a processor; all recordings so far."""
+    monkeypatch.setattr(step_choice, "why_not", lambda *_, maps, **__: "the loss needs maps" if maps else None)
+    monkeypatch.setattr(step_choice, "GraphRecorder", lambda: SameMemory)
+    SameMemory.made = []
+    return SameMemory.made
+
+
+class Study:
+    """Makes the steps of its trainings."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.store, self.starts = dataset, open_store(dataset.store), Starts()
+        self.conditions = Conditions(dataset=dataset, recipe=RECORDED, seed=0)
+        self.resident = upload(self.store, CPU)
+
+    def images(self, own: TrialSpec) -> tuple[int, ...]:
+        return split_for(self.dataset, study_seed=0, folds=None, seed=own.seed).train
+
+    def steps(self, own: TrialSpec, idle: IdleSteps | None = None) -> TrainingSteps:
+        given = (own, self.conditions, self.store, self.images(own))
+        steps, _ = make_steps(*given, device=CPU, starts=self.starts, resident=self.resident, idle=idle)
+        return steps
+
+    def new(self, own: TrialSpec) -> GraphSteps:
+        steps = self.steps(own)
+        assert isinstance(steps, GraphSteps)
+        return steps
+
+    def train(self, steps: TrainingSteps, own: TrialSpec, first: int = 0) -> tuple[list[Any], torch.Tensor]:
+        """To its end, rung by rung: losses and rates, and the weights."""
+        rungs = (0, *RECORDED.rungs(own.steps))
+        told = [steps.run(a, b) for a, b in pairwise(rungs) if a >= first]
+        return told, weights(steps)
+
+
+@pytest.fixture
+def study(tiny: Dataset) -> Study:
+    return Study(tiny)
+
+
+def long(family: str, **changes: Any) -> TrialSpec:
+    return spec(family=family, **{"steps": 12, "lr": 3e-3, **changes})
+
+
+FIRST = long("focal", params={"gamma": 2.0, "alpha": 0.25})
+NEXT = {
+    "other numbers": (long("focal", params={"gamma": 0.7, "alpha": 0.9}), 0),
+    "another rate and seed": (long("focal", params={"gamma": 2.0, "alpha": 0.25}, lr=7e-4, seed=3), 0),
+    "fewer steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=6), 0),
+    "more steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=24), 1),
+    "another structure": (long("dice_ce", params={"mix": 0.4}), 1),
+    "no kernel": (long("lovasz"), 1),
+}
+
+
+@pytest.mark.parametrize("case", NEXT)
+def test_renewed_steps_give_what_new_ones_give(study: Study, recordings: list[SameMemory], case: str) -> None:
+    own, more = NEXT[case]
+    expected, end = study.train(study.new(own), own)
+    recordings.clear()
+    steps = study.new(FIRST)
+    study.train(steps, FIRST)
+    steps.renew(own, study.images(own), study.starts)
+    found, weights_found = study.train(steps, own)
+    assert found == expected and torch.equal(weights_found, end)
+    assert steps.fault is None and steps.recorded
+    assert len(recordings) == 1 + more
+
+
+def test_trainings_of_few_structures_need_few_recordings(study: Study, recordings: list[SameMemory]) -> None:
+    """A search goes back and forth between families; those that are not of the kernel are recorded by their numbers."""
+    order = [
+        FIRST,
+        long("dice"),
+        NEXT["other numbers"][0],
+        long("lovasz"),
+        long("tversky", params={"fp_weight": 0.3, "fn_weight": 0.7}),  # dice is a Tversky loss of other weights
+        long("lovasz", seed=1),
+    ]
+    steps = study.new(order[0])
+    for number, own in enumerate(order):
+        if number:
+            steps.renew(own, study.images(own), study.starts)
+        assert study.train(steps, own)[0] == study.train(study.new(own), own)[0]
+    ours = [one for one in recordings if one.steps is steps]
+    assert len(ours) == 3 + (study.images(order[-1]) != study.images(order[3]))
+
+
+def test_no_more_recordings_are_kept_than_there_is_room_for(study: Study, recordings: list[SameMemory]) -> None:
+    steps = study.new(FIRST)
+    for number in range(KEPT + 2):
+        own = long("poly_ce", params={"first_term": 0.1 * number}, steps=6)
+        steps.renew(own, study.images(own), study.starts)
+        study.train(steps, own)
+    assert len(steps._recorded) == KEPT and len(recordings) == KEPT + 2
+
+
+def test_a_checkpoint_is_read_into_the_memory_of_the_recordings(study: Study, recordings: list[SameMemory]) -> None:
+    own = NEXT["other numbers"][0]
+    begun = study.new(own)
+    begun.run(0, 4)
+    checkpoint, averaged = begun.state(), begun.average.updates
+    fresh = study.new(own)
+    fresh.restore(copy.deepcopy(checkpoint), averaged)
+    expected, end = study.train(fresh, own, first=4)
+    recordings.clear()
+    steps = study.new(FIRST)
+    study.train(steps, FIRST)
+    steps.renew(own, study.images(own), study.starts)
+    steps.restore(checkpoint, averaged)
+    found, weights_found = study.train(steps, own, first=4)
+    assert found == expected and torch.equal(weights_found, end)
+    assert len(recordings) == 1 and steps.recorded
+
+
+def test_what_went_wrong_is_not_taken_over(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle, steps = IdleSteps(), study.new(FIRST)
+    idle.give(steps)
+    assert idle.take(CPU) is steps and idle.take(CPU) is None
+    steps.fault = "it cannot be"
+    idle.give(steps)
+    assert idle.take(CPU) is None
+    steps = study.new(FIRST)
+    monkeypatch.setattr(steps, "_recipe", RECORDED.model_copy(update={"model": "mine:net"}))
+    idle.give(steps)
+    idle.give(TrainingSteps(FIRST, study.conditions, study.store, (0, 1), device=CPU, starts=study.starts))
+    assert idle.take(CPU) is None
+
+
+def test_a_kept_recording_is_checked_again(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does something else by now ends with the reason, as where it was made."""
+    steps = study.new(FIRST)
+    study.train(steps, FIRST)
+    steps.renew(FIRST, study.images(FIRST), study.starts)
+
+    def wrong(self: SameMemory) -> None:
+        with torch.no_grad():
+            for parameter in steps.model.parameters():
+                parameter.add_(0.5)
+
+    monkeypatch.setattr(SameMemory, "replay", wrong)
+    with pytest.raises(Exception, match="a recorded step differs from a plain one by"):
+        study.train(steps, FIRST)
+    assert not steps.renewable
+
+
+def test_memory_is_given_back_before_steps_that_are_not_recorded(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle, steps = IdleSteps(), study.new(FIRST)
+    gone = weakref.ref(steps)
+    idle.give(steps)
+    del steps
+    alive: list[bool] = []
+    own = TrainingSteps.__init__
+
+    def begin(self: TrainingSteps, *given: Any, **more: Any) -> None:
+        alive.append(gone() is not None)
+        own(self, *given, **more)
+
+    monkeypatch.setattr(TrainingSteps, "__init__", begin)
+    study.conditions = Conditions(dataset=study.dataset, recipe=LONG, seed=0)
+    monkeypatch.setattr(step_choice, "one_by_one", lambda *_: False)
+    study.steps(long("boundary"), idle)
+    assert alive == [False]
+
+
+# --- As a worker uses them ---
+
+
+def context_of(study: Study, folder: Path) -> WorkerContext:
+    folder.mkdir(exist_ok=True)
+    return WorkerContext(study.conditions, study.store, "cpu", folder, resident=study.resident)
+
+
+def to_the_end(engine: SlotEngine, pauses: set[int]) -> list[TrainingEvent]:
+    """Trainings of these numbers are paused at their first rung."""
+    events: list[TrainingEvent] = []
+    while engine.ready():
+        events.append(event := next_event(engine))
+        if isinstance(event, Evaluated) and not event.last:
+            engine.answer(event.spec, "pause" if event.spec.number in pauses else "go")
+    return events
+
+
+def test_trainings_of_a_worker_take_over_from_each_other(
+    study: Study, tmp_path: Path, recordings: list[SameMemory]
+) -> None:
+    """Also from one that was paused, and that one later from another; NaN leaves nothing behind."""
+    specs = [
+        long("focal", number=0, params={"gamma": 2.0, "alpha": 0.25}),
+        long("focal", number=1, params={"gamma": 1.0, "alpha": 0.75}, seed=1),
+        long("focal", number=2, params={"gamma": 3.0, "alpha": 0.5}, lr=1e6),
+        long("focal", number=3, params={"gamma": 0.5, "alpha": 0.3}),
+    ]
+    expected = {}
+    for own in specs:
+        engine = SlotEngine(context_of(study, tmp_path / f"alone{own.number}"))
+        engine.begin(own)
+        expected[own.number] = of(to_the_end(engine, set()), own.number)
+    recordings.clear()
+    engine = SlotEngine(context_of(study, tmp_path / "together"))
+    told: list[TrainingEvent] = []
+    for own in specs:
+        engine.begin(own)
+        told += to_the_end(engine, {1})
+    paused = [event for event in told if isinstance(event, Paused)]
+    assert [event.spec.number for event in paused] == [1]
+    engine.begin(specs[1])
+    rest = of(to_the_end(engine, set()), 1)
+    assert [of(told, 1)[0], *rest] == expected[1]
+    for own in (specs[0], specs[2], specs[3]):
+        assert of(told, own.number) == expected[own.number]
+    assert len(recordings) == 1
+    gone = weakref.ref(recordings[0].steps)
+    recordings.clear()
+    engine.close()
+    gc.collect()  # the stand-in knows its steps
+    assert gone() is None
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_training_that_raised_leaves_nothing_to_the_next(
+    study: Study, tmp_path: Path, slots: int, recordings: list[SameMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "Training", FaultyTraining)
+    odd, good = long("dice", number=0, lr=rate_of("raises")), long("dice", number=1)
+    engine = SlotEngine(context_of(study, tmp_path), slots)
+    engine.begin(odd)
+    if slots == 1:
+        told = to_the_end(engine, set())
+        engine.begin(good)
+        told += to_the_end(engine, set())
+    else:
+        engine.begin(good)
+        told = to_the_end(engine, set())
+    last = {event.spec.number: event.result.state for event in told if isinstance(event, Finished)}
+    assert last == {0: "failed", 1: "complete"} and len(recordings) == 1
+
+
+# --- On a GPU ---
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("case", NEXT)
+def test_graphs_that_are_taken_over_give_what_new_ones_give(
+    tiny: Dataset, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last digit, where algorithms have one order."""
+    monkeypatch.undo()  # the graphs are real ones
+    device, own = torch.device("cuda"), NEXT[case][0]
+    study = Study(tiny)
+    study.resident = upload(study.store, device)
+    torch.use_deterministic_algorithms(True)
+
+    def train(steps: TrainingSteps, made: TrialSpec) -> tuple[list[Any], torch.Tensor]:
+        return study.train(steps, made)
+
+    def made_for(one: TrialSpec) -> GraphSteps:
+        given = (one, study.conditions, study.store, study.images(one))
+        steps, _ = make_steps(*given, device=device, starts=study.starts, resident=study.resident)
+        assert isinstance(steps, GraphSteps)
+        return steps
+
+    expected, end = train(made_for(own), own)
+    steps = made_for(FIRST)
+    train(steps, FIRST)
+    steps.renew(own, study.images(own), study.starts)
+    found, weights_found = train(steps, own)
+    assert steps.fault is None and steps.recorded
+    assert found == expected and torch.equal(weights_found, end)
+    assert len(steps._recorded) == 1 + (case in {"another structure", "no kernel"})
+
+
+def test_the_recorder_is_the_real_one_outside_of_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert step_choice.GraphRecorder.__module__ == "sweeper.training.recordings"
+    assert graph_steps.KEPT > 1
