@@ -140,21 +140,29 @@ def together(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count:
     return 1000 * (time.perf_counter() - began) / (count * asked.steps)
 
 
-def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> list[float]:
-    """Milliseconds until a training has taken a recorded step: made anew, and taking over from another one."""
-    device, idle, taken = torch.device(asked.device), IdleSteps(), ([], [])
+def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> list[float | str]:
+    """Milliseconds until a training has taken a recorded step, made anew, and taking over from another one; or why its
+    steps were not recorded."""
+    device, idle = torch.device(asked.device), IdleSteps()
+    taken: tuple[list[float], list[float]] = ([], [])
     shared = {"starts": Starts(), "resident": resident(open_store(dataset.store), device)}
     for number in range(-1, 2 * asked.repetitions):  # in the first one libraries set themselves up
         if number % 2 == 0:
             idle = IdleSteps()
         mix = 0.5 + 0.3 * number / (2 * asked.repetitions)
         spec = _spec(2 * (FIRST_STEPS + 2), mix=mix)
+        given = _given(spec, dataset, recipe, "auto", asked.device)
+        gc.collect()
         began = time.perf_counter()
-        training = Training(*_given(spec, dataset, recipe, "auto", asked.device), **shared, idle=idle)
+        training = Training(*given, **shared, idle=idle)
         training._steps.run(0, FIRST_STEPS + 2)
+        gone = 1000 * (time.perf_counter() - began)
+        if asked.device == "cuda" and training.not_recorded is not None:
+            return [training.not_recorded, training.not_recorded]
         if number >= 0:
-            taken[number % 2].append(1000 * (time.perf_counter() - began))
+            taken[number % 2].append(gone)
         training.close()
+        del training  # else its memory is given back within the next one's time
     return [statistics.median(values) for values in taken]
 
 
@@ -216,7 +224,7 @@ def write(folder: Path, found: dict[str, Any]) -> None:
         many = [row["together"].get(count, "") for count in counts]
         best = min((v for v in (row["graph"], *many) if isinstance(v, float)), default=None)
         cells = [f"{row['size']}²", str(row["batch"]), *shown, ratio]
-        cells += [f"{row[name]:.0f}" for name in ("anew", "taken_over")]
+        cells += [f"{v:.0f}" if isinstance(v, float) else v for v in (row["anew"], row["taken_over"])]
         cells += [f"{v:.1f}" if isinstance(v, float) else v for v in many]
         cells.append(f"{row['tuned'] / best:.2f}" if best else "–")
         lines.append(f"| {' | '.join(cells)} |")

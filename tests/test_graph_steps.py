@@ -23,9 +23,10 @@ from sweeper.losses import FAMILIES
 from sweeper.training import graph_steps, rung_plan, step_choice, training_steps
 from sweeper.training.batches import Crop, crops
 from sweeper.training.engine import Training
-from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, Recording
+from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import Job, WorkerContext
+from sweeper.training.recordings import Record, Recording
 from sweeper.training.resident_store import ResidentStore, as_tensor, bytes_of, resident, upload
 from sweeper.training.step_choice import make_steps, why_not
 from sweeper.training.training_steps import TrainingSteps
@@ -102,7 +103,7 @@ def test_a_training_on_resident_pixels_gives_the_same_to_the_last_digit(tiny: Da
 class Replayed:
     """Stands in for a CUDA graph: runs the step again."""
 
-    def __init__(self, step: Callable[[], None]) -> None:
+    def __init__(self, step: Callable[[], None], earlier: Recording | None = None) -> None:
         self.step, self.times = step, 0
 
     def replay(self) -> None:
@@ -110,9 +111,7 @@ class Replayed:
         self.step()
 
 
-def steps_of(
-    dataset: Dataset, record: Callable[[Callable[[], None]], Recording] | None, recipe: Recipe = LONG
-) -> TrainingSteps:
+def steps_of(dataset: Dataset, record: Record | None, recipe: Recipe = LONG) -> TrainingSteps:
     """The steps of a training; recorded by `record`, or plain ones for None."""
     store = open_store(dataset.store)
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
@@ -154,7 +153,7 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
     """Over several rungs, to the last digit; the average is summed in another order."""
     recordings = []
 
-    def record(step: Callable[[], None]) -> Replayed:
+    def record(step: Callable[[], None], earlier: Recording | None) -> Replayed:
         recordings.append(Replayed(step))
         return recordings[-1]
 
@@ -201,7 +200,7 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
 def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> None:
     """A recording that fails, and one that does something else: told, and nothing of it is left."""
 
-    def fails(step: Callable[[], None]) -> Recording:
+    def fails(step: Callable[[], None], earlier: Recording | None) -> Recording:
         step()  # a part of it was done
         raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -228,7 +227,7 @@ def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> No
 def test_a_recording_without_memory_beside_other_trainings_is_told_as_want_of_memory(tiny: Dataset) -> None:
     """With half the trainings there may be enough; alone the steps are taken one by one."""
 
-    def fails(step: Callable[[], None]) -> Recording:
+    def fails(step: Callable[[], None], earlier: Recording | None) -> Recording:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     steps = steps_of(tiny, fails)
@@ -242,7 +241,7 @@ def test_a_recording_without_memory_beside_other_trainings_is_told_as_want_of_me
 
 @pytest.mark.usefixtures("exact_rates")
 def test_a_network_that_draws_is_not_recorded(tiny: Dataset) -> None:
-    def never(step: Callable[[], None]) -> Recording:
+    def never(step: Callable[[], None], earlier: Recording | None) -> Recording:
         raise AssertionError("recorded")
 
     dropout = nn.Dropout(0.5)
@@ -266,7 +265,7 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, m
     """And plain ones from theirs: the optimiser's state is the same but for the tensor that is the rate."""
     store = open_store(tiny.store)
     monkeypatch.setattr(step_choice, "why_not", lambda *_, **__: None)
-    monkeypatch.setattr(step_choice, "GraphRecorder", lambda: Replayed)
+    monkeypatch.setattr(step_choice, "record_graph", Replayed)
     values = {}
     for engines in (("graph", "graph"), ("graph", "eager")):
         path = tmp_path / f"{engines}.pt"

@@ -16,6 +16,7 @@ from sweeper.losses import kernel as kernel_module
 from sweeper.losses.build import KernelLoss
 from sweeper.losses.families import LossTask
 from sweeper.losses.reloadable import ReloadableLoss, structure
+from sweeper.losses.stacked import StackedLoss
 from tests.loss_cases import CASES, point
 from tests.test_losses_stacked import OTHER, batch, built, gradient
 
@@ -77,6 +78,17 @@ def test_one_program_serves_all_numbers(task: LossTask, monkeypatch: pytest.Monk
         torch.testing.assert_close(value, other(logits, target), rtol=1e-12, atol=1e-14)
         alone = logits.clone().requires_grad_()
         torch.testing.assert_close(slope, gradient(other(alone, target), alone), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_a_weight_of_0_where_classes_weigh_in_the_overlap(per_image: bool) -> None:
+    """In a binary task it is a number, which changes nothing in the mean of one class."""
+    logits, target = batch("binary")
+    given = {"class_weights": (1.0, 0.0), "weigh_overlap": True, "per_image": per_image}
+    loss = kernel("dice_ce", "binary", **given)
+    for own in (ReloadableLoss(loss, dtype=torch.float64), StackedLoss([loss], dtype=torch.float64)):
+        found = own(logits if isinstance(own, ReloadableLoss) else logits.unsqueeze(0), target)
+        torch.testing.assert_close(found.squeeze(), loss(logits, target), rtol=1e-12, atol=1e-14)
 
 
 def test_what_has_no_influence_is_not_computed_and_is_another_structure() -> None:

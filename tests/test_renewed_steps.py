@@ -14,45 +14,56 @@ import pytest
 import torch
 
 from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent
+from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
-from sweeper.training import graph_steps, job, step_choice
+from sweeper.losses.own_losses import OWN
+from sweeper.training import step_choice
+from sweeper.training.engine import Training
 from sweeper.training.graph_steps import KEPT, GraphSteps
 from sweeper.training.idle_steps import IdleSteps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext
+from sweeper.training.recordings import Recording
 from sweeper.training.resident_store import upload
 from sweeper.training.slots import SlotEngine
 from sweeper.training.step_choice import make_steps
 from sweeper.training.training_steps import TrainingSteps
-from tests.faulty import FaultyTraining, rate_of
 from tests.test_graph_steps import CPU, LONG, weights
+from tests.test_predict import deep_dataset
 from tests.test_slots import next_event, of
 from tests.test_training import spec
 
-RECORDED = LONG.model_copy(update={"engine": "graph"})
+RECORDED = LONG.model_copy(update={"engine": "graph", "confirm_steps": 18})
 
 
-def places(steps: GraphSteps) -> list[int]:
-    """Where everything lies that a recording reads or writes."""
-    tensors = [*steps._all_state(), *vars(steps._plan).values(), *steps.normal, *steps.criterion.buffers()]
-    return [tensor.data_ptr() for tensor in tensors]
+def memory(steps: GraphSteps) -> list[torch.Tensor]:
+    """Everything that a recording reads or writes."""
+    return [*steps._all_state(), *vars(steps._plan).values(), *steps.normal, *steps.criterion.buffers()]
 
 
 class SameMemory:
-    """Stands in for a CUDA graph: runs the step, and fails where a graph would read or write other memory."""
+    """Stands in for a CUDA graph: runs the step, and fails where a graph would read or write other memory.
+
+    It knows the loss as it was, and keeps its memory, so that nothing else can come to lie there.
+    """
 
     made: list[SameMemory]
 
-    def __init__(self, step: Callable[[], None]) -> None:
-        self.step, self.steps = step, step.__self__  # type: ignore[attr-defined]
-        self.known = places(self.steps)
+    def __init__(self, step: Callable[[], None], earlier: Recording | None) -> None:
+        self.step, self.steps, self.earlier = step, step.__self__, earlier  # type: ignore[attr-defined]
+        self.known, self.criterion = memory(self.steps), self.steps.criterion
+        self.structure = self.steps._structure
         self.made.append(self)
 
     def replay(self) -> None:
-        if places(self.steps) != self.known:
-            raise AssertionError("a graph reads memory that is no longer the training's")
+        now = memory(self.steps)
+        same = len(now) == len(self.known) and all(
+            a.data_ptr() == b.data_ptr() for a, b in zip(now, self.known, strict=True)
+        )
+        if not same or (self.steps.criterion, self.steps._structure) != (self.criterion, self.structure):
+            raise AssertionError("a graph reads memory that is no longer the training's, or has another loss")
         self.step()
 
 
@@ -60,7 +71,7 @@ class SameMemory:
 def recordings(monkeypatch: pytest.MonkeyPatch) -> list[SameMemory]:
     """Steps are "recorded" on a processor; all recordings so far."""
     monkeypatch.setattr(step_choice, "why_not", lambda *_, maps, **__: "the loss needs maps" if maps else None)
-    monkeypatch.setattr(step_choice, "GraphRecorder", lambda: SameMemory)
+    monkeypatch.setattr(step_choice, "record_graph", SameMemory)
     SameMemory.made = []
     return SameMemory.made
 
@@ -108,6 +119,7 @@ NEXT = {
     "another rate and seed": (long("focal", params={"gamma": 2.0, "alpha": 0.25}, lr=7e-4, seed=3), 0),
     "fewer steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=6), 0),
     "more steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=24), 1),
+    "steps of a confirmation": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=18), 0),
     "another structure": (long("dice_ce", params={"mix": 0.4}), 1),
     "no kernel": (long("lovasz"), 1),
 }
@@ -219,6 +231,7 @@ def test_memory_is_given_back_before_steps_that_are_not_recorded(study: Study, m
     monkeypatch.setattr(TrainingSteps, "__init__", begin)
     study.conditions = Conditions(dataset=study.dataset, recipe=LONG, seed=0)
     monkeypatch.setattr(step_choice, "one_by_one", lambda *_: False)
+    monkeypatch.setattr("sweeper.training.idle_steps.stream_of", lambda _: 1)  # what lies idle is another stream's
     study.steps(long("boundary"), idle)
     assert alive == [False]
 
@@ -241,6 +254,15 @@ def to_the_end(engine: SlotEngine, pauses: set[int]) -> list[TrainingEvent]:
     return events
 
 
+def run(study: Study, folder: Path, *specs: TrialSpec) -> list[TrainingEvent]:
+    """One after the other, in one slot."""
+    engine, told = SlotEngine(context_of(study, folder)), list[TrainingEvent]()
+    for own in specs:
+        engine.begin(own)
+        told += to_the_end(engine, set())
+    return told
+
+
 def test_trainings_of_a_worker_take_over_from_each_other(
     study: Study, tmp_path: Path, recordings: list[SameMemory]
 ) -> None:
@@ -253,9 +275,7 @@ def test_trainings_of_a_worker_take_over_from_each_other(
     ]
     expected = {}
     for own in specs:
-        engine = SlotEngine(context_of(study, tmp_path / f"alone{own.number}"))
-        engine.begin(own)
-        expected[own.number] = of(to_the_end(engine, set()), own.number)
+        expected[own.number] = of(run(study, tmp_path / f"alone{own.number}", own), own.number)
     recordings.clear()
     engine = SlotEngine(context_of(study, tmp_path / "together"))
     told: list[TrainingEvent] = []
@@ -277,23 +297,72 @@ def test_trainings_of_a_worker_take_over_from_each_other(
     assert gone() is None
 
 
-@pytest.mark.parametrize("slots", [1, 2])
 def test_a_training_that_raised_leaves_nothing_to_the_next(
-    study: Study, tmp_path: Path, slots: int, recordings: list[SameMemory], monkeypatch: pytest.MonkeyPatch
+    study: Study, tmp_path: Path, recordings: list[SameMemory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "Training", FaultyTraining)
-    odd, good = long("dice", number=0, lr=rate_of("raises")), long("dice", number=1)
-    engine = SlotEngine(context_of(study, tmp_path), slots)
-    engine.begin(odd)
-    if slots == 1:
-        told = to_the_end(engine, set())
-        engine.begin(good)
-        told += to_the_end(engine, set())
-    else:
-        engine.begin(good)
-        told = to_the_end(engine, set())
+    """Its steps were recorded, and are sound as far as anybody can see."""
+    odd, good = long("dice", number=0), long("dice", number=1)
+    expected = of(run(study, tmp_path / "alone", good), 1)
+    recordings.clear()
+    own = Training._scores
+
+    def scores(self: Training, *given: Any) -> Any:
+        if self._spec == odd and self._progress.step == odd.steps:
+            raise ValueError("a fault of the scores")
+        return own(self, *given)
+
+    monkeypatch.setattr(Training, "_scores", scores)
+    told = run(study, tmp_path / "both", odd, good)
     last = {event.spec.number: event.result.state for event in told if isinstance(event, Finished)}
-    assert last == {0: "failed", 1: "complete"} and len(recordings) == 1
+    assert last == {0: "failed", 1: "complete"} and of(told, 1) == expected
+    assert len({id(one.steps) for one in recordings}) == len(recordings) == 2
+
+
+def test_images_of_another_mean_are_normalised_by_it(tmp_path: Path, recordings: list[SameMemory]) -> None:
+    """Of more than 8 bits: mean and deviation are those of the training images, which the seed decides."""
+    study = Study(deep_dataset(tmp_path / "deep"))
+    first, own = long("dice"), long("dice", seed=3)
+    assert study.images(first) != study.images(own)
+    expected, end = study.train(study.new(own), own)
+    recordings.clear()
+    steps = study.new(first)
+    study.train(steps, first)
+    before = steps.normal[0].clone()
+    steps.renew(own, study.images(own), study.starts)
+    assert not torch.equal(steps.normal[0], before)
+    found, weights_found = study.train(steps, own)
+    assert found == expected and torch.equal(weights_found, end) and len(recordings) == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_costs_no_recording(
+    study: Study, tmp_path: Path, recordings: list[SameMemory]
+) -> None:
+    own = long("dice", number=1)
+    context = context_of(study, tmp_path / "c")
+    engine = SlotEngine(context)
+    engine.begin(long("dice", number=0))
+    to_the_end(engine, set())
+    checkpoint_path(context.checkpoints, own).write_bytes(b"nothing of the kind")
+    engine.begin(own)
+    told = to_the_end(engine, set())
+    assert isinstance(told[-1], Finished) and told[-1].result.state == "complete" and len(recordings) == 1
+
+
+def test_a_loss_of_the_users_is_recorded_by_itself(
+    study: Study, recordings: list[SameMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows what it holds; its recording goes with it."""
+    monkeypatch.setitem(OWN, "lovasz", None)  # type: ignore[arg-type]
+    monkeypatch.setattr("sweeper.losses.build.OWN", {})
+    steps = study.new(FIRST)
+    study.train(steps, FIRST)
+    for number in range(2):
+        own = long("lovasz", number=number)
+        steps.renew(own, study.images(own), study.starts)
+        study.train(steps, own)
+    assert len(recordings) == 3 and recordings[1].earlier is recordings[0]
+    steps.renew(FIRST, study.images(FIRST), study.starts)
+    assert list(steps._recorded) == [recordings[0].structure]
 
 
 # --- On a GPU ---
@@ -328,9 +397,3 @@ def test_graphs_that_are_taken_over_give_what_new_ones_give(
     assert steps.fault is None and steps.recorded
     assert found == expected and torch.equal(weights_found, end)
     assert len(steps._recorded) == 1 + (case in {"another structure", "no kernel"})
-
-
-def test_the_recorder_is_the_real_one_outside_of_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    assert step_choice.GraphRecorder.__module__ == "sweeper.training.recordings"
-    assert graph_steps.KEPT > 1

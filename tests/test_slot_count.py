@@ -13,7 +13,7 @@ from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
 from sweeper.training import slot_count
-from sweeper.training.graph_steps import GraphSteps, change_apart
+from sweeper.training.graph_steps import KEPT, GraphSteps, change_apart
 from sweeper.training.hardware import choose_gpu
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext, worker_context
@@ -23,6 +23,8 @@ from tests.test_graph_steps import Replayed
 from tests.test_training import SMALL, spec
 
 CPU = torch.device("cpu")
+EACH = 10**9
+"""Bytes of a training with one recording."""
 RECIPE = SMALL.model_copy(update={"size": 16, "evaluations": SEGMENTS})
 
 
@@ -70,7 +72,7 @@ class Machine:
         return self._taken
 
     def used(self) -> int:
-        return 100 * len(self.made)
+        return EACH * len(self.made)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +81,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slot_count, "SEGMENT", 6)
 
 
-def found(machine: Machine, *, room: int = 10_000, most: int = 4) -> slot_count.SlotCount:
+def found(machine: Machine, *, room: int = 100 * EACH, most: int = 4) -> slot_count.SlotCount:
     return count_slots(machine.make, device=CPU, room=room, used=machine.used, most=most, clock=machine.clock)
 
 
@@ -90,10 +92,14 @@ def test_as_many_as_take_more_steps_together(tiny: Dataset) -> None:
 
 
 def test_no_more_than_may_be_and_than_memory_has_room_for(tiny: Dataset) -> None:
-    assert found(Machine(tiny, together=8), most=2).slots == 2
+    """Each has the gradients of as many recordings as are kept."""
     machine = Machine(tiny, together=8)
-    assert found(machine, room=250).slots == 2 and len(machine.made) == 2
-    alone = found(Machine(tiny, together=8), room=150)
+    assert found(machine, most=2).slots == 2
+    gradients = sum(parameter.nbytes for parameter in machine.made[0].model.parameters())
+    two = 2 * (EACH + (KEPT - 1) * gradients)
+    machine = Machine(tiny, together=8)
+    assert found(machine, room=two).slots == 2 and len(machine.made) == 2
+    alone = found(Machine(tiny, together=8), room=two - 1)
     assert alone.slots == 1 and alone.reason == "one training at a time: memory has no room for two"
 
 

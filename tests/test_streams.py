@@ -120,7 +120,7 @@ def test_a_reader_of_the_log_that_goes_away_costs_the_log_alone(tmp_path: Path) 
 def test_a_log_on_a_full_disk_costs_the_log_alone_also_in_a_poor_encoding(tmp_path: Path) -> None:
     with FULL.open("w") as full:
         done = call(tmp_path, *RUN, "--trials", "1", "-v", err=full, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert done.returncode == 0 and "Use: " in done.stdout
+    assert done.returncode == 0 and done.stdout.endswith("every training, in MLflow\n")  # whatever the verdict is
     assert counted(tmp_path) == 1
 
 

@@ -130,7 +130,7 @@ def _class_overlap(
 ) -> Tensor:
     """Overlap part from each pixel's probability of being wrong and its weight where the class is, and where not.
 
-    `class_weights`: of the classes in their mean, (C, 1, 1); a number for all of them changes nothing.
+    `class_weights`: of the classes in their mean, (C, 1, 1); one number, or tensor without axes, changes nothing.
     """
     false_positives = wrong * others
     mean = _mass(false_positives, settings) / _mass(others, settings).clamp(min=NEARLY_NOTHING)
@@ -146,7 +146,7 @@ def _class_overlap(
         settings,
         true_positives=true_positives,
     )
-    weights = class_weights.flatten() if isinstance(class_weights, Tensor) else None
+    weights = class_weights.flatten() if isinstance(class_weights, Tensor) and class_weights.ndim else None
     return _mean(each, actual + others, settings, weights)
 
 

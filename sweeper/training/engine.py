@@ -107,6 +107,8 @@ class Training:
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
         self._task, self._split = conditions.dataset.task, split_of(conditions, spec.seed, spec.fold)
         train = self._split.train
+        # Before anything is taken over: a checkpoint that cannot be read costs nothing.
+        saved = None if checkpoint is None else load_checkpoint(checkpoint, spec, conditions, self._device)
         self._idle = idle
         self._steps, self._not_recorded = make_steps(
             spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident, idle=idle
@@ -126,8 +128,8 @@ class Training:
         self._rungs = self._recipe.rungs(spec.steps)
         self._rung_images = stratified_subset(self._dataset, self._split.val, self._affordable())
         self._progress = _Progress()
-        if checkpoint is not None:
-            self._restore(load_checkpoint(checkpoint, spec, conditions, self._device))
+        if saved is not None:
+            self._restore(saved)
 
     def save(self, path: Path) -> None:
         """Write everything that a training which goes on from here needs; only right after `advance`.
@@ -172,6 +174,7 @@ class Training:
         """Leave what was recorded to the process's next training; this one is not used any more."""
         if self._idle is not None:
             self._idle.give(self._steps)
+        self._idle = None
 
     def _restore(self, found: tuple[Checkpoint, dict[str, Any]]) -> None:
         state, tensors = found

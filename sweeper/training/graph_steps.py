@@ -7,7 +7,7 @@ moving average, is recorded once as a CUDA graph and played for every later step
 the rung's end.
 
 The next training of the process takes over the memory and the recordings (`renew`): where its loss has the structure of
-an earlier one nothing is recorded anew. What it gives is what steps made for it give, to the last digit.
+an earlier one nothing is recorded anew. It takes the steps that a new training takes, in the same order.
 
 What a recording breaks if it is forgotten: the first steps are taken before it, as libraries set themselves up in
 them, and on a stream of its own; autocast must not keep its casts; the learning rate is a tensor; and whatever was
@@ -97,7 +97,11 @@ class GraphSteps(TrainingSteps):
         self._rate = torch.tensor(self._spec.lr, dtype=torch.float32, device=device)
         self.stream = stream_of(device)
         """On which steps are recorded, and are to be played: libraries keep memory by stream."""
-        self._plan = RungPlan.empty(longest_rung(self._recipe, spec), self._recipe.batch_size, device)
+        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        """Of the steps before the recording: torch keeps freed memory by stream, so that it is one and the same."""
+        recipe = self._recipe
+        longest = max(longest_rung(recipe, steps) for steps in (spec.steps, recipe.steps, recipe.confirm_steps))
+        self._plan = RungPlan.empty(longest, recipe.batch_size, device)
         self._recorded: OrderedDict[Hashable, Recorded] = OrderedDict()
         """By what is computed of the loss; the one used last at the end."""
         self._recording: Recording | None = None
@@ -118,6 +122,7 @@ class GraphSteps(TrainingSteps):
         """
         self._spec, self._images = spec, images
         self._recording, self._taken = None, 0
+        self._recorded.pop(None, None)
         dataset, recipe = self._dataset, self._recipe
         begin = starts.kept(
             recipe,
@@ -137,7 +142,7 @@ class GraphSteps(TrainingSteps):
                 number.copy_(first)
         self.optimizer.zero_grad(set_to_none=True)
         self.average.restart(recipe.average * spec.steps)
-        if (longest := longest_rung(recipe, spec)) > len(self._plan.rates):
+        if (longest := longest_rung(recipe, spec.steps)) > len(self._plan.rates):
             self._plan = RungPlan.empty(longest, recipe.batch_size, self._device)
             self._recorded.clear()  # they read the shorter one
         self._structure = self._use_loss(training_loss(spec, dataset, images))
@@ -155,7 +160,11 @@ class GraphSteps(TrainingSteps):
                 self.optimizer.state[parameter][name] = tensor
 
     def _use_loss(self, loss: nn.Module) -> Hashable:
-        """Train with this loss, in a recorded one's memory where that has the same structure; the structure."""
+        """Train with this loss, in a recorded one's memory where that has the same structure.
+
+        Returns:
+            What a recording depends on; None where no other training's may be played.
+        """
         if isinstance(loss, KernelLoss):
             key = structure(loss)
             known = self._recorded.get(key)
@@ -166,7 +175,7 @@ class GraphSteps(TrainingSteps):
             return key
         if self._spec.family in OWN:  # what it holds is the user's
             self.criterion = loss.to(self._device)
-            return object()
+            return None
         pixels = tuple(self._dataset.class_pixels(self._images).tolist())
         key = (self._spec.family, repr(sorted(self._spec.params.items())), pixels)
         known = self._recorded.get(key)
@@ -214,7 +223,7 @@ class GraphSteps(TrainingSteps):
         """A step that is not recorded. The first one shows whether the network draws random numbers."""
         self._seed(step)
         before = self._random_state() if self._taken == 0 else None
-        with _on_a_side_stream(self._device) if self._taken < FIRST_STEPS else nullcontext():
+        with _beside(self._side) if self._side is not None and self._taken < FIRST_STEPS else nullcontext():
             self._step()
         if before is not None and not torch.equal(before, self._random_state()):
             self._give_up("the network draws random numbers in each step (dropout)")
@@ -263,7 +272,8 @@ class GraphSteps(TrainingSteps):
         """The recording that a training whose loss has this structure left, or a new one."""
         known = self._recorded.get(self._structure)
         if known is None:
-            recording = self._record(self._step)
+            earlier = next((one.recording for one in self._recorded.values()), None)
+            recording = self._record(self._step, earlier)
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             known = self._recorded[self._structure] = Recorded(recording, self.criterion, gradients)
             while len(self._recorded) > KEPT:
@@ -293,17 +303,13 @@ def cannot_record(reason: str) -> UsageError:
 
 
 @contextmanager
-def _on_a_side_stream(device: torch.device) -> Iterator[None]:
-    """On a stream of its own, before and after which the device's streams wait for each other."""
-    if device.type != "cuda":
+def _beside(side: torch.cuda.Stream) -> Iterator[None]:
+    """On this stream, before and after which it and the usual one wait for each other."""
+    usual = torch.cuda.current_stream(side.device)
+    side.wait_stream(usual)
+    with torch.cuda.stream(side):
         yield
-        return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    usual = torch.cuda.current_stream(device)
-    stream.wait_stream(usual)
-    with torch.cuda.stream(stream):
-        yield
-    usual.wait_stream(stream)
+    usual.wait_stream(side)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

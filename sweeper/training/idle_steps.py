@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
 from sweeper.training.graph_steps import GraphSteps
@@ -25,5 +27,7 @@ class IdleSteps:
         return self._kept.pop(stream_of(device), None)
 
     def clear(self) -> None:
-        """Give their memory back."""
-        self._kept.clear()
+        """Give their memory back, to torch's allocator."""
+        if self._kept:
+            self._kept.clear()
+            gc.collect()

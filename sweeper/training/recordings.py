@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,9 @@ class Recording(Protocol):
         """Take the step once more."""
 
 
-Record = Callable[[Callable[[], None]], Recording]
-"""Records what a function does on the device; it may call it or not."""
+Record = Callable[[Callable[[], None], Recording | None], Recording]
+"""Records what a function does on the device; it may call it or not. The second argument is an earlier recording of the
+same steps, whose memory it may use: the two are never played at the same time."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,20 @@ class Recorded:
     gradients: list[Tensor]
 
 
-class GraphRecorder:
-    """Records steps as CUDA graphs that share their memory: those of trainings that follow one another.
+def record_graph(step: Callable[[], None], earlier: Recording | None) -> Recording:
+    """A CUDA graph of the step, which is not taken.
 
-    No two of them are played at the same time, and each writes what it reads, so that any order does.
+    Of several trainings each records on its own stream: libraries keep memory by stream, which graphs that are played
+    at the same time must not share (github.com/pytorch/pytorch/issues/193402). Those of trainings that follow one
+    another share theirs: each writes there before it reads, so that they may be played in any order.
     """
-
-    def __init__(self) -> None:
-        self._pool: Any = None
-
-    def __call__(self, step: Callable[[], None]) -> Recording:
-        """A CUDA graph of the step, which is not taken.
-
-        Of several trainings each records on its own stream: libraries keep memory by stream, which graphs that are
-        played at the same time must not share (github.com/pytorch/pytorch/issues/193402).
-        """
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        alone = own == torch.cuda.default_stream()
-        # A capture that fails may leave its own stream the current one: the outer block does not.
-        with torch.cuda.stream(own), torch.cuda.graph(graph, pool=self._pool, stream=None if alone else own):
-            step()
-        return graph
+    graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    pool = earlier.pool() if isinstance(earlier, torch.cuda.CUDAGraph) else None
+    alone = own == torch.cuda.default_stream()
+    # A capture that fails may leave its own stream the current one: the outer block does not.
+    with torch.cuda.stream(own), torch.cuda.graph(graph, pool=pool, stream=None if alone else own):
+        step()
+    return graph
 
 
 def stream_of(device: torch.device) -> int:

@@ -49,9 +49,9 @@ class RungPlan:
             getattr(self, name)[: len(values)].copy_(values)
 
 
-def longest_rung(recipe: Recipe, spec: TrialSpec) -> int:
-    """Steps of a training's longest rung."""
-    return max(last - first for first, last in pairwise((0, *recipe.rungs(spec.steps))))
+def longest_rung(recipe: Recipe, steps: int) -> int:
+    """Steps of the longest rung of a training of so many."""
+    return max(last - first for first, last in pairwise((0, *recipe.rungs(steps))))
 
 
 def plan_rung(

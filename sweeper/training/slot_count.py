@@ -21,7 +21,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.records import TrialSpec
 from sweeper.data.folds import split_of
 from sweeper.training.failure_causes import device_lost, explain, out_of_memory
-from sweeper.training.graph_steps import change_apart
+from sweeper.training.graph_steps import KEPT, change_apart
 from sweeper.training.job import WorkerContext
 from sweeper.training.slots import own_stream
 from sweeper.training.step_choice import make_steps, one_by_one, why_not
@@ -155,7 +155,9 @@ def count_slots(
     _together(probes, device)  # what happens once: recordings, choice of kernels
     if device.type == "cuda" and not probes[0].steps.recorded:
         return SlotCount(1, f"one training at a time: {probes[0].steps.fault}")
-    each, best = max(1, used()), 1
+    # Later recordings share the memory of the first, but for their gradients.
+    gradients = sum(parameter.nbytes for parameter in probes[0].steps.model.parameters())
+    each, best = max(1, used() + (KEPT - 1) * gradients), 1
     rates = {1: _rate(probes, device, clock)}
     alone = probes[0].weights()
     while (wanted := 2 * len(probes)) <= most and wanted * each <= room:

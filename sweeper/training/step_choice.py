@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import torch
 
 from sweeper.core.recipe import Recipe
@@ -13,7 +11,7 @@ from sweeper.losses import FAMILIES
 from sweeper.training.graph_steps import GraphSteps, cannot_record
 from sweeper.training.idle_steps import IdleSteps
 from sweeper.training.initial_networks import Starts
-from sweeper.training.recordings import GraphRecorder
+from sweeper.training.recordings import record_graph
 from sweeper.training.resident_store import ResidentStore
 from sweeper.training.training_steps import TrainingSteps
 
@@ -48,10 +46,10 @@ def make_steps(
         if earlier is not None:
             earlier.renew(spec, images, starts)
             return earlier, None
-        return GraphSteps(*given, device=device, starts=starts, resident=resident, record=GraphRecorder()), None
-    if earlier is not None:  # its memory is needed
-        del earlier
-        gc.collect()
+        return GraphSteps(*given, device=device, starts=starts, resident=resident, record=record_graph), None
+    if idle is not None:  # what lies idle, on any stream, was recorded: its memory is needed
+        earlier = None
+        idle.clear()
     if recipe.engine == "graph":
         raise cannot_record(str(reason))
     return TrainingSteps(*given, device=device, starts=starts, resident=resident), reason
