@@ -17,6 +17,7 @@ import pytest
 
 from sweeper.cli.main import main
 from sweeper.core.errors import MissingStudyError, RequestError
+from sweeper.core.records import Collapse
 from sweeper.losses import build_loss
 from sweeper.storage import open_storage
 from sweeper.workflow.request_checks import check_places
@@ -130,9 +131,12 @@ def test_a_dry_run_asks_a_tracking_database_in_the_words_of_the_run(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("end", [Collapse.NONE, Collapse.NO_BETTER_THAN_CONSTANT])
 def test_a_dry_run_of_a_finished_study_announces_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    end: Collapse, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor one of a study that learned nothing, which has nothing to confirm."""
+    monkeypatch.setattr("sweeper.training.engine.judge", lambda _: end)  # four steps learn what they learn
     monkeypatch.chdir(tmp_path)
     status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "4")
     assert status == 0, err
@@ -143,7 +147,8 @@ def test_a_dry_run_of_a_finished_study_announces_nothing(
             main()
         out = capsys.readouterr().out
         assert ended.value.code == 0 and words in out
-    assert "confirmation: 0 to" in out  # those that are there are not trained again
+    if end.learned:
+        assert "confirmation: 0 to" in out  # those that are there are not trained again
 
 
 @pytest.mark.slow

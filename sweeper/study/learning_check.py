@@ -54,6 +54,12 @@ def next_probes(
     return steps, []
 
 
+def nothing_learned(trials: Sequence[TrialResult]) -> bool:
+    """Whether a search has trainings, and none of them beats a constant answer: then there is nothing to confirm."""
+    ended = [trial for trial in trials if trial.state != "failed"]
+    return bool(ended) and not any(trial.collapse.learned for trial in ended)
+
+
 def learned(results: Sequence[TrialResult]) -> list[TrialResult]:
     """Those that ended clearly better than a constant answer."""
     return [r for r in results if r.state == "complete" and r.collapse.learned and _gain(r) >= CLEARLY]

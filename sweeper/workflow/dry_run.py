@@ -215,7 +215,9 @@ def preview_text(found: Preview) -> str:
         more = " and more" if name == "probe" else ""
         lines.append(f"{names[name]}: {number} trainings of {trainings.steps} steps{more}")
     if not found.trainings:
-        lines.append(f"nothing is left to train: the study has its {found.done} trials and its confirmation")
+        lines.append(
+            f"nothing is left to train: the study has its {found.done} trials and the confirmations they call for"
+        )
     if found.seconds is not None and found.pace is not None:
         lines.append(
             f"time: {time_range(*found.seconds)} in all; a step takes {time_text(found.pace)} here, evaluations "

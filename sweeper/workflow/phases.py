@@ -19,6 +19,7 @@ from sweeper.executors.protocol import Executor
 from sweeper.study.confirmation_rounds import plan_analyses, run_rounds
 from sweeper.study.finalist import Finalist, Need
 from sweeper.study.finalist_selection import choose_finalists, what_is_needed
+from sweeper.study.learning_check import nothing_learned
 from sweeper.study.loop import Work, drive
 from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
 from sweeper.study.search import Search
@@ -200,9 +201,7 @@ def search(stage: Stage) -> bool:
 
 def _learned_something(stage: Stage) -> bool:
     """Whether any training beats a constant answer: else there is nothing to confirm, and that is said."""
-    trials = studies.search_results(stage.study)
-    ended = [trial for trial in trials if trial.state != "failed"]
-    if not ended or any(trial.collapse.learned for trial in ended):
+    if not nothing_learned(studies.search_results(stage.study)):
         return True
     steps = stage.plan.conditions.recipe.steps
     stage.display.warn(

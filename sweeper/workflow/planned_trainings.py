@@ -11,7 +11,7 @@ from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
 from sweeper.study.budget_probe import FACTORS
 from sweeper.study.earlier_rates import RATES
 from sweeper.study.finalist import BASELINE, LEADERS
-from sweeper.study.learning_check import PROMISING
+from sweeper.study.learning_check import PROMISING, nothing_learned
 from sweeper.study.learning_rates import EXTENSIONS, GRID, is_one_rate
 from sweeper.workflow.settings import Budget
 
@@ -40,6 +40,8 @@ class There(NamedTuple):
     interim: AnalysesTaken
     held: int = 0
     """Trials that it has or will have without being asked: failed ones and those that wait are among them."""
+    learned: bool = True
+    """Whether a trial beats a constant answer, or none has ended yet."""
 
 
 NOTHING = There(0, 0, 0, 0, AnalysesTaken())
@@ -50,21 +52,25 @@ def there_of(study: optuna.Study, plan: studies.Plan) -> There:
     failed = studies.failed_trials(study)
     extra = {purpose: studies.extra_results(study, purpose) for purpose in ("recheck", "confirm")}
     complete = {purpose: [r for r in results if r.state == "complete"] for purpose, results in extra.items()}
+    trials = studies.search_results(study)
     return There(
-        trials=len(studies.search_results(study)) - len(failed),
+        trials=len(trials) - len(failed),
         rechecks=len(complete["recheck"]),
         confirmations=sum(r.spec.steps == plan.conditions.recipe.confirm_steps for r in complete["confirm"]),
         failed=len(failed) + sum(len(extra[purpose]) - len(complete[purpose]) for purpose in extra),
         interim=analyses_taken(study.user_attrs),
         held=studies.held(study),
+        learned=not nothing_learned(trials),
     )
 
 
 def _finished(plan: studies.Plan, trials: int, there: There, analyses: tuple[InterimAnalysis, ...]) -> bool:
-    """Whether a run would train nothing: its search is complete, and its last interim analysis ended it."""
+    """Whether a run would train nothing: its search is complete, and learned nothing or was confirmed to the end."""
     interim = there.interim
     if there.trials < trials or there.failed or interim.cut is not None:
         return False
+    if not there.learned:
+        return True
     if not interim.stored or interim.planned != analyses:
         return False
     last = interim.stored[-1]
