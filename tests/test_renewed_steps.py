@@ -35,7 +35,8 @@ from tests.test_predict import deep_dataset
 from tests.test_slots import next_event, of
 from tests.test_training import spec
 
-RECORDED = LONG.model_copy(update={"engine": "graph", "confirm_steps": 18})
+RECORDED = LONG.model_copy(update={"engine": "graph", "steps": 10, "confirm_steps": 14, "evaluations": 2})
+"""Rungs of five steps: three that are plain, one that is recorded, one that is played."""
 
 
 def memory(steps: GraphSteps) -> list[torch.Tensor]:
@@ -110,7 +111,7 @@ def study(tiny: Dataset) -> Study:
 
 
 def long(family: str, **changes: Any) -> TrialSpec:
-    return spec(family=family, **{"steps": 12, "lr": 3e-3, **changes})
+    return spec(family=family, **{"steps": 10, "lr": 3e-3, **changes})
 
 
 FIRST = long("focal", params={"gamma": 2.0, "alpha": 0.25})
@@ -118,8 +119,8 @@ NEXT = {
     "other numbers": (long("focal", params={"gamma": 0.7, "alpha": 0.9}), 0),
     "another rate and seed": (long("focal", params={"gamma": 2.0, "alpha": 0.25}, lr=7e-4, seed=3), 0),
     "fewer steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=6), 0),
-    "more steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=24), 1),
-    "steps of a confirmation": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=18), 0),
+    "more steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=20), 1),
+    "steps of a confirmation": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=14), 0),
     "another structure": (long("dice_ce", params={"mix": 0.4}), 1),
     "no kernel": (long("lovasz"), 1),
 }
@@ -161,7 +162,7 @@ def test_trainings_of_few_structures_need_few_recordings(study: Study, recording
 def test_no_more_recordings_are_kept_than_there_is_room_for(study: Study, recordings: list[SameMemory]) -> None:
     steps = study.new(FIRST)
     for number in range(KEPT + 2):
-        own = long("poly_ce", params={"first_term": 0.1 * number}, steps=6)
+        own = long("poly_ce", params={"first_term": 0.1 * number}, steps=8)
         steps.renew(own, study.images(own), study.starts)
         study.train(steps, own)
     assert len(steps._recorded) == KEPT and len(recordings) == KEPT + 2
@@ -170,17 +171,17 @@ def test_no_more_recordings_are_kept_than_there_is_room_for(study: Study, record
 def test_a_checkpoint_is_read_into_the_memory_of_the_recordings(study: Study, recordings: list[SameMemory]) -> None:
     own = NEXT["other numbers"][0]
     begun = study.new(own)
-    begun.run(0, 4)
+    begun.run(0, 5)
     checkpoint, averaged = begun.state(), begun.average.updates
     fresh = study.new(own)
     fresh.restore(copy.deepcopy(checkpoint), averaged)
-    expected, end = study.train(fresh, own, first=4)
+    expected, end = study.train(fresh, own, first=5)
     recordings.clear()
     steps = study.new(FIRST)
     study.train(steps, FIRST)
     steps.renew(own, study.images(own), study.starts)
     steps.restore(checkpoint, averaged)
-    found, weights_found = study.train(steps, own, first=4)
+    found, weights_found = study.train(steps, own, first=5)
     assert found == expected and torch.equal(weights_found, end)
     assert len(recordings) == 1 and steps.recorded
 
