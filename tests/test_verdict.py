@@ -319,7 +319,7 @@ def test_one_common_seed_never_settles_anything_whatever_the_interval_says(half:
         found = evidence(levels, half=half, finalists={f: {"seeds": (101,)} for f in levels})
         decision = decide(found, ORDER)
         assert decision.verdict is OPEN
-        assert "cannot be estimated" in said(decision)
+        assert "from 1 common seed; how much" in said(decision) and "cannot be estimated" in said(decision)
         assert any("--confirm-seeds 3" in step for step in decision.next_steps)
 
 

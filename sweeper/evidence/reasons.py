@@ -8,7 +8,7 @@ from itertools import combinations
 from scipy.special import betaincinv
 
 from sweeper.core.records import Evidence, FinalistEvidence, Interval
-from sweeper.core.text import listed, minus
+from sweeper.core.text import count, listed, minus
 from sweeper.evidence.decision_rule import NEAR, Ground, comparison, difference, same, units
 from sweeper.evidence.interim_analyses import common_seeds, level_of
 
@@ -137,8 +137,9 @@ def doubt(evidence: Evidence, best: int, rival: int) -> str:
     common = common_seeds(evidence, best, rival)
     if common < 2:
         return (
-            f"{name(evidence, best)} against {name(evidence, rival)}: {gap.estimate:+.3f} mIoU from {common} "
-            "common seed(s); how much another seed would change it cannot be estimated from fewer than 2."
+            f"{name(evidence, best)} against {name(evidence, rival)}: {gap.estimate:+.3f} mIoU from "
+            f"{count(common, 'common seed')}; how much another seed would change it cannot be estimated from fewer "
+            "than 2."
         )
     if units(evidence) < 2:
         return f"{pair}: with {units(evidence)} independent test image(s), chance cannot be told from merit."
