@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from sweeper.core.errors import LossError
-from sweeper.losses import FAMILIES, per_pixel
 from sweeper.losses import kernel as kernel_module
+from sweeper.losses import per_pixel
 from sweeper.losses.build import KernelLoss
 from sweeper.losses.families import LossTask
 from sweeper.losses.reloadable import ReloadableLoss, structure
 from sweeper.losses.stacked import StackedLoss
-from tests.loss_cases import CASES, point
-from tests.test_losses_stacked import OTHER, batch, built, gradient
+from tests.test_losses_stacked import batch, built, gradient, points
 
 
 def kernel(family: str, task: LossTask, **coordinates: Any) -> KernelLoss:
@@ -28,15 +27,10 @@ def kernel(family: str, task: LossTask, **coordinates: Any) -> KernelLoss:
 
 
 def structures() -> list[tuple[LossTask, list[KernelLoss]]]:
-    """All families of the kernel, at two points and at their defaults, by what is computed."""
+    """All families of the kernel, at two points, by what is computed."""
     found: dict[Hashable, list[KernelLoss]] = defaultdict(list)
-    for family, task in CASES:
-        if FAMILIES[family].relative:
-            continue
-        first = point(family, task)
-        for given in (first, {name: OTHER.get(name, value) for name, value in first.items()}):
-            loss = kernel(family, task, **given)
-            found[structure(loss)].append(loss)
+    for loss in points():
+        found[structure(loss)].append(loss)
     return [(losses[0].task, losses) for losses in found.values()]
 
 

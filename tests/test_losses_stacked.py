@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,9 +26,8 @@ def built(family: str, task: LossTask, **coordinates: Any) -> torch.nn.Module:
     return build_loss(family, task=task, class_frequencies=FREQUENCIES if task == "multiclass" else None, **coordinates)
 
 
-def stacks() -> list[tuple[str, LossTask, list[torch.nn.Module]]]:
-    """All families of the kernel, at two points, by the options that stacks share."""
-    found: dict[tuple[LossTask, tuple[Any, ...]], list[torch.nn.Module]] = defaultdict(list)
+def points() -> Iterator[KernelLoss]:
+    """All families of the kernel in each task, at two points."""
     for family, task in CASES:
         if FAMILIES[family].relative:
             continue
@@ -35,8 +35,15 @@ def stacks() -> list[tuple[str, LossTask, list[torch.nn.Module]]]:
         for coordinates in (first, {name: OTHER.get(name, value) for name, value in first.items()}):
             loss = built(family, task, **coordinates)
             assert isinstance(loss, KernelLoss)
-            key = tuple(getattr(loss.settings, name) for name in OPTIONS)
-            found[task, key].append(loss)
+            yield loss
+
+
+def stacks() -> list[tuple[str, LossTask, list[torch.nn.Module]]]:
+    """The points, by the options that stacks share."""
+    found: dict[tuple[LossTask, tuple[Any, ...]], list[torch.nn.Module]] = defaultdict(list)
+    for loss in points():
+        key = tuple(getattr(loss.settings, name) for name in OPTIONS)
+        found[loss.task, key].append(loss)
     return [(f"{task}-{n}", task, losses) for n, ((task, _), losses) in enumerate(found.items())]
 
 

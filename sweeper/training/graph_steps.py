@@ -168,10 +168,10 @@ class GraphSteps(TrainingSteps):
         if isinstance(loss, KernelLoss):
             key = structure(loss)
             known = self._recorded.get(key)
-            own = ReloadableLoss(loss).to(self._device) if known is None else known.criterion
-            assert isinstance(own, ReloadableLoss)
-            own.load(loss)
-            self.criterion = own
+            self.criterion = ReloadableLoss(loss).to(self._device) if known is None else known.criterion
+            if known is not None:
+                assert isinstance(known.criterion, ReloadableLoss)
+                known.criterion.load(loss)
             return key
         if self._spec.family in OWN:  # what it holds is the user's
             self.criterion = loss.to(self._device)

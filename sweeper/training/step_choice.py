@@ -36,19 +36,18 @@ def make_steps(
     Raises:
         UsageError: if the recipe insists on recorded steps, and these cannot be.
     """
-    recipe, earlier = conditions.recipe, None if idle is None else idle.take(device)
+    recipe = conditions.recipe
     given = (spec, conditions, store, images)
     if one_by_one(recipe, device):
         return TrainingSteps(*given, device=device, starts=starts, resident=resident), None
     maps = FAMILIES[spec.family].needs_map is not None
     reason = why_not(recipe, device=device, resident=resident is not None, maps=maps)
     if reason is None and resident is not None:
-        if earlier is not None:
+        if idle is not None and (earlier := idle.take(device)) is not None:
             earlier.renew(spec, images, starts)
             return earlier, None
         return GraphSteps(*given, device=device, starts=starts, resident=resident, record=record_graph), None
     if idle is not None:  # what lies idle, on any stream, was recorded: its memory is needed
-        earlier = None
         idle.clear()
     if recipe.engine == "graph":
         raise cannot_record(str(reason))
