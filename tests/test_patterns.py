@@ -11,7 +11,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
 from sweeper.data.decode_again import store_here
-from sweeper.data.formats.patterns import asked_patterns
+from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.workflow.prepare import dataset_of
 from sweeper.workflow.settings import Settings
 from tests.folders import image, mask

@@ -25,7 +25,7 @@ from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.class_map import read_class_map
 from sweeper.data.exclude import read_exclusions, without
-from sweeper.data.formats.patterns import asked_patterns
+from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown

@@ -19,8 +19,8 @@ from sweeper.data.cache import hold
 from sweeper.data.class_map import read_class_map
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.folds import check_folds, split_for
+from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.formats.patterns import NAME as PATTERNS
-from sweeper.data.formats.patterns import asked_patterns
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.executors.protocol import Backend, Executor
