@@ -8,6 +8,8 @@
   U-Net/ResNet-34 of full depth in the device's precision. Where steps were not recorded after all, the reason stands in
   place of the number. Then milliseconds of a trial's step where 2, 4, 8 and 16 trials take turns, each on a stream of
   its own; and of a trial's beginning, up to its first recorded step: made anew, and taken over from another trial.
+  Besides, recorded steps whose images stay in the processor's memory ("staged"), and recorded steps of a network that
+  `torch.compile` has compiled, with the seconds that this took (the caches of inductor and Triton begin empty).
 - A profile of the kernels of a recorded step at 256², batch 16.
 - `--search`: last, the time of a sweep of 50 trials at the GPU's defaults, with one seed of confirmation.
 
@@ -25,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -98,6 +101,7 @@ def measure(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict
         "tuned": lambda: plain(recipe, asked.steps, tuned=True, device=asked.device),
         "eager": lambda: ours(dataset, recipe, "eager", asked),
         "graph": lambda: ours(dataset, recipe, "auto", asked),
+        "staged": lambda: ours(dataset, recipe, "auto", asked, fits=False),
     }
     taken: dict[str, list[float | str]] = {name: [] for name in ways}
     for _ in range(asked.repetitions):
@@ -107,6 +111,7 @@ def measure(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict
     for name, values in taken.items():
         numbers = [value for value in values if isinstance(value, float)]
         row[name] = statistics.median(numbers) if len(numbers) == len(values) else values[-1]
+    row["compiled"], row["compile_seconds"] = compiled(dataset, recipe, asked)
     row["anew"], row["taken_over"] = beginnings(dataset, recipe, asked)
     row["together"] = {}
     for count in TOGETHER[: asked.together]:
@@ -166,10 +171,38 @@ def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> l
     return [statistics.median(values) for values in taken]
 
 
-def ours(dataset: Dataset, recipe: Recipe, engine: Engine, asked: argparse.Namespace) -> float | str:
-    """Milliseconds of a step of a training after its first rung, or why it was not recorded."""
-    training = _training(dataset, recipe, engine, asked.device, 2 * asked.steps)
+def ours(
+    dataset: Dataset, recipe: Recipe, engine: Engine, asked: argparse.Namespace, *, fits: bool = True
+) -> float | str:
+    """Milliseconds of a step of a training after its first rung, or why it was not recorded.
+
+    `fits`: the images lie on the device; else each batch is made by the processor.
+    """
+    training = _training(dataset, recipe, engine, asked.device, 2 * asked.steps, fits=fits)
     training.advance()  # what happens once: recordings, choice of kernels
+    return _second_rung(training, engine, asked)
+
+
+def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> tuple[float | str, float]:
+    """The same of a compiled network, and how many seconds its first rung took longer than one of another training."""
+    seconds, found = [], list[float | str]()
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor", "TRITON_CACHE_DIR": f"{folder}/triton"}
+        with unittest.mock.patch.dict("os.environ", caches):
+            for _ in range(2):
+                training = _training(dataset, recipe, "auto", asked.device, 2 * asked.steps)
+                training._steps.model.compile()
+                began = time.perf_counter()
+                try:
+                    training.advance()
+                    seconds.append(time.perf_counter() - began)
+                    found.append(_second_rung(training, "auto", asked))
+                except RuntimeError as error:  # no compiler, or a network that it cannot compile
+                    return str(error).splitlines()[0][:60], 0.0
+    return found[-1], seconds[0] - seconds[1]
+
+
+def _second_rung(training: Training, engine: Engine, asked: argparse.Namespace) -> float | str:
     began = time.perf_counter()
     training._steps.run(asked.steps, 2 * asked.steps)
     gone = time.perf_counter() - began
@@ -178,9 +211,11 @@ def ours(dataset: Dataset, recipe: Recipe, engine: Engine, asked: argparse.Names
     return 1000 * gone / asked.steps
 
 
-def _training(dataset: Dataset, recipe: Recipe, engine: Engine, device: str, steps: int) -> Training:
+def _training(
+    dataset: Dataset, recipe: Recipe, engine: Engine, device: str, steps: int, *, fits: bool = True
+) -> Training:
     given = _given(_spec(steps), dataset, recipe, engine, device)
-    return Training(*given, resident=resident(given[2], torch.device(device)))
+    return Training(*given, resident=resident(given[2], torch.device(device)) if fits else None)
 
 
 def _spec(steps: int, **params: float) -> TrialSpec:
@@ -215,7 +250,7 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     lines += [f"Tests marked cuda: {found['tests']}", ""] if "tests" in found else []
     counts = list(dict.fromkeys(count for row in found["steps"] for count in row["together"]))
     heads = ["crop", "batch", "plain, ms", "tuned, ms", "eager, ms", "graph, ms", "tuned / graph"]
-    heads += ["begin anew, ms", "taken over, ms"]
+    heads += ["staged, ms", "compiled, ms", "compile, s", "begin anew, ms", "taken over, ms"]
     heads += [f"{count} at a time, ms a trial" for count in counts] + ["tuned / best"]
     lines += [f"| {' | '.join(heads)} |", "|--:" * len(heads) + "|"]
     for row in found["steps"]:
@@ -224,6 +259,8 @@ def write(folder: Path, found: dict[str, Any]) -> None:
         many = [row["together"].get(count, "") for count in counts]
         best = min((v for v in (row["graph"], *many) if isinstance(v, float)), default=None)
         cells = [f"{row['size']}²", str(row["batch"]), *shown, ratio]
+        cells += [f"{row[n]:.1f}" if isinstance(row[n], float) else row[n] for n in ("staged", "compiled")]
+        cells.append(f"{row['compile_seconds']:.0f}")
         cells += [f"{v:.0f}" if isinstance(v, float) else v for v in (row["anew"], row["taken_over"])]
         cells += [f"{v:.1f}" if isinstance(v, float) else v for v in many]
         cells.append(f"{row['tuned'] / best:.2f}" if best else "–")

@@ -54,10 +54,16 @@ class Stops(Recorder):
         return 130 if self._left < 0 else None
 
 
-def trained(study: studies.SteadyStorage, folder: Path, stop: Recorder | None = None, **options: object) -> Trained:
+def trained(
+    study: studies.SteadyStorage,
+    folder: Path,
+    stop: Recorder | None = None,
+    speaker: Recorder | None = None,
+    **options: object,
+) -> Trained:
     given = TrainOptions.model_validate({"cache": folder / "cache", "device": "cpu", **options})
     return train_recommended(
-        study, "s", given, speaker=Recorder(), stop=stop or Recorder(), progress=lambda done, total: None
+        study, "s", given, speaker=speaker or Recorder(), stop=stop or Recorder(), progress=lambda done, total: None
     )
 
 
@@ -112,6 +118,16 @@ def test_what_torch_has_in_no_deterministic_form_is_told_in_its_words(
     monkeypatch.setattr(TrainingSteps, "_update", varies)
     with pytest.raises(SweeperError, match=r"made with --deterministic, and torch says: .*put_.*Use another network"):
         trained(study, tmp_path, steps=4)
+
+
+def test_why_steps_are_not_recorded_is_said_once(
+    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingSteps, "fault", "the network draws")
+    speaker = Recorder()
+    trained(study, tmp_path, steps=4, speaker=speaker)
+    told = "training steps are not recorded as a CUDA graph, and take longer: the network draws"
+    assert speaker.lines.count(told) == 1
 
 
 def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_path: Path) -> None:

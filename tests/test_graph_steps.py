@@ -14,12 +14,13 @@ from torch import nn
 
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Evaluated, Hardware
-from sweeper.core.recipe import Recipe
+from sweeper.core.recipe import Augmentation, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
 from sweeper.data.store import PixelStore, StoreWriter, open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.losses import FAMILIES
+from sweeper.losses.family_records import MapKind
 from sweeper.training import graph_steps, rung_plan, step_choice, training_steps
 from sweeper.training.batches import Crop, crops
 from sweeper.training.engine import Training
@@ -28,8 +29,10 @@ from sweeper.training.initial_networks import Starts
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.recordings import Record, Recording
 from sweeper.training.resident_store import ResidentStore, as_tensor, bytes_of, resident, upload
-from sweeper.training.step_choice import make_steps, why_not
+from sweeper.training.staged_batches import Batch, StagedBatches
+from sweeper.training.step_choice import make_steps
 from sweeper.training.training_steps import TrainingSteps
+from sweeper.training.transfer import to_device
 from sweeper.workflow.prepare import prepare
 from sweeper.workflow.recipe_choice import resumed_recipe
 from sweeper.workflow.settings import Settings
@@ -111,13 +114,15 @@ class Replayed:
         self.step()
 
 
-def steps_of(dataset: Dataset, record: Record | None, recipe: Recipe = LONG) -> TrainingSteps:
-    """The steps of a training; recorded by `record`, or plain ones for None."""
+def steps_of(
+    dataset: Dataset, record: Record | None, recipe: Recipe = LONG, *, family: str = "dice_ce", fits: bool = True
+) -> TrainingSteps:
+    """The steps of a training; recorded by `record`, or plain ones for None. `fits`: its pixels are on the device."""
     store = open_store(dataset.store)
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     train = split_for(dataset, study_seed=0, folds=None, seed=0).train
-    made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": upload(store, CPU)}
-    given = (spec(steps=12, lr=2**-9), conditions, store, train)
+    made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": upload(store, CPU) if fits else None}
+    given = (spec(family=family, steps=12, lr=2**-9), conditions, store, train)
     if record is None:
         return TrainingSteps(*given, **made)
     return GraphSteps(*given, **made, record=record)
@@ -169,12 +174,38 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
     assert [one.times for one in recordings] == [12 - FIRST_STEPS]  # the first of them was taken back
 
 
+STAGED: dict[str, dict[str, Any]] = {
+    "pixels that do not fit": {"fits": False},
+    "noise": {"recipe": LONG.model_copy(update={"augmentation": "full"})},
+    "noise, and pixels that do not fit": {"recipe": LONG.model_copy(update={"augmentation": "full"}), "fits": False},
+    "distances": {"family": "boundary"},
+    "sizes": {"family": "instance_ce"},
+    "instances": {"family": "blob_dice"},
+    "centre lines": {"family": "skeleton_recall", "fits": False},
+}
+
+
+@pytest.mark.usefixtures("exact_rates")
+@pytest.mark.parametrize("case", STAGED)
+def test_steps_whose_batches_are_made_outside_learn_what_plain_ones_learn(tiny: Dataset, case: str) -> None:
+    """To the last digit, over several rungs; and each batch is made once."""
+    plain, recorded = steps_of(tiny, None, **STAGED[case]), steps_of(tiny, Replayed, **STAGED[case])
+    assert isinstance(recorded, GraphSteps)
+    plain.criterion = recorded.criterion
+    make, made = recorded._staged._make, list[int]()
+    recorded._staged._make = lambda step: made.append(step) or make(step)  # type: ignore[func-returns-value]
+    for first, target in ((0, 4), (4, 8), (8, 12)):
+        assert recorded.run(first, target) == plain.run(first, target)
+        assert torch.equal(flat(recorded.model), flat(plain.model))
+    assert recorded.fault is None and recorded.recorded and made == list(range(12))
+
+
 @pytest.mark.parametrize(
     "family",
     [
         pytest.param(name, marks=pytest.mark.slow if known.module in COVERED or at % 2 else ())
         for at, (name, known) in enumerate(FAMILIES.items())
-        if not known.needs_map and "binary" in known.tasks
+        if "binary" in known.tasks
     ],
 )
 def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,10 +222,65 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
     steps = GraphSteps(made, conditions, store, train, device=meta, starts=Starts(), resident=pixels, record=Replayed)
     monkeypatch.setattr(steps.optimizer, "step", lambda: None)
     steps._begin(0, 4)
+    if steps._is_staged:  # that part is the processor's
+        steps._staged.bring(0)
     steps._step()
     assert steps._total.device == meta
     with pytest.raises(RuntimeError, match="meta"):
         float(steps._total)  # as a step that waits would
+
+
+def counted(step: int) -> Batch:
+    """A batch of a step's number."""
+    return torch.full((2, 3, 4, 4), float(step)), torch.full((2, 4, 4), step), {}
+
+
+def numbers(staged: StagedBatches) -> set[float]:
+    """What is in the batch."""
+    inputs, labels, more = staged.batch
+    return {float(value) for tensor in (inputs, labels, *more.values()) for value in tensor.unique()}
+
+
+def test_the_next_batch_leaves_the_present_one_alone() -> None:
+    staged, made = StagedBatches(lambda step: made.append(step) or counted(step), CPU), list[int]()  # type: ignore[func-returns-value]
+    staged.begin()
+    staged.bring(0)
+    places = [tensor.data_ptr() for tensor in staged.batch[:2]]
+    for step in range(1, 4):
+        staged.prepare(step)
+        assert numbers(staged) == {step - 1}
+        staged.bring(step)
+        assert numbers(staged) == {step}
+    assert made == [0, 1, 2, 3]
+    assert [tensor.data_ptr() for tensor in staged.batch[:2]] == places
+    staged.prepare(7)
+    staged.begin()  # of another training, which has a seventh step, too
+    staged.bring(7)
+    assert made == [0, 1, 2, 3, 7, 7]
+
+
+def test_maps_come_and_go_with_the_losses_that_want_them() -> None:
+    kinds: list[MapKind] = []
+    staged = StagedBatches(lambda step: (*counted(step)[:2], {kind: torch.full((2, 4), step) for kind in kinds}), CPU)
+    seen = []
+    for step, wanted in enumerate([[], ["distance"], ["sizes"], [], ["distance"]]):
+        kinds[:] = wanted
+        staged.begin()
+        staged.bring(step)
+        assert list(staged.batch[2]) == wanted and numbers(staged) == {step}
+        seen.append([tensor.data_ptr() for tensor in (staged.batch[0], *staged.batch[2].values())])
+    assert seen[4] == seen[1] and seen[3] == seen[0] and seen[2][1] != seen[1][1]
+
+
+def test_inputs_stay_channels_last() -> None:
+    """Else each step would turn them round."""
+
+    def channels_last(step: int) -> Batch:
+        return counted(step)[0].contiguous(memory_format=torch.channels_last), counted(step)[1], {}
+
+    staged = StagedBatches(channels_last, CPU)
+    staged.bring(0)
+    assert staged.batch[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> None:
@@ -274,7 +360,7 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, m
             given = (spec(steps=12), Conditions(dataset=tiny, recipe=recipe, seed=0), store, "cpu")
             with monkeypatch.context() as patch:
                 if engine == "eager":
-                    patch.setattr("sweeper.training.engine.make_steps", lambda *a, **k: (plain_steps(*a, **k), None))
+                    patch.setattr("sweeper.training.engine.make_steps", plain_steps)
                 training = Training(
                     *given, resident=upload(store, CPU), checkpoint=path if part else None, clock=lambda: 0.0
                 )
@@ -290,24 +376,14 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, m
 # --- Which ---
 
 
-def test_why_steps_are_not_recorded() -> None:
-    gpu = torch.device("cuda")
-    given: dict[str, Any] = {"device": gpu, "resident": True, "maps": False}
-    assert why_not(SMALL, **given) is None
-    assert "no NVIDIA GPU" in str(why_not(SMALL, **given | {"device": CPU}))
-    assert "quarter" in str(why_not(SMALL, **given | {"resident": False}))
-    assert "maps of the labels" in str(why_not(SMALL, **given | {"maps": True}))
-    assert "noise" in str(why_not(SMALL.model_copy(update={"augmentation": "full"}), **given))
-
-
 def test_a_processor_takes_plain_steps_and_recorded_ones_cannot_be_insisted_on(tiny: Dataset) -> None:
     store = open_store(tiny.store)
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
     made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": None}
     for engine in ("auto", "eager"):
         conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"engine": engine}), seed=0)
-        steps, reason = make_steps(spec(), conditions, store, train, **made)
-        assert type(steps) is TrainingSteps and reason is None
+        steps = make_steps(spec(), conditions, store, train, **made)
+        assert type(steps) is TrainingSteps and steps.fault is None
     conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"engine": "graph"}), seed=0)
     with pytest.raises(UsageError, match="--engine graph needs steps that can be recorded, and there is no NVIDIA GPU"):
         make_steps(spec(), conditions, store, train, **made)
@@ -318,12 +394,12 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None
     with pytest.raises(UsageError, match="--engine graph needs an NVIDIA GPU, and trains on CPU"):
         resumed_recipe(Settings(engine="graph"), SMALL, cpu, 10)
     gpu = cpu.model_copy(update={"device": "cuda"})
-    with pytest.raises(UsageError, match="does not go with --augment full"):
-        resumed_recipe(Settings(engine="graph", augment="full"), SMALL, gpu, 10)
     assert resumed_recipe(Settings(engine="graph"), SMALL, gpu, 10).engine == "graph"
 
 
-def test_losses_and_machines_that_cannot_be_recorded_are_refused(tiny: Dataset, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_record_refuses(tmp_path: Path) -> None:
+    """A machine of the cluster may lack what the first one has."""
+
     class Pretended(InlineBackend):
         def hardware(self) -> Hardware:
             return Hardware(device="cuda", devices=1, name="GPU", precision="bfloat16")
@@ -332,20 +408,14 @@ def test_losses_and_machines_that_cannot_be_recorded_are_refused(tiny: Dataset, 
         settings = Settings(data="synthetic:cracks?images=12&size=64", engine="graph", cache=tmp_path, **options)
         prepare(settings, None, Pretended("cpu"), Recorder(), datetime.now(UTC))
 
-    with pytest.raises(
-        UsageError, match="instance_ce, blob_dice, skeleton_recall, boundary of space 'full' read maps of the labels"
-    ):
-        ask(space="full")
-    with pytest.raises(UsageError, match=r"--engine graph needs .*, and there is no NVIDIA GPU"):  # of the worker
+    with pytest.raises(UsageError, match=r"--engine graph needs .*, and there is no NVIDIA GPU"):
         ask(space="binary", encoder="resnet18", encoder_depth=3, size=32)
 
 
 def test_why_steps_are_taken_one_by_one_is_said_once_per_process(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "sweeper.training.engine.make_steps", lambda *a, **k: (plain_steps(*a, **k), "the loss needs maps")
-    )
+    monkeypatch.setattr(TrainingSteps, "fault", "the network draws")
     context = WorkerContext(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
     notes = []
     for number in range(2):
@@ -355,7 +425,7 @@ def test_why_steps_are_taken_one_by_one_is_said_once_per_process(
             assert isinstance(event, Evaluated)
             notes.append(event.note)
     assert notes == [
-        "training steps are not recorded as a CUDA graph, and take longer: the loss needs maps",
+        "training steps are not recorded as a CUDA graph, and take longer: the network draws",
         "",
         "",
         "",
@@ -372,7 +442,7 @@ def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
     pixels, found = upload(store, device), []
     for engine in ("eager", "graph"):
         conditions = Conditions(dataset=tiny, recipe=LONG.model_copy(update={"engine": engine}), seed=0)
-        steps, _ = make_steps(spec(steps=12), conditions, store, train, device=device, starts=Starts(), resident=pixels)
+        steps = make_steps(spec(steps=12), conditions, store, train, device=device, starts=Starts(), resident=pixels)
         losses = [steps.run(first, target)[0] for first, target in ((0, 4), (4, 8), (8, 12))]
         found.append((losses, weights(steps)))
     assert isinstance(steps, GraphSteps) and steps.fault is None
@@ -381,14 +451,54 @@ def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("family", ["cross_entropy", "dice_topk", "lovasz", "boundary_ce", "soft_cldice"])
-def test_every_kind_of_loss_trains_with_recorded_steps(tiny: Dataset, family: str) -> None:
+@pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize("augmentation", ["light", "full"])
+@pytest.mark.parametrize(
+    "family", ["cross_entropy", "dice_topk", "lovasz", "boundary_ce", "soft_cldice", "boundary", "skeleton_recall"]
+)
+def test_every_kind_of_loss_trains_with_recorded_steps(
+    tiny: Dataset, family: str, augmentation: Augmentation, fits: bool
+) -> None:
     store = open_store(tiny.store)
-    recipe = LONG.model_copy(update={"precision": "bfloat16"})
+    recipe = LONG.model_copy(update={"precision": "bfloat16", "augmentation": augmentation})
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
-    pixels = resident(store, torch.device("cuda"))
+    pixels = resident(store, torch.device("cuda")) if fits else None
     training = Training(spec(family=family, steps=12), conditions, store, "cuda", resident=pixels)
     while not training.finished:
         training.advance()
     assert training.result("complete").value is not None
     assert training.not_recorded is None
+
+
+@pytest.mark.cuda
+def test_batches_that_are_made_beside_a_busy_gpu_are_whole(tiny: Dataset) -> None:
+    """What a step reads is its own batch to the last bit, however late the GPU comes to it."""
+    device, store = torch.device("cuda"), open_store(tiny.store)
+    conditions = Conditions(dataset=tiny, recipe=LONG, seed=0)
+    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    given = (spec(steps=12), conditions, store, train)
+    steps = TrainingSteps(*given, device=device, starts=Starts())
+    expected = [[tensor.cpu() for tensor in steps._batch(step)[:2]] for step in range(12)]
+    staged, busy, seen = StagedBatches(steps._batch, device), torch.randn(4096, 4096, device=device), []
+    staged.begin()
+    for step in range(12):
+        staged.bring(step)
+        for _ in range(10):
+            busy = (busy @ busy).tanh()
+        seen.append([tensor.clone() for tensor in staged.batch[:2]])
+        staged.prepare(min(11, step + 1))
+    for ours, own in zip(seen, expected, strict=True):
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(ours, own, strict=True))
+
+
+@pytest.mark.cuda
+def test_values_that_are_sent_are_those_of_the_time_of_sending() -> None:
+    """The processor's memory may be used again at once."""
+    device = torch.device("cuda")
+    busy, sent = torch.randn(4096, 4096, device=device), []
+    for number in range(20):
+        busy = (busy @ busy).tanh()
+        values = torch.full((1000, 1000), float(number))
+        sent.append(to_device(values, device))
+        values.fill_(-1)
+    assert [float(one.mean()) for one in sent] == [float(number) for number in range(20)]

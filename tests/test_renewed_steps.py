@@ -26,7 +26,7 @@ from sweeper.training.idle_steps import IdleSteps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext
 from sweeper.training.recordings import Recording
-from sweeper.training.resident_store import upload
+from sweeper.training.resident_store import ResidentStore, upload
 from sweeper.training.slots import SlotEngine
 from sweeper.training.step_choice import make_steps
 from sweeper.training.training_steps import TrainingSteps
@@ -41,7 +41,9 @@ RECORDED = LONG.model_copy(update={"engine": "graph", "steps": 10, "confirm_step
 
 def memory(steps: GraphSteps) -> list[torch.Tensor]:
     """Everything that a recording reads or writes."""
-    return [*steps._all_state(), *vars(steps._plan).values(), *steps.normal, *steps.criterion.buffers()]
+    inputs, labels, maps = steps._staged.batch if steps._is_staged else (*steps.normal, {})
+    plan = [*vars(steps._crops).values(), *vars(steps._rates).values(), inputs, labels, *maps.values()]
+    return [*steps._all_state(), *plan, *steps.normal, *steps.criterion.buffers()]
 
 
 class SameMemory:
@@ -71,7 +73,7 @@ class SameMemory:
 @pytest.fixture(autouse=True)
 def recordings(monkeypatch: pytest.MonkeyPatch) -> list[SameMemory]:
     """Steps are "recorded" on a processor; all recordings so far."""
-    monkeypatch.setattr(step_choice, "why_not", lambda *_, maps, **__: "the loss needs maps" if maps else None)
+    monkeypatch.setattr(step_choice, "why_not", lambda _: None)
     monkeypatch.setattr(step_choice, "record_graph", SameMemory)
     SameMemory.made = []
     return SameMemory.made
@@ -83,15 +85,14 @@ class Study:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset, self.store, self.starts = dataset, open_store(dataset.store), Starts()
         self.conditions = Conditions(dataset=dataset, recipe=RECORDED, seed=0)
-        self.resident = upload(self.store, CPU)
+        self.resident: ResidentStore | None = upload(self.store, CPU)
 
     def images(self, own: TrialSpec) -> tuple[int, ...]:
         return split_for(self.dataset, study_seed=0, folds=None, seed=own.seed).train
 
     def steps(self, own: TrialSpec, idle: IdleSteps | None = None) -> TrainingSteps:
         given = (own, self.conditions, self.store, self.images(own))
-        steps, _ = make_steps(*given, device=CPU, starts=self.starts, resident=self.resident, idle=idle)
-        return steps
+        return make_steps(*given, device=CPU, starts=self.starts, resident=self.resident, idle=idle)
 
     def new(self, own: TrialSpec) -> GraphSteps:
         steps = self.steps(own)
@@ -123,6 +124,7 @@ NEXT = {
     "steps of a confirmation": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=14), 0),
     "another structure": (long("dice_ce", params={"mix": 0.4}), 1),
     "no kernel": (long("lovasz"), 1),
+    "maps of the labels": (long("boundary"), 1),
 }
 
 
@@ -138,6 +140,27 @@ def test_renewed_steps_give_what_new_ones_give(study: Study, recordings: list[Sa
     assert found == expected and torch.equal(weights_found, end)
     assert steps.fault is None and steps.recorded
     assert len(recordings) == 1 + more
+
+
+@pytest.mark.parametrize("case", ["other numbers", "another rate and seed", "maps of the labels"])
+def test_batches_that_are_staged_are_those_of_the_training(
+    study: Study, recordings: list[SameMemory], case: str
+) -> None:
+    """Pixels do not fit on the device, so that each batch is made before its step; none of another training's."""
+    study.resident = None
+    test_renewed_steps_give_what_new_ones_give(study, recordings, case)
+
+
+def test_losses_with_maps_and_without_take_turns(study: Study, recordings: list[SameMemory]) -> None:
+    """One batch is cut within the step, the next is staged: each recording knows which."""
+    order = [long("boundary"), FIRST, long("boundary", lr=1e-3), NEXT["other numbers"][0], long("skeleton_recall")]
+    steps = study.new(order[0])
+    for number, own in enumerate(order):
+        if number:
+            steps.renew(own, study.images(own), study.starts)
+        (found, weights_found), (expected, end) = study.train(steps, own), study.train(study.new(own), own)
+        assert found == expected and torch.equal(weights_found, end)
+    assert len([one for one in recordings if one.steps is steps]) == 3
 
 
 def test_trainings_of_few_structures_need_few_recordings(study: Study, recordings: list[SameMemory]) -> None:
@@ -215,26 +238,6 @@ def test_a_kept_recording_is_checked_again(study: Study, monkeypatch: pytest.Mon
     with pytest.raises(Exception, match="a recorded step differs from a plain one by"):
         study.train(steps, FIRST)
     assert not steps.renewable
-
-
-def test_memory_is_given_back_before_steps_that_are_not_recorded(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    idle, steps = IdleSteps(), study.new(FIRST)
-    gone = weakref.ref(steps)
-    idle.give(steps)
-    del steps
-    alive: list[bool] = []
-    own = TrainingSteps.__init__
-
-    def begin(self: TrainingSteps, *given: Any, **more: Any) -> None:
-        alive.append(gone() is not None)
-        own(self, *given, **more)
-
-    monkeypatch.setattr(TrainingSteps, "__init__", begin)
-    study.conditions = Conditions(dataset=study.dataset, recipe=LONG, seed=0)
-    monkeypatch.setattr(step_choice, "one_by_one", lambda *_: False)
-    monkeypatch.setattr("sweeper.training.idle_steps.stream_of", lambda _: 1)  # what lies idle is another stream's
-    study.steps(long("boundary"), idle)
-    assert alive == [False]
 
 
 # --- As a worker uses them ---
@@ -386,7 +389,7 @@ def test_graphs_that_are_taken_over_give_what_new_ones_give(
 
     def made_for(one: TrialSpec) -> GraphSteps:
         given = (one, study.conditions, study.store, study.images(one))
-        steps, _ = make_steps(*given, device=device, starts=study.starts, resident=study.resident)
+        steps = make_steps(*given, device=device, starts=study.starts, resident=study.resident)
         assert isinstance(steps, GraphSteps)
         return steps
 
@@ -397,4 +400,4 @@ def test_graphs_that_are_taken_over_give_what_new_ones_give(
     found, weights_found = train(steps, own)
     assert steps.fault is None and steps.recorded
     assert found == expected and torch.equal(weights_found, end)
-    assert len(steps._recorded) == 1 + (case in {"another structure", "no kernel"})
+    assert len(steps._recorded) == 1 + (case in {"another structure", "no kernel", "maps of the labels"})

@@ -18,6 +18,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
 from sweeper.losses.family_records import MapKind
+from sweeper.training.transfer import to_device
 
 LIGHT = 0.2
 """Contrast factors lie within 1 ± this, brightness shifts within ± this standard deviations."""
@@ -49,7 +50,7 @@ class Draws(NamedTuple):
 
     def to(self, device: torch.device) -> Draws:
         """The same on a device."""
-        moved: dict[str, Any] = {k: v.to(device) for k, v in self._asdict().items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {k: to_device(v, device) for k, v in self._asdict().items() if isinstance(v, Tensor)}
         return self._replace(**moved)
 
 

@@ -110,7 +110,7 @@ class Training:
         # Before anything is taken over: a checkpoint that cannot be read costs nothing.
         saved = None if checkpoint is None else load_checkpoint(checkpoint, spec, conditions, self._device)
         self._idle = idle
-        self._steps, self._not_recorded = make_steps(
+        self._steps = make_steps(
             spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident, idle=idle
         )
         self._log_prior = log_prior_of(self._dataset.class_pixels(train))
@@ -193,7 +193,7 @@ class Training:
 
         Known after the first `advance`.
         """
-        return self._not_recorded or self._steps.fault
+        return self._steps.fault
 
     @property
     def finished(self) -> bool:

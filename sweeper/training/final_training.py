@@ -70,9 +70,7 @@ class FinalTraining:
         device = self._device = torch.device(place)
         dataset, recipe = conditions.dataset, conditions.recipe
         pixels = resident(store, device)
-        self._steps, self.not_recorded = make_steps(
-            spec, conditions, store, images, device=device, starts=Starts(), resident=pixels
-        )
+        self._steps = make_steps(spec, conditions, store, images, device=device, starts=Starts(), resident=pixels)
         self._log_prior = log_prior_of(dataset.class_pixels(images))
         self._evaluator = Evaluator(
             store,
@@ -90,6 +88,11 @@ class FinalTraining:
         self._longest = recipe.rungs(spec.steps)[0]  # steps that are recorded have room for so many at a time
         if checkpoint is not None:
             self._restore(checkpoint)
+
+    @property
+    def not_recorded(self) -> str | None:
+        """See `Training.not_recorded`."""
+        return self._steps.fault
 
     def advance(self, steps: int) -> float:
         """Take at most so many steps, and none beyond the last; their mean loss, which may be NaN or infinite."""

@@ -4,7 +4,8 @@ A step of a small network is a thousand kernels, and starting them takes the pro
 them. Here everything that a rung needs (places of the crops, draws, learning rates, weights of the average) is copied
 to the device before it; a counter on the device says which step it is; and the step, from cutting the crops to the
 moving average, is recorded once as a CUDA graph and played for every later step. Nothing waits for the processor before
-the rung's end.
+the rung's end. Where batches cannot be cut on the device alone (`_is_staged`), each is made while the device takes the
+step before (`staged_batches.py`), and the recorded step begins with it.
 
 The next training of the process takes over the memory and the recordings (`renew`): where its loss has the structure of
 an earlier one nothing is recorded anew. It takes the steps that a new training takes, in the same order.
@@ -13,7 +14,7 @@ What a recording breaks if it is forgotten: the first steps are taken before it,
 them, and on a stream of its own; autocast must not keep its casts; the learning rate is a tensor; and whatever was
 recorded must stay alive, gradients included, as the graph writes to its memory.
 
-A step that cannot be recorded is taken as by `TrainingSteps`: `step_choice.why_not` says which.
+A step that cannot be recorded is taken as by `TrainingSteps`; `fault` says why.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from sweeper.training.initial_networks import Starts
 from sweeper.training.model import normaliser
 from sweeper.training.recordings import Record, Recorded, Recording, stream_of
 from sweeper.training.resident_store import ResidentStore
-from sweeper.training.rung_plan import RungPlan, longest_rung, plan_rung
+from sweeper.training.rung_plan import CropPlan, RatePlan, longest_rung, plan_crops, plan_rates
+from sweeper.training.staged_batches import Batch, StagedBatches
 from sweeper.training.stepwise import Stepwise
 from sweeper.training.training_steps import TrainingSteps, autocast, training_loss
 
@@ -79,7 +81,7 @@ class GraphSteps(TrainingSteps):
         *,
         device: torch.device,
         starts: Starts,
-        resident: ResidentStore,
+        resident: ResidentStore | None,
         record: Record,
     ) -> None:
         """The network as it begins, and room on the device for the longest of the recipe's rungs.
@@ -89,7 +91,7 @@ class GraphSteps(TrainingSteps):
             record: records a step.
         """
         super().__init__(spec, conditions, store, images, device=device, starts=starts, resident=resident)
-        self._record, self._pixels = record, resident
+        self._record = record
         # Casts that a recording kept would be read when they are long gone.
         self._autocast = partial(autocast, device.type, self._recipe.precision, cache=False)
         self._count = torch.zeros(1, dtype=torch.int64, device=device)
@@ -101,7 +103,9 @@ class GraphSteps(TrainingSteps):
         """Of the steps before the recording: torch keeps freed memory by stream, so that it is one and the same."""
         recipe = self._recipe
         longest = max(longest_rung(recipe, steps) for steps in (spec.steps, recipe.steps, recipe.confirm_steps))
-        self._plan = RungPlan.empty(longest, recipe.batch_size, device)
+        self._crops = CropPlan.empty(longest, recipe.batch_size, device)
+        self._rates = RatePlan.empty(longest, device)
+        self._staged = StagedBatches(self._batch, device)
         self._recorded: OrderedDict[Hashable, Recorded] = OrderedDict()
         """By what is computed of the loss; the one used last at the end."""
         self._recording: Recording | None = None
@@ -142,9 +146,11 @@ class GraphSteps(TrainingSteps):
                 number.copy_(first)
         self.optimizer.zero_grad(set_to_none=True)
         self.average.restart(recipe.average * spec.steps)
-        if (longest := longest_rung(recipe, spec.steps)) > len(self._plan.rates):
-            self._plan = RungPlan.empty(longest, recipe.batch_size, self._device)
-            self._recorded.clear()  # they read the shorter one
+        self._find_maps()
+        if (longest := longest_rung(recipe, spec.steps)) > len(self._rates.rates):
+            self._crops = CropPlan.empty(longest, recipe.batch_size, self._device)
+            self._rates = RatePlan.empty(longest, self._device)
+            self._recorded.clear()  # they read the shorter ones
         self._structure = self._use_loss(training_loss(spec, dataset, images))
 
     def restore(self, state: dict[str, Any], averaged: int) -> None:
@@ -196,7 +202,10 @@ class GraphSteps(TrainingSteps):
                 may.
         """
         self._begin(first, target)
+        staged = self._staged if self._is_staged else None
         for step in range(first, target):
+            if staged is not None:
+                staged.bring(step)
             if self._recording is not None:
                 self._recording.replay()
             else:
@@ -206,13 +215,19 @@ class GraphSteps(TrainingSteps):
                     else:
                         self._start_recording(step)
             self._taken += 1
+            if staged is not None and step + 1 < target:
+                staged.prepare(step + 1)
             yield
         self.average.updates += target - first
         return float(self._total) / max(1, target - first), float(self._rate)
 
     def _begin(self, first: int, target: int) -> None:
-        given = (self._spec, self._recipe, self._store, self._images)
-        self._plan.fill(plan_rung(*given, average=self.average, steps=range(first, target)))
+        steps = range(first, target)
+        self._rates.fill(plan_rates(self._spec, self._recipe, self.average, steps))
+        if self._is_staged:
+            self._staged.begin()
+        else:
+            self._crops.fill(plan_crops(self._spec, self._recipe, self._store, self._images, steps))
         self._count.zero_()
         self._total.zero_()
         for group in self.optimizer.param_groups:  # a checkpoint may have brought a number
@@ -234,17 +249,29 @@ class GraphSteps(TrainingSteps):
 
     def _step(self) -> None:
         """One step, from the plan's next entry to the average: nothing here waits for the device."""
-        places, flip, light, rate, weight = (
-            values.index_select(0, self._count)[0]
-            for values in (self._plan.places, self._plan.flip, self._plan.light, self._plan.rates, self._plan.weights)
-        )
+        rate, weight = self._now(self._rates.rates, self._rates.weights)
         self._rate.copy_(rate)
-        images, masks = self._pixels.cut(places, self._recipe.size, self._recipe.size)
-        draws = Draws(flip, light[0], light[1])
-        inputs, labels = augment(to_inputs(images, *self.normal), masks.long(), draws)
-        self._total += self._update(inputs, labels, {})
+        inputs, labels, more = self._staged.batch if self._is_staged else self._cut_batch()
+        self._total += self._update(inputs, labels, more)
         self.average.update_by(self.model, weight)
         self._count += 1
+
+    def _now(self, *plan: Tensor) -> list[Tensor]:
+        """Of these the entries of the step that the counter on the device says."""
+        return [values.index_select(0, self._count)[0] for values in plan]
+
+    def _cut_batch(self) -> Batch:
+        """The batch of the plan's next entry, cut from pixels that are on the device."""
+        assert self._resident is not None
+        places, flip, light = self._now(self._crops.places, self._crops.flip, self._crops.light)
+        images, masks = self._resident.cut(places, self._recipe.size, self._recipe.size)
+        draws = Draws(flip, light[0], light[1])
+        return *augment(to_inputs(images, *self.normal), masks.long(), draws), {}
+
+    @property
+    def _is_staged(self) -> bool:
+        """Whether batches are made outside the step: pixels or maps are the processor's, or noise is drawn anew."""
+        return self._resident is None or self._maps is not None or self._recipe.augmentation == "full"
 
     def _start_recording(self, step: int) -> None:
         """Record a step, compare it with a plain one, and leave the plain one's weights; or say why that failed."""

@@ -30,7 +30,7 @@ from sweeper.training.graph_steps import cannot_record
 from sweeper.training.idle_steps import IdleSteps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, resident
-from sweeper.training.step_choice import why_not
+from sweeper.training.step_choice import slower, why_not
 from sweeper.training.stepwise import Stepwise, at_once
 from sweeper.version import versions
 
@@ -60,12 +60,9 @@ def worker_context(conditions: Conditions, store: PixelStore, device: str, check
         UsageError: if the recipe insists on recorded steps, and this device cannot record any.
     """
     place = torch.device(device)
-    own = resident(store, place)
-    if conditions.recipe.engine == "graph":
-        reason = why_not(conditions.recipe, device=place, resident=own is not None, maps=False)
-        if reason is not None:
-            raise cannot_record(reason)
-    return WorkerContext(conditions, store, device, checkpoints, resident=own)
+    if conditions.recipe.engine == "graph" and (reason := why_not(place)) is not None:
+        raise cannot_record(reason)
+    return WorkerContext(conditions, store, device, checkpoints, resident=resident(store, place))
 
 
 class Job:
@@ -111,7 +108,7 @@ class Job:
         if reason is None or reason in self._context.said:
             return ""
         self._context.said.add(reason)
-        return f"training steps are not recorded as a CUDA graph, and take longer: {reason}"
+        return slower(reason)
 
     def free(self) -> None:
         """Give the networks' memory back, but for what the next training takes over."""

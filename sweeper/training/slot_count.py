@@ -54,7 +54,7 @@ class SlotCount:
 def slots_that_pay(context: WorkerContext) -> SlotCount:
     """As many slots as pay on the device of these trainings; 1 where it is no GPU, or steps cannot be recorded."""
     device, recipe = torch.device(context.device), context.conditions.recipe
-    reason = why_not(recipe, device=device, resident=context.resident is not None, maps=False)
+    reason = why_not(device)
     if one_by_one(recipe, device) or reason is not None:
         return SlotCount(1, f"one training at a time: {reason or 'steps are taken one by one'}")
     free, _ = torch.cuda.mem_get_info(device)
@@ -89,7 +89,7 @@ def _probe(context: WorkerContext, device: torch.device) -> TrainingSteps:
         seed=conditions.seed,
         steps=SEGMENT * SEGMENTS,
     )
-    steps, _ = make_steps(
+    return make_steps(
         spec,
         conditions.model_copy(update={"recipe": recipe}),
         context.store,
@@ -98,7 +98,6 @@ def _probe(context: WorkerContext, device: torch.device) -> TrainingSteps:
         starts=context.starts,
         resident=context.resident,
     )
-    return steps
 
 
 class _Probe:

@@ -26,6 +26,7 @@ from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, normaliser
 from sweeper.training.resident_store import ResidentStore, as_tensor
 from sweeper.training.stepwise import Stepwise, at_once
+from sweeper.training.transfer import to_device
 
 
 def schedule(step: int, steps: int, warmup: float, decay: float) -> float:
@@ -76,8 +77,7 @@ class TrainingSteps:
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.model, recipe.average * spec.steps)
         self.criterion = training_loss(spec, dataset, images).to(device)
-        self._map_kind = FAMILIES[spec.family].needs_map
-        self._maps = None if self._map_kind is None else label_maps(self._map_kind, dataset, store)
+        self._find_maps()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=spec.lr,
@@ -137,6 +137,11 @@ class TrainingSteps:
         self.optimizer.step()
         return loss.detach()
 
+    def _find_maps(self) -> None:
+        """The maps of the labels that the loss wants."""
+        self._map_kind = FAMILIES[self._spec.family].needs_map
+        self._maps = None if self._map_kind is None else label_maps(self._map_kind, self._dataset, self._store)
+
     def _own_draws(self) -> AbstractContextManager[None]:
         """Dropout of some architectures draws from the global state: that is forked, and keyed like all else."""
         return torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
@@ -170,7 +175,7 @@ class TrainingSteps:
         inputs, labels = augment(to_inputs(images, *self.normal), masks.long(), draws)
         if self._maps is None or self._map_kind is None:
             return inputs, labels, {}
-        maps = map_batch(self._maps, places, recipe.size).to(self._device)
+        maps = to_device(map_batch(self._maps, places, recipe.size), self._device)
         maps = augment_maps(maps, draws, self._map_kind)
         # A distance to each class, but one instance and one line for each pixel.
         return inputs, labels, {self._map_kind: maps if self._map_kind == "distance" else maps.squeeze(1)}
@@ -178,9 +183,9 @@ class TrainingSteps:
     def _cut(self, places: list[Crop]) -> tuple[Tensor, Tensor]:
         size = self._recipe.size
         if self._resident is not None:
-            return self._resident.cut(as_tensor(places).to(self._device), size, size)
+            return self._resident.cut(to_device(as_tensor(places), self._device), size, size)
         images, masks = cut(self._store, places, size)
-        return images.to(self._device), masks.to(self._device)
+        return to_device(images, self._device), to_device(masks, self._device)
 
 
 def autocast(device_type: str, precision: Precision, cache: bool = True) -> AbstractContextManager[object]:

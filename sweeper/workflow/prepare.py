@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from filelock import FileLock
 
 from sweeper import storage as studies
-from sweeper.core.errors import DataError, StudyError, UsageError
+from sweeper.core.errors import DataError, StudyError
 from sweeper.core.own_code import code_here
 from sweeper.core.paths import checkpoints_dir, slug
 from sweeper.core.records import Conditions, Dataset, OwnLoss, Rates, SearchSpace
@@ -25,7 +25,6 @@ from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
-from sweeper.losses import FAMILIES
 from sweeper.space import default_space_name, load_space
 from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.finalist import second_seed
@@ -111,8 +110,6 @@ def prepare(
         )
     else:
         recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
-    if recipe.engine == "graph":
-        _check_recordable(space)
     plan = studies.Plan(
         created=old.created if old else now.isoformat(timespec="seconds"),
         conditions=Conditions(
@@ -141,15 +138,6 @@ def _own_losses(settings: Settings, old: studies.Plan | None) -> tuple[OwnLoss, 
     if old is None:
         return ()
     return tuple(o.model_copy(update={"code": code_here(o.code, "--loss")}) for o in old.conditions.losses)
-
-
-def _check_recordable(space: SearchSpace) -> None:
-    """Raises UsageError where `--engine graph` is asked for, and losses of the space cannot be recorded."""
-    if found := [one.family for one in space.families if FAMILIES[one.family].needs_map]:
-        raise UsageError(
-            f"--engine graph needs losses whose steps can be recorded, and {', '.join(found)} of space {space.name!r} "
-            "read maps of the labels from the processor's memory; use --engine auto, or a space without them"
-        )
 
 
 def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> Rates:

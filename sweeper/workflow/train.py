@@ -142,7 +142,7 @@ def train_recommended(
             f"confirmation had {recipe.confirm_steps:,} steps), seed {spec.seed}, {training.device_name}"
         )
         stop.defer()
-        _run(training, spec, checkpoint, stop=stop, progress=progress)
+        _run(training, spec, checkpoint, stop=stop, progress=progress, say=speaker.say)
         found = _scored(training, answer, conditions, options.on, split)
         collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
         training.save_weights(target, found.point, options.on, collapse)
@@ -276,8 +276,12 @@ def _run(
     *,
     stop: Stop,
     progress: Callable[[int, int], None],
+    say: Callable[[str], None],
 ) -> None:
     """All steps, with a checkpoint now and then, and one at a stop."""
+    from sweeper.training.step_choice import slower
+
+    said = False
     saved = before = running_seconds()
     steps = 1
     progress(training.step, spec.steps)
@@ -287,6 +291,9 @@ def _run(
         steps = max(1, round(steps * min(4.0, AT_ONCE / max(1e-3, now - before))))
         before = now
         progress(training.step, spec.steps)
+        if not said and training.not_recorded is not None:
+            say(slower(training.not_recorded))
+            said = True
         if not math.isfinite(loss):
             raise _diverged(spec, training.step)
         if stop.status is not None and training.step < spec.steps:

@@ -1,0 +1,16 @@
+"""How what the processor made comes to a device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same values on a device, for what is begun there from now on.
+
+    To a GPU they go from page-locked memory: the processor does not wait until the GPU has done what was begun before.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
