@@ -13,12 +13,13 @@ from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
 from sweeper.training import slot_count
-from sweeper.training.graph_steps import KEPT, GraphSteps, change_apart
+from sweeper.training.graph_steps import KEPT, GraphSteps
 from sweeper.training.hardware import choose_gpu
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext, worker_context
 from sweeper.training.resident_store import upload
 from sweeper.training.slot_count import SEGMENTS, count_slots, slots_that_pay
+from sweeper.training.weight_change import change_apart
 from tests.test_graph_steps import Replayed
 from tests.test_training import SMALL, spec
 

@@ -19,7 +19,6 @@ A step that cannot be recorded is taken as by `TrainingSteps`; `fault` says why.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -47,6 +46,7 @@ from sweeper.training.rung_plan import CropPlan, RatePlan, longest_rung, plan_cr
 from sweeper.training.staged_batches import Batch, StagedBatches
 from sweeper.training.stepwise import Stepwise
 from sweeper.training.training_steps import TrainingSteps, autocast, training_loss
+from sweeper.training.weight_change import change_apart
 
 FIRST_STEPS = 3
 """Taken before the recording."""
@@ -351,20 +351,3 @@ def _copied(tensors: list[Tensor]) -> list[Tensor]:
 def _put(state: list[Tensor], values: list[Tensor]) -> None:
     with torch.no_grad():
         torch._foreach_copy_(state, values)
-
-
-def change_apart(before: list[Tensor], recorded: list[Tensor], plain: list[Tensor]) -> float:
-    """Length of the difference between two changes of the weights, as a share of the second's length.
-
-    Infinite where the recorded one alone is not finite; 0 where the plain one is not: a training that diverges does so
-    either way.
-    """
-    length = math.sqrt(sum(float((a.double() - b.double()).square().sum()) for a, b in zip(before, plain, strict=True)))
-    apart = math.sqrt(
-        sum(float((a.double() - b.double()).square().sum()) for a, b in zip(recorded, plain, strict=True))
-    )
-    if not math.isfinite(length):
-        return 0.0
-    if not math.isfinite(apart):
-        return math.inf
-    return apart / length if length else 0.0 if not apart else math.inf

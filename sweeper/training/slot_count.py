@@ -21,11 +21,12 @@ from sweeper.core.errors import UsageError
 from sweeper.core.records import TrialSpec
 from sweeper.data.folds import split_of
 from sweeper.training.failure_causes import device_lost, explain, out_of_memory
-from sweeper.training.graph_steps import KEPT, change_apart
+from sweeper.training.graph_steps import KEPT
 from sweeper.training.job import WorkerContext
 from sweeper.training.slots import own_stream
 from sweeper.training.step_choice import make_steps, one_by_one, why_not
 from sweeper.training.training_steps import TrainingSteps
+from sweeper.training.weight_change import change_apart
 
 MOST_SLOTS = 8
 GAIN = 1.15

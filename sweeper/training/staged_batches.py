@@ -54,15 +54,14 @@ class StagedBatches:
 
     def prepare(self, step: int) -> None:
         """Make the batch of a step, while a GPU takes the one whose batch it has."""
-        if self._stream is not None:  # no further ahead: each batch on its way holds page-locked memory
+        if self._stream is not None:
+            # The batch before has been taken. No further ahead: each batch on its way holds page-locked memory.
             self._read.synchronize()
         with self._beside():
             made = self._make(step)
         named = {"inputs": made[0], "labels": made[1], **made[2]}
         self._make_room(named)
         with self._beside():
-            if self._stream is not None:
-                self._stream.wait_event(self._read)  # what comes next has been taken from there
             for name, values in named.items():
                 self._next[name].copy_(values)
             if self._stream is not None:
@@ -90,5 +89,7 @@ class StagedBatches:
         new = [name for name in named if name not in self._next]
         for name in new:
             self._next[name], self._present[name] = (torch.empty_like(named[name]) for _ in range(2))
+            if self._stream is not None:  # it is not given to others before what is copied there has arrived
+                self._next[name].record_stream(self._stream)
         if new and self._stream is not None:  # that memory may have been something else's just now
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
