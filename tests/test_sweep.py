@@ -37,7 +37,7 @@ from tests.sweeping import Recorder, sweep_in
 
 SEARCHED = [family.family for family in load_space("binary", "binary").families]
 """The families of the default space, in its order."""
-LEARN = {"steps": 24, "confirm_steps": 24, "size": 64, "batch_size": 4}
+LEARN = {"steps": 16, "confirm_steps": 16, "batch_size": 4}
 """Enough to beat a constant answer."""
 
 
@@ -195,7 +195,7 @@ def test_a_name_that_exists_is_refused_before_anything_happens(outcome: Outcome,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"steps": 5}, "recipe.steps: 24 → 5"),
+        ({"steps": 5}, "recipe.steps: 16 → 5"),
         ({"seed": 3}, "seed: 0 → 3"),
         ({"data": "synthetic:cracks?images=16&size=64&foreground=0.05"}, "data set"),
     ],
@@ -306,7 +306,7 @@ def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
-    outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=3, confirm_seeds="1", **LEARN)
+    outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=2, confirm_seeds="1", **LEARN)
     recommended = outcome.recommendation.recommended
     assert recommended is not None
     assert recommended.threshold is None and recommended.tau is not None
