@@ -39,6 +39,8 @@ SEARCHED = [family.family for family in load_space("binary", "binary").families]
 """The families of the default space, in its order."""
 LEARN = {"steps": 16, "confirm_steps": 16, "batch_size": 4}
 """Enough to beat a constant answer."""
+TWO_LOSSES = str(Path(__file__).parent / "data/two_losses.yaml")
+"""Where the losses are not looked at: fewer finalists to train."""
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +222,7 @@ def test_resume_of_nothing_names_what_there_is(outcome: Outcome, folder: Path) -
 def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db"
     with pytest.raises(InterruptedSweepError, match=re.escape(words)) as caught:
-        sweep_in(tmp_path, Recorder(stop_after=3))
+        sweep_in(tmp_path, Recorder(stop_after=3), confirm_seeds="1")
     assert caught.value.exit_status == 130
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("study")
@@ -229,9 +231,8 @@ def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
 
     display = Recorder()
     # Nothing but the name is given again: everything else is as it was.
-    resumed = sweep_in(
-        tmp_path, display, resume=True, **dict.fromkeys(["data", "trials", "steps", "confirm_steps", "size"])
-    )
+    given = ["data", "trials", "steps", "confirm_steps", "size", "confirm_seeds"]
+    resumed = sweep_in(tmp_path, display, resume=True, **dict.fromkeys(given))
     assert display.phases[0] == ("search", 3, 7)
     assert len(resumed.sweep.trials) == 7
     assert [t.spec.family for t in resumed.sweep.trials[:3]] == SEARCHED[:3]
@@ -241,7 +242,7 @@ def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
     assert kinds.count("sweep") == 1
     assert "RUNNING" not in {r.info.status for r in runs}
 
-    larger = sweep_in(tmp_path, resume=True, trials=9)
+    larger = sweep_in(tmp_path, resume=True, trials=9, confirm_seeds="1")
     assert len(larger.sweep.trials) == 9
 
 
@@ -354,7 +355,10 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     display = Recorder()
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --timeout"
     with pytest.raises(NothingConfirmedError, match=re.escape(words)):
-        sweep_in(tmp_path, display, trials=4, timeout="60", timer=lambda: 61.0 if len(display.results) > 2 else 0.0)
+        sweep_in(
+            tmp_path, display, trials=4, timeout="60", timer=lambda: 61.0 if len(display.results) > 2 else 0.0,
+            space=TWO_LOSSES,
+        )  # fmt: skip
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     hurried = report_study(storage, "study", out=tmp_path / "reports")
     assert hurried.sweep.timeout == 60 and hurried.sweep.cut
@@ -363,8 +367,8 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     assert (document["timeout"], document["cut"]) == (60, list(hurried.sweep.cut))
     assert any("time limit (60 s)" in reason for reason in document["reasons"])
     assert "--timeout 60" in hurried.sweep.command
-    whole = sweep_in(tmp_path, resume=True, timeout="2h")
-    assert len(whole.sweep.trials) == 7 and whole.sweep.cut == () and whole.sweep.timeout == 7200
+    whole = sweep_in(tmp_path, resume=True, trials=5, timeout="2h")
+    assert len(whole.sweep.trials) == 5 and whole.sweep.cut == () and whole.sweep.timeout == 7200
 
 
 @pytest.mark.slow
