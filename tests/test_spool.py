@@ -536,10 +536,10 @@ def test_a_server_stopped_amid_a_sweep_and_started_again_has_every_point_once(tm
 @pytest.mark.timeout(900)
 def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once(tmp_path: Path, server: Server) -> None:
     arguments = ["--study", "s", "--tracking-uri", server.uri, "--workers", "2"]
-    process = start(tmp_path, "run", *SHORT, "--trials", "24", *arguments)
-    wait_for(tmp_path, "[4/24]", process)
+    process = start(tmp_path, "run", *SHORT, "--trials", "8", *arguments)
+    wait_for(tmp_path, "[3/8]", process)
     server.kill()
-    wait_for(tmp_path, "[10/24]", process)
+    wait_for(tmp_path, "[6/8]", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)
     assert list(tmp_path.glob(".sweeper/spool/*.db"))
