@@ -32,7 +32,15 @@ from tests.sweeping import Recorder, sweep_in
 from tests.test_split import PLAIN, dataset, side_of
 
 SEARCH = {family: builders.trial(family) for family in builders.ORDER}
-CONFIRM = {"trials": 7, "confirm_seeds": "2", "folds": 3, "steps": 24, "confirm_steps": 24}
+CONFIRM = {
+    "trials": 4,
+    "confirm_seeds": "2",
+    "folds": 3,
+    "steps": 24,
+    "confirm_steps": 24,
+    "space": str(Path(__file__).parent / "data/two_losses.yaml"),
+}
+"""Two finalists, as each of them is trained once per seed and fold."""
 GROUPS = tuple("abcdef")
 
 
@@ -309,8 +317,9 @@ def shown() -> Recorder:
 def outcome(folder: Path, shown: Recorder) -> Any:
     """A small real sweep with three folds, cut off amid its confirmation and resumed."""
     with pytest.raises(InterruptedSweepError):
-        sweep_in(folder, Recorder(stop_after=24), **CONFIRM)
-    return sweep_in(folder, shown, figures=True, resume=True, steps=None, confirm_steps=None, data=None)
+        sweep_in(folder, cut := Recorder(stop_after=17), **CONFIRM)
+    assert 0 < sum(result.spec.purpose == "confirm" for result in cut.results) < 12
+    return sweep_in(folder, shown, figures=True, resume=True, trials=4, steps=None, confirm_steps=None, data=None)
 
 
 @pytest.mark.slow
