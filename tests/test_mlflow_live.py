@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.mlflow_server import PasswordProxy, Server
-from tests.test_cli_run import QUICK, SHORT, sweeper
+from tests.test_cli_run import HURRIED, QUICK, SHORT, sweeper
 from tests.test_spool import evaluations_of, points_of
 
 CANARY = "canary-0123456789abcdef"
@@ -36,23 +35,6 @@ def proxy(server: Server) -> Iterator[PasswordProxy]:
     proxy = PasswordProxy(server, "me", CANARY)
     yield proxy
     proxy.close()
-
-
-HURRIED = """
-import sweeper.tracking.tracker as tracker
-from sweeper.cli.main import main
-
-tracker.PATIENCE = tracker.END_PATIENCE = 2.0
-main()
-"""
-
-
-def hurried(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, but it waits seconds for a server that does not come back, not three quarters of a minute."""
-    return subprocess.run(
-        [sys.executable, "-c", HURRIED, *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
 
 
 def run_statuses(server: Server, study: str) -> list[str]:
@@ -86,7 +68,7 @@ def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
     assert set(run_statuses(server, "secret")) == {"FINISHED"}  # the server took it all
     seen = proxy.requests
     proxy.fails = lambda n: n > seen + 30
-    failing = hurried(tmp_path, "run", "--resume", "--trials", "4", *arguments)
+    failing = sweeper(tmp_path, "run", "--resume", "--trials", "4", *arguments, timeout=500, program=HURRIED)
     assert failing.returncode == 0, failing.stderr
     assert json.loads(failing.stdout)["search"]["trials"] == 4
     assert "does not answer" in failing.stderr

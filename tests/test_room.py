@@ -25,7 +25,7 @@ from sweeper.system import disk_space as room
 from sweeper.system.disk_space import MB, Need, check_room, keep_within_room, needs, told_when_full
 from tests.folders import folder as write_folder
 from tests.sweeping import Recorder, sweep_in
-from tests.test_cli_run import SHORT, sweeper
+from tests.test_cli_run import HURRIED, SHORT, sweeper
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -185,7 +185,7 @@ def test_a_disk_that_fills_up_amid_a_sweep_ends_it_clearly_and_a_resume_complete
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    command = [sys.executable, "-m", "sweeper", "run", *SHORT, "--trials", "60", "--study", "s", "--workers", "1"]
+    command = [sys.executable, *HURRIED, "run", *SHORT, "--trials", "60", "--study", "s", "--workers", "1"]
     done = subprocess.run(
         command, cwd=tmp_path, preexec_fn=small_files, capture_output=True, text=True, timeout=900, check=False
     )
