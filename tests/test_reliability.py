@@ -238,7 +238,7 @@ def test_a_sweep_that_was_suspended_takes_no_training_for_hung(tmp_path: Path) -
         )
     wait_for(tmp_path, "submitted", process)
     os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(40)  # longer than anything may take here
+    time.sleep(20)  # longer than anything may take here, which is 15 s
     os.killpg(process.pid, signal.SIGCONT)
     assert process.wait(100) == 0, (tmp_path / "err.txt").read_text()
     assert "Finished" in (tmp_path / "err.txt").read_text()
