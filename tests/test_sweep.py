@@ -355,10 +355,8 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     display = Recorder()
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --timeout"
     with pytest.raises(NothingConfirmedError, match=re.escape(words)):
-        sweep_in(
-            tmp_path, display, trials=4, timeout="60", timer=lambda: 61.0 if len(display.results) > 2 else 0.0,
-            space=TWO_LOSSES,
-        )  # fmt: skip
+        timer = lambda: 61.0 if len(display.results) > 2 else 0.0  # noqa: E731
+        sweep_in(tmp_path, display, trials=4, timeout="60", timer=timer, space=TWO_LOSSES)
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     hurried = report_study(storage, "study", out=tmp_path / "reports")
     assert hurried.sweep.timeout == 60 and hurried.sweep.cut
