@@ -422,9 +422,15 @@ def sweeper(monkeypatch, capfd):
 
 @pytest.fixture
 def two_families(monkeypatch):
-    """Only two families, so that the command is quick."""
-    few = {name: FAMILIES[name] for name in ("cross_entropy", "dice")}
+    """Only two families, for two tasks and for one, so that the command is quick."""
+    tasks = {"cross_entropy": ("binary", "multiclass"), "dice": ("binary",)}
+    few = {
+        name: FAMILIES[name].model_copy(update={"coordinates": {t: FAMILIES[name].coordinates[t] for t in kept}})
+        for name, kept in tasks.items()
+    }
     monkeypatch.setattr(cli_losses, "FAMILIES", few)
+    for name, family in few.items():
+        monkeypatch.setitem(FAMILIES, name, family)
     return few
 
 
