@@ -40,6 +40,8 @@ from tests.sweeping import Recorder, sweep_in  # noqa: E402
 from tests.test_faults import study_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+TWO_LOSSES = str(ROOT / "tests/data/two_losses.yaml")
+"""Half the finalists of the whole space."""
 
 
 @pytest.fixture
@@ -75,7 +77,9 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsy
     cluster.wait_for_nodes()
     capsys.readouterr()
     display = Removing(cluster, node)
-    outcome = sweep_in(tmp_path, display, executor="ray", ray_address=cluster.address, trials=12, steps=16)
+    outcome = sweep_in(
+        tmp_path, display, executor="ray", ray_address=cluster.address, space=TWO_LOSSES, trials=12, steps=16
+    )
     assert display._removed
     assert any("Ray lost the actor or its node" in warning for warning in display.warnings)
     assert outcome.sweep.abandoned <= 1
