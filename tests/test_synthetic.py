@@ -71,12 +71,12 @@ def test_a_second_start_draws_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("wanted", [0.005, 0.01, 0.03])
 def test_cracks_keep_their_share(wanted):
-    assert share(f"cracks?images=60&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
+    assert share(f"cracks?images=30&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
 
 
 @pytest.mark.parametrize("wanted", [0.05, 0.18, 0.3])
 def test_blobs_keep_their_share(wanted):
-    assert share(f"blobs?images=40&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
+    assert share(f"blobs?images=20&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
 
 
 def test_street_spans_three_orders_of_magnitude():
@@ -194,8 +194,8 @@ def masks_of(text: str, count: int = 12) -> list[np.ndarray]:
 @pytest.mark.parametrize("wanted", [0.001, 0.01, 0.05, 0.2, 0.4])
 @pytest.mark.parametrize("other", ["", "&object=30", "&elongation=9"])
 def test_shapes_have_their_share_to_the_pixel(wanted, other):
-    for labels in masks_of(f"shapes?foreground={wanted}{other}", 4):
-        assert (labels > 0).sum() == max(4, round(wanted * 128 * 128))
+    for labels in masks_of(f"shapes?size=96&foreground={wanted}{other}", 4):
+        assert (labels > 0).sum() == max(4, round(wanted * 96 * 96))
 
 
 def test_cracks_and_blobs_without_spread_all_have_their_share():
