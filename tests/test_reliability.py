@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.storage import counted, present_trials
 from tests.mlflow_server import Server
-from tests.test_cli_run import QUICK, start, sweeper, wait_for
+from tests.test_cli_run import QUICK, SHORT, start, sweeper, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -148,7 +148,7 @@ def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path
     """kill -9 of a worker, of the process that workers are forked from, of both, or of the parent and then a resume."""
     rng, trials = random.Random(7), 12
     arguments = ["run", "--study", "s", "--workers", "2"]
-    first = [*QUICK, "--trials", str(trials)]
+    first = [*SHORT, "--trials", str(trials)]
     process = start(tmp_path, *arguments, *first)
     wait_for(tmp_path, f"[1/{trials}]", process, 300)
     seen: dict[int, float | None] = {}
