@@ -48,17 +48,17 @@ def capitalised(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def count(n: int, noun: str) -> str:
-    """`1 trial`, `3 trials`, `2 families`."""
+def count(n: int, one: str, more: str = "") -> str:
+    """`1 trial`, `1,200 trials`, `2 families`; with both forms given: `1 image has`, `3 images have`."""
     if n == 1:
-        return f"1 {noun}"
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{n:,} {plural}"
+        return f"1 {one}"
+    plural = f"{one[:-1]}ies" if one.endswith("y") else f"{one}es" if one.endswith("s") else f"{one}s"
+    return f"{n:,} {more or plural}"
 
 
 def at_a_time(trainings: int) -> str:
     """`1 training runs at a time`, `2 trainings run at a time`."""
-    return f"{count(trainings, 'training')} {'runs' if trainings == 1 else 'run'} at a time"
+    return f"{count(trainings, 'training runs', 'trainings run')} at a time"
 
 
 _UNITS = (("ms", 0.001, 999.5), ("s", 1.0, 90.0), ("min", 60.0, 90.0), ("h", 3600.0, 48.0), ("days", 86400.0, inf))

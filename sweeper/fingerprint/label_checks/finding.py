@@ -33,8 +33,3 @@ class Finding(Record):
 def ranked(findings: list[Finding]) -> tuple[Finding, ...]:
     """Errors, then warnings, then notes; otherwise in the order given."""
     return tuple(sorted(findings, key=lambda finding: list(Severity).index(finding.severity)))
-
-
-def counted(number: int, one: str, more: str) -> str:
-    """`1 mask does`, `1,200 masks do`."""
-    return f"{number:,} {one if number == 1 else more}"

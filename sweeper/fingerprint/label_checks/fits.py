@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeper.core.records import Dataset
-from sweeper.core.text import minus
+from sweeper.core.text import count, minus
 from sweeper.data.label_values import some
-from sweeper.fingerprint.label_checks.finding import Finding, Severity, counted
+from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import Signs
 
 MISFIT = 2.5
@@ -165,7 +165,7 @@ def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> It
             kind="misfit",
             severity=Severity.WARNING,
             text=(
-                f"{counted(len(found), 'mask does', 'masks do')} not fit the edges of the image: {named}; the set's "
+                f"{count(len(found), 'mask does', 'masks do')} not fit the edges of the image: {named}; the set's "
                 f"median is {middle:.1f}, a foreign mask scores about 0. Look at them."
             ),
             pictures=tuple(stem for _, stem in found),

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE, Dataset, ImageInfo
+from sweeper.core.text import count
 from sweeper.data.label_values import some
-from sweeper.fingerprint.label_checks.finding import Finding, Severity, counted, ranked
+from sweeper.fingerprint.label_checks.finding import Finding, Severity, ranked
 from sweeper.fingerprint.label_checks.fits import identical_masks, misfits
 from sweeper.fingerprint.label_checks.measure import SPECK_PIXELS, Signs
 from sweeper.fingerprint.label_checks.repeats import look_alike_findings, repeated_images
@@ -95,7 +96,7 @@ def _inverted(dataset: Dataset) -> Iterator[Finding]:
             kind="inverted",
             severity=Severity.WARNING,
             text=(
-                f"{counted(len(stems), 'image is', 'images are')} mostly {dataset.classes[c]} in a set whose "
+                f"{count(len(stems), 'image is', 'images are')} mostly {dataset.classes[c]} in a set whose "
                 f"median is {100 * middle[c]:.2g} %, and {dataset.classes[common]}, {100 * middle[common]:.2g} % "
                 f"by the median, is nearly gone: {some(stems)}. The two labels may be swapped there; look at them."
             ),
@@ -118,7 +119,7 @@ def _flat(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
             kind="blank",
             severity=Severity.WARNING,
             text=(
-                f"{counted(len(found), 'image has', 'images have')} one colour all over: {some(found)}. An export "
+                f"{count(len(found), 'image has', 'images have')} one colour all over: {some(found)}. An export "
                 "that failed, or a blank tile; leave them out with --exclude unless they are meant."
             ),
             pictures=tuple(found),
@@ -136,7 +137,7 @@ def _sizes(dataset: Dataset) -> Iterator[Finding]:
                 kind="size",
                 severity=Severity.WARNING,
                 text=(
-                    f"{counted(len(found), 'image is', 'images are')} much {word} than the others: {named}; the "
+                    f"{count(len(found), 'image is', 'images are')} much {word} than the others: {named}; the "
                     f"median has {middle:,.0f} pixels. A preview, or another scale? Things have other sizes there."
                 ),
                 pictures=tuple(p.stem for p in found),
@@ -163,7 +164,7 @@ def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
             kind="unlabelled",
             severity=Severity.WARNING,
             text=(
-                f"{counted(len(bare), 'image has', 'images have')} no labelled pixel at all (every pixel is "
+                f"{count(len(bare), 'image has', 'images have')} no labelled pixel at all (every pixel is "
                 f"{IGNORE}): {some(bare)}. They teach nothing; label them, or leave them out with --exclude."
             ),
             pictures=tuple(bare),
@@ -178,7 +179,7 @@ def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(
             kind="unlabelled",
             severity=Severity.NOTE,
-            text=f"{counted(len(partly), 'image is', 'images are')} unlabelled for the most part: {named}.",
+            text=f"{count(len(partly), 'image is', 'images are')} unlabelled for the most part: {named}.",
             pictures=tuple(p.stem for p in partly),
         )
 

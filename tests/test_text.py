@@ -1,0 +1,27 @@
+"""Words that several rooms write alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeper.core.text import count
+
+
+@pytest.mark.parametrize(
+    ("n", "forms", "said"),
+    [
+        (0, ("trial",), "0 trials"),
+        (1, ("trial",), "1 trial"),
+        (2, ("trial",), "2 trials"),
+        (1_200, ("trial",), "1,200 trials"),
+        (1, ("family",), "1 family"),
+        (2, ("family",), "2 families"),
+        (1, ("class",), "1 class"),
+        (2, ("class",), "2 classes"),
+        (0, ("image has", "images have"), "0 images have"),
+        (1, ("image has", "images have"), "1 image has"),
+        (3, ("image has", "images have"), "3 images have"),
+    ],
+)
+def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], said: str) -> None:
+    assert count(n, *forms) == said
