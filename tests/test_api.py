@@ -29,7 +29,7 @@ def test_what_is_wrong_with_the_options_is_said_at_once() -> None:
     with pytest.raises(RequestError) as error:
         sweeper.run("cracks", trails=5, steps=1, size="large", join=True)  # type: ignore[arg-type]
     text = str(error.value)
-    assert "the sweep cannot be begun, 4 problem(s)" in text
+    assert "the sweep cannot be begun, 4 problems" in text
     assert "trails is no option of `sweeper run` that can be given here, did you mean `trials`?" in text
     assert "join is no option" in text and "steps: " in text and "got 'large'" in text
 

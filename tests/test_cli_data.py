@@ -70,7 +70,7 @@ def test_profile_takes_patterns_and_a_class_map_and_says_what_was_assumed(sweepe
     assert status == 2 and "Missing argument 'DATA', or --images with --masks." in err
     (tmp_path / "map.yaml").write_text("3: road\n")
     status, _, err = sweeper("run", "--data", root, "--class-map", tmp_path / "map.yaml")
-    assert status == 2 and "1 problem(s) in the class map" in err
+    assert status == 2 and "1 problem in the class map" in err
 
 
 def test_the_cache_can_be_set_by_a_variable(sweeper, tmp_path, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_faulty_folder_ends_with_status_2_and_all_its_problems(sweeper, tmp_pa
     status, out, err = sweeper("profile", root, *options)
     assert status == 2
     assert (json.loads(out)["schema"] == "sweeper.error/1") if options else out == ""
-    assert "4 problem(s)" in err and "nothing was trained" in err
+    assert "4 problems in the data set" in err and "nothing was trained" in err
     for words in (
         "images/a.png: has no mask",
         "masks/b.png: must have",
@@ -107,7 +107,7 @@ def test_a_faulty_folder_ends_with_status_2_and_all_its_problems(sweeper, tmp_pa
 def test_wrong_data_ends_with_status_2(sweeper, data):
     status, out, err = sweeper("profile", data)
     assert (status, out) == (2, "")
-    assert err.startswith("sweeper: 1 problem(s)") or "problem(s)" in err
+    assert err.startswith("sweeper: 1 problem in the data set ")
 
 
 def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
@@ -170,13 +170,13 @@ def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):
     second = json.loads(out)
     assert status == 0 and second["findings"] == [] and second["excluded"] == ["00003"]
     assert second["profile"]["pictures"] == 5 and second["dataset"]["digest"] != first["dataset"]["digest"]
-    assert "1 image(s) were left out as asked: 00003" in err
+    assert "1 image was left out as asked: 00003" in err
     assert (tmp_path / "d" / "images" / "00003.png").exists()
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("00009\n00001.png\n", "2 problem(s)"), ("", "at least one stem"), ("00001\n00002", "3 images")],
+    [("00009\n00001.png\n", "2 problems"), ("", "at least one stem"), ("00001\n00002", "3 images")],
 )
 def test_a_wrong_list_of_exclusions_ends_with_status_2(sweeper, tmp_path, text, words):
     (tmp_path / "out.txt").write_text(text)

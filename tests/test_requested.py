@@ -52,7 +52,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
         (["--trials", "1000000"], ["MB free"]),
         (["--size", "65536"], ["65536²", "GiB free"]),
         (["--batch-size", "65536", "--size", "4096"], ["65536 crops", "GiB free"]),
-        (["--out", "file/a", "--cache", "file/b", "--storage", "sqlite:///fifo"], ["3 problem(s)", "file/a", "file/b"]),
+        (["--out", "file/a", "--cache", "file/b", "--storage", "sqlite:///fifo"], ["3 problems", "file/a", "file/b"]),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_refuses(

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeper.core.text import resume_command
+from sweeper.core.text import count, resume_command
 
 
 class SweeperError(Exception):
@@ -44,37 +44,38 @@ class UsageError(SweeperError):
 class ProblemListError(UsageError):
     """A usage error made of several findings, reported together so that they can be mended in one go."""
 
-    heading = "{count} problem(s):"
+    heading = "{problems}:"
+    """`{problems}` becomes their number with the word, `{where}` where they are."""
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.where = where
         self.problems = tuple(problems)
-        heading = self.heading.format(count=len(self.problems), where=where)
+        heading = self.heading.format(problems=count(len(self.problems), "problem"), where=where)
         super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
 
 
 class DataError(ProblemListError):
     """The data set cannot be used as it is. `problems` names every fault that was found."""
 
-    heading = "{count} problem(s) in the data set {where}; nothing was trained:"
+    heading = "{problems} in the data set {where}; nothing was trained:"
 
 
 class ClassMapError(ProblemListError):
     """A class map cannot be used as it is. `problems` names every mistake."""
 
-    heading = "{count} problem(s) in the class map {where}; nothing was trained:"
+    heading = "{problems} in the class map {where}; nothing was trained:"
 
 
 class RequestError(ProblemListError):
     """Folders, files or amounts that this machine cannot serve. `problems` names every fault that was found."""
 
-    heading = "{where} cannot be begun, {count} problem(s); nothing was trained:"
+    heading = "{where} cannot be begun, {problems}; nothing was trained:"
 
 
 class SpaceError(ProblemListError):
     """The search space cannot be used as it is. Every problem begins with its key path."""
 
-    heading = "{count} problem(s) in the search space {where}; nothing was trained:"
+    heading = "{problems} in the search space {where}; nothing was trained:"
 
 
 class LossError(UsageError, ValueError):
@@ -118,8 +119,8 @@ class LostStudyError(SweeperError):
     def __init__(self, study: str, trainings: int, storage: str) -> None:
         super().__init__(
             f"the database forgot that this process runs study {study!r}, and another process runs it by now. "
-            f"Everything finished is kept there; {trainings} training(s) were in work here, and may be shown as "
-            f"RUNNING until the study is resumed the next time. Once the other has ended: "
+            f"Everything finished is kept there; {count(trainings, 'training was', 'trainings were')} in work "
+            f"here, and may be shown as RUNNING until the study is resumed the next time. Once the other has ended: "
             f"{resume_command(study, storage)}"
         )
 
