@@ -40,10 +40,10 @@ def test_what_the_reader_said_is_still_said_and_the_rest_is_judged_anew(tmp_path
     root = folder(tmp_path / "whole", masks, split="stem,split\na,test\nb,\nc,\nd,\ne,\n")
     (root / "masks" / "b.png").write_bytes((root / "masks" / "a.png").read_bytes())
     dataset = load_dataset(str(root), tmp_path / "cache")
-    dataset = dataset.model_copy(update={"notes": ("2 image(s) were passed over.",)})
+    dataset = dataset.model_copy(update={"notes": ("2 files were passed over.",)})
     left = without(dataset, ["b"], tmp_path / "cache")
     assert any("byte-identical masks" in warning for warning in dataset.warnings)
-    assert left.warnings == ("2 image(s) were passed over.", "1 image(s) were left out as asked: b.")
+    assert left.warnings == ("2 files were passed over.", "1 image was left out as asked: b.")
 
 
 def test_nothing_is_copied_twice(tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def test_two_folds_leave_images_to_train_and_to_validate() -> None:
 
 
 def test_folds_refuse_given_splits_and_numbers_out_of_range() -> None:
-    with pytest.raises(DataError, match=r"1 image\(s\) have a given split"):
+    with pytest.raises(DataError, match="1 image has a given split"):
         fold_split(dataset([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
     for folds, number in ((1, 0), (3, 3), (3, -1)):
         with pytest.raises(ValueError, match="numbered from 0"):

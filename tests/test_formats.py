@@ -27,7 +27,7 @@ from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
 from sweeper.data.formats import manifest as manifest_format
 from sweeper.data.formats import yolo as yolo_format
-from sweeper.data.formats.base import Place
+from sweeper.data.formats.base import Place, note_passed_over
 from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco_json import parse_object
 from sweeper.data.json_file import stream_entries
@@ -54,6 +54,23 @@ def problems(root: Path, **options: Any) -> str:
 
 def warned(dataset: Dataset, *words: str) -> bool:
     return any(all(word in warning for word in words) for warning in dataset.warnings)
+
+
+def test_what_happened_to_several_files_is_one_sentence_that_agrees_with_their_number(tmp_path):
+    place = Place(tmp_path)
+    for name in ("b", "a", "b"):
+        place.tally.add("file", "with shapes that reach out, cut off at the edge", name)
+    place.tally.add("image", "with an opacity that varies, which was dropped", "c")
+    assert place.tally.sentences() == [
+        "2 files with shapes that reach out, cut off at the edge: a, b.",
+        "1 image with an opacity that varies, which was dropped: c.",
+    ]
+    for names in (["a"], ["a", "b"]):
+        note_passed_over(place, "mask without an image", "masks without an image", names)
+    assert place.notes == [
+        "1 mask without an image was passed over: a.",
+        "2 masks without an image were passed over: a, b.",
+    ]
 
 
 def test_a_writer_exists_for_every_reader():
@@ -191,7 +208,7 @@ def test_images_that_no_annotation_speaks_of_are_counted(tmp_path, name):
     photo(77).save(next(root.rglob("p0.png")).with_name("spare.png"))
     dataset = load(root)
     assert len(dataset.pictures) == 8
-    assert warned(dataset, "1 image(s) have no annotation", "spare.png")
+    assert warned(dataset, "1 image without an annotation was passed over", "spare.png")
 
 
 def test_any_change_of_an_annotation_is_seen(tmp_path):
@@ -327,7 +344,7 @@ def test_a_foreign_path_finds_the_image_of_that_name_here(tmp_path):
     annotated.labelme_json(root / "p0.json", 0, imagePath="C:\\Users\\me\\Desktop\\p0.png")
     annotated.labelme_json(root / "p1.json", 1, imagePath="../../elsewhere/p1.png")
     dataset = load(root)
-    assert warned(dataset, "2 image(s) are not where the annotations say", "p0.png")
+    assert warned(dataset, "2 images not where the annotations say", "p0.png")
     assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
 
 
@@ -611,7 +628,7 @@ def test_voc_ignores_borders_and_images_without_mask(tmp_path):
     photo(3).save(root / "JPEGImages" / "spare.png")
     dataset = load(root)
     assert np.array_equal(masks(dataset)["p0"], mask)
-    assert warned(dataset, "1 image(s) have no mask", "spare")
+    assert warned(dataset, "1 image without a mask was passed over: spare.")
 
 
 def test_vocs_own_images_have_its_names(tmp_path):
@@ -635,7 +652,7 @@ def test_a_yolo_image_without_text_file_is_background(tmp_path):
     assert not masks(dataset)["p0"].any()
     assert np.array_equal(masks(dataset)["p1"], truth(1))
     assert [p.split for p in dataset.pictures] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
-    assert warned(dataset, "1 image(s) have no text file")
+    assert warned(dataset, "1 image without a text file of labels, taken as background: train/images/p0.png.")
 
 
 def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path):
@@ -768,7 +785,7 @@ def test_opacity_is_dropped_and_said_where_it_varies(tmp_path):
             image.putpixel((0, 0), (0, 0, 0, 0))
         image.save(root / "images" / f"{stem}.png")
     dataset = load(root)
-    assert warned(dataset, "1 image(s) have an opacity", "images/p3.png")
+    assert warned(dataset, "1 image with an opacity that varies, which was dropped", "images/p3.png")
     assert np.array_equal(open_store(dataset.store).image(2), np.array(photo(2)))
 
 

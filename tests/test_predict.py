@@ -227,7 +227,7 @@ def test_all_images_that_cannot_be_read_are_named_and_the_others_are_predicted(
     assert status == 1 and "3 images in" in out
     assert (
         err.count("\n  - ") == 3
-        and "five.tif: must have 3 channel(s)" in err
+        and "five.tif: must have 3 channels" in err
         and "empty.png" in err
         and "text.jpg" in err
     )

@@ -122,7 +122,7 @@ def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
     (line,) = [line for line in small.warnings if "erases" in line]
     assert "class crack: it has 0 % of the pixels instead of 2.08 % (100 % of its share lost)" in line
     assert "4 of its 4 connected components are gone (100 %); the others lie in 0 pieces" in line
-    assert any("4 of 4 image(s) were shrunk to a shorter side of 16 pixels" in line for line in small.warnings)
+    assert any("--resize shrank 4 of 4 images to a shorter side of 16 pixels" in line for line in small.warnings)
     assert any("1 of 3 declared classes never occur: crack" in line for line in small.warnings)
 
 

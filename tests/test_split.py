@@ -179,7 +179,7 @@ def test_three_groups_of_any_size_fill_three_sides(seed):
 @pytest.mark.parametrize("splits", [None, ["train"] * 10, ["test"] * 10, ["val"] * 5 + ["test"] * 5])
 def test_too_few_groups_are_a_problem(splits):
     groups = ["a"] * 5 + ["b"] * 5
-    with pytest.raises(DataError, match=r"found 2 group\(s\)"):
+    with pytest.raises(DataError, match=r"need a group of images each, found 2 \(images with a given split: train "):
         divide(dataset([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sweeper.core.text import count
 from sweeper.data.colours import ColourMap, translate
 from sweeper.data.safe_files import open_regular
 from sweeper.data.store import ImagePixels, Pixels
@@ -298,7 +299,7 @@ def _check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
     if width * height > MAX_PIXELS or width * height * bytes_per_pixel > MAX_BYTES:
         raise UnreadableFileError(
             f"images may have {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} MB at most, found "
-            f"{width}×{height} with {bytes_per_pixel} byte(s) per pixel; cut it into tiles"
+            f"{width}×{height} with {count(bytes_per_pixel, 'byte')} per pixel; cut it into tiles"
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import IGNORE, Dataset
+from sweeper.core.text import count
 from sweeper.data.label_values import some
 from sweeper.data.load import Log
 from sweeper.data.make_dataset import About, assemble
@@ -73,7 +74,7 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None
             raise UsageError(
                 f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
             ) from error
-    note = f"{len(gone)} image(s) were left out as asked: {some(sorted(gone))}."
+    note = f"{count(len(gone), 'image was', 'images were')} left out as asked: {some(sorted(gone))}."
     return dataset.model_copy(
         update={
             "digest": known.digest,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sweeper.core.errors import DataError
 from sweeper.core.metrics import POOL
 from sweeper.core.records import Conditions, Dataset, Split
+from sweeper.core.text import count
 from sweeper.data.split import VAL_SHARE, divide
 from sweeper.data.stratify import indices_of, keyed, size_of, strata_of, take, units_of, without
 
@@ -71,8 +72,8 @@ def check_folds(dataset: Dataset, folds: int) -> None:
     units, problems = len(units_of(dataset)), []
     if given:
         problems.append(
-            f"--folds rotates the test images, and {given} image(s) have a given split; a split.csv whose column "
-            "`split` is empty takes it away, or leave --folds out"
+            f"--folds rotates the test images, and {count(given, 'image has', 'images have')} a given split; a "
+            "split.csv whose column `split` is empty takes it away, or leave --folds out"
         )
     least = max(folds, 4 if folds == 2 else 0)
     if units < least:
@@ -124,8 +125,8 @@ def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, see
         raise DataError(
             dataset.name,
             [
-                f"split: fold {number + 1} of {folds} leaves {len(others)} group(s) of images, and training and "
-                "validation need one each; take more folds, or make the groups smaller"
+                f"split: fold {number + 1} of {folds} leaves {count(len(others), 'group')} of images, and training "
+                "and validation need one each; take more folds, or make the groups smaller"
             ],
         )
     val = take(others, VAL_SHARE * size_of(others), strata, keyed(seed, 1), least=True, leave=1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expanded
+from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError, image_kind, read_image
 from sweeper.data.shrink import shrink_image, shrunk_size
 from sweeper.data.store import ImagePixels
@@ -141,8 +142,8 @@ def read_for(path: Path, wanted: Wanted) -> tuple[ImagePixels, tuple[int, int]]:
     channels = image_kind(path).channels
     if channels != wanted.channels and (channels, wanted.channels) != (1, 3):
         raise UnreadableFileError(
-            f"must have {wanted.channels} channel(s), as the images had that the network was trained on, found "
-            f"{channels}; export it alike"
+            f"must have {count(wanted.channels, 'channel')}, as the images had that the network was trained on, "
+            f"found {channels}; export it alike"
         )
     image, _ = read_image(path, wanted.channels, np.uint8 if wanted.full_scale == np.iinfo(np.uint8).max else np.uint16)
     height, width = image.shape[:2]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE, Dataset, ImageInfo
+from sweeper.core.text import count
 from sweeper.data.label_values import some
 from sweeper.data.store import PixelStore, StoreWriter, content_digest, image_hashes
 from sweeper.data.text_tables import Side
@@ -99,7 +100,8 @@ def _warnings(
         found.append(f"{len(absent)} of {len(classes)} declared classes never occur: {some(absent)}.")
     bare = [p.stem for p in images if not any(p.pixels)]
     if bare:
-        found.append(f"{len(bare)} image(s) have no labelled pixel at all and teach nothing: {some(bare)}.")
+        one, more = "image has no labelled pixel at all and teaches", "images have no labelled pixel at all and teach"
+        found.append(f"{count(len(bare), one, more)} nothing: {some(bare)}.")
     given: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         if image.group and image.split:

@@ -167,9 +167,7 @@ def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place)
     all_deep = bool(known) and len(deep) == len(known)
     if not all_deep:
         for name in deep:
-            place.tally.add(
-                "{n} image(s) have 16 bits per pixel, unlike the others, and were reduced to their high byte", name
-            )
+            place.tally.add("image", "with 16 bits per pixel, unlike the others, reduced to the high byte", name)
     channels = max(bands, default=3) if bands.keys() <= {1, 3} else bands.most_common(1)[0][0]
     if not bands.keys() <= {1, 3}:
         place.problems.extend(
@@ -255,7 +253,7 @@ def _stacked(sample: Sample, channels: int, dtype: Any, place: Place) -> ImagePi
     if len(sample.sources) == 1:
         image, varies = read_image(sample.sources[0], channels, dtype)
         if varies:
-            place.tally.add("{n} image(s) have an opacity that varies; it was dropped", sample.name)
+            place.tally.add("image", "with an opacity that varies, which was dropped", sample.name)
         return image
     parts = [read_image(source, image_kind(source).channels, dtype)[0] for source in sample.sources]
     sizes = {part.shape[:2] for part in parts}

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
+from sweeper.core.text import count
 from sweeper.data.label_values import some
 from sweeper.data.load import Log
 from sweeper.data.make_dataset import About, assemble
@@ -166,8 +167,8 @@ def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Cou
     pixels = np.array([image.pixels for image in dataset.pictures], dtype=np.float64)
     before, left = (pixels * ratios[:, None])[shrunk].sum(axis=0), after[shrunk].sum(axis=0)
     lines = [
-        f"{np.count_nonzero(shrunk)} of {len(sizes)} image(s) were shrunk to a shorter side of {short_side} pixels "
-        "as asked (--resize): training and all scores hold at that resolution, not at the native one."
+        f"--resize shrank {np.count_nonzero(shrunk)} of {count(len(sizes), 'image')} to a shorter side of {short_side} "
+        "pixels: training and all scores hold at that resolution, not at the native one."
     ]
     for label, name in enumerate(dataset.classes):
         total, gone, pieces = map(int, components[label])

@@ -93,11 +93,11 @@ def _pool(free: list[Unit], train: list[Unit], wanted: float, *, needed: bool) -
 
 def _too_few(dataset: Dataset, units: int) -> DataError:
     counts = {side: sum(p.split == side for p in dataset.pictures) for side in ("train", "val", "test")}
-    given = ", ".join(f"{side} {count}" for side, count in counts.items())
+    given = ", ".join(f"{side} {number}" for side, number in counts.items())
     return DataError(
         dataset.name,
         [
-            f"split: train, validation and test need a group of images each, found {units} group(s) in all and given "
-            f"splits of {given} image(s); add images, make the groups smaller, or assign them in split.csv"
+            f"split: train, validation and test need a group of images each, found {units} (images with a given split: "
+            f"{given}); add images, make the groups smaller, or assign them in split.csv"
         ],
     )

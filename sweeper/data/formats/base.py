@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeper.core.records import Patterns, SplitName
+from sweeper.core.text import count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, Source
@@ -40,7 +41,7 @@ SPLITS: dict[str, SplitName] = {
     "testing": "test",
 }
 """Names of folders and files that give a split."""
-ELSEWHERE = "{n} image(s) are not where the annotations say; the file of that name in the data folder is used"
+ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
 _BACKGROUND = ("background", "unlabelled", "unlabeled")
 
 
@@ -81,17 +82,20 @@ class Tally:
     """Things that happened to many files, told in one sentence each; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._names: dict[str, set[str]] = defaultdict(set)
+        self._names: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._lock = threading.Lock()
 
-    def add(self, what: str, name: str) -> None:
-        """`what` happened to `name`; `{n}` in it becomes their number."""
+    def add(self, noun: str, what: str, name: str) -> None:
+        """Note `name`, one of those that `what` is said of; after `3 files` (of the noun `file`), so without a verb."""
         with self._lock:
-            self._names[what].add(name)
+            self._names[noun, what].add(name)
 
     def sentences(self) -> list[str]:
         """One for each kind, with the first few names."""
-        return [f"{what.format(n=len(names))}: {some(sorted(names))}." for what, names in sorted(self._names.items())]
+        return [
+            f"{count(len(names), noun)} {what}: {some(sorted(names))}."
+            for (noun, what), names in sorted(self._names.items())
+        ]
 
 
 @dataclass
@@ -232,7 +236,7 @@ def unique_stems(place: Place, files: Sequence[Path]) -> list[str]:
 def drop_repeated(place: Place, samples: list[Sample]) -> list[Sample]:
     """The samples whose stem is theirs alone; the others are problems."""
     counts = Counter(sample.stem for sample in samples)
-    for stem in sorted(stem for stem, count in counts.items() if count > 1):
+    for stem in sorted(stem for stem, n in counts.items() if n > 1):
         files = [f"{sample.name} ({sample.mask_name})" for sample in samples if sample.stem == stem]
         place.problems.append(f"{shown(stem)}: a stem may name one image, found {some(files)}; rename or remove one")
     return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)
@@ -263,13 +267,13 @@ def find_image(place: Place, written: str, near: Sequence[Path], said_in: str) -
             target = (folder / name).resolve()
             if target.is_relative_to(root):
                 if name != text:
-                    place.tally.add(ELSEWHERE, shown(base))
+                    place.tally.add(*ELSEWHERE, shown(base))
                 return Path(os.path.normpath(folder / name))
             outside = target
     others = place.image_files.get(base, [])
     if len(others) == 1 and others[0].resolve().is_relative_to(root):
         if "/" in text:
-            place.tally.add(ELSEWHERE, shown(base))
+            place.tally.add(*ELSEWHERE, shown(base))
         return others[0]
     if outside is not None:
         return Lost(f"{said_in}: {shown(text)} must lie inside the data folder, found {shown(outside)}; copy it here")
@@ -277,12 +281,17 @@ def find_image(place: Place, written: str, near: Sequence[Path], said_in: str) -
     return Lost(f"{said_in}: the image {shown(text)[:300]} must be in the data folder, found {found}; add it")
 
 
+def note_passed_over(place: Place, one: str, more: str, names: Sequence[str]) -> None:
+    """Warn that these were passed over; what each is, for one and for several: `mask without an image`."""
+    place.notes.append(f"{count(len(names), f'{one} was', f'{more} were')} passed over: {some(names)}.")
+
+
 def note_unused(place: Place, used: Sequence[Path]) -> None:
     """Warn of images that lie among the used ones and that no annotation speaks of."""
     folders = {path.parent for path in used}
     every = {path for paths in place.image_files.values() for path in paths if path.parent in folders}
     if unused := sorted(place.name(path) for path in every - {*used}):
-        place.notes.append(f"{len(unused)} image(s) have no annotation and were passed over: {some(unused)}.")
+        note_passed_over(place, "image without an annotation", "images without an annotation", unused)
 
 
 def background_index(place: Place, names: Sequence[str], labels: Iterable[str]) -> int:

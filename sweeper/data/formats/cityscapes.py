@@ -15,8 +15,17 @@ import numpy as np
 
 from sweeper.core.records import IGNORE
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError, read_mask
-from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, split_of, unique_stems
-from sweeper.data.label_values import some
+from sweeper.data.formats.base import (
+    Format,
+    Place,
+    Reading,
+    Sample,
+    Size,
+    drop_repeated,
+    note_passed_over,
+    split_of,
+    unique_stems,
+)
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import Side, normal, shown
 
@@ -76,9 +85,8 @@ def read(place: Place) -> Reading:
     bare = sorted(images.keys() - masks.keys())
     wanted = "_gtFine_labelTrainIds.png" if kind == "trainids" else "_gtFine_labelIds.png"
     if bare and all(key[0] == "test" for key in bare):  # withheld by their makers
-        place.notes.append(
-            f"{len(bare)} test image(s) have no labels and were passed over: {some([shown(k[1]) for k in bare])}."
-        )
+        left = [shown(key[1]) for key in bare]
+        note_passed_over(place, "test image without labels", "test images without labels", left)
     else:
         place.problems.extend(
             f"{place.name(images[key])}: has no mask; add {shown(key[1])}{wanted}, or remove the image" for key in bare

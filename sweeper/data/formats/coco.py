@@ -203,18 +203,18 @@ def _covers(place: Place, each: CocoObject, size: Size, name: str, faults: list[
     rings = [_points(ring) for ring in each.rings] or [_corners(each.box or (0, 0, 0, 0))]
     usable = [ring for ring in rings if len(ring) >= 3]
     if len(usable) < len(rings):
-        place.tally.add("{n} image(s) have polygons of fewer than 3 points, which cover nothing", name)
+        place.tally.add("image", "with polygons of fewer than 3 points, which cover nothing", name)
     for ring in usable:
         if fault := point_fault(ring, size):
             faults.append(f"annotation {shown(each.number)} {fault}")
             return None
         if reaches_out(ring, size):
-            place.tally.add("{n} image(s) have objects that reach out and were cut off at the edge", name)
+            place.tally.add("image", "with objects that reach out, cut off at the edge", name)
     if not usable:
         return None
     rle, holes = polygon_rle(usable, size)
     if holes:
-        place.tally.add("{n} image(s) have objects with a ring inside another, which is read as a hole", name)
+        place.tally.add("image", "with a ring of an object inside another, which is read as a hole", name)
     return rle
 
 

@@ -166,7 +166,7 @@ def _shape(number: int, entry: Any, place: Place, name: str) -> _Drawn | None:
         raise ValueError(f"{where} must have `points` as pairs of numbers, found something else")
     fewest, most = KINDS[kind]
     if kind in ("polygon", "linestrip") and len(numbers) < fewest:
-        place.tally.add(f"{{n}} file(s) have a {kind} of fewer than {fewest} points, which covers nothing", name)
+        place.tally.add("file", f"with a {kind} of fewer than {fewest} points, which covers nothing", name)
         return None
     if len(numbers) < fewest or (most is not None and len(numbers) > most):
         wanted = f"{fewest}" if most == fewest else f"at least {fewest}"
@@ -258,7 +258,7 @@ def _mask(
             faults.append(f"shape {drawn.number} ({shown(drawn.label)[:40]}) {fault}")
             continue
         if reaches_out(drawn.shape.points, size):
-            place.tally.add("{n} file(s) have shapes that reach out of the image and were cut off at its edge", name)
+            place.tally.add("file", "with shapes that reach out of the image, cut off at its edge", name)
         shapes.append(drawn.shape._replace(label=numbers.get(drawn.label, IGNORE)))
     if faults:
         raise UnreadableFileError(f"{some(faults)}; draw them again, or remove them")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
-from sweeper.data.formats.base import SPLITS, Place, Reading, Sample, Size
+from sweeper.data.formats.base import SPLITS, Place, Reading, Sample, Size, note_passed_over
 from sweeper.data.formats.file_names import IMAGE_WORDS, Ambiguous, common_naming
 from sweeper.data.formats.folder_layout import Pair, hidden, holds, holds_itself, subfolders, walk
 from sweeper.data.label_values import some
@@ -170,7 +170,7 @@ def pair_up(place: Place, lists: _Lists, others: Sequence[str]) -> Reading:
         samples += _pair(place, (pair.images, images), (pair.masks, masks), stem_of, Side(pair.split))
         stems |= {stem_of[stem] for stem in images.by_stem.keys() | masks.by_stem.keys()}
     if others:
-        place.notes.append(f"{len(others)} file(s) or folder(s) of another kind were passed over: {some([*others])}.")
+        note_passed_over(place, "file or folder of another kind", "files or folders of another kind", others)
     classes = place.classes or (place.colours.names if place.colours else None)
     return Reading(
         sorted(samples, key=lambda sample: sample.stem),

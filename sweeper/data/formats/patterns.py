@@ -12,7 +12,16 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, split_of, unique_stems
+from sweeper.data.formats.base import (
+    Format,
+    Place,
+    Reading,
+    Sample,
+    drop_repeated,
+    note_passed_over,
+    split_of,
+    unique_stems,
+)
 from sweeper.data.formats.file_patterns import STEM, FilePattern, file_pattern, has_wildcards
 from sweeper.data.formats.folder_layout import walk
 from sweeper.data.formats.paired_files import LOSSY, ONE_BY_ONE, mask_file
@@ -96,9 +105,8 @@ def read(place: Place) -> Reading:
     samples = _samples(place, image_files, found, masks)
     left = [one for one in labels if one.path not in taken]
     if left:
-        place.notes.append(
-            f"{len(left)} mask(s) have no image and were passed over: {some([place.name(o.path) for o in left])}."
-        )
+        bare = [place.name(one.path) for one in left]
+        note_passed_over(place, "mask without an image", "masks without an image", bare)
     classes = place.classes or (place.colours.names if place.colours else None)
     return reading_of(reading, drop_repeated(place, samples), classes)
 
@@ -119,7 +127,7 @@ def _image_files(place: Place, pattern: FilePattern) -> list[_Match]:
     known = [one for one in matched if one.path.suffix.lower() in IMAGE_SUFFIXES]
     others = [place.name(one.path) for one in matched if one.path.suffix.lower() not in IMAGE_SUFFIXES]
     if others and known:
-        place.notes.append(f"{len(others)} file(s) of another kind were passed over: {some(others)}.")
+        note_passed_over(place, "file of another kind", "files of another kind", others)
     if known:
         return [one for one in known if _usable(place, one.path)]
     folder = place.root / pattern.folder

@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from sweeper.core.records import SplitName
+from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file
+from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, note_passed_over
 from sweeper.data.formats.paired_files import mask_file
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import Side, normal, read_classes, shown, text_of
@@ -78,12 +79,11 @@ def read(place: Place) -> Reading:
         )
     both = sorted(masks.keys() & images.keys())
     if spare := sorted(map(shown, images.keys() - masks.keys())):
-        place.notes.append(f"{len(spare)} image(s) have no mask and were passed over: {some(spare)}.")
+        note_passed_over(place, "image without a mask", "images without a mask", spare)
     if splits and (unlisted := [stem for stem in both if stem not in splits]):
-        place.notes.append(
-            f"{len(unlisted)} image(s) with a mask are in none of the lists, and are divided by us: "
-            f"{some([shown(s) for s in unlisted])}."
-        )
+        number = count(len(unlisted), "image with a mask is", "images with a mask are")
+        names = some([shown(stem) for stem in unlisted])
+        place.notes.append(f"{number} in none of the lists, and divided by us: {names}.")
     samples = [
         Sample(
             stem,

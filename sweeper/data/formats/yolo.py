@@ -84,7 +84,7 @@ def read(place: Place) -> Reading:
             continue
         labels = _labels_of(place, image)
         if labels is None:
-            place.tally.add("{n} image(s) have no text file of labels and count as background", place.name(image))
+            place.tally.add("image", "without a text file of labels, taken as background", place.name(image))
         elif not place.inside(labels):
             continue
         polygons = [] if labels is None else _polygons(place, labels, len(names))
@@ -219,7 +219,7 @@ def _polygons(place: Place, path: Path, count: int) -> list[tuple[int, npt.NDArr
         elif len(points) == 4:
             place.problems.append(f"{where} must be a polygon, found a box of 4 numbers: a label for detection")
         elif len(points) < _POLYGON:
-            place.tally.add("{n} file(s) have polygons of fewer than 3 points, which cover nothing", place.name(path))
+            place.tally.add("file", "with polygons of fewer than 3 points, which cover nothing", place.name(path))
         elif len(points) % 2:
             place.problems.append(f"{where} must have pairs of numbers, found {len(points)}; export it again")
         elif np.abs(points).max() > 2:
@@ -248,7 +248,7 @@ def _mask(
         if fault := point_fault(points, size):
             raise UnreadableFileError(f"a polygon {fault}; mend it")
         if reaches_out(points, size):
-            place.tally.add("{n} file(s) have polygons that reach out and were cut off at the edge", place.name(path))
+            place.tally.add("file", "with polygons that reach out, cut off at the edge", place.name(path))
         shapes.append(Shape(numbers[label], "polygon", points))
     return draw(sorted(shapes, key=lambda shape: -_area(shape.points)), size, 0)
 
