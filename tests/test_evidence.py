@@ -72,7 +72,7 @@ def test_the_critical_value_is_students_when_one_source_is_alone() -> None:
 
 
 def test_a_variance_of_one_value_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"at least 2 values, got 1 seed\(s\) and 24"):
+    with pytest.raises(ValueError, match="at least 2 values, got 1 seed and 24 images"):
         critical_value(0.1, 1, 0.1, 24)
 
 

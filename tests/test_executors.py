@@ -276,7 +276,7 @@ def test_trainings_that_crowd_each_other_out_go_on_with_half_the_slots(
         events = run(executor, *specs)
         assert executor.slots == executor.free() == 2
     assert not [event for event in events if isinstance(event, OutOfMemory)]
-    assert any("out of memory" in line and "with 2 slot(s) in place of 4" in line for line in said)
+    assert any("out of memory" in line and "with 2 slots in place of 4" in line for line in said)
     with closing(InlineBackend("cpu")) as backend:
         alone = run(backend.open(conditions, tmp_path), specs[0])
     for number in range(4):
@@ -294,7 +294,7 @@ def test_a_training_that_ends_its_process_costs_its_neighbours_nothing(
         events = run(executor, spec(0), spec(1, "segfault"), spec(2), spec(3))
         assert executor.slots == 1  # nobody knew which one it was
     assert [event.spec.number for event in events if isinstance(event, WorkerLost)] == [1]
-    assert any("with 1 slot(s) in place of 4" in line for line in said)
+    assert any("with 1 slot in place of 4" in line for line in said)
     for number in (0, 2, 3):
         assert isinstance(end_of(events, number), Finished)
 

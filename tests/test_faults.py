@@ -482,7 +482,7 @@ def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
         executor, work = search_of(study, plan, backend, tmp_path)
         assert drive(executor, work, lambda: None)
         assert len(executor._workers) == 1
-    assert "the last of 2 failures in a row; going on with 1 worker(s)" in log[-1]
+    assert "the last of 2 failures in a row; going on with 1 worker" in log[-1]
     assert sum(t.state == TrialState.COMPLETE for t in study.get_trials()) >= 3
 
 

@@ -78,7 +78,7 @@ def test_a_machine_that_joins_logs_what_came_of_it(
     assert "--join needs --study" in (tmp_path / "log").read_text("utf-8")
     monkeypatch.setattr("sweeper.workflow.join.run_join", lambda *_, **__: Joining(3, "the study is concluded"))
     assert sweeper(*words, "--study", "s")[0] == 0
-    assert "study s: 3 training(s) finished here; the study is concluded" in (tmp_path / "log").read_text("utf-8")
+    assert "study s: 3 trainings finished here; the study is concluded" in (tmp_path / "log").read_text("utf-8")
 
 
 def test_an_error_is_a_document_under_json(sweeper: Any, tmp_path: Path) -> None:

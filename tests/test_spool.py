@@ -330,7 +330,7 @@ def test_nothing_waits_behind_files_that_a_server_cannot_take(uri: str, tmp_path
     bench.tracker._courier._stopped = lambda: True
     bench.tracker.end_sweep("FINISHED", folder=tmp_path / "report")
     assert client.get_run(bench.tracker.parent_run_id).info.status == "FINISHED"
-    assert len(bench.spool) == 1 and "1 operation(s) are kept" in bench.warnings[-1]
+    assert len(bench.spool) == 1 and "1 operation is kept" in bench.warnings[-1]
 
 
 def test_a_report_that_a_server_cannot_take_holds_up_no_later_session(uri: str, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_report_that_a_server_cannot_take_holds_up_no_later_session(uri: str, 
         again.catch_up()
         assert len(tried) == 1 and len(bench.spool) == session + 1
         again.end_sweep("FINISHED", folder=folder)
-        assert len(bench.spool) == 2 and len(warnings) == 2 and "2 operation(s) are kept" in warnings[1]
+        assert len(bench.spool) == 2 and len(warnings) == 2 and "2 operations are kept" in warnings[1]
     assert MlflowClient(uri).get_run(waiting).info.status == "KILLED"
     del bench.line.log_artifact
     assert send_spooled(uri, tmp_path, "later", warn=pytest.fail, found=lambda _: None) == (2, 0)

@@ -365,7 +365,7 @@ def test_a_store_that_is_moved_without_its_files_still_finds_them(tmp_path: Path
     client = connect(uri, warnings.append)
     assert report() == "first"
     assert len(warnings) == 1
-    assert f"1 run(s) stay at {first.as_uri()}/mlruns/study" in warnings[0]
+    assert f"1 run stay at {first.as_uri()}/mlruns/study" in warnings[0]
     experiment = client.get_experiment_by_name("study")
     assert experiment is not None and experiment.artifact_location == f"{second.as_uri()}/mlruns/study"
     later, warnings = reported(second, "study", "later")  # a new sweep of that name

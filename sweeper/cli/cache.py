@@ -13,6 +13,7 @@ import click
 from sweeper.cli.options import SweeperCommand
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
+from sweeper.core.text import count
 from sweeper.data.cache import DAY, Entry, clear, entries
 from sweeper.data.text_tables import shown
 
@@ -58,7 +59,7 @@ def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) 
     if not removed and not kept:
         for entry in left:
             click.echo(_text(entry, now))
-    click.echo(f"{shown(cache)}: {len(left)} data set(s), {_size(sum(entry.size for entry in left))}")
+    click.echo(f"{shown(cache)}: {count(len(left), 'data set')}, {_size(sum(entry.size for entry in left))}")
 
 
 def _row(entry: Entry) -> CachedRow:

@@ -10,7 +10,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand
 from sweeper.core import paths
-from sweeper.core.text import resume_command
+from sweeper.core.text import count, resume_command
 
 MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
 
@@ -78,7 +78,6 @@ def _repair(storage: str, name: str, as_json: bool) -> int:
     if done.kept is not None:
         click.echo(f"the database as it was: {done.kept}")
     if done.found or done.kept is not None:
-        click.echo(
-            f"{done.requeued} trial(s) are queued again. Next: {resume_command(name, storage)} trains what is missing"
-        )
+        queued = count(done.requeued, "trial is", "trials are")
+        click.echo(f"{queued} queued again. Next: {resume_command(name, storage)} trains what is missing")
     return 0

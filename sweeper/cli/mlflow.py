@@ -9,6 +9,7 @@ import click
 
 from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option, tracking_option
+from sweeper.core.text import count
 
 
 @click.command(cls=SweeperCommand)
@@ -45,6 +46,6 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
         click.echo(json.dumps(told.document, indent=2))
         return
     click.echo(
-        f"study {study}: MLflow at {redact(tracking_uri)} has the runs of {len(done.runs)} training(s): {done.made} "
-        f"made, {done.completed} completed, the others were whole"
+        f"study {study}: MLflow at {redact(tracking_uri)} has the runs of {count(len(done.runs), 'training')}: "
+        f"{done.made} made, {done.completed} completed, the others were whole"
     )

@@ -12,6 +12,7 @@ from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option, tracking_option
 from sweeper.core import paths
 from sweeper.core.redact import redact
+from sweeper.core.text import count
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -36,9 +37,10 @@ def send_kept(opened: RDBStorage, name: str, storage: str, tracking_uri: str) ->
         say(f"warning: {text}")
 
     sent, left = send_spooled(tracking_uri, folder, name, warn=warn, found=lambda runs: note_runs(study, runs), say=say)
-    say(f"MLflow was told {sent} operation(s) that it had missed")
+    say(f"MLflow was told {count(sent, 'operation')} that it had missed")
     if left:
-        warn(f"{left} operation(s) still wait for MLflow; when it answers, the same command sends them")
+        waiting = count(left, "operation still waits", "operations still wait")
+        warn(f"{waiting} for MLflow; when it answers, the same command sends what is left")
 
 
 @click.command(cls=SweeperCommand)

@@ -31,6 +31,7 @@ from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.metrics import BUILT_IN
 from sweeper.core.recipe import ARCHITECTURES, FULL_DEPTH, LEAST_DEPTH
 from sweeper.core.records import Verdict
+from sweeper.core.text import count
 from sweeper.system.streams import check_output
 from sweeper.workflow.settings import (
     CONFIRM_SEEDS,
@@ -327,7 +328,7 @@ def _join(settings: Settings, display: Display, as_json: bool) -> None:
         raise
     finally:
         display.close()
-    text = f"study {settings.study}: {done.trainings} training(s) finished here; {done.ending}"
+    text = f"study {settings.study}: {count(done.trainings, 'training')} finished here; {done.ending}"
     display.note(text)
     if not as_json:
         click.echo(text)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from sweeper.core.errors import SweeperError
+from sweeper.core.text import count
 from sweeper.doctor.check import Check
 from sweeper.system.cores import available_cores
 from sweeper.system.file_systems import existing
@@ -47,7 +48,7 @@ def _device(asked: str) -> Check:
 
 def _processors(cores: int) -> Check:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    shown = f"{cores} core(s) for {cores} one-thread worker(s) at most, load {load:.1f}"
+    shown = f"{count(cores, 'core')} for {count(cores, 'one-thread worker')} at most, load {load:.1f}"
     if load > 0.5 * cores:
         advice = "other programs are using the processors: a sweep takes longer, or wait for them"
         return Check(name="processors", status="slow", found=shown, advice=advice)
@@ -64,9 +65,8 @@ def memory_check(free: int | None, cores: int) -> Check:
         advice = "close other programs: a worker takes about 1 GiB, more with large networks"
         return Check(name="memory", status="broken", found=shown, advice=advice)
     if fit < min(cores, 8):
-        return Check(
-            name="memory", status="slow", found=shown, advice=f"room for about {fit} worker(s): --workers {fit}"
-        )
+        advice = f"room for about {count(fit, 'worker')}: --workers {fit}"
+        return Check(name="memory", status="slow", found=shown, advice=advice)
     return Check(name="memory", status="ok", found=shown)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.redact import redact
+from sweeper.core.text import count
 from sweeper.doctor.check import Check
 from sweeper.system.file_systems import NETWORK, file_system
 from sweeper.system.locks import spool_folder, sqlite_path, sqlite_uri
@@ -139,6 +140,6 @@ def _spool(folder: Path) -> Check:
             continue
     if not any(waiting.values()):
         return Check(name="spool", status="ok", found="nothing waits to be sent to MLflow")
-    shown = ", ".join(f"{count} operation(s) in {folder / name}" for name, count in waiting.items() if count)
-    advice = "`sweeper report STUDY` (or a resume) with the sweep's --tracking-uri sends them"
+    shown = ", ".join(f"{count(n, 'operation')} in {folder / name}" for name, n in waiting.items() if n)
+    advice = "`sweeper report STUDY` (or a resume) with the sweep's --tracking-uri sends what waits"
     return Check(name="spool", status="note", found=shown, advice=advice)

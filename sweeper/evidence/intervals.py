@@ -41,6 +41,7 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from sweeper.core.records import Interval
+from sweeper.core.text import count
 
 REPLICATES = 2000
 """Bootstrap replicates: the Monte-Carlo error of a standard error is then about 1.6 %."""
@@ -70,7 +71,7 @@ def critical_value(
     """
     if seeds < 2 or images < 2:
         raise ValueError(
-            f"a variance needs at least 2 values, got {seeds} seed(s) and {images} image(s); "
+            f"a variance needs at least 2 values, got {count(seeds, 'seed')} and {count(images, 'image')}; "
             "ask `mean_interval`, which widens to the score's whole range"
         )
     upper = (1 + level) / 2

@@ -142,7 +142,7 @@ def doubt(evidence: Evidence, best: int, rival: int) -> str:
             "than 2."
         )
     if units(evidence) < 2:
-        return f"{pair}: with {units(evidence)} independent test image(s), chance cannot be told from merit."
+        return f"{pair}: with {count(units(evidence), 'independent test image')}, chance cannot be told from merit."
     if gap.low > 0:
         return f"{pair}: better, but by less than the region of practical equivalence, {rope:g}."
     if same(evidence, best, rival):

@@ -20,6 +20,7 @@ from pathlib import Path
 from sweeper.core.errors import ExecutorError, SweeperError
 from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, TrialSpec
+from sweeper.core.text import count
 from sweeper.executors.start_process import WorkerDiedError, begin_loading
 from sweeper.executors.watchdog import Watchdog
 from sweeper.executors.worker_process import Setup, WorkerProcess
@@ -301,14 +302,13 @@ class ProcessExecutor:
             self._failures[worker.number] += 1
         if self._workers and (failures := self._failures[worker.number]) >= FAILURES:
             worker.end()
-            self._log(
-                f"{reason}, the last of {failures} failures in a row; going on with {len(self._workers)} worker(s)"
-            )
+            left = count(len(self._workers), "worker")
+            self._log(f"{reason}, the last of {failures} failures in a row; going on with {left}")
             return reason
         try:
             self._workers.append(self._setup.in_place_of(worker, reason))
         except SweeperError as error:
-            self._log(f"{error}; going on with {len(self._workers)} worker(s)")
+            self._log(f"{error}; going on with {count(len(self._workers), 'worker')}")
         return reason
 
     def close(self) -> None:

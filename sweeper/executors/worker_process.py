@@ -11,6 +11,7 @@ from pathlib import Path
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.records import Conditions, TrialSpec
+from sweeper.core.text import count
 from sweeper.executors.start_process import Launched, Method, WorkerDiedError
 from sweeper.system.clocks import running_seconds
 
@@ -136,7 +137,7 @@ class Setup:
         for attempt in range(1, REPLACEMENTS + 1):
             dead.end()
             fewer = dead.fewer_slots()
-            of_fewer = f" with {fewer} slot(s) in place of {dead.slots}" if fewer < dead.slots else ""
+            of_fewer = f" with {count(fewer, 'slot')} in place of {dead.slots}" if fewer < dead.slots else ""
             self.log(f"{reason}; starting another{of_fewer}")
             worker = self.new()
             worker.number, worker.asked = dead.number, dead.fewer_slots()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sweeper.core.errors import DamagedError, UsageError
 from sweeper.core.redact import redact
+from sweeper.core.text import count
 from sweeper.storage.damage import find_damage, study_id
 from sweeper.storage.raw_rows import lenient, rows_of
 from sweeper.system.locks import sqlite_path
@@ -53,5 +54,5 @@ def back_up(url: str, name: str, copy: Path) -> int:
         found = find_damage(connection, name)
     if found:
         what = f"{copy} is complete, but {found[0].what} of study {name!r} in it"
-        raise DamagedError(what, f"{found[0].why} (the original has the same {len(found)} damaged record(s))")
+        raise DamagedError(what, f"{found[0].why} (as in the original; {count(len(found), 'damaged record')} in all)")
     return copy.stat().st_size

@@ -15,6 +15,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import DamagedError, MissingStudyError, SweeperError
 from sweeper.core.records import Probed, TrialResult
 from sweeper.core.redact import redact
+from sweeper.core.text import count
 from sweeper.storage.asked_rechecks import Wave
 from sweeper.storage.attributes import (
     ABANDONED,
@@ -113,7 +114,8 @@ def name_damage(url: str, error: Exception) -> SweeperError:
         with rows_of(url) as connection:
             for name in study_names_in(connection):
                 if found := find_damage(connection, name):
-                    more = f"; and {len(found) - 1} more damaged record(s) of this study" if len(found) > 1 else ""
+                    others = count(len(found) - 1, "more damaged record")
+                    more = f"; and {others} of this study" if len(found) > 1 else ""
                     return DamagedError(f"{found[0].what} of study {name!r}", found[0].why + more)
     except SQLAlchemyError as file_error:
         words = " ".join(str(getattr(file_error, "orig", None) or file_error).split())[:200]

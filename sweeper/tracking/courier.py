@@ -14,6 +14,7 @@ from collections.abc import Callable
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.redact import redact
+from sweeper.core.text import count
 from sweeper.tracking.mlflow_writes import (
     FILE_ATTEMPTS,
     FILES,
@@ -180,7 +181,8 @@ class Courier:
                 break
             if now - told >= TOLD_EVERY:
                 told = now
-                self._say(f"MLflow at {self._place}: {self.waiting:,} operation(s) are still to be sent")
+                waiting = count(self.waiting, "operation is", "operations are")
+                self._say(f"MLflow at {self._place}: {waiting} still to be sent")
             if now < self._retry_at:  # it failed
                 sleep(min(pause, left))
                 pause = min(LONGEST_FLUSH_PAUSE, 2 * pause)

@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import folder_name
 from sweeper.core.redact import redact
+from sweeper.core.text import count
 from sweeper.system.advisory_locks import one_at_a_time
 from sweeper.system.locks import created_once, sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
@@ -132,7 +133,7 @@ def _bring_files_along(store: Path) -> list[str]:
             connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, number))
             text = f"MLflow's files of study {study} are looked for, and written, at {new} from now on, "
             if left:
-                text += "; ".join(f"but those of {count} run(s) stay at {place}" for place, count in left.items())
+                text += "; ".join(f"but those of {count(n, 'run')} stay at {place}" for place, n in left.items())
                 text += ", where they are: move that folder, too, and they are found at the new place"
             else:
                 text += f"no longer at {old}"
@@ -170,7 +171,8 @@ def send_spooled(
     try:
         client = connect(uri, warn)
     except Exception as error:
-        warn(f"MLflow at {redact(uri)} does not answer: {short(error)}; {before} operation(s) are kept in {spool.path}")
+        kept = f"{count(before, 'operation is', 'operations are')} kept in {spool.path}"
+        warn(f"MLflow at {redact(uri)} does not answer: {short(error)}; {kept}")
         return 0, before
     left = Courier(client, spool, place=uri, warn=warn, found=found, say=say).flush(END_PATIENCE)
     return before - left, left

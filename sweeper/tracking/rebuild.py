@@ -16,6 +16,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.paths import SPOOL
 from sweeper.core.records import Conditions, ImbalanceProfile, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.redact import redact
+from sweeper.core.text import count
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.mlflow_connection import send_spooled
 from sweeper.tracking.mlflow_writes import FILES, find_run, send
@@ -214,8 +215,8 @@ class Rebuild(Tracker):
             first = Spool(self._folder, self._study, self._uri).first() if left else None
             if first is not None and first.operation.kind != FILES:  # files are written again at the end
                 raise SweeperError(
-                    f"MLflow at {redact(self._uri)} did not take {left} operation(s) that wait for it; repeat the "
-                    f"command when it answers: {rebuild_command(self._study)}"
+                    f"MLflow at {redact(self._uri)} did not take all that waits for it ({count(left, 'operation')}); "
+                    f"repeat the command when it answers: {rebuild_command(self._study)}"
                 )
             return parent
         Spool(self._folder, self._study, self._uri).remove()

@@ -22,7 +22,7 @@ from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, Sw
 from sweeper.core.paths import SPOOL, STORAGE
 from sweeper.core.records import Conditions, Evaluation, ImbalanceProfile, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.redact import redact
-from sweeper.core.text import resume_command
+from sweeper.core.text import count, resume_command
 from sweeper.system.locks import sqlite_path
 from sweeper.system.same_file import SameFile
 from sweeper.tracking.courier import Courier, short
@@ -243,9 +243,10 @@ class Tracker:
         for run_id, own in (finalists or {}).items():
             self._post("artifacts", f"files/{run_id}", run_id=run_id, folder=str(own.resolve()))
         if left := self._courier.flush(END_PATIENCE if over else 0.0, file_attempts=FILE_ATTEMPTS if over else 0):
+            kept = f"{count(left, 'operation is', 'operations are')} kept"
             self._warn(
-                f"MLflow at {redact(self._uri)} was not told everything: {left} operation(s) are kept. When it "
-                "answers: `sweeper report STUDY` (or a resume) with the same --tracking-uri sends them"
+                f"MLflow at {redact(self._uri)} was not told everything: {kept}. When it answers: `sweeper report "
+                "STUDY` (or a resume) with the same --tracking-uri sends what is left"
             )
 
     def hand_over(self) -> None:

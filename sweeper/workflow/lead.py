@@ -105,7 +105,7 @@ def _queue(session: Session) -> Asked:
     source = session.prepared.plan.conditions.dataset.source
     asked = _remember(study, session.settings, session.prepared.executor.slots, source)
     if left := studies.reconcile(study):
-        display.say(f"{left} trial(s) that were cut off are queued again")
+        display.say(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
     if failed := studies.retry_failed(study):
         reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
         display.say(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")

@@ -60,7 +60,7 @@ def test_two_processes_share_a_study(url: str, tmp_path: Path) -> None:
     assert refused or leader.poll() == 0  # on a busy machine the leader may have ended before the second began
     ended(leader, here)
     said = ended(joiner, there)
-    assert "the study is concluded" in said and " 0 training(s)" not in said
+    assert "the study is concluded" in said and " 0 trainings" not in said
     check(url, 10)
 
 
