@@ -208,11 +208,22 @@ def test_of_several_the_one_that_costs_least_is_named_and_only_then_the_simplest
 def test_what_needs_a_special_operating_point_is_passed_over() -> None:
     plain = costs(0.001, 0.001, 0.001)
     plain["cross_entropy"] |= {"miou_at_default": 0.6}
-    for other in ("dice", "focal"):
-        plain[other] |= {"miou_at_default": 0.7}
-    found = evidence(LEVELS, half=0.05, finalists=plain)
-    assert answer(found)[1] == "focal"
-    assert "at the plain operating point" in said(decide(found, ORDER))
+    plain["focal"] |= {"miou_at_default": 0.7}
+    for dice, reads in ((0.695, "highest"), (0.7, "within 0.01 of the highest"), (0.705, "within 0.01 of the highest")):
+        plain["dice"] |= {"miou_at_default": dice}
+        found = evidence(LEVELS, half=0.05, finalists=plain)
+        assert answer(found)[1] == "focal"
+        assert f"focal is named: it reads {reads} at the plain operating point and it is the" in said(
+            decide(found, ORDER)
+        )
+
+
+def test_the_plain_operating_point_is_compared_among_those_that_are_left() -> None:
+    plain = costs(0.001, 0.001, 0.006)
+    for family, miou in {"dice": 0.71, "focal": 0.6, "cross_entropy": 0.8}.items():
+        plain[family] |= {"miou_at_default": miou}
+    words = said(decide(evidence(LEVELS, half=0.05, finalists=plain), ORDER))
+    assert "of the least and it reads highest of what is left at the plain operating point." in words
 
 
 def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse() -> None:
@@ -326,6 +337,7 @@ def test_one_common_seed_never_settles_anything_whatever_the_interval_says(half:
 def test_one_test_image_never_settles_anything() -> None:
     decision = decide(evidence({"dice": 0.9, "cross_entropy": 0.5}, test_pictures=1), ORDER)
     assert decision.verdict is OPEN
+    assert "with 1 independent test image, chance cannot be told from merit" in said(decision)
     assert any("label more test images" in step for step in decision.next_steps)
 
 
@@ -340,7 +352,9 @@ def test_reasons_name_losses_and_numbers() -> None:
     assert "farthest end is at 0.007" in same
     open_ = said(decide(evidence({"dice": 0.72, "cross_entropy": 0.7}, half=0.05), ORDER))
     assert "dice against cross_entropy: +0.020 mIoU (95 % interval −0.030 to +0.070): the interval contains 0" in open_
-    assert "Of dice and cross_entropy, dice is named: it reads within 0.01 of the highest." in open_
+    assert "Of dice and cross_entropy, dice is named: it reads highest." in open_
+    three = said(decide(evidence({"dice_focal": 0.725, "dice": 0.72, "cross_entropy": 0.7}, half=0.05), ORDER))
+    assert "dice is named: it reads within 0.01 of the highest and it is the simplest of what is left." in three
     near = said(decide(evidence({"dice": 0.705, "cross_entropy": 0.7}, half=0.05), ORDER))
     assert "Of dice and cross_entropy, cross_entropy is named: it is the simplest of what is left." in near
     safe = said(decide(evidence(THREE, half=0.005, halves=FAR), ORDER))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Evidence, Interval
 from sweeper.evidence.interim_analyses import common_seeds
@@ -13,7 +13,15 @@ LEARNED = 0.002
 judged too (`sweeper.training.collapse`)."""
 NEAR = 0.001
 """Expected regrets that differ by less, in mIoU, are told apart by other grounds."""
-Ground = Literal["learned", "regret", "plain", "collapse", "edge", "simplicity"]
+Step = Literal["learned", "regret", "plain", "collapse", "edge", "simplicity"]
+
+
+class Ground(NamedTuple):
+    """Why a finalist is named: a step by which others were passed over."""
+
+    step: Step
+    among: tuple[int, ...]
+    """Who was left before it."""
 
 
 def comparison(evidence: Evidence, first: int, second: int) -> Comparison:
@@ -99,13 +107,13 @@ def preferred(evidence: Evidence, among: Sequence[int], order: Sequence[str]) ->
     that never collapsed, then those whose learning rate is not at the edge of its range; of what is left the simplest.
     """
     left, grounds = list(among), list[Ground]()
-    for ground, keep in _STEPS:
+    for step, keep in _STEPS:
         kept = [i for i in left if keep(evidence, i, left)]
         if kept and len(kept) < len(left):
-            grounds.append(ground)
+            grounds.append(Ground(step, tuple(left)))
             left = kept
     if len(left) > 1:
-        grounds.append("simplicity")
+        grounds.append(Ground("simplicity", tuple(left)))
     return min(left, key=lambda i: simplicity(evidence, i, order)), tuple(grounds)
 
 
@@ -121,7 +129,7 @@ def _plain(evidence: Evidence, i: int, left: Sequence[int]) -> bool:
     return evidence.finalists[i].miou_at_default >= max(at_default) - evidence.rope
 
 
-_STEPS: tuple[tuple[Ground, Callable[[Evidence, int, Sequence[int]], bool]], ...] = (
+_STEPS: tuple[tuple[Step, Callable[[Evidence, int, Sequence[int]], bool]], ...] = (
     ("learned", lambda evidence, i, _: has_learned(evidence, i)),
     ("regret", _least_regret),
     ("plain", _plain),

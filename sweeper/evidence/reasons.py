@@ -9,7 +9,7 @@ from scipy.special import betaincinv
 
 from sweeper.core.records import Evidence, FinalistEvidence, Interval
 from sweeper.core.text import count, listed, minus
-from sweeper.evidence.decision_rule import NEAR, Ground, comparison, difference, same, units
+from sweeper.evidence.decision_rule import NEAR, Ground, Step, comparison, difference, same, units
 from sweeper.evidence.interim_analyses import common_seeds, level_of
 
 SMALL_ERROR = 5e-4
@@ -96,10 +96,9 @@ def probable(evidence: Evidence, chosen: int, sure: float) -> str:
     return f"{cost}, and at most {evidence.rope:g} with one of {within}, where {percent(sure)} is asked for."
 
 
-_GROUNDS: dict[Ground, str] = {
+_GROUNDS: dict[Step, str] = {
     "learned": "it learned more than a constant answer",
     "regret": f"its expected cost is within {NEAR:g} mIoU of the least",
-    "plain": "it reads within the margin of the highest at the plain operating point, too",
     "collapse": "none of its trainings collapsed",
     "edge": "its learning rate is not at the edge of the searched range",
     "simplicity": "it is the simplest of what is left",
@@ -110,14 +109,26 @@ def named(evidence: Evidence, among: Sequence[int], chosen: int, grounds: Sequen
     """Why this one is named of several that may be the best; empty where it is the only one."""
     if len(among) < 2:
         return ""
-    return f"Of {names(evidence, among)}, {name(evidence, chosen)} is named: {why_named(evidence, grounds)}."
+    return f"Of {names(evidence, among)}, {name(evidence, chosen)} is named: {why_named(evidence, chosen, grounds)}."
 
 
-def why_named(evidence: Evidence, grounds: Sequence[Ground]) -> str:
-    """The grounds, in their order: `its expected cost is …, and it is the simplest of what is left`."""
-    known = all(f.regret is not None for f in evidence.finalists)
-    reads = f"it reads within {evidence.rope:g} of the highest"
-    return listed([reads if ground == "regret" and not known else _GROUNDS[ground] for ground in grounds])
+def why_named(evidence: Evidence, chosen: int, grounds: Sequence[Ground]) -> str:
+    """The grounds, in their order: `its expected cost is … and it is the simplest of what is left`."""
+    return listed([_ground(evidence, chosen, ground, first=ground == grounds[0]) for ground in grounds])
+
+
+def _ground(evidence: Evidence, chosen: int, ground: Ground, *, first: bool) -> str:
+    finalists, rivals = evidence.finalists, [i for i in ground.among if i != chosen]
+    if ground.step == "plain":
+        highest = all(finalists[chosen].miou_at_default > finalists[i].miou_at_default for i in rivals)
+        where = " at the plain operating point"
+    elif ground.step == "regret" and any(finalists[i].regret is None for i in ground.among):
+        highest = all(difference(evidence, chosen, i).estimate > 0 for i in rivals)
+        where = ""
+    else:
+        return _GROUNDS[ground.step]
+    reads = "it reads highest" if highest else f"it reads within {evidence.rope:g} of the highest"
+    return f"{reads}{'' if first else ' of what is left'}{where}"
 
 
 def unsound(evidence: Evidence, best: int) -> str:
