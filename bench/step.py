@@ -22,6 +22,7 @@ import torch
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, TrialSpec
+from sweeper.core.text import count
 from sweeper.data import load_dataset, open_store
 from sweeper.training.engine import Training
 from sweeper.training.hardware import probe, settle_process
@@ -101,7 +102,8 @@ def main() -> None:
                     measured[name].append(value)
     flags = torch.backends.cpu.get_cpu_capability()
     bf16 = "with" if torch.cpu._is_avx512_bf16_supported() else "without"
-    print(f"{recipe.size}² × {recipe.batch_size}, {arguments.threads} thread(s), {flags} {bf16} bfloat16 instructions")
+    threads = count(arguments.threads, "thread")
+    print(f"{recipe.size}² × {recipe.batch_size}, {threads}, {flags} {bf16} bfloat16 instructions")
     for name, values in measured.items():
         ratios = [a / b for a, b in zip(measured["plain loop"], values, strict=True)]
         print(

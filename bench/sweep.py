@@ -147,7 +147,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = scenes(folder, arguments.images)
-        print(f"{len(os.sched_getaffinity(0))} cores ({flags()}); {arguments.repetitions} alternating repetition(s)")
+        print(f"{len(os.sched_getaffinity(0))} cores ({flags()}); alternating repetitions: {arguments.repetitions}")
         print(f"{'':44} {'sweeper':>10} {'loop':>10}")
         if "fixed" in arguments.what:
             ours, theirs = [], {kind: [] for kind in arguments.against if kind in {"plain", "tuned"}}
