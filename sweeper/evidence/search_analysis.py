@@ -16,7 +16,7 @@ import numpy as np
 from sweeper.core.metrics import METRICS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Coordinate, Evidence, SearchAnalysis, SearchSpace, TrialResult, VariancePart
-from sweeper.core.text import listed, minus
+from sweeper.core.text import count, listed, minus
 from sweeper.evidence.budget_effect import (
     best_of_families,
     kendall,
@@ -152,9 +152,8 @@ def _parts(
     if spread is None:
         families = len({p.family for p in points})
         return (), [
-            f"{len(points)} training{'' if len(points) == 1 else 's'} of {families} "
-            f"famil{'y' if families == 1 else 'ies'} cannot tell what the differences between trainings come from "
-            f"(at least {ENOUGH} of 2 families are needed, with different values)."
+            f"{count(len(points), 'training')} of {count(families, 'family')} cannot tell what the differences between "
+            f"trainings come from (at least {ENOUGH} of 2 families are needed, with different values)."
         ]
     seed, interaction, groups = _seed_variance(replicates)
     variances = {name: spread.variances[name] for name in ("family", "parameters", "learning_rate")}
@@ -184,8 +183,8 @@ def _parts(
     else:
         sentences.append(
             f"Another seed (initial weights, batches, and the validation images where they are not given) changes "
-            f"the validation value by {math.sqrt(seed):.3f} (standard deviation, from {groups} configuration"
-            f"{'' if groups == 1 else 's'} trained on several seeds)."
+            f"the validation value by {math.sqrt(seed):.3f} (standard deviation, from "
+            f"{count(groups, 'configuration')} trained on several seeds)."
         )
     return tuple(parts), sentences
 
@@ -242,14 +241,14 @@ def _first_rung(done: Sequence[TrialResult], rope: float) -> list[str]:
 
 
 def _more_trials(values: Sequence[float], rope: float, unit: str) -> list[str]:
-    count = len(values)
-    if count < FEW_TRIALS:
-        return [f"{count} training{'' if count == 1 else 's'} cannot tell what more trials would bring."]
+    n = len(values)
+    if n < FEW_TRIALS:
+        return [f"{count(n, 'training')} cannot tell what more trials would bring."]
     gain, at = expected_gain(values), 1 + int(np.argmax(values))
-    late = max(values) - max(values[: count - count // 3])
+    late = max(values) - max(values[: n - n // 3])
     end = "more trials would hardly help" if max(gain, late) < rope else "more trials may help"
     return [
-        f"The best was the {_ordinal(at)} of {count} trainings to end; the last third raised it by {late:.3f}. As many "
+        f"The best was the {_ordinal(at)} of {n} trainings to end; the last third raised it by {late:.3f}. As many "
         f"trials again, drawn alike, would raise the best {unit} by about {gain:.3f}, part of it luck: {end} (what "
         f"matters is {rope:g})."
     ]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from sweeper.core.records import ClassProfile, Evidence, ImbalanceProfile
-from sweeper.core.text import listed, minus
+from sweeper.core.text import count, listed, minus
 from sweeper.evidence.other_metrics import THIN
 from sweeper.evidence.verdict import difference
 from sweeper.literature.studies import STUDIES, Study, published
@@ -52,7 +52,7 @@ def compare_with_literature(
         )
     elif silent:
         sentences.append(
-            f"{len(silent)} other published comparison{'' if len(silent) == 1 else 's'} cannot be compared with this "
+            f"{count(len(silent), 'other published comparison')} cannot be compared with this "
             "result: their losses were not both confirmed."
         )
     at_own = _operating_points(evidence)

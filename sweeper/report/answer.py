@@ -111,7 +111,7 @@ def _hardly_tuned(facts: Facts) -> str:
         seed = facts.sweep.conditions.seed
         again = [t for t in facts.sweep.rechecks if t.spec.family == finalist.family and (drawn or t.spec.seed == seed)]
         rates = len({t.spec.lr for t in again if t.state == "complete"})
-        tried = f"{count(rates, 'other learning rate')} {'was' if rates == 1 else 'were'} tried before the confirmation"
+        tried = f"{count(rates, 'other learning rate was', 'other learning rates were')} tried before the confirmation"
         rest += [tried] if rates else []
         name = code(finalist_name(facts, finalist))
         sentences.append(f" {role}{name} was hardly tuned: {lr}{', '.join([done, *rest])}.")

@@ -11,6 +11,7 @@ import torch
 
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
+from sweeper.core.text import count
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -50,7 +51,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{device.type}, {count(threads, 'thread')}"
 
 
 def choose_gpu(place: str) -> None:

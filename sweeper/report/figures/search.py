@@ -93,7 +93,7 @@ def search(facts: Facts) -> Drawn | str:
     if beyond.any():
         n, low, high = int(beyond.sum()), number(float(value[beyond].min())), number(float(value[beyond].max()))
         values = f"its value: {low}" if n == 1 else f"their values: {low}" + (f" to {high}" if low != high else "")
-        text += f" {count(n, 'collapsed trial')} {'is' if n == 1 else 'are'} drawn at the left edge ({values})."
+        text += f" {count(n, 'collapsed trial is', 'collapsed trials are')} drawn at the left edge ({values})."
     text += _part_text(facts)
     text += " One trial is one seed: read the spread within a family, not single points."
     return Drawn(figure, text, f"Validation {facts.objective} of all search trials by family")
@@ -243,8 +243,6 @@ def _landscape_text(facts: Facts, panels: list[tuple[str, str, Coordinate]], lef
     )
     if len(below):
         low, high = number(float(below[0])), number(float(below[-1]))
-        text += (
-            f" {count(len(below), 'collapsed trial')} {'lies' if len(below) == 1 else 'lie'} below the axis, at {low}"
-        )
+        text += f" {count(len(below), 'collapsed trial lies', 'collapsed trials lie')} below the axis, at {low}"
         text += "." if low == high else f" to {high}."
     return text + _part_text(facts) + (f" {left_out} more panels are left out." if left_out > 0 else "")
