@@ -19,7 +19,7 @@ from sweeper.cli.main import cli
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
 from sweeper.core.records import SweepRecord
 from sweeper.storage.backup import back_up
-from sweeper.storage.damage import Damage, find_damage
+from sweeper.storage.damage import Damage, find_damage, name_damage
 from sweeper.storage.raw_rows import rows_of
 from sweeper.storage.repair import file_is_whole, repair
 from sweeper.system import system_errors as limits
@@ -270,9 +270,16 @@ def test_a_backup_refuses_what_it_cannot_do_and_tells_of_damage(folder: Path) ->
     with pytest.raises(UsageError, match="pg_dump"):
         back_up("postgresql://me@host/db", NAME, folder / "copy.db")
     execute(folder, CASES["another value"][0])
-    with pytest.raises(DamagedError, match="trial 3"):
+    with pytest.raises(DamagedError, match=r"trial 3.*as in the original; 1 damaged record in all"):
         back_up(url_of(folder), NAME, folder / "copy.db")
     assert (folder / "copy.db").exists()
+    error = name_damage(url_of(folder), ValueError("no JSON"))
+    assert isinstance(error, DamagedError) and "more damaged" not in error.why
+    execute(folder, CASES["a confirmation"][0])
+    with pytest.raises(DamagedError, match=r"as in the original; 2 damaged records in all"):
+        back_up(url_of(folder), NAME, folder / "second.db")
+    error = name_damage(url_of(folder), ValueError("no JSON"))
+    assert isinstance(error, DamagedError) and "; and 1 more damaged record of this study" in error.why
 
 
 # --- Limits of the system -----------------------------------------------------------------------------------
