@@ -15,14 +15,17 @@ import torch
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
+from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.training.checkpoint import key_of
 from sweeper.training.engine import Training
 from sweeper.training.hardware import settle_numerics
+from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import resident
 from sweeper.training.step_choice import one_by_one
+from sweeper.training.training_steps import TrainingSteps
 from tests.test_numerics import results
 from tests.test_training import SMALL, spec
 
@@ -127,6 +130,36 @@ def test_a_checkpoint_from_before_there_was_the_option_is_of_the_same_training(t
     text = usual.recipe.model_dump_json(exclude={"model", "own_metric", "deterministic"})
     assert key_of(usual) == hashlib.sha256(f"{tiny.digest} {text} 0".encode()).hexdigest()
     assert key_of(conditions_of(tiny, None, True)) != key_of(usual)
+
+
+@pytest.mark.parametrize(
+    ("place", "deterministic", "tried"),
+    [("cpu", False, False), ("cuda", False, True), ("cuda", True, False)],
+)
+def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, place: str, deterministic: bool, tried: bool
+) -> None:
+    """In forward and backward. Evaluations have images of many sizes, and each size would be tried."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    seen = list[bool]()
+
+    def look(*_: object) -> None:
+        seen.append(torch.backends.cudnn.benchmark)
+
+    def look_both_ways(_: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        look()
+        output.register_hook(look)
+
+    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    given = (spec(), conditions_of(tiny, None, deterministic), open_store(tiny.store), train)
+    steps = TrainingSteps(*given, device=torch.device("cpu"), starts=Starts())
+    batch = steps._batch(0)
+    steps.model.register_forward_hook(look_both_ways)
+    steps._device = torch.device(place)  # of which nothing else is needed in a step
+    restore = settle_numerics(deterministic)
+    steps._update(*batch)
+    restore()
+    assert seen == [tried, tried] and not torch.backends.cudnn.benchmark
 
 
 def test_steps_are_recorded_only_where_that_is_insisted_on() -> None:

@@ -224,7 +224,7 @@ def test_a_study_remembers_the_size_and_refuses_another(tmp_path):
     display = Recorder()
     resumed = sweep_in(tmp_path, display, trials=3, confirm_seeds=1, resume=True, data=None)
     assert resumed.sweep.conditions.dataset.digest == dataset.digest
-    assert any("(--resize)" in line for line in display.warnings)
+    assert any(line.startswith("--resize shrank") for line in display.warnings)
     with pytest.raises(StudyError, match="resize: 32 → 48"):
         sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, resize=48)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -94,6 +95,23 @@ def settle_numerics(deterministic: bool) -> Callable[[], None]:
     torch.backends.cudnn.deterministic = True
     filled.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads any
     return restore
+
+
+@contextmanager
+def fastest_kernels(device: torch.device) -> Iterator[None]:
+    """On a GPU cuDNN tries its algorithms for each convolution that is new in the block, and keeps the fastest.
+
+    For training steps, which are all of one shape: the first one takes longer. Images that are evaluated have many
+    sizes, each of which would be tried. Nothing is tried where the numbers shall be the same each time, as which
+    algorithm is the fastest may differ.
+    """
+    before = torch.backends.cudnn.benchmark
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def no_deterministic_form(error: BaseException) -> bool:

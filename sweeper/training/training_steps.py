@@ -22,6 +22,7 @@ from sweeper.losses.family_records import MapKind
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.training.augment import augment, augment_maps
 from sweeper.training.batches import FORGET, Crop, crops, cut, map_batch, to_inputs
+from sweeper.training.hardware import fastest_kernels
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, normaliser
 from sweeper.training.resident_store import ResidentStore, as_tensor
@@ -129,11 +130,12 @@ class TrainingSteps:
 
     def _update(self, inputs: Tensor, labels: Tensor, more: dict[str, Tensor]) -> Tensor:
         """One step of the optimiser; the loss before it."""
-        with self._autocast():
-            logits = self.model(inputs)
-        loss: Tensor = self.criterion(logits, labels, **more)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with fastest_kernels(self._device):
+            with self._autocast():
+                logits = self.model(inputs)
+            loss: Tensor = self.criterion(logits, labels, **more)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
 
