@@ -162,6 +162,7 @@ def test_a_plan_without_a_whole_copy_is_not_repaired(folder: Path) -> None:
     assert len(before) == (folder / "sweeper.db").stat().st_size
 
 
+@pytest.mark.slow
 def test_flipped_bits_anywhere_are_found_or_change_nothing(whole: Path, tmp_path: Path) -> None:
     """One bit of the file, at 60 random places: told by SQLite or by us, or the record reads as before."""
     draw, original = random.Random(7), whole.read_bytes()

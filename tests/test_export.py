@@ -58,6 +58,7 @@ def trained(dataset: Dataset, folder: Path, **changes: object) -> TrialResult:
     return told.result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_the_exported_network_answers_as_the_confirmed_one(
     task: str, tmp_path: Path, tiny: Dataset, tiny_street: Dataset

@@ -58,6 +58,7 @@ def test_the_folder_is_read_by_the_library_and_its_answers_are_those_of_the_netw
     assert settings["image_mean"] == list(record.mean) and settings["size_divisor"] == 2**record.encoder_depth
 
 
+@pytest.mark.slow
 def test_the_code_in_the_card_runs_where_sweeper_is_not(tmp_path: Path, tiny: Dataset) -> None:
     trained(tiny, tmp_path)
     ((path, _),) = kept_weights(weights_dir(tmp_path / "cache", "s"))

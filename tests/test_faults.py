@@ -348,6 +348,7 @@ def server_of_forks() -> int:
     return number
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
 def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed_meanwhile(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch

@@ -67,6 +67,7 @@ def trained(
     )
 
 
+@pytest.mark.slow
 def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     study: studies.SteadyStorage, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_why_steps_are_not_recorded_is_said_once(
     assert speaker.lines.count(told) == 1
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_path: Path) -> None:
     whole = trained(study, tmp_path / "a", steps=9)
     with pytest.raises(

@@ -121,6 +121,7 @@ def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeyp
     assert outcome.recommendation.recommended.family not in {"focal", "dice", "dice_ce"}
 
 
+@pytest.mark.slow
 def test_only_flipped_losses_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = cross_entropy()
     replace(monkeypatch, tuple(FAMILIES), lambda **_: Flipped(whole))

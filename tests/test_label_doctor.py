@@ -151,6 +151,7 @@ def test_copies_are_recognised_whatever_was_done_to_them(change, how):
     assert pairs[0].how.startswith(how) and bool(pairs[0].how) == bool(how)
 
 
+@pytest.mark.slow
 def test_different_scenes_of_one_kind_are_not_copies():
     assert look_alikes([thumbnail(scene_image(i)) for i in range(40)]) == []
     assert look_alikes([thumbnail(draw(parse_scene("cracks?images=60"), i).image) for i in range(60)]) == []

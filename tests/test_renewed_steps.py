@@ -163,6 +163,7 @@ def test_losses_with_maps_and_without_take_turns(study: Study, recordings: list[
     assert len([one for one in recordings if one.steps is steps]) == 3
 
 
+@pytest.mark.slow
 def test_trainings_of_few_structures_need_few_recordings(study: Study, recordings: list[SameMemory]) -> None:
     """A search goes back and forth between families; those that are not of the kernel are recorded by their numbers."""
     order = [
@@ -267,6 +268,7 @@ def run(study: Study, folder: Path, *specs: TrialSpec) -> list[TrainingEvent]:
     return told
 
 
+@pytest.mark.slow
 def test_trainings_of_a_worker_take_over_from_each_other(
     study: Study, tmp_path: Path, recordings: list[SameMemory]
 ) -> None:
@@ -338,6 +340,7 @@ def test_images_of_another_mean_are_normalised_by_it(tmp_path: Path, recordings:
     assert found == expected and torch.equal(weights_found, end) and len(recordings) == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_read_costs_no_recording(
     study: Study, tmp_path: Path, recordings: list[SameMemory]
 ) -> None:

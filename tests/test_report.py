@@ -327,6 +327,7 @@ def test_writing_again_replaces_everything_and_removes_stale_figures(tmp_path: P
     assert "predictions (the decoded images were not at hand" in paths.markdown.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_thousand_trials_are_all_in_the_table_and_make_the_report_no_longer(tmp_path: Path) -> None:
     trials = [builders.trial(builders.ORDER[i % 7], 0.5 + i % 97 / 300, i) for i in range(1000)]
     answer = recommended(builders.evidence(CLEAR))

@@ -244,6 +244,7 @@ def stored(folder: Path) -> dict[str, tuple[SweepRecord, Recommendation]]:
     }
 
 
+@pytest.mark.slow
 def test_the_card_and_the_open_part_are_short_in_every_study(tmp_path: Path) -> None:
     for name, (sweep, answer) in stored(tmp_path).items():
         found = wording(render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"))

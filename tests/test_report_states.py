@@ -135,6 +135,7 @@ def test_studies_without_a_confirmation_recommend_nothing_and_say_how_far_they_c
     assert re.search(rf"{len(values)} trials? of {len(values)} asked for: {len(values)} complete", first)
 
 
+@pytest.mark.slow
 def test_tied_finalists_are_equivalent_or_undecided_never_a_winner(tmp_path: Path) -> None:
     trials = [builders.trial(f, 0.6, i) for i, f in enumerate(("cross_entropy", "dice"))]
     runs = [

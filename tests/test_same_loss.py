@@ -104,6 +104,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_parent_process_measures_in_another_and_loads_no_torch(tmp_path: Path) -> None:
     script = tmp_path / "measure.py"
     script.write_text(MEASURE)

@@ -25,6 +25,10 @@ GOOD = 2e-3
 TWICE = SMALL.model_copy(update={"evaluations": 2})
 
 
+END = ("stop", "nan", "raises", "refill")
+"""What becomes of a training beside others."""
+
+
 @pytest.fixture
 def context(tiny: Dataset, tmp_path: Path) -> WorkerContext:
     return WorkerContext(Conditions(dataset=tiny, recipe=TWICE, seed=0), open_store(tiny.store), "cpu", tmp_path)
@@ -102,7 +106,7 @@ def test_steps_are_taken_in_turn(context: WorkerContext, monkeypatch: pytest.Mon
     assert order[: 3 * first - 2] == ([0, 1, 2] * first)[: 3 * first - 2]
 
 
-@pytest.mark.parametrize("end", ["stop", "pause", "nan", "raises", "refill"])
+@pytest.mark.parametrize("end", ["pause", *(pytest.param(e, marks=pytest.mark.slow) for e in END)])
 def test_what_happens_in_one_slot_leaves_the_others_untouched(
     context: WorkerContext, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +142,7 @@ def test_what_happens_in_one_slot_leaves_the_others_untouched(
     assert engine.free() == 4
 
 
+@pytest.mark.slow
 def test_two_trainings_take_turns_and_give_what_each_gives_alone(context: WorkerContext) -> None:
     one, two = spec(number=0, seed=1), spec(number=1, seed=2)
     engine = SlotEngine(context, slots=2)

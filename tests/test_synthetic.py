@@ -113,6 +113,7 @@ def test_noise_is_the_cameras():
     assert 0.12 < difference.std() / 255 < 0.25
 
 
+@pytest.mark.slow
 def test_cracks_without_parameters_have_the_share_that_they_say(tmp_path):
     dataset = load_dataset("synthetic:cracks", tmp_path)
     assert (len(dataset.pictures), dataset.pictures[0].height) == (160, 128)

@@ -115,6 +115,7 @@ def test_losses_that_differ_get_an_answer_that_holds() -> None:
     assert tally.winners["probable"] + tally.winners["safe"] + tally.winners["clear_winner"] <= 6
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_worse_by_more_than_the_margin_is_seldom_called_safe() -> None:
     tally = unsafe(Task(simulation.BINARY, 2, 200, (10,), gap=0.0101, pictures=160))
     assert tally.winners["safe"] <= LIMIT
@@ -141,6 +142,7 @@ def pooled(evidence: Evidence) -> Evidence:
     return evidence.model_copy(update={"comparisons": tuple(changed)})
 
 
+@pytest.mark.slow
 def test_taking_the_images_of_few_groups_as_units_is_caught() -> None:
     three = simulation.FEW_GROUPS[0]
     broken = wrong(three, 2, played(three, 2, 120, 3, scenario=simulation.BINARY))
@@ -148,6 +150,7 @@ def test_taking_the_images_of_few_groups_as_units_is_caught() -> None:
     assert wrong(three, 2, played(three, 2, 120, 3)) <= binom.isf(1e-4, 120, 0.05)
 
 
+@pytest.mark.slow
 def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
     noisy = simulation.Scenario("one noisy", "", 32, picture=0.02, liking=0.001, own=0.002, seed=0.001, last_seed=0.06)
     once = (InterimAnalysis(seeds=3, error=0.05),)
