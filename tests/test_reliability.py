@@ -142,6 +142,11 @@ def test_a_killed_worker_costs_an_attempt_and_not_the_sweep(tmp_path: Path, serv
     assert "RUNNING" not in statuses
 
 
+def values(folder: Path) -> dict[int, float]:
+    """The value of each trial that was trained to its end, by number."""
+    return {t.number: t.value for t in states(folder)[0] if counted(t) and t.value is not None}
+
+
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.exhaustive)])
 def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path, kills: int) -> None:
@@ -151,10 +156,12 @@ def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path
     first = [*SHORT, "--trials", str(trials)]
     process = start(tmp_path, *arguments, *first)
     wait_for(tmp_path, f"[1/{trials}]", process, 300)
-    seen: dict[int, float | None] = {}
+    seen: dict[int, float] = {}
     extra: dict[str, object] = {}
     done = 0
     while done < kills:
+        while done % 3 == 2 and process.poll() is None and not values(tmp_path):
+            time.sleep(0.5)  # the parent is killed where there is something to lose
         time.sleep(rng.uniform(0, 4))
         if process.poll() is not None:
             told = (tmp_path / "err.txt").read_text()
@@ -172,7 +179,7 @@ def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path
             process.kill()
             process.wait(10)
             psutil.wait_procs(workers, timeout=10)
-            kept = {t.number: t.value for t in states(tmp_path)[0] if counted(t) and t.value is not None}
+            kept = values(tmp_path)
             assert {n: v for n, v in kept.items() if n in seen} == seen  # nothing finished is lost or changed
             attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
             assert all(attributes[key] == value for key, value in extra.items())
