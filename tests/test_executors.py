@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
-from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
+from sweeper.core.events import Answer, Evaluated, Finished, Hardware, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.executors import queue_leader as shared
 from sweeper.executors import queue_worker as joined
@@ -26,6 +27,7 @@ from sweeper.executors.queue_worker import Joined
 from sweeper.executors.separate_process import ApartBackend
 from sweeper.executors.task_queue import Queue
 from sweeper.executors.watchdog import Watchdog
+from sweeper.executors.worker_process import Setup, WorkerProcess
 from sweeper.training import job
 from tests import faulty
 from tests.faking import FakeExecutor, new_plan
@@ -257,10 +259,56 @@ def test_out_of_memory_costs_one_training(kind: object, made: Callable[..., Exec
 
 def test_how_many_slots_there_are_is_news_and_no_warning(tiny: Dataset, tmp_path: Path) -> None:
     said, warned = list[str](), list[str]()
-    with closing(ProcessBackend("cpu", 1, 1, warned.append, slots=None, say=said.append)) as backend:
+    with closing(ProcessBackend("cpu", 1, 1, warned.append, slots="auto", say=said.append)) as backend:
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         assert executor.slots == 1
     assert len(said) == 1 and "one training at a time" in said[0] and warned == []
+
+
+@pytest.fixture
+def slots_of(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int | None, list[str]]]:
+    """What workers are told of their slots on a device that is not there, and what is said of it."""
+    told = list[int | None]()
+
+    def make_ready(setup: Setup, workers: list[WorkerProcess]) -> None:
+        told.append(setup.slots)
+        raise SweeperError("far enough")
+
+    monkeypatch.setattr(Setup, "make_ready", make_ready)
+    monkeypatch.setattr(WorkerProcess, "__init__", lambda *_: None)
+    monkeypatch.setattr(WorkerProcess, "end", lambda _: None)
+
+    def find(
+        asked: int | Literal["auto"] | None, device: str, *, gpus: int = 1, workers: int | None = None, **recipe: object
+    ) -> tuple[int | None, list[str]]:
+        hardware = Hardware(device=device, devices=gpus, name="a device", precision="float32")
+        monkeypatch.setattr(ProcessBackend, "_first", lambda *_: hardware)
+        conditions, said = Conditions(dataset=tiny, recipe=SMALL.model_copy(update=recipe), seed=0), list[str]()
+        backend = ProcessBackend("auto", workers, 8, said.append, slots=asked)
+        with closing(backend), pytest.raises(SweeperError, match="far enough"):
+            backend.open(conditions, tmp_path)
+        return told.pop(), said
+
+    return find
+
+
+def test_a_gpu_of_one_worker_alone_measures_its_slots(slots_of: Callable[..., tuple[int | None, list[str]]]) -> None:
+    measured = None
+    assert slots_of(None, "cuda") == slots_of("auto", "cuda") == slots_of(None, "cuda", gpus=2) == (measured, [])
+    assert slots_of(None, "cuda", workers=2) == slots_of(None, "mps") == slots_of(None, "cpu") == (1, [])
+    for slots, said in (slots_of("auto", "cuda", workers=2), slots_of("auto", "mps"), slots_of("auto", "cpu")):
+        assert slots == 1 and len(said) == 1 and "on a GPU of one worker alone" in said[0]
+    assert slots_of(3, "cuda", workers=2) == slots_of(3, "cpu") == (3, [])
+
+
+def test_where_steps_are_not_recorded_or_a_search_shall_repeat_one_slot_is_the_default(
+    slots_of: Callable[..., tuple[int | None, list[str]]],
+) -> None:
+    assert slots_of(None, "cuda", engine="eager") == (1, [])
+    assert slots_of(None, "cuda", engine="graph", deterministic=True) == (1, [])
+    assert slots_of("auto", "cuda", engine="graph", deterministic=True) == (None, [])
 
 
 def test_trainings_that_crowd_each_other_out_go_on_with_half_the_slots(

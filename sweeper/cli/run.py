@@ -169,7 +169,7 @@ SECTIONS = {
 @click.option(
     "--slots",
     type=Slots(),
-    help="Trainings at a time in each worker; auto measures on a GPU how many pay.  [default: 1]",
+    help="Trainings at a time in each worker; auto measures on a GPU how many pay.  [default: 1; GPU auto]",
 )
 @click.option("--executor", type=click.Choice(["processes", "inline", "ray"]), default="processes", show_default=True)
 @click.option("--ray-address", help="Existing Ray cluster (HOST:PORT, or auto).  [default: one on this machine]")

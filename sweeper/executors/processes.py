@@ -16,9 +16,11 @@ from contextlib import suppress
 from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Literal
 
 from sweeper.core.errors import ExecutorError, SweeperError
 from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, TrainingEvent, WorkerLost
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import count
 from sweeper.executors.start_process import WorkerDiedError, begin_loading
@@ -48,12 +50,13 @@ class ProcessBackend:
         log: Callable[[str], None],
         watchdog: Watchdog | None = None,
         *,
-        slots: int | None = 1,
+        slots: int | Literal["auto"] | None = 1,
         say: Callable[[str], None] | None = None,
     ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or as OMP_NUM_THREADS says),
-        one per core, at most 8. `slots` of each; None = as many as are found to pay, where a GPU is one
-        worker's alone, else 1. `log` is told of workers that died, `say` what was found of the slots (None = `log`)."""
+        one per core, at most 8. `slots` of each; "auto" = as many as are found to pay, where a GPU is one
+        worker's alone, else 1; None = the same, and 1 where the numbers shall be the same each time, too. `log` is told
+        of workers that died, `say` what was found of the slots (None = `log`)."""
         self._slots, self._say = slots, say or log
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
@@ -129,10 +132,7 @@ class ProcessBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""
-        shared = self.workers > self._hardware.devices or self._hardware.device == "cpu"
-        slots = 1 if self._slots is None and shared else self._slots  # workers of one GPU would measure each other
-        if slots != self._slots:
-            self._say("one training at a time in each worker: --slots auto measures on a GPU of one worker alone")
+        slots = self._slots_of(conditions.recipe)
         setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log, self._say, slots)
         while len(self._workers) > self.workers:
             self._workers.pop().end()
@@ -142,6 +142,19 @@ class ProcessBackend:
         ready, self._workers = self._workers, []
         self._opened = ProcessExecutor(ready, setup, self._log, self._watchdog)
         return self._opened
+
+    def _slots_of(self, recipe: Recipe) -> int | None:
+        """Of each worker; None = it measures how many pay."""
+        if isinstance(self._slots, int):
+            return self._slots
+        alone = self._hardware.device == "cuda" and self.workers <= self._hardware.devices
+        if self._slots == "auto":
+            if alone:
+                return None
+            self._say("one training at a time in each worker: --slots auto measures on a GPU of one worker alone")
+            return 1
+        # Which trainings are on their way together decides what the search tries next.
+        return None if alone and recipe.engine != "eager" and not recipe.deterministic else 1
 
     def close(self) -> None:
         """Kill all workers."""

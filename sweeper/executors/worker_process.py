@@ -17,6 +17,8 @@ from sweeper.system.clocks import running_seconds
 
 START_SECONDS = 120.0
 """A worker that has not begun by then is given up; seconds that this process ran."""
+MEASURE_SECONDS = 300.0
+"""So much longer a worker may take that measures its slots, which should be some seconds."""
 REPLACEMENTS = 3
 """A worker that dies while it starts in place of another is tried again this often in all."""
 
@@ -47,13 +49,13 @@ class WorkerProcess(Launched):
         """How many more trainings it takes."""
         return 0 if self.retires is not None else self.slots - len(self.specs)
 
-    def expect(self, kind: str) -> tuple[object, ...]:
-        """The next message, which must be of this kind; for start-up only."""
+    def expect(self, kind: str, seconds: float = START_SECONDS) -> tuple[object, ...]:
+        """The next message within so many seconds, which must be of this kind; for start-up only."""
         began = running_seconds()
-        while not (found := self.pipe.poll(1.0)) and running_seconds() - began < START_SECONDS:
+        while not (found := self.pipe.poll(1.0)) and running_seconds() - began < seconds:
             pass
         if not found:
-            raise SweeperError(f"a worker did not start within {START_SECONDS:.0f} s; try --executor inline")
+            raise SweeperError(f"a worker did not start within {seconds:.0f} s; try --executor inline")
         try:
             message: tuple[object, ...] = self.pipe.recv()
         except (EOFError, OSError):
@@ -67,9 +69,9 @@ class WorkerProcess(Launched):
             raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
         return message
 
-    def expect_ready(self) -> str:
+    def expect_ready(self, seconds: float) -> str:
         """Wait until it can train, and note its slots; what it says of their number."""
-        _, slots, said = self.expect("ready")
+        _, slots, said = self.expect("ready", seconds)
         assert isinstance(slots, int)
         self.slots = self.asked = slots
         return str(said)
@@ -115,6 +117,8 @@ class Setup:
             UsageError: if they refuse the conditions.
             SweeperError: if one cannot be made ready, and none in its place.
         """
+        if self.slots is None:
+            self.say("measuring, for some seconds, how many trainings a GPU does best at a time")
         for number, worker in enumerate(workers):
             worker.number, worker.asked = number, self.slots
             self._configure(worker)
@@ -122,7 +126,7 @@ class Setup:
             try:
                 if number > 0:
                     worker.expect("hardware")
-                said = worker.expect_ready()
+                said = worker.expect_ready(self._ready_seconds)
                 if said and number == 0:  # the others have the same device, or one like it
                     self.say(said)
             except WorkerDiedError:
@@ -144,7 +148,7 @@ class Setup:
             try:
                 worker.expect("hardware")
                 self._configure(worker)
-                worker.expect_ready()
+                worker.expect_ready(self._ready_seconds)
                 return worker
             except WorkerDiedError:
                 worker.end()
@@ -154,6 +158,10 @@ class Setup:
                 worker.end()
                 raise
         raise AssertionError
+
+    @property
+    def _ready_seconds(self) -> float:
+        return START_SECONDS + (MEASURE_SECONDS if self.slots is None else 0.0)
 
     def _configure(self, worker: WorkerProcess) -> None:
         kind = self.hardware.device

@@ -137,9 +137,7 @@ def preview(
         asked = asked_of({**options, **given_options(settings)}, there.held)
         trainings = trainings_left(plan, asked.trials, there, asked.analyses, asked.budget)
         workers = prepared.executor.slots
-        # Where their number is measured, it is of a GPU that a worker has to itself.
-        measured = 1 if prepared.on_cpu else max(1, workers // place.hardware().devices)
-        each = measured if settings.slots == "auto" else settings.slots or 1
+        each = _slots_each(settings, workers, 0 if prepared.on_cpu else place.hardware().devices)
         pace = measured_pace(prepared.executor, plan, speaker.warn, each) if trainings else None
     split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
@@ -151,6 +149,15 @@ def preview(
         pace=pace,
         workers=workers,
     )
+
+
+def _slots_each(settings: Settings, slots: int, gpus: int) -> int:
+    """Trainings at a time in each worker, of so many in all."""
+    if isinstance(settings.slots, int):
+        return settings.slots
+    if settings.executor != "processes" or not gpus:
+        return 1
+    return max(1, slots // (settings.workers or gpus))
 
 
 def _storage(settings: Settings) -> RDBStorage | None:

@@ -32,8 +32,7 @@ def make_backend(
         return InlineBackend(settings.device, warn)
     if settings.executor == "ray":
         return _ray_backend(settings, cores, warn)
-    slots = None if settings.slots == "auto" else settings.slots or 1
-    return ProcessBackend(settings.device, settings.workers, cores, warn, slots=slots, say=say)
+    return ProcessBackend(settings.device, settings.workers, cores, warn, slots=settings.slots, say=say)
 
 
 def _ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:

@@ -120,7 +120,8 @@ class Settings(Record):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int | None = Field(None, ge=1)
     slots: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
-    """Trainings at a time in each worker; None = 1; `auto` = on a GPU as many as are found to pay."""
+    """Trainings at a time in each worker; `auto` = on a GPU of one worker alone as many as are found to pay; None = the
+    same, and 1 where a search is to repeat exactly."""
     executor: Literal["processes", "inline", "ray"] = "processes"
     ray_address: str | None = None
     """Of an existing Ray cluster; None = one on this machine."""
