@@ -125,11 +125,13 @@ def test_a_process_that_could_not_begin_computes_as_before(
     assert state() == before
 
 
-def test_a_checkpoint_from_before_there_was_the_option_is_of_the_same_training(tiny: Dataset) -> None:
+def test_a_checkpoint_from_before_there_were_the_options_is_of_the_same_training(tiny: Dataset) -> None:
     usual = conditions_of(tiny, None, False)
-    text = usual.recipe.model_dump_json(exclude={"model", "own_metric", "deterministic"})
+    text = usual.recipe.model_dump_json(exclude={"model", "own_metric", "deterministic", "compiled"})
     assert key_of(usual) == hashlib.sha256(f"{tiny.digest} {text} 0".encode()).hexdigest()
     assert key_of(conditions_of(tiny, None, True)) != key_of(usual)
+    compiled = usual.recipe.model_copy(update={"compiled": True})
+    assert key_of(usual.model_copy(update={"recipe": compiled})) != key_of(usual)
 
 
 @pytest.mark.parametrize(

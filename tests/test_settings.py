@@ -128,7 +128,7 @@ def test_a_resume_keeps_the_depth_unless_it_is_given_again() -> None:
 OTHER = {
     "arch": "fpn", "encoder": "resnet50", "encoder_depth": 5, "augment": "full", "size": 64, "batch_size": 4,
     "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "boundary_pixels": 5, "steps": 44,
-    "encoder_weights": "imagenet", "engine": "eager", "deterministic": True,
+    "encoder_weights": "imagenet", "engine": "eager", "deterministic": True, "compile": True,
 }  # fmt: skip
 """A value of each option of the recipe that differs from every default."""
 
@@ -137,8 +137,18 @@ OTHER = {
 def test_each_option_of_the_recipe_is_heeded_by_a_new_study_and_by_a_resume(option: str) -> None:
     plain, asked = recipe_of(), recipe_of(**{option: OTHER[option]})
     resumed = resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, CPU, 30)  # type: ignore[arg-type]
-    field = {"augment": "augmentation"}.get(option, option)
+    field = RECIPE_OPTIONS.get(option, option)
     assert getattr(plain, field) != getattr(asked, field) == getattr(resumed, field) == OTHER[option]
+
+
+@pytest.mark.parametrize(("before", "now"), [("compile", "deterministic"), ("deterministic", "compile")])
+def test_what_is_compiled_is_not_said_to_repeat(before: str, now: str) -> None:
+    message = "--compile and --deterministic exclude each other"
+    with pytest.raises(UsageError, match=message):
+        recipe_of(compile=True, deterministic=True)
+    with pytest.raises(UsageError, match=message):
+        resumed_recipe(Settings(resume=True, **{now: True}), recipe_of(**{before: True}), CPU, 30)  # type: ignore[arg-type]
+    assert describe(recipe_of(**{before: True})).endswith("compiled" if before == "compile" else before)
 
 
 def test_no_option_of_the_recipe_is_forgotten() -> None:

@@ -74,7 +74,7 @@ SECTIONS = {
     ),
     "Confirmation and verdict": ("confirm_seeds", "confirm_steps", "fixed_lr", "folds", "rope", "boundary_pixels"),
     "Going on with a study": ("study", "resume", "join"),
-    "Machine": ("device", "engine", "deterministic", "workers", "slots", "executor", "ray_address"),
+    "Machine": ("device", "engine", "compile", "deterministic", "workers", "slots", "executor", "ray_address"),
     "Where things go": ("storage", "tracking_uri", "out", "cache"),
 }
 """Of `sweeper run --help`."""
@@ -164,6 +164,13 @@ SECTIONS = {
     is_flag=True,
     default=None,
     help="On a GPU: the same numbers each time, by slower algorithms; a network or loss that needs another fails.",
+)
+@click.option(
+    "--compile",
+    is_flag=True,
+    default=None,
+    help="Compile the network before the first training (torch.compile): a minute or more, for faster steps; for long "
+    "searches.",
 )
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
 @click.option(

@@ -61,6 +61,8 @@ class Recipe(Record):
     """How steps are taken: `eager` one by one, `graph` recorded as a CUDA graph, `auto` so where that can be."""
     deterministic: bool = False
     """Whether torch may use no algorithm whose sums vary in their order; on a GPU the default lets it."""
+    compiled: bool = False
+    """Whether training steps call the network as `torch.compile` makes it, which rounds otherwise."""
     precision: Precision = "float32"
     """Autocast type of the forward pass; losses are computed in at least float32 whatever this says."""
     metric: str = "miou"

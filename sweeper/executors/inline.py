@@ -44,6 +44,7 @@ class InlineBackend:
     def open(self, conditions: Conditions, checkpoints: Path) -> InlineExecutor:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
+        from sweeper.training.compiled_network import compile_first
         from sweeper.training.failure_causes import explain, not_its_own
         from sweeper.training.hardware import settle_numerics
         from sweeper.training.job import leave_to_the_end, worker_context
@@ -54,7 +55,9 @@ class InlineBackend:
         try:
             check_model(conditions)
             store = open_store(conditions.dataset.store)
-            engine = SlotEngine(worker_context(conditions, store, self._hardware.device, checkpoints))
+            context = worker_context(conditions, store, self._hardware.device, checkpoints)
+            compile_first(context)
+            engine = SlotEngine(context)
             leave_to_the_end()
         except BaseException as error:
             unsettle()

@@ -70,3 +70,8 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """End everything, an executor that was opened included. Safe to call twice."""
+
+
+def compile_seconds(conditions: Conditions) -> float:
+    """The most that a worker may take to compile the network; on a slow processor a large one takes many minutes."""
+    return 1800.0 if conditions.recipe.compiled else 0.0

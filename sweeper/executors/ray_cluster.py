@@ -25,6 +25,7 @@ import ray
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.records import Conditions
+from sweeper.executors.protocol import compile_seconds
 from sweeper.executors.ray_actors import START_SECONDS, Actor, RayExecutor, line
 from sweeper.executors.ray_trainer import Trainer
 from sweeper.executors.watchdog import Watchdog
@@ -143,7 +144,9 @@ class RayBackend:
             return actor
 
         first = self._first
-        if (refusal := first.settle(_ask(first.handle.configure.remote(*given)))) is not None:
+        if (
+            refusal := first.settle(_ask(first.handle.configure.remote(*given), compile_seconds(conditions)))
+        ) is not None:
             raise UsageError(refusal)
         count = self._count or self._gpus or max(1, min(_total("CPU"), MOST))
         self._opened = RayExecutor([first, *(start() for _ in range(count - 1))], start, self._log, self._watchdog)
@@ -156,20 +159,20 @@ class RayBackend:
         ray.shutdown()
 
 
-def _ask(reference: Any) -> Any:
+def _ask(reference: Any, more_seconds: float = 0.0) -> Any:
     """What the first actor answers.
 
     Raises:
         SweeperError: if it does not come up in time, or raises.
     """
     try:
-        return ray.get(reference, timeout=START_SECONDS)
+        return ray.get(reference, timeout=START_SECONDS + more_seconds)
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(line(error)) from None
     except (ray.exceptions.RayError, TimeoutError) as error:
         raise SweeperError(
-            f"no Ray actor came up within {START_SECONDS:.0f} s ({line(error)}); see `ray status` for what the "
-            "cluster has room for"
+            f"no Ray actor came up within {START_SECONDS + more_seconds:.0f} s ({line(error)}); see `ray status` for "
+            "what the cluster has room for"
         ) from error
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.events import Answer, Hardware, TrainingEvent
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.protocol import Backend, Executor
+from sweeper.executors.protocol import Backend, Executor, compile_seconds
 from sweeper.executors.start_process import Launched
 from sweeper.system.clocks import running_seconds
 
@@ -121,7 +121,7 @@ class ApartBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ApartExecutor:
         """As there; the process is the executor's from then on."""
-        self._remote.call("open", conditions, checkpoints, seconds=START_SECONDS)
+        self._remote.call("open", conditions, checkpoints, seconds=START_SECONDS + compile_seconds(conditions))
         return ApartExecutor(self._remote)
 
     def close(self) -> None:

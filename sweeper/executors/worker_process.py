@@ -12,6 +12,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import count
+from sweeper.executors.protocol import compile_seconds
 from sweeper.executors.start_process import Launched, Method, WorkerDiedError
 from sweeper.system.clocks import running_seconds
 
@@ -161,7 +162,7 @@ class Setup:
 
     @property
     def _ready_seconds(self) -> float:
-        return START_SECONDS + (MEASURE_SECONDS if self.slots is None else 0.0)
+        return START_SECONDS + compile_seconds(self.conditions) + (MEASURE_SECONDS if self.slots is None else 0.0)
 
     def _configure(self, worker: WorkerProcess) -> None:
         kind = self.hardware.device

@@ -68,8 +68,7 @@ def key_of(conditions: Conditions) -> str:
     own: dict[str, Any] = {
         name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")
     }
-    if not recipe.deterministic:
-        own["deterministic"] = True
+    own |= {name: True for name in ("deterministic", "compiled") if not getattr(recipe, name)}
     text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude=own)} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from sweeper.core.errors import UsageError
-from sweeper.core.records import TrialSpec
-from sweeper.data.folds import split_of
 from sweeper.training.failure_causes import device_lost, explain, out_of_memory
 from sweeper.training.graph_steps import KEPT
 from sweeper.training.job import WorkerContext
+from sweeper.training.probe_steps import probe_steps
 from sweeper.training.slots import own_stream
-from sweeper.training.step_choice import make_steps, one_by_one, why_not
+from sweeper.training.step_choice import one_by_one, why_not
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.weight_change import change_apart
 
@@ -62,7 +61,7 @@ def slots_that_pay(context: WorkerContext) -> SlotCount:
     before = torch.cuda.memory_reserved(device)
     try:
         return count_slots(
-            lambda: _probe(context, device),
+            lambda: probe_steps(context, SEGMENT * SEGMENTS, SEGMENTS),
             device=device,
             room=int(SHARE * free),
             used=lambda: torch.cuda.memory_reserved(device) - before,
@@ -75,30 +74,6 @@ def slots_that_pay(context: WorkerContext) -> SlotCount:
         gc.collect()
         with suppress(RuntimeError):
             torch.cuda.empty_cache()
-
-
-def _probe(context: WorkerContext, device: torch.device) -> TrainingSteps:
-    """The steps of a training with the study's network, batch and crop."""
-    conditions = context.conditions
-    recipe = conditions.recipe.model_copy(update={"evaluations": SEGMENTS})
-    spec = TrialSpec(
-        purpose="search",
-        number=0,
-        family="cross_entropy",
-        params={},
-        lr=1e-3,
-        seed=conditions.seed,
-        steps=SEGMENT * SEGMENTS,
-    )
-    return make_steps(
-        spec,
-        conditions.model_copy(update={"recipe": recipe}),
-        context.store,
-        split_of(conditions, spec.seed, spec.fold).train,
-        device=device,
-        starts=context.starts,
-        resident=context.resident,
-    )
 
 
 class _Probe:

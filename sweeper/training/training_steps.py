@@ -77,6 +77,9 @@ class TrainingSteps:
         # channels_last is what convolutions like on CPUs and tensor cores alike.
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.model, recipe.average * spec.steps)
+        self._network: Callable[..., Any] = self.model
+        if recipe.compiled:  # not by `model.compile()`, which leaves an nn.Sequential as it is
+            self._network = torch.compile(self.model, dynamic=False)
         self.criterion = training_loss(spec, dataset, images).to(device)
         self._find_maps()
         self.optimizer = torch.optim.AdamW(
@@ -132,7 +135,7 @@ class TrainingSteps:
         """One step of the optimiser; the loss before it."""
         with fastest_kernels(self._device):
             with self._autocast():
-                logits = self.model(inputs)
+                logits = self._network(inputs)
             loss: Tensor = self.criterion(logits, labels, **more)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

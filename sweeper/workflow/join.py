@@ -23,7 +23,7 @@ from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.phases import Display, Stop, ended_by
-from sweeper.workflow.prepare import dataset_of
+from sweeper.workflow.prepare import announce, dataset_of
 from sweeper.workflow.request_checks import check_slots
 from sweeper.workflow.settings import Settings, duration
 from sweeper.workflow.shared_database import one_machine_only
@@ -100,6 +100,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         held = hold(Path(dataset.store))
         queue = Queue(settings.storage, name, patience)
         checkpoints = joined_dir(settings.cache, name, f"{queue.host}-{began:%Y%m%dT%H%M%S%f}")
+        announce(conditions, display.say)
         executor = backend.open(conditions, checkpoints)
         stop.defer()
         others = {m.host for m in queue.tables.members().values() if m.kind == "leader"} - {queue.host}

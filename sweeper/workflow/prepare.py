@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -127,8 +128,15 @@ def prepare(
             + f"\nLeave these options out, put changed files back, or start another study: --study {settings.study}-2"
         )
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
+    announce(plan.conditions, speaker.say)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
     return Prepared(name, plan, old, executor, hardware.device == "cpu", hold(Path(dataset.store)))
+
+
+def announce(conditions: Conditions, say: Callable[[str], None]) -> None:
+    """Say what takes long before the first training."""
+    if conditions.recipe.compiled:
+        say("compiling the network before the first training: a minute or more, less where it was compiled before")
 
 
 def _own_losses(settings: Settings, old: studies.Plan | None) -> tuple[OwnLoss, ...]:

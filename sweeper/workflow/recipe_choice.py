@@ -11,7 +11,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.metrics import BUILT_IN, METRICS
 from sweeper.core.own_code import OwnCode, code_here, find_code
 from sweeper.core.own_metric import OPTION, register_metric
-from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Engine, Recipe
+from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Recipe
 from sweeper.core.records import Dataset
 from sweeper.core.text import suggestion
 from sweeper.workflow.settings import CPU_STEPS, GPU_STEPS, Settings
@@ -61,7 +61,7 @@ def make_recipe(
             f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
             f"use --metric {others}"
         )
-    _check_engine(settings.engine, hardware)
+    _check_engine(settings, None, hardware)
     if own is None:
         weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
     else:
@@ -91,10 +91,10 @@ def describe(recipe: Recipe) -> str:
         if recipe.model is None
         else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
     )
-    precision = f"{recipe.precision}, deterministic" if recipe.deterministic else recipe.precision
+    how = [recipe.precision, *(["deterministic"] * recipe.deterministic), *(["compiled"] * recipe.compiled)]
     return (
         f"{network}, {recipe.size}² crops, batch {recipe.batch_size}, "
-        f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {precision}"
+        f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {', '.join(how)}"
     )
 
 
@@ -107,6 +107,7 @@ RECIPE_OPTIONS = {
     "batch_size": "batch_size",
     "engine": "engine",
     "deterministic": "deterministic",
+    "compile": "compiled",
     "confirm_steps": "confirm_steps",
     "metric": "metric",
     "threshold": "threshold",
@@ -123,7 +124,7 @@ def _given_recipe(settings: Settings) -> dict[str, Any]:
 
 def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_images: int) -> Recipe:
     """The recipe that a resume asks for: the stored one, changed by what was given again."""
-    _check_engine(settings.engine or stored.engine, hardware)
+    _check_engine(settings, stored, hardware)
     _check_model(settings, stored)
     given = _given_recipe(settings) | {"precision": hardware.precision}
     if (steps := _steps(settings, training_images, settings.batch_size or stored.batch_size)) is not None:
@@ -168,10 +169,16 @@ def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
         raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(given)}; leave these out")
 
 
-def _check_engine(engine: Engine | None, hardware: Hardware) -> None:
-    """Raises UsageError where recorded steps are insisted on, and the device has none."""
-    if engine == "graph" and hardware.device != "cuda":
+def _check_engine(settings: Settings, stored: Recipe | None, hardware: Hardware) -> None:
+    """Raises UsageError where the steps that are asked for cannot be taken, or exclude each other."""
+    before = stored or Recipe()
+    if (settings.engine or before.engine) == "graph" and hardware.device != "cuda":
         raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine auto")
+    if (settings.compile or before.compiled) and (settings.deterministic or before.deterministic):
+        raise UsageError(
+            "--compile and --deterministic exclude each other: what torch compiles may sum in another order on another "
+            "machine; give one of them"
+        )
 
 
 def _steps(settings: Settings, training_images: int, batch_size: int) -> int | None:

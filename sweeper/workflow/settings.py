@@ -117,6 +117,8 @@ class Settings(Record):
     engine: Engine | None = None
     deterministic: bool | None = None
     """Whether a GPU is to give the same numbers each time; None = as the study was made, a new one without."""
+    compile: bool | None = None
+    """Whether the network is compiled before the first training; None = as the study was made, a new one without."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int | None = Field(None, ge=1)
     slots: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None

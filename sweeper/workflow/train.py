@@ -126,7 +126,8 @@ def train_recommended(
     from sweeper.training.hardware import probe, settle_numerics, settle_process
 
     hardware = probe(options.device)
-    recipe = conditions.recipe.model_copy(update={"precision": hardware.precision})
+    # One training does not pay back what compiling takes.
+    recipe = conditions.recipe.model_copy(update={"precision": hardware.precision, "compiled": False})
     conditions = conditions.model_copy(update={"recipe": recipe})
     settle_process(threads_asked() or available_cores())
     settle_numerics(recipe.deterministic)

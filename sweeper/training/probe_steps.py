@@ -1,0 +1,38 @@
+"""Training steps that are tried before the first training: by what they cost, and whether they can be taken at all."""
+
+from __future__ import annotations
+
+import torch
+
+from sweeper.core.records import TrialSpec
+from sweeper.data.folds import split_of
+from sweeper.training.job import WorkerContext
+from sweeper.training.step_choice import make_steps
+from sweeper.training.training_steps import TrainingSteps
+
+
+def probe_steps(context: WorkerContext, steps: int, rungs: int = 1) -> TrainingSteps:
+    """Those of a training with the study's network, batch, crop and engine, and cross-entropy.
+
+    Args:
+        context: of the worker.
+        steps: that the training may take.
+        rungs: parts of equal length that they are taken in.
+
+    Raises:
+        UsageError: if the recipe insists on recorded steps, and these cannot be.
+    """
+    conditions = context.conditions
+    recipe = conditions.recipe.model_copy(update={"evaluations": rungs})
+    spec = TrialSpec(
+        purpose="search", number=0, family="cross_entropy", params={}, lr=1e-3, seed=conditions.seed, steps=steps
+    )
+    return make_steps(
+        spec,
+        conditions.model_copy(update={"recipe": recipe}),
+        context.store,
+        split_of(conditions, spec.seed, spec.fold).train,
+        device=torch.device(context.device),
+        starts=context.starts,
+        resident=context.resident,
+    )

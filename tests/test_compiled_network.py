@@ -1,0 +1,190 @@
+"""`--compile`: torch compiles the network of training steps before the first training, or that is refused in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import nn
+
+from sweeper.core.errors import UsageError
+from sweeper.core.own_code import find_code
+from sweeper.core.records import Conditions, Dataset
+from sweeper.data.folds import split_of
+from sweeper.data.store import open_store
+from sweeper.executors.inline import InlineBackend
+from sweeper.training.compiled_network import compile_first
+from sweeper.training.graph_steps import GraphSteps
+from sweeper.training.initial_networks import Starts
+from sweeper.training.job import WorkerContext, worker_context
+from sweeper.training.step_choice import make_steps
+from sweeper.training.training_steps import TrainingSteps
+from sweeper.training.weight_change import change_apart
+from tests.own_modules import own_module
+from tests.test_cli_run import SHORT, sweeper
+from tests.test_own_code import NETS
+from tests.test_training import SMALL, spec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[nn.Module]]:
+    """The networks that were told to be compiled; they are not, as that takes long."""
+    told = list[nn.Module]()
+
+    def note(module: nn.Module, *, dynamic: bool) -> nn.Module:
+        assert not dynamic
+        told.append(module)
+        return module
+
+    with patch.object(torch, "compile", note):
+        yield told
+
+
+@pytest.fixture
+def context(tiny: Dataset, tmp_path: Path) -> WorkerContext:
+    recipe = SMALL.model_copy(update={"compiled": True})
+    return worker_context(Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu", tmp_path)
+
+
+def plain(context: WorkerContext) -> WorkerContext:
+    """The same without compiling."""
+    recipe = context.conditions.recipe.model_copy(update={"compiled": False})
+    return replace(context, conditions=context.conditions.model_copy(update={"recipe": recipe}))
+
+
+def steps_of(context: WorkerContext, seed: int = 0) -> TrainingSteps:
+    conditions, given = context.conditions, spec(steps=4, seed=seed)
+    images = split_of(conditions, seed, None).train
+    return make_steps(given, conditions, context.store, images, device=CPU, starts=Starts(), resident=None)
+
+
+def test_the_network_that_takes_steps_is_compiled_and_its_average_is_not(
+    context: WorkerContext, compiled: list[nn.Module]
+) -> None:
+    steps = steps_of(context)
+    assert compiled == [steps.model]
+    steps_of(plain(context))
+    compile_first(plain(context))
+    assert compiled == [steps.model]
+
+
+def test_recorded_steps_that_are_taken_over_stay_those_of_a_compiled_network(
+    context: WorkerContext, compiled: list[nn.Module]
+) -> None:
+    conditions = context.conditions
+    images = split_of(conditions, 0, None).train
+    steps = GraphSteps(
+        spec(steps=4),
+        conditions,
+        context.store,
+        images,
+        device=CPU,
+        starts=Starts(),
+        resident=None,
+        record=lambda step, _: pytest.fail("no step is taken here"),
+    )
+    steps.renew(spec(steps=4, seed=1), images, Starts())
+    assert compiled == [steps.model]
+
+
+def failing(error: Exception) -> Callable[..., Callable[..., None]]:
+    """A compiler, what it makes raises this."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    return lambda *_, **__: fail
+
+
+def test_what_cannot_be_compiled_is_refused_before_anything_is_trained(
+    context: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", failing(RuntimeError("no C++\ncompiler")))
+    with closing(InlineBackend("cpu")) as backend, pytest.raises(UsageError) as told:
+        backend.open(context.conditions, tmp_path)
+    assert "--compile needs a network that torch can compile here" in str(told.value)
+    assert "RuntimeError: no C++ compiler" in str(told.value) and "leave it out" in str(told.value)
+
+
+def test_want_of_memory_is_no_fault_of_the_compiler(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", failing(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        compile_first(context)
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A small network of the user's, which takes seconds to compile; nothing was compiled before."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    with own_module("own_nets", NETS, tmp_path, monkeypatch) as name:
+        yield f"{name}:build"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_steps_are_the_plain_ones_but_for_rounding_and_one_compilation_serves_all(
+    context: WorkerContext, net: str
+) -> None:
+    code = find_code(net, "--model")
+    own = context.conditions.recipe.model_copy(
+        update={"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5}
+    )
+    context = replace(context, conditions=context.conditions.model_copy(update={"recipe": own}))
+    compile_first(context)
+    with patch("torch._dynamo.config.error_on_recompile", True):
+        for seed in (0, 1):
+            fast, slow = steps_of(context, seed), steps_of(plain(context), seed)
+            # Gradients, as Adam makes much of the rounding of those that are nearly 0.
+            found = []
+            for steps in (fast, slow):
+                steps.run(0, 1)
+                found.append([p.grad.clone() for p in steps.model.parameters() if p.grad is not None])
+            assert change_apart([torch.zeros_like(grad) for grad in found[0]], *found) < 1e-4
+            fast.run(1, 4)
+            assert list(fast.model.state_dict()) == list(slow.model.state_dict())
+
+
+OPTIONS = [*SHORT, "--compile", "--study", "s", "--trials", "2", "--workers", "1"]
+
+
+@pytest.mark.slow
+def test_a_sweep_of_a_worker_compiles_first_and_says_so_and_train_does_not(
+    net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = sweeper(tmp_path, "run", *OPTIONS, "--model", net)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.index("compiling the network before the first training: a minute or more")
+    assert done.stderr.index("[1/2]") > said
+    assert "resource_tracker" not in done.stderr and "CUDA" not in done.stderr  # nothing of the libraries'
+    made = set((tmp_path / "inductor").rglob("*.so"))
+    assert made
+    shown = json.loads((tmp_path / "reports/s/recommendation.json").read_text())
+    assert shown["recipe"]["compiled"] is True
+    resumed = sweeper(tmp_path, "run", "--study", "s", "--resume", "--trials", "3", "--device", "cpu", "--workers", "1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "compiling the network" in resumed.stderr  # the study keeps it
+    assert set((tmp_path / "inductor").rglob("*.so")) == made  # from the disk
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "empty"))
+    trained = sweeper(tmp_path, "train", "s", "--steps", "4", "--device", "cpu")
+    assert trained.returncode == 0, trained.stderr
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_compiler_is_told_in_words(
+    net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    done = sweeper(tmp_path, "run", *OPTIONS, "--model", net)
+    assert done.returncode == 2
+    assert "--compile needs a network that torch can compile here" in done.stderr
+    assert "no-compiler" in done.stderr and "Traceback" not in done.stderr
+    assert "[1/2]" not in done.stderr
