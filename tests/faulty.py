@@ -21,6 +21,7 @@ from sweeper.executors.protocol import Backend
 from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
+from sweeper.training.slot_count import SlotCount
 from sweeper.training.stepwise import Stepwise
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
@@ -100,6 +101,17 @@ def dies_when_configured(pipe: Connection, device: str) -> None:
         return own(name)
 
     worker.open_store = opened
+    worker.serve(pipe, device)
+
+
+def measures_for_ever(pipe: Connection, device: str) -> None:
+    """A worker that hangs where it is to find how many slots pay."""
+
+    def hang(context: job.WorkerContext) -> SlotCount:
+        while True:
+            time.sleep(1)
+
+    worker.slots_that_pay = hang
     worker.serve(pipe, device)
 
 

@@ -311,6 +311,21 @@ def test_where_steps_are_not_recorded_or_a_search_shall_repeat_one_slot_is_the_d
     assert slots_of("auto", "cuda", engine="graph", deterministic=True) == (None, [])
 
 
+def test_a_measurement_that_hangs_costs_the_slots_and_no_sweep(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.measures_for_ever)
+    monkeypatch.setattr(ProcessBackend, "_slots_of", lambda *_: None)
+    limits = iter([0.5, 120.0])
+    monkeypatch.setattr(Setup, "_ready_seconds", property(lambda _: next(limits)))
+    said = list[str]()
+    with closing(ProcessBackend("cpu", 1, 1, said.append)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        assert executor.slots == 1
+        assert isinstance(end_of(run(executor, spec(0)), 0), Finished)
+    assert any("cannot be made ready: measuring its slots took more than" in line for line in said)
+
+
 def test_trainings_that_crowd_each_other_out_go_on_with_half_the_slots(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,8 +358,11 @@ def test_a_training_that_ends_its_process_costs_its_neighbours_nothing(
         assert executor.slots == 1  # nobody knew which one it was
     assert [event.spec.number for event in events if isinstance(event, WorkerLost)] == [1]
     assert any("with 1 slot in place of 4" in line for line in said)
+    with closing(InlineBackend("cpu")) as backend:
+        alone = run(backend.open(conditions, tmp_path), spec(0))
     for number in (0, 2, 3):
         assert isinstance(end_of(events, number), Finished)
+        assert values(events, number) == values(alone, 0), number
 
 
 def test_what_may_have_ended_its_process_is_tried_alone_and_never_beside_others(

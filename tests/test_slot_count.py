@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sweeper.core.errors import UsageError
+from sweeper.core.recipe import Engine
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
@@ -32,6 +34,8 @@ RECIPE = SMALL.model_copy(update={"size": 16, "evaluations": SEGMENTS})
 class Machine:
     """A device on which `together` trainings take the time of one; its clock, and its memory."""
 
+    engine_asked: Engine = "auto"
+
     def __init__(self, dataset: Dataset, together: int, wrong: int | None = None) -> None:
         self._dataset, self._together, self._wrong = dataset, together, wrong
         self.made: list[GraphSteps] = []
@@ -39,7 +43,8 @@ class Machine:
 
     def make(self) -> GraphSteps:
         store = open_store(self._dataset.store)
-        conditions = Conditions(dataset=self._dataset, recipe=RECIPE, seed=0)
+        recipe = RECIPE.model_copy(update={"engine": self.engine_asked})
+        conditions = Conditions(dataset=self._dataset, recipe=recipe, seed=0)
         train = split_for(self._dataset, study_seed=0, folds=None, seed=0).train
         steps = GraphSteps(
             spec(steps=slot_count.SEGMENT * SEGMENTS),
@@ -120,6 +125,42 @@ def test_where_memory_runs_out_as_many_as_before_had_room(tiny: Dataset, full: i
         assert choice.reason == "one training at a time: memory has no room for two"
 
 
+@pytest.mark.parametrize(("first", "slots"), [(0, 1), (1, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize("engine", ["auto", "graph"])
+def test_where_steps_of_another_are_not_recorded_as_many_as_before_were(
+    tiny: Dataset, first: int, slots: int, engine: Engine
+) -> None:
+    class Unrecorded(Machine):
+        engine_asked = engine
+
+        def _record(self, number: int) -> Callable[..., Replayed]:
+            def fail(*_: object) -> Replayed:
+                raise RuntimeError("a stream that cannot be captured")
+
+            return fail if number >= first else super()._record(number)
+
+    machine = Unrecorded(tiny, together=8)
+    if engine == "graph" and first == 0:
+        with pytest.raises(UsageError, match="cannot be captured"):  # nothing is recorded at all
+            found(machine)
+        return
+    choice = found(machine)
+    assert choice.slots == slots
+    assert slots > 1 or "a stream that cannot be captured" in choice.reason
+
+
+def test_a_recording_that_finds_no_memory_beside_others_is_want_of_memory(tiny: Dataset) -> None:
+    class Full(Machine):
+        def _record(self, number: int) -> Callable[..., Replayed]:
+            def fail(*_: object) -> Replayed:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+            return fail if number == 1 else super()._record(number)
+
+    choice = found(Full(tiny, together=8))
+    assert choice.slots == 1 and choice.reason == "one training at a time: memory has no room for two"
+
+
 def test_one_where_two_take_as_long_as_one_after_the_other(tiny: Dataset) -> None:
     choice = found(Machine(tiny, together=1))
     assert choice.slots == 1 and "two take as long as one after the other" in choice.reason
@@ -167,6 +208,7 @@ def test_a_gpu_says_how_many_it_takes(tiny: Dataset, tmp_path) -> None:
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
     choice = slots_that_pay(worker_context(conditions, open_store(tiny.store), "cuda", tmp_path))
     assert choice.slots in {1, 2, 4, 8} and "at a time" in choice.reason
+    assert "ended with" not in choice.reason and "differs" not in choice.reason and "recorded" not in choice.reason
 
 
 def test_a_worker_of_the_second_gpu_records_on_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,8 @@ class ProcessBackend:
     ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or as OMP_NUM_THREADS says),
         one per core, at most 8. `slots` of each; "auto" = as many as are found to pay, where a GPU is one
-        worker's alone, else 1; None = the same, and 1 where the numbers shall be the same each time, too. `log` is told
-        of workers that died, `say` what was found of the slots (None = `log`)."""
+        worker's alone, else 1; None = the same, and 1 where the numbers shall be the same each time or steps are taken
+        one by one. `log` is told of workers that died, `say` what was found of the slots (None = `log`)."""
         self._slots, self._say = slots, say or log
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()

@@ -55,6 +55,9 @@ class WorkerProcess(Launched):
         began = running_seconds()
         while not (found := self.pipe.poll(1.0)) and running_seconds() - began < seconds:
             pass
+        if not found and kind == "ready" and self.asked is None:
+            self.broken = f"measuring its slots took more than {seconds:.0f} s"
+            raise WorkerDiedError(f"a worker cannot be made ready ({self.broken}); try --slots 1")
         if not found:
             raise SweeperError(f"a worker did not start within {seconds:.0f} s; try --executor inline")
         try:
@@ -143,7 +146,8 @@ class Setup:
             dead.end()
             fewer = dead.fewer_slots()
             of_fewer = f" with {count(fewer, 'slot')} in place of {dead.slots}" if fewer < dead.slots else ""
-            self.log(f"{reason}; starting another{of_fewer}")
+            compiling = ", which compiles the network first" if self.conditions.recipe.compiled else ""
+            self.log(f"{reason}; starting another{of_fewer}{compiling}")
             worker = self.new()
             worker.number, worker.asked = dead.number, dead.fewer_slots()
             try:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sweeper.core.errors import UsageError
 from sweeper.training.failure_causes import device_lost, explain, out_of_memory
-from sweeper.training.graph_steps import KEPT
+from sweeper.training.graph_steps import KEPT, beside
 from sweeper.training.job import WorkerContext
 from sweeper.training.probe_steps import probe_steps
 from sweeper.training.slots import own_stream
@@ -128,21 +128,22 @@ def count_slots(
     probes = [_Probe(make(), device)]
     begin = probes[0].weights()
     _together(probes, device)  # what happens once: recordings, choice of kernels
-    if device.type == "cuda" and not probes[0].steps.recorded:
+    if not probes[0].steps.recorded:
         return SlotCount(1, f"one training at a time: {probes[0].steps.fault}")
     # Later recordings share the memory of the first, but for their gradients.
     gradients = sum(parameter.nbytes for parameter in probes[0].steps.model.parameters())
     each, best = max(1, used() + (KEPT - 1) * gradients), 1
     rates = {1: _rate(probes, device, clock)}
-    alone = probes[0].weights()
+    alone, fault = probes[0].weights(), ""
     while (wanted := 2 * len(probes)) <= most and wanted * each <= room:
         if 2 * wanted * SEGMENT / rates[best] > SECONDS:  # two segments of each, no faster than now
             break
         try:
-            joined = [_Probe(make(), device) for _ in range(len(probes))]
-            for probe in joined:
-                _together([probe], device)
+            joined = [_joined(make(), device) for _ in range(len(probes))]
             rates[wanted] = _rate([*probes, *joined], device, clock)
+        except UsageError as error:
+            fault = f"{error}"  # as many as before were recorded
+            break
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -161,10 +162,26 @@ def count_slots(
         why = "two take as long as one after the other" if len(rates) > 1 else "memory has no room for two"
         if len(rates) == 1 and 2 * each <= room:
             why = f"a step takes {1 / rates[1]:.1f} s, too long to try two"
+        if fault:
+            why = f"beside another a training's steps are not recorded: {fault}"
         return SlotCount(1, f"one training at a time: {why}")
     return SlotCount(
         best, f"{best} trainings at a time: together they take {rates[best] / rates[1]:.1f} times the steps of one"
     )
+
+
+def _joined(steps: TrainingSteps, device: torch.device) -> _Probe:
+    """Another training, whose steps are recorded beside others.
+
+    Raises:
+        UsageError: if they cannot be.
+    """
+    probe = _Probe(steps, device)
+    with beside(True):  # else want of memory would be a reason not to record
+        _together([probe], device)
+    if not steps.recorded:
+        raise UsageError(str(steps.fault))
+    return probe
 
 
 def _rate(probes: list[_Probe], device: torch.device, clock: Callable[[], float]) -> float:
