@@ -1,6 +1,6 @@
 """One command for a machine with a GPU: is it right there, and what does a training step cost?
 
-    python bench/gpu.py OUT_FOLDER [--device cuda] [--tests] [--search] [--steps 60] [--repetitions 3]
+    python bench/gpu.py OUT_FOLDER [--device cuda] [--tests] [--search] [--minutes 9] [--steps 60] [--repetitions 3]
 
 - `--tests`: first `pytest -m cuda`; the table is made all the same, and says whether they passed.
 - The table: milliseconds of a step by crop and batch, of the plain and the tuned loop of bench/step.py, and of our
@@ -10,11 +10,12 @@
   its own; and of a trial's beginning, up to its first recorded step: made anew, and taken over from another trial.
   Besides, recorded steps whose images stay in the processor's memory ("staged"), and recorded steps of a network that
   `torch.compile` has compiled, with the seconds that this took (the caches of inductor and Triton begin empty).
-- A profile of the kernels of a recorded step at 256², batch 16.
+- A profile of the kernels of a recorded step (at 256², batch 16), and for how much of the time they run.
 - `--search`: last, the time of a sweep of 50 trials at the GPU's defaults, with one seed of confirmation.
 
-Writes OUT_FOLDER/gpu.json and OUT_FOLDER/gpu.md after each part, so that what was measured is there when the time is
-up. It was not run on a GPU so far; `--device cpu` tries the command itself.
+Writes OUT_FOLDER/gpu.json and OUT_FOLDER/gpu.md after each part. What has not begun when `--minutes` are over is left
+out, the search is ended then, and what is missing says so. It was not run on a GPU so far; `--device cpu` tries the
+command itself.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ TOGETHER = (2, 4, 8, 16)
 """Trials at a time."""
 TABLE = ((128, 8), (256, 8), (256, 16), (512, 16))
 """Crop and batch."""
+PROFILED = (256, 16)
+"""The row whose kernels are listed; else the last one."""
+MISSING = "–"
 SEARCH = ("--trials", "50", "--confirm-seeds", "1", "--data", "synthetic:cracks?images=60&size=320")
 
 
@@ -63,6 +67,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="cpu tries the benchmark itself")
     parser.add_argument("--tests", action="store_true")
     parser.add_argument("--search", action="store_true")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all of it")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--encoder", default="resnet34")
@@ -70,63 +75,82 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="*", help="places in the table, from 0")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
+    end = time.perf_counter() + 60 * asked.minutes
     found: dict[str, Any] = {"torch": torch.__version__, "hardware": probe(asked.device).model_dump(mode="json")}
     if asked.tests:
         tests = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "cuda"], check=False)
         found["tests"] = "passed" if tests.returncode == 0 else f"status {tests.returncode}"
-    found["steps"] = []
+    rows = [row for place, row in enumerate(TABLE) if asked.only is None or place in asked.only]
+    found["steps"] = [{"size": size, "batch": batch} for size, batch in rows]
     with tempfile.TemporaryDirectory() as folder:
         dataset = load_dataset("synthetic:cracks?images=40&size=512", Path(folder))
-        for size, batch in [row for place, row in enumerate(TABLE) if asked.only is None or place in asked.only]:
-            recipe = Recipe(encoder=asked.encoder, encoder_depth=5, size=size, batch_size=batch)
-            found["steps"].append(measure(dataset, recipe, asked))
-            write(asked.out, found)
-        if asked.device == "cuda":
-            recipe = Recipe(encoder=asked.encoder, encoder_depth=5, size=256, batch_size=16)
-            found["profile"] = profile(dataset, recipe, asked.device)
-            write(asked.out, found)
+        recipes = [Recipe(encoder=asked.encoder, encoder_depth=5, size=size, batch_size=batch) for size, batch in rows]
+        for part in (ways, beginnings, together, compiled):  # what compiling takes, it takes in each row
+            for row, recipe in zip(found["steps"], recipes, strict=True):
+                if time.perf_counter() < end:
+                    row.update(part(dataset, recipe, asked))
+                    gc.collect()
+                    torch.cuda.empty_cache()
+                    write(asked.out, found)
+        if time.perf_counter() < end:
+            usual = rows.index(PROFILED) if PROFILED in rows else -1
+            found |= profile(dataset, recipes[usual], asked)
+        else:
+            found["profile"] = []
     if asked.search:
-        began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run([sys.executable, "-m", "sweeper", "run", *SEARCH], cwd=folder, check=True)
-        found["search_seconds"] = time.perf_counter() - began
+        found["search"] = search(end)
     write(asked.out, found)
     print((asked.out / "gpu.md").read_text())
 
 
-def measure(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, Any]:
+def search(end: float) -> str:
+    """Seconds of a sweep of 50 trials, in words, or that it was ended."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "sweeper", "run", *SEARCH]
+        try:
+            subprocess.run(command, cwd=folder, check=True, timeout=max(1.0, end - began))
+        except subprocess.TimeoutExpired:
+            return f"not done after {time.perf_counter() - began:.0f} s, when the time was over"
+    return f"{time.perf_counter() - began:.0f} s"
+
+
+def ways(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, float | str]:
     """Milliseconds of a step in each way; medians of alternating repetitions."""
-    ways: dict[str, Callable[[], float | str]] = {
+    known: dict[str, Callable[[], float | str]] = {
         "plain": lambda: plain(recipe, asked.steps, tuned=False, device=asked.device),
         "tuned": lambda: plain(recipe, asked.steps, tuned=True, device=asked.device),
         "eager": lambda: ours(dataset, recipe, "eager", asked),
         "graph": lambda: ours(dataset, recipe, "auto", asked),
         "staged": lambda: ours(dataset, recipe, "auto", asked, fits=False),
     }
-    taken: dict[str, list[float | str]] = {name: [] for name in ways}
+    taken: dict[str, list[float | str]] = {name: [] for name in known}
     for _ in range(asked.repetitions):
-        for name, way in ways.items():
+        for name, way in known.items():
             taken[name].append(way())
-    row: dict[str, Any] = {"size": recipe.size, "batch": recipe.batch_size}
+    row: dict[str, float | str] = {}
     for name, values in taken.items():
         numbers = [value for value in values if isinstance(value, float)]
         row[name] = statistics.median(numbers) if len(numbers) == len(values) else values[-1]
-    row["compiled"], row["compile_seconds"] = compiled(dataset, recipe, asked)
-    row["anew"], row["taken_over"] = beginnings(dataset, recipe, asked)
-    row["together"] = {}
+    return row
+
+
+def together(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, dict[int, float | str]]:
+    """Milliseconds of a trial's step where several take turns, by their number."""
+    row: dict[int, float | str] = {}
     for count in TOGETHER[: asked.together]:
         try:
-            row["together"][count] = together(dataset, recipe, asked, count)
+            row[count] = so_many(dataset, recipe, asked, count)
         except RuntimeError as error:  # no room for so many
-            row["together"][count] = str(error).splitlines()[0][:60]
+            row[count] = str(error).splitlines()[0][:60]
             break
         finally:
             gc.collect()
             torch.cuda.empty_cache()
-    return row
+    return {"together": row}
 
 
-def together(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count: int) -> float:
+def so_many(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count: int) -> float:
     """Milliseconds of one trial's step where so many take turns, each on a stream of its own."""
     trainings = [_training(dataset, recipe, "auto", asked.device, 2 * asked.steps) for _ in range(count)]
     cuda = asked.device == "cuda"
@@ -145,7 +169,7 @@ def together(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count:
     return 1000 * (time.perf_counter() - began) / (count * asked.steps)
 
 
-def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> list[float | str]:
+def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, float | str]:
     """Milliseconds until a training has taken a recorded step, made anew, and taking over from another one; or why its
     steps were not recorded."""
     device, idle = torch.device(asked.device), IdleSteps()
@@ -163,12 +187,12 @@ def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> l
         training._steps.run(0, FIRST_STEPS + 2)
         gone = 1000 * (time.perf_counter() - began)
         if asked.device == "cuda" and training.not_recorded is not None:
-            return [training.not_recorded, training.not_recorded]
+            return {"anew": training.not_recorded, "taken_over": training.not_recorded}
         if number >= 0:
             taken[number % 2].append(gone)
         training.close()
         del training  # else its memory is given back within the next one's time
-    return [statistics.median(values) for values in taken]
+    return {name: statistics.median(values) for name, values in zip(("anew", "taken_over"), taken, strict=True)}
 
 
 def ours(
@@ -183,23 +207,37 @@ def ours(
     return _second_rung(training, engine, asked)
 
 
-def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> tuple[float | str, float]:
-    """The same of a compiled network, and how many seconds its first rung took longer than one of another training."""
-    seconds, found = [], list[float | str]()
+def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, float | str]:
+    """The same of a compiled network, how many times as long a step of the plain one takes, in turn with it; and how
+    many seconds its first steps took longer than those of another training."""
+    total = 2 * asked.steps * (asked.repetitions + 1)
+    seconds, trainings = [], []
     with tempfile.TemporaryDirectory() as folder:
         caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor", "TRITON_CACHE_DIR": f"{folder}/triton"}
         with unittest.mock.patch.dict("os.environ", caches):
-            for _ in range(2):
-                compiling = recipe.model_copy(update={"compiled": True})
-                training = _training(dataset, compiling, "auto", asked.device, 2 * asked.steps)
+            for compiling in (True, True, False):
+                own = recipe.model_copy(update={"compiled": compiling})
+                trainings.append(_training(dataset, own, "auto", asked.device, total))
                 began = time.perf_counter()
                 try:
-                    training.advance()
-                    seconds.append(time.perf_counter() - began)
-                    found.append(_second_rung(training, "auto", asked))
+                    trainings[-1]._steps.run(0, asked.steps)
                 except RuntimeError as error:  # no compiler, or a network that it cannot compile
-                    return str(error).splitlines()[0][:60], 0.0
-    return found[-1], seconds[0] - seconds[1]
+                    return {"compiled": str(error).splitlines()[0][:60], "compile_seconds": "", "plain_compiled": ""}
+                seconds.append(time.perf_counter() - began)
+            taken: tuple[list[float], list[float]] = ([], [])
+            for repetition in range(1, asked.repetitions + 1):
+                for training, times in zip(trainings[1:], taken, strict=True):
+                    began = time.perf_counter()
+                    training._steps.run(repetition * asked.steps, (repetition + 1) * asked.steps)
+                    times.append(1000 * (time.perf_counter() - began) / asked.steps)
+    if asked.device == "cuda" and (reason := trainings[1].not_recorded) is not None:
+        return {"compiled": reason, "compile_seconds": seconds[0] - seconds[1], "plain_compiled": ""}
+    ratios = [plain / fast for fast, plain in zip(*taken, strict=True)]
+    return {
+        "compiled": statistics.median(taken[0]),
+        "compile_seconds": seconds[0] - seconds[1],
+        "plain_compiled": statistics.median(ratios),
+    }
 
 
 def _second_rung(training: Training, engine: Engine, asked: argparse.Namespace) -> float | str:
@@ -229,18 +267,26 @@ def _given(
     return spec, Conditions(dataset=dataset, recipe=own, seed=0), open_store(dataset.store), device
 
 
-def profile(dataset: Dataset, recipe: Recipe, device: str) -> list[dict[str, Any]]:
-    """The kernels that take longest in ten recorded steps."""
-    training = _training(dataset, recipe, "auto", device, 40)
-    training.advance()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
-        training._steps.run(20, 30)
-        torch.cuda.synchronize()
-    kernels = sorted(seen.key_averages(), key=lambda event: -event.self_device_time_total)[:25]
-    return [
-        {"kernel": event.key[:100], "calls": event.count / 10, "ms": event.self_device_time_total / 1e4}
-        for event in kernels
-    ]
+def profile(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, Any]:
+    """The kernels that take longest in ten recorded steps, or fewer; and the share of the time of as many others, which
+    were not watched, that all kernels take."""
+    cuda, steps = asked.device == "cuda", min(10, asked.steps)
+    training = _training(dataset, recipe, "auto", asked.device, 6 * steps)
+    training._steps.run(0, steps)
+    began = time.perf_counter()
+    training._steps.run(steps, 2 * steps)
+    seconds = time.perf_counter() - began
+    activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity], acc_events=True) as seen:
+        training._steps.run(2 * steps, 3 * steps)
+    times = [(e, e.self_device_time_total if cuda else e.self_cpu_time_total) for e in seen.key_averages()]
+    times.sort(key=lambda pair: -pair[1])
+    return {
+        "busy": sum(microseconds for _, microseconds in times) / 1e6 / seconds,
+        "profile": [
+            {"kernel": e.key[:100], "calls": e.count / steps, "ms": taken / 1000 / steps} for e, taken in times[:25]
+        ],
+    }
 
 
 def write(folder: Path, found: dict[str, Any]) -> None:
@@ -248,29 +294,40 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     (folder / "gpu.json").write_text(json.dumps(found, indent=2))
     lines = [f"{found['hardware']['name']}, torch {found['torch']}, {found['hardware']['precision']}", ""]
     lines += [f"Tests marked cuda: {found['tests']}", ""] if "tests" in found else []
-    counts = list(dict.fromkeys(count for row in found["steps"] for count in row["together"]))
+    counts = list(dict.fromkeys(count for row in found["steps"] for count in row.get("together", ())))
     heads = ["crop", "batch", "plain, ms", "tuned, ms", "eager, ms", "graph, ms", "tuned / graph"]
-    heads += ["staged, ms", "compiled, ms", "compile, s", "begin anew, ms", "taken over, ms"]
+    heads += ["staged, ms", "compiled, ms", "graph / compiled", "compile, s", "begin anew, ms", "taken over, ms"]
     heads += [f"{count} at a time, ms a trial" for count in counts] + ["tuned / best"]
     lines += [f"| {' | '.join(heads)} |", "|--:" * len(heads) + "|"]
     for row in found["steps"]:
-        shown = [f"{row[n]:.1f}" if isinstance(row[n], float) else row[n] for n in ("plain", "tuned", "eager", "graph")]
-        ratio = f"{row['tuned'] / row['graph']:.2f}" if isinstance(row["graph"], float) else "–"
-        many = [row["together"].get(count, "") for count in counts]
-        best = min((v for v in (row["graph"], *many) if isinstance(v, float)), default=None)
-        cells = [f"{row['size']}²", str(row["batch"]), *shown, ratio]
-        cells += [f"{row[n]:.1f}" if isinstance(row[n], float) else row[n] for n in ("staged", "compiled")]
-        cells.append(f"{row['compile_seconds']:.0f}")
-        cells += [f"{v:.0f}" if isinstance(v, float) else v for v in (row["anew"], row["taken_over"])]
-        cells += [f"{v:.1f}" if isinstance(v, float) else v for v in many]
-        cells.append(f"{row['tuned'] / best:.2f}" if best else "–")
-        lines.append(f"| {' | '.join(cells)} |")
-    if "profile" in found:
+        many = {f"{count}": value for count, value in row.get("together", {}).items()}
+        values = row | many
+        names = ["plain", "tuned", "eager", "graph", "", "staged", "compiled", "plain_compiled", "compile_seconds"]
+        names += ["anew", "taken_over"]
+        cells = [_cell(values.get(name, MISSING)) for name in [*names, *(f"{count}" for count in counts)]]
+        quick = [v for v in (row.get("graph"), row.get("compiled"), *many.values()) if isinstance(v, float)]
+        cells[4] = _ratio(row.get("tuned"), row.get("graph"))
+        cells.append(_ratio(row.get("tuned"), min(quick, default=None)))
+        lines.append(f"| {row['size']}² | {row['batch']} | {' | '.join(cells)} |")
+    if any(MISSING in line for line in lines):
+        lines += ["", f"{MISSING}: not measured; `--minutes` were over."]
+    if found.get("profile") == []:
+        lines += ["", "No profile: `--minutes` were over."]
+    elif "profile" in found:
+        lines += ["", f"Kernels run for {found['busy']:.0%} of the time of a recorded step."]
         lines += ["", "| kernel | calls a step | ms a step |", "|---|--:|--:|"]
         lines += [f"| {k['kernel']} | {k['calls']:.0f} | {k['ms']:.3f} |" for k in found["profile"]]
-    if "search_seconds" in found:
-        lines += ["", f"A sweep of 50 trials: {found['search_seconds']:.0f} s"]
+    if "search" in found:
+        lines += ["", f"A sweep of 50 trials: {found['search']}"]
     (folder / "gpu.md").write_text("\n".join(lines) + "\n")
+
+
+def _cell(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _ratio(above: object, below: object) -> str:
+    return f"{above / below:.2f}" if isinstance(above, float) and isinstance(below, float) else MISSING
 
 
 if __name__ == "__main__":
