@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import ExecutorError, UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
+from sweeper.executors.watchdog import Watchdog
+from sweeper.training import compiled_network
 from sweeper.training.compiled_network import compile_first
 from sweeper.training.graph_steps import GraphSteps
 from sweeper.training.initial_networks import Starts
@@ -120,6 +125,104 @@ def test_want_of_memory_is_no_fault_of_the_compiler(context: WorkerContext, monk
         compile_first(context)
 
 
+def test_a_refusal_of_recorded_steps_is_told_as_what_it_is(
+    context: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = UsageError("--engine graph needs steps that can be recorded")
+    monkeypatch.setattr(torch, "compile", failing(refusal))
+    with pytest.raises(UsageError) as told:
+        compile_first(context)
+    assert told.value is refusal
+
+
+def test_the_steps_that_were_tried_are_let_go(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also recorded ones, which refer to themselves."""
+    gone = list[bool]()
+
+    class Steps:
+        def __init__(self) -> None:
+            self.itself = self
+            weakref.finalize(self, gone.append, True)
+
+        def run(self, first: int, target: int) -> None:
+            pass
+
+    monkeypatch.setattr(compiled_network, "probe_steps", lambda *_, **__: Steps())
+    compile_first(context)
+    assert gone == [True, True]
+
+
+CHANGING = """
+import itertools
+import torch
+from torch import nn
+
+COUNT = itertools.count(1)
+
+class Net(nn.Module):
+    def __init__(self, channels, classes, grows):
+        super().__init__()
+        self.net, self.factor, self.grows = nn.Conv2d(channels, classes, 1), 1.0, grows
+        if not grows:
+            self.factor = float(next(COUNT))
+
+    def forward(self, images):
+        if self.grows:
+            self.factor += 1.0
+        return self.net(images) * self.factor
+
+def another_each_time(in_channels, classes): return Net(in_channels, classes, False)
+def another_each_step(in_channels, classes): return Net(in_channels, classes, True)
+"""
+
+
+@pytest.mark.parametrize("function", ["another_each_time", "another_each_step"])
+def test_a_network_that_needs_more_than_one_compilation_is_refused(
+    function: str, context: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch compiles eight of them, and then goes on with the network as it is."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    with own_module("changing_nets", CHANGING, tmp_path, monkeypatch) as name, pytest.raises(UsageError) as told:
+        compile_first(with_model(context, f"{name}:{function}"))
+    assert "--compile needs a network that torch can compile here, once for all steps" in str(told.value)
+    assert "recompile" in str(told.value)
+
+
+def with_model(context: WorkerContext, function: str) -> WorkerContext:
+    """The same with a network of the user's."""
+    code = find_code(function, "--model")
+    changes = {"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5}
+    recipe = context.conditions.recipe.model_copy(update=changes)
+    return replace(context, conditions=context.conditions.model_copy(update={"recipe": recipe}))
+
+
+def test_a_later_training_that_would_not_be_compiled_fails(
+    context: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compile_first(context)
+    with patch("torch._dynamo.config.recompile_limit", 1), pytest.raises(Exception, match="recompile_limit"):
+        other = context.conditions.recipe.model_copy(update={"size": 64, "batch_size": 3})
+        changed = context.conditions.model_copy(update={"recipe": other})
+        steps_of(replace(context, conditions=changed)).run(0, 2)
+
+
+def test_an_actor_in_place_of_another_has_time_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeper.executors import ray_actors
+
+    here, now = SimpleNamespace(get_node_id=lambda: "here"), [0.0]
+    monkeypatch.setattr(ray_actors, "ray", SimpleNamespace(get_runtime_context=lambda: here))
+    monkeypatch.setattr(ray_actors, "_nodes", lambda: {"here"})
+    monkeypatch.setattr(ray_actors, "running_seconds", lambda: now[0])
+    actor = ray_actors.Actor(handle=None, pending=object())
+    executor = ray_actors.RayExecutor([actor], lambda: actor, pytest.fail, Watchdog(), start_seconds=2100.0)
+    for now[0] in (0.0, 2099.0):
+        assert executor.free() == 0
+    now[0] = 2101.0
+    with pytest.raises(ExecutorError, match="none came back within 2100 s"):
+        executor.free()
+
+
 @pytest.fixture
 def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A small network of the user's, which takes seconds to compile; nothing was compiled before."""
@@ -131,14 +234,11 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_steps_are_the_plain_ones_but_for_rounding_and_one_compilation_serves_all(
-    context: WorkerContext, net: str
+    context: WorkerContext, net: str, tmp_path: Path
 ) -> None:
-    code = find_code(net, "--model")
-    own = context.conditions.recipe.model_copy(
-        update={"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5}
-    )
-    context = replace(context, conditions=context.conditions.model_copy(update={"recipe": own}))
+    context = with_model(context, net)
     compile_first(context)
+    assert list((tmp_path / "inductor").rglob("*.so"))
     with patch("torch._dynamo.config.error_on_recompile", True):
         for seed in (0, 1):
             fast, slow = steps_of(context, seed), steps_of(plain(context), seed)

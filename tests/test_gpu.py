@@ -16,13 +16,18 @@ import torch
 
 from sweeper.core.events import Finished, OutOfMemory
 from sweeper.core.records import Conditions, Dataset
+from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
 from sweeper.executors.processes import ProcessBackend
+from sweeper.training.compiled_network import compile_first
 from sweeper.training.engine import Training
 from sweeper.training.hardware import settle_numerics
+from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext
 from sweeper.training.resident_store import resident
 from sweeper.training.slots import SlotEngine
+from sweeper.training.step_choice import make_steps
+from sweeper.training.weight_change import change_apart
 from tests.test_executors import end_of, run, values
 from tests.test_slots import alone, of, to_the_end
 from tests.test_training import SMALL, spec
@@ -98,6 +103,25 @@ def test_bfloat16_is_within_what_seeds_differ_by(tiny: Dataset) -> None:
             found.setdefault(precision, []).append(value)
     apart = fmean(a - b for a, b in zip(found["bfloat16"], found["float32"], strict=True))
     assert abs(apart) <= stdev(found["float32"])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_steps_of_a_compiled_network_are_recorded_and_those_of_the_plain_one_but_for_rounding(
+    tiny: Dataset, tmp_path: Path, precision: str
+) -> None:
+    found = []
+    for compiled in (False, True):
+        changes = {"precision": precision, "deterministic": False, "engine": "graph", "compiled": compiled}
+        context = context_of(tiny, tmp_path, **changes)
+        compile_first(context)
+        train = split_of(context.conditions, 0, None).train
+        given = {"device": torch.device(DEVICE), "starts": Starts(), "resident": context.resident}
+        steps = make_steps(spec(steps=12), context.conditions, context.store, train, **given)
+        begin = [parameter.detach().clone() for parameter in steps.model.parameters()]
+        steps.run(0, 12)
+        assert steps.recorded
+        found.append([parameter.detach().clone() for parameter in steps.model.parameters()])
+    assert change_apart(begin, *found) < 0.5  # Adam makes much of the rounding of gradients that are nearly 0
 
 
 def test_trainings_that_do_not_fit_beside_each_other_are_trained_with_half_the_slots(

@@ -169,8 +169,7 @@ SECTIONS = {
     "--compile",
     is_flag=True,
     default=None,
-    help="Compile the network before the first training (torch.compile): a minute or more, for faster steps; for long "
-    "searches.",
+    help="Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU.",
 )
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
 @click.option(

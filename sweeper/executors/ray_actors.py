@@ -54,10 +54,17 @@ class RayExecutor:
     """
 
     def __init__(
-        self, actors: list[Actor], start: Callable[[], Actor], log: Callable[[str], None], watchdog: Watchdog
+        self,
+        actors: list[Actor],
+        start: Callable[[], Actor],
+        log: Callable[[str], None],
+        watchdog: Watchdog,
+        *,
+        start_seconds: float = START_SECONDS,
     ) -> None:
-        """Made by `RayBackend.open`: `start` asks Ray for an actor and configures it."""
+        """Made by `RayBackend.open`: `start` asks Ray for an actor and configures it, which takes so long at most."""
         self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
+        self._start_seconds = start_seconds
         self._count = len(actors)
         self._paused_on: dict[tuple[str, int], str] = {}
         own = ray.get_runtime_context().get_node_id()
@@ -76,7 +83,7 @@ class RayExecutor:
         """Idle actors.
 
         Raises:
-            ExecutorError: if none is left, or none came back for `START_SECONDS` after all were lost.
+            ExecutorError: if none is left, or none came back for `start_seconds` after all were lost.
         """
         if not self._actors:
             raise ExecutorError("every Ray actor was lost or refused; see the warnings above")
@@ -84,10 +91,10 @@ class RayExecutor:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = running_seconds()
-        elif running_seconds() - self._alone_since > START_SECONDS:
+        elif running_seconds() - self._alone_since > self._start_seconds:
             raise ExecutorError(
-                f"all Ray actors were lost, and none came back within {START_SECONDS:.0f} s; see `ray status` for what "
-                "the cluster has room for"
+                f"all Ray actors were lost, and none came back within {self._start_seconds:.0f} s; see `ray status` "
+                "for what the cluster has room for"
             )
         return sum(actor.ready and actor.spec is None for actor in self._actors)
 

@@ -143,13 +143,12 @@ class RayBackend:
             actor.pending = actor.handle.configure.remote(*given)
             return actor
 
-        first = self._first
-        if (
-            refusal := first.settle(_ask(first.handle.configure.remote(*given), compile_seconds(conditions)))
-        ) is not None:
+        first, seconds = self._first, START_SECONDS + compile_seconds(conditions)
+        if (refusal := first.settle(_ask(first.handle.configure.remote(*given), seconds))) is not None:
             raise UsageError(refusal)
         count = self._count or self._gpus or max(1, min(_total("CPU"), MOST))
-        self._opened = RayExecutor([first, *(start() for _ in range(count - 1))], start, self._log, self._watchdog)
+        actors = [first, *(start() for _ in range(count - 1))]
+        self._opened = RayExecutor(actors, start, self._log, self._watchdog, start_seconds=seconds)
         return self._opened
 
     def close(self) -> None:
@@ -159,20 +158,20 @@ class RayBackend:
         ray.shutdown()
 
 
-def _ask(reference: Any, more_seconds: float = 0.0) -> Any:
-    """What the first actor answers.
+def _ask(reference: Any, seconds: float = START_SECONDS) -> Any:
+    """What the first actor answers within so many seconds.
 
     Raises:
         SweeperError: if it does not come up in time, or raises.
     """
     try:
-        return ray.get(reference, timeout=START_SECONDS + more_seconds)
+        return ray.get(reference, timeout=seconds)
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(line(error)) from None
     except (ray.exceptions.RayError, TimeoutError) as error:
         raise SweeperError(
-            f"no Ray actor came up within {START_SECONDS + more_seconds:.0f} s ({line(error)}); see `ray status` for "
-            "what the cluster has room for"
+            f"no Ray actor came up within {seconds:.0f} s ({line(error)}); see `ray status` for what the cluster has "
+            "room for"
         ) from error
 
 

@@ -32,7 +32,7 @@ class Trainer:
         """Make ready; the node's id, and why it refuses, if it does."""
         from sweeper.data.decode_again import store_here
         from sweeper.data.store import open_store
-        from sweeper.training.compiled_network import compile_first
+        from sweeper.training.compiled_network import compile_first, leave_no_traces
         from sweeper.training.hardware import probe, settle_numerics, settle_process
         from sweeper.training.job import leave_to_the_end, worker_context
         from sweeper.training.worker import check_model
@@ -48,6 +48,8 @@ class Trainer:
             check_model(conditions)
             store = open_store(str(store_here(conditions.dataset)))
             self._context = worker_context(conditions, store, device, checkpoints)
+            if conditions.recipe.compiled:
+                leave_no_traces()
             compile_first(self._context)
             leave_to_the_end()
         except SweeperError as error:

@@ -3,16 +3,20 @@
 A worker compiles once, before it is ready: networks of one structure share what was compiled, whatever their weights,
 and torch keeps it on disk (`TORCHINDUCTOR_CACHE_DIR`) for the next process. Evaluations, whose images have many sizes,
 are not compiled. A compiled step rounds otherwise than a plain one, so that all trainings of a study are compiled, or
-none.
+none: a network that needs another compilation for each training or step is refused, as torch compiles few of them and
+then goes on without a word.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 from contextlib import suppress
 from threading import RLock
 
-from sweeper.core.errors import UsageError
+import torch
+
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.job import WorkerContext
 from sweeper.training.probe_steps import probe_steps
@@ -21,25 +25,39 @@ from sweeper.training.probe_steps import probe_steps
 def compile_first(context: WorkerContext) -> None:
     """Compile what the study's trainings need, where they are to be compiled; else do nothing.
 
+    What was compiled for an earlier study of the process goes.
+
     Raises:
-        UsageError: if torch cannot compile the network here.
+        UsageError: if torch cannot compile the network here, or not once for all trainings and steps.
         RuntimeError: if there is not enough memory for a training step, or the device computes nothing any more.
     """
     if not context.conditions.recipe.compiled:
         return
-    # torch would say that it found CUDA's compiler and no GPU, which is no news where a processor was chosen.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    with suppress(ImportError):
-        # A semaphore of tqdm's, which torch's compiler uses, would be reported as leaked when the worker is killed.
-        from tqdm import tqdm  # type: ignore[import-untyped]
-
-        tqdm.set_lock(RLock())
+    torch.compiler.reset()
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # a training fails; else it would go on as it is
     try:
-        probe_steps(context, steps=4).run(0, 1)
+        probe_steps(context, steps=4).run(0, 2)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            probe_steps(context, steps=4, seed=context.conditions.seed + 1).run(0, 3)
+    except SweeperError:
+        raise
     except Exception as error:
         if not_its_own(error):
             raise
         raise UsageError(
-            f"--compile needs a network that torch can compile here, and that ended with {explain(error)}; leave it "
-            "out, or go on with a study that was made with it where torch can"
+            f"--compile needs a network that torch can compile here, once for all steps, and that ended with "
+            f"{explain(error)}; leave it out, or go on with a study that was made with it where torch can"
         ) from error
+    gc.collect()  # recorded steps refer to themselves; what they hold on a GPU is needed
+    if context.device != "cpu":
+        torch.cuda.empty_cache()
+
+
+def leave_no_traces() -> None:
+    """In a process that is ours, and that is killed in the end: have torch's compiler leave nothing on the terminal."""
+    # That CUDA's compiler was found and no GPU is no news where a processor was chosen.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    with suppress(ImportError):  # a semaphore of tqdm's, which torch's compiler uses, would be reported as leaked
+        from tqdm import tqdm  # type: ignore[import-untyped]
+
+        tqdm.set_lock(RLock())

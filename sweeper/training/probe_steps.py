@@ -11,22 +11,22 @@ from sweeper.training.step_choice import make_steps
 from sweeper.training.training_steps import TrainingSteps
 
 
-def probe_steps(context: WorkerContext, steps: int, rungs: int = 1) -> TrainingSteps:
+def probe_steps(context: WorkerContext, steps: int, rungs: int = 1, seed: int | None = None) -> TrainingSteps:
     """Those of a training with the study's network, batch, crop and engine, and cross-entropy.
 
     Args:
         context: of the worker.
         steps: that the training may take.
         rungs: parts of equal length that they are taken in.
+        seed: of the training; None = the study's.
 
     Raises:
         UsageError: if the recipe insists on recorded steps, and these cannot be.
     """
     conditions = context.conditions
     recipe = conditions.recipe.model_copy(update={"evaluations": rungs})
-    spec = TrialSpec(
-        purpose="search", number=0, family="cross_entropy", params={}, lr=1e-3, seed=conditions.seed, steps=steps
-    )
+    seed = conditions.seed if seed is None else seed
+    spec = TrialSpec(purpose="search", number=0, family="cross_entropy", params={}, lr=1e-3, seed=seed, steps=steps)
     return make_steps(
         spec,
         conditions.model_copy(update={"recipe": recipe}),

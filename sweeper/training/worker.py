@@ -28,7 +28,7 @@ from sweeper.data.store import open_store
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import register
 from sweeper.system.streams import steady_streams
-from sweeper.training.compiled_network import compile_first
+from sweeper.training.compiled_network import compile_first, leave_no_traces
 from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.hardware import choose_gpu, probe, settle_numerics, settle_process
 from sweeper.training.job import worker_context
@@ -70,8 +70,10 @@ def serve(pipe: Connection, device: str) -> None:
         choose_gpu(place)
         context = worker_context(conditions, open_store(conditions.dataset.store), place, checkpoints)
         check_model(conditions)
-        compile_first(context)
         gc.freeze()  # no collection before: it would copy the pages that are shared with the process it was forked from
+        if conditions.recipe.compiled:
+            leave_no_traces()
+        compile_first(context)
         count = slots_that_pay(context) if asked is None else SlotCount(asked, "")
         engine = SlotEngine(context, count.slots)
         pipe.send(("ready", count.slots, count.reason))
