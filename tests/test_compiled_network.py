@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -32,7 +35,7 @@ from sweeper.training.step_choice import make_steps
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.weight_change import change_apart
 from tests.own_modules import own_module
-from tests.test_cli_run import SHORT, sweeper
+from tests.test_cli_run import SHORT, start, sweeper, wait_for
 from tests.test_own_code import NETS
 from tests.test_training import SMALL, spec
 
@@ -276,6 +279,32 @@ def test_a_sweep_of_a_worker_compiles_first_and_says_so_and_train_does_not(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "empty"))
     trained = sweeper(tmp_path, "train", "s", "--steps", "4", "--device", "cpu")
     assert trained.returncode == 0, trained.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_network_is_compiled_ends_everything(net: str, tmp_path: Path) -> None:
+    process = start(tmp_path, "run", *OPTIONS, "--model", net)
+    wait_for(tmp_path, "compiling the network before the first training", process)
+    while not (tmp_path / "inductor").exists():  # the compiler is at work
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    said = (tmp_path / "err.txt").read_text()
+    assert "stopped before anything was trained" in said
+    assert "Traceback" not in said and "resource_tracker" not in said
+    deadline = time.monotonic() + 30
+    while _group_lives(process.pid):
+        assert time.monotonic() < deadline, "a process of the sweep is still there"
+        time.sleep(0.1)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.slow

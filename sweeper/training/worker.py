@@ -73,7 +73,8 @@ def serve(pipe: Connection, device: str) -> None:
         gc.freeze()  # no collection before: it would copy the pages that are shared with the process it was forked from
         if conditions.recipe.compiled:
             leave_no_traces()
-        compile_first(context)
+            compile_first(context)
+            gc.freeze()  # what the compiler made is alive until the end, too
         count = slots_that_pay(context) if asked is None else SlotCount(asked, "")
         engine = SlotEngine(context, count.slots)
         pipe.send(("ready", count.slots, count.reason))
