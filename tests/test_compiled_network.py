@@ -259,18 +259,24 @@ OPTIONS = [*SHORT, "--compile", "--study", "s", "--trials", "2", "--workers", "1
 
 
 @pytest.mark.slow
-def test_a_sweep_of_a_worker_compiles_first_and_says_so_and_train_does_not(
-    net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_of_a_worker_compiles_first_and_says_so(net: str, tmp_path: Path) -> None:
     done = sweeper(tmp_path, "run", *OPTIONS, "--model", net)
     assert done.returncode == 0, done.stderr
     said = done.stderr.index("compiling the network before the first training: a minute or more")
     assert done.stderr.index("[1/2]") > said
     assert "resource_tracker" not in done.stderr and "CUDA" not in done.stderr  # nothing of the libraries'
-    made = set((tmp_path / "inductor").rglob("*.so"))
-    assert made
+    assert set((tmp_path / "inductor").rglob("*.so"))
     shown = json.loads((tmp_path / "reports/s/recommendation.json").read_text())
     assert shown["recipe"]["compiled"] is True
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_resume_takes_what_was_compiled_from_the_disk_and_train_compiles_nothing(
+    net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweeper(tmp_path, "run", *OPTIONS, "--model", net).returncode == 0
+    made = set((tmp_path / "inductor").rglob("*.so"))
     resumed = sweeper(tmp_path, "run", "--study", "s", "--resume", "--trials", "3", "--device", "cpu", "--workers", "1")
     assert resumed.returncode == 0, resumed.stderr
     assert "compiling the network" in resumed.stderr  # the study keeps it
