@@ -407,9 +407,9 @@ def test_the_proposed_number_of_images_is_the_smallest_that_suffices() -> None:
         (0.0005, 0.03, 0.03, "the choice of test images alone forbids a verdict (standard error 0.030)"),
         (0.004, 0.002, 0.002, "would show equivalence within ± 0.01"),
         (0.01, 0.03, 0.03, "neither more seeds nor more test images alone"),
-        (0.002, 0.002, 0.00999, "the difference lies too near ± 0.01 to be told from it (cross_entropy +0.010)"),
-        (0.5, 0.5, 0.00999, "too small beside its noise (cross_entropy +0.010 with a standard error of 0.707)"),
-        (1.0, 1.0, 0.02, "too small beside its noise (cross_entropy +0.020 with a standard error of 1.414)"),
+        (0.002, 0.002, 0.00999, "lies too near ± 0.01 to be told from it (+0.010 against cross_entropy)"),
+        (0.5, 0.5, 0.00999, "too small beside its noise (+0.010 against cross_entropy, standard error 0.707)"),
+        (1.0, 1.0, 0.02, "too small beside its noise (+0.020 against cross_entropy, standard error 1.414)"),
     ],
 )
 def test_next_steps_say_what_would_settle_it(se_seed: float, se_image: float, estimate: float, sentence: str) -> None:

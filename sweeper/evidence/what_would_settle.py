@@ -177,11 +177,11 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
         )
     gaps = [(name, p.gap) for name, p in zip(names, plans, strict=True) if p.gap is not None]
     if kind == "near":
-        found = ", ".join(f"{name} {minus(f'{gap.estimate:+.3f}')}" for name, gap in gaps)
+        found = ", ".join(f"{minus(f'{gap.estimate:+.3f}')} against {name}" for name, gap in gaps)
         why = f"the difference lies too near ± {evidence.rope:g} to be told from it ({found})"
     else:
         found = ", ".join(
-            f"{name} {minus(f'{gap.estimate:+.3f}')} with a standard error of {hypot(gap.se_seed, gap.se_image):.3f}"
+            f"{minus(f'{gap.estimate:+.3f}')} against {name}, standard error {hypot(gap.se_seed, gap.se_image):.3f}"
             for name, gap in gaps
         )
         why = f"the difference is too small beside its noise ({found})"
