@@ -50,7 +50,7 @@ class Trainer:
             self._context = worker_context(conditions, store, device, checkpoints)
             if conditions.recipe.compiled:
                 leave_no_traces()
-            compile_first(self._context)
+                compile_first(self._context)
             leave_to_the_end()
         except SweeperError as error:
             return node, str(error)
