@@ -23,6 +23,7 @@ from sweeper.study.finalist import second_seed
 from sweeper.study.finalist_selection import choose_finalists
 from sweeper.study.training_list import key_of
 from sweeper.workflow import conclude as conclude_module
+from sweeper.workflow import confirmation_evidence
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.lead import _conclude, _remember
 from tests import builders
@@ -314,10 +315,11 @@ def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is
     study = new_study()
     train(study, trials=7, analyses=THREE)
     sweep = recorded(study)
-    plain, groups_of = conclude(sweep), conclude_module._test_groups
-    monkeypatch.setattr(
-        conclude_module, "_test_groups", lambda *given: [f"video {i % 2}" for i, _ in enumerate(groups_of(*given))]
-    )
+    plain, groups_of = conclude(sweep), confirmation_evidence.groups_of_test_images
+    for module in (conclude_module, confirmation_evidence):
+        monkeypatch.setattr(
+            module, "groups_of_test_images", lambda *given: [f"video {i % 2}" for i, _ in enumerate(groups_of(*given))]
+        )
     found = conclude(sweep)
     assert found.evidence is not None and (found.evidence.test_groups, found.evidence.few_groups) == (2, 2)
     start = "On these 2 groups of test images alone (more images of them, no other group): "

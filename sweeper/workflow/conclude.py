@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.core import own_metric
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import (
-    Conditions,
     Evidence,
-    InterimAnalysis,
     Recommendation,
     SearchAnalysis,
-    SearchSpace,
     SweepRecord,
     TrialResult,
-    TrialSpec,
     Verdict,
 )
 from sweeper.core.text import capitalised, resume_command
 from sweeper.data import open_store
-from sweeper.data.folds import scored_images, split_of
+from sweeper.data.folds import split_of
 from sweeper.data.store import is_complete
-from sweeper.evidence.confirmation_stopping import next_step
-from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.preferences import preferences, recommended_index
 from sweeper.evidence.recommendation import recommend
 from sweeper.evidence.search_analysis import analyse_search
@@ -34,13 +28,12 @@ from sweeper.evidence.verdict import decide
 from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.losses.snippet import Optimizer
-from sweeper.space import edge_of
 from sweeper.storage import load_sweep
-from sweeper.study.confirmation_rounds import Judge, Judgement
 from sweeper.study.confirmation_specs import confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.study.finalist_selection import choose_finalists
 from sweeper.study.same_loss import as_they_are
+from sweeper.workflow.confirmation_evidence import groups_of_test_images, weighed
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -74,12 +67,12 @@ def conclude(sweep: SweepRecord) -> Recommendation:
 def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]) -> Evidence | None:
     """What the confirmations show, by mIoU and by what else people may care about."""
     conditions = sweep.conditions
-    evidence = _weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned)
+    evidence = weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned)
     if evidence is None:
         return None
     evidence = _with_other_names(evidence, sweep)
     tuned = conditions.recipe.threshold == "tuned"
-    groups, seed = _test_groups(conditions, usable), conditions.seed
+    groups, seed = groups_of_test_images(conditions, usable), conditions.seed
     # A report may be written where the user's code is not.
     metric = conditions.recipe.metric if own_metric.usable(conditions.recipe.metric) else "miou"
     also = preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups, seed=seed)
@@ -135,7 +128,7 @@ def _with_few_groups(
     """With what holds on the groups of test images that there are, where these are too few to stand for others."""
     if evidence.few_groups is None:
         return found
-    alone = _weighed(
+    alone = weighed(
         usable, finalists, sweep.conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned, alone=True
     )
     return found.model_copy(update={"reasons": (_on_these_groups(evidence, alone), *found.reasons)})
@@ -206,59 +199,6 @@ def _seeds_seen(sweep: SweepRecord) -> int | None:
     return sweep.looks_planned[-1].seeds if sweep.looks_planned else None
 
 
-def judge(
-    finalists: Sequence[Finalist],
-    conditions: Conditions,
-    space: SearchSpace,
-    *,
-    rope: float,
-    analyses: Sequence[InterimAnalysis],
-) -> Judge:
-    """What the confirmation's rounds ask at each interim analysis: the same evidence and verdict as the report's."""
-
-    def judged(results: Sequence[TrialResult]) -> Judgement:
-        evidence = _weighed(results, finalists, conditions, space, rope=rope, analyses=analyses)
-        decision = decide(evidence, list(FAMILIES))
-        if evidence is None:
-            return Judgement(decision.verdict, analyses[0].error, False, (), decision.reasons[0])
-        step = next_step(evidence, decision)
-        families = tuple(evidence.finalists[i].family for i in step.finalists)
-        return Judgement(decision.verdict, analyses[evidence.look].error, step.go_on, families, step.reason)
-
-    return judged
-
-
-def _weighed(
-    results: Sequence[TrialResult],
-    finalists: Sequence[Finalist],
-    conditions: Conditions,
-    space: SearchSpace,
-    *,
-    rope: float,
-    analyses: Sequence[InterimAnalysis],
-    alone: bool = False,
-) -> Evidence | None:
-    """Evidence of completed confirmations, with what the search and the rechecks said of each finalist.
-
-    `alone`: on the groups of related test images that there are, with the images as the sample.
-    """
-    if not results:
-        return None
-    dataset = conditions.dataset
-    search = {f.family: f.trial.model_copy(update={"spec": _numbered(f.trial.spec, f.origin)}) for f in finalists}
-    evidence = weigh(
-        results,
-        search,
-        classes=dataset.classes,
-        rope=rope,
-        analyses=analyses,
-        groups=None if alone else _test_groups(conditions, results),
-    )
-    of = {finalist.family: finalist for finalist in finalists}
-    rows = tuple(row.model_copy(update=_before(of[row.family], space)) for row in evidence.finalists)
-    return evidence.model_copy(update={"finalists": rows})
-
-
 def _on_these_groups(evidence: Evidence, alone: Evidence | None) -> str:
     """What holds for the few groups of test images that there are, in a sentence that says so."""
     decision = decide(alone, list(FAMILIES))
@@ -276,38 +216,11 @@ def _on_these_groups(evidence: Evidence, alone: Evidence | None) -> str:
     return f"{these} (more images of them, no other group): {said}."
 
 
-def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
-    """What is known of a finalist from before its confirmation."""
-    trained = finalist.trained
-    if finalist.tuned is None:
-        trained = tuple(t for t in (finalist.trial, finalist.second) if t is not None)
-    return {
-        "recheck_value": None if finalist.second is None else finalist.second.value,
-        "collapses_in_search": sum(not training.collapse.learned for training in trained),
-        "trainings_in_search": len(trained),
-        "lr": finalist.lr,
-        "rates": finalist.tuned if finalist.drawn else None,
-        "lr_at_edge": finalist.open_end if finalist.tuned else edge_of(finalist.lr, space) is not None,
-    }
-
-
 def _with_other_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
     """With what the search called each finalist, where that was another name."""
     of = {same.trial: same for same in sweep.same_losses}
     rows = tuple(row.model_copy(update={"found_as": of.get(row.search_trial)}) for row in evidence.finalists)
     return evidence.model_copy(update={"finalists": rows})
-
-
-def _test_groups(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:
-    """Group of each test image, by ascending index; with folds, of those that any training gave an answer for."""
-    images = set(scored_images(conditions))
-    if conditions.folds is not None:
-        images &= {i for result in results if result.test is not None for i in result.test.pictures}
-    return [conditions.dataset.pictures[i].group for i in sorted(images)]
-
-
-def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
-    return spec.model_copy(update={"number": number})
 
 
 def dashboard_note(outcome: Outcome) -> str:

@@ -26,7 +26,7 @@ from sweeper.study.search import Search
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
 from sweeper.study.training_list import Batch, Key, completed, key_of
 from sweeper.system.database_waits import Patience
-from sweeper.workflow.conclude import judge
+from sweeper.workflow.confirmation_evidence import judge
 from sweeper.workflow.options import Asked
 from sweeper.workflow.status import Signs
 from sweeper.workflow.step_budget import find_budget

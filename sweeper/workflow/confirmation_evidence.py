@@ -1,0 +1,96 @@
+"""What confirmations show of the finalists: asked at each interim analysis, and at the end for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sweeper.core.records import Conditions, Evidence, InterimAnalysis, SearchSpace, TrialResult, TrialSpec
+from sweeper.data.folds import scored_images
+from sweeper.evidence.confirmation_stopping import next_step
+from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.verdict import decide
+from sweeper.losses import FAMILIES
+from sweeper.space import edge_of
+from sweeper.study.confirmation_rounds import Judge, Judgement
+from sweeper.study.finalist import Finalist
+
+
+def judge(
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    space: SearchSpace,
+    *,
+    rope: float,
+    analyses: Sequence[InterimAnalysis],
+) -> Judge:
+    """What the confirmation's rounds ask at each interim analysis: the same evidence and verdict as the report's."""
+
+    def judged(results: Sequence[TrialResult]) -> Judgement:
+        evidence = weighed(results, finalists, conditions, space, rope=rope, analyses=analyses)
+        decision = decide(evidence, list(FAMILIES))
+        if evidence is None:
+            return Judgement(decision.verdict, analyses[0].error, False, (), decision.reasons[0])
+        step = next_step(evidence, decision)
+        families = tuple(evidence.finalists[i].family for i in step.finalists)
+        return Judgement(decision.verdict, analyses[evidence.look].error, step.go_on, families, step.reason)
+
+    return judged
+
+
+def weighed(
+    results: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    space: SearchSpace,
+    *,
+    rope: float,
+    analyses: Sequence[InterimAnalysis],
+    alone: bool = False,
+) -> Evidence | None:
+    """Evidence of completed confirmations, with what the search and the rechecks said of each finalist.
+
+    `alone`: on the groups of related test images that there are, with the images as the sample.
+    """
+    if not results:
+        return None
+    dataset = conditions.dataset
+    search = {f.family: f.trial.model_copy(update={"spec": _numbered(f.trial.spec, f.origin)}) for f in finalists}
+    evidence = weigh(
+        results,
+        search,
+        classes=dataset.classes,
+        rope=rope,
+        analyses=analyses,
+        groups=None if alone else groups_of_test_images(conditions, results),
+    )
+    of = {finalist.family: finalist for finalist in finalists}
+    rows = tuple(row.model_copy(update=_before(of[row.family], space)) for row in evidence.finalists)
+    return evidence.model_copy(update={"finalists": rows})
+
+
+def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
+    """What is known of a finalist from before its confirmation."""
+    trained = finalist.trained
+    if finalist.tuned is None:
+        trained = tuple(t for t in (finalist.trial, finalist.second) if t is not None)
+    return {
+        "recheck_value": None if finalist.second is None else finalist.second.value,
+        "collapses_in_search": sum(not training.collapse.learned for training in trained),
+        "trainings_in_search": len(trained),
+        "lr": finalist.lr,
+        "rates": finalist.tuned if finalist.drawn else None,
+        "lr_at_edge": finalist.open_end if finalist.tuned else edge_of(finalist.lr, space) is not None,
+    }
+
+
+def groups_of_test_images(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:
+    """Group of each test image, by ascending index; with folds, of those that any training gave an answer for."""
+    images = set(scored_images(conditions))
+    if conditions.folds is not None:
+        images &= {i for result in results if result.test is not None for i in result.test.pictures}
+    return [conditions.dataset.pictures[i].group for i in sorted(images)]
+
+
+def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
+    return spec.model_copy(update={"number": number})
