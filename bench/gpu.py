@@ -6,10 +6,11 @@
 - The table: milliseconds of a step by crop and batch, of the plain and the tuned loop of bench/step.py, and of our
   steps, one by one and recorded as a CUDA graph. Medians of alternating repetitions in one process, on a
   U-Net/ResNet-34 of full depth in the device's precision. Where steps were not recorded after all, the reason stands in
-  place of the number. Then milliseconds of a trial's step where 2, 4, 8 and 16 trials take turns, each on a stream of
-  its own; and of a trial's beginning, up to its first recorded step: made anew, and taken over from another trial.
-  Besides, recorded steps whose images stay in the processor's memory ("staged"), and recorded steps of a network that
-  `torch.compile` has compiled, with the seconds that this took (the caches of inductor and Triton begin empty).
+  place of the number; where a recording failed, the table ends there, as such a process is of no use any more. Then
+  milliseconds of a trial's step where 2, 4, 8 and 16 trials take turns, each on a stream of its own; and of a trial's
+  beginning, up to its first recorded step: made anew, and taken over from another trial. Besides, recorded steps whose
+  images stay in the processor's memory ("staged"), and recorded steps of a network that `torch.compile` has compiled,
+  with the seconds that this took (the caches of inductor and Triton begin empty).
 - A profile of the kernels of a recorded step (at 256², batch 16), and for how much of the time they run.
 - `--search`: last, the time of a sweep of 50 trials at the GPU's defaults, with one seed of confirmation.
 
@@ -44,6 +45,7 @@ from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data import load_dataset, open_store
 from sweeper.data.store import PixelStore
 from sweeper.training.engine import Training
+from sweeper.training.failure_causes import RecordingError
 from sweeper.training.graph_steps import FIRST_STEPS
 from sweeper.training.hardware import probe
 from sweeper.training.idle_steps import IdleSteps
@@ -82,13 +84,29 @@ def main() -> None:
         found["tests"] = "passed" if tests.returncode == 0 else f"status {tests.returncode}"
     rows = [row for place, row in enumerate(TABLE) if asked.only is None or place in asked.only]
     found["steps"] = [{"size": size, "batch": batch} for size, batch in rows]
+    try:
+        table(found, rows, end, asked)
+    except RecordingError as error:
+        found["lost"] = str(error)
+    if asked.search:
+        found["search"] = search(end)
+    write(asked.out, found)
+    print((asked.out / "gpu.md").read_text())
+
+
+def table(found: dict[str, Any], rows: list[tuple[int, int]], end: float, asked: argparse.Namespace) -> None:
+    """All but the tests and the search, into `found`.
+
+    Raises:
+        RecordingError: if a recording failed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         dataset = load_dataset("synthetic:cracks?images=40&size=512", Path(folder))
         recipes = [Recipe(encoder=asked.encoder, encoder_depth=5, size=size, batch_size=batch) for size, batch in rows]
         for part in (ways, beginnings, together, compiled):  # what compiling takes, it takes in each row
             for row, recipe in zip(found["steps"], recipes, strict=True):
                 if time.perf_counter() < end:
-                    row.update(part(dataset, recipe, asked))
+                    part(dataset, recipe, asked, row)
                     gc.collect()
                     torch.cuda.empty_cache()
                     write(asked.out, found)
@@ -97,10 +115,6 @@ def main() -> None:
             found |= profile(dataset, recipes[usual], asked)
         else:
             found["profile"] = []
-    if asked.search:
-        found["search"] = search(end)
-    write(asked.out, found)
-    print((asked.out / "gpu.md").read_text())
 
 
 def search(end: float) -> str:
@@ -115,7 +129,11 @@ def search(end: float) -> str:
     return f"{time.perf_counter() - began:.0f} s"
 
 
-def ways(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, float | str]:
+Row = dict[str, Any]
+"""What was found of a crop and batch, by name: numbers, or why there is none."""
+
+
+def ways(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) -> None:
     """Milliseconds of a step in each way; medians of alternating repetitions."""
     known: dict[str, Callable[[], float | str]] = {
         "plain": lambda: plain(recipe, asked.steps, tuned=False, device=asked.device),
@@ -128,36 +146,38 @@ def ways(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[st
     for _ in range(asked.repetitions):
         for name, way in known.items():
             taken[name].append(way())
-    row: dict[str, float | str] = {}
-    for name, values in taken.items():
-        numbers = [value for value in values if isinstance(value, float)]
-        row[name] = statistics.median(numbers) if len(numbers) == len(values) else values[-1]
-    return row
+            numbers = [value for value in taken[name] if isinstance(value, float)]
+            row[name] = statistics.median(numbers) if len(numbers) == len(taken[name]) else taken[name][-1]
 
 
-def together(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, dict[int, float | str]]:
+def together(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) -> None:
     """Milliseconds of a trial's step where several take turns, by their number."""
-    row: dict[int, float | str] = {}
+    found: dict[int, float | str] = {}
+    row["together"] = found
     for count in TOGETHER[: asked.together]:
         try:
-            row[count] = so_many(dataset, recipe, asked, count)
+            found[count] = so_many(dataset, recipe, asked, count)
+        except RecordingError:
+            raise
         except RuntimeError as error:  # no room for so many
-            row[count] = str(error).splitlines()[0][:60]
+            found[count] = str(error).splitlines()[0][:60]
             break
         finally:
             gc.collect()
             torch.cuda.empty_cache()
-    return {"together": row}
 
 
-def so_many(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count: int) -> float:
-    """Milliseconds of one trial's step where so many take turns, each on a stream of its own."""
+def so_many(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count: int) -> float | str:
+    """Milliseconds of one trial's step where so many take turns, each on a stream of its own; or why not all of them
+    were recorded."""
     trainings = [_training(dataset, recipe, "auto", asked.device, 2 * asked.steps) for _ in range(count)]
     cuda = asked.device == "cuda"
     streams = [torch.cuda.stream(own_stream(asked.device)) if cuda else nullcontext() for _ in trainings]
     for training, stream in zip(trainings, streams, strict=True):
         with stream:
             training.advance()
+    if reasons := [reason for training in trainings if (reason := not_recorded(training, asked)) is not None]:
+        return reasons[0]
     began = time.perf_counter()
     work = [training._steps.running(asked.steps, 2 * asked.steps) for training in trainings]
     for _ in range(asked.steps):
@@ -169,7 +189,12 @@ def so_many(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count: 
     return 1000 * (time.perf_counter() - began) / (count * asked.steps)
 
 
-def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, float | str]:
+def not_recorded(training: Training, asked: argparse.Namespace) -> str | None:
+    """Why the steps of a training that was to record them are taken one by one; None on a processor."""
+    return training.not_recorded if asked.device == "cuda" else None
+
+
+def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) -> None:
     """Milliseconds until a training has taken a recorded step, made anew, and taking over from another one; or why its
     steps were not recorded."""
     device, idle = torch.device(asked.device), IdleSteps()
@@ -186,13 +211,14 @@ def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> d
         training = Training(*given, **shared, idle=idle)
         training._steps.run(0, FIRST_STEPS + 2)
         gone = 1000 * (time.perf_counter() - began)
-        if asked.device == "cuda" and training.not_recorded is not None:
-            return {"anew": training.not_recorded, "taken_over": training.not_recorded}
+        if (reason := not_recorded(training, asked)) is not None:
+            row |= {"anew": reason, "taken_over": reason}
+            return
         if number >= 0:
             taken[number % 2].append(gone)
         training.close()
         del training  # else its memory is given back within the next one's time
-    return {name: statistics.median(values) for name, values in zip(("anew", "taken_over"), taken, strict=True)}
+    row |= {name: statistics.median(values) for name, values in zip(("anew", "taken_over"), taken, strict=True)}
 
 
 def ours(
@@ -207,7 +233,7 @@ def ours(
     return _second_rung(training, engine, asked)
 
 
-def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, float | str]:
+def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) -> None:
     """The same of a compiled network, how many times as long a step of the plain one takes, in turn with it; and how
     many seconds its first steps took longer than those of another training."""
     total = 2 * asked.steps * (asked.repetitions + 1)
@@ -221,8 +247,11 @@ def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dic
                 began = time.perf_counter()
                 try:
                     trainings[-1]._steps.run(0, asked.steps)
+                except RecordingError:
+                    raise
                 except RuntimeError as error:  # no compiler, or a network that it cannot compile
-                    return {"compiled": str(error).splitlines()[0][:60], "compile_seconds": "", "plain_compiled": ""}
+                    row |= {"compiled": str(error).splitlines()[0][:60], "compile_seconds": "", "plain_compiled": ""}
+                    return
                 seconds.append(time.perf_counter() - began)
             taken: tuple[list[float], list[float]] = ([], [])
             for repetition in range(1, asked.repetitions + 1):
@@ -230,10 +259,11 @@ def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dic
                     began = time.perf_counter()
                     training._steps.run(repetition * asked.steps, (repetition + 1) * asked.steps)
                     times.append(1000 * (time.perf_counter() - began) / asked.steps)
-    if asked.device == "cuda" and (reason := trainings[1].not_recorded) is not None:
-        return {"compiled": reason, "compile_seconds": seconds[0] - seconds[1], "plain_compiled": ""}
+    if reasons := [reason for training in trainings[1:] if (reason := not_recorded(training, asked)) is not None]:
+        row |= {"compiled": reasons[0], "compile_seconds": seconds[0] - seconds[1], "plain_compiled": ""}
+        return
     ratios = [plain / fast for fast, plain in zip(*taken, strict=True)]
-    return {
+    row |= {
         "compiled": statistics.median(taken[0]),
         "compile_seconds": seconds[0] - seconds[1],
         "plain_compiled": statistics.median(ratios),
@@ -244,8 +274,8 @@ def _second_rung(training: Training, engine: Engine, asked: argparse.Namespace) 
     began = time.perf_counter()
     training._steps.run(asked.steps, 2 * asked.steps)
     gone = time.perf_counter() - began
-    if engine == "auto" and asked.device == "cuda" and training.not_recorded is not None:
-        return training.not_recorded
+    if engine == "auto" and (reason := not_recorded(training, asked)) is not None:
+        return reason
     return 1000 * gone / asked.steps
 
 
@@ -273,6 +303,7 @@ def profile(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict
     cuda, steps = asked.device == "cuda", min(10, asked.steps)
     training = _training(dataset, recipe, "auto", asked.device, 6 * steps)
     training._steps.run(0, steps)
+    how = "recorded" if training._steps.recorded else f"plain: {training.not_recorded or 'a processor'}"
     began = time.perf_counter()
     training._steps.run(steps, 2 * steps)
     seconds = time.perf_counter() - began
@@ -282,6 +313,7 @@ def profile(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict
     times = [(e, e.self_device_time_total if cuda else e.self_cpu_time_total) for e in seen.key_averages()]
     times.sort(key=lambda pair: -pair[1])
     return {
+        "profiled": how,
         "busy": sum(microseconds for _, microseconds in times) / 1e6 / seconds,
         "profile": [
             {"kernel": e.key[:100], "calls": e.count / steps, "ms": taken / 1000 / steps} for e, taken in times[:25]
@@ -309,12 +341,14 @@ def write(folder: Path, found: dict[str, Any]) -> None:
         cells[4] = _ratio(row.get("tuned"), row.get("graph"))
         cells.append(_ratio(row.get("tuned"), min(quick, default=None)))
         lines.append(f"| {row['size']}² | {row['batch']} | {' | '.join(cells)} |")
-    if any(MISSING in line for line in lines):
+    if "lost" in found:
+        lines += ["", f"Nothing more was measured: {found['lost']}"]
+    elif any(MISSING in line for line in lines):
         lines += ["", f"{MISSING}: not measured; `--minutes` were over."]
     if found.get("profile") == []:
         lines += ["", "No profile: `--minutes` were over."]
     elif "profile" in found:
-        lines += ["", f"Kernels run for {found['busy']:.0%} of the time of a recorded step."]
+        lines += ["", f"Kernels run for {found['busy']:.0%} of the time of a step ({found['profiled']})."]
         lines += ["", "| kernel | calls a step | ms a step |", "|---|--:|--:|"]
         lines += [f"| {k['kernel']} | {k['calls']:.0f} | {k['ms']:.3f} |" for k in found["profile"]]
     if "search" in found:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -125,6 +126,31 @@ def test_what_cannot_be_compiled_is_refused_before_anything_is_trained(
 def test_want_of_memory_is_no_fault_of_the_compiler(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", failing(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
+        compile_first(context)
+
+
+def advising(text: str) -> Callable[..., Callable[..., object]]:
+    """A compiler that has an opinion on what it is given."""
+
+    def advise(module: nn.Module, **_: object) -> Callable[..., object]:
+        def call(images: torch.Tensor) -> object:
+            warnings.warn(text, UserWarning, stacklevel=1)
+            return module(images)
+
+        return call
+
+    return advise
+
+
+def test_advice_of_the_compiler_on_another_precision_is_no_fault(
+    context: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch gives it on newer GPUs; a test takes a warning for an error, and a person would take it for one."""
+    text = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled. Consider setting …"
+    monkeypatch.setattr(torch, "compile", advising(text))
+    compile_first(context)
+    monkeypatch.setattr(torch, "compile", advising("another warning"))
+    with pytest.raises(UsageError, match="another warning"):
         compile_first(context)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import pytest
 
@@ -21,14 +21,16 @@ from sweeper.executors import queue_worker as joined
 from sweeper.executors import worker_process
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
-from sweeper.executors.protocol import Backend, Executor
+from sweeper.executors.protocol import Backend, Executor, without_recordings
 from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.executors.queue_worker import Joined
 from sweeper.executors.separate_process import ApartBackend
 from sweeper.executors.task_queue import Queue
 from sweeper.executors.watchdog import Watchdog
 from sweeper.executors.worker_process import Setup, WorkerProcess
-from sweeper.training import job
+from sweeper.training import job, step_choice
+from sweeper.workflow.executor_choice import make_backend
+from sweeper.workflow.settings import Settings
 from tests import faulty
 from tests.faking import FakeExecutor, new_plan
 from tests.test_training import SMALL
@@ -280,13 +282,12 @@ def slots_of(
     monkeypatch.setattr(WorkerProcess, "__init__", lambda *_: None)
     monkeypatch.setattr(WorkerProcess, "end", lambda _: None)
 
-    def find(
-        asked: int | Literal["auto"] | None, device: str, *, gpus: int = 1, workers: int | None = None, **recipe: object
-    ) -> tuple[int | None, list[str]]:
+    def find(device: str, *, gpus: int = 1, workers: int | None = None, **asked: Any) -> tuple[int | None, list[str]]:
         hardware = Hardware(device=device, devices=gpus, name="a device", precision="float32")
         monkeypatch.setattr(ProcessBackend, "_first", lambda *_: hardware)
-        conditions, said = Conditions(dataset=tiny, recipe=SMALL.model_copy(update=recipe), seed=0), list[str]()
-        backend = ProcessBackend("auto", workers, 8, said.append, slots=asked)
+        conditions, said = Conditions(dataset=tiny, recipe=SMALL, seed=0), list[str]()
+        settings = Settings(workers=workers, **asked)
+        backend = make_backend(settings, 8, said.append)
         with closing(backend), pytest.raises(SweeperError, match="far enough"):
             backend.open(conditions, tmp_path)
         return told.pop(), said
@@ -294,28 +295,22 @@ def slots_of(
     return find
 
 
-def test_a_gpu_of_one_worker_alone_measures_its_slots(slots_of: Callable[..., tuple[int | None, list[str]]]) -> None:
-    measured = None
-    assert slots_of(None, "cuda") == slots_of("auto", "cuda") == slots_of(None, "cuda", gpus=2) == (measured, [])
-    assert slots_of(None, "cuda", workers=2) == slots_of(None, "mps") == slots_of(None, "cpu") == (1, [])
-    for slots, said in (slots_of("auto", "cuda", workers=2), slots_of("auto", "mps"), slots_of("auto", "cpu")):
-        assert slots == 1 and len(said) == 1 and "on a GPU of one worker alone" in said[0]
-    assert slots_of(3, "cuda", workers=2) == slots_of(3, "cpu") == (3, [])
-
-
-def test_where_steps_are_not_recorded_or_a_search_shall_repeat_one_slot_is_the_default(
+def test_slots_are_measured_where_that_is_asked_for_on_a_gpu_of_one_worker_alone(
     slots_of: Callable[..., tuple[int | None, list[str]]],
 ) -> None:
-    assert slots_of(None, "cuda", engine="eager") == (1, [])
-    assert slots_of(None, "cuda", engine="graph", deterministic=True) == (1, [])
-    assert slots_of("auto", "cuda", engine="graph", deterministic=True) == (None, [])
+    measured = None
+    assert slots_of("cuda") == slots_of("cuda", workers=2) == slots_of("mps") == slots_of("cpu") == (1, [])
+    assert slots_of("cuda", slots="auto") == slots_of("cuda", gpus=2, slots="auto") == (measured, [])
+    for slots, said in (slots_of(device, workers=2, slots="auto") for device in ("cuda", "mps", "cpu")):
+        assert slots == 1 and len(said) == 1 and "on a GPU of one worker alone" in said[0]
+    assert slots_of("cuda", workers=2, slots=3) == slots_of("cpu", slots=3) == (3, [])
 
 
 def test_a_measurement_that_hangs_costs_the_slots_and_no_sweep(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_process, "_serve", faulty.measures_for_ever)
-    monkeypatch.setattr(ProcessBackend, "_slots_of", lambda *_: None)
+    monkeypatch.setattr(ProcessBackend, "_slots_of_each", lambda _: None)
     limits = iter([0.5, 120.0])
     monkeypatch.setattr(Setup, "_ready_seconds", property(lambda _: next(limits)))
     said = list[str]()
@@ -392,6 +387,118 @@ def test_what_waits_to_begin_again_is_lost_with_the_last_worker(
     assert isinstance(end_of(events, 0), Finished)
     lost = end_of(events, 1)
     assert isinstance(lost, WorkerLost) and "none could be started" in lost.reason
+
+
+RECORDED = SMALL.model_copy(update={"engine": "auto", "steps": 12, "evaluations": 2})
+
+
+@pytest.fixture
+def recording(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[TrainingEvent]]:
+    """Train in workers whose recorded steps go wrong; what they told, and into `said` what was logged."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(worker_process, "_serve", faulty.ends_with_its_recordings)
+    monkeypatch.setattr(Setup, "_on_gpu", True)
+
+    def train(want: str, said: list[str], *specs: TrialSpec, **options: Any) -> list[TrainingEvent]:
+        Path("want").write_text(want)
+        recipe = RECORDED.model_copy(update={"engine": options.pop("engine", "auto")})
+        workers = options.pop("workers", 1)
+        with closing(ProcessBackend("cpu", workers, workers, said.append, **options)) as backend:
+            executor = backend.open(Conditions(dataset=tiny, recipe=recipe, seed=0), tmp_path)
+            events = run(executor, *specs)
+            assert executor.free() == executor.slots
+        return events
+
+    return train
+
+
+@pytest.mark.parametrize(("want", "slots"), [("failed", 1), ("killed", 2)])
+def test_recorded_steps_that_go_wrong_cost_no_training_and_are_not_taken_again(
+    recording: Callable[..., list[TrainingEvent]], tiny: Dataset, tmp_path: Path, want: str, slots: int
+) -> None:
+    """The worker is replaced once, by one that records nothing; no attempt is counted."""
+    said, specs = list[str](), [long(number) for number in range(2)]
+    events = recording(want, said, *specs, slots=slots)
+    assert not [event for event in events if isinstance(event, WorkerLost)]
+    (line,) = (line for line in said if "starting another" in line)
+    assert "which takes steps one by one, as recorded ones may have ended it" in line
+    assert ("signal 11" if want == "killed" else "could not be recorded") in line
+    with closing(InlineBackend("cpu")) as backend:
+        alone = run(backend.open(Conditions(dataset=tiny, recipe=RECORDED, seed=0), tmp_path), specs[0])
+    for number in range(2):
+        end = end_of(events, number)
+        assert isinstance(end, Finished) and "recorded" not in end.result.device
+        assert values(events, number)[-2:] == values(alone, 0)
+
+
+def long(number: int) -> TrialSpec:
+    """A training with a rung of six steps: the fourth is recorded, the fifth played."""
+    return spec_with(number=number, lr=0.003, steps=12)
+
+
+@pytest.mark.slow
+def test_recorded_steps_that_go_wrong_everywhere_end_no_sweep(recording: Callable[..., list[TrainingEvent]]) -> None:
+    said = list[str]()
+    events = recording("killed", said, *(long(number) for number in range(4)), workers=2)
+    assert all(isinstance(end_of(events, number), Finished) for number in range(4))
+    assert len([line for line in said if "takes steps one by one" in line]) <= 2  # once for each place
+
+
+def test_who_insists_on_recorded_steps_is_told_that_they_fail(recording: Callable[..., list[TrainingEvent]]) -> None:
+    said = list[str]()
+    (lost,) = recording("failed", said, long(0), engine="graph")
+    assert isinstance(lost, WorkerLost) and "could not be recorded" in lost.reason
+    assert not [line for line in said if "takes steps one by one, as" in line]
+
+
+def test_a_measurement_of_slots_that_ends_its_worker_costs_the_recordings_too(
+    recording: Callable[..., list[TrainingEvent]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ended it were recorded steps."""
+    monkeypatch.setattr(worker_process, "_serve", faulty.dies_while_it_measures)
+    monkeypatch.setattr(ProcessBackend, "_slots_of_each", lambda _: None)
+    said = list[str]()
+    events = recording("killed", said, long(0))
+    assert isinstance(end_of(events, 0), Finished)
+    assert len([line for line in said if "takes steps one by one, as" in line]) == 1
+
+
+def test_a_process_that_nobody_replaces_records_nothing(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_choice, "why_not", lambda _: None)
+    monkeypatch.setattr(step_choice, "one_by_one", lambda recipe, _: recipe.engine == "eager")
+    monkeypatch.setattr(step_choice, "record_graph", lambda *_: pytest.fail("recorded"))
+    with closing(InlineBackend("cpu")) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=RECORDED, seed=0), tmp_path)
+        assert isinstance(end_of(run(executor, long(0)), 0), Finished)
+    for engine, taken in (("auto", "eager"), ("eager", "eager"), ("graph", "graph")):
+        conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"engine": engine}), seed=0)
+        assert without_recordings(conditions).recipe.engine == taken
+
+
+RECIPES: list[tuple[str, dict[str, object], bool]] = [
+    ("cuda", {"engine": "auto"}, True),
+    ("cuda", {"engine": "auto", "deterministic": True}, False),
+    ("cuda", {"engine": "graph"}, False),
+    ("cuda", {"engine": "eager"}, False),
+    ("cpu", {"engine": "auto"}, False),
+]
+
+
+def test_a_worker_that_is_lost_may_have_played_recordings_where_it_records_and_need_not(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WorkerProcess, "__init__", lambda *_: None)
+    worker = WorkerProcess("auto", "spawn")
+    for device, recipe, records in RECIPES:
+        hardware = Hardware(device=device, devices=1, name="a device", precision="float32")
+        conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update=recipe), seed=0)
+        setup = Setup(lambda: worker, conditions, tmp_path, hardware, 1, print, print)
+        worker.may_record = True
+        assert setup.records(worker) is records
+        worker.may_record = False
+        assert not setup.records(worker)
 
 
 def test_want_of_memory_of_a_training_alone_is_its_own(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,15 +14,15 @@ import torch
 from torch import nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.events import Evaluated, Hardware
-from sweeper.core.recipe import Augmentation, Recipe
+from sweeper.core.events import Evaluated, Hardware, WorkerLost
+from sweeper.core.recipe import Augmentation, Engine, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
 from sweeper.data.store import PixelStore, StoreWriter, open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.losses import FAMILIES
 from sweeper.losses.family_records import MapKind
-from sweeper.training import graph_steps, rung_plan, step_choice, training_steps
+from sweeper.training import rung_plan, step_choice, training_steps
 from sweeper.training.batches import Crop, crops
 from sweeper.training.engine import Training
 from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps
@@ -33,6 +34,7 @@ from sweeper.training.staged_batches import Batch, StagedBatches
 from sweeper.training.step_choice import make_steps
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.transfer import to_device
+from sweeper.training.weight_change import evaluated
 from sweeper.workflow.prepare import prepare
 from sweeper.workflow.recipe_choice import resumed_recipe
 from sweeper.workflow.settings import Settings
@@ -42,7 +44,7 @@ from tests.sweeping import Recorder
 from tests.test_training import SMALL, spec
 
 CPU = torch.device("cpu")
-LONG = SMALL.model_copy(update={"steps": 12, "evaluations": 3})
+LONG = SMALL.model_copy(update={"steps": 12, "evaluations": 3, "engine": "auto"})
 PLACES = {"size": 32, "batch_size": 5, "seed": 3}
 
 
@@ -126,11 +128,6 @@ def steps_of(
     if record is None:
         return TrainingSteps(*given, **made)
     return GraphSteps(*given, **made, record=record)
-
-
-def plain_steps(*given: Any, idle: object = None, **more: Any) -> TrainingSteps:
-    """As `make_steps` is called."""
-    return TrainingSteps(*given, **more)
 
 
 def flat(model: nn.Module) -> torch.Tensor:
@@ -284,11 +281,7 @@ def test_inputs_stay_channels_last() -> None:
 
 
 def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> None:
-    """A recording that fails, and one that does something else: told, and nothing of it is left."""
-
-    def fails(step: Callable[[], None], earlier: Recording | None) -> Recording:
-        step()  # a part of it was done
-        raise RuntimeError("operation not permitted when stream is capturing")
+    """Of a recording that does something else: told, and nothing of it is left."""
 
     class Wrong(Replayed):
         def replay(self) -> None:
@@ -296,33 +289,65 @@ def test_steps_that_are_not_recorded_after_all_are_the_same(tiny: Dataset) -> No
                 for parameter in steps.model.parameters():
                     parameter.add_(0.5)
 
-    right, insisting = steps_of(tiny, Replayed), LONG.model_copy(update={"engine": "graph"})
+    right, words = steps_of(tiny, Replayed), "differs from a plain one by"
     right.run(0, 4)
     right.run(4, 8)
-    for record, words in ((fails, "not permitted when stream is capturing"), (Wrong, "differs from a plain one by")):
-        steps = steps_of(tiny, record)
-        steps.run(0, 4)
-        steps.run(4, 8)
-        assert steps.fault is not None and words in steps.fault and not steps.recorded
-        assert torch.equal(weights(steps), weights(right))
-        steps = steps_of(tiny, record, insisting)
-        with pytest.raises(UsageError, match=f"--engine graph needs steps that can be recorded, and .*{words}"):
-            steps.run(0, 4)
-
-
-def test_a_recording_without_memory_beside_other_trainings_is_told_as_want_of_memory(tiny: Dataset) -> None:
-    """With half the trainings there may be enough; alone the steps are taken one by one."""
-
-    def fails(step: Callable[[], None], earlier: Recording | None) -> Recording:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    steps = steps_of(tiny, fails)
+    steps = steps_of(tiny, Wrong)
     steps.run(0, 4)
-    assert steps.fault is not None and "out of memory" in steps.fault
-    with graph_steps.beside(True), pytest.raises(torch.OutOfMemoryError):
-        steps_of(tiny, fails).run(0, 4)
-    with graph_steps.beside(False):
-        steps_of(tiny, fails).run(0, 4)
+    steps.run(4, 8)
+    assert steps.fault is not None and words in steps.fault and not steps.recorded
+    assert torch.equal(weights(steps), weights(right))
+    steps = steps_of(tiny, Wrong, LONG.model_copy(update={"engine": "graph"}))
+    with pytest.raises(UsageError, match=f"--engine graph needs steps that can be recorded, and .*{words}"):
+        steps.run(0, 4)
+
+
+def fails(step: Callable[[], None], earlier: Recording | None) -> Recording:
+    """As torch.cuda.graph does where something in the step cannot be recorded: its end raises, too."""
+    try:
+        step()  # a part of it was done
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    finally:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize("engine", ["auto", "graph"])
+def test_a_recording_that_fails_costs_its_process_and_the_cause_is_told(
+    tiny: Dataset, tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it was, want of memory too: what torch's allocator is left in serves no training."""
+    monkeypatch.setattr(step_choice, "why_not", lambda _: None)
+    monkeypatch.setattr(step_choice, "one_by_one", lambda *_: False)
+    monkeypatch.setattr(step_choice, "record_graph", fails)
+    recipe = LONG.model_copy(update={"engine": engine})
+    context = WorkerContext(Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    event = Job(spec(steps=12), context).proceed()
+    assert isinstance(event, WorkerLost)
+    assert "previous error during capture" in event.reason and "CUDA out of memory" in event.reason
+    assert "--engine eager" in event.reason
+
+
+@pytest.mark.parametrize("kind", ["weights", "their average", "BatchNorm statistics"])
+def test_all_that_is_evaluated_is_compared(tiny: Dataset, kind: str) -> None:
+    """A recording that does the rest as a plain step does is noticed, too."""
+
+    class Wrong(Replayed):
+        def replay(self) -> None:
+            super().replay()
+            with torch.no_grad():
+                for tensor in evaluated(steps.model, steps.average.model)[kind]:
+                    tensor.add_(1.0)
+
+    steps = steps_of(tiny, Wrong)
+    steps.run(0, 4)
+    assert steps.fault is not None and re.search(rf"\d{{2,}}\.\d\d% \({kind}\)", steps.fault)
+    assert steps.fault.count("0.00%") == 2
+    right = steps_of(tiny, Replayed)
+    right.run(0, 4)
+    assert right.checked == (
+        "a recorded step differs from a plain one by 0.00% (weights), 0.00% (their average), "
+        "0.00% (BatchNorm statistics) of its length"
+    )
 
 
 @pytest.mark.usefixtures("exact_rates")
@@ -348,7 +373,8 @@ def test_a_network_that_draws_is_not_recorded(tiny: Dataset) -> None:
 
 
 def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And plain ones from theirs: the optimiser's state is the same but for the tensor that is the rate."""
+    """And plain ones from theirs, as where a worker is replaced by one that records nothing: the optimiser's state is
+    the same but for the tensor that is the rate."""
     store = open_store(tiny.store)
     monkeypatch.setattr(step_choice, "why_not", lambda *_, **__: None)
     monkeypatch.setattr(step_choice, "record_graph", Replayed)
@@ -356,14 +382,11 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path, m
     for engines in (("graph", "graph"), ("graph", "eager")):
         path = tmp_path / f"{engines}.pt"
         for part, engine in enumerate(engines):
-            recipe = LONG.model_copy(update={"engine": "graph"})
+            recipe = LONG.model_copy(update={"engine": engine})
             given = (spec(steps=12), Conditions(dataset=tiny, recipe=recipe, seed=0), store, "cpu")
-            with monkeypatch.context() as patch:
-                if engine == "eager":
-                    patch.setattr("sweeper.training.engine.make_steps", plain_steps)
-                training = Training(
-                    *given, resident=upload(store, CPU), checkpoint=path if part else None, clock=lambda: 0.0
-                )
+            training = Training(
+                *given, resident=upload(store, CPU), checkpoint=path if part else None, clock=lambda: 0.0
+            )
             training.advance()
             if not part:
                 training.save(path)
@@ -430,6 +453,19 @@ def test_why_steps_are_taken_one_by_one_is_said_once_per_process(
         "",
         "",
     ]
+
+
+def test_how_exact_recorded_steps_are_is_said_once_for_each_family(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingSteps, "checked", "a recorded step differs by 1 %")
+    context = WorkerContext(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    notes = []
+    for number, family in enumerate(("dice", "dice", "focal")):
+        event = Job(spec(number=number, family=family), context).proceed("go")
+        assert isinstance(event, Evaluated)
+        notes.append(event.note)
+    assert notes == ["dice: a recorded step differs by 1 %", "", "focal: a recorded step differs by 1 %"]
 
 
 # --- On a GPU ---

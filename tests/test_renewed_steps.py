@@ -19,9 +19,9 @@ from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
 from sweeper.losses.own_losses import OWN
-from sweeper.training import step_choice
+from sweeper.training import graph_steps, step_choice
 from sweeper.training.engine import Training
-from sweeper.training.graph_steps import KEPT, GraphSteps
+from sweeper.training.graph_steps import GraphSteps
 from sweeper.training.idle_steps import IdleSteps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext
@@ -57,10 +57,11 @@ class SameMemory:
     def __init__(self, step: Callable[[], None], earlier: Recording | None) -> None:
         self.step, self.steps, self.earlier = step, step.__self__, earlier  # type: ignore[attr-defined]
         self.known, self.criterion = memory(self.steps), self.steps.criterion
-        self.structure = self.steps._structure
+        self.structure, self.times = self.steps._structure, 0
         self.made.append(self)
 
     def replay(self) -> None:
+        self.times += 1
         now = memory(self.steps)
         same = len(now) == len(self.known) and all(
             a.data_ptr() == b.data_ptr() for a, b in zip(now, self.known, strict=True)
@@ -160,12 +161,12 @@ def test_losses_with_maps_and_without_take_turns(study: Study, recordings: list[
             steps.renew(own, study.images(own), study.starts)
         (found, weights_found), (expected, end) = study.train(steps, own), study.train(study.new(own), own)
         assert found == expected and torch.equal(weights_found, end)
-    assert len([one for one in recordings if one.steps is steps]) == 3
+    assert len([one for one in recordings if one.steps is steps]) == 4  # outside the kernel each for itself
 
 
 @pytest.mark.slow
 def test_trainings_of_few_structures_need_few_recordings(study: Study, recordings: list[SameMemory]) -> None:
-    """A search goes back and forth between families; those that are not of the kernel are recorded by their numbers."""
+    """A search goes back and forth between families; of those that are not of the kernel each training is recorded."""
     order = [
         FIRST,
         long("dice"),
@@ -179,17 +180,65 @@ def test_trainings_of_few_structures_need_few_recordings(study: Study, recording
         if number:
             steps.renew(own, study.images(own), study.starts)
         assert study.train(steps, own)[0] == study.train(study.new(own), own)[0]
-    ours = [one for one in recordings if one.steps is steps]
-    assert len(ours) == 3 + (study.images(order[-1]) != study.images(order[3]))
+    assert len([one for one in recordings if one.steps is steps]) == 4
 
 
-def test_no_more_recordings_are_kept_than_there_is_room_for(study: Study, recordings: list[SameMemory]) -> None:
-    steps = study.new(FIRST)
-    for number in range(KEPT + 2):
-        own = long("poly_ce", params={"first_term": 0.1 * number}, steps=8)
+class Fragile(SameMemory):
+    """As torch's: when one is destroyed, those that were recorded before write to memory that is no longer theirs."""
+
+    destroyed = 0
+
+    def __init__(self, step: Callable[[], None], earlier: Recording | None) -> None:
+        super().__init__(step, earlier)
+        self.made.clear()  # nobody else keeps it
+        self._destroyed = Fragile.destroyed
+
+    def __del__(self) -> None:
+        Fragile.destroyed += 1
+
+    def replay(self) -> None:
+        assert self._destroyed == Fragile.destroyed, "the memory of cuBLAS is gone"
+        super().replay()
+
+
+def train_in_turn(study: Study, steps: GraphSteps, *families: str) -> list[bool]:
+    """Trainings one after the other in one memory; whether each took a recording over."""
+    found = []
+    for family in families:
+        own = long(family, steps=8)
         steps.renew(own, study.images(own), study.starts)
         study.train(steps, own)
-    assert len(steps._recorded) == KEPT and len(recordings) == KEPT + 2
+        assert steps.recorded and steps.fault is None
+        found.append(steps.checked is None)
+    return found
+
+
+@pytest.mark.usefixtures("exact_recordings")
+def test_when_there_is_no_more_room_all_recordings_go_and_never_one(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_steps, "KEPT", 2)
+    order = ("focal", "dice", "focal", "dice_ce", "focal", "dice_ce")
+    assert train_in_turn(study, study.new(FIRST), *order) == [False, False, True, False, False, True]
+
+
+@pytest.mark.usefixtures("exact_recordings")
+def test_losses_outside_the_kernel_do_not_push_the_others_recordings_out(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_steps, "KEPT", 2)
+    monkeypatch.setattr(graph_steps, "SPENT", 3)
+    steps = study.new(FIRST)
+    order = ("focal", "lovasz", "lovasz", "boundary", "focal")
+    assert train_in_turn(study, steps, *order) == [False, False, False, False, True]
+    assert len(steps._spent) == 3
+    assert train_in_turn(study, steps, "lovasz", "focal") == [False, False]  # some time there are too many
+    assert len(steps._spent) == 1
+
+
+@pytest.fixture
+def exact_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_choice, "record_graph", Fragile)
 
 
 def test_a_checkpoint_is_read_into_the_memory_of_the_recordings(study: Study, recordings: list[SameMemory]) -> None:
@@ -224,21 +273,21 @@ def test_what_went_wrong_is_not_taken_over(study: Study, monkeypatch: pytest.Mon
     assert idle.take(CPU) is None
 
 
-def test_a_kept_recording_is_checked_again(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that does something else by now ends with the reason, as where it was made."""
-    steps = study.new(FIRST)
-    study.train(steps, FIRST)
-    steps.renew(FIRST, study.images(FIRST), study.starts)
-
-    def wrong(self: SameMemory) -> None:
-        with torch.no_grad():
-            for parameter in steps.model.parameters():
-                parameter.add_(0.5)
-
-    monkeypatch.setattr(SameMemory, "replay", wrong)
-    with pytest.raises(Exception, match="a recorded step differs from a plain one by"):
-        study.train(steps, FIRST)
-    assert not steps.renewable
+def test_a_recording_is_checked_where_it_is_made_and_not_again(
+    study: Study, recordings: list[SameMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taking steps twice and comparing all weights costs as much as several steps."""
+    compared, own = list[bool](), graph_steps.changes_apart
+    monkeypatch.setattr(graph_steps, "changes_apart", lambda *given: compared.append(True) or own(*given))  # type: ignore[func-returns-value]
+    steps, plays = study.new(FIRST), list[int]()
+    for number, one in enumerate((FIRST, FIRST, long("lovasz"))):
+        if number:
+            steps.renew(one, study.images(one), study.starts)
+        study.train(steps, one)
+        plays.append(recordings[-1].times)
+        assert (steps.checked is None) is (number == 1)
+    assert len(compared) == len(recordings) == 2
+    assert plays == [7, 7 + 6, 7]
 
 
 # --- As a worker uses them ---
@@ -358,7 +407,7 @@ def test_a_checkpoint_that_cannot_be_read_costs_no_recording(
 def test_a_loss_of_the_users_is_recorded_by_itself(
     study: Study, recordings: list[SameMemory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody knows what it holds; its recording goes with it."""
+    """Nobody knows what it holds: no other training plays its recording."""
     monkeypatch.setitem(OWN, "lovasz", None)  # type: ignore[arg-type]
     monkeypatch.setattr("sweeper.losses.build.OWN", {})
     steps = study.new(FIRST)
@@ -369,7 +418,7 @@ def test_a_loss_of_the_users_is_recorded_by_itself(
         study.train(steps, own)
     assert len(recordings) == 3 and recordings[1].earlier is recordings[0]
     steps.renew(FIRST, study.images(FIRST), study.starts)
-    assert list(steps._recorded) == [recordings[0].structure]
+    assert list(steps._recorded) == [recordings[0].structure] and steps._spent == recordings[1:]
 
 
 # --- On a GPU ---

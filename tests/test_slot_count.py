@@ -15,6 +15,7 @@ from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
 from sweeper.training import slot_count
+from sweeper.training.failure_causes import RecordingError, device_lost, out_of_memory
 from sweeper.training.graph_steps import KEPT, GraphSteps
 from sweeper.training.hardware import choose_gpu
 from sweeper.training.initial_networks import Starts
@@ -36,8 +37,11 @@ class Machine:
 
     engine_asked: Engine = "auto"
 
-    def __init__(self, dataset: Dataset, together: int, wrong: int | None = None) -> None:
-        self._dataset, self._together, self._wrong = dataset, together, wrong
+    def __init__(
+        self, dataset: Dataset, together: int, *, wrong: int | None = None, factor: float = 3.0, noise: float = 0.0
+    ) -> None:
+        """`wrong`: the training whose weights another stream multiplies; `noise`: of each step."""
+        self._dataset, self._together, self._wrong, self._factor, self._noise = dataset, together, wrong, factor, noise
         self.made: list[GraphSteps] = []
         self._taken = 0.0
 
@@ -66,11 +70,12 @@ class Machine:
             def replay(self) -> None:
                 machine._taken += 1 / min(len(machine.made), machine._together)
                 super().replay()
-                # What another stream wrote to, after the recording was found right.
-                if number == machine._wrong and self.times > 1:
-                    with torch.no_grad():
-                        for parameter in machine.made[number].model.parameters():
-                            parameter.mul_(3)
+                with torch.no_grad():
+                    for parameter in machine.made[number].model.parameters():
+                        parameter.add_(machine._noise * torch.randn_like(parameter))
+                        # What another stream wrote to, beside others, after the recording was found right.
+                        if number == machine._wrong and self.times > 3:
+                            parameter.mul_(machine._factor)
 
         return Timed
 
@@ -134,22 +139,25 @@ def test_where_steps_of_another_are_not_recorded_as_many_as_before_were(
         engine_asked = engine
 
         def _record(self, number: int) -> Callable[..., Replayed]:
-            def fail(*_: object) -> Replayed:
-                raise RuntimeError("a stream that cannot be captured")
+            class Idle(Replayed):
+                def replay(self) -> None:
+                    pass
 
-            return fail if number >= first else super()._record(number)
+            return Idle if number >= first else super()._record(number)
 
-    machine = Unrecorded(tiny, together=8)
+    machine, words = Unrecorded(tiny, together=8), "a recorded step differs from a plain one"
     if engine == "graph" and first == 0:
-        with pytest.raises(UsageError, match="cannot be captured"):  # nothing is recorded at all
+        with pytest.raises(UsageError, match=words):  # nothing is recorded at all
             found(machine)
         return
     choice = found(machine)
     assert choice.slots == slots
-    assert slots > 1 or "a stream that cannot be captured" in choice.reason
+    assert slots > 1 or words in choice.reason
 
 
-def test_a_recording_that_finds_no_memory_beside_others_is_want_of_memory(tiny: Dataset) -> None:
+def test_a_recording_that_fails_ends_the_measurement_and_the_process(tiny: Dataset) -> None:
+    """Also for want of memory: as many as before would be trained by a process that is of no use any more."""
+
     class Full(Machine):
         def _record(self, number: int) -> Callable[..., Replayed]:
             def fail(*_: object) -> Replayed:
@@ -157,8 +165,9 @@ def test_a_recording_that_finds_no_memory_beside_others_is_want_of_memory(tiny: 
 
             return fail if number == 1 else super()._record(number)
 
-    choice = found(Full(tiny, together=8))
-    assert choice.slots == 1 and choice.reason == "one training at a time: memory has no room for two"
+    with pytest.raises(RecordingError) as told:
+        found(Full(tiny, together=8))
+    assert device_lost(told.value) and not out_of_memory(told.value)
 
 
 def test_one_where_two_take_as_long_as_one_after_the_other(tiny: Dataset) -> None:
@@ -166,9 +175,17 @@ def test_one_where_two_take_as_long_as_one_after_the_other(tiny: Dataset) -> Non
     assert choice.slots == 1 and "two take as long as one after the other" in choice.reason
 
 
-def test_one_where_a_training_beside_others_is_another(tiny: Dataset) -> None:
-    choice = found(Machine(tiny, together=4, wrong=1))
+@pytest.mark.parametrize("factor", [3.0, 1.0002, float("nan")])
+def test_one_where_a_training_beside_others_is_another(tiny: Dataset, factor: float) -> None:
+    """Also by a little, which each of them would learn with."""
+    choice = found(Machine(tiny, together=4, wrong=1, factor=factor), most=2)
     assert choice.slots == 1 and "beside others a training differs by" in choice.reason
+    assert "and by 0.0% where it is repeated alone" in choice.reason
+
+
+def test_what_a_device_sums_in_another_order_each_time_is_no_such_difference(tiny: Dataset) -> None:
+    machine = Machine(tiny, together=4, noise=1e-5)
+    assert found(machine, most=2).slots == 2
 
 
 def test_no_more_are_tried_than_a_worker_may_take_to_start(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +208,10 @@ def context(tiny: Dataset, tmp_path: Path) -> WorkerContext:
 
 @pytest.mark.parametrize(
     ("engine", "obstacle", "words"),
-    [("auto", "there is no NVIDIA GPU", "there is no NVIDIA GPU"), ("eager", None, "steps are taken one by one")],
+    [
+        ("auto", "there is no NVIDIA GPU", "there is no NVIDIA GPU"),
+        ("eager", None, "recorded steps alone are measured (--engine auto)"),
+    ],
 )
 def test_a_processor_and_steps_that_are_not_recorded_have_one(
     engine: str, obstacle: str | None, words: str, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
@@ -205,7 +225,7 @@ def test_a_processor_and_steps_that_are_not_recorded_have_one(
 
 @pytest.mark.cuda
 def test_a_gpu_says_how_many_it_takes(tiny: Dataset, tmp_path) -> None:
-    conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
+    conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"engine": "auto"}), seed=0)
     choice = slots_that_pay(worker_context(conditions, open_store(tiny.store), "cuda", tmp_path))
     assert choice.slots in {1, 2, 4, 8} and "at a time" in choice.reason
     assert "ended with" not in choice.reason and "differs" not in choice.reason and "recorded" not in choice.reason

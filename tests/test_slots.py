@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sweeper.core.events import Answer, Evaluated, Finished, Paused, TrainingEvent
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data.store import open_store
 from sweeper.report.tables import trainings
-from sweeper.training import graph_steps, job
+from sweeper.training import graph_steps, job, stepwise, training_steps
 from sweeper.training.engine import Training
 from sweeper.training.job import WorkerContext
 from sweeper.training.slots import SlotEngine
+from sweeper.training.stepwise import Stepwise, until_done
 from sweeper.training.training_steps import TrainingSteps
 from tests.faulty import FaultyTraining, rate_of
 from tests.sweeping import sweep_in
+from tests.test_graph_steps import Replayed, steps_of
 from tests.test_training import SMALL, spec
 
 GOOD = 2e-3
@@ -201,26 +204,66 @@ def test_a_sweep_of_several_slots_is_complete_and_each_training_what_its_spec_sa
             assert (again.value, again.train_loss) == (told.value, told.train_loss)
 
 
-def test_a_step_knows_whether_others_are_trained_beside_it(
-    context: WorkerContext, monkeypatch: pytest.MonkeyPatch
+class Busy:
+    """Stands in for torch.cuda: a GPU on which each wait takes three looks."""
+
+    def __init__(self, stream: int) -> None:
+        self.stream, self.asked = stream, list[str]()
+
+    def current_stream(self, device: torch.device) -> int:
+        return self.stream
+
+    def default_stream(self, device: torch.device) -> int:
+        return 0
+
+    def Event(self) -> Busy:
+        return self
+
+    def record(self) -> None:
+        self.asked.append("recorded")
+
+    def query(self) -> bool:
+        self.asked.append("asked")
+        return self.asked.count("asked") == 3
+
+
+@pytest.mark.parametrize(
+    ("device", "stream", "looks"),
+    [("cuda", 5, ["recorded", "asked", "asked", "asked"]), ("cuda", 0, []), ("cpu", 5, [])],
+)
+def test_who_has_a_stream_of_its_own_waits_without_holding_others_up(
+    device: str, stream: int, looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two that are trained together; the one that is left is alone."""
-    seen: list[bool] = []
-    own = TrainingSteps._update
+    busy = Busy(stream)
+    monkeypatch.setattr(stepwise.torch, "cuda", busy)
+    left = len(list(until_done(torch.device(device))))
+    assert busy.asked == looks and left == max(0, len(looks) - 2)
 
-    def update(self: TrainingSteps, *given: Any) -> Any:
-        seen.append(graph_steps._BESIDE.get())
-        return own(self, *given)
 
-    monkeypatch.setattr(TrainingSteps, "_update", update)
-    engine = SlotEngine(context, 2)
+def waits(monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+    """The device is as far behind at a rung's end."""
+
+    def until(device: torch.device) -> Stepwise[None]:
+        yield from [None] * looks
+
+    for module in (training_steps, graph_steps):
+        monkeypatch.setattr(module, "until_done", until)
+
+
+def test_the_end_of_a_rung_holds_no_other_slot_up(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first training waits for its rung's last step; the others go on meanwhile."""
+    waits(monkeypatch, 1000)
+    engine = SlotEngine(context, slots=2)
     engine.begin(spec(number=0))
+    first = TWICE.rungs(spec().steps)[0]
+    for _ in range(first + 1):
+        assert engine.advance() is None
+    waits(monkeypatch, 0)
     engine.begin(spec(number=1))
-    while engine.free() < 1:
-        event = next_event(engine)
-        if isinstance(event, Evaluated) and not event.last:
-            engine.answer(event.spec, "stop" if event.spec.number else "go")
-    assert seen and all(seen)
-    seen.clear()
-    to_the_end(engine)
-    assert seen and not any(seen)
+    other = next_event(engine)
+    assert isinstance(other, Evaluated) and other.spec.number == 1
+
+
+def test_recorded_steps_wait_likewise(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits(monkeypatch, 7)
+    assert len(list(steps_of(tiny, Replayed).running(0, 4))) == 4 + 7

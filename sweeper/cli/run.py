@@ -156,8 +156,8 @@ SECTIONS = {
 @click.option(
     "--engine",
     type=click.Choice(["auto", "eager", "graph"]),
-    help="How a GPU takes training steps: one by one (eager), or recorded as a CUDA graph; auto records them where it "
-    "can.  [default: auto]",
+    help="How a GPU takes training steps: one by one (eager), or recorded as a CUDA graph (not tried on a GPU yet); "
+    "auto records them where it can.  [default: eager]",
 )
 @click.option(
     "--deterministic",
@@ -175,7 +175,9 @@ SECTIONS = {
 @click.option(
     "--slots",
     type=Slots(),
-    help="Trainings at a time in each worker; auto measures on a GPU how many pay.  [default: 1; GPU auto]",
+    default=1,
+    show_default=True,
+    help="Trainings at a time in each worker; auto measures on a GPU how many pay, with --engine auto or graph.",
 )
 @click.option("--executor", type=click.Choice(["processes", "inline", "ray"]), default="processes", show_default=True)
 @click.option("--ray-address", help="Existing Ray cluster (HOST:PORT, or auto).  [default: one on this machine]")

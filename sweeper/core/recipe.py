@@ -57,7 +57,7 @@ class Recipe(Record):
     """Share of the steps, at the end, over which the learning rate falls linearly to 0."""
     average: float = Field(0.1, gt=0, le=1)
     """Horizon of the exponential moving average of weights, as a share of the steps."""
-    engine: Engine = "auto"
+    engine: Engine = "eager"
     """How steps are taken: `eager` one by one, `graph` recorded as a CUDA graph, `auto` so where that can be."""
     deterministic: bool = False
     """Whether torch may use no algorithm whose sums vary in their order; on a GPU the default lets it."""

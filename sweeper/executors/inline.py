@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sweeper.core.errors import ExecutorError
 from sweeper.core.events import Answer, Evaluated, Hardware, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, TrialSpec
+from sweeper.executors.protocol import without_recordings
 
 if TYPE_CHECKING:
     from sweeper.training.slots import Engine
@@ -51,6 +52,7 @@ class InlineBackend:
         from sweeper.training.slots import SlotEngine
         from sweeper.training.worker import check_model
 
+        conditions = without_recordings(conditions)  # nobody could take the place of this process
         unsettle = settle_numerics(conditions.recipe.deterministic)
         try:
             check_model(conditions)

@@ -9,6 +9,7 @@ dies, all of them are lost.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +21,6 @@ from typing import Literal
 
 from sweeper.core.errors import ExecutorError, SweeperError
 from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, TrainingEvent, WorkerLost
-from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import count
 from sweeper.executors.start_process import WorkerDiedError, begin_loading
@@ -35,7 +35,9 @@ what fails fast would get most of the trainings."""
 
 
 def _may_have_gpu() -> bool:
-    """Whether a driver of one is loaded; torch alone knows for sure."""
+    """Whether a driver of one is there; torch alone knows for sure."""
+    if sys.platform == "win32":
+        return (Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32" / "nvcuda.dll").exists()
     return sys.platform == "darwin" or Path("/proc/driver/nvidia/version").exists() or Path("/dev/kfd").exists()
 
 
@@ -50,13 +52,12 @@ class ProcessBackend:
         log: Callable[[str], None],
         watchdog: Watchdog | None = None,
         *,
-        slots: int | Literal["auto"] | None = 1,
+        slots: int | Literal["auto"] = 1,
         say: Callable[[str], None] | None = None,
     ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or as OMP_NUM_THREADS says),
         one per core, at most 8. `slots` of each; "auto" = as many as are found to pay, where a GPU is one
-        worker's alone, else 1; None = the same, and 1 where the numbers shall be the same each time or steps are taken
-        one by one. `log` is told of workers that died, `say` what was found of the slots (None = `log`)."""
+        worker's alone, else 1. `log` is told of workers that died, `say` what was found of the slots (None = `log`)."""
         self._slots, self._say = slots, say or log
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
@@ -132,7 +133,7 @@ class ProcessBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""
-        slots = self._slots_of(conditions.recipe)
+        slots = self._slots_of_each()
         setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log, self._say, slots)
         while len(self._workers) > self.workers:
             self._workers.pop().end()
@@ -143,18 +144,14 @@ class ProcessBackend:
         self._opened = ProcessExecutor(ready, setup, self._log, self._watchdog)
         return self._opened
 
-    def _slots_of(self, recipe: Recipe) -> int | None:
+    def _slots_of_each(self) -> int | None:
         """Of each worker; None = it measures how many pay."""
-        if isinstance(self._slots, int):
+        if self._slots != "auto":
             return self._slots
-        alone = self._hardware.device == "cuda" and self.workers <= self._hardware.devices
-        if self._slots == "auto":
-            if alone:
-                return None
-            self._say("one training at a time in each worker: --slots auto measures on a GPU of one worker alone")
-            return 1
-        # Which trainings are on their way together decides what the search tries next.
-        return None if alone and recipe.engine != "eager" and not recipe.deterministic else 1
+        if self._hardware.device == "cuda" and self.workers <= self._hardware.devices:
+            return None
+        self._say("one training at a time in each worker: --slots auto measures on a GPU of one worker alone")
+        return 1
 
     def close(self) -> None:
         """Kill all workers."""
@@ -182,7 +179,8 @@ class ProcessExecutor:
         self._failures: Counter[int] = Counter()
         """In a row, by the place among the workers."""
         self._again: list[TrialSpec] = []
-        """Trainings for which there was no memory beside others: they begin anew where there is a free slot."""
+        """Trainings for which there was no memory beside others, or whose recorded steps may have ended their worker:
+        they begin anew where there is a free slot."""
         self._suspects: list[TrialSpec] = []
         """Trainings whose worker died with several: they begin anew in a worker that takes one at a time, so that
         none takes others with it."""
@@ -279,12 +277,14 @@ class ProcessExecutor:
         """Replace a worker; what it trained is lost.
 
         Of several trainings nobody knows which one ended it: they begin again in a worker that takes one at a time.
+        Where recorded steps may have, the training begins again, too, without them.
         """
         specs, several = list(worker.specs), len(worker.specs) > 1
-        worker.shared_its_end = several
+        recorded = self._setup.records(worker)
+        worker.shared_its_end, worker.lost = several, True
         reason = self._replace(worker, reason)
-        if several and self._workers:
-            self._suspects += specs
+        if (several or recorded) and self._workers:
+            (self._suspects if several else self._again).extend(specs)
             return []
         return [WorkerLost(spec, reason) for spec in specs]
 

@@ -75,3 +75,10 @@ class Backend(Protocol):
 def compile_seconds(conditions: Conditions) -> float:
     """The most that a worker may take to compile the network; on a slow processor a large one takes many minutes."""
     return 1800.0 if conditions.recipe.compiled else 0.0
+
+
+def without_recordings(conditions: Conditions) -> Conditions:
+    """The same, where steps are recorded only if that is insisted on: a recording that goes wrong costs its process."""
+    if conditions.recipe.engine != "auto":
+        return conditions
+    return conditions.model_copy(update={"recipe": conditions.recipe.model_copy(update={"engine": "eager"})})

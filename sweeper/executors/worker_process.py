@@ -12,7 +12,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import count
-from sweeper.executors.protocol import compile_seconds
+from sweeper.executors.protocol import compile_seconds, without_recordings
 from sweeper.executors.start_process import Launched, Method, WorkerDiedError
 from sweeper.system.clocks import running_seconds
 
@@ -41,6 +41,10 @@ class WorkerProcess(Launched):
         """Whether a training ran out of memory beside others in it."""
         self.shared_its_end = False
         """Whether it died with several trainings."""
+        self.lost = False
+        """Whether it died, hung, or said that it is of no more use, when it may have recorded steps."""
+        self.may_record = True
+        """Whether it is told that it may."""
         self.retires: str | None = None
         """Why it gets no more trainings, and is replaced once those that it has are done."""
         self.number = 0
@@ -134,22 +138,37 @@ class Setup:
                 if said and number == 0:  # the others have the same device, or one like it
                     self.say(said)
             except WorkerDiedError:
+                worker.lost = worker.asked is None  # it measured its slots, by recorded steps
                 workers[number] = self.in_place_of(worker, worker.reason())
+
+    def records(self, worker: WorkerProcess) -> bool:
+        """Whether a worker records steps where it can, and need not."""
+        recipe = self.conditions.recipe
+        return worker.may_record and self._on_gpu and recipe.engine == "auto" and not recipe.deterministic
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.hardware.device == "cuda"
 
     def in_place_of(self, dead: WorkerProcess, reason: str) -> WorkerProcess:
         """A worker that is ready, with the number of one that died; one that dies while it starts is tried again.
 
+        Where recorded steps may have ended it, they are not what ends this one.
+
         Raises:
             SweeperError: if that fails `REPLACEMENTS` times, or the conditions are refused.
         """
+        single = dead.lost and self.records(dead)
         for attempt in range(1, REPLACEMENTS + 1):
             dead.end()
             fewer = dead.fewer_slots()
             of_fewer = f" with {count(fewer, 'slot')} in place of {dead.slots}" if fewer < dead.slots else ""
             compiling = ", which compiles the network first" if self.conditions.recipe.compiled else ""
-            self.log(f"{reason}; starting another{of_fewer}{compiling}")
+            eager = ", which takes steps one by one, as recorded ones may have ended it" if single else ""
+            self.log(f"{reason}; starting another{of_fewer}{eager}{compiling}")
             worker = self.new()
             worker.number, worker.asked = dead.number, dead.fewer_slots()
+            worker.may_record = dead.may_record and not single
             try:
                 worker.expect("hardware")
                 self._configure(worker)
@@ -171,5 +190,6 @@ class Setup:
     def _configure(self, worker: WorkerProcess) -> None:
         kind = self.hardware.device
         place = f"cuda:{worker.number % self.hardware.devices}" if kind == "cuda" else kind
+        conditions = self.conditions if worker.may_record else without_recordings(self.conditions)
         with suppress(OSError):  # it died: found out when its answer is expected
-            worker.pipe.send(("configure", self.conditions, place, self.threads, self.checkpoints, worker.asked))
+            worker.pipe.send(("configure", conditions, place, self.threads, self.checkpoints, worker.asked))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import warnings
 from contextlib import suppress
 from threading import RLock
 
@@ -36,9 +37,11 @@ def compile_first(context: WorkerContext) -> None:
     torch.compiler.reset()
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # a training fails; else it would go on as it is
     try:
-        probe_steps(context, steps=4).run(0, 2)
-        with torch.compiler.set_stance("fail_on_recompile"):
-            probe_steps(context, steps=4, seed=context.conditions.seed + 1).run(0, 3)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # the recipe says which precision
+            probe_steps(context, steps=4).run(0, 2)
+            with torch.compiler.set_stance("fail_on_recompile"):
+                probe_steps(context, steps=4, seed=context.conditions.seed + 1).run(0, 3)
     except SweeperError:
         raise
     except Exception as error:

@@ -196,6 +196,11 @@ class Training:
         return self._steps.fault
 
     @property
+    def checked(self) -> str | None:
+        """How far a recorded step was from a plain one; None where the two were not compared in this training."""
+        return self._steps.checked
+
+    @property
     def finished(self) -> bool:
         """Whether the last rung was evaluated, or the training diverged."""
         return self._progress.diverged or self._progress.step >= self._spec.steps

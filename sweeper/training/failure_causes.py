@@ -25,9 +25,19 @@ _DEVICE = (
 """Words of errors after which a CUDA or HIP context refuses all that follows, until its process ends."""
 
 
+class RecordingError(RuntimeError):
+    """A step could not be recorded as a CUDA graph, for whatever reason.
+
+    torch 2.12.1 leaves its allocator in the midst of the recording (github.com/pytorch/pytorch/pull/180395), and
+    perhaps more: the process is of no use any more.
+    """
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the machine or the GPU, or was raised from one that says so."""
-    return any(_wants_memory(cause) for cause in _causes(error))
+    causes = list(_causes(error))
+    lost = any(isinstance(cause, RecordingError) for cause in causes)
+    return not lost and any(_wants_memory(cause) for cause in causes)
 
 
 def device_lost(error: BaseException) -> bool:
@@ -69,6 +79,6 @@ def _wants_memory(error: BaseException) -> bool:
 
 
 def _lost(error: BaseException) -> bool:
-    if isinstance(error, torch.AcceleratorError):
+    if isinstance(error, torch.AcceleratorError | RecordingError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _DEVICE)

@@ -14,15 +14,14 @@ What a recording breaks if it is forgotten: the first steps are taken before it,
 them, and on a stream of its own; autocast must not keep its casts; the learning rate is a tensor; and whatever was
 recorded must stay alive, gradients included, as the graph writes to its memory.
 
-A step that cannot be recorded is taken as by `TrainingSteps`; `fault` says why.
+A step that draws random numbers, or that a recording does not take as it is, is taken as by `TrainingSteps`; `fault`
+says why. A recording that fails costs the process.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -33,40 +32,29 @@ from sweeper.core.errors import UsageError
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.losses.build import KernelLoss
-from sweeper.losses.own_losses import OWN
 from sweeper.losses.reloadable import ReloadableLoss, structure
 from sweeper.training.augment import Draws, augment
 from sweeper.training.batches import to_inputs
-from sweeper.training.failure_causes import out_of_memory
+from sweeper.training.failure_causes import RecordingError, explain
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import normaliser
 from sweeper.training.recordings import Record, Recorded, Recording, stream_of
 from sweeper.training.resident_store import ResidentStore
 from sweeper.training.rung_plan import CropPlan, RatePlan, longest_rung, plan_crops, plan_rates
 from sweeper.training.staged_batches import Batch, StagedBatches
-from sweeper.training.stepwise import Stepwise
+from sweeper.training.stepwise import Stepwise, until_done
 from sweeper.training.training_steps import TrainingSteps, autocast, training_loss
-from sweeper.training.weight_change import change_apart
+from sweeper.training.weight_change import changes_apart, evaluated
 
 FIRST_STEPS = 3
 """Taken before the recording."""
 KEPT = 8
 """Recordings of so many structures of losses are kept: each has its gradients, about the size of the network."""
+SPENT = 32
+"""So many recordings are left alone that no training plays any more. They have no gradients."""
 TOLERANCE = 0.25
-"""Norm of the difference between a recorded step's change of the weights and the plain one's, as a share of the latter:
-in low precision, and with sums of varying order on a GPU, the two are not the same."""
-
-_BESIDE: ContextVar[bool] = ContextVar("beside_others", default=False)
-
-
-@contextmanager
-def beside(others: bool) -> Iterator[None]:
-    """Steps that are taken in the block have other trainings beside them in this process, or none."""
-    token = _BESIDE.set(others)
-    try:
-        yield
-    finally:
-        _BESIDE.reset(token)
+"""Norm of the difference between what a recorded step changes and what the plain one does, as a share of the latter: in
+low precision, and with sums of varying order on a GPU, the two are not the same. To be less once it was seen there."""
 
 
 class GraphSteps(TrainingSteps):
@@ -106,8 +94,11 @@ class GraphSteps(TrainingSteps):
         self._crops = CropPlan.empty(longest, recipe.batch_size, device)
         self._rates = RatePlan.empty(longest, device)
         self._staged = StagedBatches(self._batch, device)
-        self._recorded: OrderedDict[Hashable, Recorded] = OrderedDict()
-        """By what is computed of the loss; the one used last at the end."""
+        self._recorded: dict[Hashable, Recorded] = {}
+        """By what is computed of the loss."""
+        self._spent: list[Recording] = []
+        """No training plays them any more. Destroying one would free memory of cuBLAS that others of its stream write
+        to (github.com/pytorch/pytorch/issues/193402): all go together."""
         self._recording: Recording | None = None
         self._taken = 0
         """Steps of this process's part of the training."""
@@ -125,8 +116,9 @@ class GraphSteps(TrainingSteps):
             spec, images, starts: as at the beginning.
         """
         self._spec, self._images = spec, images
-        self._recording, self._taken = None, 0
-        self._recorded.pop(None, None)
+        self._recording, self._taken, self.checked = None, 0, None
+        if (spent := self._recorded.pop(None, None)) is not None:
+            self._spent.append(spent.recording)
         dataset, recipe = self._dataset, self._recipe
         begin = starts.kept(
             recipe,
@@ -150,7 +142,7 @@ class GraphSteps(TrainingSteps):
         if (longest := longest_rung(recipe, spec.steps)) > len(self._rates.rates):
             self._crops = CropPlan.empty(longest, recipe.batch_size, self._device)
             self._rates = RatePlan.empty(longest, self._device)
-            self._recorded.clear()  # they read the shorter ones
+            self._forget_recordings()  # they read the shorter ones
         self._structure = self._use_loss(training_loss(spec, dataset, images))
 
     def restore(self, state: dict[str, Any], averaged: int) -> None:
@@ -158,7 +150,7 @@ class GraphSteps(TrainingSteps):
         before = {parameter: dict(moments) for parameter, moments in self.optimizer.state.items()}
         super().restore(state, averaged)
         if before.keys() != self.optimizer.state.keys():  # of steps that have not begun there is nothing
-            self._recorded.clear()
+            self._forget_recordings()
             return
         for parameter, moments in before.items():
             for name, tensor in moments.items():  # recordings write to these
@@ -169,23 +161,19 @@ class GraphSteps(TrainingSteps):
         """Train with this loss, in a recorded one's memory where that has the same structure.
 
         Returns:
-            What a recording depends on; None where no other training's may be played.
+            What a recording depends on; None outside the kernel, where its numbers are part of it: no other training
+            plays it.
         """
-        if isinstance(loss, KernelLoss):
-            key = structure(loss)
-            known = self._recorded.get(key)
-            self.criterion = ReloadableLoss(loss).to(self._device) if known is None else known.criterion
-            if known is not None:
-                assert isinstance(known.criterion, ReloadableLoss)
-                known.criterion.load(loss)
-            return key
-        if self._spec.family in OWN:  # what it holds is the user's
+        if not isinstance(loss, KernelLoss):
             self.criterion = loss.to(self._device)
             return None
-        pixels = tuple(self._dataset.class_pixels(self._images).tolist())
-        key = (self._spec.family, repr(sorted(self._spec.params.items())), pixels)
-        known = self._recorded.get(key)
-        self.criterion = loss.to(self._device) if known is None else known.criterion
+        key = structure(loss)
+        if (known := self._recorded.get(key)) is None:
+            self.criterion = ReloadableLoss(loss).to(self._device)
+        else:
+            assert isinstance(known.criterion, ReloadableLoss)
+            known.criterion.load(loss)
+            self.criterion = known.criterion
         return key
 
     @property
@@ -197,9 +185,8 @@ class GraphSteps(TrainingSteps):
         """See `TrainingSteps.running`.
 
         Raises:
-            UsageError: if the recipe insists on recorded steps, and these cannot be recorded.
-            RuntimeError: as raised by a recording that found no memory beside other trainings; with fewer of them it
-                may.
+            UsageError: if the recipe insists on recorded steps, and these are not those that plain ones take.
+            RecordingError: if a recording fails.
         """
         self._begin(first, target)
         staged = self._staged if self._is_staged else None
@@ -212,6 +199,9 @@ class GraphSteps(TrainingSteps):
                 with self._own_draws():
                     if self.fault is not None or self._taken < FIRST_STEPS:
                         self._plain(step)
+                    elif (known := self._recorded.get(self._structure)) is not None:
+                        self._plain(step)  # as where it is recorded: a training gives the same either way
+                        self._recording = known.recording
                     else:
                         self._start_recording(step)
             self._taken += 1
@@ -219,6 +209,7 @@ class GraphSteps(TrainingSteps):
                 staged.prepare(step + 1)
             yield
         self.average.updates += target - first
+        yield from until_done(self._device)
         return float(self._total) / max(1, target - first), float(self._rate)
 
     def _begin(self, first: int, target: int) -> None:
@@ -274,44 +265,49 @@ class GraphSteps(TrainingSteps):
         return self._resident is None or self._maps is not None or self._recipe.augmentation == "full"
 
     def _start_recording(self, step: int) -> None:
-        """Record a step, compare it with a plain one, and leave the plain one's weights; or say why that failed."""
-        state, weights = self._all_state(), [parameter.detach() for parameter in self.model.parameters()]
-        before, unchanged = _copied(state), _copied(weights)
-        failure, recorded = None, unchanged
+        """Record a step, compare it with a plain one, and leave the plain one's weights."""
+        state, shown = self._all_state(), evaluated(self.model, self.average.model)
+        before, unchanged = _copied(state), {name: _copied(tensors) for name, tensors in shown.items()}
         try:
             self.optimizer.zero_grad(set_to_none=True)
             self._recording = self._recorded_step()
             _put(state, before)
             self._recording.replay()
-            recorded = _copied(weights)
-        except RuntimeError as error:
-            if _BESIDE.get() and out_of_memory(error):
-                raise
-            failure = " ".join(str(error).split())[:200]
+            recorded = {name: _copied(tensors) for name, tensors in shown.items()}
+        except Exception as error:
+            # What the end of a recording raises says that something was wrong before, and not what.
+            first = "" if error.__context__ is None else f", after {explain(error.__context__)}"
+            raise RecordingError(
+                f"a training step could not be recorded as a CUDA graph: {explain(error)}{first}; --engine eager takes "
+                "steps one by one"
+            ) from error
         _put(state, before)
         self._plain(step)
-        if failure is None and not (apart := change_apart(unchanged, recorded, weights)) <= TOLERANCE:
-            failure = f"a recorded step differs from a plain one by {apart:.0%} of its length"
-        if failure is not None:
-            self._give_up(failure)
+        apart = changes_apart(unchanged, recorded, shown)
+        shares = ", ".join(f"{share:.2%} ({name})" for name, share in apart.items())
+        self.checked = f"a recorded step differs from a plain one by {shares} of its length"
+        if not max(apart.values()) <= TOLERANCE:
+            self._give_up(self.checked)
 
     def _recorded_step(self) -> Recording:
-        """The recording that a training whose loss has this structure left, or a new one."""
-        known = self._recorded.get(self._structure)
-        if known is None:
-            earlier = next((one.recording for one in self._recorded.values()), None)
-            recording = self._record(self._step, earlier)
-            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-            known = self._recorded[self._structure] = Recorded(recording, self.criterion, gradients)
-            while len(self._recorded) > KEPT:
-                self._recorded.popitem(last=False)
-        self._recorded.move_to_end(self._structure)
-        return known.recording
+        """A new recording."""
+        if len(self._recorded) == KEPT or len(self._spent) == SPENT:
+            self._forget_recordings()
+        earlier = next((one.recording for one in self._recorded.values()), None) or next(iter(self._spent), None)
+        recording = self._record(self._step, earlier)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self._recorded[self._structure] = Recorded(recording, self.criterion, gradients)
+        return recording
+
+    def _forget_recordings(self) -> None:
+        """All of them: see `_spent`."""
+        self._recorded.clear()
+        self._spent.clear()
 
     def _give_up(self, reason: str) -> None:
         """Take the steps one by one from here on."""
         self._recording, self.fault = None, reason
-        self._recorded.clear()
+        self._forget_recordings()
         if self._recipe.engine == "graph":
             raise cannot_record(reason)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
+from sweeper.core.recipe import Precision
 from sweeper.core.text import count
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -24,19 +27,17 @@ def probe(device: str) -> Hardware:
     between two runs of one command, and with it every number.
 
     Raises:
-        UsageError: if the device is asked for and not there.
+        UsageError: if the device is asked for and not there, or there is a GPU that torch cannot compute on.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         if not torch.cuda.is_available():
             raise UsageError("--device cuda needs an NVIDIA GPU that torch can use; none was found. Use --device cpu.")
-        native = torch.cuda.get_device_capability() >= (8, 0)
+        precision: Precision = "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float32"
+        _try_gpus(precision)
         return Hardware(
-            device="cuda",
-            devices=torch.cuda.device_count(),
-            name=torch.cuda.get_device_name(),
-            precision="bfloat16" if native else "float32",
+            device="cuda", devices=torch.cuda.device_count(), name=torch.cuda.get_device_name(), precision=precision
         )
     if device == "mps":
         if not torch.backends.mps.is_available():
@@ -45,6 +46,52 @@ def probe(device: str) -> Hardware:
     flags = torch.backends.cpu.get_cpu_capability()
     bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return Hardware(device="cpu", devices=1, name=f"CPU ({flags})", precision="bfloat16" if bf16 else "float32")
+
+
+def _try_gpus(precision: Precision) -> None:
+    """Compute something small on one GPU of each kind: what cannot be is told now, not by worker after worker.
+
+    Raises:
+        UsageError: if one cannot, with what helps.
+    """
+    count, tried = torch.cuda.device_count(), set[tuple[int, int]]()
+    for index in range(count):
+        if (kind := torch.cuda.get_device_capability(index)) in tried:
+            continue
+        tried.add(kind)
+        try:
+            _compute(f"cuda:{index}", precision)
+        except RuntimeError as error:
+            name = f"{torch.cuda.get_device_name(index)} (compute capability {kind[0]}.{kind[1]})"
+            reason = str(error).strip().split("\n")[0][:200]
+            others = ", CUDA_VISIBLE_DEVICES with the numbers of the other GPUs leaves it out" if count > 1 else ""
+            raise UsageError(
+                f"torch {torch.__version__} must be able to compute on the GPU, and on {name} it cannot: {reason}. "
+                f"{_cure(kind)}{others}; --device cpu does without it"
+            ) from error
+
+
+def _compute(place: str, precision: Precision) -> None:
+    """A convolution and a matrix product, waited for."""
+    given: dict[str, Any] = {"dtype": getattr(torch, precision), "device": place}
+    images, weights = torch.ones((1, 8, 16, 16), **given), torch.ones((8, 8, 3, 3), **given)
+    found = torch.nn.functional.conv2d(images, weights, padding=1).relu().flatten(1)
+    float((found @ found.T).sum())
+
+
+def _cure(kind: tuple[int, int]) -> str:
+    """What helps a GPU of this compute capability, by what this torch has kernels for."""
+    built = sorted(int(digits[0]) for arch in torch.cuda.get_arch_list() if (digits := re.findall(r"\d+", arch)))
+    if not built or built[0] <= 10 * kind[0] + kind[1] <= built[-1]:
+        return "nvidia-smi shows whether another program fills it, and whether its driver is as new as torch's CUDA"
+    has = f"this build has kernels for {built[0] / 10} to {built[-1] / 10}"
+    if 10 * kind[0] + kind[1] > built[-1]:
+        return f"{has}; install a newer torch (https://pytorch.org/get-started/locally)"
+    plain = torch.__version__.split("+")[0]
+    return (
+        f"{has}; torch's build for CUDA 12.6 has some from 5.0 on: pip install --force-reinstall "
+        f"torch=={plain} torchvision --index-url https://download.pytorch.org/whl/cu126"
+    )
 
 
 def device_name(device: torch.device) -> str:

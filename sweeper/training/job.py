@@ -103,12 +103,16 @@ class Job:
             return self._ended_by(error)
 
     def _engine_note(self, training: Training) -> str:
-        """Said once per process and reason: what makes the trainings slower than they might be."""
-        reason = training.not_recorded
-        if reason is None or reason in self._context.said:
+        """Said once per process and reason: what makes the trainings slower than they might be; else, once per family,
+        how exact their recorded steps are."""
+        family, checked = self.spec.family, training.checked
+        key, text = family, "" if checked is None else f"{family}: {checked}"
+        if (reason := training.not_recorded) is not None:
+            key, text = reason, slower(reason)
+        if not text or key in self._context.said:
             return ""
-        self._context.said.add(reason)
-        return slower(reason)
+        self._context.said.add(key)
+        return text
 
     def free(self) -> None:
         """Give the networks' memory back, but for what the next training takes over."""

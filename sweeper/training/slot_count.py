@@ -2,30 +2,33 @@
 
 A step of a small network leaves most of a large GPU idle. Two, four or eight trainings whose recorded steps are played
 on streams of their own share it, as far as memory goes, and as long as twice as many take `GAIN` times as many steps in
-the same time. Those that joined must have changed their weights as the first one did that was alone; where they did
-not, one at a time is what is left. Not yet run on a GPU: the logic is tested with a processor's steps.
+the same time. Those that joined must have learned what the first one learned alone, as exactly as that one learned it
+twice; where they did not, one at a time is what is left. Not yet run on a GPU: the logic is tested with a processor's
+steps.
 """
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sweeper.core.errors import UsageError
 from sweeper.training.failure_causes import device_lost, explain, out_of_memory
-from sweeper.training.graph_steps import KEPT, beside
+from sweeper.training.graph_steps import KEPT
 from sweeper.training.job import WorkerContext
 from sweeper.training.probe_steps import probe_steps
 from sweeper.training.slots import own_stream
 from sweeper.training.step_choice import one_by_one, why_not
 from sweeper.training.training_steps import TrainingSteps
-from sweeper.training.weight_change import change_apart
+from sweeper.training.weight_change import changes_apart, evaluated
 
 MOST_SLOTS = 8
 GAIN = 1.15
@@ -35,9 +38,11 @@ SHARE = 0.6
 SEGMENT = 24
 """Steps that are timed at a time; the first so many record the step and are not."""
 SEGMENTS = 5
-TOLERANCE = 1.0
-"""Of a training beside others, as a share of the length of its change of the weights after some fifty steps, over which
-the order of sums alone sets two apart: what another stream wrote to is farther off."""
+TIMES = 2.0
+"""A training beside others may be so many times as far from itself alone as that is from itself alone once more, which
+the order of sums decides."""
+EXACT = 0.01
+"""So far it may be where a repetition is exact: a share of the length of what a segment's steps change."""
 SECONDS = 30.0
 """The most that the next doubling may take by what was measured: a worker that starts is waited for."""
 
@@ -56,7 +61,7 @@ def slots_that_pay(context: WorkerContext) -> SlotCount:
     device, recipe = torch.device(context.device), context.conditions.recipe
     reason = why_not(device)
     if one_by_one(recipe, device) or reason is not None:
-        return SlotCount(1, f"one training at a time: {reason or 'steps are taken one by one'}")
+        return SlotCount(1, f"one training at a time: {reason or 'recorded steps alone are measured (--engine auto)'}")
     free, _ = torch.cuda.mem_get_info(device)
     before = torch.cuda.memory_reserved(device)
     try:
@@ -96,11 +101,29 @@ class _Probe:
             yield
 
     def _on_stream(self) -> AbstractContextManager[object]:
+        """What is begun in the block goes to its own stream."""
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
-    def weights(self) -> list[Tensor]:
-        """A copy, as they are now."""
-        return [parameter.detach().clone() for parameter in self.steps.model.parameters()]
+    def learned(self) -> dict[str, list[Tensor]]:
+        """A copy of all that is evaluated, as it is now."""
+        shown = evaluated(self.steps.model, self.steps.average.model)
+        with self._on_stream():
+            found = {name: [tensor.clone() for tensor in tensors] for name, tensors in shown.items()}
+        _wait(self._device)
+        return found
+
+    def state(self) -> tuple[dict[str, Any], int]:
+        """A copy of all that its next step depends on."""
+        with self._on_stream():
+            found = copy.deepcopy(self.steps.state()), self.steps.average.updates
+        _wait(self._device)
+        return found
+
+    def take_second_segment_from(self, state: tuple[dict[str, Any], int]) -> None:
+        """Go on where a training was after its first segment."""
+        with self._on_stream():
+            self.steps.restore(*state)
+        self._next = SEGMENT
 
 
 def count_slots(
@@ -126,20 +149,23 @@ def count_slots(
         RuntimeError: what steps raise.
     """
     probes = [_Probe(make(), device)]
-    begin = probes[0].weights()
     _together(probes, device)  # what happens once: recordings, choice of kernels
     if not probes[0].steps.recorded:
         return SlotCount(1, f"one training at a time: {probes[0].steps.fault}")
     # Later recordings share the memory of the first, but for their gradients.
     gradients = sum(parameter.nbytes for parameter in probes[0].steps.model.parameters())
     each, best = max(1, used() + (KEPT - 1) * gradients), 1
+    begin, start = probes[0].learned(), probes[0].state()
     rates = {1: _rate(probes, device, clock)}
-    alone, fault = probes[0].weights(), ""
+    alone, fault = probes[0].learned(), ""
+    probes[0].take_second_segment_from(start)
+    _together(probes, device)
+    repeated = _apart(begin, probes[0], alone)
     while (wanted := 2 * len(probes)) <= most and wanted * each <= room:
         if 2 * wanted * SEGMENT / rates[best] > SECONDS:  # two segments of each, no faster than now
             break
         try:
-            joined = [_joined(make(), device) for _ in range(len(probes))]
+            joined = [_joined(make(), start, device) for _ in range(len(probes))]
             rates[wanted] = _rate([*probes, *joined], device, clock)
         except UsageError as error:
             fault = f"{error}"  # as many as before were recorded
@@ -150,10 +176,12 @@ def count_slots(
             room = 0  # as many as before had some
             break
         probes += joined
-        apart = max(change_apart(begin, probe.weights(), alone) for probe in joined)
-        if not apart <= TOLERANCE:
+        apart = max(_apart(begin, probe, alone) for probe in joined)
+        if not apart <= max(EXACT, TIMES * repeated):
             return SlotCount(
-                1, f"one training at a time: beside others a training differs by {apart:.0%} of its length"
+                1,
+                f"one training at a time: beside others a training differs by {apart:.1%} of its length from what it "
+                f"is alone, and by {repeated:.1%} where it is repeated alone",
             )
         if rates[wanted] < GAIN * rates[best]:
             break
@@ -170,18 +198,23 @@ def count_slots(
     )
 
 
-def _joined(steps: TrainingSteps, device: torch.device) -> _Probe:
-    """Another training, whose steps are recorded beside others.
+def _joined(steps: TrainingSteps, start: tuple[dict[str, Any], int], device: torch.device) -> _Probe:
+    """Another training, whose steps are recorded, and which is where the first one was then.
 
     Raises:
         UsageError: if they cannot be.
     """
     probe = _Probe(steps, device)
-    with beside(True):  # else want of memory would be a reason not to record
-        _together([probe], device)
+    _together([probe], device)
     if not steps.recorded:
         raise UsageError(str(steps.fault))
+    probe.take_second_segment_from(start)
     return probe
+
+
+def _apart(begin: dict[str, list[Tensor]], probe: _Probe, alone: dict[str, list[Tensor]]) -> float:
+    """How far what a training learned since `begin` is from what one learned alone, as a share of its length."""
+    return max(changes_apart(begin, probe.learned(), alone).values())
 
 
 def _rate(probes: list[_Probe], device: torch.device, clock: Callable[[], float]) -> float:

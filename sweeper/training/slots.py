@@ -17,7 +17,6 @@ import torch
 
 from sweeper.core.events import Answer, Evaluated, Finished, Paused, TrainingEvent
 from sweeper.core.records import TrialSpec
-from sweeper.training.graph_steps import beside
 from sweeper.training.job import Job, WorkerContext
 from sweeper.training.stepwise import Stepwise
 
@@ -136,8 +135,7 @@ class SlotEngine:
             return None
         self._taken.remove(slot)
         self._taken.append(slot)
-        with beside(len(self._taken) > 1):
-            event = slot.step()
+        event = slot.step()
         if slot.stream is not None and isinstance(event, Finished | Paused):
             # On streams of their own the steps of all run at once: nobody knows whose time a wait was.
             event = replace(event, result=event.result.model_copy(update={"seconds_per_step": None}))

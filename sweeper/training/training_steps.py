@@ -26,7 +26,7 @@ from sweeper.training.hardware import fastest_kernels
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, normaliser
 from sweeper.training.resident_store import ResidentStore, as_tensor
-from sweeper.training.stepwise import Stepwise, at_once
+from sweeper.training.stepwise import Stepwise, at_once, until_done
 from sweeper.training.transfer import to_device
 
 
@@ -46,6 +46,8 @@ class TrainingSteps:
 
     fault: str | None = None
     """Why steps that were to be recorded are not, after all."""
+    checked: str | None = None
+    """How far a recorded step was from a plain one, where these were compared in this training."""
 
     def __init__(
         self,
@@ -114,6 +116,7 @@ class TrainingSteps:
                 total += self._update(*self._batch(step))
             self.average.update(self.model)
             yield
+        yield from until_done(self._device)
         return float(total) / max(1, target - first), rate
 
     def state(self) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def _check_engine(settings: Settings, stored: Recipe | None, hardware: Hardware)
     """Raises UsageError where the steps that are asked for cannot be taken, or exclude each other."""
     before = stored or Recipe()
     if (settings.engine or before.engine) == "graph" and hardware.device != "cuda":
-        raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine auto")
+        raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine eager")
     if (settings.compile or before.compiled) and (settings.deterministic or before.deterministic):
         raise UsageError(
             "--compile and --deterministic exclude each other: what torch compiles may sum in another order on another "

@@ -89,7 +89,7 @@ def check_slots(settings: Settings) -> None:
     Raises:
         UsageError: if so.
     """
-    if settings.slots not in {None, 1} and settings.executor != "processes":
+    if settings.slots != 1 and settings.executor != "processes":
         raise UsageError(
             f"--slots {settings.slots} is for worker processes; --executor {settings.executor} trains one at a time in "
             "each place: leave one of them out"

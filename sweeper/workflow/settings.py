@@ -121,9 +121,8 @@ class Settings(Record):
     """Whether the network is compiled before the first training; None = as the study was made, a new one without."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int | None = Field(None, ge=1)
-    slots: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
-    """Trainings at a time in each worker; `auto` = on a GPU of one worker alone as many as are found to pay; None = the
-    same, and 1 where a search is to repeat exactly or steps are taken one by one."""
+    slots: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    """Trainings at a time in each worker; `auto` = on a GPU of one worker alone as many as are found to pay."""
     executor: Literal["processes", "inline", "ray"] = "processes"
     ray_address: str | None = None
     """Of an existing Ray cluster; None = one on this machine."""

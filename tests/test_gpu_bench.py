@@ -1,0 +1,66 @@
+"""bench/gpu.py says where steps were not recorded: no other number stands in that place."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import gpu
+from sweeper.core.recipe import Recipe
+from sweeper.training.failure_causes import RecordingError
+
+ASKED = argparse.Namespace(device="cuda", steps=2, repetitions=1, together=2)
+RECIPE = Recipe()
+WHY = "the network draws random numbers"
+
+
+class Plain:
+    """A training whose steps are taken one by one, though they were to be recorded."""
+
+    not_recorded = WHY
+
+    def __init__(self) -> None:
+        self._steps = self
+
+    def advance(self) -> None: ...
+
+    def run(self, first: int, target: int) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "_training", lambda *_, **__: Plain())
+    monkeypatch.setattr(gpu, "own_stream", lambda _: None)
+    monkeypatch.setattr(gpu.torch.cuda, "stream", lambda _: nullcontext())
+
+
+def test_steps_that_were_not_recorded_are_marked_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "plain", lambda *_, **__: 1.0)
+    row: dict[str, Any] = {}
+    for part in (gpu.ways, gpu.together, gpu.compiled):
+        part(None, RECIPE, ASKED, row)  # type: ignore[arg-type]
+    assert isinstance(row["eager"], float)
+    marked = [row["graph"], row["staged"], row["compiled"], *row["together"].values()]
+    assert marked == [WHY] * 5
+
+
+def test_a_recording_that_failed_ends_the_table_and_leaves_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ours(dataset: object, recipe: object, engine: str, *_: object, **__: object) -> float:
+        if engine == "eager":
+            return 21.0
+        raise RecordingError("a training step could not be recorded")
+
+    monkeypatch.setattr(gpu, "ours", ours)
+    monkeypatch.setattr(gpu, "load_dataset", lambda *_: None)
+    monkeypatch.setattr(gpu, "plain", lambda *_, **__: 14.3)
+    monkeypatch.setattr("sys.argv", ["gpu.py", str(tmp_path), "--device", "cpu", "--only", "0"])
+    gpu.main()
+    text = (tmp_path / "gpu.md").read_text()
+    assert "| 14.3 | 14.3 | 21.0 | – |" in text
+    assert "Nothing more was measured: a training step could not be recorded" in text and "--minutes" not in text
