@@ -19,7 +19,7 @@ from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.executors.protocol import Backend
 from sweeper.executors.watchdog import Watchdog
-from sweeper.training import job, worker
+from sweeper.training import job, step_choice, worker
 from sweeper.training.engine import Training
 from sweeper.training.slot_count import SlotCount
 from sweeper.training.stepwise import Stepwise
@@ -113,6 +113,42 @@ def measures_for_ever(pipe: Connection, device: str) -> None:
 
     worker.slots_that_pay = hang
     worker.serve(pipe, device)
+
+
+def ends_with_its_recordings(pipe: Connection, device: str) -> None:
+    """A worker whose recorded steps go wrong as `want` in the current folder says: `killed`, or `failed` to be made.
+
+    Steps are "recorded" on a processor.
+    """
+    want = Path("want").read_text()
+
+    class Recorded:
+        def __init__(self, step: Callable[[], None], earlier: object) -> None:
+            self._step, self._times = step, 0
+            if want == "failed":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+        def replay(self) -> None:
+            self._times += 1
+            if self._times > 1:  # the first one was compared with a plain step
+                os.kill(os.getpid(), signal.SIGSEGV)
+            self._step()
+
+    step_choice.record_graph = Recorded  # type: ignore[assignment]
+    step_choice.why_not = job.why_not = lambda _: None  # type: ignore[assignment]
+    step_choice.one_by_one = lambda recipe, _: recipe.engine == "eager"
+    worker.serve(pipe, device)
+
+
+def dies_while_it_measures(pipe: Connection, device: str) -> None:
+    """The same; it ends where it is to find how many slots pay."""
+
+    def die(context: job.WorkerContext) -> SlotCount:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        raise AssertionError
+
+    worker.slots_that_pay = die
+    ends_with_its_recordings(pipe, device)
 
 
 def never_starts(pipe: Connection, device: str) -> None:

@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from sweeper.cli.options import Noted
+from sweeper.cli.signals import ended_as_by_ctrl_c
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
@@ -129,7 +130,8 @@ def main() -> None:
     steady_streams()
     noted: Noted = {}
     try:
-        status = cli.main(standalone_mode=False, obj=noted)
+        with ended_as_by_ctrl_c():
+            status = cli.main(standalone_mode=False, obj=noted)
         check_output()
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
@@ -143,10 +145,11 @@ def main() -> None:
         click.echo(redact(shown.getvalue()), nl=False, err=True)
         _as_json(noted, "UsageError", error.format_message(), 2)
         sys.exit(2)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt) as error:
+        status = getattr(error.__cause__ or error, "status", 130)
         click.echo("sweeper: stopped", err=True)
-        _as_json(noted, "InterruptedSweepError", "stopped", 130)
-        sys.exit(130)
+        _as_json(noted, "InterruptedSweepError", "stopped", status)
+        sys.exit(status)
     except Exception as error:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "run")
         kept = f" {GOES_ON[command]}." if command in GOES_ON else ""

@@ -290,7 +290,7 @@ def command(
     try:
         cores = available_cores()
         with (
-            StopRequest(display.warn) as stop,
+            StopRequest(display.warn, whole=True) as stop,
             redirect_stdout(sys.stderr),  # what libraries print is no result
             closing(make_backend(settings, cores, display.warn, display.say)) as backend,
         ):
@@ -329,7 +329,7 @@ def _join(settings: Settings, display: Display, as_json: bool) -> None:
     from sweeper.workflow.join import run_join
 
     try:
-        with StopRequest(display.warn) as stop, redirect_stdout(sys.stderr):
+        with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr):
             done = run_join(settings, display, stop, clock=lambda: datetime.now(UTC), cores=available_cores())
     except SweeperError as error:
         display.note(f"sweeper: {error}")

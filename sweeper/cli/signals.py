@@ -1,15 +1,26 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first asks the sweep to stop cleanly, a second Ctrl-C aborts."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks the sweep to stop cleanly, a second Ctrl-C aborts.
+
+A handler runs amid anything, so it writes nothing: a thread says that the stop was heard. The thread also ends a
+process that SIGTERM or SIGHUP did not end in time, whatever it waits for: what is stored is whole at any time.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from sweeper.core.errors import InterruptedSweepError
 
-STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 """SIGHUP comes when the terminal is closed; a platform without it has none."""
+STOPPING = [signal.SIGINT, *ENDING]
+END_SECONDS = 8.0
+"""A process that has not ended so long after SIGTERM hangs, and is ended."""
 
 
 class StopRequest:
@@ -20,16 +31,28 @@ class StopRequest:
     Before `defer` was called nothing was trained and nothing can be lost: a signal ends the program at once.
     """
 
-    def __init__(self, say: Callable[[str], None], doing: str = "trained") -> None:
-        """`say`: is told that the stop was heard; `doing`: what the command does with its images, as a participle."""
+    def __init__(self, say: Callable[[str], None], doing: str = "trained", *, whole: bool = False) -> None:
+        """Not installed yet.
+
+        Args:
+            say: is told that the stop was heard, by another thread.
+            doing: what the command does with its images, as a participle.
+            whole: the process is this command's alone, and hangs where it does not end after the block either.
+        """
         self.status: int | None = None
         self._doing = doing
         self._deferred = False
-        self._say = say
+        self._say, self._whole = say, whole
         self._before: dict[signal.Signals, object] = {}
+        self._end: threading.Timer | None = None
 
     def defer(self) -> None:
-        """From now on, the first signal asks for a clean stop."""
+        """From now on, the first signal asks for a clean stop.
+
+        Raises:
+            InterruptedSweepError: if one came before, and what it raised there was caught by a library.
+        """
+        self._end_at_once()
         self._deferred = True
 
     def __enter__(self) -> StopRequest:
@@ -37,16 +60,78 @@ class StopRequest:
             if number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) is signal.SIG_IGN:
                 continue
             self._before[number] = signal.signal(number, self._receive)
+        heard, self._tells = socket.socketpair()
+        self._tells.setblocking(False)
+        # Told by the interpreter's own handler, also where the main thread waits in a library and runs no other.
+        self._descriptor_before = signal.set_wakeup_fd(self._tells.fileno(), warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._watch, args=(heard,), daemon=True, name="signals")
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._descriptor_before)
+        self._tells.close()
+        self._thread.join(1.0)
+        self._leave_alone()
 
     def _receive(self, number: int, _: FrameType | None) -> None:
+        again = self.status is not None
+        self.status = self.status or 128 + number
         if not self._deferred:
-            raise InterruptedSweepError(f"stopped before anything was {self._doing}", 128 + number)
-        if self.status is not None and number == signal.SIGINT:
+            self._end_at_once()
+        if again and number == signal.SIGINT:
             raise KeyboardInterrupt
+
+    def _end_at_once(self) -> None:
+        if self.status is not None:
+            raise InterruptedSweepError(f"stopped before anything was {self._doing}", self.status)
+
+    def _watch(self, heard: socket.socket) -> None:
+        """Take the numbers of signals until the other end is closed."""
+        told = False
+        with heard:
+            while got := heard.recv(1):
+                if got[0] in ENDING and self._end is None:
+                    self._end = threading.Timer(END_SECONDS, os._exit, (128 + got[0],))
+                    self._end.daemon = True
+                    self._end.start()
+                if got[0] in STOPPING and self._deferred and not told:
+                    told = True
+                    with suppress(Exception):  # a stream of the caller's own may be closed
+                        self._say("stopping: what is finished is kept (Ctrl-C again to abort at once)")
+        self._leave_alone()
+
+    def _leave_alone(self) -> None:
+        if self._end is not None and not self._whole:
+            self._end.cancel()
+
+
+class EndedBySignal(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, where they end a command as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
         self.status = 128 + number
-        self._say("stopping: what is finished is kept (Ctrl-C again to abort at once)")
+
+
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """End whatever runs on SIGTERM and SIGHUP, too, as Ctrl-C ends it: what it began to write is taken away.
+
+    A signal that is ignored, or that the caller takes, is left alone. The second of its kind ends the process at once.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise EndedBySignal(number)
+
+    taken = [n for n in STOPPING if n != signal.SIGINT and signal.getsignal(n) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)

@@ -94,7 +94,7 @@ def command(
         overwrite=overwrite,
     )
     display = PlainDisplay()
-    with StopRequest(display.warn) as stop, redirect_stdout(sys.stderr), Bar("training") as bar:
+    with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr), Bar("training") as bar:
         opened = open_storage(storage, create=False, warn=display.warn)
         made = train_recommended(opened, study, options, speaker=display, stop=stop, progress=bar.update)
     click.echo(json.dumps(trained_json(made), indent=2) if as_json else trained_text(made))

@@ -43,11 +43,13 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
         err=True,
     )
     # In the environment, not on the command line: that everybody on this machine can read.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": sqlalchemy_url(tracking_uri)}
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": sqlalchemy_url(tracking_uri), "PYTHONSAFEPATH": "1"}
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # Names that a browser on this machine uses, so that no foreign page can reach the server by rebinding a name.
     arguments += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
     arguments += ["--cors-allowed-origins", f"http://127.0.0.1:{port},http://localhost:{port}"]
+    # Else uvicorn puts the working folder first on Python's path, where a file among the data may have a module's name.
+    arguments += ["--uvicorn-opts", f"--app-dir {os.devnull}"]
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], environment)
 
 

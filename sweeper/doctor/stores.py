@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
 import sqlite3
-import urllib.parse
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
@@ -35,6 +31,9 @@ def sqlite_check(name: str, path: Path) -> Check:
         )
     if not path.exists():
         return Check(name=name, status="ok", found=f"{path} is not there yet; a sweep makes it")
+    if not path.is_file():  # SQLite would wait for who writes into a pipe
+        advice = "name the file of the database"
+        return Check(name=name, status="broken", found=f"{path} is not a regular file", advice=advice)
     try:
         with closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=10)) as connection:
             answer = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -105,29 +104,15 @@ def _tracking(uri: str) -> Check:
         return sqlite_check("MLflow", path)
     if not uri.startswith(("http://", "https://")):
         return Check(name="MLflow", status="note", found=f"{redact(uri)}: only files and servers are looked at")
+    from sweeper.tracking import server_version
+
     try:
-        with urllib.request.urlopen(_version_of(uri), timeout=6) as answer:
-            version = answer.read(100).decode("utf-8", "replace").strip()
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        version = server_version(uri)
+    except Exception as error:
         advice = "start the server: a sweep begins with a store that answers alone"
-        return Check(name="MLflow", status="broken", found=redact(f"{uri} does not answer: {error}"), advice=advice)
+        found = redact(f"{uri} does not answer: {' '.join(str(error).split())[:300]}")
+        return Check(name="MLflow", status="broken", found=found, advice=advice)
     return Check(name="MLflow", status="ok", found=f"{redact(uri)} answers, MLflow {version}")
-
-
-def _version_of(uri: str) -> urllib.request.Request:
-    """The question for a server's version; the password of the address goes where a server looks for it.
-
-    Raises:
-        ValueError: if this is no address.
-    """
-    parts = urllib.parse.urlsplit(uri)
-    _, _, place = parts.netloc.rpartition("@")
-    question = urllib.request.Request(f"{parts.scheme}://{place}{parts.path.rstrip('/')}/version")
-    if parts.username is not None:
-        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        # A redirection may lead to somebody else's server, who is not to have it.
-        question.add_unredirected_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
-    return question
 
 
 def _spool(folder: Path) -> Check:

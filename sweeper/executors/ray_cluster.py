@@ -21,11 +21,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported:
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+from ray.job_config import JobConfig
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.records import Conditions
-from sweeper.executors.protocol import compile_seconds
+from sweeper.executors.protocol import compile_seconds, without_recordings
 from sweeper.executors.ray_actors import START_SECONDS, Actor, RayExecutor, line
 from sweeper.executors.ray_trainer import Trainer
 from sweeper.executors.watchdog import Watchdog
@@ -88,6 +89,8 @@ class RayBackend:
             }
         try:
             _check_reachable(address)
+            # Ray puts the working folder first on its workers' path, but for a client's: its files are no modules.
+            options["job_config"] = JobConfig(_client_job=True)
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())[:200]
@@ -135,7 +138,7 @@ class RayBackend:
         absolute = {"store": str(Path(dataset.store).resolve())}  # actors have another working folder
         if not dataset.synthetic:
             absolute["source"] = str(Path(dataset.source).expanduser().resolve())
-        conditions = conditions.model_copy(update={"dataset": dataset.model_copy(update=absolute)})
+        conditions = without_recordings(conditions.model_copy(update={"dataset": dataset.model_copy(update=absolute)}))
         given = (conditions, hardware.device, 1, checkpoints.resolve(), hardware.precision)
 
         def start() -> Actor:

@@ -59,7 +59,7 @@ def begin_loading() -> Method:
         return "spawn"
     forkserver.set_forkserver_preload([PRELOAD])
     try:
-        with waiting_quietly():
+        with waiting_quietly(), _without_working_folder():
             forkserver.ensure_running()
     except OSError:
         return "spawn"
@@ -75,6 +75,19 @@ def _without_script() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = script
+
+
+@contextmanager
+def _without_working_folder() -> Iterator[None]:
+    """Start Python without the working folder on its path: a `types.py` among the data is no module of Python's."""
+    if os.environ.get("PYTHONSAFEPATH"):
+        yield
+        return
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH", None)
 
 
 class Launched:
@@ -93,7 +106,7 @@ class Launched:
                 target=target, args=(theirs, *args), daemon=True, name="sweeper-worker"
             )
             try:
-                with waiting_quietly(), _without_script():
+                with waiting_quietly(), _without_working_folder(), _without_script():
                     self.process.start()
                 break
             except (OSError, EOFError) as error:  # no process to be had, or the fork server ended: it is started anew

@@ -13,6 +13,8 @@ from sweeper.system import postgres
 from sweeper.system.database_waits import Patience
 
 Found = TypeVar("Found")
+PART_SECONDS = 0.1
+"""A part of an answer, of up to 16 KiB, may take so long on a slow line: a server that sends single bytes is away."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -51,7 +53,8 @@ class BoundedConnection(psycopg.Connection[Any]):
         return connection
 
     def wait(self, gen: Any, interval: float = 0.1, **more: Any) -> Any:  # type: ignore[override]
-        """As psycopg's, for so long as the server is not silent for longer than `postgres.ANSWER_SECONDS`."""
+        """As psycopg's, for so long as the server is not silent for longer than `postgres.ANSWER_SECONDS`, nor its
+        answer's parts come so slowly that it is away all the same."""
         try:
             return super().wait(self._while_it_answers(gen), interval, **more)
         except _SilentError as error:
@@ -59,15 +62,18 @@ class BoundedConnection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(f"the server did not answer within {error.seconds:.0f} s") from None
 
     def _while_it_answers(self, gen: Generator[Any, Any, Found]) -> Generator[Any, Any, Found]:
-        heard = time.monotonic()
+        began = heard = time.monotonic()
+        parts = 0
         try:
             state = next(gen)
             while True:
                 ready = yield state
                 now = time.monotonic()
                 if ready:
-                    heard = now
-                elif now - heard > (limit := self.patience.seconds(postgres.ANSWER_SECONDS)):
+                    heard, parts = now, parts + 1
+                if now - min(heard, began + parts * PART_SECONDS) > (
+                    limit := self.patience.seconds(postgres.ANSWER_SECONDS)
+                ):
                     raise _SilentError(limit)
                 state = gen.send(ready)
         except StopIteration as end:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-HURRY_SECONDS = 3.0
+HURRY_SECONDS = 2.0
 """A process that is to stop waits no longer for any answer."""
 
 

@@ -18,7 +18,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")
 # alone. Whatever the environment says of it.
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
-from sweeper.tracking.mlflow_connection import no_store, prepared_studies, send_spooled
+from sweeper.tracking.mlflow_connection import no_store, prepared_studies, send_spooled, server_version
 from sweeper.tracking.rebuild import Rebuild, Rebuilt, Training
 from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.values import NOTE, NOTE_LIMIT, class_slugs
@@ -34,4 +34,5 @@ __all__ = [
     "no_store",
     "prepared_studies",
     "send_spooled",
+    "server_version",
 ]

@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mlflow.tracking import MlflowClient
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import folder_name
@@ -18,6 +20,7 @@ from sweeper.core.text import count
 from sweeper.system.advisory_locks import one_at_a_time
 from sweeper.system.locks import created_once, sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
+from sweeper.tracking import bounded_requests  # noqa: F401 - whoever connects has requests that end
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.prepared_views import TAG
 from sweeper.tracking.spool import Spool
@@ -77,6 +80,17 @@ def no_store(uri: str, error: Exception) -> UsageError:
         f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the server, or "
         "leave the option out for a file in the working folder"
     )
+
+
+def server_version(uri: str) -> str:
+    """What MLflow's server at an http(s):// address says it is.
+
+    Raises:
+        Exception: whatever MLflow raises, and where the server answers with an error.
+    """
+    answer = http_request(get_default_host_creds(uri), "/version", "GET")  # type: ignore[no-untyped-call]
+    answer.raise_for_status()
+    return str(answer.text[:100].strip())
 
 
 def prepared_studies(uri: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from sweeper.core.redact import redact
 from sweeper.core.text import count, resume_command
 from sweeper.system.locks import sqlite_path
 from sweeper.system.same_file import SameFile
+from sweeper.tracking.bounded_requests import hurry_when
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.mlflow_connection import END_PATIENCE, PATIENCE, artifacts_of, connect, no_store
 from sweeper.tracking.mlflow_writes import FILE_ATTEMPTS, Operation, send
@@ -76,6 +77,7 @@ class Tracker:
             UsageError: if the store cannot be reached.
         """
         self._uri, self._warn, self._say, self._stopped, self._clock = uri, warn, say, stopped, clock
+        hurry_when(stopped)
         self._spool_folder = spool or SPOOL
         self._keys: dict[tuple[str, int], str] = {}
         self._paused: set[tuple[str, int]] = set()

@@ -1,0 +1,28 @@
+"""A folder whose files have the names of modules: each leaves a mark when it is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PYTHONS = ("types", "signal", "struct", "random", "json", "re", "enum", "socket", "pickle", "tempfile", "sitecustomize")
+OTHERS = ("numpy", "torch", "pandas", "scipy", "mlflow", "optuna", "ray", "yaml", "click", "uvicorn", "sqlalchemy")
+
+
+def lay(folder: Path, names: tuple[str, ...] = PYTHONS + OTHERS) -> None:
+    """Put such files there."""
+    for name in names:
+        mark = f"open({str(folder / (name + '.imported'))!r}, 'w').close()"
+        (folder / f"{name}.py").write_text(f"{mark}\nraise ImportError('this file lies among the data')\n")
+
+
+def imported(folder: Path) -> list[str]:
+    """Names of those that were imported."""
+    return sorted(path.stem for path in folder.glob("*.imported"))
+
+
+def console_script(folder: Path, text: str = "from sweeper.cli.main import main\n\nmain()\n") -> str:
+    """A program in a folder of its own, as pip makes them: Python's path begins with that folder."""
+    path = folder / "bin" / "program"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return str(path)
