@@ -17,7 +17,8 @@ from sweeper.cli.main import main
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import TrialResult
 from sweeper.data import load_dataset, open_store
-from sweeper.data.cache import DAY, clear, entries, hold
+from sweeper.data.cache import clear, entries, hold
+from sweeper.system.whole_files import DAY
 from sweeper.workflow.run import run_sweep
 from tests.sweeping import Recorder, settings_in
 

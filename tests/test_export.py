@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -149,7 +150,7 @@ def test_weights_of_a_process_that_joined_lie_where_the_export_looks(tmp_path: P
             leader.conclude()
         assert joining.result().trainings == 1
     kept = weights_path(weights_dir(cache, "study"), own)
-    assert list(tmp_path.rglob("*.safetensors")) == [kept] and read_record(kept) is not None
+    assert list(tmp_path.rglob("*.safetensors")) == [kept] and read_record(kept).spec == own
     assert not list(tmp_path.rglob("joined-*"))
 
 
@@ -159,11 +160,13 @@ def test_weights_that_cannot_be_written_cost_no_result(tmp_path: Path, tiny: Dat
 
 
 def test_what_is_no_file_of_ours_is_no_record(tmp_path: Path) -> None:
-    assert read_record(tmp_path / "missing.safetensors") is None
     (tmp_path / "a.safetensors").write_bytes(b"\xff" * 64)
     save_file({"x": torch.zeros(1)}, tmp_path / "b.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "c.safetensors", {"sweeper": "{}"})
-    assert list(kept_weights(tmp_path)) == []
+    os.mkfifo(tmp_path / "d.safetensors")
+    for name in ("a", "b", "c", "d", "missing"):
+        with pytest.raises(UsageError, match="must be a file that sweeper wrote"):
+            read_record(tmp_path / f"{name}.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +223,7 @@ def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
     # The operating point is the one of `sweeper predict`, and not this one training's.
     point = from_study(storage, "s", tmp_path / "cache").point
     record = read_record(made.weights)
-    assert record is not None and record.point == point != 0.4
+    assert record.point == point != 0.4
     assert f"THRESHOLD = {point!r} " in made.model.read_text("utf-8")
     assert made.megabytes is not None and made.megabytes > 0
 

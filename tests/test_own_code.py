@@ -272,7 +272,7 @@ def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_pa
     path = tmp_path / "model.safetensors"
     training.save_weights(path, 0.4, "train")
     record = read_record(path)
-    assert record is not None and record.model == recipe.model
+    assert record.model == recipe.model
     image = open_store(tiny.store).image(0)
     mask = Predictor(path, record, "cpu", "float32", record.point).answer(image).mask
     namespace: dict[str, Any] = {"__file__": str(tmp_path / "model.py")}

@@ -18,7 +18,7 @@ from sweeper.losses import FAMILIES, build_loss, equivalent, snippet
 from sweeper.losses.families import LIMITS
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import OWN
-from sweeper.space import initial_queue, load_space
+from sweeper.space import defaults, load_space
 from sweeper.storage import differences
 from sweeper.study.same_loss import Question, measured
 from sweeper.training.worker import check_model
@@ -112,7 +112,7 @@ def test_its_table_becomes_a_family_of_the_space(module: str) -> None:
     assert list(FAMILIES) == [*before, "SoftIoU"] and "power" not in LIMITS
     space = with_own(load_space("binary"), (own,))
     assert space.families[-1].family == "SoftIoU" and space.families[-1].coordinates["smooth"].kind == "log"
-    first = next(entry for entry in initial_queue(space, 99) if entry["loss"] == "SoftIoU")
+    first = defaults(space.families[-1], space)
     assert (first["SoftIoU.power"], first["SoftIoU.smooth"]) == (1.0, 1.0)
     assert with_own(space, (own,)) == space
     assert declared_loss(f"{module}:function").coordinates["power"].high == 3

@@ -174,7 +174,6 @@ def test_tiles_cover_every_size_and_leave_no_seam(
 ) -> None:
     path = untrained(tmp_path, tiny)
     record = read_record(path)
-    assert record is not None
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     whole, tiled = (Predictor(path, record, "cpu", "float32", 0.4, tile=tile, overlap=16) for tile in (256, 64))
     for predictor in (whole, tiled):
@@ -198,7 +197,6 @@ def untrained(folder: Path, dataset: Dataset) -> Path:
 def test_a_large_image_is_answered_as_a_whole_one_but_for_its_seams(tmp_path: Path, tiny: Dataset) -> None:
     path, _ = confirmed(tiny, tmp_path)
     record = read_record(path)
-    assert record is not None
     store = open_store(tiny.store)
     image = np.concatenate(
         [np.concatenate([np.asarray(store.image(4 * r + c)) for c in range(4)], 1) for r in range(3)]
@@ -311,17 +309,22 @@ def test_predictions_are_not_mixed_with_labels(sweeper: Sweeper, tmp_path: Path,
 def test_a_stop_is_told_in_the_words_of_a_prediction(tmp_path: Path, tiny: Dataset) -> None:
     write_images(tiny, (0, 1, 2), tmp_path / "new")
     source, out = from_file(untrained(tmp_path, tiny)), tmp_path / "out"
-    with StopRequest(lambda text: None, "predicted") as stop:
-        with pytest.raises(InterruptedSweepError, match="stopped before anything was predicted"):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(InterruptedSweepError, match=r"after 2 of 3 images; .* predictions.json lists them"):
-            predict_images(
-                source,
-                [str(tmp_path / "new")],
-                PredictOptions(out=out, device="cpu"),
-                stop=stop,
-                progress=lambda done, total: signal.raise_signal(signal.SIGINT) if done == 2 else None,
-            )
+    with (
+        StopRequest(lambda text: None, "predicted"),
+        pytest.raises(InterruptedSweepError, match="stopped before anything was predicted"),
+    ):
+        signal.raise_signal(signal.SIGINT)
+    with (
+        StopRequest(lambda text: None, "predicted") as stop,
+        pytest.raises(InterruptedSweepError, match=r"after 2 of 3 images; .* predictions.json lists them"),
+    ):
+        predict_images(
+            source,
+            [str(tmp_path / "new")],
+            PredictOptions(out=out, device="cpu"),
+            stop=stop,
+            progress=lambda done, total: signal.raise_signal(signal.SIGINT) if done == 2 else None,
+        )
     document = json.loads((out / "predictions.json").read_text("utf-8"))
     assert len(document["images"]) == len(list((out / "masks").iterdir())) == 2
 
@@ -329,12 +332,11 @@ def test_a_stop_is_told_in_the_words_of_a_prediction(tmp_path: Path, tiny: Datas
 def test_what_is_no_file_of_weights_or_no_study_is_refused(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"no")
     status, _, err = sweeper("predict", "--weights", "w.safetensors", "x.png", "--out", "o")
-    assert status == 2 and "must be a file of weights" in err
+    assert status == 2 and "must be a file that sweeper wrote" in err
     assert sweeper("predict", "study", "--out", "o")[0] == 2
     assert sweeper("predict", "study", "x.png", "--out", "o")[0] == 2
     path = untrained(tmp_path, tiny)
     record = read_record(path)
-    assert record is not None
     other = record.model_copy(update={"encoder_depth": 4, "decoder_channels": (128, 64, 32, 16)})
     with pytest.raises(UsageError, match="must fit"):
         Predictor(path, WeightsRecord.model_validate(other.model_dump()), "cpu", "float32", 0.5)

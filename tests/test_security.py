@@ -33,6 +33,7 @@ from sweeper.data.formats import yolo
 from sweeper.doctor.stores import check_stores
 from sweeper.tracking import Tracker
 from sweeper.training.model import _load_encoder, build_model
+from tests import hostile_modules
 from tests.mlflow_server import free_port
 from tests.test_cli_run import QUICK, sweeper
 from tests.test_training import SMALL
@@ -246,7 +247,8 @@ def test_the_doctor_shows_the_password_to_the_server_alone(tmp_path: Path) -> No
 def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
     port = free_port()
     Tracker(f"sqlite:///{tmp_path}/mlflow.db", warn=pytest.fail)
-    command = [sys.executable, "-m", "sweeper", "ui", "--port", str(port)]
+    hostile_modules.lay(tmp_path)  # nor does it import what lies there
+    command = [sys.executable, hostile_modules.console_script(tmp_path), "ui", "--port", str(port)]
     with (tmp_path / "ui.txt").open("w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
     own = f"127.0.0.1:{port}"
@@ -293,6 +295,7 @@ def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
         connections = psutil.net_connections("tcp")
         listening = [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
         assert listening and set(listening) == {"127.0.0.1"}
+        assert hostile_modules.imported(tmp_path) == []
     finally:
         os.killpg(process.pid, 9)
         process.wait(10)

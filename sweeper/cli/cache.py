@@ -14,8 +14,9 @@ from sweeper.cli.options import SweeperCommand
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
 from sweeper.core.text import count
-from sweeper.data.cache import DAY, Entry, clear, entries
+from sweeper.data.cache import Entry, clear, entries
 from sweeper.data.text_tables import shown
+from sweeper.system.whole_files import DAY
 
 if TYPE_CHECKING:
     from sweeper.cli.documents import CachedRow

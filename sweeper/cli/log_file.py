@@ -10,6 +10,7 @@ from sweeper.cli.progress import Left, PlainDisplay
 from sweeper.core.errors import UsageError
 from sweeper.core.events import SweepEvent
 from sweeper.core.redact import redact
+from sweeper.core.regular_files import append_regular
 
 
 class FileDisplay(PlainDisplay):
@@ -28,13 +29,12 @@ class FileDisplay(PlainDisplay):
             self._add("")
         except OSError as error:
             raise UsageError(
-                f"--log-file {path} must be a file that can be written: {error}; name another one"
+                f"--log-file {path} must be a file that can be written: {error.strerror or error}; name another one"
             ) from error
 
     def _add(self, text: str) -> None:
         """Opened each time: a file that is moved away to be kept is begun anew."""
-        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        append_regular(self._path, text)
 
     def say(self, text: str) -> None:
         """A line for each line of it."""

@@ -83,7 +83,7 @@ def command(
     """
     display = PlainDisplay()
     options = PredictOptions(out=out, device=device, point=point, probabilities=probabilities, overwrite=overwrite)
-    with StopRequest(display.warn, "predicted") as stop, redirect_stdout(sys.stderr):
+    with StopRequest(display.warn, "predicted", whole=True) as stop, redirect_stdout(sys.stderr):
         if weights is None:
             study, *images = study_and_images
             if not images:

@@ -134,7 +134,7 @@ def command(
     if resize is not None:
         with Bar("shrinking") as bar:
             dataset = resized(dataset, resize, cache, bar.update)
-    held = hold(Path(dataset.store))
+    click.get_current_context().with_resource(hold(Path(dataset.store)))
     with Bar("measuring") as bar:
         findings = examine(dataset, available_cores(), bar.update)
     profile = profile_dataset(dataset)
@@ -148,7 +148,6 @@ def command(
         _print(dataset, profile, findings, split)
     if out is not None:
         _write_page(dataset, profile, findings, document, out)
-    held.release()
     found = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
     return int(("error" in found and fail_on is not None) or ("warning" in found and fail_on == "warning"))
 

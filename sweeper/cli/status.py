@@ -53,9 +53,11 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     for one in found:
         life = one.life
         where = f"{life.phase} {life.done}/{life.total}" if life.total else life.phase or "no training yet"
+        mark = "PROBLEM" if one.problems else "silent " if one.quiet else "ok     "
+        quiet = f", no sign of life for {one.silent_seconds:.0f} s" if one.quiet else ""
         click.echo(
-            f"{'PROBLEM' if one.problems else 'ok     '}  {life.study}: {life.state}, {where}, last progress "
-            f"{one.stalled_seconds:.0f} s ago (process {life.pid} on {life.host})"
+            f"{mark}  {life.study}: {life.state}, {where}, last progress "
+            f"{one.stalled_seconds:.0f} s ago{quiet} (process {life.pid} on {life.host})"
         )
         for problem in one.problems:
             click.echo(f"         → {problem}")

@@ -10,6 +10,7 @@ SweeperError
 │   └── StudyError      the study exists, does not exist, or was made under other conditions
 │       └── MissingStudyError   it does not exist, or not yet
 ├── DamagedError        a stored record was changed by something else than sweeper (exit status 1)
+├── ChangedImagesError  the decoded images changed while a study was trained: nothing is concluded from it
 ├── CheckpointError     a paused training's file cannot be read, or is another training's
 ├── ExecutorError       trainings cannot go on: failures in a row, no worker left; the study can be resumed
 ├── LostStudyError      another process runs the study by now
@@ -102,6 +103,18 @@ class DamagedError(SweeperError):
             f"{what} is damaged: {why}. All other records are kept. Next: `sweeper doctor --repair STUDY` (with the "
             "same --storage) lists what is damaged and takes it out, and `sweeper run --study STUDY --resume` trains "
             "that again; or restore a backup"
+        )
+
+
+class ChangedImagesError(SweeperError):
+    """The decoded images changed while a study was trained: some of its trainings may have seen other pixels."""
+
+    def __init__(self, study: str, why: str) -> None:
+        super().__init__(
+            "the decoded images must stay what they are while a study is trained, and those of study "
+            f"{study!r} did not: {why}. A disk, or another program, changed them, and nothing is concluded from this "
+            "study. Find the cause; then run the sweep again under another name (--study): the images are decoded anew "
+            "by then"
         )
 
 

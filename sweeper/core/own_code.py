@@ -153,8 +153,8 @@ def _digest(source: Path) -> str:
 def _source(module: str, folders: tuple[Path, ...]) -> Path | None:
     """The file of a module that may have been imported already; None where there is none."""
     try:
+        importlib.invalidate_caches()
         with _first_on_path(folders):
-            importlib.invalidate_caches()
             found = importlib.util.find_spec(module)
     except Exception:  # a package that fails to import, a module without a specification
         return None

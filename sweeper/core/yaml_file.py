@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from sweeper.core.regular_files import open_regular
+
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 _OPENING = (
@@ -40,10 +42,10 @@ def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> A
     counts.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
-        problems.append(f"(file): must be readable, got {error.strerror or error}; check the path and its permissions")
+        problems.append(f"(file): must be readable, got {error.strerror or error}; name a file that can be read")
         return None
     if len(raw) > MAX_BYTES:
         problems.append("(file): must be at most 1 MiB, got more; is it the right file?")

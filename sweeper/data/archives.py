@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from sweeper.core.errors import DataError, UsageError
+from sweeper.core.regular_files import open_regular
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.problem_lines import grouped
-from sweeper.data.safe_files import new_name, open_regular
+from sweeper.data.safe_files import new_name
 from sweeper.data.text_tables import shown
 from sweeper.system.disk_space import Need, check_room
 

@@ -7,18 +7,20 @@ when the process dies, however it dies. A store is deleted only while nobody hol
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
 from sweeper.core.errors import SweeperError
+from sweeper.data.map_store import changed_maps
 from sweeper.data.safe_files import new_name
 from sweeper.data.source_notes import NOTES, forget_gone, noted_stores
-from sweeper.data.store import is_complete
+from sweeper.data.store import StoreFiles, is_complete
+from sweeper.system.whole_files import DAY, remove_left
 
-DAY = 86_400.0
 _MARK = "used"
 """An empty file in each store whose time is that of its last use."""
 _LEFT = (".writing-", ".deleting-")
@@ -39,12 +41,69 @@ class Entry(NamedTuple):
     complete: bool
 
 
-def hold(folder: Path) -> FileLock:
-    """Keep a store from being cleared for as long as the returned lock lives, and note that it is used now.
+class Held:
+    """A store in use: nobody clears it, and whether it changed meanwhile can be asked. A context manager."""
+
+    def __init__(self, folder: Path, lock: FileLock) -> None:
+        """Made by `hold`."""
+        self.folder, self._lock, self._files = folder, lock, StoreFiles(folder)
+
+    def changed(self, beat: Callable[[], None] = lambda: None) -> list[str]:
+        """Names of files that are not what was decoded, or made of it: reads them all.
+
+        `beat` is called now and then.
+
+        Raises:
+            SweeperError: if one cannot be read.
+        """
+        return _changed(self.folder, self._files, beat)
+
+    def release(self) -> None:
+        """Let the store be cleared."""
+        self._files.close()
+        self._lock.release()
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def changed_since(folder: Path, beat: Callable[[], None] = lambda: None) -> list[str]:
+    """The same of a store that nobody held; one that is not there is not changed.
+
+    Raises:
+        SweeperError: if a file cannot be read.
+    """
+    if not folder.exists():
+        return []
+    if not is_complete(folder):
+        return ["index.json or a file's size"]
+    with closing(StoreFiles(folder)) as files:
+        return _changed(folder, files, beat)
+
+
+def _changed(folder: Path, files: StoreFiles, beat: Callable[[], None]) -> list[str]:
+    try:
+        return [*files.changed(beat), *changed_maps(folder, beat)]
+    except OSError as error:
+        raise SweeperError(
+            f"the decoded images in {folder} must be readable, to see whether they changed, and are not: "
+            f"{error.strerror or error}; check the disk, then repeat the command"
+        ) from error
+
+
+def hold(folder: Path) -> Held:
+    """Keep a store from being cleared until it is released, and note that it is used now.
 
     Raises:
         SweeperError: the store is gone already; load the data set again.
     """
+    for begun in _LEFT:
+        remove_left(folder.parent, f"{begun}*")
+    for place in (folder.parent / NOTES, *folder.glob("*/")):
+        remove_left(place)
     locks = folder.parent / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
     with _whole(locks):
@@ -53,7 +112,7 @@ def hold(folder: Path) -> FileLock:
         lock = FileLock(new_name(locks, f"{folder.name}.", ".lock"))
         lock.acquire(timeout=10)  # listing the cache tries it for a moment
         (folder / _MARK).touch()
-    return lock
+        return Held(folder, lock)
 
 
 def entries(cache: Path) -> list[Entry]:

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sweeper.core.regular_files import open_regular
 from sweeper.core.text import count
 from sweeper.data.colours import ColourMap, translate
-from sweeper.data.safe_files import open_regular
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.tiff import TiffError, deep_tiff, read_deep_tiff
 

@@ -16,7 +16,7 @@ from sweeper.data.load import Log
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.source_notes import remember, remembered
 from sweeper.data.store import StoreWriter, open_store
-from sweeper.data.text_tables import Side, normal, shown
+from sweeper.data.text_tables import Side, normal, shown, text_of
 
 FEWEST = 3
 """Images that must be left: one each to train, validate and test."""
@@ -28,13 +28,11 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
     Raises:
         UsageError: the file cannot be read, is not text, or lists nothing.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--exclude {shown(path)} must be a text file with one stem per line, and reading it failed: {error}"
-        ) from error
-    stems = tuple(dict.fromkeys(normal(line.strip()) for line in lines if line.strip()))
+    problems: list[str] = []
+    text = text_of(path, problems)
+    if text is None:
+        raise UsageError(f"--exclude {shown(path)} must be a text file with one stem per line; {problems[0]}")
+    stems = tuple(dict.fromkeys(normal(line.strip()) for line in text.splitlines() if line.strip()))
     if not stems:
         raise UsageError(f"--exclude {shown(path)} must list at least one stem, found none; leave the option out")
     return stems

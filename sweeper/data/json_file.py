@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sweeper.core.regular_files import open_regular, read_regular
 from sweeper.data.decode import UnreadableFileError
-from sweeper.data.safe_files import open_regular, read_regular
 
 MAX_BYTES = 1 << 27
 """Of a file that is read as a whole: room for an embedded image."""

@@ -3,12 +3,13 @@
 For a store in the folder S the maps of a kind lie in `S/KIND-FORMAT-FIRST-LAST/` (the labels they are of), one file
 `INDEX.npy` per image: (C, H, W). A store's folder is named by the content of its masks, so that a map can never be that
 of other labels. Files are made when they are first asked for, written beside their place and renamed: readers see all
-of a file or none, and two processes that make the same one write the same bytes.
+of a file or none, and two processes that make the same one write the same bytes. The last four bytes of a file are the
+CRC-32 of all others.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
-from sweeper.data.safe_files import new_name
-from sweeper.data.store import Pixels, PixelStore
+from sweeper.data.store import Pixels, PixelStore, sum_of
+from sweeper.system.whole_files import written_whole
+
+_WHOLE = 0x2144DF1C
+"""CRC-32 of any bytes that are followed by their own CRC-32."""
 
 
 class MapStore:
@@ -25,8 +29,8 @@ class MapStore:
 
     kind: str
     """Name of the folder, and what the maps are, in the plural."""
-    number = 1
-    """Of the format: another for other numbers."""
+    number = 2
+    """Of the format: another for other numbers; format 1 had no checksum."""
     dtype: type[np.generic]
 
     def __init__(self, store: PixelStore, labels: tuple[int, ...]) -> None:
@@ -63,6 +67,8 @@ class MapStore:
 
     def _read(self, path: Path, index: int) -> npt.NDArray[Any] | None:
         """The file as a memory map; None where it is missing, damaged or of another shape."""
+        if not _is_whole(path):
+            return None
         try:
             # .view: a plain array is faster to slice than a memmap, and keeps the map open.
             found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
@@ -72,17 +78,32 @@ class MapStore:
         return found if found.shape == wanted and found.dtype == self.dtype else None
 
     def _write(self, path: Path, maps: npt.NDArray[Any]) -> None:
-        temporary = new_name(self.folder, ".writing-")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
+            with written_whole(path) as part, part.open("x+b") as file:
                 np.save(file, maps, allow_pickle=False)
-            temporary.replace(path)
+                file.write(sum_of(file).to_bytes(4, "little"))
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise SweeperError(
                 f"the {self.kind} of the labels, which a loss of this sweep needs, must be written to {path.parent}, "
                 f"and that failed: {error}; make room, choose another --cache, or leave out the families that "
                 "`sweeper losses NAME` says need them"
             ) from error
+
+
+def changed_maps(folder: Path, beat: Callable[[], None] = lambda: None) -> list[str]:
+    """Files of maps in the store `folder` that are not what was written; `beat` is called after each."""
+    found = []
+    for path in sorted(folder.glob(f"*-{MapStore.number}-*/*.npy")):
+        if not _is_whole(path):
+            found.append(path.relative_to(folder).as_posix())
+        beat()
+    return found
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return sum_of(file) == _WHOLE
+    except OSError:
+        return False

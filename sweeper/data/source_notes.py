@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sweeper.core.records import Dataset
-from sweeper.data.safe_files import new_name
 from sweeper.data.store import is_complete, is_intact
+from sweeper.system.whole_files import written_whole
 
 NOTES = "sources"
 """Of the notes, in the cache."""
@@ -57,9 +57,8 @@ def remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
     path = _note(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(dataset.model_dump_json())
-    temporary = new_name(path.parent, ".writing-")
-    temporary.write_text(json.dumps({"state": state, "dataset": known, "crc32": _sum_of(known)}), encoding="utf-8")
-    temporary.replace(path)
+    with written_whole(path) as part:
+        part.write_text(json.dumps({"state": state, "dataset": known, "crc32": _sum_of(known)}), encoding="utf-8")
 
 
 def noted_stores(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from sweeper.core.records import SplitName
+from sweeper.core.regular_files import read_regular
 from sweeper.core.text import FORMULA
-from sweeper.data.safe_files import read_regular
 
 MAX_CLASSES = 255
 """Labels 0–254; 255 means ignore."""

@@ -52,7 +52,7 @@ class Joined:
         self._failures = Failures()
         self._slots = 0
         """As the others know."""
-        self.finished = 0
+        self.finished: list[TrialSpec] = []
         """Trainings that it brought to their end."""
 
     def serve(self, stopping: Callable[[], str | None], concluded: bool) -> Ending:
@@ -193,7 +193,8 @@ class Joined:
             return
         state = "paused" if isinstance(event, Paused) else "finished"
         tables.end_training(taken.id, state, result=event.result)
-        self.finished += isinstance(event, Finished)
+        if isinstance(event, Finished):
+            self.finished.append(event.spec)
 
     def _give_back(self) -> None:
         """What is not finished goes to another."""

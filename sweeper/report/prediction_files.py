@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from sweeper.report.figures.style import palette
 from sweeper.report.profile_page.overlays import for_people, overlay, thinned
+from sweeper.system.whole_files import written_whole
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -85,9 +85,5 @@ def class_colours(classes: int) -> list[list[int]]:
 def _save(path: Path, write: Callable[[Path], None]) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.part")
-    try:
+    with written_whole(path) as part:
         write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

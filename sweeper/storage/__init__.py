@@ -23,6 +23,7 @@ from sweeper.storage.attributes import (
     WAITS,
     WAVE,
 )
+from sweeper.storage.changed_images import judge_change, note_unchanged, refuse_changed
 from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
 from sweeper.storage.dashboard_note import note_report
 from sweeper.storage.database import open_storage, sole_use
@@ -98,6 +99,7 @@ __all__ = [
     "failed_trials",
     "held",
     "is_concluded",
+    "judge_change",
     "load_study",
     "load_sweep",
     "note_conclusion",
@@ -106,6 +108,7 @@ __all__ = [
     "note_report",
     "note_runs",
     "note_session",
+    "note_unchanged",
     "open_storage",
     "pack",
     "pack_value",
@@ -115,6 +118,7 @@ __all__ = [
     "read_options",
     "read_plan",
     "reconcile",
+    "refuse_changed",
     "replace_plan",
     "result_of",
     "retry_failed",

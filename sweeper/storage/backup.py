@@ -12,6 +12,7 @@ from sweeper.core.text import count
 from sweeper.storage.damage import find_damage, study_id
 from sweeper.storage.raw_rows import lenient, rows_of
 from sweeper.system.locks import sqlite_path
+from sweeper.system.whole_files import remove_left, written_whole
 
 
 def back_up(url: str, name: str, copy: Path) -> int:
@@ -39,17 +40,13 @@ def back_up(url: str, name: str, copy: Path) -> int:
         raise UsageError(f"--storage: there is no file {path}; name the one that the study was made in")
     if copy.exists():
         raise UsageError(f"{copy} exists already; name a file that does not")
-    part = copy.with_name(f"{copy.name}.part")
-    part.unlink(missing_ok=True)
-    try:
+    remove_left(copy.parent)
+    with written_whole(copy) as part:
         with rows_of(url) as connection:
             study_id(connection, name)  # raises where there is no such study
         with closing(lenient(path)) as source, closing(sqlite3.connect(part)) as target:
             source.backup(target)
             target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
-        part.replace(copy)
-    finally:
-        part.unlink(missing_ok=True)
     with rows_of(f"sqlite:///{copy}") as connection:
         found = find_damage(connection, name)
     if found:

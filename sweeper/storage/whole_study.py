@@ -10,6 +10,7 @@ from optuna.storages import RDBStorage
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Probed, SameLoss, SweepRecord, Tuned
 from sweeper.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME, TUNED
+from sweeper.storage.changed_images import refuse_changed
 from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.storage.mlflow_runs import linked
@@ -24,9 +25,11 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
 
     Raises:
         StudyError: as `read_plan`.
+        ChangedImagesError: as `refuse_changed`.
     """
     plan = read_plan(storage, name)
     study = load_study(storage, name)
+    refuse_changed(study)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
     planned = plans_of_analyses(attributes)

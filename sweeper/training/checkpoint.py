@@ -1,16 +1,14 @@
 """Files of paused trainings: tensors and numbers alone, so that nothing in them can be run.
 
-Such a file is torch's own archive, then 8 bytes that say what it is, then the digest of the archive: torch itself takes
-an archive in which single bits turned for what was written.
+Such a file is torch's own archive, then 8 bytes that say what it is, then the digest of both (`sweeper.training.seal`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -18,27 +16,11 @@ from pydantic import Field
 from sweeper.core.base import Record
 from sweeper.core.errors import CheckpointError
 from sweeper.core.records import Conditions, Evaluation, TrainedBy, TrialSpec
+from sweeper.system.whole_files import written_whole
 from sweeper.training.failure_causes import not_its_own
+from sweeper.training.seal import BLANK, check_seal, write_seal
 
-_SEAL = b"sweeper1"
-_DIGEST_BYTES = 32
-
-
-class _Sealed(io.RawIOBase):
-    """Passes on what is written, and knows its digest."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._digest = file, hashlib.blake2b(digest_size=_DIGEST_BYTES)
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._digest.update(data)
-        return self._file.write(data)
-
-    def seal(self) -> None:
-        self._file.write(_SEAL + self._digest.digest())
+_END = b"sweeper1"
 
 
 class Checkpoint(Record):
@@ -63,7 +45,8 @@ class Checkpoint(Record):
 
 def key_of(conditions: Conditions) -> str:
     """What a training depends on besides its spec: data, recipe, test split."""
-    recipe = conditions.recipe
+    # One by one or recorded, the steps are the same but for rounding: a worker may have to go on the other way.
+    recipe = conditions.recipe.model_copy(update={"engine": "auto"})
     # What is not used is left out, as before it was there; a folder may be elsewhere.
     own: dict[str, Any] = {
         name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")
@@ -80,25 +63,23 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any])
         OSError: if it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         # RuntimeError: what torch's archive writer makes of a full disk.
-        write_sealed(part, {"checkpoint": checkpoint.model_dump_json(), **tensors})
-        part.replace(path)
+        with written_whole(path) as part:
+            write_sealed(part, {"checkpoint": checkpoint.model_dump_json(), **tensors})
     except RuntimeError as error:
         if not_its_own(error):
             raise
         raise OSError(f"the checkpoint {path} could not be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Write torch's archive of the content, and its digest."""
+    """Write torch's archive of the content, and its seal."""
     with path.open("wb") as file:
-        sealed = _Sealed(file)
-        torch.save(content, cast(BinaryIO, sealed))
-        sealed.seal()
+        torch.save(content, file)
+        file.write(_END + BLANK)
+        place = file.tell() - len(BLANK)
+    write_seal(path, place)
 
 
 def load_checkpoint(
@@ -128,13 +109,9 @@ def _unsealed(path: Path) -> bytes:
         ValueError: if it is not the one that was written there.
     """
     whole = path.read_bytes()
-    archive, seal, digest = (
-        whole[: -len(_SEAL) - _DIGEST_BYTES],
-        whole[-len(_SEAL) - _DIGEST_BYTES : -_DIGEST_BYTES],
-        whole[-_DIGEST_BYTES:],
-    )
-    if seal != _SEAL:
+    place = len(whole) - len(BLANK)
+    archive, end = whole[: place - len(_END)], whole[place - len(_END) : place]
+    if end != _END:
         raise ValueError("it has no checksum")
-    if hashlib.blake2b(archive, digest_size=_DIGEST_BYTES).digest() != digest:
-        raise ValueError("it is not what its checksum says")
+    check_seal(path, place)
     return archive

@@ -85,18 +85,12 @@ class FinalTraining:
         )
         self.step = 0
         """Steps that were taken."""
-        self._longest = recipe.rungs(spec.steps)[0]  # steps that are recorded have room for so many at a time
         if checkpoint is not None:
             self._restore(checkpoint)
 
-    @property
-    def not_recorded(self) -> str | None:
-        """See `Training.not_recorded`."""
-        return self._steps.fault
-
     def advance(self, steps: int) -> float:
         """Take at most so many steps, and none beyond the last; their mean loss, which may be NaN or infinite."""
-        target = min(self._spec.steps, self.step + max(1, min(steps, self._longest)))
+        target = min(self._spec.steps, self.step + max(1, steps))
         loss, _ = self._steps.run(self.step, target)
         self.step = target
         return loss

@@ -15,7 +15,7 @@ from sweeper.core.own_code import OwnCode
 from sweeper.training.failure_causes import not_its_own
 from sweeper.training.model import outputs_of
 from sweeper.training.own_model import build_own
-from sweeper.training.weights_file import WeightsRecord
+from sweeper.training.weights_file import WeightsRecord, check
 
 
 def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.Module:
@@ -30,8 +30,10 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
         A module from (N, channels, H, W) float to logits (N, 1 or C, H, W); H and W multiples of 2^depth.
 
     Raises:
-        UsageError: if the file cannot be read, or its weights do not fit the network that its header describes.
+        UsageError: if the file cannot be read, is not as it was written, or its weights do not fit the network that its
+            header describes.
     """
+    check(path)
     if record.model is not None:
         return _own_network(path, record, record.model, device)
     import segmentation_models_pytorch as smp

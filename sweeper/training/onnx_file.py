@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import SweeperError, UsageError
+from sweeper.system.whole_files import written_whole
 from sweeper.training.load_weights import load_network
 from sweeper.training.weights_file import WeightsRecord
 
@@ -73,8 +73,7 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
         ) from None
     network = _WithNormalisation(load_network(weights, record, torch.device("cpu")), record).eval()
     stride = 2**record.encoder_depth
-    part = path.with_name(f".{os.getpid()}.part")
-    try:
+    with written_whole(path) as part:
         _export(network, record, 4 * stride, part)
         model = onnx.load(part)
         for key, value in _metadata(record).items():
@@ -88,9 +87,6 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
                 f"the ONNX file must answer as torch does to {TOLERANCE:g}, and differs by {apart:.2g}; it was not "
                 "written. Another version of onnxruntime, or --arch, may do better"
             )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return apart
 
 

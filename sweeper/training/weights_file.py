@@ -1,4 +1,5 @@
-"""Trained weights as a file that explains itself: safetensors with a record of the network in its header. No torch."""
+"""Trained weights as a file that explains itself: safetensors with a record of the network in its header, and a seal
+over the whole file (`sweeper.training.seal`), without which it is not used. No torch."""
 
 from __future__ import annotations
 
@@ -9,12 +10,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from sweeper.core.base import Record
+from sweeper.core.errors import UsageError
 from sweeper.core.own_code import OwnCode
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Collapse, Task, TrainedOn, TrialSpec
+from sweeper.core.regular_files import open_regular
+from sweeper.training.seal import BLANK, check_seal, write_seal
 
 HEADER = "sweeper"
 """Key of the record in the file's metadata."""
+SEAL = "sweeper.seal"
+"""Key of the digest there."""
+_MOST_HEADER = 100_000_000
+"""Bytes; safetensors takes no larger header."""
 
 
 class WeightsRecord(Record):
@@ -56,26 +64,85 @@ class WeightsRecord(Record):
     """Of a final training, on the images that were left out; `none` where there were none."""
 
 
-def read_record(path: Path) -> WeightsRecord | None:
-    """The record of a file of weights; None where it is none of sweeper's, or damaged."""
+def metadata_of(record: WeightsRecord) -> dict[str, str]:
+    """Of a file that is to be sealed once it is written."""
+    return {HEADER: record.model_dump_json(), SEAL: BLANK.decode()}
+
+
+def seal(path: Path) -> None:
+    """Seal a file that was written with `metadata_of`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    write_seal(path, _place(path))
+
+
+def check(path: Path) -> Path:
+    """The path of a file of weights, every byte of which is as sweeper wrote it: reads it all.
+
+    Raises:
+        UsageError: if it is no such file, has no seal, or is not what was sealed.
+    """
     try:
-        with safe_open(path, framework="numpy") as file:
+        check_seal(path, _place(path))
+    except (OSError, ValueError) as error:
+        raise _unfit(path, error) from error
+    return path
+
+
+def read_record(path: Path) -> WeightsRecord:
+    """The record of a file of weights, after `check`.
+
+    Raises:
+        UsageError: as `check`, or if the record is of another version.
+    """
+    try:
+        with safe_open(check(path), framework="numpy") as file:
             return WeightsRecord.model_validate_json(file.metadata()[HEADER])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        return None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _unfit(path, error) from error
 
 
 def copy_with_record(path: Path, record: WeightsRecord, target: Path) -> None:
     """Write the weights of `path` to `target`, with another record in the header.
 
     Raises:
+        UsageError: as `check`.
         OSError, SafetensorError: if a file cannot be read or written.
     """
-    save_file(load_file(path), target, {HEADER: record.model_dump_json()})
+    save_file(load_file(check(path)), target, metadata_of(record))
+    seal(target)
 
 
 def kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:
-    """Every readable file of weights in a study's folder, by name."""
+    """Every file of weights in a study's folder, by name.
+
+    Raises:
+        UsageError: as `read_record`: nobody knows whether a damaged file is the one that is looked for.
+    """
     for path in sorted(folder.glob("*.safetensors")):
-        if (record := read_record(path)) is not None:
-            yield path, record
+        yield path, read_record(path)
+
+
+def _place(path: Path) -> int:
+    """Where the seal stands, in bytes from the file's beginning.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    with open_regular(path) as file:
+        length = min(int.from_bytes(file.read(8), "little"), _MOST_HEADER)
+        before, found, _ = file.read(length).partition(f'"{SEAL}":"'.encode())
+    if not found:
+        raise ValueError("it has no checksum: another program wrote it, or an early version of sweeper")
+    return 8 + len(before) + len(found)
+
+
+def _unfit(path: Path, error: Exception) -> UsageError:
+    why = f"it cannot be read ({error.strerror or error})" if isinstance(error, OSError) else str(error)
+    return UsageError(
+        f"the weights {path} must be a file that sweeper wrote, every byte as it was written: "
+        f"{' '.join(why.split())[:300]}. Delete it or move it away; `sweeper train STUDY` trains a network, and "
+        "`sweeper export STUDY` copies the one that is kept"
+    )

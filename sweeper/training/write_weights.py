@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from sweeper.core.records import Collapse, Conditions, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
+from sweeper.system.whole_files import written_whole
 from sweeper.training.model import decoder_channels
-from sweeper.training.weights_file import HEADER, WeightsRecord
+from sweeper.training.weights_file import WeightsRecord, metadata_of, seal
 
 
 def weights_record(
@@ -67,17 +67,14 @@ def weights_record(
 
 
 def save_weights(path: Path, model: nn.Module, record: WeightsRecord) -> None:
-    """Write weights and BatchNorm statistics, whole or not at all.
+    """Write weights and BatchNorm statistics with a seal, whole or not at all.
 
     Raises:
         OSError, SafetensorError: if the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     # Copies: parts of one storage are refused, and channels-last is no order of a file.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    try:
-        save_file(tensors, part, {HEADER: record.model_dump_json()})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as part:
+        save_file(tensors, part, metadata_of(record))
+        seal(part)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sweeper import storage as studies
 from sweeper.core import own_metric
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
@@ -19,6 +20,7 @@ from sweeper.core.records import (
 )
 from sweeper.core.text import capitalised, resume_command
 from sweeper.data import open_store
+from sweeper.data.cache import changed_since
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_complete
 from sweeper.evidence.preferences import preferences, recommended_index
@@ -28,7 +30,6 @@ from sweeper.evidence.verdict import decide
 from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.losses.snippet import Optimizer
-from sweeper.storage import load_sweep
 from sweeper.study.confirmation_specs import confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.study.finalist_selection import choose_finalists
@@ -239,21 +240,26 @@ def report_study(
     out: Path,
     ui_url: str | None = None,
     beat: Callable[[], None] = lambda: None,
+    unchanged: bool = False,
 ) -> Outcome:
     """Write (again) the report of a study, from its storage and the decoded images alone.
 
-    `beat` is called meanwhile, as a sign of life.
+    `beat` is called meanwhile, as a sign of life; `unchanged`: the images were checked a moment ago. Images that
+    changed after all that was trained on them are not shown.
 
     Raises:
         StudyError: if there is no such study.
+        ChangedImagesError: if its images changed while it was trained.
     """
     from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
 
-    sweep = load_sweep(storage, name)
+    sweep = studies.load_sweep(storage, name)
     recommendation = conclude(sweep)
     beat()
     folder = Path(sweep.conditions.dataset.store)
-    store = open_store(folder) if is_complete(folder) else None
+    changed = [] if unchanged else changed_since(folder, beat)
+    studies.judge_change(studies.load_study(storage, name), folder, changed)
+    store = open_store(folder) if is_complete(folder) and not changed else None
     pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
     settings = {} if ui_url is None else {"ui_url": ui_url}
     try:

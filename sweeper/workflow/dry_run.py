@@ -127,18 +127,19 @@ def preview(
     with tempfile.TemporaryDirectory() as folder, closing(backend()) as place:
         own = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would lie beside it
         prepared = prepare(own, storage, place, speaker, clock())
-        plan = prepared.plan
-        check_conditions(settings, plan.conditions, on_cpu=prepared.on_cpu)
-        options: dict[str, Any] = {}
-        there = NOTHING
-        if prepared.old is not None and storage is not None:
-            options = studies.read_options(storage, prepared.name)
-            there = there_of(studies.load_study(storage, prepared.name), plan)
-        asked = asked_of({**options, **given_options(settings)}, there.held)
-        trainings = trainings_left(plan, asked.trials, there, asked.analyses, asked.budget)
-        workers = prepared.executor.slots
-        each = _slots_each(settings, workers, 0 if prepared.on_cpu else place.hardware().devices)
-        pace = measured_pace(prepared.executor, plan, speaker.warn, each) if trainings else None
+        with prepared.held:
+            plan = prepared.plan
+            check_conditions(settings, plan.conditions, on_cpu=prepared.on_cpu)
+            options: dict[str, Any] = {}
+            there = NOTHING
+            if prepared.old is not None and storage is not None:
+                options = studies.read_options(storage, prepared.name)
+                there = there_of(studies.load_study(storage, prepared.name), plan)
+            asked = asked_of({**options, **given_options(settings)}, there.held)
+            trainings = trainings_left(plan, asked.trials, there, asked.analyses, asked.budget)
+            workers = prepared.executor.slots
+            each = _slots_each(settings, workers, 0 if prepared.on_cpu else place.hardware().devices)
+            pace = measured_pace(prepared.executor, plan, speaker.warn, each) if trainings else None
     split = split_of(plan.conditions, plan.conditions.seed)
     return Preview(
         plan=plan,

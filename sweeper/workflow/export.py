@@ -11,6 +11,7 @@ import yaml
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import Recommended, SweepRecord
+from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import copy_with_record, read_record
 from sweeper.workflow.export_code import model_code
 from sweeper.workflow.export_examples import EXAMPLES, examples
@@ -26,6 +27,8 @@ FILES = ("loss.py", "loss.yaml", "model.safetensors", "model.py", "model.onnx")
 """What an export writes, beside the examples and the folder for the Hub."""
 HUGGINGFACE = "huggingface"
 """That folder's name."""
+SCRATCH = ".export-"
+"""Beginning of the name of a folder in which an export is made."""
 
 
 class Exported(NamedTuple):
@@ -66,15 +69,17 @@ def export_study(
         StudyError: if there is no such study.
         SweeperError: if no loss is recommended, a file cannot be written, the network is asked for in another form and
             there is none, or ONNX would answer otherwise.
-        UsageError: if ONNX is asked for and not installed, or the folder and the network is the user's own.
+        UsageError: if kept weights are not as they were written, ONNX is asked for and not installed, or the folder and
+            the network is the user's own.
     """
     answer = answer_of(storage, name, "export")
     sweep, found, chosen = answer
     folder = ReportPaths(out, name).folder / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_left(folder.parent, f"{SCRATCH}*")
         # Made apart: an export that fails leaves the earlier one as it was.
-        with TemporaryDirectory(dir=folder.parent, prefix=".export-") as scratch:
+        with TemporaryDirectory(dir=folder.parent, prefix=SCRATCH) as scratch:
             made = Path(scratch)
             (made / "loss.py").write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
             (made / "loss.yaml").write_text(space_text(sweep, chosen, found.verdict.value), "utf-8")
@@ -134,15 +139,14 @@ def _remove_earlier(folder: Path) -> None:
 
 def _onnx(study: str, weights: Path | None, path: Path) -> float:
     """Write the network as ONNX; how far its answers are from torch's."""
-    record = None if weights is None else read_record(weights)
-    if weights is None or record is None:
+    if weights is None:
         raise SweeperError(
             f"--onnx needs a network, and none of study {study!r} is kept on this machine; `sweeper train {study}` "
             "trains one, --cache names the sweep's folder"
         )
     from sweeper.training.onnx_file import write_onnx
 
-    return write_onnx(weights, record, path)
+    return write_onnx(weights, read_record(weights), path)
 
 
 def space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:

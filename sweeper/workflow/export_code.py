@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeper.core.own_code import OwnCode
-from sweeper.training.weights_file import WeightsRecord
+from sweeper.training.weights_file import SEAL, WeightsRecord
 
 _HEAD = '''"""The network that sweeper trained with the recommended loss.
 
@@ -12,6 +12,7 @@ Needs torch, safetensors and segmentation-models-pytorch.
 {training}; the averaged weights. Classes: {classes}.
 """
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -21,6 +22,14 @@ from safetensors.torch import load_file
 
 '''
 _BODY = '''
+
+def sealed(path):
+    """The path of a file whose header holds the digest of all its other bytes, if they are as they were written."""
+    before, key, after = Path(path).read_bytes().partition(b'"{seal}":"')
+    if key and hashlib.blake2b(before + key + after[64:], digest_size=32).hexdigest().encode() != after[:64]:
+        raise ValueError(f"{{path}} is not as it was written; copy it again")
+    return path
+
 
 def load(path=Path(__file__).with_name("model.safetensors")):
     """The network, ready to predict."""
@@ -32,7 +41,7 @@ def load(path=Path(__file__).with_name("model.safetensors")):
         in_channels={channels},
         classes={outputs},{decoder}
     )
-    missing, unexpected = model.load_state_dict(load_file(path), strict=False)
+    missing, unexpected = model.load_state_dict(load_file(sealed(path)), strict=False)
     # What is missing are stages of the encoder that a network of this depth never calls.
     if unexpected or not all(name.startswith("encoder.") for name in missing):
         raise ValueError(f"these weights do not fit: unexpected {{unexpected}}, missing {{missing}}")
@@ -63,7 +72,7 @@ def _own(code: OwnCode) -> tuple[str, str]:
     )
     begin, end = _BODY.index("    model = smp.create_model("), _BODY.index("    return model.eval()")
     made = f"    model = {code.function}(in_channels={{channels}}, classes={{outputs}})\n"
-    return head, _BODY[:begin] + made + "    model.load_state_dict(load_file(path))\n" + _BODY[end:]
+    return head, _BODY[:begin] + made + "    model.load_state_dict(load_file(sealed(path)))\n" + _BODY[end:]
 
 
 def model_code(record: WeightsRecord) -> str:
@@ -95,6 +104,7 @@ def model_code(record: WeightsRecord) -> str:
         stride=2**record.encoder_depth,
         full_scale=record.full_scale,
         answer=answer,
+        seal=SEAL,
     )
     trained = f"One training of {record.spec.steps} steps on seed {record.spec.seed}"
     trained += ", as scored on the test split" if record.spec.purpose == "confirm" else f", on the images `{record.on}`"

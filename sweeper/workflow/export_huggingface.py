@@ -31,8 +31,7 @@ def write_folder(answer: Answer, weights: Path | None, folder: Path) -> None:
         UsageError: if the network is the user's own.
         OSError: if a file cannot be written.
     """
-    record = None if weights is None else read_record(weights)
-    if weights is None or record is None:
+    if weights is None:
         name = answer.sweep.study
         raise SweeperError(
             f"--huggingface needs a network, and none of study {name!r} is kept here; `sweeper train {name}` "
@@ -40,6 +39,7 @@ def write_folder(answer: Answer, weights: Path | None, folder: Path) -> None:
         )
     from sweeper.training.huggingface_folder import write_network
 
+    record = read_record(weights)
     folder.mkdir(parents=True)
     whole = write_network(weights, record, folder)
     (folder / "classes.txt").write_text("".join(f"{one_line(name)}\n" for name in record.classes), "utf-8")

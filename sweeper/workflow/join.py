@@ -21,6 +21,7 @@ from sweeper.executors.queue_worker import LEADER_SECONDS, Joined
 from sweeper.executors.task_queue import Queue
 from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
+from sweeper.system.whole_files import remove_left
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.phases import Display, Stop, ended_by
 from sweeper.workflow.prepare import announce, dataset_of
@@ -73,6 +74,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         UsageError: (DataError, StudyError among them) before anything was trained.
         SweeperError: if nobody leads the study.
         InterruptedSweepError: if `stop` said so; what was in work goes to another.
+        ChangedImagesError: if the images here changed meanwhile; the study knows it then.
     """
     name = _check(settings)
     began, started = clock(), time.monotonic()
@@ -82,7 +84,11 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
     known = None if settings.images is not None else plan.conditions.dataset.format
     given = settings.model_copy(update={"format": settings.format or known})
     dataset = dataset_of(given, plan.conditions.dataset, display)
-    with ended_by(stop, patience), closing(make_backend(settings, cores, display.warn, display.say)) as backend:
+    with (
+        ended_by(stop, patience),
+        hold(Path(dataset.store)) as held,
+        closing(make_backend(settings, cores, display.warn, display.say)) as backend,
+    ):
         recipe = plan.conditions.recipe.model_copy(update={"precision": backend.hardware().precision})
         if recipe.model is not None:
             recipe = recipe.model_copy(update={"model": code_here(recipe.model, "--model")})
@@ -97,9 +103,9 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
                 + "\nName the same images with --data, copy code of your own (--model, --loss) as it is there, and use "
                 "machines of one kind for one study"
             )
-        held = hold(Path(dataset.store))
         queue = Queue(settings.storage, name, patience)
         checkpoints = joined_dir(settings.cache, name, f"{queue.host}-{began:%Y%m%dT%H%M%S%f}")
+        remove_left(checkpoints.parent.parent, f"joined-{queue.host}-[0-9]*")  # without them a training begins anew
         announce(conditions, display.say)
         executor = backend.open(conditions, checkpoints)
         stop.defer()
@@ -116,10 +122,12 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
 
         joined = Joined(queue, executor, display.say)
         try:
-            ending = joined.serve(stopping, studies.is_concluded(studies.load_study(storage, name).user_attrs))
+            study = studies.load_study(storage, name)
+            ending = joined.serve(stopping, studies.is_concluded(study.user_attrs))
+            studies.judge_change(study, held.folder, held.changed(), joined.finished)
         finally:
+            executor.close()  # its workers may be at a checkpoint
             shutil.rmtree(checkpoints.parent, ignore_errors=True)
-            held.release()
     if stop.status is not None:
         raise InterruptedSweepError("stopped; what was in work here goes to another machine", stop.status)
     if ending == "alone":
@@ -127,7 +135,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
             f"no run led study {name!r} for {LEADER_SECONDS / 60:.0f} min; everything finished is kept. To lead it: "
             + resume_command(name, settings.storage)
         )
-    return Joining(joined.finished, "its time is up" if ending == "stopped" else "the study is concluded")
+    return Joining(len(joined.finished), "its time is up" if ending == "stopped" else "the study is concluded")
 
 
 def _check(settings: Settings) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from sweeper.core.errors import (
     SweeperError,
 )
 from sweeper.core.events import Observers, Stored, SweepEvent
-from sweeper.core.paths import checkpoints_dir
+from sweeper.core.paths import checkpoints_dir, weights_beside
 from sweeper.core.provenance import Newcomers
 from sweeper.core.redact import redact
 from sweeper.core.text import count, resume_command
@@ -29,6 +29,7 @@ from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
+from sweeper.system.whole_files import remove_left
 from sweeper.tracking import Tracker
 from sweeper.version import versions
 from sweeper.workflow.conclude import Outcome, dashboard_note, report_study
@@ -78,6 +79,7 @@ def lead(session: Session) -> Outcome:
         studies.sole_use(settings.storage, session.name, warn=display.warn, patience=session.patience) as lost,
         Signs(status_file(settings.storage, session.name), session.name) as signs,
         ended_by(session.stop, session.patience),
+        _without_parts(session.checkpoints),
         closing(
             SharedExecutor(own, settings.storage, study, session.checkpoints, display.say, lost, session.patience)
         ) as shared,
@@ -92,10 +94,22 @@ def lead(session: Session) -> Outcome:
             with suppress(SweeperError):  # a database that is away is told by what asks it next
                 _add_seconds(study, session.gone())
         signs.phase(REPORT, 0, 0)
+        _check_images(session, signs)
         session.tracker.catch_up()
         signs.beat()
         shared.conclude()  # the report needs no workers, and they need memory
         return _conclude(session.storage, session.name, study, settings, session.tracker, beat=signs.beat)
+
+
+@contextmanager
+def _without_parts(checkpoints: Path) -> Iterator[None]:
+    """Take away what killed workers began to write: nobody but ours writes a study's checkpoints."""
+    remove_left(weights_beside(checkpoints))
+    remove_left(checkpoints, seconds=0)
+    try:
+        yield
+    finally:
+        remove_left(checkpoints, seconds=0)
 
 
 def _queue(session: Session) -> Asked:
@@ -104,6 +118,7 @@ def _queue(session: Session) -> Asked:
     _replan(session.storage, study, session.prepared)
     source = session.prepared.plan.conditions.dataset.source
     asked = _remember(study, session.settings, session.prepared.executor.slots, source)
+    studies.note_unchanged(study)  # they were checked when they were opened
     if left := studies.reconcile(study):
         display.say(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
     if failed := studies.retry_failed(study):
@@ -201,6 +216,21 @@ def _train(stage: Stage, tracker: Tracker, patience: Patience, forecast: Forecas
         raise
 
 
+def _check_images(session: Session, signs: Signs) -> None:
+    """Whether all was trained on the same images.
+
+    Raises:
+        ChangedImagesError: if they changed meanwhile.
+    """
+    study, held = session.study, session.prepared.held
+    try:
+        studies.judge_change(study, held.folder, held.changed(signs.beat))
+    except BaseException:
+        session.tracker.end_sweep("FAILED")
+        raise
+    studies.note_unchanged(study)
+
+
 def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> None:
     """Store the plan of a resume, now that nobody else runs the study.
 
@@ -230,7 +260,7 @@ def _conclude(
     """Evidence, recommendation, report; copies to MLflow."""
     studies.note_conclusion(study)
     try:
-        outcome = report_study(storage, name, out=settings.out, beat=beat)
+        outcome = report_study(storage, name, out=settings.out, beat=beat, unchanged=True)
     except BaseException:
         tracker.end_sweep("FAILED")
         raise

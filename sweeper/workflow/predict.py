@@ -15,12 +15,14 @@ from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import weights_dir
 from sweeper.core.records import Task, TrainedOn
+from sweeper.core.regular_files import read_regular
 from sweeper.core.text import count
 from sweeper.data.decode import UnreadableFileError, quiet_pillow
 from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import shown
 from sweeper.system.cores import available_cores, threads_asked
+from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
 from sweeper.workflow.phases import Stop
 from sweeper.workflow.recommended_network import Network, answer_of, network_of, point_of
@@ -134,6 +136,7 @@ def from_study(storage: RDBStorage, name: str, cache: Path) -> Source:
     Raises:
         StudyError: if there is no such study.
         SweeperError: if it recommends nothing, or none of its networks is kept on this machine.
+        UsageError: if a kept network is not as it was written.
     """
     answer = answer_of(storage, name, "predict with")
     network = network_of(answer, weights_dir(cache, name))
@@ -149,14 +152,9 @@ def from_file(path: Path) -> Source:
     """The network of a file of weights, at the operating point that its header holds.
 
     Raises:
-        UsageError: if it is no file of weights that sweeper wrote.
+        UsageError: if it is no file of weights that sweeper wrote, or is not as it was written.
     """
     record = read_record(path)
-    if record is None:
-        raise UsageError(
-            f"--weights {path} must be a file of weights that sweeper wrote (model.safetensors of `sweeper export`, or "
-            "what `sweeper train` leaves), and is none, or is damaged; check the path"
-        )
     return Source(Network(path, record), record.point, None)
 
 
@@ -192,6 +190,8 @@ def predict_images(
     targets = [path for own in paths for path in _targets(own, options)]
     _check_ours(options.out, set(targets))
     _check_new(options, targets)
+    for place in {target.parent for target in targets}:
+        remove_left(place)
     predictor = _predictor(source, point, options)
     stop.defer()
     rows: list[PredictedImage] = []
@@ -254,7 +254,7 @@ def _check_ours(out: Path, targets: set[Path]) -> None:
 
 def _is_prediction(path: Path) -> bool:
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = json.loads(read_regular(path))
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and str(document.get("schema", "")).startswith("sweeper.predictions/")

@@ -8,15 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from filelock import FileLock
-
 from sweeper import storage as studies
 from sweeper.core.errors import DataError, StudyError
 from sweeper.core.own_code import code_here
 from sweeper.core.paths import checkpoints_dir, slug
 from sweeper.core.records import Conditions, Dataset, OwnLoss, Rates, SearchSpace
 from sweeper.data import load_dataset
-from sweeper.data.cache import hold
+from sweeper.data.cache import Held, hold
 from sweeper.data.class_map import read_class_map
 from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.folds import check_folds, split_for
@@ -65,8 +63,8 @@ class Prepared(NamedTuple):
     """Ready to train; closed with its backend."""
     on_cpu: bool
     """Whether the trainings use this machine's processors and memory."""
-    held: FileLock | None
-    """Keeps the decoded images from being cleared while the sweep lives."""
+    held: Held
+    """Keeps the decoded images from being cleared while the sweep lives, and tells whether they changed."""
 
 
 def prepare(

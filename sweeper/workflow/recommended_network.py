@@ -74,6 +74,9 @@ def network_of(answer: Answer, folder: Path) -> Network | None:
     Args:
         answer: what is recommended.
         folder: of the study's weights (`weights_dir`).
+
+    Raises:
+        UsageError: if a file there is not as it was written: it could be the one.
     """
     steps, digest = answer.sweep.conditions.recipe.confirm_steps, answer.sweep.conditions.dataset.digest
     kept = [

@@ -31,12 +31,12 @@ def register_export(made: Exported, name: str, tracking_uri: str) -> str:
     from sweeper.tracking.logged_model import ModelText, register_network
     from sweeper.training.served_network import ServedNetwork, example_of
 
-    record = None if made.weights is None else read_record(made.weights)
-    if record is None:
+    if made.weights is None:
         raise SweeperError(
             f"--register needs weights that were trained with the recommended loss, and study {made.study!r} has none "
             "beside --cache; a sweep keeps them where it confirms the loss"
         )
+    record = read_record(made.weights)
     network = ServedNetwork(_exported_module(made).load(), record)
     requirements = tuple(f"{package}=={version(package).partition('+')[0]}" for package in ("numpy", "torch"))
     text = ModelText(_description(made, record), _params(record), requirements)

@@ -19,6 +19,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
+from sweeper.data.cache import changed_since
 from sweeper.data.source_notes import NOTES
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room, needs
@@ -51,6 +52,7 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
 
     Raises:
         StudyError, UsageError: with the remedy.
+        ChangedImagesError: if the images changed while the study was trained that is to be resumed.
     """
     names = studies.study_names(storage) if storage is not None else []
     if settings.study is not None:
@@ -76,7 +78,8 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
             known = ", ".join(names[-5:]) or "none"
             raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
         assert storage is not None
-        studies.read_plan(storage, settings.study)
+        store = Path(studies.read_plan(storage, settings.study).conditions.dataset.store)
+        studies.judge_change(studies.load_study(storage, settings.study), store, changed_since(store))
     elif settings.study in names:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"

@@ -95,25 +95,26 @@ def _run_sweep(
     ):
         tracker = None if is_new_file(settings.tracking_uri) else _tracker(settings, display, stop)
         prepared = prepare(settings, storage, backend, display, now)
-        check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
-        storage = storage or _opened(settings, display, patience)
-        tracker = tracker or _tracker(settings, display, stop)
-        stop.defer()
-        name, study = _study(storage, prepared, settings)
-        return lead(
-            Session(
-                settings=settings,
-                display=display,
-                stop=stop,
-                gone=lambda: timer() - began,
-                patience=patience,
-                storage=storage,
-                tracker=tracker,
-                prepared=prepared,
-                name=name,
-                study=study,
+        with prepared.held:
+            check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
+            storage = storage or _opened(settings, display, patience)
+            tracker = tracker or _tracker(settings, display, stop)
+            stop.defer()
+            name, study = _study(storage, prepared, settings)
+            return lead(
+                Session(
+                    settings=settings,
+                    display=display,
+                    stop=stop,
+                    gone=lambda: timer() - began,
+                    patience=patience,
+                    storage=storage,
+                    tracker=tracker,
+                    prepared=prepared,
+                    name=name,
+                    study=study,
+                )
             )
-        )
 
 
 def _tracker(settings: Settings, display: Display, stop: Stop) -> Tracker:

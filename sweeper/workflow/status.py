@@ -24,9 +24,12 @@ from sweeper.core.paths import STATUS, STORAGE, folder_name
 from sweeper.core.records import TrialResult
 from sweeper.core.text import resume_command
 from sweeper.system.locks import sqlite_path
+from sweeper.system.whole_files import remove_left, written_whole
 
 BEAT_SECONDS = 10.0
 """A sweep that lives writes at least this often while it trains, and while it tells MLflow and draws its report."""
+QUIET_SECONDS = 3 * BEAT_SECONDS
+"""Silent for longer, it waits for something, and nothing advances meanwhile."""
 SILENT_SECONDS = 300.0
 """Silent for longer, it is taken to hang: it may be preparing data or waiting for its database for some minutes."""
 FAILURES = 3
@@ -80,6 +83,7 @@ class Signs:
         self._path, self._clock = path, clock
         now = clock()
         own = {"pid": os.getpid(), "host": socket.gethostname()}
+        remove_left(path.parent)
         self._life = Life(study=study, state="running", written=now, progress=now, **own)
         self._write()
 
@@ -135,14 +139,10 @@ class Signs:
 
     def _write(self) -> None:
         self._life = self._life.model_copy(update={"written": self._clock()})
-        part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(self._life.model_dump(mode="json"), ensure_ascii=False), "utf-8")
-            part.replace(self._path)
-            return
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+            with written_whole(self._path) as part:
+                part.write_text(json.dumps(self._life.model_dump(mode="json"), ensure_ascii=False), "utf-8")
 
 
 class Diagnosis(Record):
@@ -155,6 +155,11 @@ class Diagnosis(Record):
     """Since it was written."""
     stalled_seconds: float
     """Since the last evaluation or result."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it runs, and gives no sign of life just now."""
+        return self.life.state == "running" and self.silent_seconds > QUIET_SECONDS
 
 
 class StatusRow(Life):

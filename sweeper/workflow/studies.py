@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, NamedTuple
 from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.document import Document
-from sweeper.core.errors import DamagedError, SweeperError
+from sweeper.core.errors import DamagedError, SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name, weights_dir
 from sweeper.core.records import SweepRecord
 from sweeper.storage.delete import delete_study
@@ -159,9 +159,11 @@ def what_goes(storage: SteadyStorage, url: str, name: str, *, cache: Path, out: 
 
 
 def _of(weights: Path, digest: str) -> bool:
-    """Whether a file of weights was trained on this data."""
-    record = read_record(weights)
-    return record is not None and record.digest == digest
+    """Whether a file of weights was trained on this data; nobody knows of what is none of ours, or damaged."""
+    try:
+        return read_record(weights).digest == digest
+    except UsageError:
+        return False
 
 
 def delete(storage: SteadyStorage, url: str, name: str, found: Deletion) -> None:

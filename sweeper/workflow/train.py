@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,12 +15,13 @@ from sweeper.core.paths import CACHE, STORAGE, checkpoint_path, checkpoints_dir,
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset, Scores, Split, Task, TrainedOn, TrialSpec
 from sweeper.core.text import count
-from sweeper.data.cache import hold
+from sweeper.data.cache import Held, hold
 from sweeper.data.folds import split_of
-from sweeper.data.store import is_complete, open_store
+from sweeper.data.store import is_intact, open_store
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import available_cores, threads_asked
-from sweeper.training.weights_file import kept_weights
+from sweeper.system.whole_files import remove_left
+from sweeper.training.weights_file import read_record
 from sweeper.workflow.phases import Stop
 from sweeper.workflow.prepare import Speaker, dataset_of
 from sweeper.workflow.recommended_network import Answer, answer_of
@@ -116,6 +119,8 @@ def train_recommended(
     conditions, images, split = _conditions(answer, options, speaker)
     spec = _spec(answer, conditions, options, len(images))
     folder = weights_dir(options.cache, name)
+    for place in (folder, checkpoints_dir(options.cache, name)):
+        remove_left(place)
     same = _same(folder, spec, conditions)
     target = same or final_path(folder, spec, options.on, conditions.dataset.digest)
     if same is not None and not options.overwrite:
@@ -126,8 +131,9 @@ def train_recommended(
     from sweeper.training.hardware import probe, settle_numerics, settle_process
 
     hardware = probe(options.device)
-    # One training does not pay back what compiling takes.
-    recipe = conditions.recipe.model_copy(update={"precision": hardware.precision, "compiled": False})
+    # One training does not pay back what compiling takes; a recording that goes wrong would cost this process.
+    changes = {"precision": hardware.precision, "compiled": False, "engine": "eager"}
+    recipe = conditions.recipe.model_copy(update=changes)
     conditions = conditions.model_copy(update={"recipe": recipe})
     settle_process(threads_asked() or available_cores())
     settle_numerics(recipe.deterministic)
@@ -143,9 +149,11 @@ def train_recommended(
             f"confirmation had {recipe.confirm_steps:,} steps), seed {spec.seed}, {training.device_name}"
         )
         stop.defer()
-        _run(training, spec, checkpoint, stop=stop, progress=progress, say=speaker.say)
+        save = partial(_save, training, checkpoint, held)
+        _run(training, spec, checkpoint, save=save, stop=stop, progress=progress)
         found = _scored(training, answer, conditions, options.on, split)
         collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
+        _check_images(held)
         training.save_weights(target, found.point, options.on, collapse)
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
@@ -190,9 +198,13 @@ def train_recommended(
 
 
 def _same(folder: Path, spec: TrialSpec, conditions: Conditions) -> Path | None:
-    """The network of this very training, whatever its file is called: by its header."""
-    digest = conditions.dataset.digest
-    return next((path for path, known in kept_weights(folder) if (known.spec, known.digest) == (spec, digest)), None)
+    """The network of this very training, whatever its file is called: by its header. One that is damaged is none."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with suppress(UsageError):
+            known = read_record(path)
+            if (known.spec, known.digest) == (spec, conditions.dataset.digest):
+                return path
+    return None
 
 
 def _conditions(answer: Answer, options: TrainOptions, speaker: Speaker) -> tuple[Conditions, tuple[int, ...], Split]:
@@ -212,12 +224,12 @@ def _conditions(answer: Answer, options: TrainOptions, speaker: Speaker) -> tupl
 
 
 def _dataset(known: Dataset, options: TrainOptions, speaker: Speaker) -> Dataset:
-    """The study's data set, with its decoded images; read again where these are gone.
+    """The study's data set, with its decoded images; read again where these are gone or damaged.
 
     Raises:
         UsageError: if the images are other ones than the study's.
     """
-    if (options.data, options.images, options.masks) == (None, None, None) and is_complete(Path(known.store)):
+    if (options.data, options.images, options.masks) == (None, None, None) and is_intact(Path(known.store)):
         return known
     format_ = known.format if (options.images, options.masks) == (None, None) else None
     settings = Settings(
@@ -275,14 +287,11 @@ def _run(
     spec: TrialSpec,
     checkpoint: Path,
     *,
+    save: Callable[[], None],
     stop: Stop,
     progress: Callable[[int, int], None],
-    say: Callable[[str], None],
 ) -> None:
     """All steps, with a checkpoint now and then, and one at a stop."""
-    from sweeper.training.step_choice import slower
-
-    said = False
     saved = before = running_seconds()
     steps = 1
     progress(training.step, spec.steps)
@@ -292,21 +301,38 @@ def _run(
         steps = max(1, round(steps * min(4.0, AT_ONCE / max(1e-3, now - before))))
         before = now
         progress(training.step, spec.steps)
-        if not said and training.not_recorded is not None:
-            say(slower(training.not_recorded))
-            said = True
         if not math.isfinite(loss):
             raise _diverged(spec, training.step)
         if stop.status is not None and training.step < spec.steps:
-            training.save(checkpoint)
+            save()
             raise InterruptedSweepError(
                 f"stopped at step {training.step:,} of {spec.steps:,}; the checkpoint is {checkpoint}, and the same "
                 "command goes on from there",
                 stop.status,
             )
         if now - saved > SAVE_SECONDS:
-            training.save(checkpoint)
+            save()
             saved = now
+
+
+def _save(training: FinalTraining, checkpoint: Path, held: Held) -> None:
+    """Write a checkpoint, of a training on images that are as they were decoded."""
+    _check_images(held)
+    training.save(checkpoint)
+
+
+def _check_images(held: Held) -> None:
+    """Whether all steps so far saw the images that were decoded.
+
+    Raises:
+        SweeperError: if not.
+    """
+    if changed := held.changed():
+        raise SweeperError(
+            f"the decoded images in {held.folder} must stay what they are while a network is trained on them, and "
+            f"{', '.join(changed[:5])} changed: a disk, or another program, did that. No weights were written. Find "
+            "the cause; the same command decodes the images anew and goes on from its last checkpoint, if there is one"
+        )
 
 
 class _Found(NamedTuple):

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeper.core.records import Patterns, SplitName
+from sweeper.core.regular_files import open_regular
 from sweeper.core.text import count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, Source
 from sweeper.data.label_values import some
-from sweeper.data.safe_files import open_regular
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import Side, normal, shown
 

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import SplitName
+from sweeper.core.regular_files import read_regular
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError
 from sweeper.data.draw_shapes import Shape, draw, point_fault, reaches_out
 from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, is_file, unique_stems
 from sweeper.data.label_values import some
-from sweeper.data.safe_files import read_regular
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
 

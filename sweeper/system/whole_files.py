@@ -1,0 +1,52 @@
+"""Files that appear under their names whole or not at all, and what a killed process left of some.
+
+What is being written has another name beside its place. An error, Ctrl-C, SIGTERM and SIGHUP take it away; SIGKILL, or
+a machine that goes down, leave it: what starts in that folder later removes it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PARTS = ".sweeper-*.part*"
+"""What matches the names of files that are being written, and SQLite's beside them."""
+DAY = 86_400.0
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of `path` when the block ends without an error.
+
+    Raises:
+        OSError: if it cannot be put there.
+    """
+    part = path.with_name(f".sweeper-{uuid.uuid4().hex}.part")  # however long the name is
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove_left(folder: Path, pattern: str = PARTS, seconds: float = DAY) -> None:
+    """Remove files and folders that a killed process left; what cannot be removed stays.
+
+    Args:
+        folder: where they lie; it may be missing.
+        pattern: of their names.
+        seconds: since anything was written there: another process, of another machine too, may be at younger ones.
+    """
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            written = max(inner.lstat().st_mtime for inner in (path, *path.rglob("*")))
+            if time.time() - written < seconds:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()

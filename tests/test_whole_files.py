@@ -1,0 +1,104 @@
+"""No half-written file stays: not where a signal ends a command, nor longer than a day where a process was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweeper.core.errors import InterruptedSweepError
+from sweeper.data import load_dataset
+from sweeper.data.cache import hold
+from sweeper.system.whole_files import DAY, remove_left, written_whole
+from sweeper.workflow.lead import _without_parts
+
+
+def aged(path: Path, seconds: float) -> None:
+    for one in (*path.rglob("*"), path):
+        os.utime(one, (time.time() - seconds,) * 2)
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 250)
+    with written_whole(path) as part:
+        part.write_text("one")
+        assert not path.exists()
+    with pytest.raises(KeyboardInterrupt), written_whole(path) as part:
+        part.write_text("two")
+        raise KeyboardInterrupt
+    assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_left_is_removed_when_it_is_old_and_ours(tmp_path: Path) -> None:
+    names = (".sweeper-1.part", ".sweeper-2.part-journal", ".sweeper-young.part", "a.part", ".sweeper-x")
+    for name in names:
+        (tmp_path / name).write_text("x")
+        aged(tmp_path / name, 0 if "young" in name else 2 * DAY)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    remove_left(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[2:], "folder"])
+    remove_left(tmp_path, seconds=0)
+    assert not (tmp_path / names[2]).exists()
+    remove_left(tmp_path / "missing")
+
+
+def test_what_our_killed_workers_left_of_checkpoints_goes_at_both_ends(tmp_path: Path) -> None:
+    checkpoints, weights = tmp_path / "checkpoints" / "s", tmp_path / "weights" / "s"
+    for folder in (checkpoints, weights):
+        folder.mkdir(parents=True)
+        (folder / ".sweeper-1.part").write_text("x")
+    (checkpoints / "search-00001.pt").write_text("waits")
+    with pytest.raises(InterruptedSweepError), _without_parts(checkpoints):
+        assert [path.name for path in checkpoints.iterdir()] == ["search-00001.pt"]
+        assert list(weights.iterdir())  # another machine may be at it
+        (checkpoints / ".sweeper-2.part").write_text("a worker was killed")
+        raise InterruptedSweepError("stopped", 129)
+    assert [path.name for path in checkpoints.iterdir()] == ["search-00001.pt"]
+
+
+def test_a_start_removes_what_a_killed_reader_left_long_ago(tmp_path: Path) -> None:
+    dataset = load_dataset("synthetic:cracks?images=3&size=64", tmp_path)
+    for name in (".writing-old", ".deleting-old", ".writing-now"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "images.bin").write_text("x")
+    for name in (".writing-old", ".deleting-old"):
+        aged(tmp_path / name, 2 * DAY)
+    aged(tmp_path / ".writing-now", 2 * DAY)
+    (tmp_path / ".writing-now" / "images.bin").write_text("still at it")
+    with hold(Path(dataset.store)):
+        assert [path.name for path in tmp_path.glob(".*ing-*")] == [".writing-now"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_ends_a_command_leaves_nothing_half_written(number: signal.Signals, tmp_path: Path) -> None:
+    words = ["profile", "synthetic:cracks?images=20000&size=64", "--cache", str(tmp_path / "cache")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeper", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("cache/.writing-*/images.bin")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number and out == ""
+    assert err.rstrip().endswith("sweeper: stopped") and "Traceback" not in err
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".writing-", ".sweeper-"))]
+
+
+def test_sighup_stays_ignored_under_nohup(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from sweeper.cli.signals import ended_as_by_ctrl_c\n"
+        "with ended_as_by_ctrl_c(): os.kill(os.getpid(), signal.SIGHUP); print('went on')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "went on\n"
