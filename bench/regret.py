@@ -25,7 +25,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.fingerprint.imbalance import imbalance_of
-from sweeper.space import default_space_name, initial_queue, load_space, suggest
+from sweeper.space import default_space_name, defaults, floor_of, load_space, suggest
 from sweeper.study.successive_halving import SHARES, Halving
 
 RUNGS = (25, 50, 75, 100)
@@ -48,8 +48,11 @@ def collect(arguments: argparse.Namespace) -> None:
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
         imbalance = imbalance_of(dataset.class_pixels(divide(dataset, test_seed=seed, seed=seed).train))
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-        for params in initial_queue(space, arguments.trials):
-            study.enqueue_trial(params)
+        for family in space.families:
+            study.enqueue_trial(defaults(family, space))
+        for _ in range(floor_of(space, arguments.trials) - 1):
+            for family in space.families:
+                study.enqueue_trial({"loss": family.family})
         for number in range(arguments.trials):
             choice = suggest(study.ask(), space, imbalance)
             if (seed, number) in known:

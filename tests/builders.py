@@ -35,6 +35,7 @@ from sweeper.core.records import (
     Interval,
     Predictions,
     Preference,
+    RateFit,
     Scores,
     SearchAnalysis,
     SearchSpace,
@@ -63,6 +64,10 @@ PARAMS: dict[str, dict[str, float]] = {
 
 
 # --- Data and conditions ------------------------------------------------------------------------------------
+
+
+LR = 0.003
+"""Learning rate of all trainings."""
 
 
 def dataset(classes: Sequence[str] = BINARY, images: int = 10, side: int = 20, **changes: Any) -> Dataset:
@@ -234,7 +239,7 @@ def spec(family: str = "dice_focal", number: int = 0, seed: int = 0, **changes: 
         "number": number,
         "family": family,
         "params": PARAMS.get(family, {}),
-        "lr": 0.003,
+        "lr": LR,
         "seed": seed,
         "steps": 100,
     }
@@ -342,7 +347,7 @@ def finalist(family: str = "dice_focal", miou: float = 0.7, **changes: Any) -> F
     values: dict[str, Any] = {
         "family": family,
         "params": PARAMS.get(family, {}),
-        "lr": 0.003,
+        "lr": LR,
         "search_trial": 0,
         "search_value": miou + 0.01,
         "seeds": CONFIRM_SEEDS,
@@ -454,7 +459,7 @@ def sweep(
     data: Dataset | None = None,
     **changes: Any,
 ) -> SweepRecord:
-    """A finished study: seven search trials (one pruned, one failed) and three confirmed finalists."""
+    """A finished study: seven search trials (one pruned, one failed) and three confirmed finalists, all at `LR`."""
     data = data or dataset()
     if trials is None:
         trials = [trial(f, 0.6 + 0.02 * i, i) for i, f in enumerate(ORDER)]
@@ -467,7 +472,8 @@ def sweep(
     values: dict[str, Any] = {
         "study": "toy-20261120T0700",
         "created": "2026-11-20T07:00:00Z",
-        "conditions": conditions(data),
+        "conditions": conditions(data).model_copy(update={"rates": "best"}),
+        "rate_fit": RateFit(best=LR, spread=0.1, curvature=0.1, trainings=12),
         "profile": profile(data),
         "space": space(task=data.task),
         "imbalance": profile(data).imbalance,

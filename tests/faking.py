@@ -193,6 +193,7 @@ def train(
     signs: Signs | None = None,
     measure: Measure = nothing_alike,
     learns: Budget | None = None,
+    settles: bool = False,
 ) -> Stage:
     """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
     display, plan = display or Recorder(), plan or new_plan()
@@ -202,7 +203,7 @@ def train(
     enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, workers=lambda: executor.slots, before=studies.all_results(study))
     budget: Budget = "ranking" if probe else "given"
-    asked = Asked(trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None)
+    asked = Asked(trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None, settles=settles)
     told = Observers((time, display) if signs is None else (time, display, signs))
     stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, signs=signs)  # type: ignore[arg-type]
     stage.measure = measure

@@ -100,17 +100,15 @@ def test_an_executor_without_workers_leaves_nothing_running() -> None:
 
 
 def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
-    """Batches of rechecks and confirmations are short: each alone would not reach the limit."""
+    """The seven probes are too few: they alone would not reach the limit."""
 
     def fails(spec: TrialSpec) -> TrainingEvent:
-        return Finished(spec, fake_result(spec) if spec.purpose == "search" else failed(spec))
-
-    def failed(spec: TrialSpec) -> object:
-        return builders.failed_trial(spec.family, spec.number, spec=spec)
+        return Finished(spec, builders.failed_trial(spec.family, spec.number, spec=spec))
 
     study = studies.create_study(optuna.storages.InMemoryStorage(), "s", new_plan())  # type: ignore[arg-type]
     with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):
-        train(study, FakeExecutor(fails), trials=14)
+        train(study, FakeExecutor(fails), trials=14, learns="learns")
+    assert len(studies.extra_results(study, "probe")) == 7 and 0 < len(studies.search_results(study)) < 7
 
 
 @pytest.mark.slow

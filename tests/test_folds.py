@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from sweeper.cli.main import cli
 from sweeper.core.errors import DataError, InterruptedSweepError, StudyError
-from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.core.records import RateRange, TrialResult, TrialSpec
 from sweeper.data import divide
 from sweeper.data.folds import fold_split, split_of, untested
 from sweeper.data.split_notes import fold_notes, split_notes
@@ -273,10 +273,10 @@ def test_a_seed_without_all_its_folds_is_not_weighed() -> None:
     finalists = [r for r in runs if r.spec.seed == confirm_seed(0, 0)]
     fewer = [r for r in runs if r is not finalists[0]]
 
-    finalist = Finalist(finalists[0], 0, None)
-    kept = confirmed(fewer, [finalist], CONDITIONS, None)
-    assert {r.spec.seed for r in kept} == {r.spec.seed for r in runs} - {finalists[0].spec.seed}
-    assert len(confirmed(runs, [finalist], CONDITIONS, None)) == len(kept) + 3
+    lr = finalists[0].spec.lr  # of that seed; the others have drawn other rates
+    finalist = Finalist(finalists[0], RateRange(best=lr, low=lr, high=lr))
+    assert len(confirmed(runs, [finalist], CONDITIONS, None)) == 3
+    assert not confirmed(fewer, [finalist], CONDITIONS, None)
 
 
 def test_a_fold_that_fails_costs_its_seed_and_is_said() -> None:
@@ -294,6 +294,8 @@ def test_a_fold_that_fails_costs_its_seed_and_is_said() -> None:
         data=DATA,
         conditions=CONDITIONS,
         rechecks=tuple(extra_results(study, "recheck")),
+        rate_fit=faking.studies.stored_rates(study.user_attrs),
+        space=PLAN.space,
     )
     found = conclude(sweep)
     assert found.evidence is not None and "dice" not in {f.family for f in found.evidence.finalists}
@@ -317,7 +319,7 @@ def shown() -> Recorder:
 def outcome(folder: Path, shown: Recorder) -> Any:
     """A small real sweep with three folds, cut off amid its confirmation and resumed."""
     with pytest.raises(InterruptedSweepError):
-        sweep_in(folder, cut := Recorder(stop_after=17), **CONFIRM)
+        sweep_in(folder, cut := Recorder(stop_after=9), **CONFIRM)
     assert 0 < sum(result.spec.purpose == "confirm" for result in cut.results) < 12
     return sweep_in(folder, shown, figures=True, resume=True, trials=4, steps=None, confirm_steps=None, data=None)
 

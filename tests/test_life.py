@@ -208,7 +208,7 @@ def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
     assert life_at(path).state == "finished"
 
 
-def test_the_command_tells_people_and_monitors(tmp_path: Path) -> None:
+def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = f"sqlite:///{tmp_path}/sweeper.db"
 
     def asked(*more: str) -> tuple[int, str]:
@@ -225,6 +225,10 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path) -> None:
         assert status == 0 and text.startswith("ok") and "confirm 2/6" in text
         signs.phase(REPORT, 0, 0)
         assert "running, report, last progress" in asked("a")[1]
+        with monkeypatch.context() as patched:
+            patched.setattr(life, "QUIET_SECONDS", 0.0)
+            status, text = asked("a")
+        assert status == 0 and text.startswith("silent") and "no sign of life for 0 s" in text
     with pytest.raises(RuntimeError), Signs(status_file(storage, "b"), "b"):
         raise RuntimeError
     assert asked("a")[0] == 0

@@ -1,4 +1,4 @@
-"""What a sweep asks for and keeps: rechecks, interim analyses, probe, time limit. The trainings cost nothing."""
+"""What a sweep asks for and keeps: interim analyses, probe, time limit. The trainings cost nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from sweeper.core.records import Collapse, InterimAnalysis, Probed, SweepRecord,
 from sweeper.study.budget_probe import compare
 from sweeper.study.confirmation_rounds import Judgement
 from sweeper.study.confirmation_specs import confirm_seed
-from sweeper.study.finalist import second_seed
 from sweeper.study.finalist_selection import choose_finalists
 from sweeper.study.training_list import key_of
 from sweeper.workflow import conclude as conclude_module
@@ -33,7 +32,6 @@ from tests.faking import (
     SPACE,
     CrashError,
     FakeExecutor,
-    diverges,
     fake_result,
     new_plan,
     new_study,
@@ -64,7 +62,9 @@ def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: A
         trials=studies.search_results(study),
         confirmations=studies.extra_results(study, "confirm"),
         conditions=plan.conditions,
+        space=plan.space,
         rechecks=tuple(studies.extra_results(study, "recheck")),
+        rate_fit=studies.stored_rates(attributes),
         looks_planned=studies.plans_of_analyses(attributes)[-1],
         looks_taken=studies.analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
@@ -82,8 +82,8 @@ def purposes(executor: FakeExecutor) -> list[str]:
 def test_phases_follow_each_other_and_the_report_concludes_as_the_last_interim_analysis_did() -> None:
     study, executor, display = new_study(), FakeExecutor(), Recorder()
     train(study, executor, display, trials=7)
-    assert purposes(executor) == ["search", "recheck", "confirm"]
-    assert [name for name, _, _ in display.phases][:2] == ["search", "recheck"]
+    assert purposes(executor) == ["search", "confirm"]
+    assert [name for name, _, _ in display.phases][:2] == ["search", "confirm"]
     sweep = recorded(study)
     assert sweep.looks_taken[-1].verdict == conclude(sweep).verdict
     evidence = conclude(sweep).evidence
@@ -132,87 +132,6 @@ def test_a_finished_study_is_not_trained_again_and_keeps_its_interim_analyses() 
     before, again = kept(study), FakeExecutor()
     train(study, again, trials=7)
     assert again.specs == [] and kept(study) == before
-
-
-# --- rechecks ---
-
-
-def searched(study: optuna.Study) -> list[TrialResult]:
-    return studies.search_results(study)
-
-
-def test_entrants_get_three_learning_rates_and_the_best_is_confirmed() -> None:
-    study, display = new_study(), Recorder()
-    train(study, None, display, trials=7)
-    rates: dict[str, set[float]] = {}
-    for result in (*searched(study), *studies.extra_results(study, "recheck")):
-        if result.spec.seed == 0:
-            rates.setdefault(result.spec.family, set()).add(result.spec.lr)
-    entered = {r.spec.family: r.spec.lr for r in studies.extra_results(study, "confirm")}
-    assert all(len(rates[family]) == 3 for family in entered)
-    assert len(rates["focal"]) == 1  # is far from entering
-    assert set(entered.values()) == {0.00557}  # the made-up losses like 0.005, and the search only tried 0.0017
-    assert any(
-        "at least 3 learning rates" in line and "cross_entropy at 0.000538, 0.00557" in line for line in display.lines
-    )
-    finalist = conclude(recorded(study)).evidence.finalists[0]  # type: ignore[union-attr]
-    origin = searched(study)[finalist.search_trial]
-    assert (origin.spec.family, origin.spec.params) == (finalist.family, finalist.params)
-    assert finalist.search_value > (origin.value or 0)
-
-
-def test_leaders_are_believed_by_the_mean_of_two_seeds() -> None:
-    def lucky_once(spec: TrialSpec) -> TrialResult:
-        result = fake_result(spec)
-        if spec.family == "tversky" and spec.purpose != "confirm":
-            return result.model_copy(update={"value": 0.40 if spec.seed else 0.66})
-        return result
-
-    study = new_study()
-    train(study, FakeExecutor(lucky_once), trials=7)
-    second = {r.spec.family: r for r in studies.extra_results(study, "recheck") if r.spec.seed == second_seed(0)}
-    assert second.keys() == {"tversky", "dice", "dice_ce", "dice_focal"}
-    assert all(r.spec.steps == 100 and r.spec.purpose == "recheck" for r in second.values())
-    assert "tversky" not in {r.spec.family for r in studies.extra_results(study, "confirm")}
-    evidence = conclude(recorded(study)).evidence
-    assert evidence is not None
-    for finalist in evidence.finalists:
-        expected = second[finalist.family].value if finalist.family in second else None
-        assert finalist.recheck_value == expected
-
-
-def test_a_leader_that_diverges_on_the_second_seed_gives_its_place_to_the_next_family() -> None:
-    def sometimes(spec: TrialSpec) -> TrialResult:
-        return diverges(spec) if spec.family == "dice" and spec.seed == second_seed(0) else fake_result(spec)
-
-    study = new_study()
-    train(study, FakeExecutor(sometimes), trials=7)
-    rechecked = [r.spec.family for r in studies.extra_results(study, "recheck") if r.spec.seed == second_seed(0)]
-    assert sorted(rechecked) == ["dice", "dice_ce", "dice_focal", "tversky", "weighted_ce"]
-    assert "dice" not in {r.spec.family for r in studies.extra_results(study, "confirm")}
-
-
-def test_places_that_are_not_contested_cost_no_second_seed() -> None:
-    def far(spec: TrialSpec) -> TrialResult:
-        above = 0.3 if spec.family in {"dice", "dice_ce", "dice_focal"} else 0.0
-        return fake_result(spec).model_copy(update={"value": LEVELS[spec.family] - 0.3 + above})
-
-    study = new_study()
-    train(study, FakeExecutor(far), trials=7)
-    assert {r.spec.seed for r in studies.extra_results(study, "recheck")} == {0}
-
-
-def test_a_recheck_that_fails_is_given_up_and_the_sweep_goes_on() -> None:
-    def fails(spec: TrialSpec) -> TrialResult | TrainingEvent:
-        fatal = spec.purpose == "recheck" and spec.family == "dice"
-        return WorkerLost(spec, "worker killed by signal 9") if fatal else fake_result(spec)
-
-    study = new_study()
-    train(study, FakeExecutor(fails), trials=7)
-    rechecks = studies.extra_results(study, "recheck")
-    assert {r.state for r in rechecks if r.spec.family == "dice"} == {"failed"}
-    assert {r.state for r in rechecks if r.spec.family != "dice"} == {"complete"}
-    assert {r.state for r in studies.extra_results(study, "confirm")} == {"complete"}
 
 
 # --- interim analyses ---
@@ -284,7 +203,7 @@ def test_other_confirmations_interim_analyses_and_margins_are_counted_as_conclus
     study, concluded = new_study(), list[int]()
 
     def conclude_again(rope: float = 0.01, **more: Any) -> None:
-        study.set_user_attr("rope", rope)
+        study.set_user_attr("rope", studies.pack_value(rope))
         if more:
             train(study, trials=7, **more)
         studies.note_conclusion(study)
@@ -473,7 +392,7 @@ def test_the_time_is_shared_and_nothing_begins_that_would_not_end_in_it() -> Non
 
 def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> None:
     study, time, display = new_study(), Time(), Recorder()
-    train(study, FakeExecutor(began=time.began), display, trials=7, timeout=310, clock=time)
+    train(study, FakeExecutor(began=time.began), display, trials=7, timeout=200, clock=time)
     cut = recorded(study)
     assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
     assert "time was up before the interim analysis at" in cut.looks_taken[-1].reason
@@ -586,7 +505,7 @@ def learning(spec: TrialSpec) -> TrialResult:
 def test_the_probe_doubles_the_budget_until_the_ranking_holds() -> None:
     study, display, plan = new_study(), Recorder(), new_plan()
     executor = FakeExecutor(learning)
-    study.set_user_attr(studies.PLAN, plan.model_dump(mode="json"))
+    study.set_user_attr(studies.PLAN, studies.pack(plan))
     stage = train(study, executor, display, trials=7, plan=plan, probe=True)
     probed = stored_probe(study)
     budgets = Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
@@ -596,7 +515,8 @@ def test_the_probe_doubles_the_budget_until_the_ranking_holds() -> None:
         "the ranking of 7 losses at 200 steps agrees with that at 400 (τ = 1.00, dice_ce leads both)" in probed.sentence
     )
     assert any("at 100 steps disagrees with that at 200 (τ = " in line for line in display.lines)
-    assert {spec.steps for spec in executor.specs if spec.purpose == "search"} == {200}
+    assert {r.spec.steps for r in studies.search_results(study)} == {200}
+    assert not [spec for spec in executor.specs if spec.purpose == "search"]  # the probe has trained all of them
     assert {spec.steps for spec in executor.specs if spec.purpose == "confirm"} == {400}
     stored = studies.unpack(studies.Plan, study.user_attrs[studies.PLAN], "plan")
     assert stored == stage.plan and stored.conditions.recipe.steps == 200
@@ -609,9 +529,7 @@ def test_a_probe_that_was_cut_off_goes_on_where_it_was(after: int) -> None:
     train(whole, FakeExecutor(learning), trials=7, probe=True)
     with pytest.raises(CrashError):
         train(study, FakeExecutor(learning, crash_after=after, workers=2), trials=7, probe=True)
-    plan = studies.unpack(
-        studies.Plan, study.user_attrs.get(studies.PLAN) or new_plan().model_dump(mode="json"), "plan"
-    )
+    plan = studies.unpack(studies.Plan, study.user_attrs.get(studies.PLAN) or studies.pack(new_plan()), "plan")
     train(study, FakeExecutor(learning), trials=7, plan=plan, probe=True)
     assert kept(study) == kept(whole)
 

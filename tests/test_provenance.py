@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,6 @@ from sweeper.training import engine
 from sweeper.training.engine import Training
 from sweeper.version import versions
 from tests import builders
-from tests.old_studies import restore_old
 from tests.sweeping import Recorder, sweep_in
 
 OLD, NEW = {"torch": "2.11"}, {"torch": "2.12"}
@@ -102,19 +99,15 @@ def test_other_versions_and_devices_are_told_once() -> None:
 
 
 @pytest.mark.slow
-def test_a_resume_leaves_the_versions_of_what_is_there_alone_and_says_so(tmp_path: Path) -> None:
-    path = restore_old(tmp_path)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            'UPDATE study_user_attributes SET value_json = replace(value_json, \'"numpy": "2.4.6"\', '
-            "'\"numpy\": \"1.0.0\"') WHERE key = 'plan'"
-        )
-    same = {"data": None, "steps": None, "confirm_steps": None, "size": None, "batch_size": None, "confirm_seeds": None}
+def test_a_resume_leaves_the_versions_of_what_is_there_alone_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sweep_in(tmp_path, Recorder())
+    before = versions()
+    monkeypatch.setattr("sweeper.workflow.lead.versions", lambda: {**before, "numpy": "9.9.9"})
     display = Recorder()
-    done = sweep_in(tmp_path, display, study="finished", resume=True, trials=None, **same)
-    assert any("numpy 1.0.0 → " in line for line in display.warnings), display.warnings
-    assert done.sweep.versions["numpy"] == "1.0.0"
-    assert {t.versions["numpy"] for t in trained_by(done.sweep)} == {"1.0.0"}
-    storage = studies.open_storage(f"sqlite:///{path}", create=False)
-    assert studies.read_plan(storage, "finished").versions["numpy"] == "1.0.0"
-    assert "numpy 1.0.0" in done.paths.markdown.read_text("utf-8")
+    done = sweep_in(tmp_path, display, study=made.sweep.study, resume=True, trials=None)
+    assert any(f"numpy {before['numpy']} → 9.9.9" in line for line in display.warnings), display.warnings
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db", create=False)
+    assert studies.read_plan(storage, made.sweep.study).versions == before
+    assert {t.versions["numpy"] for t in trained_by(done.sweep)} == {before["numpy"]}

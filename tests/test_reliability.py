@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.storage import counted, present_trials
 from tests.mlflow_server import Server
+from tests.proxy import Proxy
 from tests.test_cli_run import QUICK, SHORT, start, sweeper, wait_for
 
 pytestmark = pytest.mark.slow
@@ -263,19 +264,25 @@ def test_sigterm_ends_within_10_seconds_with_143_and_the_command_that_goes_on(tm
     assert "RUNNING" not in states(tmp_path)[1]
 
 
-@pytest.mark.exhaustive
-def test_sigterm_ends_a_sweep_whose_mlflow_server_hangs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["drips", pytest.param("hangs", marks=pytest.mark.exhaustive)])
+def test_sigterm_ends_a_sweep_whose_mlflow_server_hangs(tmp_path: Path, how: str) -> None:
     server = Server(tmp_path)
     server.start()
-    arguments = ["--trials", "60", "--study", "s", "--workers", "1", "--tracking-uri", server.uri]
-    process = start(tmp_path, "run", *QUICK, *arguments)
+    proxy = Proxy(("127.0.0.1", server.port))
+    uri = f"http://127.0.0.1:{proxy.port}"
+    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1", "--tracking-uri", uri)
     wait_for(tmp_path, "[1/60]", process, 300)
-    server.suspend()  # it takes connections and answers none
+    if how == "drips":
+        proxy.drips = 1.0
+    else:
+        server.suspend()  # it takes connections and answers none
     time.sleep(3)
     process.send_signal(signal.SIGTERM)
     try:
         assert process.wait(60) == 143
+        assert "sweeper run --study s --resume" in (tmp_path / "err.txt").read_text()  # it ended by itself
     finally:
+        proxy.close()
         server.kill()
 
 

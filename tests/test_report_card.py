@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from bench.report_words import wording
-from sweeper import storage as studies
 from sweeper.cli.answer import answer_text
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Evidence, Recommendation, Regret, SweepRecord, Verdict
@@ -21,7 +20,6 @@ from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.markdown import render
 from sweeper.workflow.conclude import Outcome, conclude
 from tests import builders
-from tests.old_studies import restore_old
 from tests.test_report import CLEAR, NEAR, NO_FIGURES, head, recommended, text_of
 from tests.test_report_simulated import cracks, street
 
@@ -58,12 +56,23 @@ def test_levels_that_would_read_as_another_gain_are_left_out() -> None:
     assert rows["Gain over tuned cross-entropy"].endswith("test mIoU (95 %)")
 
 
-@pytest.mark.parametrize(("rates", "listed"), [("drawn", False), ("searched", True)])
-def test_a_finalist_with_nothing_but_a_rate_was_tuned_by_the_grid_of_rates(rates: str, listed: bool) -> None:
-    sweep = builders.sweep()
-    sweep = sweep.model_copy(update={"conditions": sweep.conditions.model_copy(update={"rates": rates})})
-    (line,) = [one for one in caveats(collect(sweep, recommended(builders.evidence(CLEAR)))) if "Hardly tuned" in one]
-    assert ("`cross_entropy` (1)" in line) is listed and "`tversky` (1)" in line
+def test_where_no_network_can_do_the_task_the_first_line_says_so() -> None:
+    levels = {"weighted_ce": 0.53, "cross_entropy": 0.51}
+    few = builders.evidence(levels).model_copy(update={"constant_miou": 0.49})
+    found, _ = card(recommended(few))
+    start = "None of these networks can do the task yet: the best reads 0.530 mIoU, the same answer everywhere 0.490. "
+    assert found.headline == start + "Train with `weighted_ce`: it beats every other finalist."
+    much, _ = card(recommended(few.model_copy(update={"constant_miou": 0.46})))
+    assert much.headline == "Train with `weighted_ce`: it beats every other finalist."
+
+
+def test_a_finalist_with_nothing_but_a_rate_was_tuned_by_all_trials() -> None:
+    (line,) = [
+        one
+        for one in caveats(collect(builders.sweep(), recommended(builders.evidence(CLEAR))))
+        if "Hardly tuned" in one
+    ]
+    assert "`cross_entropy` (1)" not in line and "`tversky` (1)" in line
 
 
 LEVELS = {"tversky": 0.704, "focal": 0.7005, "dice": 0.7}
@@ -185,17 +194,6 @@ def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> No
     assert card(conclude(failed), failed)[0].headline == "No recommendation: no loss was confirmed."
 
 
-def test_a_stored_study_names_the_best_finalist_that_trained_and_no_old_confirmation_budget(tmp_path: Path) -> None:
-    storage = studies.open_storage(f"sqlite:///{restore_old(tmp_path)}")
-    sweep = studies.load_sweep(storage, "finished")
-    found, rows = card(conclude(sweep), sweep)
-    assert rows["Found"].startswith("the best test mIoU is 0.473 (cross_entropy); the same answer"), (
-        "dice_focal collapsed"
-    )
-    assert "--confirm-steps" in sweep.command and "--confirm-steps" not in found.snippet
-    assert "--confirm-seeds 2..3" in found.snippet and found.snippet.endswith("--steps 32")
-
-
 def test_options_of_a_command_are_replaced_in_either_form() -> None:
     assert with_options("sweeper run --steps=5 --a b", {"--steps": "9"}) == "sweeper run --a b --steps 9"
     assert with_options("sweeper run 'x", {"--steps": "9"}) == "sweeper run 'x"
@@ -232,12 +230,9 @@ def wordy() -> Recommendation:
 
 
 def stored(folder: Path) -> dict[str, tuple[SweepRecord, Recommendation]]:
-    """Every study at hand: those that older versions stored, simulated ones, one of each verdict."""
-    storage = studies.open_storage(f"sqlite:///{restore_old(folder)}", create=False)
-    old = {name: studies.load_sweep(storage, name) for name in ("finished", "interrupted")}
+    """Every study at hand: simulated ones, one of each verdict."""
     made = {"cracks": cracks(trials=30), "street": street(trials=30)}
     return {
-        **{name: (sweep, conclude(sweep)) for name, sweep in old.items()},
         **{name: (study.sweep, study.recommendation) for name, study in made.items()},
         "wordy": (builders.sweep(), wordy()),
         **{name: (builders.sweep(), recommended(evidence)) for name, (evidence, *_) in CASES.items()},

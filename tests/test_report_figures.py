@@ -46,7 +46,7 @@ def test_every_figure_is_titled_900_pixels_wide_and_dark_where_the_theme_is(stud
     drawn = draw_all(facts_of(study), tmp_path, study.pixels)
     expected = {*FIGURES, *WITH_PIXELS}
     expected.remove("per_class_iou" if facts_of(study).binary else "precision_recall")
-    expected -= {"learning_rates", "reliability"}  # this study is as earlier versions made them, and kept no confidence
+    expected -= {"reliability"}  # this study kept no confidence
     assert {name for name, result in drawn.items() if isinstance(result, Drawn)} == expected
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.svg" for name in expected}
     for name in expected:

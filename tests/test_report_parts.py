@@ -145,35 +145,17 @@ def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
     assert "probability" not in text_of(facts_of())
 
 
-def test_search_values_stand_beside_the_second_seed_and_the_test_with_links_and_ranks() -> None:
+def test_search_values_stand_beside_tuning_and_test_with_links_and_ranks() -> None:
     changed = {
-        "dice_focal": {"search_value": 0.70, "recheck_value": 0.68, "search_trial": 6},
-        "dice_ce": {"search_value": 0.72, "recheck_value": 0.69, "search_trial": 5},
+        "dice_focal": {"search_value": 0.70, "trials_tried": 9, "trials_completed": 3, "search_trial": 6},
+        "dice_ce": {"search_value": 0.72, "trials_tried": 5, "trials_completed": 4, "search_trial": 5},
     }
-    spec = builders.spec("dice_ce", 1, 1, purpose="recheck")
-    sweep = builders.sweep(rechecks=(builders.trial("dice_ce", 0.69, 1, spec=spec, run_id="again"),))
-    facts = facts_of(sweep, finalists=changed)
-    table = rows(confirmation.path_table(facts, UI))
-    assert table[0][2] == "on a second seed"
+    table = rows(confirmation.path_table(facts_of(builders.sweep(), finalists=changed), UI))
+    assert table[0][1:3] == ["trials (completed)", "search mIoU"]
     first, second = table[2], table[3]
-    assert first[0] == "`dice_focal`" and first[-2:] == ["2", "1"] and first[2] == "0.680"
-    assert second[1].startswith("[0.720](") and "/runs/run-search-5?" in second[1]
-    assert second[2].startswith("[0.690](") and "/runs/again?" in second[2]
+    assert first[:2] == ["`dice_focal`", "9 (3)"] and first[-2:] == ["2", "1"]
+    assert second[1] == "5 (4)" and second[2].startswith("[0.720](") and "/runs/run-search-5?" in second[2]
     assert second[-2:] == ["1", "2"]
-    assert confirmation.path_text(facts) == []  # the analysis of the search speaks of the second seed
-
-
-def test_a_value_of_a_rechecked_learning_rate_links_to_that_training() -> None:
-    changed = {"dice_ce": {"search_value": 0.72, "recheck_value": 0.69, "search_trial": 5, "lr": 0.0005}}
-    spec = builders.spec("dice_ce", 1, 0, purpose="recheck", lr=0.0005)
-    second = spec.model_copy(update={"seed": 1999})
-    rechecks = (
-        builders.trial("dice_ce", 0.72, 1, spec=spec, run_id="rate"),
-        builders.trial("dice_ce", 0.69, 2, spec=second, run_id="seed"),
-    )
-    table = rows(confirmation.path_table(facts_of(builders.sweep(rechecks=rechecks), finalists=changed), UI))
-    assert "/runs/rate?" in table[3][1]
-    assert "/runs/seed?" in table[3][2]
 
 
 def test_the_winners_curse_is_judged_only_where_the_budgets_are_alike() -> None:

@@ -187,7 +187,7 @@ def test_parts_are_shares_of_one_and_name_every_source_once() -> None:
     assert "by 0.010 (standard deviation, from 2 configurations" in told(analysis)
 
 
-def test_without_a_second_seed_its_part_is_not_invented() -> None:
+def test_without_a_confirmation_the_seeds_part_is_not_invented() -> None:
     analysis = analyse(searched())
     assert [p.source for p in analysis.parts] == ["family", "parameters", "learning_rate", "rest"]
     assert "What another seed changes is not known" in told(analysis)
@@ -215,26 +215,6 @@ def test_still_rising_curves_are_counted() -> None:
     assert "5 of 8 complete search trainings still gained more than 0.01" in told(analyse(flat + rising))
     assert "the budget ends before the losses do" in told(analyse(flat + rising))
     assert "0 of 3 complete" in told(analyse(flat)) and "had flattened" in told(analyse(flat))
-
-
-def test_a_leader_that_loses_on_a_second_seed_says_so() -> None:
-    first = trial("dice", 0.75, 3)
-    again = first.model_copy(
-        update={"spec": first.spec.model_copy(update={"purpose": "recheck", "seed": 9}), "value": 0.73}
-    )
-    assert "one leader read −0.020 mIoU against the search: what was best by luck shows itself" in told(
-        analyse([*searched(), first], rechecks=[again])
-    )
-    higher = again.model_copy(update={"value": 0.77})
-    assert "one leader read +0.020 mIoU against the search: luck did not make them leaders" in told(
-        analyse([*searched(), first], rechecks=[higher])
-    )
-    # A leader that is best at a rechecked learning rate is compared with that training, on the search's seed.
-    spec = first.spec.model_copy(update={"purpose": "recheck", "lr": first.spec.lr / 3})
-    better = first.model_copy(update={"spec": spec, "value": 0.77})
-    second = better.model_copy(update={"spec": spec.model_copy(update={"seed": 9}), "value": 0.73})
-    found = told(analyse([*searched(), first], rechecks=[better, again, second]))
-    assert "2 leaders read −0.030 mIoU against the search on average" in found
 
 
 def test_search_and_confirmation_rankings_are_compared() -> None:
@@ -337,13 +317,6 @@ def test_the_ranking_at_each_budget_is_from_the_same_images(metric: str) -> None
     assert analysis.budget[-2].steps == 75 and analysis.budget[-2].tau == 1.0
 
 
-def test_a_stopped_trial_is_not_what_a_second_seed_is_compared_with() -> None:
-    leader = trial("dice", 0.6, 0)
-    stopped = leader.model_copy(update={"state": "pruned", "value": 0.9, "spec": spec("dice", 1)})
-    again = trial("dice", 0.58, 0, spec=spec("dice", 0, seed=7, purpose="recheck"))
-    assert "one leader read −0.020" in told(analyse([leader, stopped], rechecks=[again]))
-
-
 def test_probes_of_one_length_are_read_at_their_rungs() -> None:
     probes = [probe(f, 400, v) for f, v in (("dice", 0.6), ("focal", 0.7), ("dice_ce", 0.8))]
     assert [p.steps for p in analyse(searched(), probes=probes).budget] == [200, 400]
@@ -369,7 +342,7 @@ def test_probes_of_one_length_are_read_at_their_rungs() -> None:
 )
 @pytest.mark.parametrize("metric", ["miou", "dice"])
 def test_poor_searches_get_sentences_and_never_an_exception(trials: list[TrialResult], metric: str) -> None:
-    analysis = analyse(trials, recipe=Recipe(metric=metric), rechecks=trials, probes=trials)  # type: ignore[arg-type]
+    analysis = analyse(trials, recipe=Recipe(metric=metric), probes=trials)  # type: ignore[arg-type]
     assert analysis.sentences and all(s.endswith(".") for s in analysis.sentences)
     assert analysis.parts == ()
     assert SearchAnalysis.model_validate_json(analysis.model_dump_json()) == analysis

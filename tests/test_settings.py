@@ -128,7 +128,7 @@ def test_a_resume_keeps_the_depth_unless_it_is_given_again() -> None:
 OTHER = {
     "arch": "fpn", "encoder": "resnet50", "encoder_depth": 5, "augment": "full", "size": 64, "batch_size": 4,
     "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "boundary_pixels": 5, "steps": 44,
-    "encoder_weights": "imagenet", "engine": "eager", "deterministic": True, "compile": True,
+    "encoder_weights": "imagenet", "engine": "auto", "deterministic": True, "compile": True,
 }  # fmt: skip
 """A value of each option of the recipe that differs from every default."""
 
@@ -177,6 +177,11 @@ def test_what_was_given_before_stands_until_it_is_given_again() -> None:
     assert (asked.trials, asked.analyses[-1].seeds, asked.timeout, asked.rope) == (30, 5, 5400.0, ROPE)
     assert asked_of({}).trials == TRIALS
     assert asked_of({**before, **now}, held=44).trials == 44  # what is there is not asked for in vain
+
+
+def test_nothing_that_was_not_tried_on_a_gpu_is_its_default() -> None:
+    assert recipe_of(GPU).engine == "eager" and not recipe_of(GPU).compiled
+    assert Settings().slots == 1
 
 
 def test_slots_are_for_worker_processes() -> None:

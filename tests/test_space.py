@@ -17,8 +17,9 @@ from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.space import (
     default_space_name,
+    defaults,
     describe,
-    initial_queue,
+    floor_of,
     load_space,
     parameter_name,
     shipped_spaces,
@@ -324,13 +325,13 @@ def test_fixed_values_are_not_asked_for(write):
     choice = suggest(trial, space, 10.0)
     assert (choice.params, choice.lr) == ({"gamma": 3.0}, 1e-3)
     assert set(trial.params) == {"loss"}
-    assert initial_queue(space, 5)[0] == {"loss": "focal"}
+    assert defaults(space.families[0], space) == {"loss": "focal"}
 
 
-def test_literature_defaults_come_first_in_the_registrys_order():
-    queue = initial_queue(load_space("binary"), 50)
+def test_every_family_begins_with_its_literature_defaults():
+    space = load_space("binary")
     lr = pytest.approx(math.sqrt(1e-4 * 1e-2))
-    assert queue[:7] == [
+    assert [defaults(family, space) for family in space.families] == [
         {"loss": "cross_entropy", "cross_entropy.lr": lr},
         {"loss": "weighted_ce", "weighted_ce.pos_weight_power": 1.0, "weighted_ce.lr": lr},
         {"loss": "focal", "focal.gamma": 2.0, "focal.alpha": 0.25, "focal.lr": lr},
@@ -339,46 +340,38 @@ def test_literature_defaults_come_first_in_the_registrys_order():
         {"loss": "dice_ce", "dice_ce.mix": 0.5, "dice_ce.pos_weight_power": 0.0, "dice_ce.lr": lr},
         {"loss": "dice_focal", "dice_focal.mix": 0.5, "dice_focal.gamma": 2.0, "dice_focal.lr": lr},
     ]
-    focused = [family.family for family in load_space("binary").families]
-    assert queue[7:] == [{"loss": family} for _ in range(2) for family in focused]
 
 
 @pytest.mark.parametrize(("name", "task"), SHIPPED)
 def test_the_first_trials_take_what_was_enqueued(name, task):
     """Names and ranges of the queue are those that are asked for: Optuna would silently draw anything else."""
     space, trials = load_space(name, task), study()
-    queue = initial_queue(space, 3 * len(space.families))
-    for entry in queue:
-        trials.enqueue_trial(entry)
-    for entry in queue:
+    for family in space.families:
+        trials.enqueue_trial(defaults(family, space))
+    for family in space.families:
         trial = trials.ask()
         suggest(trial, space, 30.0)
-        assert entry.items() <= trial.params.items()
-        assert len(entry) in (1, len(trial.params))
+        assert trial.params == defaults(family, space)
 
 
 @settings(deadline=None, max_examples=60)
-@given(trials=st.integers(-2, 80))
-def test_every_family_gets_its_floor_and_no_more_is_enqueued_than_asked(trials):
+@given(trials=st.integers(0, 80))
+def test_floors_are_equal_and_fit_into_the_total(trials):
     space = load_space("binary")
-    families = [family.family for family in space.families]
-    queue = initial_queue(space, trials)
-    assert len(queue) <= max(0, trials)
-    counts = [sum(entry["loss"] == family for entry in queue) for family in families]
-    if trials >= len(families):
-        assert counts == [min(3, trials // len(families))] * len(families)
-    else:
-        assert counts == [1] * max(0, trials) + [0] * (len(families) - max(0, trials))
+    floor = floor_of(space, trials)
+    assert 0 <= floor <= 3 and floor * len(space.families) <= trials
+    assert floor == 3 or (floor + 1) * len(space.families) > trials
 
 
-def test_defaults_are_clipped_into_the_space_and_left_out_where_the_data_decide(write):
+def test_defaults_are_clipped_into_the_space_and_in_the_middle_where_there_is_none(write):
     text = HEAD + (
         "  weighted_ce: {pos_weight: {log: [2, 50]}}\n  focal: {gamma: {uniform: [3, 5]}}\n"
         "  tversky: {fn_weight: {uniform: [0.1, 0.4]}, overlap_exponent: {uniform: [0.5, 2]}}\n"
         "  dice_ce: {pos_weight: {log: [2, 50]}}\n"
     )
-    weighted, focal, tversky, mixed = initial_queue(load_space(write(text), "binary"), 4)
-    assert "weighted_ce.pos_weight" not in weighted
+    space = load_space(write(text), "binary")
+    weighted, focal, tversky, mixed = (defaults(family, space) for family in space.families)
+    assert weighted["weighted_ce.pos_weight"] == pytest.approx(10.0)
     assert focal["focal.gamma"] == 3.0
     assert tversky["tversky.fn_weight"] == 0.4
     assert tversky["tversky.overlap_exponent"] == 0.75

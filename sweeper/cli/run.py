@@ -94,7 +94,11 @@ SECTIONS = {
 @class_map_option("all as they are; with --resume the study's")
 @exclude_option("none; with --resume the study's")
 @resize_option("native; with --resume the study's")
-@click.option("--trials", type=click.IntRange(1, MOST_TRIALS), help=f"Total of the study.  [default: {TRIALS}]")
+@click.option(
+    "--trials",
+    type=click.IntRange(1, MOST_TRIALS),
+    help=f"Trials of the search.  [default: until they bring no gain, {TRIALS} at most]",
+)
 @click.option("--study", shell_complete=study_names, help="Name of the study.  [default: the data's name and the time]")
 @click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
 @click.option("--join", is_flag=True, help="Work for the run that leads the study, on this machine too.")

@@ -110,7 +110,10 @@ class FinalistRow(Record):
     validation_miou: float
     search_trial: int
     search_value: float
-    recheck_value: float | None
+    trials_tried: int
+    """Search trials of its family, stopped ones among them."""
+    trials_completed: int
+    """How many of them were trained to the end."""
     regret: Regret | None
     probability_best: float | None
     collapses: int

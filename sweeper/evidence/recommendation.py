@@ -78,15 +78,8 @@ def recommend(
         provisional=decision.provisional,
         reasons=decision.reasons,
         next_steps=decision.next_steps,
-        winners_curse=None if chosen is None or metric != "miou" else _searched(chosen) - chosen.miou.estimate,
+        winners_curse=None if chosen is None or metric != "miou" else chosen.search_value - chosen.miou.estimate,
     )
-
-
-def _searched(chosen: FinalistEvidence) -> float:
-    """What the search says of a configuration: one training, or the mean of two."""
-    if chosen.recheck_value is None:
-        return chosen.search_value
-    return (chosen.search_value + chosen.recheck_value) / 2
 
 
 def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equivalent: Equivalent | None) -> Recommended:
@@ -210,7 +203,8 @@ def _finalist(evidence: Evidence, index: int) -> FinalistRow:
         validation_miou=finalist.val_miou,
         search_trial=finalist.search_trial,
         search_value=finalist.search_value,
-        recheck_value=finalist.recheck_value,
+        trials_tried=finalist.trials_tried,
+        trials_completed=finalist.trials_completed,
         regret=finalist.regret,
         probability_best=None if finalist.regret is None else finalist.regret.best,
         collapses=finalist.collapses,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import mean, median
+from statistics import median
 
 import numpy as np
 
@@ -46,7 +46,6 @@ def analyse_search(
     space: SearchSpace,
     imbalance: float,
     recipe: Recipe,
-    rechecks: Sequence[TrialResult] = (),
     confirmations: Sequence[TrialResult] = (),
     probes: Sequence[TrialResult] = (),
     evidence: Evidence | None = None,
@@ -59,7 +58,6 @@ def analyse_search(
         space: the searched ranges, by which learning rates and parameters are scaled.
         imbalance: of the training split, whose powers some coordinates are.
         recipe: names the metric that was maximised.
-        rechecks: leaders trained again on a second search seed.
         confirmations: the finalists' trainings, of the configurations in `evidence`.
         probes: trainings of `--steps auto`.
         evidence: what the confirmation showed; None where there was none.
@@ -75,7 +73,7 @@ def analyse_search(
             confirmation_tau=None,
             sentences=(f"None of {len(trials)} search trainings completed: nothing can be said about the search.",),
         )
-    replicates = [t for t in (*confirmations, *rechecks) if learned_something(t) and t.state == "complete"]
+    replicates = [t for t in confirmations if learned_something(t) and t.state == "complete"]
     points, imputed = _points(trials, done, space, imbalance)
     parts, told = _parts(points, imputed, replicates, unit)
     confirmed = [r for r in replicates if r.spec.purpose == "confirm"]
@@ -91,7 +89,6 @@ def analyse_search(
             _rising(done, rope),
             *_first_rung(done, rope),
             *_more_trials([p.value for p in points], rope, unit),
-            *_second_seed(trials, rechecks, unit),
             *_confirmed(evidence, tau),
             settling(budget, rope, unit),
         ),
@@ -273,28 +270,6 @@ def expected_gain(values: Sequence[float]) -> float:
         for i in range(half, n + 1)
     ]  # fmt: skip
     return max(0.0, float(ordered[-1] - np.exp(log) @ ordered[half - 1 :]))
-
-
-def _second_seed(trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], unit: str) -> list[str]:
-    """What leaders lost when they were trained again."""
-    seeds = {t.spec.seed for t in trials}
-    same_seed = [r for r in rechecks if r.spec.seed in seeds]  # a leader may be best at a rechecked learning rate
-    ended = [t for t in (*trials, *same_seed) if t.state == "complete"]  # a stopped one saw a part of the images
-    first = {t.spec.configuration: t.value for t in ended if learned_something(t)}
-    losses = []
-    for again in (r for r in rechecks if r.spec.seed not in seeds):
-        before = first.get(again.spec.configuration)
-        if again.state == "complete" and learned_something(again) and before is not None and again.value is not None:
-            losses.append(before - again.value)
-    if not losses:
-        return []
-    who = f"{len(losses)} leaders" if len(losses) > 1 else "one leader"
-    lost = mean(losses)
-    moral = "what was best by luck shows itself" if lost > 0 else "luck did not make them leaders"
-    return [
-        f"On a second search seed {who} read {minus(f'{-lost:+.3f}')} {unit} against the search"
-        f"{' on average' if len(losses) > 1 else ''}: {moral}."
-    ]
 
 
 def _confirmed(evidence: Evidence | None, tau: float | None) -> list[str]:

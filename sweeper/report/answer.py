@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from sweeper.core.records import Verdict
 from sweeper.core.text import count, listed
 from sweeper.evidence.intervals import LEVEL
@@ -97,24 +95,15 @@ def _hardly_tuned(facts: Facts) -> str:
         total = complete + pruned + failed
         if not 0 < complete < FEW_TRIALS:
             continue
-        if facts.sweep.conditions.rates != "searched" and not finalist.params:
-            continue  # it has nothing but its learning rate to be tuned, and that was, on the grid
+        if not finalist.params:
+            continue  # it has nothing but its learning rate to be tuned, and all losses' trials told that together
         others = f"the other {pruned}" if pruned + complete == total else count(pruned, "other")
         stopped = f"{others} {'was' if pruned == 1 else 'were'} stopped early, not among the best at the same step"
         rest = [stopped] if pruned else []
         rest += [f"{failed} failed"] if failed else []
-        searched = facts.sweep.space.lr
-        drawn = facts.sweep.conditions.rates != "searched"
-        middle = not drawn and math.isclose(finalist.lr, math.sqrt(searched.low * searched.high), rel_tol=1e-3)
-        lr = "its learning rate is the default, the middle of the range; " if middle else ""
         done = f"{complete} of its {total} search trials completed" if total > 1 else "it had a single search trial"
-        seed = facts.sweep.conditions.seed
-        again = [t for t in facts.sweep.rechecks if t.spec.family == finalist.family and (drawn or t.spec.seed == seed)]
-        rates = len({t.spec.lr for t in again if t.state == "complete"})
-        tried = f"{count(rates, 'other learning rate was', 'other learning rates were')} tried before the confirmation"
-        rest += [tried] if rates else []
         name = code(finalist_name(facts, finalist))
-        sentences.append(f" {role}{name} was hardly tuned: {lr}{', '.join([done, *rest])}.")
+        sentences.append(f" {role}{name} was hardly tuned: {', '.join([done, *rest])}.")
     return "".join(sentences)
 
 

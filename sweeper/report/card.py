@@ -42,6 +42,9 @@ VERDICTS = {
 WORDS = 120
 """The card has at most so many, before the code; tests/test_report_card.py counts them."""
 
+LITTLE = 0.1
+"""Part of the way from a constant answer to a perfect one below which a network cannot do the task."""
+
 LOW_BUDGET = ("--epochs", "--confirm-steps", "--study")
 """Left out of the command for a larger budget: the confirmation then has twice the new steps, in a new study."""
 
@@ -119,6 +122,18 @@ def _recipe(recipe: Recipe) -> str:
 
 
 def _headline(facts: Facts, recommended: Recommended) -> str:
+    """The answer in a sentence; before it one that says so where no network can do the task yet."""
+    evidence = facts.recommendation.evidence
+    best = max((f.miou.estimate for f in facts.finalists), default=1.0)
+    if evidence is None or best - evidence.constant_miou >= LITTLE * (1 - evidence.constant_miou):
+        return _answer(facts, recommended)
+    return (
+        f"None of these networks can do the task yet: the best reads {number(best)} mIoU, the same answer everywhere "
+        f"{number(evidence.constant_miou)}. {_answer(facts, recommended)}"
+    )
+
+
+def _answer(facts: Facts, recommended: Recommended) -> str:
     verdict, name, rope = facts.recommendation.verdict, f"`{recommended.family}`", f"{facts.sweep.rope:g} mIoU"
     if verdict is Verdict.CLEAR_WINNER:
         return f"Train with {name}: it beats every other finalist."
@@ -256,7 +271,7 @@ def _nothing(facts: Facts) -> Card:
     recipe, evidence = facts.sweep.conditions.recipe, facts.recommendation.evidence
     holds = Row("Tried with", _holds_for(facts))
     if facts.nothing_learned:
-        found = "no training did better than the same answer everywhere"
+        found = "no training did clearly better than the same answer everywhere"
         if evidence is not None and evidence.finalists:
             eligible = [f for f in evidence.finalists if f.collapses < f.trainings]
             best = max(eligible or evidence.finalists, key=lambda f: f.miou.estimate)
@@ -271,7 +286,7 @@ def _nothing(facts: Facts) -> Card:
     search = facts.search
     states = search["state"].value_counts()
     ended = [f"{int(states.get(state, 0))} {state}" for state in ("complete", "pruned", "failed")]
-    found = f"{count(len(search), 'trial')} of {facts.sweep.trials_asked} asked for: {', '.join(ended)}"
+    found = f"{count(len(search), 'trial')}: {', '.join(ended)}"
     resume = resume_command(facts.sweep.study, facts.sweep.storage)
     rows = (Row("Found", found), holds)
     return Card("No recommendation: no loss was confirmed.", rows, resume, "bash")

@@ -13,7 +13,6 @@ from sweeper.report.answer import FEW_TRIALS
 from sweeper.report.card import recipe_text
 from sweeper.report.facts import Facts, at_edge, finalist_name, on_edge, search_split
 from sweeper.report.formatting import code, escape_md, number, prose, signed, significant
-from sweeper.version import __version__
 
 SHORT = 2000
 """Confirmation steps below which the speed of learning plays a part in the comparison."""
@@ -76,12 +75,6 @@ def _confirmation(facts: Facts) -> Iterator[str]:
         )
     for sentence in evidence_caveats(evidence):
         yield prose(sentence)
-    if facts.sweep.conditions.rates == "searched":
-        yield (
-            "This study was begun by a version without a common grid of learning rates. Its verdict is by the rule of "
-            f"sweeper {__version__}, its finalists by the earlier one: each was confirmed at the one rate that its "
-            "search found, and a difference may be that rate's luck. A new study compares them at common rates."
-        )
     if facts.sweep.looks > 1:
         yield (
             f"This study was concluded {facts.sweep.looks} times from different confirmations, or with other "
@@ -112,13 +105,7 @@ def _confirmation(facts: Facts) -> Iterator[str]:
 
 def _search(facts: Facts) -> Iterator[str]:
     for finalist in {id(f): f for f in (facts.chosen, facts.baseline) if f is not None}.values():
-        if facts.sweep.conditions.rates != "searched":
-            if finalist.lr_at_edge:
-                yield (
-                    f"{code(finalist_name(facts, finalist))} was best at the lowest or highest learning rate that was "
-                    f"tried ({significant(finalist.lr)} stands for it): others beyond could improve it."
-                )
-        elif (edge := at_edge(facts, finalist.lr)) is not None:
+        if (edge := at_edge(facts, finalist.lr)) is not None:
             yield (
                 f"The best learning rate of {code(finalist_name(facts, finalist))}, {significant(finalist.lr)}, "
                 f"lies at the {edge} edge of the searched range: a wider range could improve it."
@@ -131,14 +118,14 @@ def _search(facts: Facts) -> Iterator[str]:
             )
     frame = facts.search
     complete = frame[frame["state"] == "complete"]["family"].value_counts()
-    # Nothing but a learning rate, which the grid of the finalists' rates tuned.
-    by_rate = {f.family for f in facts.finalists if not f.params and facts.sweep.conditions.rates != "searched"}
+    # Nothing but a learning rate, which the trials of all losses tuned together.
+    by_rate = {f.family for f in facts.finalists if not f.params}
     few = [f for f in facts.families if (frame["family"] == f).any() and complete.get(f, 0) < FEW_TRIALS]
     sparse = [family for family in few if family not in by_rate]
     if sparse:
         names = [f"{code(f)} ({int(complete.get(f, 0))})" for f in sparse]
         yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed search trials: {listed(names)}."
-    if len(frame) < facts.sweep.trials_asked:
+    if len(frame) < facts.sweep.trials_asked and (facts.sweep.cut or not facts.sweep.settles):
         yield f"The search stopped after {len(frame)} of {facts.sweep.trials_asked} trials."
     if facts.sweep.differences:
         number_of, largest = len(facts.sweep.differences), max(facts.sweep.differences)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from sweeper.core.records import FinalistEvidence, TrialResult
 from sweeper.report.card import VERDICTS
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
@@ -121,11 +119,9 @@ def analyses_text(facts: Facts) -> str:
 
 
 def path_table(facts: Facts, ui_url: str) -> str:
-    """What became of each finalist's search value: second seed, confirmation, test; with the rank at either end."""
+    """How each finalist was tuned, and what became of its search value; with the rank at either end."""
     found = facts.finalists
-    again = [recheck(facts, f) for f in found]
-    rechecked = any(f.recheck_value is not None for f in found)
-    header = ["loss", f"search {facts.objective}", *(["on a second seed"] if rechecked else [])]
+    header = ["loss", "trials (completed)", f"search {facts.objective}"]
     header += ["confirmation, validation", "test mIoU", "rank among these, search", "rank among these, test"]
 
     def linked(value: float | None, run: str | None) -> str:
@@ -133,50 +129,22 @@ def path_table(facts: Facts, ui_url: str) -> str:
         return number(value) if value is None or link == MISSING else link
 
     rows = []
-    for finalist, trial in zip(found, again, strict=True):
+    for finalist in found:
         first = searched(facts, finalist)
-        cells = [code(finalist_name(facts, finalist))]
+        cells = [code(finalist_name(facts, finalist)), f"{finalist.trials_tried} ({finalist.trials_completed})"]
         cells += [linked(finalist.search_value, first.run_id if first else None)]
-        cells += [linked(finalist.recheck_value, trial.run_id if trial else None)] if rechecked else []
         cells += [number(finalist.val_miou), number(finalist.miou.estimate)]
         ranks = (
             1 + sum(f.search_value > finalist.search_value for f in found),
             1 + sum(f.miou.estimate > finalist.miou.estimate for f in found),
         )
         rows.append([*cells, *map(str, ranks)])
-    return table(header, rows) if len(rows) > 1 or rechecked else ""
+    return table(header, rows) if len(rows) > 1 else ""
 
 
 def searched(facts: Facts, finalist: FinalistEvidence) -> TrialResult | None:
-    """The training that `search_value` is of: a search trial, or its recheck at another learning rate."""
-    return _trained(facts, finalist, second=False)
-
-
-def recheck(facts: Facts, finalist: FinalistEvidence) -> TrialResult | None:
-    """The finalist's configuration trained on the second search seed, where that completed."""
-    return _trained(facts, finalist, second=True)
-
-
-def _trained(facts: Facts, finalist: FinalistEvidence, *, second: bool) -> TrialResult | None:
-    """The completed training of exactly this configuration in the search or its rechecks, on either search seed."""
-    seed, trials, lr = facts.sweep.conditions.seed, facts.sweep.trials, finalist.lr
-    if facts.sweep.conditions.rates != "searched":
-        origin = next((t for t in trials if t.spec.number == finalist.search_trial), None)
-        if origin is None or not second:
-            return origin
-        lr = origin.spec.lr
-    return next(
-        (
-            trial
-            for trial in (*trials, *facts.sweep.rechecks)
-            if trial.state == "complete"
-            and (trial.spec.purpose == "recheck" and trial.spec.seed != seed) == second
-            and trial.spec.family == finalist.family
-            and trial.spec.params == finalist.params
-            and math.isclose(trial.spec.lr, lr)
-        ),
-        None,
-    )
+    """The search trial that a finalist's `search_value` is of."""
+    return next((t for t in facts.sweep.trials if t.spec.number == finalist.search_trial), None)
 
 
 def path_text(facts: Facts) -> list[str]:
@@ -186,11 +154,10 @@ def path_text(facts: Facts) -> list[str]:
     curse = facts.recommendation.winners_curse
     longer = f"the confirmation trained {recipe.confirm_steps:,} steps, the search {recipe.steps:,}"
     if curse is not None and recipe.confirm_steps != recipe.steps:
-        if all(f.recheck_value is None for f in facts.finalists):  # else the search's analysis speaks of it
-            lines.append(
-                "The winner's curse (the best of many noisy trials looks better than it is) cannot be judged here: "
-                f"{longer}."
-            )
+        lines.append(
+            "The winner's curse (the best of many noisy trials looks better than it is) cannot be judged here: "
+            f"{longer}."
+        )
     elif curse is not None:
         higher = "higher" if curse > 0 else "lower"
         moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"

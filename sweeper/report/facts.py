@@ -95,8 +95,8 @@ class Facts:
             return False
         if evidence is not None and evidence.finalists:
             return True
-        if not sweep.trials:  # the defaults were tried before the search: its sentence says whether it was begun
-            return "no search was begun" in sweep.budget
+        if not sweep.learned:
+            return True
         ended = [trial for trial in sweep.trials if trial.state != "failed"]
         return bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
 

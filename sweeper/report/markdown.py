@@ -178,7 +178,6 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "coordinates": sections.coordinates_table(facts),
         "coordinates_text": sections.coordinates_text(facts),
         "binary": facts.binary,
-        "grid": sweep.conditions.rates != "searched",
         "collapses": sections.collapses(facts),
         "collapses_text": sections.collapses_text(facts),
         "failures": sections.failures(facts),
@@ -235,10 +234,13 @@ def _search_head(facts: Facts) -> str:
         facts.default_name if sweep.conditions.recipe.threshold == "0.5" else f"at the {facts.point_name} chosen there"
     )
     limit = "" if sweep.timeout is None else f" Time limit of the sweep: {duration(sweep.timeout)}."
+    asked = f" of {sweep.trials_asked} asked for"
+    if sweep.settles and not sweep.cut:
+        asked = ", until more brought no gain" if len(facts.search) < sweep.trials_asked else ""
     rest = [("recheck", len(sweep.rechecks)), ("budget probe", len(sweep.probes))]
     more = ", ".join(count(n, name) for name, n in rest if n)
     return (
-        f"{count(len(facts.search), 'trial')} of {sweep.trials_asked} asked for ({', '.join(parts)}), "
+        f"{count(len(facts.search), 'trial')}{asked} ({', '.join(parts)}), "
         f"{sweep.conditions.recipe.steps:,} steps each, seed {sweep.conditions.seed}. Values are from the validation "
         f"split, {point}.{f' Besides: {more}.' if more else ''}{limit}"
     )

@@ -142,27 +142,27 @@ def _ask(trial: optuna.trial.BaseTrial, name: str, coordinate: Coordinate) -> fl
     return trial.suggest_float(name, coordinate.low, coordinate.high, log=coordinate.kind == "log")
 
 
-def initial_queue(space: SearchSpace, trials: int) -> list[dict[str, Any]]:
-    """Parameters to enqueue before the sampler takes over, at most `trials` entries.
+def floor_of(space: SearchSpace, trials: int) -> int:
+    """How many trials every family gets before the sampler chooses among them: min(3, trials // families)."""
+    return min(FLOOR, trials // len(space.families))
 
-    First the literature defaults of every family in the registry's order, clipped into the space, with the geometric
-    middle of the learning rate. Then, round by round, entries that fix the family alone and leave the rest to the
-    sampler, until each family has min(3, trials // families) trials. With fewer trials than families only the first
-    `trials` families are tried.
+
+def defaults(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
+    """Parameters of a family's first trial, as Optuna knows them.
+
+    The literature's defaults, clipped into the space, the middle of the range of a coordinate that has none, and the
+    geometric middle of the learning rate.
     """
-    queue = [_defaults(family, space) for family in space.families]
-    floor = min(FLOOR, trials // len(space.families))
-    queue += [{"loss": family.family} for _ in range(floor - 1) for family in space.families]
-    return queue[: max(0, trials)]
-
-
-def _defaults(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
     entry: dict[str, Any] = {"loss": family.family}
     free = FAMILIES[family.family].coordinates[space.task]
     for name, coordinate in family.coordinates.items():
         start = _start(free[name], coordinate)
-        if coordinate.kind != "fixed" and start is not None:
-            entry[parameter_name(family.family, name, coordinate)] = min(max(start, coordinate.low), coordinate.high)
+        if coordinate.kind == "fixed":
+            continue
+        if start is None:
+            log = coordinate.kind == "log"
+            start = math.sqrt(coordinate.low * coordinate.high) if log else (coordinate.low + coordinate.high) / 2
+        entry[parameter_name(family.family, name, coordinate)] = min(max(start, coordinate.low), coordinate.high)
     if space.lr.kind != "fixed":
         middle = math.sqrt(space.lr.low * space.lr.high)
         entry[f"{family.family}.lr"] = min(max(middle, space.lr.low), space.lr.high)
@@ -178,21 +178,14 @@ def _start(free: LossCoordinate, coordinate: Coordinate) -> float | None:
 
 
 def default_choice(family: FamilySpace, space: SearchSpace, imbalance: float) -> Choice:
-    """A family's literature defaults, clipped into the space, with the geometric middle of the learning rate.
-
-    A coordinate without a default in the literature gets the middle of its range. `imbalance` as in `suggest`.
+    """What a trial of a family's `defaults` trains with; `imbalance` as in `suggest`.
 
     Raises:
         ValueError: if imbalance is not finite and above 0.
     """
     import optuna
 
-    fixed = _defaults(family, space)
-    for name, coordinate in family.coordinates.items():
-        log = coordinate.kind == "log"
-        middle = math.sqrt(coordinate.low * coordinate.high) if log else (coordinate.low + coordinate.high) / 2
-        fixed.setdefault(parameter_name(family.family, name, coordinate), middle)
-    return suggest(optuna.trial.FixedTrial(fixed), space, imbalance)
+    return suggest(optuna.trial.FixedTrial(defaults(family, space)), space, imbalance)
 
 
 def describe(space: SearchSpace) -> list[tuple[str, str, str]]:

@@ -3,7 +3,6 @@
 database → plan → results and interim analyses → record. Read as `from sweeper.study import storage as studies`.
 """
 
-from sweeper.storage.asked_rechecks import Wave
 from sweeper.storage.attributes import (
     ABANDONED,
     ATTEMPT_OF,
@@ -15,16 +14,16 @@ from sweeper.storage.attributes import (
     PLAN_COPY,
     PLANNED,
     PROBED,
+    RATES,
     RESULT,
     RETRY_OF,
     SAME,
+    SETTLES,
     TAKEN,
-    TUNED,
     WAITS,
-    WAVE,
 )
 from sweeper.storage.changed_images import judge_change, note_unchanged, refuse_changed
-from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
+from sweeper.storage.confirmation_setup import SameLosses
 from sweeper.storage.dashboard_note import note_report
 from sweeper.storage.database import open_storage, sole_use
 from sweeper.storage.interim_analyses import (
@@ -63,7 +62,7 @@ from sweeper.storage.results import (
     store_extra,
     waiting_results,
 )
-from sweeper.storage.whole_study import load_sweep
+from sweeper.storage.whole_study import load_sweep, stored_rates
 
 __all__ = [
     "ABANDONED",
@@ -77,17 +76,15 @@ __all__ = [
     "PLANNED",
     "PLAN_COPY",
     "PROBED",
+    "RATES",
     "RESULT",
     "RETRY_OF",
     "SAME",
+    "SETTLES",
     "TAKEN",
-    "TUNED",
     "WAITS",
-    "WAVE",
     "Plan",
     "SameLosses",
-    "TunedFinalists",
-    "Wave",
     "all_results",
     "analyses_taken",
     "check_name",
@@ -125,6 +122,7 @@ __all__ = [
     "search_results",
     "sole_use",
     "store_extra",
+    "stored_rates",
     "study_names",
     "unpack",
     "unpack_value",

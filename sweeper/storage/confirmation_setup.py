@@ -1,9 +1,9 @@
-"""What is decided before the confirmation: which losses are the same, and at which learning rates all are confirmed."""
+"""Which losses of the search are the same, as it is stored."""
 
 from __future__ import annotations
 
 from sweeper.core.base import Record
-from sweeper.core.records import SameLoss, Tuned
+from sweeper.core.records import SameLoss
 
 
 class SameLosses(Record):
@@ -12,9 +12,3 @@ class SameLosses(Record):
     trials: int
     """How many trials of the search it rests on."""
     found: tuple[SameLoss, ...]
-
-
-class TunedFinalists(Record):
-    """The finalists' learning rates, so that a report by another version of sweeper finds their confirmations."""
-
-    finalists: tuple[Tuned, ...]

@@ -13,10 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.core.base import Record
 from sweeper.core.errors import DamagedError, MissingStudyError, SweeperError
-from sweeper.core.records import Probed, TrialResult
+from sweeper.core.records import Probed, RateFit, TrialResult
 from sweeper.core.redact import redact
 from sweeper.core.text import count
-from sweeper.storage.asked_rechecks import Wave
 from sweeper.storage.attributes import (
     ABANDONED,
     FAMILY,
@@ -24,14 +23,13 @@ from sweeper.storage.attributes import (
     PLAN_COPY,
     PROBED,
     QUEUE_OF,
+    RATES,
     RESULT,
     SAME,
     TAKEN,
-    TUNED,
     WAITS,
-    WAVE,
 )
-from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
+from sweeper.storage.confirmation_setup import SameLosses
 from sweeper.storage.interim_analyses import AnalysesTaken
 from sweeper.storage.plan import Plan
 from sweeper.storage.raw_rows import fetch, rows_of
@@ -43,8 +41,7 @@ KINDS: Mapping[str, type[Record]] = {
     TAKEN: AnalysesTaken,
     PROBED: Probed,
     SAME: SameLosses,
-    TUNED: TunedFinalists,
-    WAVE: Wave,
+    RATES: RateFit,
 }
 TRAINING = re.compile(r"(confirm|recheck|probe)/(\d{5,})")
 STATES = ("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL")

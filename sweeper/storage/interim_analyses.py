@@ -50,7 +50,8 @@ class AnalysesTaken(Record):
 
 def analyses_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
     """The interim analyses stored in a study's attributes."""
-    return unpack(AnalysesTaken, attributes.get(TAKEN, {}), "the record of the interim analyses")
+    stored = attributes.get(TAKEN)
+    return AnalysesTaken() if stored is None else unpack(AnalysesTaken, stored, "the record of the interim analyses")
 
 
 def plans_of_analyses(attributes: Mapping[str, Any]) -> list[tuple[InterimAnalysis, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import optuna
@@ -16,6 +17,8 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
+
+from sweeper.storage.attributes import WAITS
 
 TRIALS = TrialModel.__table__
 """SQLAlchemy's table of the trials."""
@@ -57,7 +60,7 @@ def known_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 @contextmanager
 def trials_read_once(study: optuna.Study) -> Iterator[None]:
-    """Let the block see the trials as they are at its begin.
+    """Let the block see the trials as they are at its begin, those that wait at a rung as if they had been stopped.
 
     TPE with a constant liar reads all trials anew for each of its groups, one per family; nothing changes in between,
     as an ask is one call of one process, and each reading costs a query for all unfinished trials.
@@ -67,13 +70,23 @@ def trials_read_once(study: optuna.Study) -> Iterator[None]:
     def cached(
         deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        return read(deepcopy, states, use_cache=True)
+        shown = [_as_stopped(trial) for trial in read(deepcopy, None, use_cache=True)]
+        return [trial for trial in shown if states is None or trial.state in states]
 
     study._get_trials = cached  # type: ignore[method-assign]
     try:
         yield
     finally:
         del study._get_trials
+
+
+def _as_stopped(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that waits, or goes on after it waited, as one that was stopped there; any other as it is."""
+    if trial.state != TrialState.RUNNING or WAITS not in trial.user_attrs:
+        return trial
+    stopped = copy(trial)
+    stopped.state = TrialState.PRUNED
+    return stopped
 
 
 class AskedAgain(optuna.Trial):

@@ -144,11 +144,7 @@ def differences(old: Plan, new: Plan) -> list[str]:
     if old.conditions.folds != new.conditions.folds:
         found.append(f"folds: {old.conditions.folds or 'none'} → {new.conditions.folds or 'none'}")
     if old.conditions.rates != new.conditions.rates:
-        names = {
-            "searched": "the search's",
-            "best": "each finalist's best (--fixed-lr)",
-            "drawn": "drawn for each seed",
-        }
+        names = {"best": "the best for all seeds (--fixed-lr)", "drawn": "drawn for each seed"}
         found.append(
             f"learning rates of the confirmation: {names[old.conditions.rates]} → {names[new.conditions.rates]}"
         )

@@ -2,18 +2,18 @@
 
 A document is the record's own JSON with one more key:
 
-    {…, "stored_as": {"format": 2, "by": "0.1.0", "sha256": "…", "beside": "…"}}
+    {…, "stored_as": {"format": 3, "by": "0.1.0", "sha256": "…", "beside": "…"}}
 
-`format` is the number of the formats of all stored records together. Format 1 is what was written before there were
-numbers: it has no such key, and no checksum. `beside` is a checksum of what the database holds beside the document and
-must fit to it (of a trial's result: the trial's parameters).
+`format` is the number of the formats of all stored records together. No release wrote one below 3. `beside` is a
+checksum of what the database holds beside the document and must fit to it (of a trial's result: the trial's
+parameters).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -22,22 +22,12 @@ from sweeper.core.base import Record
 from sweeper.core.errors import DamagedError, StudyError
 from sweeper.version import __version__
 
-FORMAT = 2
-"""Raised by one when a stored record changes so that its older documents need more than a default; the reader of the
-format before then goes into `READERS`."""
+FORMAT = 3
+"""Raised by one when a stored record changes so that its older documents need more than a default."""
 MARK = "stored_as"
 
 Document = dict[str, Any]
 Kind = TypeVar("Kind", bound=Record)
-
-
-def _from_1(_: str, document: Document) -> Document:
-    """Format 1 had neither number nor checksum; what came since has defaults."""
-    return document
-
-
-READERS: Mapping[int, Callable[[str, Document], Document]] = {1: _from_1}
-"""Format → (name of the record, its document) → the document in the next format."""
 
 
 def checksum(value: object) -> str:
@@ -62,7 +52,7 @@ def pack(record: Record, beside: object = None) -> Document:
 
 
 def unpack(kind: type[Kind], document: object, what: str, beside: object = None) -> Kind:
-    """The record of a document, of this format or an older one.
+    """The record of a document.
 
     Args:
         kind: the record's class.
@@ -77,10 +67,9 @@ def unpack(kind: type[Kind], document: object, what: str, beside: object = None)
     if not isinstance(document, Mapping):
         raise DamagedError(what, f"it must be a JSON object, found {type(document).__name__}")
     content = {key: value for key, value in document.items() if key != MARK}
-    mark = document.get(MARK)
-    if mark is None:
-        return _validated(kind, _upgraded(kind, content, 1), what, writer=None)
-    number = mark.get("format") if isinstance(mark, Mapping) else None
+    found = document.get(MARK)
+    mark: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    number = mark.get("format")
     if not isinstance(number, int) or number < 1:
         raise DamagedError(what, f"its format must be a whole number from 1, found {number!r}")
     if checksum(content) != mark.get("sha256"):
@@ -91,7 +80,12 @@ def unpack(kind: type[Kind], document: object, what: str, beside: object = None)
         raise DamagedError(what, "what the database holds beside it does not fit to it")
     if number > FORMAT:
         raise _too_new(what, mark)
-    return _validated(kind, _upgraded(kind, content, number), what, writer=str(mark.get("by")))
+    if number < FORMAT:
+        raise StudyError(
+            f"{what} was made by a version of sweeper before its first release, in format {number}; this is sweeper "
+            f"{__version__}, which reads format {FORMAT}. Make a new study; what was reported of the old one stays"
+        )
+    return _validated(kind, content, what, writer=str(mark.get("by")))
 
 
 class Value(Record):
@@ -106,21 +100,12 @@ def pack_value(value: object) -> Document:
 
 
 def unpack_value(attributes: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """A JSON value among a study's attributes; format 1 stored it as it is.
+    """A JSON value among a study's attributes; `default` where there is none.
 
     Raises:
         DamagedError, StudyError: as `unpack`.
     """
-    found = attributes.get(key, default)
-    if not isinstance(found, Mapping) or MARK not in found:
-        return found
-    return unpack(Value, found, f"the study's {key!r}").value
-
-
-def _upgraded(kind: type[Record], content: Document, number: int) -> Document:
-    for older in range(number, FORMAT):
-        content = READERS[older](kind.__name__, content)
-    return content
+    return unpack(Value, attributes[key], f"the study's {key!r}").value if key in attributes else default
 
 
 def _too_new(what: str, mark: Mapping[str, Any]) -> StudyError:

@@ -8,10 +8,10 @@ from typing import Any
 from optuna.storages import RDBStorage
 
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import Probed, SameLoss, SweepRecord, Tuned
-from sweeper.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, SAME, TUNED
+from sweeper.core.records import Probed, RateFit, SameLoss, SweepRecord
+from sweeper.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, RATES, SAME, SETTLES
 from sweeper.storage.changed_images import refuse_changed
-from sweeper.storage.confirmation_setup import SameLosses, TunedFinalists
+from sweeper.storage.confirmation_setup import SameLosses
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.storage.mlflow_runs import linked
 from sweeper.storage.plan import load_study, read_plan
@@ -33,6 +33,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
     planned = plans_of_analyses(attributes)
+    found = _found_budget(attributes)
     return SweepRecord(
         study=name,
         storage=storage.address if isinstance(storage, SteadyStorage) else STORAGE,
@@ -43,6 +44,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         imbalance=plan.imbalance,
         trials_asked=int(unpack_value(attributes, "trials", 0)),
         confirm_seeds=int(unpack_value(attributes, "confirm_seeds", 0)),
+        settles=bool(attributes.get(SETTLES, False)),
         rope=float(unpack_value(attributes, "rope", 0.01)),
         trials=linked(search_results(study), attributes),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
@@ -50,8 +52,9 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         confirmations=linked(results_in(attributes, "confirm"), attributes),
         rechecks=linked(results_in(attributes, "recheck"), attributes),
         probes=linked(results_in(attributes, "probe"), attributes),
-        budget=_found_budget(attributes),
-        tuned=_tuned(attributes),
+        budget=found.sentence if found is not None else "",
+        learned=found is None or found.learned,
+        rate_fit=stored_rates(attributes),
         same_losses=_same_losses(attributes),
         looks_planned=planned[-1] if planned else (),
         looks_taken=analyses_taken(attributes).analyses,
@@ -67,14 +70,15 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     )
 
 
-def _found_budget(attributes: Mapping[str, Any]) -> str:
+def _found_budget(attributes: Mapping[str, Any]) -> Probed | None:
     stored = attributes.get(PROBED)
-    return "" if stored is None else unpack(Probed, stored, "the record of the budget probe").sentence
+    return None if stored is None else unpack(Probed, stored, "the record of the budget probe")
 
 
-def _tuned(attributes: Mapping[str, Any]) -> tuple[Tuned, ...]:
-    stored = attributes.get(TUNED)
-    return () if stored is None else unpack(TunedFinalists, stored, "the finalists' learning rates").finalists
+def stored_rates(attributes: Mapping[str, Any]) -> RateFit | None:
+    """The learning rate that a study's confirmation draws around; None before it was found."""
+    stored = attributes.get(RATES)
+    return None if stored is None else unpack(RateFit, stored, "the finalists' learning rate")
 
 
 def _same_losses(attributes: Mapping[str, Any]) -> tuple[SameLoss, ...]:

@@ -1,104 +1,112 @@
-"""Who enters the confirmation: leaders that a second search seed bears out, all tuned on the same learning rates.
+"""The finalists' learning rates: one range for all, but for a loss that is shown to want another.
 
-The best of many noisy trials is partly luck, and the sampler tries one family more often than another. So before a
-family is a finalist,
+All finalists are confirmed around the optimum that the complete trials of all families tell
+(`sweeper.study.learning_rates`). A finalist whose own best rate lies more than `FAR` from it is trained at the optimum,
+too, on the search's seed. Where its own rate reads better by more than `CLEAR`, after the difference was shrunken as
+far as it may be luck, it keeps a range around its own, and draws from it at the same quantiles.
 
-- where the places are contested, the leaders and the first family after them are trained once more on a second search
-  seed (other weights, batches and division). They are ranked by the mean of the two values; who diverges is out, and
-  the next family takes its place;
-- the finalists and the baseline complete the same grid of learning rates on that second seed
-  (`sweeper.study.learning_rates`), with more at an end where the best lies there. From that curve follow the rates at
-  which they are confirmed.
-
-Studies of earlier versions had no grid (`sweeper.study.earlier_rates`).
-
-Everything here is a function of stored results. Trainings are asked for in waves, each of which is stored before it
-begins and finished before the next is asked for: a study that was cut off during one makes the same trainings as one
-that ran through.
+Everything here is a function of stored results.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
-from sweeper.core.records import Conditions, SearchSpace, TrialResult, Tuned
-from sweeper.study.earlier_rates import lacking_rates
-from sweeper.study.finalist import (
-    BASELINE,
-    LEADERS,
-    Finalist,
-    Need,
-    best_of_families,
-    recheck_of,
-    rivals_of,
-    second_seed,
-)
-from sweeper.study.finalist_rates import lacking_grid, with_rates
+from sweeper.core.records import Collapse, Conditions, RateFit, SearchSpace, TrialResult, TrialSpec
+from sweeper.study.finalist import Finalist, entrants
+from sweeper.study.learning_rates import NOISE, UNIT, Tried, confirmation_rates, fit_rates, is_one_rate
 from sweeper.study.training_list import Key, completed, key_of
 
-CONTESTED = 0.1
-"""A leader by more than this above the first family that is left out needs no second seed: its place is safe. Single
-trainings differ by 0.01 to 0.05 between seeds, more where they collapse."""
+FAR = 0.3
+"""Decades between a finalist's own best rate and the common optimum from which on it is tried at both."""
+CLEAR = 1.5 * UNIT
+"""mIoU by which its own rate must be better, after shrinkage."""
+KEPT = 0.03**2 / (0.03**2 + 2 * NOISE**2)
+"""Part of a difference between two trainings that is no luck: losses differ by some 0.03 between such rates, and each
+training has its noise."""
 
 
-def choose_finalists(
-    trials: Sequence[TrialResult],
-    rechecks: Sequence[TrialResult],
-    conditions: Conditions,
-    leaders: int = LEADERS,
-    tuned: Sequence[Tuned] = (),
-) -> list[Finalist]:
-    """The leading families' best configurations, best first by what both seeds say, and the baseline's in any case.
+class Need(NamedTuple):
+    """Trainings that the choice of finalists waits for, and why, in a sentence."""
 
-    With the learning rates that they are confirmed at, as far as the rechecks tell them. Where `tuned` holds those that
-    were decided on from the same trainings, they stand: by whatever rule another version of sweeper read them off.
-    """
-    entered = _entered(trials, rechecks, conditions, leaders)
-    return entered if conditions.rates == "searched" else with_rates(entered, rechecks, conditions, tuned)
+    specs: tuple[TrialSpec, ...]
+    why: str
+
+
+def fitted_rates(trials: Sequence[TrialResult], space: SearchSpace) -> RateFit | None:
+    """The common optimum by the search's complete trials; None where a single rate is searched."""
+    if is_one_rate(space.lr):
+        return None
+    tried = [
+        Tried(t.spec.family, t.spec.lr, None if t.collapse is Collapse.DIVERGED else t.value)
+        for t in trials
+        if t.state == "complete"
+    ]
+    return fit_rates(tried, space.lr)
 
 
 def what_is_needed(
     trials: Sequence[TrialResult],
     rechecks: Sequence[TrialResult],
-    space: SearchSpace,
+    fit: RateFit | None,
     conditions: Conditions,
     *,
     given_up: Collection[Key] = (),
 ) -> Need | None:
-    """The next trainings to be made before the finalists can be chosen; None when they can.
+    """The trainings to be made before the finalists can be chosen; None when they can.
 
     Args:
         trials: results of the search.
-        rechecks: results of the rechecks so far.
-        space: for the range of the learning rate.
+        rechecks: finalists that were trained at the common optimum so far.
+        fit: the common optimum; None where a single rate is searched.
         conditions: the study's.
         given_up: keys of trainings that failed and are not to be asked for again.
     """
-    field = best_of_families(trials, rechecks, conditions)
-    rivals = rivals_of(field, LEADERS)
+    if fit is None:
+        return None
     have = {*completed(rechecks), *given_up}
-    old = conditions.rates == "searched"
-    if old and (need := lacking_rates(trials, rechecks, space, conditions, have)):
-        return need
-    specs = [recheck_of(f, conditions, seed=second_seed(conditions.seed)) for f in _contested(field, rivals)]
-    if specs := [spec for spec in specs if key_of(spec) not in have]:
-        names = ", ".join(spec.family for spec in specs)
-        return Need(tuple(specs), f"training the leaders on a second seed, as one training may be lucky: {names}")
-    return None if old else lacking_grid(_entered(trials, rechecks, conditions), rechecks, space, conditions, have)
+    specs = tuple(spec for f in entrants(trials) if _far(f, fit) and key_of(spec := _at_best(f, fit)) not in have)
+    if not specs:
+        return None
+    names = ", ".join(spec.family for spec in specs)
+    return Need(specs, f"best at another learning rate than the common {fit.best:g}, so trained there, too: {names}")
 
 
-def _entered(
-    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], conditions: Conditions, leaders: int = LEADERS
+def choose_finalists(
+    trials: Sequence[TrialResult],
+    rechecks: Sequence[TrialResult],
+    fit: RateFit | None,
+    space: SearchSpace,
+    conditions: Conditions,
 ) -> list[Finalist]:
-    field = best_of_families(trials, rechecks, conditions)
-    ranked = sorted(rivals_of(field, leaders), key=lambda f: (-f.belief, f.origin))
-    entered = ranked[:leaders]
-    return entered + [f for f in field if f.family == BASELINE and f not in entered]
+    """The leading families' best configurations and the baseline's, with the learning rates they are confirmed at."""
+    found = []
+    for entrant in entrants(trials):
+        own, finalist = entrant.trial.spec, entrant
+        low = high = own.lr
+        if fit is not None:
+            best = own.lr if _keeps_its_own(entrant, rechecks, fit) else fit.best
+            rates = confirmation_rates(best, space.lr).model_copy(update={"shared": best == fit.best})
+            finalist = entrant._replace(rates=rates, drawn=conditions.rates == "drawn")
+            low, high = (rates.low, rates.high) if finalist.drawn else (best, best)
+        same = (t for t in (*trials, *rechecks) if t.spec.loss == own.loss and t.state == "complete")
+        found.append(finalist._replace(trained=tuple(t for t in same if low <= t.spec.lr <= high)))
+    return found
 
 
-def _contested(field: Sequence[Finalist], rivals: Sequence[Finalist]) -> list[Finalist]:
-    """Rivals whose place a second seed could change: none where every family enters anyhow."""
-    if len(rivals) <= LEADERS:
-        return []
-    near = [f for f in rivals if f.value - rivals[LEADERS].value <= CONTESTED]
-    return near if len(near) > 1 else []
+def _keeps_its_own(finalist: Finalist, rechecks: Sequence[TrialResult], fit: RateFit) -> bool:
+    if not _far(finalist, fit):
+        return False
+    there = completed(rechecks).get(key_of(_at_best(finalist, fit)))
+    return there is not None and KEPT * (finalist.value - (there.value or 0.0)) > CLEAR
+
+
+def _far(finalist: Finalist, fit: RateFit) -> bool:
+    return abs(math.log10(finalist.trial.spec.lr / fit.best)) > FAR
+
+
+def _at_best(finalist: Finalist, fit: RateFit) -> TrialSpec:
+    """The finalist's own training once more, at the common optimum."""
+    return finalist.trial.spec.model_copy(update={"purpose": "recheck", "number": 0, "lr": fit.best})

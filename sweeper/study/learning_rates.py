@@ -1,9 +1,17 @@
-"""Which learning rates a loss is compared at: the grid it is tuned on, its good range, and the rates drawn from that.
+"""Which learning rates are tried and compared at: one optimum for all losses, fitted to every complete trial.
 
-A loss that is compared at one learning rate is compared with that rate's luck. So all finalists complete the same grid
-of rates on a seed of its own; the range in which a loss is as good as at its best is read off that curve; and each seed
-of the confirmation draws a rate from there, the same for all losses where their ranges overlap. What is estimated is
-the loss at a rate that a user would pick, and the rate's share of the variance is in every interval.
+AdamW does not care for the scale of a loss, so that the losses of one data set want much the same rate: in three real
+sweeps all finalists peaked at the same one. So the complete trials of all families tell it together, by
+
+    value = a_family − c (x − o)²,       x = log10(learning rate),
+
+with a_family ~ N(m, (10 u)²) and noise of Student's t with a scale of 2 u, u = 0.01 mIoU. A training that diverged has
+no value; it says that c (x − o)² is large. o and c are weighed on a grid, a_family by its mode, m by the families'
+mean. The mean of o is what `RateFit.best` holds.
+
+Search trials draw their rates around what is known of o so far, the same points for every family. The confirmation's
+seeds draw from o ± `NEAR` decades, all finalists the same rate at the same seed; the rate's share of the variance is in
+every interval. A finalist whose own best rate lies far from o is tried at both (`sweeper.study.finalist_selection`).
 
 Everything here is on the logarithm of the rate. Pure; no torch.
 """
@@ -11,35 +19,41 @@ Everything here is on the logarithm of the rate. Pure; no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from statistics import median
-from typing import Literal
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from sweeper.core.records import Coordinate, RateRange
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_ndtr
 
-GRID = 4
-"""Rates that every finalist completes, at least."""
-APART = 10**0.25
-"""Rates of the grid are at least this factor apart: half the distance of four over two decades."""
-STEP = 10**0.5
-"""A grid whose best lies at an end is extended by this factor."""
-EXTENSIONS = 2
-"""How often a grid is extended at one end, at most."""
-LEAST, MOST = 1e-6, 1.0
-"""Rates beyond these are not tried."""
-GOOD = 0.02
-"""A rate is good where the curve lies within so much of its peak: twice the usual region of practical equivalence. Not
-the study's own, which may be changed later, when the confirmation's rates are drawn."""
-GAIN = 0.01
-"""A last step at an end of the grid that gains no more is flat: the peak needs no bracket there."""
-NARROWEST, WIDEST = 1.5, 100.0
-"""Factors between the ends of a good range: nobody hits a rate to the per cent, or needs more than two decades."""
-NOISE = 0.02
-"""Standard deviation of single trainings between seeds, as it usually is: what of a curve may be luck."""
-OVERLAP = 1.25
-"""Good ranges that have less than this factor in common are not drawn from together."""
-_PLACES = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
-"""Where in the searched range rates are added to the finalists' own."""
+from sweeper.core.records import Coordinate, RateFit, RateRange
+
+NEAR = 0.22
+"""Decades on either side of the optimum that the confirmation draws from: what a user would call the same rate."""
+WIDE = 0.3
+"""Decades on either side that the search tries at least: a loss that wants another rate must be able to show it."""
+UNIT = 0.01
+"""mIoU, the usual region of practical equivalence. Not the study's own, which may change after rates were drawn."""
+LEVELS, NOISE, TAILS = 10 * UNIT, 2 * UNIT, 3.0
+"""Spread of the families' levels; scale and degrees of freedom of the noise of one training."""
+CURVATURE, CURVATURE_SPREAD = 0.1, 0.8
+"""Median of c in mIoU by decade², and the spread of its logarithm: 0.05 to 0.2 on cracks and street."""
+DIVERGES = 5 * UNIT
+"""A training diverges about where the curve has fallen by so much."""
+NARROWEST = 1.5
+"""A searched range whose ends are less than this factor apart is one rate: nobody hits a rate to the per cent."""
+_OPTIMA, _CURVATURES, _ROUNDS = 81, 15, 12
+
+Floats = npt.NDArray[np.float64]
+
+
+class Tried(NamedTuple):
+    """A complete training of the search."""
+
+    family: str
+    lr: float
+    value: float | None
+    """Its objective in [0, 1]; None where it diverged."""
 
 
 def is_one_rate(searched: Coordinate) -> bool:
@@ -47,155 +61,90 @@ def is_one_rate(searched: Coordinate) -> bool:
     return searched.kind == "fixed" or searched.high < NARROWEST * searched.low
 
 
-def grid_of(own: Sequence[float], searched: Coordinate) -> tuple[float, ...]:
-    """The common grid: the finalists' own best rates, and others as far as can be from these, ascending.
+def fit_rates(tried: Sequence[Tried], searched: Coordinate) -> RateFit:
+    """The optimum that all losses share, by the model above.
 
     Args:
-        own: each finalist's best rate in the search, the best finalist's first; of two that are nearer than `APART` the
-            first stays.
+        tried: complete trainings on one seed, in any order; with none it is the middle of the range.
         searched: range of the learning rate, which is not one rate (`is_one_rate`).
-
-    Returns:
-        At least `GRID` rates.
     """
-    kept: list[float] = []
-    for rate in own:
-        if all(abs(math.log(rate / other)) >= math.log(APART) - 1e-9 for other in kept):
-            kept.append(rate)
-    width = math.log(searched.high / searched.low)
-    places = [rounded(searched.low * math.exp(place * width)) for place in _PLACES]
-    while len(kept) < GRID:
-        free = [p for p in places if p not in kept]
-        kept.append(max(free, key=lambda p: min((abs(math.log(p / other)) for other in kept), default=math.inf)))
-    return tuple(sorted(kept))
+    low, high = math.log10(searched.low), math.log10(searched.high)
+    optimum = np.linspace(low, high, _OPTIMA)
+    logs = np.linspace(-2, 2, _CURVATURES) * CURVATURE_SPREAD
+    o, c = (grid.ravel() for grid in np.meshgrid(optimum, CURVATURE * np.exp(logs), indexing="ij"))
+    log_weight = -0.5 * ((o - (low + high) / 2) / ((high - low) / 4)) ** 2
+    log_weight -= 0.5 * (np.log(c / CURVATURE) / CURVATURE_SPREAD) ** 2
+    for one in tried:
+        if one.value is None:
+            log_weight += log_ndtr((c * (math.log10(one.lr) - o) ** 2 - DIVERGES) / NOISE)
+    log_weight += _likelihood([one for one in tried if one.value is not None], o, c)
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    mean = float(weight @ o)
+    return RateFit(
+        best=rounded(10**mean),
+        spread=float(np.sqrt(weight @ (o - mean) ** 2)),
+        curvature=float(np.exp(weight @ np.log(c))),
+        trainings=len(tried),
+    )
 
 
-def open_end(curve: Mapping[float, float]) -> Literal["low", "high"] | None:
-    """At which end of the rates that were tried the best lies; None where the peak is bracketed, or the curve flat.
-
-    Args:
-        curve: rate → value of completed trainings on one seed.
-    """
-    rates = sorted(curve)
-    if len(rates) < 2:
-        return None
-    if curve[rates[0]] - GAIN > max(curve[r] for r in rates[1:]):
-        return "low"
-    return "high" if curve[rates[-1]] - GAIN > max(curve[r] for r in rates[:-1]) else None
-
-
-def beyond(curve: Mapping[float, float], searched: Coordinate) -> float | None:
-    """The rate by which a grid is to be extended, as its best lies at an end; None where that is not so, or too far.
-
-    Args:
-        curve: as in `open_end`.
-        searched: range of the learning rate, which is left by at most `STEP` to the power of `EXTENSIONS`.
-    """
-    end = open_end(curve)
-    if end is None:
-        return None
-    farthest = STEP**EXTENSIONS * 1.01  # rates are rounded
-    if end == "low":
-        further = rounded(min(curve) / STEP)
-        return further if further >= max(LEAST, searched.low / farthest) else None
-    further = rounded(max(curve) * STEP)
-    return further if further <= min(MOST, searched.high * farthest) else None
-
-
-def pooled(curves: Sequence[Mapping[float, float]]) -> list[dict[float, float]]:
-    """The finalists' curves, each drawn towards their common course as far as its own may be luck.
-
-    A rate does much the same to all losses, as AdamW does not care for their scale; single trainings differ by `NOISE`.
-    At the R rates that all completed, a curve is its own mean, the finalists' common course, and a deviation d. That is
-    shrunken by max(0, 1 − NOISE²/S), S = |d|²/(R − 1), as a positive-part empirical Bayes estimate (Morris 1983):
-    deviations like noise vanish, those of a loss that wants other rates stay. Four equal losses with that noise share
-    one good range in most cases then (tests/test_rates.py).
-
-    Args:
-        curves: of each finalist, rate → value.
-
-    Returns:
-        The same at the common rates; others keep their values. All as they are where fewer than 3 rates are common.
-    """
-    plain = [dict(curve) for curve in curves]
-    common = sorted(set.intersection(*(set(curve) for curve in plain))) if plain else []
-    if len(plain) < 2 or len(common) < 3:
-        return plain
-    own = [sum(curve[r] for r in common) / len(common) for curve in plain]
-    # The median: a loss that wants other rates does not draw the others with it.
-    course = {r: median(curve[r] - mean for curve, mean in zip(plain, own, strict=True)) for r in common}
-    course = {r: value - sum(course.values()) / len(common) for r, value in course.items()}
-    found = []
-    for curve, mean in zip(plain, own, strict=True):
-        deviation = {r: curve[r] - mean - course[r] for r in common}
-        size = sum(d * d for d in deviation.values()) / (len(common) - 1)
-        kept = max(0.0, 1 - NOISE**2 / size) if size else 0.0
-        found.append(curve | {r: mean + course[r] + kept * deviation[r] for r in common})
+def _likelihood(tried: Sequence[Tried], o: Floats, c: Floats) -> Floats:
+    """(G,) log-likelihood of the values at each point of the grid, the families' levels at their mode."""
+    if not tried:
+        return np.zeros_like(o)
+    names = sorted({one.family for one in tried})
+    of = np.array([[one.family == name for one in tried] for name in names], dtype=np.float64)  # (F, N)
+    x, y = np.array([math.log10(one.lr) for one in tried]), np.array([one.value for one in tried], dtype=np.float64)
+    flat = y + c[:, None] * (x - o[:, None]) ** 2  # (G, N): the values as they would be at the optimum
+    weight = np.ones_like(flat)
+    level = np.zeros((len(o), len(names)))
+    for _ in range(_ROUNDS):  # of the t distribution as normals of unequal variances
+        precision = weight @ of.T / NOISE**2
+        sums = (weight * flat) @ of.T / NOISE**2
+        shrunk = precision / (precision * LEVELS**2 + 1)
+        middle = (shrunk * (sums / precision)).sum(axis=1) / shrunk.sum(axis=1)
+        level = (sums + middle[:, None] / LEVELS**2) / (precision + 1 / LEVELS**2)
+        residual = flat - level @ of
+        weight = (TAILS + 1) / (TAILS + (residual / NOISE) ** 2)
+    far = np.log1p((residual / NOISE) ** 2 / TAILS).sum(axis=1)
+    found: Floats = -0.5 * (TAILS + 1) * far - 0.5 * (((level - middle[:, None]) / LEVELS) ** 2).sum(axis=1)
     return found
 
 
-def good_range(curve: Mapping[float, float]) -> RateRange:
-    """Where the curve, linear in the logarithm between its rates, lies within `GOOD` of its peak.
+def search_rate(fitted: RateFit, searched: Coordinate, number: int) -> float:
+    """The learning rate of a family's `number`-th trial (from 0), within what is known of the optimum so far.
 
-    Around the peak alone, at least a factor of `NARROWEST` wide and at most `WIDEST`; never beyond the rates that were
-    tried, but for the least width.
-
-    Args:
-        curve: rate → value in [0, 1]; one rate, at least.
-
-    Raises:
-        ValueError: if the curve is empty.
+    The first is the middle, the second and third the ends, so that three trials show a curve; the others lie between.
     """
-    if not curve:
-        raise ValueError("a good range is read off a curve of at least one learning rate, got none; train one first")
-    rates = sorted(curve)
-    best = max(rates, key=lambda r: (curve[r], -abs(math.log(r / rates[len(rates) // 2]))))
-    peak, enough = rates.index(best), curve[best] - GOOD
-    ends = []
-    for way in (-1, 1):
-        end, i = math.log(best), peak
-        while 0 <= i + way < len(rates):
-            here, there = rates[i], rates[i + way]
-            if curve[there] >= enough:
-                end, i = math.log(there), i + way
-                continue
-            share = (curve[here] - enough) / (curve[here] - curve[there])
-            end = math.log(here) + share * math.log(there / here)
-            break
-        ends.append(end)
-    middle = math.log(best)
-    low = max(min(ends[0], middle - math.log(NARROWEST) / 2), middle - math.log(WIDEST) / 2)
-    high = min(max(ends[1], middle + math.log(NARROWEST) / 2), middle + math.log(WIDEST) / 2)
-    return RateRange(best=best, low=math.exp(low), high=math.exp(high))
+    own = _around(fitted.best, WIDE + fitted.spread / 2, searched)
+    # Upwards first: a short training forgives a high rate more than a low one.
+    place = (0.5, 1.0, 0.0)[number] if number < 3 else 1 - _van_der_corput(number - 2)
+    return min(max(rounded(own.low * (own.high / own.low) ** place), searched.low), searched.high)
 
 
-def drawn_from(good: Sequence[RateRange]) -> tuple[RateRange, ...]:
-    """The range that each finalist's rates are drawn from: what its good range has in common with those before it.
+def confirmation_rates(best: float, searched: Coordinate) -> RateRange:
+    """What the confirmation draws from: `NEAR` decades on either side of `best`, within the searched range."""
+    return _around(best, NEAR, searched)
 
-    Args:
-        good: good ranges, the best finalist's first. One that has less than a factor of `OVERLAP` in common with the
-            others' keeps its own, and the draws are at the same quantiles.
-    """
-    low, high, joined = 0.0, math.inf, set[int]()
-    for i, own in enumerate(good):
-        together = (max(low, own.low), min(high, own.high))
-        if together[1] >= OVERLAP * together[0]:
-            (low, high), joined = together, joined | {i}
-    return tuple(
-        own.model_copy(update={"low": low, "high": high, "shared": len(joined) > 1}) if i in joined else own
-        for i, own in enumerate(good)
-    )
+
+def _around(best: float, reach: float, searched: Coordinate) -> RateRange:
+    return RateRange(best=best, low=max(searched.low, best / 10**reach), high=min(searched.high, best * 10**reach))
 
 
 def drawn_rate(drawn: RateRange, number: int) -> float:
     """The learning rate of the confirmation's `number`-th seed (from 0): van der Corput's sequence over the range.
 
-    Its first 3, 5 and 8 points fill the range evenly; the first is the middle.
+    Its first points fill the range evenly however many there are; the first is the middle.
     """
+    return rounded(drawn.low * (drawn.high / drawn.low) ** _van_der_corput(number))
+
+
+def _van_der_corput(number: int) -> float:
     place, digit, left = 0.0, 0.5, number + 1
     while left:
         place, digit, left = place + digit * (left % 2), digit / 2, left // 2
-    return rounded(drawn.low * (drawn.high / drawn.low) ** place)
+    return place
 
 
 def middle_of(drawn: RateRange) -> float:

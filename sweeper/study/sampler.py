@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -17,6 +17,18 @@ from sweeper.storage.optuna_internals import known_trials, trials_read_once
 
 LOSS = "loss"
 """The parameter that says which family, whose other parameters are called `FAMILY.name`."""
+RATE = ".lr"
+"""How the names of the learning rates end."""
+
+
+class Guide(Protocol):
+    """What a search knows beyond the values of its trials."""
+
+    def excluded(self) -> Collection[str]:
+        """Families that get no more trials of the sampler's choosing."""
+
+    def rate(self, number: int, family: str) -> float | None:
+        """The learning rate of the trial of this number, if it is of this family; None = TPE draws it."""
 
 
 def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
@@ -41,7 +53,11 @@ class KeyedTPESampler(BaseSampler):
     suggestions depend on how often it was asked before. Keyed by the trial's place in the search, neither happens.
     `group=True` is needed for a space whose parameters depend on the loss. The loss is drawn first, and then the
     parameters of this loss alone: Optuna itself would model those of every loss in each ask, and use none of them.
+    A trial that waits at a rung tells TPE what a stopped one would: to Optuna it is running, which says nothing.
     """
+
+    guide: Guide | None = None
+    """What the search knows beyond the trials' values; None = TPE draws everything."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -73,18 +89,36 @@ class KeyedTPESampler(BaseSampler):
                 return sampler.sample_relative(study, trial, search_space)
             chosen: dict[str, Any] = {}
             if fixed is None:
-                chosen = sampler.sample_relative(study, trial, {LOSS: search_space[LOSS]})
+                loss = search_space[LOSS]
+                chosen = sampler.sample_relative(study, trial, {LOSS: loss})
                 if LOSS not in chosen:  # too few trials for the model: all is drawn at random
                     return {}
+                chosen[LOSS] = self._allowed(chosen[LOSS], trial, loss)
             family = fixed or chosen[LOSS]
             own = {name: space for name, space in search_space.items() if name.startswith(f"{family}.")}
+            if self.guide is not None and self.guide.rate(trial.number, family) is not None:
+                own.pop(f"{family}{RATE}", None)
             return {**chosen, **sampler.sample_relative(study, trial, own)}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """See `optuna.samplers.BaseSampler`."""
-        return self._samplers[trial.number].sample_independent(study, trial, param_name, param_distribution)
+        if self.guide is not None and param_name.endswith(RATE):
+            rate = self.guide.rate(trial.number, param_name.removesuffix(RATE))
+            if rate is not None:
+                return rate
+        drawn = self._samplers[trial.number].sample_independent(study, trial, param_name, param_distribution)
+        return self._allowed(drawn, trial, param_distribution) if param_name == LOSS else drawn
+
+    def _allowed(self, drawn: str, trial: FrozenTrial, losses: BaseDistribution) -> str:
+        """The loss that was drawn; where it gets no more trials, any of those that do."""
+        excluded = self.guide.excluded() if self.guide is not None else ()
+        if drawn not in excluded:
+            return drawn
+        assert isinstance(losses, CategoricalDistribution)
+        left = [str(loss) for loss in losses.choices if loss not in excluded]
+        return left[np.random.default_rng([self._seed, trial.number]).integers(len(left))]
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

@@ -1,5 +1,11 @@
 """The search: Optuna asks, workers train, trials wait at their rungs or go on, every end is told.
 
+Every family begins with its literature defaults and gets its floor of trials. Then TPE chooses among the families that
+are not far behind. All draw their learning rates around the optimum that the complete trials tell so far
+(`sweeper.study.learning_rates`). Where no total was given the search ends by itself, once trials bring no gain; and it
+ends after the floors where nothing learned. At last each family that would be a finalist has trials completed, so that
+none enters the confirmation less tuned than the others.
+
 A trial that waits stays RUNNING in Optuna, with what it gave so far in its attributes and its network in a checkpoint:
 PRUNED is final there. It is told once no later trial could let it go on, or when nothing more is to be trained.
 """
@@ -7,7 +13,7 @@ PRUNED is final there. It is told once no later trial could let it go on, or whe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import optuna
@@ -15,8 +21,8 @@ from optuna.trial import TrialState
 
 from sweeper.core.events import Answer, Dropped, Evaluated, Paused, Recorder, Resumed, Started, Stored
 from sweeper.core.paths import checkpoint_path
-from sweeper.core.records import Collapse, Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
-from sweeper.space import FLOOR, Choice, initial_queue, suggest
+from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
+from sweeper.space import FLOOR, Choice, defaults, floor_of, suggest
 from sweeper.storage.attributes import FAMILY, PARAMETERS, WAITS
 from sweeper.storage.optuna_internals import AskedAgain, id_of
 from sweeper.storage.results import (
@@ -28,38 +34,44 @@ from sweeper.storage.results import (
     present_trials,
     report,
     requeue,
+    search_results,
     take,
     wait,
     waiting_result,
     waiting_results,
 )
-from sweeper.study.sampler import KeyedTPESampler
+from sweeper.study.finalist import entrants
+from sweeper.study.finalist_selection import fitted_rates
+from sweeper.study.learning_check import nothing_learned
+from sweeper.study.learning_rates import search_rate
+from sweeper.study.sampler import LOSS, KeyedTPESampler
+from sweeper.study.search_end import settled
 from sweeper.study.successive_halving import Halving
+from sweeper.study.training_list import ATTEMPTS, always, completed, dead, key_of
 from sweeper.system.disk_space import keep_within_room
 
-ATTEMPTS = 2
-"""A configuration under which this many workers died is a failed trial."""
-
-
-def always(_: int) -> bool:
-    """A training of any number of steps may begin."""
-    return True
+BEHIND = 0.08
+"""A family whose best value at the middle rung is further below the leader's gets no trials beyond its floor."""
 
 
 def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> None:
-    """Queue the literature defaults of each family, then each family's floor of trials, as far as they are missing.
+    """Queue the defaults of each family, in the registry's order, as far as they are missing and there is room.
 
     Called at every start: with a larger total a resume gives its families the trials that the smaller one could not.
     """
-    held = present_trials(study)
-    have = Counter(t.params.get("loss") or t.system_attrs.get("fixed_params", {}).get("loss") for t in held)
-    room = trials - len(held)
-    for params in initial_queue(space, trials):
-        if have[params["loss"]]:
-            have[params["loss"]] -= 1
-        elif room > 0:
-            study.enqueue_trial(params)
+    have = _begun(study)
+    room = trials - have.total()
+    for family in space.families:
+        if room > 0 and not have[family.family]:
+            study.enqueue_trial(defaults(family, space))
             room -= 1
+
+
+def _begun(study: optuna.Study, before: int | None = None) -> Counter[str]:
+    """Trials of each family that are there, queued ones among them; `before` = with smaller numbers alone."""
+    held = [t for t in present_trials(study) if before is None or t.number < before]
+    known = (t.params.get("loss") or t.system_attrs.get("fixed_params", {}).get("loss") for t in held)
+    return Counter(str(family) for family in known if family)
 
 
 class Search:
@@ -76,6 +88,9 @@ class Search:
         recorder: Recorder,
         checkpoints: Path,
         admit: Callable[[int], bool] = always,
+        known: Iterable[TrialResult] = (),
+        gain: float | None = None,
+        strict: bool = False,
     ) -> None:
         """Make the work of a study.
 
@@ -88,6 +103,9 @@ class Search:
             recorder: is told what happens, and completes results.
             checkpoints: folder of the trials that wait.
             admit: whether a training of so many steps may still begin.
+            known: trainings made before the search; a trial that is the same one is not trained again.
+            gain: end where the last trials raised the best complete value by no more; None = make all `trials`.
+            strict: end after the floors where no training clearly beats a constant answer.
         """
         if not isinstance(study.sampler, KeyedTPESampler):
             study.sampler = KeyedTPESampler(conditions.seed)  # storage opens studies without one
@@ -95,7 +113,14 @@ class Search:
         self._imbalance, self._trials, self._recorder, self._admit = imbalance, trials, recorder, admit
         self._checkpoints = checkpoints
         self._rungs = conditions.recipe.rungs(conditions.recipe.steps)
-        self._field = Halving(self._rungs, least=min(FLOOR, trials // len(space.families)))
+        self._field = Halving(self._rungs, least=floor_of(space, trials))
+        self._before, self._gain, self._strict = list(known), gain, strict
+        self._known = completed(self._before)
+        self._ended: list[TrialResult] = []
+        """With their counts summed over the images: those of each image are large."""
+        for result in search_results(study):
+            self._keep(result)
+        study.sampler.guide = self
         self._running: dict[int, TrialSpec] = {}
         self._waiting = {result.spec.number: result for result in waiting_results(study)}
         self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go
@@ -116,13 +141,15 @@ class Search:
         interrupted goes on as it would have gone on.
         """
         self._end_hopeless()
-        more = self._room() and self._admit(self._rungs[-1])
+        more = self._more()
         ready = [number for number, result in self._waiting.items() if self._admit(_left(result))]
         chosen = next(iter(self._field.line(n for n in ready if self._ahead(n))), None)
         if chosen is not None:  # its checkpoint may be of the further rung, where it is to be decided on
             self._drop_checkpoint(self._waiting[chosen].spec)
         elif not (self._cut and more):
             chosen = self._field.next(ready, more=more)
+        if chosen is None and not more:
+            chosen = next((n for n in self._field.line(ready) if self._completes(n)), None)
         if chosen is not None:
             result = self._waiting.pop(chosen)
             self._promoted[chosen] = result.evaluations[-1].step
@@ -133,6 +160,9 @@ class Search:
             spec = self._ask()
             self._told[spec.number] = set()
             self._recorder.notify(Started(spec))
+            if (known := self._known.pop(key_of(spec), None)) is not None:
+                self._take(spec, known)
+                return self.next()
         else:
             if not self._running:  # nothing is to come that could let one go on
                 self.give_up()
@@ -140,8 +170,61 @@ class Search:
         self._running[spec.number] = spec
         return spec
 
-    def _room(self) -> bool:
-        return self._done + len(self._running) + len(self._waiting) < self._trials
+    # --- How many trials, and of which families ---------------------------------------------------------------
+
+    def _room(self) -> int:
+        return self._trials - self._done - len(self._running) - len(self._waiting)
+
+    def _more(self) -> bool:
+        """Whether new trials may begin."""
+        if self._room() <= 0 or not self._admit(self._rungs[-1]):
+            return False
+        return bool(self._cut) or not (self.settled or self._nothing_learned())
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last trials brought no gain, where that ends the search."""
+        decided = [t for t in present_trials(self._study) if t.state.is_finished() or t.number in self._waiting]
+        values = {t.number: t.value for t in decided if t.state == TrialState.COMPLETE}
+        floors = len(self._space.families) * floor_of(self._space, self._trials)
+        return self._gain is not None and settled(sorted(t.number for t in decided), values, floors, self._gain)
+
+    def _nothing_learned(self) -> bool:
+        """Whether the floors are over and no training of the search beats a constant answer by more than luck."""
+        floors = len(self._space.families) * floor_of(self._space, self._trials)
+        over = not self._running and self._done + len(self._waiting) >= max(floors, 1)
+        return self._strict and over and nothing_learned(self._ended, self._before, strict=True)
+
+    def _owed(self) -> str | None:
+        """The family that the next trial belongs to, before the sampler may choose: one that lacks its floor, then a
+        leader that would have fewer than `FLOOR` trials to complete, once there is room for no others.
+        """
+        begun, names = _begun(self._study), [family.family for family in self._space.families]
+        floor = floor_of(self._space, self._trials)
+        if short := [name for name in names if begun[name] < floor]:
+            return min(short, key=lambda name: begun[name])
+        lacking = {f.family: FLOOR - begun[f.family] for f in entrants(self._ended) if begun[f.family] < FLOOR}
+        return next(iter(lacking), None) if lacking and self._room() <= sum(lacking.values()) else None
+
+    def _completes(self, number: int) -> bool:
+        """Whether a trial goes on because its family would be a finalist with fewer than `FLOOR` complete trials."""
+        family = self._waiting[number].spec.family
+        if family not in {f.family for f in entrants(self._ended)}:
+            return False
+        complete = sum(t.spec.family == family and t.state == "complete" for t in self._ended)
+        return complete + sum(spec.family == family for spec in self._running.values()) < FLOOR
+
+    def excluded(self) -> set[str]:
+        """As `sweeper.study.sampler.Guide` says."""
+        return self._field.behind(BEHIND)
+
+    def rate(self, number: int, family: str) -> float | None:
+        """As `sweeper.study.sampler.Guide` says."""
+        fit = fitted_rates(self._ended, self._space)
+        place = _begun(self._study, before=number)[family]
+        return None if fit is None else search_rate(fit, self._space.lr, place)
+
+    # --- Asking -----------------------------------------------------------------------------------------------
 
     def _ask(self) -> TrialSpec:
         if self._cut:
@@ -151,6 +234,8 @@ class Search:
             spec = self._spec(number, suggest(known, self._space, self._imbalance))
             self._drop_checkpoint(spec)  # of a rung where it was to wait: that is decided there
             return spec
+        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)) and (owed := self._owed()):
+            self._study.enqueue_trial({LOSS: owed})
         trial = self._study.ask()
         if trial.params:  # a session was cut off while it asked for this one
             trial = AskedAgain(self._study, id_of(trial))
@@ -170,18 +255,29 @@ class Search:
             steps=self._rungs[-1],
         )
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
-        """Note the value; a trial that is not among the best at its rung waits there, or ends if it never can be."""
+    def _take(self, spec: TrialSpec, known: TrialResult) -> None:
+        """End a trial by a training of the same key that was made before the search."""
+        self._running[spec.number] = spec
+        for evaluation in known.evaluations:
+            self._see(spec, evaluation)
+            self._recorder.notify(Evaluated(spec, evaluation, last=evaluation is known.evaluations[-1]))
+        self.finished(spec, known.model_copy(update={"spec": spec, "run_id": None}))
+
+    def _see(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         if evaluation.step not in self._field.steps(spec.number):
             report(self._study, spec.number, evaluation.step, evaluation.part_value)
             self._field.see(spec.number, spec.family, evaluation.step, evaluation.part_value)
+
+    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
+        """Note the value; a trial that is not among the best at its rung waits there, or ends if it never can be."""
+        self._see(spec, evaluation)
         if evaluation.step not in self._told[spec.number]:
             self._told[spec.number].add(evaluation.step)
             self._recorder.notify(Evaluated(spec, evaluation, last))
         decided = max(self._promoted.get(spec.number, 0), *self._field.steps(spec.number)[:-1], 0)
         if last or evaluation.step <= decided:  # it was let go there, and is on its way there again
             return "go"
-        if self._field.goes_on(spec.number, more=self._room()):
+        if self._field.goes_on(spec.number, more=self._room() > 0):
             return "go"
         return "stop" if self._field.hopeless(spec.number, self._trials) else "pause"
 
@@ -215,12 +311,19 @@ class Search:
         del self._running[spec.number]
         self._end(_checked(result))
 
+    def _keep(self, result: TrialResult) -> None:
+        if (val := result.val) is not None:
+            summed = val.data.sum(axis=0, keepdims=True)
+            val = val.model_copy(update={"pictures": (0,), "pooled_from": None, "data": summed})
+        self._ended.append(result.model_copy(update={"val": val}))
+
     def _end(self, result: TrialResult) -> None:
         """Store it, then tell everyone."""
         result = self._recorder.record(result)
         end(self._study, result)
         self._drop_checkpoint(result.spec)
         self._done += 1
+        self._keep(result)
         self._recorder.notify(Stored(result))
 
     def died(self, spec: TrialSpec, reason: str) -> None:
@@ -270,19 +373,3 @@ def _checked(result: TrialResult) -> TrialResult:
         return result
     reason = f"{NOT_A_SHARE}, got {result.value}"
     return result.model_copy(update={"state": "failed", "value": None, "reason": reason})
-
-
-def dead(spec: TrialSpec, reason: str) -> TrialResult:
-    """Result of a training whose workers died under it."""
-    return TrialResult(
-        spec=spec,
-        state="failed",
-        value=None,
-        evaluations=(),
-        collapse=Collapse.NONE,
-        collapse_at_default=Collapse.NONE,
-        reason=reason,
-        seconds=0.0,
-        seconds_per_step=None,
-        device="",
-    )

@@ -64,9 +64,19 @@ class Halving:
         return self._leads(number, rung, more=more) or self._ranks(number, rung, len(self._ranked[rung]))
 
     def hopeless(self, number: int, total: int) -> bool:
-        """Whether a waiting trial can never go on, even if all of `total` trials reach its rung and are worse."""
+        """Whether a waiting trial can never go on, even if all of `total` trials reach its rung and are worse.
+
+        Those that a family would complete as a finalist may: its best `FLOOR`.
+        """
         rung = self._rung_of(number)
-        return not (self._best(number, rung) or self._ranks(number, rung, max(total, len(self._ranked[rung]))))
+        spare = bisect_left(self._of[rung][self._families[number]], self._reached[number][rung]) < FLOOR
+        return not (spare or self._ranks(number, rung, max(total, len(self._ranked[rung]))))
+
+    def behind(self, margin: float) -> set[str]:
+        """Families whose best value at the middle rung is more than `margin` below the best of all there."""
+        middle = (len(self._rungs) - 1) // 2
+        best = {family: -found[0][0] for family, found in self._of[middle].items() if found}
+        return {family for family, value in best.items() if value < max(best.values()) - margin}
 
     def next(self, waiting: Iterable[int], *, more: bool) -> int | None:
         """Which of the waiting trials to promote: of the highest rung, the best; None when none may go on."""

@@ -7,11 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 import optuna
 
 from sweeper.core.events import Answer, Dropped, Evaluated, Recorder, Started, Stored
-from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.storage.results import extra_results, store_extra
-from sweeper.study.search import ATTEMPTS, always, dead
 
 Key = tuple[object, ...]
+ATTEMPTS = 2
+"""A configuration under which this many workers died is a failed training."""
+
+
+def always(_: int) -> bool:
+    """A training of any number of steps may begin."""
+    return True
 
 
 def key_of(spec: TrialSpec) -> Key:
@@ -103,3 +109,19 @@ class Batch:
     def interrupted(self, spec: TrialSpec, reason: str) -> None:
         """Nothing to keep: a resume trains it again."""
         self._recorder.notify(Dropped(spec, reason, died=False))
+
+
+def dead(spec: TrialSpec, reason: str) -> TrialResult:
+    """Result of a training whose workers died under it."""
+    return TrialResult(
+        spec=spec,
+        state="failed",
+        value=None,
+        evaluations=(),
+        collapse=Collapse.NONE,
+        collapse_at_default=Collapse.NONE,
+        reason=reason,
+        seconds=0.0,
+        seconds_per_step=None,
+        device="",
+    )

@@ -32,7 +32,7 @@ from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.losses.snippet import Optimizer
 from sweeper.study.confirmation_specs import confirmed
 from sweeper.study.finalist import Finalist
-from sweeper.study.finalist_selection import choose_finalists
+from sweeper.study.finalist_selection import choose_finalists, fitted_rates
 from sweeper.study.same_loss import as_they_are
 from sweeper.workflow.confirmation_evidence import groups_of_test_images, weighed
 
@@ -52,7 +52,8 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     """What a study's record allows to say; pure, but for the losses' registry."""
     conditions = sweep.conditions
     trials = as_they_are(sweep.trials, sweep.same_losses)
-    finalists = choose_finalists(trials, sweep.rechecks, conditions, tuned=sweep.tuned)
+    fit = sweep.rate_fit or fitted_rates(trials, sweep.space)
+    finalists = choose_finalists(trials, sweep.rechecks, fit, sweep.space, conditions)
     usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
     evidence = _evidence(sweep, usable, finalists)
     found = _recommended(sweep, evidence)
@@ -111,7 +112,6 @@ def _analysed(sweep: SweepRecord, usable: Sequence[TrialResult], evidence: Evide
         space=sweep.space,
         imbalance=sweep.imbalance,
         recipe=sweep.conditions.recipe,
-        rechecks=sweep.rechecks,
         confirmations=usable,
         probes=sweep.probes,
         evidence=evidence,
@@ -159,15 +159,10 @@ def _with_cut(found: Recommendation, sweep: SweepRecord) -> Recommendation:
 
 def _without_evidence(found: Recommendation, sweep: SweepRecord) -> Recommendation:
     """Why nothing was confirmed, where that is because nothing was learned."""
-    ended = [trial for trial in sweep.trials if trial.state != "failed"]
-    if sweep.budget and not sweep.trials:
-        return found.model_copy(update={"reasons": (capitalised(sweep.budget) + ".",), "next_steps": ()})
-    if not ended or sweep.confirmations or any(trial.collapse.learned for trial in ended):
+    if sweep.learned:
         return found
-    steps = sweep.conditions.recipe.steps
-    reason = f"No loss learned more than a constant answer in {steps} steps, so that nothing was confirmed."
-    mend = f"Raise the budget in another study (`--steps {4 * steps}`), and check the labels (`sweeper profile`)."
-    return found.model_copy(update={"reasons": (reason,), "next_steps": (mend,)})
+    reason, _, help_ = sweep.budget.partition(". ")
+    return found.model_copy(update={"reasons": (capitalised(reason) + ".",), "next_steps": (help_ + ".",)})
 
 
 def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord) -> list[tuple[str, int]]:

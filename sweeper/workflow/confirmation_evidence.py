@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sweeper.core.records import Conditions, Evidence, InterimAnalysis, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, Evidence, InterimAnalysis, SearchSpace, TrialResult
 from sweeper.data.folds import scored_images
 from sweeper.evidence.confirmation_stopping import next_step
 from sweeper.evidence.paired_comparisons import weigh
@@ -48,14 +48,14 @@ def weighed(
     analyses: Sequence[InterimAnalysis],
     alone: bool = False,
 ) -> Evidence | None:
-    """Evidence of completed confirmations, with what the search and the rechecks said of each finalist.
+    """Evidence of completed confirmations, with what was known of each finalist before.
 
     `alone`: on the groups of related test images that there are, with the images as the sample.
     """
     if not results:
         return None
     dataset = conditions.dataset
-    search = {f.family: f.trial.model_copy(update={"spec": _numbered(f.trial.spec, f.origin)}) for f in finalists}
+    search = {f.family: f.trial for f in finalists}
     evidence = weigh(
         results,
         search,
@@ -71,16 +71,14 @@ def weighed(
 
 def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
     """What is known of a finalist from before its confirmation."""
-    trained = finalist.trained
-    if finalist.tuned is None:
-        trained = tuple(t for t in (finalist.trial, finalist.second) if t is not None)
     return {
-        "recheck_value": None if finalist.second is None else finalist.second.value,
-        "collapses_in_search": sum(not training.collapse.learned for training in trained),
-        "trainings_in_search": len(trained),
+        "collapses_in_search": sum(not training.collapse.learned for training in finalist.trained),
+        "trainings_in_search": len(finalist.trained),
+        "trials_tried": finalist.tried,
+        "trials_completed": finalist.completed,
         "lr": finalist.lr,
-        "rates": finalist.tuned if finalist.drawn else None,
-        "lr_at_edge": finalist.open_end if finalist.tuned else edge_of(finalist.lr, space) is not None,
+        "rates": finalist.rates if finalist.drawn else None,
+        "lr_at_edge": edge_of(finalist.lr, space) is not None,
     }
 
 
@@ -90,7 +88,3 @@ def groups_of_test_images(conditions: Conditions, results: Sequence[TrialResult]
     if conditions.folds is not None:
         images &= {i for result in results if result.test is not None for i in result.test.pictures}
     return [conditions.dataset.pictures[i].group for i in sorted(images)]
-
-
-def _numbered(spec: TrialSpec, number: int) -> TrialSpec:
-    return spec.model_copy(update={"number": number})

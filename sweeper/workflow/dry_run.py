@@ -130,13 +130,15 @@ def preview(
         with prepared.held:
             plan = prepared.plan
             check_conditions(settings, plan.conditions, on_cpu=prepared.on_cpu)
-            options: dict[str, Any] = {}
             there = NOTHING
             if prepared.old is not None and storage is not None:
                 options = studies.read_options(storage, prepared.name)
-                there = there_of(studies.load_study(storage, prepared.name), plan)
-            asked = asked_of({**options, **given_options(settings)}, there.held)
-            trainings = trainings_left(plan, asked.trials, there, asked.analyses, asked.budget)
+                study = studies.load_study(storage, prepared.name)
+                asked = asked_of({**options, **given_options(settings)}, studies.held(study))
+                there = there_of(study, plan, asked)
+            else:
+                asked = asked_of(given_options(settings))
+            trainings = trainings_left(plan, asked, there)
             workers = prepared.executor.slots
             each = _slots_each(settings, workers, 0 if prepared.on_cpu else place.hardware().devices)
             pace = measured_pace(prepared.executor, plan, speaker.warn, each) if trainings else None

@@ -155,7 +155,7 @@ def _begin_tracking(session: Session, asked: Asked, signs: Signs) -> None:
 def _forecast(session: Session, asked: Asked, shared: SharedExecutor) -> Forecast:
     """Say what is to come, and what tells from now on how long that takes."""
     study, plan, display = session.study, session.prepared.plan, session.display
-    to_come = trainings_left(plan, asked.trials, there_of(study, plan), asked.analyses, asked.budget)
+    to_come = trainings_left(plan, asked, there_of(study, plan, asked))
     if to_come:
         display.say(f"plan: {plan_text(to_come)}")
     left = lambda: None if asked.timeout is None else max(0.0, asked.timeout - session.gone())  # noqa: E731
@@ -194,8 +194,7 @@ def _train(stage: Stage, tracker: Tracker, patience: Patience, forecast: Forecas
     """Everything that is trained; MLflow is told how that ended, unless it ended well."""
 
     def decided(plan: studies.Plan) -> None:
-        there = there_of(stage.study, plan)
-        forecast.trainings = trainings_left(plan, stage.asked.trials, there, stage.asked.analyses, "given")
+        forecast.trainings = trainings_left(plan, stage.asked, there_of(stage.study, plan, stage.asked), "given")
         tracker.decide(plan.conditions)
 
     try:
@@ -301,6 +300,7 @@ def _remember(study: optuna.Study, settings: Settings, workers: int, source: str
     study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("workers", workers)
     study.set_user_attr("trials", studies.pack_value(asked.trials))
+    study.set_user_attr(studies.SETTLES, asked.settles)
     study.set_user_attr("confirm_seeds", studies.pack_value(asked.analyses[-1].seeds))
     study.set_user_attr("rope", studies.pack_value(asked.rope))
     study.set_user_attr("timeout", asked.timeout)

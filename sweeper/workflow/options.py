@@ -29,6 +29,7 @@ class Asked(NamedTuple):
     """What is asked of a study."""
 
     trials: int
+    """The search's total, or its end at the latest."""
     analyses: tuple[InterimAnalysis, ...]
     rope: float
     budget: Budget
@@ -38,6 +39,8 @@ class Asked(NamedTuple):
     """None = twice the search's."""
     timeout: float | None = None
     """Seconds that a session may take; None = any."""
+    settles: bool = False
+    """Whether the search ends by itself before its total, once trials bring no gain: where none was given."""
 
 
 def given_options(settings: Settings) -> dict[str, Any]:
@@ -64,6 +67,7 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
     """
     return Asked(
         trials=max(held, trials_of(options)),
+        settles="trials" not in options,
         analyses=planned_analyses(*seeds_of(options)),
         rope=float(options.get("rope", ROPE)),
         budget=budget_of(options),

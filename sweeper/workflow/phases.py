@@ -1,4 +1,4 @@
-"""What a sweep trains, in this order: the budget probe, the search, the rechecks, the confirmation's rounds."""
+"""What a sweep trains, in this order: budget probe, search, finalists at the common rate, confirmation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
 from sweeper.core.events import Observer, Recorder
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import AnalysisTaken, InterimAnalysis, TrialResult, TrialSpec, Tuned
+from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, TrialResult, TrialSpec
 from sweeper.core.text import count, resume_command
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
 from sweeper.study.confirmation_rounds import plan_analyses, run_rounds
-from sweeper.study.finalist import Finalist, Need
-from sweeper.study.finalist_selection import choose_finalists, what_is_needed
-from sweeper.study.learning_check import nothing_learned
+from sweeper.study.finalist import Finalist
+from sweeper.study.finalist_selection import choose_finalists, fitted_rates, what_is_needed
+from sweeper.study.learning_check import nothing_learned, what_would_help
 from sweeper.study.loop import Work, drive
 from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
 from sweeper.study.search import Search
+from sweeper.study.search_end import PATIENCE
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
-from sweeper.study.training_list import Batch, Key, completed, key_of
+from sweeper.study.training_list import Batch, Key, key_of
 from sweeper.system.database_waits import Patience
 from sweeper.workflow.confirmation_evidence import judge
 from sweeper.workflow.options import Asked
@@ -168,8 +169,11 @@ def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
         if not find_budget(stage):
             return
         decided(stage.plan)
-    if search(stage) and _learned_something(stage):
-        confirm(stage, recheck(stage))
+    if not search(stage):
+        if not stage.study.user_attrs[studies.CUT]:
+            stage.cut("all of the time was gone before the confirmation")
+    elif _learned_something(stage):
+        confirm(stage, finalists(stage))
 
 
 # --- The search ---------------------------------------------------------------------------------------------
@@ -189,79 +193,77 @@ def search(stage: Stage) -> bool:
         recorder=stage.recorder,
         checkpoints=stage.checkpoints,
         admit=stage.time.admits(SEARCH_SHARE),
+        known=studies.extra_results(stage.study, "probe"),
+        gain=stage.asked.rope if stage.asked.settles else None,
+        strict=stage.asked.budget != "given",
     )
     in_time = stage.go(work)
     if not in_time:
         work.give_up()
     if (done := len(studies.search_results(stage.study))) < total:
-        why = "to leave time for the confirmation" if in_time else "as all of the time was gone"
-        stage.cut(f"the search ended after {done} of {total} trials, {why}")
+        if in_time and not stage.time.admits(SEARCH_SHARE)(plan.conditions.recipe.steps):
+            stage.cut(f"the search ended after {done} of {total} trials, to leave time for the confirmation")
+        elif not in_time:
+            stage.cut(f"the search ended after {done} of {total} trials, as all of the time was gone")
+        elif work.settled:
+            stage.display.say(
+                f"the search ended after {done} trials: the last {PATIENCE} raised the best value by no more than "
+                f"{stage.asked.rope:g}"
+            )
     return in_time
 
 
 def _learned_something(stage: Stage) -> bool:
-    """Whether any training beats a constant answer: else there is nothing to confirm, and that is said."""
-    if not nothing_learned(studies.search_results(stage.study)):
+    """Whether any training beats a constant answer: else there is nothing to confirm, and that is said and kept."""
+    study, trials, strict = stage.study, studies.search_results(stage.study), stage.asked.budget != "given"
+    if not nothing_learned(trials, studies.extra_results(study, "probe"), strict=strict):
         return True
     steps = stage.plan.conditions.recipe.steps
-    stage.display.warn(
-        f"no loss learned more than a constant answer in {steps} steps, so that nothing is confirmed; raise the budget "
-        f"in another study (--steps {4 * steps}), and check the labels (sweeper profile)"
+    sentence = (
+        f"no loss {'clearly beats' if strict else 'learned more than'} a constant answer in {steps} steps, so that "
+        f"nothing was confirmed. {what_would_help(trials, stage.plan.conditions)}"
     )
+    stage.display.warn(sentence)
+    probed = Probed(first=steps, steps=steps, sentence=sentence, learned=False)
+    study.set_user_attr(studies.PROBED, studies.pack(probed))
     return False
 
 
 # --- The finalists ------------------------------------------------------------------------------------------
 
 
-def recheck(stage: Stage) -> list[Finalist]:
-    """Train what the choice of finalists waits for, wave by wave, and choose them."""
-    study, conditions = stage.study, stage.plan.conditions
+def finalists(stage: Stage) -> list[Finalist]:
+    """Choose the finalists, and find the learning rates that they are confirmed at."""
+    study, plan = stage.study, stage.plan
     trials = _under_their_names(stage, studies.search_results(study))
-    given_up: set[Key] = set()
-    need = _wave_at_hand(study, len(trials))
-    while True:
-        rechecks = studies.extra_results(study, "recheck")
-        need = need or what_is_needed(trials, rechecks, stage.plan.space, conditions, given_up=given_up)
-        if need is None:
-            return _finalists(stage, trials, rechecks)
-        wave = studies.Wave(trials=len(trials), why=need.why, specs=tuple(need.specs))
-        study.set_user_attr(studies.WAVE, studies.pack(wave))
+    fit = _common_rate(stage, trials)
+    need = what_is_needed(trials, studies.extra_results(study, "recheck"), fit, plan.conditions)
+    if need is not None:
         batch = Batch(study, need.specs, recorder=stage.recorder, admit=stage.time.admits(RECHECK_SHARE))
         if len(batch):
             stage.display.say(need.why)
         stage.begin("recheck", batch, len(need.specs))
         stage.go(batch)
-        rechecks = studies.extra_results(study, "recheck")
         if not batch.complete:
             stage.cut(f"there was no time for all of these trainings: {need.why}")
-            return _finalists(stage, trials, rechecks)
-        given_up |= {key_of(spec) for spec in need.specs} - completed(rechecks).keys()
-        need = None
+    return choose_finalists(trials, studies.extra_results(study, "recheck"), fit, plan.space, plan.conditions)
 
 
-def _finalists(stage: Stage, trials: Sequence[TrialResult], rechecks: Sequence[TrialResult]) -> list[Finalist]:
-    """The finalists, at the learning rates that were decided on; these are kept."""
+def _common_rate(stage: Stage, trials: Sequence[TrialResult]) -> RateFit | None:
+    """The learning rate that the confirmation draws around: once it has begun, what it began with."""
     study = stage.study
-    stored = study.user_attrs.get(studies.TUNED)
-    what = "the finalists' learning rates"
-    before = () if stored is None else studies.unpack(studies.TunedFinalists, stored, what).finalists
-    found = choose_finalists(trials, rechecks, stage.plan.conditions, tuned=before)
-    tuned = tuple(
-        Tuned(family=f.family, params=f.trial.spec.params, curve=f.curve, rates=f.tuned)
-        for f in found
-        if f.tuned is not None
-    )
-    if tuned and tuned != before:
-        study.set_user_attr(studies.TUNED, studies.pack(studies.TunedFinalists(finalists=tuned)))
-    return found
+    stored = studies.stored_rates(study.user_attrs)
+    if stored is not None and studies.extra_results(study, "confirm"):
+        return stored
+    fit = fitted_rates(trials, stage.plan.space)
+    if fit is not None and fit != stored:
+        study.set_user_attr(studies.RATES, studies.pack(fit))
+    return fit
 
 
 def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialResult]:
     """The trials, those that are another name for a simpler loss under that one's; what was found is kept."""
     study, plan = stage.study, stage.plan
-    if plan.conditions.rates == "searched":
-        return trials
     stored = study.user_attrs.get(studies.SAME)
     known = studies.unpack(studies.SameLosses, stored, "the record of losses that are the same") if stored else None
     if known is None or known.trials != len(trials):
@@ -275,15 +277,6 @@ def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialRes
         params = ", ".join(f"{name} {value:.3g}" for name, value in same.params.items())
         stage.display.say(f"trial {same.trial}, {same.family} ({params}), is {same.is_family} on these data")
     return as_they_are(trials, known.found)
-
-
-def _wave_at_hand(study: optuna.Study, trials: int) -> Need | None:
-    """The wave that was asked for last, if it rests on the same search: it is finished before another is asked for."""
-    stored = study.user_attrs.get(studies.WAVE)
-    if stored is None:
-        return None
-    wave = studies.unpack(studies.Wave, stored, "the record of the rechecks that were asked for last")
-    return Need(wave.specs, wave.why) if wave.trials == trials else None
 
 
 # --- The confirmation ---------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
-from sweeper.core.records import InterimAnalysis
+from sweeper.space import floor_of
 from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
 from sweeper.study.budget_probe import FACTORS
-from sweeper.study.earlier_rates import RATES
 from sweeper.study.finalist import BASELINE, LEADERS
-from sweeper.study.learning_check import PROMISING, nothing_learned
-from sweeper.study.learning_rates import EXTENSIONS, GRID, is_one_rate
+from sweeper.study.learning_check import nothing_learned
+from sweeper.study.learning_rates import is_one_rate
+from sweeper.study.search_end import PATIENCE, settled
+from sweeper.workflow.options import Asked
 from sweeper.workflow.settings import Budget
 
 if TYPE_CHECKING:
@@ -41,18 +42,25 @@ class There(NamedTuple):
     held: int = 0
     """Trials that it has or will have without being asked: failed ones and those that wait are among them."""
     learned: bool = True
-    """Whether a trial beats a constant answer, or none has ended yet."""
+    """False where the search learned nothing so far, so that nothing is to be confirmed."""
+    settled: bool = False
+    """Whether the search ends here, before its total."""
 
 
 NOTHING = There(0, 0, 0, 0, AnalysesTaken())
 
 
-def there_of(study: optuna.Study, plan: studies.Plan) -> There:
-    """What a study holds."""
+def there_of(study: optuna.Study, plan: studies.Plan, asked: Asked) -> There:
+    """What a study holds of what is asked of it."""
     failed = studies.failed_trials(study)
     extra = {purpose: studies.extra_results(study, purpose) for purpose in ("recheck", "confirm")}
     complete = {purpose: [r for r in results if r.state == "complete"] for purpose, results in extra.items()}
     trials = studies.search_results(study)
+    values = {r.spec.number: r.value for r in trials if r.state == "complete"}
+    floors = len(plan.space.families) * floor_of(plan.space, asked.trials)
+    strict = asked.budget != "given"
+    learned = not nothing_learned(trials, studies.extra_results(study, "probe"), strict=strict)
+    without_gain = asked.settles and settled([r.spec.number for r in trials], values, floors, asked.rope)
     return There(
         trials=len(trials) - len(failed),
         rechecks=len(complete["recheck"]),
@@ -60,14 +68,16 @@ def there_of(study: optuna.Study, plan: studies.Plan) -> There:
         failed=len(failed) + sum(len(extra[purpose]) - len(complete[purpose]) for purpose in extra),
         interim=analyses_taken(study.user_attrs),
         held=studies.held(study),
-        learned=not nothing_learned(trials),
+        learned=learned,
+        settled=without_gain or (strict and not learned),
     )
 
 
-def _finished(plan: studies.Plan, trials: int, there: There, analyses: tuple[InterimAnalysis, ...]) -> bool:
+def _finished(plan: studies.Plan, asked: Asked, there: There) -> bool:
     """Whether a run would train nothing: its search is complete, and learned nothing or was confirmed to the end."""
-    interim = there.interim
-    if there.trials < trials or there.failed or interim.cut is not None:
+    interim, analyses = there.interim, asked.analyses
+    searched = there.trials >= asked.trials or there.settled
+    if not searched or there.failed or interim.cut is not None:
         return False
     if not there.learned:
         return True
@@ -79,48 +89,38 @@ def _finished(plan: studies.Plan, trials: int, there: There, analyses: tuple[Int
 
 
 def trainings_left(
-    plan: studies.Plan, trials: int, there: There, analyses: tuple[InterimAnalysis, ...], budget: Budget
+    plan: studies.Plan, asked: Asked, there: There, budget: Budget | None = None
 ) -> dict[str, Trainings]:
     """The trainings that are still to come, by phase (probe, search, recheck, confirm); none of a finished study.
 
     Args:
         plan: the study's.
-        trials: the total of the search.
-        there: what the study holds.
-        analyses: the interim analyses that are planned.
-        budget: how the steps are found.
+        asked: what is asked of it.
+        there: what it holds.
+        budget: how the steps are found; None = as is asked.
     """
-    if _finished(plan, trials, there, analyses):
+    if _finished(plan, asked, there):
         return {}
-    done = there.trials
+    trials, done, analyses = asked.trials, there.trials, asked.analyses
     recipe, families = plan.conditions.recipe, [family.family for family in plan.space.families]
     tried = min(len(families), trials)
     leaders = min(LEADERS, tried)
     finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
-    contested = tried > LEADERS
-    fixed = is_one_rate(plan.space.lr)
-    rates = 0 if fixed else (leaders + 2 * contested) * (RATES - 1)
-    least = 0
-    if plan.conditions.rates != "searched":
-        rates, least = (0, 0) if fixed else (finalists * (GRID + EXTENSIONS), leaders * GRID)
     rotation = plan.conditions.folds or 1
-    begun = done or budget == "given"
-    probed = len(families) if budget == "ranking" and not begun and len(families) > 1 else 0
-    probe = Trainings(least=2 * probed, most=len(FACTORS) * probed, steps=recipe.steps)
-    if budget == "learns" and not begun:  # until one has learned, nearly always the first
-        most = len(families) + min(PROMISING, len(families)) * (len(FACTORS) - 1)
-        probe = Trainings(least=1, most=most, steps=recipe.steps)
+    # What a probe trains at the search's steps are trials of the search.
+    probed = len(families) if (budget or asked.budget) == "ranking" and not done and len(families) > 1 else 0
+    floors = len(families) * floor_of(plan.space, trials) + PATIENCE
+    least = 0 if there.settled else min(trials, floors) if asked.settles else trials
+    to_search = 0 if there.settled else max(0, trials - done)
+    first, last = (analyses[end].seeds * rotation for end in (0, -1))
     found = {
-        "probe": probe,
-        "search": Trainings(least=max(0, trials - done), most=max(0, trials - done), steps=recipe.steps),
-        "recheck": Trainings(
-            least=max(0, least - there.rechecks),
-            most=max(0, rates + tried * contested - there.rechecks),
-            steps=recipe.steps,
-        ),
+        "probe": Trainings(least=probed, most=(len(FACTORS) - 1) * probed, steps=2 * recipe.steps),
+        "search": Trainings(least=max(0, least - done), most=to_search, steps=recipe.steps),
+        "recheck": Trainings(least=0, most=0 if is_one_rate(plan.space.lr) else finalists, steps=recipe.steps),
         "confirm": Trainings(
-            least=max(0, analyses[0].seeds * leaders * rotation - there.confirmations),
-            most=max(0, analyses[-1].seeds * finalists * rotation - there.confirmations),
+            least=max(0, first * leaders - there.confirmations) if there.learned else 0,
+            # What is still searched may bring other finalists.
+            most=max(0, last * finalists - (0 if to_search else there.confirmations)),
             steps=recipe.confirm_steps,
         ),
     }

@@ -26,7 +26,6 @@ from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
 from sweeper.space import default_space_name, load_space
 from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
-from sweeper.study.finalist import second_seed
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
 from sweeper.workflow.own_losses import declared_loss, with_own
@@ -148,7 +147,7 @@ def _own_losses(settings: Settings, old: studies.Plan | None) -> tuple[OwnLoss, 
 
 def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> Rates:
     """How the confirmation's learning rates are chosen: of a study that has begun, as it was."""
-    if old is not None and (settings.fixed_lr is None or old.conditions.rates == "searched"):
+    if old is not None and settings.fixed_lr is None:
         return old.conditions.rates
     return "best" if settings.fixed_lr or is_one_rate(space.lr) else "drawn"
 
@@ -209,9 +208,8 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
     alone: its images are scored together with those of the other folds.
     """
     problems: list[str] = []
-    searched = [(own, None) for own in (seed, second_seed(seed))]
     confirmed = [(confirm_seed(seed, n), fold) for n in range(confirm_seeds) for fold in fold_numbers(folds)]
-    for own, fold in [*searched, *confirmed]:
+    for own, fold in [(seed, None), *confirmed]:
         split = split_for(dataset, study_seed=seed, folds=folds, seed=own, fold=fold)
         sides = {"training": split.train, "validation": split.val, **({} if folds else {"test": split.test})}
         where = f"seed {own}" + ("" if fold is None else f", fold {fold + 1}")

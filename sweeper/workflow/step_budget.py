@@ -10,7 +10,7 @@ from sweeper import storage as studies
 from sweeper.core.records import Probed, TrialResult
 from sweeper.core.text import count
 from sweeper.study.budget_probe import FACTORS, compare, probes
-from sweeper.study.learning_check import learned, next_probes
+from sweeper.study.learning_check import learned, next_probes, skill, what_would_help
 from sweeper.study.timekeeper import PROBE_SHARE
 from sweeper.study.training_list import Batch
 
@@ -66,10 +66,13 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
     here = [r for r in results if r.spec.steps == steps]
     if not any(r.state == "complete" for r in here):
         return Probed(first=first, steps=first)  # the search tells why
-    if winners := learned(here):
+    if learned(map(skill, here)):
         if steps == first:
             return Probed(first=first, steps=steps)
-        name, longer = winners[0].spec.family, count(max(1, round(_estimate(stage, here, steps) / 60)), "minute")
+        name, longer = (
+            max(here, key=skill).spec.family,
+            count(max(1, round(_estimate(stage, here, steps) / 60)), "minute"),
+        )
         sentence = (
             f"no loss clearly beats a constant answer after {steps // 2} steps, {name} does after {steps}: searching "
             f"at {steps} steps, which takes some {longer}"
@@ -78,9 +81,7 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
     best = max((r.value or 0.0 for r in here), default=0.0)
     sentence = (
         f"no loss clearly beats a constant answer after {steps} steps ({FACTORS[-1]} times the default; the best reads "
-        f"{best:.3f}), so that no search was begun. Check that images and labels belong together (sweeper profile); or "
-        f"give a larger budget (--steps {4 * steps}), larger crops (--size), or pretrained weights (--encoder-weights "
-        "imagenet) in another study"
+        f"{best:.3f}), so that no search was begun. {what_would_help(here, plan.conditions)}"
     )
     return Probed(first=first, steps=steps, sentence=sentence, learned=False)
 

@@ -61,7 +61,7 @@ def work(url: str, trials: int, barrier: Barrier, mine: multiprocessing.Queue[li
             steps=100,
         )
         result = builders.trial(choice.family, value, trial.number, spec=spec)
-        trial.set_user_attr(studies.RESULT, result.model_dump(mode="json"))
+        trial.set_user_attr(studies.RESULT, studies.pack(result))
         study.tell(trial, value)
         numbers.append(trial.number)
     mine.put(numbers)

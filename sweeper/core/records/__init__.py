@@ -39,6 +39,7 @@ from sweeper.core.records.training import (
     PartScores,
     Predictions,
     Probed,
+    RateFit,
     RateRange,
     Rates,
     SameLoss,
@@ -48,7 +49,6 @@ from sweeper.core.records.training import (
     TrainedOn,
     TrialResult,
     TrialSpec,
-    Tuned,
 )
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "Preference",
     "PreferenceName",
     "Probed",
+    "RateFit",
     "RateRange",
     "Rates",
     "Recommendation",
@@ -97,7 +98,6 @@ __all__ = [
     "TrainedOn",
     "TrialResult",
     "TrialSpec",
-    "Tuned",
     "VariancePart",
     "Verdict",
 ]

@@ -73,9 +73,11 @@ class FinalistEvidence(Record):
     """What the search called it, where that was another name for the same function."""
     search_trial: int
     search_value: float
-    """Objective on validation, on the search's seed: of that trial, or of its recheck at another learning rate."""
-    recheck_value: float | None = None
-    """The same on the second search seed; None where it was not trained."""
+    """Objective of that trial on validation."""
+    trials_tried: int = 0
+    """Search trials of its family, stopped ones among them."""
+    trials_completed: int = 0
+    """How many of them were trained to the end."""
     seeds: tuple[int, ...]
     run_ids: tuple[str, ...]
     points: tuple[float, ...]

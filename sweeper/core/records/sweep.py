@@ -7,7 +7,7 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records.evidence import AnalysisTaken, InterimAnalysis
 from sweeper.core.records.imbalance import ImbalanceProfile
 from sweeper.core.records.space import SearchSpace
-from sweeper.core.records.training import Conditions, SameLoss, TrialResult, Tuned
+from sweeper.core.records.training import Conditions, RateFit, SameLoss, TrialResult
 
 
 class SweepRecord(Record):
@@ -25,6 +25,9 @@ class SweepRecord(Record):
     imbalance: float
     """Of the training split: what pos_weight is a power of (binary); commonest/rarest (multi-class)."""
     trials_asked: int
+    """The search's total, or its end at the latest."""
+    settles: bool = False
+    """Whether the search was to end by itself before, once trials brought no gain."""
     confirm_seeds: int
     """Seeds of the last planned interim analysis."""
     rope: float
@@ -37,13 +40,16 @@ class SweepRecord(Record):
     differed."""
     confirmations: tuple[TrialResult, ...]
     rechecks: tuple[TrialResult, ...] = ()
-    """Leaders on a second search seed, and learning rates that a finalist's family lacked."""
+    """Finalists at the common learning rate, where their own was another."""
     probes: tuple[TrialResult, ...] = ()
-    """Trainings of `--steps auto`."""
+    """Default losses before the search, to find the budget."""
     budget: str = ""
-    """What was found of the budget before the search, a sentence; "" where there was nothing to find."""
-    tuned: tuple[Tuned, ...] = ()
-    """The finalists' learning rates, as they were decided on before the confirmation."""
+    """What was found of the budget before the search or after it, a sentence; "" where there was nothing to find."""
+    learned: bool = True
+    """False where no loss learned at that budget, so that nothing was confirmed."""
+    rate_fit: RateFit | None = None
+    """The learning rate that the confirmation draws around, as it was found before it; None before, and where a single
+    rate is searched."""
     same_losses: tuple[SameLoss, ...] = ()
     """Search trials that count as a simpler loss, of which they are another name."""
     looks_planned: tuple[InterimAnalysis, ...] = ()

@@ -13,7 +13,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records.data import Dataset
 from sweeper.core.records.space import OwnLoss
 
-Rates = Literal["searched", "best", "drawn"]
+Rates = Literal["best", "drawn"]
 TrainedOn = Literal["train", "train+val", "all"]
 """Images of a final training: those of the search's training split, all but the test split, or all."""
 
@@ -27,42 +27,43 @@ class Conditions(Record):
     """Seed of the study: fixes the test split, and the search's train/validation division."""
     folds: int | None = Field(None, ge=2)
     """Nothing is held out from the search; the confirmation rotates over so many folds. None = a test split."""
-    rates: Rates = "searched"
-    """Learning rates of the confirmation. `drawn`: each seed draws one from the finalist's good range, which a common
-    grid of rates told; `best`: all seeds use the best rate of that grid (`--fixed-lr`); `searched`: all use the
-    search's, as studies of earlier versions did, whose finalists had no common grid."""
+    rates: Rates = "drawn"
+    """Learning rates of the confirmation. `drawn`: each seed draws one from a range around the losses' common optimum;
+    `best`: all seeds use that optimum (`--fixed-lr`)."""
     losses: tuple[OwnLoss, ...] = ()
     """Losses of the user's that are searched with the others."""
 
 
+class RateFit(Record):
+    """The optimum of the learning rate that the losses of a study share, as its complete trials tell it."""
+
+    best: float = Field(gt=0)
+    spread: float = Field(ge=0)
+    """Standard deviation of what is known of its logarithm, in decades."""
+    curvature: float = Field(gt=0)
+    """How much the objective falls a decade away from it."""
+    trainings: int = Field(ge=0)
+    """From how many complete trials it was fitted."""
+
+
 class RateRange(Record):
-    """Learning rates at which a loss is as good as at its best, all above 0."""
+    """Learning rates that a finalist is confirmed at, all above 0."""
 
     best: float
-    """Where its curve peaks."""
+    """The common optimum, or the finalist's own best rate where it is shown to want another."""
     low: float
     high: float
     shared: bool = False
-    """Whether `low` and `high` are what it has in common with other finalists, so that all draw the same rates."""
-
-
-class Tuned(Record):
-    """A finalist's learning rates as its study decided on them, with what they were read off."""
-
-    family: str
-    params: dict[str, float]
-    curve: tuple[tuple[float, float], ...]
-    """(learning rate, value) of its completed trainings on the common grid, ascending."""
-    rates: RateRange
+    """Whether it is the range of the common optimum, so that the finalist draws the same rates as others."""
 
 
 class TrialSpec(Record):
     """One training, completely: with the Conditions it determines the result."""
 
     purpose: Literal["search", "recheck", "confirm", "probe", "final"]
-    """`recheck`: a leader on a second search seed, or at a learning rate its family lacked; `probe`: how the ranking of
-    the default losses depends on the budget (`--steps auto`); `final`: the recommended configuration, trained to
-    the end (`sweeper train`), which is no part of the study."""
+    """`recheck`: a finalist at the common learning rate, where its own is another; `probe`: a default loss before the
+    search, to find the budget; `final`: the recommended configuration, trained to the end (`sweeper train`), which is
+    no part of the study."""
     number: int = Field(ge=0)
     """Optuna's trial number, or the running number of a training of another purpose."""
     family: str

@@ -1,73 +1,74 @@
-"""How forgiving each finalist is of the learning rate."""
+"""Which learning rate the losses share, and how forgiving they are of it."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from statistics import mean
+import numpy as np
+import numpy.typing as npt
 
-from sweeper.core.records import FinalistEvidence
-from sweeper.core.text import listed
+from sweeper.core.records import Collapse, RateFit
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import Drawn, clean, finalist_colours, legend, new_figure, plain
-from sweeper.report.formatting import code, significant
+from sweeper.report.formatting import number, significant
+
+TICKS = (1, 2, 5)
+Floats = npt.NDArray[np.float64]
 
 
 def learning_rates(facts: Facts) -> Drawn | str:
-    """Validation value of every finalist against the learning rate, and the range that the confirmation drew from."""
-    if facts.sweep.conditions.rates == "searched":
-        return "the finalists of this study had no common grid of learning rates (it was made by an earlier version)"
-    found = [(finalist, curve(facts, finalist)) for finalist in facts.finalists]
-    found = [(finalist, own) for finalist, own in found if len(own) >= 2]
-    if not found:
-        return "no finalist was trained at several learning rates on one seed"
+    """Every finalist's complete trials by their learning rate, the fitted course, and the range of the confirmation."""
+    fit = facts.sweep.rate_fit
+    if fit is None:
+        return "the finalists were not confirmed at learning rates that the search had found"
     figure = new_figure(2.9)
     axes = clean(figure.add_subplot(), "both")
-    ranges = {(f.rates.low, f.rates.high) for f, _ in found if f.rates is not None}
+    ranges = {(f.rates.low, f.rates.high) for f in facts.finalists if f.rates is not None}
     for low, high in ranges:
         axes.axvspan(low, high, color="#EFEFEF", lw=0, zorder=0)
-    colours = finalist_colours(facts, [finalist for finalist, _ in found])
-    for (finalist, own), colour in zip(found, colours, strict=True):
-        rates = sorted(own)
-        axes.plot(rates, [own[r] for r in rates], "-o", color=colour, ms=5, mec="white", mew=0.8, lw=1.6,
-                  label=plain(finalist_name(facts, finalist)))  # fmt: skip
+    every, highest = list[float](), list[float]()
+    for finalist, colour in zip(facts.finalists, finalist_colours(facts, facts.finalists), strict=True):
+        own = trials_of(facts, finalist.family)
+        if own:
+            rates, values = zip(*own, strict=True)
+            axes.plot(rates, values, "o", color=colour, ms=5.5, mec="white", mew=0.8, alpha=0.9,
+                      label=plain(finalist_name(facts, finalist)))  # fmt: skip
+            every += rates
+            highest.append(max(values))
+    if not every:
+        return "no trial of a finalist completed"
+    course = np.geomspace(min(every), max(every), 60)
+    axes.plot(course, max(highest) - _fall(fit, course), ":", color="#777777", lw=1.4, zorder=1)
     axes.set_xscale("log")
-    ticks = sorted({rate for _, own in found for rate in own})
-    axes.set_xticks(_apart(ticks), labels=[significant(rate) for rate in _apart(ticks)])
+    ticks = [m * 10.0**e for e in range(-7, 1) for m in TICKS if min(every) <= m * 10.0**e <= max(every)]
+    axes.set_xticks(ticks, labels=[significant(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("learning rate")
     axes.set_ylabel(f"validation {plain(facts.objective)}")
     legend(axes, 4)
-    text = "Each point is one training of the same seed; the flatter a line, the more a loss forgives a wrong rate."
+    factor = 10**fit.spread
+    text = (
+        f"Each point is a complete search trial. The dotted line is the course that all losses share, fitted to "
+        f"{fit.trainings} trials: its peak is at {significant(fit.best)} (× or ÷ {factor:.1f}), and a factor of 3 from "
+        f"there costs {number(float(_fall(fit, np.array([fit.best * 3]))[0]))}."
+    )
     if ranges:
-        shared = len(ranges) == 1
-        text += (
-            f" The grey {'range is where all are' if shared else 'ranges are where they are each'} near their best: "
-        )
-        text += "the seeds of the confirmation drew their rates from there."
-    spans = [_span(facts, finalist, own) for finalist, own in found]
-    text += f" Within 0.02 of its best are {listed(spans)}."
-    return Drawn(figure, text, "Validation value of every finalist against the learning rate")
+        grey = "range" if len(ranges) == 1 else "ranges"
+        text += f" The seeds of the confirmation drew their rates from the grey {grey}."
+    return Drawn(figure, text, "Validation value of every finalist's trials against the learning rate")
 
 
-def curve(facts: Facts, finalist: FinalistEvidence) -> dict[float, float]:
-    """Learning rate → value of the finalist's trainings on the second search seed."""
-    values: dict[float, list[float]] = defaultdict(list)
-    for run in facts.sweep.rechecks:
-        same = (run.spec.family, run.spec.params) == (finalist.family, finalist.params)
-        if same and run.state == "complete" and run.spec.seed != facts.sweep.conditions.seed:
-            values[run.spec.lr].append(run.value or 0.0)
-    return {lr: mean(own) for lr, own in values.items()}
+def trials_of(facts: Facts, family: str) -> list[tuple[float, float]]:
+    """(learning rate, value) of a family's complete trials that did not diverge, under the name that each counts as."""
+    counts_as = {same.trial: same.is_family for same in facts.sweep.same_losses}
+    return [
+        (t.spec.lr, t.value)
+        for t in facts.sweep.trials
+        if counts_as.get(t.spec.number, t.spec.family) == family
+        and t.state == "complete"
+        and t.value is not None
+        and t.collapse is not Collapse.DIVERGED
+    ]
 
 
-def _span(facts: Facts, finalist: FinalistEvidence, own: dict[float, float]) -> str:
-    near = [rate for rate, value in own.items() if value >= max(own.values()) - 0.02]
-    return f"{len(near)} of {len(own)} rates with {code(finalist_name(facts, finalist))}"
-
-
-def _apart(ticks: list[float]) -> list[float]:
-    """Those ticks whose labels do not touch."""
-    kept: list[float] = []
-    for tick in ticks:
-        if not kept or tick / kept[-1] > 1.6:
-            kept.append(tick)
-    return kept
+def _fall(fit: RateFit, rates: Floats) -> Floats:
+    fall: Floats = fit.curvature * np.log10(rates / fit.best) ** 2
+    return fall

@@ -1,5 +1,4 @@
-"""Finalists are tuned on one grid of learning rates, confirmed at rates that are good for all, and never with
-themselves; with trainings that cost nothing."""
+"""Finalists are confirmed at one learning rate for all, and never compared with themselves; trainings cost nothing."""
 
 from __future__ import annotations
 
@@ -12,18 +11,15 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.events import TrainingEvent, WorkerLost
-from sweeper.core.records import Conditions, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import Conditions, Coordinate, RateRange, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.report.answer import numbers as paragraphs
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
-from sweeper.report.figures.learning_rates import curve
 from sweeper.report.formatting import significant
 from sweeper.report.markdown import render
 from sweeper.space import load_space
-from sweeper.study.confirmation_specs import confirm_seed
-from sweeper.study.finalist import second_seed
 from sweeper.study.finalist_selection import choose_finalists
-from sweeper.study.learning_rates import GRID, drawn_rate
+from sweeper.study.learning_rates import drawn_rate
 from sweeper.study.same_loss import Question, as_they_are
 from sweeper.workflow.conclude import conclude
 from tests import builders
@@ -46,7 +42,7 @@ def recorded(study: optuna.Study, plan: studies.Plan) -> SweepRecord:
         space=plan.space,
         rechecks=tuple(studies.extra_results(study, "recheck")),
         same_losses=same.found,
-        tuned=studies.unpack(studies.TunedFinalists, attributes[studies.TUNED], "rates").finalists,
+        rate_fit=studies.stored_rates(attributes),
         looks_planned=studies.plans_of_analyses(attributes)[-1],
         looks_taken=studies.analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
@@ -66,28 +62,16 @@ def peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], TrialResult
     return given
 
 
-def rates_by_family(results: Sequence[TrialResult], seed: int) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for result in results:
-        if result.spec.seed == seed:
-            found.setdefault(result.spec.family, []).append(result.spec.lr)
-    return {family: sorted(rates) for family, rates in found.items()}
+# --- learning rates ---
 
 
-def test_finalists_and_the_baseline_complete_the_same_grid_on_a_seed_of_its_own() -> None:
-    study, display, plan = new_study(), Recorder(), plan_with()
-    train(study, None, display, trials=21, plan=plan)
-    confirmed = {r.spec.family for r in studies.extra_results(study, "confirm")}
-    grid = rates_by_family(studies.extra_results(study, "recheck"), second_seed(0))
-    common = set.intersection(*(set(grid[family]) for family in confirmed))
-    assert "cross_entropy" in confirmed and len(common) >= GRID
-    assert all(r.state == "complete" for r in studies.extra_results(study, "recheck"))
-    assert any("every finalist at the same learning rates" in line for line in display.lines)
+def places_of(rates: Sequence[float], drawn: RateRange) -> list[float]:
+    return [math.log(lr / drawn.low) / math.log(drawn.high / drawn.low) for lr in rates]
 
 
-def test_seeds_draw_the_same_rates_for_all_whose_good_ranges_overlap() -> None:
+def test_seeds_draw_the_same_rates_for_all_finalists_around_the_common_optimum() -> None:
     study, plan = new_study(), plan_with()
-    train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
+    train(study, FakeExecutor(peaked(2e-3, 0.5)), trials=28, plan=plan)
     by_seed: dict[int, set[float]] = {}
     for result in studies.extra_results(study, "confirm"):
         by_seed.setdefault(result.spec.seed, set()).add(result.spec.lr)
@@ -102,59 +86,76 @@ def test_seeds_draw_the_same_rates_for_all_whose_good_ranges_overlap() -> None:
         assert finalist.seed_lrs == tuple(drawn_rate(finalist.rates, n) for n in range(len(finalist.seeds)))
 
 
-def test_a_loss_that_wants_other_rates_draws_from_its_own() -> None:
+def test_a_loss_that_is_shown_to_want_another_rate_draws_from_its_own() -> None:
     def given(spec: TrialSpec) -> TrialResult:
-        return peaked(1e-4 if spec.family == "dice" else 8e-3, 0.3)(spec)
+        return peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
+
+    study, display, plan = new_study(), Recorder(), plan_with()
+    train(study, FakeExecutor(given), display, trials=28, plan=plan)
+    fit = studies.stored_rates(study.user_attrs)
+    rechecks = studies.extra_results(study, "recheck")
+    assert fit is not None and {(r.spec.family, r.spec.lr) for r in rechecks} >= {("dice", fit.best)}
+    assert any("another learning rate than the common" in line and "dice" in line for line in display.lines)
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None
+    of = {f.family: f for f in evidence.finalists}
+    assert of["dice"].rates is not None and not of["dice"].rates.shared
+    assert max(of["dice"].seed_lrs) < min(min(f.seed_lrs) for name, f in of.items() if name != "dice")
+    other = next(f for name, f in of.items() if name != "dice")
+    places = [places_of(f.seed_lrs, f.rates) for f in (of["dice"], other) if f.rates is not None]
+    assert places[0] == pytest.approx(places[1], abs=0.02)  # the same quantiles of its own range
+
+
+def test_a_rate_that_reads_better_by_luck_alone_is_given_up() -> None:
+    def given(spec: TrialSpec) -> TrialResult:
+        result = peaked(2e-3, 0.8)(spec)
+        lucky = spec.family == "dice" and spec.purpose == "search" and spec.lr < 7e-4
+        return result.model_copy(update={"value": (result.value or 0.0) + 0.04 * lucky})
 
     study, plan = new_study(), plan_with()
     train(study, FakeExecutor(given), trials=28, plan=plan)
     evidence = conclude(recorded(study, plan)).evidence
     assert evidence is not None
-    of = {f.family: f for f in evidence.finalists}
-    assert "dice" in of and of["dice"].rates is not None and not of["dice"].rates.shared
-    assert max(of["dice"].seed_lrs) < 4e-4
-    assert all(min(f.seed_lrs) > 3e-3 for name, f in of.items() if name != "dice")
+    assert all(f.rates is not None and f.rates.shared for f in evidence.finalists)
 
 
-def test_a_grid_goes_beyond_the_searched_range_where_its_best_lies_at_an_end() -> None:
-    study, display, plan = new_study(), Recorder(), plan_with()
-    train(study, FakeExecutor(peaked(3e-5)), display, trials=21, plan=plan)
-    grid = rates_by_family(studies.extra_results(study, "recheck"), second_seed(0))
-    assert min(min(rates) for rates in grid.values()) < plan.space.lr.low
-    assert any("going further" in line for line in display.lines)
-    assert all(r.spec.lr < plan.space.lr.low * 3 for r in studies.extra_results(study, "confirm"))
+def test_a_recheck_that_fails_is_given_up_and_the_common_rate_is_used() -> None:
+    def given(spec: TrialSpec) -> TrialResult | TrainingEvent:
+        if spec.purpose == "recheck":
+            return WorkerLost(spec, "worker killed by signal 9")
+        return peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
+
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(given), trials=28, plan=plan)
+    assert {r.state for r in studies.extra_results(study, "recheck")} == {"failed"}
+    assert {r.state for r in studies.extra_results(study, "confirm")} == {"complete"}
 
 
-def test_rates_that_were_decided_on_stand_whatever_rule_a_later_version_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_stands_once_the_confirmation_has_begun() -> None:
     study, plan = new_study(), plan_with()
     train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
-    before = conclude(recorded(study, plan))
-    monkeypatch.setattr("sweeper.study.learning_rates.GOOD", 0.001)
-    assert conclude(recorded(study, plan)) == before
-    again = FakeExecutor(peaked(2e-3))
-    train(study, again, trials=21, plan=plan)
-    assert again.specs == []
-    untold = recorded(study, plan).model_copy(update={"tuned": ()})
-    assert conclude(untold).evidence != before.evidence  # else nothing was tested
+    before, known = studies.stored_rates(study.user_attrs), studies.extra_results(study, "confirm")
+    train(study, FakeExecutor(peaked(2e-3)), trials=30, plan=plan)
+    assert studies.stored_rates(study.user_attrs) == before
+    assert studies.extra_results(study, "confirm")[: len(known)] == known
 
 
-def test_a_fixed_rate_is_the_best_of_the_grid() -> None:
+def test_a_fixed_rate_is_the_common_optimum() -> None:
     study, plan = new_study(), plan_with("best")
     train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
-    rates = {(r.spec.family, r.spec.lr) for r in studies.extra_results(study, "confirm")}
-    assert len(rates) == len({family for family, _ in rates})
+    fit = studies.stored_rates(study.user_attrs)
+    assert fit is not None and {r.spec.lr for r in studies.extra_results(study, "confirm")} == {fit.best}
     evidence = conclude(recorded(study, plan)).evidence
     assert evidence is not None and all(f.rates is None and len(set(f.seed_lrs)) == 1 for f in evidence.finalists)
 
 
-def test_trainings_of_the_grid_that_fail_are_given_up() -> None:
-    def given(spec: TrialSpec) -> TrialResult | TrainingEvent:
-        fatal = spec.purpose == "recheck" and spec.family == "dice" and spec.lr > 2e-3
-        return WorkerLost(spec, "worker killed by signal 9") if fatal else fake_result(spec)
-
-    study, plan = new_study(), plan_with()
-    train(study, FakeExecutor(given), trials=21, plan=plan)
-    assert {r.state for r in studies.extra_results(study, "confirm")} == {"complete"}
+def test_a_single_searched_rate_is_everyones() -> None:
+    plan = plan_with()
+    fixed = plan.space.model_copy(update={"lr": Coordinate(kind="fixed", low=2e-3, high=2e-3)})
+    study, plan = new_study(), plan.model_copy(update={"space": fixed})
+    train(study, trials=14, plan=plan)
+    assert {r.spec.lr for r in studies.all_results(study)} == {2e-3}
+    assert studies.stored_rates(study.user_attrs) is None and not studies.extra_results(study, "recheck")
 
 
 @pytest.mark.parametrize("mode", ["drawn", "best"])
@@ -173,17 +174,14 @@ def test_a_study_that_is_cut_off_anywhere_confirms_at_the_same_rates(mode: Rates
         assert found == wanted, crash_after
 
 
-def test_the_report_shows_how_forgiving_each_loss_is() -> None:
+def test_the_report_shows_the_trials_and_their_common_course() -> None:
     study, plan = new_study(), plan_with()
-    train(study, FakeExecutor(peaked(2e-3, 0.5)), trials=21, plan=plan)
+    train(study, FakeExecutor(peaked(2e-3, 0.5)), trials=28, plan=plan)
     sweep = recorded(study, plan)
     facts = collect(sweep, conclude(sweep))
     drawn = FIGURES["learning_rates"](facts)
-    assert isinstance(drawn, Drawn)
-    for finalist in facts.finalists:
-        own = curve(facts, finalist)
-        near = sum(value >= max(own.values()) - 0.02 for value in own.values())
-        assert f"{near} of {len(own)} rates with `{finalist.family}`" in drawn.caption
+    assert isinstance(drawn, Drawn) and sweep.rate_fit is not None
+    assert f"its peak is at {significant(sweep.rate_fit.best)}" in drawn.caption
     text = render(facts, dict.fromkeys((*FIGURES, "predictions"), drawn), "http://127.0.0.1:5000")
     assert "both at the same learning rates" in text and "against the learning rate" in text
     low, high = (significant(end) for end in (facts.finalists[0].rates.low, facts.finalists[0].rates.high))  # type: ignore[union-attr]
@@ -194,8 +192,7 @@ def test_the_report_shows_how_forgiving_each_loss_is() -> None:
 
 
 def planted(spec: TrialSpec) -> TrialResult:
-    """`weighted_ce` is cross-entropy here: the same value at the same seed and rate. On the search seed a low rate was
-    lucky, and only `weighted_ce` was tried with it."""
+    """`weighted_ce` is cross-entropy here: the same value at the same seed and rate. In the search it was lucky."""
     twin = spec.model_copy(update={"family": "cross_entropy"}) if spec.family == "weighted_ce" else spec
     result = peaked(1e-3, 2.0)(twin)
     lucky = spec.purpose == "search" and spec.family == "weighted_ce" and spec.lr < 1e-3
@@ -246,10 +243,9 @@ def test_the_names_are_part_of_the_study() -> None:
     train(study, FakeExecutor(planted), trials=28, plan=plan, measure=known)
     sweep = recorded(study, plan)
     trials = as_they_are(sweep.trials, sweep.same_losses)
-    finalists = choose_finalists(trials, sweep.rechecks, plan.conditions)
+    finalists = choose_finalists(trials, sweep.rechecks, sweep.rate_fit, plan.space, plan.conditions)
     for finalist in finalists:
-        seeds = [r for r in sweep.confirmations if r.spec.loss == finalist.trial.spec.loss]
-        assert seeds and all(r.spec.lr == finalist.lr_of(r.spec.seed - confirm_seed(0, 0)) for r in seeds)
+        assert [r for r in sweep.confirmations if r.spec.loss == finalist.trial.spec.loss]
 
     def never(questions: Sequence[Question], conditions: Conditions) -> list[float]:
         raise AssertionError("a resume reads what was found")
