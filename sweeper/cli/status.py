@@ -59,6 +59,8 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
             f"{mark}  {life.study}: {life.state}, {where}, last progress "
             f"{one.stalled_seconds:.0f} s ago{quiet} (process {life.pid} on {life.host})"
         )
+        if life.answer and life.state != "finished":
+            click.echo(f"         so far: {life.answer}")
         for problem in one.problems:
             click.echo(f"         → {problem}")
     return int(bad)

@@ -37,8 +37,8 @@ Judge = Callable[[Sequence[TrialResult]], Judgement]
 Train = Callable[[int, Sequence[TrialSpec]], bool]
 """(number of the interim analysis, all trainings that it rests on) → whether they are all there now; False when the
 time is up."""
-Tell = Callable[[int, AnalysisTaken], None]
-"""(number of the interim analysis, what it found)."""
+Tell = Callable[[int, AnalysisTaken, bool], None]
+"""(number of the interim analysis, what it found, whether the confirmation goes on)."""
 
 
 def plan_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
@@ -90,7 +90,7 @@ def run_rounds(
         if not complete:
             cut = _cut(results, active, kept, analysis, judge)
             _keep(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
-            tell(number, cut)
+            tell(number, cut, False)
             return
         stored = memory.stored[len(kept)] if len(kept) < len(memory.stored) else None
         if stored is None or stored.used != used:
@@ -98,10 +98,11 @@ def run_rounds(
             memory = memory.model_copy(update={"stored": (*kept, stored), "cut": None})
             _keep(study, memory)
         kept.append(stored)
-        tell(number, stored.found)
         # Of all finalists: one that was dropped goes on again where another leads that does not beat it.
         active = [finalist for finalist in finalists if finalist.family in stored.families]
-        if not (stored.go_on and active):
+        goes_on = stored.go_on and bool(active) and number + 1 < len(analyses)
+        tell(number, stored.found, goes_on)
+        if not goes_on:
             return
 
 

@@ -47,6 +47,10 @@ def _nothing(_: dict[str, str]) -> None:
     """Nobody wants to know."""
 
 
+def _cut(note: str) -> str:
+    return note if len(note) <= NOTE_LIMIT else note[: NOTE_LIMIT - 1] + "…"
+
+
 class Tracker:
     """Writes one sweep to MLflow.
 
@@ -200,6 +204,10 @@ class Tracker:
         if wanted:
             self._post("batch", "sweep", params=wanted)
 
+    def describe(self, note: str) -> None:
+        """Make `note`, in markdown, the description of the sweep's run."""
+        self._post("batch", "sweep", tags={NOTE: _cut(note)})
+
     def catch_up(self) -> None:
         """Send what waits, for a little: called before the report, which links to the runs."""
         self._courier.flush(PATIENCE, file_attempts=0)
@@ -230,7 +238,7 @@ class Tracker:
             self._close_paused()
         all_tags = dict(tags or {})
         if note:
-            all_tags[NOTE] = note if len(note) <= NOTE_LIMIT else note[: NOTE_LIMIT - 1] + "…"
+            all_tags[NOTE] = _cut(note)
             self._post(
                 "experiment",
                 "sweep",

@@ -219,6 +219,17 @@ def _with_other_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
     return evidence.model_copy(update={"finalists": rows})
 
 
+def card_so_far(storage: RDBStorage, name: str) -> tuple[str, str]:
+    """Headline and card, in markdown, of what a study holds by now."""
+    from sweeper.report.card import card_lines, card_of
+    from sweeper.report.facts import collect
+    from sweeper.report.markdown import summary
+
+    sweep = studies.load_sweep(storage, name)
+    facts = collect(sweep, conclude(sweep))
+    return card_lines(card_of(facts))[0][1], summary(facts)
+
+
 def dashboard_note(outcome: Outcome) -> str:
     """What optuna-dashboard shows of the study: the report's head, and where the report is."""
     from sweeper.report import report_summary

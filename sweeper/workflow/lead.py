@@ -20,7 +20,7 @@ from sweeper.core.errors import (
     SweeperError,
 )
 from sweeper.core.events import Observers, Stored, SweepEvent
-from sweeper.core.paths import checkpoints_dir, weights_beside
+from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_beside
 from sweeper.core.provenance import Newcomers
 from sweeper.core.redact import redact
 from sweeper.core.text import count, resume_command
@@ -29,10 +29,11 @@ from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
-from sweeper.system.whole_files import remove_left
+from sweeper.system.whole_files import remove_left, written_whole
 from sweeper.tracking import Tracker
 from sweeper.version import versions
-from sweeper.workflow.conclude import Outcome, dashboard_note, report_study
+from sweeper.workflow.answer_so_far import AnswerSoFar
+from sweeper.workflow.conclude import Outcome, card_so_far, dashboard_note, report_study
 from sweeper.workflow.forecast import Forecast, plan_text
 from sweeper.workflow.options import Asked, asked_of, given_options
 from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
@@ -87,7 +88,8 @@ def lead(session: Session) -> Outcome:
         asked = _queue(session)
         _begin_tracking(session, asked, signs)
         forecast = _forecast(session, asked, shared)
-        stage = _stage(session, asked, shared, signs, forecast)
+        so_far = _answer_so_far(session, signs)
+        stage = _stage(session, asked, shared, signs, forecast, so_far=so_far)
         try:
             _train(stage, session.tracker, session.patience, forecast)
         finally:
@@ -164,7 +166,30 @@ def _forecast(session: Session, asked: Asked, shared: SharedExecutor) -> Forecas
     return forecast
 
 
-def _stage(session: Session, asked: Asked, shared: SharedExecutor, signs: Signs, forecast: Forecast) -> Stage:
+def _answer_so_far(session: Session, signs: Signs) -> AnswerSoFar:
+    """Who is told of the answer so far: the terminal, the status file, MLflow, and whoever opens the report."""
+    name, storage = session.name, session.settings.storage
+    paths = ReportPaths(session.settings.out, name)
+
+    def tell(sentence: str, card: str) -> None:
+        session.display.say(f"so far: {sentence}")
+        signs.answer(sentence)
+        text = f"**Not finished.** So far: {sentence}.\n\n{card}"
+        session.tracker.describe(text)
+        if not paths.recommendation.exists():  # an earlier report stays until the next one is whole
+            with suppress(OSError):
+                paths.folder.mkdir(parents=True, exist_ok=True)
+                with written_whole(paths.markdown) as part:
+                    part.write_text(f"# {name}\n\n{text}\nTo go on: `{resume_command(name, storage)}`\n", "utf-8")
+
+    losses = len(session.prepared.plan.space.families)
+    before = studies.search_results(session.study)
+    return AnswerSoFar(losses, tell, partial(card_so_far, session.storage, name), before)
+
+
+def _stage(
+    session: Session, asked: Asked, shared: SharedExecutor, signs: Signs, forecast: Forecast, *, so_far: AnswerSoFar
+) -> Stage:
     """What the phases train by, and who is told of it."""
     study, plan, display = session.study, session.prepared.plan, session.display
     keeper = Timekeeper(
@@ -174,7 +199,7 @@ def _stage(session: Session, asked: Asked, shared: SharedExecutor, signs: Signs,
         before=studies.all_results(study) if asked.timeout is not None else (),
         pace=running_seconds,
     )
-    told = Observers((keeper, signs, forecast, _Provenance(study, plan, display), display), session.tracker)
+    told = Observers((keeper, signs, forecast, _Provenance(study, plan, display), display, so_far), session.tracker)
     return Stage(
         study,
         plan,
@@ -186,6 +211,7 @@ def _stage(session: Session, asked: Asked, shared: SharedExecutor, signs: Signs,
         session.stop,
         keeper,
         signs=signs,
+        so_far=so_far,
         storage=session.settings.storage,
     )
 

@@ -27,6 +27,7 @@ from sweeper.study.search_end import PATIENCE
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
 from sweeper.study.training_list import Batch, Key, key_of
 from sweeper.system.database_waits import Patience
+from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.confirmation_evidence import judge
 from sweeper.workflow.options import Asked
 from sweeper.workflow.status import Signs
@@ -104,6 +105,8 @@ class Stage:
     """Trainings that failed in a row, over all phases."""
     signs: Signs | None = None
     """The status file; None = none is written."""
+    so_far: AnswerSoFar | None = None
+    """Tells the answer so far; None = nobody is told."""
     storage: str = STORAGE
     """Where the study is, for the command that goes on with it."""
     measure: Measure = measured
@@ -173,6 +176,8 @@ def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
         if not stage.study.user_attrs[studies.CUT]:
             stage.cut("all of the time was gone before the confirmation")
     elif _learned_something(stage):
+        if stage.so_far is not None:
+            stage.so_far.searched()
         confirm(stage, finalists(stage))
 
 
@@ -291,6 +296,8 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
         return
     tried: set[Key] = set()
     folds = stage.plan.conditions.folds
+    if stage.so_far is not None:
+        stage.so_far.confirming(len(finalists), folds=folds is not None)
 
     def train(number: int, specs: Sequence[TrialSpec]) -> bool:
         fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is tried once
@@ -304,10 +311,12 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
         stage.go(batch)
         return batch.complete
 
-    def tell(number: int, found: AnalysisTaken) -> None:
+    def tell(number: int, found: AnalysisTaken, goes_on: bool) -> None:
         say(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
         if number < len(analyses) and found.seeds < analyses[number].seeds:
             stage.cut(f"the confirmation ended before the interim analysis at {analyses[number].seeds} seeds")
+        elif goes_on and stage.so_far is not None:
+            stage.so_far.analysed(found.seeds)
 
     def _place(number: int) -> str:
         return f"interim analysis {number + 1} of at most {len(analyses)}"

@@ -61,6 +61,8 @@ class Life(Record):
     """Attempts in a row that a worker did not finish: it died, or hung and was ended."""
     last_reason: str | None = None
     """Of the last failure or lost worker."""
+    answer: str = ""
+    """The answer so far, in a sentence; "" before the first."""
     pid: int
     host: str
 
@@ -95,6 +97,10 @@ class Signs:
     def phase(self, name: str, done: int, total: int) -> None:
         """A phase begins."""
         self._change(phase=name, done=done, total=total)
+
+    def answer(self, sentence: str) -> None:
+        """There is another answer so far."""
+        self._change(answer=sentence)
 
     def end(self, state: State) -> None:
         """The sweep is over."""
