@@ -25,9 +25,9 @@ from tests.faking import FakeExecutor, fake_result, new_plan
 from tests.sweeping import Recorder, sweep_in
 
 TO_COME = {
-    "search": Trainings(least=4, most=4, steps=100),
-    "recheck": Trainings(least=2, most=4, steps=100),
-    "confirm": Trainings(least=4, most=8, steps=200),
+    "search": Trainings(least=4, most=4, first=4, steps=100),
+    "recheck": Trainings(least=2, most=4, first=4, steps=100),
+    "confirm": Trainings(least=4, most=8, first=6, steps=200),
 }
 
 
@@ -48,7 +48,7 @@ def test_a_forecast_has_one_unit(ends: tuple[float, float], text: str) -> None:
 
 
 def test_the_plan_is_one_sentence() -> None:
-    probe = {"probe": Trainings(least=1, most=13, steps=100)}
+    probe = {"probe": Trainings(least=1, most=13, first=13, steps=100)}
     assert plan_text({**probe, **TO_COME}) == (
         "1 training or more of 100 steps first, to see what a training needs to learn, 4 trials of at most 100 steps, "
         "2 to 4 trainings for the finalists' learning rates and 4 to 8 trainings of 200 steps to confirm them"
@@ -65,7 +65,8 @@ def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
     expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (200 + 800, 400 + 1600)]
     assert forecast.seconds() == pytest.approx(tuple(expected))
     assert said == [
-        "time: 1.2 to 2.1 min in all, as a step takes 100 ms, evaluations included, and 2 trainings run at a time"
+        "time: the first tested answer comes in 1.2 to 1.7 min, the last within 2.1 min, as a step takes 100 ms, "
+        "evaluations included, and 2 trainings run at a time"
     ]
     before = forecast.seconds()
     forecast.notify(Paused(one.spec, one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5})))
@@ -126,7 +127,7 @@ def test_a_training_that_fails_while_it_is_measured_is_told() -> None:
 
 
 def test_nothing_to_train_takes_the_report_alone() -> None:
-    assert seconds_left({}, 0.1, 2) == (REPORT_SECONDS, REPORT_SECONDS)
+    assert seconds_left({}, 0.1, 2) == (REPORT_SECONDS,) * 3
 
 
 @pytest.mark.slow

@@ -16,11 +16,11 @@ from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import MissingStudyError, UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
-from sweeper.core.text import at_a_time, time_range, time_text, to_one
+from sweeper.core.text import at_a_time, time_text, to_one
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Backend
 from sweeper.system.postgres import check_answers, is_postgres
-from sweeper.workflow.forecast import measured_pace, seconds_left
+from sweeper.workflow.forecast import Left, answers_text, measured_pace, seconds_left
 from sweeper.workflow.options import asked_of, given_options
 from sweeper.workflow.planned_trainings import NOTHING, Trainings, there_of, trainings_left
 from sweeper.workflow.prepare import Speaker, prepare
@@ -53,8 +53,8 @@ class Preview(Record):
     """Trainings at a time."""
 
     @property
-    def seconds(self) -> tuple[float, float] | None:
-        """How long these trainings take, at least and at most."""
+    def seconds(self) -> Left | None:
+        """How long these trainings take."""
         return None if self.pace is None else seconds_left(self.trainings, self.pace, self.workers)
 
 
@@ -70,7 +70,10 @@ class SecondsRow(Record):
     """How long the sweep takes."""
 
     least: float
+    first_answer: float
+    """Until the first tested answer, at most."""
     most: float
+    """Until the last, at most."""
 
 
 class PreviewDocument(Document):
@@ -230,7 +233,7 @@ def preview_text(found: Preview) -> str:
         )
     if found.seconds is not None and found.pace is not None:
         lines.append(
-            f"time: {time_range(*found.seconds)} in all; a step takes {time_text(found.pace)} here, evaluations "
+            f"time: {answers_text(found.seconds)}; a step takes {time_text(found.pace)} here, evaluations "
             f"included, and {at_a_time(found.workers)}"
         )
     measured = "a few steps were trained to measure their time" if found.pace is not None else "nothing was trained"
@@ -239,7 +242,7 @@ def preview_text(found: Preview) -> str:
 
 def preview_json(found: Preview) -> dict[str, Any]:
     """The same for programs, schema `sweeper.preview/1`."""
-    dataset, plan = found.plan.conditions.dataset, found.plan
+    dataset, plan, left = found.plan.conditions.dataset, found.plan, found.seconds
     train, val, test = found.pictures
     return PreviewDocument(
         dataset=DatasetSummary.of(dataset),
@@ -254,7 +257,7 @@ def preview_json(found: Preview) -> dict[str, Any]:
         looks=found.analyses,
         trials_done=found.done,
         trainings=found.trainings,
-        seconds=None if found.seconds is None else SecondsRow(least=found.seconds[0], most=found.seconds[1]),
+        seconds=left and SecondsRow(least=left.least, first_answer=left.first, most=left.most),
         seconds_per_step=found.pace,
         workers=found.workers,
     ).document

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.events import Dropped, Evaluated, Finished, Paused, Resumed, Stored, SweepEvent
@@ -29,10 +29,20 @@ RECENT = 8
 Key = tuple[str, int]
 
 
+class Left(NamedTuple):
+    """Seconds that a sweep still takes."""
+
+    least: float
+    first: float
+    """Until the first tested answer, at most; it needs `least` at least."""
+    most: float
+    """Until the last."""
+
+
 def seconds_left(
     trainings: Mapping[str, Trainings], pace: float, workers: int, trained: Mapping[str, int] | None = None
-) -> tuple[float, float]:
-    """Seconds that trainings and report still take, at least and at most.
+) -> Left:
+    """Seconds that trainings and report still take.
 
     Args:
         trainings: by phase.
@@ -40,13 +50,18 @@ def seconds_left(
         workers: trainings at a time.
         trained: steps of them that were taken already, by phase.
     """
-    ends = [0.0, 0.0]
+    ends = [0.0, 0.0, 0.0]
     for phase, each in trainings.items():
         share = SEARCH_SHARE if phase == "search" else 1.0
-        for end, number in enumerate((each.least, each.most)):
+        for end, number in enumerate((each.least, each.first, each.most)):
             ends[end] += max(0.0, number * each.steps * share - (trained or {}).get(phase, 0))
-    least, most = (steps * pace / max(1, workers) + REPORT_SECONDS for steps in ends)
-    return least, most
+    return Left(*(steps * pace / max(1, workers) + REPORT_SECONDS for steps in ends))
+
+
+def answers_text(left: Left) -> str:
+    """When the first tested answer comes, and when the last, for people."""
+    last = "" if left.most <= left.first else f", the last within {time_text(left.most)}"
+    return f"the first tested answer comes in {time_range(left.least, left.first)}{last}"
 
 
 def plan_text(trainings: Mapping[str, Trainings]) -> str:
@@ -145,14 +160,18 @@ class Forecast:
         self._paces: dict[Key, float] = {}
         self._phase = PHASES[0]
 
-    def seconds(self) -> tuple[float, float] | None:
-        """Seconds that the sweep still takes, at least and at most; None while nothing was measured."""
+    def left(self) -> Left | None:
+        """Seconds that the sweep still takes; None while nothing was measured."""
         if (pace := self.pace) is None:
             return None
         to_come = {p: t for p, t in self.trainings.items() if PHASES.index(p) >= PHASES.index(self._phase)}
-        least, most = seconds_left(to_come, pace, self._slots(), self._trained)
-        limit = self._limit()
-        return (least, most) if limit is None else (min(least, limit), min(most, limit))
+        left, limit = seconds_left(to_come, pace, self._slots(), self._trained), self._limit()
+        return left if limit is None else Left(*(min(seconds, limit) for seconds in left))
+
+    def seconds(self) -> tuple[float, float] | None:
+        """Those of the whole sweep, at least and at most."""
+        left = self.left()
+        return None if left is None else (left.least, left.most)
 
     @property
     def pace(self) -> float | None:
@@ -164,9 +183,9 @@ class Forecast:
         """Count the steps that were trained, and measure them."""
         first = self.pace is None
         self._count(event)
-        if first and (found := self.seconds()) is not None and self.pace is not None:
+        if first and (found := self.left()) is not None and self.pace is not None:
             self._say(
-                f"time: {time_range(*found)} in all, as a step takes {time_text(self.pace)}, evaluations included, and "
+                f"time: {answers_text(found)}, as a step takes {time_text(self.pace)}, evaluations included, and "
                 f"{at_a_time(self._slots())}"
             )
 

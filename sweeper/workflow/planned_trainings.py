@@ -25,6 +25,8 @@ class Trainings(Record):
 
     least: int
     most: int
+    first: int
+    """How many come before the first tested answer, at most."""
     steps: int
     """Of each; of a probe's first budget."""
 
@@ -113,15 +115,20 @@ def trainings_left(
     least = 0 if there.settled else min(trials, floors) if asked.settles else trials
     to_search = 0 if there.settled else max(0, trials - done)
     first, last = (analyses[end].seeds * rotation for end in (0, -1))
+    confirmed = 0 if to_search else there.confirmations  # what is still searched may bring other finalists
+
+    def phase(least: int, most: int, steps: int, first_answer: int | None = None) -> Trainings:
+        return Trainings(least=least, most=most, first=most if first_answer is None else first_answer, steps=steps)
+
     found = {
-        "probe": Trainings(least=probed, most=(len(FACTORS) - 1) * probed, steps=2 * recipe.steps),
-        "search": Trainings(least=max(0, least - done), most=to_search, steps=recipe.steps),
-        "recheck": Trainings(least=0, most=0 if is_one_rate(plan.space.lr) else finalists, steps=recipe.steps),
-        "confirm": Trainings(
-            least=max(0, first * leaders - there.confirmations) if there.learned else 0,
-            # What is still searched may bring other finalists.
-            most=max(0, last * finalists - (0 if to_search else there.confirmations)),
-            steps=recipe.confirm_steps,
+        "probe": phase(probed, (len(FACTORS) - 1) * probed, 2 * recipe.steps),
+        "search": phase(max(0, least - done), to_search, recipe.steps),
+        "recheck": phase(0, 0 if is_one_rate(plan.space.lr) else finalists, recipe.steps),
+        "confirm": phase(
+            max(0, first * leaders - there.confirmations) if there.learned else 0,
+            max(0, last * finalists - confirmed),
+            recipe.confirm_steps,
+            max(0, first * finalists - confirmed),
         ),
     }
     return {name: trainings for name, trainings in found.items() if trainings.most}
