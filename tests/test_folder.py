@@ -286,7 +286,10 @@ def test_many_faults_of_one_kind_are_one_line_with_examples(tmp_path):
         ("s3://bucket/set", ["s3://bucket/set is an address", "aws s3 sync s3://bucket/set FOLDER"]),
         ("s3:/bucket/set", ["s3://bucket/set is an address"]),  # what pathlib.Path makes of it
         ("gs://b", ["gs://b is an address", "gcloud storage cp"]),
-        ("https://me:secret@host/set.zip", ["https://me:***@host/set.zip is an address", "curl -LO"]),
+        (
+            "https://me:secret@host/set.zip",
+            ["https://***@host/set.zip is an address", "curl -LO https://***@host/set.zip"],
+        ),
         ("abfss://box@host/x", ["is an address", "copy it first, or mount"]),
         ("file:///home/x", ["name the folder without it: /home/x"]),
     ],

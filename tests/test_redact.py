@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import html
+import json
+import shlex
+import sys
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.core.redact import redact
+from sweeper.cli.main import main
+from sweeper.core.errors import UsageError
+from sweeper.core.redact import NO_ADDRESS, check_address, redact, remember, shown_address, shown_command
 
 
 @pytest.mark.parametrize(
@@ -14,16 +23,23 @@ from sweeper.core.redact import redact
     [
         ("postgresql://me:canary@host:5432/db", "postgresql://me:***@host:5432/db"),
         ("postgresql+psycopg://me:canary@host/db?sslmode=require", "postgresql+psycopg://me:***@host/db?sslmode=require"),
-        ("postgresql://me:can@ry@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:can@ry@host/db", NO_ADDRESS),
         ("postgresql://me:can/ary@host/db", "postgresql://me:***@host/db"),
         ("postgresql://:canary@host/db", "postgresql://:***@host/db"),
         ("https://canary0123456789@mlflow.example", "https://***@mlflow.example"),
-        ("https://h/x?user=a&token=canary&b=1", "https://h/x?user=a&token=***&b=1"),
-        ("https://h/x?X-Amz-Signature=canary#y", "https://h/x?X-Amz-Signature=***#y"),
+        ("https://h/x?user=a&token=canary&b=1", "https://h/x?user=***&token=***&b=***"),
+        ("https://h/x?X-Amz-Signature=canary#y", "https://h/x?X-Amz-Signature=***#***"),
         ("https://h/?api_key=canary;sig=canary", "https://h/?api_key=***;sig=***"),
-        ("postgresql://host/db?user=me&password=canary", "postgresql://host/db?user=me&password=***"),
+        ("postgresql://host/db?user=me&password=canary", "postgresql://host/db?user=***&password=***"),
+        ("postgresql://me:can'ar\"y x@host/db?sslmode=require", "postgresql://me:***@host/db?sslmode=require"),
+        ("https://me:can'ar y@host:80/x", "https://***@host:80/x"),
+        ("https://h/x?pass=canary&pw=canary#token=canary", "https://h/x?pass=***&pw=***#***"),
+        ("mssql+pyodbc:///?odbc_connect=Driver%3Dx%3BPWD%3Dcanary", "mssql+pyodbc:///?odbc_connect=***"),
+        ("postgresql://h/db?sslmode=x;PWD=canary", "postgresql://h/db?sslmode=x;PWD=***"),
+        ("postgresql://h/db?canary", "postgresql://h/db?***"),
+        ("https://me:12/34canary@host/x", NO_ADDRESS),
         ("failed: host=h password=canary dbname=d", "failed: host=h password=*** dbname=d"),
-        ("one http://a:canary@b/c and 'two://d:canary@e'", "one http://a:***@b/c and 'two://d:***@e'"),
+        ("one http://a:canary@b/c and 'two://d:canary@e'", "one http://***@b/c and 'two://***@e'"),
     ],
 )  # fmt: skip
 def test_what_is_secret_is_hidden(shown: str, hidden: str) -> None:
@@ -39,6 +55,8 @@ def test_what_is_secret_is_hidden(shown: str, hidden: str) -> None:
         "sqlite:////home/a:b/mail@x/sweeper.db",
         "http://127.0.0.1:5000/#/experiments/1/runs/abc",
         "postgresql://me@host/db",
+        "file:///home/x@y/mlruns",
+        "--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, or postgresql://…",
         "synthetic:cracks?images=16&size=48",
         "mail me@example.org: 3:4",
         "the keyword=value rule",
@@ -52,3 +70,94 @@ def test_what_is_no_secret_stays(text: str) -> None:
 def test_no_password_comes_through(secret: str) -> None:
     secret = f"<{secret}>"
     assert secret not in redact(f"failed: postgresql://me:{secret}@host/db, mlflow at http://h/?token={secret}&x=1")
+
+
+NASTY = [
+    "postgresql://me:ca'na\"ry 17@host/db",
+    "https://me:ca'na\"ry 17@host/x",
+    "https://h/x?pass=ca'na\"ry%2017",
+    "https://h/x?odbc_connect=Driver%3Dx%3BPWD%3Dca%27na%22ry%2017",
+    "https://h/x#token=ca'na\"ry 17",
+    "postgresql://me:ca'na\"ry 17/@@host/db",
+    "postgresql:me:ca'na\"ry 17@host",
+]
+
+
+@pytest.mark.parametrize("address", NASTY)
+def test_a_known_secret_is_taken_out_of_every_text_in_every_spelling(address: str) -> None:
+    secret = "ca'na\"ry 17"
+    assert "ry" not in shown_address(address)
+    for told in (
+        address,
+        repr(address),
+        json.dumps({"at": address}),
+        html.escape(address),
+        shlex.join(["sweeper", "run", "--storage", address]),
+        f"could not translate {secret}; {quote(secret)}, {quote_plus(secret)} {secret!r} {json.dumps(secret)}",
+    ):
+        shown = redact(f"failed: {told}: give up")
+        assert "na" not in shown and "17" not in shown and "give up" in shown, (told, shown)
+    assert "17" not in shown_command(["sweeper", "run", f"--storage={address}", "--seed", "1"])
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:ca@na/ry@host/db", "http://me:port/x@host", "postgresql:me:x@h"])
+def test_what_cannot_be_taken_apart_is_refused_unseen(address: str) -> None:
+    with pytest.raises(UsageError, match=rf"--storage must be an address or a path, got {NO_ADDRESS}; .*@ is %40"):
+        check_address("--storage", address)
+
+
+@pytest.mark.parametrize("address", ["mlruns", "./a=b", "/x/y@z", "file:mlruns", "databricks", "databricks://profile"])
+def test_what_mlflow_takes_beside_addresses_passes(address: str) -> None:
+    check_address("--tracking-uri", address)
+    assert shown_address(address) == address
+
+
+def test_a_password_that_is_a_word_leaves_sentences_readable() -> None:
+    remember("postgresql://postgres:postgres@postgres/db", "postgresql://me:test@host/db")
+    assert redact("the test split of postgresql://postgres:postgres@postgres/db") == (
+        "the test split of postgresql://postgres:***@postgres/db"
+    )
+
+
+def test_secrets_of_the_environment_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://me:proxycanary@10.0.0.1:3128")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tokencanary")
+    shown = redact("tunnel failed: proxycanary; 401 for Bearer tokencanary")
+    assert shown == "tunnel failed: ***; 401 for Bearer ***"
+
+
+COMMANDS = [
+    ["doctor", "--storage", "{}"],
+    ["doctor", "--json", "--tracking-uri", "{}"],
+    ["status", "--json", "--storage={}"],
+    ["studies", "--storage", "{}"],
+    ["report", "x", "--storage", "{}"],
+    ["run", "--dry-run", "--json", "--tracking-uri", "{}"],
+    ["run", "--no-such-option", "--storage", "{}"],
+    ["run", "--steps", "{}"],
+    ["backup", "x", "--storage", "{}"],
+]
+LOCAL = [
+    "postgresql://me:ca'na\"ry 17@127.0.0.1:9/db",
+    "http://me:ca'na\"ry 17@127.0.0.1:9",
+    "http://127.0.0.1:9/?pw=ca'na\"ry 17#token=ca'na\"ry 17",
+    "http://me:ca'na\"ry 17/@@127.0.0.1:9",
+    "sqlite:///x.db?pass=ca'na\"ry 17",
+    "sqlite:me:ca'na\"ry 17@host",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_command_shows_a_secret(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for address in LOCAL if "report" not in command and "studies" not in command else LOCAL[1:]:
+        words = [word.format(address) for word in command]
+        monkeypatch.setattr(sys, "argv", ["sweeper", *words])
+        with pytest.raises(SystemExit):
+            main()
+        for shown in capfd.readouterr():
+            assert not any(piece in shown for piece in ('na"r', "na\\", "na%22", "ca'", "ca%27", "y 17", "y%2017")), (
+                shown
+            )

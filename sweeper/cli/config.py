@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from sweeper.cli.options import note_json
 from sweeper.core.errors import RequestError
-from sweeper.core.redact import redact
+from sweeper.core.redact import redact, remember_words
 from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import key_text, read_yaml, shown
 
@@ -38,6 +38,7 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
         raise RequestError(f"what --config {value} asks for", problems)
     if content.get("json") is True and "SWEEPER_JSON" not in os.environ:
         note_json(ctx, param, True)  # for the mistakes below; what else decides it is read after the file
+    remember_words(word for key, given in content.items() for word in (f"--{key}".replace("_", "-"), str(given)))
     known = _options(ctx.command)
     found: dict[str, Any] = {}
     for key, given in content.items():

@@ -24,7 +24,7 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
     For a store that was lost, that was away to the end of a sweep, or that is to have a copy. Runs that are there are
     completed, not made twice: the command may be repeated. No sweep may be running the study meanwhile.
     """
-    from sweeper.core.redact import redact
+    from sweeper.core.redact import shown_address
     from sweeper.workflow.rebuild_mlflow import rebuild_mlflow
     from sweeper.workflow.request_checks import check_writable
 
@@ -38,7 +38,7 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
 
         told = MlflowDocument(
             study=study,
-            tracking_uri=redact(tracking_uri),
+            tracking_uri=shown_address(tracking_uri),
             trainings=len(done.runs),
             made=done.made,
             completed=done.completed,
@@ -46,6 +46,6 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
         click.echo(json.dumps(told.document, indent=2))
         return
     click.echo(
-        f"study {study}: MLflow at {redact(tracking_uri)} has the runs of {count(len(done.runs), 'training')}: "
+        f"study {study}: MLflow at {shown_address(tracking_uri)} has the runs of {count(len(done.runs), 'training')}: "
         f"{done.made} made, {done.completed} completed, the others were whole"
     )

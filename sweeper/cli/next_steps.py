@@ -6,7 +6,7 @@ import shlex
 
 from sweeper.core import paths
 from sweeper.core.records import Recommendation, Verdict
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.core.text import resume_command
 from sweeper.report.card import card_of
 from sweeper.report.facts import collect
@@ -83,4 +83,4 @@ def _option(name: str, value: str, default: str) -> str:
     """An option as it must be given again; an address with a password stands in the variable that is for it."""
     if value == default:
         return ""
-    return f" {name} {shlex.quote(value)}" if redact(value) == value else f' {name} "$SWEEPER_TRACKING_URI"'
+    return f" {name} {shlex.quote(value)}" if shown_address(value) == value else f' {name} "$SWEEPER_TRACKING_URI"'

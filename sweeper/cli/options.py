@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from sweeper.core import paths
+from sweeper.core.redact import remember_words
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 
@@ -43,6 +44,7 @@ class SweeperCommand(click.Command):
         Raises:
             click.UsageError: with all of them.
         """
+        remember_words(args)
         problems = list(_empty_arguments(args))
         patterns = {"--images", "--masks"} & {*args}
         try:

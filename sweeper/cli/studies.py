@@ -15,7 +15,7 @@ from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.core.text import count
 
 
@@ -68,7 +68,7 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
         best = "–" if row.best is None else f"{row.family} {row.best:.3f} ({row.on})"
         table.add_row(row.study, row.state, f"{row.trials}/{row.asked}", verdict, row.problem or best)
     Console(highlight=False).print(table)
-    click.echo(f"{count(len(rows), 'study')} in {redact(storage)}")
+    click.echo(f"{count(len(rows), 'study')} in {shown_address(storage)}")
 
 
 def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
@@ -77,7 +77,10 @@ def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_j
 
     opened = open_storage(storage, create=False)
     found = what_goes(opened, storage, study, cache=cache, out=out)
-    goes = [f"{count(found.trainings, 'training')} of study {study} in {redact(storage)}", *map(str, found.files)]
+    goes = [
+        f"{count(found.trainings, 'training')} of study {study} in {shown_address(storage)}",
+        *map(str, found.files),
+    ]
     stays = ["decoded images (sweeper cache --clear)"]
     stays += [f"the report in {found.report}"] if found.report is not None else []
     stays += [f"{path}, which may be of another study of this name" for path in found.doubtful]

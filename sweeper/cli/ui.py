@@ -14,7 +14,7 @@ from sweeper.cli.options import SweeperCommand
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
 from sweeper.core.mlflow_pages import experiments_place, view_place
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.core.text import suggestion
 from sweeper.system.postgres import sqlalchemy_url
 
@@ -71,7 +71,7 @@ def _addresses(base: str, tracking_uri: str, study: str | None) -> str:
     if study is not None and study not in known:
         newest = ", ".join(list(known)[:5]) or "none"
         raise UsageError(
-            f"STUDY must be one that MLflow at {redact(tracking_uri)} has, with its views, got {study!r}"
+            f"STUDY must be one that MLflow at {shown_address(tracking_uri)} has, with its views, got {study!r}"
             f"{suggestion(study, known)}; the newest are: {newest}. To write another one, or one of an earlier "
             f"version, there: sweeper mlflow STUDY"
         )

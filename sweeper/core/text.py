@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 
 from sweeper.core.paths import STORAGE
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula; texts that begin so get an apostrophe before them."""
@@ -22,7 +22,7 @@ def resume_command(study: str, storage: str = STORAGE) -> str:
     command = f"sweeper run --study {shlex.quote(study)} --resume"
     if storage == STORAGE:
         return command
-    if redact(storage) != storage:
+    if shown_address(storage) != storage:
         return f'{command} --storage "$SWEEPER_STORAGE"'
     return f"{command} --storage {shlex.quote(storage)}"
 

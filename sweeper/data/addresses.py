@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sweeper.core.errors import DataError
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.data.text_tables import shown
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
@@ -43,14 +43,14 @@ def check_no_address(option: str, text: str) -> None:
     if address is None:
         return
     scheme, _, rest = address.partition("://")
-    name = shown(redact(address))
+    name = shown(shown_address(address))
     if scheme.lower() == "file":
         local = rest if rest.startswith("/") else f"/{rest}"
         remedy = f"name the folder without it: {shown(local)}"
     else:
         way = _COPY.get(scheme.lower(), "")
-        below = re.split(r"[*?\[{]", name, maxsplit=1)
-        folder = name if len(below) == 1 else f"{below[0].rpartition('/')[0]}/"
+        below = re.split(r"[*?\[{]", address, maxsplit=1)
+        folder = name if len(below) == 1 else shown(shown_address(f"{below[0].rpartition('/')[0]}/"))
         way = f", with {way.format(folder)}," if way else ","
         remedy = f"copy it first{way} or mount what holds it, and name that folder"
     what = "be a folder" if option == "--data" else "name files"

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sweeper.core.errors import SweeperError
-from sweeper.core.redact import redact
+from sweeper.core.redact import check_address, redact, shown_address
 from sweeper.core.text import count
 from sweeper.doctor.check import Check
 from sweeper.system.file_systems import NETWORK, file_system
@@ -15,8 +15,9 @@ from sweeper.system.locks import spool_folder, sqlite_path, sqlite_uri
 
 
 def check_stores(storage: str, tracking_uri: str) -> list[Check]:
-    """The checks of both stores and of the spool."""
-    return [_storage(storage), _tracking(tracking_uri), _spool(spool_folder(storage))]
+    """The checks of both stores and of the spool, without the secrets of their addresses."""
+    found = [_storage(storage), _tracking(tracking_uri), _spool(spool_folder(storage))]
+    return [one.model_copy(update={"found": redact(one.found), "advice": redact(one.advice)}) for one in found]
 
 
 def sqlite_check(name: str, path: Path) -> Check:
@@ -75,7 +76,7 @@ def _storage(url: str) -> Check:
     except Exception as error:
         text = redact(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         return Check(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
-    return Check(name="storage", status="ok", found=f"{redact(url)} answers, {len(names)} studies")
+    return Check(name="storage", status="ok", found=f"{shown_address(url)} answers, {len(names)} studies")
 
 
 def _records(url: str, whole: Check) -> Check:
@@ -103,16 +104,17 @@ def _tracking(uri: str) -> Check:
     if path is not None:
         return sqlite_check("MLflow", path)
     if not uri.startswith(("http://", "https://")):
-        return Check(name="MLflow", status="note", found=f"{redact(uri)}: only files and servers are looked at")
+        return Check(name="MLflow", status="note", found=f"{shown_address(uri)}: only files and servers are looked at")
     from sweeper.tracking import server_version
 
     try:
+        check_address("--tracking-uri", uri)
         version = server_version(uri)
     except Exception as error:
         advice = "start the server: a sweep begins with a store that answers alone"
-        found = redact(f"{uri} does not answer: {' '.join(str(error).split())[:300]}")
+        found = f"{shown_address(uri)} does not answer: {redact(' '.join(str(error).split()))[:300]}"
         return Check(name="MLflow", status="broken", found=found, advice=advice)
-    return Check(name="MLflow", status="ok", found=f"{redact(uri)} answers, MLflow {version}")
+    return Check(name="MLflow", status="ok", found=f"{shown_address(uri)} answers, MLflow {version}")
 
 
 def _spool(folder: Path) -> Check:

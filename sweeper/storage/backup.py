@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sweeper.core.errors import DamagedError, UsageError
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.core.text import count
 from sweeper.storage.damage import find_damage, study_id
 from sweeper.storage.raw_rows import lenient, rows_of
@@ -35,7 +35,7 @@ def back_up(url: str, name: str, copy: Path) -> int:
     """
     path = sqlite_path(url)
     if path is None:
-        raise UsageError(f"--storage {redact(url)} is a server's database: back it up with `pg_dump`")
+        raise UsageError(f"--storage {shown_address(url)} is a server's database: back it up with `pg_dump`")
     if not path.exists():
         raise UsageError(f"--storage: there is no file {path}; name the one that the study was made in")
     if copy.exists():

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sweeper.core.base import Record
 from sweeper.core.errors import DamagedError, MissingStudyError, SweeperError
 from sweeper.core.records import Probed, RateFit, TrialResult
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.core.text import count
 from sweeper.storage.attributes import (
     ABANDONED,
@@ -117,7 +117,8 @@ def name_damage(url: str, error: Exception) -> SweeperError:
     except SQLAlchemyError as file_error:
         words = " ".join(str(getattr(file_error, "orig", None) or file_error).split())[:200]
     return SweeperError(
-        f"the database {redact(url)} is damaged ({words}). Stop all sweeps that use it; `sweeper doctor --repair "
+        f"the database {shown_address(url)} is damaged ({words}). Stop all sweeps that use it; `sweeper doctor "
+        "--repair "
         "STUDY` makes it anew from all rows that can be read, and keeps the damaged file; or restore a backup"
     )
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from sweeper.core.errors import MissingStudyError, StudyError
-from sweeper.core.redact import redact
+from sweeper.core.redact import check_address, redact, shown_address
 from sweeper.storage.resilient_storage import SteadyStorage
 from sweeper.system.advisory_locks import AdvisoryLock, one_at_a_time
 from sweeper.system.database_waits import Patience
@@ -38,6 +38,7 @@ def open_storage(
             no studies and is not to be made.
         UsageError: if PostgreSQL's driver is not installed, or its server does not answer.
     """
+    check_address("--storage", url)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens is told by our own display
     try:
         patience = patience or Patience()
@@ -52,12 +53,12 @@ def open_storage(
         text = redact((str(error).splitlines() or [type(error).__name__])[0])
         if "malformed" in text:
             raise StudyError(
-                f"the database {redact(url)} is damaged ({text}). Stop all sweeps that use it; `sweeper doctor "
+                f"the database {shown_address(url)} is damaged ({text}). Stop all sweeps that use it; `sweeper doctor "
                 "--repair STUDY` makes it anew from all rows that can be read, and keeps the damaged file; or restore "
                 "a backup"
             ) from error
         raise StudyError(
-            f"--storage {redact(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that can be "
+            f"--storage {shown_address(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that can be "
             f"written: {text}"
         ) from error
 
@@ -90,7 +91,7 @@ def _open_postgres(url: str, create: bool, warn: Callable[[str], None], patience
     with one_at_a_time(url, "create", warn=warn, patience=patience):
         if not create and not _holds_studies(address, patience):
             raise MissingStudyError(
-                f"--storage {redact(url)} holds no studies; name the database that the study was made in"
+                f"--storage {shown_address(url)} holds no studies; name the database that the study was made in"
             )
         return SteadyStorage(address, warn=warn, engine_kwargs=engine_options(patience), patience=patience)
 
@@ -104,7 +105,7 @@ def _file(url: str) -> Path:
     path = sqlite_file(url)
     if path is None:
         raise StudyError(
-            f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {redact(url)!r}; other "
+            f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {shown_address(url)!r}; other "
             "databases are not supported"
         )
     return path

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.core.errors import UsageError
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.system.database_waits import Patience
 from sweeper.system.postgres import NAME, connect, require_driver, server_error, when_it_takes_connections
 
@@ -188,7 +188,7 @@ def one_at_a_time(
         raise server_error(url, error) from error
     if not mine:
         by = "another process" if lock.holder is None else lock.holder.who
-        raise UsageError(f"{redact(url)} was not opened: {by} was still making tables there")
+        raise UsageError(f"{shown_address(url)} was not opened: {by} was still making tables there")
     lock.keep()  # making the tables of MLflow takes a while: who waits sees that this process lives
     try:
         yield

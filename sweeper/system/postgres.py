@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from sweeper.core.errors import UsageError
-from sweeper.core.redact import redact
+from sweeper.core.redact import redact, shown_address
 from sweeper.system.database_waits import Patience
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def server_error(url: str, error: BaseException) -> UsageError:
     """What to tell people of a server that cannot be used."""
     text = redact((str(error).strip().splitlines() or [type(error).__name__])[0])
     more = f". {advice(url)}" if is_full(error) else ""
-    return UsageError(f"{redact(url)} must be a PostgreSQL database that answers, got: {text}{more}")
+    return UsageError(f"{shown_address(url)} must be a PostgreSQL database that answers, got: {text}{more}")
 
 
 def is_full(error: BaseException) -> bool:
@@ -159,7 +159,9 @@ def when_it_takes_connections(
                 told = True
                 text = redact(" ".join(str(getattr(error, "orig", None) or error).split())[:200])
                 more = f". {advice(url)}" if is_full(error) else ""
-                warn(f"{redact(url)} takes no connection now ({text}); waiting up to {START_SECONDS:.0f} s{more}")
+                warn(
+                    f"{shown_address(url)} takes no connection now ({text}); waiting up to {START_SECONDS:.0f} s{more}"
+                )
             time.sleep(0.5)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.redact import redact
+from sweeper.core.redact import redact, shown_address
 from sweeper.core.text import count
 from sweeper.tracking.mlflow_writes import (
     FILE_ATTEMPTS,
@@ -58,7 +58,7 @@ class Courier:
         """`place` names the store to people; `found` is told the runs of `search/00012` and the like when they were
         made too late for their results, once everything was sent; `say` is told how far a long `flush` is,
         `stopped` ends it, and `beat` is called meanwhile, as a sign of life."""
-        self._client, self._spool, self._place = client, spool, redact(place)
+        self._client, self._spool, self._place = client, spool, shown_address(place)
         self._warn, self._found, self._clock = warn, found, clock
         self._say, self._stopped, self._beat = say, stopped, beat
         self._sent = 0

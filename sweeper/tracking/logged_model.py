@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import UsageError
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.system.locks import sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
 from sweeper.tracking.courier import short
@@ -94,7 +94,7 @@ def register_network(
             client.update_model_version(name, str(version), description=text.description)
     except MlflowException as error:
         raise UsageError(
-            f"--register {name}: MLflow at {redact(uri)} does not take the model: {short(error)}"
+            f"--register {name}: MLflow at {shown_address(uri)} does not take the model: {short(error)}"
         ) from error
     return f"models:/{name}/{version}"
 
@@ -131,7 +131,8 @@ def _sweep_run(uri: str, study: str) -> tuple[str, str]:
         raise no_store(uri, error) from error
     if not experiment or not runs:
         raise UsageError(
-            f"--tracking-uri must be an MLflow store that has the study {study!r}, got {redact(uri)}; to write it "
+            f"--tracking-uri must be an MLflow store that has the study {study!r}, got {shown_address(uri)}; to "
+            "write it "
             f"there: sweeper mlflow {study}"
         )
     return str(experiment.experiment_id), str(runs[0].info.run_id)

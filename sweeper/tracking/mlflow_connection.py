@@ -15,7 +15,7 @@ from mlflow.utils.rest_utils import http_request
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import folder_name
-from sweeper.core.redact import redact
+from sweeper.core.redact import check_address, shown_address
 from sweeper.core.text import count
 from sweeper.system.advisory_locks import one_at_a_time
 from sweeper.system.locks import created_once, sqlite_path
@@ -43,6 +43,7 @@ def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowCli
     Raises:
         Exception: whatever MLflow, the database or the file system raises.
     """
+    check_address("--tracking-uri", uri)
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by the courier, in one line
     path = sqlite_path(uri)
@@ -76,8 +77,11 @@ def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowCli
 
 def no_store(uri: str, error: Exception) -> UsageError:
     """What to tell people of an address at which nothing answers."""
+    if isinstance(error, UsageError):
+        return error
     return UsageError(
-        f"--tracking-uri {redact(uri)} must be an MLflow store that answers, got: {short(error)}. Start the server, or "
+        f"--tracking-uri {shown_address(uri)} must be an MLflow store that answers, got: {short(error)}. Start "
+        "the server, or "
         "leave the option out for a file in the working folder"
     )
 
@@ -186,7 +190,7 @@ def send_spooled(
         client = connect(uri, warn)
     except Exception as error:
         kept = f"{count(before, 'operation is', 'operations are')} kept in {spool.path}"
-        warn(f"MLflow at {redact(uri)} does not answer: {short(error)}; {kept}")
+        warn(f"MLflow at {shown_address(uri)} does not answer: {short(error)}; {kept}")
         return 0, before
     left = Courier(client, spool, place=uri, warn=warn, found=found, say=say).flush(END_PATIENCE)
     return before - left, left

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import SPOOL
 from sweeper.core.records import Conditions, ImbalanceProfile, SearchSpace, TrialResult, TrialSpec
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.core.text import count
 from sweeper.tracking.courier import Courier, short
 from sweeper.tracking.mlflow_connection import send_spooled
@@ -202,7 +202,8 @@ class Rebuild(Tracker):
         experiment = self._client.get_experiment_by_name(self._study)
         if experiment is not None and experiment.lifecycle_stage != "active":
             raise SweeperError(
-                f"MLflow at {redact(self._uri)}: the experiment {self._study!r} was deleted there, and its name is "
+                f"MLflow at {shown_address(self._uri)}: the experiment {self._study!r} was deleted there, and "
+                "its name is "
                 f"still taken; restore it (mlflow experiments restore --experiment-id {experiment.experiment_id}), or "
                 "delete it for good (mlflow gc), and repeat the command"
             )
@@ -215,7 +216,8 @@ class Rebuild(Tracker):
             first = Spool(self._folder, self._study, self._uri).first() if left else None
             if first is not None and first.operation.kind != FILES:  # files are written again at the end
                 raise SweeperError(
-                    f"MLflow at {redact(self._uri)} did not take all that waits for it ({count(left, 'operation')}); "
+                    f"MLflow at {shown_address(self._uri)} did not take all that waits for it "
+                    f"({count(left, 'operation')}); "
                     f"repeat the command when it answers: {rebuild_command(self._study)}"
                 )
             return parent
@@ -279,6 +281,6 @@ class Rebuild(Tracker):
 
     def _refused(self, error: Exception) -> SweeperError:
         return SweeperError(
-            f"MLflow at {redact(self._uri)} did not take everything: {short(error)}. The study is whole; repeat the "
-            f"command, which goes on from there: {rebuild_command(self._study)}"
+            f"MLflow at {shown_address(self._uri)} did not take everything: {short(error)}. The study is whole; repeat "
+            f"the command, which goes on from there: {rebuild_command(self._study)}"
         )

@@ -21,7 +21,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, SweepEvent
 from sweeper.core.paths import SPOOL, STORAGE
 from sweeper.core.records import Conditions, Evaluation, ImbalanceProfile, SearchSpace, TrialResult, TrialSpec
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.core.text import count, resume_command
 from sweeper.system.locks import sqlite_path
 from sweeper.system.same_file import SameFile
@@ -158,7 +158,8 @@ class Tracker:
             self._begin(study, parent_run_id, settings)
         except Exception as error:
             raise UsageError(
-                f"--tracking-uri {redact(self._uri)} must be an MLflow store that can be written, got: {short(error)}. "
+                f"--tracking-uri {shown_address(self._uri)} must be an MLflow store that can be written, got: "
+                f"{short(error)}. "
                 f"Nothing was trained; mend it, and go on with: {resume_command(study, storage)}"
             ) from error
 
@@ -255,8 +256,8 @@ class Tracker:
         if left := self._courier.flush(END_PATIENCE if over else 0.0, file_attempts=FILE_ATTEMPTS if over else 0):
             kept = f"{count(left, 'operation is', 'operations are')} kept"
             self._warn(
-                f"MLflow at {redact(self._uri)} was not told everything: {kept}. When it answers: `sweeper report "
-                "STUDY` (or a resume) with the same --tracking-uri sends what is left"
+                f"MLflow at {shown_address(self._uri)} was not told everything: {kept}. When it answers: `sweeper "
+                f"report {shlex.quote(self._study)}` (or a resume) with the same --tracking-uri sends what is left"
             )
 
     def hand_over(self) -> None:
@@ -424,7 +425,7 @@ class Tracker:
             for run in self._children(PAUSED):
                 self._client.set_terminated(run.info.run_id, "KILLED")
         except Exception as error:
-            self._warn(f"MLflow at {redact(self._uri)}: paused runs could not be closed ({short(error)})")
+            self._warn(f"MLflow at {shown_address(self._uri)}: paused runs could not be closed ({short(error)})")
 
     def _artifacts(self, study: str) -> str | None:
         """Beside a SQLite store (its own default when that is in the working folder); a server decides for itself."""

@@ -14,7 +14,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.core.own_code import code_here
 from sweeper.core.paths import joined_dir
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.core.text import count, resume_command
 from sweeper.data.cache import hold
 from sweeper.executors.queue_worker import LEADER_SECONDS, Joined
@@ -113,7 +113,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         if (warning := one_machine_only(settings.storage, others=bool(others))) is not None:
             display.warn(warning)
         display.say(
-            f"joined study {name}: {redact(settings.storage)}, {count(executor.slots, 'training')} at a time here"
+            f"joined study {name}: {shown_address(settings.storage)}, {count(executor.slots, 'training')} at a "
+            "time here"
         )
 
         def stopping() -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from sweeper.core.errors import (
 from sweeper.core.events import Observers, Stored, SweepEvent
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_beside
 from sweeper.core.provenance import Newcomers
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address, shown_command
 from sweeper.core.text import count, resume_command
 from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.study.search import enqueue_defaults
@@ -151,7 +150,9 @@ def _begin_tracking(session: Session, asked: Asked, signs: Signs) -> None:
     studies.note_session(study)
     if (warning := one_machine_only(settings.storage)) is not None:
         display.warn(warning)
-    display.say(f"study {session.name}: {redact(settings.storage)}; MLflow: {redact(settings.tracking_uri)}")
+    display.say(
+        f"study {session.name}: {shown_address(settings.storage)}; MLflow: {shown_address(settings.tracking_uri)}"
+    )
 
 
 def _forecast(session: Session, asked: Asked, shared: SharedExecutor) -> Forecast:
@@ -323,7 +324,7 @@ def _remember(study: optuna.Study, settings: Settings, workers: int, source: str
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     shown = options if "images" in options else {"data": source, **options}
     words = [word for key, value in shown.items() for word in _words(f"--{key.replace('_', '-')}", value)]
-    study.set_user_attr("command", redact(shlex.join(["sweeper", "run", *words])))
+    study.set_user_attr("command", shown_command(["sweeper", "run", *words]))
     study.set_user_attr("workers", workers)
     study.set_user_attr("trials", studies.pack_value(asked.trials))
     study.set_user_attr(studies.SETTLES, asked.settles)

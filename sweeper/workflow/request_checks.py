@@ -17,7 +17,7 @@ from sweeper.core.errors import RequestError, StudyError, UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.core.text import suggestion
 from sweeper.data.cache import changed_since
 from sweeper.data.source_notes import NOTES
@@ -68,7 +68,7 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     if same_database(settings.storage, settings.tracking_uri):
         raise UsageError(
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
-            f"tables under one name; got {redact(settings.storage)} for both: create another one for MLflow"
+            f"tables under one name; got {shown_address(settings.storage)} for both: create another one for MLflow"
         )
     check_slots(settings)
     if settings.ray_address is not None and settings.executor != "ray":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
-from sweeper.core.redact import redact
+from sweeper.core.redact import shown_address
 from sweeper.executors.protocol import Backend
 from sweeper.system.database_waits import Patience
 from sweeper.system.disk_space import told_when_full
@@ -132,7 +132,7 @@ def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
     files = {"the study's storage": sqlite_path(settings.storage), "MLflow's store": sqlite_path(settings.tracking_uri)}
     places = {what: path for what, path in files.items() if path is not None}
     places |= {"the reports": settings.out, "the cache": settings.cache}
-    return places, None if sqlite_path(settings.storage) else redact(settings.storage)
+    return places, None if sqlite_path(settings.storage) else shown_address(settings.storage)
 
 
 def _opened(settings: Settings, display: Display, patience: Patience) -> SteadyStorage:
