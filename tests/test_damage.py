@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
@@ -12,10 +13,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from sweeper import storage as studies
 from sweeper.cli import main as entry
 from sweeper.cli.main import cli
+from sweeper.core.causes import cause
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
 from sweeper.core.records import SweepRecord
 from sweeper.storage.backup import back_up
@@ -23,6 +27,7 @@ from sweeper.storage.damage import Damage, find_damage, name_damage
 from sweeper.storage.raw_rows import rows_of
 from sweeper.storage.repair import file_is_whole, repair
 from sweeper.system import system_errors as limits
+from sweeper.system.disk_space import told_when_full
 from tests import builders
 from tests.faking import fake_result, new_plan, train
 from tests.marks import each_third_quick
@@ -315,10 +320,71 @@ def test_a_thread_that_cannot_be_started_is_no_mistake_of_ours(
     with pytest.raises(SystemExit) as ended:
         entry.main()
     told = capsys.readouterr().err
-    assert ended.value.code == 1 and "mistake in sweeper" not in told and "ulimit -u" in told and "--resume" in told
+    assert ended.value.code == 1 and "mistake in sweeper" not in told and "ulimit -u" in told
     monkeypatch.setattr(sys, "argv", ["sweeper", "predict", "--json"])
     with pytest.raises(SystemExit):
         entry.main()
     found = capsys.readouterr()
     assert "ulimit -u" in found.err and "--resume" not in found.err and "--workers" not in found.err
     assert "ulimit -u" in json.loads(found.out)["error"]["message"]
+
+
+def test_a_damaged_file_names_the_study_where_it_is_known(tmp_path: Path) -> None:
+    (tmp_path / "sweeper.db").write_bytes(b"SQLite format 3\\0" + b"x" * 4000)
+    told = str(name_damage(f"sqlite:///{tmp_path}/sweeper.db", ValueError("no JSON"), "my study"))
+    assert "sweeper doctor --repair 'my study'`" in told
+
+
+@pytest.mark.parametrize("sort", [ImportError("numpy: PLEASE READ THIS"), MemoryError()])
+def test_a_limit_of_memory_is_told_with_what_is_needed(sort: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2 * 10**9, 2 * 10**9))
+    told = limits.limit_reached(sort)
+    assert told is not None and "may reserve 2.0 GB" in told and "needs 5 GB" in told and "ulimit -v unlimited" in told
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert limits.memory_limit() is None
+
+
+@pytest.mark.slow
+def test_under_a_limit_of_two_gigabytes_a_sweep_ends_with_the_limit(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    words = [sys.executable, "-P", "-m", "sweeper", "run", "--trials", "1", "--steps", "8", "--workers", "1"]
+    shell = ["sh", "-c", 'ulimit -v 2000000; exec "$@"', "sh", *words]
+    done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 1 and "a program may reserve 2.0 GB of memory here" in done.stderr, done.stderr
+    assert "inline" not in done.stderr and "PLEASE READ" not in done.stderr
+
+
+def test_what_sqlalchemy_advises_is_left_out() -> None:
+    told = OperationalError("INSERT INTO trials VALUES (?)", {"x": 1}, sqlite3.OperationalError("database is locked"))
+    told.add_detail(
+        "raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block if this"
+    )
+    words = "Can't reconnect until invalid transaction is rolled back.  Please rollback() fully before proceeding"
+    rolled = PendingRollbackError(words, code="8s2b")
+    assert cause(rolled) == "the connection to the database was lost"
+    rolled.__context__ = told
+    words = "An exception is raised during the commit. This typically happens due to invalid data in the commit, "
+    wrapped = StorageInternalError(f"{words}e.g. exceeding max length. ")
+    wrapped.__cause__ = rolled
+    words = "This Session's transaction has been rolled back due to a previous exception during flush. To begin a new "
+    words += f"transaction with this Session, first issue Session.rollback(). Original exception was: {told}"
+    for error in (told, rolled, wrapped, PendingRollbackError(words, code="7s2a"), RuntimeError(str(told))):
+        assert cause(error) == "database is locked"
+    assert cause(ValueError()) == "ValueError"
+
+
+def test_an_unexpected_error_names_the_study_in_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fails(**_: object) -> None:
+        with told_when_full(None, {"the reports": tmp_path}) as named:
+            named("my study")
+            raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("no such table"))
+
+    monkeypatch.setattr(entry.cli, "main", fails)
+    with pytest.raises(SystemExit):
+        entry.main()
+    told = capsys.readouterr().err
+    assert "sweeper run --study 'my study' --resume." in told and "NAME" not in told
+    assert "OperationalError: no such table. This" in told and "sqlalche.me" not in told and "SELECT" not in told

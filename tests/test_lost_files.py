@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
@@ -123,3 +124,36 @@ def test_a_lock_file_that_is_deleted_and_taken_by_another_is_lost(tmp_path: Path
         shutil.rmtree(tmp_path / ".sweeper")
         with studies.sole_use(url, "s"):
             assert lost()
+
+
+@pytest.mark.skipif(os.stat not in os.supports_dir_fd, reason="a renamed folder is found by its number")
+@pytest.mark.parametrize("above", [False, True])
+def test_a_renamed_folder_is_told_as_such_and_nothing_is_made_at_its_old_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: bool
+) -> None:
+    folder = tmp_path / "above" / "old"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    storage = studies.open_storage("sqlite:///sweeper.db", create=True)
+    studies.create_study(storage, "my study", new_plan())
+    with studies.sole_use("sqlite:///sweeper.db", "my study") as lost:
+        gone = folder.parent if above else folder
+        gone.rename(tmp_path / "new")
+        assert not lost()  # nobody else runs it
+        with pytest.raises(SweeperError) as caught:
+            studies.load_study(storage, "my study")
+        told = str(caught.value)
+        assert "sweeper.db was moved with its folder" in told and "another process" not in told
+        assert "sweeper run --study 'my study' --resume" in told
+        if Path("/proc/self/fd").exists():
+            now = tmp_path / "new" / ("old" if above else "") / "sweeper.db"
+            assert f"to {now}, while" in told and f"--storage sqlite:///{now}" in told
+    assert not gone.exists()
+
+
+def test_a_lost_database_names_the_study_in_the_command(tmp_path: Path) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db", create=True)
+    studies.create_study(storage, "mine", new_plan())
+    delete(tmp_path / "sweeper.db")
+    with pytest.raises(SweeperError, match="sweeper run --study mine --resume"):
+        studies.load_study(storage, "mine")

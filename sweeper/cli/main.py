@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from sweeper.cli.options import Noted
 from sweeper.cli.signals import ended_as_by_ctrl_c
+from sweeper.core.causes import cause
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
@@ -45,10 +46,12 @@ COMMANDS = {
 
 
 GOES_ON = {
-    "run": "What was finished is kept, and `sweeper run --study NAME --resume` (with the same --storage) goes on",
     "train": "The same command goes on from its last checkpoint, where one was written",
 }
 """What an end that nobody foresaw leaves of a command's work."""
+
+RESUME = "sweeper run --study "
+"""So begins the note of a sweep's error that says how to go on."""
 
 
 class LazyGroup(click.Group):
@@ -153,6 +156,8 @@ def main() -> None:
     except Exception as error:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "run")
         kept = f" {GOES_ON[command]}." if command in GOES_ON else ""
+        resume = next((note for note in getattr(error, "__notes__", []) if note.startswith(RESUME)), None)
+        kept += f" What was finished is kept, and this goes on with it: {resume}." if resume else ""
         if (words := limit_reached(error, sweep=command == "run")) is not None:
             text = f"{words}.{kept}"
             click.echo(redact(f"sweeper: {text}"), err=True)
@@ -160,7 +165,7 @@ def main() -> None:
             sys.exit(1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)
-        text = redact(" ".join(str(error).split()))[:500]
+        text = cause(error, 500)
         shows = " -v shows where it happened." if command == "run" else ""
         click.echo(
             f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper.{kept}{shows}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -330,8 +331,10 @@ def _opened(source: Source, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     except UnreadableFileError:
         raise
     except Image.DecompressionBombError as error:
+        found = re.search(r"\((\d+) pixels\)", str(error))  # Pillow looks before its size can be asked
+        size = f"{int(found[1]) / 10**6:.0f} megapixels" if found else "more"
         raise UnreadableFileError(
-            f"images may have {MAX_PIXELS // 10**6} megapixels at most: {error}; cut it into tiles"
+            f"images may have {MAX_PIXELS // 10**6} megapixels at most, found {size}; cut it into tiles"
         ) from error
     except UnidentifiedImageError as error:
         known = ", ".join(formats)

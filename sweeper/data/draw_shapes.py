@@ -112,6 +112,10 @@ def _paste(canvas: Image.Image, shape: Shape) -> None:
                     f"{image.width}×{image.height}"
                 )
             stencil = image.convert("L").point([0] + [255] * 255)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"its image must have the size of its corners {wanted[0]}×{wanted[1]}, found a far larger one"
+        ) from error
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"its image must be a PNG, and cannot be decoded ({error})") from error
     canvas.paste(shape.label, (int(left), int(top)), stencil)

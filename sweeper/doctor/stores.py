@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from sweeper.core.causes import cause
 from sweeper.core.errors import SweeperError
 from sweeper.core.redact import check_address, redact, shown_address
 from sweeper.core.text import count
@@ -71,10 +72,10 @@ def _storage(url: str) -> Check:
     try:
         names = study_names(open_storage(url, create=False))
     except (SweeperError, ImportError) as error:
-        text = redact(" ".join(str(error).split()))[:300]
+        text = cause(error)
         return Check(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
     except Exception as error:
-        text = redact(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        text = f"{type(error).__name__}: {cause(error)}"
         return Check(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
     return Check(name="storage", status="ok", found=f"{shown_address(url)} answers, {len(names)} studies")
 
@@ -112,7 +113,7 @@ def _tracking(uri: str) -> Check:
         version = server_version(uri)
     except Exception as error:
         advice = "start the server: a sweep begins with a store that answers alone"
-        found = f"{shown_address(uri)} does not answer: {redact(' '.join(str(error).split()))[:300]}"
+        found = f"{shown_address(uri)} does not answer: {cause(error)}"
         return Check(name="MLflow", status="broken", found=found, advice=advice)
     return Check(name="MLflow", status="ok", found=f"{shown_address(uri)} answers, MLflow {version}")
 

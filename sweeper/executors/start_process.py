@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from sweeper.core.errors import SweeperError
 from sweeper.system.cores import waiting_quietly
+from sweeper.system.system_errors import memory_limit
 
 PRELOAD = "sweeper.training.preload"
 ATTEMPTS = 3
@@ -113,7 +114,8 @@ class Launched:
                 self.pipe.close()
                 if attempt == ATTEMPTS:
                     why = str(error) or "killed"
-                    raise WorkerDiedError(f"no worker could be started ({why}); try --executor inline") from error
+                    words = f"no worker could be started ({why}); {memory_limit() or 'try --executor inline'}"
+                    raise WorkerDiedError(words) from error
                 time.sleep(PAUSE_SECONDS)
             finally:
                 theirs.close()

@@ -15,6 +15,7 @@ from sweeper.core.text import count
 from sweeper.executors.protocol import compile_seconds, without_recordings
 from sweeper.executors.start_process import Launched, Method, WorkerDiedError
 from sweeper.system.clocks import running_seconds
+from sweeper.system.system_errors import memory_limit
 
 START_SECONDS = 120.0
 """A worker that has not begun by then is given up; seconds that this process ran."""
@@ -63,16 +64,21 @@ class WorkerProcess(Launched):
             self.broken = f"measuring its slots took more than {seconds:.0f} s"
             raise WorkerDiedError(f"a worker cannot be made ready ({self.broken}); try --slots 1")
         if not found:
-            raise SweeperError(f"a worker did not start within {seconds:.0f} s; try --executor inline")
+            raise SweeperError(
+                f"a worker did not start within {seconds:.0f} s; {memory_limit() or 'try --executor inline'}"
+            )
         try:
             message: tuple[object, ...] = self.pipe.recv()
         except (EOFError, OSError):
-            raise WorkerDiedError(f"a worker died while starting ({self.reason()}); try --executor inline") from None
+            words = f"a worker died while starting ({self.reason()}); {memory_limit() or 'try --executor inline'}"
+            raise WorkerDiedError(words) from None
         if message[0] == "refused":
             raise UsageError(str(message[1]))
         if message[0] == "broken":
             self.broken = str(message[1])
-            raise WorkerDiedError(f"a worker cannot be made ready ({self.broken}); try fewer --workers")
+            raise WorkerDiedError(
+                f"a worker cannot be made ready ({self.broken}); {memory_limit() or 'try fewer --workers'}"
+            )
         if message[0] != kind:
             raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
         return message

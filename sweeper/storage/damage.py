@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.core.base import Record
+from sweeper.core.causes import cause
 from sweeper.core.errors import DamagedError, MissingStudyError, SweeperError
 from sweeper.core.records import Probed, RateFit, TrialResult
 from sweeper.core.redact import shown_address
@@ -103,10 +105,12 @@ def find_damage(connection: Connection, name: str) -> list[Damage]:
     return [*_of_study(connection, own), *_of_trials(connection, own)]
 
 
-def name_damage(url: str, error: Exception) -> SweeperError:
-    """What to say where reading a database ended in this error: which records are damaged, else the file."""
-    cause = error.__cause__ or error
-    words = " ".join(str(getattr(cause, "orig", None) or cause).split())[:200]
+def name_damage(url: str, error: Exception, study: str | None = None) -> SweeperError:
+    """What to say where reading a database ended in this error: which records are damaged, else the file.
+
+    `study` is its name where it is known, for the command that is proposed.
+    """
+    words = cause(error)
     try:
         with rows_of(url) as connection:
             for name in study_names_in(connection):
@@ -115,11 +119,11 @@ def name_damage(url: str, error: Exception) -> SweeperError:
                     more = f"; and {others} of this study" if len(found) > 1 else ""
                     return DamagedError(f"{found[0].what} of study {name!r}", found[0].why + more)
     except SQLAlchemyError as file_error:
-        words = " ".join(str(getattr(file_error, "orig", None) or file_error).split())[:200]
+        words = cause(file_error)
     return SweeperError(
         f"the database {shown_address(url)} is damaged ({words}). Stop all sweeps that use it; `sweeper doctor "
-        "--repair "
-        "STUDY` makes it anew from all rows that can be read, and keeps the damaged file; or restore a backup"
+        f"--repair {shlex.quote(study) if study else 'STUDY'}` makes it anew from all rows that can be read, and keeps "
+        "the damaged file; or restore a backup"
     )
 
 

@@ -13,8 +13,9 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from sweeper.core.causes import cause
 from sweeper.core.errors import MissingStudyError, StudyError
-from sweeper.core.redact import check_address, redact, shown_address
+from sweeper.core.redact import check_address, shown_address
 from sweeper.storage.resilient_storage import SteadyStorage
 from sweeper.system.advisory_locks import AdvisoryLock, one_at_a_time
 from sweeper.system.database_waits import Patience
@@ -50,7 +51,7 @@ def open_storage(
         opened.address = url
         return opened
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
-        text = redact((str(error).splitlines() or [type(error).__name__])[0])
+        text = cause(error)
         if "malformed" in text:
             raise StudyError(
                 f"the database {shown_address(url)} is damaged ({text}). Stop all sweeps that use it; `sweeper doctor "
@@ -185,8 +186,9 @@ class _StudyLock:
         return True
 
     def lost(self) -> bool:
-        """Whether another process holds it by now."""
-        return self._file is not None and self._file.fault() is not None and not self.acquire()
+        """Whether another process holds it by now; a folder that was renamed is still ours, and told by the storage."""
+        file = self._file
+        return file is not None and file.fault() is not None and not file.moved() and not self.acquire()
 
     def release(self) -> None:
         """Give it back."""

@@ -32,22 +32,35 @@ class Guard:
         _told.pop(self._file.identity, None)  # the number of a file that is gone is given to another
         self._lost: str | None = None
 
-    def check(self) -> None:
+    def check(self, study: str) -> None:
         """Nothing while the same file lies at the path.
+
+        Args:
+            study: for the command that goes on with it.
 
         Raises:
             SweeperError: if it was deleted or replaced, also if another has been put there since.
         """
         if self._lost is None and (fault := self._file.fault()) is not None:
             self._lost = _told.get(self._file.identity) or (
-                f"{self._file.path} {fault} while the study was stored in it: whatever is written from now on would be "
-                f"lost, so that this process ends here. {self._save()}"
+                self._moved(fault, study)
+                if self._file.moved()
+                else f"{self._file.path} {fault} while the study was stored in it: whatever is written from now on "
+                f"would be lost, so that this process ends here. {self._save(study)}"
             )
             _told[self._file.identity] = self._lost
         if self._lost is not None:
             raise SweeperError(self._lost)
 
-    def _save(self) -> str:
+    def _moved(self, fault: str, study: str) -> str:
+        now = self._file.now()
+        resume = resume_command(study) if now is None else resume_command(study, f"sqlite:///{now}")
+        return (
+            f"{self._file.path} {fault}, while the study was stored in it, so that this process ends here. Everything "
+            f"finished lies there. Go on in the folder of its new name, with: {resume}"
+        )
+
+    def _save(self, study: str) -> str:
         path = self._file.path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,11 +77,11 @@ class Guard:
         except (OSError, sqlite3.Error) as error:
             return (
                 f"Its content could not be saved beside it ({error}). Put a copy of the database back in its place, "
-                f"and go on with: {resume_command('NAME', f'sqlite:///{path}')}"
+                f"and go on with: {resume_command(study, f'sqlite:///{path}')}"
             )
         return (
             f"Everything stored so far was saved as {saved}. Go on with: "
-            f"{resume_command('NAME', f'sqlite:///{saved}')} (or move it to the place of the old one first)"
+            f"{resume_command(study, f'sqlite:///{saved}')} (or move it to the place of the old one first)"
         )
 
 

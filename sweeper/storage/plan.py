@@ -16,6 +16,7 @@ from sweeper.core.text import suggestion
 from sweeper.losses.own_losses import register
 from sweeper.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
 from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
+from sweeper.storage.resilient_storage import SteadyStorage
 
 NAME_LIMIT = 200
 
@@ -80,6 +81,8 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
 
 
 def _study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
+    if isinstance(storage, SteadyStorage):
+        storage.study = name
     return optuna.create_study(
         storage=storage,
         study_name=name,

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sweeper.core.causes import cause
 from sweeper.core.errors import SweeperError
-from sweeper.core.redact import redact
 from sweeper.core.text import resume_command
 from sweeper.storage.lost_file import Guard
 from sweeper.storage.optuna_internals import CACHE_CALLS, TRIALS
@@ -78,13 +78,6 @@ def _read_only(error: BaseException) -> bool:
     return getattr(getattr(cause, "orig", None), "sqlstate", None) == "25006"
 
 
-def _reason(error: BaseException) -> str:
-    """The driver's words, in one line without secrets; SQLAlchemy's go on with the whole statement."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    words = getattr(cause, "orig", None) or cause or error
-    return redact(" ".join(str(words).split())[:200])
-
-
 class SteadyStorage(RDBStorage):
     """RDBStorage that waits, for a bounded time, for a database that went away."""
 
@@ -107,11 +100,18 @@ class SteadyStorage(RDBStorage):
             patience: of this process.
         """
         self._warn, self._guard = warn, None
+        self.study: str | None = None
+        """Name of the study that this process goes on with, once it is opened: for commands that are proposed."""
         self.address = url
         """As `--storage` names it, once `open_storage` has opened it."""
         self.patience = patience or Patience()
         super().__init__(url, engine_kwargs=engine_kwargs)
         self._guard = None if file is None else Guard(file)
+
+    @property
+    def named(self) -> str:
+        """Its name for a command, `NAME` while none is known."""
+        return self.study or "NAME"
 
     def check_file(self) -> None:
         """Nothing while a SQLite database is still the file at its path.
@@ -120,7 +120,7 @@ class SteadyStorage(RDBStorage):
             SweeperError: if that file was deleted or replaced; says where its content was saved.
         """
         if self._guard is not None:
-            self._guard.check()
+            self._guard.check(self.named)
 
     def patiently(self, call: Callable[[], Any]) -> Any:
         """The call's result, repeated while the database is away.
@@ -136,14 +136,14 @@ class SteadyStorage(RDBStorage):
             except (StorageInternalError, DBAPIError, PoolTimeoutError) as error:
                 if not is_away(error):
                     raise
-                gone, reason = running_seconds() - began, _reason(error)
+                gone, reason = running_seconds() - began, cause(error)
                 if _read_only(error):
                     self.engine.dispose()  # a new connection may lead to the server that takes writes
                 if gone >= (limit := self.patience.seconds(PATIENCE_SECONDS)):
                     self.patience.given_up = True
                     raise SweeperError(
                         f"the study's database did not answer for {max(limit, gone):.0f} s ({reason}); everything "
-                        f"finished is kept. When it is back: {resume_command('NAME', self.address)}"
+                        f"finished is kept. When it is back: {resume_command(self.named, self.address)}"
                     ) from error
                 if gone >= TOLD_SECONDS and not told:
                     told = True
@@ -211,12 +211,12 @@ class SteadyStorage(RDBStorage):
         from sweeper.storage.damage import name_damage
 
         if isinstance(error, StorageInternalError | DBAPIError):
-            words = _reason(error).lower()
+            words = cause(error).lower()
             if not any(sign in words for sign in ("malformed", "not a database", "decode to utf-8")):
                 return None
         elif isinstance(error, KeyError) or not name.startswith(("get_", "_get_")):
             return None
-        return name_damage(self.url, error)
+        return name_damage(self.url, error, self.study)
 
     def _claim(self, trial_id: int, stamp: datetime) -> bool:
         mine = TRIALS.c.trial_id == trial_id

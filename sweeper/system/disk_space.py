@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -185,8 +185,10 @@ def _protected(path: Path | None, places: Mapping[str, Path], text: str) -> str:
 @contextmanager
 def told_when_full(
     study: str | None, places: Mapping[str, Path], server: str | None = None, *, storage: str = STORAGE
-) -> Iterator[None]:
+) -> Iterator[Callable[[str], None]]:
     """Turn what a full disk, or a file that cannot be written, raises within the block into one message.
+
+    Any other error is given the command that goes on with the study as a note, once its name is known.
 
     Args:
         study: its name; None = not known yet.
@@ -194,19 +196,26 @@ def told_when_full(
         server: likewise.
         storage: where the study is, for the command that goes on with it.
 
+    Yields:
+        What takes the study's name when it becomes known.
+
     Raises:
         SweeperError: in place of such an error; every other error passes.
     """
+    known = [study] if study else []
     try:
-        yield
+        yield known.append
     except SweeperError:
         raise
     except Exception as error:
+        resume = resume_command(known[-1], storage) if known else None
         if (what := write_failure(error, places, server)) is None:
+            if resume is not None:
+                error.add_note(resume)
             raise
+        on = "repeat the command" if resume is None else f"go on with: {resume}"
         raise SweeperError(
-            f"{what}. The sweep ends here, and what was finished is kept. Mend that, and go on with: "
-            f"{resume_command(study or 'NAME', storage)}"
+            f"{what}. The sweep ends here, and what was finished is kept. Mend that, and {on}"
         ) from error
 
 

@@ -13,8 +13,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
-from sweeper.core.redact import redact, shown_address
+from sweeper.core.redact import shown_address
 from sweeper.system.database_waits import Patience
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def check_answers(url: str, patience: Patience | None = None) -> None:
 
 def server_error(url: str, error: BaseException) -> UsageError:
     """What to tell people of a server that cannot be used."""
-    text = redact((str(error).strip().splitlines() or [type(error).__name__])[0])
+    text = cause(error)
     more = f". {advice(url)}" if is_full(error) else ""
     return UsageError(f"{shown_address(url)} must be a PostgreSQL database that answers, got: {text}{more}")
 
@@ -157,7 +158,7 @@ def when_it_takes_connections(
                 raise
             if not told:
                 told = True
-                text = redact(" ".join(str(getattr(error, "orig", None) or error).split())[:200])
+                text = cause(error)
                 more = f". {advice(url)}" if is_full(error) else ""
                 warn(
                     f"{shown_address(url)} takes no connection now ({text}); waiting up to {START_SECONDS:.0f} s{more}"

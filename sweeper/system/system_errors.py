@@ -14,6 +14,20 @@ MEMORY = (
     "alloc_failed",  # what cuBLAS and cuDNN make of it
 )
 """Words of a library's error, in small letters, that says that memory ran out, of the machine or of a GPU."""
+WORKER_BYTES = 5 * 10**9
+"""Addresses that a worker takes: torch and what it loads reserve 3.5 GB, a training the rest."""
+
+
+def memory_limit() -> str | None:
+    """What to say where a program may reserve less memory than a worker does, with the next step; else None."""
+    soft = _soft_limit("RLIMIT_AS")
+    if soft is None or soft >= WORKER_BYTES:
+        return None
+    return (
+        f"a program may reserve {soft / 1e9:.1f} GB of memory here (`ulimit -v`), and a worker needs "
+        f"{WORKER_BYTES / 1e9:.0f} GB, most of which it never uses: raise that limit (`ulimit -v unlimited`, or what "
+        "the batch system was asked for)"
+    )
 
 
 def limit_reached(error: BaseException, *, sweep: bool = True) -> str | None:
@@ -25,6 +39,8 @@ def limit_reached(error: BaseException, *, sweep: bool = True) -> str | None:
     """
     seen: BaseException | None = error
     while seen is not None:
+        if isinstance(seen, ImportError | MemoryError) and (limited := memory_limit()) is not None:
+            return limited
         if (text := _words(seen, sweep=sweep)) is not None:
             return text
         seen = seen.__cause__ or seen.__context__
@@ -63,10 +79,16 @@ def _words(error: BaseException, *, sweep: bool) -> str | None:
 
 def _limit(name: str, command: str) -> str:
     """` (ulimit -u: 8)`, where the system can say it."""
+    soft = _soft_limit(name)
+    return "" if soft is None else f" ({command}: {soft})"
+
+
+def _soft_limit(name: str) -> int | None:
+    """None where there is none, or the system does not say."""
     try:
         import resource
 
         soft, _ = resource.getrlimit(getattr(resource, name))
     except (ImportError, AttributeError, OSError, ValueError):
-        return ""
-    return "" if soft == resource.RLIM_INFINITY else f" ({command}: {soft})"
+        return None
+    return None if soft == resource.RLIM_INFINITY else soft

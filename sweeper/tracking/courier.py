@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.redact import redact, shown_address
+from sweeper.core.causes import cause
+from sweeper.core.redact import shown_address
 from sweeper.core.text import count
 from sweeper.tracking.mlflow_writes import (
     FILE_ATTEMPTS,
@@ -233,13 +234,13 @@ class Courier:
             if not self._told_files:
                 self._told_files = True
                 self._warn(
-                    f"MLflow at {self._place} does not take the report's files: {short(error)}. They are sent again at "
+                    f"MLflow at {self._place} does not take the report's files: {cause(error)}. They are sent again at "
                     "the end, and where that fails, by the next session or report; all else is sent as ever"
                 )
         elif not self._away:
             self._away = True
             self._warn(
-                f"MLflow at {self._place} does not answer: {short(error)}. The sweep goes on; what MLflow is to be "
+                f"MLflow at {self._place} does not answer: {cause(error)}. The sweep goes on; what MLflow is to be "
                 f"told is kept in {self._spool.path} and sent when it answers again"
             )
 
@@ -247,11 +248,6 @@ class Courier:
         if not self._refused:
             self._refused = True
             self._warn(
-                f"MLflow at {self._place} refuses what it is told: {short(error)}. Such copies are left out; the sweep "
+                f"MLflow at {self._place} refuses what it is told: {cause(error)}. Such copies are left out; the sweep "
                 "goes on, its storage and the report have everything"
             )
-
-
-def short(error: Exception) -> str:
-    """An error in one line without secrets."""
-    return redact(" ".join(str(error).split()))[:300] or type(error).__name__

@@ -14,11 +14,11 @@ from mlflow.environment_variables import MLFLOW_TRACKING_URI
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
 from sweeper.system.locks import sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
-from sweeper.tracking.courier import short
 from sweeper.tracking.mlflow_connection import connect, no_store
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def register_network(
             client.update_model_version(name, str(version), description=text.description)
     except MlflowException as error:
         raise UsageError(
-            f"--register {name}: MLflow at {shown_address(uri)} does not take the model: {short(error)}"
+            f"--register {name}: MLflow at {shown_address(uri)} does not take the model: {cause(error)}"
         ) from error
     return f"models:/{name}/{version}"
 

@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
+from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import folder_name
 from sweeper.core.redact import check_address, shown_address
@@ -21,7 +22,7 @@ from sweeper.system.advisory_locks import one_at_a_time
 from sweeper.system.locks import created_once, sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
 from sweeper.tracking import bounded_requests  # noqa: F401 - whoever connects has requests that end
-from sweeper.tracking.courier import Courier, short
+from sweeper.tracking.courier import Courier
 from sweeper.tracking.prepared_views import TAG
 from sweeper.tracking.spool import Spool
 
@@ -80,7 +81,7 @@ def no_store(uri: str, error: Exception) -> UsageError:
     if isinstance(error, UsageError):
         return error
     return UsageError(
-        f"--tracking-uri {shown_address(uri)} must be an MLflow store that answers, got: {short(error)}. Start "
+        f"--tracking-uri {shown_address(uri)} must be an MLflow store that answers, got: {cause(error)}. Start "
         "the server, or "
         "leave the option out for a file in the working folder"
     )
@@ -190,7 +191,7 @@ def send_spooled(
         client = connect(uri, warn)
     except Exception as error:
         kept = f"{count(before, 'operation is', 'operations are')} kept in {spool.path}"
-        warn(f"MLflow at {shown_address(uri)} does not answer: {short(error)}; {kept}")
+        warn(f"MLflow at {shown_address(uri)} does not answer: {cause(error)}; {kept}")
         return 0, before
     left = Courier(client, spool, place=uri, warn=warn, found=found, say=say).flush(END_PATIENCE)
     return before - left, left

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from mlflow.entities import Run
 
+from sweeper.core.causes import cause
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import SPOOL
 from sweeper.core.records import Conditions, ImbalanceProfile, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.redact import shown_address
 from sweeper.core.text import count
-from sweeper.tracking.courier import Courier, short
+from sweeper.tracking.courier import Courier
 from sweeper.tracking.mlflow_connection import send_spooled
 from sweeper.tracking.mlflow_writes import FILES, find_run, send
 from sweeper.tracking.spool import Spool
@@ -281,6 +282,6 @@ class Rebuild(Tracker):
 
     def _refused(self, error: Exception) -> SweeperError:
         return SweeperError(
-            f"MLflow at {shown_address(self._uri)} did not take everything: {short(error)}. The study is whole; repeat "
+            f"MLflow at {shown_address(self._uri)} did not take everything: {cause(error)}. The study is whole; repeat "
             f"the command, which goes on from there: {rebuild_command(self._study)}"
         )

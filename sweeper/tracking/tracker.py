@@ -17,6 +17,7 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, SweepEvent
 from sweeper.core.paths import SPOOL, STORAGE
@@ -26,7 +27,7 @@ from sweeper.core.text import count, resume_command
 from sweeper.system.locks import sqlite_path
 from sweeper.system.same_file import SameFile
 from sweeper.tracking.bounded_requests import hurry_when
-from sweeper.tracking.courier import Courier, short
+from sweeper.tracking.courier import Courier
 from sweeper.tracking.mlflow_connection import END_PATIENCE, PATIENCE, artifacts_of, connect, no_store
 from sweeper.tracking.mlflow_writes import FILE_ATTEMPTS, Operation, send
 from sweeper.tracking.prepared_views import prepared_views
@@ -159,7 +160,7 @@ class Tracker:
         except Exception as error:
             raise UsageError(
                 f"--tracking-uri {shown_address(self._uri)} must be an MLflow store that can be written, got: "
-                f"{short(error)}. "
+                f"{cause(error)}. "
                 f"Nothing was trained; mend it, and go on with: {resume_command(study, storage)}"
             ) from error
 
@@ -425,7 +426,7 @@ class Tracker:
             for run in self._children(PAUSED):
                 self._client.set_terminated(run.info.run_id, "KILLED")
         except Exception as error:
-            self._warn(f"MLflow at {shown_address(self._uri)}: paused runs could not be closed ({short(error)})")
+            self._warn(f"MLflow at {shown_address(self._uri)}: paused runs could not be closed ({cause(error)})")
 
     def _artifacts(self, study: str) -> str | None:
         """Beside a SQLite store (its own default when that is in the working folder); a server decides for itself."""

@@ -91,7 +91,7 @@ def _run_sweep(
     with (
         ended_by(stop, patience),
         closing(backend),
-        told_when_full(settings.study, *_written(settings), storage=settings.storage),
+        told_when_full(settings.study, *_written(settings), storage=settings.storage) as named,
     ):
         tracker = None if is_new_file(settings.tracking_uri) else _tracker(settings, display, stop)
         prepared = prepare(settings, storage, backend, display, now)
@@ -101,6 +101,7 @@ def _run_sweep(
             tracker = tracker or _tracker(settings, display, stop)
             stop.defer()
             name, study = _study(storage, prepared, settings)
+            named(name)
             return lead(
                 Session(
                     settings=settings,
