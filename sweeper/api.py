@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import threading
-from contextlib import closing, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class Sweep:
         return re.split(r"\n(?:!\[|<picture|<details|### )", self.paths.markdown.read_text("utf-8"))[0].strip()
 
 
-AS_DEFAULT = (("workers", "auto"),)
+AS_DEFAULT = tuple((name, "auto") for name in ("workers", "threads", "precision"))
 """Words of the command line for what is None here; values may be lists and dicts."""
 
 
@@ -70,7 +70,7 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     from sweeper.cli.progress import PlainDisplay
     from sweeper.cli.signals import StopRequest
     from sweeper.system.cores import available_cores
-    from sweeper.workflow.executor_choice import make_backend
+    from sweeper.workflow.executor_choice import early_backend
 
     settings = _settings({"data": data, **options})
     display, cores = PlainDisplay(0 if progress else -1), available_cores()
@@ -79,7 +79,7 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     with (
         StopRequest(display.warn) if here else nullcontext(_NeverStops()) as stop,
         redirect_stdout(sys.stderr),  # what libraries print is no result
-        closing(make_backend(settings, cores, display.warn, display.say)) as backend,
+        early_backend(settings, cores, display.warn, display.say) as backend,
     ):
         from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 

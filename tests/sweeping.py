@@ -100,6 +100,7 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
         "confirm_seeds": "2",
         "executor": "inline",
         "device": "cpu",
+        "precision": "float32",
         "storage": f"sqlite:///{folder}/sweeper.db",
         "tracking_uri": f"sqlite:///{folder}/mlflow.db",
         "out": folder / "reports",

@@ -10,7 +10,7 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.errors import ChangedImagesError, SweeperError
-from sweeper.core.events import Hardware
+from sweeper.core.events import Hardware, Layout
 from sweeper.core.records import Conditions, Dataset, TrialResult
 from sweeper.data import load_dataset
 from sweeper.data.cache import changed_since, hold
@@ -219,6 +219,11 @@ class Nowhere:
 
     def hardware(self) -> Hardware:
         return Hardware(device="cpu", devices=1, name="", precision="float32")
+
+    layouts = (Layout(1, 1),)
+
+    def use(self, layout: Layout) -> None:
+        """There is no choice."""
 
     def open(self, *_: object) -> Nowhere:
         return self

@@ -32,7 +32,7 @@ from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.export_code import model_code
 from sweeper.workflow.own_losses import declaration
-from sweeper.workflow.recipe_choice import make_recipe, resumed_recipe
+from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.faking import new_plan
 from tests.own_modules import own_module
@@ -246,15 +246,13 @@ def test_a_resume_compares_the_source_and_not_the_folder(nets: str, tiny: Datase
 def test_the_recipe_is_the_networks_and_what_belongs_to_others_is_refused(nets: str, tiny: Dataset) -> None:
     def asked(**options: Any) -> Any:
         settings = Settings(model="own_nets:build", **options)
-        said: list[str] = []
-        made = make_recipe(
-            settings, tiny, probe("cpu"), training_images=9, has_weights=lambda name: False, say=said.append
+        return make_recipe(
+            settings, tiny, probe("cpu"), training_images=9, has_weights=lambda name: False, say=lambda _: None
         )
-        return made, said
 
-    recipe, said = asked()
+    recipe = asked()
     assert recipe.arch == "own_nets:build" and recipe.encoder == "" and recipe.stride == 32
-    assert recipe.model is not None and f"own_nets:build (SHA-256 {recipe.model.digest[:12]}" in said[-1]
+    assert recipe.model is not None and f"own_nets:build (SHA-256 {recipe.model.digest[:12]}" in describe(recipe)
     with pytest.raises(UsageError, match="excludes --arch, --encoder-depth"):
         asked(arch="unet", encoder_depth=3)
     with pytest.raises(UsageError, match=r"multiple of 32 \(the network's stride\), got 48"):

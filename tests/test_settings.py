@@ -129,6 +129,7 @@ OTHER = {
     "arch": "fpn", "encoder": "resnet50", "encoder_depth": 5, "augment": "full", "size": 64, "batch_size": 4,
     "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "boundary_pixels": 5, "steps": 44,
     "encoder_weights": "imagenet", "engine": "auto", "deterministic": True, "compile": True,
+    "precision": "bfloat16",
 }  # fmt: skip
 """A value of each option of the recipe that differs from every default."""
 
@@ -152,7 +153,7 @@ def test_what_is_compiled_is_not_said_to_repeat(before: str, now: str) -> None:
 
 
 def test_no_option_of_the_recipe_is_forgotten() -> None:
-    fixed = {"evaluations", "weight_decay", "warmup", "decay", "average", "precision"}
+    fixed = {"evaluations", "weight_decay", "warmup", "decay", "average"}
     fixed |= {"model", "own_metric"}  # with the digests of their sources: tests/test_own_code.py, test_own_metric.py
     fields = {RECIPE_OPTIONS.get(option, option) for option in OTHER}
     assert fields == set(Recipe.model_fields) - fixed

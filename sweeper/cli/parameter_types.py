@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from sweeper.core.recipe import Precision
 from sweeper.workflow.settings import MOST_STEPS
 
 
@@ -46,6 +47,18 @@ class Slots(Workers):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Keep `auto` as it is."""
         return value if value == "auto" else super().convert(value, param, ctx)
+
+
+class Precisions(click.Choice[str]):
+    """`auto` or a precision."""
+
+    def __init__(self) -> None:
+        super().__init__(["auto", *get_args(Precision)])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn `auto` into None."""
+        found = super().convert(value, param, ctx)
+        return None if found == "auto" else found
 
 
 class Parsed(click.ParamType[Any]):

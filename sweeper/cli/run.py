@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import closing, redirect_stdout
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from sweeper.cli.completion import encoder_names, space_names, study_names
@@ -23,7 +24,7 @@ from sweeper.cli.options import (
     pattern_options,
     resize_option,
 )
-from sweeper.cli.parameter_types import Fraction, MetricName, Parsed, Slots, Steps, Workers
+from sweeper.cli.parameter_types import Fraction, MetricName, Parsed, Precisions, Slots, Steps, Workers
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
@@ -74,7 +75,18 @@ SECTIONS = {
     ),
     "Confirmation and verdict": ("confirm_seeds", "confirm_steps", "fixed_lr", "folds", "rope", "boundary_pixels"),
     "Going on with a study": ("study", "resume", "join"),
-    "Machine": ("device", "engine", "compile", "deterministic", "workers", "slots", "executor", "ray_address"),
+    "Machine": (
+        "device",
+        "precision",
+        "engine",
+        "compile",
+        "deterministic",
+        "workers",
+        "threads",
+        "slots",
+        "executor",
+        "ray_address",
+    ),
     "Where things go": ("storage", "tracking_uri", "out", "cache"),
 }
 """Of `sweeper run --help`."""
@@ -100,7 +112,9 @@ SECTIONS = {
     help=f"Trials of the search.  [default: until they bring no gain, {TRIALS} at most]",
 )
 @click.option("--study", shell_complete=study_names, help="Name of the study.  [default: the data's name and the time]")
-@click.option("--resume", is_flag=True, help="Go on with the study up to the total of --trials.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the study up to the total of --trials, with its device and workers."
+)
 @click.option("--join", is_flag=True, help="Work for the run that leads the study, on this machine too.")
 @click.option(
     "--space", shell_complete=space_names, help="Search space: a shipped name (see `sweeper spaces`) or a YAML file."
@@ -158,6 +172,13 @@ SECTIONS = {
 @click.option("--encoder-weights", metavar="auto|imagenet|none|FILE", help="Where the encoder starts.  [default: auto]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option(
+    "--precision",
+    type=Precisions(),
+    default="auto",
+    show_default=True,
+    help="Of the forward pass. auto: on a CPU what is measured to be quicker, on a GPU bfloat16 where it has that.",
+)
+@click.option(
     "--engine",
     type=click.Choice(["auto", "eager", "graph"]),
     help="How a GPU takes training steps: one by one (eager), or recorded as a CUDA graph (not tried on a GPU yet); "
@@ -176,6 +197,14 @@ SECTIONS = {
     help="Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU.",
 )
 @click.option("--workers", type=Workers(), default="auto", show_default=True, help="Processes that train.")
+@click.option(
+    "--threads",
+    type=Workers(),
+    default="auto",
+    show_default=True,
+    help="Of each worker on a CPU. auto: one for each core; half the workers with twice the threads where that is "
+    "measured to be quicker.",
+)
 @click.option(
     "--slots",
     type=Slots(),
@@ -276,11 +305,12 @@ def command(
     sweeper run --study NAME --join         help a run that goes on elsewhere
     """
     from sweeper.system.cores import available_cores
-    from sweeper.workflow.executor_choice import make_backend
+    from sweeper.workflow.executor_choice import early_backend
 
     ctx = click.get_current_context()
     ignored = overruled(ctx, _decided_by_the_study() if options["join"] else ())
-    settings = Settings(**{name: value for name, value in options.items() if name not in ignored})
+    by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
+    settings = Settings(**{name: value for name, value in options.items() if name not in ignored | by_default})
     told = from_config(ctx, ignored) if config is not None else None
     if dry_run:
         _preview(settings, as_json, told)
@@ -296,7 +326,7 @@ def command(
         with (
             StopRequest(display.warn, whole=True) as stop,
             redirect_stdout(sys.stderr),  # what libraries print is no result
-            closing(make_backend(settings, cores, display.warn, display.say)) as backend,
+            early_backend(settings, cores, display.warn, display.say) as backend,
         ):
             from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 
@@ -362,7 +392,7 @@ def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
     found = preview(
         settings,
         speaker,
-        backend=lambda: make_backend(settings, available_cores(), speaker.warn, speaker.say),
+        backend=lambda asked: make_backend(asked, available_cores(), speaker.warn, speaker.say),
         clock=lambda: datetime.now(UTC),
     )
     click.echo(json.dumps(preview_json(found), indent=2) if as_json else preview_text(found))

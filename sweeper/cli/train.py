@@ -13,9 +13,11 @@ import click
 
 from sweeper.cli.bar import Bar
 from sweeper.cli.options import SweeperCommand, json_option, pattern_options, storage_option
+from sweeper.cli.parameter_types import Precisions
 from sweeper.cli.progress import PlainDisplay
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
+from sweeper.core.recipe import Precision
 from sweeper.core.records import Scores, TrainedOn
 from sweeper.core.text import count
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
@@ -43,6 +45,13 @@ from sweeper.workflow.train import LONGER, Trained, TrainOptions, train_recommen
 @click.option("--data", help="Where the study's images are now.  [default: where the study read them]")
 @pattern_options("as the study read them")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option(
+    "--precision",
+    type=Precisions(),
+    default="auto",
+    show_default=True,
+    help="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that.",
+)
 @storage_option()
 @click.option(
     "--cache",
@@ -64,6 +73,7 @@ def command(
     images: str | None,
     masks: str | None,
     device: str,
+    precision: Precision | None,
     storage: str,
     cache: Path,
     overwrite: bool,
@@ -91,6 +101,7 @@ def command(
         epochs=epochs,
         seed=seed,
         device=device,
+        precision=precision,
         overwrite=overwrite,
     )
     display = PlainDisplay()

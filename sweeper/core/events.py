@@ -7,7 +7,7 @@ takes these apart, and must not load it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from sweeper.core.base import Record
 from sweeper.core.recipe import Precision
@@ -27,7 +27,17 @@ class Hardware(Record):
     name: str
     """For people."""
     precision: Precision
-    """Autocast type that this device computes natively."""
+    """Autocast type that this device computes natively; on a CPU not always the quicker one."""
+    processor: str = ""
+    """Which processor it is, as times that were measured on it are kept; "" = not known."""
+
+
+class Layout(NamedTuple):
+    """How trainings share a machine."""
+
+    workers: int
+    threads: int
+    """Of each worker, on a CPU."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ def checkpoints_dir(cache: Path, study: str) -> Path:
     return cache.parent / "checkpoints" / folder_name(study)
 
 
+def step_times_file(cache: Path) -> Path:
+    """Where this machine's times of training steps are kept, beside the decoded data."""
+    return cache.parent / "step-times.json"
+
+
 def joined_dir(cache: Path, study: str, who: str) -> Path:
     """The same for the process `who` that joined the study, in a folder of its own: `weights_beside` is the study's."""
     return cache.parent / f"joined-{who}" / folder_name(study)

@@ -35,7 +35,8 @@ def _device(asked: str) -> Check:
     except Exception as error:
         text = f"torch cannot be used: {' '.join(str(error).split())[:300]}"
         return Check(name="device", status="broken", found=text, advice="install torch again, to fit this machine")
-    shown = f"{found.name}, precision {found.precision}" + (f", {found.devices} of them" if found.devices > 1 else "")
+    precision = "measured by a run" if found.device == "cpu" else found.precision
+    shown = f"{found.name}, precision {precision}" + (f", {found.devices} of them" if found.devices > 1 else "")
     if found.device == "cpu":
         return Check(
             name="device",

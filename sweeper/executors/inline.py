@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import Answer, Evaluated, Hardware, TrainingEvent, WorkerLost
+from sweeper.core.events import Answer, Evaluated, Hardware, Layout, TrainingEvent, WorkerLost
+from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.executors.protocol import without_recordings
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 class InlineBackend:
     """This process."""
 
-    def __init__(self, device: str, log: Callable[[str], None] = lambda line: None) -> None:
-        """`log` is told what people should know of a training."""
-        self._asked, self._log = device, log
+    def __init__(
+        self, device: str, log: Callable[[str], None] = lambda line: None, *, threads: int | None = None
+    ) -> None:
+        """`log` is told what people should know of a training; `threads` None = as many as torch has."""
+        self._asked, self._log, self._threads = device, log, threads
         self._opened: InlineExecutor | None = None
 
     @cached_property
@@ -42,18 +45,38 @@ class InlineBackend:
 
         return imagenet_cached(encoder)
 
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """This process alone."""
+        from sweeper.training.hardware import threads_here
+
+        return (Layout(1, self._threads or threads_here()),)
+
+    def use(self, layout: Layout) -> None:
+        """There is no choice."""
+
+    def step_seconds(
+        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
+    ) -> dict[Precision, float]:
+        """Train some steps in this process."""
+        from sweeper.training.step_times import step_seconds
+
+        return step_seconds(conditions, precisions, self._threads)
+
     def open(self, conditions: Conditions, checkpoints: Path) -> InlineExecutor:
         """Open the store and build the network once."""
         from sweeper.data.store import open_store
         from sweeper.training.compiled_network import compile_first
         from sweeper.training.failure_causes import explain, not_its_own
-        from sweeper.training.hardware import settle_numerics
+        from sweeper.training.hardware import settle_numerics, settle_process
         from sweeper.training.job import leave_to_the_end, worker_context
         from sweeper.training.slots import SlotEngine
         from sweeper.training.worker import check_model
 
         conditions = without_recordings(conditions)  # nobody could take the place of this process
         unsettle = settle_numerics(conditions.recipe.deterministic)
+        if self._threads is not None:
+            settle_process(self._threads)
         try:
             check_model(conditions)
             store = open_store(conditions.dataset.store)

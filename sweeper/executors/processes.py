@@ -12,15 +12,17 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 from sweeper.core.errors import ExecutorError, SweeperError
-from sweeper.core.events import Answer, Evaluated, Hardware, OutOfMemory, TrainingEvent, WorkerLost
+from sweeper.core.events import Answer, Evaluated, Hardware, Layout, OutOfMemory, TrainingEvent, WorkerLost
+from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import count
 from sweeper.executors.start_process import WorkerDiedError, begin_loading
@@ -53,12 +55,14 @@ class ProcessBackend:
         watchdog: Watchdog | None = None,
         *,
         slots: int | Literal["auto"] = 1,
+        threads: int | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or as OMP_NUM_THREADS says),
-        one per core, at most 8. `slots` of each; "auto" = as many as are found to pay, where a GPU is one
-        worker's alone, else 1. `log` is told of workers that died, `say` what was found of the slots (None = `log`)."""
-        self._slots, self._say = slots, say or log
+        """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or `threads`, or as OMP_NUM_THREADS
+        says), one per core, at most 8, unless `use` says otherwise. `slots` of each; "auto" = as many as are found to
+        pay, where a GPU is one worker's alone, else 1. `log` is told of workers that died, `say` what was found of the
+        slots (None = `log`)."""
+        self._slots, self._say, self._threads = slots, say or log, threads or threads_asked()
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         # Loading torch takes seconds: it begins at once, with as many processes as load for themselves.
@@ -78,7 +82,7 @@ class ProcessBackend:
 
     def _as_many_as_pay(self) -> int:
         """Workers on a CPU."""
-        return max(1, min(self._cores // (threads_asked() or 1), MAX_WORKERS))
+        return max(1, min(self._cores // (self._threads or 1), MAX_WORKERS))
 
     @cached_property
     def _hardware(self) -> Hardware:
@@ -124,12 +128,50 @@ class ProcessBackend:
 
     @property
     def threads(self) -> int:
-        """Threads of each worker: what the user says by OMP_NUM_THREADS, or its share of the cores.
+        """Threads of each worker: what the user says, or its share of the cores.
 
         Not fewer on a machine that is busy just now: sums of floats, and with them every digit of a result, depend on
         how many threads share them.
         """
-        return threads_asked() or max(1, self._cores // self.workers)
+        return self._threads or max(1, self._cores // self.workers)
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """Half as many workers with twice the threads may be quicker, where two threads share a core."""
+        usual = Layout(self.workers, self.threads)
+        free = self._hardware.device == "cpu" and self._count is None and self._threads is None
+        if not free or usual.workers == 1:
+            return (usual,)
+        fewer = usual.workers // 2
+        return usual, Layout(fewer, self._cores // fewer)
+
+    def use(self, layout: Layout) -> None:
+        """Open with so many workers of so many threads."""
+        self._count, self._threads = layout
+
+    def step_seconds(
+        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
+    ) -> dict[Precision, float]:
+        """The mean of the workers, which take steps at the same time; all are ended where one cannot."""
+        while len(self._workers) < layout.workers:
+            self._workers.append(self._new())
+        timed, found = self._workers[: layout.workers], list[dict[Precision, float]]()
+        try:
+            for worker in timed:
+                if not worker.begun:
+                    worker.expect("hardware")
+            for worker in timed:
+                worker.pipe.send(("time", conditions, precisions, layout.threads))
+            for worker in timed:
+                _, times = worker.expect("time")
+                assert isinstance(times, dict)
+                found.append(times)
+        except (SweeperError, OSError):  # what is wrong is said where workers are made ready
+            for worker in self._workers:
+                worker.end()
+            self._workers = []
+            return {}
+        return {p: fmean(times[p] for times in found) for p in precisions} if all(found) else {}
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""

@@ -7,10 +7,12 @@ once more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sweeper.core.events import Answer, Hardware, TrainingEvent
+from sweeper.core.events import Answer, Hardware, Layout, TrainingEvent
+from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 
 
@@ -56,6 +58,21 @@ class Backend(Protocol):
 
     def has_weights(self, encoder: str) -> bool:
         """Whether ImageNet weights of the encoder lie in the local cache."""
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """How its trainings may share the machine, the usual way first; one where that was asked for, or on a GPU."""
+
+    def use(self, layout: Layout) -> None:
+        """Open with this one of `layouts`; without it the first is used."""
+
+    def step_seconds(
+        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
+    ) -> dict[Precision, float]:
+        """Seconds that a training step takes on a CPU in each precision, while all workers of the layout train.
+
+        Before `open`; {} where it cannot be measured.
+        """
 
     def open(self, conditions: Conditions, checkpoints: Path) -> Executor:
         """Make ready for trainings under these conditions. Called once; the executor is closed with the backend.

@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ import ray
 from ray.job_config import JobConfig
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import Hardware
+from sweeper.core.events import Hardware, Layout
+from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 from sweeper.executors.protocol import compile_seconds, without_recordings
 from sweeper.executors.ray_actors import START_SECONDS, Actor, RayExecutor, line
@@ -60,6 +61,7 @@ class RayBackend:
         address: str | None,
         log: Callable[[str], None],
         *,
+        threads: int | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
         """Connect.
@@ -70,12 +72,13 @@ class RayBackend:
             cores: processor cores of this machine, where the cluster is its own.
             address: of an existing cluster; None = one for this sweep, which only this machine reaches.
             log: is told of actors that were lost.
+            threads: of each actor on a CPU; None = 1.
             watchdog: says when a training hangs.
 
         Raises:
             UsageError: if there is no cluster at the address.
         """
-        self._device, self._count, self._log = device, count, log
+        self._device, self._count, self._log, self._threads = device, count, log, threads or 1
         self._watchdog = watchdog or Watchdog()
         self._opened: RayExecutor | None = None
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -108,7 +111,7 @@ class RayBackend:
 
     def _new(self) -> Actor:
         share = gpu_share(self._gpus, self._count)
-        options = {"num_cpus": 1, "num_gpus": share, "scheduling_strategy": "SPREAD"}
+        options = {"num_cpus": self._threads, "num_gpus": share, "scheduling_strategy": "SPREAD"}
         return Actor(ray.remote(Trainer).options(**options).remote(), None)
 
     @cached_property
@@ -128,18 +131,35 @@ class RayBackend:
         """On the first actor's node."""
         return bool(_ask(self._first.handle.has_weights.remote(encoder)))
 
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """As many actors as there is room for, unless a number was asked for."""
+        count = self._count or self._gpus or max(1, min(_total("CPU") // self._threads, MOST))
+        return (Layout(count, self._threads),)
+
+    def use(self, layout: Layout) -> None:
+        """There is no choice."""
+
+    def step_seconds(
+        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
+    ) -> dict[Precision, float]:
+        """By the first actor alone."""
+        given = (_absolute(conditions), precisions, layout.threads)
+        try:
+            found: dict[Precision, float] = _ask(self._first.handle.step_seconds.remote(*given))
+        except SweeperError:  # what is wrong is said where actors are made ready
+            return {}
+        return found
+
     def open(self, conditions: Conditions, checkpoints: Path) -> RayExecutor:
         """Configure the first actor, and start the others, which come as Ray finds room for them.
 
         Raises:
             UsageError: if the first refuses.
         """
-        hardware, dataset = self.hardware(), conditions.dataset
-        absolute = {"store": str(Path(dataset.store).resolve())}  # actors have another working folder
-        if not dataset.synthetic:
-            absolute["source"] = str(Path(dataset.source).expanduser().resolve())
-        conditions = without_recordings(conditions.model_copy(update={"dataset": dataset.model_copy(update=absolute)}))
-        given = (conditions, hardware.device, 1, checkpoints.resolve(), hardware.precision)
+        hardware = self.hardware()
+        conditions = without_recordings(_absolute(conditions))
+        given = (conditions, hardware.device, self._threads, checkpoints.resolve(), hardware.precision)
 
         def start() -> Actor:
             actor = self._new()
@@ -149,8 +169,7 @@ class RayBackend:
         first, seconds = self._first, START_SECONDS + compile_seconds(conditions)
         if (refusal := first.settle(_ask(first.handle.configure.remote(*given), seconds))) is not None:
             raise UsageError(refusal)
-        count = self._count or self._gpus or max(1, min(_total("CPU"), MOST))
-        actors = [first, *(start() for _ in range(count - 1))]
+        actors = [first, *(start() for _ in range(self.layouts[0].workers - 1))]
         self._opened = RayExecutor(actors, start, self._log, self._watchdog, start_seconds=seconds)
         return self._opened
 
@@ -159,6 +178,15 @@ class RayBackend:
         if self._opened is not None:
             self._opened.close()
         ray.shutdown()
+
+
+def _absolute(conditions: Conditions) -> Conditions:
+    """The same with absolute paths: actors have another working folder."""
+    dataset = conditions.dataset
+    places = {"store": str(Path(dataset.store).resolve())}
+    if not dataset.synthetic:
+        places["source"] = str(Path(dataset.source).expanduser().resolve())
+    return conditions.model_copy(update={"dataset": dataset.model_copy(update=places)})
 
 
 def _ask(reference: Any, seconds: float = START_SECONDS) -> Any:

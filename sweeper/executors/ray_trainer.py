@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import ray
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.events import Answer, Evaluated, Hardware, TrainingEvent
+from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 
 
@@ -26,6 +28,16 @@ class Trainer:
 
         return imagenet_cached(encoder)
 
+    def step_seconds(
+        self, conditions: Conditions, precisions: Sequence[Precision], threads: int
+    ) -> dict[Precision, float]:
+        """Of a training step on this node's processors."""
+        from sweeper.data.decode_again import store_here
+        from sweeper.training.step_times import step_seconds
+
+        dataset = conditions.dataset.model_copy(update={"store": str(store_here(conditions.dataset))})
+        return step_seconds(conditions.model_copy(update={"dataset": dataset}), precisions, threads)
+
     def configure(
         self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
     ) -> tuple[str, str | None]:
@@ -40,7 +52,7 @@ class Trainer:
         node = ray.get_runtime_context().get_node_id()
         try:
             own = probe(device)
-            if own.precision != expected:
+            if own.device != "cpu" and own.precision != expected:  # a CPU computes in the study's, whichever that is
                 refusal = f"a node computes in {own.precision}, the study in {expected}; use nodes of one kind"
                 return node, refusal
             settle_process(threads)

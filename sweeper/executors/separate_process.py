@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
-from sweeper.core.events import Answer, Hardware, TrainingEvent
+from sweeper.core.events import Answer, Hardware, Layout, TrainingEvent
+from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.executors.protocol import Backend, Executor, compile_seconds
 from sweeper.executors.start_process import Launched
@@ -118,6 +119,24 @@ class ApartBackend:
     def has_weights(self, encoder: str) -> bool:
         """As there."""
         return bool(self._remote.call("has_weights", encoder, seconds=START_SECONDS))
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """As there."""
+        found: tuple[Layout, ...] = self._remote.call("layouts")
+        return found
+
+    def use(self, layout: Layout) -> None:
+        """As there."""
+        self._remote.call("use", layout)
+
+    def step_seconds(
+        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
+    ) -> dict[Precision, float]:
+        """As there."""
+        given = (conditions, precisions, layout)
+        found: dict[Precision, float] = self._remote.call("step_seconds", *given, seconds=START_SECONDS)
+        return found
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ApartExecutor:
         """As there; the process is the executor's from then on."""

@@ -48,6 +48,8 @@ class WorkerProcess(Launched):
         """Whether it is told that it may."""
         self.retires: str | None = None
         """Why it gets no more trainings, and is replaced once those that it has are done."""
+        self.begun = False
+        """Whether it told its hardware."""
         self.number = 0
         """Its place among the workers; with several GPUs it says which one."""
 
@@ -81,6 +83,7 @@ class WorkerProcess(Launched):
             )
         if message[0] != kind:
             raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
+        self.begun = True
         return message
 
     def expect_ready(self, seconds: float) -> str:
@@ -125,7 +128,7 @@ class Setup:
     """Of each worker; None = as many as it finds to pay."""
 
     def make_ready(self, workers: list[WorkerProcess]) -> None:
-        """Configure workers, of which the first alone has told its hardware; one that dies is replaced in the list.
+        """Configure workers, which may have told their hardware; one that dies is replaced in the list.
 
         Raises:
             UsageError: if they refuse the conditions.
@@ -138,7 +141,7 @@ class Setup:
             self._configure(worker)
         for number, worker in enumerate(workers):
             try:
-                if number > 0:
+                if not worker.begun:
                     worker.expect("hardware")
                 said = worker.expect_ready(self._ready_seconds)
                 if said and number == 0:  # the others have the same device, or one like it

@@ -25,6 +25,8 @@ QUEUE_OF = "queue_of"
 """Study attribute: this is the queue of trainings of the study with that name, as versions before 0.10 kept it."""
 OPTIONS = "options"
 """Study attribute: what was asked for on the command line, over all sessions."""
+MACHINE = "machine"
+"""Study attribute: how the machine is used: device, executor, workers, threads, slots, as the last session had them."""
 CONCLUDED = "looks"
 """Study attribute: from how many confirmations, with which interim analyses and ROPE it was concluded, where these
 changed."""

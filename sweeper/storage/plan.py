@@ -14,7 +14,7 @@ from sweeper.core.own_metric import register_metric
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
 from sweeper.core.text import suggestion
 from sweeper.losses.own_losses import register
-from sweeper.storage.attributes import OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
+from sweeper.storage.attributes import MACHINE, OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
 from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
 from sweeper.storage.resilient_storage import SteadyStorage
 
@@ -127,6 +127,15 @@ def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     options: dict[str, Any] = unpack_value(attributes, OPTIONS, {})
     return options
+
+
+def read_machine(storage: RDBStorage, name: str) -> dict[str, Any]:
+    """How the machine was used so far; nothing where there is no such study, or an older version made it."""
+    if name not in study_names(storage):
+        return {}
+    attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    machine: dict[str, Any] = unpack_value(attributes, MACHINE, {})
+    return machine
 
 
 def differences(old: Plan, new: Plan) -> list[str]:

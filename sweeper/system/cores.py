@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +12,7 @@ from pathlib import Path
 
 _SYSTEM = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
+_PROCESSOR = Path("/proc/cpuinfo")
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """What a user may have said about how OpenMP's threads wait."""
 
@@ -57,6 +60,22 @@ def _quota_of(group: Path, version: int) -> list[float]:
         quota = (group / "cpu.cfs_quota_us").read_text(encoding="utf-8").strip()
         period = (group / "cpu.cfs_period_us").read_text(encoding="utf-8").strip()
     return [] if quota in {"max", "-1"} else [int(quota) / int(period)]
+
+
+def processor_name(cpuinfo: Path = _PROCESSOR) -> str:
+    """The processor, so that two that compute at different speeds have two names.
+
+    Clouds show one model name for several processors, and hide instructions of them: what the kernel says of the first
+    core's family, model, stepping and flags is in the name.
+    """
+    try:
+        first = cpuinfo.read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}".strip()
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    kept = [told.get(key, "") for key in ("cpu family", "model", "stepping", "flags", "Features", "CPU part")]
+    digest = hashlib.sha256("\n".join(kept).encode()).hexdigest()[:8]
+    return f"{told.get('model name', platform.machine())} {digest}"
 
 
 def threads_asked() -> int | None:

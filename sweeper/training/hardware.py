@@ -16,6 +16,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.recipe import Precision
 from sweeper.core.text import count
+from sweeper.system.cores import processor_name
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -23,8 +24,8 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 def probe(device: str) -> Hardware:
     """Resolve `auto|cpu|cuda|mps` on this machine.
 
-    The precision follows from what the processor can do natively, not from a timing: a timed choice could differ
-    between two runs of one command, and with it every number.
+    The precision follows from what the processor can do natively. Whether that is quicker on a CPU is measured once the
+    recipe is known (`sweeper.training.step_times`).
 
     Raises:
         UsageError: if the device is asked for and not there, or there is a GPU that torch cannot compute on.
@@ -45,7 +46,13 @@ def probe(device: str) -> Hardware:
         return Hardware(device="mps", devices=1, name="Apple GPU", precision="float32")
     flags = torch.backends.cpu.get_cpu_capability()
     bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return Hardware(device="cpu", devices=1, name=f"CPU ({flags})", precision="bfloat16" if bf16 else "float32")
+    return Hardware(
+        device="cpu",
+        devices=1,
+        name=f"CPU ({flags})",
+        precision="bfloat16" if bf16 else "float32",
+        processor=processor_name(),
+    )
 
 
 def _try_gpus(precision: Precision) -> None:
@@ -98,8 +105,12 @@ def device_name(device: torch.device) -> str:
     """A device for people: the GPU's name, or `cpu, 1 thread`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device.type}, {count(threads, 'thread')}"
+    return f"{device.type}, {count(threads_here(), 'thread')}"
+
+
+def threads_here() -> int:
+    """Threads that torch computes with in this process."""
+    return torch.get_num_threads()
 
 
 def choose_gpu(place: str) -> None:

@@ -1,6 +1,7 @@
 """A worker process: trains what it is told and reports each evaluation, over one pipe, until the parent is gone.
 
-Parent → worker: ("weights", encoder), answered by ("weights", bool); ("configure", Conditions, device, threads, folder
+Parent → worker: ("weights", encoder), answered by ("weights", bool); ("time", Conditions, precisions, threads),
+answered by ("time", seconds of a step in each); ("configure", Conditions, device, threads, folder
 of the checkpoints, slots or None); then any number of ("train", TrialSpec), no more at a time than there are slots, and
 one ("answer", TrialSpec, Answer) per evaluation that is not the last. Closing the pipe ends it.
 
@@ -18,6 +19,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 
@@ -36,6 +38,7 @@ from sweeper.training.model import build_model, imagenet_cached, outputs_of, req
 from sweeper.training.own_model import check_own
 from sweeper.training.slot_count import SlotCount, slots_that_pay
 from sweeper.training.slots import SlotEngine
+from sweeper.training.step_times import step_seconds
 
 
 def _die_with_parent() -> None:
@@ -62,8 +65,9 @@ def serve(pipe: Connection, device: str) -> None:
     _die_with_parent()
     try:
         pipe.send(("hardware", probe(device)))
-        while (order := pipe.recv())[0] == "weights":
-            pipe.send(("weights", imagenet_cached(order[1])))
+        answers: dict[str, Callable[..., object]] = {"weights": imagenet_cached, "time": step_seconds}
+        while (order := pipe.recv())[0] in answers:
+            pipe.send((order[0], answers[order[0]](*order[1:])))
         _, conditions, place, threads, checkpoints, asked = order
         settle_process(threads)
         settle_numerics(conditions.recipe.deterministic)

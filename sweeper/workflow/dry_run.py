@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +15,7 @@ from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import MissingStudyError, UsageError
+from sweeper.core.paths import step_times_file
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
 from sweeper.core.text import at_a_time, time_text, to_one
@@ -21,7 +23,7 @@ from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Backend
 from sweeper.system.postgres import check_answers, is_postgres
 from sweeper.workflow.forecast import Left, answers_text, measured_pace, seconds_left
-from sweeper.workflow.options import asked_of, given_options
+from sweeper.workflow.options import asked_of, given_options, resumed
 from sweeper.workflow.planned_trainings import NOTHING, Trainings, there_of, trainings_left
 from sweeper.workflow.prepare import Speaker, prepare
 from sweeper.workflow.recipe_choice import describe
@@ -107,7 +109,7 @@ def preview(
     settings: Settings,
     speaker: Speaker,
     *,
-    backend: Callable[[], Backend],
+    backend: Callable[[Settings], Backend],
     clock: Callable[[], datetime],
 ) -> Preview:
     """Read and check data, space, recipe and study, and measure how long a training step takes.
@@ -117,7 +119,8 @@ def preview(
     Args:
         settings: what was asked for.
         speaker: is told of warnings.
-        backend: makes the place where the sweep would train: it tells the hardware, and a few steps are taken there.
+        backend: makes the place where a sweep of these settings would train: it tells the hardware, and a few steps
+            are taken there.
         clock: the time in UTC.
 
     Raises:
@@ -125,10 +128,14 @@ def preview(
     """
     check_places(settings)
     storage = _storage(settings)
+    if storage is not None:
+        settings = resumed(settings, storage)
     check_request(storage, settings)
     _check_tracking(settings)
-    with tempfile.TemporaryDirectory() as folder, closing(backend()) as place:
+    with tempfile.TemporaryDirectory() as folder, closing(backend(settings)) as place:
         own = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would lie beside it
+        with suppress(OSError):
+            shutil.copy(step_times_file(settings.cache), step_times_file(own.cache))
         prepared = prepare(own, storage, place, speaker, clock())
         with prepared.held:
             plan = prepared.plan

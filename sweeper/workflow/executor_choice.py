@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 
 from sweeper.core.errors import UsageError
@@ -29,23 +30,30 @@ def make_backend(
         UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
     """
     if settings.executor == "inline":
-        return InlineBackend(settings.device, warn)
+        return InlineBackend(settings.device, warn, threads=settings.threads)
     if settings.executor == "ray":
         return _ray_backend(settings, cores, warn)
-    return ProcessBackend(settings.device, settings.workers, cores, warn, slots=settings.slots, say=say)
+    return ProcessBackend(
+        settings.device, settings.workers, cores, warn, slots=settings.slots, threads=settings.threads, say=say
+    )
+
+
+def early_backend(
+    settings: Settings, cores: int, warn: Callable[[str], None], say: Callable[[str], None] | None = None
+) -> AbstractContextManager[Backend | None]:
+    """The backend, to be closed; for a resume None: it takes the study's own workers, once they are read."""
+    return nullcontext() if settings.resume else closing(make_backend(settings, cores, warn, say))
 
 
 def _ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     if settings.ray_address is None:
         # Read when Ray is imported: a cluster of this machine alone listens on the loopback address alone.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    make = partial(joined_to_ray, settings.device, settings.workers, cores, settings.ray_address)
+    make = partial(joined_to_ray, settings, cores)
     return ApartBackend(make, warn)
 
 
-def joined_to_ray(
-    device: str, workers: int | None, cores: int, address: str | None, warn: Callable[[str], None]
-) -> Backend:
+def joined_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     """In the process that talks to Ray."""
     try:
         from sweeper.executors.ray_cluster import RayBackend
@@ -54,4 +62,4 @@ def joined_to_ray(
             f"--executor ray needs Ray, which is not installed ({error}); install it, in the checkout, with: "
             "pip install -c constraints.txt -e '.[ray]'"
         ) from None
-    return RayBackend(device, workers, cores, address, warn)
+    return RayBackend(settings.device, settings.workers, cores, settings.ray_address, warn, threads=settings.threads)

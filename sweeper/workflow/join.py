@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.core.own_code import code_here
-from sweeper.core.paths import joined_dir
+from sweeper.core.paths import joined_dir, step_times_file
 from sweeper.core.redact import shown_address
 from sweeper.core.text import count, resume_command
 from sweeper.data.cache import hold
@@ -28,6 +28,7 @@ from sweeper.workflow.prepare import announce, dataset_of
 from sweeper.workflow.request_checks import check_slots
 from sweeper.workflow.settings import Settings, duration
 from sweeper.workflow.shared_database import one_machine_only
+from sweeper.workflow.step_times import precision_here, settle
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -42,13 +43,14 @@ OURS = {
     "cache",
     "device",
     "workers",
+    "threads",
     "slots",
     "executor",
     "ray_address",
     "timeout",
     "join",
 }
-OURS |= {"tracking_uri", "out"}  # the leader's alone, but often set by a variable for all commands
+OURS |= {"tracking_uri", "out", "precision"}  # the study's, but often set by a variable for all commands
 """Options that say where and how; the study says all others."""
 WAIT_SECONDS = 2.0
 
@@ -89,7 +91,8 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         hold(Path(dataset.store)) as held,
         closing(make_backend(settings, cores, display.warn, display.say)) as backend,
     ):
-        recipe = plan.conditions.recipe.model_copy(update={"precision": backend.hardware().precision})
+        stored = plan.conditions.recipe
+        recipe = stored.model_copy(update={"precision": precision_here(settings, stored.precision, backend.hardware())})
         if recipe.model is not None:
             recipe = recipe.model_copy(update={"model": code_here(recipe.model, "--model")})
         if recipe.own_metric is not None:
@@ -106,6 +109,7 @@ def run_join(settings: Settings, display: Display, stop: Stop, *, clock: Callabl
         queue = Queue(settings.storage, name, patience)
         checkpoints = joined_dir(settings.cache, name, f"{queue.host}-{began:%Y%m%dT%H%M%S%f}")
         remove_left(checkpoints.parent.parent, f"joined-{queue.host}-[0-9]*")  # without them a training begins anew
+        conditions, _ = settle(conditions, backend, step_times_file(settings.cache), display.say, any_precision=False)
         announce(conditions, display.say)
         executor = backend.open(conditions, checkpoints)
         stop.defer()

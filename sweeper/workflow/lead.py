@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,7 @@ from sweeper.version import versions
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.conclude import Outcome, card_so_far, dashboard_note, report_study
 from sweeper.workflow.forecast import Forecast, plan_text
-from sweeper.workflow.options import Asked, asked_of, given_options
+from sweeper.workflow.options import MACHINE, Asked, asked_of, given_options
 from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
 from sweeper.workflow.planned_trainings import there_of, trainings_left
 from sweeper.workflow.prepare import Prepared
@@ -118,7 +118,8 @@ def _queue(session: Session) -> Asked:
     study, display = session.study, session.display
     _replan(session.storage, study, session.prepared)
     source = session.prepared.plan.conditions.dataset.source
-    asked = _remember(study, session.settings, session.prepared.executor.slots, source)
+    settings, prepared = session.settings, session.prepared
+    asked = _remember(study, settings, prepared.executor.slots, _machine(settings, prepared), source)
     studies.note_unchanged(study)  # they were checked when they were opened
     if left := studies.reconcile(study):
         display.say(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
@@ -315,7 +316,15 @@ def _conclude(
     return outcome
 
 
-def _remember(study: optuna.Study, settings: Settings, workers: int, source: str) -> Asked:
+def _machine(settings: Settings, prepared: Prepared) -> dict[str, Any]:
+    """How the machine is used, with what `auto` came to."""
+    workers, threads = prepared.layout
+    slots = prepared.executor.slots // workers if settings.executor == "processes" else 1
+    known = {"workers": workers, "threads": threads, "slots": max(1, slots), "device": prepared.device}
+    return {name: known.get(name, getattr(settings, name)) for name in MACHINE}
+
+
+def _remember(study: optuna.Study, settings: Settings, workers: int, machine: Mapping[str, Any], source: str) -> Asked:
     """Keep with the study what is asked of it; `source`: of its data, which the command names also by default."""
     options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **given_options(settings)}
     asked = asked_of(options, studies.held(study))
@@ -326,6 +335,7 @@ def _remember(study: optuna.Study, settings: Settings, workers: int, source: str
     words = [word for key, value in shown.items() for word in _words(f"--{key.replace('_', '-')}", value)]
     study.set_user_attr("command", shown_command(["sweeper", "run", *words]))
     study.set_user_attr("workers", workers)
+    study.set_user_attr(studies.MACHINE, studies.pack_value(machine))
     study.set_user_attr("trials", studies.pack_value(asked.trials))
     study.set_user_attr(studies.SETTLES, asked.settles)
     study.set_user_attr("confirm_seeds", studies.pack_value(asked.analyses[-1].seeds))

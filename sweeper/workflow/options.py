@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.core.records import InterimAnalysis
 from sweeper.evidence.interim_analyses import planned_analyses
+from sweeper.storage import read_machine
 from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Budget, Settings, budget_of, duration, seed_range
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
 
 ELSEWHERE = {
     "study",
@@ -18,6 +22,7 @@ ELSEWHERE = {
     "resume",
     "join",
     "workers",
+    "threads",
     "slots",
     "executor",
     "ray_address",
@@ -43,9 +48,34 @@ class Asked(NamedTuple):
     """Whether the search ends by itself before its total, once trials bring no gain: where none was given."""
 
 
+MACHINE = ("device", "executor", "ray_address", "workers", "threads", "slots")
+"""Settings that say how a machine is used; a resume takes those of the study's sessions before."""
+
+
+def as_before(settings: Settings, stored: Mapping[str, Any]) -> Settings:
+    """The settings of a resume: how the machine is used is as it was, but for what is given now.
+
+    On another device as many workers, threads and slots as pay there; with another executor its own address and slots.
+    """
+    given, left = settings.model_fields_set, dict(stored)
+    for option, others in (("device", ("workers", "threads", "slots")), ("executor", ("ray_address", "slots"))):
+        if option in given and getattr(settings, option) not in ("auto", stored.get(option)):
+            left = {name: value for name, value in left.items() if name not in others}
+    return settings.model_copy(update={name: value for name, value in left.items() if name not in given})
+
+
+def resumed(settings: Settings, storage: RDBStorage) -> Settings:
+    """`settings`, for a resume `as_before`."""
+    if not settings.resume or settings.study is None:
+        return settings
+    return as_before(settings, read_machine(storage, settings.study))
+
+
 def given_options(settings: Settings) -> dict[str, Any]:
-    """What was given on the command line, as it is stored with the study."""
-    return settings.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True, exclude_defaults=True)
+    """What was given on the command line, as it is stored with the study; of a resume without the device, which is as
+    before, or another machine's."""
+    left = ELSEWHERE | {"device"} if settings.resume else ELSEWHERE
+    return settings.model_dump(mode="json", exclude=left, exclude_none=True, exclude_defaults=True)
 
 
 def trials_of(options: Mapping[str, Any]) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sweeper import storage as studies
 from sweeper.core.errors import DataError, StudyError
+from sweeper.core.events import Layout
 from sweeper.core.own_code import code_here
-from sweeper.core.paths import checkpoints_dir, slug
+from sweeper.core.paths import checkpoints_dir, slug, step_times_file
 from sweeper.core.records import Conditions, Dataset, OwnLoss, Rates, SearchSpace
 from sweeper.data import load_dataset
 from sweeper.data.cache import Held, hold
@@ -29,8 +30,9 @@ from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
 from sweeper.workflow.own_losses import declared_loss, with_own
-from sweeper.workflow.recipe_choice import make_recipe, resumed_recipe
+from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
+from sweeper.workflow.step_times import settle
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -62,6 +64,9 @@ class Prepared(NamedTuple):
     """Ready to train; closed with its backend."""
     on_cpu: bool
     """Whether the trainings use this machine's processors and memory."""
+    device: str
+    layout: Layout
+    """How the trainings share the machine."""
     held: Held
     """Keeps the decoded images from being cleared while the sweep lives, and tells whether they changed."""
 
@@ -108,11 +113,21 @@ def prepare(
         )
     else:
         recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
-    plan = studies.Plan(
-        created=old.created if old else now.isoformat(timespec="seconds"),
-        conditions=Conditions(
+    conditions, layout = settle(
+        Conditions(
             dataset=dataset, recipe=recipe, seed=seed, folds=folds, rates=_rates(settings, old, space), losses=own
         ),
+        backend,
+        step_times_file(settings.cache),
+        speaker.say,
+        any_precision=old is None and settings.precision is None,
+    )
+    if old is None:
+        probed = " (to begin with: a probe decides)" * (settings.steps == "auto")
+        speaker.say(f"{hardware.name}: {describe(conditions.recipe)}{probed}")
+    plan = studies.Plan(
+        created=old.created if old else now.isoformat(timespec="seconds"),
+        conditions=conditions,
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
         imbalance=imbalance_of(dataset.class_pixels(split.train)),
@@ -127,7 +142,8 @@ def prepare(
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     announce(plan.conditions, speaker.say)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
-    return Prepared(name, plan, old, executor, hardware.device == "cpu", hold(Path(dataset.store)))
+    on_cpu = hardware.device == "cpu"
+    return Prepared(name, plan, old, executor, on_cpu, hardware.device, layout, hold(Path(dataset.store)))
 
 
 def announce(conditions: Conditions, say: Callable[[str], None]) -> None:

@@ -15,6 +15,7 @@ from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Recipe
 from sweeper.core.records import Dataset
 from sweeper.core.text import suggestion
 from sweeper.workflow.settings import CPU_STEPS, GPU_STEPS, Settings
+from sweeper.workflow.step_times import precision_here
 
 if TYPE_CHECKING:
     from sweeper.core.events import Hardware
@@ -29,7 +30,7 @@ def make_recipe(
     has_weights: Callable[[str], bool],
     say: Callable[[str], None],
 ) -> Recipe:
-    """The recipe of a new study: what was asked for, else the defaults of this device.
+    """The recipe of a new study: what was asked for, else the defaults of this device; its precision may be measured.
 
     `training_images` turns epochs into steps; `has_weights` tells whether an encoder's ImageNet weights lie in the
     local cache. What was decided for the user is said, in one line each.
@@ -78,9 +79,7 @@ def make_recipe(
         "confirm_steps": 2 * steps,
         "precision": hardware.precision,
     }
-    recipe = Recipe(**(defaults | _given_recipe(settings)))
-    say(f"{hardware.name}: {describe(recipe)}" + (" (to begin with: a probe decides)" * (settings.steps == "auto")))
-    return recipe
+    return Recipe(**(defaults | _given_recipe(settings)))
 
 
 def describe(recipe: Recipe) -> str:
@@ -108,6 +107,7 @@ RECIPE_OPTIONS = {
     "engine": "engine",
     "deterministic": "deterministic",
     "compile": "compiled",
+    "precision": "precision",
     "confirm_steps": "confirm_steps",
     "metric": "metric",
     "threshold": "threshold",
@@ -126,7 +126,7 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
     """The recipe that a resume asks for: the stored one, changed by what was given again."""
     _check_engine(settings, stored, hardware)
     _check_model(settings, stored)
-    given = _given_recipe(settings) | {"precision": hardware.precision}
+    given = _given_recipe(settings) | {"precision": precision_here(settings, stored.precision, hardware)}
     if (steps := _steps(settings, training_images, settings.batch_size or stored.batch_size)) is not None:
         given["steps"] = steps
     if settings.encoder_weights not in {None, "auto"}:

@@ -21,7 +21,7 @@ from sweeper.tracking import Tracker
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import Session, lead
-from sweeper.workflow.options import given_options
+from sweeper.workflow.options import given_options, resumed
 from sweeper.workflow.phases import Display, Stop, ended_by
 from sweeper.workflow.prepare import Prepared, prepare
 from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file
@@ -86,6 +86,8 @@ def _run_sweep(
     check_places(settings)
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
     storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display, patience)
+    if storage is not None:
+        settings = resumed(settings, storage)
     check_request(storage, settings)
     backend = backend or make_backend(settings, cores, display.warn, display.say)
     with (

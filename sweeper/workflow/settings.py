@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from sweeper.core import paths
 from sweeper.core.base import Record
-from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, OperatingPoint
+from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, OperatingPoint, Precision
 
 if TYPE_CHECKING:
     pass
@@ -119,8 +119,12 @@ class Settings(Record):
     """Whether a GPU is to give the same numbers each time; None = as the study was made, a new one without."""
     compile: bool | None = None
     """Whether the network is compiled before the first training; None = as the study was made, a new one without."""
+    precision: Precision | None = None
+    """Of the forward pass; None = what is measured to be quicker (CPU), or what the GPU computes natively."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1)
+    """Of each worker on a CPU; None = its share of the cores, or what is measured to be quicker."""
     slots: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Trainings at a time in each worker; `auto` = on a GPU of one worker alone as many as are found to pay."""
     executor: Literal["processes", "inline", "ray"] = "processes"

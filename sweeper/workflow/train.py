@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sweeper.core.base import Record
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import CACHE, STORAGE, checkpoint_path, checkpoints_dir, final_path, weights_dir
-from sweeper.core.recipe import Recipe
+from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset, Scores, Split, Task, TrainedOn, TrialSpec
 from sweeper.core.text import count
 from sweeper.data.cache import Held, hold
@@ -57,6 +57,8 @@ class TrainOptions(Record):
     epochs: int | None = None
     seed: int | None = None
     device: str = "auto"
+    precision: Precision | None = None
+    """None = the study's, where a CPU computes in it natively; what a GPU computes natively."""
     overwrite: bool = False
 
 
@@ -132,7 +134,9 @@ def train_recommended(
 
     hardware = probe(options.device)
     # One training does not pay back what compiling takes; a recording that goes wrong would cost this process.
-    changes = {"precision": hardware.precision, "compiled": False, "engine": "eager"}
+    own = hardware.device == "cpu" and hardware.precision == "bfloat16"
+    precision = options.precision or (conditions.recipe.precision if own else hardware.precision)
+    changes = {"precision": precision, "compiled": False, "engine": "eager"}
     recipe = conditions.recipe.model_copy(update=changes)
     conditions = conditions.model_copy(update={"recipe": recipe})
     settle_process(threads_asked() or available_cores())

@@ -34,6 +34,7 @@ from sweeper.executors.separate_process import ApartBackend  # noqa: E402
 from sweeper.study.loop import drive  # noqa: E402
 from sweeper.study.search import Search  # noqa: E402
 from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
+from sweeper.workflow.settings import Settings  # noqa: E402
 from tests import faulty  # noqa: E402
 from tests import test_executors as conformance  # noqa: E402
 from tests.sweeping import Recorder, sweep_in  # noqa: E402
@@ -138,7 +139,7 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004])
     long = plan.conditions.recipe.model_copy(update={"steps": 200_000})
     plan = plan.model_copy(update={"conditions": plan.conditions.model_copy(update={"recipe": long})})
-    make = partial(joined_to_ray, "cpu", 2, 2, None)
+    make = partial(joined_to_ray, Settings(device="cpu", workers=2), 2)
     before = set(psutil.Process().children(recursive=True))  # a fork server of earlier tests is among them
     with closing(ApartBackend(make, print)) as backend:
         executor = ready(backend, plan, tmp_path / "checkpoints")
@@ -170,7 +171,7 @@ def test_more_workers_than_gpus_share_them(tmp_path: Path, tiny: Dataset, cluste
     cluster.add_node(num_cpus=2, num_gpus=1, node_ip_address="127.0.0.1")
     cluster.wait_for_nodes()
     _, plan = study_of(tmp_path, tiny, [0.002, 0.003])
-    make = partial(joined_to_ray, "auto", 2, 1, cluster.address)
+    make = partial(joined_to_ray, Settings(workers=2, ray_address=cluster.address), 1)
     with closing(ApartBackend(make, print)) as backend:
         assert ready(backend, plan, tmp_path / "checkpoints", actors=2).slots == 2
 

@@ -1,0 +1,72 @@
+"""How long the recipe's own training step takes in each precision: measured on a CPU before the first training.
+
+A processor with instructions for bfloat16 may be slower in it: an Intel Xeon with avx512_bf16 and no AMX took 1.5 times
+as long as in float32. So the step itself is timed, in turns, by all workers at a time, as they will train.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+from sweeper.core.recipe import Precision
+from sweeper.core.records import Conditions
+from sweeper.data.store import open_store
+from sweeper.training.hardware import settle_process
+from sweeper.training.job import worker_context
+from sweeper.training.probe_steps import probe_steps
+
+SECONDS = 1.0
+"""Steps are timed until so much time is gone, `FEWEST` of each precision at least and `MOST` at most."""
+FEWEST, MOST = 3, 15
+PLAIN = {"compiled": False, "encoder_weights": "none"}
+"""What takes long to begin with, and changes little in the comparison."""
+LONG = 10.0
+"""After so many seconds one step of each is enough: each of them takes long."""
+
+
+def step_seconds(
+    conditions: Conditions, precisions: Sequence[Precision], threads: int | None = None
+) -> dict[Precision, float]:
+    """Medians of the seconds that a step takes on this CPU, with cross-entropy as the loss.
+
+    Args:
+        conditions: the study's; the network is not compiled for this.
+        precisions: that are timed, by turns.
+        threads: that this process is given; None = as many as it has.
+
+    Returns:
+        None of them where steps cannot be taken: what is wrong is said where trainings are made ready.
+    """
+    if threads is not None:
+        settle_process(threads)
+    try:
+        return _timed(conditions, precisions)
+    except Exception:
+        return {}
+    finally:
+        gc.collect()
+
+
+def _timed(conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+    store, work = open_store(conditions.dataset.store), {}
+    for precision in precisions:
+        recipe = conditions.recipe.model_copy(update={"precision": precision, **PLAIN})
+        own = conditions.model_copy(update={"recipe": recipe})
+        steps = probe_steps(worker_context(own, store, "cpu", Path()), MOST + 2)
+        work[precision] = steps.running(0, MOST + 1)
+        next(work[precision])  # the first step chooses kernels
+    found: dict[Precision, list[float]] = {precision: [] for precision in precisions}
+    began = perf_counter()
+    for done in range(1, MOST + 1):
+        for precision, steps_of_it in work.items():
+            start = perf_counter()
+            next(steps_of_it)
+            found[precision].append(perf_counter() - start)
+        gone = perf_counter() - began
+        if gone > LONG or (gone > SECONDS * len(precisions) and done >= FEWEST):
+            break
+    return {precision: statistics.median(times) for precision, times in found.items()}
