@@ -51,7 +51,13 @@ def study_names(storage: RDBStorage) -> list[str]:
     return [study.study_name for study in storage.get_all_studies() if QUEUE_OF not in study.user_attrs]
 
 
-def create_study(storage: RDBStorage, name: str, plan: Plan, options: Mapping[str, Any] | None = None) -> optuna.Study:
+def create_study(
+    storage: RDBStorage,
+    name: str,
+    plan: Plan,
+    options: Mapping[str, Any] | None = None,
+    machine: Mapping[str, Any] | None = None,
+) -> optuna.Study:
     """Make a new study with its plan, and before it with what was asked for: a study with a plan can be resumed.
 
     Args:
@@ -59,6 +65,7 @@ def create_study(storage: RDBStorage, name: str, plan: Plan, options: Mapping[st
         name: of the study.
         plan: what it is made for.
         options: what was asked for on the command line, None = nothing.
+        machine: how the machine is used, None = not known.
 
     Raises:
         StudyError: if the name is taken.
@@ -71,6 +78,8 @@ def create_study(storage: RDBStorage, name: str, plan: Plan, options: Mapping[st
         ) from None
     if options is not None:
         study.set_user_attr(OPTIONS, pack_value(dict(options)))
+    if machine is not None:
+        study.set_user_attr(MACHINE, pack_value(dict(machine)))
     replace_plan(study, plan)
     return study
 

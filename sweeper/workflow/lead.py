@@ -34,7 +34,7 @@ from sweeper.version import versions
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.conclude import Outcome, card_so_far, dashboard_note, report_study
 from sweeper.workflow.forecast import Forecast, plan_text
-from sweeper.workflow.options import MACHINE, Asked, asked_of, given_options
+from sweeper.workflow.options import Asked, asked_of, given_options
 from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
 from sweeper.workflow.planned_trainings import there_of, trainings_left
 from sweeper.workflow.prepare import Prepared
@@ -119,7 +119,7 @@ def _queue(session: Session) -> Asked:
     _replan(session.storage, study, session.prepared)
     source = session.prepared.plan.conditions.dataset.source
     settings, prepared = session.settings, session.prepared
-    asked = _remember(study, settings, prepared.executor.slots, _machine(settings, prepared), source)
+    asked = _remember(study, settings, prepared.executor.slots, prepared.machine, source)
     studies.note_unchanged(study)  # they were checked when they were opened
     if left := studies.reconcile(study):
         display.say(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
@@ -314,14 +314,6 @@ def _conclude(
             + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
         )
     return outcome
-
-
-def _machine(settings: Settings, prepared: Prepared) -> dict[str, Any]:
-    """How the machine is used, with what `auto` came to."""
-    workers, threads = prepared.layout
-    slots = prepared.executor.slots // workers if settings.executor == "processes" else 1
-    known = {"workers": workers, "threads": threads, "slots": max(1, slots), "device": prepared.device}
-    return {name: known.get(name, getattr(settings, name)) for name in MACHINE}
 
 
 def _remember(study: optuna.Study, settings: Settings, workers: int, machine: Mapping[str, Any], source: str) -> Asked:

@@ -29,6 +29,7 @@ from sweeper.space import default_space_name, load_space
 from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
+from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import declared_loss, with_own
 from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
@@ -64,9 +65,8 @@ class Prepared(NamedTuple):
     """Ready to train; closed with its backend."""
     on_cpu: bool
     """Whether the trainings use this machine's processors and memory."""
-    device: str
-    layout: Layout
-    """How the trainings share the machine."""
+    machine: dict[str, Any]
+    """How the machine is used, with what `auto` came to: what a resume takes."""
     held: Held
     """Keeps the decoded images from being cleared while the sweep lives, and tells whether they changed."""
 
@@ -142,8 +142,15 @@ def prepare(
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     announce(plan.conditions, speaker.say)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
-    on_cpu = hardware.device == "cpu"
-    return Prepared(name, plan, old, executor, on_cpu, hardware.device, layout, hold(Path(dataset.store)))
+    machine = _machine(settings, hardware.device, layout, executor.slots)
+    return Prepared(name, plan, old, executor, hardware.device == "cpu", machine, hold(Path(dataset.store)))
+
+
+def _machine(settings: Settings, device: str, layout: Layout, slots: int) -> dict[str, Any]:
+    """`MACHINE`, as a study keeps it."""
+    each = max(1, slots // layout.workers) if settings.executor == "processes" else 1
+    known = {**layout._asdict(), "slots": each, "device": device}
+    return {name: known.get(name, getattr(settings, name)) for name in MACHINE}
 
 
 def announce(conditions: Conditions, say: Callable[[str], None]) -> None:

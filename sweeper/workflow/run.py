@@ -150,7 +150,7 @@ def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tu
     for number in itertools.count(1):
         name = prepared.name if number == 1 else f"{prepared.name}-{number}"
         try:
-            return name, studies.create_study(storage, name, prepared.plan, given_options(settings))
+            return name, studies.create_study(storage, name, prepared.plan, given_options(settings), prepared.machine)
         except StudyError:
             if settings.study is not None:
                 raise
