@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -119,7 +119,8 @@ def _queue(session: Session) -> Asked:
     _replan(session.storage, study, session.prepared)
     source = session.prepared.plan.conditions.dataset.source
     settings, prepared = session.settings, session.prepared
-    asked = _remember(study, settings, prepared.executor.slots, prepared.machine, source)
+    asked = _remember(study, settings, prepared.executor.slots, source)
+    study.set_user_attr(studies.MACHINE, studies.pack_value(prepared.machine))
     studies.note_unchanged(study)  # they were checked when they were opened
     if left := studies.reconcile(study):
         display.say(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
@@ -316,7 +317,7 @@ def _conclude(
     return outcome
 
 
-def _remember(study: optuna.Study, settings: Settings, workers: int, machine: Mapping[str, Any], source: str) -> Asked:
+def _remember(study: optuna.Study, settings: Settings, workers: int, source: str) -> Asked:
     """Keep with the study what is asked of it; `source`: of its data, which the command names also by default."""
     options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **given_options(settings)}
     asked = asked_of(options, studies.held(study))
@@ -327,7 +328,6 @@ def _remember(study: optuna.Study, settings: Settings, workers: int, machine: Ma
     words = [word for key, value in shown.items() for word in _words(f"--{key.replace('_', '-')}", value)]
     study.set_user_attr("command", shown_command(["sweeper", "run", *words]))
     study.set_user_attr("workers", workers)
-    study.set_user_attr(studies.MACHINE, studies.pack_value(machine))
     study.set_user_attr("trials", studies.pack_value(asked.trials))
     study.set_user_attr(studies.SETTLES, asked.settles)
     study.set_user_attr("confirm_seeds", studies.pack_value(asked.analyses[-1].seeds))
