@@ -1,6 +1,6 @@
 """How often the verdict is wrong, how often it comes, how often intervals hold: the procedure on simulated sweeps.
 
-Every simulated confirmation goes through the very code of the product, with interim analyses at 3, 5 and 8
+Every simulated confirmation goes through the very code of the product, with interim analyses at 2, 3, 4, 5, 6 and 8
 seeds: `weigh`, `decide`, `next_step`, with finalists that are dropped and confirmations that end early. Five tables:
 
 - winners: equal losses; how often one of them is a clear winner. Limit: the upper end of the 95 % interval
@@ -8,7 +8,8 @@ seeds: `weigh`, `decide`, `next_step`, with finalists that are dropped and confi
 - power: one loss better by as much as an oracle needs in order to name it in 50, 80 and 95 % of sweeps. The oracle uses
   the same rule and interim analyses, but knows the true variances and takes normal quantiles. It goes on until it knows
   the answer.
-- choice: losses that differ truly; what the sweep says, what the named loss costs, how often the bound holds.
+- choice: losses that differ truly; what the sweep says, what the named loss costs, how often the bound holds, and of
+  the first cards that say *probable*, how many name a loss that costs more than the ROPE. Limit: 5 % of all of them.
 - safe: the named loss is worse by just more than the ROPE; how often it is called safe or equivalent all the same.
   Limit: the upper end at most 6.5 %.
 - coverage: of the intervals of a finalist's own mIoU and of a paired difference, by number of test images.
@@ -27,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -46,7 +48,7 @@ from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.verdict import Decision, decide
 
 ROPE = 0.01
-ANALYSES = planned_analyses(3, simulation.SEEDS)
+ANALYSES = planned_analyses(2, simulation.SEEDS)
 ORDER = simulation.FAMILIES
 LIMIT = 0.06
 TARGETS = {0.50: 0.50, 0.80: 0.65, 0.95: 0.85}
@@ -76,6 +78,8 @@ class Played:
     """The clear winner if it had gone on to the last interim analysis; None also where that was not asked."""
     decision: Decision
     evidence: Evidence
+    named_first: str | None
+    """Family that the first card that said *probable* named."""
 
 
 def play(
@@ -99,18 +103,21 @@ def play(
     """
     have = dict.fromkeys(range(len(runs)), analyses[0].seeds)
     ended: Played | None = None
+    named_first: str | None = None
     for analysis in analyses:
         taken = [run for f, seeds in have.items() for run in runs[f][:seeds]]
         evidence = _weighed(taken, search, scenario, analyses)
         evidence = distort(evidence) if distort else evidence
         decision = decide(evidence, ORDER)
+        if named_first is None and decision.strength == "probable" and decision.recommended is not None:
+            named_first = evidence.finalists[decision.recommended].family
         step = next_step(evidence, decision)
         winner = _winner(evidence, decision)
         last = analysis is analyses[-1]
         if not step.go_on and ended is None:
             settled = decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}
             ending = "settled" if settled else "budget" if last else "enough"
-            ended = Played(decision.verdict, winner, ending, len(taken), winner, decision, evidence)
+            ended = Played(decision.verdict, winner, ending, len(taken), winner, decision, evidence, named_first)
         if ended is not None and (ended.ending != "enough" or not untiring or winner is not None or last):
             return Played(**{**vars(ended), "untiring": winner if untiring else ended.winner})
         going = step.finalists or (decision.best, *decision.unbeaten)
@@ -442,9 +449,10 @@ def choice_table(
     """Rows of the third table."""
     yield (
         "| scenario | images | finalists | spread | clear winner | safe or equivalent | probable | open | "
-        "cost of the named | wrong winner | wrong safe | wrong probable | bound holds | trainings each |"
+        "cost of the named | wrong winner | wrong safe | wrong probable | of first probable cards | bound holds | "
+        "trainings each |"
     )
-    yield "| --- |" + " --: |" * 13
+    yield "| --- |" + " --: |" * 14
     tasks = [
         Task(scenario, n, simulations, (seed, 6, k, n, j), gap=spread)
         for k, scenario in scenarios.items()
@@ -452,15 +460,24 @@ def choice_table(
         for n in losses
         for j, spread in enumerate(SPREADS)
     ]
+    everything = Tally()
     for task, tally in zip(tasks, run(chosen, tasks), strict=True):
+        everything.endings.update(tally.endings)
         cost, held = np.concatenate(tally.mious).mean(axis=0)
         wrong = [f"{tally.winners[kind] / tally.sweeps:.1%}" for kind in ("clear_winner", "safe", "probable")]
         yield (
             f"| {task.scenario.name} | {task.scenario.pictures} | {task.losses} | {task.gap:g} | "
             f"{tally.share('clear_winner'):.0%} | {tally.share('safe_choice', 'equivalent'):.0%} | "
             f"{tally.share('probable'):.0%} | {tally.share('open'):.0%} | {cost:.4f} | {' | '.join(wrong)} | "
+            f"{tally.endings['first wrong'] / max(1, tally.endings['first']):.1%} | "
             f"{held:.1%} | {tally.trainings / tally.sweeps / task.losses:.1f} |"
         )
+    wrong_first, first = everything.endings["first wrong"], everything.endings["first"]
+    yield ""
+    yield (
+        f"Of {first:,} first cards that said probable, {wrong_first / max(1, first):.2%} named a loss that costs more "
+        f"than the ROPE (upper limit {upper_limit(wrong_first, max(1, first)):.2%})."
+    )
 
 
 def chosen(task: Task) -> Tally:
@@ -487,6 +504,9 @@ def chosen(task: Task) -> Tally:
         tally.winners["clear_winner"] += said == "clear_winner" and cost > 0
         tally.winners["safe"] += said in {"safe_choice", "equivalent"} and cost > ROPE
         tally.winners["probable"] += said == "probable" and cost > ROPE
+        if played.named_first is not None:
+            tally.endings["first"] += 1
+            tally.endings["first wrong"] += bool(true.max() - true[ORDER.index(played.named_first)] > ROPE)
     return tally
 
 
@@ -545,13 +565,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--scenario", choices=[s.name for s in simulation.SCENARIOS], help="one scenario alone")
+    parser.add_argument("--finalists", type=int, choices=(2, 4, 8), help="so many alone, in winners and choice")
     parser.add_argument("--only", choices=("winners", "power", "choice", "safe", "coverage"), help="one table alone")
     asked = parser.parse_args()
     simulations = 100 if asked.quick else asked.simulations
-    tables = {
-        "winners": ("Clear winners among equal losses", false_winner_table, simulations),
+    own = {} if asked.finalists is None else {"losses": (asked.finalists,)}
+    winners, choice = partial(false_winner_table, **own), partial(choice_table, **own)
+    tables: dict[str, tuple[str, Callable[[Spread, Scenarios, int, int], Iterator[str]], int]] = {
+        "winners": ("Clear winners among equal losses", winners, simulations),
         "power": ("Clear winners where one loss is better", power_table, max(1, simulations // 4)),
-        "choice": ("What is said and named where losses differ", choice_table, max(1, simulations // 5)),
+        "choice": ("What is said and named where losses differ", choice, max(1, simulations // 5)),
         "safe": ("Losses called safe that are worse by 1.01 × the ROPE", safe_table, simulations),
         "coverage": ("Intervals that hold the truth (two losses)", coverage_table, max(1, simulations // 2)),
     }

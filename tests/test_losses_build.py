@@ -342,3 +342,9 @@ def test_a_coordinate_that_nobody_bounds_or_explains_is_refused_when_it_is_decla
     broken = FAMILIES["boundary"].model_copy(update={"coordinates": {"binary": {"distance_mix": own}}})
     with pytest.raises(RuntimeError, match="the coordinate distance_mix of boundary needs `limits` and a `meaning`"):
         list(families._own_coordinates([broken]))
+
+
+@pytest.mark.parametrize(("tau", "written"), [(-0.25, "logits + 0.25 * log_prior"), (0.5, "logits - 0.5 * log_prior")])
+def test_a_negative_logit_adjustment_is_written_as_a_sum(tau: float, written: str) -> None:
+    text = snippet("cross_entropy", {}, "multiclass", ["a", "b", "c"], [5, 3, 2], point=tau)
+    assert written in text and "- -" not in text

@@ -97,8 +97,57 @@ def test_the_number_of_workers_and_who_ends_first_change_nothing(workers: int) -
     alone, many = new_study(), new_study()
     train(alone, trials=7)
     train(many, FakeExecutor(workers=workers, backwards=True), trials=7)
-    assert kept(many)["extra"] == kept(alone)["extra"]
     assert kept(many)[studies.TAKEN] == kept(alone)[studies.TAKEN]
+    assert conclude(recorded(many)) == conclude(recorded(alone))
+
+
+def test_idle_workers_begin_the_next_seed_which_is_weighed_once_it_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    study, executor = new_study(), FakeExecutor(workers=3)
+    train(study, executor, trials=7, analyses=THREE)
+    begun = [(s.family, s.seed - confirm_seed(0, 0)) for s in executor.specs if s.purpose == "confirm"]
+    # Two of three workers have nothing of the first seed left to do; nobody repeats what they began.
+    assert {seed for _, seed in begun[:4]} == {0} and {seed for _, seed in begun[4:6]} == {1}
+    assert len(begun) == len(set(begun))
+    assert [len(seen) for seen in judge.seen] == [4, 6]
+    evidence = conclude(recorded(study)).evidence
+    assert evidence is not None
+    assert {f.family: len(f.seeds) for f in evidence.finalists} == {
+        "dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1,
+    }  # fmt: skip
+
+
+def test_what_was_begun_ahead_ends_at_its_next_evaluation_where_its_finalist_was_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
+    study, display = new_study(), Recorder()
+    train(study, FakeExecutor(workers=7), display, trials=7, analyses=THREE)
+    stored = studies.extra_results(study, "confirm")
+    assert Counter(r.spec.family for r in stored)["dice"] >= 2
+    assert all(r.state == "complete" for r in stored)
+    begun_ahead = {spec.family for spec in display.dropped}
+    assert begun_ahead and {f"{s.family} {s.seed}" for s in display.dropped}.isdisjoint(
+        f"{r.spec.family} {r.spec.seed}" for r in stored
+    )
+
+
+def test_a_space_of_one_function_is_an_answer_and_its_interim_analysis_says_so() -> None:
+    """All that was tried counts as cross-entropy: there is one finalist, and nothing is open."""
+    study, executor = new_study(), FakeExecutor()
+    few = SPACE.model_copy(
+        update={"families": tuple(f for f in SPACE.families if f.family in {"cross_entropy", "weighted_ce"})}
+    )
+    plan = new_plan(few)
+    train(study, executor, trials=6, plan=plan, measure=lambda questions, _: [0.0] * len(questions))
+    same = studies.unpack(studies.SameLosses, study.user_attrs[studies.SAME], "").found
+    found = conclude(recorded(study, plan, same_losses=same))
+    assert found.evidence is not None and found.evidence.finalists[0].other_names == ("weighted_ce",)
+    assert (found.verdict, found.strength) == (Verdict.EQUIVALENT, "shown")
+    taken = studies.analyses_taken(study.user_attrs).analyses
+    assert [analysis.verdict for analysis in taken] == [Verdict.EQUIVALENT]
+    assert taken[0].reason == "The confirmation ended after 2 seeds: all that was tried is one function."
 
 
 WHOLE = new_study()
@@ -163,7 +212,9 @@ def test_rounds_go_on_with_whom_the_interim_analysis_names_until_it_ends(monkeyp
     confirmations = studies.extra_results(study, "confirm")
     seeds = Counter(r.spec.family for r in confirmations)
     assert seeds == {"dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1}
-    assert [r.spec.number for r in confirmations] == list(range(6))
+    place = {r.spec.family: r.spec.number for r in confirmations[:4]}
+    assert sorted(place.values()) == [0, 1, 2, 3]  # each has its place's number: of the second seed two are left out
+    assert [r.spec.number for r in confirmations[4:]] == sorted(4 + place[f] for f in ("dice", "cross_entropy"))
     assert [len(seen) for seen in judge.seen] == [4, 6]
     taken = studies.analyses_taken(study.user_attrs).analyses
     assert [(analysis.seeds, analysis.error, analysis.verdict) for analysis in taken] == [

@@ -99,7 +99,7 @@ CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
         builders.evidence(NEAR, half=0.05, finalists=regrets(dice_focal=0.972, dice_ce=0.3, cross_entropy=0.3)),
         Verdict.UNDECIDED,
         "No clear winner. Train with `dice_focal`: it is probably within 0.01 mIoU of the best.",
-        "undecided: probably (97 %) within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
+        "undecided: probably within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
         "finalists (95 %)",
     ),
     "equivalent": (

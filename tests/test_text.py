@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.core.text import count
+from sweeper.core.text import at_most, count
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,17 @@ from sweeper.core.text import count
 )
 def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], said: str) -> None:
     assert count(n, *forms) == said
+
+
+@pytest.mark.parametrize(
+    ("bound", "margin", "said"),
+    [
+        (0.0, 0.01, "0.000"),
+        (0.0061, 0.01, "0.007"),
+        (0.01, 0.01, "0.010"),
+        (0.0094, 0.0095, "0.0094"),
+        (2e-4, 0.1, "0.001"),
+    ],
+)
+def test_a_bound_is_rounded_up_and_never_past_the_margin_that_it_keeps(bound: float, margin: float, said: str) -> None:
+    assert at_most(bound, margin) == said

@@ -235,11 +235,43 @@ def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse
     assert answer(evidence(LEVELS, half=0.05, finalists=edge))[1] == "cross_entropy"
 
 
-@pytest.mark.parametrize(("within", "strength"), [(0.95, "probable"), (0.949, "open")])
-def test_an_open_verdict_is_probable_where_the_named_one_costs_little_for_sure(within: float, strength: str) -> None:
-    decision = decide(evidence(LEVELS, half=0.05, finalists=costs(0.001, 0.002, 0.003, within=within)), ORDER)
-    assert (decision.verdict, decision.strength) == (OPEN, strength)
-    assert ("with one of 95 %: probable, though no interval shows it" in said(decision)) == (strength == "probable")
+@pytest.mark.parametrize(
+    ("bound", "rope", "words"),
+    [
+        (0.01, 0.01, "0.010 mIoU (with a probability of 95 %) against the best finalist: probable,"),
+        (
+            0.0101,
+            0.01,
+            "0.011 mIoU (with a probability of 95 %) against the best finalist, where at most 0.01 is asked",
+        ),
+        (0.00245, 0.0025, "0.0025 mIoU (with a probability of 95 %) against the best finalist: probable,"),
+        (0.00251, 0.0025, "0.0026 mIoU (with a probability of 95 %) against the best finalist, where at most 0.0025"),
+    ],
+)
+def test_probable_is_what_one_bound_says_which_is_printed_so_that_it_agrees(
+    bound: float, rope: float, words: str
+) -> None:
+    found = costs(0.0001, 0.003, 0.004)
+    found["dice"] = {"regret": Regret(expected=0.0001, bound=bound, within_rope=0.946, best=0.3)}
+    decision = decide(evidence(LEVELS, half=0.05, finalists=found, rope=rope), ORDER)
+    assert (decision.verdict, decision.strength) == (OPEN, "probable" if bound <= rope else "open")
+    assert f"dice costs at most {words}" in said(decision) and "94" not in said(decision)
+
+
+def test_few_groups_of_images_make_nothing_probable() -> None:
+    found = costs(0.001, 0.002, 0.003)
+    assert decide(evidence(LEVELS, half=0.05, finalists=found), ORDER).strength == "probable"
+    assert decide(evidence(LEVELS, half=0.05, finalists=found, test_groups=4, few_groups=4), ORDER).strength == "open"
+
+
+def test_one_function_under_several_names_is_an_answer_and_asks_for_no_seeds() -> None:
+    names = {"cross_entropy": {"other_names": ("dice_ce", "weighted_ce")}}
+    decision = decide(evidence({"cross_entropy": 0.7}, finalists=names), ORDER)
+    assert (decision.verdict, decision.strength, decision.recommended) == (Verdict.EQUIVALENT, "shown", 0)
+    assert "All that was tried is cross_entropy on these data: as they were searched, the gradients of dice_ce and" in (
+        said(decision)
+    )
+    assert not any("--confirm-seeds" in sentence for sentence in decision.next_steps)
 
 
 def test_what_is_shown_is_never_by_the_posterior_alone() -> None:

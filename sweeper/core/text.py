@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Iterable, Sequence
-from math import inf
+from decimal import Decimal
+from math import ceil, inf
 
 from sweeper.core.paths import STORAGE
 from sweeper.core.redact import shown_address
@@ -35,6 +36,15 @@ def listed(items: Sequence[str]) -> str:
 def minus(text: str) -> str:
     """Formatted numbers with a true minus sign, as the tables of the report have it."""
     return text.replace("-", "−")
+
+
+def at_most(bound: float, margin: float) -> str:
+    """A bound ≥ 0 for people, rounded up: to three digits, or as many as the margin has that it is compared with.
+
+    So it reads no less than it is, and more than the margin only where it is more.
+    """
+    digits = max(3, -int(Decimal(repr(margin)).as_tuple().exponent))
+    return f"{ceil(bound * 10**digits - 1e-6) / 10**digits:.{digits}f}"
 
 
 def shortened(name: str, longest: int) -> str:

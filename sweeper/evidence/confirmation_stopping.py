@@ -3,13 +3,13 @@
 A user asks what to train with and what it can cost. So the confirmation ends
 
 - when a clear winner or equivalence is shown;
-- when the named finalist is a safe choice, or costs at most the ROPE with a probability of at least `SURE`, unless the
-  seeds still planned are likely to show a clear winner (`LIKELY`);
+- when the named finalist is a safe choice or *probable*, unless the seeds still planned are likely to show a clear
+  winner (`LIKELY`);
 - after the last planned interim analysis.
 
-It goes on with those who may be the best: with a probability of at least `CONTENDER`, and always the best and the named
-one; with all whom the best does not beat where a clear winner is likely, as that asks for all of them. The baseline
-goes on as long as anyone does: every finalist's gain is told against it, on common seeds.
+It goes on with those who may be the best: of the unbeaten those that are with a probability of at least `CONTENDER`,
+and always the best and the named one; with all the unbeaten where a clear winner is likely, as that asks for all of
+them. The baseline goes on while it is unbeaten.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import difference, measured, units
 from sweeper.evidence.interim_analyses import common_seeds, planned_analyses
 from sweeper.evidence.predictive_power import chance_of_a_winner
+from sweeper.evidence.reasons import costs
 from sweeper.evidence.verdict import Decision
 
 __all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_analyses"]
 
-LIKELY = 1 / 3
+LIKELY = 1 / 2
 """Where the named one will do, more seeds are trained only if a clear winner comes with at least this probability."""
 CONTENDER = 0.05
 """Finalists that are the best with a lower probability get no more seeds while others are trained."""
@@ -59,7 +60,7 @@ def next_step(evidence: Evidence, decision: Decision) -> NextStep:
     enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
     named = evidence.finalists[decision.recommended].family
     if enough and win < LIKELY:
-        sure = "is a safe choice" if decision.verdict is Verdict.SAFE_CHOICE else _sure(evidence, decision.recommended)
+        sure = "is a safe choice" if decision.verdict is Verdict.SAFE_CHOICE else costs(evidence, decision.recommended)
         reason = (
             f"The confirmation ended {at}: {named} {sure}, and the chance that up to {to_come[-1].seeds} seeds show a "
             f"clear winner is {_share(win)}."
@@ -78,18 +79,10 @@ def _contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tu
 
     def may_be_best(i: int) -> bool:
         regret = evidence.finalists[i].regret
-        return everyone or regret is None or regret.best >= CONTENDER
+        return everyone or i == evidence.baseline or regret is None or regret.best >= CONTENDER
 
     on = {decision.best, decision.recommended, *(i for i in decision.unbeaten if may_be_best(i))}
-    if evidence.baseline is not None:
-        on.add(evidence.baseline)
     return tuple(sorted(on))
-
-
-def _sure(evidence: Evidence, named: int) -> str:
-    regret = evidence.finalists[named].regret
-    assert regret is not None  # else it would not be called probable
-    return f"costs at most {evidence.rope:g} mIoU with a probability of {_share(regret.within_rope)}"
 
 
 def _over(evidence: Evidence, decision: Decision) -> str | None:
@@ -97,7 +90,8 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
     if decision.best is None:
         return "nothing was learned that more seeds could compare"
     if len(evidence.finalists) < 2:
-        return "there is only one finalist, and nothing to compare it with"
+        alone = evidence.finalists[0].other_names
+        return "all that was tried is one function" if alone else "there is only one finalist, and nothing to compare"
     if decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}:
         return "a clear winner is shown" if decision.verdict is Verdict.CLEAR_WINNER else "equivalence is shown"
     if units(evidence) < 2:

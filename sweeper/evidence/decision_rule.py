@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Evidence, Interval
-from sweeper.evidence.interim_analyses import common_seeds
+from sweeper.evidence.interim_analyses import SHOWING, common_seeds
 
 LEARNED = 0.002
 """Test mIoU by which a finalist must beat a constant answer to have learned anything: the margin by which collapses are
@@ -46,6 +46,11 @@ def measured(evidence: Evidence, i: int, j: int) -> bool:
     return common_seeds(evidence, i, j) >= 2 and units(evidence) >= 2
 
 
+def shows(evidence: Evidence, i: int, j: int) -> bool:
+    """Whether intervals of this pair may decide anything: fewer than `SHOWING` seeds show nothing."""
+    return measured(evidence, i, j) and common_seeds(evidence, i, j) >= SHOWING
+
+
 def wins(gap: Interval, rope: float) -> bool:
     """Whether a measured difference lies above 0 and its estimate is at least the ROPE."""
     return gap.low > 0 and gap.estimate >= rope
@@ -55,13 +60,13 @@ def beats(evidence: Evidence, best: int, rival: int) -> bool:
     """Whether `best` − `rival` won at an interim analysis: who was beaten stays beaten."""
     found = comparison(evidence, best, rival)
     won = wins(found.difference, evidence.rope) if found.won is None else found.won
-    return measured(evidence, best, rival) and won
+    return shows(evidence, best, rival) and won
 
 
 def same(evidence: Evidence, i: int, j: int) -> bool:
     """Whether the difference is shown to lie within ± ROPE, by the interim analyses so far together."""
     found = comparison(evidence, i, j)
-    return measured(evidence, i, j) and -evidence.rope <= found.floor and found.ceiling <= evidence.rope
+    return shows(evidence, i, j) and -evidence.rope <= found.floor and found.ceiling <= evidence.rope
 
 
 def sound(evidence: Evidence, i: int) -> bool:
@@ -73,16 +78,25 @@ def sound(evidence: Evidence, i: int) -> bool:
 def safe(evidence: Evidence, i: int, best: int, unbeaten: Sequence[int]) -> bool:
     """Whether it is shown that taking `i` costs at most the ROPE against any finalist that could be the best.
 
-    It reads within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a test
-    of non-inferiority against each, all of which must succeed.
+    It reads within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a
+    one-sided test of non-inferiority against each, all of which must succeed.
     """
     rivals = [g for g in {best, *unbeaten} if g != i]
     near = i == best or difference(evidence, best, i).estimate <= evidence.rope / 2
     return (
         near
         and sound(evidence, i)
-        and all(measured(evidence, g, i) and comparison(evidence, g, i).ceiling <= evidence.rope for g in rivals)
+        and all(shows(evidence, g, i) and comparison(evidence, g, i).one_sided <= evidence.rope for g in rivals)
     )
+
+
+def probable(evidence: Evidence, i: int) -> bool:
+    """Whether it costs at most the ROPE, with the probability that the printed bound has.
+
+    Never with so few groups of images that these cannot stand for others: their spread is hardly known.
+    """
+    regret = evidence.finalists[i].regret
+    return regret is not None and evidence.few_groups is None and regret.bound <= evidence.rope + 1e-9
 
 
 def has_learned(evidence: Evidence, i: int) -> bool:

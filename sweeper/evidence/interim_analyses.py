@@ -1,11 +1,13 @@
 """The planned interim analyses of the confirmation: after how many seeds, at which level.
 
-An interim analysis after 3 seeds, and others after 5 and 8, give chance three occasions. Each therefore spends a part
-of the 5 % error, in the proportion 2 : 3 : 5 (: 8 : 13 …), as later ones know more: 0.01, 0.015 and 0.025 for three.
-What one spends is the chance that it lets a zero difference through which none before it did (Lan & DeMets 1983). So
-the intervals of all of them hold together with 95 %, whenever and why ever the confirmation ends (repeated confidence
-intervals: Jennison & Turnbull 1989). The published boundaries are for known variances, and let 5.6 % through on
-Student's t; ours are made for t on S − 1 degrees of freedom, by simulation (docs/verdict.md).
+The confirmation is a race: 2 seeds of each finalist, then one at a time, with an interim analysis after each. Fewer
+than 3 seeds show nothing: a variance with one degree of freedom makes intervals that nobody can use, so that no error
+is spent on them. From 3 on each analysis gives chance an occasion. It therefore spends a part of the 5 % error, in the
+proportion 10 : 5 : 4 : 3 : 3 …, as most confirmations end early: 0.02, 0.01, 0.008, 0.006 and 0.006 after 3, 4, 5, 6
+and 8. What one spends is the chance that it lets a zero difference through which none before it did (Lan & DeMets
+1983). So the intervals of all of them hold together with 95 %, whenever and why ever the confirmation ends (repeated
+confidence intervals: Jennison & Turnbull 1989). The published boundaries are for known variances, and let more through
+on Student's t; ours are made for t on S − 1 degrees of freedom, by simulation (docs/verdict.md).
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from scipy.special import stdtr
 from sweeper.core.records import Evidence, InterimAnalysis
 from sweeper.evidence.intervals import LEVEL, Floats
 
-SEEDS = (3, 5, 8, 13, 21, 34)
+SEEDS = (2, 3, 4, 5, 6, 8, 13, 21, 34)
 """Numbers of seeds at which the confirmation is analysed."""
-SPENT = (2, 3, 5, 8, 13, 21, 34, 55)
-"""Parts in which the error is spent over the interim analyses."""
+SHOWING = 3
+"""Fewer common seeds than this show nothing of a pair: no interval of theirs decides anything."""
+SPENT = (10, 5, 4, 3)
+"""Parts in which the error is spent over the interim analyses with enough seeds; the last for all that follow."""
 ERROR = 0.05
 PATHS = 400_000
 """Simulated confirmations of two equal losses: the error of an analysis is then known to within 2 % of itself."""
@@ -38,24 +42,25 @@ def planned_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
     if not 1 <= least <= most:
         raise ValueError(f"seeds must satisfy 1 ≤ MIN ≤ MAX, got {least}..{most}")
     seeds, spent = _spending(least, most)
-    return tuple(
-        InterimAnalysis(seeds=s, error=e, spent=part)
-        for s, e, part in zip(seeds, _errors(seeds, spent), spent, strict=True)
-    )
+    showing = [(s, part) for s, part in zip(seeds, spent, strict=True) if part]
+    errors = _errors(*zip(*showing, strict=True)) if showing else [ERROR]
+    errors = errors[:1] * (len(seeds) - len(errors)) + errors  # what shows nothing is printed as the first that does
+    return tuple(InterimAnalysis(seeds=s, error=e, spent=part) for s, e, part in zip(seeds, errors, spent, strict=True))
 
 
 def _spending(least: int, most: int) -> tuple[list[int], list[float]]:
-    """After how many seeds there is an interim analysis, and what each spends."""
+    """After how many seeds there is an interim analysis, and what each spends: 0 before `SHOWING` seeds."""
     seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
-    parts = SPENT[: len(seeds)]
-    return seeds, [ERROR * part / sum(parts) for part in parts]
+    before = sum(s < SHOWING for s in seeds)
+    parts = [0] * before + [SPENT[min(k, len(SPENT) - 1)] for k in range(len(seeds) - before)]
+    return seeds, [ERROR * part / max(1, sum(parts)) for part in parts]
 
 
 def _errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
     """Two-sided error of each t interval, so that it is the first to miss zero in `spent` of all cases.
 
     Differences of two equal losses are normal in the simulation. Rounded down to four digits, as far as the number of
-    paths reaches; never below what Bonferroni's inequality would allow. Of a single seed nothing can be told.
+    paths reaches; never below what Bonferroni's inequality would allow.
     """
     rng = np.random.default_rng(0)
     total, squares, so_far = np.zeros(PATHS), np.zeros(PATHS), 0
@@ -67,15 +72,11 @@ def _errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
             total += drawn
             squares += drawn * drawn
         so_far = count
-        if count < 2 or not errors:  # the first that can tell anything spends what it is given
-            errors.append(part)
-        else:
-            chances = _two_sided(total, squares, count)
-            first = np.sort(chances[alive])
-            allowed = int(part * PATHS)
-            errors.append(max(part, float(np.floor(1e4 * first[allowed]) / 1e4)))
-        if count >= 2:
-            alive &= _two_sided(total, squares, count) >= errors[-1]
+        chances = _two_sided(total, squares, count)
+        first = np.sort(chances[alive])
+        # The first spends what it is given, which is known without a simulation.
+        errors.append(max(part, float(np.floor(1e4 * first[int(part * PATHS)]) / 1e4)) if errors else part)
+        alive &= chances >= errors[-1]
     return errors
 
 
@@ -106,7 +107,7 @@ def level_at(analyses: Sequence[InterimAnalysis], seeds: int) -> float:
         return LEVEL
     if seeds > analyses[-1].seeds:
         last = analyses[-1]
-        return 1 - _spending(analyses[0].seeds, seeds)[1][-1] * last.error / (last.spent or last.error)
+        return 1 - (_spending(analyses[0].seeds, seeds)[1][-1] or ERROR) * last.error / (last.spends or ERROR)
     return 1 - analyses[analysis_at(analyses, seeds)].error
 
 

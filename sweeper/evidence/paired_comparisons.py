@@ -26,8 +26,8 @@ from sweeper.core.records import (
     TrialResult,
 )
 from sweeper.evidence.decision_rule import wins
-from sweeper.evidence.interim_analyses import analysis_at, level_at
-from sweeper.evidence.intervals import ImageTable, negated, paired_interval
+from sweeper.evidence.interim_analyses import SHOWING, analysis_at, level_at
+from sweeper.evidence.intervals import Floats, ImageTable, half_width, negated, paired_interval
 from sweeper.evidence.moderated_variance import moderated
 from sweeper.evidence.regret import with_regrets
 from sweeper.evidence.replicate_table import Bench, bench_of
@@ -43,6 +43,8 @@ from sweeper.evidence.replicates import (
 BASELINE = "cross_entropy"
 SCARCE = 5
 """A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
+_SMALL = 1e-3
+"""Scale of the seeds' columns: the smallest solution then has the smallest effects of seeds."""
 
 
 def weigh(
@@ -71,7 +73,8 @@ def weigh(
             its own. Images of one group stand or fall together: their counts are summed, and n counts groups.
 
     Returns:
-        Evidence with the finalists by falling mIoU; without finalists where no confirmation completed.
+        Evidence with the finalists by falling mIoU, as differences on common seeds tell it; without finalists where no
+        confirmation completed.
 
     Raises:
         ValueError: if a result is not a finished confirmation, the runs saw different test images, a family has
@@ -90,7 +93,8 @@ def weigh(
     ]
     if baseline in at:
         rows = [f.model_copy(update={"vs_plain": _gain(bench, at[f.family], at[baseline])}) for f in rows]
-    rows.sort(key=lambda f: (-f.miou.estimate, f.family != baseline, f.family))
+    levels = dict(zip(at, _levels(list(at.values()), bench.miou.scores), strict=True))
+    rows.sort(key=lambda f: (-levels[f.family], f.family != baseline, f.family))
     order = [f.family for f in rows]
     evidence = Evidence(
         classes=tuple(classes),
@@ -211,6 +215,25 @@ def last_quarter_gain(run: TrialResult) -> float:
     return float(miou[-1] - np.interp(0.75 * steps[-1], steps, miou))
 
 
+def _levels(finalists: Sequence[Mapping[int, int]], scores: Floats) -> list[float]:
+    """What each finalist (seed → row) reads, had it all seeds: score = finalist + seed, by least squares.
+
+    Where all have the same seeds these are their means. One with fewer is compared on those it has: seeds are lucky
+    or unlucky for all losses alike, and its mean alone would tell more of its seeds than of it. Of several answers
+    (finalists without a common seed) the one with the smallest effects of seeds. Rounded, so that equals stay equal.
+    """
+    seeds = sorted({seed for own in finalists for seed in own})
+    cells = [(f, seeds.index(seed), row) for f, own in enumerate(finalists) for seed, row in own.items()]
+    design = np.zeros((len(cells), len(finalists) + len(seeds)))
+    for place, (f, seed, _) in enumerate(cells):
+        design[place, f] = 1.0
+        design[place, len(finalists) + seed] = _SMALL
+    values = np.array([scores[row] for _, _, row in cells])
+    middle = values.mean() if len(values) else 0.0
+    found = np.linalg.lstsq(design, values - middle, rcond=None)[0]
+    return [round(float(level), 9) for level in found[: len(finalists)]]
+
+
 def _compare(
     finalists: Sequence[Mapping[int, int]], bench: Bench, analyses: Sequence[InterimAnalysis], rope: float
 ) -> list[Comparison]:
@@ -218,11 +241,13 @@ def _compare(
 
     One interim analysis after the other. A pair that shares no more seeds than before keeps the interval that it had
     then. Who was beaten stays beaten. As the intervals of all interim analyses hold together, so do their innermost
-    ends.
+    ends. Fewer than `SHOWING` seeds show nothing.
     """
     order = sorted({seed for seeds in finalists for seed in seeds})
     found: dict[tuple[int, int], Interval] = {}
-    ends: dict[tuple[int, int], tuple[float, float]] = {}
+    ends: dict[tuple[int, int], float] = {}
+    """The upper end of each ordered pair; its lower end is that of the reversed pair."""
+    one_sided: dict[tuple[int, int], float] = {}
     won: set[tuple[int, int]] = set()
     known: dict[tuple[int, int], int] = {}
     for until in [*(analysis.seeds for analysis in analyses[:-1] if analysis.seeds < len(order)), len(order)]:
@@ -245,23 +270,32 @@ def _compare(
             if len(table.scores) > known.get(pair, 0):
                 known[pair] = len(table.scores)
                 given = {"moderated": of[pair], "lent": lent} if pair in of else {}
-                gap = paired_interval(table, (-1.0, 1.0), level_at(analyses, len(table.scores)), **given)
-                low, high = ends.get(pair, (-1.0, 1.0))
-                found[pair], ends[pair] = gap, (max(low, gap.low), min(high, gap.high))
-                if pair in of and bench.pictures >= 2:
-                    won |= {pair} if wins(gap, rope) else set()
-                    won |= {pair[::-1]} if wins(negated(gap), rope) else set()
+                level = level_at(analyses, len(table.scores))
+                found[pair] = gap = paired_interval(table, (-1.0, 1.0), level, **given)
+                found[pair[::-1]] = negated(gap)
+                if len(table.scores) >= SHOWING and bench.pictures >= 2:
+                    v_seed, v_image, once = gap.se_seed**2, gap.se_image**2, 2 * level - 1
+                    half = half_width(v_seed, len(table.scores), v_image, bench.pictures, once, lent=lent)
+                    for way in (pair, pair[::-1]):
+                        ends[way] = min(ends.get(way, 1.0), found[way].high)
+                        one_sided[way] = min(one_sided.get(way, 1.0), found[way].estimate + half)
+                        won |= {way} if wins(found[way], rope) else set()
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
             if (j, i) not in found:  # from all runs there are; nothing is paired, so nothing is known of its error
                 scores = bench.miou.scores
                 lead = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
-                found[j, i], ends[j, i] = (
-                    Interval(estimate=lead, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0),
-                    (-1.0, 1.0),
-                )
-            found[i, j], ends[i, j] = negated(found[j, i]), (0.0 - ends[j, i][1], 0.0 - ends[j, i][0])
+                found[j, i] = Interval(estimate=lead, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
+                found[i, j] = negated(found[j, i])
     return [
-        Comparison(first=i, second=j, difference=gap, at_least=ends[i, j][0], at_most=ends[i, j][1], won=(i, j) in won)
+        Comparison(
+            first=i,
+            second=j,
+            difference=gap,
+            at_least=0.0 - ends.get((j, i), 1.0),
+            at_most=ends.get((i, j), 1.0),
+            at_most_one_sided=one_sided.get((i, j), 1.0),
+            won=(i, j) in won,
+        )
         for (i, j), gap in sorted(found.items(), key=lambda item: item[0])
     ]

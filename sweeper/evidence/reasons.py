@@ -8,9 +8,10 @@ from itertools import combinations
 from scipy.special import betaincinv
 
 from sweeper.core.records import Evidence, FinalistEvidence, Interval
-from sweeper.core.text import count, listed, minus
-from sweeper.evidence.decision_rule import NEAR, Ground, Step, comparison, difference, same, units
-from sweeper.evidence.interim_analyses import common_seeds, level_of
+from sweeper.core.text import at_most, count, listed, minus
+from sweeper.evidence.decision_rule import NEAR, Ground, Step, comparison, difference, probable, same, units
+from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_of
+from sweeper.evidence.intervals import LEVEL
 
 SMALL_ERROR = 5e-4
 """A standard error below this is printed as 0.000."""
@@ -40,12 +41,14 @@ def analysis_taken(evidence: Evidence) -> list[str]:
     """Which of several planned interim analyses this is, and what its intervals promise."""
     if len(evidence.looks) < 2:
         return []
-    levels = listed([percent(1 - analysis.error) for analysis in evidence.looks])
+    spending = [analysis for analysis in evidence.looks if analysis.spends]
+    from_on = f"from {SHOWING} seeds on, " if len(spending) < len(evidence.looks) else ""
+    levels = listed([percent(1 - analysis.error) for analysis in spending])
     return [
         f"This is interim analysis {evidence.look + 1} of at most {len(evidence.looks)}, at "
-        f"{evidence.looks[evidence.look].seeds} seeds. Differences are judged at {levels}, one after the other, "
-        "so that all interim analyses together err in at most "
-        f"{percent(sum(analysis.spent or analysis.error for analysis in evidence.looks))} of sweeps."
+        f"{evidence.looks[evidence.look].seeds} seeds. Differences are judged {from_on}at {levels}, one after the "
+        "other, so that all interim analyses together err in at most "
+        f"{percent(sum(analysis.spends for analysis in spending))} of sweeps."
     ]
 
 
@@ -71,9 +74,11 @@ def equivalence(evidence: Evidence, left: Sequence[int]) -> list[str]:
 def safety(evidence: Evidence, chosen: int, rivals: Sequence[int]) -> str:
     """That none of the others that may be the best is better by more than the ROPE."""
     leads = [
-        minus(f"{name(evidence, g)} {difference(evidence, g, chosen).estimate:+.3f}, at most {ceiling:+.3f}")
+        minus(
+            f"{name(evidence, g)} {difference(evidence, g, chosen).estimate:+.3f}, at most "
+            f"{comparison(evidence, g, chosen).one_sided:+.3f}"
+        )
         for g in rivals
-        if (ceiling := comparison(evidence, g, chosen).ceiling) is not None
     ]
     return (
         f"{name(evidence, chosen)} is a safe choice: no finalist is better by more than {evidence.rope:g} mIoU "
@@ -81,19 +86,32 @@ def safety(evidence: Evidence, chosen: int, rivals: Sequence[int]) -> str:
     )
 
 
-def probable(evidence: Evidence, chosen: int, sure: float) -> str:
-    """What the named one can cost, and how probable that is; empty where it cannot be told."""
+def cost(evidence: Evidence, chosen: int) -> str:
+    """What the named one can cost, and whether that is within the ROPE; empty where it cannot be told."""
     regret = evidence.finalists[chosen].regret
     if regret is None:
         return ""
-    cost = (
-        f"{name(evidence, chosen)} costs at most {regret.bound:.3f} mIoU against the best finalist, with a "
-        "probability of 95 %"
+    found = f"{name(evidence, chosen)} {costs(evidence, chosen)} against the best finalist"
+    if probable(evidence, chosen):
+        return f"{found}: probable, though no interval shows it."
+    return f"{found}, where at most {evidence.rope:g} is asked for."
+
+
+def costs(evidence: Evidence, chosen: int) -> str:
+    """`costs at most 0.008 mIoU, with a probability of 95 %,`: its bound, which must be known."""
+    regret = evidence.finalists[chosen].regret
+    assert regret is not None  # who asks knows
+    return f"costs at most {at_most(regret.bound, evidence.rope)} mIoU (with a probability of {percent(LEVEL)})"
+
+
+def one_function(evidence: Evidence) -> str:
+    """That all that was tried is one function, of which there is nothing to choose."""
+    finalist = evidence.finalists[0]
+    return (
+        f"All that was tried is {finalist.family} on these data: as they were searched, the gradients of "
+        f"{listed(list(finalist.other_names))} are its own, up to a factor. There is nothing to choose between, and "
+        "more seeds would not change that."
     )
-    within = "more than 99 %" if regret.within_rope > 0.99 else f"{100 * regret.within_rope:.0f} %"
-    if regret.within_rope >= sure:
-        return f"{cost}, and at most {evidence.rope:g} with one of {within}: probable, though no interval shows it."
-    return f"{cost}, and at most {evidence.rope:g} with one of {within}, where {percent(sure)} is asked for."
 
 
 _GROUNDS: dict[Step, str] = {
@@ -152,6 +170,8 @@ def doubt(evidence: Evidence, best: int, rival: int) -> str:
             f"{count(common, 'common seed')}; how much another seed would change it cannot be estimated from fewer "
             "than 2."
         )
+    if common < SHOWING:
+        return f"{pair}: {count(common, 'common seed')}, and fewer than {SHOWING} show nothing."
     if units(evidence) < 2:
         return f"{pair}: with {count(units(evidence), 'independent test image')}, chance cannot be told from merit."
     if gap.low > 0:

@@ -2,18 +2,20 @@
 
 The rule. A finalist is *eligible* unless every one of its trainings collapsed. It *beats* a rival when, at an
 interim analysis, the paired interval of their difference lies above 0 and its estimate is at least the region of
-practical equivalence (ROPE); who was beaten stays beaten. Let *best* be the eligible finalist with the highest mean
-test mIoU that none beats (one that was dropped early may read high on its fewer seeds).
+practical equivalence (ROPE); who was beaten stays beaten. Fewer than 3 common seeds show nothing.
+Let *best* be the eligible finalist that none beats and that reads highest, by differences on common seeds (one that was
+dropped early may read high on its fewer ones).
 
 - clear_winner: best beats every rival, and no training of its configuration collapsed. Each comparison is made at the
   level of its interim analysis (95 % where none is planned) and all must succeed, an intersection–union test, so that
   the number of rivals needs no further correction (Berger 1982).
 - equivalent: at least two are left (best and those it does not beat), and all their differences are shown to lie within
-  ± ROPE.
+  ± ROPE; or all that was tried is one function under several names.
 - safe_choice: one of those left reads within half the ROPE of best, never collapsed, and no finalist that is left is
-  better than it by more than the ROPE (non-inferiority against each: an intersection–union test again).
-- undecided: anything else. It is *probable* that the named one will do where its regret is within the ROPE with a
-  probability of at least `SURE` (`sweeper.evidence.regret`), else *open*.
+  better than it by more than the ROPE (non-inferiority against each, by one-sided ends: an intersection–union test
+  again).
+- undecided: anything else. It is *probable* that the named one will do where the bound of its regret is within the ROPE
+  (`sweeper.evidence.regret`), else *open*.
 - none: nothing completed, nothing is eligible, or no eligible finalist is better than a constant answer.
 
 Where several will do, `rule.preferred` names one.
@@ -34,6 +36,7 @@ from sweeper.evidence.decision_rule import (
     has_learned,
     others,
     preferred,
+    probable,
     safe,
     same,
     simplicity,
@@ -43,21 +46,19 @@ from sweeper.evidence.reasons import (
     analysis_taken,
     beating,
     collapsed,
+    cost,
     doubt,
     equivalence,
     named,
     names,
-    probable,
+    one_function,
     safety,
     still_rising,
     unsound,
 )
 from sweeper.evidence.what_would_settle import what_would_settle
 
-__all__ = ["SURE", "Decision", "decide", "difference"]
-
-SURE = 0.95
-"""Probability from which on it is called probable that the named finalist costs at most the ROPE."""
+__all__ = ["Decision", "decide", "difference"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
     if not any(has_learned(evidence, i) for i in eligible):
         return _nothing_learned(evidence, eligible)
     if len(evidence.finalists) == 1:
-        return _nothing_compared(evidence, resume)
+        return _one_function(evidence) if evidence.finalists[0].other_names else _nothing_compared(evidence, resume)
     found = _judged(evidence, eligible, order)
     rising = _baseline_gain(evidence)
     provisional = not _is_open(found.verdict) and rising > evidence.rope
@@ -138,7 +139,9 @@ class _Judged(NamedTuple):
 def _judged(evidence: Evidence, eligible: Sequence[int], order: Sequence[str]) -> _Judged:
     """The rule itself: clear winner, else equivalent, else safe choice, else undecided."""
     standing = [i for i in eligible if not any(beats(evidence, k, i) for k in eligible if k != i)] or eligible
-    best = min(standing, key=lambda i: (-evidence.finalists[i].miou.estimate, *simplicity(evidence, i, order)))
+    first = min(standing)  # they come in the order of what they read on common seeds
+    ties = [i for i in standing if i == first or difference(evidence, first, i).estimate == 0]
+    best = min(ties, key=lambda i: simplicity(evidence, i, order))
     unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not beats(evidence, best, i)]
     left = [i for i in eligible if i == best or i in unbeaten]
     hopeless = [i for i in unbeaten if i not in eligible]
@@ -157,7 +160,7 @@ def _judged(evidence: Evidence, eligible: Sequence[int], order: Sequence[str]) -
         reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
     else:
         verdict = Verdict.UNDECIDED
-        reasons = [probable(evidence, recommended, SURE), named(evidence, left, recommended, grounds)]
+        reasons = [cost(evidence, recommended), named(evidence, left, recommended, grounds)]
         reasons += [unsound(evidence, best)] if not unbeaten else [doubt(evidence, best, i) for i in unbeaten]
         reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
     return _Judged(verdict, recommended, best, tuple(unbeaten), [reason for reason in reasons if reason])
@@ -166,8 +169,7 @@ def _judged(evidence: Evidence, eligible: Sequence[int], order: Sequence[str]) -
 def _strength(evidence: Evidence, verdict: Verdict, recommended: int) -> Strength:
     if not _is_open(verdict):
         return "shown"
-    regret = evidence.finalists[recommended].regret
-    return "probable" if regret is not None and regret.within_rope >= SURE else "open"
+    return "probable" if probable(evidence, recommended) else "open"
 
 
 def _is_open(verdict: Verdict) -> bool:
@@ -199,7 +201,7 @@ def _baseline_gain(evidence: Evidence) -> float:
 
 def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
     if eligible:
-        best = max((evidence.finalists[i] for i in eligible), key=lambda f: f.miou.estimate)
+        best = evidence.finalists[min(eligible)]
         reasons = [
             f"No finalist beats a constant answer ({evidence.constant_miou:.3f}) at this budget: nothing was learned. "
             f"The highest test mIoU is {best.family}'s, {best.miou.estimate:.3f}; more than {LEARNED:g} above the "
@@ -219,6 +221,19 @@ def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
         False,
         tuple(reasons),
         ("Train longer (`--steps`, `--confirm-steps`), and check that images and masks belong together.",),
+    )
+
+
+def _one_function(evidence: Evidence) -> Decision:
+    """All that was tried is one function: an answer, which more seeds would not change."""
+    return Decision(
+        Verdict.EQUIVALENT,
+        0,
+        False,
+        (one_function(evidence), *collapsed(evidence)),
+        ("Search other losses, or these in wider ranges, if another function was meant to be among them.",),
+        best=0,
+        strength="shown",
     )
 
 

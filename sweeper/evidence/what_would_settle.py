@@ -18,7 +18,7 @@ from typing import Literal
 from sweeper.core.records import Evidence, InterimAnalysis, Interval
 from sweeper.core.text import listed, minus
 from sweeper.evidence.decision_rule import units
-from sweeper.evidence.interim_analyses import common_seeds, level_at
+from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_at
 from sweeper.evidence.intervals import half_width, scaled_variances
 
 MOST_SEEDS = 50
@@ -111,7 +111,7 @@ def _fewest(enough: Callable[[int], bool], low: int, high: int) -> int | None:
 
 def _plan(evidence: Evidence, first: int, rival: int, gap: Interval) -> _Plan:
     seeds, images, rope = common_seeds(evidence, first, rival), units(evidence), evidence.rope
-    if seeds < 2:
+    if seeds < SHOWING:
         return _Plan(first, rival, "common_seeds", seeds=seeds)
     if images < 2:
         return _Plan(first, rival, "label")
@@ -146,10 +146,11 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
     names = [evidence.finalists[plan.rival].family for plan in plans]
     against = f"{evidence.finalists[first].family} against {listed(names)}: "
     if kind == "common_seeds":
-        least, most = (evidence.looks[0].seeds, evidence.looks[-1].seeds) if evidence.looks else (3, 3)
-        asked = f"{max(3, least)}..{most}" if most > 3 else "3"
+        least, most = (evidence.looks[0].seeds, evidence.looks[-1].seeds) if evidence.looks else (SHOWING, SHOWING)
+        asked = f"{max(SHOWING, least)}..{most}" if most > SHOWING else str(SHOWING)
         return (
-            f"{against}confirm on at least 3 common seeds (`{resume} --confirm-seeds {asked}`), got {plans[0].seeds}."
+            f"{against}confirm on at least {SHOWING} common seeds (`{resume} --confirm-seeds {asked}`), got "
+            f"{plans[0].seeds}."
         )
     if kind == "label":
         return f"{against}label more {_unit(evidence)}; {units(evidence)} cannot show a difference."

@@ -131,6 +131,7 @@ def _predict(task: Task, point: float | None, class_frequencies: Sequence[float]
             '    """Class of each pixel, (N, H, W)."""',
             "    return logits.argmax(1)",
         ]
+    sign = "-" if point > 0 else "+"
     total = sum(class_frequencies)
     shares = ", ".join(repr(rounded(max(1.0, f) / total)) for f in class_frequencies)
     return [
@@ -141,7 +142,7 @@ def _predict(task: Task, point: float | None, class_frequencies: Sequence[float]
         "",
         "def predict(logits):",
         f'    """Class of each pixel, (N, H, W), logits adjusted by τ = {point:g} as chosen on validation images."""',
-        f"    return (logits - {point:g} * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)",
+        f"    return (logits {sign} {abs(point):g} * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)",
     ]
 
 

@@ -23,7 +23,6 @@ from sweeper.report.formatting import (
     number,
     one_line,
     plain_text,
-    probability,
     prose,
     signed,
     significant,
@@ -138,7 +137,9 @@ def _answer(facts: Facts, recommended: Recommended) -> str:
     if verdict is Verdict.CLEAR_WINNER:
         return f"Train with {name}: it beats every other finalist."
     if verdict is Verdict.EQUIVALENT:
-        return f"Train with {name}: the best finalists differ by less than {rope}."
+        several = len(facts.finalists) > 1
+        why = f"the best finalists differ by less than {rope}" if several else f"all that was tried is {name} here"
+        return f"Train with {name}: {why}."
     if verdict is Verdict.SAFE_CHOICE:
         return f"Train with {name}: no finalist is better by more than {rope}."
     if len(facts.finalists) < 2:
@@ -212,9 +213,8 @@ def _confidence(facts: Facts) -> str:
     parts = [_verdict(facts)]
     chosen = facts.chosen
     if chosen is not None and chosen.regret is not None:
-        bound = number(chosen.regret.bound)
-        most = "less than 0.001" if bound == "0.000" else f"at most {bound}"
-        parts.append(f"costs {most} mIoU against the best of {len(facts.finalists)} finalists ({level(LEVEL)})")
+        most = facts.at_most(chosen.regret.bound)
+        parts.append(f"costs at most {most} mIoU against the best of {len(facts.finalists)} finalists ({level(LEVEL)})")
     if facts.recommendation.provisional:
         rising = f" ({signed(facts.baseline.still_rising)} in its last quarter)" if facts.baseline else ""
         parts.append(f"provisional at this budget, as cross-entropy was still improving{rising}")
@@ -229,13 +229,12 @@ def _confidence(facts: Facts) -> str:
 def _verdict(facts: Facts) -> str:
     verdict, rope = facts.recommendation.verdict, f"{facts.sweep.rope:g} mIoU"
     word = VERDICTS[verdict]
-    if verdict is Verdict.UNDECIDED and len(facts.finalists) < 2:
-        return f"{word}, nothing was compared"
+    if len(facts.finalists) < 2 and verdict in (Verdict.UNDECIDED, Verdict.EQUIVALENT):
+        return f"{word}, nothing was compared" if verdict is Verdict.UNDECIDED else f"{word}: one function, other names"
     if verdict in (Verdict.CLEAR_WINNER, Verdict.SAFE_CHOICE):
         return word
-    chosen = facts.chosen
-    if facts.recommendation.strength == "probable" and chosen is not None and chosen.regret is not None:
-        return f"{word}: probably ({probability(chosen.regret.within_rope)}) within {rope} of the best"
+    if facts.recommendation.strength == "probable":
+        return f"{word}: probably within {rope} of the best"
     left = _left(facts)
     names = listed([f"`{finalist_name(facts, f)}`" for f in left])
     if verdict is Verdict.EQUIVALENT:
@@ -260,7 +259,9 @@ def _holds_for(facts: Facts) -> str:
     seen = count(evidence.test_pictures, f"unseen {made}test image")
     if evidence.folds is not None:
         seen = f"{count(evidence.test_pictures, f'{made}image')} in {evidence.folds} folds"
-    return f"{text}; {seen}, {count(len(facts.chosen.seeds), 'seed')}"
+    seeds = sorted({len(finalist.seeds) for finalist in facts.finalists})
+    of_each = count(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    return f"{text}; {seen}, {of_each}"
 
 
 # --- No recommendation --------------------------------------------------------------------------------------

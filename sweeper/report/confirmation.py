@@ -40,7 +40,7 @@ def finalists_table(facts: Facts) -> str:
         other = f" at {level(own)}" if own != usual and gain is not None else ""
         against = MISSING if gain is None else facts.gained(gain, finalist, facts.baseline) + other
         cells += [facts.scored(finalist.miou, finalist), "baseline" if finalist is facts.baseline else against]
-        cells += [number(None if finalist.regret is None else finalist.regret.bound)] if likely else []
+        cells += [MISSING if finalist.regret is None else facts.at_most(finalist.regret.bound)] if likely else []
         rows.append(cells)
     return table(header, rows, left=2)
 
@@ -90,7 +90,7 @@ def analyses_table(facts: Facts) -> str:
     """One row per planned interim analysis: what it found and led to, what error it may spend; empty without a plan."""
     taken = {analysis.seeds: analysis for analysis in facts.sweep.looks_taken}
     errors = {seeds: (analysis.error, analysis.error) for seeds, analysis in taken.items()}
-    errors |= {plan.seeds: (plan.error, plan.spent or plan.error) for plan in facts.sweep.looks_planned}
+    errors |= {plan.seeds: (plan.error, plan.spends) for plan in facts.sweep.looks_planned}
     rows = []
     for seeds, (error, spent) in sorted(errors.items()):
         made = taken.get(seeds)
@@ -98,7 +98,7 @@ def analyses_table(facts: Facts) -> str:
         found = [MISSING, passed or "not taken"]
         if made is not None:
             found = [VERDICTS[made.verdict], prose(naming(made.reason, facts.losses))]
-        rows.append([str(seeds), *found, level(spent), level(1 - error)])
+        rows.append([str(seeds), *found, level(spent), level(1 - error) if spent else MISSING])
     header = ["after seeds", "verdict", "what followed", "error it may spend", "intervals at"]
     return table(header, rows, left=3) if rows else ""
 
@@ -129,16 +129,12 @@ def path_table(facts: Facts, ui_url: str) -> str:
         return number(value) if value is None or link == MISSING else link
 
     rows = []
-    for finalist in found:
+    for place, finalist in enumerate(found, 1):
         first = searched(facts, finalist)
         cells = [code(finalist_name(facts, finalist)), f"{finalist.trials_tried} ({finalist.trials_completed})"]
         cells += [linked(finalist.search_value, first.run_id if first else None)]
         cells += [number(finalist.val_miou), number(finalist.miou.estimate)]
-        ranks = (
-            1 + sum(f.search_value > finalist.search_value for f in found),
-            1 + sum(f.miou.estimate > finalist.miou.estimate for f in found),
-        )
-        rows.append([*cells, *map(str, ranks)])
+        rows.append([*cells, str(1 + sum(f.search_value > finalist.search_value for f in found)), str(place)])
     return table(header, rows) if len(rows) > 1 else ""
 
 

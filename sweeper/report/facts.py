@@ -23,6 +23,7 @@ from sweeper.core.records import (
     TrialResult,
     Verdict,
 )
+from sweeper.core.text import at_most
 from sweeper.data.folds import split_of
 from sweeper.data.split import stratified_subset
 from sweeper.evidence.interim_analyses import level_of
@@ -103,6 +104,10 @@ class Facts:
     def gained(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
         """A difference between finalists with its interval; of a single seed no interval can be told."""
         return signed_interval(value) if self.seeds(*finalists) > 1 else f"{signed(value.estimate)} (one seed)"
+
+    def at_most(self, bound: float) -> str:
+        """What a finalist costs at most, against the margin."""
+        return at_most(bound, self.sweep.rope)
 
     def scored(self, value: Interval | None, finalist: FinalistEvidence) -> str:
         """A finalist's score with its interval; of a single seed no interval can be told."""

@@ -91,10 +91,10 @@ def level(confidence: float) -> str:
 
 
 def probability(value: float | None) -> str:
-    """A simulated probability: two digits, and never certainty."""
+    """A simulated probability: two digits, rounded down, and never certainty."""
     if value is None:
         return MISSING
-    return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else f"{100 * value:.0f} %"
+    return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else f"{int(100 * value + 1e-9)} %"
 
 
 def duration(seconds: float | None) -> str:

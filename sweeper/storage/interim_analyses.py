@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.records import AnalysisTaken, InterimAnalysis
@@ -35,6 +36,8 @@ class AnalysesTaken(Record):
     """Index of the analysis that it began with: of another plan than before, one for which the seeds were there."""
     active: tuple[str, ...] | None = None
     """Families that it began with; None = all finalists."""
+    had: dict[str, int] = Field(default_factory=dict)
+    """Seeds of each family that were weighed under the plan before, where it did not begin with the first analysis."""
     stored: tuple[AnalysisStored, ...] = ()
     cut: AnalysisTaken | None = None
     """What was found when the time was up between two planned interim analyses."""

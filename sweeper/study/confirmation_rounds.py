@@ -1,23 +1,27 @@
 """The confirmation's rounds: train up to the next planned seeds, analyse, and go on with whom the analysis names.
 
+An interim analysis weighs its planned seeds: those of the finalists that got so far, and of a dropped one those that it
+had. What idle workers trained ahead is weighed once it is planned.
+
 An interim analysis is stored with the numbers of the confirmations that it weighed. A resume replays stored ones as
 long as finalists, plan and confirmations are the same, and analyses anew from the first that differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import optuna
 
-from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, Verdict
 from sweeper.storage.attributes import PLANNED, TAKEN
 from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, analyses_taken, plans_of_analyses
 from sweeper.storage.record_format import pack, pack_value
 from sweeper.storage.results import extra_results
 from sweeper.study.confirmation_specs import confirmations, confirmed
 from sweeper.study.finalist import Finalist
+from sweeper.study.race import Round, Rounds
 
 
 class Judgement(NamedTuple):
@@ -34,9 +38,6 @@ class Judgement(NamedTuple):
 
 
 Judge = Callable[[Sequence[TrialResult]], Judgement]
-Train = Callable[[int, Sequence[TrialSpec]], bool]
-"""(number of the interim analysis, all trainings that it rests on) → whether they are all there now; False when the
-time is up."""
 Tell = Callable[[int, AnalysisTaken, bool], None]
 """(number of the interim analysis, what it found, whether the confirmation goes on)."""
 
@@ -53,17 +54,16 @@ def plan_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> t
     return before
 
 
-def run_rounds(
+def rounds(
     study: optuna.Study,
     finalists: Sequence[Finalist],
     conditions: Conditions,
     analyses: Sequence[InterimAnalysis],
     *,
     judge: Judge,
-    train: Train,
     tell: Tell,
-) -> None:
-    """Train and analyse until an interim analysis says that it is enough, the last was made, or the time is up.
+) -> Rounds:
+    """What to train next, until an interim analysis says that it is enough, the last was made, or the time is up.
 
     Args:
         study: keeps results and interim analyses.
@@ -71,30 +71,32 @@ def run_rounds(
         conditions: the study's.
         analyses: the planned interim analyses, in ascending order of seeds.
         judge: weighs completed confirmations.
-        train: makes trainings.
         tell: is told each interim analysis, replayed ones too.
     """
     before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, analyses)
     if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
-        first, active = _onward(study, before, finalists, conditions, analyses)
-        memory = memory.model_copy(update={"first": first, "active": tuple(f.family for f in active)})
+        memory = _onward(study, before, memory, finalists, conditions)
     _keep(study, memory)
     active = [f for f in finalists if memory.active is None or f.family in memory.active]
     kept: list[AnalysisStored] = []
+    planned = dict(memory.had)
     for number, analysis in enumerate(analyses):
         if number < memory.first:
             continue
-        complete = train(number, confirmations(active, conditions, analysis.seeds))
-        results = confirmed(extra_results(study, "confirm"), finalists, conditions, analysis.seeds)
-        used = tuple(result.spec.number for result in results)
+        planned |= {finalist.family: analysis.seeds for finalist in active}
+        after = analyses[number + 1].seeds if number + 1 < len(analyses) else 0
+        specs, ahead = (confirmations(active, conditions, seeds) for seeds in (analysis.seeds, after))
+        complete = yield Round(number, specs, ahead)
+        results = confirmed(extra_results(study, "confirm"), finalists, conditions, planned)
+        used = tuple(sorted(result.spec.number for result in results))
         if not complete:
-            cut = _cut(results, active, kept, analysis, judge)
+            cut = _cut(results, active, kept, analysis, planned=planned, judge=judge)
             _keep(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
             tell(number, cut, False)
             return
         stored = memory.stored[len(kept)] if len(kept) < len(memory.stored) else None
         if stored is None or stored.used != used:
-            stored = _analyse(results, used, analysis, judge)
+            stored = _analyse(results, used, analysis, planned, judge)
             memory = memory.model_copy(update={"stored": (*kept, stored), "cut": None})
             _keep(study, memory)
         kept.append(stored)
@@ -123,29 +125,36 @@ def _memory(
 def _onward(
     study: optuna.Study,
     before: AnalysesTaken,
+    memory: AnalysesTaken,
     finalists: Sequence[Finalist],
     conditions: Conditions,
-    analyses: Sequence[InterimAnalysis],
-) -> tuple[int, list[Finalist]]:
+) -> AnalysesTaken:
     """Where another plan for the same confirmation begins, and with whom.
 
-    At the last of its interim analyses for which there are seeds enough: to weigh fewer than are known would be to
+    At the last of its interim analyses for which there are seeds enough: to weigh fewer than were weighed would be to
     forget data, and could end the confirmation by them. Who was dropped is judged by the seeds it has.
     """
-    results = confirmed(extra_results(study, "confirm"), finalists, conditions, analyses[-1].seeds)
-    have = {f.family: len({r.spec.seed for r in results if r.spec.family == f.family}) for f in finalists}
-    most = max(have.values(), default=0)
-    first = max((number for number, analysis in enumerate(analyses) if analysis.seeds <= most), default=0)
-    going = next((stored.families for stored in reversed(before.stored) if stored.go_on), tuple(have))
-    return first, [f for f in finalists if first == 0 or f.family in going or not have[f.family]]
+    most = memory.planned[-1].seeds
+    weighed = before.analyses[-1].within if before.analyses else 0
+    seen = confirmed(extra_results(study, "confirm"), finalists, conditions, weighed)
+    had = {f.family: min(most, len({r.spec.seed for r in seen if r.spec.family == f.family})) for f in finalists}
+    enough = (k for k, analysis in enumerate(memory.planned) if analysis.seeds <= max(had.values(), default=0))
+    first = max(enough, default=0)
+    going = next((stored.families for stored in reversed(before.stored) if stored.go_on), tuple(had))
+    active = tuple(f.family for f in finalists if first == 0 or f.family in going or not had[f.family])
+    return memory.model_copy(update={"first": first, "active": active, "had": had if first else {}})
 
 
 def _analyse(
-    results: Sequence[TrialResult], used: tuple[int, ...], analysis: InterimAnalysis, judge: Judge
+    results: Sequence[TrialResult],
+    used: tuple[int, ...],
+    analysis: InterimAnalysis,
+    planned: Mapping[str, int],
+    judge: Judge,
 ) -> AnalysisStored:
     judged = judge(results)
     found = AnalysisTaken(
-        seeds=analysis.seeds, within=analysis.seeds, error=analysis.error, verdict=judged.verdict, reason=judged.reason
+        seeds=analysis.seeds, within=dict(planned), error=analysis.error, verdict=judged.verdict, reason=judged.reason
     )
     return AnalysisStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
 
@@ -155,6 +164,8 @@ def _cut(
     active: Sequence[Finalist],
     kept: Sequence[AnalysisStored],
     analysis: InterimAnalysis,
+    *,
+    planned: Mapping[str, int],
     judge: Judge,
 ) -> AnalysisTaken:
     """What is found where the time was up before a planned interim analysis: by all that is there."""
@@ -163,8 +174,13 @@ def _cut(
     paired = len(set.intersection(*seeds)) if seeds else 0
     before = f"{kept[-1].found.seeds} seeds were analysed; " if kept else ""
     reason = f"{before}the time was up before the interim analysis at {analysis.seeds} seeds"
-    reason = reason[0].upper() + reason[1:]
-    return AnalysisTaken(seeds=paired, within=analysis.seeds, error=judged.error, verdict=judged.verdict, reason=reason)
+    return AnalysisTaken(
+        seeds=paired,
+        within=dict(planned),
+        error=judged.error,
+        verdict=judged.verdict,
+        reason=reason[0].upper() + reason[1:],
+    )
 
 
 def _keep(study: optuna.Study, memory: AnalysesTaken) -> None:

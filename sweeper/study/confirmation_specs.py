@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.study.finalist import Finalist
@@ -44,23 +44,28 @@ def confirmations(finalists: Sequence[Finalist], conditions: Conditions, seeds: 
 
 
 def confirmed(
-    results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions, seeds: int | None
+    results: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    seeds: Mapping[str, int] | int | None,
 ) -> list[TrialResult]:
-    """Those completed confirmations that belong to these finalists and to their first `seeds` seeds (None = all).
+    """Those completed confirmations that belong to these finalists and to their first `seeds` seeds.
+
+    `seeds` may be told by family (one that is not named has none); None = all.
 
     With folds, of whole rotations alone: a seed that lacks a fold has not scored every image.
     """
     wanted = {f.trial.spec.loss: f for f in finalists}
     first = confirm_seed(conditions.seed, 0)
-    allowed = {first + number for number in range(seeds or 0)}
+    of = {f.family: seeds.get(f.family, 0) if isinstance(seeds, Mapping) else seeds for f in finalists}
     steps = conditions.recipe.confirm_steps
     found = [
         r
         for r in results
         if r.state == "complete"
         and r.spec.steps == steps
-        and (seeds is None or r.spec.seed in allowed)
         and (finalist := wanted.get(r.spec.loss)) is not None
+        and ((most := of[finalist.family]) is None or 0 <= r.spec.seed - first < most)
         and (r.spec.seed >= first or not finalist.drawn)
         and r.spec.lr == finalist.lr_of(r.spec.seed - first)
     ]

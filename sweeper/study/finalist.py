@@ -29,6 +29,8 @@ class Finalist(NamedTuple):
     """Search trials of its family."""
     completed: int = 0
     """How many of them were trained to the end."""
+    other_names: tuple[str, ...] = ()
+    """Families that are this very function on these data, where nothing else was tried."""
 
     @property
     def lr(self) -> float:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sweeper.core.records import Collapse, Conditions, RateFit, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, Conditions, RateFit, SameLoss, SearchSpace, TrialResult, TrialSpec
 from sweeper.study.finalist import Finalist, entrants
 from sweeper.study.learning_rates import NOISE, UNIT, Tried, confirmation_rates, fit_rates, is_one_rate
 from sweeper.study.training_list import Key, completed, key_of
@@ -80,9 +80,14 @@ def choose_finalists(
     fit: RateFit | None,
     space: SearchSpace,
     conditions: Conditions,
+    *,
+    same: Sequence[SameLoss] = (),
 ) -> list[Finalist]:
-    """The leading families' best configurations and the baseline's, with the learning rates they are confirmed at."""
-    found = []
+    """The leading families' best configurations and the baseline's, with the learning rates they are confirmed at.
+
+    `trials` have the names that they count under, of which `same` tells the others.
+    """
+    found, tried = [], {t.spec.family for t in trials if t.state != "failed"}
     for entrant in entrants(trials):
         own, finalist = entrant.trial.spec, entrant
         low = high = own.lr
@@ -91,8 +96,14 @@ def choose_finalists(
             rates = confirmation_rates(best, space.lr).model_copy(update={"shared": best == fit.best})
             finalist = entrant._replace(rates=rates, drawn=conditions.rates == "drawn")
             low, high = (rates.low, rates.high) if finalist.drawn else (best, best)
-        same = (t for t in (*trials, *rechecks) if t.spec.loss == own.loss and t.state == "complete")
-        found.append(finalist._replace(trained=tuple(t for t in same if low <= t.spec.lr <= high)))
+        trained = (t for t in (*trials, *rechecks) if t.spec.loss == own.loss and t.state == "complete")
+        names = {s.family for s in same if s.is_family == own.family}
+        found.append(
+            finalist._replace(
+                trained=tuple(t for t in trained if low <= t.spec.lr <= high),
+                other_names=tuple(sorted(names - {own.family})) if tried <= {own.family, *names} else (),
+            )
+        )
     return found
 
 

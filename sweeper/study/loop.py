@@ -17,6 +17,10 @@ POLL_SECONDS = 0.5
 class Work(Protocol):
     """Where specs come from and where results go."""
 
+    @property
+    def over(self) -> bool:
+        """Whether what still runs is not needed any more."""
+
     def next(self) -> TrialSpec | None:
         """The next training to start; None when there is none now (it is asked again after each event)."""
 
@@ -39,7 +43,8 @@ class Work(Protocol):
 def drive(executor: Executor, work: Work, stopping: Callable[[], str | None], failures: Failures | None = None) -> bool:
     """Run until `work` has nothing left to begin; False when `stopping` gave a reason to stop before.
 
-    After a False, or an error, the executor is still busy with what was given up: it can only be closed.
+    After a False, an error, or work that is over, the executor is still busy with what was given up: it can only be
+    closed.
 
     Args:
         executor: where the trainings run.
@@ -71,6 +76,9 @@ def _drive(
         if (reason := stopping()) is not None:
             _leave(executor, work, running, reason)
             return False
+        if work.over:
+            _leave(executor, work, running, "it is not needed any more")
+            return True
         while (room := executor.free()) and (begun := work.next()) is not None:
             running.append(begun)
             executor.submit(begun)

@@ -134,6 +134,11 @@ class Search:
             for step, value in sorted(trial.intermediate_values.items()):
                 self._field.see(trial.number, trial.user_attrs[FAMILY], step, value)
 
+    @property
+    def over(self) -> bool:
+        """Never: what runs is wanted."""
+        return False
+
     def next(self) -> TrialSpec | None:
         """What was cut off, else a trial that may go on from its rung, else a new one while there is room and time.
 

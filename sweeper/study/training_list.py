@@ -54,7 +54,12 @@ class Batch:
             free = (number for number in range(len(done) + len(specs)) if number not in taken)
             self._queue = [spec.model_copy(update={"number": next(free)}) for spec in specs if key_of(spec) not in have]
         self._deaths: dict[int, int] = {}
-        self._running: set[int] = set()
+        self._running: dict[int, TrialSpec] = {}
+
+    @property
+    def over(self) -> bool:
+        """Never: all of them are wanted."""
+        return False
 
     @property
     def complete(self) -> bool:
@@ -75,7 +80,7 @@ class Batch:
         if not self._queue or not self._admit(self._queue[0].steps):
             return None
         spec = self._queue.pop(0)
-        self._running.add(spec.number)
+        self._running[spec.number] = spec
         self._recorder.notify(Started(spec))
         return spec
 
@@ -92,7 +97,7 @@ class Batch:
         """Store it with the study."""
         result = self._recorder.record(result)
         store_extra(self._study, result)
-        self._running.discard(spec.number)
+        self._running.pop(spec.number, None)
         self._recorder.notify(Stored(result))
 
     def died(self, spec: TrialSpec, reason: str) -> None:
@@ -100,7 +105,7 @@ class Batch:
         self._recorder.notify(Dropped(spec, reason, died=True))
         self._deaths[spec.number] = self._deaths.get(spec.number, 0) + 1
         if self._deaths[spec.number] < ATTEMPTS:
-            self._running.discard(spec.number)
+            self._running.pop(spec.number, None)
             self._queue.append(spec)
         else:
             attempts = f"{reason}, on each of {self._deaths[spec.number]} attempts"

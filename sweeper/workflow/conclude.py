@@ -53,7 +53,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     conditions = sweep.conditions
     trials = as_they_are(sweep.trials, sweep.same_losses)
     fit = sweep.rate_fit or fitted_rates(trials, sweep.space)
-    finalists = choose_finalists(trials, sweep.rechecks, fit, sweep.space, conditions)
+    finalists = choose_finalists(trials, sweep.rechecks, fit, sweep.space, conditions, same=sweep.same_losses)
     usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
     evidence = _evidence(sweep, usable, finalists)
     found = _recommended(sweep, evidence)
@@ -185,10 +185,10 @@ def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: S
     return found
 
 
-def _seeds_seen(sweep: SweepRecord) -> int | None:
+def _seeds_seen(sweep: SweepRecord) -> dict[str, int] | int | None:
     """The confirmations of how many seeds the last interim analysis weighed, for the report too; None = of all.
 
-    There may be more: of a plan that had another maximum, or of a round that was cut off.
+    There may be more: begun by idle workers, of a plan that had another maximum, or of a round that was cut off.
     """
     if sweep.looks_taken and sweep.looks_taken[-1].within is not None:
         return sweep.looks_taken[-1].within

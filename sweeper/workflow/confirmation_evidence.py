@@ -74,6 +74,7 @@ def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
     return {
         "collapses_in_search": sum(not training.collapse.learned for training in finalist.trained),
         "trainings_in_search": len(finalist.trained),
+        "other_names": finalist.other_names,
         "trials_tried": finalist.tried,
         "trials_completed": finalist.completed,
         "lr": finalist.lr,

@@ -12,20 +12,22 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
 from sweeper.core.events import Observer, Recorder
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, TrialResult, TrialSpec
+from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, TrialResult
 from sweeper.core.text import count, resume_command
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
-from sweeper.study.confirmation_rounds import plan_analyses, run_rounds
+from sweeper.study.confirmation_rounds import plan_analyses, rounds
+from sweeper.study.confirmation_specs import confirmations
 from sweeper.study.finalist import Finalist
 from sweeper.study.finalist_selection import choose_finalists, fitted_rates, what_is_needed
 from sweeper.study.learning_check import nothing_learned, what_would_help
 from sweeper.study.loop import Work, drive
+from sweeper.study.race import Race, Round
 from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
 from sweeper.study.search import Search
 from sweeper.study.search_end import PATIENCE
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
-from sweeper.study.training_list import Batch, Key, key_of
+from sweeper.study.training_list import Batch
 from sweeper.system.database_waits import Patience
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.confirmation_evidence import judge
@@ -251,7 +253,9 @@ def finalists(stage: Stage) -> list[Finalist]:
         stage.go(batch)
         if not batch.complete:
             stage.cut(f"there was no time for all of these trainings: {need.why}")
-    return choose_finalists(trials, studies.extra_results(study, "recheck"), fit, plan.space, plan.conditions)
+    rechecks, known = studies.extra_results(study, "recheck"), _stored_names(stage)
+    same = () if known is None or known.trials != len(trials) else known.found
+    return choose_finalists(trials, rechecks, fit, plan.space, plan.conditions, same=same)
 
 
 def _common_rate(stage: Stage, trials: Sequence[TrialResult]) -> RateFit | None:
@@ -269,8 +273,7 @@ def _common_rate(stage: Stage, trials: Sequence[TrialResult]) -> RateFit | None:
 def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialResult]:
     """The trials, those that are another name for a simpler loss under that one's; what was found is kept."""
     study, plan = stage.study, stage.plan
-    stored = study.user_attrs.get(studies.SAME)
-    known = studies.unpack(studies.SameLosses, stored, "the record of losses that are the same") if stored else None
+    known = _stored_names(stage)
     if known is None or known.trials != len(trials):
         try:
             known = same_losses(trials, plan.space, plan.conditions, stage.measure)
@@ -284,6 +287,11 @@ def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialRes
     return as_they_are(trials, known.found)
 
 
+def _stored_names(stage: Stage) -> studies.SameLosses | None:
+    stored = stage.study.user_attrs.get(studies.SAME)
+    return studies.unpack(studies.SameLosses, stored, "the record of losses that are the same") if stored else None
+
+
 # --- The confirmation ---------------------------------------------------------------------------------------
 
 
@@ -294,22 +302,17 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
         say(f"the confirmation is analysed after {_seeds(analyses)} seeds from now on (before: {_seeds(before)})")
     if not finalists:
         return
-    tried: set[Key] = set()
-    folds = stage.plan.conditions.folds
+    conditions, folds = stage.plan.conditions, stage.plan.conditions.folds
     if stage.so_far is not None:
         stage.so_far.confirming(len(finalists), folds=folds is not None)
 
-    def train(number: int, specs: Sequence[TrialSpec]) -> bool:
-        fresh = [spec for spec in specs if key_of(spec) not in tried]  # what failed is tried once
-        tried.update(key_of(spec) for spec in fresh)
-        batch = Batch(study, fresh, recorder=stage.recorder, admit=stage.time.admits(1.0))
-        if len(batch):
-            names = ", ".join(dict.fromkeys(spec.family for spec in specs))
+    def begun(found: Round, missing: int) -> None:
+        if missing:
+            names = ", ".join(dict.fromkeys(spec.family for spec in found.specs))
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""
-            say(f"{_place(number)}: {count(analyses[number].seeds, 'seed')} of {names}{rotation}")
-        stage.begin("confirm", batch, len(specs))
-        stage.go(batch)
-        return batch.complete
+            seeds = count(analyses[found.number].seeds, "seed")
+            say(f"{_place(found.number)}: {seeds} of {names}{rotation}")
+            stage.show("confirm", len(found.specs) - missing, len(found.specs))
 
     def tell(number: int, found: AnalysisTaken, goes_on: bool) -> None:
         say(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
@@ -321,15 +324,19 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     def _place(number: int) -> str:
         return f"interim analysis {number + 1} of at most {len(analyses)}"
 
-    run_rounds(
+    judged = judge(finalists, conditions, stage.plan.space, rope=stage.asked.rope, analyses=analyses)
+    race = Race(
         study,
-        finalists,
-        stage.plan.conditions,
-        analyses,
-        judge=judge(finalists, stage.plan.conditions, stage.plan.space, rope=stage.asked.rope, analyses=analyses),
-        train=train,
-        tell=tell,
+        rounds(study, finalists, conditions, analyses, judge=judged, tell=tell),
+        confirmations(finalists, conditions, analyses[-1].seeds),
+        recorder=stage.recorder,
+        admit=stage.time.admits(1.0),
+        begun=begun,
     )
+    if not race.over:
+        stage.go(race)
+    if not race.over:
+        race.cut()
 
 
 def _seeds(analyses: Sequence[InterimAnalysis]) -> str:

@@ -20,7 +20,7 @@ DATA = "synthetic:street"
 TRIALS = 50
 CPU_STEPS, GPU_STEPS = 100, 1000
 """Optimiser steps of a trial."""
-CONFIRM_SEEDS = "3..8"
+CONFIRM_SEEDS = "2..8"
 MOST_SEEDS = 100
 MOST_TRIALS, MOST_STEPS, MOST_PIXELS = 1_000_000, 1_000_000_000, 65_536
 """Upper ends of what can be asked for: beyond them numbers overflow, or no machine could do it."""

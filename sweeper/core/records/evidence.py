@@ -35,9 +35,14 @@ class InterimAnalysis(Record):
     seeds: int = Field(ge=1)
     error: float = Field(gt=0, lt=1)
     """Two-sided: its intervals are at 1 − error."""
-    spent: float | None = Field(None, gt=0, lt=1)
-    """Chance that this interim analysis lets a zero difference through which none before it did; over all 0.05.
-    None = as much as `error`."""
+    spent: float | None = Field(None, ge=0, lt=1)
+    """Chance that this interim analysis lets a zero difference through which none before it did; over all 0.05. 0 =
+    after so few seeds nothing is shown. None = as much as `error`."""
+
+    @property
+    def spends(self) -> float:
+        """The same, where it is not told: `error`."""
+        return self.error if self.spent is None else self.spent
 
 
 class Regret(Record):
@@ -74,6 +79,8 @@ class FinalistEvidence(Record):
     search_trial: int
     search_value: float
     """Objective of that trial on validation."""
+    other_names: tuple[str, ...] = ()
+    """Families that are this very function on these data, where nothing else was tried; () where something was."""
     trials_tried: int = 0
     """Search trials of its family, stopped ones among them."""
     trials_completed: int = 0
@@ -127,6 +134,8 @@ class Comparison(Record):
     was one."""
     at_most: float | None = None
     """Lowest upper end of them."""
+    at_most_one_sided: float | None = None
+    """Lowest one-sided upper end of them, which alone stands for non-inferiority; None = `at_most`."""
     won: bool | None = None
     """Whether `first` beat `second` at one of these interim analyses; None = it follows from the interval."""
 
@@ -139,6 +148,11 @@ class Comparison(Record):
     def ceiling(self) -> float:
         """The difference is at most this."""
         return self.difference.high if self.at_most is None else self.at_most
+
+    @property
+    def one_sided(self) -> float:
+        """The difference is at most this, where nothing is said of how small it may be."""
+        return self.ceiling if self.at_most_one_sided is None else self.at_most_one_sided
 
 
 PreferenceName = Literal[
@@ -171,7 +185,7 @@ class Evidence(Record):
 
     classes: tuple[str, ...]
     finalists: tuple[FinalistEvidence, ...]
-    """Best estimate first."""
+    """Best first, by differences on common seeds."""
     comparisons: tuple[Comparison, ...]
     """All ordered pairs (first ≠ second)."""
     baseline: int | None
@@ -217,8 +231,9 @@ class AnalysisTaken(Record):
 
     seeds: int
     """Seeds that all who were compared had in common."""
-    within: int | None = None
-    """The confirmations of the first so many seeds were weighed, those that were there; None where it was not kept."""
+    within: dict[str, int] | int | None = None
+    """Of each finalist the confirmations of the first so many seeds were weighed, those that were there; a number: of
+    all; None where it was not kept."""
     error: float
     verdict: Verdict
     reason: str

@@ -9,7 +9,7 @@ import numpy as np
 from sweeper.core.metrics import Floats
 from sweeper.core.records import TrialResult
 from sweeper.core.text import count, listed
-from sweeper.evidence.verdict import SURE
+from sweeper.evidence.decision_rule import probable
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import (
     BLACK,
@@ -60,7 +60,7 @@ def finalists(facts: Facts) -> Drawn | str:
     names = [plain(finalist_name(facts, f)) for f in found]
     axes.set_yticks(range(len(found)), labels=names)
     axes.set_ylim(len(found) - 0.5, -0.5)
-    safe = [row for row, f in enumerate(found) if f.regret is not None and f.regret.within_rope >= SURE]
+    safe = [row for row in range(len(found)) if probable(evidence, row)]
     for row in safe:
         axes.axhspan(row - 0.42, row + 0.42, color="#E8F3EC", lw=0, zorder=0)
     axes.set_xlabel("test mIoU (dot: mean, line: 95 % interval" + (", ticks: single seeds)" if dots else ")"))
@@ -73,7 +73,7 @@ def finalists(facts: Facts) -> Drawn | str:
     text += ", the dashed line." if near else ", far to the left of this axis."
     if safe:
         which = "Each on green costs" if len(safe) > 1 else "The one on green costs"
-        text += f" {which} at most {number(evidence.rope)} mIoU against the best, with a probability of 95 % or more."
+        text += f" {which} at most {number(evidence.rope)} mIoU against the best, with a probability of 95 %."
     text += " Overlap is no proof of equality: all saw the same images, and the table's paired differences are sharper."
     return Drawn(figure, text, "Interval plot of the finalists' test mIoU")
 
