@@ -7,7 +7,7 @@ seeds: `weigh`, `decide`, `next_step`, with finalists that are dropped and confi
   (Clopper–Pearson, two-sided) at most 6 %.
 - power: one loss better by as much as an oracle needs in order to name it in 50, 80 and 95 % of sweeps. The oracle uses
   the same rule and interim analyses, but knows the true variances and takes normal quantiles. It goes on until it knows
-  the answer.
+  the answer, and so do ours for the comparison ("to the last interim analysis").
 - choice: losses that differ truly; what the sweep says, what the named loss costs, how often the bound holds, and of
   the first cards that say *probable*, how many name a loss that costs more than the ROPE. Limit: 5 % of all of them.
 - safe: the named loss is worse by just more than the ROPE; how often it is called safe or equivalent all the same.
@@ -52,7 +52,8 @@ ANALYSES = planned_analyses(2, simulation.SEEDS)
 ORDER = simulation.FAMILIES
 LIMIT = 0.06
 TARGETS = {0.50: 0.50, 0.80: 0.65, 0.95: 0.85}
-"""The oracle's power → the share of it that ours must reach."""
+"""The oracle's power → the share of it that ours must reach where it goes on to the last interim analysis: that it ends
+before, once the cost is known, is meant."""
 BATCH = 100
 """Simulations drawn from one stream: what a process gets at a time."""
 
@@ -251,6 +252,8 @@ def oracle_wins(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
     ended = np.zeros(len(mious), dtype=np.bool_)
     won = np.zeros_like(ended)
     for k, analysis in enumerate(ANALYSES):
+        if not analysis.spends:
+            continue
         means = mious[:, :, : analysis.seeds].mean(axis=2)
         best = means.argmax(axis=1)
         gaps = np.take_along_axis(means, best[:, None], axis=1) - means
@@ -335,7 +338,7 @@ def power_table(
 ) -> Iterator[str]:
     """Rows of the second table."""
     yield (
-        "| scenario | finalists | true gap | oracle | ours | ratio | asked | to the last interim analysis | "
+        "| scenario | finalists | true gap | oracle | ours | to the last interim analysis | ratio | asked | "
         "trainings each |"
     )
     yield "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
@@ -358,8 +361,8 @@ def power_table(
         ours, patient = tally.winners[ORDER[0]] / tally.sweeps, tally.untiring[ORDER[0]] / tally.sweeps
         asked = list(TARGETS.values())[number % len(TARGETS)]
         yield (
-            f"| {task.scenario.name} | {task.losses} | {task.gap:.4f} | {oracle:.1%} | {ours:.1%} | "
-            f"{ours / oracle:.2f}{'' if ours / oracle >= asked else ' **too few**'} | {asked:.2f} | {patient:.1%} | "
+            f"| {task.scenario.name} | {task.losses} | {task.gap:.4f} | {oracle:.1%} | {ours:.1%} | {patient:.1%} | "
+            f"{patient / oracle:.2f}{'' if patient / oracle >= asked else ' **too few**'} | {asked:.2f} | "
             f"{tally.trainings / tally.sweeps / task.losses:.1f} |"
         )
 
