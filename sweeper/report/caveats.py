@@ -42,6 +42,11 @@ def _scope(facts: Facts) -> Iterator[str]:
             f"{recipe.confirm_steps:,} steps is a short training. Short budgets favour losses that learn fast, "
             "overlap losses above all; repeat with a larger `--confirm-steps` before a long training depends on it."
         )
+    if recipe.confirm_steps != recipe.steps:
+        yield (
+            f"Learning rates and hyper-parameters were tuned at {recipe.steps:,} steps and are used at "
+            f"{recipe.confirm_steps:,}: that the same ones suit both, for every loss alike, is taken for granted."
+        )
     if facts.sweep.conditions.dataset.synthetic:
         yield "The images are synthetic: this shows how the tool works, not which loss suits your data."
     if recipe.encoder_weights == "none" and recipe.model is None:
