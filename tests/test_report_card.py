@@ -75,6 +75,29 @@ def test_a_finalist_with_nothing_but_a_rate_was_tuned_by_all_trials() -> None:
     assert "`cross_entropy` (1)" not in line and "`tversky` (1)" in line
 
 
+def test_the_report_says_that_rates_were_tuned_at_fewer_steps_than_they_are_used_at() -> None:
+    sweep = builders.sweep()
+    recipe = sweep.conditions.recipe
+    told = "\n".join(caveats(collect(sweep, recommended(builders.evidence(CLEAR)))))
+    assert f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}: that the same ones suit" in told
+    alike = sweep.conditions.model_copy(update={"recipe": recipe.model_copy(update={"confirm_steps": recipe.steps})})
+    same = builders.sweep(conditions=alike.model_copy(update={"rates": "best"}))
+    assert "suit both" not in "\n".join(caveats(collect(same, recommended(builders.evidence(CLEAR)))))
+
+
+def test_a_card_of_finalists_with_unequal_seeds_names_both_ends() -> None:
+    few = {"dice_focal": {"seeds": (1, 2, 3, 4, 5)}, "cross_entropy": {"seeds": (1, 2)}}
+    _, rows = card(recommended(builders.evidence(CLEAR, finalists=few)))
+    assert rows["Holds for"].endswith(", 2 to 5 seeds")
+
+
+def test_the_card_of_one_function_says_that_there_was_nothing_to_choose() -> None:
+    names = {"dice": {"other_names": ("dice_ce", "dice_focal")}}
+    found, rows = card(recommended(builders.evidence({"dice": 0.7}, finalists=names)))
+    assert found.headline == "Train with `dice`: all that was tried is `dice` here."
+    assert rows["Confidence"].startswith("equivalent: one function, other names")
+
+
 LEVELS = {"tversky": 0.704, "focal": 0.7005, "dice": 0.7}
 CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
     "provisional": (
