@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -61,8 +62,10 @@ def test_what_an_earlier_session_searched_counts() -> None:
 
 @pytest.mark.slow
 def test_a_sweep_that_is_stopped_leaves_its_answer_so_far(tmp_path: Path) -> None:
+    # Something must be learned for a loss to be confirmed.
+    blobs: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "confirm_seeds": "2..4"}
     with pytest.raises(InterruptedSweepError):
-        sweep_in(tmp_path, cut := Recorder(stop_after=12), trials=4, confirm_seeds="2..4")
+        sweep_in(tmp_path, cut := Recorder(stop_after=6), trials=4, steps=16, confirm_steps=16, **blobs)
     page = next((tmp_path / "reports").glob("*/report.md"))
     life = read_life(status_file(f"sqlite:///{tmp_path}/sweeper.db", "study"))
     assert life is not None and life.answer and f"so far: {life.answer}" in cut.lines
@@ -72,5 +75,5 @@ def test_a_sweep_that_is_stopped_leaves_its_answer_so_far(tmp_path: Path) -> Non
     [experiment] = [e for e in client.search_experiments() if e.name != "Default"]
     notes = [run.data.tags.get("mlflow.note.content", "") for run in client.search_runs([experiment.experiment_id])]
     assert any(life.answer in note and note.startswith("**Not finished.**") for note in notes)
-    done = sweep_in(tmp_path, resume=True, trials=4)
+    done = sweep_in(tmp_path, resume=True, trials=4, steps=16, confirm_steps=16, **blobs)
     assert "Not finished" not in done.paths.markdown.read_text("utf-8")

@@ -119,7 +119,7 @@ def test_a_log_file_has_every_line_with_its_time_whatever_is_shown(tmp_path: Pat
         "search: 1 training",
         "[1/1] dice #0: 0.610",
         "warning: two",
-        "lines of http://me:***@host",
+        "lines of http://***@host",
         "done",
     ]
     assert all(line[:4].isdigit() and line[19:25] == "+00:00" for line in lines)
