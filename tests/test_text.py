@@ -30,7 +30,7 @@ def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], said: str) 
 @pytest.mark.parametrize(
     ("bound", "margin", "said"),
     [
-        (0.0, 0.01, "0.000"),
+        (0.0, 0.01, "0.001"),
         (0.0061, 0.01, "0.007"),
         (0.01, 0.01, "0.010"),
         (0.0094, 0.0095, "0.0094"),
