@@ -96,8 +96,8 @@ def _cure(kind: tuple[int, int]) -> str:
         return f"{has}; install a newer torch (https://pytorch.org/get-started/locally)"
     plain = torch.__version__.split("+")[0]
     return (
-        f"{has}; torch's build for CUDA 12.6 has some from 5.0 on: pip install --force-reinstall "
-        f"torch=={plain} torchvision --index-url https://download.pytorch.org/whl/cu126"
+        f"{has}; the build of torch {plain} for CUDA 12.6 has some from 5.0 on: its command stands at "
+        "https://pytorch.org/get-started/previous-versions"
     )
 
 
