@@ -113,7 +113,8 @@ def evaluation(step: int, steps: int, counts: ImageCounts, height: float, lr: fl
         chosen = chosen.model_copy(update={"miou": chosen.miou * grown})
     return Evaluation(
         step=step, value=min(1.0, value * (grown if step < steps else 1)), point=point, chosen=chosen, default=default,
-        train_loss=1 / step, lr=lr, pictures=len(counts.pictures), seconds=0.12 * step,
+        train_loss=1 / step, lr=lr, pictures=len(counts.pictures), val_images=len(counts.pictures),
+        seconds=0.12 * step,
     )  # fmt: skip
 
 

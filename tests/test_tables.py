@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -51,16 +50,6 @@ def test_values_from_a_part_of_the_images_have_columns_of_their_own() -> None:
 def test_a_training_that_diverged_at_a_rung_has_the_value_0() -> None:
     lost = builders.trial("dice", 0.0, 0, evaluations=builders.curve_on_part((0.0,)), collapse="diverged")
     assert trials_frame(builders.sweep([lost], []))["value"][0] == 0.0
-
-
-def test_a_study_of_an_earlier_version_has_the_end_on_the_part_as_far_as_it_was_kept() -> None:
-    known: dict[str, Any] = {"pictures": 20, "val_images": None, "curve_miou": 0.7}
-    rungs = [builders.evaluation(s, v, pictures=8, val_images=None) for s, v in ((25, 0.5), (50, 0.6))]
-    done = builders.trial("dice", 0.6, 0, evaluations=(*rungs, builders.evaluation(100, 0.6, **known)))
-    stopped = builders.trial("focal", 0.6, 1, state="pruned", evaluations=tuple(rungs))
-    frame = trials_frame(builders.sweep([done, stopped], []))
-    assert list(frame["value_part"]) == list(frame["miou_part"]) == [0.7, 0.6]
-    assert frame["value"][0] == 0.6 and pd.isna(frame["value"][1]) and pd.isna(frame["dice_part"][0])
 
 
 def test_test_scores_stand_on_confirmations_alone() -> None:

@@ -38,8 +38,7 @@ def value_text(evaluation: Evaluation) -> str:
     """The objective, and on which part of the validation images: values on different images do not compare."""
     text = f"{evaluation.value:.3f}"
     if not evaluation.complete:
-        of = "" if evaluation.val_images is None else f" of {evaluation.val_images}"
-        text += f" on {evaluation.pictures}{of} images"
+        text += f" on {evaluation.pictures} of {evaluation.val_images} images"
     elif evaluation.part is not None:
         text += f" ({evaluation.part.value:.3f} on the {evaluation.part.pictures} images of the steps before)"
     return text

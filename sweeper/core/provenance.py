@@ -31,10 +31,7 @@ class Trainer(NamedTuple):
 
 
 def trained_by(sweep: SweepRecord) -> list[Trainer]:
-    """Every combination of device and versions that trained something, the first one first.
-
-    Trainings of studies of earlier versions have no versions of their own: they get the study's.
-    """
+    """Every combination of device and versions that trained something, the first one first."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
     for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations):
         name = f"{result.spec.purpose}/{result.spec.number:05d}"

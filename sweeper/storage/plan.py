@@ -139,7 +139,7 @@ def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
 
 
 def read_machine(storage: RDBStorage, name: str) -> dict[str, Any]:
-    """How the machine was used so far; nothing where there is no such study, or an older version made it."""
+    """How the machine was used so far; nothing where there is no such study."""
     if name not in study_names(storage):
         return {}
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))

@@ -124,11 +124,10 @@ class Values:
         The end has both: the second continues the curve of the rungs, the first compares with other ends.
         """
         values = {"lr": evaluation.lr}
-        part = evaluation.part_scores
         if evaluation.complete:
             values |= self._evaluated("val", evaluation)
-        if part is not None and not (evaluation.complete and evaluation.part is None):
-            values |= self._evaluated("val_part", part)
+        if not evaluation.complete or evaluation.part is not None:
+            values |= self._evaluated("val_part", evaluation.part_scores)
         if evaluation.train_loss is not None:
             values["train/loss"] = evaluation.train_loss
         return values

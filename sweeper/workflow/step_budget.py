@@ -24,7 +24,7 @@ def find_budget(stage: Stage) -> bool:
     stored = study.user_attrs.get(studies.PROBED)
     probed = studies.unpack(Probed, stored, "the record of the budget probe") if stored else Probed(first=recipe.steps)
     if stored is None and studies.search_results(study):
-        return True  # a study of an earlier version, that has begun
+        return True  # a search that has begun keeps its steps
     if probed.steps is None:
         study.set_user_attr(studies.PROBED, studies.pack(probed))
         find = _where_a_loss_learns if stage.asked.budget == "learns" else _where_the_ranking_holds

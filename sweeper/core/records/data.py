@@ -47,13 +47,13 @@ class Dataset(Record):
     source: str
     """What the user asked for: a path or `synthetic:NAME?…`."""
     format: str | None = None
-    """Name of the format of the annotations; None for synthetic sets and in studies of earlier versions."""
+    """Name of the format of the annotations; None for synthetic sets."""
     patterns: Patterns | None = None
     """What the user said of the files' names (`--images`, `--masks`); None = they are found by the format."""
     class_map: dict[str, tuple[str, ...]] | None = None
     """The user's classes and the labels or names that became them (`--class-map`); None = all as they are."""
     read_as: str | None = None
-    """What was found there and assumed of its layout, in one line; None for synthetic sets and in earlier studies."""
+    """What was found there and assumed of its layout, in one line; None for synthetic sets."""
     digest: str
     """`sha256:…` of everything that can change a result: pixels, labels, class names, splits, groups."""
     task: Task

@@ -73,7 +73,7 @@ class FinalistEvidence(Record):
     rates: RateRange | None = None
     """The range that its seeds' learning rates were drawn from; None = all have the same."""
     seed_lrs: tuple[float, ...] = ()
-    """The learning rate of each of its seeds; () in evidence of earlier versions, where all have `lr`."""
+    """The learning rate of each of its seeds."""
     found_as: SameLoss | None = None
     """What the search called it, where that was another name for the same function."""
     search_trial: int

@@ -181,44 +181,32 @@ class Evaluation(Record):
     lr: float
     pictures: int
     """How many images it was scored on."""
-    val_images: int | None = None
-    """How many there are for validation; None in studies of earlier versions."""
+    val_images: int
+    """How many there are for validation."""
     part: PartScores | None = None
     """The same on the images of the rungs; None at a rung, and where the rungs are scored on all."""
-    curve_miou: float | None = None
-    """mIoU in `part`, of studies of earlier versions, which kept no more of it."""
     seconds: float
     """Since the training began."""
 
     @property
     def complete(self) -> bool:
         """Whether it was scored on all validation images."""
-        if self.val_images is None:  # earlier versions kept `curve_miou` at the end alone
-            return self.curve_miou is not None
         return self.pictures == self.val_images
 
     @property
     def part_value(self) -> float:
-        """The objective on the images that every evaluation of the training was scored on.
-
-        In studies of earlier versions that maximised another metric than mIoU, the end is known on all images alone.
-        """
-        if self.part is not None:
-            return self.part.value
-        same = self.curve_miou is None or self.value != self.chosen.miou
-        return self.value if same else float(self.curve_miou or 0.0)
+        """The objective on the images that every evaluation of the training was scored on."""
+        return self.value if self.part is None else self.part.value
 
     @property
     def part_miou(self) -> float:
         """mIoU on the images that every evaluation of the training was scored on."""
-        if self.part is not None:
-            return self.part.chosen.miou
-        return self.chosen.miou if self.curve_miou is None else self.curve_miou
+        return (self.part or self).chosen.miou
 
     @property
-    def part_scores(self) -> PartScores | None:
-        """All that is known on these images; None at the end of a training of an earlier version."""
-        if self.part is not None or self.curve_miou is not None:
+    def part_scores(self) -> PartScores:
+        """All that is known on these images."""
+        if self.part is not None:
             return self.part
         known = {name: getattr(self, name) for name in ("value", "point", "chosen", "default", "pictures")}
         return PartScores(**known)
@@ -290,8 +278,7 @@ class TrialResult(Record):
     device: str
     """For people: `cpu, 1 thread` or the GPU's name."""
     versions: dict[str, str] = Field(default_factory=dict)
-    """Of Python, sweeper and the libraries of the process that trained it; {} in studies of earlier versions, whose
-    trainings have those of the study."""
+    """Of Python, sweeper and the libraries of the process that trained it; {} where none lived to tell."""
     earlier: tuple[TrainedBy, ...] = ()
     """What trained its first steps, where that was another device or other versions."""
     run_id: str | None = None
