@@ -28,7 +28,7 @@ from sweeper.data import load_dataset, open_store
 from sweeper.training.engine import Training
 from sweeper.training.hardware import fastest_kernels, probe, settle_process
 from sweeper.training.model import decoder_channels
-from sweeper.workflow.step_times import chosen_precision
+from sweeper.workflow.machine_choice import chosen_precision
 
 
 def ours(conditions: Conditions, precision: str, steps: int) -> float:

@@ -18,10 +18,10 @@ from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import processor_name
 from sweeper.training.step_times import step_seconds
-from sweeper.workflow import step_times
+from sweeper.workflow import machine_choice
+from sweeper.workflow.machine_choice import chosen_layout, chosen_precision, precision_here, settle
 from sweeper.workflow.options import as_before
 from sweeper.workflow.settings import Settings
-from sweeper.workflow.step_times import chosen_layout, chosen_precision, precision_here, settle
 from tests.sweeping import Recorder, sweep_in
 
 CPU = Hardware(device="cpu", devices=1, name="CPU", precision="bfloat16", processor="Some Processor 1a2b3c4d")
@@ -120,7 +120,7 @@ def test_another_torch_is_measured_again(
     conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled(conditions, Machine(INTEL), tmp_path)
-    monkeypatch.setattr(step_times, "versions", lambda: {"torch": "9.9"})
+    monkeypatch.setattr(machine_choice, "versions", lambda: {"torch": "9.9"})
     precision, _, asked = settled(conditions, Machine(AMD), tmp_path)
     assert (precision, len(asked)) == ("bfloat16", 1)
 

@@ -23,12 +23,12 @@ from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
 from sweeper.system.whole_files import remove_left
 from sweeper.workflow.executor_choice import make_backend
+from sweeper.workflow.machine_choice import precision_here, settle
 from sweeper.workflow.phases import Display, Stop, ended_by
 from sweeper.workflow.prepare import announce, dataset_of
 from sweeper.workflow.request_checks import check_slots
 from sweeper.workflow.settings import Settings, duration
 from sweeper.workflow.shared_database import one_machine_only
-from sweeper.workflow.step_times import precision_here, settle
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

@@ -29,11 +29,11 @@ from sweeper.space import default_space_name, load_space
 from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
+from sweeper.workflow.machine_choice import settle
 from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import declared_loss, with_own
 from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
-from sweeper.workflow.step_times import settle
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

@@ -14,8 +14,8 @@ from sweeper.core.own_metric import OPTION, register_metric
 from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Recipe
 from sweeper.core.records import Dataset
 from sweeper.core.text import suggestion
+from sweeper.workflow.machine_choice import precision_here
 from sweeper.workflow.settings import CPU_STEPS, GPU_STEPS, Settings
-from sweeper.workflow.step_times import precision_here
 
 if TYPE_CHECKING:
     from sweeper.core.events import Hardware
