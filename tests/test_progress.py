@@ -12,7 +12,7 @@ from rich.console import Console
 from sweeper.cli.bar import Bar
 from sweeper.cli.progress import LiveDisplay, PlainDisplay, spec_text
 from sweeper.cli.sparkline import sparkline
-from sweeper.core.events import Evaluated, Paused, Started, Stored
+from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Started, Stored
 from sweeper.core.records import TrialResult
 from tests import builders
 
@@ -247,3 +247,11 @@ def test_a_sweep_shows_decoding_in_lines_unless_quiet_and_live_in_place_of_the_t
     finally:
         screen.close()
     assert "decoding 1,200 of 2,000 images" in text and "preparing" in after
+
+
+def test_what_is_not_needed_any_more_is_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    for reason, lines in ((NOT_NEEDED, 0), ("the sweep was stopped", 1)):
+        PlainDisplay(0).notify(Dropped(builders.spec("dice"), reason, died=False))
+        assert capsys.readouterr().err.count("warning") == lines
+    PlainDisplay(1).notify(Dropped(builders.spec("dice"), NOT_NEEDED, died=False))
+    assert NOT_NEEDED in capsys.readouterr().err

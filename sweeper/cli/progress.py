@@ -14,7 +14,7 @@ from rich.text import Text
 from sweeper.cli.bar import Paced
 from sweeper.cli.phase_progress import PhaseProgress, clock_text
 from sweeper.cli.sparkline import sparkline
-from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
+from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import count, time_range
@@ -148,8 +148,12 @@ class PlainDisplay:
         return time_range(max(left[0], here), max(left[1], here))
 
     def _dropped(self, spec: TrialSpec, reason: str) -> None:
-        """A warning."""
-        self.warn(f"{spec_text(spec)} was cut off: {reason}")
+        """A warning, but where all is as it should be: then a line when verbose."""
+        text = f"{spec_text(spec)} was cut off: {reason}"
+        if reason != NOT_NEEDED:
+            self.warn(text)
+        elif self._level > 0:
+            self.say(f"  {text}")
 
     def note(self, text: str) -> None:
         """Nothing: results and errors have their own way to the screen."""

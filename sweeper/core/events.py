@@ -109,6 +109,10 @@ class Stored:
     result: TrialResult
 
 
+NOT_NEEDED = "it is not needed any more"
+"""Why a training is dropped that an idle worker began, and that its interim analysis did not ask for."""
+
+
 @dataclass(frozen=True)
 class Dropped:
     """A training was cut off and does not count: its worker `died`, or the sweep ends."""

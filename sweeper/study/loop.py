@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, WorkerLost
+from sweeper.core.events import NOT_NEEDED, Answer, Evaluated, Finished, OutOfMemory, Paused, WorkerLost
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
@@ -77,7 +77,7 @@ def _drive(
             _leave(executor, work, running, reason)
             return False
         if work.over:
-            _leave(executor, work, running, "it is not needed any more")
+            _leave(executor, work, running, NOT_NEEDED)
             return True
         while (room := executor.free()) and (begun := work.next()) is not None:
             running.append(begun)

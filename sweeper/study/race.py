@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import optuna
 
-from sweeper.core.events import Answer, Dropped, Evaluated, Recorder
+from sweeper.core.events import NOT_NEEDED, Answer, Dropped, Evaluated, Recorder
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.storage.results import extra_results
 from sweeper.study.training_list import Batch, Key, completed, key_of
@@ -99,7 +99,7 @@ class Race(Batch):
         if result.state == "pruned":
             self._running.pop(spec.number, None)
             self._tried.discard(key_of(spec))
-            self._recorder.notify(Dropped(spec, "it was not needed any more", died=False))
+            self._recorder.notify(Dropped(spec, NOT_NEEDED, died=False))
         else:
             super().finished(spec, result)
         if not self._over and self.complete:
