@@ -197,6 +197,13 @@ def test_where_nothing_is_recommended_the_data_and_the_budget_are_next() -> None
     assert f"  {card.snippet} --out 'my reports'\n" in text and "sweeper profile " in text and "sweeper ui\n" in text
 
 
+def test_where_no_network_can_do_the_task_more_seeds_are_not_next() -> None:
+    weak = builders.evidence({"dice": 0.5, "cross_entropy": 0.495}).model_copy(update={"constant_miou": 0.48})
+    command = "sweeper run --data synthetic:toy --steps 25 --study old"
+    [*_, (last, why)] = next_steps(outcome(weak, command=command), Settings())
+    assert last == "sweeper run --data synthetic:toy --steps 400" and "none of these networks can do the task" in why
+
+
 def test_where_nothing_was_confirmed_the_study_goes_on() -> None:
     found = outcome(None, confirmations=())
     card = card_of(collect(found.sweep, found.recommendation))

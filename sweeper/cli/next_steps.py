@@ -8,7 +8,7 @@ from sweeper.core import paths
 from sweeper.core.records import Recommendation, Verdict
 from sweeper.core.redact import shown_address
 from sweeper.core.text import resume_command
-from sweeper.report.card import card_of
+from sweeper.report.card import LOW_BUDGET, card_of, with_options
 from sweeper.report.facts import collect
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEEDS, Settings
@@ -34,6 +34,7 @@ def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
     where = storage + cache + out  # each where it is not the default
     tracking = _option("--tracking-uri", settings.tracking_uri, paths.TRACKING)
     resume += tracking + cache + out
+    facts = collect(sweep, recommendation)
     ui = f"sweeper ui{tracking}"
     if recommendation.recommended is None:
         dataset = sweep.conditions.dataset
@@ -41,7 +42,6 @@ def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
         named += "" if dataset.patterns is None else _option("--masks", dataset.patterns.masks, "")
         named += "" if settings.class_map is None else _option("--class-map", str(settings.class_map), "")
         profile = f"sweeper profile {shlex.quote(dataset.source)}{named}"
-        facts = collect(sweep, recommendation)
         again = (resume, "go on with it: what failed or is missing is trained")
         if facts.nothing_learned:
             larger = card_of(facts).snippet + storage + tracking + cache + out
@@ -53,6 +53,10 @@ def next_steps(outcome: Outcome, settings: Settings) -> list[tuple[str, str]]:
     ]
     if sweep.cut:
         found.append((resume, "go on with what the time limit cut"))
+    elif facts.too_weak:
+        steps = {"--steps": str(4 * sweep.conditions.recipe.steps)}
+        larger = with_options(sweep.command, steps, drop=LOW_BUDGET) + storage + tracking + cache + out
+        found.append((larger, "another study with a larger budget: none of these networks can do the task yet"))
     elif recommendation.verdict is Verdict.UNDECIDED:
         found.append((f"{resume} --confirm-seeds {_more_seeds(recommendation)}", "more seeds: who is best is open"))
     else:

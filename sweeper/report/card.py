@@ -41,9 +41,6 @@ VERDICTS = {
 WORDS = 120
 """The card has at most so many, before the code; tests/test_report_card.py counts them."""
 
-LITTLE = 0.1
-"""Part of the way from a constant answer to a perfect one below which a network cannot do the task."""
-
 LOW_BUDGET = ("--epochs", "--confirm-steps", "--study")
 """Left out of the command for a larger budget: the confirmation then has twice the new steps, in a new study."""
 
@@ -123,9 +120,9 @@ def _recipe(recipe: Recipe) -> str:
 def _headline(facts: Facts, recommended: Recommended) -> str:
     """The answer in a sentence; before it one that says so where no network can do the task yet."""
     evidence = facts.recommendation.evidence
-    best = max((f.miou.estimate for f in facts.finalists), default=1.0)
-    if evidence is None or best - evidence.constant_miou >= LITTLE * (1 - evidence.constant_miou):
+    if evidence is None or not facts.too_weak:
         return _answer(facts, recommended)
+    best = max(f.miou.estimate for f in facts.finalists)
     return (
         f"None of these networks can do the task yet: the best reads {number(best)} mIoU, the same answer everywhere "
         f"{number(evidence.constant_miou)}. {_answer(facts, recommended)}"

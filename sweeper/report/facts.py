@@ -35,6 +35,9 @@ from sweeper.space import edge_of
 ENOUGH = 8
 """Fewer completed trials than this say nothing about a trend: at n = 7 only |ρ| > 0.78 would be significant."""
 
+LITTLE = 0.1
+"""Part of the way from a constant answer to a perfect one below which a network cannot do the task."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -100,6 +103,15 @@ class Facts:
             return True
         ended = [trial for trial in sweep.trials if trial.state != "failed"]
         return bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
+
+    @property
+    def too_weak(self) -> bool:
+        """Whether none of the confirmed networks can do the task."""
+        evidence = self.recommendation.evidence
+        if evidence is None or not self.finalists:
+            return False
+        best = max(f.miou.estimate for f in self.finalists)
+        return best - evidence.constant_miou < LITTLE * (1 - evidence.constant_miou)
 
     def gained(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
         """A difference between finalists with its interval; of a single seed no interval can be told."""
