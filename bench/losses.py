@@ -119,21 +119,6 @@ def own_surprise(z: Tensor, y: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(z.squeeze(1), (y * mask).to(z.dtype), reduction="none")[mask]
 
 
-def poly(z: Tensor, y: Tensor) -> Tensor:
-    """Poly-1 as public code has it: from the probability."""
-    found = own_surprise(z, y)
-    return (found + 2.0 * (1 - torch.exp(-found))).mean()
-
-
-def generalized(z: Tensor, y: Tensor) -> Tensor:
-    return ((1 - torch.exp(-own_surprise(z, y)) ** 0.7) / 0.7).mean()
-
-
-def symmetric(z: Tensor, y: Tensor) -> Tensor:
-    found = own_surprise(z, y)
-    return (0.1 * found + 4 * (1 - torch.exp(-found))).mean()
-
-
 def hard_examples(z: Tensor, y: Tensor) -> Tensor:
     """BiSeNet's OhemCELoss."""
     found = own_surprise(z, y)
@@ -170,16 +155,6 @@ def recall_weighted(z: Tensor, y: Tensor) -> Tensor:
     return ((missed / there)[labels] * each * mask).mean()
 
 
-def margins(z: Tensor, y: Tensor) -> Tensor:
-    """LDAM's authors, for pixels: the margin off the own class's logit."""
-    if z.shape[1] == 1:
-        return masked(z - 0.5 * (2 * (y == 1).to(z.dtype) - 1).unsqueeze(1), y)
-    labels = (y * (y != IGNORE)).unsqueeze(1)
-    margin = torch.full((z.shape[1],), 0.5, device=z.device, dtype=z.dtype)
-    shifted = z - torch.zeros_like(z).scatter_(1, labels, 1.0) * margin.view(1, -1, 1, 1)
-    return F.cross_entropy(shifted, y, ignore_index=IGNORE)
-
-
 def robust_dice(z: Tensor, y: Tensor) -> Tensor:
     """PyMIC's NoiseRobustDiceLoss."""
     p, own, _ = parts(z, y)
@@ -203,19 +178,6 @@ def exponential_logarithmic(z: Tensor, y: Tensor) -> Tensor:
     dice = (2 * (p * own).sum(SPACE) + 1) / ((p + own).sum(SPACE) + 1)
     found = own_surprise(z, y)
     return 0.8 * ((-torch.log(dice)) ** 0.3).mean() + 0.2 * (found.clamp(min=1e-6) ** 0.3).mean()
-
-
-def metric_dice(z: Tensor, y: Tensor) -> Tensor:
-    """JDTLosses' Dice: |p − y| in place of products."""
-    p, own, _ = parts(z, y)
-    apart, total = (p - own).abs().sum(SPACE), (p + own).sum(SPACE)
-    return 1 - ((total - apart + 1) / (total + 1)).mean()
-
-
-def metric_jaccard(z: Tensor, y: Tensor) -> Tensor:
-    p, own, _ = parts(z, y)
-    apart, total = (p - own).abs().sum(SPACE), (p + own).sum(SPACE)
-    return 1 - ((total - apart + 1) / (total + apart + 1)).mean()
 
 
 def inversely_weighted(weights: Tensor) -> Loss:
@@ -254,10 +216,9 @@ def label_map(family: str, task: str, batch: Batch) -> Tensor:
 def of_papers(task: str, batch: Batch, overlaps: dict[str, Loss]) -> dict[str, dict[str, Loss]]:
     """Counterparts of losses that only their authors' code has; `overlaps`: Dice by library."""
     found: dict[str, dict[str, Loss]] = {}
-    found["recall_ce"], found["ldam"] = {"authors": recall_weighted}, {"authors": margins}
+    found["recall_ce"] = {"authors": recall_weighted}
     found["robust_dice"], found["sens_spec"] = {"PyMIC": robust_dice}, {"NiftyNet": sensitivity_specificity}
     found["exp_log"] = {"torch": exponential_logarithmic}
-    found["dice_metric"], found["jaccard_metric"] = {"JDTLosses": metric_dice}, {"JDTLosses": metric_jaccard}
     sizes = label_map("instance_ce", task, batch).to(batch.logits.dtype).clamp(min=1)
     found["instance_ce"] = {"authors": inversely_weighted(1 / sizes)}
     lines = label_map("skeleton_recall", task, batch)
@@ -284,8 +245,6 @@ def counterparts(task: str, batch: Batch) -> dict[str, dict[str, Loss]]:
     found["tversky"] = {"smp": smp.losses.TverskyLoss(task, alpha=0.3, beta=0.7, ignore_index=IGNORE)}
     found["focal_tversky"] = {"smp": smp.losses.TverskyLoss(task, alpha=0.3, beta=0.7, gamma=0.75, ignore_index=IGNORE)}
     found["lovasz"] = {"smp": smp.losses.LovaszLoss(task, ignore_index=IGNORE)}
-    smp_dice = found["dice"]["smp"]
-    found["log_cosh_dice"] = {"smp Dice": lambda z, y: smp_dice(z, y).cosh().log()}
     if monai is not None:
         found["dice"]["monai"] = monai_call(monai.DiceLoss(**ignoring))
         found["jaccard"]["monai"] = monai_call(monai.DiceLoss(jaccard=True, **ignoring))
@@ -319,12 +278,10 @@ def counterparts(task: str, batch: Batch) -> dict[str, dict[str, Loss]]:
     found["dice_focal"] = {
         name: combined(loss, found["focal"][name]) for name, loss in found["dice"].items() if name in found["focal"]
     }
-    found["combo"] = {name: combined(loss, weighted) for name, loss in found["dice"].items()}
 
     found["topk_ce"] = {"nnU-Net": hardest}
     found["logit_adjusted"] = {"torch": adjusted}
-    found["poly_ce"], found["generalized_ce"] = {"torch": poly}, {"torch": generalized}
-    found["symmetric_ce"], found["ohem_ce"] = {"torch": symmetric}, {"BiSeNet": hard_examples}
+    found["ohem_ce"] = {"BiSeNet": hard_examples}
     found["log_dice"] = {"smp": smp.losses.DiceLoss(task, log_loss=True, ignore_index=IGNORE)}
     if binary:
         found["mcc"] = {"smp": lambda z, y: _MATTHEWS(z.sigmoid(), y)}

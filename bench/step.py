@@ -27,7 +27,6 @@ from sweeper.core.text import count
 from sweeper.data import load_dataset, open_store
 from sweeper.training.engine import Training
 from sweeper.training.hardware import fastest_kernels, probe, settle_process
-from sweeper.training.model import decoder_channels
 from sweeper.workflow.machine_choice import chosen_precision
 
 
@@ -51,7 +50,7 @@ def plain(recipe: Recipe, steps: int, *, tuned: bool, device: str = "cpu", bf16:
         recipe.encoder,
         encoder_weights=None,
         encoder_depth=recipe.encoder_depth,
-        decoder_channels=decoder_channels(recipe),
+        decoder_channels=recipe.decoder_channels,
         in_channels=3,
         classes=1,
     ).to(device)

@@ -128,7 +128,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         if isinstance(options.get(name), os.PathLike)
     }
     options |= {"threshold": "0.5"} if options.get("threshold") == 0.5 else {}
-    known = [name for name in Settings.model_fields if name != "join"]
+    known = Settings.model_fields
     problems = [
         f"{name} is no option of `sweeper run` that can be given here{suggestion(name, known)}"
         for name in options

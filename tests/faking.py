@@ -12,7 +12,16 @@ import optuna
 
 from sweeper import storage as studies
 from sweeper.core.events import Answer, Evaluated, Finished, Observers, Paused, TrainingEvent
-from sweeper.core.records import Collapse, Conditions, Coordinate, InterimAnalysis, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import (
+    Collapse,
+    Conditions,
+    Coordinate,
+    InterimAnalysis,
+    SearchSpace,
+    TrialResult,
+    TrialSpec,
+    Until,
+)
 from sweeper.data import divide
 from sweeper.space import load_space
 from sweeper.study.same_loss import Measure, Question
@@ -194,6 +203,8 @@ def train(
     measure: Measure = nothing_alike,
     learns: Budget | None = None,
     settles: bool = False,
+    until: Until = "settled",
+    lost: Callable[[], bool] = lambda: False,
 ) -> Stage:
     """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
     display, plan = display or Recorder(), plan or new_plan()
@@ -203,10 +214,12 @@ def train(
     enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, workers=lambda: executor.slots, before=studies.all_results(study))
     budget: Budget = "ranking" if probe else "given"
-    asked = Asked(trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None, settles=settles)
+    asked = Asked(
+        trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None, until=until, settles=settles
+    )
     told = Observers((time, display) if signs is None else (time, display, signs))
     stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, signs=signs)  # type: ignore[arg-type]
-    stage.measure = measure
+    stage.measure, stage.lost = measure, lost
     train_all(stage, decided=lambda _: None)
     return stage
 

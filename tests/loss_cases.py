@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from sweeper.core.records import Task
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.losses.family_records import LossTask
 
 IGNORE = 255
-CASES: list[tuple[str, LossTask]] = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
+CASES: list[tuple[str, Task]] = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 CLASSES = 3
 FREQUENCIES = (0.6, 0.3, 0.1)
 VALUES = {
@@ -29,9 +29,6 @@ VALUES = {
     "distance_mix": 0.05,
     "prior_odds": 20.0,
     "tau": 0.8,
-    "first_term": 1.5,
-    "robustness": 0.6,
-    "reverse_share": 0.9,
     "sure_at": 0.7,
     "kept_at_least": 0.2,
     "error_exponent": 1.4,
@@ -39,60 +36,50 @@ VALUES = {
     "log_exponent": 0.5,
     "instance_power": 0.7,
     "blob_share": 0.4,
-    "margin": 1.5,
 }
 
 
 COVERED = {
-    *("poly_ce", "generalized_ce", "symmetric_ce", "recall_ce"),
-    *("log_dice", "noise_robust_dice", "sensitivity_specificity", "exponential_logarithmic"),
+    *("recall_ce", "log_dice", "noise_robust_dice", "sensitivity_specificity", "exponential_logarithmic"),
     *("instance_ce", "blob_dice", "skeleton_recall"),
-    *("dice_metric", "jaccard_metric"),
 }
 """Modules of losses whose kind another one covers in a training: of one pixel's −log p_t, and of sums over classes.
 Those of maps of the labels are trained in tests/test_label_maps.py."""
 
 
-def point(family: str, task: LossTask) -> dict[str, float]:
+def point(family: str, task: Task) -> dict[str, float]:
     """A generic point of the family: no coordinate at a neutral value."""
     return {name: VALUES[name] for name in FAMILIES[family].coordinates[task]}
 
 
-def needed(family: str, task: LossTask) -> dict[str, float]:
+def needed(family: str, task: Task) -> dict[str, float]:
     """Coordinates without a default, because the data must decide them."""
     free = FAMILIES[family].coordinates[task]
     return {n: VALUES[n] for n in ("pos_weight", "prior_odds") if n in free and free[n].default is None}
 
 
-def make(family: str, task: LossTask, **given: object) -> torch.nn.Module:
+def make(family: str, task: Task, **given: object) -> torch.nn.Module:
     """The family at its generic point, but for what is given."""
     frequencies = FREQUENCIES if task == "multiclass" else None
     return build_loss(family, task=task, class_frequencies=frequencies, **{**point(family, task), **given})
 
 
-def channels(task: LossTask) -> int:
+def channels(task: Task) -> int:
     return 1 if task == "binary" else CLASSES
 
 
-def target_shape(task: LossTask, size: int, images: int = 2) -> tuple[int, ...]:
-    return (images, CLASSES, size, size) if task == "multilabel" else (images, size, size)
-
-
-def noise(task: LossTask, size: int = 8, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+def noise(task: Task, size: int = 8, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     """float32 logits and labels without ignored pixels."""
     rng = torch.Generator().manual_seed(seed)
     logits = torch.randn(2, channels(task), size, size, generator=rng)
     labels = CLASSES if task == "multiclass" else 2
-    return logits, torch.randint(0, labels, target_shape(task, size), generator=rng)
+    return logits, torch.randint(0, labels, (2, size, size), generator=rng)
 
 
-def right_logits(task: LossTask, target: torch.Tensor, strength: float) -> torch.Tensor:
+def right_logits(task: Task, target: torch.Tensor, strength: float) -> torch.Tensor:
     """Logits that say what the target says; ignored pixels count as class 0."""
     known = torch.where(target == IGNORE, 0, target)
-    if task == "multilabel":
-        right = known.float()
-    else:
-        right = torch.nn.functional.one_hot(known, 2 if task == "binary" else CLASSES).movedim(-1, 1).float()
+    right = torch.nn.functional.one_hot(known, 2 if task == "binary" else CLASSES).movedim(-1, 1).float()
     signs = 2 * right - 1
     return strength * (signs[:, 1:] if task == "binary" else signs)
 

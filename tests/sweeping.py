@@ -59,7 +59,7 @@ class Recorder:
     def phase(self, name: str, done: int, total: int) -> None:
         self.phases.append((name, done, total))
 
-    def expect(self, left: Callable[[], tuple[float, float] | None]) -> None:
+    def expect(self, left: Callable[[], str]) -> None:
         self.left = left
 
     def notify(self, event: SweepEvent) -> None:

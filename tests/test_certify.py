@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import subprocess
 import sys
 
@@ -14,20 +13,13 @@ from torch.nn import functional as F  # noqa: N812
 from sweeper.cli import losses as cli_losses
 from sweeper.cli.main import main
 from sweeper.core.errors import UsageError
-from sweeper.losses import FAMILIES, certification
+from sweeper.losses import FAMILIES, certification, class_weights, unified_focal
 from sweeper.losses.build import build_loss
-from sweeper.losses.certification import (
-    RULES,
-    Check,
-    certify,
-    identities,
-    option_values,
-    references,
-    relations,
-    slow_relatives,
-)
-from sweeper.losses.certification.certified_loss import Subject
-from sweeper.losses.families import LOSS_TASKS, Family
+from sweeper.losses.certification import RULES, Check, certify
+from sweeper.losses.certification.certified_loss import SHARES, Subject
+from sweeper.losses.certification.identities import WEIGHTINGS
+from sweeper.losses.coordinates import uses_frequencies
+from sweeper.losses.families import TASKS, Family
 from tests.marks import in_thirds, rest_slow
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
@@ -39,7 +31,7 @@ def test_what_is_shipped_is_certified(family, task):
     assert [f"{c.name} ({c.precision}): {c.detail}" for c in checks if not c.passed] == []
     assert {"float32", "bfloat16"} <= {c.precision for c in checks}
     assert all((c.family, c.task) == (family, task) and c.detail for c in checks)
-    assert len({(c.name, c.precision) for c in checks}) == len(checks) >= 24
+    assert len({(c.name, c.precision) for c in checks}) == len(checks) >= 12
 
 
 @pytest.mark.cuda
@@ -56,23 +48,11 @@ def test_every_rule_is_tried_on_something():
     assert len({rule.name for rule in RULES}) >= 40
 
 
-@pytest.mark.parametrize(("family", "task"), CASES)
-def test_every_family_equals_something_known(family, task):
-    """A loss that is only stable and only has the right slope could still be another one."""
-    general = {"mix goes in a straight line", "one label is the binary task", "options at rest change nothing"}
-    subject = Subject(family, task, "cpu", "float64")
-    rules = [rule for rule in (*identities.RULES, *relations.RULES) if rule.applies(subject)]
-    assert {rule.name for rule in rules} - general
-
-
-def test_every_option_of_every_family_is_tried_against_a_reference():
-    """What `build_loss` takes for any family is known to the slow references, and tried away from rest."""
-    assert set(slow_relatives.RELATIVES) == {name for name, family in FAMILIES.items() if family.relative}
-    for family, task in CASES:
-        subject = Subject(family, task, "cpu", "float64")
-        assert references.known(subject), f"no slow reference of {family}, {task}, or no value in option_values.py"
-        tried = {name for place in option_values.variants(subject).values() for name in place}
-        assert tried >= {*subject.entry.coordinates[task], *subject.entry.options(task)}, (family, task)
+def test_the_commonest_class_is_not_the_first():
+    """Else a loss that takes the first class for the commonest would pass."""
+    assert SHARES["multiclass"].index(max(SHARES["multiclass"])) != 0
+    _, counts = Subject("dice", "multiclass", "cpu", "float64").target().unique(return_counts=True)
+    assert counts.argmax() != 0
 
 
 def test_a_check_is_repeatable_and_round_trips():
@@ -187,67 +167,11 @@ class LowPrecision(Wrapped):
         return self.true(logits, target).to(logits.dtype).to(torch.promote_types(logits.dtype, torch.float32))
 
 
-class AbsentIsFree(Wrapped):
-    """As the libraries have it: no loss where there is no foreground."""
-
-    def forward(self, logits, target):
-        return torch.where((target == 1).any(), self.true(logits, target), 0 * self.true(logits, target))
-
-
 class Unsteady(Wrapped):
     """Drops pixels at random."""
 
     def forward(self, logits, target):
         return self.true(logits, target) * (1 + 1e-3 * torch.rand(()).to(logits.device))
-
-
-class Overwriting(Wrapped):
-    def forward(self, logits, target):
-        value = self.true(logits, target)
-        target.masked_fill_(target == self.ignore_index, 0)
-        return value
-
-
-class CannotTravel(Wrapped):
-    def __getstate__(self):
-        raise pickle.PicklingError("holds a generator")
-
-
-class Positional(Wrapped):
-    """The first column counts more."""
-
-    def forward(self, logits, target):
-        rest = torch.where(torch.arange(target.shape[-1], device=target.device) < 1, target, self.ignore_index)
-        return self.true(logits, target) + 0.1 * self.true(logits, rest)
-
-
-class Synchronising(Wrapped):
-    def forward(self, logits, target):
-        if not bool(self.labelled(target).any()):
-            return 0.0 * torch.nan_to_num(logits).sum().to(torch.promote_types(logits.dtype, torch.float32))
-        return self.true(logits, target)
-
-
-class SlopeWithoutHistory(torch.autograd.Function):
-    """Hands the slope on as a number: once differentiable, and silent about it."""
-
-    @staticmethod
-    def forward(ctx, logits, value, slope):
-        ctx.slope = slope
-        return value
-
-    @staticmethod
-    def backward(ctx, given):
-        return ctx.slope * given, None, None
-
-
-class OnceDifferentiable(Wrapped):
-    def forward(self, logits, target):
-        if not logits.requires_grad:
-            return self.true(logits, target)
-        value = self.true(logits, target)
-        (slope,) = torch.autograd.grad(value, logits)
-        return SlopeWithoutHistory.apply(logits, value.detach(), slope)
 
 
 class AssumesContiguousMemory(Wrapped):
@@ -259,42 +183,26 @@ class AssumesContiguousMemory(Wrapped):
         return self.true(read, target)
 
 
-class HidesNan(Wrapped):
-    def forward(self, logits, target):
-        return torch.nan_to_num(self.true(logits, target))
-
-
 class Raising(Wrapped):
     def forward(self, logits, target):
         raise RuntimeError("not on this machine")
 
 
 MUTATIONS = [
-    (WrongSign, "cross_entropy", "binary", "descent recovers the mask"),
-    (WrongSign, "dice", "multiclass", "a perfect prediction costs least"),
+    (WrongSign, "cross_entropy", "binary", "equals torch's cross-entropy"),
+    (WrongSign, "dice", "multiclass", "is the Dice formula"),
     (WrongGradientSign, "dice_ce", "binary", "its slope agrees with finite differences"),
-    (WrongGradientSign, "lovasz", "multiclass", "descent recovers the mask"),
     (DetachedPart, "tversky", "multiclass", "its slope agrees with finite differences"),
     (IgnoreLeak, "dice", "binary", "ignored pixels change nothing"),
     (IgnoreLeak, "cross_entropy", "multiclass", "a batch without labels costs nothing"),
     (MaskedByProduct, "focal", "binary", "ignored pixels change nothing"),
-    (AveragedOverIgnored, "cross_entropy", "multiclass", "ignored rows are as good as cut off"),
-    (AveragedOverIgnored, "cross_entropy", "binary", "equals torch's cross-entropy"),
+    (AveragedOverIgnored, "cross_entropy", "multiclass", "equals torch's cross-entropy"),
     (NanAtExtremes, "dice", "binary", "extreme inputs stay finite"),
-    (Sigmoids, "focal", "multiclass", "a constant on all softmax logits changes nothing"),
-    (Sigmoids, "focal", "multiclass", "is the softmax form of focal"),
+    (Sigmoids, "focal", "multiclass", "γ = 0 without α is cross-entropy"),
     (LowPrecision, "dice", "multiclass", "half precision is computed in float32"),
-    (AbsentIsFree, "dice", "binary", "false positives of an absent class cost something"),
+    (LowPrecision, "boundary", "binary", "half precision is computed in float32"),
     (Unsteady, "cross_entropy", "binary", "the same twice"),
-    (Overwriting, "dice_focal", "multiclass", "its inputs are left alone"),
-    (CannotTravel, "jaccard", "binary", "it pickles"),
-    (Positional, "cross_entropy", "binary", "the order of pixels does not matter"),
-    (Positional, "soft_cldice", "binary", "the order of images, mirrors and turns do not matter"),
-    (Synchronising, "focal", "binary", "it never waits for the device"),
     (AssumesContiguousMemory, "dice_ce", "binary", "memory layout does not matter"),
-    (OnceDifferentiable, "focal", "binary", "second derivatives agree with finite differences"),
-    (OnceDifferentiable, "dice", "multiclass", "second derivatives agree with finite differences"),
-    (HidesNan, "dice_ce", "multiclass", "a NaN shows"),
 ]
 
 
@@ -330,11 +238,11 @@ def test_a_broken_family_is_caught(monkeypatch, mutation, family, task, rule):
 
 def test_a_loss_that_raises_fails_every_check_that_calls_it_and_ends_nothing(monkeypatch):
     checks = certify_broken(monkeypatch, "tversky", "binary", Raising)
-    assert {"it pickles", "descent recovers the mask"} <= {check.name for check in checks if not check.passed}
-    assert len({check.name for check in checks}) >= 24
+    assert all(not check.passed and "not on this machine" in check.detail for check in checks)
+    assert len({check.name for check in checks}) >= 12
 
 
-@pytest.mark.parametrize(("family", "task"), [("dice_ce", "binary"), ("focal", "multiclass"), ("dice", "multilabel")])
+@pytest.mark.parametrize(("family", "task"), [("dice_ce", "binary"), ("focal", "multiclass")])
 def test_the_bare_wrapper_is_not_caught(monkeypatch, family, task):
     """What is caught above is the mutation, not the wrapping."""
     checks = certify_broken(monkeypatch, family, task, Wrapped)
@@ -342,29 +250,23 @@ def test_the_bare_wrapper_is_not_caught(monkeypatch, family, task):
 
 
 COORDINATE_FAULTS = [
-    ("focal", "binary", "alpha favours the foreground", lambda given: {**given, "alpha": 1 - given.get("alpha", 0.5)}),
-    ("focal", "multiclass", "alpha favours the foreground", lambda g: {**g, "alpha": 1 - g.get("alpha", 0.5)}),
-    ("focal", "binary", "equals torchvision's focal loss", lambda g: {**g, "gamma": g["gamma"] / 2}),
-    ("focal", "multiclass", "gamma quietens easy pixels", lambda g: {**g, "gamma": 0.0}),
-    ("weighted_ce", "binary", "pos_weight favours the foreground", lambda g: {"pos_weight": 1 / g["pos_weight"]}),
+    ("focal", "binary", "γ = 0 without α is cross-entropy", lambda g: {**g, "gamma": g["gamma"] + 1}),
+    (
+        "weighted_ce",
+        "binary",
+        "equals torch's weighted cross-entropy, but for the divisor",
+        lambda g: {"pos_weight": 1 / g["pos_weight"]},
+    ),
     (
         "weighted_ce",
         "multiclass",
-        "class_weight_power favours rare classes",
+        "equals torch's weighted cross-entropy, but for the divisor",
         lambda g: {"class_weight_power": 1 - g["class_weight_power"]},
-    ),
-    (
-        "tversky",
-        "binary",
-        "fn_weight favours the foreground",
-        lambda g: {**g, "fn_weight": g.get("fp_weight", 1 - g["fn_weight"]), "fp_weight": g["fn_weight"]},
     ),
     ("tversky", "binary", "is the Tversky formula", lambda g: {**g, "fn_weight": 0.5, "fp_weight": 0.5}),
     ("focal_tversky", "binary", "κ = 1 is Tversky", lambda g: {**g, "overlap_exponent": 0.75}),
     ("dice_ce", "multiclass", "mix = 0 is Dice", lambda g: {**g, "mix": 1 - g["mix"]}),
     ("dice_ce", "binary", "mix goes in a straight line", lambda g: {**g, "mix": g["mix"] ** 2}),
-    ("topk_ce", "binary", "hard_fraction keeps the hardest", lambda g: {"hard_fraction": 1.0}),
-    ("boundary_ce", "multiclass", "boundary_weight raises boundaries", lambda g: {"boundary_weight": 0.0}),
 ]
 
 
@@ -399,6 +301,47 @@ def test_per_class_exponent_of_the_mean_is_caught(monkeypatch):
     rule = "κ acts on each class's 1 − TI"
     checks = certify_broken(monkeypatch, "focal_tversky", "multiclass", build, only=rule)
     assert rule in {check.name for check in checks if not check.passed}
+
+
+def weighed_by_frequencies() -> list[str]:
+    """Families that are another loss with other class frequencies, at some place where they are certified."""
+    found = []
+    for name, family in FAMILIES.items():
+        subject = Subject(name, "multiclass", "cpu", "float64")
+        places = [*subject.points().values(), *({n: v} for n, v in WEIGHTINGS.items() if subject.takes(n))]
+        if "multiclass" in family.tasks and any(uses_frequencies(place, "multiclass") for place in places):
+            found.append(name)
+    return found
+
+
+def test_families_that_use_frequencies_are_known():
+    assert set(weighed_by_frequencies()) >= {
+        *("weighted_ce", "focal", "logit_adjusted", "dice_ce", "weighted_dice_ce"),
+        *("unified_focal", "symmetric_unified_focal"),
+    }
+
+
+@pytest.mark.parametrize("family", weighed_by_frequencies())
+def test_the_first_class_taken_for_the_commonest_is_caught(monkeypatch, family):
+    """ "Class 0 is common", whatever the frequencies are."""
+
+    def build(name, *, class_frequencies, **arguments):
+        counts = list(class_frequencies)
+        most = counts.index(max(counts))
+        counts[0], counts[most] = counts[most], counts[0]
+        return build_loss(name, class_frequencies=counts, **arguments)
+
+    rule = "renamed classes cost the same"
+    checks = certify_broken(monkeypatch, family, "multiclass", build, only=rule)
+    assert [check.name for check in checks if not check.passed] == [rule]
+
+
+@pytest.mark.parametrize("family", ["focal", "unified_focal", "symmetric_unified_focal"])
+def test_so_it_is_where_the_commonest_class_is_looked_up(monkeypatch, family):
+    for module in (class_weights, unified_focal):
+        monkeypatch.setattr(module, "commonest", lambda frequencies: 0)
+    failed = {check.name for check in certify("cpu", [family], ["multiclass"]) if not check.passed}
+    assert "renamed classes cost the same" in failed
 
 
 # --- The command ----------------------------------------------------------------------------------------------------
@@ -456,7 +399,7 @@ def test_the_command_fails_and_names_the_check_of_a_broken_family(sweeper, two_f
     monkeypatch.setitem(FAMILIES, "dice", true.model_copy(update={"build": broken}))
     status, out, _ = sweeper("losses", "--certify")
     assert status == 1
-    assert "descent recovers the mask" in " ".join(out.split())
+    assert "is the Dice formula" in " ".join(out.split())
     assert "FAILED" in out
     status, out, _ = sweeper("losses", "--certify", "--json")
     assert status == 1
@@ -480,7 +423,7 @@ def test_device_without_certify_is_refused(sweeper):
 
 
 def test_the_registry_covers_all_tasks_it_declares():
-    assert all(set(family.tasks) <= set(LOSS_TASKS) and family.tasks for family in FAMILIES.values())
+    assert all(set(family.tasks) <= set(TASKS) and family.tasks for family in FAMILIES.values())
     assert all(isinstance(family, Family) for family in FAMILIES.values())
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from sweeper import storage as studies
 from sweeper.core.errors import ChangedImagesError, SweeperError
-from sweeper.core.events import Hardware, Layout
 from sweeper.core.records import Conditions, Dataset, TrialResult
 from sweeper.data import load_dataset
 from sweeper.data.cache import changed_since, hold
 from sweeper.data.distance_maps import DistanceStore
 from sweeper.data.store import is_intact, open_store
-from sweeper.workflow import join
 from sweeper.workflow.conclude import report_study
 from sweeper.workflow.request_checks import check_request
 from sweeper.workflow.settings import Settings
@@ -25,8 +22,8 @@ from sweeper.workflow.train import TrainOptions, _dataset, train_recommended
 from tests import faking
 from tests.conftest import TINY
 from tests.faking import FakeExecutor, fake_result, new_plan, train
-from tests.sweeping import Recorder, one_figure, seven_oclock, sweep_in
-from tests.test_training import SMALL, spec
+from tests.sweeping import Recorder, one_figure, sweep_in
+from tests.test_training import SMALL
 
 TWO_LOSSES = str(Path(__file__).parent / "data/two_losses.yaml")
 
@@ -182,51 +179,3 @@ def test_a_network_is_not_written_whose_labels_changed_while_it_was_trained(
     speaker = Recorder()
     assert _dataset(data, options, speaker) == data and is_intact(Path(data.store))
     assert any("damaged" in line for line in speaker.lines)
-
-
-class Elsewhere:
-    """Stands for what works for a leader: it brought one training to its end, and the labels changed meanwhile."""
-
-    store: ClassVar[Path]
-
-    def __init__(self, *_: object) -> None:
-        self.finished = [spec(number=1)]
-
-    def serve(self, *_: object) -> str:
-        spoil(self.store)
-        return "concluded"
-
-
-def test_a_machine_that_joined_says_that_its_labels_changed(
-    study: studies.SteadyStorage, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    studies.note_unchanged(studies.load_study(study, "s"))  # the leader's own are well
-    Elsewhere.store = Path(data.store)
-    monkeypatch.setattr(join, "Joined", Elsewhere)
-    monkeypatch.setattr(join, "make_backend", lambda *_: Nowhere())
-    url = f"sqlite:///{tmp_path}/sweeper.db"
-    settings = Settings(study="s", join=True, storage=url, cache=tmp_path / "cache")
-    with pytest.raises(ChangedImagesError, match="search 1"):
-        join.run_join(settings, Recorder(), Recorder(), clock=seven_oclock, cores=1)
-    with pytest.raises(ChangedImagesError, match="search 1"):
-        studies.load_sweep(study, "s")
-
-
-class Nowhere:
-    """A backend that trains nothing."""
-
-    slots = 1
-
-    def hardware(self) -> Hardware:
-        return Hardware(device="cpu", devices=1, name="", precision="float32")
-
-    layouts = (Layout(1, 1),)
-
-    def use(self, layout: Layout) -> None:
-        """There is no choice."""
-
-    def open(self, *_: object) -> Nowhere:
-        return self
-
-    def close(self) -> None:
-        """Nothing to end."""

@@ -11,9 +11,10 @@ import sys
 import click
 import pytest
 
-from sweeper.cli.run import NO_SETTINGS, SECTIONS, command
+from sweeper.cli.settings_options import setting
 from sweeper.core.records import ImbalanceProfile
 from sweeper.core.text import to_one
+from sweeper.workflow.settings import Settings, options
 from tests.folders import folder, image, mask
 
 
@@ -207,14 +208,29 @@ def test_an_unknown_command_is_answered_with_those_spelt_alike(sweeper, written,
     assert f"no such command, '{written}'" in err and meant in err
 
 
-def test_the_help_of_run_has_each_option_once_in_a_section():
-    named = [name for names in SECTIONS.values() for name in names]
-    assert len(named) == len(set(named))
-    assert {parameter.name for parameter in command.params} - set(named) == NO_SETTINGS
-    text = command.get_help(click.Context(command))
-    found = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)
-    assert sorted(found) == sorted({parameter.opts[-1] for parameter in command.params} | {"--help"})
-    assert [title for title in SECTIONS if f"\n{title}:\n" in text] == list(SECTIONS)
+def test_help_all_has_every_option_once_and_help_those_that_people_use(sweeper):
+    known = options()
+    every, common = (sweeper("run", word)[1] for word in ("--help-all", "--help"))
+    written = {text: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for text in (every, common)}
+    others = {"--config", "--dry-run", "--json", "--exit-code-by-verdict", "--log-file", "--verbose", "--quiet"}
+    others |= {"--help", "--help-all"}
+    of_settings = {f"--{name.replace('_', '-')}": option for name, option in known.items()}
+    assert sorted(written[every]) == sorted({*of_settings, *others})
+    assert set(written[common]) == {name for name, option in of_settings.items() if option.often} | others
+    assert all(f"\n{option.section}:\n" in every for option in known.values())
+    assert "--help-all" in common and len(written[common]) - len(others) <= 20
+
+
+@pytest.mark.parametrize("name", list(options()))
+def test_the_command_line_takes_what_settings_take(name):
+    # A limit that is refused late is told after minutes; one that is refused too early cannot be used.
+    kind, field = setting(name)(lambda: None).__click_params__[0].type, Settings.model_fields[name]
+    limits = {type(part).__name__.lower(): part for part in field.metadata if type(part).__name__ in {"Ge", "Le"}}
+    if isinstance(kind, click.IntRange):
+        assert (kind.min, kind.max) == (limits["ge"].ge, limits["le"].le)
+    if isinstance(kind, click.Choice) and name != "metric":
+        for choice in set(kind.choices) - {"auto"}:
+            assert getattr(Settings(**{name: choice}), name) == choice
 
 
 @pytest.mark.parametrize(

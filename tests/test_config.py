@@ -137,16 +137,6 @@ def test_what_excludes_a_value_of_the_file_and_is_given_elsewhere_wins(
     assert overruled(context) == {"steps"}
 
 
-def test_a_machine_that_joins_leaves_what_the_study_decides(sweeper: Any, tmp_path: Path) -> None:
-    (tmp_path / "sweeper.yaml").write_text("trials: 5\nsteps: 200\ndevice: cpu\n", "utf-8")
-    words = ("run", "--config", "sweeper.yaml", "--join")
-    _, _, err = sweeper(*words)
-    assert "from sweeper.yaml: --device cpu; not taken: --trials, --steps" in err
-    assert "--join needs --study" in err
-    _, _, err = sweeper(*words, "--study", "x", "--trials", "7")
-    assert "leave out --trials" in err and "--steps" not in err.partition("leave out")[2]
-
-
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert parsed(tmp_path, "").params["trials"] is None
 

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 
 from sweeper import storage as studies
 from sweeper.storage.attributes import PARAMETERS
-from sweeper.storage.dashboard_note import EARLIER_MARK, MARK
+from sweeper.storage.dashboard_note import MARK
 from tests.faking import new_search, new_study
 
 
@@ -38,13 +38,6 @@ def test_a_note_that_somebody_wrote_stays() -> None:
     study._storage.set_study_system_attr(study._study_id, "dashboard:note_str:0", "Our own words")
     studies.note_report(study, "the head of the report")
     assert shown(study) == "Our own words"
-
-
-def test_a_note_of_an_earlier_version_gives_way() -> None:
-    study = optuna.create_study()
-    study._storage.set_study_system_attr(study._study_id, "dashboard:note_str:0", EARLIER_MARK + "an older head")
-    studies.note_report(study, "the head of the report")
-    assert shown(study) == MARK + "the head of the report"
 
 
 def test_the_mark_of_our_notes_is_shown_nowhere() -> None:

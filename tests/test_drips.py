@@ -86,20 +86,6 @@ def test_an_answer_that_keeps_coming_at_the_pace_of_a_slow_line_is_read_to_its_e
     assert list(prepared_studies(uri)) == ["study"]
 
 
-def test_a_process_that_is_to_stop_waits_no_longer(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
-    monkeypatch.setattr("sweeper.system.database_waits.HURRY_SECONDS", 0.1)
-    stopped = threading.Event()
-    bounded_requests.hurry_when(stopped.is_set)
-    try:
-        proxy.silent()
-        threading.Timer(0.5, stopped.set).start()
-        with pytest.raises(Exception, match="timed out"):
-            MlflowClient(f"http://127.0.0.1:{proxy.port}").get_experiment_by_name("study")
-    finally:
-        bounded_requests.hurry_when(lambda: False)
-
-
 def test_the_doctor_names_a_server_that_drips(proxy: Proxy, tmp_path: Path) -> None:
     proxy.drips = 0.1
     check = check_stores(f"sqlite:///{tmp_path}/none.db", f"http://127.0.0.1:{proxy.port}")[1]

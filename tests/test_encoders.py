@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
 from sweeper.core.errors import UsageError
-from sweeper.core.recipe import ARCHITECTURES, Recipe
+from sweeper.core.recipe import Architecture, Recipe
 from sweeper.training.model import build_model
 from tests.marks import rest_slow
 
@@ -39,7 +41,7 @@ def test_every_encoder_answers_crops_and_whole_images(encoder, depth):
 
 @pytest.mark.parametrize("depth", rest_slow([3, 5]))
 @pytest.mark.parametrize("encoder", rest_slow(["mit_b0", "resnet18"]))
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", get_args(Architecture))
 def test_every_architecture_answers_or_says_why_not(arch, encoder, depth):
     if words := REFUSED.get((arch, encoder)):
         with pytest.raises(UsageError, match=words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.core.errors import ClassMapError, DataError, LostStudyError, ProblemListError, RequestError, SpaceError
+from sweeper.core.errors import ClassMapError, DataError, ProblemListError, RequestError, SpaceError
 
 HEADINGS = [
     (ProblemListError, "1 problem:", "2 problems:"),
@@ -39,11 +39,3 @@ def test_a_heading_counts_its_problems(kind: type[ProblemListError], one: str, t
 
 def test_every_list_of_problems_is_tried() -> None:
     assert {kind for kind, _, _ in HEADINGS} == {ProblemListError, *ProblemListError.__subclasses__()}
-
-
-@pytest.mark.parametrize(
-    ("trainings", "said"),
-    [(0, "0 trainings were in work"), (1, "1 training was in work"), (3, "3 trainings were in work")],
-)
-def test_a_study_that_was_lost_says_what_was_in_work(trainings: int, said: str) -> None:
-    assert said in str(LostStudyError("s", trainings, "sqlite:///a.db"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -12,27 +11,20 @@ from typing import Any
 
 import pytest
 
-from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.events import Answer, Evaluated, Finished, Hardware, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialSpec
-from sweeper.executors import queue_leader as shared
-from sweeper.executors import queue_worker as joined
 from sweeper.executors import worker_process
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend, Executor, without_recordings
-from sweeper.executors.queue_leader import SharedExecutor
-from sweeper.executors.queue_worker import Joined
 from sweeper.executors.separate_process import ApartBackend
-from sweeper.executors.task_queue import Queue
 from sweeper.executors.watchdog import Watchdog
 from sweeper.executors.worker_process import Setup, WorkerProcess
 from sweeper.training import job, step_choice
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.settings import Settings
 from tests import faulty
-from tests.faking import FakeExecutor, new_plan
 from tests.test_training import SMALL
 from tests.test_training import spec as spec_with
 
@@ -44,60 +36,6 @@ def spec(number: int, fault: str | None = None) -> TrialSpec:
     """A training of `SMALL`, with its evaluations; `fault` as in tests/faulty.py."""
     rate = 0.003 if fault is None else faulty.rate_of(fault)
     return spec_with(number=number, lr=rate)
-
-
-class NoWorkers(FakeExecutor):
-    """The leader's own executor without room: everything goes through the queue."""
-
-    def __init__(self) -> None:
-        super().__init__(workers=0)
-
-    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        time.sleep(timeout_seconds)
-        return []
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-class Queued(SharedExecutor):
-    """A leader whose trainings are done by a machine that joined: a thread with an executor of its own."""
-
-    def __init__(self, url: str, folder: Path, conditions: Conditions, checkpoints: Path) -> None:
-        study = studies.create_study(studies.open_storage(url), "s", new_plan())
-        super().__init__(NoWorkers(), url, study, folder / "elsewhere", lambda line: None)  # type: ignore[arg-type]
-        own = InlineBackend("cpu").open(conditions, checkpoints)
-        self.stop = False
-        work = Joined(Queue(self.url, "s"), own, lambda line: None)
-        self.thread = threading.Thread(
-            target=lambda: work.serve(lambda: "stop" if self.stop else None, concluded=False)
-        )
-        self.thread.start()
-        end = time.monotonic() + LONGEST
-        while self.slots < 1:
-            assert time.monotonic() < end
-            self.poll(0.02)
-
-    def close(self) -> None:
-        self.stop = True
-        self.thread.join(LONGEST)
-        super().close()
-
-
-class QueueBackend(InlineBackend):
-    """Opens such a leader."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__("cpu")
-        self.folder, self.opened = folder, list[Queued]()
-
-    def open(self, conditions: Conditions, checkpoints: Path) -> Queued:  # type: ignore[override]
-        self.opened.append(Queued(f"sqlite:///{self.folder}/study.db", self.folder, conditions, checkpoints))
-        return self.opened[0]
-
-    def close(self) -> None:
-        for executor in self.opened:
-            executor.close()
 
 
 Make = Callable[[], Backend]
@@ -119,18 +57,11 @@ def two_slots(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20), slots=2)
 
 
-def task_queue(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
-    patch.setattr(job, "Training", faulty.FaultyTraining)
-    for module, name in ((shared, "POLL_SECONDS"), (shared, "DOORBELL_SECONDS"), (joined, "POLL_SECONDS")):
-        patch.setattr(module, name, 0.01)
-    return QueueBackend(folder)
-
-
 def ray(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     return ApartBackend(faulty.ray_with_faults, lambda line: None)
 
 
-EXECUTORS = [inline, of_processes, two_slots, task_queue]
+EXECUTORS = [inline, of_processes, two_slots]
 """Ray's actors keep the same rules in tests/reliability/test_ray.py: two clusters at a time disturb each other."""
 SEPARATE = [of_processes, two_slots]
 """Those whose workers may die without ending the sweep."""

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,11 @@ from torch import nn
 
 from sweeper import storage as studies
 from sweeper.cli.export import command
-from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
-from sweeper.core.events import Evaluated, Finished, TrainingEvent
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.events import Evaluated, Finished
 from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
-from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.losses import snippet
 from sweeper.space import load_space
 from sweeper.study.confirmation_specs import confirm_seed
@@ -37,13 +35,9 @@ from sweeper.workflow import export
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.export import export_study, space_text
 from sweeper.workflow.export_code import model_code
-from sweeper.workflow.join import run_join
 from sweeper.workflow.predict import from_study
-from sweeper.workflow.settings import Settings
 from tests import builders
 from tests.faking import DATA, FakeExecutor, fake_result, new_plan, train
-from tests.sweeping import Recorder, seven_oclock, sweep_in
-from tests.test_shared import Slow
 from tests.test_training import SMALL, spec
 
 
@@ -120,38 +114,6 @@ def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dat
         while isinstance(job.proceed(), Evaluated):
             pass
     assert not weights_beside(context.checkpoints).exists()
-
-
-@pytest.mark.slow
-def test_weights_of_a_process_that_joined_lie_where_the_export_looks(tmp_path: Path) -> None:
-    with pytest.raises(InterruptedSweepError):
-        sweep_in(tmp_path, Recorder(stop_after=1))
-    url, cache, display = f"sqlite:///{tmp_path}/sweeper.db", tmp_path / "cache", Recorder()
-    settings = Settings(study="study", join=True, storage=url, cache=cache, executor="inline", device="cpu")
-    storage = studies.open_storage(url, create=False)
-    study = studies.load_study(storage, "study")
-    first = studies.search_results(study)[0].spec
-    own = first.model_copy(update={"purpose": "confirm", "steps": 4, "keep_predictions": 48})
-    leader = SharedExecutor(Slow(workers=0), url, study, checkpoints_dir(cache, "study"), display.say)  # type: ignore[arg-type]
-    with ThreadPoolExecutor(1) as pool:
-        joining = pool.submit(run_join, settings, display, display, clock=seven_oclock, cores=1)
-        try:
-            while not leader.slots:
-                assert leader.poll(0.1) == [] and not joining.done()
-            leader.submit(own)
-            events: list[TrainingEvent] = []
-            while not any(isinstance(event, Finished) for event in events):
-                events = leader.poll(0.1)
-                for event in events:
-                    if isinstance(event, Evaluated) and not event.last:
-                        leader.answer(own, "go")
-                assert not joining.done()
-        finally:
-            leader.conclude()
-        assert joining.result().trainings == 1
-    kept = weights_path(weights_dir(cache, "study"), own)
-    assert list(tmp_path.rglob("*.safetensors")) == [kept] and read_record(kept).spec == own
-    assert not list(tmp_path.rglob("joined-*"))
 
 
 def test_weights_that_cannot_be_written_cost_no_result(tmp_path: Path, tiny: Dataset) -> None:

@@ -25,10 +25,11 @@ from sweeper.core.events import Evaluated, Finished, OutOfMemory, Paused, Traini
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.data import open_store
-from sweeper.executors import processes, worker_process
+from sweeper.executors import process_executor, worker_process
 from sweeper.executors import start_process as launch
 from sweeper.executors.inline import InlineBackend, InlineExecutor
-from sweeper.executors.processes import ProcessBackend, ProcessExecutor
+from sweeper.executors.process_executor import ProcessExecutor
+from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.watchdog import Watchdog
 from sweeper.study.loop import drive
 from sweeper.study.search import Search
@@ -39,10 +40,19 @@ from sweeper.workflow.conclude import report_study
 from tests import builders, faulty
 from tests.faking import new_plan
 from tests.sweeping import Recorder
-from tests.test_spool import Clock
 from tests.test_training import SMALL, spec
 
 # --- The rule ---
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def waited(dog: Watchdog, clock: Clock, seconds: float, purpose: str = "search", stage: str = "next") -> None:
@@ -475,7 +485,7 @@ def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_process, "_serve", faulty.second_place_is_broken)
-    monkeypatch.setattr(processes, "FAILURES", 2)
+    monkeypatch.setattr(process_executor, "FAILURES", 2)
     monkeypatch.chdir(tmp_path)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
     log = list[str]()

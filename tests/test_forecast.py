@@ -58,28 +58,28 @@ def test_the_plan_is_one_sentence() -> None:
 def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
     said: list[str] = []
     forecast = Forecast(TO_COME, lambda: 2, say=said.append)
-    assert forecast.seconds() is None
+    assert forecast.left() is None and forecast.text() == ""
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
     forecast.notify(Evaluated(one.spec, one.evaluations[0], last=False))
     search = 400 * SEARCH_SHARE - 25
     expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (200 + 800, 400 + 1600)]
-    assert forecast.seconds() == pytest.approx(tuple(expected))
+    left = forecast.left()
+    assert left is not None and (left.least, left.most) == pytest.approx(tuple(expected))
     assert said == [
-        "time: the first tested answer comes in 1.2 to 1.7 min, the last within 2.1 min, as a step takes 100 ms, "
+        "time: first tested answer in 1.2 to 1.7 min, last within 2.1 min, as a step takes 100 ms, "
         "evaluations included, and 2 trainings run at a time"
     ]
-    before = forecast.seconds()
     forecast.notify(Paused(one.spec, one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5})))
-    assert forecast.seconds() == before  # nothing was trained since
+    assert forecast.left() == left  # nothing was trained since
     forecast.notify(Resumed(one.spec, one))
     forecast.notify(Stored(one.model_copy(update={"seconds": 20.0})))
     assert forecast.pace == pytest.approx(0.2)
     confirmed = builders.confirmation("dice", 1)
     forecast.notify(Stored(confirmed))  # the phases before are over
-    left = forecast.seconds()
+    left = forecast.left()
     steps = confirmed.evaluations[-1].step
     assert left is not None and forecast.pace is not None
-    assert left[0] == pytest.approx((800 - steps) * forecast.pace / 2 + REPORT_SECONDS)
+    assert left.least == pytest.approx((800 - steps) * forecast.pace / 2 + REPORT_SECONDS)
     assert len(said) == 1
 
 
@@ -87,7 +87,7 @@ def test_a_time_limit_ends_a_forecast() -> None:
     forecast = Forecast(TO_COME, lambda: 1, lambda: 50.0)
     one = builders.trial("dice", 0.6, 0)
     forecast.notify(Stored(one))
-    assert forecast.seconds() == (50.0, 50.0)
+    assert forecast.left() == (50.0, 50.0, 50.0) and forecast.text() == "first tested answer in about 50 s"
 
 
 def test_one_training_runs_and_two_run_at_a_time() -> None:

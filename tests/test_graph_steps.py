@@ -15,8 +15,9 @@ from torch import nn
 
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Evaluated, Hardware, WorkerLost
-from sweeper.core.recipe import Augmentation, Engine, Recipe
+from sweeper.core.recipe import Augmentation, Crops, Engine, Recipe
 from sweeper.core.records import Conditions, Dataset
+from sweeper.data.balanced_crops import pixels_in_crops
 from sweeper.data.folds import split_for
 from sweeper.data.store import PixelStore, StoreWriter, open_store
 from sweeper.executors.inline import InlineBackend
@@ -121,7 +122,8 @@ def steps_of(
 ) -> TrainingSteps:
     """The steps of a training; recorded by `record`, or plain ones for None. `fits`: its pixels are on the device."""
     store = open_store(dataset.store)
-    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
+    held = None if recipe.crops == "uniform" else pixels_in_crops(dataset, store, recipe.size, recipe.batch_size)
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=held)
     train = split_for(dataset, study_seed=0, folds=None, seed=0).train
     made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": upload(store, CPU) if fits else None}
     given = (spec(family=family, steps=12, lr=2**-9), conditions, store, train)
@@ -151,7 +153,8 @@ def exact_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("exact_rates")
-def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
+@pytest.mark.parametrize("kind", ["uniform", "balanced"])
+def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset, kind: Crops) -> None:
     """Over several rungs, to the last digit; the average is summed in another order."""
     recordings = []
 
@@ -159,9 +162,10 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
         recordings.append(Replayed(step))
         return recordings[-1]
 
-    plain, recorded = steps_of(tiny, None), steps_of(tiny, record)
+    recipe = LONG.model_copy(update={"crops": kind})
+    plain, recorded = steps_of(tiny, None, recipe), steps_of(tiny, record, recipe)
     assert isinstance(recorded, GraphSteps)
-    plain.criterion = recorded.criterion  # whose sums are in another order than those of the fused one
+    plain.criterion = recorded.criterion  # whose hyper-parameters are tensors, rounded to float32
     for first, target in ((0, 4), (4, 8), (8, 12)):
         assert recorded.run(first, target) == plain.run(first, target)
         assert torch.equal(flat(recorded.model), flat(plain.model))
@@ -173,6 +177,10 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset) -> None:
 
 STAGED: dict[str, dict[str, Any]] = {
     "pixels that do not fit": {"fits": False},
+    "balanced crops of pixels that do not fit": {
+        "recipe": LONG.model_copy(update={"crops": "balanced"}),
+        "fits": False,
+    },
     "noise": {"recipe": LONG.model_copy(update={"augmentation": "full"})},
     "noise, and pixels that do not fit": {"recipe": LONG.model_copy(update={"augmentation": "full"}), "fits": False},
     "distances": {"family": "boundary"},

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.paths import SPOOL
 from sweeper.doctor.libraries import unmet
 from sweeper.doctor.machine import memory_check
 from sweeper.doctor.stores import check_stores, sqlite_check
 from sweeper.storage import open_storage
 from sweeper.system.file_systems import file_system
 from sweeper.system.memory import GIB, available_memory, shown_memory
-from sweeper.tracking.mlflow_writes import Operation
-from sweeper.tracking.spool import Spool
 from tests.mlflow_server import free_port
 from tests.test_cli_run import Here, here  # noqa: F401 - a fixture
 
@@ -41,7 +38,6 @@ def test_a_sound_folder_passes_and_nothing_is_made(here: Here, tmp_path: Path) -
         "weights",
         "storage",
         "MLflow",
-        "spool",
     ]
     broken = {check["name"] for check in document["checks"] if check["status"] == "broken"}
     assert broken <= {"disk", "memory"}  # of the machine that tests
@@ -100,13 +96,6 @@ def test_the_password_is_not_sent_to_where_a_server_redirects() -> None:
             thread.join()
     assert check.status == "ok"
     assert heard == [("/version", f"Basic {base64.b64encode(b'me:canary').decode()}"), ("/elsewhere", None)]
-
-
-def test_what_waits_for_mlflow_is_counted(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / SPOOL, "s", "http://host")
-    spool.append(Operation(kind="batch", key="k", at=1))
-    check = check_stores(f"sqlite:///{tmp_path}/sweeper.db", f"sqlite:///{tmp_path}/mlflow.db")[2]
-    assert check.status == "note" and "1 operation in" in check.found and "sweeper report" in check.advice
 
 
 def test_packages_are_compared_with_what_is_asked_for() -> None:

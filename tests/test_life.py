@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, Us
 from sweeper.core.events import Dropped, Evaluated, Stored, WorkerLost
 from sweeper.report import figures
 from sweeper.report.facts import Facts
-from sweeper.tracking.courier import Courier
+from sweeper.tracking.background import Background
 from sweeper.workflow import status as life
 from sweeper.workflow.status import (
     BEAT_SECONDS,
@@ -188,9 +189,10 @@ def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
     path = status_file(f"sqlite:///{tmp_path}/sweeper.db", "study")
     seen, drawn = list[Life](), list[Life]()
 
-    def drain(courier: Courier, seconds: float, *, file_attempts: int) -> bool:
-        seen.append(life_at(path))
-        return len(seen) % 3 == 0
+    def wait(_: Background, patience: float, beat: Callable[[], None]) -> None:
+        for _ in range(3):
+            beat()
+            seen.append(life_at(path))
 
     def draw(facts: Facts) -> str:
         drawn.append(life_at(path))
@@ -198,12 +200,11 @@ def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
 
     for name in figures.FIGURES:
         monkeypatch.setitem(figures.FIGURES, name, draw)
-    monkeypatch.setattr(Courier, "drain", drain)
-    monkeypatch.setattr(Courier, "waiting", 0)
+    monkeypatch.setattr(Background, "wait", wait)
     sweep_in(tmp_path, trials=1, confirm_seeds="1", figures=True)
-    assert [found.phase for found in seen] == [""] * 3 + ["report"] * 6
+    assert [found.phase for found in seen] == ["report"] * 6
     written = [found.written for found in seen]
-    assert len(set(written)) == len(written) == 9, "it was written before each attempt"
+    assert len(set(written)) == len(written) == 6, "it was written at each sign"
     assert len({found.written for found in drawn}) == len(drawn) == len(figures.FIGURES)
     assert life_at(path).state == "finished"
 

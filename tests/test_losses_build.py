@@ -27,14 +27,11 @@ FREQUENCIES = (0.9, 0.07, 0.03)
 def test_families_are_declared_simplest_first():
     assert list(FAMILIES) == [
         *("cross_entropy", "weighted_ce", "focal", "topk_ce", "boundary_ce"),
-        *("logit_adjusted", "ldam", "poly_ce", "generalized_ce", "symmetric_ce", "ohem_ce", "recall_ce", "instance_ce"),
+        *("logit_adjusted", "ohem_ce", "recall_ce", "instance_ce"),
         *(
             "dice",
             "jaccard",
-            "dice_metric",
-            "jaccard_metric",
             "generalized_dice",
-            "log_cosh_dice",
             "tversky",
             "focal_tversky",
             "lovasz",
@@ -45,7 +42,6 @@ def test_families_are_declared_simplest_first():
             "weighted_dice_ce",
             "dice_focal",
             "dice_topk",
-            "combo",
             "unified_focal",
             "symmetric_unified_focal",
             "blob_dice",
@@ -121,8 +117,6 @@ def test_an_entry_can_be_replaced_by_another_builder(monkeypatch):
 @pytest.mark.parametrize(
     ("family", "task", "counts"),
     [
-        ("ldam", "binary", (1600, 100)),
-        ("ldam", "multiclass", (100, 1600, 100)),
         ("unified_focal", "multiclass", (100, 1600, 100)),
         ("symmetric_unified_focal", "multiclass", (100, 1600, 100)),
         ("weighted_dice_ce", "multiclass", (100, 1600, 100)),
@@ -142,7 +136,7 @@ def test_a_snippet_writes_down_the_frequencies_that_its_loss_is_made_with(family
     ("family", "task", "given", "words"),
     [
         ("focall", "binary", {}, ["family must be one of", "'focall'", "did you mean `focal`"]),
-        ("focal", "multilable", {}, ["task of focal must be one of binary, multiclass", "did you mean `multilabel`"]),
+        ("focal", "multilable", {}, ["task of focal must be one of binary, multiclass"]),
         ("focal", "binary", {"gama": 2}, ["`gama` is not a hyper-parameter", "did you mean `gamma`", "takes `gamma`"]),
         ("dice", "binary", {"mix": 0.5}, ["`mix` is not a hyper-parameter of dice", "takes no hyper-parameters"]),
         ("dice_ce", "multiclass", {"pos_weight": 2}, ["`pos_weight` is not", "`class_weight_power`"]),
@@ -160,7 +154,6 @@ def test_a_snippet_writes_down_the_frequencies_that_its_loss_is_made_with(family
         ("logit_adjusted", "binary", {}, ["`prior_odds` of logit_adjusted has no default", "give prior_odds="]),
         ("logit_adjusted", "binary", {"prior_odds": 0}, ["`prior_odds` must be above 0", "got 0"]),
         ("logit_adjusted", "multiclass", {}, ["`tau` needs `class_frequencies`", "got None"]),
-        ("poly_ce", "binary", {"first_term": -2}, ["`first_term` must be at least -1", "got -2"]),
         ("robust_dice", "binary", {"error_exponent": 0.5}, ["`error_exponent` must be at least 1"]),
         ("tversky", "binary", {"fn_weight": 1.2}, ["`fn_weight` must be at most 1", "`fp_weight`"]),
         ("tversky", "binary", {"fn_weight": 0, "fp_weight": 0}, ["must not both be 0"]),
@@ -266,8 +259,7 @@ def test_the_snippet_runs_and_gives_the_same_loss(family, task):
     assert "4 significant digits" in text
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 1 if task == "binary" else 3, 8, 8, generator=generator)
-    labels, shape = (2, (2, 3, 8, 8)) if task == "multilabel" else (len(classes), (2, 8, 8))
-    target = torch.randint(0, labels, shape, generator=generator)
+    target = torch.randint(0, len(classes), (2, 8, 8), generator=generator)
     exact = build_loss(family, task=task, class_frequencies=counts, **params)(logits, target)
     assert run_snippet(text)(logits, target).item() == pytest.approx(exact.item(), rel=1e-3)
 
@@ -306,7 +298,7 @@ def test_the_snippet_says_what_its_hyper_parameters_are():
     assert "# mix: weight of the cross-entropy part; the overlap part has 1 − mix\n" in text
     assert "# pos_weight: weight of foreground pixels in the cross-entropy part\n" in text
     for family, entry in FAMILIES.items():
-        for task in set(entry.tasks) - {"multilabel"}:
+        for task in entry.tasks:
             given = point(family, task)
             lines = snippet(family, given, task, ["a", "b"], (9, 1)).splitlines()
             assert all(any(line.startswith(f"# {name}: ") for line in lines) for name in given), family

@@ -73,7 +73,14 @@ def test_mix_is_the_share_of_monais_weights():
     theirs = monai.DiceCELoss(lambda_dice=d, lambda_ce=e, **given)(logits, target.unsqueeze(1))
     ours = build_loss("dice_ce", task="multiclass", mix=e / (d + e))(logits, target)
     torch.testing.assert_close((d + e) * ours, theirs.double())
-    value, reverse = 0.1 * F.cross_entropy(logits, target), -1.0 * -4
-    p = logits.softmax(1).gather(1, target.unsqueeze(1))
-    symmetric = build_loss("symmetric_ce", task="multiclass", reverse_share=reverse / (0.1 + reverse))
-    torch.testing.assert_close(4.1 * symmetric(logits, target), value + reverse * (1 - p).mean())
+
+
+@pytest.mark.parametrize(("alpha", "share"), [(0.8, 0.5), (0.3, 0.2)])
+def test_combo_is_dice_ce_up_to_a_factor(alpha, share):
+    """Its cross-entropy weighs the foreground by α and the rest by 1 − α."""
+    logits, target = batch("binary")
+    weighted = build_loss("focal", task="binary", gamma=0.0, alpha=alpha)(logits, target)
+    combo = share * weighted + (1 - share) * build_loss("dice", task="binary")(logits, target)
+    factor = share * (1 - alpha) + 1 - share
+    ours = build_loss("dice_ce", task="binary", mix=share * (1 - alpha) / factor, pos_weight=alpha / (1 - alpha))
+    torch.testing.assert_close(factor * ours(logits, target), combo)

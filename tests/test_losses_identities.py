@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 from torchvision.ops import sigmoid_focal_loss
 
+from sweeper.core.records import Task
 from sweeper.losses import FAMILIES, build_loss
 from tests import loss_cases
-from tests.loss_cases import CASES, LossTask
+from tests.loss_cases import CASES
 
 IGNORE = 255
 FREQUENCIES = (0.7, 0.25, 0.05, 0.0)
@@ -31,36 +32,34 @@ KERNEL = {"mix", "gamma", "alpha", "pos_weight", "class_weight_power", "fp_weigh
 KERNEL_CASES = [
     (name, task)
     for name, task in CASES
-    if task != "multilabel" and not FAMILIES[name].relative and set(FAMILIES[name].coordinates[task]) <= KERNEL
+    if not FAMILIES[name].relative and set(FAMILIES[name].coordinates[task]) <= KERNEL
     if "weigh_overlap" not in FAMILIES[name].fixed
 ]
 """Points of the kernel by its formula alone; tests/test_losses_formulas.py has the formulas of all."""
 
 
-def of_task(task: LossTask) -> tuple[float, ...] | None:
+def of_task(task: Task) -> tuple[float, ...] | None:
     """Frequencies where there are classes that exclude each other, and several."""
     return FREQUENCIES if task == "multiclass" else None
 
 
-def coordinates(family: str, task: LossTask) -> dict[str, float]:
+def coordinates(family: str, task: Task) -> dict[str, float]:
     """A generic point of the family: no coordinate at a neutral value."""
     return {name: VALUES[name] for name in FAMILIES[family].coordinates[task]}
 
 
-def batch(task: LossTask, seed: int = 0, scale: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(task: Task, seed: int = 0, scale: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
     """float64 logits and labels with some pixels ignored; class 3 of the multi-class batch does not occur."""
     rng = torch.Generator().manual_seed(seed)
-    channels, classes = {"binary": (1, 2), "multiclass": (4, 3), "multilabel": (4, 2)}[task]
-    shape = (2, 4, 5, 6) if task == "multilabel" else (2, 5, 6)
+    channels, classes = {"binary": (1, 2), "multiclass": (4, 3)}[task]
+    shape = (2, 5, 6)
     logits = scale * torch.randn(2, channels, 5, 6, generator=rng, dtype=torch.float64)
     target = torch.randint(0, classes, shape, generator=rng)
     target[torch.rand(shape, generator=rng) < 0.2] = IGNORE
     return logits, target
 
 
-def reference(
-    task: LossTask, logits: torch.Tensor, target: torch.Tensor, fixed: dict[str, float], free: dict[str, float]
-):
+def reference(task: Task, logits: torch.Tensor, target: torch.Tensor, fixed: dict[str, float], free: dict[str, float]):
     """The formula of the design, one pixel and class at a time, in NumPy; shares no code with the kernel."""
     point = {"mix": 1.0, "gamma": 0.0, "fn_weight": 0.5, "overlap_exponent": 1.0, "pos_weight": 1.0, **fixed, **free}
     point.setdefault("fp_weight", 1 - point["fn_weight"])
@@ -238,9 +237,7 @@ def test_better_logits_cost_less(family, task):
     """Moving every labelled pixel's logit towards its label lowers every loss."""
     logits, target = batch(task)
     loss = build_loss(family, task=task, class_frequencies=of_task(task), **coordinates(family, task))
-    if task == "multilabel":
-        push = 2.0 * (target == 1) - 1
-    elif task == "binary":
+    if task == "binary":
         push = (2.0 * (target == 1) - 1).unsqueeze(1)
     else:
         push = F.one_hot(target.clamp(max=3), 4).movedim(-1, 1).double()

@@ -1,4 +1,4 @@
-"""Options of the kernel, weights of pixels, and what is refused of them."""
+"""Options of the kernel, and what is refused of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
 from sweeper.core.errors import LossError
-from sweeper.losses import FAMILIES, build_loss
+from sweeper.losses import build_loss
 from sweeper.losses.class_weights import effective_number_weights
 from sweeper.losses.per_pixel import near_boundary
-from tests.loss_cases import CASES, CLASSES, FREQUENCIES, IGNORE, make, noise, point, value_and_gradient
+from tests.loss_cases import CASES, CLASSES, FREQUENCIES, IGNORE, make, noise, value_and_gradient
 
-TASKS = ("binary", "multiclass", "multilabel")
+TASKS = ("binary", "multiclass")
 COUNTS = (9000, 900, 100)
 
 
@@ -105,52 +105,6 @@ def test_effective_number_is_the_class_weights_it_stands_for(task, counts):
     torch.testing.assert_close(beta(logits, target), weights(logits, target))
 
 
-def test_multilabel_weights_of_each_class():
-    logits, target = doubles("multilabel")
-    vector = build_loss("weighted_ce", task="multilabel", pos_weight=(1.0, 5.0, 25.0))(logits, target)
-    each = [
-        build_loss("weighted_ce", task="multilabel", pos_weight=w)(logits[:, c : c + 1], target[:, c : c + 1])
-        * (target[:, c] != IGNORE).sum()
-        for c, w in enumerate((1.0, 5.0, 25.0))
-    ]
-    torch.testing.assert_close(vector, sum(each) / (target != IGNORE).sum())
-
-
-@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if "binary" in family.tasks])
-def test_multilabel_with_one_class_is_binary(family):
-    """A binary loss and a multi-label loss of one channel are the same problem."""
-    logits, target = doubles("binary")
-    given = point(family, "binary")
-    binary = build_loss(family, task="binary", **given)(logits, target)
-    multilabel = build_loss(family, task="multilabel", **given)(logits, target.unsqueeze(1))
-    torch.testing.assert_close(multilabel, binary)
-
-
-def test_a_margin_follows_the_frequencies_of_two_classes_as_of_several():
-    z, target = doubles("binary")
-    both = torch.cat([torch.zeros_like(z), z], dim=1)
-    several = build_loss("ldam", task="multiclass", margin=2.0, class_frequencies=(1600, 100))(both, target)
-    one = build_loss("ldam", task="binary", margin=2.0, class_frequencies=(1600, 100))
-    torch.testing.assert_close(one(z, target), several)
-    # Margins of 1 (half, as 16^-1/4 is) for the background and 2 for the foreground.
-    moved = torch.where(target == 1, -2.0, 1.0).unsqueeze(1)
-    torch.testing.assert_close(one(z, target), build_loss("cross_entropy", task="binary")(z + moved, target))
-    alone = build_loss("ldam", task="binary", margin=2.0)(z, target)
-    expected = build_loss("cross_entropy", task="binary")(z + moved.clamp(max=0), target)
-    torch.testing.assert_close(alone, expected)
-    never = build_loss("ldam", task="multiclass", margin=2.0, class_frequencies=(1600, 0))
-    torch.testing.assert_close(
-        never(both, target),
-        build_loss("cross_entropy", task="multiclass")(
-            both - 2 * F.one_hot(torch.where(target == IGNORE, 0, target), 2).movedim(-1, 1), target
-        ),
-    )
-    with pytest.raises(LossError, match="`margin` needs `class_frequencies`"):
-        build_loss("ldam", task="multiclass")
-    with pytest.raises(LossError, match="give two"):
-        build_loss("ldam", task="binary", class_frequencies=(1, 2, 3))
-
-
 # --- Overlap part -------------------------------------------------------------------------------------------
 
 
@@ -220,58 +174,12 @@ def test_class_weights_of_an_overlap_are_those_of_a_mean():
 
 
 @pytest.mark.parametrize("per_image", [False, True])
-def test_class_weights_of_both_sides_of_a_binary_overlap_and_of_several_labels(per_image):
+def test_class_weights_of_both_sides_of_a_binary_overlap(per_image):
     logits, target = doubles("binary")
     two = torch.cat([torch.zeros_like(logits), logits], dim=1)
     given = {"class_weights": (1.0, 4.0), "include_background": True, "per_image": per_image}
     binary = build_loss("tversky", task="binary", **given)(logits, target)
     torch.testing.assert_close(binary, build_loss("tversky", task="multiclass", **given)(two, target))
-    logits, target = doubles("multilabel")
-    alone = [
-        float(build_loss("dice", task="multilabel", per_image=per_image)(logits[:, c : c + 1], target[:, c : c + 1]))
-        for c in range(3)
-    ]
-    loss = build_loss("dice", task="multilabel", class_weights=(1.0, 4.0, 2.0), per_image=per_image)
-    assert float(loss(logits, target)) == pytest.approx(np.average(alone, weights=(1, 4, 2)))
-
-
-# --- Weights of pixels --------------------------------------------------------------------------------------
-
-WEIGHABLE = [(family, task) for family, task in CASES if family != "lovasz"]
-
-
-@pytest.mark.parametrize(("family", "task"), WEIGHABLE)
-def test_weights_of_one_change_nothing_and_those_under_ignore_do_not_count(family, task):
-    logits, target = doubles(task)
-    weight = torch.where(target == IGNORE, torch.nan, 1.0)
-    torch.testing.assert_close(make(family, task)(logits, target, weight), make(family, task)(logits, target))
-
-
-@pytest.mark.parametrize(("family", "task"), WEIGHABLE)
-def test_a_weight_of_zero_takes_a_pixel_out_of_the_gradient_and_more_weight_pulls_more(family, task):
-    logits, target = doubles(task, ignored=False)
-    weight = torch.ones(2, 9, 9)
-    weight[:, :4] = 0
-    value, gradient = value_and_gradient(make(family, task), logits, target, weight=weight)
-    assert value > 0 and gradient.isfinite().all()
-    # Skeletons reach over a few pixels; what is done pixel by pixel stops at once.
-    assert (gradient[:, :, : 4 if family != "soft_cldice" else 0] == 0).all()
-    assert (gradient[:, :, 4:] != 0).any()
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_a_weight_of_two_is_the_pixel_twice_in_the_overlap(task):
-    logits, target = doubles(task)
-    twice = torch.cat([logits, logits[:1]]), torch.cat([target, target[:1]])
-    weight = torch.tensor([2.0, 1.0]).view(2, 1, 1).expand(2, 9, 9)
-    loss = build_loss("dice", task=task)
-    torch.testing.assert_close(loss(logits, target, weight), loss(*twice))
-
-
-def test_weights_of_pixels_never_divide_the_cross_entropy():
-    logits, target = doubles("multiclass")
-    loss = build_loss("cross_entropy", task="multiclass")
-    torch.testing.assert_close(loss(logits, target, torch.full(target.shape, 3.0)), 3 * loss(logits, target))
 
 
 # --- Refused ------------------------------------------------------------------------------------------------
@@ -300,7 +208,6 @@ def test_weights_of_pixels_never_divide_the_cross_entropy():
         ("topk_ce", "binary", {"hard_fraction": 0}, ["`hard_fraction` must be above 0"]),
         ("dice", "binary", {"smoothing": -1}, ["`smoothing` must be at least 0", "-1"]),
         ("dice", "binary", {"per_image": 1}, ["`per_image` must be True or False", "got 1"]),
-        ("dice", "multilabel", {"include_background": True}, ["`include_background` is not a hyper-parameter"]),
         ("dice", "binary", {"label_smoothing": 0.1}, ["`label_smoothing` is not a hyper-parameter of dice"]),
         ("cross_entropy", "binary", {"label_smoothing": 1.0}, ["`label_smoothing` must be", "below 1"]),
         ("lovasz", "binary", {"per_image": True}, ["`per_image` is not a hyper-parameter of lovasz"]),
@@ -321,16 +228,8 @@ def test_calls_that_do_not_fit_are_refused():
     loss = build_loss("cross_entropy", task="multiclass", class_weights=(1, 2))
     with pytest.raises(LossError, match=r"one channel per class .*\(2\), got 3"):
         loss(logits, target)
-    loss = build_loss("cross_entropy", task="multiclass")
-    for weight in (torch.ones(2, 8), torch.ones(2, 3, 8, 8), torch.ones(2, 8, 8, dtype=torch.long)):
-        with pytest.raises(LossError, match="weight must be floating point of shape"):
-            loss(logits, target, weight)
     with pytest.raises(LossError, match="distance must have the logits' shape"):
         build_loss("boundary", task="multiclass")(logits, target, distance=torch.ones(2, 8, 8))
-    with pytest.raises(LossError, match="lovasz takes no weights"):
-        build_loss("lovasz", task="multiclass")(logits, target, torch.ones(2, 8, 8))
-    with pytest.raises(LossError, match=r"\(N, C, H, W\) = \(2, 3, 8, 8\)"):
-        build_loss("dice", task="multilabel")(logits, target)
 
 
 # --- Anything at all ----------------------------------------------------------------------------------------
@@ -354,13 +253,13 @@ def test_values_and_gradients_are_finite_whatever_comes(case, shape, levels, see
     rng = torch.Generator().manual_seed(seed)
     channels = 1 if task == "binary" else CLASSES
     logits = (2 * scale * torch.rand(images, channels, height, width, generator=rng) - scale).clamp(-1e4, 1e4)
-    where = (images, channels, height, width) if task == "multilabel" else (images, height, width)
+    where = (images, height, width)
     target = (torch.rand(where, generator=rng) < rare).long() * (CLASSES - 1 if task == "multiclass" else 1)
     target[torch.rand(where, generator=rng) < ignored] = IGNORE
     value, gradient = value_and_gradient(make(family, task), logits, target)
     assert 0 <= value < float("inf")
     assert gradient.isfinite().all()
-    outside = (target == IGNORE) if task == "multilabel" else (target == IGNORE).unsqueeze(1).expand_as(gradient)
+    outside = (target == IGNORE).unsqueeze(1).expand_as(gradient)
     assert (gradient[outside] == 0).all()
 
 
@@ -372,10 +271,3 @@ def test_a_batch_without_an_image_is_0(family: str) -> None:
     value = loss(logits, torch.zeros(0, 4, 4, dtype=torch.long))
     value.backward()
     assert float(value.detach()) == 0
-
-
-def test_a_loss_that_an_earlier_version_pickled_is_called() -> None:
-    loss = build_loss("dice", task="binary")
-    for name in ("_batches_to_check", "_foreground_seen"):
-        del vars(loss)[name]
-    assert float(loss(torch.zeros(1, 1, 4, 4), torch.ones(1, 4, 4, dtype=torch.long))) > 0

@@ -36,7 +36,6 @@ OVERLAPS = [
     ("dice", {}, lambda mode: smp.DiceLoss(mode, smooth=1.0)),
     ("jaccard", {}, lambda mode: smp.JaccardLoss(mode, smooth=1.0)),
     ("tversky", {"fn_weight": 0.7}, lambda mode: smp.TverskyLoss(mode, smooth=1.0, alpha=0.3, beta=0.7)),
-    ("log_cosh_dice", {}, lambda mode: smp.DiceLoss(mode, smooth=1.0)),
 ]
 
 
@@ -45,8 +44,6 @@ OVERLAPS = [
 def test_overlaps_are_those_of_smp(task, family, given, build):
     logits, target = batch(task)
     theirs = build(task)(logits, target)
-    if family == "log_cosh_dice":
-        theirs = theirs.cosh().log()
     close(build_loss(family, task=task, **given)(logits, target), theirs)
 
 
@@ -114,12 +111,6 @@ def test_squared_dice_is_that_of_monai():
     close(ours(logits, target), theirs(logits, target.unsqueeze(1).double()))
 
 
-def test_multilabel_focal_without_balance_is_that_of_monai():
-    logits, target = batch("multilabel")
-    ours = build_loss("focal", task="multilabel", gamma=2.5, alpha=None)
-    close(ours(logits, target), monai.FocalLoss(gamma=2.5)(logits, target.double()))
-
-
 def test_multiclass_focal_is_that_of_monai_which_divides_by_the_classes_too():
     logits, target = batch("multiclass")
     ours = build_loss("focal", task="multiclass", gamma=2.5)
@@ -132,18 +123,6 @@ def test_centre_lines_are_those_of_monai():
     kind = {"iter_": 3, "sigmoid": True, "smooth": 1e-12, "smooth_nr": 1.0, "smooth_dr": 1.0}
     theirs = monai.SoftclDiceLoss(**kind)(logits, target.unsqueeze(1).double())
     close(build_loss("soft_cldice", task="binary", skeleton_weight=1.0)(logits, target), theirs)
-
-
-@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
-def test_soft_labels_are_those_of_monai(task):
-    logits, _ = batch(task)
-    rng = torch.Generator().manual_seed(4)
-    soft = torch.rand(logits.shape, generator=rng, dtype=torch.float64)
-    soft = soft / soft.sum(1, keepdim=True) if task == "multiclass" else soft
-    act = {"softmax": True} if task == "multiclass" else {"sigmoid": True}
-    for family, jaccard, s in (("dice_metric", False, 2.0), ("jaccard_metric", True, 2.0)):
-        theirs = monai.DiceLoss(**act, batch=True, jaccard=jaccard, soft_label=True, smooth_nr=s, smooth_dr=s)
-        close(build_loss(family, task=task)(logits, soft), theirs(logits, soft))
 
 
 # --- kornia -------------------------------------------------------------------------------------------------

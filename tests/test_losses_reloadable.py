@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import pytest
@@ -11,22 +11,51 @@ import torch
 from torch import Tensor
 
 from sweeper.core.errors import LossError
+from sweeper.core.records import Task
+from sweeper.losses import FAMILIES, build_loss, per_pixel
 from sweeper.losses import kernel as kernel_module
-from sweeper.losses import per_pixel
 from sweeper.losses.build import KernelLoss
-from sweeper.losses.families import LossTask
 from sweeper.losses.reloadable import ReloadableLoss, structure
-from sweeper.losses.stacked import StackedLoss
-from tests.test_losses_stacked import batch, built, gradient, points
+from tests.loss_cases import CASES, CLASSES, FREQUENCIES, point
+
+OTHER = {"mix": 0.35, "gamma": 1.7, "alpha": 0.8, "pos_weight": 6.5, "class_weight_power": 0.7, "fp_weight": 0.4}
+"""Values of a second point, where they are not those of the first."""
 
 
-def kernel(family: str, task: LossTask, **coordinates: Any) -> KernelLoss:
-    loss = built(family, task, **coordinates)
+def kernel(family: str, task: Task, **coordinates: Any) -> KernelLoss:
+    frequencies = FREQUENCIES if task == "multiclass" else None
+    loss = build_loss(family, task=task, class_frequencies=frequencies, **coordinates)
     assert isinstance(loss, KernelLoss)
     return loss
 
 
-def structures() -> list[tuple[LossTask, list[KernelLoss]]]:
+def points() -> Iterator[KernelLoss]:
+    """All families of the kernel in each task, at two points."""
+    for family, task in CASES:
+        if FAMILIES[family].relative:
+            continue
+        first = point(family, task)
+        yield kernel(family, task, **first)
+        yield kernel(family, task, **{name: OTHER.get(name, value) for name, value in first.items()})
+
+
+def batch(task: Task) -> tuple[Tensor, Tensor]:
+    """Logits and labels with pixels under ignore, where the logits are whatever they are."""
+    rng = torch.Generator().manual_seed(0)
+    channels = 1 if task == "binary" else CLASSES
+    shape = (2, 6, 5)
+    logits = 3 * torch.randn(2, channels, 6, 5, generator=rng, dtype=torch.float64)
+    target = torch.randint(0, 3 if task == "multiclass" else 2, shape, generator=rng)
+    target[torch.rand(shape, generator=rng) < 0.2] = 255
+    return logits, target
+
+
+def gradient(value: Tensor, logits: Tensor) -> Tensor:
+    (slope,) = torch.autograd.grad(value, logits)
+    return slope
+
+
+def structures() -> list[tuple[Task, list[KernelLoss]]]:
     """All families of the kernel, at two points, by what is computed."""
     found: dict[Hashable, list[KernelLoss]] = defaultdict(list)
     for loss in points():
@@ -35,7 +64,7 @@ def structures() -> list[tuple[LossTask, list[KernelLoss]]]:
 
 
 @pytest.mark.parametrize(("task", "losses"), structures(), ids=lambda given: given if isinstance(given, str) else "")
-def test_each_that_is_loaded_is_what_it_is_alone(task: LossTask, losses: list[KernelLoss]) -> None:
+def test_each_that_is_loaded_is_what_it_is_alone(task: Task, losses: list[KernelLoss]) -> None:
     """One after the other, in the memory of the first."""
     logits, target = batch(task)
     logits.requires_grad_()
@@ -51,7 +80,7 @@ def test_each_that_is_loaded_is_what_it_is_alone(task: LossTask, losses: list[Ke
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_one_program_serves_all_numbers(task: LossTask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_program_serves_all_numbers(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced once, gradient and all; another point is loaded, and the trace gives that one's value and gradient."""
     for module in (kernel_module, per_pixel):
         monkeypatch.setattr(module, "readable", lambda _: False)  # as on a device, where nobody waits for a value
@@ -80,9 +109,8 @@ def test_a_weight_of_0_where_classes_weigh_in_the_overlap(per_image: bool) -> No
     logits, target = batch("binary")
     given = {"class_weights": (1.0, 0.0), "weigh_overlap": True, "per_image": per_image}
     loss = kernel("dice_ce", "binary", **given)
-    for own in (ReloadableLoss(loss, dtype=torch.float64), StackedLoss([loss], dtype=torch.float64)):
-        found = own(logits if isinstance(own, ReloadableLoss) else logits.unsqueeze(0), target)
-        torch.testing.assert_close(found.squeeze(), loss(logits, target), rtol=1e-12, atol=1e-14)
+    found = ReloadableLoss(loss, dtype=torch.float64)(logits, target)
+    torch.testing.assert_close(found, loss(logits, target), rtol=1e-12, atol=1e-14)
 
 
 def test_what_has_no_influence_is_not_computed_and_is_another_structure() -> None:

@@ -14,7 +14,6 @@ def test_sqlite_is_warned_of_where_it_is_not_safe(tmp_path: Path, monkeypatch: p
     url = f"sqlite:///{tmp_path}/s.db"
     monkeypatch.setattr(machines, "file_system", lambda _: "ext4")
     assert one_machine_only(url) is None
-    assert "others work on this study" in str(one_machine_only(url, others=True))
     monkeypatch.setattr(machines, "file_system", lambda _: "nfs4")
     assert "network file system (nfs4)" in str(one_machine_only(url))
-    assert one_machine_only("postgresql://host/db", others=True) is None
+    assert one_machine_only("postgresql://host/db") is None

@@ -1,9 +1,11 @@
-"""A live MLflow server behind a password: what is printed and kept, and what becomes of a server that fails."""
+"""A live MLflow server, also behind a password: what becomes of one that fails, and what is printed and kept."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.mlflow_server import PasswordProxy, Server
-from tests.test_cli_run import HURRIED, QUICK, SHORT, sweeper
-from tests.test_spool import evaluations_of, points_of
+from tests.test_cli_run import HURRIED, QUICK, SHORT, start, sweeper, wait_for
+from tests.tracked import points_of
 
 CANARY = "canary-0123456789abcdef"
 
@@ -24,6 +26,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
     try:  # one that does not come up in time is ended, too
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """One that a test may kill."""
+    server = Server(tmp_path)
+    try:
         server.start()
         yield server
     finally:
@@ -59,7 +72,7 @@ def assert_no_secret(folder: Path, *done: subprocess.CompletedProcess[str]) -> N
 def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
     tmp_path: Path, server: Server, proxy: PasswordProxy
 ) -> None:
-    """A sweep, one that the server fails amid, its resume and its report; -v shows what is shown at all."""
+    """A sweep, a resume that the server fails amid, and what completes it; -v shows what is shown at all."""
     arguments = ["--study", "secret", "--workers", "1", "--tracking-uri", proxy.uri, "--json", "-v"]
     first = sweeper(tmp_path, "run", *SHORT, "--trials", "2", *arguments, timeout=500)
     assert first.returncode == 0, first.stderr
@@ -67,21 +80,19 @@ def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
     assert "127.0.0.1" in first.stderr and "***" in first.stderr  # it was told, without the password
     assert set(run_statuses(server, "secret")) == {"FINISHED"}  # the server took it all
     seen = proxy.requests
-    proxy.fails = lambda n: n > seen + 30
+    proxy.fails = lambda n: n > seen + 12
     failing = sweeper(tmp_path, "run", "--resume", "--trials", "4", *arguments, timeout=500, program=HURRIED)
     assert failing.returncode == 0, failing.stderr
     assert json.loads(failing.stdout)["search"]["trials"] == 4
-    assert "does not answer" in failing.stderr
-    assert list(tmp_path.glob(".sweeper/spool/*.db"))  # what is kept for the server is searched, too
+    assert "fails: " in failing.stderr and "sweeper mlflow secret" in failing.stderr
     assert_no_secret(tmp_path, first, failing)
     proxy.fails = lambda _: False
-    report = sweeper(tmp_path, "report", "secret", "--tracking-uri", proxy.uri, "--json")
-    assert report.returncode == 0 and "had missed" in report.stderr, report.stderr
-    assert json.loads(report.stdout)["search"]["trials"] == 4
+    synced = sweeper(tmp_path, "mlflow", "secret", "--tracking-uri", proxy.uri, "--json")
+    assert synced.returncode == 0 and json.loads(synced.stdout)["made"] >= 1, synced.stderr
     assert set(run_statuses(server, "secret")) == {"FINISHED"}
     wrong = sweeper(tmp_path, "run", *QUICK, "--tracking-uri", proxy.uri.replace("me:", "you:"), "--json", "-v")
     assert wrong.returncode == 2 and proxy.refused and json.loads(wrong.stdout)["schema"] == "sweeper.error/1"
-    assert_no_secret(tmp_path, report, wrong)
+    assert_no_secret(tmp_path, synced, wrong)
     assert_no_secret(server.folder)
 
 
@@ -99,10 +110,93 @@ def test_a_server_that_answers_500_now_and_then_has_everything_in_the_end(
         timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "does not answer" in done.stderr
-    assert "were not told" not in done.stderr and "was not told everything" not in done.stderr
-    assert not list(tmp_path.glob(".sweeper/spool/*.db"))
+    assert "fails: " in done.stderr and "did not take everything" not in done.stderr
     assert set(run_statuses(server, study)) == {"FINISHED"}
     experiment = MlflowClient(server.store).get_experiment_by_name(study)
     assert experiment is not None
     assert points_of(server.store, experiment.experiment_id) == evaluations_of(tmp_path, study)
+
+
+# --- A server that is killed ---
+
+
+def evaluations_of(folder: Path, study: str) -> dict[str, list[int]]:
+    """What the study's own storage says was evaluated: the steps of each counted training."""
+    from sweeper.storage import load_sweep, open_storage
+
+    sweep = load_sweep(open_storage(f"sqlite:///{folder}/sweeper.db"), study)
+    kinds = {"search": "trial"}
+    everything = [*sweep.trials, *sweep.rechecks, *sweep.confirmations]
+    assert all(result.run_id for result in everything)  # also of those that ended meanwhile
+    return {
+        f"{kinds.get(r.spec.purpose, r.spec.purpose)}/{r.spec.number:05d}": [e.step for e in r.evaluations]
+        for r in everything
+    }
+
+
+def assert_whole(server: Server, folder: Path, study: str) -> None:
+    """The server's store has every run and every point of a finished study once."""
+    server.kill()
+    experiment = MlflowClient(server.store).get_experiment_by_name(study)
+    assert experiment is not None
+    assert points_of(server.store, experiment.experiment_id) == evaluations_of(folder, study)
+    assert set(run_statuses(server, study)) == {"FINISHED"}
+
+
+@pytest.mark.exhaustive
+def test_a_server_stopped_amid_a_sweep_and_started_again_has_every_point_once(
+    tmp_path: Path, own_server: Server
+) -> None:
+    process = start(
+        tmp_path, "run", *QUICK, "--trials", "40", "--study", "s", "--workers", "2", "--tracking-uri", own_server.uri
+    )
+    wait_for(tmp_path, "[5/40]", process)
+    own_server.kill()
+    wait_for(tmp_path, "fails: ", process)
+    wait_for(tmp_path, "[15/40]", process)
+    own_server.start()
+    assert process.wait(600) == 0, (tmp_path / "err.txt").read_text()
+    log = (tmp_path / "err.txt").read_text()
+    assert log.count("fails: ") == 1 and "answers again" in log
+    assert_whole(own_server, tmp_path, "s")
+
+
+def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once(
+    tmp_path: Path, own_server: Server
+) -> None:
+    arguments = ["--study", "s", "--tracking-uri", own_server.uri, "--workers", "2"]
+    process = start(tmp_path, "run", *SHORT, "--trials", "8", *arguments)
+    wait_for(tmp_path, "[3/8]", process)
+    own_server.kill()
+    wait_for(tmp_path, "[6/8]", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+    refused = sweeper(tmp_path, "run", "--resume", *arguments)
+    assert refused.returncode == 2 and "--tracking-uri" in refused.stderr
+    own_server.start()
+    done = sweeper(tmp_path, "run", "--resume", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert_whole(own_server, tmp_path, "s")
+
+
+@pytest.mark.exhaustive
+def test_a_server_that_never_comes_back_costs_seconds_and_the_command_that_is_named_writes_the_rest(
+    tmp_path: Path, own_server: Server
+) -> None:
+    arguments = ["--trials", "6", "--study", "s", "--workers", "1", "--tracking-uri", own_server.uri]
+    process = start(tmp_path, "run", *SHORT, *arguments)
+    wait_for(tmp_path, "[2/6]", process)
+    own_server.kill()
+    assert process.wait(600) == 0, (tmp_path / "err.txt").read_text()
+    assert "sweeper mlflow s" in (tmp_path / "err.txt").read_text()
+    away = sweeper(tmp_path, "mlflow", "s", "--tracking-uri", own_server.uri)
+    assert away.returncode == 2 and "must be an MLflow store that answers" in away.stderr
+    own_server.start()
+    told = sweeper(tmp_path, "mlflow", "s", "--tracking-uri", own_server.uri)
+    assert told.returncode == 0, told.stderr
+    assert_whole(own_server, tmp_path, "s")
+    parents = MlflowClient(own_server.store).search_runs(
+        [MlflowClient(own_server.store).get_experiment_by_name("s").experiment_id], "tags.sweeper.kind = 'sweep'"
+    )
+    assert ["sweeper.verdict" in run.data.tags for run in parents] == [True]
+    assert (tmp_path / "artifacts").exists()

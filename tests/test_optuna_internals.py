@@ -43,14 +43,9 @@ def test_ids_and_storage_are_the_databases_own(tmp_path: Path) -> None:
     trial = study.ask()
     assert internals.study_id(study) == storage.get_study_id_from_name("second"), hint("Study._study_id")
     assert isinstance(internals.storage_of(study), BaseStorage), hint("Study._storage")
-    assert internals.database_of(study) is storage, hint("_CachedStorage._backend")
     assert internals.id_of(trial) == internals.id_of_number(study, 0) == 2, hint("Trial._trial_id")
     assert internals.id_of(study.trials[0]) == 2, hint("FrozenTrial._trial_id")
     assert [t.number for t in internals.known_trials(study)] == [0]
-
-
-def test_the_tables_have_the_columns_that_are_read() -> None:
-    assert {"trial_id", "study_id", "state", "datetime_start"} <= set(internals.TRIALS.c.keys()), hint("TrialModel")
 
 
 def test_a_trial_that_is_asked_again_keeps_what_is_stored_and_draws_the_rest() -> None:

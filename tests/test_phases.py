@@ -11,9 +11,10 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from sweeper import storage as studies
-from sweeper.core.errors import InterruptedSweepError, NothingConfirmedError
+from sweeper.core.errors import InterruptedSweepError, LostStudyError, NothingConfirmedError
 from sweeper.core.events import TrainingEvent, WorkerLost
 from sweeper.core.records import Collapse, InterimAnalysis, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
 from sweeper.study.budget_probe import compare
@@ -25,6 +26,7 @@ from sweeper.workflow import conclude as conclude_module
 from sweeper.workflow import confirmation_evidence
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.lead import _conclude, _remember
+from sweeper.workflow.options import asked_of, given_options
 from tests import builders
 from tests.faking import (
     ANALYSES,
@@ -175,6 +177,15 @@ def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, 
     assert len(again.specs) == TOTAL - done  # nothing that was finished is trained twice
 
 
+def test_a_leader_that_lost_the_study_begins_nothing_more_and_leaves_what_runs_to_the_other() -> None:
+    study, display = new_study(), Recorder()
+    with pytest.raises(LostStudyError, match="another process runs it by now"):
+        train(study, FakeExecutor(workers=2), display, lost=lambda: len(display.results) >= 3)
+    states = Counter(trial.state for trial in study.trials)
+    assert states[TrialState.RUNNING] > 0  # as the other found it
+    assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == len(display.results)
+
+
 def test_a_finished_study_is_not_trained_again_and_keeps_its_interim_analyses() -> None:
     study = new_study()
     train(study, trials=7)
@@ -317,6 +328,29 @@ def test_under_another_plan_the_report_weighs_what_the_last_interim_analysis_did
     before = kept(study)
     train(study, trials=7, analyses=analyses)
     assert kept(study) == before and len(judge.seen) == 1  # replayed
+
+
+def test_a_confirmation_that_was_to_end_at_probable_goes_on_where_that_is_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = new_study()
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS), said()))
+    train(study, trials=7, analyses=THREE, until="probable")
+    assert len(studies.extra_results(study, "confirm")) == 8
+    again = Scripted(said(*LEVELS), said(*LEVELS))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", again)
+    train(study, trials=7, analyses=THREE)
+    assert [len(seen) for seen in again.seen] == [8, 12]  # two seeds are weighed anew, then three
+    assert studies.analyses_taken(study.user_attrs).until == "settled"
+
+
+def test_other_seeds_of_a_study_that_ended_at_probable_make_it_go_on(tmp_path: Path) -> None:
+    asked = settings_in(tmp_path, until="probable", confirm_seeds="2..8")
+    assert given_options(asked)["until"] == "probable"
+    more = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds="3..16")
+    assert asked_of({**given_options(asked), **given_options(more)}).until == "settled"
+    again = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds=None)
+    assert asked_of({**given_options(asked), **given_options(again)}).until == "probable"
 
 
 def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,7 +496,7 @@ def test_out_of_time_with_nothing_confirmed_is_a_failure_with_the_command_that_g
     train(study, FakeExecutor(began=time.began), plan=plan, trials=7, timeout=40, clock=time)
     assert studies.search_results(study) and not studies.extra_results(study, "confirm")
     ended: list[str] = []
-    tracker = SimpleNamespace(end_sweep=lambda status, **_: ended.append(status))
+    tracker = SimpleNamespace(end_sweep=lambda status, *_, **__: ended.append(status))
     with pytest.raises(NothingConfirmedError) as caught:
         _conclude(storage, "cracks 1", study, settings_in(tmp_path), tracker)  # type: ignore[arg-type]
     assert caught.value.exit_status == 1 and ended == ["FINISHED"]

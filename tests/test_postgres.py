@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import sqlalchemy
 from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError, SweeperError, UsageError
@@ -206,10 +207,16 @@ def test_trials_are_read_again_when_the_session_is_cut_off_amid_them(postgres: S
     assert cut
 
 
-def test_an_end_that_was_stored_though_its_answer_was_lost_is_no_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_change_that_was_stored_though_its_answer_was_lost_is_no_error(tmp_path: Path, waits: bool) -> None:
     study = optuna.create_study(storage=studies.open_storage(f"sqlite:///{tmp_path}/a.db"), direction="maximize")
     storage = study._storage._backend  # type: ignore[attr-defined]
-    trial = study.ask()
+    state, values = (TrialState.RUNNING, None) if waits else (TrialState.COMPLETE, [0.5])
+    if waits:
+        study.enqueue_trial({})
+        (trial,) = study.trials
+    else:
+        trial = study.ask()
     original = steady.RDBStorage.set_trial_state_values
     calls = []
 
@@ -222,8 +229,8 @@ def test_an_end_that_was_stored_though_its_answer_was_lost_is_no_error(tmp_path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steady.RDBStorage, "set_trial_state_values", answer_lost)
-        assert storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.COMPLETE, [0.5])
-    assert study.trials[0].value == 0.5
+        assert storage.set_trial_state_values(trial._trial_id, state, values)
+    assert study.trials[0].state == state
 
 
 @pytest.mark.slow

@@ -27,13 +27,10 @@ from sweeper.system import postgres as server_side
 from sweeper.system.advisory_locks import AdvisoryLock
 from sweeper.system.database_waits import Patience
 from sweeper.tracking.mlflow_connection import connect as connect_mlflow
-from sweeper.workflow.join import run_join
-from sweeper.workflow.settings import Settings
-from tests.conftest import TINY
 from tests.faking import new_plan
 from tests.postgres_server import Server
 from tests.proxy import Proxy, proxied
-from tests.sweeping import Recorder, seven_oclock, sweep_in
+from tests.sweeping import Recorder, sweep_in
 
 
 @pytest.fixture
@@ -323,41 +320,6 @@ def test_a_sweep_that_is_stopped_while_the_database_is_silent_ends_and_can_be_re
     storage = studies.open_storage(direct)
     trials = studies.load_study(storage, "study").trials
     assert not [t for t in trials if t.state == optuna.trial.TrialState.RUNNING]
-
-
-class SilencingJoiner(Recorder):
-    """Makes the network silent a little after it joined, and asks for a stop a little later."""
-
-    def __init__(self, proxy: Proxy) -> None:
-        super().__init__()
-        self._proxy, self._stopped = proxy, threading.Event()
-
-    @property
-    def status(self) -> int | None:
-        return 143 if self._stopped.is_set() else None
-
-    def say(self, text: str) -> None:
-        super().say(text)
-        if text.startswith("joined study"):
-            threading.Timer(1, self._proxy.silent).start()
-            threading.Timer(2, self._stopped.set).start()
-
-
-@pytest.mark.slow
-def test_a_joiner_that_is_stopped_while_the_database_is_silent_is_told_as_stopped(
-    through: tuple[Proxy, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proxy, url, direct = through
-    with pytest.raises(InterruptedSweepError):
-        sweep_in(tmp_path, Recorder(stop_after=1), storage=direct)
-    monkeypatch.setattr(server_side, "ANSWER_SECONDS", 300.0)
-    monkeypatch.setattr(patience, "HURRY_SECONDS", 0.5)
-    given = {"storage": url, "study": "study", "cache": tmp_path / "cache", "executor": "inline", "device": "cpu"}
-    settings = Settings.model_validate({"data": TINY, "join": True, **given})
-    display = SilencingJoiner(proxy)
-    with pytest.raises(InterruptedSweepError, match=r"stopped, and .* did not answer") as caught:
-        run_join(settings, display, display, clock=seven_oclock, cores=1)
-    assert caught.value.exit_status == 143
 
 
 @pytest.mark.exhaustive

@@ -22,17 +22,17 @@ from click.testing import CliRunner
 
 from sweeper.cli import ui
 from sweeper.core.errors import UsageError
-from sweeper.core.events import Evaluated, Started
 from sweeper.core.mlflow_pages import view_place
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Interval, Recommendation, Verdict
 from sweeper.space import load_space, shipped_spaces
-from sweeper.tracking import Tracker, prepared_studies
+from sweeper.tracking import prepared_studies
 from sweeper.tracking.prepared_views import TAG, prepared_views
 from sweeper.workflow.conclude import Outcome
-from sweeper.workflow.rebuild_mlflow import summary_for_mlflow
+from sweeper.workflow.mlflow_sync import summary_for_mlflow
 from tests import builders
 from tests.mlflow_server import free_port
+from tests.tracked import begun, train
 
 SPACE = load_space("binary", "binary")
 REST: dict[str, Any] = {"reasons": (), "next_steps": (), "provisional": False, "winners_curse": None}
@@ -62,29 +62,24 @@ def test_views_have_a_column_and_a_chart_for_each_coordinate_and_fit_into_a_tag(
     assert unpacked(views[f"{TAG}finalists"])["orderByKey"] == "metrics.`test/miou`"
 
 
-def swept(uri: str, study: str) -> Tracker:
-    """A store with a sweep of three trials and a confirmation."""
-    tracker = Tracker(uri, warn=pytest.fail)
-    conditions = builders.conditions()
-    tracker.start_sweep(study, conditions, parent_run_id=None, settings={"trials": "3"}, space=SPACE)
+def swept(uri: str, study: str) -> str:
+    """A store with a sweep of three trials and a confirmation; the experiment's id."""
+    tracker = begun(uri, study, space=SPACE)
     families = ("weighted_ce", "dice_focal", "focal")
     trials = [builders.trial(family, 0.5 + 0.0625 * n, n) for n, family in enumerate(families)]
     for result in (*trials, builders.confirmation("dice", 101, val=0.65625)):
-        tracker.notify(Started(result.spec))
-        for evaluation in result.evaluations:
-            tracker.notify(Evaluated(result.spec, evaluation, last=False))
-        tracker.record(result)
-    tracker.end_sweep("FINISHED", note="short")
-    return tracker
+        train(tracker, result)
+    tracker.end_sweep("FINISHED")
+    return tracker.projection.experiment_id
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
     """Address of a store with two sweeps, and the experiments' ids."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('views')}/mlflow.db"
-    ids = {"older": swept(uri, "older").experiment_id}
+    ids = {"older": swept(uri, "older")}
     time.sleep(0.01)
-    return uri, {**ids, "newer": swept(uri, "newer").experiment_id}
+    return uri, {**ids, "newer": swept(uri, "newer")}
 
 
 def test_the_command_names_the_table_and_charts_of_a_study_or_of_the_newest(

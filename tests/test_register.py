@@ -16,14 +16,13 @@ from mlflow.tracking import MlflowClient
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import weights_dir
 from sweeper.core.records import Dataset
-from sweeper.tracking import Tracker
 from sweeper.tracking.logged_model import _tracking_to
 from sweeper.training.weights_file import kept_weights
 from sweeper.workflow.export import Exported
 from sweeper.workflow.export_code import model_code
 from sweeper.workflow.register import register_export
-from tests import builders
 from tests.test_export import trained
+from tests.tracked import begun, run_of
 
 NOTHING: dict[str, Any] = dict.fromkeys(Exported._fields)
 MADE = Exported(**{**NOTHING, "study": "registered", "family": "dice", "verdict": "clear_winner"})
@@ -58,8 +57,7 @@ def test_a_registered_network_is_loaded_and_served_and_answers_as_the_exported_o
     code = tmp_path / "model.py"
     code.write_text(model_code(record), "utf-8")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    tracker = Tracker(uri, warn=pytest.fail)
-    tracker.start_sweep("registered", builders.conditions(), parent_run_id=None, settings={})
+    sweep = run_of(begun(uri, "registered")).info
     assert register_export(MADE._replace(weights=weights, model=code), "cracks", uri) == "models:/cracks/1"
 
     assert not mlflow.is_tracking_uri_set() and "MLFLOW_TRACKING_URI" not in os.environ  # as before
@@ -80,9 +78,9 @@ def test_a_registered_network_is_loaded_and_served_and_answers_as_the_exported_o
         expected = exported.predict(exported.load(), torch.from_numpy(images)).numpy()
         assert (answer == expected).mean() > 0.999  # rounding may decide a pixel that lies on the threshold
     client = MlflowClient(uri)
-    [model] = client.search_logged_models([tracker.experiment_id])
-    assert model.source_run_id == tracker.parent_run_id and model.params["loss.family"] == record.spec.family
-    [output] = client.get_run(tracker.parent_run_id).outputs.model_outputs
+    [model] = client.search_logged_models([sweep.experiment_id])
+    assert model.source_run_id == sweep.run_id and model.params["loss.family"] == record.spec.family
+    [output] = client.get_run(sweep.run_id).outputs.model_outputs
     assert output.model_id == model.model_id
     assert "from 0 to 255" in str(client.get_model_version("cracks", "1").description)
 

@@ -42,11 +42,12 @@ def literal(levels: dict[str, float], **changes: object) -> Facts:
 
 
 def test_every_figure_is_titled_900_pixels_wide_and_dark_where_the_theme_is(study: Study, tmp_path: Path) -> None:
-    (tmp_path / "cost.png").write_bytes(b"of an earlier version")
+    (tmp_path / "gain.png").write_bytes(b"of an earlier version")
     drawn = draw_all(facts_of(study), tmp_path, study.pixels)
     expected = {*FIGURES, *WITH_PIXELS}
-    expected.remove("per_class_iou" if facts_of(study).binary else "precision_recall")
     expected -= {"reliability"}  # this study kept no confidence
+    if facts_of(study).binary:
+        expected.remove("per_class_iou")
     assert {name for name, result in drawn.items() if isinstance(result, Drawn)} == expected
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.svg" for name in expected}
     for name in expected:
@@ -219,33 +220,6 @@ def test_reliability_is_drawn_from_the_stored_confidence() -> None:
     line = drawn.figure.axes[0].lines[-1]
     assert np.allclose(np.asarray(line.get_xydata()), [[0.6, 0.5], [0.95, 0.9]])
     assert "`dice_focal` 0.062" in drawn.caption
-
-
-def test_the_best_so_far_never_falls_and_rungs_are_drawn_by_the_same_images() -> None:
-    trials = [builders.trial("dice", v, i) for i, v in enumerate((0.6, 0.7, 0.65))]
-    part = builders.curve_on_part((0.5, 0.6, 0.65, 0.8), 0.7)
-    trials[1] = trials[1].model_copy(update={"evaluations": part})
-    facts = literal({"dice": 0.71}, trials=trials, confirmations=[])
-    drawn, lines = FIGURES["best_so_far"](facts), FIGURES["rungs"](facts)
-    assert isinstance(drawn, Drawn) and isinstance(lines, Drawn)
-    (best,) = [line for line in drawn.figure.axes[0].lines if line.get_label() == "best so far"]
-    assert np.asarray(best.get_ydata()).tolist() == [0.6, 0.7, 0.7]
-    ends = [segment[-1][1] for c in lines.figure.axes[0].collections for segment in c.get_segments()]  # type: ignore[attr-defined]
-    assert 0.8 in ends and 0.7 not in ends
-
-
-def test_training_losses_are_shares_of_their_first() -> None:
-    runs = []
-    for seed in (101, 102, 103):
-        run = builders.confirmation("dice_focal", seed)
-        steps = tuple(
-            e.model_copy(update={"train_loss": v}) for e, v in zip(run.evaluations, (8, 4, 2, 1), strict=True)
-        )
-        runs.append(run.model_copy(update={"evaluations": steps}))
-    drawn = FIGURES["training_loss"](literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs))
-    assert isinstance(drawn, Drawn)
-    (line,) = drawn.figure.axes[0].lines
-    assert np.asarray(line.get_ydata()).tolist() == [1, 0.5, 0.25, 0.125]
 
 
 def test_the_gain_figure_holds_every_rival_its_interval_and_the_margin() -> None:

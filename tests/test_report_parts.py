@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sweeper.core.records import BudgetPoint, Comparison, Recommendation, Regret, SweepRecord, VariancePart, Verdict
+from sweeper.core.records import BudgetPoint, Comparison, Recommendation, Regret, SweepRecord, Verdict
 from sweeper.evidence.intervals import negated
 from sweeper.evidence.recommendation import recommend
 from sweeper.report import confirmation, preferences
@@ -12,8 +12,6 @@ from sweeper.report import search_analysis as analysis
 from sweeper.report.card import card_lines, card_of
 from sweeper.report.cost import cost_table, cost_text, costs
 from sweeper.report.facts import Facts, collect
-from sweeper.report.figures.style import Drawn
-from sweeper.report.figures.variance_components import spread
 from sweeper.report.markdown import render
 from sweeper.report.seed_runs import confirmations, seed_mious
 from tests import builders
@@ -225,18 +223,6 @@ def test_the_searchs_own_sentences_and_budgets_are_shown() -> None:
     facts = facts_of(answered=recommended(builders.evidence(CLEAR), analysis=builders.analysis()))
     assert rows(analysis.budget_table(facts))[2] == ["25", "6", "0.20", "no"]
     assert "- The learning rate explains 60 % of the spread" in text_of(facts)
-
-
-def test_the_spread_is_drawn_with_the_unexplained_last() -> None:
-    parts = (VariancePart(source="rest", sd=0.02, share=0.7), *builders.analysis().parts[:2])
-    told = builders.analysis(parts=parts)
-    drawn = spread(facts_of(answered=recommended(builders.evidence(CLEAR), analysis=told)))
-    assert isinstance(drawn, Drawn)
-    (axes,) = drawn.figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["learning rate", "which loss", "unexplained"]
-    assert [bar.get_width() for bar in axes.patches] == [0.6, 0.25, 0.7]  # type: ignore[attr-defined]
-    assert "the learning rate, with 60.0 % of the variance; the choice of the loss makes up 25.0 %" in drawn.caption
-    assert "too few" in str(spread(facts_of()))
 
 
 def test_a_search_too_small_to_analyse_leaves_the_section_out() -> None:

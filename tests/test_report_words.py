@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from sweeper.core import text
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import Interval
 from sweeper.report import formatting as words
 
@@ -111,9 +112,12 @@ def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
         (text.count(2, "class"), "2 classes"),
         (text.listed(["a", "b", "c"]), "a, b and c"),
         (text.listed(["a"]), "a"),
-        (words.network("unet", "resnet34"), "U-Net/ResNet-34"),
-        (words.network("unet", "resnet34", 5), "U-Net/ResNet-34"),
-        (words.network("linknet", "mit_b0", 4), "linknet/mit_b0 cut to depth 4 of 5"),
+        (words.network(Recipe(encoder="resnet34", encoder_depth=5)), "U-Net/ResNet-34"),
+        (words.network(Recipe(decoder_width=8)), "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8"),
+        (
+            words.network(Recipe(arch="linknet", encoder="mit_b0", encoder_depth=4)),
+            "linknet/mit_b0 cut to depth 4 of 5",
+        ),
     ],
 )
 def test_numbers_read_as_people_write_them(written: str, expected: str) -> None:

@@ -49,7 +49,6 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
         (["--storage", "sqlite:///fifo"], ["SQLite file"]),
         (["--tracking-uri", "sqlite:///file"], ["--tracking-uri sqlite:///file"]),
         (["--storage", "mysql://host/db"], ["sqlite:///FILE"]),
-        (["--trials", "1000000"], ["MB free"]),
         (["--size", "65536"], ["65536²", "GiB free"]),
         (["--batch-size", "65536", "--size", "4096"], ["65536 crops", "GiB free"]),
         (["--out", "file/a", "--cache", "file/b", "--storage", "sqlite:///fifo"], ["3 problems", "file/a", "file/b"]),

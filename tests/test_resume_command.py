@@ -6,17 +6,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from sweeper import storage as studies
-from sweeper.cli.main import cli
 from sweeper.cli.run import command
 from sweeper.core.errors import LostStudyError, SweeperError
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import resume_command
-from sweeper.storage.damage import Damage
-from sweeper.storage.repair import Repaired
 from sweeper.system.disk_space import told_when_full
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.status import Life, diagnose
@@ -52,7 +48,7 @@ def test_the_command_is_read_as_the_storage_that_it_was_made_for(monkeypatch: py
 @pytest.mark.parametrize(("storage", "words"), PLACES)
 def test_every_message_that_resumes_names_the_storage(tmp_path: Path, storage: str, words: str) -> None:
     shown = f"sweeper run --study s --resume {words}"
-    assert shown in str(LostStudyError("s", 1, storage))
+    assert shown in str(LostStudyError("s", storage))
     with pytest.raises(SweeperError) as caught, told_when_full("s", {"the reports": tmp_path}, storage=storage):
         raise OSError(28, "No space left on device")
     assert shown in str(caught.value)
@@ -60,13 +56,6 @@ def test_every_message_that_resumes_names_the_storage(tmp_path: Path, storage: s
     assert shown in diagnose(life, 2.0, storage).problems[0]
     sweep = builders.sweep([], [], study="s", storage=storage, cut=("the search ended after 3 of 7 trials",))
     assert any(shown in step for step in conclude(sweep).next_steps)
-
-
-def test_a_repair_names_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = Repaired((Damage("trial 3", "another value"),), 1, None, {})
-    monkeypatch.setattr("sweeper.storage.repair.repair", lambda *_: done)
-    shown = CliRunner().invoke(cli, ["doctor", "--repair", "my study", "--storage", "sqlite:///elsewhere.db"])
-    assert resume_command("my study", "sqlite:///elsewhere.db") in shown.stdout, shown.output
 
 
 def test_a_record_knows_where_it_was_read(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.storage import counted
 from sweeper.system import disk_space as room
-from sweeper.system.disk_space import MB, Need, check_room, keep_within_room, needs, told_when_full
+from sweeper.system.disk_space import MB, check_room, keep_within_room, told_when_full
 from tests.folders import folder as write_folder
 from tests.sweeping import Recorder, sweep_in
 from tests.test_cli_run import HURRIED, SHORT, sweeper
@@ -46,31 +46,19 @@ def test_of_what_waits_the_last_in_line_gives_way(tmp_path: Path, monkeypatch: p
     assert keep_within_room(files[:1]) == []
 
 
-def test_what_a_sweep_needs_grows_with_its_trainings_and_images(tmp_path: Path) -> None:
-    def total(**changes: int) -> int:
-        given = {"images": 100, "trials": 50, "seeds": 8} | changes
-        places = {"storage": "sqlite:///a.db", "tracking": "sqlite:///b.db", "out": tmp_path, "cache": tmp_path}
-        return sum(need.size for need in needs(encoder_depth=3, **given, **places))  # type: ignore[arg-type]
-
-    assert 20 * MB < total() < 300 * MB
-    assert total(trials=1000) > total() < total(images=1000)
-    assert total(images=5000) == total(images=50_000)  # pooled
-
-
 def test_too_little_room_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = [Need("the report", tmp_path / "not" / "there", 15 * MB), Need("weights", tmp_path, 60 * MB)]
-    with_free(monkeypatch, 175 * MB)
-    check_room(wanted)
-    with_free(monkeypatch, 174 * MB)
-    with pytest.raises(UsageError, match=r"must have 175 MB free .*report about 15 MB.*got 174 MB") as caught:
-        check_room(wanted)
+    with_free(monkeypatch, 160 * MB)
+    check_room("the report", tmp_path / "not" / "there", 60 * MB)
+    with_free(monkeypatch, 159 * MB)
+    with pytest.raises(UsageError, match=r"the disk of the report, .*/there, must have 160 MB free, got 159") as caught:
+        check_room("the report", tmp_path / "not" / "there", 60 * MB)
     assert "nothing was trained" in str(caught.value)
 
 
 def test_a_sweep_without_room_ends_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_free(monkeypatch, 50 * MB)
+    with_free(monkeypatch, 450 * MB)
     display = Recorder()
-    with pytest.raises(UsageError, match="got 50 MB"):
+    with pytest.raises(UsageError, match="must have 500 MB free, got 450 MB"):
         sweep_in(tmp_path, display)
     assert display.results == []
     names = [s.study_name for s in optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/sweeper.db")]
@@ -106,7 +94,7 @@ def fill(database: Path) -> None:
 
 def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
     places = {"the study's storage": tmp_path / "roomy.db", "the reports": tmp_path / "small" / "reports"}
-    words = r"the disk of the reports, .*small/reports, is full.*\(0 MB free.*sweeper run --study s --resume"
+    words = r"the reports, .*small/reports \(0 MB free\) cannot be written.*is full.*sweeper run --study s --resume"
     with small_disk(tmp_path / "small", 1):
         with pytest.raises(OSError, match="No space left") as full:
             (tmp_path / "small" / "x").write_bytes(bytes(2_000_000))
@@ -117,11 +105,14 @@ def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.OperationalError) as filled:
             fill(tmp_path / "other" / "a.db")
         at = {"the study's storage": tmp_path / "other" / "a.db", "the reports": tmp_path}
-        with pytest.raises(SweeperError, match=r"the study's storage, .*other/a.db, is full"), told_when_full("s", at):
+        with (
+            pytest.raises(SweeperError, match=r"the study's storage, .*other/a.db \(0 MB free\)"),
+            told_when_full("s", at),
+        ):
             raise raised_from(filled.value)
 
 
-def test_a_file_that_is_protected_is_not_a_full_disk(tmp_path: Path) -> None:
+def test_a_file_that_is_protected_is_told_with_the_room_that_there_is(tmp_path: Path) -> None:
     database = tmp_path / "a.db"
     fill(database)
     if subprocess.run(["chattr", "+i", str(database)], check=False, capture_output=True).returncode:
@@ -129,7 +120,7 @@ def test_a_file_that_is_protected_is_not_a_full_disk(tmp_path: Path) -> None:
     try:
         with pytest.raises(sqlite3.OperationalError) as refused:
             fill(database)
-        words = r"a.db cannot be written, though there is room \([1-9][0-9]* MB free.*readonly database.*immutable"
+        words = r"a.db \([1-9][0-9]* MB free\) cannot be written: .*readonly database.*write-protected"
         with pytest.raises(SweeperError, match=words), told_when_full("s", {"the study's storage": database}):
             raise raised_from(refused.value)
     finally:
@@ -151,7 +142,10 @@ def test_a_servers_own_full_disk_is_not_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_an_error_that_names_its_file_tells_that_disk(code: int, tmp_path: Path) -> None:
     places = {"the study's storage": tmp_path / "a.db"}
-    with pytest.raises(SweeperError, match="the disk of /else/where is full"), told_when_full("s", places):
+    with (
+        pytest.raises(SweeperError, match=r"a file, /else/where \([0-9]+ MB free\) cannot be written"),
+        told_when_full("s", places),
+    ):
         raise OSError(code, os.strerror(code), "/else/where")
 
 
@@ -190,7 +184,7 @@ def test_a_disk_that_fills_up_amid_a_sweep_ends_it_clearly_and_a_resume_complete
         command, cwd=tmp_path, preexec_fn=small_files, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert "sweeper.db cannot be written, though there is room" in done.stderr and "ulimit -f" in done.stderr
+    assert "cannot be written: " in done.stderr and "ulimit -f" in done.stderr
     assert "--resume" in done.stderr and "Traceback" not in done.stderr
     assert whole(tmp_path / "sweeper.db") and whole(tmp_path / "mlflow.db")
     before = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
@@ -209,6 +203,6 @@ def test_room_for_the_decoded_images_is_asked_for_first(tmp_path: Path, monkeypa
 
     folder = write_folder(tmp_path / "data")
     with_free(monkeypatch, room.SPARE - 1)
-    with pytest.raises(UsageError, match="the decoded images about"):
+    with pytest.raises(UsageError, match="the disk of the decoded images"):
         load_dataset(str(folder), tmp_path / "cache")
     assert not os.path.exists(tmp_path / "cache") or not any((tmp_path / "cache").iterdir())  # noqa: PTH110

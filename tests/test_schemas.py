@@ -83,7 +83,6 @@ def test_what_commands_print_is_as_their_schemas_say(sweeper: Sweeper, tmp_path:
         (("studies", *database), "studies"),
         (("status", "s", *database), "status"),
         (("backup", "s", "copy.db", *database), "backup"),
-        (("doctor", "--repair", "s", *database), "repair"),
         (("export", "s", *database), "export"),
         (("studies", "delete", "s", "--yes", *database), "deleted"),
         (("report", "s", *database), "error"),

@@ -18,7 +18,6 @@ from sweeper.evidence.recommendation import recommend
 from sweeper.fingerprint.label_checks import Finding
 from sweeper.report.write import ReportPaths
 from sweeper.workflow.conclude import Outcome
-from sweeper.workflow.join import Joining
 from tests import builders
 from tests.folders import folder, mask
 
@@ -47,7 +46,7 @@ def test_the_verdicts_exit_codes_are_documented_and_no_others(tmp_path: Path) ->
     codes = run_module.VERDICT_CODES
     assert set(codes) == set(Verdict) and len(set(codes.values())) == len(codes)
     assert not set(codes.values()) - {0} & {1, 2, 3, 129, 130, 143}
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    readme = (Path(__file__).parents[1] / "docs/reference/commands.md").read_text("utf-8")
     said = ", ".join(f"{code} {verdict.value.replace('_', ' ')}" for verdict, code in codes.items() if code)
     assert said in readme
 
@@ -68,17 +67,6 @@ def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
     ended, out, _ = sweeper("run", "--executor", "inline", "--log-file", log, *by_verdict)
     assert ended == status and "Nothing was compared: dice alone was confirmed." in out
     assert "Nothing was compared" in log.read_text("utf-8")
-
-
-def test_a_machine_that_joins_logs_what_came_of_it(
-    sweeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ("run", "--join", "--log-file", "log")
-    assert sweeper(*words)[0] == 2
-    assert "--join needs --study" in (tmp_path / "log").read_text("utf-8")
-    monkeypatch.setattr("sweeper.workflow.join.run_join", lambda *_, **__: Joining(3, "the study is concluded"))
-    assert sweeper(*words, "--study", "s")[0] == 0
-    assert "study s: 3 trainings finished here; the study is concluded" in (tmp_path / "log").read_text("utf-8")
 
 
 def test_an_error_is_a_document_under_json(sweeper: Any, tmp_path: Path) -> None:

@@ -289,6 +289,15 @@ def test_a_posterior_that_is_sure_does_not_end_it_while_a_winner_is_likely() -> 
     assert step(found).go_on
 
 
+def test_it_ends_at_probable_where_that_is_asked_for_and_not_before() -> None:
+    found = three_seeds({"dice": 0.73, "focal": 0.7}, 0.005, 0.002, half=0.045)
+    ended = next_step(found, decide(found, ORDER), "probable")
+    assert not ended.go_on and "dice costs at most" in ended.reason
+    noisy = three_seeds({"dice": 0.705, "focal": 0.7}, 0.02, 0.002, half=0.06)
+    assert decide(noisy, ORDER).strength == "open"
+    assert next_step(noisy, decide(noisy, ORDER), "probable").go_on
+
+
 # --- The chance of a winner ---------------------------------------------------------------------------------
 
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweeper.cli.run import NO_SETTINGS, command
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.recipe import Recipe
@@ -113,10 +112,35 @@ def test_a_crop_must_fit_the_stride_of_the_depth_that_was_asked_for() -> None:
         recipe_of(size=72, encoder_depth=5)
 
 
+def test_balanced_crops_are_named_and_said_to_change_nothing_where_images_fit_into_them() -> None:
+    told: list[str] = []
+    side = max(max(p.height, p.width) for p in DATA.pictures)
+    for size in (side - side % 32 - 32, side - side % 32 + 32):
+        settings = Settings(crops="balanced", size=size)
+        recipe = make_recipe(settings, DATA, CPU, training_images=30, has_weights=lambda _: False, say=told.append)
+        assert f"{size}² balanced crops" in describe(recipe)
+    assert told == [f"--crops balanced changes nothing: every image of {DATA.name} fits into a crop of {size}²"]
+    assert "balanced" not in describe(recipe_of())
+    with pytest.raises(ValidationError, match="'uniform' or 'balanced'"):
+        Settings(crops="even")  # type: ignore[arg-type]
+
+
 def test_wherever_a_network_is_named_a_cut_encoder_says_so() -> None:
-    assert recipe_text(recipe_of()).startswith("U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights")
-    assert recipe_text(recipe_of(encoder_depth=5)).startswith("U-Net/ResNet-18 without pretrained weights")
+    assert recipe_text(recipe_of()).startswith(
+        "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8 without pretrained weights"
+    )
+    assert recipe_text(recipe_of(encoder_depth=5, decoder_width=16)).startswith(
+        "U-Net/ResNet-18 without pretrained weights"
+    )
     assert "depth 3 of 5" in describe(recipe_of())
+
+
+def test_the_decoder_is_narrow_on_a_cpu_and_as_published_on_a_gpu() -> None:
+    assert recipe_of().decoder_channels == (32, 16, 8)
+    assert recipe_of(GPU).decoder_channels == (256, 128, 64, 32, 16)
+    assert recipe_of(decoder_width=24, encoder_depth=4).decoder_channels == (192, 96, 48, 24)
+    assert recipe_of(arch="linknet").decoder_channels is None
+    assert Recipe().decoder_width == 16  # of studies that were made before there was a choice
 
 
 def test_a_resume_keeps_the_depth_unless_it_is_given_again() -> None:
@@ -126,7 +150,8 @@ def test_a_resume_keeps_the_depth_unless_it_is_given_again() -> None:
 
 
 OTHER = {
-    "arch": "fpn", "encoder": "resnet50", "encoder_depth": 5, "augment": "full", "size": 64, "batch_size": 4,
+    "arch": "linknet", "encoder": "resnet50", "encoder_depth": 5, "decoder_width": 24,
+    "augment": "full", "size": 64, "batch_size": 4, "crops": "balanced",
     "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "boundary_pixels": 5, "steps": 44,
     "encoder_weights": "imagenet", "engine": "auto", "deterministic": True, "compile": True,
     "precision": "bfloat16",
@@ -164,11 +189,6 @@ def test_no_option_of_the_recipe_is_forgotten() -> None:
         "encoder_weights",
         "model",
     }
-
-
-def test_the_command_line_and_the_settings_have_the_same_options() -> None:
-    shown = {option.name for option in command.params} - NO_SETTINGS
-    assert shown == set(Settings.model_fields)
 
 
 def test_what_was_given_before_stands_until_it_is_given_again() -> None:

@@ -15,7 +15,6 @@ from sweeper import storage as studies
 from sweeper.cli.main import cli
 from sweeper.core.encoders import ENCODERS
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
-from sweeper.storage.queue_tables import open_queue
 from sweeper.workflow.status import Signs, status_file
 from tests.faking import new_plan, train
 
@@ -41,7 +40,6 @@ def here(made: Path) -> Path:
     train(done)
     with Signs(status_file(URL, "done"), "done"):
         pass
-    open_queue(URL, "done").add_member("leader", "host", 1, 0)
     for folder in (checkpoints_dir(Path(".sweeper/cache"), "done"), ReportPaths(Path("reports"), "done").folder):
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"12345678")
@@ -61,8 +59,6 @@ def test_studies_are_listed_with_state_verdict_and_best(here: Path, sweeper) -> 
 
 
 def test_a_deleted_study_leaves_its_report_and_nothing_else(here: Path, sweeper) -> None:
-    queue = open_queue(URL, "begun")
-    other = queue.add_member("leader", "host", 2, 0)
     status, out, err = sweeper("studies", "delete", "done")
     assert status == 2 and "add --yes" in err and "done" in studies.study_names(studies.open_storage(URL))
     status, out, err = sweeper("studies", "delete", "done", "--yes")
@@ -71,8 +67,7 @@ def test_a_deleted_study_leaves_its_report_and_nothing_else(here: Path, sweeper)
     assert studies.study_names(storage) == ["begun"]
     assert not checkpoints_dir(Path(".sweeper/cache"), "done").exists() and not status_file(URL, "done").exists()
     assert ReportPaths(Path("reports"), "done").folder.exists()
-    studies.create_study(storage, "done", new_plan())
-    assert open_queue(URL, "done").members() == {} and other in queue.members()
+    assert studies.create_study(storage, "done", new_plan()).trials == []
 
 
 def test_a_study_that_is_run_is_not_deleted(here: Path, sweeper) -> None:
@@ -143,7 +138,7 @@ def test_the_known_encoders_are_the_librarys() -> None:
         ("sweeper studies delete b", ["begun"]),
         ("sweeper run --encoder mit_b", [f"mit_b{n}" for n in range(6)]),
         ("sweeper run --space mul", ["multiclass"]),
-        ("sweeper losses dice_", ["dice_metric", "dice_ce", "dice_focal", "dice_topk"]),
+        ("sweeper losses dice_", ["dice_ce", "dice_focal", "dice_topk"]),
         ("sweeper export x", []),
         ("sweeper run --confirm-st", ["--confirm-steps"]),
     ],

@@ -508,7 +508,7 @@ def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
     usable = 100 - 10
     assert time.admits(1.0)(int((usable - 20) / 0.2)) and not time.admits(1.0)(int((usable - 20) / 0.2) + 1)
     assert time.fits(2 * 350, 1.0) and not time.fits(2 * 351, 1.0)
-    workers[0] = 5  # three joined
+    workers[0] = 5  # three more came
     assert time.fits(5 * 350, 1.0) and not time.fits(5 * 351, 1.0)
     assert not time.fits(5 * 350, 1.0, longest=351)  # nobody takes a share of the longest
     workers[0] = 0  # all are gone, for now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from sweeper.core.errors import CheckpointError, UsageError
 from sweeper.core.events import Evaluated, Finished, Paused
 from sweeper.core.operating_points import TAUS
 from sweeper.core.paths import checkpoint_path
-from sweeper.core.recipe import ARCHITECTURES, Recipe
+from sweeper.core.recipe import Architecture, Recipe
 from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
 from sweeper.losses import FAMILIES
@@ -197,7 +197,7 @@ def test_multiclass_output_starts_at_the_log_prior() -> None:
     assert 0 < prior[3] < 0.011  # a class without pixels starts as rare as one pixel
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", get_args(Architecture))
 @pytest.mark.parametrize("depth", [3, 5])
 def test_every_offered_architecture_answers_at_the_images_resolution(arch: str, depth: int) -> None:
     recipe = SMALL.model_copy(update={"arch": arch, "encoder_depth": depth})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,26 +71,19 @@ def _fault(option: click.Option, given: object) -> str | None:
     return None
 
 
-def overruled(ctx: click.Context, decided: Container[str] = ()) -> set[str]:
-    """Parameters whose values from the file do not count.
-
-    Args:
-        ctx: of the command.
-        decided: parameters that something else decides, as the study does for a machine that joins it.
-
-    Returns:
-        Those of the file that are decided, or whose rival the command line or a variable gives.
-    """
+def overruled(ctx: click.Context) -> set[str]:
+    """Parameters whose values from the file do not count, as the command line or a variable gives their rival."""
     given = {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
     return {
         name
         for name in ctx.default_map or {}
         if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
-        and (name in decided or (name in RIVALS and ctx.get_parameter_source(RIVALS[name]) in given))
+        and name in RIVALS
+        and ctx.get_parameter_source(RIVALS[name]) in given
     }
 
 
-def from_config(ctx: click.Context, ignored: Container[str] = ()) -> str | None:
+def from_config(ctx: click.Context, ignored: Collection[str] = ()) -> str | None:
     """What a run takes from the file, and what the command line or the environment says otherwise: a line for people.
 
     Parameters in `ignored` are said to be so. None where there is no file.

@@ -31,18 +31,6 @@ class ErrorDocument(Document):
     error: ErrorRow
 
 
-class JoinDocument(Document):
-    """What `sweeper run --join` prints."""
-
-    SCHEMA: ClassVar[str] = "sweeper.join/1"
-
-    study: str
-    trainings: int
-    """Finished by this process."""
-    ending: str
-    """Why it ended, a phrase."""
-
-
 class DeletedDocument(Document):
     """What `sweeper studies delete` prints."""
 
@@ -142,28 +130,6 @@ class CacheDocument(Document):
     removed: tuple[CachedRow, ...]
     kept_in_use: tuple[CachedRow, ...]
     """What was to be deleted, and is read by a running sweep."""
-
-
-class DamagedRow(Record):
-    """A stored record that is damaged."""
-
-    record: str
-    why: str
-
-
-class RepairDocument(Document):
-    """What `sweeper doctor --repair` prints."""
-
-    SCHEMA: ClassVar[str] = "sweeper.repair/1"
-
-    study: str
-    found: tuple[DamagedRow, ...]
-    queued: int
-    """Trials that a resume trains again."""
-    kept: str | None
-    """The database as it was."""
-    rows_lost: dict[str, int]
-    """Rows of each table that could not be read, at least."""
 
 
 class MlflowDocument(Document):

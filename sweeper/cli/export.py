@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from sweeper.cli.completion import study_names
-from sweeper.cli.options import SweeperCommand, tracking_option
+from sweeper.cli.options import SweeperCommand
+from sweeper.cli.settings_options import setting
 from sweeper.core import paths
 
 
@@ -32,7 +33,7 @@ from sweeper.core import paths
     help="Write a folder with a model card, too, which `smp.from_pretrained` reads and the Hub takes.",
 )
 @click.option("--register", metavar="NAME", help="Register the network in MLflow under this name, ready to be served.")
-@tracking_option("has the study, for --register")
+@setting("tracking_uri", text="MLflow store that has the study, for --register.")
 @click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
 def command(
     study: str,

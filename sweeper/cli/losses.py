@@ -30,7 +30,7 @@ WIDE = 110
 """Characters from which on a table has room for the sources."""
 SHOWN_FAULTS = 8
 """Failed checks listed for each family and task."""
-TASK_WORDS = {"binary": "binary", "multiclass": "multi-class", "multilabel": "multi-label"}
+TASK_WORDS = {"binary": "binary", "multiclass": "multi-class"}
 LEGEND = (
     "kernel: a point of λ · CE(γ, α | w) + (1 − λ) · mean (1 − TI(a, b))^κ; relative: a loss of its own with the same "
     "conventions; alone: cannot be trained side by side with others on one GPU."
@@ -140,7 +140,7 @@ def coordinates_table(names: Container[str]) -> Table:
 
 
 def _kind(family: Family) -> str:
-    return ("relative" if family.relative else "kernel") + ("" if family.packable else ", alone")
+    return "relative" if family.relative else "kernel"
 
 
 def _searches(family: Family) -> list[str]:

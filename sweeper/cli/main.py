@@ -40,7 +40,7 @@ COMMANDS = {
     "ui": "Open MLflow's user interface on this store.",
     "status": "How the sweeps of this folder are doing: a sign of life for people and monitors.",
     "backup": "Copy a study's database to one file, while sweeps go on.",
-    "doctor": "Versions, device, stores: what is slow, missing or broken here; repair a study.",
+    "doctor": "Versions, device, stores: what is slow, missing or broken here.",
 }
 """Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""
 

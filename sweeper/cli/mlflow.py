@@ -1,4 +1,4 @@
-"""`sweeper mlflow`: write a study's runs to MLflow again."""
+"""`sweeper mlflow`: write to MLflow what it lacks of a study."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 import click
 
 from sweeper.cli.completion import study_names
-from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option, tracking_option
+from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.settings_options import setting
 from sweeper.core.text import count
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", shell_complete=study_names)
-@storage_option()
-@tracking_option("is to have the runs")
-@out_option()
+@setting("storage")
+@setting("tracking_uri", text="MLflow store that is to have the runs.")
+@setting("out")
 @json_option()
 def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: bool) -> None:
     """Write to MLflow what it lacks of STUDY, from the study's storage.
@@ -25,27 +26,27 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
     completed, not made twice: the command may be repeated. No sweep may be running the study meanwhile.
     """
     from sweeper.core.redact import shown_address
-    from sweeper.workflow.rebuild_mlflow import rebuild_mlflow
+    from sweeper.workflow.mlflow_sync import sync_mlflow
     from sweeper.workflow.request_checks import check_writable
 
     def warn(text: str) -> None:
         click.echo(f"warning: {text}", err=True)
 
     check_writable(out)
-    done = rebuild_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=warn)
+    done = sync_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=warn)
     if as_json:
         from sweeper.cli.documents import MlflowDocument
 
         told = MlflowDocument(
             study=study,
             tracking_uri=shown_address(tracking_uri),
-            trainings=len(done.runs),
+            trainings=done.trainings,
             made=done.made,
             completed=done.completed,
         )
         click.echo(json.dumps(told.document, indent=2))
         return
     click.echo(
-        f"study {study}: MLflow at {shown_address(tracking_uri)} has the runs of {count(len(done.runs), 'training')}: "
+        f"study {study}: MLflow at {shown_address(tracking_uri)} has the runs of {count(done.trainings, 'training')}: "
         f"{done.made} made, {done.completed} completed, the others were whole"
     )

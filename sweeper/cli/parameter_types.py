@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
-
-from sweeper.core.recipe import Precision
-from sweeper.workflow.settings import MOST_STEPS
 
 
 class Fraction(click.FloatRange):
@@ -27,38 +24,34 @@ class Fraction(click.FloatRange):
         return number
 
 
-class Workers(click.ParamType[Any]):
-    """`auto` or a whole number ≥ 1."""
+class IntOrAuto(click.ParamType[Any]):
+    """`auto` or a whole number from `least` to `most`; `auto` becomes None unless it `keeps` it."""
 
     name = "auto|N"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """Turn `auto` into None."""
+    def __init__(self, least: int, most: int, *, keeps: bool) -> None:
+        self._least, self._most, self._keeps = least, most, keeps
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str | None:
+        """Refuse what is neither."""
         if value is None or value == "auto":
-            return None
-        if not re.fullmatch("[0-9]{1,4}", str(value)) or int(value) < 1:
-            self.fail(f"must be auto or a whole number from 1 to 9999, got {value!r}", param, ctx)
+            return "auto" if value is not None and self._keeps else None
+        if not re.fullmatch("[0-9]{1,10}", str(value)) or not self._least <= int(value) <= self._most:
+            self.fail(f"must be auto or a whole number from {self._least} to {self._most}, got {value!r}", param, ctx)
         return int(value)
 
 
-class Slots(Workers):
-    """The same, with `auto` kept."""
+class Choice(click.Choice[str]):
+    """One of some names; with `auto`, that too, which becomes None."""
+
+    def __init__(self, names: Sequence[str], *, auto: bool) -> None:
+        self._auto = auto
+        super().__init__(["auto", *names] if auto else list(names))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Keep `auto` as it is."""
-        return value if value == "auto" else super().convert(value, param, ctx)
-
-
-class Precisions(click.Choice[str]):
-    """`auto` or a precision."""
-
-    def __init__(self) -> None:
-        super().__init__(["auto", *get_args(Precision)])
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Turn `auto` into None."""
+        """Refuse what is none of them."""
         found = super().convert(value, param, ctx)
-        return None if found == "auto" else found
+        return None if self._auto and found == "auto" else found
 
 
 class Parsed(click.ParamType[Any]):
@@ -74,20 +67,6 @@ class Parsed(click.ParamType[Any]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
-
-
-class Steps(click.ParamType[Any]):
-    """`auto` or a whole number ≥ 4."""
-
-    name = "auto|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """Keep `auto` as it is."""
-        if value == "auto":
-            return "auto"
-        if not re.fullmatch("[0-9]{1,10}", str(value)) or not 4 <= int(value) <= MOST_STEPS:
-            self.fail(f"must be auto or a whole number from 4 to {MOST_STEPS}, got {value!r}", param, ctx)
-        return int(value)
 
 
 class MetricName(click.Choice[str]):

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from sweeper.cli.bar import Bar
-from sweeper.cli.options import SweeperCommand, json_option, storage_option
+from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.progress import PlainDisplay
+from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
 from sweeper.core.records import TrainedOn
@@ -49,7 +50,7 @@ ON: dict[TrainedOn, str] = {
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
-@storage_option()
+@setting("storage")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),

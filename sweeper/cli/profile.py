@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.bar import Bar
-from sweeper.cli.options import SweeperCommand, class_map_option, exclude_option, pattern_options, resize_option
+from sweeper.cli.options import SweeperCommand
+from sweeper.cli.settings_options import setting
 from sweeper.core import paths
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
@@ -67,7 +68,8 @@ class ProfileDocument(Document):
 
 @click.command("profile", cls=SweeperCommand)
 @click.argument("data", required=False)
-@pattern_options("what is found in DATA")
+@setting("images")
+@setting("masks")
 @click.option("--format", "format_", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
 @click.option(
     "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document and nothing else."
@@ -79,9 +81,9 @@ class ProfileDocument(Document):
     show_default=True,
     help="Folder for decoded images.",
 )
-@class_map_option("all as they are")
-@exclude_option("none")
-@resize_option("native")
+@setting("class_map", default="all as they are")
+@setting("exclude", default="none")
+@setting("resize", default="native")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

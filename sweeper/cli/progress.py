@@ -17,10 +17,10 @@ from sweeper.cli.sparkline import sparkline
 from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
-from sweeper.core.text import count, time_range
+from sweeper.core.text import count
 
 BAR_WIDTH = 30
-Left = Callable[[], tuple[float, float] | None]
+Left = Callable[[], str]
 """How many seconds the sweep still takes, at least and at most."""
 
 
@@ -85,7 +85,7 @@ class PlainDisplay:
         self.say(f"{name}: {count(total, 'training')}" + (f", {done} done" if done else ""))
 
     def expect(self, left: Left) -> None:
-        """Show from now on how long the whole sweep takes."""
+        """Show from now on when the answers come."""
         self._left = left
 
     def notify(self, event: SweepEvent) -> None:
@@ -135,17 +135,9 @@ class PlainDisplay:
 
     def _line(self, text: str) -> str:
         times = [self._state.left(self._clock())]
-        if whole := self._whole():
-            times.append(f"{whole} left in all")
+        times.append(self._left())
         shown = ", ".join(time for time in times if time)
         return f"[{self._state.done}/{self._state.total}] {text}" + (f" ({shown})" if shown else "")
-
-    def _whole(self) -> str:
-        """How long the whole sweep still takes: no less than the phase at hand."""
-        if (left := self._left()) is None:
-            return ""
-        here = self._state.seconds_left(self._clock()) or 0.0
-        return time_range(max(left[0], here), max(left[1], here))
 
     def _dropped(self, spec: TrialSpec, reason: str) -> None:
         """A warning, but where all is as it should be: then a line when verbose."""
@@ -238,8 +230,8 @@ class LiveDisplay(PlainDisplay):
         if not state.total:
             return Text(f"{state.preparing} {'...' if self._ascii else '…'}", style="dim")
         gone = clock_text(self._clock() - self._began)
-        left = self._whole()
-        whole = Text(f"sweep    {gone} gone" + (f", {left} left" if left else ""), style="dim")
+        left = self._left()
+        whole = Text(f"sweep    {gone} gone" + (f", {left}" if left else ""), style="dim")
         full = round(BAR_WIDTH * state.done / max(1, state.total))
         done, open_ = ("=", "-") if self._ascii else ("━", "─")
         bar = Text.assemble(
@@ -293,8 +285,9 @@ def _table(state: PhaseProgress, nothing: str) -> Table:
     return table
 
 
-def _unknown() -> None:
+def _unknown() -> str:
     """Before the sweep is planned nobody knows how long it takes."""
+    return ""
 
 
 Display = PlainDisplay

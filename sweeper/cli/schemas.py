@@ -18,9 +18,7 @@ from sweeper.cli.documents import (
     DeletedDocument,
     ErrorDocument,
     ExportDocument,
-    JoinDocument,
     MlflowDocument,
-    RepairDocument,
     TrainingDocument,
 )
 from sweeper.cli.losses import LossesDocument
@@ -38,7 +36,6 @@ from sweeper.workflow.studies import StudiesDocument
 DOCUMENTS: tuple[type[Document], ...] = (
     RecommendationDocument,
     PreviewDocument,
-    JoinDocument,
     ComparisonDocument,
     ProfileDocument,
     StudiesDocument,
@@ -53,7 +50,6 @@ DOCUMENTS: tuple[type[Document], ...] = (
     StatusDocument,
     BackupDocument,
     DoctorDocument,
-    RepairDocument,
     ErrorDocument,
 )
 """All of them, in the order of the flow."""

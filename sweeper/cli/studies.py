@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeper.cli.completion import study_names
-from sweeper.cli.options import SweeperCommand, json_option, out_option, storage_option
+from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.settings_options import setting
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
@@ -22,8 +23,8 @@ from sweeper.core.text import count
 @click.command("studies", cls=SweeperCommand)
 @click.argument("action", type=click.Choice(["list", "delete"]), default="list")
 @click.argument("study", required=False, shell_complete=study_names)
-@storage_option()
-@out_option()
+@setting("storage")
+@setting("out")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),

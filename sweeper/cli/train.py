@@ -12,9 +12,9 @@ from typing import get_args
 import click
 
 from sweeper.cli.bar import Bar
-from sweeper.cli.options import SweeperCommand, json_option, pattern_options, storage_option
-from sweeper.cli.parameter_types import Precisions
+from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.progress import PlainDisplay
+from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
 from sweeper.core.recipe import Precision
@@ -43,16 +43,14 @@ from sweeper.workflow.train import LONGER, Trained, TrainOptions, train_recommen
     "--seed", type=click.IntRange(0, MOST_SEED), help="Of weights, batches and crops.  [default: the study's]"
 )
 @click.option("--data", help="Where the study's images are now.  [default: where the study read them]")
-@pattern_options("as the study read them")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@click.option(
-    "--precision",
-    type=Precisions(),
-    default="auto",
-    show_default=True,
-    help="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that.",
+@setting("images", default="as the study read them")
+@setting("masks", default="as the study read them")
+@setting("device")
+@setting(
+    "precision",
+    text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that.",
 )
-@storage_option()
+@setting("storage")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),

@@ -100,9 +100,8 @@ class DamagedError(SweeperError):
     def __init__(self, what: str, why: str) -> None:
         self.what, self.why = what, why
         super().__init__(
-            f"{what} is damaged: {why}. All other records are kept. Next: `sweeper doctor --repair STUDY` (with the "
-            "same --storage) lists what is damaged and takes it out, and `sweeper run --study STUDY --resume` trains "
-            "that again; or restore a backup"
+            f"{what} is damaged: {why}. A disk, a copy or a hand changed it. Restore a backup (`sweeper backup` makes "
+            "them), or begin another study with --study"
         )
 
 
@@ -129,12 +128,11 @@ class ExecutorError(SweeperError):
 class LostStudyError(SweeperError):
     """Another process runs the study by now."""
 
-    def __init__(self, study: str, trainings: int, storage: str) -> None:
+    def __init__(self, study: str, storage: str) -> None:
         super().__init__(
             f"the database forgot that this process runs study {study!r}, and another process runs it by now. "
-            f"Everything finished is kept there; {count(trainings, 'training was', 'trainings were')} in work "
-            f"here, and may be shown as RUNNING until the study is resumed the next time. Once the other has ended: "
-            f"{resume_command(study, storage)}"
+            "Everything finished is kept there; what was in work here may be shown as RUNNING until the study is "
+            f"resumed the next time. Once the other has ended: {resume_command(study, storage)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What happens to a training, told the same way by a job, a worker process, a Ray actor and a machine that joined.
+"""What happens to a training, told the same way by a job, a worker process and a Ray actor.
 
 Each event carries the spec of its training, so that one process may train several. No torch here: the parent process
 takes these apart, and must not load it.

@@ -19,8 +19,6 @@ TRACKING = "sqlite:///mlflow.db"
 """MLflow's store: its own default, so that a bare `mlflow ui` in the same folder shows everything."""
 CACHE = Path(".sweeper") / "cache"
 """Decoded data sets, one folder per content digest."""
-SPOOL = Path(".sweeper") / "spool"
-"""What MLflow could not be told while it was away, one file per study."""
 STATUS = Path(".sweeper") / "status"
 """What running sweeps say of themselves, one file per study."""
 REPORTS = Path("reports")
@@ -47,11 +45,6 @@ def step_times_file(cache: Path) -> Path:
     return cache.parent / "step-times.json"
 
 
-def joined_dir(cache: Path, study: str, who: str) -> Path:
-    """The same for the process `who` that joined the study, in a folder of its own: `weights_beside` is the study's."""
-    return cache.parent / f"joined-{who}" / folder_name(study)
-
-
 def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
     """Where a paused training waits; the name of a final one, which shares its number, holds a hash of its spec."""
     own = f"-{_short_hash(spec.model_dump_json())}" if spec.purpose == "final" else ""
@@ -64,7 +57,7 @@ def weights_dir(cache: Path, study: str) -> Path:
 
 
 def weights_beside(checkpoints: Path) -> Path:
-    """The same, from a study's `checkpoints_dir` or `joined_dir`."""
+    """The same, from a study's `checkpoints_dir`."""
     return checkpoints.parent.parent / "weights" / checkpoints.name
 
 
@@ -110,11 +103,6 @@ def folder_name(name: str) -> str:
     if plain == name and (name == name.lower() or re.fullmatch(r"[a-z0-9._-]+-\d{8}T\d{6}(-\d+)?", name)):
         return plain
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def spool_file(folder: Path, study: str, uri: str) -> Path:
-    """Where waits what the MLflow store at `uri` could not be told of a study."""
-    return folder / f"{folder_name(study)}.{hashlib.sha256(uri.encode()).hexdigest()[:8]}.db"
 
 
 def search_spaces_dir() -> Path:

@@ -13,13 +13,18 @@ from pydantic import Field
 from sweeper.core.base import Record
 from sweeper.core.own_code import OwnCode
 
-ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer")
+Architecture = Literal["unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer"]
 """Architectures of segmentation-models-pytorch that answer at the image's own resolution at every depth."""
 FULL_DEPTH = 5
 """Downsampling stages of the encoders as they were published."""
 LEAST_DEPTH = 3
+PUBLISHED_WIDTH = 16
+"""Channels of the last stage of the decoders as they were published."""
+_WITH_STAGES = {"unet", "unetplusplus", "manet"}
+"""Architectures whose decoder's width can be chosen."""
 Precision = Literal["float32", "bfloat16"]
 Augmentation = Literal["none", "light", "full"]
+Crops = Literal["uniform", "balanced"]
 Engine = Literal["auto", "eager", "graph"]
 OperatingPoint = Literal["tuned", "0.5"]
 
@@ -37,10 +42,16 @@ class Recipe(Record):
     """Number of downsampling stages of the encoder that are used; the network's stride is 2 to this power. Below
     `FULL_DEPTH` it is not the published encoder: ResNet-18 at depth 3 has 0.7 of its 11 million weights. Of the user's
     own network it is the stride alone."""
+    decoder_width: int = Field(PUBLISHED_WIDTH, ge=4)
+    """Channels of the decoder's last stage; each stage before it has twice as many as the next. Of U-Net, U-Net++ and
+    MAnet alone: the others' decoders are as published."""
     encoder_weights: str = "none"
     """`none`, `imagenet`, or the path of a file with the encoder's state."""
     size: int = Field(96, ge=16)
     """Side of the square training crop, in pixels at native resolution."""
+    crops: Crops = "uniform"
+    """Where they are cut: anywhere in their image, or a third of each batch around a pixel of a class drawn evenly
+    over those of its image (`sweeper.data.balanced_crops`)."""
     batch_size: int = Field(8, ge=1)
     steps: int = Field(100, ge=4)
     """Optimiser steps of a search trial."""
@@ -74,6 +85,13 @@ class Recipe(Record):
 
     boundary_pixels: int = Field(2, ge=1)
     """Width of the band along class boundaries that boundary IoU looks at on confirmed runs, in pixels."""
+
+    @property
+    def decoder_channels(self) -> tuple[int, ...] | None:
+        """Widths of the decoder's stages; None where they cannot be chosen."""
+        if self.model is not None or self.arch not in _WITH_STAGES:
+            return None
+        return tuple(self.decoder_width * 2**stage for stage in reversed(range(self.encoder_depth)))
 
     @property
     def stride(self) -> int:

@@ -20,7 +20,15 @@ def resume_command(study: str, storage: str = STORAGE) -> str:
 
     An address that holds a password or token is not shown: the command takes it from the variable that is for such.
     """
-    command = f"sweeper run --study {shlex.quote(study)} --resume"
+    return _on_storage(f"sweeper run --study {shlex.quote(study)} --resume", storage)
+
+
+def mlflow_command(study: str, storage: str = STORAGE) -> str:
+    """The command that writes to MLflow what it lacks of a study, with its `--storage` likewise."""
+    return _on_storage(f"sweeper mlflow {shlex.quote(study)}", storage)
+
+
+def _on_storage(command: str, storage: str) -> str:
     if storage == STORAGE:
         return command
     if shown_address(storage) != storage:

@@ -21,7 +21,7 @@ from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.problem_lines import grouped
 from sweeper.data.safe_files import new_name
 from sweeper.data.text_tables import shown
-from sweeper.system.disk_space import Need, check_room
+from sweeper.system.disk_space import check_room
 
 SUFFIX = ".zip"
 MOST_FILES = 1_000_000
@@ -54,7 +54,7 @@ def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
     try:
         with open_regular(archive) as file, zipfile.ZipFile(file) as content:
             files = _wanted(archive, content)
-            check_room([Need("the unpacked archive", cache, sum(info.file_size for info, _ in files))])
+            check_room("the unpacked archive", cache, sum(info.file_size for info, _ in files))
             folder.mkdir(parents=True)
             _unpack(archive, content, files, folder)
         yield folder

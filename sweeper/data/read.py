@@ -25,7 +25,7 @@ from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import grouped
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
 from sweeper.data.text_tables import Side, read_sides
-from sweeper.system.disk_space import Need, check_room
+from sweeper.system.disk_space import check_room
 
 MIN_IMAGES = 3
 _CHUNK = 1 << 22
@@ -72,7 +72,7 @@ def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Ti
     sides = _sides(place, reading)
     kinds = _kinds(samples)
     form = _form(samples, kinds, place)
-    check_room([Need("the decoded images", cache, _bytes(kinds, form))])
+    check_room("the decoded images", cache, _bytes(kinds, form))
     with StoreWriter(cache, form.channels, form.dtype) as writer:
         used, counts, sound = _decode(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]

@@ -1,4 +1,4 @@
-"""Optuna's storage, MLflow's store, and what waits to be sent there. Nothing is made that is not there yet."""
+"""Optuna's storage and MLflow's store. Nothing is made that is not there yet."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 from sweeper.core.causes import cause
 from sweeper.core.errors import SweeperError
 from sweeper.core.redact import check_address, redact, shown_address
-from sweeper.core.text import count
 from sweeper.doctor.check import Check
 from sweeper.system.file_systems import NETWORK, file_system
-from sweeper.system.locks import spool_folder, sqlite_path, sqlite_uri
+from sweeper.system.locks import sqlite_path, sqlite_uri
 
 
 def check_stores(storage: str, tracking_uri: str) -> list[Check]:
-    """The checks of both stores and of the spool, without the secrets of their addresses."""
-    found = [_storage(storage), _tracking(tracking_uri), _spool(spool_folder(storage))]
+    """The checks of both stores, without the secrets of their addresses."""
+    found = [_storage(storage), _tracking(tracking_uri)]
     return [one.model_copy(update={"found": redact(one.found), "advice": redact(one.advice)}) for one in found]
 
 
@@ -45,7 +44,7 @@ def sqlite_check(name: str, path: Path) -> Check:
         advice = "restore it from a copy, or move it away: a new one is made"
         return Check(name=name, status="broken", found=f"{path} cannot be read: {error}", advice=advice)
     if answer != "ok":
-        advice = f"`sqlite3 {path} .recover` may save what is in it; then move it away"
+        advice = f"stop all sweeps that use it; restore a backup, or try `sqlite3 {path} .recover | sqlite3 NEW`"
         return Check(name=name, status="broken", found=f"{path} is damaged: {answer}", advice=advice)
     shown = (
         f"{path}: whole, {path.stat().st_size / 1e6:.1f} MB, SQLite {sqlite3.sqlite_version}, journal {mode}{version}"
@@ -65,8 +64,7 @@ def _version(connection: sqlite3.Connection) -> str:
 def _storage(url: str) -> Check:
     path = sqlite_path(url)
     if path is not None:
-        found = sqlite_check("storage", path)
-        return _records(url, found) if found.status == "ok" and path.exists() else found
+        return sqlite_check("storage", path)
     from sweeper.storage import open_storage, study_names
 
     try:
@@ -78,26 +76,6 @@ def _storage(url: str) -> Check:
         text = f"{type(error).__name__}: {cause(error)}"
         return Check(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
     return Check(name="storage", status="ok", found=f"{shown_address(url)} answers, {len(names)} studies")
-
-
-def _records(url: str, whole: Check) -> Check:
-    """Whether every stored record of every study is what was written."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from sweeper.storage.damage import find_damage, study_names_in
-    from sweeper.storage.raw_rows import rows_of
-
-    try:
-        with rows_of(url) as connection:
-            damaged = [(name, d) for name in study_names_in(connection) for d in find_damage(connection, name)]
-    except SQLAlchemyError:
-        return whole  # no database of studies
-    if not damaged:
-        return whole
-    shown = "; ".join(f"{d.what} of study {name!r}: {d.why}" for name, d in damaged[:5])
-    more = f"; and {len(damaged) - 5} more" if len(damaged) > 5 else ""
-    advice = f"`sweeper doctor --repair {damaged[0][0]}` takes it out, and a resume trains it again"
-    return Check(name="storage", status="broken", found=f"damaged records: {shown}{more}", advice=advice)
 
 
 def _tracking(uri: str) -> Check:
@@ -116,18 +94,3 @@ def _tracking(uri: str) -> Check:
         found = f"{shown_address(uri)} does not answer: {cause(error)}"
         return Check(name="MLflow", status="broken", found=found, advice=advice)
     return Check(name="MLflow", status="ok", found=f"{shown_address(uri)} answers, MLflow {version}")
-
-
-def _spool(folder: Path) -> Check:
-    waiting = {}
-    for path in sorted(folder.glob("*.db")):
-        try:
-            with closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=10)) as connection:
-                waiting[path.name] = connection.execute("SELECT count(*) FROM operation").fetchone()[0]
-        except sqlite3.Error:
-            continue
-    if not any(waiting.values()):
-        return Check(name="spool", status="ok", found="nothing waits to be sent to MLflow")
-    shown = ", ".join(f"{count(n, 'operation')} in {folder / name}" for name, n in waiting.items() if n)
-    advice = "`sweeper report STUDY` (or a resume) with the sweep's --tracking-uri sends what waits"
-    return Check(name="spool", status="note", found=shown, advice=advice)

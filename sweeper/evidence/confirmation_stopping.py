@@ -7,6 +7,9 @@ A user asks what to train with and what it can cost. So the confirmation ends
   winner (`LIKELY`);
 - after the last planned interim analysis.
 
+Whoever needs a loss, and not a proof, asks for an end at *probable* (`--until probable`): then a clear winner that is
+likely is not waited for.
+
 It goes on with those who may be the best: of the unbeaten those that are with a probability of at least `CONTENDER`,
 and always the best and the named one; with all the unbeaten where a clear winner is likely, as that asks for all of
 them. The baseline goes on while it is unbeaten.
@@ -17,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.core.records import Evidence, InterimAnalysis, Verdict
+from sweeper.core.records import Evidence, InterimAnalysis, Until, Verdict
 from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import difference, measured, units
 from sweeper.evidence.interim_analyses import common_seeds, planned_analyses
@@ -44,12 +47,13 @@ class NextStep:
     """Why, in one sentence with its numbers."""
 
 
-def next_step(evidence: Evidence, decision: Decision) -> NextStep:
+def next_step(evidence: Evidence, decision: Decision, until: Until = "settled") -> NextStep:
     """What follows from an interim analysis.
 
     Args:
         evidence: weighed with the planned interim analyses.
         decision: `decide` on this very evidence.
+        until: what is asked for.
     """
     at = f"after {count(_seeds(evidence), 'seed')}"
     if why := _over(evidence, decision):
@@ -59,7 +63,7 @@ def next_step(evidence: Evidence, decision: Decision) -> NextStep:
     win = _chance_of_a_winner(evidence, decision, to_come)
     enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
     named = evidence.finalists[decision.recommended].family
-    if enough and win < LIKELY:
+    if enough and (until == "probable" or win < LIKELY):
         sure = "is a safe choice" if decision.verdict is Verdict.SAFE_CHOICE else costs(evidence, decision.recommended)
         reason = (
             f"The confirmation ended {at}: {named} {sure}, and the chance that up to {to_come[-1].seeds} seeds show a "

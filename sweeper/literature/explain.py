@@ -18,7 +18,9 @@ VISIBLE = 0.005
 """Differences in precision, recall and IoU below this are not spoken of."""
 
 
-def explain(profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | None = None) -> list[str]:
+def explain(
+    profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | None = None, *, imbalance: float | None = None
+) -> list[str]:
     """How the data's profile shows in the result.
 
     Args:
@@ -26,13 +28,14 @@ def explain(profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | 
         evidence: what the confirmation showed.
         chosen: index of the recommended finalist, which is held against the baseline; None = the best. Where that is
             the baseline itself, it is held against the next best.
+        imbalance: of what the losses saw, of which `pos_weight` is a power; None = the profile's.
     """
     sentences = [_profile_in_words(profile)]
     if evidence is None or not evidence.finalists:
         return sentences
     binary = len(evidence.classes) == 2
     sentences += [s for f in evidence.finalists if (s := _moved_point(f, binary))]
-    sentences += [s for f in evidence.finalists if (s := _weight_in_words(f, profile))]
+    sentences += [s for f in evidence.finalists if (s := _weight_in_words(f, imbalance or profile.imbalance))]
     pair = _pair(evidence, 0 if chosen is None else chosen)
     if pair is None:
         return sentences
@@ -95,15 +98,14 @@ def _moved_point(finalist: FinalistEvidence, binary: bool) -> str | None:
     )
 
 
-def _weight_in_words(finalist: FinalistEvidence, profile: ImbalanceProfile) -> str | None:
+def _weight_in_words(finalist: FinalistEvidence, imbalance: float) -> str | None:
     """The weight of the foreground that the search chose, as a power of the imbalance."""
     weight = finalist.params.get("pos_weight")
-    if weight is None or weight <= 0 or profile.imbalance <= 1.0:
+    if weight is None or weight <= 0 or imbalance <= 1.0:
         return None
-    power = math.log(weight) / math.log(profile.imbalance)
+    power = math.log(weight) / math.log(imbalance)
     return (
-        f"{finalist.family} weighs the foreground {weight:.3g}-fold, the imbalance ({profile.imbalance:.3g}) to the "
-        f"power "
+        f"{finalist.family} weighs the foreground {weight:.3g}-fold, the imbalance ({imbalance:.3g}) to the power "
         f"{minus(f'{power:.2f}')}: 1 would balance the classes, 0 leave them as they are."
     )
 

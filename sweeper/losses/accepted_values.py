@@ -57,7 +57,7 @@ KERNEL_MEANINGS: dict[str, str] = {
     "gamma": "focal exponent; 0 = cross-entropy",
     "alpha": "focal balance: foreground × α, background × (1 − α); multi-class: commonest class × (1 − α), others × α; "
     "or one number for each class",
-    "pos_weight": "weight of foreground pixels in the cross-entropy part; multi-label: one for all, or one per class",
+    "pos_weight": "weight of foreground pixels in the cross-entropy part",
     "class_weight_power": "p in the class weights w ∝ f^−p, with f the class's share of the pixels",
     "fp_weight": "weight of false positives in the overlap part",
     "fn_weight": "weight of false negatives in the overlap part",

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from sweeper.core.errors import LossError
-from sweeper.losses.families import LossTask
+from sweeper.core.records import Task
+
+IMAGES = 4
+"""Axes of the logits, (N, C, H, W)."""
 
 
-def check_batch(logits: object, target: object, task: LossTask) -> None:
+def check_batch(logits: object, target: object, task: Task) -> None:
     """Refuse what cannot be right, from shapes and types alone.
 
     Raises:
@@ -21,25 +24,18 @@ def check_batch(logits: object, target: object, task: LossTask) -> None:
         raise LossError(f"logits must be a tensor, got {_described(logits)}")
     if not isinstance(target, Tensor):
         raise LossError(f"target must be a tensor, got {type(target).__name__}; convert it with torch.as_tensor")
-    fewest = 2 if task == "multiclass" else 1
-    if logits.ndim < 3 or (logits.shape[1] != 1 if task == "binary" else logits.shape[1] < fewest):
-        wanted = "(N, 1, H, W)" if task == "binary" else f"(N, C, H, W) with C ≥ {fewest}"
+    wanted = "(N, 1, H, W)" if task == "binary" else "(N, C, H, W) with C ≥ 2"
+    if logits.ndim != IMAGES or (logits.shape[1] == 1) != (task == "binary"):
         raise LossError(
-            f"{task} logits must have shape {wanted}, or other axes in place of H and W, got {tuple(logits.shape)}; "
-            "check the model's output"
+            f"{task} logits must have shape {wanted}, got {tuple(logits.shape)}; check the model's output, "
+            "and give the slices of a volume as images"
         )
-    if task == "multilabel":
-        if target.shape != logits.shape:
-            raise LossError(
-                f"target must have shape (N, C, H, W) = {tuple(logits.shape)} like the logits, "
-                f"got {tuple(target.shape)}; give 0, 1 or ignore for every class"
-            )
-    elif target.shape == logits.shape and logits.shape[1] > 1:
+    if target.shape == logits.shape and logits.shape[1] > 1:
         raise LossError(
             f"target must have shape (N, H, W) of class indices, got {tuple(target.shape)} like the logits; "
-            'give target.argmax(1) if it is one-hot, or build the loss with task="multilabel" if classes overlap'
+            "give target.argmax(1) if it is one-hot"
         )
-    elif target.shape != (expected := (logits.shape[0], *logits.shape[2:])):
+    if target.shape != (expected := (logits.shape[0], *logits.shape[2:])):
         raise LossError(
             f"target must have shape (N, H, W) = {tuple(expected)} to go with logits {tuple(logits.shape)}, "
             f"got {tuple(target.shape)}; drop a channel dimension with target.squeeze(1), or resize the logits"
@@ -47,10 +43,7 @@ def check_batch(logits: object, target: object, task: LossTask) -> None:
     if not logits.is_floating_point():
         raise LossError(f"logits must be floating point, got {logits.dtype}; give the model's output, not labels")
     if target.is_floating_point() or target.is_complex():
-        raise LossError(
-            f"target must be integer class indices, got {target.dtype}; convert it with target.long(), or build "
-            "`dice_metric` or `jaccard_metric` for soft labels"
-        )
+        raise LossError(f"target must be integer class indices, got {target.dtype}; convert it with target.long()")
 
 
 def _described(output: object) -> str:
@@ -66,13 +59,13 @@ def _described(output: object) -> str:
     return f"{type(output).__name__}; give the model's output before any sigmoid or softmax"
 
 
-def check_labels(target: Tensor, channels: int, task: LossTask, ignore_index: int) -> tuple[int, bool]:
+def check_labels(target: Tensor, channels: int, task: Task, ignore_index: int) -> tuple[int, bool]:
     """Refuse a label that is no class. Reads values: on a processor alone.
 
     Args:
         target: integer or bool, shaped as for the loss.
         channels: of the logits.
-        task: binary and multi-label have the labels 0 and 1.
+        task: binary has the labels 0 and 1.
         ignore_index: label of pixels that do not count.
 
     Returns:
@@ -102,18 +95,3 @@ def check_labels(target: Tensor, channels: int, task: LossTask, ignore_index: in
         way = "check the masks against the model's classes; labels begin at 0"
     allowed = "0, 1" if classes == 2 else f"0 … {classes - 1}"
     raise LossError(f"labels of a {task} target must be {allowed} or {ignore_index} (no label), got {wrong}; {way}")
-
-
-def check_weight(weight: Tensor, logits: Tensor, task: LossTask) -> None:
-    """Refuse weights of pixels whose shape or type does not fit.
-
-    Raises:
-        LossError: with the way out.
-    """
-    pixels = (logits.shape[0], *logits.shape[2:])
-    shapes = [tuple(logits.shape), pixels] if task == "multilabel" else [pixels]
-    if tuple(weight.shape) not in shapes or not weight.is_floating_point():
-        raise LossError(
-            f"weight must be floating point of shape {' or '.join(map(str, shapes))}, "
-            f"got {weight.dtype} of shape {tuple(weight.shape)}; give one number per pixel"
-        )

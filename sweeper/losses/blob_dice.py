@@ -9,69 +9,69 @@ alike. A class without an instance in the batch costs its mean probability. Clas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sweeper.core.errors import LossError
+from sweeper.core.records import Task
 from sweeper.data.instances import instance_ids
 from sweeper.losses.build import build_part
 from sweeper.losses.class_probabilities import Classes, as_classes, mean_probability
-from sweeper.losses.families import LossTask
 from sweeper.losses.label_maps import LabelMapLoss, segment_sums
+from sweeper.losses.loss_module import without_frequencies
 from sweeper.losses.per_pixel import readable
 
 
 class _Rows(NamedTuple):
-    """Problems in which instances are numbered: the images, or each class of each image. P = pixels, K = classes."""
+    """The images, in which instances are numbered. P = pixels, K = classes."""
 
     p: Tensor
-    """(R, P): probability of the class of the instance that the pixel belongs to."""
-    mass: Tensor
-    """(R, P): weight of the pixel, 0 under ignore."""
+    """(N, P): probability of the class of the instance that the pixel belongs to."""
+    mask: Tensor
+    """(N, P): 1 where there is a label, else 0."""
     ids: Tensor
-    """(R, P) int64: 0 = no instance."""
+    """(N, P) int64: 0 = no instance."""
     classes: Tensor
-    """(R, P) int64 in [0, K): of the instance."""
+    """(N, P) int64 in [0, K): of the instance."""
     false_positives: Tensor
-    """(R, K)."""
+    """(N, K)."""
 
 
 class BlobDice(LabelMapLoss):
     """`blob_share` b. Called as `loss(logits, target, instances=ids)`; without, they are the connected components.
 
     `instances`: shaped as the target, integers: 0 = none, else a number that belongs to one instance (of one class) in
-    the image, or in the class of it (multi-label); at most as large as an image has pixels.
+    the image; at most as large as an image has pixels.
     """
 
     of_labels = staticmethod(instance_ids)
 
-    def __init__(self, task: LossTask, ignore_index: int, blob_share: float) -> None:
+    def __init__(self, task: Task, ignore_index: int, blob_share: float) -> None:
         super().__init__("blob_dice", task, {"blob_share": blob_share}, ignore_index)
         self.share = blob_share
         self.dice = build_part("dice", task=task, ignore_index=ignore_index)
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch; the last argument is its instances."""
-        assert distance is not None
+        assert label_map is not None
         parts: list[Tensor] = []
         if self.share < 1:
-            parts.append((1 - self.share) * self.dice(logits, target, weight))
+            parts.append((1 - self.share) * self.dice(logits, target))
         if self.share > 0:
-            parts.append(self.share * self._blobs(logits, target, weight, distance))
+            parts.append(self.share * self._blobs(logits, target, label_map))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def _blobs(self, logits: Tensor, target: Tensor, weight: Tensor | None, instances: Tensor) -> Tensor:
-        classes = as_classes(logits, target, self.task, self.ignore_index, weight)
+    def _blobs(self, logits: Tensor, target: Tensor, instances: Tensor) -> Tensor:
+        classes = as_classes(logits, target, self.task, self.ignore_index)
         rows = self._rows(classes, target, instances.long())
         number, room = rows.false_positives.shape[1], self._room(rows.ids) + 1
         row = torch.arange(len(rows.ids), device=rows.ids.device).unsqueeze(1)
         place = row * room + rows.ids
         shape = (len(rows.ids), room)
-        hit = segment_sums(rows.p * rows.mass, place, len(row) * room).view(shape)
-        size = segment_sums(rows.mass, place, len(row) * room).view(shape)
+        hit = segment_sums(rows.p * rows.mask, place, len(row) * room).view(shape)
+        size = segment_sums(rows.mask, place, len(row) * room).view(shape)
         # All pixels of an instance write the same class.
         of_class = torch.zeros_like(size, dtype=torch.int64).scatter(1, rows.ids, rows.classes)
         errors = (rows.false_positives.gather(1, of_class) + size - hit) / 2
@@ -85,18 +85,6 @@ class BlobDice(LabelMapLoss):
     def _rows(self, classes: Classes, target: Tensor, ids: Tensor) -> _Rows:
         others = classes.p * (classes.mask - classes.own)
         labels = target.long()
-        if self.task == "multilabel":
-            channels = torch.arange(ids.shape[1], device=ids.device).view(1, -1, 1, 1)
-            ids, known = torch.where(labels == 1, ids, 0).flatten(0, 1), channels.expand_as(ids).flatten(0, 1)
-            marked = others.sum(dim=(2, 3))
-            # Each row has one class, the others of which nobody asks for.
-            return _Rows(
-                classes.p.flatten(0, 1).flatten(1),
-                classes.mask.flatten(0, 1).flatten(1),
-                ids.flatten(1),
-                known.flatten(1),
-                marked.repeat_interleave(marked.shape[1], dim=0),
-            )
         ids = torch.where((labels > 0) & (labels != self.ignore_index), ids, 0)
         own = torch.zeros_like(labels) if self.task == "binary" else torch.where(ids > 0, labels, 0)
         p = classes.p.gather(1, own.unsqueeze(1)).squeeze(1)
@@ -118,8 +106,4 @@ class BlobDice(LabelMapLoss):
         return high
 
 
-def build(
-    *, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None, blob_share: float
-) -> BlobDice:
-    """The module, from checked coordinates."""
-    return BlobDice(task, ignore_index, blob_share)
+build = without_frequencies(BlobDice)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
-from sweeper.core.records import IGNORE
+from sweeper.core.records import IGNORE, Task
 from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings
-from sweeper.losses.families import FAMILIES, LossTask
-from sweeper.losses.fused_cpu import covers, kernel_loss
+from sweeper.losses.families import FAMILIES
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
 from sweeper.losses.loss_module import KeptNumbers, SegmentationLoss
 from sweeper.losses.own_losses import OWN, build_own_loss
@@ -29,7 +28,7 @@ class KernelLoss(SegmentationLoss):
     def __init__(
         self,
         family: str,
-        task: LossTask,
+        task: Task,
         coordinates: dict[str, Value],
         settings: KernelSettings,
         ignore_index: int,
@@ -39,54 +38,37 @@ class KernelLoss(SegmentationLoss):
         classes = len(weights) if task != "binary" and weights is not None and len(weights) > 1 else None
         super().__init__(family, task, coordinates, ignore_index, classes)
         self.settings = settings
-        self._weights = KeptNumbers([w for w in (weights, settings.absent_weights) if w is not None])
+        self._weights = KeptNumbers([] if weights is None else [weights])
         self._weights.like(torch.empty(0))
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
         settings = self.settings
-        if covers(logits, weight, settings):
-            softmax = self.task == "multiclass"
-            if not softmax:
-                target = target.unsqueeze(1) if self.task == "binary" else target
-                weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
-            return kernel_loss(logits, target, settings, self.ignore_index, softmax=softmax, weight=weight)
         if self.task == "multiclass":
             weights = self._weights.like(logits)
-            return softmax_loss(
-                logits, target, settings, self.ignore_index, weights[0] if weights else None, weight=weight
-            )
-        if self.task == "binary":
-            target = target.unsqueeze(1)
-            low, high = settings.class_weights or (1.0, 1.0)
-            both: tuple[Tensor | float, Tensor | float] = (low, high)
-        else:
-            weights = self._weights.like(logits)
-            both = (weights[1].view(-1, 1, 1), weights[0].view(-1, 1, 1)) if weights else (1.0, 1.0)
-        weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
-        return sigmoid_loss(logits, target, settings, self.ignore_index, both, weight=weight)
+            return softmax_loss(logits, target, settings, self.ignore_index, weights[0] if weights else None)
+        low, high = settings.class_weights or (1.0, 1.0)
+        return sigmoid_loss(logits, target, settings, self.ignore_index, (low, high))
 
 
 def build_loss(
     family: str,
     *,
-    task: LossTask,
+    task: Task,
     ignore_index: int = IGNORE,
     class_frequencies: Sequence[float] | None = None,
     **coordinates: float | bool | Sequence[float] | None,
 ) -> nn.Module:
-    """Build a loss, called as `loss(logits, target)` or `loss(logits, target, weight=…)`.
+    """Build a loss, called as `loss(logits, target)`.
 
     Args:
         family: a name in `sweeper.losses.FAMILIES`.
-        task: "binary" (logits (N, 1, H, W), target (N, H, W) in {0, 1, ignore}),
-            "multiclass" (logits (N, C, H, W), target (N, H, W) in [0, C) or ignore) or
-            "multilabel" (logits (N, C, H, W), target (N, C, H, W) in {0, 1, ignore}). Volumes (D, H, W) and any
-            other axes in place of (H, W) are taken by all losses that do not look at neighbours.
+        task: "binary" (logits (N, 1, H, W), target (N, H, W) in {0, 1, ignore}) or
+            "multiclass" (logits (N, C, H, W), target (N, H, W) in [0, C) or ignore).
         ignore_index: label of pixels that do not count.
         class_frequencies: training pixels of each class, as counts or shares, in class order; required for multi-class
-            `class_weight_power`, `alpha`, `tau` and `margin`, and as counts for `effective_number`; the forms of
-            `unified_focal` and binary `margin` use them if they are given.
+            `class_weight_power`, `alpha` and `tau`, and as counts for `effective_number`; the forms of
+            `unified_focal` use them if they are given.
         coordinates: those of the family (`FAMILIES[family].coordinates[task]`; one that is left out takes the family's
             default from the literature; `alpha=None` turns α off) and its options (`FAMILIES[family].options(task)`):
             `label_smoothing`, `hard_fraction`, `boundary_weight`, `class_weights`, `effective_number`, `smoothing`,
@@ -103,7 +85,7 @@ def build_loss(
     if (
         isinstance(ignore_index, bool)
         or not isinstance(ignore_index, int)
-        or (task in ("binary", "multilabel") and ignore_index in (0, 1))
+        or (task == "binary" and ignore_index in (0, 1))
     ):
         raise LossError(
             f"`ignore_index` must be an integer that is no class of a {task} task, got {ignore_index!r}; use 255"
@@ -121,7 +103,7 @@ def build_loss(
     return KernelLoss(family, task, values, settings, ignore_index)
 
 
-def build_part(family: str, *, task: LossTask, ignore_index: int) -> SegmentationLoss:
+def build_part(family: str, *, task: Task, ignore_index: int) -> SegmentationLoss:
     """A loss without coordinates inside another one, which has looked at the labels already."""
     part = build_loss(family, task=task, ignore_index=ignore_index)
     assert isinstance(part, SegmentationLoss)

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.families import LossTask
-from sweeper.losses.fused_cpu import Entropy, Sums, class_sums, plain_sums, walks
-from sweeper.losses.fused_cpu.sums import Batch, Plan
+from sweeper.core.records import Task
 from sweeper.losses.kernel import NEARLY_NOTHING
 from sweeper.losses.label_maps import segment_sums
 from sweeper.losses.per_pixel import cleaned, placed, readable
@@ -29,49 +27,23 @@ class Classes(NamedTuple):
     p: Tensor
     """(N, K, H, W), probabilities."""
     own: Tensor
-    """(N, K, H, W), 1 (or the pixel's weight) where the class is labelled, else 0."""
+    """(N, K, H, W), 1 where the class is labelled, else 0."""
     mask: Tensor
-    """(N, 1 or K, H, W), 1 (or the pixel's weight) where there is a label, else 0."""
+    """(N, 1, H, W), 1 where there is a label, else 0."""
 
 
-def as_classes(
-    logits: Tensor, target: Tensor, task: LossTask, ignore_index: int, weight: Tensor | None = None
-) -> Classes:
+def as_classes(logits: Tensor, target: Tensor, task: Task, ignore_index: int) -> Classes:
     """Probabilities and pixels of each class; shapes as for `SegmentationLoss.forward`."""
-    labels = target.long() if task == "multilabel" else target.long().unsqueeze(1)
+    labels = target.long().unsqueeze(1)
     labelled = labels != ignore_index
     z = cleaned(logits, labelled).contiguous()
     mask = labelled.to(z.dtype)
-    if weight is not None:
-        mask = mask * (weight if weight.ndim == 4 else weight.unsqueeze(1))
     if task == "multiclass":
         p = F.softmax(z, dim=1)
         own = placed(p, torch.where(labelled, labels, 0), mask)
     else:
-        p, own = torch.sigmoid(z), (labels == 1).to(z.dtype) * mask
+        p, own = torch.sigmoid(z), (labels == 1).to(z.dtype)
     return Classes(z, p, own, mask)
-
-
-def sums(
-    logits: Tensor,
-    target: Tensor,
-    task: LossTask,
-    ignore_index: int,
-    weight: Tensor | None,
-    *,
-    entropy: Entropy | None = None,
-) -> Sums:
-    """False positives, false negatives, pixels and labelled pixels of each class; with `entropy` its value, too.
-
-    Shapes as for `SegmentationLoss.forward`. In one pass on a processor, in plain operations elsewhere.
-    """
-    softmax = task == "multiclass"
-    if not softmax:
-        target = target.unsqueeze(1) if task == "binary" else target
-        weight = weight.unsqueeze(1) if weight is not None and weight.ndim == 3 else weight
-    if walks(logits, weight):
-        return class_sums(logits, target, ignore_index, softmax=softmax, entropy=entropy, weight=weight)
-    return plain_sums(Batch(logits, target, weight, None), Plan(ignore_index, entropy, True, True), softmax=softmax)
 
 
 def mass(values: Tensor) -> Tensor:
@@ -90,7 +62,7 @@ def of_own_class(values: Tensor, index: Tensor, classes: Tensor) -> Tensor:
 
 
 def counted(values: Tensor, mask: Tensor) -> Tensor:
-    """Values (N, K, H, W) times the mask (N, 1 or K, H, W), which is left out where it is known to be 1 everywhere."""
+    """Values (N, K, H, W) times the mask (N, 1, H, W), which is left out where it is known to be 1 everywhere."""
     known = readable(mask) and not mask.requires_grad
     return values if known and bool((mask == 1).all()) else values * mask
 

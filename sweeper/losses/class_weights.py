@@ -42,17 +42,6 @@ def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, .
     return tuple(tau * math.log(max(f, least) / total) for f in frequencies)
 
 
-def class_margins(frequencies: Sequence[float], largest: float) -> tuple[float, ...]:
-    """m (n_c / n_min)^−¼ of each class (Cao et al. 2019); a class without pixels has the rarest one's.
-
-    Args:
-        frequencies: pixels of each class, as counts or shares; finite, ≥ 0, not all 0.
-        largest: m ≥ 0, of the rarest class with pixels.
-    """
-    least = min(f for f in frequencies if f > 0)
-    return tuple(largest * (max(f, least) / least) ** -0.25 for f in frequencies)
-
-
 def _normalised(frequencies: Sequence[float], raw: Sequence[float | None]) -> tuple[float, ...]:
     """Scaled to a mean weight of 1 over the pixels; None becomes the largest weight present."""
     total = math.fsum(frequencies)

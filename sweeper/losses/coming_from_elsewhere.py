@@ -16,11 +16,10 @@ NNUNET = 'build_loss("dice_ce", task="multiclass", mix=0.5, smoothing=5e-6, incl
 """nnU-Net's default loss, up to the factor ½ and the constant 1."""
 ROWS = (
     ("probabilities, `from_logits=False`, `sigmoid=True`, `softmax=True`", "logits always; the task decides"),
-    ('smp `mode="binary"`, `"multiclass"`, `"multilabel"`', '`task="binary"`, `"multiclass"`, `"multilabel"`'),
+    ('smp `mode="binary"`, `"multiclass"`', '`task="binary"`, `"multiclass"`'),
     ("`ignore_index=-100` (torch), None (smp, MONAI)", "`ignore_index=255` unless given"),
     ("one-hot targets, MONAI `to_onehot_y=True`", "class indices, (N, H, W): `target.argmax(1)`"),
     ('`reduction="mean"` (mmseg: with `avg_non_ignore=True`)', "always: the mean over the labelled pixels"),
-    ('`reduction="none"`, times weights', "`loss(logits, target, weight)`"),
     (
         "torch `CrossEntropyLoss(weight=w)`",
         "`class_weights=w`, divided by the number of pixels, not by the weights' sum",
@@ -65,17 +64,16 @@ ROWS = (
         '`build_loss("dice", …, class_weights=w)`: Σ w_c (1 − TI_c) / Σ w_c; MONAI: value × the mean of the weights',
     ),
     ("MONAI `DiceCELoss(weight=w)`", '`build_loss("dice_focal", …, gamma=0, class_weights=w, weigh_overlap=True)`'),
-    ("LDAM `max_m=m`, `s`", "`ldam`, `margin` = s · m, in logits"),
-    ("MONAI `DiceLoss(soft_label=True)`, JDTLosses", "`dice_metric`, `jaccard_metric`, with floating point targets"),
     ("balanced softmax", '`build_loss("logit_adjusted", task="multiclass", tau=1, class_frequencies=…)`'),
     (
         "mmdet, mmseg `SeesawLoss(p, q)`",
         "none: its compensation factor (q) is kept out of the gradient, which then is no function's; `logit_adjusted` "
         "adjusts by frequencies as its mitigation factor (p) does, against rarer classes, too",
     ),
-    ("symmetric cross-entropy `alpha`, `beta`, A", "`reverse_share` = −βA / (α − βA), up to the factor α − βA"),
-    ("PolyLoss `epsilon`", "`first_term`"),
-    ("GCE `q`", "`robustness`"),
+    (
+        "Combo loss, CE(α) with weight λ",
+        "`dice_ce` of one class: `pos_weight` = α / (1 − α), `mix` = λ (1 − α) / (λ (1 − α) + 1 − λ); another factor",
+    ),
 )
 """There, here: a row of the table each."""
 

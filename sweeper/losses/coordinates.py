@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.core.errors import LossError
+from sweeper.core.records import Task
 from sweeper.core.text import suggestion
 from sweeper.losses.accepted_values import FLAGS, POWER_LIMITS, SMALLEST_SHARE, Limits
 from sweeper.losses.class_weights import alpha_weights, effective_number_weights, frequency_weights
-from sweeper.losses.families import FAMILIES, LIMITS, LOSS_TASKS, MEANINGS, Family, LossTask
+from sweeper.losses.families import FAMILIES, LIMITS, MEANINGS, TASKS, Family
 
 __all__ = [
     "LIMITS",
@@ -32,6 +33,8 @@ Value = float | bool | tuple[float, ...] | None
 
 WEIGHTINGS = ("alpha", "pos_weight", "class_weight_power", "class_weights", "effective_number")
 """Different ways of giving the same thing, the weight of each class's pixels: one at a time."""
+VECTORS = ("alpha", "class_weights")
+"""What may be one number for each class."""
 
 
 class KernelSettings(NamedTuple):
@@ -40,12 +43,10 @@ class KernelSettings(NamedTuple):
     mix: float
     gamma: float
     class_weights: tuple[float, ...] | None
-    """w_c of each class (binary: background, foreground; multi-label: of present classes); None = 1 for all."""
+    """w_c of each class (binary: background, foreground); None = 1 for all."""
     fp_weight: float
     fn_weight: float
     overlap_exponent: float
-    absent_weights: tuple[float, ...] | None = None
-    """Multi-label: weights of the pixels where a class is not; as long as `class_weights`."""
     label_smoothing: float = 0.0
     hard_fraction: float = 1.0
     boundary_weight: float = 0.0
@@ -64,8 +65,8 @@ TVERSKY_ELSEWHERE = {
     "gamma": "the exponent is `overlap_exponent`, on each class",
 }
 ELSEWHERE = {
-    "reduction": "a loss is one number here; `loss(logits, target, weight)` weighs pixels",
-    "weight": "weights of classes are `class_weights`, those of pixels are given at the call",
+    "reduction": "a loss is one number here, the mean over the labelled pixels",
+    "weight": "weights of classes are `class_weights`",
     "smooth": "pixels added above and below are `smoothing`",
     "eps": "pixels added above and below are `smoothing`",
     "smooth_nr": "pixels added above and below are `smoothing`, half of MONAI's number",
@@ -98,20 +99,20 @@ def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
     alpha = values.get("alpha")
     if alpha is not None and not isinstance(alpha, Sequence):
         return "alpha"
-    return next((name for name in ("class_weight_power", "tau", "margin") if values.get(name)), None)
+    return next((name for name in ("class_weight_power", "tau") if values.get(name)), None)
 
 
 def uses_frequencies(values: Mapping[str, object], task: str) -> bool:
     """Whether the loss is another one with class frequencies than without, or needs them."""
     if needs_frequencies(values, task):
         return True
-    return (task == "multiclass" and "suppression" in values) or (task == "binary" and bool(values.get("margin")))
+    return task == "multiclass" and "suppression" in values
 
 
 # --- Checks -------------------------------------------------------------------------------------------------
 
 
-def _name_problems(family: Family, task: LossTask, given: Iterable[str]) -> list[str]:
+def _name_problems(family: Family, task: Task, given: Iterable[str]) -> list[str]:
     free, options = family.coordinates[task], family.options(task)
     takes = f"{family.name} takes {', '.join(f'`{name}`' for name in free) or 'no hyper-parameters'} for {task} tasks"
     more = f", and the options {', '.join(f'`{name}`' for name in options)}" if options else ""
@@ -131,23 +132,17 @@ def _elsewhere(family: Family, name: str) -> str:
     return f" ({ours})" if ours else ""
 
 
-def _takes_vector(name: str, task: LossTask) -> bool:
-    return name in ("alpha", "class_weights") or (
-        name in ("pos_weight", "prior_odds", "margin") and task == "multilabel"
-    )
-
-
 def _is_vector(value: object) -> bool:
     """A list, tuple, array or tensor of one dimension, by what it can do."""
     return hasattr(value, "__len__") and hasattr(value, "__iter__") and not isinstance(value, (str, bytes, Mapping))
 
 
-def _value_problem(name: str, value: object, task: LossTask, classes: int | None) -> str | None:
+def _value_problem(name: str, value: object, task: Task, classes: int | None) -> str | None:
     if value is None and name in ("alpha", "fp_weight"):
         return None  # their own way of saying "not used" and "1 − fn_weight"
     if name in FLAGS:
         return None if isinstance(value, bool) else f"`{name}` must be True or False, got {value!r}; give one of them"
-    if _is_vector(value) and _takes_vector(name, task):
+    if _is_vector(value) and name in VECTORS:
         return _vector_problem(name, list(value), classes)  # type: ignore[call-overload]
     if name == "class_weights":
         return f"`class_weights` must be a sequence with one number per class, got {value!r}; give a tuple"
@@ -220,7 +215,7 @@ def _says_something(name: str, value: Value) -> bool:
 
 
 def checked(
-    family: str, task: LossTask, given: Mapping[str, object], class_frequencies: Sequence[float] | None = None
+    family: str, task: Task, given: Mapping[str, object], class_frequencies: Sequence[float] | None = None
 ) -> dict[str, Value]:
     """All free coordinates of a family: the given ones, checked, and the literature defaults of the others.
 
@@ -239,7 +234,7 @@ def checked(
     entry = FAMILIES[family]
     if task not in entry.tasks:
         raise LossError(
-            f"task of {family} must be one of {', '.join(entry.tasks)}, got {task!r}{suggestion(task, LOSS_TASKS)}; "
+            f"task of {family} must be one of {', '.join(entry.tasks)}, got {task!r}{suggestion(task, TASKS)}; "
             "give the task of the data"
         )
     free = entry.coordinates[task]
@@ -280,14 +275,14 @@ def _clean(value: object) -> Value:
 
 
 def kernel_settings(
-    family: Family, task: LossTask, values: Mapping[str, Value], class_frequencies: Sequence[float] | None
+    family: Family, task: Task, values: Mapping[str, Value], class_frequencies: Sequence[float] | None
 ) -> KernelSettings:
     """The point of the kernel for checked coordinates `values`."""
     point: dict[str, Value] = {**family.fixed, **values}
 
-    weights, absent = _class_weights(task, point, class_frequencies)
-    if all(w == 1.0 for w in (*(weights or ()), *(absent or ()))):
-        weights = absent = None
+    weights = _class_weights(task, point, class_frequencies)
+    if all(w == 1.0 for w in weights or ()):
+        weights = None
     fn_weight = _number(point, "fn_weight", 0.5)
     overlap_alone = family.fixed.get("mix") == 0
     background = point.get("include_background")
@@ -298,7 +293,6 @@ def kernel_settings(
         fp_weight=_number(point, "fp_weight", 1.0 - fn_weight),
         fn_weight=fn_weight,
         overlap_exponent=_number(point, "overlap_exponent", 1.0),
-        absent_weights=absent,
         label_smoothing=_number(point, "label_smoothing", 0.0),
         hard_fraction=_number(point, "hard_fraction", 1.0),
         boundary_weight=_number(point, "boundary_weight", 0.0),
@@ -311,38 +305,18 @@ def kernel_settings(
 
 
 def _class_weights(
-    task: LossTask, point: Mapping[str, Value], frequencies: Sequence[float] | None
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Weights of the classes, and in multi-label tasks those of the pixels without the class."""
-    given, beta = point.get("class_weights"), point.get("effective_number")
-    if isinstance(given, tuple):
-        return given, given if task == "multilabel" else None
-    if isinstance(beta, float) and beta > 0 and frequencies is not None:
-        return effective_number_weights(frequencies, beta), None
-    if task == "multilabel":
-        return _multilabel_weights(point)
-    return _exclusive_weights(task, point, frequencies), None
-
-
-def _multilabel_weights(point: Mapping[str, Value]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Weights where each class is, and where it is not; one number for all classes or one for each."""
-    alpha, pos = point.get("alpha"), point.get("pos_weight")
-    if alpha is not None:
-        each = alpha if isinstance(alpha, tuple) else (float(alpha),)
-        return each, tuple(1.0 - a for a in each)
-    each = pos if isinstance(pos, tuple) else (1.0 if pos is None else float(pos),)
-    return each, (1.0,) * len(each)
-
-
-def _exclusive_weights(
-    task: LossTask, point: Mapping[str, Value], frequencies: Sequence[float] | None
+    task: Task, point: Mapping[str, Value], frequencies: Sequence[float] | None
 ) -> tuple[float, ...] | None:
-    """Weights of classes of which each pixel has one."""
-    alpha = point.get("alpha")
-    if isinstance(alpha, tuple):
-        return alpha
+    """Weights of the classes; None = 1 for all."""
+    for name in VECTORS:
+        if isinstance(given := point.get(name), tuple):
+            return given
+    alpha = None if point.get("alpha") is None else _number(point, "alpha", 0.0)
+    beta = point.get("effective_number")
+    if isinstance(beta, float) and beta > 0 and frequencies is not None:
+        return effective_number_weights(frequencies, beta)
     if task == "binary":
-        return (1.0, _number(point, "pos_weight", 1.0)) if alpha is None else (1.0 - alpha, float(alpha))
+        return (1.0, _number(point, "pos_weight", 1.0)) if alpha is None else (1.0 - alpha, alpha)
     if frequencies is None:
         return None
     if alpha is not None:

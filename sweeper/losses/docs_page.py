@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 
-from sweeper.core.records import Coordinate
+from sweeper.core.records import Coordinate, Task
 from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, FLAGS, OVERLAP_OPTIONS, Limits
 from sweeper.losses.coming_from_elsewhere import section
-from sweeper.losses.families import FAMILIES, LIMITS, MEANINGS, Family, LossCoordinate, LossTask
+from sweeper.losses.families import FAMILIES, LIMITS, MEANINGS, Family, LossCoordinate
 from sweeper.losses.family_records import MapKind
 
 MAP_WORDS: dict[MapKind, str] = {
@@ -19,7 +19,7 @@ MAP_WORDS: dict[MapKind, str] = {
     "instances": "the number of that instance in its image (0 = none), shaped as the target",
     "skeleton": "nonzero on the widened skeleton of the pixel's class, shaped as the target",
 }
-TASK_WORDS: dict[LossTask, str] = {"binary": "binary", "multiclass": "multi-class", "multilabel": "multi-label"}
+TASK_WORDS: dict[Task, str] = {"binary": "binary", "multiclass": "multi-class"}
 
 HEAD = """# Losses
 
@@ -33,7 +33,8 @@ loss = criterion(logits, target)
 ```
 
 A plain `torch.nn.Module` without parameters: it works in any training loop, under autocast, and pickles. `sweeper
-losses` lists the families; `sweeper losses --certify` proves on your machine what this page says. Which of them won
+losses` lists the families; `sweeper losses --certify` tries on your machine what a machine can get wrong: equalities
+that hold to the last digits, slopes, ignored pixels, extreme inputs, precision, layouts of memory. Which of them won
 on five kinds of scenes, and why the default spaces are what they are: [losses-measured.md](losses-measured.md).
 
 Contents: [conventions](#conventions) · [symbols](#symbols) · [hyper-parameters](#hyper-parameters) ·
@@ -54,8 +55,6 @@ the others (*relatives*) have a formula of their own and keep the same conventio
 |---|---|---|
 | binary | (N, 1, H, W) | (N, H, W), 0, 1 or ignore |
 | multi-class | (N, C, H, W), C ≥ 2 | (N, H, W), 0 … C − 1 or ignore |
-| multi-label | (N, C, H, W) | (N, C, H, W), 0, 1 or ignore |
-| soft labels (`dice_metric`, `jaccard_metric`) | as the task | as the logits, floating point in [0, 1], or ignore |
 
 - Logits are numbers before any sigmoid or softmax. Multi-class probabilities come from the softmax, in every family.
 - The cross-entropy part is summed over labelled pixels and divided by *their number*, never by the sum of weights.
@@ -65,14 +64,10 @@ the others (*relatives*) have a formula of their own and keep the same conventio
   something there. The relatives have a policy of their own with the same effect.
 - Ignored pixels (255 unless told otherwise) change neither value nor gradient, whatever stands there. A batch without
   any label has value 0 and gradient 0.
-- Volumes (N, C, D, H, W), points (N, C, P) and any other (N, C, *space) as well as images; (N, C, H, W) alone is taken
-  where neighbours matter: SPATIAL, and the option `boundary_weight`.
 - Maps of the labels (distances, instances and their sizes, skeletons) are computed once for each image in a sweep, kept
   with the data, and cut and flipped with it. A loss that is called without its map makes it from the target, on the
   processor, at each call.
 - Derivatives of any order, in any layout of memory, and under `torch.func` (`vmap`, `grad`, `hessian`, `jvp`).
-- Several at once: `sweeper.losses.StackedLoss` makes one loss of K points of the kernel, of logits (K, N, C, *space),
-  whose hyper-parameters are tensors that `load` changes in place: for networks trained side by side and CUDA graphs.
 - Computed in at least float32, whatever the autocast; float64 stays. Finite for logits up to ±1e4, and a NaN shows.
 
 ## Symbols
@@ -119,7 +114,7 @@ TRAPS = (
     (
         "smp `FocalLoss`",
         '`reduction="none"` has lost the pixels: one number for multi-class, a flat list for binary with ignore.',
-        "`loss(logits, target, weight)` weighs pixels, which is what it is wanted for.",
+        "One number, the mean over the labelled pixels.",
     ),
     (
         "smp `TverskyLoss(gamma=…)`",
@@ -180,9 +175,7 @@ def document() -> str:
     """The whole page, in markdown, ending with a line break."""
     families = "\n".join(_section(family) for family in FAMILIES.values())
     traps = TRAPS_HEAD + "".join(f"| {' | '.join(row)} |\n" for row in TRAPS)
-    spatial = ", ".join(f"`{family.name}`" for family in FAMILIES.values() if family.spatial and not family.volumes)
-    head = HEAD.replace("SPATIAL", spatial)
-    return "\n".join([head, _coordinates(), _options(), f"## Families\n\n{_overview()}\n{families}", section(), traps])
+    return "\n".join([HEAD, _coordinates(), _options(), f"## Families\n\n{_overview()}\n{families}", section(), traps])
 
 
 def _coordinates() -> str:
@@ -211,16 +204,14 @@ def _options() -> str:
 
 def _overview() -> str:
     rows = [
-        f"| [{f.name}](#{f.name}) | {'relative' if f.relative else 'kernel'} | {'yes' if f.packable else 'no'} "
-        f"| `{_cell(f.formula)}` |"
+        f"| [{f.name}](#{f.name}) | {'relative' if f.relative else 'kernel'} | `{_cell(f.formula)}` |"
         for f in FAMILIES.values()
     ]
     return "\n".join(
         [
-            "Simplest first, which is the order that settles ties. *Packable*: can be trained side by side with others "
-            "on one GPU.\n",
-            "| family | kind | packable | formula |",
-            "|---|---|---|---|",
+            "Simplest first, which is the order that settles ties.\n",
+            "| family | kind | formula |",
+            "|---|---|---|",
             *rows,
             "",
         ]
@@ -240,9 +231,7 @@ def _section(family: Family) -> str:
         ]
     else:
         lines += ["No hyper-parameters.\n"]
-    extra = [] if family.packable else ["Not packable."]
-    if family.soft_labels:
-        extra.append("Takes floating point targets in [0, 1], shaped as the logits, as well as labels; 255 = ignored.")
+    extra = []
     if family.needs_map:
         extra.append(f"Takes `loss(logits, target, {family.needs_map}=…)`, {MAP_WORDS[family.needs_map]}.")
     lines += [" ".join([f"Source: {_linked(family.source)}.", *extra]), ""]

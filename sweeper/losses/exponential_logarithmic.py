@@ -8,15 +8,13 @@ in place of −log TI_c. Below 1e-6 the power goes on as a straight line, so tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
-from sweeper.losses.class_probabilities import sums
-from sweeper.losses.families import LossTask
+from sweeper.core.records import Task
+from sweeper.losses.class_sums import class_sums
 from sweeper.losses.kernel import raised
 from sweeper.losses.log_dice import log_index
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
 from sweeper.losses.per_pixel import averaged
 from sweeper.losses.surprise import surprise
 
@@ -24,31 +22,21 @@ from sweeper.losses.surprise import surprise
 class ExponentialLogarithmic(SegmentationLoss):
     """`mix` λ and `log_exponent` e."""
 
-    def __init__(self, task: LossTask, ignore_index: int, mix: float, log_exponent: float) -> None:
+    def __init__(self, task: Task, ignore_index: int, mix: float, log_exponent: float) -> None:
         coordinates = {"mix": mix, "log_exponent": log_exponent}
         super().__init__("exp_log", task, dict(coordinates), ignore_index)
         self.mix, self.exponent = mix, log_exponent
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
         parts: list[Tensor] = []
         if self.mix > 0:
             found, labelled = surprise(logits, target, self.task, self.ignore_index)
-            own = weight.unsqueeze(1) if weight is not None and weight.ndim < labelled.ndim else weight
-            parts.append(self.mix * averaged(raised(found, self.exponent), labelled, 1.0, own))
+            parts.append(self.mix * averaged(raised(found, self.exponent), labelled))
         if self.mix < 1:
-            each = log_index(sums(logits, target, self.task, self.ignore_index, weight), self.task)
+            each = log_index(class_sums(logits, target, self.task, self.ignore_index), self.task)
             parts.append((1 - self.mix) * raised(each, self.exponent).mean())
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def build(
-    *,
-    task: LossTask,
-    ignore_index: int,
-    class_frequencies: Sequence[float] | None,
-    mix: float,
-    log_exponent: float,
-) -> ExponentialLogarithmic:
-    """The module, from checked coordinates."""
-    return ExponentialLogarithmic(task, ignore_index, mix, log_exponent)
+build = without_frequencies(ExponentialLogarithmic)

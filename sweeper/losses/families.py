@@ -13,21 +13,19 @@ from collections.abc import Iterable, Iterator
 from sweeper.losses.accepted_values import KERNEL_LIMITS, KERNEL_MEANINGS, Limits
 from sweeper.losses.common_coordinates import ALPHA_MULTICLASS, DICE_WEIGHTS, GAMMA, HARD, NO_WEIGHTS, POWER
 from sweeper.losses.family_records import (
-    LOSS_TASKS,
     TASKS,
     Family,
     LossCoordinate,
-    LossTask,
     Reduction,
     everywhere,
     uniform,
 )
-from sweeper.losses.map_families import DICE, INSTANCE_CE, MAP_FAMILIES
+from sweeper.losses.map_families import INSTANCE_CE, MAP_FAMILIES
 from sweeper.losses.mixture_families import MIXTURE_FAMILIES
-from sweeper.losses.overlap_families import OVERLAP_FAMILIES, SOFT_LABEL_FAMILIES
+from sweeper.losses.overlap_families import OVERLAP_FAMILIES
 from sweeper.losses.pixel_families import PIXEL_FAMILIES
 
-__all__ = ["FAMILIES", "LIMITS", "LOSS_TASKS", "MEANINGS", "TASKS", "Family", "LossCoordinate", "LossTask"]
+__all__ = ["FAMILIES", "LIMITS", "MEANINGS", "TASKS", "Family", "LossCoordinate"]
 
 
 # α and the weight of rare pixels are one coordinate (w = α / (1 − α)): no family has both.
@@ -58,7 +56,6 @@ _DECLARED = (
             # Not 1: full inverse frequency does poorly on long tails, its square root is the usual softening
             # (Cui et al. 2019, sections 1 and 2).
             "multiclass": {"class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5)},
-            "multilabel": {"pos_weight": POWER},
         },
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
@@ -73,7 +70,6 @@ _DECLARED = (
         coordinates={
             "binary": {"gamma": GAMMA, "alpha": _ALPHA},
             "multiclass": {"gamma": GAMMA, "alpha": ALPHA_MULTICLASS},
-            "multilabel": {"gamma": GAMMA, "alpha": _ALPHA},
         },
         helps="A great many easy pixels that drown the few hard ones, such as distractors and thin borders.",
         caveat="Follows wrong labels, which look like hard pixels; under-confident probabilities.",
@@ -105,7 +101,6 @@ _DECLARED = (
         caveat="Labels are least certain at boundaries, and that is where it listens most.",
         source="Ronneberger et al. 2015, U-Net, arXiv:1505.04597 (equation 2, here a flat band of 2 pixels)",
         formula="−mean (1 + v · near_i) log p_t,i, near_i = 1 within 2 pixels of a class boundary",
-        spatial=True,
         becomes=(
             Reduction(words="no boundary weight is cross-entropy", at={"boundary_weight": 0.0}, other="cross_entropy"),
         ),
@@ -132,7 +127,6 @@ _DECLARED = (
         source="Rahman & Wang 2016, Optimizing Intersection-Over-Union, doi:10.1007/978-3-319-50835-1_22",
         formula="mean_c (1 − TI_c(1, 1))",
     ),
-    *SOFT_LABEL_FAMILIES,
     Family(
         name="generalized_dice",
         title="Generalised Dice",
@@ -152,18 +146,6 @@ _DECLARED = (
         formula="Σ_c w_c (FP_c + FN_c) / Σ_c w_c (2 TP_c + FP_c + FN_c), w_c = (pixels of c)^−e, over present classes",
         relative=True,
         module="generalized_dice",
-    ),
-    Family(
-        name="log_cosh_dice",
-        title="Log-cosh Dice",
-        fixed={},
-        coordinates=everywhere(),
-        helps="As Dice, with a smooth, flat end: gradients fade as the overlap nears 1, which steadies late training.",
-        caveat="Fades early on small errors: fine details can stay unfinished.",
-        source="Jadon 2020, A survey of loss functions for semantic segmentation, arXiv:2006.14822",
-        formula=f"log cosh ({DICE})",
-        relative=True,
-        module="log_cosh_dice",
     ),
     Family(
         name="tversky",

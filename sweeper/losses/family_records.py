@@ -11,14 +11,11 @@ from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
 from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS, OVERLAP_WEIGHTINGS, Limits
 
-LossTask = Literal["binary", "multiclass", "multilabel"]
-"""What a loss can be built for. In a multi-label task a pixel may belong to several classes, or to none."""
 MapKind = Literal["distance", "sizes", "instances", "skeleton"]
 """What losses want of the labels beside the labels: signed distances to boundaries; size and number of the instance
 that a pixel belongs to; whether it is on its class's widened skeleton."""
 TASKS: tuple[Task, ...] = get_args(Task)
-"""Tasks that can be searched."""
-LOSS_TASKS: tuple[LossTask, ...] = get_args(LossTask)
+"""What losses can be built for."""
 
 
 class LossCoordinate(Record):
@@ -48,8 +45,6 @@ class Reduction(Record):
     """The family that it becomes."""
     others_at: dict[str, float | bool | None] = Field(default_factory=dict)
     """Coordinates of that one, likewise."""
-    tasks: tuple[LossTask, ...] = LOSS_TASKS
-    """Where it holds."""
 
 
 class Family(Record):
@@ -60,7 +55,7 @@ class Family(Record):
     """For people."""
     fixed: dict[str, float]
     """Coordinates of the kernel that define the family."""
-    coordinates: dict[LossTask, dict[str, LossCoordinate]]
+    coordinates: dict[Task, dict[str, LossCoordinate]]
     """Free coordinates for each task it can be used for."""
     helps: str
     """When to expect something of it, in one sentence."""
@@ -69,25 +64,14 @@ class Family(Record):
     source: str
     formula: str
     """The loss on one line, in the symbols of the kernel (`sweeper.losses.kernel`)."""
-    packable: bool = True
-    """Can be trained side by side with others on one GPU: static shapes, no input beyond logits and target."""
     relative: bool = False
     """Not a point of the kernel, but a loss of its own with the same conventions."""
     becomes: tuple[Reduction, ...] = ()
     """What `sweeper losses --certify` compares it with."""
-    spatial: bool = False
-    """Whether it matters which pixels are neighbours: it takes images alone, (N, C, H, W), but for `volumes`."""
-    needs_distance: bool = False
-    """Wants `loss(logits, target, distance=…)`: signed distances to the class boundaries."""
     needs_map: MapKind | None = None
     """Argument of the loss by which it wants a map of the labels, which sweeper keeps with the data."""
-    soft_labels: bool = False
-    """Takes floating point labels (N, C, *space) in [0, 1], too. Of other labels it is what `becomes` says, so that the
-    shipped spaces leave it out."""
     background_first: bool = False
     """Of several classes, 0 is the background: it has no instances and no centre lines."""
-    volumes: bool = False
-    """Looks at neighbours, and takes volumes all the same."""
     module: str | None = None
     """Where a relative is: `sweeper.losses.MODULE.build` makes it. None: a point of the kernel."""
     build: Callable[..., Any] | None = Field(default=None, exclude=True)
@@ -97,11 +81,11 @@ class Family(Record):
     value, checked."""
 
     @property
-    def tasks(self) -> tuple[LossTask, ...]:
+    def tasks(self) -> tuple[Task, ...]:
         """Tasks it can be used for."""
         return tuple(self.coordinates)
 
-    def options(self, task: LossTask) -> tuple[str, ...]:
+    def options(self, task: Task) -> tuple[str, ...]:
         """What `build_loss` takes beside the free coordinates: the kernel's other ones, for the parts that it has."""
         if self.relative:
             return ()
@@ -109,14 +93,12 @@ class Family(Record):
         names = [*(CROSS_ENTROPY_OPTIONS if mix != 0 else ()), *(OVERLAP_OPTIONS if mix != 1 else ())]
         if mix == 0:
             names = [*OVERLAP_WEIGHTINGS, *names]
-        unfit = {"binary": ("class_weight_power",), "multiclass": ()}.get(
-            task, ("include_background", "effective_number", "class_weight_power")
-        )
+        unfit = ("class_weight_power",) if task == "binary" else ()
         alone = ("weigh_overlap",) if mix in (0, 1) else ()  # there is no other part that has the weights
         taken = (*self.fixed, *self.coordinates[task], *unfit, *alone)
         return tuple(name for name in names if name not in taken)
 
-    def searched(self, task: LossTask) -> dict[str, LossCoordinate]:
+    def searched(self, task: Task) -> dict[str, LossCoordinate]:
         """Free coordinates that the shipped spaces search."""
         return {name: free for name, free in self.coordinates[task].items() if free.search is not None}
 
@@ -126,6 +108,6 @@ def uniform(low: float, high: float) -> Coordinate:
     return Coordinate(kind="uniform", low=low, high=high)
 
 
-def everywhere(**free: LossCoordinate) -> dict[LossTask, dict[str, LossCoordinate]]:
+def everywhere(**free: LossCoordinate) -> dict[Task, dict[str, LossCoordinate]]:
     """The same free coordinates for every task."""
-    return {task: dict(free) for task in LOSS_TASKS}
+    return {task: dict(free) for task in TASKS}

@@ -1,15 +1,12 @@
 """The loss itself: `L = λ · CE(γ | w) + (1 − λ) · mean_c (1 − TI_c(a, b))^κ`, as pure functions of tensors.
 
 Cross-entropy part: −w_t (1 − p_t)^γ log p_t summed over the labelled pixels and divided by their number (never by the
-sum of the weights). p_t is the probability of the pixel's own class, from the sigmoid (binary, multi-label) or the
-softmax. Label smoothing, hard pixels, boundaries and weights per pixel: `sweeper.losses.per_pixel`.
+sum of the weights). p_t is the probability of the pixel's own class, from the sigmoid (binary) or the
+softmax. Hard pixels and boundaries: `sweeper.losses.per_pixel`.
 Overlap part: Tversky index over the whole batch with smoothing 1,
 TI_c = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1), of the foreground (binary) or averaged over all classes; a class
 absent from the batch's labelled pixels contributes the mean of its probability over them in place of 1 − TI_c.
 Options: another smoothing, per image, with or without background, squared errors, a mean weighted by class.
-
-On a processor `sweeper.losses.fused_cpu` gives the same sooner; this is the reference it is tested against, what runs
-on other devices, and what `torch.compile` fuses.
 
 What holds for every function here:
 
@@ -19,7 +16,7 @@ What holds for every function here:
   exactly 0. Nothing labelled: value 0, gradient 0.
 - Finite values and gradients for finite logits, up to ±1e4 and beyond.
 - Hyper-parameters are numbers or tensors without axes (`TensorSettings`): of tensors every part is computed, so that
-  one program serves any values, and `torch.func.vmap` many at once (`sweeper.losses.stacked`).
+  one program serves any values (`sweeper.losses.reloadable`).
 - No waiting for a device: no `.item()` there, no boolean indexing, no shape that depends on data. Hence label values
   are not checked here (`sweeper.data` does). A part with weight 0 is not computed.
 - Sums are deterministic on every device.
@@ -68,23 +65,20 @@ def sigmoid_loss(
     settings: KernelSettings | TensorSettings,
     ignore_index: int,
     class_weights: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
-    *,
-    weight: Tensor | None = None,
 ) -> Tensor:
-    """Loss of a binary or multi-label segmentation: each class on its own against all else.
+    """Loss of a binary segmentation.
 
     Args:
-        logits: (N, C, H, W), floating, unbounded; C = 1 for binary.
-        target: (N, C, H, W), integer, 1 = the class is there, `ignore_index` = no label, else not there.
+        logits: (N, 1, H, W), floating, unbounded.
+        target: (N, H, W), integer, 1 = foreground, `ignore_index` = no label, else background.
         settings: the point of the kernel.
         ignore_index: label of pixels that do not count.
-        class_weights: weights where the class is not and where it is: numbers, or (C, 1, 1) on the logits' device.
-        weight: (N, 1, H, W) or (N, C, H, W), ≥ 0, of each pixel; None = 1.
+        class_weights: of background and foreground: numbers, or tensors without axes on the logits' device.
 
     Returns:
-        Scalar, float32 (float64 for float64 logits), ≥ 0. Cross-entropy is averaged over labelled pixels and classes.
+        Scalar, float32 (float64 for float64 logits), ≥ 0.
     """
-    labels = target.long()
+    labels = target.long().unsqueeze(1)
     labelled = labels != ignore_index
     z = cleaned(logits, labelled)
     foreground = (labels == 1).to(z.dtype)
@@ -107,15 +101,13 @@ def sigmoid_loss(
             loss = (1 - share) * loss + share * other * (background * high + foreground * low)
         if settings.boundary_weight > 0:
             loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
-        parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction, weight))
+        parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction))
     if _matters(settings.mix, 1):
         wrong = torch.sigmoid(-u)
-        if weight is not None:
-            foreground, background = foreground * weight, background * weight
-        low, high = class_weights if settings.weigh_overlap else (1.0, 1.0)
-        overlap = _class_overlap(wrong, foreground, background, settings, high)
+        overlap = _class_overlap(wrong, foreground, background, settings)
         if settings.include_background:
-            behind = _class_overlap(wrong, background, foreground, settings, low)
+            low, high = class_weights if settings.weigh_overlap else (1.0, 1.0)
+            behind = _class_overlap(wrong, background, foreground, settings)
             overlap = (high * overlap + low * behind) / (low + high)
         parts.append((1 - settings.mix) * overlap)
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
@@ -126,12 +118,8 @@ def _class_overlap(
     actual: Tensor,
     others: Tensor,
     settings: KernelSettings | TensorSettings,
-    class_weights: Tensor | float,
 ) -> Tensor:
-    """Overlap part from each pixel's probability of being wrong and its weight where the class is, and where not.
-
-    `class_weights`: of the classes in their mean, (C, 1, 1); one number, or tensor without axes, changes nothing.
-    """
+    """Overlap part from each pixel's probability of being wrong; 1 where the class is, and where another is."""
     false_positives = wrong * others
     mean = _mass(false_positives, settings) / _mass(others, settings).clamp(min=NEARLY_NOTHING)
     false_negatives, true_positives = wrong * actual, None
@@ -146,8 +134,7 @@ def _class_overlap(
         settings,
         true_positives=true_positives,
     )
-    weights = class_weights.flatten() if isinstance(class_weights, Tensor) and class_weights.ndim else None
-    return _mean(each, actual + others, settings, weights)
+    return _mean(each, actual + others, settings, None)
 
 
 def softmax_loss(
@@ -156,8 +143,6 @@ def softmax_loss(
     settings: KernelSettings | TensorSettings,
     ignore_index: int,
     class_weights: Tensor | None = None,
-    *,
-    weight: Tensor | None = None,
 ) -> Tensor:
     """Loss of a multi-class segmentation.
 
@@ -167,7 +152,6 @@ def softmax_loss(
         settings: the point of the kernel.
         ignore_index: label of pixels that do not count.
         class_weights: (C,), `settings.class_weights` on the device and in the precision of the computation; None = 1.
-        weight: (N, H, W), ≥ 0, of each pixel; None = 1.
 
     Returns:
         Scalar, float32 (float64 for float64 logits), ≥ 0.
@@ -175,7 +159,7 @@ def softmax_loss(
     labels = target.long()
     labelled = labels != ignore_index
     z = cleaned(logits, labelled.unsqueeze(1))
-    if readable(z) and weight is None and _is_plain(settings):
+    if readable(z) and _is_plain(settings):
         # Torch's own kernel is the fastest on the processor; on a GPU its sum is not the same twice.
         total = F.cross_entropy(z, labels, class_weights, ignore_index=ignore_index, reduction="sum")
         return total / torch.count_nonzero(labelled).clamp(min=1)
@@ -199,12 +183,11 @@ def softmax_loss(
             loss = (1 - settings.label_smoothing) * loss + settings.label_smoothing * spread.mean(dim=1)
         if settings.boundary_weight > 0:
             loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
-        parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction, weight))
+        parts.append(settings.mix * averaged(loss, labelled, settings.hard_fraction))
     if _matters(settings.mix, 1):
         p = log_p.exp() if _matters(settings.mix, 0) else F.softmax(z, dim=1)
-        mask = labelled.to(p.dtype)
-        mask = (mask if weight is None else mask * weight).unsqueeze(1)
-        own = placed(p, index.unsqueeze(1), mask)  # weights of the own class, 0 under ignore
+        mask = labelled.to(p.dtype).unsqueeze(1)
+        own = placed(p, index.unsqueeze(1), mask)  # 1 at the own class, 0 under ignore
         weights = class_weights if settings.weigh_overlap else None
         parts.append((1 - settings.mix) * _classes_overlap(p, own, mask, settings, weights))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
@@ -224,7 +207,7 @@ def _matters(value: float | Tensor, neutral: float) -> bool:
 def _classes_overlap(
     p: Tensor, own: Tensor, mask: Tensor, settings: KernelSettings | TensorSettings, class_weights: Tensor | None
 ) -> Tensor:
-    """Overlap part from probabilities (N, C, H, W), pixel weights at the own class and in all (N, 1, H, W).
+    """Overlap part from probabilities (N, C, H, W); 1 at the own class, and where any label is (N, 1, H, W).
 
     `class_weights`: (C,), of the classes in their mean; None = 1.
     """
@@ -255,12 +238,12 @@ def _mass(values: Tensor, settings: KernelSettings | TensorSettings) -> Tensor:
 
 
 def _mean(
-    each: Tensor, weights: Tensor, settings: KernelSettings | TensorSettings, class_weights: Tensor | None
+    each: Tensor, mask: Tensor, settings: KernelSettings | TensorSettings, class_weights: Tensor | None
 ) -> Tensor:
     """Mean over classes, and over the images that have labelled pixels of a class where each image counts alone."""
     if not settings.per_image:
         return mean_of_classes(each, class_weights)
-    has = (weights.sum(dim=(2, 3)) > 0).to(each.dtype).expand_as(each)
+    has = (mask.sum(dim=(2, 3)) > 0).to(each.dtype).expand_as(each)
     if class_weights is not None:
         has = has * class_weights
     return (each * has).sum() / has.sum().clamp(min=NEARLY_NOTHING)

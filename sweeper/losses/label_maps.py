@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from sweeper.losses.families import LossTask
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.losses.per_pixel import transformed
 
@@ -32,23 +31,19 @@ class LabelMapLoss(SegmentationLoss):
         """The map of a batch that came without it."""
 
         def make(labels: Tensor) -> Tensor:
-            return maps_of(labels, self.task, self.ignore_index, type(self).of_labels)
+            return maps_of(labels, self.ignore_index, type(self).of_labels)
 
         made: Any = FromLabels.apply if transformed() else _called
         found: Tensor = made(target, make)
         return found
 
 
-def maps_of(target: Tensor, task: LossTask, ignore_index: int, of_labels: OfLabels) -> Tensor:
-    """Maps of a batch, computed on the processor: target as for the loss → the same shape.
-
-    Classes of a multi-label target are mapped one by one.
-    """
+def maps_of(target: Tensor, ignore_index: int, of_labels: OfLabels) -> Tensor:
+    """Maps of a batch, computed on the processor: target as for the loss → the same shape."""
     labels = target.detach().cpu().long()
-    flat = labels.flatten(0, 1) if task == "multilabel" else labels
     found = [
         torch.from_numpy(of_labels(one.numpy(), known.numpy()))
-        for one, known in zip(flat, flat != ignore_index, strict=True)
+        for one, known in zip(labels, labels != ignore_index, strict=True)
     ]
     return torch.stack(found).view(target.shape).to(target.device) if found else torch.zeros_like(target)
 

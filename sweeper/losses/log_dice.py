@@ -7,30 +7,27 @@ since Dice has been reported on a logarithmic scale (Wong et al. 2018, arXiv:180
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from sweeper.losses.class_probabilities import sums
-from sweeper.losses.families import LossTask
-from sweeper.losses.fused_cpu import Sums
+from sweeper.core.records import Task
+from sweeper.losses.class_sums import Sums, class_sums
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
 
 
 class LogDice(SegmentationLoss):
     """No coordinates."""
 
-    def __init__(self, task: LossTask, ignore_index: int) -> None:
+    def __init__(self, task: Task, ignore_index: int) -> None:
         super().__init__("log_dice", task, {}, ignore_index)
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
-        return log_index(sums(logits, target, self.task, self.ignore_index, weight), self.task).mean()
+        return log_index(class_sums(logits, target, self.task, self.ignore_index), self.task).mean()
 
 
-def log_index(found: Sums, task: LossTask) -> Tensor:
+def log_index(found: Sums, task: Task) -> Tensor:
     """−log of the Dice index of each class, (C,); the mean probability of a class that is absent."""
     marked, missed, actual = found.false_positives, found.false_negatives, found.actual
     places = found.labelled if task == "multiclass" else found.rest
@@ -39,6 +36,4 @@ def log_index(found: Sums, task: LossTask) -> Tensor:
     return torch.where(actual > 0, torch.log1p(more), marked / places.clamp(min=NEARLY_NOTHING))
 
 
-def build(*, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None) -> LogDice:
-    """The module, from checked coordinates."""
-    return LogDice(task, ignore_index)
+build = without_frequencies(LogDice)

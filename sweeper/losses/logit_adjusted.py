@@ -2,7 +2,7 @@
 
 f are the classes' shares of the training pixels. A network that has learned it puts out z free of the prior: rare
 classes have to win by τ times the logarithm of their rarity, at every pixel. τ = 1 is the balanced softmax (Ren et al.
-2020, arXiv:2007.10740), 0 cross-entropy. Binary and multi-label are softmax over (0, z): z − log o, where o is the odds
+2020, arXiv:2007.10740), 0 cross-entropy. Binary is softmax over (0, z): z − log o, where o is the odds
 of background to foreground to the power τ. A class without training pixels is adjusted as the rarest that has some.
 """
 
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from sweeper.core.records import Task
 from sweeper.losses.build import build_part
 from sweeper.losses.class_weights import log_prior_shifts
 from sweeper.losses.coordinates import Value
-from sweeper.losses.families import LossTask
 from sweeper.losses.loss_module import KeptNumbers, SegmentationLoss
 from sweeper.losses.per_pixel import at_least_float32
 
@@ -24,34 +24,31 @@ from sweeper.losses.per_pixel import at_least_float32
 class LogitAdjusted(SegmentationLoss):
     """`shifts` are added to the logits: one for all channels, or one for each."""
 
-    def __init__(
-        self, task: LossTask, ignore_index: int, coordinates: dict[str, Value], shifts: tuple[float, ...]
-    ) -> None:
+    def __init__(self, task: Task, ignore_index: int, coordinates: dict[str, Value], shifts: tuple[float, ...]) -> None:
         classes = len(shifts) if len(shifts) > 1 else None
         super().__init__("logit_adjusted", task, coordinates, ignore_index, classes)
         self._shifts = KeptNumbers((shifts,))
         self.entropy = build_part("cross_entropy", task=task, ignore_index=ignore_index)
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
         z = at_least_float32(logits)
-        value: Tensor = self.entropy(z + self._shifts.like(z)[0].view(-1, 1, 1), target, weight)
+        value: Tensor = self.entropy(z + self._shifts.like(z)[0].view(-1, 1, 1), target)
         return value
 
 
 def build(
     *,
-    task: LossTask,
+    task: Task,
     ignore_index: int,
     class_frequencies: Sequence[float] | None,
     tau: float | None = None,
-    prior_odds: float | tuple[float, ...] | None = None,
+    prior_odds: float | None = None,
 ) -> LogitAdjusted:
-    """The module, from checked coordinates: `tau` for multi-class, `prior_odds` for the others."""
-    if task != "multiclass":
+    """The module, from checked coordinates: `tau` for multi-class, `prior_odds` for binary."""
+    if task == "binary":
         assert prior_odds is not None
-        odds = prior_odds if isinstance(prior_odds, tuple) else (prior_odds,)
-        return LogitAdjusted(task, ignore_index, {"prior_odds": prior_odds}, tuple(-math.log(o) for o in odds))
+        return LogitAdjusted(task, ignore_index, {"prior_odds": prior_odds}, (-math.log(prior_odds),))
     assert tau is not None
     if tau == 0 or class_frequencies is None:
         return LogitAdjusted(task, ignore_index, {"tau": tau}, (0.0,))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
-from sweeper.losses.batch_checks import check_batch, check_labels, check_weight
+from sweeper.core.records import Task
+from sweeper.losses.batch_checks import check_batch, check_labels
 from sweeper.losses.coordinates import Value
-from sweeper.losses.families import FAMILIES, LossTask
+from sweeper.losses.families import FAMILIES
 from sweeper.losses.per_pixel import readable, transformed
 
-IMAGES = 4
-"""Axes of the logits of images, (N, C, H, W)."""
 CHECKED_BATCHES = 4
 """Batches whose labels are checked: what is wrong with labels is wrong from the first, and the rest costs nothing."""
 
@@ -40,12 +39,8 @@ class KeptNumbers:
 
 
 class SegmentationLoss(nn.Module):
-    """A loss called as `loss(logits, target, weight=None)`; subclasses compute it."""
+    """A loss called as `loss(logits, target)`; subclasses compute it."""
 
-    takes_weight = True
-    """Whether it can weigh pixels at call time."""
-    _batches_to_check = 0
-    _foreground_seen = True  # of a loss that an earlier version pickled, which checked no labels
     checks_labels = True
     """Whether the values of the first batches' labels are checked, on a processor; False where they are known to be
     right."""
@@ -53,14 +48,14 @@ class SegmentationLoss(nn.Module):
     def __init__(
         self,
         family: str,
-        task: LossTask,
+        task: Task,
         coordinates: dict[str, Value],
         ignore_index: int,
         classes: int | None = None,
     ) -> None:
         super().__init__()
         self.family = family
-        self.task: LossTask = task
+        self.task: Task = task
         self.coordinates = coordinates
         self.ignore_index = ignore_index
         self.classes = classes
@@ -72,26 +67,21 @@ class SegmentationLoss(nn.Module):
         self,
         logits: Tensor,
         target: Tensor,
-        weight: Tensor | None = None,
         *,
         distance: Tensor | None = None,
         sizes: Tensor | None = None,
         instances: Tensor | None = None,
         skeleton: Tensor | None = None,
     ) -> Tensor:
-        """Loss of a batch of images, (H, W), or of anything else with axes of space: volumes, (D, H, W), points, (P).
+        """Loss of a batch of images.
 
-        Losses that look at neighbours (`planar`) take images alone. Maps of the labels (`distance`, `sizes`,
-        `instances`, `skeleton`) are used by families that declare them (`needs_map`), which make them from the target
-        where they are not given.
+        Maps of the labels (`distance`, `sizes`, `instances`, `skeleton`) are used by families that declare them
+        (`needs_map`), which make them from the target where they are not given.
 
         Args:
-            logits: (N, 1, *space) for binary, else (N, C, *space); floating, unbounded.
-            target: (N, *space) of class indices, or (N, C, *space) of 0 and 1 for multi-label; integer or bool;
-                `ignore_index` = no label. Values are checked in the first batches alone, and on a processor alone.
-            weight: (N, *space), or (N, C, *space) for multi-label; floating, ≥ 0 and finite: factor of each pixel. In
-                the cross-entropy part the divisor stays the number of labelled pixels; in an overlap, a pixel of weight
-                2 counts as two. Values are not checked.
+            logits: (N, 1, H, W) for binary, (N, C, H, W) for multi-class; floating, unbounded.
+            target: (N, H, W) of class indices; integer or bool; `ignore_index` = no label. Values are checked in the
+                first batches alone, and on a processor alone.
             distance: shaped as the logits, floating, signed distances to the class boundaries in pixels.
             sizes: shaped as the target: pixels of the instance that each pixel belongs to.
             instances: shaped as the target, integer: number of that instance in its image, 0 = none.
@@ -111,36 +101,14 @@ class SegmentationLoss(nn.Module):
                 f"logits must have one channel per class of `class_frequencies` or class weights ({self.classes}), "
                 f"got {logits.shape[1]}; build the loss with the numbers of the model's classes"
             )
-        if weight is not None:
-            if not self.takes_weight:
-                raise LossError(
-                    f"{self.family} takes no weights of pixels, because it ranks them all together; leave `weight` out"
-                )
-            check_weight(weight, logits, self.task)
-            # Under ignore whatever stands there must not matter, and 0 × NaN is NaN.
-            labelled = target.long() != self.ignore_index
-            weight = weight.unsqueeze(1) if weight.ndim < labelled.ndim else weight
-            precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
-            weight = torch.where(labelled, weight.to(precision), 0.0)
         given = {"distance": distance, "sizes": sizes, "instances": instances, "skeleton": skeleton}
         _check_maps(given, logits, target)
-        if logits.ndim != IMAGES and self.planar:
-            raise LossError(
-                f"logits of {self.family} must have shape (N, C, H, W), because it looks at neighbours within an "
-                f"image, got {tuple(logits.shape)}; give the slices of a volume as images, (N · D, C, H, W), or "
-                "choose a loss without neighbourhoods"
-            )
         entry = FAMILIES.get(self.family)
         kind = None if entry is None else entry.needs_map
         label_map = None if kind is None else given[kind]
         if kind is not None and label_map is None:
             label_map = self.made_map(target)
-        if logits.ndim != IMAGES:
-            axis = 2 if self.task == "multilabel" else 1
-            logits, target = as_image(logits, 2), as_image(target, axis)
-            weight = None if weight is None else as_image(weight, axis)
-            label_map = None if label_map is None else as_image(label_map, axis)
-        return self.compute(logits, target, weight, label_map)
+        return self.compute(logits, target, label_map)
 
     def made_map(self, target: Tensor) -> Tensor | None:
         """What `needs_map` names, made from a target that came without it; None where `compute` does that."""
@@ -159,24 +127,25 @@ class SegmentationLoss(nn.Module):
                 stacklevel=4,
             )
 
-    @property
-    def planar(self) -> bool:
-        """Whether it takes images alone, because it matters which pixels are neighbours."""
-        entry = FAMILIES.get(self.family)
-        spatial = entry is not None and entry.spatial and not entry.volumes
-        return spatial or bool(self.coordinates.get("boundary_weight"))
-
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
-        """The loss of a checked batch of images; of anything else all pixels come as one column, (N, C, P, 1).
-
-        `distance`: the map of the labels that the family wants (`needs_map`), if it wants one.
-        """
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
+        """The loss of a checked batch; `label_map` is what `needs_map` names, if the family wants one."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
         """The family and its coordinates."""
         shown = [f"{name}={_shown(value)}" for name, value in self.coordinates.items() if value is not None]
         return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
+
+
+def without_frequencies(loss: Callable[..., SegmentationLoss]) -> Callable[..., SegmentationLoss]:
+    """The function `build` of a loss to which the classes' frequencies make no difference."""
+
+    def build(
+        *, task: Task, ignore_index: int, class_frequencies: Sequence[float] | None, **coordinates: float
+    ) -> SegmentationLoss:
+        return loss(task, ignore_index, **coordinates)
+
+    return build
 
 
 def _check_maps(given: Mapping[str, Tensor | None], logits: Tensor, target: Tensor) -> None:
@@ -190,11 +159,6 @@ def _check_maps(given: Mapping[str, Tensor | None], logits: Tensor, target: Tens
             raise LossError(
                 f"{name} must have the {whose} shape {tuple(wanted)}, got {tuple(found.shape)}; give the {what}"
             )
-
-
-def as_image(values: Tensor, axis: int) -> Tensor:
-    """All axes from `axis` on as one column of pixels: no copy where they lie in one run, as channels_last_3d do."""
-    return values.flatten(axis).unsqueeze(-1)
 
 
 def _shown(value: Value) -> str:

@@ -1,4 +1,4 @@
-"""Lovász extension of the Jaccard index (Berman et al. 2018): hinge (binary, multi-label) or softmax (multi-class).
+"""Lovász extension of the Jaccard index (Berman et al. 2018): hinge (binary) or softmax (multi-class).
 
 The errors of a class's pixels are sorted, largest first, and weighted by how much each adds to 1 − Jaccard. Over the
 labelled pixels of the whole batch (the paper's per-image variant is a batch of one image). A class absent from the
@@ -10,28 +10,24 @@ The paper reports the softmax form over the classes that are present; here the a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.families import LossTask
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.core.records import Task
+from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
 from sweeper.losses.per_pixel import at_least_float32, placed, readable
 
 
 class Lovasz(SegmentationLoss):
-    """No coordinates. Pixels cannot be weighted: the index counts them."""
+    """No coordinates."""
 
-    takes_weight = False
-
-    def __init__(self, task: LossTask, ignore_index: int) -> None:
+    def __init__(self, task: Task, ignore_index: int) -> None:
         super().__init__("lovasz", task, {}, ignore_index)
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
-        labels = target.long() if self.task == "multilabel" else target.long().unsqueeze(1)
+        labels = target.long().unsqueeze(1)
         labelled = labels != self.ignore_index
         z = torch.where(labelled, at_least_float32(logits).contiguous(), 0.0)
         if self.task == "multiclass":
@@ -108,6 +104,4 @@ def _weights_of_a_row(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
     return torch.empty_like(errors).scatter_(0, order, _steps(hit, total.to(torch.int32), errors.dtype))
 
 
-def build(*, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None) -> Lovasz:
-    """The module, from checked coordinates."""
-    return Lovasz(task, ignore_index)
+build = without_frequencies(Lovasz)

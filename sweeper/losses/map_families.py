@@ -30,13 +30,10 @@ INSTANCE_CE = Family(
     source="Shirokikh et al. 2020, Universal loss reweighting, arXiv:2007.10033 (e = 1)",
     formula="−Σ s^−e log p_t / Σ s^−e, s = pixels of the connected component (class 0: of all of it in the image)",
     relative=True,
-    packable=False,
     needs_map="sizes",
     module="instance_ce",
     background_first=True,
     becomes=(Reduction(words="e = 0 is cross-entropy", at={"instance_power": 0.0}, other="cross_entropy"),),
-    spatial=True,
-    volumes=True,
 )
 """Stands among the families of single pixels."""
 
@@ -61,13 +58,10 @@ MAP_FAMILIES = (
         source="Kofler et al. 2022, blob loss, arXiv:2205.08209 (their weights 2 and 1 are b = ⅓)",
         formula=f"(1 − b) · {DICE} + b · mean_c mean_k (1 − TI_k(½, ½)), k = connected components of c",
         relative=True,
-        packable=False,
         needs_map="instances",
         module="blob_dice",
         background_first=True,
         becomes=(Reduction(words="no share of the blobs is Dice", at={"blob_share": 0.0}, other="dice"),),
-        spatial=True,
-        volumes=True,
     ),
     Family(
         name="soft_cldice",
@@ -86,7 +80,6 @@ MAP_FAMILIES = (
         relative=True,
         module="soft_cldice",
         becomes=(Reduction(words="no skeleton weight is Dice", at={"skeleton_weight": 0.0}, other="dice"),),
-        spatial=True,
     ),
     Family(
         name="skeleton_recall",
@@ -104,7 +97,6 @@ MAP_FAMILIES = (
         source="Kirchhoff et al. 2024, Skeleton Recall, arXiv:2404.03010 (their three equal parts are s = ⅓)",
         formula=f"(1 − s) · ½ ({DICE} + CE) + s · mean_c (1 − (Σ_tube p_c + 1) / (|tube_c| + 1))",
         relative=True,
-        packable=False,
         needs_map="skeleton",
         module="skeleton_recall",
         background_first=True,
@@ -116,7 +108,6 @@ MAP_FAMILIES = (
                 others_at={"class_weight_power": 0.0},
             ),
         ),
-        spatial=True,
     ),
     Family(
         name="boundary",
@@ -136,12 +127,9 @@ MAP_FAMILIES = (
         source="Kervadec et al. 2019, Boundary loss for highly unbalanced segmentation, arXiv:1812.07032",
         formula=f"(1 − m) · {DICE} + m · mean |φ_c| · |p_c − y_c|, φ = distance to the boundary in pixels",
         relative=True,
-        packable=False,
-        needs_distance=True,
         needs_map="distance",
         module="boundary",
         becomes=(Reduction(words="no distance is Dice", at={"distance_mix": 0.0}, other="dice"),),
-        spatial=True,
     ),
 )
 """From the simplest on."""

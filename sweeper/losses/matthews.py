@@ -8,26 +8,24 @@ its mean probability; one that fills it, the mean of what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from sweeper.losses.class_probabilities import sums
-from sweeper.losses.families import LossTask
+from sweeper.core.records import Task
+from sweeper.losses.class_sums import class_sums
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
 
 
 class Matthews(SegmentationLoss):
     """No coordinates; in [0, 2]."""
 
-    def __init__(self, task: LossTask, ignore_index: int) -> None:
+    def __init__(self, task: Task, ignore_index: int) -> None:
         super().__init__("mcc", task, {}, ignore_index)
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
-        found = sums(logits, target, self.task, self.ignore_index, weight)
+        found = class_sums(logits, target, self.task, self.ignore_index)
         marked, missed, actual, rest = found[1:]
         lost = one_less_mcc(actual - missed + 1, marked, missed, rest - marked + 1)
         # One of the two has no pixel then, and its probability is that of errors alone.
@@ -48,6 +46,4 @@ def one_less_mcc(hit: Tensor, marked: Tensor, missed: Tensor, kept: Tensor) -> T
     return torch.where(good > 0, near, 1 - good / root)
 
 
-def build(*, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None) -> Matthews:
-    """The module, from checked coordinates."""
-    return Matthews(task, ignore_index)
+build = without_frequencies(Matthews)

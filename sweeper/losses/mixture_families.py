@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from sweeper.losses.accepted_values import Limits
 from sweeper.losses.common_coordinates import (
-    ALPHA_MULTICLASS,
     DICE_WEIGHTS,
     GAMMA,
     HARD,
@@ -19,7 +18,6 @@ from sweeper.losses.family_records import Family, LossCoordinate, Reduction, eve
 from sweeper.losses.map_families import DICE
 
 _MIX = LossCoordinate(search=uniform(0.0, 1.0), start=0.5, default=0.5)
-_BALANCE = LossCoordinate(search=uniform(0.05, 0.95), start=0.5, default=0.5)
 _DELTA = LossCoordinate(
     search=uniform(0.3, 0.95),
     start=0.6,
@@ -49,7 +47,6 @@ MIXTURE_FAMILIES = (
                 "mix": _MIX,
                 "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.0, default=0.0),
             },
-            "multilabel": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
         },
         helps="The safe choice under imbalance: overlap for rare classes, cross-entropy for smooth gradients.",
         caveat="Two parts on different scales: the best mix depends on the data.",
@@ -145,29 +142,6 @@ MIXTURE_FAMILIES = (
         ),
     ),
     Family(
-        name="combo",
-        title="Combo",
-        fixed=DICE_WEIGHTS,
-        coordinates={
-            "binary": {"mix": _MIX, "alpha": _BALANCE},
-            "multiclass": {"mix": _MIX, "alpha": ALPHA_MULTICLASS},
-            "multilabel": {"mix": _MIX, "alpha": _BALANCE},
-        },
-        helps="As Dice + cross-entropy, with a dial from false alarms to missed pixels in the cross-entropy part.",
-        caveat="α = 0.5 halves the cross-entropy part, so that the mix means something else than in dice_ce.",
-        source="Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798 (equation 3; up to a constant)",
-        formula=f"λ · CE(α) + (1 − λ) · {DICE}",
-        becomes=(
-            Reduction(
-                words="mix = 1 is focal at γ = 0",
-                at={"mix": 1.0, "alpha": 0.8},
-                other="focal",
-                others_at={"gamma": 0.0, "alpha": 0.8},
-            ),
-            _IS_DICE,
-        ),
-    ),
-    Family(
         name="unified_focal",
         title="Unified focal",
         fixed={},
@@ -190,7 +164,6 @@ MIXTURE_FAMILIES = (
                 at={"mix": 0.0, "suppression": 0.0, "delta": 0.8},
                 other="tversky",
                 others_at={"fn_weight": 0.8, "include_background": True},
-                tasks=("binary", "multiclass"),
             ),
         ),
     ),

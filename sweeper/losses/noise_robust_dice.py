@@ -7,34 +7,30 @@ smoothing of one pixel (theirs: 1e-5). A class absent from the batch costs its m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
+from sweeper.core.records import Task
 from sweeper.losses.class_probabilities import counted, mass, of_own_class
-from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
 from sweeper.losses.per_pixel import cleaned, log_of_rest
 
 
 class NoiseRobustDice(SegmentationLoss):
     """`error_exponent` e in [1, 2]."""
 
-    def __init__(self, task: LossTask, ignore_index: int, error_exponent: float) -> None:
+    def __init__(self, task: Task, ignore_index: int, error_exponent: float) -> None:
         super().__init__("robust_dice", task, {"error_exponent": error_exponent}, ignore_index)
         self.exponent = error_exponent
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
-        labels = target.long() if self.task == "multilabel" else target.long().unsqueeze(1)
+        labels = target.long().unsqueeze(1)
         labelled = labels != self.ignore_index
         z = cleaned(logits, labelled).contiguous()
         mask = labelled.to(z.dtype)
-        if weight is not None:
-            mask = mask * (weight if weight.ndim == 4 else weight.unsqueeze(1))
         # Powers from logarithms: their slopes are finite where an error is 0.
         if self.task == "multiclass":
             log_p, index = F.log_softmax(z, dim=1), torch.where(labelled, labels, 0)
@@ -51,8 +47,4 @@ class NoiseRobustDice(SegmentationLoss):
         return torch.where(actual > 0, lost, mean).mean()
 
 
-def build(
-    *, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None, error_exponent: float
-) -> NoiseRobustDice:
-    """The module, from checked coordinates."""
-    return NoiseRobustDice(task, ignore_index, error_exponent)
+build = without_frequencies(NoiseRobustDice)

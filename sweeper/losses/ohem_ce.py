@@ -3,42 +3,41 @@
 Shrivastava et al. 2016 (arXiv:1604.03540) for regions; for pixels Wu et al. 2016 (arXiv:1605.06885), and the authors'
 codes of HRNet, BiSeNet and MMSegmentation: threshold 0.7, and never fewer than a number of pixels (BiSeNet: a sixteenth
 of them). The sum over the chosen pixels is divided by how many they are. Ignored pixels are neither chosen nor counted.
-Weights of pixels do not change which are chosen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from sweeper.losses.families import LossTask
+from sweeper.core.records import Task
+from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
 from sweeper.losses.per_pixel import readable
-from sweeper.losses.surprise import PixelLoss
+from sweeper.losses.surprise import surprise
 
 ROUNDING = 1e-6
 """0.1 of 30 pixels are 3, whatever the rounding of 0.1 says."""
 
 
-class HardExamples(PixelLoss):
+class HardExamples(SegmentationLoss):
     """`sure_at` is the probability of the own class from which a pixel is left out, `kept_at_least` the share."""
 
-    def __init__(self, task: LossTask, ignore_index: int, sure_at: float, kept_at_least: float) -> None:
+    def __init__(self, task: Task, ignore_index: int, sure_at: float, kept_at_least: float) -> None:
         coordinates = {"sure_at": sure_at, "kept_at_least": kept_at_least}
         super().__init__("ohem_ce", task, dict(coordinates), ignore_index)
         self.limit = -math.log(sure_at) if sure_at > 0 else math.inf
         self.least = kept_at_least
 
-    def over_pixels(self, found: Tensor, labelled: Tensor, weight: Tensor | None) -> Tensor:
-        """Mean over the chosen pixels."""
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
+        """The loss of a checked batch: the mean over the chosen pixels."""
+        found, labelled = surprise(logits, target, self.task, self.ignore_index)
         with torch.no_grad():
             # Not `>=`: a NaN has to stay.
             chosen = labelled & ~(found < self._cutoff(found.detach(), labelled))
             number = chosen.sum().clamp(min=1)
-        kept = torch.where(chosen, found, 0.0)
-        return (kept if weight is None else kept * weight).sum() / number
+        return torch.where(chosen, found, 0.0).sum() / number
 
     def _cutoff(self, found: Tensor, labelled: Tensor) -> Tensor:
         """The smallest −log p_t that is kept, scalar: that of the threshold, or of the last of the share."""
@@ -58,13 +57,4 @@ class HardExamples(PixelLoss):
         return torch.minimum(hardest.gather(0, (wanted - 1).view(1)).squeeze(0), limit)
 
 
-def build(
-    *,
-    task: LossTask,
-    ignore_index: int,
-    class_frequencies: Sequence[float] | None,
-    sure_at: float,
-    kept_at_least: float,
-) -> HardExamples:
-    """The module, from checked coordinates."""
-    return HardExamples(task, ignore_index, sure_at, kept_at_least)
+build = without_frequencies(HardExamples)

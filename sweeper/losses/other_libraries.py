@@ -161,9 +161,6 @@ def _relative(
     if family == "log_dice":
         part = _Part(SMP, "dice", f'smp.losses.DiceLoss("{task}", smooth=1.0, log_loss=True)', "dice(logits, target)")
         return [part], part.call
-    if family == "log_cosh_dice":
-        part = _Part(SMP, "dice", f'smp.losses.DiceLoss("{task}", smooth=1.0)', "dice(logits, target)")
-        return [part], f"{part.call}.cosh().log()"
     if family == "lovasz":
         module = f'smp.losses.LovaszLoss("{task}", ignore_index={IGNORE})'
         return [_Part(SMP, "lovasz", module, "")], "lovasz(logits.float(), target)"

@@ -8,29 +8,6 @@ from __future__ import annotations
 from sweeper.losses.accepted_values import Limits
 from sweeper.losses.family_records import Family, LossCoordinate, Reduction, everywhere, uniform
 
-
-def _metric(name: str, title: str, same_as: str, half: str) -> Family:
-    """Dice or Jaccard of soft labels."""
-    return Family(
-        name=name,
-        title=title,
-        fixed={},
-        coordinates=everywhere(mix=LossCoordinate(default=0.0)),
-        helps=f"Soft labels: shares in [0, 1], from several annotators or another network. Of labels it is {same_as}.",
-        caveat="Not in the shipped spaces, which search labels.",
-        source="Wang et al. 2023, Jaccard Metric Losses, arXiv:2302.05666; Dice Semimetric Losses, arXiv:2303.16296",
-        formula="λ · CE + (1 − λ) · mean_c (1 − TI_c" + half + "), TP = Σ min(p, y), FP = Σ (p − y)⁺, FN = Σ (y − p)⁺",
-        relative=True,
-        module=name,
-        soft_labels=True,
-        becomes=(Reduction(words=f"of labels it is {same_as}", at={"mix": 0.0}, other=same_as),),
-    )
-
-
-SOFT_LABEL_FAMILIES = (
-    _metric("dice_metric", "Dice of soft labels", "dice", "(½, ½)"),
-    _metric("jaccard_metric", "Jaccard of soft labels", "jaccard", "(1, 1)"),
-)
 OVERLAP_FAMILIES = (
     Family(
         name="log_dice",

@@ -10,7 +10,7 @@ from sweeper.core.own_code import load_code, told
 from sweeper.core.records import IGNORE, OwnLoss, Task
 from sweeper.losses.accepted_values import Limits
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.family_records import LOSS_TASKS, Family, LossCoordinate
+from sweeper.losses.family_records import TASKS, Family, LossCoordinate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,12 +39,11 @@ def register(losses: Iterable[OwnLoss]) -> None:
             name=own.name,
             title=f"Your own loss, {own.code.name}",
             fixed={},
-            coordinates=dict.fromkeys(LOSS_TASKS, free),
+            coordinates=dict.fromkeys(TASKS, free),
             helps="A loss of your own.",
             caveat="It was tried, not certified.",
             source=f"{own.code.name}, SHA-256 of the source {own.code.digest}",
             formula=own.code.name,
-            packable=False,
             relative=True,
         )
 

@@ -43,7 +43,7 @@ def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
 
     Args:
         logits: (N, C, H, W), floating.
-        labelled: (N, 1 or C, H, W) bool.
+        labelled: (N, 1, H, W) bool.
     """
     z = at_least_float32(logits)
     if readable(z) and bool(z.detach().sum().isfinite()):
@@ -70,7 +70,7 @@ def near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
     The largest and the smallest label around differ there, and max-pooling finds both on any device.
 
     Args:
-        labels: (N, H, W) or (N, C, H, W), integer; whatever stands where `labelled` is False has no influence.
+        labels: (N, H, W) or (N, 1, H, W), integer; whatever stands where `labelled` is False has no influence.
         labelled: bool, the same shape.
 
     Returns:
@@ -90,7 +90,7 @@ def near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
     return ((largest != smallest) & known).reshape(labels.shape)
 
 
-def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float, weight: Tensor | None = None) -> Tensor:
+def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0) -> Tensor:
     """Sum of the labelled pixels' losses, divided by how many they are; or that of the hardest share of them.
 
     With `hard_fraction` h < 1 the k = ⌊h · labelled⌋ largest losses (at least one) are averaged: ignored pixels neither
@@ -101,13 +101,11 @@ def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float, weight: Tenso
         loss: ≥ 0, any shape.
         labelled: bool, the same shape.
         hard_fraction: in (0, 1]; 1 = all pixels.
-        weight: factor of each loss, broadcast; it changes which are the hardest, and never the divisor.
 
     Returns:
         Scalar, in the type of `loss`; 0 where nothing is labelled.
     """
-    factor = labelled.to(loss.dtype)
-    loss = loss * (factor if weight is None else factor * weight)
+    loss = loss * labelled.to(loss.dtype)
     if hard_fraction >= 1:
         return loss.sum() / labelled.sum().clamp(min=1)
     if readable(loss):

@@ -17,18 +17,23 @@ from sweeper.core.errors import LossError
 from sweeper.losses.batch_checks import check_batch
 from sweeper.losses.build import KernelLoss
 from sweeper.losses.kernel import TensorSettings, sigmoid_loss, softmax_loss
-from sweeper.losses.stacked import HYPER_PARAMETERS, OPTIONS
 
+HYPER_PARAMETERS = ("mix", "gamma", "fp_weight", "fn_weight", "overlap_exponent", "smoothing")
+"""Numbers of the kernel that are loaded; class weights are the other ones."""
+OPTIONS = (
+    *("label_smoothing", "hard_fraction", "boundary_weight", "per_image", "include_background", "squared"),
+    "weigh_overlap",
+)
+"""Part of the structure: what is computed depends on them."""
 WITHOUT_INFLUENCE: dict[str, tuple[float, ...]] = {"mix": (0.0, 1.0), "gamma": (0.0,), "overlap_exponent": (1.0,)}
 """Values at which a part of the kernel is not computed."""
-WEIGHTS = ("class_weights", "absent_weights")
 
 
 def structure(loss: KernelLoss) -> Hashable:
     """What is computed at a point of the kernel, whatever its numbers are: equal for those that replace each other."""
     settings = loss.settings
     fixed = tuple(_fixed(name, getattr(settings, name)) for name in HYPER_PARAMETERS)
-    weights = tuple(len(getattr(settings, name) or ()) for name in WEIGHTS)
+    weights = len(settings.class_weights or ())
     return loss.task, loss.ignore_index, fixed, weights, tuple(getattr(settings, name) for name in OPTIONS)
 
 
@@ -39,7 +44,6 @@ class ReloadableLoss(nn.Module):
     """
 
     class_weights: Tensor | None
-    absent_weights: Tensor | None
 
     def __init__(self, loss: KernelLoss, *, dtype: torch.dtype = torch.float32) -> None:
         """The loss as it begins.
@@ -60,10 +64,9 @@ class ReloadableLoss(nn.Module):
             else:
                 self._tensors.append(name)
                 self.register_buffer(name, torch.zeros((), dtype=dtype), persistent=False)
-        for name in WEIGHTS:
-            given = getattr(settings, name)
-            empty = None if given is None else torch.zeros(len(given), dtype=dtype)
-            self.register_buffer(name, empty, persistent=False)
+        given = settings.class_weights
+        empty = None if given is None else torch.zeros(len(given), dtype=dtype)
+        self.register_buffer("class_weights", empty, persistent=False)
         self.load(loss)
 
     def load(self, loss: KernelLoss) -> None:
@@ -80,17 +83,16 @@ class ReloadableLoss(nn.Module):
         with torch.no_grad():
             for name in self._tensors:
                 getattr(self, name).fill_(getattr(loss.settings, name))
-            for name in WEIGHTS:
-                if (given := getattr(loss.settings, name)) is not None:
-                    own = getattr(self, name)
-                    own.copy_(torch.tensor(given, dtype=own.dtype))
+            if self.class_weights is not None:
+                given = loss.settings.class_weights
+                self.class_weights.copy_(torch.tensor(given, dtype=self.class_weights.dtype))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of a batch of images.
 
         Args:
-            logits: (N, 1, H, W) for binary, else (N, C, H, W); floating, unbounded.
-            target: (N, H, W), multi-label (N, C, H, W); integer or bool. Values are not checked.
+            logits: (N, 1, H, W) for binary, (N, C, H, W) for multi-class; floating, unbounded.
+            target: (N, H, W); integer or bool. Values are not checked.
 
         Returns:
             Scalar, float32 (float64 for float64 logits), ≥ 0.
@@ -100,16 +102,10 @@ class ReloadableLoss(nn.Module):
         """
         check_batch(logits, target, self.task)
         fields = {**self._constant, **{name: getattr(self, name) for name in self._tensors}}
-        settings, given, absent = TensorSettings(**fields), self.class_weights, self.absent_weights
-        both: tuple[Tensor | float, Tensor | float] = (1.0, 1.0)
+        settings, given = TensorSettings(**fields), self.class_weights
         if self.task == "multiclass":
             return softmax_loss(logits, target, settings, self.ignore_index, given)
-        if self.task == "binary":
-            if given is not None:
-                both = (given[0], given[1])
-            return sigmoid_loss(logits, target.unsqueeze(1), settings, self.ignore_index, both)
-        if given is not None and absent is not None:
-            both = (absent.view(-1, 1, 1), given.view(-1, 1, 1))
+        both: tuple[Tensor | float, Tensor | float] = (1.0, 1.0) if given is None else (given[0], given[1])
         return sigmoid_loss(logits, target, settings, self.ignore_index, both)
 
 

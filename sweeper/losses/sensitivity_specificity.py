@@ -8,34 +8,30 @@ probability over to it. Where there is nothing but the class, the second term is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
+from sweeper.core.records import Task
 from sweeper.losses.class_probabilities import counted, mass, of_own_class
-from sweeper.losses.families import LossTask
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
 from sweeper.losses.per_pixel import cleaned
 
 
 class SensitivitySpecificity(SegmentationLoss):
     """`sensitivity_share` r; the authors' is 0.05."""
 
-    def __init__(self, task: LossTask, ignore_index: int, sensitivity_share: float) -> None:
+    def __init__(self, task: Task, ignore_index: int, sensitivity_share: float) -> None:
         super().__init__("sens_spec", task, {"sensitivity_share": sensitivity_share}, ignore_index)
         self.share = sensitivity_share
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
-        labels = target.long() if self.task == "multilabel" else target.long().unsqueeze(1)
+        labels = target.long().unsqueeze(1)
         labelled = labels != self.ignore_index
         z = cleaned(logits, labelled).contiguous()
         mask = labelled.to(z.dtype)
-        if weight is not None:
-            mask = mask * (weight if weight.ndim == mask.ndim else weight.unsqueeze(1))
         if self.task == "multiclass":
             p, index = F.softmax(z, dim=1), torch.where(labelled, labels, 0)
             actual = of_own_class(mask, index, z)
@@ -55,8 +51,4 @@ class SensitivitySpecificity(SegmentationLoss):
         return torch.where(actual > 0, each, mean).mean()
 
 
-def build(
-    *, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None, sensitivity_share: float
-) -> SensitivitySpecificity:
-    """The module, from checked coordinates."""
-    return SensitivitySpecificity(task, ignore_index, sensitivity_share)
+build = without_frequencies(SensitivitySpecificity)

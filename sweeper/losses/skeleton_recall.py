@@ -9,16 +9,15 @@ has none. A class absent from the batch costs its mean probability.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from sweeper.core.records import Task
 from sweeper.data.skeletons import tubes
 from sweeper.losses.build import build_part
 from sweeper.losses.class_probabilities import as_classes, mass, mean_probability
-from sweeper.losses.families import LossTask
 from sweeper.losses.label_maps import LabelMapLoss, segment_sums
+from sweeper.losses.loss_module import without_frequencies
 from sweeper.losses.per_pixel import at_least_float32, readable, transformed
 from sweeper.losses.surprise import surprise
 
@@ -31,37 +30,34 @@ class SkeletonRecall(LabelMapLoss):
 
     of_labels = staticmethod(tubes)
 
-    def __init__(self, task: LossTask, ignore_index: int, skeleton_weight: float) -> None:
+    def __init__(self, task: Task, ignore_index: int, skeleton_weight: float) -> None:
         super().__init__("skeleton_recall", task, {"skeleton_weight": skeleton_weight}, ignore_index)
         self.share = skeleton_weight
         self.rest = build_part("dice_ce", task=task, ignore_index=ignore_index)
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch; the last argument is its tubes."""
-        assert distance is not None
+        assert label_map is not None
         parts: list[Tensor] = []
         if self.share < 1:
-            parts.append((1 - self.share) * self.rest.compute(logits, target, weight, None))
+            parts.append((1 - self.share) * self.rest.compute(logits, target, None))
         if self.share > 0:
-            parts.append(self.share * self._missed(logits, target, weight, distance))
+            parts.append(self.share * self._missed(logits, target, label_map))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def _missed(self, logits: Tensor, target: Tensor, weight: Tensor | None, skeleton: Tensor) -> Tensor:
-        if readable(logits) and not transformed(logits, target, weight, skeleton):
-            found = self._missed_of_lines(logits, target, weight, skeleton)
+    def _missed(self, logits: Tensor, target: Tensor, skeleton: Tensor) -> Tensor:
+        if readable(logits) and not transformed(logits, target, skeleton):
+            found = self._missed_of_lines(logits, target, skeleton)
             if found is not None:
                 return found
-        classes = as_classes(logits, target, self.task, self.ignore_index, weight)
-        tube = skeleton if self.task == "multilabel" else skeleton.unsqueeze(1)
-        lines = torch.where(tube != 0, classes.own, 0.0)
+        classes = as_classes(logits, target, self.task, self.ignore_index)
+        lines = torch.where(skeleton.unsqueeze(1) != 0, classes.own, 0.0)
         length = mass(lines)
         missed = (length - mass(lines * classes.p)) / (length + 1)
         each = torch.where(mass(classes.own) > 0, missed, mean_probability(classes))
         return (each[1:] if self.task == "multiclass" else each).mean()
 
-    def _missed_of_lines(
-        self, logits: Tensor, target: Tensor, weight: Tensor | None, skeleton: Tensor
-    ) -> Tensor | None:
+    def _missed_of_lines(self, logits: Tensor, target: Tensor, skeleton: Tensor) -> Tensor | None:
         """The same from the pixels of the lines alone, which are few; None where a class has none of them."""
         at = (skeleton.flatten() != 0).nonzero().squeeze(1)
         labels, channels = target.flatten()[at].long(), logits.shape[1]
@@ -71,18 +67,13 @@ class SkeletonRecall(LabelMapLoss):
             p = torch.exp(-lost.flatten().index_select(0, at))
         else:
             at = at[labels == 1]
-            index = at // logits.shape[2:].numel() % channels
+            index = torch.zeros_like(at)
             p = torch.sigmoid(at_least_float32(logits.flatten().index_select(0, at)))
-        w = torch.ones_like(p) if weight is None else weight.flatten()[at].to(p.dtype)
-        length, hit = segment_sums(w, index, channels), segment_sums(w * p, index, channels)
+        length, hit = segment_sums(torch.ones_like(p), index, channels), segment_sums(p, index, channels)
         each = (length - hit) / (length + 1)
         if self.task == "multiclass":
             length, each = length[1:], each[1:]
         return each.mean() if bool((length > 0).all()) else None
 
 
-def build(
-    *, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None, skeleton_weight: float
-) -> SkeletonRecall:
-    """The module, from checked coordinates."""
-    return SkeletonRecall(task, ignore_index, skeleton_weight)
+build = without_frequencies(SkeletonRecall)

@@ -12,6 +12,10 @@ from sweeper.losses.families import FAMILIES, MEANINGS
 from sweeper.losses.own_losses import OWN, own_snippet
 
 SHOWN_CLASSES = 20
+BALANCED = (
+    "# For balanced crops: a third of each batch is centred on a pixel of a class drawn evenly over those of",
+    "# its image, but for the background. Weights and frequencies of classes are those in such crops.",
+)
 
 
 class Optimizer(NamedTuple):
@@ -34,6 +38,7 @@ def snippet(
     *,
     point: float | None = None,
     optimizer: Optimizer | None = None,
+    image_frequencies: Sequence[float] | None = None,
 ) -> str:
     """Code that runs when pasted: the loss in `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step,
     steps)`, and `predict(logits)`.
@@ -49,6 +54,8 @@ def snippet(
         point: operating point chosen on validation, a threshold in (0, 1) or τ, at which `predict` answers. None =
             without it.
         optimizer: what `optimizer_of` makes and `rate_factor` follows. None = without it.
+        image_frequencies: where crops were balanced, those of whole images, at which `predict` answers; the text says
+            which crops `criterion` is for. None = the same as `class_frequencies`.
 
     Raises:
         LossError: if `build_loss` would refuse.
@@ -80,12 +87,13 @@ def snippet(
             "",
             f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
             *(_meanings(params) if own is None else []),
+            *(BALANCED if image_frequencies is not None else []),
             call,
             f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
             f"# {', '.join(names)}{more}, {IGNORE} = ignored",
             "# loss = criterion(logits, target)",
             *_optimizer(optimizer),
-            *_predict(task, point, class_frequencies),
+            *_predict(task, point, image_frequencies or class_frequencies),
             "",
         ]
     )
@@ -93,7 +101,7 @@ def snippet(
 
 def _meanings(params: Mapping[str, float]) -> list[str]:
     """What the chosen hyper-parameters are, as comments."""
-    lines = [f"{name}: {MEANINGS[name].split('; multi-label')[0]}" for name in params if name in MEANINGS]
+    lines = [f"{name}: {MEANINGS[name]}" for name in params if name in MEANINGS]
     return [line for text in lines for line in wrap(text, 98, initial_indent="# ", subsequent_indent="#   ")]
 
 

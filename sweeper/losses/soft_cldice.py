@@ -10,16 +10,14 @@ Ignored pixels take part in neither minimum nor maximum: they are as good as bey
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
+from sweeper.core.records import Task
 from sweeper.losses.build import build_part
 from sweeper.losses.class_probabilities import as_classes, mass, mean_probability
-from sweeper.losses.families import LossTask
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
 
 ROUNDS = 3
 """Erosions: structures up to about twice as many pixels wide become lines (the authors' default)."""
@@ -28,32 +26,30 @@ ROUNDS = 3
 class SoftClDice(SegmentationLoss):
     """`skeleton_weight` s; 0.5 is the authors' default."""
 
-    def __init__(self, task: LossTask, ignore_index: int, skeleton_weight: float) -> None:
+    def __init__(self, task: Task, ignore_index: int, skeleton_weight: float) -> None:
         super().__init__("soft_cldice", task, {"skeleton_weight": skeleton_weight}, ignore_index)
         self.share = skeleton_weight
         self.dice = build_part("dice", task=task, ignore_index=ignore_index)
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
         parts: list[Tensor] = []
         if self.share < 1:
-            parts.append((1 - self.share) * self.dice(logits, target, weight))
+            parts.append((1 - self.share) * self.dice(logits, target))
         if self.share > 0:
-            parts.append(self.share * self._centre_lines(logits, target, weight))
+            parts.append(self.share * self._centre_lines(logits, target))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def _centre_lines(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        plain = as_classes(logits, target, self.task, self.ignore_index)
-        weighted = plain if weight is None else as_classes(logits, target, self.task, self.ignore_index, weight)
-        labelled = plain.mask > 0
+    def _centre_lines(self, logits: Tensor, target: Tensor) -> Tensor:
+        classes = as_classes(logits, target, self.task, self.ignore_index)
+        labelled = classes.mask > 0
         with torch.no_grad():
-            actual_line = soft_skeleton(plain.own, labelled)
-        line = soft_skeleton(plain.p, labelled) * weighted.mask
-        actual_line = actual_line * weighted.mask
-        precision = (mass(line * plain.own) + 1) / (mass(line) + 1)
-        recall = (mass(actual_line * plain.p) + 1) / (mass(actual_line) + 1)
+            actual_line = soft_skeleton(classes.own, labelled)
+        line = soft_skeleton(classes.p, labelled)
+        precision = (mass(line * classes.own) + 1) / (mass(line) + 1)
+        recall = (mass(actual_line * classes.p) + 1) / (mass(actual_line) + 1)
         lost = 1 - 2 * precision * recall / (precision + recall)
-        return torch.where(mass(weighted.own) > 0, lost, mean_probability(weighted)).mean()
+        return torch.where(mass(classes.own) > 0, lost, mean_probability(classes)).mean()
 
 
 def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
@@ -89,8 +85,4 @@ def _largest_of_three(x: Tensor, dim: int) -> Tensor:
     return torch.maximum(torch.maximum(wide.narrow(dim, 0, n), x), wide.narrow(dim, 2, n))
 
 
-def build(
-    *, task: LossTask, ignore_index: int, class_frequencies: Sequence[float] | None, skeleton_weight: float
-) -> SoftClDice:
-    """The module, from checked coordinates."""
-    return SoftClDice(task, ignore_index, skeleton_weight)
+build = without_frequencies(SoftClDice)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeper.losses.families import LossTask
+from sweeper.core.records import Task
 from sweeper.losses.unified_focal import UnifiedFocal, build_unified
 
 
 def build(
     *,
-    task: LossTask,
+    task: Task,
     ignore_index: int,
     class_frequencies: Sequence[float] | None,
     mix: float,

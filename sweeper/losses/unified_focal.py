@@ -5,9 +5,9 @@
 - a rare class's pixel costs −δ log p_t, a common one's −(1 − δ) (1 − p_t)^s log p_t; mean over labelled pixels;
 - each class costs 1 − TI_c(1 − δ, δ), a rare one that to the power 1 − s; mean over the classes.
 
-Common: background (binary), the absence of each class (multi-label), the most frequent class (multi-class; class 0 when
-no class frequencies are given). All others are rare. As the paper has it, the overlap part counts the background, too.
-A class absent from the batch costs its mean probability in place of 1 − TI_c. Over the whole batch, smoothing 1.
+Common: background (binary), the most frequent class (multi-class; class 0 when no class frequencies are given). All
+others are rare. As the paper has it, the overlap part counts the background, too. A class absent from the batch costs
+its mean probability in place of 1 − TI_c. Over the whole batch, smoothing 1.
 """
 
 from __future__ import annotations
@@ -17,26 +17,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sweeper.losses.class_probabilities import sums
+from sweeper.core.records import Task
+from sweeper.losses.class_sums import Entropy, class_sums
 from sweeper.losses.class_weights import commonest
 from sweeper.losses.coordinates import KernelSettings
-from sweeper.losses.families import LossTask
-from sweeper.losses.fused_cpu import Entropy
 from sweeper.losses.kernel import NEARLY_NOTHING, class_cost
 from sweeper.losses.loss_module import SegmentationLoss
 
 
 class UnifiedFocal(SegmentationLoss):
-    """`mix` λ, `delta` δ and `suppression` s; `common` is the index of the most frequent class (multi-class).
+    """`mix` λ, `delta` δ and `suppression` s; `common` is the index of the most frequent class.
 
     `symmetric`: rare classes have the focal factor, and common ones the exponent 1 − s, too.
     """
 
-    symmetric = False  # of a loss that an earlier version pickled
-
     def __init__(
         self,
-        task: LossTask,
+        task: Task,
         ignore_index: int,
         *,
         mix: float,
@@ -53,21 +50,20 @@ class UnifiedFocal(SegmentationLoss):
         self.mix, self.delta, self.suppression, self.common = mix, delta, suppression, common
         self._part = KernelSettings(0.0, 0.0, None, 1 - delta, delta, 1.0)
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None, distance: Tensor | None) -> Tensor:
+    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
         """The loss of a checked batch."""
         exclusive = self.task == "multiclass"
         entropy = self._entropy(logits.shape[1]) if self.mix > 0 else None
-        found = sums(logits, target, self.task, self.ignore_index, weight, entropy=entropy)
+        found = class_sums(logits, target, self.task, self.ignore_index, entropy=entropy)
         parts = []
         if self.mix > 0:
             parts.append(self.mix * found.entropy)
         if self.mix < 1:
             _, marked, missed, actual, rest = found
-            if not exclusive:  # the absence of each class comes first
+            if not exclusive:  # the background comes first
                 marked, missed = torch.cat([missed, marked]), torch.cat([marked, missed])
                 actual, rest = torch.cat([rest, actual]), torch.cat([actual, rest])
-            positions = torch.arange(len(actual), device=logits.device)
-            common = positions == self.common if exclusive else positions < len(actual) // 2
+            common = torch.arange(len(actual), device=logits.device) == self.common
             # An absent class has no other probability than false positives.
             counts = (marked, missed, actual, marked / (actual + rest).clamp(min=NEARLY_NOTHING))
             each = class_cost(*counts, self._part)
@@ -77,11 +73,11 @@ class UnifiedFocal(SegmentationLoss):
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def _entropy(self, channels: int) -> Entropy:
-        """The cross-entropy part; for binary and multi-label tasks the absence of a class is common."""
+        """The cross-entropy part."""
         rare, common = self.delta, 1 - self.delta
         of_rare = self.suppression if self.symmetric else 0.0
         if self.task != "multiclass":
-            return Entropy((self.suppression, of_rare), (rare,), (common,))
+            return Entropy((self.suppression, of_rare), (common, rare))
         own = [c == self.common for c in range(channels)]
         gammas = tuple(self.suppression if it else of_rare for it in own)
         return Entropy(gammas, tuple(common if it else rare for it in own))
@@ -89,7 +85,7 @@ class UnifiedFocal(SegmentationLoss):
 
 def build(
     *,
-    task: LossTask,
+    task: Task,
     ignore_index: int,
     class_frequencies: Sequence[float] | None,
     mix: float,
@@ -102,7 +98,7 @@ def build(
 
 
 def build_unified(
-    task: LossTask,
+    task: Task,
     ignore_index: int,
     class_frequencies: Sequence[float] | None,
     coordinates: dict[str, float],

@@ -107,11 +107,15 @@ def recipe_text(recipe: Recipe) -> str:
 
 def _recipe(recipe: Recipe) -> str:
     if recipe.model is not None:
-        return f"the network {recipe.model.name} on {recipe.size}² crops"
+        return f"the network {recipe.model.name} on {_crops(recipe)}"
     weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
         recipe.encoder_weights, "with weights from a file"
     )
-    return f"{network(recipe.arch, recipe.encoder, recipe.encoder_depth)} {weights} on {recipe.size}² crops"
+    return f"{network(recipe)} {weights} on {_crops(recipe)}"
+
+
+def _crops(recipe: Recipe) -> str:
+    return f"{recipe.size}² {'balanced ' * (recipe.crops == 'balanced')}crops"
 
 
 # --- A recommendation ---------------------------------------------------------------------------------------

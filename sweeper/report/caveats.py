@@ -132,15 +132,6 @@ def _search(facts: Facts) -> Iterator[str]:
         yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed search trials: {listed(names)}."
     if len(frame) < facts.sweep.trials_asked and (facts.sweep.cut or not facts.sweep.settles):
         yield f"The search stopped after {len(frame)} of {facts.sweep.trials_asked} trials."
-    if facts.sweep.differences:
-        number_of, largest = len(facts.sweep.differences), max(facts.sweep.differences)
-        yield (
-            f"{count(number_of, 'training')}, begun again, gave other numbers: another processor or library rounds "
-            "otherwise, and a GPU may sum in another order (not in a study with `--deterministic`). At one step "
-            f"{facts.objective} differed by up to {significant(largest, 2)}. Which trials went on was decided by the "
-            "first numbers; those of the repetition are stored. Only machines of one kind give a study that repeats to "
-            "the last digit."
-        )
     if facts.sweep.abandoned:
         yield (
             f"{count(facts.sweep.abandoned, 'attempt')} cut off by a dead worker or an interruption "

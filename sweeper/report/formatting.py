@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
 from sweeper.core.mlflow_pages import runs_place
-from sweeper.core.recipe import FULL_DEPTH
+from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Interval
 
 MISSING = "–"
@@ -111,9 +111,12 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def network(arch: str, encoder: str, depth: int = FULL_DEPTH) -> str:
-    """`U-Net/ResNet-18` for `unet` and `resnet18`; unknown names as they are. An encoder that is cut short says so."""
+def network(recipe: Recipe) -> str:
+    """`U-Net/ResNet-18` for `unet` and `resnet18`; unknown names as they are. What is not as published says so."""
+    arch, encoder, depth = recipe.arch, recipe.encoder, recipe.encoder_depth
     cut = f" cut to depth {depth} of {FULL_DEPTH}" if depth < FULL_DEPTH else ""
+    if recipe.decoder_channels is not None and recipe.decoder_width != PUBLISHED_WIDTH:
+        cut += f" with decoder {'-'.join(map(str, recipe.decoder_channels))}"
     readable = re.sub(r"^resnet(\d+)$", r"ResNet-\1", encoder)
     return f"{_ARCHITECTURES.get(arch, arch)}/{readable}{cut}"
 

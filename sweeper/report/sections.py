@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pandas as pd
 
 from sweeper.core.records import Collapse, Coordinate
@@ -14,6 +15,7 @@ from sweeper.report.facts import (
     Facts,
     best_trial,
     gain_over_constant,
+    search_split,
     searched_range,
     trend,
 )
@@ -67,7 +69,7 @@ def profile_text(facts: Facts) -> list[str]:
         lines.append(
             f"{severity.capitalize()} imbalance: {significant(p.imbalance)} pixels of {background} for one of {name}. "
             f"Balancing them fully would take `pos_weight` {significant(p.pos_weight)}, or focal's `alpha` "
-            f"{number(p.alpha)}; of the training split the imbalance is {significant(facts.sweep.imbalance)}."
+            f"{number(p.alpha)}; of {_seen(facts)} the imbalance is {significant(facts.sweep.imbalance)}."
         )
         thin = p.classes[1].thinness
         if thin is not None and thin > THIN:
@@ -91,12 +93,35 @@ def profile_text(facts: Facts) -> list[str]:
                     f"In fewer than a tenth of the images: {listed([escape_md(c.name) for c in scarce])}. "
                     "Their scores rest on few images; more of these would help more than any loss."
                 )
+    lines += _crops_text(facts)
     if p.empty_pictures:
         lines.append(
             f"{count(p.empty_pictures, 'image')} of {p.pictures:,} hold nothing but {escape_md(p.classes[0].name)}; "
             "on them an overlap loss has only false positives to learn from."
         )
     return lines
+
+
+def _seen(facts: Facts) -> str:
+    return "the training split" if facts.sweep.conditions.crop_pixels is None else "its balanced crops"
+
+
+def _crops_text(facts: Facts) -> list[str]:
+    """What balanced crops show of the rarest class, where they are balanced and the images can still be divided."""
+    conditions, split = facts.sweep.conditions, search_split(facts)
+    if conditions.crop_pixels is None or split is None:
+        return []
+    whole, seen = conditions.dataset.class_pixels(split.train), conditions.pixels_seen(split.train)
+    whole, seen = whole / whole.sum(), seen / seen.sum()
+    rarest = 1 if facts.binary else int(np.where(whole > 0, whole, 1).argmin())
+    name = escape_md(conditions.dataset.classes[rarest])
+    return [
+        "Crops are balanced: a third of each batch is centred on a pixel of a class drawn evenly over those of its "
+        f"image, but for the background. {name} takes {percent(float(seen[rarest]))} of the labelled pixels in the "
+        f"crops and {percent(float(whole[rarest]))} in the training images. That is what sampling does, alike for all "
+        "losses: weights and frequencies of classes refer to the crops, so that the code to paste is for such crops; "
+        "operating points refer to whole images. What the loss does beyond that is the difference between the losses."
+    ]
 
 
 def leaderboard(facts: Facts, ui_url: str) -> str:

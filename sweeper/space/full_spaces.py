@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate, Task
-from sweeper.losses.families import FAMILIES, Family
+from sweeper.losses.families import FAMILIES
 
 FILES: dict[Task, str] = {"binary": "full.yaml", "multiclass": "full_multiclass.yaml"}
 TITLES: dict[Task, str] = {"binary": "Binary", "multiclass": "Multi-class"}
@@ -19,7 +19,7 @@ TRIALS_EACH = 3
 
 def full_space(task: Task) -> str:
     """Text of the file that searches every family of this task in every coordinate."""
-    families = {name: family.searched(task) for name, family in FAMILIES.items() if _is_searched(family, task)}
+    families = {name: family.searched(task) for name, family in FAMILIES.items() if task in family.tasks}
     lines = [
         f"# {TITLES[task]} segmentation, every family and every hyper-parameter that the registry searches: for long",
         f"# sweeps (three trials of each family are {TRIALS_EACH * len(families)}). Ranges: README.md in this folder.",
@@ -34,11 +34,6 @@ def full_space(task: Task) -> str:
         ranges = [f"{own}: {_range(free.search)}" for own, free in coordinates.items() if free.search is not None]
         lines.append(f"  {name}: {{{', '.join(ranges)}}}")
     return "\n".join(lines) + "\n"
-
-
-def _is_searched(family: Family, task: Task) -> bool:
-    """Not those for soft labels, which are other families where labels are not."""
-    return task in family.tasks and not family.soft_labels
 
 
 def _range(found: Coordinate) -> str:

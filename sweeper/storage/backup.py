@@ -6,17 +6,17 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sweeper.core.errors import DamagedError, UsageError
+from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
-from sweeper.core.text import count
-from sweeper.storage.damage import find_damage, study_id
-from sweeper.storage.raw_rows import lenient, rows_of
-from sweeper.system.locks import sqlite_path
+from sweeper.storage.database import TIMEOUT_SECONDS, open_storage
+from sweeper.storage.plan import read_plan
+from sweeper.storage.resilient_storage import damaged_file
+from sweeper.system.locks import sqlite_path, sqlite_uri
 from sweeper.system.whole_files import remove_left, written_whole
 
 
 def back_up(url: str, name: str, copy: Path) -> int:
-    """Copy the database of a study to a file, whole and at one instant, and check the study in the copy.
+    """Copy the database of a study to a file, whole and at one instant, and let SQLite check the copy.
 
     Copying the file by other means is not enough: what was written last lies in `FILE-wal` beside it.
 
@@ -30,26 +30,24 @@ def back_up(url: str, name: str, copy: Path) -> int:
 
     Raises:
         UsageError: if the storage is a server's, the copy exists, or there is no such study.
-        DamagedError: if the study is damaged; the copy is there all the same.
+        SweeperError: if the database is damaged; there is no copy then.
         OSError, sqlite3.Error: if it cannot be written or read.
     """
     path = sqlite_path(url)
     if path is None:
         raise UsageError(f"--storage {shown_address(url)} is a server's database: back it up with `pg_dump`")
-    if not path.exists():
-        raise UsageError(f"--storage: there is no file {path}; name the one that the study was made in")
+    read_plan(open_storage(url, create=False), name)  # raises where there is no such study
     if copy.exists():
         raise UsageError(f"{copy} exists already; name a file that does not")
     remove_left(copy.parent)
-    with written_whole(copy) as part:
-        with rows_of(url) as connection:
-            study_id(connection, name)  # raises where there is no such study
-        with closing(lenient(path)) as source, closing(sqlite3.connect(part)) as target:
-            source.backup(target)
-            target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
-    with rows_of(f"sqlite:///{copy}") as connection:
-        found = find_damage(connection, name)
-    if found:
-        what = f"{copy} is complete, but {found[0].what} of study {name!r} in it"
-        raise DamagedError(what, f"{found[0].why} (as in the original; {count(len(found), 'damaged record')} in all)")
+    with (
+        written_whole(copy) as part,
+        closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=TIMEOUT_SECONDS)) as source,
+        closing(sqlite3.connect(part)) as target,
+    ):
+        source.backup(target)
+        target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
+        answer = target.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if answer != "ok":
+            raise damaged_file(url, answer)
     return copy.stat().st_size

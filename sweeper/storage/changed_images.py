@@ -30,25 +30,23 @@ def refuse_changed(study: optuna.Study) -> None:
         raise ChangedImagesError(study.study_name, why)
 
 
-def judge_change(
-    study: optuna.Study, folder: Path, files: Sequence[str], trained: Iterable[TrialSpec] | None = None
-) -> None:
+def judge_change(study: optuna.Study, folder: Path, files: Sequence[str]) -> None:
     """Remember with the study that files of decoded images changed, if trainings may have seen that.
 
     Args:
         study: whose images they are.
         folder: of the decoded images.
         files: those in it that changed; none = nothing is remembered.
-        trained: on them; None = all that there are since the images were last found to be unchanged.
 
     Raises:
-        ChangedImagesError: if there are such trainings, or that was found before.
+        ChangedImagesError: if trainings were made since the images were last found to be unchanged, or that was found
+            before.
     """
     refuse_changed(study)
     if not files:
         return
     before = set(unpack_value(study.user_attrs, UNCHANGED, []))
-    doubtful = _keys(study) - before if trained is None else {_key(spec) for spec in trained}
+    doubtful = _keys(study) - before
     if not doubtful:
         return
     why = f"{', '.join(files[:5])} in {folder} changed while these were trained, or after it: {_ranges(doubtful)}"

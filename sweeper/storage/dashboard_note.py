@@ -15,7 +15,6 @@ PART_LENGTH = 2045
 MARK = "[//]: # (The head of sweeper's report: it is written anew with each report.)\n\n"
 """A note that begins otherwise was written by somebody else. An address that nothing links to is shown nowhere; the
 dashboard shows a comment as text."""
-EARLIER_MARK = "<!-- The head of sweeper's report: it is written anew with each report. -->\n"
 
 
 def note_report(study: optuna.Study, text: str) -> None:
@@ -26,7 +25,7 @@ def note_report(study: optuna.Study, text: str) -> None:
     storage, own = storage_of(study), study_id(study)
     have = storage.get_study_system_attrs(own)
     begin = str(have.get(f"{PART}0", ""))
-    if begin.strip() and not begin.startswith((MARK, EARLIER_MARK)):
+    if begin.strip() and not begin.startswith(MARK):
         return
     text = MARK + text
     parts = {f"{PART}{n}": text[at : at + PART_LENGTH] for n, at in enumerate(range(0, len(text), PART_LENGTH))}

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from sweeper.core.causes import cause
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.redact import check_address, shown_address
-from sweeper.storage.resilient_storage import SteadyStorage
+from sweeper.storage.resilient_storage import SteadyStorage, damaged
 from sweeper.system.advisory_locks import AdvisoryLock, one_at_a_time
 from sweeper.system.database_waits import Patience
 from sweeper.system.locks import created_once, lock_beside, sqlite_file, sqlite_path
@@ -37,6 +37,7 @@ def open_storage(
     Raises:
         StudyError: if the address is neither a SQLite file's nor a PostgreSQL database's, cannot be opened, or holds
             no studies and is not to be made.
+        SweeperError: if its file is damaged.
         UsageError: if PostgreSQL's driver is not installed, or its server does not answer.
     """
     check_address("--storage", url)
@@ -51,16 +52,11 @@ def open_storage(
         opened.address = url
         return opened
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
-        text = cause(error)
-        if "malformed" in text:
-            raise StudyError(
-                f"the database {shown_address(url)} is damaged ({text}). Stop all sweeps that use it; `sweeper doctor "
-                "--repair STUDY` makes it anew from all rows that can be read, and keeps the damaged file; or restore "
-                "a backup"
-            ) from error
+        if (told := damaged(url, error)) is not None:
+            raise told from error
         raise StudyError(
             f"--storage {shown_address(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that can be "
-            f"written: {text}"
+            f"written: {cause(error)}"
         ) from error
 
 
@@ -161,8 +157,7 @@ def _advisory(url: str, name: str, warn: Callable[[str], None], patience: Patien
 def _taken(name: str, who: str | None = None) -> StudyError:
     by = "" if who is None else f" ({who})"
     return StudyError(
-        f"study {name!r} is being run by another process{by}; wait for it, work on it too with --join, or start "
-        "another study with --study"
+        f"study {name!r} is being run by another process{by}; wait for it, or start another study with --study"
     )
 
 
@@ -170,7 +165,7 @@ class _StudyLock:
     """A lock file that is taken again when somebody deletes it: another process would lock the new file at its path."""
 
     def __init__(self, database: Path, purpose: str) -> None:
-        self._database, self._purpose = database, purpose
+        self._database, self._purpose = database.resolve(), purpose
         self._held: list[FileLock] = []
         self._file: SameFile | None = None
 
@@ -186,9 +181,11 @@ class _StudyLock:
         return True
 
     def lost(self) -> bool:
-        """Whether another process holds it by now; a folder that was renamed is still ours, and told by the storage."""
-        file = self._file
-        return file is not None and file.fault() is not None and not file.moved() and not self.acquire()
+        """Whether another process holds it by now."""
+        if self._file is None or self._file.fault() is None:
+            return False
+        there = self._database.parent.exists()  # else the folder was renamed, or is gone: the storage tells so
+        return there and not self.acquire()
 
     def release(self) -> None:
         """Give it back."""

@@ -9,7 +9,7 @@ import optuna
 from pydantic import Field
 
 from sweeper.core.base import Record
-from sweeper.core.records import AnalysisTaken, InterimAnalysis
+from sweeper.core.records import AnalysisTaken, InterimAnalysis, Until
 from sweeper.storage.attributes import CONCLUDED, OVER, PLANNED, TAKEN
 from sweeper.storage.record_format import pack_value, unpack, unpack_value
 
@@ -32,6 +32,7 @@ class AnalysesTaken(Record):
     """Each finalist's configuration, as text."""
     steps: int = 0
     planned: tuple[InterimAnalysis, ...] = ()
+    until: Until = "settled"
     first: int = 0
     """Index of the analysis that it began with: of another plan than before, one for which the seeds were there."""
     active: tuple[str, ...] | None = None
@@ -69,8 +70,8 @@ def note_session(study: optuna.Study) -> None:
 
 
 def is_concluded(attributes: Mapping[str, Any]) -> bool:
-    """Whether a study's last session came to its conclusion; of an older study, whether any did with confirmations."""
-    return bool(unpack_value(attributes, OVER, CONCLUDED in attributes))
+    """Whether a study's last session came to its conclusion."""
+    return bool(unpack_value(attributes, OVER, False))
 
 
 def note_conclusion(study: optuna.Study) -> None:

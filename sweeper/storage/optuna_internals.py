@@ -15,13 +15,9 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
-from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.storage.attributes import WAITS
-
-TRIALS = TrialModel.__table__
-"""SQLAlchemy's table of the trials."""
 
 CACHE_CALLS = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
 """Methods of `RDBStorage` through which Optuna's cache asks the database, beside the public ones."""
@@ -45,12 +41,6 @@ def study_id(study: optuna.Study) -> int:
 def storage_of(study: optuna.Study) -> BaseStorage:
     """What a study is stored in: the storage itself, or Optuna's cache before it."""
     return study._storage
-
-
-def database_of(study: optuna.Study) -> BaseStorage:
-    """The storage behind Optuna's cache."""
-    storage = storage_of(study)
-    return getattr(storage, "_backend", storage)
 
 
 def known_trials(study: optuna.Study) -> list[FrozenTrial]:

@@ -14,7 +14,7 @@ from sweeper.core.own_metric import register_metric
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
 from sweeper.core.text import suggestion
 from sweeper.losses.own_losses import register
-from sweeper.storage.attributes import MACHINE, OPTIONS, PLAN, PLAN_COPY, QUEUE_OF
+from sweeper.storage.attributes import MACHINE, OPTIONS, PLAN
 from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
 from sweeper.storage.resilient_storage import SteadyStorage
 
@@ -47,8 +47,8 @@ def check_name(name: str) -> None:
 
 
 def study_names(storage: RDBStorage) -> list[str]:
-    """Names of all studies, newest last; the queues of trainings that machines share are none."""
-    return [study.study_name for study in storage.get_all_studies() if QUEUE_OF not in study.user_attrs]
+    """Names of all studies, newest last."""
+    return [study.study_name for study in storage.get_all_studies()]
 
 
 def create_study(
@@ -103,9 +103,7 @@ def _study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
 
 def replace_plan(study: optuna.Study, plan: Plan) -> None:
     """Store the plan of a resume: the same but for what `differences` allows (confirmation steps, where pixels lie)."""
-    document = pack(plan)
-    study.set_user_attr(PLAN, document)
-    study.set_user_attr(PLAN_COPY, document)
+    study.set_user_attr(PLAN, pack(plan))
 
 
 def read_plan(storage: RDBStorage, name: str) -> Plan:

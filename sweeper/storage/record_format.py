@@ -2,11 +2,9 @@
 
 A document is the record's own JSON with one more key:
 
-    {…, "stored_as": {"format": 3, "by": "0.1.0", "sha256": "…", "beside": "…"}}
+    {…, "stored_as": {"format": 3, "by": "0.1.0", "sha256": "…"}}
 
-`format` is the number of the formats of all stored records together. No release wrote one below 3. `beside` is a
-checksum of what the database holds beside the document and must fit to it (of a trial's result: the trial's
-parameters).
+`format` is the number of the formats of all stored records together.
 """
 
 from __future__ import annotations
@@ -36,29 +34,20 @@ def checksum(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def pack(record: Record, beside: object = None) -> Document:
-    """The document of a record.
-
-    Args:
-        record: what is to be stored.
-        beside: a JSON value that is stored elsewhere and must fit to it; None = nothing.
-    """
+def pack(record: Record) -> Document:
+    """The document of a record that is to be stored."""
     document = record.model_dump(mode="json")
     assert MARK not in document
-    mark = {"format": FORMAT, "by": __version__, "sha256": checksum(document)}
-    if beside is not None:
-        mark["beside"] = checksum(beside)
-    return {**document, MARK: mark}
+    return {**document, MARK: {"format": FORMAT, "by": __version__, "sha256": checksum(document)}}
 
 
-def unpack(kind: type[Kind], document: object, what: str, beside: object = None) -> Kind:
+def unpack(kind: type[Kind], document: object, what: str) -> Kind:
     """The record of a document.
 
     Args:
         kind: the record's class.
-        document: as `pack` gave it, or of an older format.
+        document: as `pack` gave it.
         what: what it is, for people: `the result of trial 3 of study 'x'`.
-        beside: as `pack` took it; not compared where the document has no checksum of it.
 
     Raises:
         DamagedError: if it was changed since it was written, or cannot be read at all.
@@ -70,22 +59,22 @@ def unpack(kind: type[Kind], document: object, what: str, beside: object = None)
     found = document.get(MARK)
     mark: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     number = mark.get("format")
-    if not isinstance(number, int) or number < 1:
-        raise DamagedError(what, f"its format must be a whole number from 1, found {number!r}")
-    if checksum(content) != mark.get("sha256"):
-        if number > FORMAT:
-            raise _too_new(what, mark)
-        raise DamagedError(what, "its checksum does not fit")
-    if beside is not None and "beside" in mark and checksum(beside) != mark["beside"]:
-        raise DamagedError(what, "what the database holds beside it does not fit to it")
-    if number > FORMAT:
-        raise _too_new(what, mark)
-    if number < FORMAT:
+    if not isinstance(number, int):
+        raise DamagedError(what, f"its format must be a whole number, found {number!r}")
+    made = f"{what} was made by sweeper {mark.get('by')} in format {number}; this is sweeper {__version__}"
+    if number != FORMAT:
         raise StudyError(
-            f"{what} was made by a version of sweeper before its first release, in format {number}; this is sweeper "
-            f"{__version__}, which reads format {FORMAT}. Make a new study; what was reported of the old one stays"
+            f"{made}, which reads format {FORMAT}. Use the version that made it, or make a new study; what was "
+            "reported of this one stays"
         )
-    return _validated(kind, content, what, writer=str(mark.get("by")))
+    if checksum(content) != mark.get("sha256"):
+        raise DamagedError(what, "its checksum does not fit")
+    try:
+        return kind.model_validate(content)
+    except (ValidationError, ValueError, TypeError, KeyError) as error:
+        raise StudyError(
+            f"{made}, which cannot read it: {_first(error)}. Use the version that made it, or a newer one"
+        ) from error
 
 
 class Value(Record):
@@ -106,26 +95,6 @@ def unpack_value(attributes: Mapping[str, Any], key: str, default: Any = None) -
         DamagedError, StudyError: as `unpack`.
     """
     return unpack(Value, attributes[key], f"the study's {key!r}").value if key in attributes else default
-
-
-def _too_new(what: str, mark: Mapping[str, Any]) -> StudyError:
-    return StudyError(
-        f"{what} was made by sweeper {mark.get('by')} in format {mark.get('format')}; this is sweeper {__version__}, "
-        f"which reads formats up to {FORMAT}. Use the version that made it, or a newer one"
-    )
-
-
-def _validated(kind: type[Kind], content: Document, what: str, writer: str | None) -> Kind:
-    try:
-        return kind.model_validate(content)
-    except (ValidationError, ValueError, TypeError, KeyError) as error:
-        found = _first(error)
-        if writer is None:
-            raise DamagedError(what, f"it cannot be read: {found}") from error
-        raise StudyError(
-            f"{what} was made by sweeper {writer}; this is sweeper {__version__}, which cannot read it: {found}. Use "
-            "the version that made it, or a newer one"
-        ) from error
 
 
 def _first(error: Exception) -> str:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sweeper.core.causes import cause
 from sweeper.core.errors import SweeperError
+from sweeper.core.redact import shown_address
 from sweeper.core.text import resume_command
-from sweeper.storage.lost_file import Guard
-from sweeper.storage.optuna_internals import CACHE_CALLS, TRIALS
+from sweeper.storage.optuna_internals import CACHE_CALLS
 from sweeper.system.clocks import running_seconds
 from sweeper.system.database_waits import Patience
-
-T = TypeVar("T")
+from sweeper.system.same_file import SameFile
 
 PATIENCE_SECONDS = 180.0
 """A database that does not answer for so long ends the sweep, which can be resumed."""
@@ -50,6 +48,23 @@ REPEATED = (
 )
 """What Optuna's cache asks of a database: to do it twice leaves the same behind as once, but for
 a trial that is made twice, of which one stays without parameters until a resume ends it."""
+
+
+def damaged(address: str, error: BaseException) -> SweeperError | None:
+    """What to say where a database, or a value in it, cannot be read any more; None for any other error."""
+    words = cause(error)
+    unreadable = isinstance(error, JSONDecodeError | UnicodeDecodeError)
+    if not unreadable and not any(sign in words for sign in ("malformed", "not a database", "decode to UTF-8")):
+        return None
+    return damaged_file(address, words)
+
+
+def damaged_file(address: str, words: str) -> SweeperError:
+    """What to say of a database that cannot be read any more, for a reason in a library's words."""
+    return SweeperError(
+        f"the database {shown_address(address)} must be whole, and it is damaged: {words}. Stop all sweeps that use "
+        "it, then restore a backup, or copy what SQLite can still read: `sqlite3 FILE .recover | sqlite3 NEW`"
+    )
 
 
 def is_away(error: BaseException) -> bool:
@@ -99,14 +114,15 @@ class SteadyStorage(RDBStorage):
             file: the database's, for SQLite.
             patience: of this process.
         """
-        self._warn, self._guard = warn, None
+        self._warn = warn
+        self._file: SameFile | None = None
         self.study: str | None = None
         """Name of the study that this process goes on with, once it is opened: for commands that are proposed."""
         self.address = url
         """As `--storage` names it, once `open_storage` has opened it."""
         self.patience = patience or Patience()
         super().__init__(url, engine_kwargs=engine_kwargs)
-        self._guard = None if file is None else Guard(file)
+        self._file = None if file is None else SameFile(file)
 
     @property
     def named(self) -> str:
@@ -117,23 +133,32 @@ class SteadyStorage(RDBStorage):
         """Nothing while a SQLite database is still the file at its path.
 
         Raises:
-            SweeperError: if that file was deleted or replaced; says where its content was saved.
+            SweeperError: if that file was deleted or replaced.
         """
-        if self._guard is not None:
-            self._guard.check(self.named)
+        if self._file is None or (fault := self._file.fault()) is None:
+            return
+        raise SweeperError(
+            f"{self._file.path} {fault} while the study was stored in it: what is written from now on would be lost, "
+            "so that this process ends here. If its folder has a new name, everything finished lies there: go on in "
+            "that folder. Else restore a backup. Then: "
+            f"{resume_command(self.named, f'sqlite:///{self._file.path}')}"
+        )
 
     def patiently(self, call: Callable[[], Any]) -> Any:
         """The call's result, repeated while the database is away.
 
         Raises:
-            SweeperError: if that lasts longer than `PATIENCE_SECONDS`, or the database's file was deleted or replaced.
+            SweeperError: if that lasts longer than `PATIENCE_SECONDS`, or the database's file was deleted, replaced or
+                damaged.
         """
         self.check_file()
         began, (pause, longest), told = running_seconds(), PAUSE_SECONDS, False
         while True:
             try:
                 found = call()
-            except (StorageInternalError, DBAPIError, PoolTimeoutError) as error:
+            except (StorageInternalError, DBAPIError, PoolTimeoutError, JSONDecodeError, UnicodeDecodeError) as error:
+                if (fault := damaged(self.address, error)) is not None:
+                    raise fault from error
                 if not is_away(error):
                     raise
                 gone, reason = running_seconds() - began, cause(error)
@@ -167,67 +192,21 @@ class SteadyStorage(RDBStorage):
             time.sleep(0.1)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """See `RDBStorage`. A waiting trial is taken by one process alone: SQLite knows no locks on rows, so that
-        Optuna's own way gives it to two that look at the same time."""
-        if state == TrialState.RUNNING:
-            # Tells our own claim, whose confirmation was lost, from another's.
-            stamp = datetime.now(UTC).replace(tzinfo=None)
-            return bool(self.patiently(lambda: self._claim(trial_id, stamp)))
+        """See `RDBStorage`. What was stored, and its confirmation lost, is found so when it is asked for again."""
         tries = 0
 
-        def end() -> bool:
+        def change() -> bool:
             nonlocal tries
             tries += 1
             try:
-                return super(SteadyStorage, self).set_trial_state_values(trial_id, state, values)
+                changed = super(SteadyStorage, self).set_trial_state_values(trial_id, state, values)
             except UpdateFinishedTrialError:
-                if tries > 1 and super(SteadyStorage, self).get_trial(trial_id).state == state:
-                    return True  # the attempt before was stored, and its confirmation lost
-                raise
+                if tries == 1:
+                    raise
+                changed = False
+            return changed or (tries > 1 and super(SteadyStorage, self).get_trial(trial_id).state == state)
 
-        return bool(self.patiently(end))
-
-    def transact(self, work: Callable[[Connection], T]) -> T:
-        """What `work` gives in a transaction of its own; repeated while the database is away, so it must bear that.
-
-        Raises:
-            SweeperError: as `patiently`; or if what it reads is damaged.
-        """
-
-        def once() -> T:
-            with self.engine.begin() as connection:
-                return work(connection)
-
-        try:
-            found: T = self.patiently(once)
-        except DBAPIError as error:
-            if (told := self._damage("get_", error)) is None:
-                raise
-            raise told from error
-        return found
-
-    def _damage(self, name: str, error: Exception) -> SweeperError | None:
-        """What to say where a read failed because a record, or the file, was changed; None for any other cause."""
-        from sweeper.storage.damage import name_damage
-
-        if isinstance(error, StorageInternalError | DBAPIError):
-            words = cause(error).lower()
-            if not any(sign in words for sign in ("malformed", "not a database", "decode to utf-8")):
-                return None
-        elif isinstance(error, KeyError) or not name.startswith(("get_", "_get_")):
-            return None
-        return name_damage(self.url, error, self.study)
-
-    def _claim(self, trial_id: int, stamp: datetime) -> bool:
-        mine = TRIALS.c.trial_id == trial_id
-        with self.engine.begin() as connection:
-            waiting = update(TRIALS).where(mine, TRIALS.c.state == TrialState.WAITING)
-            if connection.execute(waiting.values(state=TrialState.RUNNING, datetime_start=stamp)).rowcount:
-                return True
-            state, started = connection.execute(select(TRIALS.c.state, TRIALS.c.datetime_start).where(mine)).one()
-        if state.is_finished():
-            raise UpdateFinishedTrialError(f"trial with id {trial_id} has ended already")
-        return bool(state == TrialState.RUNNING and started == stamp)
+        return bool(self.patiently(change))
 
 
 def _repeated(name: str) -> Callable[..., Any]:
@@ -235,12 +214,7 @@ def _repeated(name: str) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def call(self: SteadyStorage, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return self.patiently(lambda: original(self, *args, **kwargs))
-        except (ValueError, TypeError, LookupError, AssertionError, StorageInternalError, DBAPIError) as error:
-            if (told := self._damage(name, error)) is None:
-                raise
-            raise told from error
+        return self.patiently(lambda: original(self, *args, **kwargs))
 
     return call
 

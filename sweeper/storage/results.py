@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
-from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, DIFFERS, RESULT, RETRY_OF, WAITS
+from sweeper.core.records import Collapse, TrialResult
+from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, RESULT, RETRY_OF, WAITS
 from sweeper.storage.optuna_internals import id_of_number, storage_of
 from sweeper.storage.record_format import pack, unpack
 
@@ -42,7 +42,7 @@ def result_of(trial: FrozenTrial) -> TrialResult:
     Raises:
         DamagedError: if it is not what was stored.
     """
-    return unpack(TrialResult, trial.user_attrs[RESULT], f"the result of trial {trial.number}", beside=trial.params)
+    return unpack(TrialResult, trial.user_attrs[RESULT], f"the result of trial {trial.number}")
 
 
 def search_results(study: optuna.Study) -> list[TrialResult]:
@@ -70,18 +70,6 @@ def results_in(attributes: Mapping[str, Any], purpose: str) -> list[TrialResult]
 def store_extra(study: optuna.Study, result: TrialResult) -> None:
     """Keep a training that is not one of the search's with the study, as `confirm/00000` and the like."""
     study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", pack(result))
-
-
-def note_difference(study: optuna.Study, spec: TrialSpec, first: Evaluation, again: Evaluation) -> None:
-    """Note with the study that a training that was repeated up to a step gave other numbers there."""
-    found = {"step": again.step, "first": first.value, "again": again.value}
-    study.set_user_attr(f"{DIFFERS}{spec.purpose}/{spec.number:05d}", found)
-
-
-def differences_of_repeats(attributes: Mapping[str, Any]) -> tuple[float, ...]:
-    """Of each training that gave other numbers when it was repeated: by how much the objective differed."""
-    found = (attributes[key] for key in sorted(attributes) if key.startswith(DIFFERS))
-    return tuple(abs(float(one["again"]) - float(one["first"])) for one in found)
 
 
 def waiting_results(study: optuna.Study) -> list[TrialResult]:
@@ -112,7 +100,7 @@ def wait(study: optuna.Study, result: TrialResult) -> None:
 def end(study: optuna.Study, result: TrialResult) -> None:
     """Store the result of a running trial, then tell Optuna; repeating it after a crash in between changes nothing."""
     storage, own = storage_of(study), id_of_number(study, result.spec.number)
-    storage.set_trial_user_attr(own, RESULT, pack(result, beside=storage.get_trial(own).params))
+    storage.set_trial_user_attr(own, RESULT, pack(result))
     if result.collapse != Collapse.NONE:
         storage.set_trial_user_attr(own, "collapse", result.collapse.value)
     tell(study, result)

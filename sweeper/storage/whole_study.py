@@ -17,7 +17,7 @@ from sweeper.storage.mlflow_runs import linked
 from sweeper.storage.plan import load_study, read_plan
 from sweeper.storage.record_format import unpack, unpack_value
 from sweeper.storage.resilient_storage import SteadyStorage
-from sweeper.storage.results import differences_of_repeats, results_in, search_results
+from sweeper.storage.results import results_in, search_results
 
 
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
@@ -48,7 +48,6 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         rope=float(unpack_value(attributes, "rope", 0.01)),
         trials=linked(search_results(study), attributes),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
-        differences=differences_of_repeats(attributes),
         confirmations=linked(results_in(attributes, "confirm"), attributes),
         rechecks=linked(results_in(attributes, "recheck"), attributes),
         probes=linked(results_in(attributes, "probe"), attributes),
@@ -62,7 +61,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         cut=tuple(attributes.get(CUT, [])),
         experiment_id=attributes.get("experiment_id"),
         parent_run_id=attributes.get("parent_run_id"),
-        seconds=max(0.0, float(attributes.get("seconds", 0.0))),  # below 0 where an old version met a clock set back
+        seconds=float(attributes.get("seconds", 0.0)),
         command=str(attributes.get("command", "")),
         looks=max(1, len(unpack_value(attributes, CONCLUDED, []))),
         workers=attributes.get("workers"),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import optuna
 
-from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, Verdict
+from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, Until, Verdict
 from sweeper.storage.attributes import PLANNED, TAKEN
 from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, analyses_taken, plans_of_analyses
 from sweeper.storage.record_format import pack, pack_value
@@ -60,6 +60,7 @@ def rounds(
     conditions: Conditions,
     analyses: Sequence[InterimAnalysis],
     *,
+    until: Until,
     judge: Judge,
     tell: Tell,
 ) -> Rounds:
@@ -70,10 +71,11 @@ def rounds(
         finalists: who is confirmed.
         conditions: the study's.
         analyses: the planned interim analyses, in ascending order of seeds.
+        until: `settled`, or `probable`: when `judge` ends it.
         judge: weighs completed confirmations.
         tell: is told each interim analysis, replayed ones too.
     """
-    before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, analyses)
+    before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, analyses, until)
     if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
         memory = _onward(study, before, memory, finalists, conditions)
     _keep(study, memory)
@@ -109,7 +111,11 @@ def rounds(
 
 
 def _memory(
-    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, analyses: Sequence[InterimAnalysis]
+    study: optuna.Study,
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    analyses: Sequence[InterimAnalysis],
+    until: Until,
 ) -> AnalysesTaken:
     """Interim analyses made before, if they were made of the same confirmation."""
     before = analyses_taken(study.user_attrs)
@@ -117,9 +123,10 @@ def _memory(
         finalists=tuple(finalist.text for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
         planned=tuple(analyses),
+        until=until,
     )
-    same = (before.finalists, before.steps, before.planned) == (fresh.finalists, fresh.steps, fresh.planned)
-    return before if same else fresh
+    asked = {"finalists", "steps", "planned", "until"}
+    return before if before.model_dump(include=asked) == fresh.model_dump(include=asked) else fresh
 
 
 def _onward(

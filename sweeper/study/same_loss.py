@@ -151,7 +151,7 @@ def _distances(questions: Sequence[Question], conditions: Conditions) -> list[fl
     dataset = conditions.dataset
     train = split_of(conditions, conditions.seed).train
     pairs = [(Loss(q.family, q.params), Loss(q.is_family, q.is_params)) for q in questions]
-    pixels = dataset.class_pixels(train).tolist()
+    pixels = conditions.pixels_seen(train).tolist()
     return gradient_distances(pairs, _labels(dataset, train), dataset.task, pixels, enough=CLOSE)
 
 

@@ -35,7 +35,7 @@ def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     """Place of a trial in its search, from 0.
 
     That is its number, as long as no worker died and no trial failed: a record of a lost attempt has no place, and a
-    trial that is trained in place of another has the other's (in older studies one that was cut off, too).
+    trial that is trained in place of another has the other's.
 
     Args:
         trial: one of the study's.

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import SPOOL, folder_name
+from sweeper.core.paths import folder_name
 
 CREATION_SECONDS = 300.0
 """How long the process is waited for that makes a database, or brings it to a new version. Seconds are usual."""
@@ -58,9 +58,3 @@ def sqlite_file(url: str) -> Path | None:
 def sqlite_uri(path: Path, mode: str) -> str:
     """What `sqlite3.connect(…, uri=True)` takes to open a file that is there: `mode` is ro or rw."""
     return f"file:{quote(str(path.absolute()))}?mode={mode}"
-
-
-def spool_folder(storage: str) -> Path:
-    """Where the spools of the studies in this storage lie: beside a SQLite file, else below the working folder."""
-    path = sqlite_path(storage)
-    return SPOOL if path is None else path.parent / SPOOL

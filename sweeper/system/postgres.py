@@ -137,7 +137,7 @@ def advice(url: str) -> str:
     """What a server without connections needs."""
     known = _limits.get(_server(url))
     has = f"the server's max_connections is {known}" if known else "the server's max_connections says how many it takes"
-    return f"{has[0].upper()}{has[1:]}, and each run and each --join needs 4 or more: raise it, or use fewer machines"
+    return f"{has[0].upper()}{has[1:]}, and each run needs 4 or more: raise it, or use fewer machines"
 
 
 def when_it_takes_connections(

@@ -64,7 +64,8 @@ def _words(error: BaseException, *, sweep: bool) -> str | None:
     if "database disk image is malformed" in str(error):
         return (
             "a SQLite file, of the study or of MLflow, is damaged (database disk image is malformed): `sweeper "
-            "doctor` says which. `sweeper doctor --repair STUDY` saves what can be read of a study; or restore a backup"
+            "doctor` says which. Restore a backup, or copy what SQLite can still read: `sqlite3 FILE .recover | "
+            "sqlite3 NEW`"
         )
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
         return (

@@ -10,32 +10,20 @@ import http.client
 import io
 import socket
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from mlflow.utils import request_utils
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from sweeper.system.database_waits import Patience
-
 SLOWEST_LINE = 16 * 1024
 """Bytes per second."""
 BLOCK = 16 * 1024
 """Bytes that are sent at a time."""
-LOOKS_EVERY = 0.5
-"""Seconds after which a wait for an answer looks whether the process is to stop."""
-
-
-def hurry_when(stopping: Callable[[], bool]) -> None:
-    """From now on, requests of this process are waited for a short time alone while `stopping` says so."""
-    _Clock.patience = Patience(stopping)
 
 
 class _Clock:
     """Of one request."""
-
-    patience: ClassVar[Patience] = Patience()
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = float("inf") if timeout is None else timeout
@@ -53,7 +41,7 @@ class _Clock:
         Raises:
             TimeoutError: if there are none left.
         """
-        end = min(self._heard, self._began + self._bytes / SLOWEST_LINE) + self.patience.seconds(self._timeout)
+        end = min(self._heard, self._began + self._bytes / SLOWEST_LINE) + self._timeout
         left = end - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"timed out after {self._bytes} bytes")
@@ -73,14 +61,10 @@ class _Answer(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         """As a socket's file."""
-        while True:
-            self._sock.settimeout(min(LOOKS_EVERY, self._clock.left()))
-            try:
-                size = self._sock.recv_into(buffer)
-            except TimeoutError:
-                continue
-            self._clock.moved(size)
-            return size
+        self._sock.settimeout(self._clock.left())
+        size = self._sock.recv_into(buffer)
+        self._clock.moved(size)
+        return size
 
     def close(self) -> None:
         """Close the socket's own file."""

@@ -1,4 +1,4 @@
-"""Reaching an MLflow store, and telling it what earlier sessions could not."""
+"""Reaching an MLflow store."""
 
 from __future__ import annotations
 
@@ -22,14 +22,8 @@ from sweeper.system.advisory_locks import one_at_a_time
 from sweeper.system.locks import created_once, sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
 from sweeper.tracking import bounded_requests  # noqa: F401 - whoever connects has requests that end
-from sweeper.tracking.courier import Courier
 from sweeper.tracking.prepared_views import TAG
-from sweeper.tracking.spool import Spool
 
-PATIENCE = 15.0
-"""Seconds that the begin of a sweep waits for a server that takes nothing."""
-END_PATIENCE = 30.0
-"""The same at the end: long enough for a server that is being started again."""
 FIRST_ATTEMPTS = 4
 """A server that takes connections and is slow to answer, as after its start, is asked so often at the begin."""
 
@@ -42,11 +36,18 @@ def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowCli
         warn: is told when a SQLite store was moved or copied, files and all.
 
     Raises:
-        Exception: whatever MLflow, the database or the file system raises.
+        UsageError: if it does not answer.
     """
+    try:
+        return _connected(uri, warn)
+    except Exception as error:
+        raise no_store(uri, error) from error
+
+
+def _connected(uri: str, warn: Callable[[str], None]) -> MlflowClient:
     check_address("--tracking-uri", uri)
     for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by the courier, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by us, in one line
     path = sqlite_path(uri)
     if is_postgres(uri):
         with one_at_a_time(uri, "mlflow"):
@@ -104,8 +105,9 @@ def prepared_studies(uri: str) -> dict[str, str]:
     Raises:
         UsageError: if the store does not answer.
     """
+    client = connect(uri)
     try:
-        experiments = connect(uri).search_experiments(order_by=["creation_time DESC"])
+        experiments = client.search_experiments(order_by=["creation_time DESC"])
     except Exception as error:
         raise no_store(uri, error) from error
     return {e.name: str(e.experiment_id) for e in experiments if f"{TAG}sweep" in e.tags}
@@ -167,31 +169,3 @@ def _is_file(address: str, ours: str) -> bool:
 
 def _folder(address: str) -> Path:
     return Path(unquote(urlsplit(address).path))
-
-
-def send_spooled(
-    uri: str,
-    folder: Path,
-    study: str,
-    *,
-    warn: Callable[[str], None],
-    found: Callable[[dict[str, str]], None],
-    say: Callable[[str], None] = lambda _: None,
-) -> tuple[int, int]:
-    """Send what earlier sessions of a study kept for this MLflow store; `say` is told how far it is.
-
-    Returns:
-        How many operations were sent, and how many are still waiting.
-    """
-    spool = Spool(folder, study, uri)
-    before = len(spool)
-    if not before:
-        return 0, 0
-    try:
-        client = connect(uri, warn)
-    except Exception as error:
-        kept = f"{count(before, 'operation is', 'operations are')} kept in {spool.path}"
-        warn(f"MLflow at {shown_address(uri)} does not answer: {cause(error)}; {kept}")
-        return 0, before
-    left = Courier(client, spool, place=uri, warn=warn, found=found, say=say).flush(END_PATIENCE)
-    return before - left, left

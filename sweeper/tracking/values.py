@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from sweeper.core import metrics
+from sweeper.core.base import Record
 from sweeper.core.paths import slug
 from sweeper.core.records import (
     Collapse,
@@ -20,7 +21,6 @@ from sweeper.core.records import (
     TrialSpec,
 )
 from sweeper.core.redact import redact
-from sweeper.tracking.mlflow_writes import DatasetUsed
 
 NOTE = "mlflow.note.content"
 NOTE_LIMIT = 8000
@@ -32,8 +32,23 @@ MOST_CLASSES = 24
 """Lines for classes in the data set's panel."""
 USED_FOR = {"search": "search", "recheck": "recheck", "probe": "budget", "confirm": "confirmation"}
 """What a training uses the data set for, by its purpose."""
+MARKER = "lr"
+"""A metric of every evaluation: MLflow has the evaluations at whose steps it has this one."""
 BEST = "search/best_so_far"
 """Metric of the sweep's run: the best objective on validation; its step is the number of trials that have ended."""
+
+
+class DatasetUsed(Record):
+    """A data set as MLflow's panel shows it."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    profile: str | None = None
+    """JSON; the panel shows each entry as a line."""
+    context: str
+    """What it was used for."""
 
 
 def class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -121,16 +136,17 @@ class Values:
     def of_evaluation(self, evaluation: Evaluation) -> dict[str, float]:
         """Metrics of one evaluation: `val/…` from all validation images, `val_part/…` from the rungs' part of them.
 
-        The end has both: the second continues the curve of the rungs, the first compares with other ends.
+        The end has both: the second continues the curve of the rungs, the first compares with other ends. The marker
+        comes last: a large batch is sent in parts, and where the marker is, all else is.
         """
-        values = {"lr": evaluation.lr}
+        values: dict[str, float] = {}
         if evaluation.complete:
             values |= self._evaluated("val", evaluation)
         if not evaluation.complete or evaluation.part is not None:
             values |= self._evaluated("val_part", evaluation.part_scores)
         if evaluation.train_loss is not None:
             values["train/loss"] = evaluation.train_loss
-        return values
+        return {**values, MARKER: evaluation.lr}
 
     def of_result(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
         """Metrics and tags of a training that has ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
+from sweeper.data.balanced_crops import balanced_of, corner_around
 from sweeper.data.instances import InstanceStore
 from sweeper.data.map_store import MapStore
 from sweeper.data.store import PixelStore
@@ -18,7 +20,7 @@ from sweeper.training.augment import Draws, draw
 
 FORGET = 32
 """Steps after which the memory of the images' pages is given back: a large set would fill it, slowly."""
-_ORDER, _CROPS, _MORE = 1, 2, 3
+_ORDER, _CROPS, _MORE, _MIDDLES = 1, 2, 3, 4
 
 
 def _generator(seed: int, purpose: int, number: int) -> np.random.Generator:
@@ -54,6 +56,7 @@ def crops(
     step: int,
     seed: int,
     augmentation: Augmentation = "light",
+    central: Sequence[Sequence[int]] | None = None,
 ) -> tuple[list[Crop], Draws]:
     """Where the crops of one step lie, at native resolution, and the augmentation drawn for them.
 
@@ -65,18 +68,23 @@ def crops(
         step: number of the step, from 0.
         seed: with `step` it determines everything.
         augmentation: what is drawn.
+        central: the classes that balanced crops of each image of the store are centred on; None = uniform crops.
     """
     rng = _generator(seed, _CROPS, step)
     chosen = image_indices(len(images), batch_size, step, seed)
     corners = rng.random((batch_size, 2))
     more = _generator(seed, _MORE, step)
     draws = draw(rng, more, batch_size, augmentation, key=int(more.integers(2**62)))
+    middles = _generator(seed, _MIDDLES, step).random((batch_size, 2))
     found = []
     for n, position in enumerate(chosen):
-        height, width = store.sizes[images[position]]
+        image = images[position]
+        height, width = store.sizes[image]
         top = int(corners[n, 0] * (max(0, height - size) + 1))
         left = int(corners[n, 1] * (max(0, width - size) + 1))
-        found.append(Crop(images[position], top, left, min(size, height), min(size, width)))
+        if central is not None and central[image] and n >= batch_size - balanced_of(batch_size):
+            top, left = corner_around(store.mask(image), central[image], middles[n], size)
+        found.append(Crop(image, top, left, min(size, height), min(size, width)))
     return found, draws
 
 

@@ -123,7 +123,7 @@ class GraphSteps(TrainingSteps):
         begin = starts.kept(
             recipe,
             channels=self._store.channels,
-            class_pixels=dataset.class_pixels(images),
+            class_pixels=self._conditions.pixels_seen(images),
             task=dataset.task,
             seed=spec.seed,
         )
@@ -143,7 +143,7 @@ class GraphSteps(TrainingSteps):
             self._crops = CropPlan.empty(longest, recipe.batch_size, self._device)
             self._rates = RatePlan.empty(longest, self._device)
             self._forget_recordings()  # they read the shorter ones
-        self._structure = self._use_loss(training_loss(spec, dataset, images))
+        self._structure = self._use_loss(training_loss(spec, self._conditions, images))
 
     def restore(self, state: dict[str, Any], averaged: int) -> None:
         """See `TrainingSteps.restore`."""
@@ -218,7 +218,8 @@ class GraphSteps(TrainingSteps):
         if self._is_staged:
             self._staged.begin()
         else:
-            self._crops.fill(plan_crops(self._spec, self._recipe, self._store, self._images, steps))
+            given = (self._spec, self._recipe, self._store, self._images, steps)
+            self._crops.fill(plan_crops(*given, central=self._central))
         self._count.zero_()
         self._total.zero_()
         for group in self.optimizer.param_groups:  # a checkpoint may have brought a number

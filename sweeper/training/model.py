@@ -22,13 +22,6 @@ from sweeper.training.own_model import build_own
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_DECODER_WIDTHS = (256, 128, 64, 32, 16)
-
-
-def decoder_channels(recipe: Recipe) -> tuple[int, ...] | None:
-    """Widths of the decoder's stages; None where the architecture takes none."""
-    has_stages = recipe.model is None and recipe.arch in {"unet", "unetplusplus", "manet"}
-    return _DECODER_WIDTHS[-recipe.encoder_depth :] if has_stages else None
 
 
 def outputs_of(task: Task, classes: int) -> int:
@@ -64,7 +57,7 @@ def build_model(
     import segmentation_models_pytorch as smp
 
     settings: dict[str, Any] = {"encoder_depth": recipe.encoder_depth}
-    if (widths := decoder_channels(recipe)) is not None:
+    if (widths := recipe.decoder_channels) is not None:
         settings["decoder_channels"] = widths
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -68,8 +69,19 @@ def longest_rung(recipe: Recipe, steps: int) -> int:
     return max(last - first for first, last in pairwise((0, *recipe.rungs(steps))))
 
 
-def plan_crops(spec: TrialSpec, recipe: Recipe, store: PixelStore, images: tuple[int, ...], steps: range) -> CropPlan:
-    """The crops of these steps of a training, on the processor; of augmentation what is light."""
+def plan_crops(
+    spec: TrialSpec,
+    recipe: Recipe,
+    store: PixelStore,
+    images: tuple[int, ...],
+    steps: range,
+    *,
+    central: Sequence[Sequence[int]] | None,
+) -> CropPlan:
+    """The crops of these steps of a training, on the processor; of augmentation what is light.
+
+    `central`: as for `crops`.
+    """
     places, draws = [], []
     for step in steps:
         found, drawn = crops(
@@ -80,9 +92,11 @@ def plan_crops(spec: TrialSpec, recipe: Recipe, store: PixelStore, images: tuple
             step=step,
             seed=spec.seed,
             augmentation=recipe.augmentation,
+            central=central,
         )
         places.append(as_tensor(found))
         draws.append(drawn)
+    store.forget()  # balanced crops read labels
     return CropPlan(
         torch.stack(places),
         torch.stack([drawn.flip for drawn in draws]),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sweeper.core.recipe import Precision
 from sweeper.core.records import IGNORE, Conditions, Dataset, TrialSpec
+from sweeper.data.balanced_crops import central_classes
 from sweeper.data.distance_maps import DistanceStore
 from sweeper.data.instances import InstanceStore, SizeStore
 from sweeper.data.map_store import MapStore
@@ -73,8 +74,10 @@ class TrainingSteps:
         """
         self._spec, self._recipe, self._store, self._images = spec, conditions.recipe, store, images
         self._device, self._resident, self._dataset = device, resident, conditions.dataset
+        self._conditions = conditions
         dataset, recipe = conditions.dataset, conditions.recipe
-        pixels = dataset.class_pixels(images)
+        self._central = central_classes(dataset) if recipe.crops == "balanced" else None
+        pixels = conditions.pixels_seen(images)
         model = starts.model(recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed)
         # channels_last is what convolutions like on CPUs and tensor cores alike.
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -82,7 +85,7 @@ class TrainingSteps:
         self._network: Callable[..., Any] = self.model
         if recipe.compiled:  # not by `model.compile()`, which leaves an nn.Sequential as it is
             self._network = torch.compile(self.model, dynamic=False)
-        self.criterion = training_loss(spec, dataset, images).to(device)
+        self.criterion = training_loss(spec, conditions, images).to(device)
         self._find_maps()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -175,6 +178,7 @@ class TrainingSteps:
             step=step,
             seed=self._spec.seed,
             augmentation=recipe.augmentation,
+            central=self._central,
         )
         draws = draws.to(self._device)
         images, masks = self._cut(places)
@@ -203,13 +207,13 @@ def autocast(device_type: str, precision: Precision, cache: bool = True) -> Abst
     return torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=cache)
 
 
-def training_loss(spec: TrialSpec, dataset: Dataset, images: tuple[int, ...]) -> nn.Module:
+def training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[int, ...]) -> nn.Module:
     """The loss of a training on these images, on the processor."""
     loss = build_loss(
         spec.family,
-        task=dataset.task,
+        task=conditions.dataset.task,
         ignore_index=IGNORE,
-        class_frequencies=[float(p) for p in dataset.class_pixels(images)],
+        class_frequencies=[float(p) for p in conditions.pixels_seen(images)],
         **spec.params,
     )
     if isinstance(loss, SegmentationLoss):

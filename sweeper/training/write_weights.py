@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from sweeper.core.records import Collapse, Conditions, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.system.whole_files import written_whole
-from sweeper.training.model import decoder_channels
 from sweeper.training.weights_file import WeightsRecord, metadata_of, seal
 
 
@@ -49,7 +48,7 @@ def weights_record(
         arch=recipe.arch,
         encoder=recipe.encoder,
         encoder_depth=recipe.encoder_depth,
-        decoder_channels=decoder_channels(recipe),
+        decoder_channels=recipe.decoder_channels,
         channels=store.channels,
         task=dataset.task,
         classes=dataset.classes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -85,11 +86,21 @@ def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendatio
     """The answer, with the code to paste."""
     dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe
     split = split_of(sweep.conditions, sweep.conditions.seed)
-    frequencies = [float(n) for n in dataset.class_pixels(split.train)]
+    frequencies = [float(n) for n in sweep.conditions.pixels_seen(split.train)]
+    whole = [float(n) for n in dataset.class_pixels(split.train)]
+    optimizer = partial(Optimizer, weight_decay=recipe.weight_decay, warmup=recipe.warmup, decay=recipe.decay)
 
     def paste(family: str, params: dict[str, float], point: float, lr: float) -> str:
-        optimizer = Optimizer(lr, recipe.weight_decay, recipe.warmup, recipe.decay)
-        return snippet(family, params, dataset.task, dataset.classes, frequencies, point=point, optimizer=optimizer)
+        return snippet(
+            family,
+            params,
+            dataset.task,
+            dataset.classes,
+            frequencies,
+            point=point,
+            optimizer=optimizer(lr),
+            image_frequencies=whole if recipe.crops == "balanced" else None,
+        )
 
     def elsewhere(family: str, params: dict[str, float]) -> str | None:
         return equivalent(family, params, dataset.task, frequencies)
@@ -274,7 +285,9 @@ def report_study(
             recommendation,
             out,
             pixels=pixels,
-            explanation=explain(sweep.profile, recommendation.evidence, recommended_index(recommendation)),
+            explanation=explain(
+                sweep.profile, recommendation.evidence, recommended_index(recommendation), imbalance=sweep.imbalance
+            ),
             literature=compare_with_literature(sweep.profile, recommendation.evidence),
             beat=beat,
             **settings,

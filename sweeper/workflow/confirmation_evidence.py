@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sweeper.core.records import Conditions, Evidence, InterimAnalysis, SearchSpace, TrialResult
+from sweeper.core.records import Conditions, Evidence, InterimAnalysis, SearchSpace, TrialResult, Until
 from sweeper.data.folds import scored_images
 from sweeper.evidence.confirmation_stopping import next_step
 from sweeper.evidence.paired_comparisons import weigh
@@ -23,6 +23,7 @@ def judge(
     *,
     rope: float,
     analyses: Sequence[InterimAnalysis],
+    until: Until,
 ) -> Judge:
     """What the confirmation's rounds ask at each interim analysis: the same evidence and verdict as the report's."""
 
@@ -31,7 +32,7 @@ def judge(
         decision = decide(evidence, list(FAMILIES))
         if evidence is None:
             return Judgement(decision.verdict, analyses[0].error, False, (), decision.reasons[0])
-        step = next_step(evidence, decision)
+        step = next_step(evidence, decision, until)
         families = tuple(evidence.finalists[i].family for i in step.finalists)
         return Judgement(decision.verdict, analyses[evidence.look].error, step.go_on, families, step.reason)
 

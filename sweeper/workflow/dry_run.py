@@ -87,7 +87,8 @@ class PreviewDocument(Document):
     pictures: PicturesRow
     profile: ImbalanceProfile
     imbalance: float
-    """Of the training images: what `pos_weight` is a power of (two classes); commonest to rarest (more)."""
+    """Of the training images, or of balanced crops of them: what `pos_weight` is a power of (two classes); commonest to
+    rarest (more)."""
     space: SearchSpace
     recipe: Recipe
     seed: int
@@ -139,7 +140,7 @@ def preview(
         prepared = prepare(own, storage, place, speaker, clock())
         with prepared.held:
             plan = prepared.plan
-            check_conditions(settings, plan.conditions, on_cpu=prepared.on_cpu)
+            check_conditions(plan.conditions, on_cpu=prepared.on_cpu)
             there = NOTHING
             if prepared.old is not None and storage is not None:
                 options = studies.read_options(storage, prepared.name)
@@ -203,9 +204,9 @@ def _check_tracking(settings: Settings) -> None:
 
             raise no_store(uri, error) from error
     elif urlsplit(uri).scheme.partition("+")[0] not in MADE_BY_MLFLOW:
-        from sweeper.tracking import Tracker
+        from sweeper.tracking import connect
 
-        Tracker(uri, warn=lambda _: None)
+        connect(uri)
 
 
 def preview_text(found: Preview) -> str:
@@ -217,7 +218,8 @@ def preview_text(found: Preview) -> str:
     lines = [
         f"data: {dataset.name}, {dataset.task}, {len(dataset.pictures)} images ({train} to train, {val} to validate, "
         f"{test} to test), classes {', '.join(dataset.classes)}",
-        f"imbalance: {to_one(plan.imbalance)} in the training images",
+        f"imbalance: {to_one(plan.imbalance)} in the training images"
+        + ", as balanced crops show them" * (plan.conditions.recipe.crops == "balanced"),
         f"space: {plan.space.name}, {len(plan.space.families)} losses: "
         + ", ".join(family.family for family in plan.space.families),
         f"recipe: {describe(plan.conditions.recipe)}",

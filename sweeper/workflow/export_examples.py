@@ -218,7 +218,7 @@ def examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
     conditions = sweep.conditions
     dataset, recipe = conditions.dataset, conditions.recipe
     binary = dataset.task == "binary"
-    pixels = [max(1, int(n)) for n in dataset.class_pixels(split_of(conditions, conditions.seed).train)]
+    pixels = [max(1, int(n)) for n in conditions.pixels_seen(split_of(conditions, conditions.seed).train)]
     prior = [math.log(pixels[1] / pixels[0])] if binary else [math.log(n / sum(pixels)) for n in pixels]
     values = {
         "snippet": chosen.snippet.rstrip("\n") + "\n",

@@ -60,8 +60,8 @@ def seconds_left(
 
 def answers_text(left: Left) -> str:
     """When the first tested answer comes, and when the last, for people."""
-    last = "" if left.most <= left.first else f", the last within {time_text(left.most)}"
-    return f"the first tested answer comes in {time_range(left.least, left.first)}{last}"
+    last = "" if left.most <= left.first else f", last within {time_text(left.most)}"
+    return f"first tested answer in {time_range(left.least, left.first)}{last}"
 
 
 def plan_text(trainings: Mapping[str, Trainings]) -> str:
@@ -168,10 +168,14 @@ class Forecast:
         left, limit = seconds_left(to_come, pace, self._slots(), self._trained), self._limit()
         return left if limit is None else Left(*(min(seconds, limit) for seconds in left))
 
-    def seconds(self) -> tuple[float, float] | None:
-        """Those of the whole sweep, at least and at most."""
+    def text(self) -> str:
+        """When the first tested answer comes, and when the last at the latest; empty while nothing was measured."""
         left = self.left()
-        return None if left is None else (left.least, left.most)
+        if left is None:
+            return ""
+        if left.first <= REPORT_SECONDS:  # it is there
+            return f"at most {time_text(left.most)} left in all"
+        return answers_text(left)
 
     @property
     def pace(self) -> float | None:

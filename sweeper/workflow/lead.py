@@ -23,7 +23,6 @@ from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_beside
 from sweeper.core.provenance import Newcomers
 from sweeper.core.redact import shown_address, shown_command
 from sweeper.core.text import count, resume_command
-from sweeper.executors.queue_leader import SharedExecutor
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
@@ -34,11 +33,11 @@ from sweeper.version import versions
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.conclude import Outcome, card_so_far, dashboard_note, report_study
 from sweeper.workflow.forecast import Forecast, plan_text
+from sweeper.workflow.mlflow_sync import summary_for_mlflow
 from sweeper.workflow.options import Asked, asked_of, given_options
 from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
 from sweeper.workflow.planned_trainings import there_of, trainings_left
 from sweeper.workflow.prepare import Prepared
-from sweeper.workflow.rebuild_mlflow import summary_for_mlflow
 from sweeper.workflow.settings import TRIALS, Settings
 from sweeper.workflow.shared_database import one_machine_only
 from sweeper.workflow.status import REPORT, Signs, status_file
@@ -74,21 +73,20 @@ class Session:
 def lead(session: Session) -> Outcome:
     """Run the study as the one process that does, from its queue to its report."""
     settings, display, study = session.settings, session.display, session.study
-    own = session.prepared.executor
+    executor = session.prepared.executor
     with (
         studies.sole_use(settings.storage, session.name, warn=display.warn, patience=session.patience) as lost,
         Signs(status_file(settings.storage, session.name), session.name) as signs,
         ended_by(session.stop, session.patience),
         _without_parts(session.checkpoints),
-        closing(
-            SharedExecutor(own, settings.storage, study, session.checkpoints, display.say, lost, session.patience)
-        ) as shared,
+        closing(session.tracker),
+        closing(executor),
     ):
         asked = _queue(session)
-        _begin_tracking(session, asked, signs)
-        forecast = _forecast(session, asked, shared)
+        _begin_tracking(session, asked)
+        forecast = _forecast(session, asked)
         so_far = _answer_so_far(session, signs)
-        stage = _stage(session, asked, shared, signs, forecast, so_far=so_far)
+        stage = _stage(session, asked, lost, signs, forecast, so_far=so_far)
         try:
             _train(stage, session.tracker, session.patience, forecast)
         finally:
@@ -96,9 +94,8 @@ def lead(session: Session) -> Outcome:
                 _add_seconds(study, session.gone())
         signs.phase(REPORT, 0, 0)
         _check_images(session, signs)
-        session.tracker.catch_up()
-        signs.beat()
-        shared.conclude()  # the report needs no workers, and they need memory
+        session.tracker.catch_up(beat=signs.beat)
+        executor.close()  # the report needs no workers, and they need memory
         return _conclude(session.storage, session.name, study, settings, session.tracker, beat=signs.beat)
 
 
@@ -131,24 +128,11 @@ def _queue(session: Session) -> Asked:
     return asked
 
 
-def _begin_tracking(session: Session, asked: Asked, signs: Signs) -> None:
-    """Open, or go on with, the sweep's run in MLflow, and note it with the study."""
-    settings, display, study, plan = session.settings, session.display, session.study, session.prepared.plan
-    undecided = asked.budget != "given" and not studies.search_results(study)
-    session.tracker.start_sweep(
-        session.name,
-        plan.conditions,
-        parent_run_id=study.user_attrs.get("parent_run_id"),
-        settings={"trials": str(asked.trials), "space": plan.space.name},
-        undecided=("steps", "confirm_steps") if undecided else (),
-        found=partial(studies.note_runs, study),
-        storage=settings.storage,
-        space=plan.space,
-        profile=plan.profile,
-        before=studies.search_results(study),
-        beat=signs.beat,
-    )
-    studies.note_parent(study, session.tracker.experiment_id, session.tracker.parent_run_id)
+def _begin_tracking(session: Session, asked: Asked) -> None:
+    """Have the study in MLflow from now on."""
+    settings, display, study = session.settings, session.display, session.study
+    undecided = () if asked.budget == "given" or studies.search_results(study) else ("steps", "confirm_steps")
+    session.tracker.begin(study, session.prepared.plan, storage=settings.storage, undecided=undecided)
     studies.note_session(study)
     if (warning := one_machine_only(settings.storage)) is not None:
         display.warn(warning)
@@ -157,15 +141,15 @@ def _begin_tracking(session: Session, asked: Asked, signs: Signs) -> None:
     )
 
 
-def _forecast(session: Session, asked: Asked, shared: SharedExecutor) -> Forecast:
+def _forecast(session: Session, asked: Asked) -> Forecast:
     """Say what is to come, and what tells from now on how long that takes."""
     study, plan, display = session.study, session.prepared.plan, session.display
     to_come = trainings_left(plan, asked, there_of(study, plan, asked))
     if to_come:
         display.say(f"plan: {plan_text(to_come)}")
     left = lambda: None if asked.timeout is None else max(0.0, asked.timeout - session.gone())  # noqa: E731
-    forecast = Forecast(to_come, lambda: shared.slots, left, display.say)
-    display.expect(forecast.seconds)
+    forecast = Forecast(to_come, lambda: session.prepared.executor.slots, left, display.say)
+    display.expect(forecast.text)
     return forecast
 
 
@@ -191,14 +175,15 @@ def _answer_so_far(session: Session, signs: Signs) -> AnswerSoFar:
 
 
 def _stage(
-    session: Session, asked: Asked, shared: SharedExecutor, signs: Signs, forecast: Forecast, *, so_far: AnswerSoFar
+    session: Session, asked: Asked, lost: Callable[[], bool], signs: Signs, forecast: Forecast, *, so_far: AnswerSoFar
 ) -> Stage:
     """What the phases train by, and who is told of it."""
     study, plan, display = session.study, session.prepared.plan, session.display
+    executor = session.prepared.executor
     keeper = Timekeeper(
         asked.timeout,
         session.gone,
-        workers=lambda: shared.slots,
+        workers=lambda: executor.slots,
         before=studies.all_results(study) if asked.timeout is not None else (),
         pace=running_seconds,
     )
@@ -207,12 +192,13 @@ def _stage(
         study,
         plan,
         asked,
-        shared,
+        executor,
         session.checkpoints,
         told,
         display,
         session.stop,
         keeper,
+        lost=lost,
         signs=signs,
         so_far=so_far,
         storage=session.settings.storage,
@@ -237,7 +223,7 @@ def _train(stage: Stage, tracker: Tracker, patience: Patience, forecast: Forecas
         tracker.end_sweep("KILLED")
         raise
     except LostStudyError:
-        tracker.hand_over()
+        tracker.close()  # another process runs the study by now, and writes its runs
         raise
     except BaseException:
         tracker.end_sweep("FAILED")
@@ -272,7 +258,7 @@ def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> 
             f"another process ran study {prepared.name!r} while this one was starting, and changed its plan; start the "
             "same command again"
         )
-    if prepared.plan != prepared.old or studies.PLAN_COPY not in study.user_attrs:
+    if prepared.plan != prepared.old:
         studies.replace_plan(study, prepared.plan)
 
 
@@ -295,7 +281,7 @@ def _conclude(
     with suppress(SweeperError):  # a copy for people: the next report writes it
         studies.note_report(study, dashboard_note(outcome))
     beat()
-    tracker.end_sweep("FINISHED", folder=outcome.paths.folder, **summary_for_mlflow(outcome)._asdict())
+    tracker.end_sweep("FINISHED", summary_for_mlflow(outcome), beat=beat)
     storage.check_file()
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):
         reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})
@@ -341,7 +327,7 @@ def _words(option: str, value: Any) -> list[str]:
 
 
 def _add_seconds(study: optuna.Study, seconds: float) -> None:
-    study.set_user_attr("seconds", max(0.0, float(study.user_attrs.get("seconds", 0.0))) + seconds)
+    study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + seconds)
 
 
 class _Provenance:

@@ -1,6 +1,6 @@
 """Precision, workers and threads on a CPU follow from a measurement of the recipe's own step, kept for this machine.
 
-What was chosen is stored with the study, so that a resume, and machines that join, train alike.
+What was chosen is stored with the study, so that a resume trains alike.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ def _measured(
     network = f"{recipe.arch}/{recipe.encoder}" if recipe.model is None else f"{recipe.arch} {recipe.model.digest[:12]}"
     key = (
         f"{backend.hardware().processor}; torch {versions()['torch']}; {network} depth {recipe.encoder_depth}, "
+        f"decoder {recipe.decoder_channels}, "
         f"{dataset.channels} channels, {count(len(dataset.classes), 'class')}, {recipe.size}² × {recipe.batch_size}, "
         f"{recipe.augmentation}; {_words(layout)}"
     )

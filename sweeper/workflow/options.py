@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweeper.core.records import InterimAnalysis
-from sweeper.evidence.interim_analyses import planned_analyses
+from sweeper.core.records import InterimAnalysis, Until
+from sweeper.evidence.confirmation_stopping import planned_analyses
 from sweeper.storage import read_machine
 from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Budget, Settings, budget_of, duration, seed_range
 
@@ -20,7 +20,6 @@ ELSEWHERE = {
     "out",
     "cache",
     "resume",
-    "join",
     "workers",
     "threads",
     "slots",
@@ -40,6 +39,8 @@ class Asked(NamedTuple):
     budget: Budget
     """How the steps of the search are found: `given` by the user, by the `ranking` that is to hold (`--steps auto`), or
     as the first at which a loss `learns` (nothing was given)."""
+    until: Until
+    """When the confirmation ends at the latest."""
     confirm_steps: int | None
     """None = twice the search's."""
     timeout: float | None = None
@@ -75,17 +76,9 @@ def given_options(settings: Settings) -> dict[str, Any]:
     """What was given on the command line, as it is stored with the study; of a resume without the device, which is as
     before, or another machine's."""
     left = ELSEWHERE | {"device"} if settings.resume else ELSEWHERE
-    return settings.model_dump(mode="json", exclude=left, exclude_none=True, exclude_defaults=True)
-
-
-def trials_of(options: Mapping[str, Any]) -> int:
-    """The total of the study."""
-    return int(options.get("trials", TRIALS))
-
-
-def seeds_of(options: Mapping[str, Any]) -> tuple[int, int]:
-    """Fewest and most seeds of the confirmation."""
-    return seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))
+    given = settings.model_dump(mode="json", exclude=left, exclude_none=True, exclude_defaults=True)
+    # Who asks for other seeds of a study that ended at *probable* wants it to go on.
+    return {"until": "settled", **given} if settings.resume and "confirm_seeds" in given else given
 
 
 def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
@@ -96,11 +89,12 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
         held: trials that the study holds. A total below takes nothing away: the command asks for all of them again.
     """
     return Asked(
-        trials=max(held, trials_of(options)),
+        trials=max(held, int(options.get("trials", TRIALS))),
         settles="trials" not in options,
-        analyses=planned_analyses(*seeds_of(options)),
+        analyses=planned_analyses(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
         rope=float(options.get("rope", ROPE)),
         budget=budget_of(options),
+        until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
         timeout=duration(options["timeout"]) if "timeout" in options else None,
     )

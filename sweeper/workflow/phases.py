@@ -57,8 +57,8 @@ class Display(Observer, Protocol):
         A confirmation begins anew with each interim analysis: how many follow is not known before.
         """
 
-    def expect(self, left: Callable[[], tuple[float, float] | None]) -> None:
-        """Take what tells how many seconds the sweep still takes, at least and at most; None while nobody knows."""
+    def expect(self, left: Callable[[], str]) -> None:
+        """Take what tells when the answers come; "" while nobody knows."""
 
 
 class Stop(Protocol):
@@ -103,6 +103,8 @@ class Stage:
     display: Display
     stop: Stop
     time: Timekeeper
+    lost: Callable[[], bool] = lambda: False
+    """Whether another process runs the study by now."""
     failures: Failures = field(default_factory=Failures)
     """Trainings that failed in a row, over all phases."""
     signs: Signs | None = None
@@ -120,6 +122,7 @@ class Stage:
         Raises:
             InterruptedSweepError: if a signal said so; the study can be resumed.
             ExecutorError: if nothing can be trained any more, or everything fails; the study can be resumed.
+            LostStudyError: if another process has taken the study over.
         """
         if self.time.over():
             return False
@@ -156,6 +159,8 @@ class Stage:
         self.display.warn(f"--timeout: {sentence}")
 
     def _reason_to_stop(self) -> str | None:
+        if self.lost():
+            raise LostStudyError(self.study.study_name, self.storage)
         if self.signs is not None:
             self.signs.beat()
         if self.stop.status is not None:
@@ -324,10 +329,11 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     def _place(number: int) -> str:
         return f"interim analysis {number + 1} of at most {len(analyses)}"
 
-    judged = judge(finalists, conditions, stage.plan.space, rope=stage.asked.rope, analyses=analyses)
+    until = stage.asked.until
+    judged = judge(finalists, conditions, stage.plan.space, rope=stage.asked.rope, analyses=analyses, until=until)
     race = Race(
         study,
-        rounds(study, finalists, conditions, analyses, judge=judged, tell=tell),
+        rounds(study, finalists, conditions, analyses, until=until, judge=judged, tell=tell),
         confirmations(finalists, conditions, analyses[-1].seeds),
         recorder=stage.recorder,
         admit=stage.time.admits(1.0),

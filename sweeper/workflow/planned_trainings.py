@@ -83,7 +83,7 @@ def _finished(plan: studies.Plan, asked: Asked, there: There) -> bool:
         return False
     if not there.learned:
         return True
-    if not interim.stored or interim.planned != analyses:
+    if not interim.stored or (interim.planned, interim.until) != (analyses, asked.until):
         return False
     last = interim.stored[-1]
     ended = not (last.go_on and last.families) or last.found.seeds >= analyses[-1].seeds

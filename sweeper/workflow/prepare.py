@@ -13,8 +13,10 @@ from sweeper.core.errors import DataError, StudyError
 from sweeper.core.events import Layout
 from sweeper.core.own_code import code_here
 from sweeper.core.paths import checkpoints_dir, slug, step_times_file
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, OwnLoss, Rates, SearchSpace
 from sweeper.data import load_dataset
+from sweeper.data.balanced_crops import pixels_in_crops
 from sweeper.data.cache import Held, hold
 from sweeper.data.class_map import read_class_map
 from sweeper.data.exclude import read_exclusions, without
@@ -23,6 +25,7 @@ from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.formats.patterns import NAME as PATTERNS
 from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
+from sweeper.data.store import open_store
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
 from sweeper.space import default_space_name, load_space
@@ -115,7 +118,13 @@ def prepare(
         recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
     conditions, layout = settle(
         Conditions(
-            dataset=dataset, recipe=recipe, seed=seed, folds=folds, rates=_rates(settings, old, space), losses=own
+            dataset=dataset,
+            recipe=recipe,
+            seed=seed,
+            folds=folds,
+            rates=_rates(settings, old, space),
+            losses=own,
+            crop_pixels=_crop_pixels(dataset, recipe, old),
         ),
         backend,
         step_times_file(settings.cache),
@@ -130,7 +139,7 @@ def prepare(
         conditions=conditions,
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
-        imbalance=imbalance_of(dataset.class_pixels(split.train)),
+        imbalance=imbalance_of(conditions.pixels_seen(split.train)),
         versions=dict(old.versions if old else versions()),
     )
     if old is not None and (changed := studies.differences(old, plan)):
@@ -144,6 +153,15 @@ def prepare(
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
     machine = _machine(settings, hardware.device, layout, executor.slots)
     return Prepared(name, plan, old, executor, hardware.device == "cpu", machine, hold(Path(dataset.store)))
+
+
+def _crop_pixels(dataset: Dataset, recipe: Recipe, old: studies.Plan | None) -> tuple[tuple[int, ...], ...] | None:
+    """What balanced crops hold of each class; None where they are uniform."""
+    if recipe.crops == "uniform":
+        return None
+    if old is not None and (old.conditions.dataset.digest, old.conditions.recipe.crops) == (dataset.digest, "balanced"):
+        return old.conditions.crop_pixels
+    return pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
 
 
 def _machine(settings: Settings, device: str, layout: Layout, slots: int) -> dict[str, Any]:

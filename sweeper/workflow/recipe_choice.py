@@ -11,11 +11,12 @@ from sweeper.core.errors import UsageError
 from sweeper.core.metrics import BUILT_IN, METRICS
 from sweeper.core.own_code import OwnCode, code_here, find_code
 from sweeper.core.own_metric import OPTION, register_metric
-from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Recipe
+from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Dataset
 from sweeper.core.text import suggestion
+from sweeper.data.balanced_crops import larger_than
 from sweeper.workflow.machine_choice import precision_here
-from sweeper.workflow.settings import CPU_STEPS, GPU_STEPS, Settings
+from sweeper.workflow.settings import CPU_STEPS, CPU_WIDTH, GPU_STEPS, Settings
 
 if TYPE_CHECKING:
     from sweeper.core.events import Hardware
@@ -62,6 +63,8 @@ def make_recipe(
             f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
             f"use --metric {others}"
         )
+    if settings.crops == "balanced" and not larger_than(size, dataset):
+        say(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
     _check_engine(settings, None, hardware)
     if own is None:
         weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
@@ -72,6 +75,7 @@ def make_recipe(
         **({} if own_metric is None else {"own_metric": own_metric}),
         "encoder": encoder,
         "encoder_depth": depth,
+        "decoder_width": PUBLISHED_WIDTH if gpu else CPU_WIDTH,
         "encoder_weights": weights,
         "size": size,
         "batch_size": batch_size,
@@ -85,24 +89,31 @@ def make_recipe(
 def describe(recipe: Recipe) -> str:
     """The recipe in one line."""
     network = (
-        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, weights: "
+        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, {_decoder(recipe)}weights: "
         f"{recipe.encoder_weights})"
         if recipe.model is None
         else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
     )
     how = [recipe.precision, *(["deterministic"] * recipe.deterministic), *(["compiled"] * recipe.compiled)]
     return (
-        f"{network}, {recipe.size}² crops, batch {recipe.batch_size}, "
+        f"{network}, {recipe.size}² {'balanced ' * (recipe.crops == 'balanced')}crops, batch {recipe.batch_size}, "
         f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {', '.join(how)}"
     )
+
+
+def _decoder(recipe: Recipe) -> str:
+    channels = recipe.decoder_channels
+    return "" if channels is None else f"decoder {'-'.join(map(str, channels))}, "
 
 
 RECIPE_OPTIONS = {
     "arch": "arch",
     "encoder": "encoder",
     "encoder_depth": "encoder_depth",
+    "decoder_width": "decoder_width",
     "augment": "augmentation",
     "size": "size",
+    "crops": "crops",
     "batch_size": "batch_size",
     "engine": "engine",
     "deterministic": "deterministic",
@@ -163,7 +174,7 @@ def metric_code(name: str | None) -> OwnCode | None:
 def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
     """Raises UsageError where a network of the user's is to have another's architecture or encoder."""
     name = settings.model or (stored.model.name if stored is not None and stored.model is not None else None)
-    others = ("arch", "encoder", "encoder_depth", "encoder_weights")
+    others = ("arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights")
     given = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
     if name is not None and given:
         raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(given)}; leave these out")

@@ -22,11 +22,10 @@ from sweeper.core.text import suggestion
 from sweeper.data.cache import changed_since
 from sweeper.data.source_notes import NOTES
 from sweeper.space import load_space
-from sweeper.system.disk_space import check_room, needs
-from sweeper.system.locks import sqlite_file, sqlite_uri
+from sweeper.system.disk_space import check_room
+from sweeper.system.locks import sqlite_file, sqlite_path, sqlite_uri
 from sweeper.system.memory import available_memory, shown_memory
 from sweeper.system.postgres import same_database
-from sweeper.workflow.options import given_options, seeds_of, trials_of
 from sweeper.workflow.own_losses import declared_loss
 from sweeper.workflow.recipe_choice import metric_code
 from sweeper.workflow.settings import Settings
@@ -120,6 +119,7 @@ def check_places(settings: Settings) -> None:
 
     Raises:
         RequestError: with all problems that were found.
+        UsageError: if a disk has no room.
     """
     problems = [
         *_folder_problems("--out", settings.out),
@@ -131,42 +131,30 @@ def check_places(settings: Settings) -> None:
     ]
     if problems:
         raise RequestError("this run", problems)
-    _check_disks(settings, encoder_depth=0, images=0)
+    for what, place in written_places(settings).items():
+        check_room(what, place)
 
 
-def check_conditions(settings: Settings, conditions: Conditions, *, on_cpu: bool) -> None:
-    """Refuse what the disks and the memory of this machine cannot hold, now that data and recipe are known.
+def check_conditions(conditions: Conditions, *, on_cpu: bool) -> None:
+    """Refuse what the memory of this machine cannot hold, now that data and recipe are known.
 
     Args:
-        settings: what is asked for; a resume needs what is asked for anew.
         conditions: of the trainings.
         on_cpu: whether the trainings use this machine's memory.
 
     Raises:
-        UsageError: with what is needed, what is free, and what to change.
+        RequestError: with what is needed, what there is, and what to change.
     """
     recipe = conditions.recipe
     if problems := [*_memory_problems(recipe.size, recipe.batch_size, on_cpu=on_cpu)]:
         raise RequestError("this run", problems)
-    _check_disks(settings, encoder_depth=recipe.encoder_depth, images=len(conditions.dataset.pictures))
 
 
-def _check_disks(settings: Settings, *, encoder_depth: int, images: int) -> None:
-    options, new = given_options(settings), not settings.resume  # a resume needs room for what it adds alone
-    check_room(
-        [
-            *needs(
-                encoder_depth=encoder_depth,
-                images=images,
-                trials=trials_of(options) if new or settings.trials else 0,
-                seeds=seeds_of(options)[1] if new or settings.confirm_seeds else 0,
-                storage=settings.storage,
-                tracking=settings.tracking_uri,
-                out=settings.out,
-                cache=settings.cache,
-            )
-        ]
-    )
+def written_places(settings: Settings) -> dict[str, Path]:
+    """Files and folders that a sweep writes, by what they are."""
+    files = {"the study's storage": sqlite_path(settings.storage), "MLflow's store": sqlite_path(settings.tracking_uri)}
+    places = {what: path for what, path in files.items() if path is not None}
+    return {**places, "the reports": settings.out, "the cache": settings.cache}
 
 
 def check_writable(out: Path) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
@@ -16,7 +15,7 @@ from sweeper.core.redact import shown_address
 from sweeper.executors.protocol import Backend
 from sweeper.system.database_waits import Patience
 from sweeper.system.disk_space import told_when_full
-from sweeper.system.locks import spool_folder, sqlite_path
+from sweeper.system.locks import sqlite_path
 from sweeper.tracking import Tracker
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
@@ -24,7 +23,7 @@ from sweeper.workflow.lead import Session, lead
 from sweeper.workflow.options import given_options, resumed
 from sweeper.workflow.phases import Display, Stop, ended_by
 from sweeper.workflow.prepare import Prepared, prepare
-from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file
+from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file, written_places
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -89,16 +88,17 @@ def _run_sweep(
     if storage is not None:
         settings = resumed(settings, storage)
     check_request(storage, settings)
+    server = None if sqlite_path(settings.storage) else shown_address(settings.storage)
     backend = backend or make_backend(settings, cores, display.warn, display.say)
     with (
         ended_by(stop, patience),
         closing(backend),
-        told_when_full(settings.study, *_written(settings), storage=settings.storage) as named,
+        told_when_full(settings.study, written_places(settings), server, storage=settings.storage) as named,
     ):
         tracker = None if is_new_file(settings.tracking_uri) else _tracker(settings, display, stop)
         prepared = prepare(settings, storage, backend, display, now)
         with prepared.held:
-            check_conditions(settings, prepared.plan.conditions, on_cpu=prepared.on_cpu)
+            check_conditions(prepared.plan.conditions, on_cpu=prepared.on_cpu)
             storage = storage or _opened(settings, display, patience)
             tracker = tracker or _tracker(settings, display, stop)
             stop.defer()
@@ -124,18 +124,9 @@ def _tracker(settings: Settings, display: Display, stop: Stop) -> Tracker:
     return Tracker(
         settings.tracking_uri,
         warn=display.warn,
-        spool=spool_folder(settings.storage),
         say=display.say,
         stopped=lambda: stop.status is not None,
     )
-
-
-def _written(settings: Settings) -> tuple[dict[str, Path], str | None]:
-    """Files and folders that a sweep writes, the study's storage first, and the server that holds it, if one does."""
-    files = {"the study's storage": sqlite_path(settings.storage), "MLflow's store": sqlite_path(settings.tracking_uri)}
-    places = {what: path for what, path in files.items() if path is not None}
-    places |= {"the reports": settings.out, "the cache": settings.cache}
-    return places, None if sqlite_path(settings.storage) else shown_address(settings.storage)
 
 
 def _opened(settings: Settings, display: Display, patience: Patience) -> SteadyStorage:

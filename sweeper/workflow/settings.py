@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from sweeper.core import paths
 from sweeper.core.base import Record
-from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, Augmentation, Engine, OperatingPoint, Precision
-
-if TYPE_CHECKING:
-    pass
+from sweeper.core.metrics import BUILT_IN
+from sweeper.core.recipe import (
+    FULL_DEPTH,
+    LEAST_DEPTH,
+    PUBLISHED_WIDTH,
+    Architecture,
+    Augmentation,
+    Crops,
+    Engine,
+    OperatingPoint,
+    Precision,
+)
+from sweeper.core.records import Until
 
 DATA = "synthetic:street"
 TRIALS = 50
 CPU_STEPS, GPU_STEPS = 100, 1000
 """Optimiser steps of a trial."""
+CPU_WIDTH = 8
+"""Of the decoder: half of what is published (bench/recipe.py)."""
 CONFIRM_SEEDS = "2..8"
 MOST_SEEDS = 100
 MOST_TRIALS, MOST_STEPS, MOST_PIXELS = 1_000_000, 1_000_000_000, 65_536
 """Upper ends of what can be asked for: beyond them numbers overflow, or no machine could do it."""
+MOST_WIDTH = 1024
+MOST_WORKERS = 9999
 MOST_SEED = 2**53 - 1
 """The confirmation's seeds are 1000 × (seed + 1) and on, and torch takes 63 bits."""
 ROPE = 0.01
+_RESUMED = "with --resume the study's"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -80,76 +95,185 @@ def _checked_duration(value: object) -> object:
     return value
 
 
-class Settings(Record):
-    """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with."""
+@dataclass(frozen=True)
+class Option:
+    """How a setting is given on the command line, beside its name, type, limits and default."""
 
-    data: str | None = Field(None, min_length=1)
-    images: str | None = Field(None, min_length=1)
-    """Pattern of the images, below `data` where that is given."""
-    masks: str | None = Field(None, min_length=1)
-    """Pattern of their masks."""
-    class_map: Path | None = None
-    """A file of classes that are merged, renamed or ignored."""
-    format: str | None = Field(None, min_length=1)
-    exclude: Path | None = None
-    resize: int | None = Field(None, ge=16, le=MOST_PIXELS)
-    """Shorter side in pixels that larger images are shrunk to."""
-    trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
-    study: str | None = None
-    space: str | None = Field(None, min_length=1)
-    loss: str | None = Field(None, min_length=1)
-    """`module:function` of a loss of the user's, searched with those of `space`."""
-    metric: str | None = None
-    threshold: OperatingPoint | None = None
-    steps: Annotated[int, Field(ge=4, le=MOST_STEPS)] | Literal["auto"] | None = None
-    """`auto`: a probe decides, from the default of this device on."""
-    epochs: int | None = Field(None, ge=1, le=MOST_STEPS)
-    size: int | None = Field(None, ge=16, le=MOST_PIXELS)
-    batch_size: int | None = Field(None, ge=2, le=MOST_PIXELS)
-    model: str | None = Field(None, min_length=1)
-    """`module:function` of the user's network, in place of `arch` and `encoder`."""
-    arch: str | None = Field(None, min_length=1)
-    encoder: str | None = Field(None, min_length=1)
-    encoder_depth: int | None = Field(None, ge=LEAST_DEPTH, le=FULL_DEPTH)
-    """Stages of the encoder that are used."""
-    encoder_weights: str | None = Field(None, min_length=1)
-    augment: Augmentation | None = None
-    engine: Engine | None = None
-    deterministic: bool | None = None
-    """Whether a GPU is to give the same numbers each time; None = as the study was made, a new one without."""
-    compile: bool | None = None
-    """Whether the network is compiled before the first training; None = as the study was made, a new one without."""
-    precision: Precision | None = None
-    """Of the forward pass; None = what is measured to be quicker (CPU), or what the GPU computes natively."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    workers: int | None = Field(None, ge=1)
-    threads: int | None = Field(None, ge=1)
-    """Of each worker on a CPU; None = its share of the cores, or what is measured to be quicker."""
-    slots: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
-    """Trainings at a time in each worker; `auto` = on a GPU of one worker alone as many as are found to pay."""
-    executor: Literal["processes", "inline", "ray"] = "processes"
-    ray_address: str | None = None
-    """Of an existing Ray cluster; None = one on this machine."""
-    seed: int | None = Field(None, ge=0, le=MOST_SEED)
-    folds: int | None = Field(None, ge=2)
-    """Nothing is held out from the search, and each confirmation seed is a rotation over so many folds."""
-    confirm_seeds: Annotated[str, BeforeValidator(_checked_range)] | None = None
-    """`MIN..MAX`, as `seed_range` reads it."""
-    confirm_steps: int | None = Field(None, ge=4, le=MOST_STEPS)
-    boundary_pixels: int | None = Field(None, ge=1, le=MOST_PIXELS)
-    fixed_lr: bool | None = None
-    """Whether all seeds of the confirmation have one learning rate, each finalist's best; None = as the study was made,
-    a new one without."""
-    rope: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
-    timeout: Annotated[str, BeforeValidator(_checked_duration)] | None = None
-    """How long this session may take, as `duration` reads it."""
-    storage: str = paths.STORAGE
-    tracking_uri: str = paths.TRACKING
-    out: Path = paths.REPORTS
-    cache: Path = paths.CACHE
-    join: bool = False
-    """Whether to work for the run that leads the study, on this machine."""
-    resume: bool = False
+    section: str
+    """Of `sweeper run --help-all`."""
+    default: str
+    """What holds where nothing is given, in words; "" = nothing, or the default itself."""
+    often: bool
+    """Whether `--help` shows it, too: what people use."""
+    metavar: str | None
+    """FILE = one that is there, DIRECTORY = a folder; else what stands for the value in the help."""
+    read: Callable[[str], object] | None
+    """Refuses (ValueError) what it cannot read; the setting keeps the text."""
+    names: tuple[str, ...]
+    """What is taken beside MODULE:FUNCTION."""
+    auto: bool
+    """Whether `auto` stands for None."""
+    variables: tuple[str, ...]
+    """Variables of the environment that give it, beside SWEEPER_NAME."""
+
+
+def _setting(
+    section: str,
+    value: object = None,
+    *,
+    default: str = "",
+    often: bool = False,
+    metavar: str | None = None,
+    read: Callable[[str], object] | None = None,
+    names: Sequence[str] = (),
+    auto: bool = False,
+    variables: Sequence[str] = (),
+    **limits: Any,
+) -> Any:
+    """A field of `Settings`: what the command line says of it is its docstring."""
+    field = Field(value, **limits)
+    field.metadata.append(Option(section, default, often, metavar, read, tuple(names), auto, tuple(variables)))
+    return field
+
+
+class Settings(Record):
+    """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with.
+
+    The command line and the configuration file are made from these fields; what stands below each is its help.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    data: str | None = _setting("Data", default=DATA, often=True, min_length=1)
+    """Folder, zip or annotation file, or synthetic:NAME?key=value."""
+    images: str | None = _setting("Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1)
+    """Names of the images, in quotes: 'img/**/*.jpg'. Below DATA, where that is given."""
+    masks: str | None = _setting("Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1)
+    """Names of their masks, where {stem} is the image's name without extension: 'labels/{stem}_mask.png'."""
+    format: str | None = _setting("Data", default="what is found there", min_length=1)
+    """Format of DATA (folder, labelme, coco, …)."""
+    class_map: Path | None = _setting("Data", default=f"all as they are; {_RESUMED}", often=True, metavar="FILE")
+    """YAML file of classes that are merged, renamed or ignored (road: [3, 4], ignore: [255, car])."""
+    exclude: Path | None = _setting("Data", default=f"none; {_RESUMED}", metavar="FILE")
+    """Text file with the stems of images to leave out, one per line."""
+    resize: int | None = _setting("Data", default=f"native; {_RESUMED}", metavar="SHORT_SIDE", ge=16, le=MOST_PIXELS)
+    """Shrink larger images to this shorter side in pixels; scores hold at that resolution."""
+
+    trials: int | None = _setting(
+        "Search", default=f"until they bring no gain, {TRIALS} at most", often=True, ge=1, le=MOST_TRIALS
+    )
+    """Trials of the search."""
+    space: str | None = _setting("Search", often=True, min_length=1)
+    """Search space: a shipped name (see `sweeper spaces`) or a YAML file."""
+    loss: str | None = _setting("Search", metavar="MODULE:FUNCTION", min_length=1)
+    """A loss of your own, searched with the others: function(…) gives loss(logits, target), and its table `search` the
+    ranges; see docs/how-to/own-code.md."""
+    metric: str | None = _setting("Search", default="miou", often=True, names=BUILT_IN)
+    """What is maximised; one of your own is function(tp, fp, fn), see docs/how-to/own-code.md."""
+    threshold: OperatingPoint | None = _setting("Search", default="tuned")
+    """Operating point of the objective: chosen on validation, or 0.5 (τ = 0)."""
+    seed: int | None = _setting("Search", default="0", ge=0, le=MOST_SEED)
+    """Decides splits, weights, batches and the search."""
+    timeout: Annotated[str, BeforeValidator(_checked_duration)] | None = _setting(
+        "Search", default="none", often=True, metavar="DURATION", read=duration
+    )
+    """End within this time (5400, 90m, 1h30m) with what there is; 60 % of it is the search's."""
+
+    steps: Annotated[int, Field(ge=4, le=MOST_STEPS)] | Literal["auto"] | None = _setting(
+        "Training", default="100, GPU 1000; up to 8 times that where no loss learns", often=True
+    )
+    """Optimiser steps of a trial; auto finds where the losses' ranking settles."""
+    epochs: int | None = _setting("Training", ge=1, le=MOST_STEPS)
+    """The same in passes over the training images."""
+    size: int | None = _setting("Training", default="96; GPU 256", often=True, ge=16, le=MOST_PIXELS)
+    """Side of the training crop in pixels."""
+    batch_size: int | None = _setting("Training", default="8; GPU 16", often=True, ge=2, le=MOST_PIXELS)
+    """Crops in a batch."""
+    crops: Crops | None = _setting("Training", default="uniform")
+    """Where crops are cut: anywhere, or a third of them around a pixel of a class drawn evenly over those of the image.
+    """
+    augment: Augmentation | None = _setting("Training", default="light")
+    """Of the training crops: light flips and changes contrast and brightness; full also rotates, zooms and adds noise.
+    """
+    model: str | None = _setting("Training", metavar="MODULE:FUNCTION", min_length=1)
+    """A network of your own: function(in_channels, classes) gives it; see docs/how-to/own-code.md."""
+    arch: Architecture | None = _setting("Training", default="unet", often=True)
+    """Architecture."""
+    encoder: str | None = _setting("Training", default="resnet18; GPU resnet34", often=True, min_length=1)
+    """Encoder of segmentation-models-pytorch."""
+    encoder_depth: int | None = _setting(
+        "Training", default=f"{LEAST_DEPTH}; GPU {FULL_DEPTH}", ge=LEAST_DEPTH, le=FULL_DEPTH
+    )
+    """Stages of the encoder that are used; 5 is the encoder as published."""
+    decoder_width: int | None = _setting("Training", default=f"{CPU_WIDTH}; GPU {PUBLISHED_WIDTH}", ge=4, le=MOST_WIDTH)
+    """Channels of the last stage of a U-Net's decoder; each stage before it has twice as many as the next."""
+    encoder_weights: str | None = _setting("Training", default="auto", metavar="auto|imagenet|none|FILE", min_length=1)
+    """Where the encoder starts."""
+
+    confirm_seeds: Annotated[str, BeforeValidator(_checked_range)] | None = _setting(
+        "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N", read=seed_range
+    )
+    """Fresh seeds of each finalist; more than MIN while the verdict is open."""
+    until: Until | None = _setting("Confirmation and verdict", default="settled")
+    """probable: end as soon as the named loss probably costs at most --rope against the best."""
+    confirm_steps: int | None = _setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
+    """Steps of a confirmation."""
+    fixed_lr: bool | None = _setting("Confirmation and verdict", default="each seed draws one of its good rates")
+    """Confirm each finalist at its one best learning rate."""
+    folds: int | None = _setting("Confirmation and verdict", default="a test split", metavar="K", ge=2, le=MOST_TRIALS)
+    """For sets too small for a test split: the search sees every image, and a seed of a finalist is K trainings that
+    test all of them in turn. The result is not held out."""
+    rope: float | None = _setting("Confirmation and verdict", default=f"{ROPE}", ge=0, le=1, allow_inf_nan=False)
+    """Differences in mIoU below this do not matter."""
+    boundary_pixels: int | None = _setting("Confirmation and verdict", default="2", ge=1, le=MOST_PIXELS)
+    """Width of the band along boundaries that boundary IoU looks at."""
+
+    study: str | None = _setting("Resuming a study", default="the data's name and the time", often=True)
+    """Name of the study."""
+    resume: bool = _setting("Resuming a study", False, often=True)
+    """Go on with the study up to the total of --trials, with its device and workers."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = _setting("Machine", "auto", often=True)
+    """What trains."""
+    precision: Precision | None = _setting("Machine", auto=True)
+    """Of the forward pass. auto: on a CPU what is measured to be quicker, on a GPU bfloat16 where it has that."""
+    engine: Engine | None = _setting("Machine", default="eager")
+    """How a GPU takes training steps: one by one (eager), or recorded as a CUDA graph (not tried on a GPU yet); auto
+    records them where it can."""
+    compile: bool | None = _setting("Machine")
+    """Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU."""
+    deterministic: bool | None = _setting("Machine")
+    """On a GPU: the same numbers each time, by slower algorithms; a network or loss that needs another fails."""
+    workers: int | None = _setting("Machine", auto=True, often=True, ge=1, le=MOST_WORKERS)
+    """Processes that train."""
+    threads: int | None = _setting("Machine", auto=True, ge=1, le=MOST_WORKERS)
+    """Of each worker on a CPU. auto: one for each core; half the workers with twice the threads where that is measured
+    to be quicker."""
+    slots: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | Literal["auto"] = _setting("Machine", 1)
+    """Trainings at a time in each worker; auto measures on a GPU how many pay, with --engine auto or graph."""
+    executor: Literal["processes", "inline", "ray"] = _setting("Machine", "processes")
+    """Where trainings run: worker processes, this process, or a Ray cluster."""
+    ray_address: str | None = _setting("Machine", default="one on this machine")
+    """Existing Ray cluster (HOST:PORT, or auto)."""
+
+    storage: str = _setting("Where things go", paths.STORAGE)
+    """Optuna's storage: sqlite:///FILE or postgresql://…"""
+    tracking_uri: str = _setting(
+        "Where things go", paths.TRACKING, often=True, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI")
+    )
+    """MLflow's store: sqlite:///FILE or a server's address."""
+    out: Path = _setting("Where things go", paths.REPORTS, often=True, metavar="DIRECTORY")
+    """Folder of the reports."""
+    cache: Path = _setting("Where things go", paths.CACHE, metavar="DIRECTORY")
+    """Folder of the decoded images."""
+
+
+def options() -> dict[str, Option]:
+    """What the command line takes, by the setting's name."""
+    return {
+        name: next(part for part in field.metadata if isinstance(part, Option))
+        for name, field in Settings.model_fields.items()
+    }
 
 
 Budget = Literal["given", "ranking", "learns"]

@@ -11,11 +11,10 @@ from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, SweeperError, UsageError
-from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name, weights_dir
+from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
 from sweeper.core.records import SweepRecord
 from sweeper.storage.delete import delete_study
 from sweeper.storage.resilient_storage import SteadyStorage
-from sweeper.system.locks import spool_folder
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.status import diagnose, read_life, status_file
@@ -112,7 +111,7 @@ class Deletion(NamedTuple):
 
     trainings: int
     files: tuple[Path, ...]
-    """Folders and files of the study alone: paused trainings, weights, its status, what MLflow was not told."""
+    """Folders and files of the study alone: paused trainings, weights, its status."""
     bytes: int
     report: Path | None
     """Its report, which stays."""
@@ -140,12 +139,10 @@ def what_goes(storage: SteadyStorage, url: str, name: str, *, cache: Path, out: 
         digest = studies.read_plan(storage, name).conditions.dataset.digest
     except DamagedError:
         digest = None
-    own = folder_name(name)
     trained = [checkpoints_dir(cache, name), weights_dir(cache, name)]
     # They are named by the study alone, and a study of this name in another storage may share them.
     ours = digest is not None and all(_of(path, digest) for path in trained[1].glob("*.safetensors"))
     files = [*(trained if ours else ()), status_file(url, name)]
-    files += sorted(spool_folder(url).glob(f"{own}.????????.db*"))
     there = tuple(path for path in files if path.exists())
     report = ReportPaths(out, name).folder
     return Deletion(

@@ -1,20 +1,19 @@
-"""Many processes at one study: the real storage, sampler and space, with trainings of a moment.
+"""Many processes at one database, each with a study of its own: the real storage, sampler and space, with trainings of
+a moment.
 
-`python -m tests.reliability.many URL PROCESSES TRIALS` prints, for each process, the numbers of the trials it finished.
+`python -m tests.reliability.many URL PROCESSES TRIALS` makes the studies `many-0` and so on, with so many trials each.
 The processes are forked from one that has imported everything, so that they begin within milliseconds of each other.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
 import sys
 import time
 from multiprocessing.synchronize import Barrier
 
 from sweeper import storage as studies
-from sweeper.core.errors import StudyError
 from sweeper.core.records import TrialSpec
 from sweeper.space import load_space, suggest
 from tests import builders
@@ -35,15 +34,11 @@ def new_plan() -> studies.Plan:
     )
 
 
-def work(url: str, trials: int, barrier: Barrier, mine: multiprocessing.Queue[list[int]]) -> None:
-    """Open (or make) the database and the study, and finish so many trials of it."""
+def work(url: str, number: int, trials: int, barrier: Barrier) -> None:
+    """Open (or make) the database, make a study, and finish so many trials of it."""
     barrier.wait()
-    storage, plan = studies.open_storage(url), new_plan()
-    try:
-        study = studies.create_study(storage, STUDY, plan)
-    except StudyError:
-        study = studies.load_study(storage, STUDY)
-    draw, numbers = random.Random(os.getpid()), []
+    study = studies.create_study(studies.open_storage(url), f"{STUDY}-{number}", new_plan())
+    draw = random.Random(number)
     for _ in range(trials):
         trial = study.ask()
         choice = suggest(trial, SPACE, 60.0)
@@ -63,23 +58,18 @@ def work(url: str, trials: int, barrier: Barrier, mine: multiprocessing.Queue[li
         result = builders.trial(choice.family, value, trial.number, spec=spec)
         trial.set_user_attr(studies.RESULT, studies.pack(result))
         study.tell(trial, value)
-        numbers.append(trial.number)
-    mine.put(numbers)
 
 
 def main(url: str, processes: int, trials: int) -> int:
     """Run them all; how many died."""
     context = multiprocessing.get_context("fork")
-    barrier, queue = context.Barrier(processes), context.Queue()
-    children = [context.Process(target=work, args=(url, trials, barrier, queue)) for _ in range(processes)]
+    barrier = context.Barrier(processes)
+    children = [context.Process(target=work, args=(url, number, trials, barrier)) for number in range(processes)]
     for child in children:
         child.start()
     for child in children:
         child.join()
-    dead = sum(child.exitcode != 0 for child in children)
-    for _ in range(processes - dead):
-        print(*queue.get())
-    return dead
+    return sum(child.exitcode != 0 for child in children)
 
 
 if __name__ == "__main__":

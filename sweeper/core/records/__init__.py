@@ -25,6 +25,7 @@ from sweeper.core.records.evidence import (
     Regret,
     SearchAnalysis,
     Strength,
+    Until,
     VariancePart,
     Verdict,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "TrainedOn",
     "TrialResult",
     "TrialSpec",
+    "Until",
     "VariancePart",
     "Verdict",
 ]

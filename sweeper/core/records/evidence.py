@@ -29,6 +29,11 @@ class Interval(Record):
     drawn (`sweeper.evidence.moderated_variance`)."""
 
 
+Until = Literal["settled", "probable"]
+"""When the confirmation ends at the latest: once more seeds would change nothing that matters, or once the named
+finalist is a safe choice or *probable*."""
+
+
 class InterimAnalysis(Record):
     """A planned interim analysis of the confirmation: after so many seeds, at such a level."""
 

@@ -23,7 +23,8 @@ class SweepRecord(Record):
     """Of the whole data set's labels."""
     space: SearchSpace
     imbalance: float
-    """Of the training split: what pos_weight is a power of (binary); commonest/rarest (multi-class)."""
+    """Of the training split, or of balanced crops of it: what pos_weight is a power of (binary); commonest/rarest
+    (multi-class)."""
     trials_asked: int
     """The search's total, or its end at the latest."""
     settles: bool = False
@@ -34,10 +35,7 @@ class SweepRecord(Record):
     trials: tuple[TrialResult, ...]
     """The search's counted trials, by number."""
     abandoned: int
-    """Attempts cut off by a dead worker (in older studies by an interruption, too); not counted as trials."""
-    differences: tuple[float, ...] = ()
-    """Of each training that was begun again on another machine and gave other numbers there: by how much the objective
-    differed."""
+    """Attempts cut off by a dead worker; not counted as trials."""
     confirmations: tuple[TrialResult, ...]
     rechecks: tuple[TrialResult, ...] = ()
     """Finalists at the common learning rate, where their own was another."""

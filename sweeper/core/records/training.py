@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
 
 from sweeper.core.base import Array, Record
 from sweeper.core.operating_points import Points
@@ -32,6 +34,29 @@ class Conditions(Record):
     `best`: all seeds use that optimum (`--fixed-lr`)."""
     losses: tuple[OwnLoss, ...] = ()
     """Losses of the user's that are searched with the others."""
+    crop_pixels: tuple[tuple[int, ...], ...] | None = None
+    """Of each image the labelled pixels of each class in 1000 crops, on average; None where crops are uniform."""
+
+    @model_validator(mode="after")
+    def _says_what_crops_hold(self) -> Self:
+        images, rows = len(self.dataset.pictures), len(self.crop_pixels or ())
+        if self.recipe.crops == "balanced" and rows != images:
+            raise ValueError(
+                f"balanced crops need crop_pixels with one row for each of {images} images, got {rows}; "
+                "sweeper.data.balanced_crops.pixels_in_crops counts them"
+            )
+        return self
+
+    def pixels_seen(self, images: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        """Labelled pixels of each class as the loss sees them, (C,): in balanced crops of these images, else in them.
+
+        The output's first bias and all that a loss makes of the classes' frequencies follow from it; operating points
+        belong to whole images, and do not.
+        """
+        if self.crop_pixels is None:
+            return self.dataset.class_pixels(images)
+        seen: npt.NDArray[np.int64] = np.array([self.crop_pixels[i] for i in images], dtype=np.int64).sum(axis=0)
+        return seen
 
 
 class RateFit(Record):

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
+from sweeper.core.records import Task
 from sweeper.losses.certification.certified_loss import Precision, Subject
-from sweeper.losses.families import LossTask
 
 
 class Check(Record):
     """One rule, tried on one family for one task in one precision."""
 
     family: str
-    task: LossTask
+    task: Task
     precision: Precision
     name: str
     """The rule, as a short statement."""

@@ -7,38 +7,25 @@ from pathlib import Path
 
 from sweeper.report.facts import Facts
 from sweeper.report.figures.confusion import confusion
-from sweeper.report.figures.cost import cost
 from sweeper.report.figures.finalists import curves, finalists, per_class_iou
 from sweeper.report.figures.gain import gain
 from sweeper.report.figures.images import Pixels, mosaic, predictions
 from sweeper.report.figures.imbalance import imbalance
-from sweeper.report.figures.learning_rates import learning_rates
-from sweeper.report.figures.operating_points import precision_recall, threshold
+from sweeper.report.figures.operating_points import threshold
 from sweeper.report.figures.reliability import reliability
 from sweeper.report.figures.search import landscape, search
-from sweeper.report.figures.search_progress import best_so_far, parallel, rungs
 from sweeper.report.figures.style import Drawn, save_themed
-from sweeper.report.figures.training_loss import training_loss
-from sweeper.report.figures.variance_components import spread
 
 FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
     "gain": gain,
     "finalists": finalists,
     "per_class_iou": per_class_iou,
     "threshold": threshold,
-    "precision_recall": precision_recall,
     "reliability": reliability,
     "curves": curves,
-    "training_loss": training_loss,
-    "learning_rates": learning_rates,
     "imbalance": imbalance,
     "search": search,
-    "best_so_far": best_so_far,
-    "rungs": rungs,
-    "parallel": parallel,
     "landscape": landscape,
-    "spread": spread,
-    "cost": cost,
 }
 """Name of the file → what draws it."""
 WITH_PIXELS: dict[str, Callable[[Facts, Pixels | None], Drawn | str]] = {

@@ -1,4 +1,4 @@
-"""Figures of the operating point: mIoU against it and, of binary tasks, precision against recall."""
+"""mIoU against the operating point."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from sweeper.core.metrics import Floats, objective, present, scores, sweep_point
 from sweeper.core.records import FinalistEvidence, ImageCounts
 from sweeper.evidence.replicates import class_counts, own_point, scored_images
 from sweeper.report.facts import Facts, finalist_name
-from sweeper.report.figures.style import BLACK, GREY, LIGHT, Drawn, clean, finalist_colours, legend, new_figure, plain
+from sweeper.report.figures.style import BLACK, Drawn, clean, finalist_colours, legend, new_figure, plain
 from sweeper.report.formatting import code, number
 from sweeper.report.seed_runs import replicates
-
-IOU_LINES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
@@ -27,17 +25,12 @@ class _Swept:
     colour: str
     points: Floats
     """(T,)"""
-    counts: Floats
-    """(seeds, T, C, 3): true positives, false positives, false negatives."""
     values: Floats
     """mIoU, (seeds, T)."""
     chosen: tuple[float, ...]
     """Each seed's own point; of several folds their median."""
     own: tuple[float, ...]
     """mIoU of each seed at its trainings' own points."""
-    recall: Floats
-    """Recall and precision of the classes at the same, (seeds, C) each."""
-    precision: Floats
 
     def at(self, point: float) -> int:
         """Index of the stored point nearest to this one."""
@@ -61,14 +54,9 @@ def _swept(facts: Facts) -> list[_Swept]:
         counts = np.array([sum(sweep_points(_summed(test))[0] for test in own) for own in tests])  # (seeds, T, C, 3)
         values = np.array([objective(c, present(c[:1])) for c in counts])
         points = np.asarray(tests[0][0].points)
-        own = [scores(c) for c in class_counts(kept, scored_images(kept), own_point)]
-        recall, precision = (
-            np.array([[v or 0.0 for v in side] for side in sides])
-            for sides in ([s.recall for s in own], [s.precision for s in own])
-        )
         chosen = tuple(r.point(own_point) for r in kept)
-        mious = tuple(s.miou for s in own)
-        found.append(_Swept(finalist, colour, points, counts.astype(float), values, chosen, mious, recall, precision))
+        mious = tuple(scores(c).miou for c in class_counts(kept, scored_images(kept), own_point))
+        found.append(_Swept(finalist, colour, points, values, chosen, mious))
     return found
 
 
@@ -121,92 +109,6 @@ def threshold(facts: Facts) -> Drawn | str:
     text = f"{'; '.join(sentences)}. " if sentences else ""
     text += f"The flatter the curve, the less the {facts.point_name} matters."
     return Drawn(figure, text, f"Test mIoU against the {facts.point_name}")
-
-
-def precision_recall(facts: Facts) -> Drawn | str:
-    """Foreground precision against recall over all thresholds, with the two operating points of each finalist."""
-    if not facts.binary:
-        return "precision and recall of several classes do not share a threshold"
-    found = _swept(facts)
-    if not found:
-        return f"no confirmation training kept its counts on {facts.tested_on}"
-    figure = new_figure(3.6)
-    axes = clean(figure.add_subplot(), "")
-    best, shown, sentences = 0.0, [], []
-    for swept in found:
-        recall, precision = _curve(swept)  # (seeds, T) each
-        x, y = recall.mean(axis=0), precision.mean(axis=0)
-        main = swept.finalist in (facts.chosen, facts.rival)
-        name, height = finalist_name(facts, swept.finalist), _height(facts, swept.finalist)
-        axes.plot(x, y, color=swept.colour, lw=1.6 if main else 1.0, label=plain(name), zorder=height)
-        at_own = (swept.recall[:, 1], swept.precision[:, 1])
-        own = [float(v.mean()) for v in at_own]
-        middle = swept.at(facts.default_point)
-        at_default = [v[:, middle] for v in (recall, precision)]
-        usual = [float(v.mean()) for v in at_default]
-        axes.plot(*usual, "o", color=swept.colour, mfc="white", ms=6.5 if main else 4.5, mew=1.3, zorder=height + 1)
-        axes.plot(*own, "D", color=swept.colour, mec="white", mew=0.8, ms=7 if main else 5, zorder=height + 1)
-        near = _iou(x, y)
-        best = max(best, float(np.nan_to_num(near).max()))
-        shown.append((x, y, near))
-        if main:
-            usual, own = ([float(np.mean(np.nan_to_num(v))) for v in pair] for pair in (at_default, at_own))
-            sentences.append(  # nothing predicted counts as precision 0 here, as in the table of the classes
-                f"{code(name)} goes from precision {number(usual[1])} and recall {number(usual[0])} at 0.5 to "
-                f"{number(own[1])} and {number(own[0])} at the threshold chosen on validation"
-            )
-    if best == 0.0:
-        return "no finalist found any foreground"
-    _frame(axes, shown, best)
-    axes.plot([], [], "D", color=GREY, ms=6, label="chosen threshold")
-    axes.plot([], [], "o", color=GREY, mfc="white", ms=6, mew=1.3, label="threshold 0.5")
-    axes.set_xlabel("recall (to the right: fewer misses)")
-    axes.set_ylabel("precision (up: fewer false alarms)")
-    legend(axes, 3)
-    text = f"{'; '.join(sentences)}. " if sentences else ""
-    text += (
-        f"Each curve runs over all thresholds on {facts.tested_on}, mean over the seeds; grey lines join points of "
-        "equal foreground IoU. A curve further up and to the right is better at every price of a miss."
-    )
-    return Drawn(figure, text, "Precision against recall of the finalists")
-
-
-def _curve(swept: _Swept) -> tuple[Floats, Floats]:
-    """Recall and precision of the foreground, (seeds, T); precision is NaN where nothing is predicted."""
-    tp, fp, fn = (swept.counts[:, :, 1, i] for i in range(3))
-    with np.errstate(invalid="ignore"):
-        recall: Floats = tp / (tp + fn)
-        precision: Floats = tp / (tp + fp)
-    return recall, precision
-
-
-def _iou(recall: Floats, precision: Floats) -> Floats:
-    """IoU from recall and precision: 1 / (1/P + 1/R − 1)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value: Floats = 1 / (1 / precision + 1 / recall - 1)
-    return value
-
-
-def _frame(axes: Axes, shown: Sequence[tuple[Floats, Floats, Floats]], best: float) -> None:
-    """Show the part of the plane where an operating point would be chosen, with lines of equal IoU."""
-    near = [(x[iou >= 0.6 * best], y[iou >= 0.6 * best]) for x, y, iou in shown]
-    xs, ys = (np.concatenate([pair[i] for pair in near]) for i in (0, 1))
-    pad = 0.04
-    axes.set_xlim(max(0.0, float(xs.min()) - pad), min(1.0, float(xs.max()) + pad))
-    axes.set_ylim(max(0.0, float(ys.min()) - pad), min(1.0, float(ys.max()) + pad))
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    recall = np.linspace(left, right, 200)
-    for level in IOU_LINES:
-        with np.errstate(divide="ignore"):
-            precision = 1 / (1 + 1 / level - 1 / recall)
-        inside = (precision > bottom) & (precision < top) & (recall > level)
-        if inside.sum() < 2:
-            continue
-        axes.plot(recall[inside], precision[inside], color=LIGHT, lw=0.9, zorder=1)
-        if recall[inside][-1] < left + 0.2 * (right - left):  # the label would leave the axes
-            continue
-        axes.annotate(f"IoU {level:g}", (recall[inside][-1], precision[inside][-1]), xytext=(-3, 3), color="#6B6B6B",
-                      textcoords="offset points", ha="right", va="bottom", fontsize=7, zorder=2)  # fmt: skip
 
 
 def _place(facts: Facts, point: float) -> float:

@@ -1,0 +1,116 @@
+"""Balanced crops: a third of each batch is centred on a pixel of a class that is drawn evenly over those of its image.
+
+As nnU-Net draws its patches (Isensee et al. 2021): the image first, so that each is seen as often as ever; then a class
+of it, never the background; then one of this class's pixels. The background is class 0 of two, else the commonest
+class. The crop has that pixel in its middle, or as near to it as the image's edges let it. The last places of a batch
+are drawn so; where an image holds nothing but background, its crop is as likely anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core.records import Dataset
+from sweeper.data.store import Pixels, PixelStore
+
+Weights = npt.NDArray[np.float64]
+
+SHARE = 0.33
+"""Of a batch, rounded as nnU-Net rounds it: 3 of 8, 5 of 16."""
+DRAWN = 1000
+"""Crops of each image in which pixels are counted: whole numbers that hold thousandths of a pixel."""
+
+
+def larger_than(size: int, dataset: Dataset) -> bool:
+    """Whether any image is: where none is, a crop is its whole image wherever it is centred."""
+    return any(max(picture.height, picture.width) > size for picture in dataset.pictures)
+
+
+def balanced_of(batch_size: int) -> int:
+    """How many crops of a batch are balanced, at least one; they are the last ones."""
+    return max(1, batch_size - round(batch_size * (1 - SHARE)))
+
+
+def central_classes(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
+    """The classes that a crop of each image can be centred on, ascending; none where there is background alone."""
+    background = 0 if dataset.task == "binary" else int(dataset.class_pixels().argmax())
+    return tuple(
+        tuple(label for label, pixels in enumerate(picture.pixels) if pixels and label != background)
+        for picture in dataset.pictures
+    )
+
+
+def corner_around(mask: Pixels, classes: Sequence[int], draws: npt.NDArray[np.float64], size: int) -> tuple[int, int]:
+    """Top and left of a crop with a pixel of a class in its middle, within the image.
+
+    Args:
+        mask: (H, W) uint8, labels of the image.
+        classes: labels that occur in it, at least one; each is drawn as often.
+        draws: (2,) in [0, 1): which of the classes, and which of its pixels.
+        size: side of the crop in pixels.
+    """
+    label = classes[int(draws[0] * len(classes))]
+    there = np.flatnonzero(mask == label)
+    middle = divmod(int(there[int(draws[1] * len(there))]), mask.shape[1])
+    top, left = (min(max(0, at - size // 2), max(0, side - size)) for at, side in zip(middle, mask.shape, strict=True))
+    return top, left
+
+
+def pixels_in_crops(dataset: Dataset, store: PixelStore, size: int, batch_size: int) -> tuple[tuple[int, ...], ...]:
+    """Of each image the labelled pixels of each class that `DRAWN` of its crops hold on average.
+
+    They are counted, not drawn: each pixel counts as often as a crop holds it. Augmentation is left out.
+
+    Args:
+        dataset: whose images.
+        store: their decoded labels.
+        size: side of the crops in pixels.
+        batch_size: crops in a batch, of which `balanced_of` so many are balanced.
+    """
+    share = balanced_of(batch_size) / batch_size
+    found = []
+    for index, central in enumerate(central_classes(dataset)):
+        mask = store.mask(index)
+        seen = _often_seen(mask, central, size, share if central else 0.0)
+        pixels = np.bincount(mask.ravel(), weights=seen.ravel(), minlength=256)[: len(dataset.classes)]
+        found.append(tuple(int(n) for n in (DRAWN * pixels).round()))
+        if index % 256 == 255:
+            store.forget()
+    return tuple(found)
+
+
+def _often_seen(mask: Pixels, classes: Sequence[int], size: int, share: float) -> Weights:
+    """(H, W): how likely a crop holds each pixel, where a `share` of the crops is balanced."""
+    rows, columns = (max(0, side - size) + 1 for side in mask.shape)
+    corners: Weights = np.full((rows, columns), (1 - share) / (rows * columns))
+    if share:
+        likely = np.zeros(256)
+        for label in classes:
+            likely[label] = 1 / (len(classes) * np.count_nonzero(mask == label))
+        middles = likely[mask]
+        for axis in (0, 1):
+            middles = _corners_of(middles, axis, size)
+        corners += share * middles
+    for axis, side in enumerate(mask.shape):
+        corners = _covered(corners, axis, side, size)
+    return corners
+
+
+def _corners_of(middles: Weights, axis: int, size: int) -> Weights:
+    """How likely a crop begins at each place along an axis, by how likely its middle is anywhere."""
+    side = middles.shape[axis]
+    # All middles nearer to an edge than half a crop have the place at that edge.
+    inner = np.arange(size // 2 + 1, size // 2 + 1 + max(0, side - size))
+    return np.add.reduceat(middles, np.concatenate([[0], inner]), axis=axis)
+
+
+def _covered(corners: Weights, axis: int, side: int, size: int) -> Weights:
+    """How likely each place along an axis is within a crop, by how likely one begins there."""
+    missing = [(0, side - corners.shape[axis]) if each == axis else (0, 0) for each in (0, 1)]
+    begun = np.moveaxis(np.pad(corners, missing).cumsum(axis=axis), axis, 0)
+    covered = begun.copy()
+    covered[size:] -= begun[:-size] if size < side else 0
+    return np.moveaxis(covered, 0, axis)

@@ -1,0 +1,114 @@
+"""A study in MLflow: what its runs are made from, and `sweeper mlflow`, which writes what a store lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sweeper import storage as studies
+from sweeper.core.errors import SweeperError
+from sweeper.core.mlflow_pages import view_place
+from sweeper.core.paths import slug
+from sweeper.core.records import Evidence, SweepRecord
+from sweeper.workflow.conclude import Outcome, report_study
+
+if TYPE_CHECKING:
+    from sweeper.tracking import Summary
+
+
+class Synced(NamedTuple):
+    """What `sweeper mlflow` did."""
+
+    trainings: int
+    made: int
+    """Runs that were missing."""
+    completed: int
+    """Runs that lacked something."""
+
+
+def summary_for_mlflow(outcome: Outcome) -> Summary:
+    """What MLflow is told of the outcome."""
+    from sweeper.report import report_summary
+    from sweeper.tracking import Summary
+
+    recommendation = outcome.recommendation
+    tags = {"sweeper.verdict": recommendation.verdict.value}
+    values: dict[str, float] = {}
+    if recommendation.recommended is not None and recommendation.evidence is not None:
+        tags["sweeper.recommended"] = recommendation.recommended.family
+        for finalist in recommendation.evidence.finalists:
+            if finalist.family == recommendation.recommended.family:
+                miou = finalist.miou
+                values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
+    if recommendation.evidence is not None:
+        values |= _finalists(recommendation.evidence)
+    note = _places(outcome.sweep) + report_summary(outcome.sweep, recommendation)
+    return Summary(note, tags, values, outcome.paths.folder, _files_of_finalists(outcome))
+
+
+def _files_of_finalists(outcome: Outcome) -> dict[str, Path]:
+    """Of those that have a run: where MLflow was away there is none, and no image where nothing was kept to draw."""
+    evidence = outcome.recommendation.evidence
+    finalists = () if evidence is None else evidence.finalists
+    folders = {f.run_ids[0]: outcome.paths.of_finalist(f.family) for f in finalists if f.run_ids}
+    return {run_id: folder for run_id, folder in folders.items() if folder.is_dir()}
+
+
+def _finalists(evidence: Evidence) -> dict[str, float]:
+    """Each finalist's test mIoU, and its gains over cross-entropy: tuned (`gain`), and as people train it."""
+    versus = {c.first: c.difference for c in evidence.comparisons if c.second == evidence.baseline}
+    values: dict[str, float] = {}
+    for index, finalist in enumerate(evidence.finalists):
+        intervals = {"test_miou": finalist.miou, "gain": versus.get(index), "gain_over_plain": finalist.vs_plain}
+        for name, interval in intervals.items():
+            if interval is not None:
+                own = f"finalist/{slug(finalist.family)}/{name}"
+                values |= {own: interval.estimate, f"{own}_ci_low": interval.low, f"{own}_ci_high": interval.high}
+    return values
+
+
+def _places(sweep: SweepRecord) -> str:
+    """Where MLflow shows the rest: the note's first line. Relative, as people reach one server by many names."""
+    if sweep.experiment_id is None or sweep.parent_run_id is None:
+        return ""
+    table, charts = view_place(sweep.experiment_id), view_place(sweep.experiment_id, charts=True)
+    finalists = view_place(sweep.experiment_id, "finalists")
+    return f"[All trainings]({table}) · [charts]({charts}) · [finalists]({finalists})\n\n"
+
+
+def sync_mlflow(storage_url: str, name: str, *, tracking_uri: str, out: Path, warn: Callable[[str], None]) -> Synced:
+    """Write what MLflow lacks of a study, from the study's storage; another call changes nothing.
+
+    For a study that was concluded the report is written again, too, and becomes the sweep's artifacts.
+
+    Args:
+        storage_url: Optuna's address.
+        name: the study's.
+        tracking_uri: MLflow's address; the study keeps the ids of the runs there.
+        out: folder of the reports.
+        warn: is told what people should not miss.
+
+    Raises:
+        StudyError: if there is no such study, or a process is running it.
+        UsageError: if MLflow does not answer.
+        SweeperError: if it does not take everything; a repeated call goes on from there.
+    """
+    from sweeper.tracking import Tracker
+
+    storage = studies.open_storage(storage_url, create=False, warn=warn)
+    plan = studies.read_plan(storage, name)
+    study = studies.load_study(storage, name)
+    with studies.sole_use(storage_url, name), closing(Tracker(tracking_uri, warn=warn)) as tracker:
+        concluded = studies.is_concluded(study.user_attrs)
+        status = "FINISHED" if concluded else "KILLED"
+        tracker.begin(study, plan, storage=storage_url, status=status)
+        lacks = tracker.catch_up()
+        if concluded and lacks is None:
+            tracker.conclude(status, summary_for_mlflow(report_study(storage, name, out=out)))
+            lacks = tracker.catch_up()
+    if lacks is not None:
+        raise SweeperError(lacks)
+    trainings = len(studies.all_results(study)) + len(studies.waiting_results(study))
+    return Synced(trainings, len(tracker.projection.made), len(tracker.projection.completed))
