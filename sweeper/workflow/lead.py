@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper import storage as studies
 from sweeper.core.errors import (
+    ChangedImagesError,
     InterruptedSweepError,
     LostStudyError,
     NothingCompletedError,
@@ -231,16 +232,20 @@ def _train(stage: Stage, tracker: Tracker, patience: Patience, forecast: Forecas
 
 
 def _check_images(session: Session, signs: Signs) -> None:
-    """Whether all was trained on the same images.
+    """Whether all was trained on the same images. If not, the answer so far is taken back.
 
     Raises:
         ChangedImagesError: if they changed meanwhile.
     """
     study, held = session.study, session.prepared.held
+    paths = ReportPaths(session.settings.out, session.name)
     try:
         studies.judge_change(study, held.folder, held.changed(signs.beat))
-    except BaseException:
+    except BaseException as error:
         session.tracker.end_sweep("FAILED")
+        if isinstance(error, ChangedImagesError) and not paths.recommendation.exists():
+            with suppress(OSError):
+                paths.markdown.unlink(missing_ok=True)
         raise
     studies.note_unchanged(study)
 
